@@ -1,0 +1,73 @@
+"""The one error tree. Every message says: what (value); what was expected. Where. Fix."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConflictError",
+    "CorruptionError",
+    "NotFoundError",
+    "SourceError",
+    "StoreError",
+    "UsageError",
+    "ZstoreError",
+]
+
+
+class ZstoreError(Exception):
+    """Base of everything that zstore and lightning_app raise on purpose.
+
+    Parameters
+    ----------
+    what
+        What went wrong, with the offending value in it.
+    expected
+        What was expected instead.
+    where
+        File, line, shard or argument.
+    fix
+        What to do about it, naming the flag or argument.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, expected: str = "", where: str = "", fix: str = "") -> None:
+        self.what, self.expected, self.where, self.fix = what, expected, where, fix
+        head = f"{what}; expected {expected}" if expected else what
+        parts = [head, where, f"Fix: {fix}" if fix else ""]
+        super().__init__(" ".join(part.rstrip(".") + "." for part in parts if part))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments: the default would lose them between the processes of a cluster.
+        return (_rebuild, (type(self), self.what, self.expected, self.where, self.fix))
+
+
+class UsageError(ZstoreError, ValueError):
+    """An argument, flag or configuration key that cannot be meant (exit code 2)."""
+
+    exit_code = 2
+
+
+class SourceError(ZstoreError, ValueError):
+    """A source file or a row in it that cannot be stored as written."""
+
+
+class StoreError(ZstoreError):
+    """A store that is not what it should be: absent, of another format, already there."""
+
+
+class NotFoundError(StoreError, KeyError):
+    """An id, channel, attribute or version that the store does not hold."""
+
+    __str__ = Exception.__str__  # KeyError would print the repr
+
+
+class CorruptionError(StoreError):
+    """A stored object that is missing or differs from its digest in the manifest."""
+
+
+class ConflictError(StoreError):
+    """Another writer committed, or is at work, on the same store."""
+
+
+def _rebuild(kind: type[ZstoreError], what: str, expected: str, where: str, fix: str) -> ZstoreError:
+    return kind(what, expected=expected, where=where, fix=fix)

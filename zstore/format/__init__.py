@@ -1,0 +1,1 @@
+"""What lies on disk: schema, layout, packing, index, moments, manifest, commit."""

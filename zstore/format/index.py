@@ -1,0 +1,183 @@
+"""The ID index: which rows belong to which series, where its runs begin and end, and its static attributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.arrays import strings
+from zstore.format.layout import safe_names
+
+Int64 = NDArray[np.int64]
+
+_FIELDS = frozenset(
+    "id row_size extent_ptr extent_start extent_stop run_start run_stop run_series run_time time_start time_stop series".split()
+)
+
+
+@dataclass(frozen=True)
+class StaticAttribute:
+    """One number or category per series.
+
+    Parameters
+    ----------
+    name
+        The column's name.
+    values
+        (series,) float64 with NaN for missing; or int32 codes with -1 for missing.
+    categories
+        What the codes mean; None for numbers.
+    """
+
+    name: str
+    values: NDArray[Any]
+    categories: tuple[str, ...] | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """CF attributes: flags for categories, with the exact words beside their CF spelling."""
+        if self.categories is None:
+            return {"long_name": self.name}
+        return {
+            "long_name": self.name,
+            "flag_values": list(range(len(self.categories))),
+            "flag_meanings": " ".join("_".join(word.split()) or "_" for word in self.categories),
+            "categories": list(self.categories),
+        }
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Maximal stretches of rows of one series with no time gap, in row order.
+
+    Parameters
+    ----------
+    start, stop
+        (run,) row range ``[start, stop)``.
+    series
+        (run,) position of the series in the index.
+    time
+        (run,) time of the first row.
+    """
+
+    start: Int64
+    stop: Int64
+    series: Int64
+    time: Int64
+
+
+@dataclass(frozen=True)
+class SeriesIndex:
+    """Everything known per series; a few numbers each, never a number per row.
+
+    Parameters
+    ----------
+    ids
+        (series,) exact ids as text, sorted by their UTF-8 bytes.
+    row_size
+        (series,) rows of each series.
+    extent_ptr
+        (series + 1,) where the extents of each series begin in `extent_start` and `extent_stop`.
+    extent_start, extent_stop
+        (extent,) row range ``[start, stop)`` of each extent.
+    runs
+        The run table.
+    time_start, time_stop
+        (series,) first and last time of each series.
+    statics
+        Static attributes, each (series,).
+    """
+
+    ids: NDArray[Any]
+    row_size: Int64
+    extent_ptr: Int64
+    extent_start: Int64
+    extent_stop: Int64
+    runs: RunTable
+    time_start: Int64
+    time_stop: Int64
+    statics: tuple[StaticAttribute, ...] = field(default=())
+
+    def to_arrays(self, time_attributes: dict[str, Any]) -> dict[str, tuple[NDArray[Any], str, dict[str, Any]]]:
+        """Every array of the index group as ``name: (values, dimension, CF attributes)``."""
+        stamp = {key: value for key, value in time_attributes.items() if key in ("units", "calendar")}
+        arrays: dict[str, tuple[NDArray[Any], str, dict[str, Any]]] = {
+            "id": (strings(self.ids), "series", {"cf_role": "timeseries_id"}),
+            "row_size": (self.row_size, "series", {"sample_dimension": "row", "long_name": "rows of the series"}),
+            "extent_ptr": (self.extent_ptr, "series_bound", {}),
+            "extent_start": (self.extent_start, "extent", {}),
+            "extent_stop": (self.extent_stop, "extent", {}),
+            "run_start": (self.runs.start, "run", {}),
+            "run_stop": (self.runs.stop, "run", {}),
+            "run_series": (self.runs.series, "run", {}),
+            "run_time": (self.runs.time, "run", stamp),
+            "time_start": (self.time_start, "series", stamp),
+            "time_stop": (self.time_stop, "series", stamp),
+        }
+        names = safe_names([static.name for static in self.statics], reserved=_FIELDS)
+        for variable, static in zip(names, self.statics, strict=True):
+            arrays[variable] = (static.values, "series", {"zstore_static": True, **static.attributes()})
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, tuple[NDArray[Any], dict[str, Any]]]) -> SeriesIndex:
+        """Read :meth:`to_arrays` back, given ``name: (values, CF attributes)``."""
+        statics = tuple(
+            StaticAttribute(
+                attributes["long_name"],
+                values,
+                tuple(attributes["categories"]) if "categories" in attributes else None,
+            )
+            for values, attributes in arrays.values()
+            if attributes.get("zstore_static")
+        )
+        plain = {name: values for name, (values, _) in arrays.items()}
+        return cls(
+            ids=plain["id"],
+            row_size=plain["row_size"],
+            extent_ptr=plain["extent_ptr"],
+            extent_start=plain["extent_start"],
+            extent_stop=plain["extent_stop"],
+            runs=RunTable(plain["run_start"], plain["run_stop"], plain["run_series"], plain["run_time"]),
+            time_start=plain["time_start"],
+            time_stop=plain["time_stop"],
+            statics=statics,
+        )
+
+
+def usual_step(steps: Int64, counts: Int64) -> int | None:
+    """The time step that more than half of all steps have, else None.
+
+    Parameters
+    ----------
+    steps, counts
+        (step,) distinct steps between neighbouring rows of a series, and how often each occurs.
+    """
+    if not len(steps):
+        return None
+    best = int(np.argmax(counts))
+    return int(steps[best]) if 2 * int(counts[best]) > int(np.sum(counts)) else None
+
+
+def cut_runs(
+    extent_start: Int64, extent_series: Int64, n_rows: int, breaks: Int64, times: Int64, extent_time: Int64
+) -> RunTable:
+    """Cut extents into runs at the rows before which time does not advance by the usual step.
+
+    Parameters
+    ----------
+    extent_start, extent_series, extent_time
+        (extent,) first row, series and first time of each extent, in row order.
+    n_rows
+        Row after the last extent.
+    breaks, times
+        (break,) rows that start a new run inside an extent, ascending, and the time of each.
+    """
+    start = np.concatenate([extent_start, breaks])
+    time = np.concatenate([extent_time, times])
+    order = np.argsort(start, kind="stable")
+    start, time = start[order], time[order]
+    series = extent_series[np.searchsorted(extent_start, start, side="right") - 1]
+    return RunTable(start, np.append(start[1:], n_rows).astype(np.int64), series, time)

@@ -1,0 +1,77 @@
+"""Where everything lies: names, versions and the row grid. Pure arithmetic, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+FORMAT_VERSION = 1
+CHUNK_ROWS = 1 << 16
+SHARD_ROWS = 1 << 20
+ROOT = "zarr.json"
+TIME = "time"
+RESERVED = frozenset({TIME, "row", "series", "index", "manifest", "moments", "zarr.json", "c"})
+
+_SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
+
+
+def index_path(version: int) -> str:
+    """Group path of the ID index of one version."""
+    return f"index/{version:08d}"
+
+
+def manifest_path(version: int) -> str:
+    """Group path of the manifest of one version."""
+    return f"manifest/{version:08d}"
+
+
+def moments_path(version: int) -> str:
+    """Group path of the moments of one version."""
+    return f"moments/{version:08d}"
+
+
+def n_shards(n_rows: int, shard_rows: int = SHARD_ROWS) -> int:
+    """Number of shards that hold `n_rows` rows."""
+    return -(-n_rows // shard_rows)
+
+
+def shard_bounds(shard: int, n_rows: int, shard_rows: int = SHARD_ROWS) -> tuple[int, int]:
+    """Row range ``[start, stop)`` of one shard."""
+    return shard * shard_rows, min((shard + 1) * shard_rows, n_rows)
+
+
+def shard_key(variable: str, shard: int) -> str:
+    """Key of the object that holds one shard of a one-dimensional variable."""
+    return f"{variable}/c/{shard}"
+
+
+def shards_of(start: int, stop: int, shard_rows: int = SHARD_ROWS) -> range:
+    """Shards that a row range touches."""
+    return range(start // shard_rows, -(-stop // shard_rows)) if stop > start else range(0)
+
+
+def safe_names(names: Iterable[str], reserved: Iterable[str] = RESERVED) -> list[str]:
+    """A variable name for every column name: the name itself if it is safe, else one made from it.
+
+    Safe are letters, digits, ``_ . -`` after a first letter, at most 64 of them, not reserved, and
+    unique when case is ignored, so that no name of the data ever steers a path.
+    """
+    taken = {name.lower() for name in reserved}
+    names = list(names)
+    made: list[str | None] = []
+    for name in names:
+        safe = _SAFE.fullmatch(name) is not None and name.lower() not in taken
+        made.append(name if safe else None)
+        if safe:
+            taken.add(name.lower())
+    for position, name in enumerate(names):
+        if made[position] is None:
+            stem = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[:48] or "column"
+            stem = stem if stem[0].isalpha() else f"v_{stem}"
+            candidate, number = stem, 1
+            while candidate.lower() in taken:
+                number += 1
+                candidate = f"{stem}_{number}"
+            made[position] = candidate
+            taken.add(candidate.lower())
+    return [name for name in made if name is not None]

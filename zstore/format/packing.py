@@ -1,0 +1,193 @@
+"""Lossless packing of decimal numbers into small integers, as CF `scale_factor` describes it.
+
+A CSV number is a decimal. With at most seven decimals and few enough digits it is an integer times a
+power of ten, and that integer compresses far better than the bits of a float. Packing is used only where
+``float32(integer * scale)`` has the very bits of ``float32(value)`` for *every* value of the channel.
+
+Blocks of a source are packed one by one, before anybody knows how many decimals the whole channel needs.
+Moving a block from ``k`` to ``K >= k`` decimals multiplies its integers by ``10**(K-k)``, and stays exact
+while ``|integer| < 2**24``: a float32 rounding border is an odd 25-bit integer times a power of two, so no
+decimal of that size lies on one, and none lies nearer to one than ``10**-7 * 2**-25 > 2**-49`` relative,
+while ``integer * scale`` in float64 is off by ``2**-52`` at most. Without decimals the scale is 1 and any int32 is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_DECIMALS = 7
+_EXACT_LIMIT = 1 << 24
+_INT_LIMIT = (1 << 31) - 1
+_SAMPLE = 512
+
+Values = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How one channel lies on disk.
+
+    Parameters
+    ----------
+    dtype
+        On-disk dtype: ``int16``, ``int32``, ``float32`` or ``float64``.
+    decimals
+        Decimals kept by an integer dtype; None for a float dtype.
+    """
+
+    dtype: str
+    decimals: int | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether integers are stored."""
+        return self.decimals is not None
+
+    @property
+    def scale(self) -> float:
+        """CF `scale_factor`; 1.0 for floats."""
+        return 1.0 if self.decimals is None else scale_of(self.decimals)
+
+    @property
+    def fill(self) -> int | float:
+        """Stored value that means missing."""
+        return fill_of(np.dtype(self.dtype))
+
+    def cf_attributes(self) -> dict[str, float | int]:
+        """CF attributes of a packed variable; empty for floats.
+
+        `add_offset` is written beside `scale_factor` so that xarray unpacks in float64, whose cast to
+        float32 is the value of the CSV; with `scale_factor` alone it multiplies in float32 and is off by a bit.
+        """
+        if not self.packed:
+            return {}
+        return {"scale_factor": self.scale, "add_offset": 0.0, "_FillValue": int(self.fill)}
+
+
+@dataclass(frozen=True)
+class BlockColumn:
+    """One channel of one block: packed integers, or floats where packing was not exact.
+
+    Parameters
+    ----------
+    values
+        (row,) int16, int32, float32 or float64.
+    decimals
+        Decimals of the integers; None for floats.
+    largest
+        Largest absolute integer; 0 for floats.
+    """
+
+    values: Values
+    decimals: int | None
+    largest: int
+
+
+def scale_of(decimals: int) -> float:
+    """The float64 nearest to ``10**-decimals``."""
+    return float(f"1e-{decimals}")
+
+
+def fill_of(dtype: np.dtype[np.generic]) -> int | float:
+    """The stored value that means missing: the smallest integer, or NaN."""
+    return int(np.iinfo(dtype).min) if dtype.kind == "i" else float("nan")
+
+
+def pack_block(source: NDArray[np.float64], dtype: str) -> BlockColumn:
+    """Pack one channel of one block if that is exact, else cast it.
+
+    Parameters
+    ----------
+    source
+        (row,) float64 as parsed; NaN is missing.
+    dtype
+        The channel's float dtype, ``float32`` or ``float64``.
+
+    Returns
+    -------
+    The column in its smallest exact form. Cost: some six passes over `source`.
+    """
+    with np.errstate(over="ignore"):
+        kept = source.astype(dtype)
+    missing = np.isnan(source)
+    first = _decimals_of(source[:_SAMPLE], kept[:_SAMPLE])
+    for decimals in () if first is None else range(first, _most_decimals(dtype) + 1):
+        column = _pack_exactly(source, kept, missing, decimals)
+        if column is not None:
+            return column
+    return BlockColumn(kept, None, 0)
+
+
+def choose(columns: Iterable[tuple[int | None, int]], dtype: str) -> Packing:
+    """The packing of a whole channel from every block's ``(decimals, largest)``.
+
+    Exact by the argument in this module's docstring; falls back to `dtype` where that does not reach.
+    """
+    columns = list(columns)
+    found = [decimals for decimals, _ in columns if decimals is not None]
+    if not columns or len(found) < len(columns):
+        return Packing(dtype)
+    decimals = max(found)
+    largest = max(largest * 10 ** (decimals - k) for k, largest in columns if k is not None)
+    if largest >= (_EXACT_LIMIT if decimals else _INT_LIMIT):
+        return Packing(dtype)
+    return Packing("int16" if largest < 1 << 15 else "int32", decimals)
+
+
+def repack(values: Values, decimals: int | None, packing: Packing) -> Values:
+    """Bring one block's column to the packing of the whole channel; NaN and fill stay missing."""
+    if decimals is None:
+        return values.astype(packing.dtype, copy=False)
+    if not packing.packed:
+        return unpack(values, Packing(str(values.dtype), decimals), packing.dtype)
+    factor = 10 ** (packing.decimals - decimals)  # type: ignore[operator]  # packed: an int
+    wide = values.astype(np.int32, copy=False)
+    missing = values == fill_of(values.dtype)
+    wide = np.where(missing, np.int32(packing.fill), wide * np.int32(factor))
+    return wide.astype(packing.dtype, copy=False)
+
+
+def unpack(stored: Values, packing: Packing, dtype: str = "float32") -> Values:
+    """Stored numbers to float values, NaN where missing."""
+    if not packing.packed:
+        return stored.astype(dtype, copy=False)
+    values = (stored * np.float64(packing.scale)).astype(dtype)
+    values[stored == packing.fill] = np.nan
+    return values
+
+
+def _most_decimals(dtype: str) -> int:
+    # In float64 the product integer * scale is not correctly rounded, so only whole numbers are packed.
+    return MAX_DECIMALS if dtype == "float32" else 0
+
+
+def _decimals_of(source: NDArray[np.float64], kept: Values) -> int | None:
+    missing = np.isnan(source)
+    for decimals in range(MAX_DECIMALS + 1):
+        if _pack_exactly(source, kept, missing, decimals) is not None:
+            return decimals
+    return None
+
+
+def _pack_exactly(
+    source: NDArray[np.float64], kept: Values, missing: NDArray[np.bool_], decimals: int
+) -> BlockColumn | None:
+    limit = _EXACT_LIMIT if decimals else _INT_LIMIT
+    with np.errstate(invalid="ignore", over="ignore"):
+        whole = np.rint(source * 10.0**decimals)
+        whole[missing] = 0.0
+        largest = float(np.max(np.abs(whole), initial=0.0))
+        if not largest < limit:  # also catches infinities
+            return None
+        back = (whole * scale_of(decimals)).astype(kept.dtype)
+    bits = "u4" if kept.dtype.itemsize == 4 else "u8"
+    if np.any((back.view(bits) != kept.view(bits)) & ~missing):
+        return None
+    dtype = np.dtype("int16" if largest < 1 << 15 else "int32")
+    values = whole.astype(dtype)
+    values[missing] = fill_of(dtype)
+    return BlockColumn(values, decimals, int(largest))

@@ -1,0 +1,185 @@
+"""What a store holds: its channels, its time axis, and the document about them in the root attributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zstore.errors import StoreError
+from zstore.format.layout import FORMAT_VERSION
+from zstore.format.packing import Packing
+
+UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_CF_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One column of the source, one variable on disk.
+
+    Parameters
+    ----------
+    name
+        The column's name, as the source has it.
+    variable
+        Its variable in the store; equal to `name` where that is a safe name.
+    packing
+        How it lies on disk.
+    dtype
+        Its float dtype when read, ``float32`` or ``float64``.
+    """
+
+    name: str
+    variable: str
+    packing: Packing
+    dtype: str = "float32"
+
+    def attributes(self) -> dict[str, Any]:
+        """CF attributes of the variable."""
+        return {"long_name": self.name, **self.packing.cf_attributes()}
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """How times are written as int64.
+
+    Parameters
+    ----------
+    unit
+        ``s``, ``ms``, ``us`` or ``ns`` since 1970-01-01 for calendar times; None for plain steps.
+    freq
+        Usual step between two rows of a series, in `unit`; None where there is none.
+    """
+
+    unit: str | None
+    freq: int | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """CF attributes of the time variable."""
+        if self.unit is None:
+            return {"long_name": "time step", "axis": "T"}
+        return {
+            "standard_name": "time",
+            "axis": "T",
+            "units": f"{_CF_UNITS[self.unit]} since 1970-01-01",
+            "calendar": "proleptic_gregorian",
+        }
+
+    def show(self, time: int) -> str:
+        """One time as a person writes it: a date, a date and time, or the step number."""
+        if self.unit is None:
+            return str(time)
+        text = str(np.datetime64(int(time), self.unit)).replace("T", " ")
+        return text.removesuffix(" 00:00:00")
+
+    def show_freq(self) -> str:
+        """The usual step as a person writes it, such as ``1d``, ``15min`` or ``irregular``."""
+        if self.freq is None:
+            return "irregular"
+        if self.unit is None:
+            return f"{self.freq} steps" if self.freq != 1 else "1 step"
+        per_second = UNITS_PER_SECOND[self.unit]
+        for name, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+            if self.freq % (seconds * per_second) == 0:
+                return f"{self.freq // (seconds * per_second)}{name}"
+        return f"{self.freq}{self.unit}"
+
+    def parse(self, text: str | int) -> int:
+        """A person's time (an ISO date, date and time, or step number) as int64.
+
+        Raises
+        ------
+        ValueError
+            If `text` is not such a time.
+        """
+        if self.unit is None:
+            return int(text)
+        return int(np.datetime64(str(text).strip().replace(" ", "T"), self.unit).astype(np.int64))
+
+    def parse_freq(self, text: str) -> int:
+        """A person's step, such as ``1D``, ``15min``, ``3600s`` or ``1``, in this axis' units.
+
+        Raises
+        ------
+        ValueError
+            If `text` is not such a step, or not a whole number of units.
+        """
+        seconds = {"d": 86_400, "h": 3_600, "min": 60, "s": 1}
+        digits = len(text) - len(text.lstrip("0123456789"))
+        count, name = int(text[:digits] or 1), text[digits:].strip().lower()
+        if self.unit is None and not name:
+            step = count
+        elif self.unit is not None and name in seconds:
+            step = count * seconds[name] * UNITS_PER_SECOND[self.unit]
+        else:
+            raise ValueError(text)
+        if step < 1:
+            raise ValueError(text)
+        return step
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The shape of one version of a store, as far as it does not grow with the rows."""
+
+    uuid: str
+    version: int
+    n_rows: int
+    n_series: int
+    chunk_rows: int
+    shard_rows: int
+    channels: tuple[Channel, ...]
+    time: TimeAxis
+    id_name: str
+    committed: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The document kept in ``attributes["zstore"]`` of the root group."""
+        return {
+            "format": FORMAT_VERSION,
+            "uuid": self.uuid,
+            "version": self.version,
+            "committed": self.committed,
+            "n_rows": self.n_rows,
+            "n_series": self.n_series,
+            "chunk_rows": self.chunk_rows,
+            "shard_rows": self.shard_rows,
+            "id_name": self.id_name,
+            "time": {"unit": self.time.unit, "freq": self.time.freq},
+            "channels": [
+                {
+                    "name": channel.name,
+                    "variable": channel.variable,
+                    "stored": channel.packing.dtype,
+                    "decimals": channel.packing.decimals,
+                    "dtype": channel.dtype,
+                }
+                for channel in self.channels
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any], where: str) -> Schema:
+        """Read :meth:`to_json` back.
+
+        Raises
+        ------
+        StoreError
+            If the document is of another format version.
+        """
+        if document.get("format") != FORMAT_VERSION:
+            raise StoreError(
+                f"store format {document.get('format')!r}",
+                expected=f"format {FORMAT_VERSION}",
+                where=where,
+                fix="install the zstore that wrote this store, or ingest again",
+            )
+        channels = tuple(
+            Channel(c["name"], c["variable"], Packing(c["stored"], c["decimals"]), c["dtype"])
+            for c in document["channels"]
+        )
+        keys = ("uuid", "version", "n_rows", "n_series", "chunk_rows", "shard_rows", "id_name", "committed")
+        kept = {key: document[key] for key in keys}
+        return cls(channels=channels, time=TimeAxis(**document["time"]), **kept)

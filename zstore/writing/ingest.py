@@ -1,0 +1,403 @@
+"""THE main path: CSV files in, one committed version of a store out.
+
+Reads like the design: plan, parse, reduce, write, commit. This is the one module that puts work on Dask.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zstore.errors import SourceError, StoreError, UsageError
+from zstore.format.commit import commit
+from zstore.format.layout import CHUNK_ROWS, ROOT, SHARD_ROWS, n_shards, safe_names, shard_bounds
+from zstore.format.packing import choose, pack_block
+from zstore.format.schema import Channel, Schema, TimeAxis
+from zstore.writing.receipt import ChannelReceipt, Receipt
+from zstore.writing.scheduler import Progress, Scheduler
+from zstore.writing.shards import RowsSpec, ShardReport, write_shard
+from zstore.writing.sort import Border, DuplicateTime, ShardPlan, SortedBlock, Spill, find_border, sort_order
+from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
+from zstore.writing.statics import match_statics, read_statics
+from zstore.writing.version import Summary, summarise, version_objects
+
+logger = logging.getLogger(__name__)
+
+_MARKER = ".ingest"
+_MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 25
+_BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
+_THREAD_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """What one parsed block holds.
+
+    Parameters
+    ----------
+    spill
+        Its sorted rows.
+    ids, counts
+        (id,) its ids in order, and the rows of each.
+    packed
+        Per channel ``(decimals, largest)``, see :class:`zstore.format.packing.BlockColumn`.
+    bad
+        Records left out.
+    """
+
+    spill: Spill
+    ids: pa.Array
+    counts: Any
+    packed: tuple[tuple[int | None, int], ...]
+    bad: tuple[BadRow, ...]
+
+
+def ingest(
+    sources: str | Path | Sequence[str | Path],
+    store: str | Path,
+    *,
+    time: str,
+    id: str | None = None,  # noqa: A002  # the command's flag is --id
+    channels: Sequence[str] | None = None,
+    static: str | Path | None = None,
+    freq: str | None = None,
+    on_bad_row: Literal["error", "quarantine"] = "error",
+    overwrite: bool = False,
+    dtype: Literal["float32", "float64"] = "float32",
+    blocksize: int | None = None,
+    memory_limit: int = 1 << 30,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> Receipt:
+    """Turn CSV files into a store sorted by (id, time), out of core.
+
+    Parameters
+    ----------
+    sources
+        CSV files or globs, plain or ``.gz``, with the same columns in any order, rows in any order.
+    store
+        Folder to make.
+    time
+        Column of times: ISO dates, dates and times without zone, or whole numbers.
+    id
+        Column of series ids, kept as exact text; None when all rows are one series (its id is ``0``).
+    channels
+        Columns to keep, in this order; None for all but `id` and `time`.
+    static
+        CSV of static attributes, one row per id.
+    freq
+        Step between rows, such as ``1D`` or ``15min``; None to find the usual one.
+    on_bad_row
+        ``error`` refuses the first bad row; ``quarantine`` sets bad rows aside in ``STORE.quarantine.csv``.
+    overwrite
+        Replace an existing store.
+    dtype
+        Float type of channels.
+    blocksize
+        Bytes of a source parsed at once; None to derive it from `memory_limit`.
+    memory_limit
+        Bytes of memory to stay under, at least 256 MiB a thread.
+    workers
+        Threads; None for one per core.
+    scheduler
+        Address of a Dask cluster that shares this file system.
+    progress
+        Called with ``(phase, done, total)``.
+
+    Returns
+    -------
+    The receipt.
+
+    Raises
+    ------
+    SourceError
+        A file, column or row that cannot be stored as written. Nothing was committed.
+    StoreError
+        The target exists or cannot be written.
+    """
+    clock = _Clock()
+    names = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    paths = source_csv.expand(names)
+    runner = Scheduler(workers, scheduler, progress)
+    blocksize = blocksize or _blocksize(memory_limit, runner.workers)
+    with _building(Path(store), overwrite) as (root, scratch):
+        inflated = runner.map("inflate", partial(_inflate, scratch=scratch), list(enumerate(paths)))
+        opened, delimiter = _open_all(paths, inflated)
+        spec = source_csv.sniff(opened, delimiter, id, time, channels)
+        known_statics = read_statics(Path(static), id or "") if static is not None else None
+        blocks = _plan_blocks(opened, blocksize, runner)
+        clock.lap("plan")
+
+        tasks = list(enumerate(blocks))
+        parse = partial(parse_block, spec=spec, dtype=dtype, scratch=scratch, keep_bad=on_bad_row == "quarantine")
+        reports = runner.map("parse", parse, tasks)
+        clock.lap("parse")
+
+        ids, row_start, sorted_blocks = _reduce(reports)
+        rows = _rows_spec(root, spec, reports, dtype)
+        try:
+            plans = _plan_shards(row_start, sorted_blocks)
+            shards = runner.map("write", partial(write_shard, blocks=sorted_blocks, spec=rows), plans)
+        except DuplicateTime as error:
+            raise _duplicate_error(error, ids, blocks, spec) from None
+        clock.lap("write")
+
+        summary = summarise(shards, row_start, _given_freq(freq, rows.time))
+        statics, notes = (), list(_freq_notes(summary, rows.time))
+        if known_statics is not None:
+            statics, n_without, n_unused = match_statics(ids, *known_statics)
+            notes += [f"{n_without} series have no static attributes"] if n_without else []
+            notes += [f"{n_unused} ids of {static} are not in the rows"] if n_unused else []
+        bad = [row for report in reports for row in report.bad]
+        aside = _set_aside(Path(store), bad) if bad else None
+        schema = Schema(
+            uuid=str(uuid.uuid4()),
+            version=1,
+            n_rows=int(row_start[-1]),
+            n_series=len(ids),
+            chunk_rows=rows.chunk_rows,
+            shard_rows=rows.shard_rows,
+            channels=rows.channels,
+            time=TimeAxis(rows.time.unit, summary.freq),
+            id_name=id or "",
+            committed=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        receipt = _receipt(Path(store), opened, paths, schema, summary, shards, aside, len(bad), notes)
+        keys, document = version_objects(root, schema, rows, ids, row_start, summary, shards, statics, receipt)
+        shutil.rmtree(scratch)
+        commit(root, keys, document)
+        clock.lap("commit")
+    return _with_seconds(receipt, clock.laps)
+
+
+def parse_block(task: tuple[int, Block], spec: TableSpec, dtype: str, scratch: Path, keep_bad: bool) -> BlockReport:
+    """Read one block, sort it by (id, time), pack each channel, and spill it."""
+    number, block = task
+    columns = source_csv.read_block(block, spec, keep_bad)
+    order = sort_order(columns.codes, columns.times)
+    everything = slice(None) if order is None else order
+    packed = [pack_block(values[everything], dtype) for values in columns.channels]
+    spill = Spill.write(scratch / f"{number}.spill", [columns.times[everything], *(column.values for column in packed)])
+    counts = np.bincount(columns.codes, minlength=len(columns.ids))
+    return BlockReport(spill, columns.ids, counts, tuple((c.decimals, c.largest) for c in packed), columns.bad)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last = perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, phase: str) -> None:
+        now = perf_counter()
+        self.laps[phase] = round(now - self._last, 3)
+        self._last = now
+
+
+@contextmanager
+def _building(store: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """A folder to build the store in, and a scratch folder in it; both gone again if building fails."""
+    exists = (store / ROOT).exists()
+    if exists and not overwrite:
+        raise StoreError(
+            f"there is a store already ({store})",
+            expected="a path where nothing is",
+            fix="--overwrite to replace it, or name another STORE",
+        )
+    abandoned = (store / _MARKER).exists()
+    if not exists and not abandoned and store.exists() and (not store.is_dir() or any(store.iterdir())):
+        raise StoreError(
+            f"something that is no store is in the way ({store})",
+            expected="a path where nothing is",
+            fix="name another STORE; zstore removes only what it made",
+        )
+    if not exists and abandoned:
+        logger.info("removing an interrupted ingest: %s", store)
+        shutil.rmtree(store)
+    root = store.with_name(f".{store.name}.{uuid.uuid4().hex}") if exists else store
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / _MARKER).touch()
+        scratch = root / f"{_MARKER}.scratch"
+        scratch.mkdir()
+    except OSError as error:
+        raise StoreError(f"cannot make {root} ({error.strerror})", fix="check the path and its permissions") from error
+    try:
+        yield root, scratch
+    except BaseException:
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+    (root / _MARKER).unlink()
+    if exists:
+        old = root.with_suffix(".old")
+        store.rename(old)
+        root.rename(store)
+        shutil.rmtree(old)
+
+
+def _blocksize(memory_limit: int, workers: int) -> int:
+    share = max(memory_limit // workers, _THREAD_BYTES) // _BLOCK_COPIES
+    return min(max(share, _MIN_BLOCK), _MAX_BLOCK)
+
+
+def _inflate(task: tuple[int, Path], scratch: Path) -> Path:
+    number, path = task
+    return source_csv.inflate(path, scratch / f"{number}.csv") if source_csv.is_compressed(path) else path
+
+
+def _open_all(paths: Sequence[Path], inflated: Sequence[Path]) -> tuple[list[Source], str]:
+    first, delimiter = source_csv.open_source(paths[0], inflated[0])
+    rest = [source_csv.open_source(n, p, delimiter)[0] for n, p in zip(paths[1:], inflated[1:], strict=True)]
+    return [first, *rest], delimiter
+
+
+def _plan_blocks(sources: Sequence[Source], blocksize: int, runner: Scheduler) -> list[Block]:
+    ranges = [source_csv.nominal_ranges(source, blocksize) for source in sources]
+    tasks = [(source.path, *ab) for source, pairs in zip(sources, ranges, strict=True) for ab in pairs]
+    quotes = iter(runner.map("scan", _count_quotes, tasks))
+    blocks: list[Block] = []
+    for source, pairs in zip(sources, ranges, strict=True):
+        blocks += source_csv.align(source, pairs, [next(quotes) for _ in pairs])
+    return blocks
+
+
+def _count_quotes(task: tuple[Path, int, int]) -> int:
+    return source_csv.count_quotes(*task)
+
+
+def _reduce(reports: Sequence[BlockReport]) -> tuple[Any, Any, list[SortedBlock]]:
+    """All ids in order, the first row of each series, and each block in terms of them."""
+    everyone = pa.concat_arrays([report.ids for report in reports]) if reports else pa.array([], pa.string())
+    ids = pc.unique(everyone)
+    ids = ids.take(pc.sort_indices(ids))
+    sizes = np.zeros(len(ids), np.int64)
+    blocks = []
+    for report in reports:
+        series = pc.index_in(report.ids, value_set=ids).to_numpy().astype(np.int32)
+        sizes[series] += report.counts
+        blocks.append(SortedBlock(report.spill, series, np.concatenate([[0], np.cumsum(report.counts)])))
+    names = np.array(ids.to_pylist(), dtype=np.dtypes.StringDType())
+    return names, np.concatenate([[0], np.cumsum(sizes)]), blocks
+
+
+def _rows_spec(root: Path, spec: TableSpec, reports: Sequence[BlockReport], dtype: str) -> RowsSpec:
+    filled = [report for report in reports if report.spill.n_rows]
+    packings = [choose([report.packed[n] for report in filled], dtype) for n in range(len(spec.channels))]
+    variables = safe_names(spec.channels)
+    channels = tuple(
+        Channel(name, variable, packing, dtype)
+        for name, variable, packing in zip(spec.channels, variables, packings, strict=True)
+    )
+    decimals = tuple(tuple(decimals for decimals, _ in report.packed) for report in reports)
+    return RowsSpec(root, channels, decimals, TimeAxis(spec.time_unit), CHUNK_ROWS, SHARD_ROWS)
+
+
+def _plan_shards(row_start: Any, blocks: Sequence[SortedBlock]) -> list[ShardPlan]:
+    n_rows = int(row_start[-1])
+    bounds = [shard_bounds(shard, n_rows) for shard in range(n_shards(n_rows))]
+    borders = [find_border(start, row_start, blocks) for start, _ in bounds]
+    borders.append(Border(len(row_start) - 1, None))
+    return [ShardPlan(s, start, stop, borders[s], borders[s + 1]) for s, (start, stop) in enumerate(bounds)]
+
+
+def _duplicate_error(error: DuplicateTime, ids: Any, blocks: Sequence[Block], spec: TableSpec) -> SourceError:
+    id_ = str(ids[error.series])
+    places = source_csv.find_rows(blocks, spec, id_, error.time, limit=2)
+    return SourceError(
+        f"duplicate time: id {id_!r} has {TimeAxis(spec.time_unit).show(error.time)} twice",
+        expected="one row per (id, time)",
+        where=" and ".join(places),
+        fix="clean the file, or name the id column with --id if it holds several series",
+    )
+
+
+def _given_freq(freq: str | None, axis: TimeAxis) -> int | None:
+    if freq is None:
+        return None
+    try:
+        return axis.parse_freq(freq)
+    except ValueError:
+        wanted = "a whole number of steps" if axis.unit is None else "a step such as 1D, 1h, 15min or 30s"
+        raise UsageError(f"frequency {freq!r}", expected=wanted, fix="mend --freq") from None
+
+
+def _freq_notes(summary: Summary, axis: TimeAxis) -> Iterator[str]:
+    if summary.freq is None:
+        yield "times are irregular: no step between rows is the usual one, so runs are not split"
+    elif summary.n_gaps:
+        usual = TimeAxis(axis.unit, summary.freq).show_freq()
+        yield f"{summary.n_gaps:,} steps in {summary.n_gapped:,} series differ from {usual}; runs are split there"
+
+
+def _set_aside(store: Path, bad: Sequence[BadRow]) -> Path:
+    path = store.with_name(f"{store.name}.quarantine.csv")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "line", "byte", "reason", "row"])
+        writer.writerows([row.source, row.line, row.byte, row.reason, row.raw] for row in bad)
+    return path
+
+
+def _receipt(
+    store: Path,
+    sources: Sequence[Source],
+    paths: Sequence[Path],
+    schema: Schema,
+    summary: Summary,
+    shards: Sequence[ShardReport],
+    aside: Path | None,
+    n_bad: int,
+    notes: Sequence[str],
+) -> Receipt:
+    sizes: dict[str, int] = {}
+    for shard in shards:
+        for record in shard.records:
+            variable = record.key.partition("/")[0]
+            sizes[variable] = sizes.get(variable, 0) + record.n_bytes
+    channels = []
+    for position, channel in enumerate(schema.channels):
+        n_bytes = sizes.get(channel.variable, 0)
+        raw = schema.n_rows * np.dtype(channel.dtype).itemsize
+        n_missing = int(summary.moments.n_missing[:, position].sum())
+        packing = channel.packing
+        ratio = round(raw / n_bytes, 2) if n_bytes else 1.0
+        channels.append(ChannelReceipt(channel.name, packing.dtype, packing.decimals, n_missing, n_bytes, ratio))
+    has_rows = schema.n_rows > 0
+    return Receipt(
+        store=str(store),
+        version=schema.version,
+        sources={source.name: path.stat().st_size for source, path in zip(sources, paths, strict=True)},
+        n_rows_in=schema.n_rows + n_bad,
+        n_stored=schema.n_rows,
+        n_quarantined=n_bad,
+        n_duplicates=0,
+        quarantine=str(aside) if aside else None,
+        n_series=schema.n_series,
+        n_runs=len(summary.runs.start),
+        time_start=schema.time.show(int(summary.time_start.min())) if has_rows else None,
+        time_stop=schema.time.show(int(summary.time_stop.max())) if has_rows else None,
+        freq=schema.time.show_freq(),
+        channels=tuple(channels),
+        n_bytes=sum(sizes.values()),
+        seconds={},
+        notes=tuple(notes),
+    )
+
+
+def _with_seconds(receipt: Receipt, laps: dict[str, float]) -> Receipt:
+    return replace(receipt, seconds={**laps, "total": round(sum(laps.values()), 3)})

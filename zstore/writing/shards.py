@@ -1,0 +1,171 @@
+"""One task, one shard: gather its rows from the spills, order them, pack, encode, digest, and sum up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.arrays import ArrayPlan
+from zstore.format.commit import write_object
+from zstore.format.layout import TIME, shard_key
+from zstore.format.manifest import ObjectRecord
+from zstore.format.moments import Moments, stack
+from zstore.format.packing import Packing, repack, unpack
+from zstore.format.schema import Channel, TimeAxis
+from zstore.writing.sort import (
+    DuplicateTime,
+    ShardPlan,
+    SortedBlock,
+    codes_between,
+    find_duplicate,
+    locate,
+    sort_order,
+)
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RowsSpec:
+    """What every shard has in common: where it goes and how its variables are laid out."""
+
+    root: Path
+    channels: tuple[Channel, ...]
+    decimals: tuple[tuple[int | None, ...], ...]
+    """Per block and channel: the decimals of the spilled integers, None where floats were spilled."""
+    time: TimeAxis
+    chunk_rows: int
+    shard_rows: int
+
+    def plan(self, channel: Channel | None) -> ArrayPlan:
+        """The array of one channel, or of the time."""
+        if channel is None:
+            return ArrayPlan("int64", 0, self.chunk_rows, self.shard_rows, self.time.attributes())
+        fill = channel.packing.fill
+        return ArrayPlan(channel.packing.dtype, fill, self.chunk_rows, self.shard_rows, channel.attributes())
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Time steps between neighbouring rows of a series, run-length encoded.
+
+    Parameters
+    ----------
+    row
+        (step run,) row that ends the first step of each run of equal steps.
+    step
+        (step run,) the step.
+    length
+        (step run,) how many times in a row.
+    time
+        (step run,) time of `row`.
+    """
+
+    row: Int64
+    step: Int64
+    length: Int64
+    time: Int64
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What one shard holds, to be merged in row order.
+
+    Parameters
+    ----------
+    records
+        Its objects.
+    start
+        Its first row.
+    series
+        (segment,) series in it, ascending.
+    first_time, last_time
+        (segment,) times of the first and last row of each.
+    moments
+        (segment, channel).
+    steps
+        Steps inside the shard.
+    """
+
+    records: tuple[ObjectRecord, ...]
+    start: int
+    series: Int64
+    first_time: Int64
+    last_time: Int64
+    moments: Moments
+    steps: Steps
+
+
+def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) -> ShardReport:
+    """Gather, order, pack, encode and write the objects of one shard.
+
+    Raises
+    ------
+    DuplicateTime
+        If a series has two rows at one time.
+    """
+    slices = []
+    for number, block in enumerate(blocks):
+        (start, _), (stop, _) = locate(block, plan.first), locate(block, plan.last)
+        if stop > start:
+            slices.append((number, start, stop))
+    codes = np.concatenate([codes_between(blocks[n], a, b) for n, a, b in slices])
+    times = np.concatenate([blocks[n].spill.read(0, a, b) for n, a, b in slices])
+    order = sort_order(codes - codes.min(), times)
+    if order is not None:
+        codes, times = codes[order], times[order]
+    twice = find_duplicate(codes, times)
+    if twice is not None:
+        raise DuplicateTime(int(codes[twice]), int(times[twice]))
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    records = [_put(spec, TIME, plan.shard, spec.plan(None), times)]
+    moments = []
+    for position, channel in enumerate(spec.channels):
+        pieces = [
+            repack(blocks[n].spill.read(position + 1, a, b), spec.decimals[n][position], channel.packing)
+            for n, a, b in slices
+        ]
+        stored = np.concatenate(pieces)
+        if order is not None:
+            stored = stored[order]
+        records.append(_put(spec, channel.variable, plan.shard, spec.plan(channel), stored))
+        moments.append(_segment_moments(stored, channel.packing, starts))
+    segments = Moments.empty((len(starts), 0)) if not moments else stack(moments, axis=1)
+    stops = np.append(starts[1:], len(codes)) - 1
+    return ShardReport(
+        tuple(records),
+        plan.start,
+        codes[starts].astype(np.int64),
+        times[starts],
+        times[stops],
+        segments,
+        _encode_steps(codes, times, plan.start),
+    )
+
+
+def _put(spec: RowsSpec, variable: str, shard: int, plan: ArrayPlan, values: NDArray[Any]) -> ObjectRecord:
+    content = plan.encode_shard(values)
+    key = shard_key(variable, shard)
+    write_object(spec.root, key, content)
+    return ObjectRecord.of(key, content)
+
+
+def _segment_moments(stored: NDArray[Any], packing: Packing, starts: Int64) -> Moments:
+    moments = Moments.of_segments(unpack(stored, packing, "float64"), starts)
+    return Moments(*(values[:, None] for values in moments.fields().values()))  # type: ignore[arg-type]
+
+
+def _encode_steps(codes: NDArray[np.int32], times: Int64, first_row: int) -> Steps:
+    """Run-length encode the steps between neighbouring rows of a series."""
+    inside = codes[1:] == codes[:-1]
+    step = np.where(inside, times[1:] - times[:-1], -1)
+    starts = np.flatnonzero(np.diff(step, prepend=-2))
+    length = np.diff(np.append(starts, len(step)))
+    kept = step[starts] >= 0
+    starts, length = starts[kept], length[kept]
+    return Steps(first_row + starts + 1, step[starts], length, times[starts + 1])

@@ -1,0 +1,202 @@
+"""From blocks in any order to rows sorted by (series, time): orders, spill files, and who writes which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+_SELECT_ROWS = 1 << 22
+
+
+class DuplicateTime(Exception):
+    """Two rows of one series have the same time."""
+
+    def __init__(self, series: int, time: int) -> None:
+        super().__init__(series, time)
+        self.series, self.time = series, time
+
+
+@dataclass(frozen=True)
+class Spill:
+    """The rows of one block on scratch disk: sorted by (series, time), one column after the other.
+
+    Parameters
+    ----------
+    path
+        Raw little-endian file: times first, then every channel.
+    n_rows
+        Rows in it.
+    dtypes
+        Dtype of each column, ``int64`` for the time first.
+    """
+
+    path: Path
+    n_rows: int
+    dtypes: tuple[str, ...]
+
+    @classmethod
+    def write(cls, path: Path, columns: Sequence[NDArray[Any]]) -> Spill:
+        """Write columns of equal length."""
+        with path.open("wb") as file:
+            for column in columns:
+                file.write(np.ascontiguousarray(column).data)
+        return cls(path, len(columns[0]), tuple(str(column.dtype) for column in columns))
+
+    def read(self, column: int, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``[start, stop)`` of one column."""
+        dtype = np.dtype(self.dtypes[column])
+        return np.fromfile(self.path, dtype, stop - start, offset=self._offset(column) + start * dtype.itemsize)
+
+    def map_times(self) -> NDArray[Any]:
+        """The time column, memory-mapped: for searching, not for reading it all."""
+        return np.memmap(self.path, np.int64, "r", self._offset(0), (self.n_rows,))
+
+    def _offset(self, column: int) -> int:
+        return sum(np.dtype(dtype).itemsize * self.n_rows for dtype in self.dtypes[:column])
+
+
+@dataclass(frozen=True)
+class SortedBlock:
+    """A spill and which of its rows belong to which series.
+
+    Parameters
+    ----------
+    spill
+        The rows.
+    series
+        (group,) int32 global positions of the series in it, ascending.
+    starts
+        (group + 1,) int64 first row of each series in the spill.
+    """
+
+    spill: Spill
+    series: Int32
+    starts: Int64
+
+    def rows_of(self, series: int) -> tuple[int, int]:
+        """Row range of one series in the spill, empty if it is not there."""
+        group = int(np.searchsorted(self.series, series))
+        if group == len(self.series) or self.series[group] != series:
+            return 0, 0
+        return int(self.starts[group]), int(self.starts[group + 1])
+
+
+@dataclass(frozen=True)
+class Border:
+    """A place between two rows of the final order: before the rows of `series` from `time` on.
+
+    `time` is None where the border lies before the first row of `series`.
+    """
+
+    series: int
+    time: int | None
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """What one task gathers: row range ``[start, stop)`` of the store, and the places it lies between."""
+
+    shard: int
+    start: int
+    stop: int
+    first: Border
+    last: Border
+
+
+def sort_order(codes: NDArray[np.integer[Any]], times: Int64) -> Int64 | None:
+    """The stable order by (code, time), or None if the rows are in it already.
+
+    Notes
+    -----
+    Sources are mostly sorted by id or by time, so the cheap order by code alone (a radix sort below 2**16
+    codes) is tried before the full one.
+    """
+    if _in_order(codes, times):
+        return None
+    narrow = codes.astype(np.uint16) if len(codes) and int(codes.max()) < 1 << 16 else codes
+    order = np.argsort(narrow, kind="stable")
+    if _in_order(codes[order], times[order]):
+        return order
+    return np.lexsort((times, codes))
+
+
+def find_duplicate(codes: NDArray[np.integer[Any]], times: Int64) -> int | None:
+    """First row of a sorted stretch whose (code, time) equals the one before it, or None."""
+    same = np.flatnonzero((codes[1:] == codes[:-1]) & (times[1:] == times[:-1]))
+    return int(same[0]) + 1 if len(same) else None
+
+
+def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock]) -> Border:
+    """The place before one row of the final order.
+
+    Parameters
+    ----------
+    row
+        Its number.
+    row_start
+        (series + 1,) first row of each series.
+
+    Raises
+    ------
+    DuplicateTime
+        If the rows on both sides have the same series and time.
+    """
+    series = int(np.searchsorted(row_start, row, side="right")) - 1
+    rank = row - int(row_start[series])
+    if rank == 0:
+        return Border(series, None)
+    pieces = [(block, *block.rows_of(series)) for block in blocks]
+    pieces = [(block, lo, hi) for block, lo, hi in pieces if hi > lo]
+    if int(row_start[series + 1]) - int(row_start[series]) <= _SELECT_ROWS:
+        times = np.concatenate([block.spill.read(0, lo, hi) for block, lo, hi in pieces])
+        time = int(np.partition(times, rank)[rank])
+        before = int(np.count_nonzero(times < time))
+    else:
+        time, before = _select(rank, [block.spill.map_times()[lo:hi] for block, lo, hi in pieces])
+    if before != rank:
+        raise DuplicateTime(series, time)
+    return Border(series, time)
+
+
+def locate(block: SortedBlock, border: Border) -> tuple[int, int]:
+    """Where a border falls in a block: the row of the spill, and the group it lies in or before."""
+    group = int(np.searchsorted(block.series, border.series))
+    row = int(block.starts[group])
+    if border.time is not None and group < len(block.series) and block.series[group] == border.series:
+        stop = int(block.starts[group + 1])
+        row += int(np.searchsorted(block.spill.map_times()[row:stop], border.time))
+    return row, group
+
+
+def codes_between(block: SortedBlock, start: int, stop: int) -> Int32:
+    """(row,) series of the rows ``[start, stop)`` of a spill."""
+    first = int(np.searchsorted(block.starts, start, side="right")) - 1
+    last = int(np.searchsorted(block.starts, stop, side="left"))
+    bounds = np.clip(block.starts[first : last + 1], start, stop)
+    return np.repeat(block.series[first:last], np.diff(bounds))
+
+
+def _in_order(codes: NDArray[np.integer[Any]], times: Int64) -> bool:
+    up = codes[1:] > codes[:-1]
+    return bool(np.all(up | ((codes[1:] == codes[:-1]) & (times[1:] >= times[:-1]))))
+
+
+def _select(rank: int, sorted_times: list[NDArray[Any]]) -> tuple[int, int]:
+    """The time of rank `rank` in the union of sorted arrays, and how many are before it; touches few pages."""
+    low = min(int(times[0]) for times in sorted_times)
+    high = max(int(times[-1]) for times in sorted_times)
+    while low < high:
+        middle = (low + high) // 2
+        if sum(int(np.searchsorted(times, middle, side="right")) for times in sorted_times) > rank:
+            high = middle
+        else:
+            low = middle + 1
+    return low, sum(int(np.searchsorted(times, low)) for times in sorted_times)

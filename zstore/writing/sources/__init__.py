@@ -1,0 +1,1 @@
+"""Where rows come from: plan a source into blocks, read a block into typed columns."""

@@ -1,0 +1,146 @@
+"""RFC 4180, strictly: where records end, and what is wrong with one. The slow path; good blocks never come here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from zstore.writing.sources.table import BadRow, TableSpec
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE | re.ASCII)
+_ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d(:\d\d(:\d\d(\.\d+)?)?)?)?", re.ASCII)
+_STEP = re.compile(r"-?\d{1,18}", re.ASCII)
+_FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a block: its raw bytes, where it starts, and its fields (None if it is not RFC 4180)."""
+
+    raw: bytes
+    byte: int
+    line: int
+    fields: list[str] | None
+    reason: str = ""
+
+
+def split_records(content: bytes, delimiter: str, byte: int, line: int) -> Iterator[Record]:
+    """Cut bytes into records, keeping what is malformed whole.
+
+    Parameters
+    ----------
+    content
+        Record-aligned bytes.
+    delimiter
+        One character.
+    byte, line
+        Where `content` starts in its file; lines count from 1.
+    """
+    position = 0
+    while position < len(content):
+        stop = record_end(content, position)
+        raw = content[position:stop]
+        fields, reason = split_fields(raw, delimiter)
+        yield Record(raw, byte + position, line, fields, reason)
+        line += raw.count(b"\n")
+        position = stop
+
+
+def record_end(content: bytes, start: int) -> int:
+    """Position after the line break that ends the record at `start`: the first one outside quotes."""
+    position, quotes = start, 0
+    while True:
+        newline = content.find(b"\n", position)
+        if newline < 0:
+            return len(content)
+        quotes += content.count(b'"', position, newline)
+        position = newline + 1
+        if quotes % 2 == 0:
+            return position
+
+
+def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
+    """The fields of one record, or None and the reason why there are none."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return None, f"byte {raw[error.start]:#04x} is not UTF-8"
+    text = text.removesuffix("\n").removesuffix("\r")
+    if '"' not in text:
+        return text.split(delimiter), ""
+    fields, position = [], 0
+    while True:
+        if text[position : position + 1] == '"':
+            stop = position + 1
+            while True:
+                stop = text.find('"', stop)
+                if stop < 0:
+                    return None, "a quoted field has no closing quote"
+                if text[stop + 1 : stop + 2] != '"':
+                    break
+                stop += 2
+            fields.append(text[position + 1 : stop].replace('""', '"'))
+            position = stop + 1
+            if position < len(text) and text[position] != delimiter:
+                return None, f"{text[position]!r} follows a closing quote"
+        else:
+            stop = text.find(delimiter, position)
+            stop = len(text) if stop < 0 else stop
+            if '"' in text[position:stop]:
+                return None, "a quote stands inside an unquoted field"
+            fields.append(text[position:stop])
+            position = stop
+        if position >= len(text):
+            return fields, ""
+        position += 1
+
+
+def judge(record: Record, header: tuple[str, ...], spec: TableSpec, source: str) -> BadRow | None:
+    """What is wrong with one record, or None."""
+    if record.fields is None:
+        reason, expected = record.reason, "a record as RFC 4180 has it"
+    elif len(record.fields) != len(header):
+        kind = "short" if len(record.fields) < len(header) else "long"
+        reason, expected = f"{kind} row: {len(record.fields)} fields", f"{len(header)}"
+    else:
+        found = _judge_cells(dict(zip(header, record.fields, strict=True)), spec)
+        if found is None:
+            return None
+        reason, expected = found
+    raw = record.raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    return BadRow(source, record.line, record.byte, reason, expected, raw)
+
+
+def shorten(text: str) -> str:
+    """A text short enough for a message."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | None:
+    if spec.id is not None and not cells[spec.id]:
+        return f"empty id in column '{spec.id}'", "the id of the series"
+    time = cells[spec.time]
+    if not _is_time(time, spec.time_unit):
+        wanted = "a whole number" if spec.time_unit is None else "an ISO date or date and time without zone"
+        return f"unreadable time {shorten(time)!r} in column '{spec.time}'", wanted
+    for channel in spec.channels:
+        cell = cells[channel]
+        if cell not in spec.missing and not _NUMBER.fullmatch(cell.strip(" \t")):
+            return f"text {shorten(cell)!r} in number column '{channel}'", "a decimal number or a missing token"
+    return None
+
+
+def _is_time(text: str, unit: str | None) -> bool:
+    if unit is None:
+        return _STEP.fullmatch(text.strip(" \t")) is not None
+    if not _ISO.fullmatch(text) or len(text.partition(".")[2]) > _FRACTION_DIGITS[unit]:
+        return False
+    try:
+        np.datetime64(text.replace(" ", "T"), unit)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""From what the shards report to the small objects of a version: index, moments, manifest, root document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.arrays import encode_small, group_document, to_bytes
+from zstore.format.commit import root_document, write_object
+from zstore.format.index import RunTable, SeriesIndex, StaticAttribute, cut_runs, usual_step
+from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_path
+from zstore.format.manifest import ObjectRecord, to_arrays
+from zstore.format.moments import Moments, stack
+from zstore.format.schema import Schema
+from zstore.writing.receipt import Receipt
+from zstore.writing.shards import RowsSpec, ShardReport, Steps
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything per series, merged from all shards.
+
+    Parameters
+    ----------
+    time_start, time_stop
+        (series,) first and last time.
+    moments
+        (series, channel).
+    runs
+        The run table.
+    freq
+        Usual step, None if there is none.
+    n_gaps, n_gapped
+        Steps that differ from `freq`, and series that have any.
+    """
+
+    time_start: Int64
+    time_stop: Int64
+    moments: Moments
+    runs: RunTable
+    freq: int | None
+    n_gaps: int
+    n_gapped: int
+
+
+def summarise(shards: Sequence[ShardReport], row_start: Int64, freq: int | None) -> Summary:
+    """Merge what the shards report, in row order.
+
+    Parameters
+    ----------
+    row_start
+        (series + 1,) first row of each series.
+    freq
+        The step the user named; None to take the usual one.
+    """
+    n_series = len(row_start) - 1
+    time_start, time_stop = np.zeros(n_series, np.int64), np.zeros(n_series, np.int64)
+    for shard in reversed(shards):
+        time_start[shard.series] = shard.first_time
+    for shard in shards:
+        time_stop[shard.series] = shard.last_time
+    steps = _all_steps(shards)
+    if freq is None:
+        distinct, inverse = np.unique(steps.step, return_inverse=True)
+        counts = np.bincount(inverse, weights=steps.length, minlength=len(distinct)).astype(np.int64)
+        freq = usual_step(distinct, counts)
+    breaks, times = _breaks(steps, freq)
+    n_rows = int(row_start[-1])
+    runs = cut_runs(row_start[:-1], np.arange(n_series), n_rows, breaks, times, time_start)
+    n_gapped = int(np.count_nonzero(np.bincount(runs.series, minlength=n_series) > 1))
+    moments = _merge_moments(shards, n_series)
+    return Summary(time_start, time_stop, moments, runs, freq, len(breaks), n_gapped)
+
+
+def version_objects(
+    root: Path,
+    schema: Schema,
+    rows: RowsSpec,
+    ids: NDArray[Any],
+    row_start: Int64,
+    summary: Summary,
+    shards: Sequence[ShardReport],
+    statics: tuple[StaticAttribute, ...],
+    receipt: Receipt,
+) -> tuple[list[str], bytes]:
+    """Write every object of a version but the root document.
+
+    Returns
+    -------
+    The keys of all its objects, and the root document that makes them a version.
+    """
+    version = schema.version
+    index = SeriesIndex(
+        ids=ids,
+        row_size=np.diff(row_start),
+        extent_ptr=np.arange(len(row_start)),
+        extent_start=row_start[:-1],
+        extent_stop=row_start[1:],
+        runs=summary.runs,
+        time_start=summary.time_start,
+        time_stop=summary.time_stop,
+        statics=statics,
+    )
+    nodes: dict[str, dict[str, Any]] = {TIME: rows.plan(None).document(schema.n_rows)}
+    for channel in schema.channels:
+        nodes[channel.variable] = rows.plan(channel).document(schema.n_rows)
+    small: dict[str, bytes] = {}
+    for name, (values, dimension, attributes) in index.to_arrays(schema.time.attributes()).items():
+        _add(small, nodes, f"{index_path(version)}/{name}", encode_small(values, (dimension,), attributes))
+    for name, values in summary.moments.fields().items():
+        _add(small, nodes, f"{moments_path(version)}/{name}", encode_small(values, ("series", "channel")))
+    for group in ("index", "moments", index_path(version), moments_path(version)):
+        nodes[group] = group_document()
+    for path, document in nodes.items():
+        small.setdefault(f"{path}/{ROOT}", to_bytes(document))
+    records = [record for shard in shards for record in shard.records]
+    records += [ObjectRecord.of(key, content) for key, content in small.items()]
+
+    listing: dict[str, bytes] = {}
+    for name, values in to_arrays(records).items():
+        _add(listing, nodes, f"{manifest_path(version)}/{name}", encode_small(values, ("object",)))
+    for group in ("manifest", manifest_path(version)):
+        nodes[group] = group_document()
+        listing[f"{group}/{ROOT}"] = to_bytes(nodes[group])
+    for key, content in {**small, **listing}.items():
+        write_object(root, key, content)
+    kept = {key: value for key, value in receipt.to_json().items() if key not in ("store", "seconds")}
+    attributes = {
+        "Conventions": "CF-1.11",
+        "featureType": "timeSeries",
+        "zstore": {
+            **schema.to_json(),
+            "manifest": [[r.key, r.n_bytes, r.digest] for r in (ObjectRecord.of(*item) for item in listing.items())],
+            "receipt": kept,
+        },
+    }
+    keys = [record.key for record in records] + list(listing)
+    return keys, root_document(attributes, nodes)
+
+
+def _add(objects: dict[str, bytes], nodes: dict[str, dict[str, Any]], path: str, made: dict[str, bytes]) -> None:
+    objects.update({f"{path}/{key}": content for key, content in made.items()})
+    nodes[path] = json.loads(made[ROOT])
+
+
+def _all_steps(shards: Sequence[ShardReport]) -> Steps:
+    """Steps inside shards, and those across the border between two shards."""
+    parts = [shard.steps for shard in shards]
+    for before, after in zip(shards, shards[1:], strict=False):
+        if before.series[-1] == after.series[0]:
+            first = int(after.first_time[0])
+            step = first - int(before.last_time[-1])
+            parts.append(Steps(*(np.array([value], np.int64) for value in (after.start, step, 1, first))))
+    names = ("row", "step", "length", "time")
+    empty = np.zeros(0, np.int64)
+    merged = [np.concatenate([empty, *(getattr(part, name) for part in parts)]) for name in names]
+    order = np.argsort(merged[0], kind="stable")
+    return Steps(*(values[order] for values in merged))
+
+
+def _breaks(steps: Steps, freq: int | None) -> tuple[Int64, Int64]:
+    """Rows before which time does not advance by `freq`, and their times."""
+    if freq is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    odd = steps.step != freq
+    row, step, length, time = (values[odd] for values in (steps.row, steps.step, steps.length, steps.time))
+    offset = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
+    return np.repeat(row, length) + offset, np.repeat(time, length) + offset * np.repeat(step, length)
+
+
+def _merge_moments(shards: Sequence[ShardReport], n_series: int) -> Moments:
+    """(series, channel) moments; a series that spans shards is merged in row order."""
+    if not shards:
+        return Moments.empty((n_series, 0))
+    parts: list[Moments] = []
+    last_series = -1
+    for shard in shards:
+        fresh = shard.moments
+        if len(shard.series) and int(shard.series[0]) == last_series:
+            tail = parts[-1]
+            joined = tail.at(slice(-1, None)).merge(fresh.at(slice(0, 1)))
+            parts[-1] = tail.at(slice(0, -1))
+            parts.append(joined)
+            fresh = fresh.at(slice(1, None))
+        if len(fresh.count):
+            parts.append(fresh)
+        last_series = int(shard.series[-1])
+    return stack(parts)
