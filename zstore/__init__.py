@@ -1,5 +1,6 @@
 """zstore: long tables of time series, parsed once, kept in Zarr v3, read as windows at memory speed."""
 
+from zstore._version import __version__
 from zstore.errors import (
     ConflictError,
     CorruptionError,
@@ -9,5 +10,31 @@ from zstore.errors import (
     UsageError,
     ZstoreError,
 )
+from zstore.format.moments import Moments
+from zstore.reading.store import Series, Store, open_store
+from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.upkeep.verify import Verification, verify
+from zstore.writing.ingest import ingest
+from zstore.writing.receipt import Receipt
 
-__version__ = "0.1.0"
+__all__ = [
+    "ConflictError",
+    "CorruptionError",
+    "Moments",
+    "NotFoundError",
+    "Receipt",
+    "Series",
+    "SourceError",
+    "Store",
+    "StoreError",
+    "UsageError",
+    "Verification",
+    "WindowIndex",
+    "WindowShape",
+    "Windows",
+    "ZstoreError",
+    "__version__",
+    "ingest",
+    "open_store",
+    "verify",
+]

@@ -1,0 +1,1 @@
+"""Training on windows of zstore stores with PyTorch Lightning."""

@@ -1,0 +1,1 @@
+"""The way out: open a store, read rows, cut windows."""

@@ -1,0 +1,391 @@
+"""A store, opened: ids, series, rows; nothing is decoded before it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.errors import NotFoundError, UsageError
+from zstore.format.index import SeriesIndex, StaticAttribute
+from zstore.format.layout import TIME, index_path, moments_path
+from zstore.format.moments import Moments
+from zstore.format.packing import unpack
+from zstore.format.schema import Channel, Schema
+from zstore.reading.objects import ObjectReader
+from zstore.reading.windows import WindowIndex, Windows, WindowShape
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+_DECODE_ROWS = 1 << 16
+
+
+def open_store(path: str | Path) -> Store:
+    """Open the newest version of a store; it stays on that version whatever is committed later.
+
+    Cost: one small file; index and rows are read when first used.
+
+    Raises
+    ------
+    StoreError
+        If there is no store at `path`.
+    """
+    return Store(Path(path))
+
+
+class Store:
+    """One version of a store.
+
+    Parameters
+    ----------
+    path
+        Its folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.objects = ObjectReader(path)
+        self.schema = Schema.from_json(self.objects.document, str(path))
+
+    def __repr__(self) -> str:
+        schema = self.schema
+        return (
+            f"<zstore.Store {self.path} version {schema.version}: {schema.n_rows:,} rows, "
+            f"{schema.n_series:,} series, channels {', '.join(self.channels)}>"
+        )
+
+    @property
+    def version(self) -> int:
+        """Number of the version opened."""
+        return self.schema.version
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all series."""
+        return self.schema.n_rows
+
+    @property
+    def n_series(self) -> int:
+        """Series."""
+        return self.schema.n_series
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return tuple(channel.name for channel in self.schema.channels)
+
+    @property
+    def receipt(self) -> dict[str, Any]:
+        """The receipt of the ingest that made this version."""
+        receipt: dict[str, Any] = self.objects.document["receipt"]
+        return receipt
+
+    @cached_property
+    def index(self) -> SeriesIndex:
+        """The ID index."""
+        group = index_path(self.version)
+        names = self.objects.children(group)
+        return SeriesIndex.from_arrays({name: self.objects.small(f"{group}/{name}") for name in names})
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments per series and channel, each field (series, channel)."""
+        group = moments_path(self.version)
+        return Moments(*(self.objects.small(f"{group}/{name}")[0] for name in Moments.empty((0,)).fields()))
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """(series,) exact ids, sorted by their UTF-8 bytes."""
+        return self.index.ids
+
+    @property
+    def statics(self) -> tuple[StaticAttribute, ...]:
+        """Static attributes, each (series,)."""
+        return self.index.statics
+
+    def channel(self, name: str) -> Channel:
+        """A channel by name.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such channel.
+        """
+        for channel in self.schema.channels:
+            if channel.name == name:
+                return channel
+        raise NotFoundError(
+            f"no channel {name!r}", expected=f"one of {', '.join(self.channels)}", where=str(self.path)
+        )
+
+    def static(self, name: str) -> StaticAttribute:
+        """A static attribute by name.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such attribute.
+        """
+        for static in self.statics:
+            if static.name == name:
+                return static
+        known = ", ".join(static.name for static in self.statics) or "none: ingest with --static FILE"
+        raise NotFoundError(f"no static attribute {name!r}", expected=f"one of {known}", where=str(self.path))
+
+    def position(self, id_: str) -> int:
+        """Position of an id in :attr:`ids`.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such id, naming those nearest in order.
+        """
+        ids = self.ids
+        keys = _utf8_keys(ids)
+        place = int(np.searchsorted(keys, np.array(id_.encode(), dtype=object)))
+        if place < len(ids) and keys[place] == id_.encode():
+            return place
+        near = ", ".join(repr(str(other)) for other in ids[max(place - 2, 0) : place + 2])
+        raise NotFoundError(f"no id {id_!r}", expected=f"one of {len(ids):,} ids, such as {near}", where=str(self.path))
+
+    def series(self, id_: str) -> Series:
+        """One series by its exact id.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such id.
+        """
+        return Series(self, self.position(id_), id_)
+
+    def read(self, channel: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``[start, stop)`` of one channel as floats, NaN where missing.
+
+        Raises
+        ------
+        CorruptionError
+            If a shard differs from its digest.
+        """
+        wanted = self.channel(channel)
+        stored = self.objects.rows(wanted.variable, start, stop, self.schema.shard_rows)
+        return unpack(stored, wanted.packing, wanted.dtype)
+
+    def times(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Times of rows ``[start, stop)`` as int64 in the units of ``schema.time``."""
+        return self.objects.rows(TIME, start, stop, self.schema.shard_rows)
+
+    def decode(
+        self,
+        channels: Sequence[str],
+        out: NDArray[np.float32],
+        scale: NDArray[np.float64] | None = None,
+        offset: NDArray[np.float64] | None = None,
+        threads: int = 2,
+    ) -> None:
+        """Decode, unpack and interleave whole channels into rows.
+
+        Parameters
+        ----------
+        channels
+            Channels to read, in the order of the last axis of `out`.
+        out
+            (row, channel) float32, all rows of the store; NaN where missing.
+        scale, offset
+            (channel,) numbers applied as ``(value - offset) / scale``; None for source units.
+        threads
+            Shards decoded at once.
+        """
+        wanted = [self.channel(name) for name in channels]
+        scales = np.ones(len(wanted)) if scale is None else scale
+        offsets = np.zeros(len(wanted)) if offset is None else offset
+
+        def work(start: int) -> None:
+            stop = min(start + self.schema.shard_rows, self.n_rows)
+            for position, channel in enumerate(wanted):
+                stored = self.objects.rows(channel.variable, start, stop, self.schema.shard_rows)
+                for low in range(0, stop - start, _DECODE_ROWS):
+                    piece = unpack(stored[low : low + _DECODE_ROWS], channel.packing, "float64")
+                    if scale is not None or offset is not None:
+                        piece = (piece - offsets[position]) / scales[position]
+                    out[start + low : start + low + len(piece), position] = piece
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(0, self.n_rows, self.schema.shard_rows)))
+
+    def windows(
+        self,
+        lookback: int,
+        horizon: int,
+        *,
+        delay: int = 0,
+        stride: int = 1,
+        channels: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+    ) -> Windows:
+        """Every window of the store, as numpy.
+
+        Parameters
+        ----------
+        lookback, horizon, delay, stride
+            See :class:`zstore.reading.windows.WindowShape`.
+        channels
+            Input channels; None for all.
+        targets
+            Target channels; None for the input channels.
+
+        Returns
+        -------
+        A sequence of ``{"x", "y", "series", "time"}``. Cost: decodes the wanted channels once, into memory.
+        """
+        inputs = tuple(channels or self.channels)
+        outputs = tuple(targets or inputs)
+        shape = WindowShape(lookback, horizon, delay, stride)
+        wanted = tuple(dict.fromkeys(inputs + outputs))
+        rows = np.empty((self.n_rows, len(wanted)), np.float32)
+        self.decode(wanted, rows)
+        index = WindowIndex.build(self.index.runs, shape, self.schema.time.freq)
+        if not len(index):
+            raise no_window(self, shape)
+        times = None if self.schema.time.freq is not None else self.times(0, self.n_rows)
+        return Windows(
+            rows, index, [wanted.index(name) for name in inputs], [wanted.index(name) for name in outputs], times
+        )
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The store as a lazy CF contiguous ragged array: channels over `row`, ids and attributes over `series`."""
+        import xarray
+
+        group = index_path(self.version)
+        rows = xarray.open_zarr(self.path, consolidated=True)
+        index = xarray.open_zarr(self.path, group=group, consolidated=False)
+        kept = [name for name in index.data_vars if index[name].dims == ("series",)]
+        names = {channel.variable: channel.name for channel in self.schema.channels}
+        merged = xarray.merge([rows.rename_vars(names), index[kept]], combine_attrs="drop")
+        merged.attrs = {key: value for key, value in rows.attrs.items() if key != "zstore"}
+        return merged.set_coords([TIME, "id"])
+
+
+@dataclass(frozen=True)
+class Series:
+    """All rows of one id.
+
+    Parameters
+    ----------
+    store
+        Where it is.
+    position
+        Its position in ``store.ids``.
+    id
+        Its id.
+    """
+
+    store: Store
+    position: int
+    id: str
+
+    def __len__(self) -> int:
+        return int(self.store.index.row_size[self.position])
+
+    def __repr__(self) -> str:
+        show = self.store.schema.time.show
+        index = self.store.index
+        first, last = show(int(index.time_start[self.position])), show(int(index.time_stop[self.position]))
+        return f"<zstore.Series {self.id!r}: {len(self):,} rows, {first} to {last}>"
+
+    @property
+    def extents(self) -> list[tuple[int, int]]:
+        """Row ranges of the series, in time order."""
+        index = self.store.index
+        first, last = index.extent_ptr[self.position], index.extent_ptr[self.position + 1]
+        return [(int(index.extent_start[n]), int(index.extent_stop[n])) for n in range(first, last)]
+
+    @property
+    def statics(self) -> dict[str, Any]:
+        """Static attributes of this series: a float, or a word, or None where missing."""
+        found: dict[str, Any] = {}
+        for static in self.store.statics:
+            value = static.values[self.position]
+            if static.categories is None:
+                found[static.name] = None if np.isnan(value) else float(value)
+            else:
+                found[static.name] = None if value < 0 else static.categories[int(value)]
+        return found
+
+    def rows(self, start: str | int | None = None, stop: str | int | None = None) -> list[tuple[int, int]]:
+        """Row ranges of the times ``[start, stop)``, each a date, a date and time, or a step number.
+
+        Raises
+        ------
+        UsageError
+            If `start` or `stop` is not a time.
+        """
+        low, high = _bound(self.store, start, "start"), _bound(self.store, stop, "stop")
+        found = []
+        for first, last in self.extents:
+            if low is not None or high is not None:
+                times = self.store.times(first, last)
+                first, last = (
+                    first + (0 if low is None else int(np.searchsorted(times, low))),
+                    first + (len(times) if high is None else int(np.searchsorted(times, high))),
+                )
+            if last > first:
+                found.append((first, last))
+        return found
+
+    def times(self, start: str | int | None = None, stop: str | int | None = None) -> NDArray[Any]:
+        """(row,) times as datetime64, or int64 for plain steps."""
+        parts = [self.store.times(a, b) for a, b in self.rows(start, stop)]
+        times = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        unit = self.store.schema.time.unit
+        return times if unit is None else times.astype(f"datetime64[{unit}]")
+
+    def read(
+        self, channel: str, start: str | int | None = None, stop: str | int | None = None
+    ) -> NDArray[Any]:
+        """(row,) values of one channel, NaN where missing."""
+        parts = [self.store.read(channel, a, b) for a, b in self.rows(start, stop)]
+        return np.concatenate(parts) if parts else np.zeros(0, self.store.channel(channel).dtype)
+
+    def to_pandas(self, start: str | int | None = None, stop: str | int | None = None) -> pandas.DataFrame:
+        """All channels as a data frame over time."""
+        import pandas
+
+        columns = {name: self.read(name, start, stop) for name in self.store.channels}
+        return pandas.DataFrame(columns, index=pandas.Index(self.times(start, stop), name=TIME))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.store.channels)
+
+
+def no_window(store: Store, shape: WindowShape, where: str = "") -> UsageError:
+    """The error for a window that fits nowhere."""
+    runs = store.index.runs
+    longest = int(np.max(runs.stop - runs.start, initial=0))
+    return UsageError(
+        f"no window: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon} need {shape.span} rows",
+        expected=f"at most {longest:,}, the longest stretch without a gap",
+        where=where or str(store.path),
+        fix="a smaller lookback or horizon",
+    )
+
+
+def _bound(store: Store, text: str | int | None, name: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return store.schema.time.parse(text)
+    except ValueError:
+        wanted = "a step number" if store.schema.time.unit is None else "a date, or a date and time, in ISO form"
+        raise UsageError(f"unreadable {name} {text!r}", expected=wanted) from None
+
+
+def _utf8_keys(ids: NDArray[Any]) -> NDArray[Any]:
+    return np.array([str(id_).encode() for id_ in ids], dtype=object)

@@ -1,0 +1,213 @@
+"""From sample numbers to rows: arithmetic on runs, and one vectorised read per batch. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.errors import UsageError
+from zstore.format.index import RunTable
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class WindowShape:
+    """The rows of one window.
+
+    Parameters
+    ----------
+    lookback
+        Input rows.
+    horizon
+        Target rows.
+    delay
+        Rows between the last input and the first target. ``-1`` with ``horizon=1`` targets the last
+        input row; ``-horizon`` targets the last `horizon` input rows.
+    stride
+        Rows between the starts of two windows of one run.
+    """
+
+    lookback: int
+    horizon: int
+    delay: int = 0
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("lookback", 1), ("horizon", 1), ("stride", 1), ("delay", -self.lookback)):
+            value = getattr(self, name)
+            if value < least:
+                raise UsageError(f"{name} {value}", expected=f"at least {least}", fix=f"mend --data.{name}")
+
+    @property
+    def target_offset(self) -> int:
+        """Rows from the first input to the first target."""
+        return self.lookback + self.delay
+
+    @property
+    def span(self) -> int:
+        """Rows from the first to the last row of a window, both included."""
+        return max(self.lookback, self.target_offset + self.horizon)
+
+
+@dataclass(frozen=True)
+class WindowIndex:
+    """All windows, numbered from 0 without being listed: O(runs) memory, O(log runs) per sample.
+
+    A piece is a stretch of equally spaced windows inside one run.
+
+    Parameters
+    ----------
+    shape
+        The rows of one window.
+    first
+        (piece,) first row of the first window of each piece.
+    series
+        (piece,) its series.
+    time
+        (piece,) time of `first`.
+    ends
+        (piece,) number of windows up to and including each piece.
+    freq
+        Time step between rows; None for irregular times.
+    """
+
+    shape: WindowShape
+    first: Int64
+    series: Int64
+    time: Int64
+    ends: Int64
+    freq: int | None
+
+    @classmethod
+    def build(
+        cls,
+        runs: RunTable,
+        shape: WindowShape,
+        freq: int | None,
+        targets: tuple[Int64, Int64] | None = None,
+        context: bool = True,
+    ) -> WindowIndex:
+        """Lay windows over runs.
+
+        Parameters
+        ----------
+        runs
+            Where windows may lie; none crosses the border of a run.
+        shape
+            The rows of one window.
+        freq
+            Time step between rows; None for irregular times.
+        targets
+            (run,) row range ``[start, stop)`` in each run in which *targets* must lie; None for all.
+        context
+            Whether inputs may reach back before that range.
+        """
+        start, stop = (runs.start, runs.stop) if targets is None else targets
+        start, stop = np.maximum(start, runs.start), np.minimum(stop, runs.stop)
+        first = np.maximum(runs.start, start - shape.target_offset) if context else start
+        room = stop - shape.span - first
+        n_windows = np.where((room >= 0) & (stop > start), room // shape.stride + 1, 0)
+        kept = n_windows > 0
+        time = runs.time + (first - runs.start) * (freq or 0)
+        return cls(shape, first[kept], runs.series[kept], time[kept], np.cumsum(n_windows[kept]), freq)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def locate(self, samples: Int64) -> tuple[Int64, Int64, Int64]:
+        """First row, series, and time of the first target of each sample; time 0 where times are irregular.
+
+        Parameters
+        ----------
+        samples
+            (batch,) sample numbers in ``[0, len(self))``.
+        """
+        piece = np.searchsorted(self.ends, samples, side="right")
+        before = np.where(piece > 0, self.ends[piece - 1], 0)
+        step = (samples - before) * self.shape.stride
+        time = self.time[piece] + (step + self.shape.target_offset) * (self.freq or 0)
+        return self.first[piece] + step, self.series[piece], time if self.freq is not None else np.zeros_like(time)
+
+
+def gather(rows: NDArray[np.float32], starts: Int64, length: int) -> NDArray[np.float32]:
+    """Copy windows out of decoded rows in one vectorised read.
+
+    Parameters
+    ----------
+    rows
+        (row, channel) float32, contiguous.
+    starts
+        (batch,) first row of each window; any order, repeats allowed.
+    length
+        Rows per window.
+
+    Returns
+    -------
+    (batch, length, channel) float32, freshly allocated.
+
+    Raises
+    ------
+    IndexError
+        If a window would leave `rows`.
+    """
+    n_channels = rows.shape[1]
+    n_starts = len(rows) - length + 1
+    if len(starts) and (int(starts.min()) < 0 or int(starts.max()) >= n_starts):
+        raise IndexError(f"windows of {length} rows leave the {len(rows)} rows")
+    strides = (rows.strides[0], rows.itemsize)
+    view = np.lib.stride_tricks.as_strided(rows, (max(n_starts, 0), length * n_channels), strides, writeable=False)
+    return view[starts].reshape(len(starts), length, n_channels)
+
+
+class Windows(Sequence[dict[str, Any]]):
+    """Windows of decoded rows, by sample number.
+
+    Parameters
+    ----------
+    rows
+        (row, channel) float32.
+    index
+        Which windows there are.
+    inputs, targets
+        Positions of the input and target channels in the last axis of `rows`.
+    times
+        (row,) times, where they are irregular.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.float32],
+        index: WindowIndex,
+        inputs: list[int],
+        targets: list[int],
+        times: Int64 | None = None,
+    ) -> None:
+        self._rows, self.index, self._inputs, self._targets, self._times = rows, index, inputs, targets, times
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[sample] for sample in range(len(self)))
+
+    def __getitem__(self, sample: Any) -> Any:
+        """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``."""
+        if not -len(self) <= sample < len(self):
+            raise IndexError(f"sample {sample} of {len(self)}")
+        batch = self.batch(np.array([sample % len(self)], np.int64))
+        return {key: values[0] for key, values in batch.items()}
+
+    def batch(self, samples: Int64) -> dict[str, NDArray[Any]]:
+        """Many windows at once: ``x`` (batch, lookback, channel), ``y`` (batch, horizon, target), ``series`` and ``time`` (batch,)."""
+        shape = self.index.shape
+        starts, series, time = self.index.locate(np.asarray(samples, np.int64))
+        if self._times is not None:
+            time = self._times[starts + shape.target_offset]
+        x = gather(self._rows, starts, shape.lookback)
+        y = gather(self._rows, starts + shape.target_offset, shape.horizon)
+        return {"x": x[..., self._inputs], "y": y[..., self._targets], "series": series, "time": time}

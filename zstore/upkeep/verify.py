@@ -1,0 +1,103 @@
+"""Compare everything a version needs with its digests, and the index with the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from zstore.errors import CorruptionError
+from zstore.format.layout import shard_bounds
+from zstore.reading.objects import compare
+from zstore.reading.store import Store
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was checked, and every fault found as a sentence.
+
+    Parameters
+    ----------
+    n_objects, n_bytes
+        Objects and bytes compared with their digests.
+    faults
+        One sentence each; empty for a sound store.
+    """
+
+    n_objects: int
+    n_bytes: int
+    faults: tuple[str, ...]
+
+
+def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> Verification:
+    """Check every object of a version against the manifest, then that the index fits the rows.
+
+    Parameters
+    ----------
+    workers
+        Objects read at once.
+    progress
+        Called with objects done and in all.
+
+    Raises
+    ------
+    CorruptionError
+        If the manifest itself cannot be trusted, so nothing else can be checked.
+    """
+    records = list(store.objects.records.values())
+    faults: list[str] = []
+    with ThreadPoolExecutor(workers) as pool:
+        for done, fault in enumerate(pool.map(lambda record: _fault(store, record.key), records), start=1):
+            if fault:
+                faults.append(fault)
+            if progress:
+                progress(done, len(records))
+    if not faults:
+        faults += _index_faults(store)
+    return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
+
+
+def _fault(store: Store, key: str) -> str:
+    try:
+        compare(store.path, store.objects.records[key])
+    except CorruptionError as error:
+        return f"{error.what}{f', expected {error.expected}' if error.expected else ''}{_rows_hit(store, key)}"
+    return ""
+
+
+def _rows_hit(store: Store, key: str) -> str:
+    """Which rows and ids a damaged shard takes with it."""
+    variable, _, shard = key.partition("/c/")
+    names = {channel.variable: channel.name for channel in store.schema.channels} | {"time": "time"}
+    if variable not in names or not shard.isdigit():
+        return ""
+    start, stop = shard_bounds(int(shard), store.n_rows, store.schema.shard_rows)
+    text = f": {names[variable]}, rows {start:,} to {stop - 1:,}"
+    try:
+        index = store.index
+    except CorruptionError:
+        return text
+    touched = np.flatnonzero((index.extent_start < stop) & (index.extent_stop > start))
+    series = np.searchsorted(index.extent_ptr, touched, side="right") - 1
+    return f"{text}, ids {index.ids[series.min()]!r} to {index.ids[series.max()]!r}"
+
+
+def _index_faults(store: Store) -> list[str]:
+    index, faults = store.index, []
+    if int(index.row_size.sum()) != int((index.extent_stop - index.extent_start).sum()):
+        faults.append("index: the sizes of the series do not add up to their extents")
+    if len(index.runs.start) and int((index.runs.stop - index.runs.start).sum()) != int(index.row_size.sum()):
+        faults.append("index: the runs do not cover the rows")
+    keys = [str(id_).encode() for id_ in index.ids]
+    if keys != sorted(set(keys)):
+        faults.append("index: ids are not sorted and unique")
+    counted = store.moments.count + store.moments.n_missing
+    if counted.size and np.any(counted != index.row_size[:, None]):
+        faults.append("moments: values and missing values do not add up to the rows")
+    for position in range(store.n_series):
+        first, last = index.extent_ptr[position], index.extent_ptr[position + 1]
+        if np.any(index.extent_stop[first:last] <= index.extent_start[first:last]):
+            faults.append(f"index: id {str(index.ids[position])!r} has an empty extent")
+    return faults
