@@ -1,0 +1,76 @@
+"""The batch: the one place where data and models meet."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypedDict
+
+from torch import Tensor
+
+
+class Batch(TypedDict):
+    """What a loader yields and a model reads.
+
+    Values of `x`, `y`, `x_static` and `x_future` are scaled; missing ones are 0, the training mean.
+    """
+
+    x: Tensor
+    """(batch, lookback, channel) float32 inputs."""
+    y: Tensor
+    """(batch, horizon, target) float32 targets."""
+    mask: Tensor
+    """(batch, horizon, target) bool; True where the target was observed."""
+    x_static: Tensor
+    """(batch, attribute) float32 static attributes."""
+    x_future: Tensor
+    """(batch, horizon, known channel) float32 channels known in advance."""
+    series: Tensor
+    """(batch,) int64 position of the series in the store's ids."""
+    time: Tensor
+    """(batch,) int64 time of the first target."""
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """Everything a model must know about its batches to be built.
+
+    Parameters
+    ----------
+    lookback
+        Input rows.
+    horizon
+        Target rows.
+    delay
+        Rows between the last input and the first target.
+    n_inputs
+        Input channels.
+    n_targets
+        Target channels.
+    target_inputs
+        Position of each target among the inputs, -1 where it is no input.
+    n_static
+        Columns of `x_static`.
+    n_future
+        Channels of `x_future`.
+    """
+
+    lookback: int
+    horizon: int
+    delay: int
+    n_inputs: int
+    n_targets: int
+    target_inputs: list[int]
+    n_static: int = 0
+    n_future: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+
+class ScalesTargets(Protocol):
+    """What a model asks of the data module beside batches: how to bring targets back to source units."""
+
+    @property
+    def target_scale(self) -> tuple[Tensor, Tensor]:
+        """``(scale, offset)``, each (target,) float32; source units are ``scaled * scale + offset``."""

@@ -1,0 +1,162 @@
+"""The command line: LightningCLI, with a run folder, early stopping and the best checkpoint set up."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace, set_parsing_settings
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+
+import lightning_app.models
+import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
+from lightning_app.batch import BatchShape
+from lightning_app.callbacks import FitReport, TestReport
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.models import ForecastModel
+from lightning_app.predictions import PredictionWriter
+from zstore import UsageError, ZstoreError
+
+_LOGGERS = ("CSVLogger", "TensorBoardLogger")
+
+
+class AppCLI(LightningCLI):
+    """`fit`, `validate`, `test` and `predict` from one YAML file and flags."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Early stopping and the best checkpoint are part of every fit; models take their shapes from the data."""
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults({"early_stopping.monitor": "val/mse", "early_stopping.patience": 5})
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/mse",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.link_arguments("data.shape", "model.init_args.shape", apply_on="instantiate")
+        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    @property
+    def run_folder(self) -> Path:
+        """Where this run keeps its checkpoints, logs, metrics and predictions."""
+        return Path(self._get(self.config, "trainer")["default_root_dir"])
+
+    def before_instantiate_classes(self) -> None:
+        """Fill in what depends on the run folder."""
+        config = self.config[self.subcommand]
+        trainer = config["trainer"]
+        if trainer["default_root_dir"] is None:
+            files = config.get("config") or []
+            trainer["default_root_dir"] = f"runs/{Path(str(files[0])).stem}" if files else "runs/unnamed"
+        if config["checkpoint"]["dirpath"] is None:
+            config["checkpoint"]["dirpath"] = str(self.run_folder / "checkpoints")
+        if trainer["logger"] is None:
+            trainer["logger"] = self.subcommand == "fit" and [
+                Namespace(
+                    class_path=f"pytorch_lightning.loggers.{name}",
+                    init_args=Namespace(save_dir=str(self.run_folder), name="logs", version=""),
+                )
+                for name in _LOGGERS
+            ]
+        if trainer["enable_progress_bar"] is None:
+            trainer["enable_progress_bar"] = sys.stderr.isatty()
+        if trainer["enable_model_summary"] is None:
+            trainer["enable_model_summary"] = False
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Add the callbacks that report."""
+        trainer = super().instantiate_trainer(**kwargs)
+        folder = self.run_folder
+        trainer.callbacks += [FitReport(), TestReport(folder), PredictionWriter(folder)]
+        return trainer
+
+    def before_fit(self) -> None:
+        """Load nothing but tensors and plain values from a checkpoint."""
+        self._choose_checkpoint(default=None)
+
+    def before_validate(self) -> None:
+        """Take the best checkpoint of the run folder unless another is named."""
+        self._choose_checkpoint(default="best")
+
+    before_test = before_validate
+
+    def before_predict(self) -> None:
+        """Likewise; predictions go to disk, not into memory."""
+        self._choose_checkpoint(default="best")
+        self.config_init[self.subcommand]["return_predictions"] = False
+
+    def _choose_checkpoint(self, default: str | None) -> None:
+        options = self.config_init[self.subcommand]
+        options["weights_only"] = True
+        named = options["ckpt_path"]
+        if named is None and any(True for _ in self.model.parameters()):
+            named = default
+        if named is None:
+            return
+        folder = self.run_folder / "checkpoints"
+        path = folder / f"{named}.ckpt" if named in ("best", "last") else Path(named)
+        if not path.is_file():
+            raise UsageError(
+                f"no checkpoint ({path})",
+                expected="one made by: python -m lightning_app fit --config …",
+                fix="fit first, or name one with --ckpt_path",
+            )
+        options["ckpt_path"] = str(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    0 if it did what was asked, 1 if that failed, 2 if the arguments cannot be meant.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)
+    _quiet()
+    # A shape is handed from the data to the model as a whole; it is no group of flags.
+    set_parsing_settings(subclasses_enabled=[BatchShape])
+    try:
+        AppCLI(
+            ForecastModel,
+            WindowDataModule,
+            subclass_mode_model=True,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"enable_progress_bar": None, "enable_model_summary": None},
+            parser_kwargs={"prog": "python -m lightning_app"},
+            args=None if arguments is None else words,
+        )
+    except ZstoreError as error:
+        if debug:
+            raise
+        print(f"lightning_app: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("lightning_app: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _quiet() -> None:
+    """Silence what Lightning says about choices made on purpose here."""
+    for message in (
+        ".*configure_optimizers` will be overridden.*",  # the configuration's optimizer replaces the default
+        ".*exists and is not empty.*",  # a run folder is used again by fit, test and predict
+        ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",
+        ".*LeafSpec.*is deprecated.*",  # inside Lightning, of torch
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+

@@ -1,0 +1,233 @@
+"""The data module: a store, what is cut from it, and the loaders Lightning asks for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lightning_app.batch import BatchShape
+from lightning_app.data.loader import WindowLoader, WindowSource
+from lightning_app.data.residency import default_cache, host_rows
+from lightning_app.data.scaler import Scaler, ScalerKind, fit_scaler
+from lightning_app.data.splits import Split, SplitName, assign_series, target_rows
+from zstore import Store, UsageError, WindowIndex, WindowShape, open_store
+
+logger = logging.getLogger(__name__)
+
+
+class WindowDataModule(pl.LightningDataModule):
+    """Windows of a zstore store, split, scaled and batched by configuration alone.
+
+    Parameters
+    ----------
+    store
+        Folder of the store.
+    lookback
+        Input rows of a window.
+    horizon
+        Target rows of a window.
+    delay
+        Rows between the last input and the first target. -1 with horizon 1 targets the last input row;
+        -horizon targets the last `horizon` input rows.
+    stride
+        Rows between the starts of two training windows. Evaluation takes every window.
+    channels
+        Input channels. Default: all of the store.
+    targets
+        Target channels. Default: the input channels.
+    future
+        Channels known in advance, given to the model for the target rows too.
+    statics
+        Static attributes given to the model: numbers are standardised over the training series, categories
+        become one column each.
+    split
+        How targets are shared out between train, val and test.
+    scaler
+        ``standard``: zero mean and unit variance on the training rows. ``none``: source units.
+    batch_size
+        Windows of a batch, over all devices together.
+    seed
+        Of the order of training windows.
+    predict_on
+        The split that `predict` predicts.
+    cache
+        Folder of row files and scalers. Default: $ZSTORE_CACHE, or zstore under the user's cache folder.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        lookback: int,
+        horizon: int,
+        delay: int = 0,
+        stride: int = 1,
+        channels: list[str] | None = None,
+        targets: list[str] | None = None,
+        future: list[str] | None = None,
+        statics: list[str] | None = None,
+        split: Split = Split(),  # noqa: B008  # frozen
+        scaler: ScalerKind = "standard",
+        batch_size: int = 256,
+        seed: int = 0,
+        predict_on: Literal["train", "val", "test"] = "test",
+        cache: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.store: Store = open_store(store)
+        self.window = WindowShape(lookback, horizon, delay, stride)
+        self.inputs = list(channels or self.store.channels)
+        self.targets = list(targets or self.inputs)
+        self.future = list(future or [])
+        self.split, self.scaler_kind, self.batch_size, self.seed = split, scaler, batch_size, seed
+        self.predict_on: SplitName = predict_on
+        self.cache = Path(cache) if cache else default_cache()
+        self.columns = list(dict.fromkeys(self.inputs + self.targets + self.future))
+        for name in self.columns:
+            self.store.channel(name)
+        self._statics = [self.store.static(name) for name in statics or []]
+        self._scaler: Scaler | None = None
+        self._source: WindowSource | None = None
+
+    @property
+    def shape(self) -> BatchShape:
+        """What models are built from."""
+        widths = [1 if static.categories is None else len(static.categories) for static in self._statics]
+        return BatchShape(
+            lookback=self.window.lookback,
+            horizon=self.window.horizon,
+            delay=self.window.delay,
+            n_inputs=len(self.inputs),
+            n_targets=len(self.targets),
+            target_inputs=[self.inputs.index(name) if name in self.inputs else -1 for name in self.targets],
+            n_static=sum(widths),
+            n_future=len(self.future),
+        )
+
+    @property
+    def scaler(self) -> Scaler:
+        """The scaler of all columns, fitted on the training rows or taken from a checkpoint."""
+        if self._scaler is None:
+            self._scaler = fit_scaler(self.store, self.split, self.columns, self.scaler_kind, self.cache)
+        return self._scaler
+
+    @property
+    def target_scale(self) -> tuple[Tensor, Tensor]:
+        """``(scale, offset)`` of the targets, each (target,) float32."""
+        scaler = self.scaler.of(self.targets)
+        return torch.from_numpy(scaler.scale).float(), torch.from_numpy(scaler.offset).float()
+
+    def index(self, name: SplitName, stride: int = 1) -> WindowIndex:
+        """The windows whose targets belong to one split.
+
+        Raises
+        ------
+        UsageError
+            If there is none.
+        """
+        shape = WindowShape(self.window.lookback, self.window.horizon, self.window.delay, stride)
+        index = WindowIndex.build(
+            self.store.index.runs,
+            shape,
+            self.store.schema.time.freq,
+            target_rows(self.store, self.split, name),
+            self.split.context == "allow",
+        )
+        if not len(index):
+            runs = self.store.index.runs
+            longest = int(np.max(runs.stop - runs.start, initial=0))
+            fits = f"at most {longest:,} rows, the longest stretch without a gap" if shape.span > longest else "one"
+            raise UsageError(
+                f"no window in {name}: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon}"
+                f" need {shape.span:,} rows",
+                expected=fits,
+                where=str(self.store.path),
+                fix="smaller --data.lookback or --data.horizon, or other --data.split.sizes",
+            )
+        return index
+
+    def train_dataloader(self) -> WindowLoader:
+        """Shuffled training windows."""
+        return self._loader(self.index("train", self.window.stride), shuffle=True)
+
+    def val_dataloader(self) -> WindowLoader:
+        """Every validation window once, in order."""
+        return self._loader(self.index("val"))
+
+    def test_dataloader(self) -> WindowLoader:
+        """Every test window once, in order."""
+        return self._loader(self.index("test"))
+
+    def predict_dataloader(self) -> WindowLoader:
+        """Every window of the split `predict_on` once, in order."""
+        return self._loader(self.index(self.predict_on))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scaler and the split, for checkpoints."""
+        return {"scaler": self.scaler.to_json(), "split": self.split.digest()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the scaler a model was trained with.
+
+        Raises
+        ------
+        UsageError
+            If it was trained on other channels.
+        """
+        scaler = Scaler.from_json(state_dict["scaler"])
+        if list(scaler.channels) != self.columns:
+            raise UsageError(
+                f"checkpoint trained on channels {', '.join(scaler.channels)}",
+                expected=f"those of this configuration: {', '.join(self.columns)}",
+                fix="the --data.channels, --data.targets and --data.future it was trained with, or another --ckpt_path",
+            )
+        self._scaler, self._source = scaler, None
+
+    def _loader(self, index: WindowIndex, shuffle: bool = False) -> WindowLoader:
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        return WindowLoader(self.source, index, self.batch_size, shuffle, self.seed, rank, world)
+
+    @property
+    def source(self) -> WindowSource:
+        """The decoded rows; built on first use."""
+        if self._source is None:
+            store = self.store
+            missing = store.moments.n_missing.sum(axis=0) > 0
+            by_name = dict(zip(store.channels, missing.tolist(), strict=True))
+            irregular = store.schema.time.freq is None
+            self._source = WindowSource(
+                rows=host_rows(store, self.scaler, self.cache),
+                n_inputs=len(self.inputs),
+                targets=[self.columns.index(name) for name in self.targets],
+                future=[self.columns.index(name) for name in self.future],
+                statics=self._static_matrix(),
+                missing=[by_name[name] for name in self.columns],
+                times=torch.from_numpy(store.times(0, store.n_rows)) if irregular else None,
+            )
+        return self._source
+
+    def _static_matrix(self) -> Tensor:
+        """(series, attribute) float32; numbers standardised over the series that have training targets."""
+        store = self.store
+        if self.split.by == "series":
+            train = assign_series(store.n_series, self.split) == 0
+        else:
+            starts, stops = target_rows(store, self.split, "train")
+            train = np.zeros(store.n_series, bool)
+            train[store.index.runs.series[stops > starts]] = True
+        columns = []
+        for static in self._statics:
+            if static.categories is not None:
+                columns += [static.values == code for code in range(len(static.categories))]
+                continue
+            seen = static.values[train & ~np.isnan(static.values)]
+            mean, std = (float(seen.mean()), float(seen.std())) if len(seen) else (0.0, 1.0)
+            columns.append(np.nan_to_num((static.values - mean) / (std or 1.0), nan=0.0))
+        stacked = np.stack(columns, axis=1) if columns else np.zeros((store.n_series, 0))
+        return torch.from_numpy(stacked.astype(np.float32))

@@ -1,0 +1,50 @@
+r"""NLinear: one linear map over time after subtracting the last value.
+
+.. math:: \hat y = W (x - x_T) + b + x_T
+
+Zeng, Chen, Zhang & Xu 2023, "Are Transformers Effective for Time Series Forecasting?", AAAI.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from lightning_app.batch import Batch, BatchShape
+from lightning_app.models.base import ForecastModel
+from zstore import UsageError
+
+
+class NLinear(ForecastModel):
+    """One linear map from lookback to horizon, shared by all channels, on values less the last one.
+
+    Parameters
+    ----------
+    shape
+        Lengths and widths of the batches; linked from the data by the command line.
+    units
+        Units of the metrics: ``scaled`` or ``source``.
+    """
+
+    def __init__(self, shape: BatchShape, units: Literal["scaled", "source"] = "scaled") -> None:
+        super().__init__(shape, units)
+        require_input_targets(shape, "NLinear")
+        self.linear = nn.Linear(shape.lookback, shape.horizon)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(batch, horizon, target)."""
+        x = batch["x"][..., self.shape.target_inputs]  # (batch, lookback, target)
+        last = x[:, -1:]
+        ahead: Tensor = self.linear((x - last).transpose(1, 2))  # (batch, target, horizon)
+        return ahead.transpose(1, 2) + last
+
+
+def require_input_targets(shape: BatchShape, model: str) -> None:
+    """Refuse targets that are no inputs, for models that map each channel to itself."""
+    if -1 in shape.target_inputs:
+        raise UsageError(
+            f"{model} with a target that is no input",
+            expected="every target among the inputs",
+            fix="add it to --data.channels, or take a model that mixes channels, such as LSTM",
+        )

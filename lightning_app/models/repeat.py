@@ -1,0 +1,43 @@
+r"""Persistence: the last observed input, repeated over the horizon.
+
+.. math:: \hat y_{t+h} = x_t \quad \text{for every } h
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from lightning_app.batch import Batch, BatchShape
+from lightning_app.models.base import ForecastModel
+from zstore import UsageError
+
+
+class Repeat(ForecastModel):
+    """Repeat the last input row over the horizon. Nothing to fit; the baseline every model has to beat.
+
+    Parameters
+    ----------
+    shape
+        Lengths and widths of the batches; linked from the data by the command line.
+    units
+        Units of the metrics: ``scaled`` or ``source``.
+
+    Raises
+    ------
+    UsageError
+        If a target is no input channel, or targets lie among the inputs.
+    """
+
+    def __init__(self, shape: BatchShape, units: Literal["scaled", "source"] = "scaled") -> None:
+        super().__init__(shape, units)
+        if -1 in shape.target_inputs:
+            raise UsageError("Repeat with a target that is no input", expected="targets among --data.channels")
+        if shape.delay < 0:
+            raise UsageError(f"Repeat with delay {shape.delay}", expected="0 or more: it would copy the target itself")
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(batch, horizon, target)."""
+        last = batch["x"][:, -1:, self.shape.target_inputs]  # (batch, 1, target)
+        return last.expand(-1, self.shape.horizon, -1)

@@ -1,0 +1,158 @@
+"""Predictions as a Zarr store keyed by (id, time): each process writes its windows, the first one gathers them."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.loader import WindowLoader
+from zstore import Store
+
+_CHUNK_WINDOWS = 1 << 14
+_RESERVED = ("id", "time", "window", "step")
+
+
+class PredictionWriter(pl.Callback):
+    """Writes what `predict` predicts to ``predictions.zarr`` in the run folder.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+
+    Notes
+    -----
+    The store has the dimensions `window` and `step`: ``id`` (window), ``time`` (window, step), and each target
+    in source units (window, step), with its scale and offset as attributes. It replaces an earlier one when
+    whole. Memory: one chunk of windows.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.target = folder / "predictions.zarr"
+        self._parts = folder / ".predictions.parts"
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make room."""
+        if trainer.is_global_zero:
+            shutil.rmtree(self._parts, ignore_errors=True)
+            self._parts.mkdir(parents=True)
+        trainer.strategy.barrier("predictions")
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Append one batch to this process' part."""
+        samples = _loader(trainer).samples(batch_idx)
+        part = self._parts / str(trainer.global_rank)
+        with part.with_suffix(".samples").open("ab") as file:
+            samples.astype(np.int64).tofile(file)
+        with part.with_suffix(".values").open("ab") as file:
+            cast(Tensor, outputs).to("cpu", torch.float32).numpy().tofile(file)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gather all parts in the order of the windows."""
+        trainer.strategy.barrier("predictions")
+        if not trainer.is_global_zero:
+            return
+        data = cast(WindowDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        building = self.target.with_name(f".{self.target.name}.partial")
+        shutil.rmtree(building, ignore_errors=True)
+        n_windows = self._gather(building, data, _loader(trainer))
+        shutil.rmtree(self.target, ignore_errors=True)
+        building.rename(self.target)
+        shutil.rmtree(self._parts)
+        print(f"wrote the predictions of {n_windows:,} windows: {self.target}")
+
+    def _gather(self, building: Path, data: WindowDataModule, loader: WindowLoader) -> int:
+        tail = (data.window.horizon, len(data.targets))
+        samples, values = [], []
+        for rank in range(loader.world):
+            part = self._parts / str(rank)
+            mine = np.fromfile(part.with_suffix(".samples"), np.int64)
+            samples.append(mine)
+            values.append(np.memmap(part.with_suffix(".values"), np.float32, "r", shape=(len(mine), *tail)))
+        n_windows = sum(map(len, samples))
+        places = np.empty((n_windows, 2), np.int64)  # (sample) -> (rank, row of its part)
+        for rank, mine in enumerate(samples):
+            places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)
+        arrays = _create(building, data, n_windows)
+        for start in range(0, n_windows, _CHUNK_WINDOWS):
+            stop = min(start + _CHUNK_WINDOWS, n_windows)
+            block = np.empty((stop - start, *tail), np.float32)
+            for rank, part_values in enumerate(values):
+                here = np.flatnonzero(places[start:stop, 0] == rank)
+                block[here] = part_values[places[start:stop, 1][here]]
+            first, series, _ = loader.index.locate(np.arange(start, stop))
+            arrays["id"][start:stop] = data.store.ids[series]
+            arrays["time"][start:stop] = target_times(loader, np.arange(start, stop))
+            for position, name in enumerate(data.targets):
+                arrays[name][start:stop] = block[..., position]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(str(building))
+        return n_windows
+
+
+def target_times(loader: WindowLoader, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(batch, horizon) times of the target rows of some samples."""
+    first, _, time = loader.index.locate(samples)
+    steps = np.arange(loader.index.shape.horizon)
+    if loader.source.times is None:
+        return time[:, None] + steps * (loader.index.freq or 0)
+    return loader.source.times.numpy()[first[:, None] + loader.index.shape.target_offset + steps]
+
+
+def _create(path: Path, data: WindowDataModule, n_windows: int) -> dict[str, Any]:
+    """Empty arrays by target name, and `id` and `time`."""
+    store: Store = data.store
+    horizon = data.window.horizon
+    attributes = {
+        "Conventions": "CF-1.11",
+        "source": {"uuid": store.schema.uuid, "version": store.version, "split": data.split.digest()},
+        "windows": {"lookback": data.window.lookback, "horizon": horizon, "delay": data.window.delay},
+    }
+    group = zarr.create_group(str(path), attributes=attributes)
+    rows = max(min(_CHUNK_WINDOWS, n_windows), 1)
+
+    def create(name: str, dtype: Any, dimensions: list[str], about: dict[str, Any]) -> Any:
+        shape = (n_windows, horizon)[: len(dimensions)]
+        chunks = (rows, horizon)[: len(dimensions)]
+        return group.create_array(
+            name, shape=shape, dtype=dtype, chunks=chunks, dimension_names=dimensions, attributes=about
+        )
+
+    arrays = {
+        "id": create("id", str, ["window"], {"long_name": store.schema.id_name or "id"}),
+        "time": create("time", "int64", ["window", "step"], store.schema.time.attributes()),
+    }
+    scaler = data.scaler.of(data.targets)
+    for position, name in enumerate(data.targets):
+        variable = store.channel(name).variable
+        safe = f"{variable}_predicted" if variable in _RESERVED else variable
+        about = {
+            "long_name": name,
+            "scaler_scale": float(scaler.scale[position]),
+            "scaler_offset": float(scaler.offset[position]),
+        }
+        arrays[name] = create(safe, "float32", ["window", "step"], about)
+    return arrays
+
+
+def _loader(trainer: pl.Trainer) -> WindowLoader:
+    return cast(WindowLoader, trainer.predict_dataloaders)
