@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import cast
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models.base import ForecastModel
 
+logger = logging.getLogger(__name__)
+
 
 class FitReport(pl.Callback):
-    """Prints, at the end of a fit, why it ended and where its best checkpoint is."""
+    """Says, at the end of a fit, why it ended and where its best checkpoint is."""
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print one or two lines."""
+        """Log one or two lines."""
         if not trainer.is_global_zero:
             return
-        stopping = cast(EarlyStopping | None, trainer.early_stopping_callback)
+        stopping = trainer.early_stopping_callback
         if stopping is not None and stopping.stopped_epoch > 0:
-            print(
-                f"stopped early after epoch {stopping.stopped_epoch}: {stopping.monitor} did not improve on "
+            logger.info(
+                f"stopped early after {stopping.stopped_epoch + 1} epochs: {stopping.monitor} did not improve on "
                 f"{float(stopping.best_score):.4f} for {stopping.patience} epochs"
             )
         else:
-            print(f"fitted {trainer.current_epoch} epochs, {trainer.global_step:,} steps")
+            logger.info(f"fitted {trainer.current_epoch} epochs, {trainer.global_step:,} steps")
         checkpoint = cast(ModelCheckpoint | None, trainer.checkpoint_callback)
         if checkpoint is not None and checkpoint.best_model_path and checkpoint.best_model_score is not None:
             score = float(checkpoint.best_model_score)
-            print(f"best {checkpoint.monitor} {score:.4f}: {checkpoint.best_model_path}")
+            logger.info(f"best {checkpoint.monitor} {score:.4f}: {checkpoint.best_model_path}")
 
 
 class TestReport(pl.Callback):
@@ -65,5 +68,5 @@ class TestReport(pl.Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(document, indent=1) + "\n")
         shown = "  ".join(f"{name} {value:.4f}" for name, value in model.exact.items())
-        print(f"{type(model).__name__} on {document['n_windows']:,} test windows: {shown} ({model.units} units)")
-        print(f"wrote {self.path}")
+        logger.info(f"{type(model).__name__} on {document['n_windows']:,} test windows: {shown} ({model.units} units)")
+        logger.info(f"wrote {self.path}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import dict_to_namespace, set_parsing_settings
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
@@ -60,9 +60,11 @@ class AppCLI(LightningCLI):
             config["checkpoint"]["dirpath"] = str(self.run_folder / "checkpoints")
         if trainer["logger"] is None:
             trainer["logger"] = self.subcommand == "fit" and [
-                Namespace(
-                    class_path=f"pytorch_lightning.loggers.{name}",
-                    init_args=Namespace(save_dir=str(self.run_folder), name="logs", version=""),
+                dict_to_namespace(
+                    {
+                        "class_path": f"pytorch_lightning.loggers.{name}",
+                        "init_args": {"save_dir": str(self.run_folder), "name": "logs", "version": ""},
+                    }
                 )
                 for name in _LOGGERS
             ]
@@ -73,7 +75,7 @@ class AppCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the callbacks that report."""
-        trainer = super().instantiate_trainer(**kwargs)
+        trainer: Any = super().instantiate_trainer(**kwargs)
         folder = self.run_folder
         trainer.callbacks += [FitReport(), TestReport(folder), PredictionWriter(folder)]
         return trainer
@@ -123,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    logging.getLogger("lightning_app").setLevel(logging.INFO)
     _quiet()
     # A shape is handed from the data to the model as a whole; it is no group of flags.
     set_parsing_settings(subclasses_enabled=[BatchShape])
@@ -158,5 +162,3 @@ def _quiet() -> None:
         ".*LeafSpec.*is deprecated.*",  # inside Lightning, of torch
     ):
         warnings.filterwarnings("ignore", message=message)
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import warnings
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import Tensor
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.loader import WindowLoader
 from zstore import Store
+
+logger = logging.getLogger(__name__)
 
 _CHUNK_WINDOWS = 1 << 14
 _RESERVED = ("id", "time", "window", "step")
@@ -77,7 +80,7 @@ class PredictionWriter(pl.Callback):
         shutil.rmtree(self.target, ignore_errors=True)
         building.rename(self.target)
         shutil.rmtree(self._parts)
-        print(f"wrote the predictions of {n_windows:,} windows: {self.target}")
+        logger.info(f"wrote the predictions of {n_windows:,} windows: {self.target}")
 
     def _gather(self, building: Path, data: WindowDataModule, loader: WindowLoader) -> int:
         tail = (data.window.horizon, len(data.targets))
@@ -98,7 +101,7 @@ class PredictionWriter(pl.Callback):
             for rank, part_values in enumerate(values):
                 here = np.flatnonzero(places[start:stop, 0] == rank)
                 block[here] = part_values[places[start:stop, 1][here]]
-            first, series, _ = loader.index.locate(np.arange(start, stop))
+            _, series, _ = loader.index.locate(np.arange(start, stop))
             arrays["id"][start:stop] = data.store.ids[series]
             arrays["time"][start:stop] = target_times(loader, np.arange(start, stop))
             for position, name in enumerate(data.targets):
@@ -115,7 +118,8 @@ def target_times(loader: WindowLoader, samples: NDArray[np.int64]) -> NDArray[np
     steps = np.arange(loader.index.shape.horizon)
     if loader.source.times is None:
         return time[:, None] + steps * (loader.index.freq or 0)
-    return loader.source.times.numpy()[first[:, None] + loader.index.shape.target_offset + steps]
+    times: NDArray[np.int64] = loader.source.times.numpy()[first[:, None] + loader.index.shape.target_offset + steps]
+    return times
 
 
 def _create(path: Path, data: WindowDataModule, n_windows: int) -> dict[str, Any]:

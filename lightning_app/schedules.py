@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -23,7 +24,7 @@ class HoldThenDecay(LRScheduler):
         self.hold, self.factor = hold, factor
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The rate of each parameter group in the current epoch."""
         power = max(0, self.last_epoch - self.hold + 1)
         return [rate * self.factor**power for rate in self.base_lrs]

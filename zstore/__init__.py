@@ -11,7 +11,8 @@ from zstore.errors import (
     ZstoreError,
 )
 from zstore.format.moments import Moments
-from zstore.reading.store import Series, Store, open_store
+from zstore.reading.series import Series
+from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
 from zstore.upkeep.verify import Verification, verify
 from zstore.writing.ingest import ingest

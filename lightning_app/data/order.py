@@ -43,7 +43,7 @@ def shuffled(positions: NDArray[np.int64], n: int, seed: int, epoch: int) -> NDA
 
 
 def _keys(seed: int, epoch: int) -> NDArray[np.uint64]:
-    return np.random.SeedSequence([seed & (2**64 - 1), epoch]).generate_state(_ROUNDS, np.uint64)
+    return np.random.SeedSequence([seed & (2**64 - 1), epoch]).generate_state(_ROUNDS, np.uint64).astype(np.uint64)
 
 
 def _permute(values: NDArray[np.uint64], half: np.uint64, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -50,7 +50,9 @@ class Split:
         if self.embargo < 0:
             raise UsageError(f"embargo {self.embargo}", expected="0 or more steps", fix="mend --data.split.embargo")
         if min(self.sizes) < 0:
-            raise UsageError(f"split sizes {list(self.sizes)}", expected="no negative ones", fix="mend --data.split.sizes")
+            raise UsageError(
+                f"split sizes {list(self.sizes)}", expected="no negative ones", fix="mend --data.split.sizes"
+            )
         if self.by == "series" and self.dates is not None:
             raise UsageError("split dates by series", expected="sizes", fix="--data.split.by time, or drop the dates")
 
@@ -147,16 +149,15 @@ def _whole(span: float, step: int) -> int:
 def _check_fractions(split: Split) -> None:
     if sum(split.sizes) > 1 + 1e-9:
         kind = "fractions that add up to at most 1" + (", or whole numbers of steps" if split.by == "time" else "")
-        raise UsageError(
-            f"split sizes {list(split.sizes)} overlap", expected=kind, fix="mend --data.split.sizes"
-        )
+        raise UsageError(f"split sizes {list(split.sizes)} overlap", expected=kind, fix="mend --data.split.sizes")
 
 
 def _rows_at(store: Store, time: int) -> Int64:
     """(run,) first row of each run whose time is not before `time`."""
     runs, freq = store.index.runs, store.schema.time.freq
     if freq is not None:
-        return np.clip(runs.start - (runs.time - time) // freq, runs.start, runs.stop)
+        rows: Int64 = np.clip(runs.start - (runs.time - time) // freq, runs.start, runs.stop)
+        return rows
     times = store.times(0, store.n_rows)
     bounds = zip(runs.start, runs.stop, strict=True)
     return np.array([start + np.searchsorted(times[start:stop], time) for start, stop in bounds], np.int64)

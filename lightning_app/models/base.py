@@ -37,7 +37,7 @@ class ForecastModel(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean squared error over the observed targets of one batch."""
         squared = (self(batch) - batch["y"]).square() * batch["mask"]
-        loss = squared.sum() / batch["mask"].sum().clamp(min=1)
+        loss: Tensor = squared.sum() / batch["mask"].sum().clamp(min=1)
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
@@ -63,8 +63,8 @@ class ForecastModel(pl.LightningModule):
 
     def to_source(self, scaled: Tensor) -> Tensor:
         """Scaled targets to source units, in float32."""
-        scale, offset = self._data.target_scale
-        return scaled.float() * scale.to(scaled.device) + offset.to(scaled.device)
+        scale, offset = (tensor.to(scaled.device) for tensor in self._data.target_scale)
+        return scaled.float() * scale + offset
 
     def configure_optimizers(self) -> Any:
         """Adam with its defaults, unless the configuration has an `optimizer`."""
@@ -114,7 +114,8 @@ class ForecastModel(pl.LightningModule):
     def _log(self, errors: MaskedErrors, stage: str) -> None:
         # float64 survives in callback_metrics; `log` would round it to float32.
         values = {f"{stage}/{name}": value for name, value in errors.compute().items()}
-        self.log_dict({name: value.float() for name, value in values.items()}, prog_bar=stage == "val")
+        logged = {name: value.float() for name, value in values.items()}
+        self.log_dict(logged, prog_bar=stage == "val", sync_dist=True)
         self.exact = {name: float(value) for name, value in values.items()}
         errors.reset()
 

@@ -61,7 +61,8 @@ class LSTM(ForecastModel):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, shape.n_targets * (1 if shape.n_future else shape.horizon))
         # A forget gate that starts open remembers long inputs from the first step on.
-        nn.init.constant_(self.recurrent.bias_ih_l0[hidden : 2 * hidden], 3.0)
+        bias: Tensor = self.recurrent.get_parameter("bias_ih_l0")
+        nn.init.constant_(bias[hidden : 2 * hidden], 3.0)
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, target)."""

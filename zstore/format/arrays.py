@@ -94,6 +94,8 @@ def encode_small(
         Numbers, or ``numpy.dtypes.StringDType`` text.
     dimensions
         A name for each axis.
+    attributes
+        CF attributes.
     """
     store = MemoryStore()
     chunks = (min(max(values.shape[0], 1), _SMALL_CHUNK), *(max(n, 1) for n in values.shape[1:]))

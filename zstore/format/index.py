@@ -14,7 +14,9 @@ from zstore.format.layout import safe_names
 Int64 = NDArray[np.int64]
 
 _FIELDS = frozenset(
-    "id row_size extent_ptr extent_start extent_stop run_start run_stop run_series run_time time_start time_stop series".split()
+    ["id", "series", "row_size", "extent_ptr", "extent_start", "extent_stop"]
+    + [f"run_{field}" for field in ("start", "stop", "series", "time")]
+    + ["time_start", "time_stop"]
 )
 
 
@@ -117,8 +119,8 @@ class SeriesIndex:
             "time_stop": (self.time_stop, "series", stamp),
         }
         names = safe_names([static.name for static in self.statics], reserved=_FIELDS)
-        for variable, static in zip(names, self.statics, strict=True):
-            arrays[variable] = (static.values, "series", {"zstore_static": True, **static.attributes()})
+        for place, (variable, static) in enumerate(zip(names, self.statics, strict=True)):
+            arrays[variable] = (static.values, "series", {"zstore_static": place, **static.attributes()})
         return arrays
 
     @classmethod
@@ -130,8 +132,10 @@ class SeriesIndex:
                 values,
                 tuple(attributes["categories"]) if "categories" in attributes else None,
             )
-            for values, attributes in arrays.values()
-            if attributes.get("zstore_static")
+            for values, attributes in sorted(
+                (pair for pair in arrays.values() if "zstore_static" in pair[1]),
+                key=lambda pair: int(pair[1]["zstore_static"]),
+            )
         )
         plain = {name: values for name, (values, _) in arrays.items()}
         return cls(

@@ -50,6 +50,8 @@ def to_arrays(records: list[ObjectRecord]) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def from_arrays(key: NDArray[np.generic], n_bytes: NDArray[np.generic], digests: NDArray[np.generic]) -> list[ObjectRecord]:
+def from_arrays(
+    key: NDArray[np.generic], n_bytes: NDArray[np.generic], digests: NDArray[np.generic]
+) -> list[ObjectRecord]:
     """Read :func:`to_arrays` back."""
     return [ObjectRecord(str(k), int(n), str(d)) for k, n, d in zip(key, n_bytes, digests, strict=True)]

@@ -7,6 +7,7 @@ for computing sample variances"), so shards are summed up where they are written
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,8 +92,10 @@ class Moments:
             delta = other.mean - self.mean
             mean = np.where(self.count == 0, other.mean, self.mean + delta * (other.count / safe))
             mean = np.where(other.count == 0, self.mean, mean)
-            m2 = self.m2 + other.m2 + np.where(
-                (self.count == 0) | (other.count == 0), 0.0, delta**2 * (self.count * (other.count / safe))
+            m2 = (
+                self.m2
+                + other.m2
+                + np.where((self.count == 0) | (other.count == 0), 0.0, delta**2 * (self.count * (other.count / safe)))
             )
         return Moments(
             count,
@@ -105,7 +108,7 @@ class Moments:
 
     def at(self, where: slice | NDArray[np.int64] | int) -> Moments:
         """The moments at some positions of the first axis."""
-        return Moments(*(field[where] for field in self.fields().values()))
+        return _rebuild([values[where] for values in self.fields().values()])
 
     def total(self) -> Moments:
         """Moments over the first axis, merged pairwise."""
@@ -140,4 +143,8 @@ class Moments:
 def stack(parts: list[Moments], axis: int = 0) -> Moments:
     """Concatenate moments along an axis."""
     names = list(parts[0].fields())
-    return Moments(*(np.concatenate([part.fields()[name] for part in parts], axis) for name in names))  # type: ignore[arg-type]
+    return _rebuild([np.concatenate([part.fields()[name] for part in parts], axis) for name in names])
+
+
+def _rebuild(fields: list[Any]) -> Moments:
+    return Moments(*fields)

@@ -8,13 +8,15 @@ Blocks of a source are packed one by one, before anybody knows how many decimals
 Moving a block from ``k`` to ``K >= k`` decimals multiplies its integers by ``10**(K-k)``, and stays exact
 while ``|integer| < 2**24``: a float32 rounding border is an odd 25-bit integer times a power of two, so no
 decimal of that size lies on one, and none lies nearer to one than ``10**-7 * 2**-25 > 2**-49`` relative,
-while ``integer * scale`` in float64 is off by ``2**-52`` at most. Without decimals the scale is 1 and any int32 is exact.
+while ``integer * scale`` in float64 is off by ``2**-52`` at most. Without decimals the scale is 1 and any
+int32 is exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ _EXACT_LIMIT = 1 << 24
 _INT_LIMIT = (1 << 31) - 1
 _SAMPLE = 512
 
-Values = NDArray[np.generic]
+Values = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def scale_of(decimals: int) -> float:
     return float(f"1e-{decimals}")
 
 
-def fill_of(dtype: np.dtype[np.generic]) -> int | float:
+def fill_of(dtype: np.dtype[Any]) -> int | float:
     """The stored value that means missing: the smallest integer, or NaN."""
     return int(np.iinfo(dtype).min) if dtype.kind == "i" else float("nan")
 
@@ -155,7 +157,7 @@ def unpack(stored: Values, packing: Packing, dtype: str = "float32") -> Values:
     """Stored numbers to float values, NaN where missing."""
     if not packing.packed:
         return stored.astype(dtype, copy=False)
-    values = (stored * np.float64(packing.scale)).astype(dtype)
+    values: Values = (stored * np.float64(packing.scale)).astype(dtype)
     values[stored == packing.fill] = np.nan
     return values
 

@@ -71,7 +71,7 @@ class TimeAxis:
         """One time as a person writes it: a date, a date and time, or the step number."""
         if self.unit is None:
             return str(time)
-        text = str(np.datetime64(int(time), self.unit)).replace("T", " ")
+        text = str(np.array(time, f"datetime64[{self.unit}]")).replace("T", " ")
         return text.removesuffix(" 00:00:00")
 
     def show_freq(self) -> str:
@@ -96,7 +96,8 @@ class TimeAxis:
         """
         if self.unit is None:
             return int(text)
-        return int(np.datetime64(str(text).strip().replace(" ", "T"), self.unit).astype(np.int64))
+        moment: Any = np.array(str(text).strip().replace(" ", "T"), f"datetime64[{self.unit}]")
+        return int(moment.astype(np.int64))
 
     def parse_freq(self, text: str) -> int:
         """A person's step, such as ``1D``, ``15min``, ``3600s`` or ``1``, in this axis' units.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,7 +164,7 @@ def gather(rows: NDArray[np.float32], starts: Int64, length: int) -> NDArray[np.
     return view[starts].reshape(len(starts), length, n_channels)
 
 
-class Windows(Sequence[dict[str, Any]]):
+class Windows:
     """Windows of decoded rows, by sample number.
 
     Parameters
@@ -203,7 +203,12 @@ class Windows(Sequence[dict[str, Any]]):
         return {key: values[0] for key, values in batch.items()}
 
     def batch(self, samples: Int64) -> dict[str, NDArray[Any]]:
-        """Many windows at once: ``x`` (batch, lookback, channel), ``y`` (batch, horizon, target), ``series`` and ``time`` (batch,)."""
+        """Many windows at once.
+
+        Returns
+        -------
+        ``x`` (batch, lookback, channel), ``y`` (batch, horizon, target), ``series`` and ``time`` (batch,).
+        """
         shape = self.index.shape
         starts, series, time = self.index.locate(np.asarray(samples, np.int64))
         if self._times is not None:

@@ -36,6 +36,8 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
 
     Parameters
     ----------
+    store
+        The version to check.
     workers
         Objects read at once.
     progress

@@ -5,12 +5,9 @@ Reads like the design: plan, parse, reduce, write, commit. This is the one modul
 
 from __future__ import annotations
 
-import csv
-import logging
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,23 +19,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zstore.errors import SourceError, StoreError, UsageError
+from zstore.errors import SourceError, UsageError
 from zstore.format.commit import commit
-from zstore.format.layout import CHUNK_ROWS, ROOT, SHARD_ROWS, n_shards, safe_names, shard_bounds
+from zstore.format.index import StaticAttribute
+from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
 from zstore.format.packing import choose, pack_block
 from zstore.format.schema import Channel, Schema, TimeAxis
-from zstore.writing.receipt import ChannelReceipt, Receipt
+from zstore.writing.receipt import Receipt, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.shards import RowsSpec, ShardReport, write_shard
-from zstore.writing.sort import Border, DuplicateTime, ShardPlan, SortedBlock, Spill, find_border, sort_order
+from zstore.writing.shards import RowsSpec, write_shard
+from zstore.writing.sort import Border, DuplicateTimeError, ShardPlan, SortedBlock, Spill, find_border, sort_order
 from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.sniff import open_source, sniff
 from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
 from zstore.writing.statics import match_statics, read_statics
+from zstore.writing.target import building, set_aside
 from zstore.writing.version import Summary, summarise, version_objects
 
-logger = logging.getLogger(__name__)
-
-_MARKER = ".ingest"
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 25
 _BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
 _THREAD_BYTES = 1 << 28
@@ -136,10 +133,10 @@ def ingest(
     paths = source_csv.expand(names)
     runner = Scheduler(workers, scheduler, progress)
     blocksize = blocksize or _blocksize(memory_limit, runner.workers)
-    with _building(Path(store), overwrite) as (root, scratch):
+    with building(Path(store), overwrite) as (root, scratch):
         inflated = runner.map("inflate", partial(_inflate, scratch=scratch), list(enumerate(paths)))
         opened, delimiter = _open_all(paths, inflated)
-        spec = source_csv.sniff(opened, delimiter, id, time, channels)
+        spec = sniff(opened, delimiter, id, time, channels)
         known_statics = read_statics(Path(static), id or "") if static is not None else None
         blocks = _plan_blocks(opened, blocksize, runner)
         clock.lap("plan")
@@ -154,18 +151,19 @@ def ingest(
         try:
             plans = _plan_shards(row_start, sorted_blocks)
             shards = runner.map("write", partial(write_shard, blocks=sorted_blocks, spec=rows), plans)
-        except DuplicateTime as error:
+        except DuplicateTimeError as error:
             raise _duplicate_error(error, ids, blocks, spec) from None
         clock.lap("write")
 
         summary = summarise(shards, row_start, _given_freq(freq, rows.time))
-        statics, notes = (), list(_freq_notes(summary, rows.time))
+        statics: tuple[StaticAttribute, ...] = ()
+        notes = list(_freq_notes(summary, rows.time))
         if known_statics is not None:
             statics, n_without, n_unused = match_statics(ids, *known_statics)
             notes += [f"{n_without} series have no static attributes"] if n_without else []
             notes += [f"{n_unused} ids of {static} are not in the rows"] if n_unused else []
         bad = [row for report in reports for row in report.bad]
-        aside = _set_aside(Path(store), bad) if bad else None
+        aside = set_aside(Path(store), bad) if bad else None
         schema = Schema(
             uuid=str(uuid.uuid4()),
             version=1,
@@ -178,8 +176,11 @@ def ingest(
             id_name=id or "",
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        receipt = _receipt(Path(store), opened, paths, schema, summary, shards, aside, len(bad), notes)
-        keys, document = version_objects(root, schema, rows, ids, row_start, summary, shards, statics, receipt)
+        sizes = {str(path): path.stat().st_size for path in paths}
+        receipt = write_receipt(Path(store), sizes, schema, summary, shards, aside, len(bad), notes)
+        keys, document = version_objects(
+            root, schema, rows, ids, row_start, summary, shards, statics, receipt.lasting()
+        )
         shutil.rmtree(scratch)
         commit(root, keys, document)
         clock.lap("commit")
@@ -209,47 +210,6 @@ class _Clock:
         self._last = now
 
 
-@contextmanager
-def _building(store: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
-    """A folder to build the store in, and a scratch folder in it; both gone again if building fails."""
-    exists = (store / ROOT).exists()
-    if exists and not overwrite:
-        raise StoreError(
-            f"there is a store already ({store})",
-            expected="a path where nothing is",
-            fix="--overwrite to replace it, or name another STORE",
-        )
-    abandoned = (store / _MARKER).exists()
-    if not exists and not abandoned and store.exists() and (not store.is_dir() or any(store.iterdir())):
-        raise StoreError(
-            f"something that is no store is in the way ({store})",
-            expected="a path where nothing is",
-            fix="name another STORE; zstore removes only what it made",
-        )
-    if not exists and abandoned:
-        logger.info("removing an interrupted ingest: %s", store)
-        shutil.rmtree(store)
-    root = store.with_name(f".{store.name}.{uuid.uuid4().hex}") if exists else store
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        (root / _MARKER).touch()
-        scratch = root / f"{_MARKER}.scratch"
-        scratch.mkdir()
-    except OSError as error:
-        raise StoreError(f"cannot make {root} ({error.strerror})", fix="check the path and its permissions") from error
-    try:
-        yield root, scratch
-    except BaseException:
-        shutil.rmtree(root, ignore_errors=True)
-        raise
-    (root / _MARKER).unlink()
-    if exists:
-        old = root.with_suffix(".old")
-        store.rename(old)
-        root.rename(store)
-        shutil.rmtree(old)
-
-
 def _blocksize(memory_limit: int, workers: int) -> int:
     share = max(memory_limit // workers, _THREAD_BYTES) // _BLOCK_COPIES
     return min(max(share, _MIN_BLOCK), _MAX_BLOCK)
@@ -261,8 +221,8 @@ def _inflate(task: tuple[int, Path], scratch: Path) -> Path:
 
 
 def _open_all(paths: Sequence[Path], inflated: Sequence[Path]) -> tuple[list[Source], str]:
-    first, delimiter = source_csv.open_source(paths[0], inflated[0])
-    rest = [source_csv.open_source(n, p, delimiter)[0] for n, p in zip(paths[1:], inflated[1:], strict=True)]
+    first, delimiter = open_source(paths[0], inflated[0])
+    rest = [open_source(n, p, delimiter)[0] for n, p in zip(paths[1:], inflated[1:], strict=True)]
     return [first, *rest], delimiter
 
 
@@ -315,7 +275,7 @@ def _plan_shards(row_start: Any, blocks: Sequence[SortedBlock]) -> list[ShardPla
     return [ShardPlan(s, start, stop, borders[s], borders[s + 1]) for s, (start, stop) in enumerate(bounds)]
 
 
-def _duplicate_error(error: DuplicateTime, ids: Any, blocks: Sequence[Block], spec: TableSpec) -> SourceError:
+def _duplicate_error(error: DuplicateTimeError, ids: Any, blocks: Sequence[Block], spec: TableSpec) -> SourceError:
     id_ = str(ids[error.series])
     places = source_csv.find_rows(blocks, spec, id_, error.time, limit=2)
     return SourceError(
@@ -342,61 +302,6 @@ def _freq_notes(summary: Summary, axis: TimeAxis) -> Iterator[str]:
     elif summary.n_gaps:
         usual = TimeAxis(axis.unit, summary.freq).show_freq()
         yield f"{summary.n_gaps:,} steps in {summary.n_gapped:,} series differ from {usual}; runs are split there"
-
-
-def _set_aside(store: Path, bad: Sequence[BadRow]) -> Path:
-    path = store.with_name(f"{store.name}.quarantine.csv")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "line", "byte", "reason", "row"])
-        writer.writerows([row.source, row.line, row.byte, row.reason, row.raw] for row in bad)
-    return path
-
-
-def _receipt(
-    store: Path,
-    sources: Sequence[Source],
-    paths: Sequence[Path],
-    schema: Schema,
-    summary: Summary,
-    shards: Sequence[ShardReport],
-    aside: Path | None,
-    n_bad: int,
-    notes: Sequence[str],
-) -> Receipt:
-    sizes: dict[str, int] = {}
-    for shard in shards:
-        for record in shard.records:
-            variable = record.key.partition("/")[0]
-            sizes[variable] = sizes.get(variable, 0) + record.n_bytes
-    channels = []
-    for position, channel in enumerate(schema.channels):
-        n_bytes = sizes.get(channel.variable, 0)
-        raw = schema.n_rows * np.dtype(channel.dtype).itemsize
-        n_missing = int(summary.moments.n_missing[:, position].sum())
-        packing = channel.packing
-        ratio = round(raw / n_bytes, 2) if n_bytes else 1.0
-        channels.append(ChannelReceipt(channel.name, packing.dtype, packing.decimals, n_missing, n_bytes, ratio))
-    has_rows = schema.n_rows > 0
-    return Receipt(
-        store=str(store),
-        version=schema.version,
-        sources={source.name: path.stat().st_size for source, path in zip(sources, paths, strict=True)},
-        n_rows_in=schema.n_rows + n_bad,
-        n_stored=schema.n_rows,
-        n_quarantined=n_bad,
-        n_duplicates=0,
-        quarantine=str(aside) if aside else None,
-        n_series=schema.n_series,
-        n_runs=len(summary.runs.start),
-        time_start=schema.time.show(int(summary.time_start.min())) if has_rows else None,
-        time_stop=schema.time.show(int(summary.time_stop.max())) if has_rows else None,
-        freq=schema.time.show_freq(),
-        channels=tuple(channels),
-        n_bytes=sum(sizes.values()),
-        seconds={},
-        notes=tuple(notes),
-    )
 
 
 def _with_seconds(receipt: Receipt, laps: dict[str, float]) -> Receipt:

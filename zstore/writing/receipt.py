@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from zstore.format.schema import Schema
+from zstore.writing.shards import ShardReport
+from zstore.writing.version import Summary
 
 
 @dataclass(frozen=True)
@@ -87,3 +95,67 @@ class Receipt:
     def to_json(self) -> dict[str, Any]:
         """The receipt as a document."""
         return asdict(self)
+
+    def lasting(self) -> dict[str, Any]:
+        """What of it is kept in the store: not where that lies, nor how long it took."""
+        return {key: value for key, value in self.to_json().items() if key not in ("store", "seconds")}
+
+
+def write_receipt(
+    store: Path,
+    sources: dict[str, int],
+    schema: Schema,
+    summary: Summary,
+    shards: Sequence[ShardReport],
+    aside: Path | None,
+    n_bad: int,
+    notes: Sequence[str],
+) -> Receipt:
+    """Add up what happened.
+
+    Parameters
+    ----------
+    store
+        Where.
+    sources
+        File name to bytes.
+    schema, summary, shards
+        What was written.
+    aside, n_bad
+        The file of bad rows, if any, and how many there are.
+    notes
+        What else should be known.
+    """
+    sizes: dict[str, int] = {}
+    for shard in shards:
+        for record in shard.records:
+            variable = record.key.partition("/")[0]
+            sizes[variable] = sizes.get(variable, 0) + record.n_bytes
+    channels = []
+    for position, channel in enumerate(schema.channels):
+        n_bytes = sizes.get(channel.variable, 0)
+        raw = schema.n_rows * np.dtype(channel.dtype).itemsize
+        n_missing = int(summary.moments.n_missing[:, position].sum())
+        packing = channel.packing
+        ratio = round(raw / n_bytes, 2) if n_bytes else 1.0
+        channels.append(ChannelReceipt(channel.name, packing.dtype, packing.decimals, n_missing, n_bytes, ratio))
+    has_rows = schema.n_rows > 0
+    return Receipt(
+        store=str(store),
+        version=schema.version,
+        sources=sources,
+        n_rows_in=schema.n_rows + n_bad,
+        n_stored=schema.n_rows,
+        n_quarantined=n_bad,
+        n_duplicates=0,
+        quarantine=str(aside) if aside else None,
+        n_series=schema.n_series,
+        n_runs=len(summary.runs.start),
+        time_start=schema.time.show(int(summary.time_start.min())) if has_rows else None,
+        time_stop=schema.time.show(int(summary.time_stop.max())) if has_rows else None,
+        freq=schema.time.show_freq(),
+        channels=tuple(channels),
+        n_bytes=sum(sizes.values()),
+        seconds={},
+        notes=tuple(notes),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -30,7 +30,9 @@ class Scheduler:
         Called as tasks finish.
     """
 
-    def __init__(self, workers: int | None = None, address: str | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self, workers: int | None = None, address: str | None = None, progress: Progress | None = None
+    ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self.address = address
         self._progress = progress or (lambda phase, done, total: None)
@@ -54,11 +56,11 @@ class Scheduler:
             done += 1
             self._progress(phase, done, len(items))
 
-        with ThreadPoolExecutor(self.workers) as pool, Callback(posttask=finished):
+        with ThreadPoolExecutor(self.workers) as pool, Callback(posttask=finished):  # type: ignore[no-untyped-call]
             return list(dask.threaded.get(graph, keys, pool=pool))
 
-    def _on_cluster(self, graph: dict[str, tuple[Callable[[], Result]]], keys: list[str]) -> list[Result]:
+    def _on_cluster(self, graph: Mapping[str, tuple[Callable[[], Result]]], keys: list[str]) -> list[Result]:
         from distributed import Client  # heavy, and only for clusters
 
-        with Client(self.address, set_as_default=False) as client:
-            return list(client.get(graph, keys))
+        with Client(self.address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+            return list(client.get(dict(graph), keys))

@@ -18,7 +18,7 @@ from zstore.format.moments import Moments, stack
 from zstore.format.packing import Packing, repack, unpack
 from zstore.format.schema import Channel, TimeAxis
 from zstore.writing.sort import (
-    DuplicateTime,
+    DuplicateTimeError,
     ShardPlan,
     SortedBlock,
     codes_between,
@@ -106,7 +106,7 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
 
     Raises
     ------
-    DuplicateTime
+    DuplicateTimeError
         If a series has two rows at one time.
     """
     slices = []
@@ -121,7 +121,7 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
         codes, times = codes[order], times[order]
     twice = find_duplicate(codes, times)
     if twice is not None:
-        raise DuplicateTime(int(codes[twice]), int(times[twice]))
+        raise DuplicateTimeError(int(codes[twice]), int(times[twice]))
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     records = [_put(spec, TIME, plan.shard, spec.plan(None), times)]
     moments = []

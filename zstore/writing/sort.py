@@ -16,7 +16,7 @@ Int64 = NDArray[np.int64]
 _SELECT_ROWS = 1 << 22
 
 
-class DuplicateTime(Exception):
+class DuplicateTimeError(Exception):
     """Two rows of one series have the same time."""
 
     def __init__(self, series: int, time: int) -> None:
@@ -143,10 +143,12 @@ def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock]) -> Bo
         Its number.
     row_start
         (series + 1,) first row of each series.
+    blocks
+        All blocks.
 
     Raises
     ------
-    DuplicateTime
+    DuplicateTimeError
         If the rows on both sides have the same series and time.
     """
     series = int(np.searchsorted(row_start, row, side="right")) - 1
@@ -162,7 +164,7 @@ def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock]) -> Bo
     else:
         time, before = _select(rank, [block.spill.map_times()[lo:hi] for block, lo, hi in pieces])
     if before != rank:
-        raise DuplicateTime(series, time)
+        raise DuplicateTimeError(series, time)
     return Border(series, time)
 
 

@@ -13,7 +13,7 @@ from pyarrow import csv as pacsv
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.index import StaticAttribute
-from zstore.writing.sources.csv import MISSING, open_source
+from zstore.writing.sources.sniff import MISSING, open_source
 
 
 def read_statics(path: Path, id_column: str) -> tuple[NDArray[Any], tuple[StaticAttribute, ...]]:
@@ -51,9 +51,7 @@ def read_statics(path: Path, id_column: str) -> tuple[NDArray[Any], tuple[Static
             path,
             pacsv.ReadOptions(use_threads=False),
             pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            pacsv.ConvertOptions(
-                column_types=dict.fromkeys(source.header, pa.string()), strings_can_be_null=False
-            ),
+            pacsv.ConvertOptions(column_types=dict.fromkeys(source.header, pa.string()), strings_can_be_null=False),
         )
     except pa.ArrowInvalid as error:
         raise SourceError(f"cannot parse ({error})", expected="CSV", where=str(path), fix="clean the file") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_
 from zstore.format.manifest import ObjectRecord, to_arrays
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Schema
-from zstore.writing.receipt import Receipt
 from zstore.writing.shards import RowsSpec, ShardReport, Steps
 
 Int64 = NDArray[np.int64]
@@ -56,6 +56,8 @@ def summarise(shards: Sequence[ShardReport], row_start: Int64, freq: int | None)
 
     Parameters
     ----------
+    shards
+        In row order.
     row_start
         (series + 1,) first row of each series.
     freq
@@ -89,7 +91,7 @@ def version_objects(
     summary: Summary,
     shards: Sequence[ShardReport],
     statics: tuple[StaticAttribute, ...],
-    receipt: Receipt,
+    receipt: dict[str, Any],
 ) -> tuple[list[str], bytes]:
     """Write every object of a version but the root document.
 
@@ -132,14 +134,13 @@ def version_objects(
         listing[f"{group}/{ROOT}"] = to_bytes(nodes[group])
     for key, content in {**small, **listing}.items():
         write_object(root, key, content)
-    kept = {key: value for key, value in receipt.to_json().items() if key not in ("store", "seconds")}
     attributes = {
         "Conventions": "CF-1.11",
         "featureType": "timeSeries",
         "zstore": {
             **schema.to_json(),
             "manifest": [[r.key, r.n_bytes, r.digest] for r in (ObjectRecord.of(*item) for item in listing.items())],
-            "receipt": kept,
+            "receipt": receipt,
         },
     }
     keys = [record.key for record in records] + list(listing)
@@ -154,7 +155,7 @@ def _add(objects: dict[str, bytes], nodes: dict[str, dict[str, Any]], path: str,
 def _all_steps(shards: Sequence[ShardReport]) -> Steps:
     """Steps inside shards, and those across the border between two shards."""
     parts = [shard.steps for shard in shards]
-    for before, after in zip(shards, shards[1:], strict=False):
+    for before, after in pairwise(shards):
         if before.series[-1] == after.series[0]:
             first = int(after.first_time[0])
             step = first - int(before.last_time[-1])

@@ -1,4 +1,4 @@
-"""CSV: sniff what the columns are, cut files into record-aligned blocks, parse a block with pyarrow."""
+"""CSV: cut files into record-aligned blocks, and parse a block with pyarrow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as pacsv
 
-from zstore.errors import SourceError, UsageError
-from zstore.writing.sources.records import judge, record_end, shorten, split_fields, split_records
+from zstore.errors import SourceError
+from zstore.writing.sources.records import judge, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Columns, Source, TableSpec
 
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 SINGLE_ID = "0"
-_HEAD_BYTES = 1 << 18
 _COPY_BYTES = 1 << 22
-_BOM = b"\xef\xbb\xbf"
-_DELIMITERS = ",;\t|"
 
 
 def expand(patterns: Sequence[str | Path]) -> list[Path]:
@@ -74,90 +71,6 @@ def inflate(path: Path, target: Path) -> Path:
     return target
 
 
-def open_source(name: Path, path: Path, delimiter: str | None = None) -> tuple[Source, str]:
-    """Read the header of a file.
-
-    Parameters
-    ----------
-    name
-        The file as the user named it.
-    path
-        Its plain bytes.
-    delimiter
-        Of the files before this one; None to find it.
-
-    Returns
-    -------
-    The source and its delimiter.
-    """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    start = len(_BOM) if head.startswith(_BOM) else 0
-    stop = record_end(head, start)
-    delimiter = delimiter or max(_DELIMITERS, key=head[start:stop].decode("utf-8", "replace").count)
-    header, reason = split_fields(head[start:stop], delimiter)
-    if header is None:
-        raise SourceError(f"unreadable header ({reason})", expected="column names", where=f"{name} line 1")
-    twice = sorted({column for column in header if header.count(column) > 1})
-    if twice:
-        raise SourceError(
-            f"column {twice[0]!r} stands {header.count(twice[0])} times in the header",
-            expected="every column name once",
-            where=f"{name} line 1",
-            fix="rename one of them in the file",
-        )
-    return Source(str(name), path, tuple(header), stop), delimiter
-
-
-def sniff(
-    sources: Sequence[Source],
-    delimiter: str,
-    id_column: str | None,
-    time_column: str,
-    channels: Sequence[str] | None,
-    missing: Sequence[str] = MISSING,
-) -> TableSpec:
-    """Decide what the columns mean from the headers and the first rows.
-
-    Raises
-    ------
-    UsageError
-        If a named column does not exist.
-    SourceError
-        If headers disagree, or a channel or the time column holds text.
-    """
-    first = sources[0]
-    for flag, column in (("--id", id_column), ("--time", time_column), *(("--channels", c) for c in channels or ())):
-        if column is not None and column not in first.header:
-            raise UsageError(
-                f"no column {column!r}",
-                expected=f"one of {', '.join(map(repr, first.header))}",
-                where=f"{first.name} line 1",
-                fix=f"name an existing column with {flag}",
-            )
-    for source in sources[1:]:
-        _same_columns(first, source)
-    wanted = tuple(channels or (c for c in first.header if c not in (id_column, time_column)))
-    if not wanted:
-        raise SourceError("no channel", expected="a column beside id and time", where=f"{first.name} line 1")
-    cells = _sample(first, delimiter)
-    unit = _time_unit([row[first.header.index(time_column)] for row in cells], first, time_column)
-    spec = TableSpec(delimiter, id_column, time_column, unit, wanted, tuple(missing))
-    for channel in wanted:
-        texts = [row[first.header.index(channel)] for row in cells]
-        known = [text for text in texts if text not in missing]
-        wrong = [text for text in known if not _is_float(text)]
-        if known and len(wrong) == len(known):
-            numeric = [c for c in wanted if c != channel]
-            raise SourceError(
-                f"column {channel!r} holds text ({shorten(wrong[0])!r})",
-                expected="numbers in every channel",
-                where=first.name,
-                fix=f"leave it out by naming the others: --channels {','.join(numeric) or '…'}",
-            )
-    return spec
-
-
 def count_quotes(path: Path, start: int, stop: int) -> int:
     """Quote characters in a byte range; their parity tells whether a border lies inside a quoted field."""
     with path.open("rb") as file:
@@ -176,6 +89,8 @@ def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[in
 
     Parameters
     ----------
+    source
+        The file.
     ranges
         From :func:`nominal_ranges`.
     quotes
@@ -186,7 +101,7 @@ def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[in
         for (_, stop), found in zip(ranges, quotes, strict=True):
             inside = (inside + found) % 2
             borders.append(_next_record(file.fileno(), stop, inside))
-    return [Block(source, a, b) for a, b in zip(borders, borders[1:], strict=False) if b > a]
+    return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
 
 
 def read_block(block: Block, spec: TableSpec, keep_bad: bool) -> Columns:
@@ -194,6 +109,10 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool) -> Columns:
 
     Parameters
     ----------
+    block
+        What to read.
+    spec
+        What the columns mean.
     keep_bad
         Leave bad rows out and return them, instead of raising on the first.
 
@@ -206,11 +125,13 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool) -> Columns:
     try:
         table = _parse(content, block.source.header, spec)
         return _columns(table, spec, ())
-    except (pa.ArrowInvalid, _Refused) as error:
+    except (pa.ArrowInvalid, _RefusedError) as error:
         good, bad = _part(content, block, spec)
         if not bad:
             raise SourceError(
-                f"cannot parse ({error})", expected="a CSV record", where=f"{block.source.name} from byte {block.start:,}"
+                f"cannot parse ({error})",
+                expected="a CSV record",
+                where=f"{block.source.name} from byte {block.start:,}",
             ) from error
         if not keep_bad:
             raise bad_row_error(bad[0]) from None
@@ -263,7 +184,7 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
     return places[:limit]
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """A block that pyarrow parses but that holds a row which must not be stored."""
 
 
@@ -296,7 +217,7 @@ def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table
 def _columns(table: pa.Table, spec: TableSpec, bad: tuple[BadRow, ...]) -> Columns:
     time = table[spec.time]
     if time.null_count:
-        raise _Refused("a time is missing")
+        raise _RefusedError("a time is missing")
     channels = [table[name].to_numpy() for name in spec.channels]
     times = time.cast(pa.int64()).to_numpy()
     if spec.id is None:
@@ -306,7 +227,7 @@ def _columns(table: pa.Table, spec: TableSpec, bad: tuple[BadRow, ...]) -> Colum
     order = pc.sort_indices(column.dictionary)
     ids = column.dictionary.take(order)
     if len(ids) and ids[0].as_py() == "":
-        raise _Refused("an id is empty")
+        raise _RefusedError("an id is empty")
     rank = np.empty(len(ids), np.int32)
     rank[order.to_numpy()] = np.arange(len(ids), dtype=np.int32)
     return Columns(ids, rank[column.indices.to_numpy()], times, channels, bad)
@@ -324,56 +245,6 @@ def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[bytes, list[Ba
         else:
             bad.append(found)
     return b"".join(good), bad
-
-
-def _same_columns(first: Source, other: Source) -> None:
-    for column, problem in [(c, "is missing") for c in first.header if c not in other.header] + [
-        (c, "is not in the files before") for c in other.header if c not in first.header
-    ]:
-        raise SourceError(
-            f"column {column!r} {problem}",
-            expected=f"the columns of {first.name} (in any order): {', '.join(first.header)}",
-            where=f"{other.name} line 1",
-            fix="ingest files of different columns into different stores, or mend the header",
-        )
-
-
-def _sample(source: Source, delimiter: str) -> list[list[str]]:
-    with source.path.open("rb") as file:
-        file.seek(source.body)
-        content = file.read(_HEAD_BYTES)
-    if len(content) == _HEAD_BYTES:
-        content = content[: content.rfind(b"\n") + 1]
-    records = split_records(content, delimiter, 0, 1)
-    return [r.fields for r in records if r.fields is not None and len(r.fields) == len(source.header)]
-
-
-def _time_unit(texts: list[str], source: Source, column: str) -> str | None:
-    """``None`` for integer steps, else the coarsest unit that holds the fractions seen."""
-    if not texts:
-        return "s"
-    if all(text.strip().lstrip("+-").isdigit() for text in texts):
-        return None
-    digits = max(len(text.partition(".")[2].rstrip("0")) for text in texts)
-    unit = {0: "s", 1: "ms", 2: "us", 3: "ns"}[min(-(-digits // 3), 3)]
-    try:
-        pa.array(texts[:1]).cast(pa.timestamp(unit))
-    except pa.ArrowInvalid:
-        raise SourceError(
-            f"unreadable time {shorten(texts[0])!r} in column {column!r}",
-            expected="ISO dates or dates and times without zone, or whole numbers",
-            where=f"{source.name} line 2",
-            fix="name the time column with --time",
-        ) from None
-    return unit
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _next_record(descriptor: int, position: int, inside: int) -> int:

@@ -140,7 +140,7 @@ def _is_time(text: str, unit: str | None) -> bool:
     if not _ISO.fullmatch(text) or len(text.partition(".")[2]) > _FRACTION_DIGITS[unit]:
         return False
     try:
-        np.datetime64(text.replace(" ", "T"), unit)
+        np.array(text.replace(" ", "T"), f"datetime64[{unit}]")
     except ValueError:
         return False
     return True

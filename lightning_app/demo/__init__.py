@@ -1,0 +1,1 @@
+"""The demonstration: simulated catchments, whose true answer is known."""

@@ -1,0 +1,132 @@
+"""How the command line shows things: progress, receipts, stores, cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from zstore.reading.store import Store
+from zstore.writing.receipt import Receipt
+
+
+def show_size(n_bytes: int) -> str:
+    """Bytes as a person writes them."""
+    size, units = float(n_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar per phase on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=total)
+            bars.update(tasks[phase], completed=done, total=total)
+
+        yield report
+
+
+def print_receipt(receipt: Receipt) -> None:
+    """What an ingest did, for a person."""
+    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out.print(
+        f"{receipt.store} version {receipt.version}: {receipt.n_stored:,} rows of {receipt.n_series:,} series"
+        + (f", {receipt.time_start} to {receipt.time_stop}, {receipt.freq}" if receipt.time_start else "")
+    )
+    out.print(
+        f"rows in {receipt.n_rows_in:,} = stored {receipt.n_stored:,} + quarantined {receipt.n_quarantined:,}"
+        f" + duplicates dropped {receipt.n_duplicates:,}"
+    )
+    if receipt.quarantine:
+        out.print(f"rows set aside: {receipt.quarantine}")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, justify in (
+        ("channel", "left"),
+        ("stored as", "left"),
+        ("missing", "right"),
+        ("bytes", "right"),
+        ("ratio", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for channel in receipt.channels:
+        stored = channel.stored if channel.decimals is None else f"{channel.stored}, {channel.decimals} decimals"
+        table.add_row(channel.name, stored, f"{channel.n_missing:,}", f"{channel.n_bytes:,}", f"{channel.ratio:.2f}x")
+    out.print(table)
+    for note in receipt.notes:
+        out.print(f"note: {note}")
+    source = sum(receipt.sources.values())
+    phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in receipt.seconds.items() if phase != "total")
+    out.print(
+        f"{show_size(source)} in, {show_size(receipt.n_bytes)} stored, {receipt.seconds['total']:.1f} s ({phases})"
+    )
+
+
+def print_info(store: Store) -> None:
+    """What a store holds, for a person."""
+    out = Console(highlight=False, markup=False, soft_wrap=True)
+    schema, index = store.schema, store.index
+    out.print(f"{store.path} version {schema.version}, committed {schema.committed}")
+    span = ""
+    if schema.n_rows:
+        show = schema.time.show
+        span = f", {show(int(index.time_start.min()))} to {show(int(index.time_stop.max()))}"
+    out.print(
+        f"{schema.n_rows:,} rows of {schema.n_series:,} series{span}, "
+        f"step {schema.time.show_freq()}, {len(index.runs.start):,} runs"
+    )
+    if schema.n_series:
+        sizes = index.row_size
+        out.print(
+            f"rows per series: {int(sizes.min()):,} to {int(sizes.max()):,}; ids {index.ids[0]!r} to {index.ids[-1]!r}"
+        )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("channel", "stored as", "missing", "mean", "std", "min", "max"):
+        table.add_column(name, justify="left" if name in ("channel", "stored as") else "right")
+    total = store.moments.total()
+    for position, channel in enumerate(schema.channels):
+        packing = channel.packing
+        stored = packing.dtype if packing.decimals is None else f"{packing.dtype}, {packing.decimals} decimals"
+        numbers = [total.mean, total.std, total.low, total.high]
+        seen = total.count[position] > 0
+        table.add_row(
+            channel.name,
+            stored,
+            f"{int(total.n_missing[position]):,}",
+            *(f"{values[position]:.6g}" if seen else "" for values in numbers),
+        )
+    out.print(table)
+    if store.statics:
+        out.print(f"static attributes: {', '.join(static.name for static in store.statics)}", markup=False)
+
+
+def shown_values(store: Store, name: str, start: int, stop: int) -> list[str]:
+    """Values as the source wrote them, as far as the store keeps that: empty where missing."""
+    channel = store.channel(name)
+    values = store.read(name, start, stop)
+    decimals = channel.packing.decimals
+    if decimals is not None:
+        return ["" if value != value else f"{value:.{decimals}f}" for value in values.astype("float64").tolist()]
+    return ["" if value != value else str(value) for value in values]
+
+
+def csv_cell(text: str) -> str:
+    """A text as one CSV field."""
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text

@@ -1,0 +1,114 @@
+"""One series: its rows by time, as numpy or a data frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.errors import UsageError
+from zstore.format.layout import TIME
+
+if TYPE_CHECKING:
+    import pandas
+
+    from zstore.reading.store import Store
+
+
+@dataclass(frozen=True)
+class Series:
+    """All rows of one id.
+
+    Parameters
+    ----------
+    store
+        Where it is.
+    position
+        Its position in ``store.ids``.
+    id
+        Its id.
+    """
+
+    store: Store
+    position: int
+    id: str
+
+    def __len__(self) -> int:
+        return int(self.store.index.row_size[self.position])
+
+    def __repr__(self) -> str:
+        show = self.store.schema.time.show
+        index = self.store.index
+        first, last = show(int(index.time_start[self.position])), show(int(index.time_stop[self.position]))
+        return f"<zstore.Series {self.id!r}: {len(self):,} rows, {first} to {last}>"
+
+    @property
+    def extents(self) -> list[tuple[int, int]]:
+        """Row ranges of the series, in time order."""
+        index = self.store.index
+        first, last = index.extent_ptr[self.position], index.extent_ptr[self.position + 1]
+        return [(int(index.extent_start[n]), int(index.extent_stop[n])) for n in range(first, last)]
+
+    @property
+    def statics(self) -> dict[str, Any]:
+        """Static attributes of this series: a float, or a word, or None where missing."""
+        found: dict[str, Any] = {}
+        for static in self.store.statics:
+            value = static.values[self.position]
+            if static.categories is None:
+                found[static.name] = None if np.isnan(value) else float(value)
+            else:
+                found[static.name] = None if value < 0 else static.categories[int(value)]
+        return found
+
+    def rows(self, start: str | int | None = None, stop: str | int | None = None) -> list[tuple[int, int]]:
+        """Row ranges of the times ``[start, stop)``, each a date, a date and time, or a step number.
+
+        Raises
+        ------
+        UsageError
+            If `start` or `stop` is not a time.
+        """
+        low, high = _bound(self.store, start, "start"), _bound(self.store, stop, "stop")
+        found = []
+        for first, last in self.extents:
+            if low is not None or high is not None:
+                times = self.store.times(first, last)
+                first, last = (
+                    first + (0 if low is None else int(np.searchsorted(times, low))),
+                    first + (len(times) if high is None else int(np.searchsorted(times, high))),
+                )
+            if last > first:
+                found.append((first, last))
+        return found
+
+    def times(self, start: str | int | None = None, stop: str | int | None = None) -> NDArray[Any]:
+        """(row,) times as datetime64, or int64 for plain steps."""
+        parts = [self.store.times(a, b) for a, b in self.rows(start, stop)]
+        times = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        unit = self.store.schema.time.unit
+        return times if unit is None else times.astype(f"datetime64[{unit}]")
+
+    def read(self, channel: str, start: str | int | None = None, stop: str | int | None = None) -> NDArray[Any]:
+        """(row,) values of one channel, NaN where missing."""
+        parts = [self.store.read(channel, a, b) for a, b in self.rows(start, stop)]
+        return np.concatenate(parts) if parts else np.zeros(0, self.store.channel(channel).dtype)
+
+    def to_pandas(self, start: str | int | None = None, stop: str | int | None = None) -> pandas.DataFrame:
+        """All channels as a data frame over time."""
+        import pandas
+
+        columns = {name: self.read(name, start, stop) for name in self.store.channels}
+        return pandas.DataFrame(columns, index=pandas.Index(self.times(start, stop), name=TIME))
+
+
+def _bound(store: Store, text: str | int | None, name: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return store.schema.time.parse(text)
+    except ValueError:
+        wanted = "a step number" if store.schema.time.unit is None else "a date, or a date and time, in ISO form"
+        raise UsageError(f"unreadable {name} {text!r}", expected=wanted) from None
