@@ -191,7 +191,8 @@ class WindowDataModule(pl.LightningDataModule):
     def _loader(self, index: WindowIndex, shuffle: bool = False) -> WindowLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        return WindowLoader(self.source, index, self.batch_size, shuffle, self.seed, rank, world)
+        epoch = None if trainer is None else lambda: trainer.current_epoch
+        return WindowLoader(self.source, index, self.batch_size, shuffle, self.seed, rank, world, epoch)
 
     @property
     def source(self) -> WindowSource:

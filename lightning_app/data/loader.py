@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,8 @@ class WindowLoader:
         Of the order.
     rank, world
         Which process this is, of how many.
+    epoch
+        Asked for the number of each epoch that begins; without it epochs count up from 0.
 
     Raises
     ------
@@ -118,6 +120,7 @@ class WindowLoader:
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        epoch: Callable[[], int] | None = None,
     ) -> None:
         if batch_size % world:
             raise UsageError(
@@ -131,14 +134,16 @@ class WindowLoader:
         self.rank, self.world = rank, world
         self.batch_size = min(batch_size, len(index) // world * world)
         self._epoch, self._consumed, self._resuming = -1, 0, False
+        self._next_epoch = epoch
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.index), self.batch_size)
         return whole if self.shuffle or rest < self.world else whole + 1
 
     def __iter__(self) -> Iterator[Batch]:
+        # A generator: this runs when the first batch is asked for, when Lightning knows its epoch.
         if not self._resuming or self._consumed >= len(self):
-            self._epoch, self._consumed = self._epoch + 1, 0
+            self._epoch, self._consumed = self._epoch + 1 if self._next_epoch is None else self._next_epoch(), 0
         self._resuming = False
         while self._consumed < len(self):
             batch = self.source.batch(self.index, self.samples(self._consumed))
@@ -189,5 +194,7 @@ def gather(rows: Tensor, starts: Tensor, length: int) -> Tensor:
     One memcpy per window; no Python loop.
     """
     n_rows, n_channels = rows.shape
-    view = rows.as_strided((max(n_rows - length + 1, 0), length * n_channels), (n_channels, 1))
+    if length > n_rows:
+        raise IndexError(f"windows of {length} rows leave the {n_rows} rows")
+    view = rows.as_strided((n_rows - length + 1, length * n_channels), (n_channels, 1))
     return view.index_select(0, starts).view(len(starts), length, n_channels)

@@ -82,7 +82,7 @@ def _build(store: Store, scaler: Scaler, path: Path, shape: tuple[int, int]) -> 
     store.decode(scaler.channels, rows, scaler.scale, scaler.offset)
     rows.flush()
     os.replace(temporary, path)
-    logger.info("built the row file %s, %d bytes", path, rows.nbytes)
+    logger.info("built the row file %s (%.1f MB)", path, rows.nbytes / 1e6)
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def simulate(n_catchments: int = 40, n_years: int = 8, seed: int = 20_010_101) -
     weather = _autoregressive(random, shape, 0.8, 2.2)
     temperature = (12 - elevation / 160)[:, None] + 9.5 * season + weather
     evaporation = np.maximum(0.0, 0.16 * (temperature + 5)) * (1 + 0.25 * season)
-    rain, temperature, evaporation = np.round(rain, 1), np.round(temperature, 1), np.round(evaporation, 2)
+    rain, evaporation = np.round(rain, 1), np.round(evaporation, 2)
+    temperature = np.round(temperature, 1) + 0.0  # no -0.0: gauges do not write it
     true_flow = _runoff(rain, temperature, evaporation, soil, beta, fast, k_fast, k_slow)
     flow = np.round(true_flow * np.exp(random.normal(0, 0.05, shape)), 2)
     flow[random.random(shape) < 0.01] = np.nan
@@ -96,7 +97,7 @@ def simulate(n_catchments: int = 40, n_years: int = 8, seed: int = 20_010_101) -
     attributes = {
         "elevation_m": [f"{value:.0f}" for value in elevation],
         "soil_mm": [f"{value:.0f}" for value in soil * np.exp(random.normal(0, 0.1, n_catchments))],
-        "rain_mm": [f"{value:.2f}" for value in rain.mean(axis=1)],
+        "mean_rain_mm": [f"{value:.2f}" for value in rain.mean(axis=1)],
         "slope": [f"{value:.3f}" for value in k_fast * np.exp(random.normal(0, 0.1, n_catchments))],
         "baseflow": [f"{value:.3f}" for value in (1 - fast) * np.exp(random.normal(0, 0.1, n_catchments))],
         "land": [LAND[3 - code] for code in land],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 _SMALL_CHUNK = 1 << 20
@@ -43,9 +41,9 @@ class ArrayPlan:
 
     def document(self, n_rows: int) -> dict[str, Any]:
         """The variable's ``zarr.json``."""
-        store = MemoryStore()
-        self._create(store, n_rows)
-        return _document(store)
+        objects = _Objects()
+        self._create(objects, n_rows)
+        return objects.document()
 
     def encode_shard(self, values: NDArray[Any]) -> bytes:
         """The object of one shard.
@@ -55,13 +53,13 @@ class ArrayPlan:
         values
             (row,) at most `shard_rows` values of `dtype`.
         """
-        store = MemoryStore()
-        self._create(store, len(values))[:] = values
-        return _objects(store)["c/0"]
+        objects = _Objects()
+        self._create(objects, len(values))[:] = values
+        return objects.contents()["c/0"]
 
-    def _create(self, store: MemoryStore, n_rows: int) -> Any:
+    def _create(self, objects: _Objects, n_rows: int) -> Any:
         return zarr.create_array(
-            store,
+            MemoryStore(objects),
             shape=(n_rows,),
             dtype=self.dtype,
             chunks=(self.chunk_rows,),
@@ -97,10 +95,10 @@ def encode_small(
     attributes
         CF attributes.
     """
-    store = MemoryStore()
+    objects = _Objects()
     chunks = (min(max(values.shape[0], 1), _SMALL_CHUNK), *(max(n, 1) for n in values.shape[1:]))
     array = zarr.create_array(
-        store,
+        MemoryStore(objects),
         shape=values.shape,
         dtype=values.dtype,
         chunks=chunks,
@@ -112,7 +110,7 @@ def encode_small(
     )
     if values.size:
         array[...] = values
-    return _objects(store)
+    return objects.contents()
 
 
 def group_document(attributes: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -130,19 +128,12 @@ def strings(values: Any) -> NDArray[Any]:
     return np.array(values, dtype=np.dtypes.StringDType())
 
 
-def _document(store: MemoryStore) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(_objects(store)["zarr.json"])
-    return document
+class _Objects(dict[str, Any]):
+    """What Zarr writes, as a plain dict of its buffers: no file system, and no event loop of our own."""
 
+    def contents(self) -> dict[str, bytes]:
+        return {key: buffer.to_bytes() for key, buffer in self.items()}
 
-def _objects(store: MemoryStore) -> dict[str, bytes]:
-    async def collect() -> dict[str, bytes]:
-        prototype = default_buffer_prototype()
-        found = {}
-        async for key in store.list():
-            buffer = await store.get(key, prototype)
-            if buffer is not None:
-                found[key] = buffer.to_bytes()
-        return found
-
-    return asyncio.run(collect())
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self["zarr.json"].to_bytes())
+        return document

@@ -185,11 +185,11 @@ def _pack_exactly(
         largest = float(np.max(np.abs(whole), initial=0.0))
         if not largest < limit:  # also catches infinities
             return None
-        back = (whole * scale_of(decimals)).astype(kept.dtype)
+    dtype = np.dtype("int16" if largest < 1 << 15 else "int32")
+    values = whole.astype(dtype)
+    back = (values * scale_of(decimals)).astype(kept.dtype)  # from the integers: -0.0 does not come back
     bits = "u4" if kept.dtype.itemsize == 4 else "u8"
     if np.any((back.view(bits) != kept.view(bits)) & ~missing):
         return None
-    dtype = np.dtype("int16" if largest < 1 << 15 else "int32")
-    values = whole.astype(dtype)
     values[missing] = fill_of(dtype)
     return BlockColumn(values, decimals, int(largest))

@@ -257,15 +257,19 @@ class Store:
         )
 
     def to_xarray(self) -> xarray.Dataset:
-        """The store as a lazy CF contiguous ragged array: channels over `row`, ids and attributes over `series`."""
+        """The store as a lazy CF contiguous ragged array: channels over `row`, ids and attributes over `series`.
+
+        A static attribute that has the name of a channel becomes ``NAME_static``.
+        """
         import xarray
 
         group = index_path(self.version)
         rows = xarray.open_zarr(self.path, consolidated=True)
         index = xarray.open_zarr(self.path, group=group, consolidated=False)
         kept = [name for name in index.data_vars if index[name].dims == ("series",)]
-        names = {channel.variable: channel.name for channel in self.schema.channels}
-        merged: xarray.Dataset = xarray.merge([rows.rename_vars(names), index[kept]], combine_attrs="drop")
+        rows = rows.rename_vars({channel.variable: channel.name for channel in self.schema.channels})
+        index = index[kept].rename_vars({name: f"{name}_static" for name in kept if name in rows.variables})
+        merged: xarray.Dataset = xarray.merge([rows, index], combine_attrs="override")
         merged.attrs = {key: value for key, value in rows.attrs.items() if key != "zstore"}
         coordinates: xarray.Dataset = merged.set_coords([TIME, "id"])
         return coordinates

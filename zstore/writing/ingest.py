@@ -155,9 +155,9 @@ def ingest(
             raise _duplicate_error(error, ids, blocks, spec) from None
         clock.lap("write")
 
-        summary = summarise(shards, row_start, _given_freq(freq, rows.time))
+        summary = summarise(shards, row_start, len(rows.channels), _given_freq(freq, rows.time))
         statics: tuple[StaticAttribute, ...] = ()
-        notes = list(_freq_notes(summary, rows.time))
+        notes = list(_freq_notes(summary, rows.time, row_start))
         if known_statics is not None:
             statics, n_without, n_unused = match_statics(ids, *known_statics)
             notes += [f"{n_without} series have no static attributes"] if n_without else []
@@ -296,10 +296,10 @@ def _given_freq(freq: str | None, axis: TimeAxis) -> int | None:
         raise UsageError(f"frequency {freq!r}", expected=wanted, fix="mend --freq") from None
 
 
-def _freq_notes(summary: Summary, axis: TimeAxis) -> Iterator[str]:
-    if summary.freq is None:
+def _freq_notes(summary: Summary, axis: TimeAxis, row_start: Any) -> Iterator[str]:
+    if summary.freq is None and np.any(np.diff(row_start) > 1):
         yield "times are irregular: no step between rows is the usual one, so runs are not split"
-    elif summary.n_gaps:
+    elif summary.freq is not None and summary.n_gaps:
         usual = TimeAxis(axis.unit, summary.freq).show_freq()
         yield f"{summary.n_gaps:,} steps in {summary.n_gapped:,} series differ from {usual}; runs are split there"
 

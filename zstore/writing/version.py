@@ -51,7 +51,7 @@ class Summary:
     n_gapped: int
 
 
-def summarise(shards: Sequence[ShardReport], row_start: Int64, freq: int | None) -> Summary:
+def summarise(shards: Sequence[ShardReport], row_start: Int64, n_channels: int, freq: int | None) -> Summary:
     """Merge what the shards report, in row order.
 
     Parameters
@@ -60,6 +60,8 @@ def summarise(shards: Sequence[ShardReport], row_start: Int64, freq: int | None)
         In row order.
     row_start
         (series + 1,) first row of each series.
+    n_channels
+        Channels of each row.
     freq
         The step the user named; None to take the usual one.
     """
@@ -78,7 +80,7 @@ def summarise(shards: Sequence[ShardReport], row_start: Int64, freq: int | None)
     n_rows = int(row_start[-1])
     runs = cut_runs(row_start[:-1], np.arange(n_series), n_rows, breaks, times, time_start)
     n_gapped = int(np.count_nonzero(np.bincount(runs.series, minlength=n_series) > 1))
-    moments = _merge_moments(shards, n_series)
+    moments = _merge_moments(shards, n_series, n_channels)
     return Summary(time_start, time_stop, moments, runs, freq, len(breaks), n_gapped)
 
 
@@ -177,10 +179,10 @@ def _breaks(steps: Steps, freq: int | None) -> tuple[Int64, Int64]:
     return np.repeat(row, length) + offset, np.repeat(time, length) + offset * np.repeat(step, length)
 
 
-def _merge_moments(shards: Sequence[ShardReport], n_series: int) -> Moments:
+def _merge_moments(shards: Sequence[ShardReport], n_series: int, n_channels: int) -> Moments:
     """(series, channel) moments; a series that spans shards is merged in row order."""
     if not shards:
-        return Moments.empty((n_series, 0))
+        return Moments.empty((n_series, n_channels))
     parts: list[Moments] = []
     last_series = -1
     for shard in shards:

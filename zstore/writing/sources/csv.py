@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as pacsv
 
 from zstore.errors import SourceError
-from zstore.writing.sources.records import judge, shorten, split_records
+from zstore.writing.sources.records import judge, quotes_are_strict, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Columns, Source, TableSpec
 
 SINGLE_ID = "0"
@@ -194,6 +194,8 @@ def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table
     if spec.id is not None:
         types[spec.id] = pa.dictionary(pa.int32(), pa.string())
     quoted = b'"' in content
+    if quoted and not quotes_are_strict(content, spec.delimiter):
+        raise _RefusedError("a quote stands where none may")
     if not content:
         return pa.table({name: pa.array([], types[name]) for name in spec.needed})
     return pacsv.read_csv(

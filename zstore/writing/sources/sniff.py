@@ -36,8 +36,9 @@ def open_source(name: Path, path: Path, delimiter: str | None = None) -> tuple[S
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     start = len(_BOM) if head.startswith(_BOM) else 0
-    stop = record_end(head, start)
-    delimiter = delimiter or max(_DELIMITERS, key=head[start:stop].decode("utf-8", "replace").count)
+    line = head[start : head.find(b"\n", start) + 1 or None].decode("utf-8", "replace")
+    delimiter = delimiter or max(_DELIMITERS, key=line.count)
+    stop = record_end(head, start, delimiter)
     header, reason = split_fields(head[start:stop], delimiter)
     if header is None:
         raise SourceError(f"unreadable header ({reason})", expected="column names", where=f"{name} line 1")

@@ -1,0 +1,42 @@
+# Every target makes .venv itself. `make demo` is the main job from nothing to a forecast.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-long check bench bench-smoke clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,notebook,dev]'
+	touch $@
+
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/python -m lightning_app.demo simulate
+	$(BIN)/zstore ingest demo/catchments.csv demo/catchments.zarr --id gauge_id --time date \
+		--static demo/attributes.csv --overwrite
+	$(BIN)/python -m lightning_app fit --config configs/demo_lstm.yaml
+	$(BIN)/python -m lightning_app test --config configs/demo_lstm.yaml
+	$(BIN)/python -m lightning_app predict --config configs/demo_lstm.yaml
+	$(BIN)/python -m lightning_app.demo compare
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+test-long: .venv/ready
+	$(BIN)/python -m pytest -m long
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+bench: .venv/bench
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf .venv demo runs .bench

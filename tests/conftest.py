@@ -1,0 +1,112 @@
+"""What many tests share: small tables, stores made from them, and the commands as a user runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightning_app.cli import main
+from lightning_app.demo.catchments import simulate, write
+from zstore import Store, ingest, open_store
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
+    """Write a plain CSV."""
+    lines = [",".join(map(str, row)) for row in [header, *rows]]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def table(path: Path, n_series: int = 5, n_days: int = 40, seed: int = 0) -> Path:
+    """A long CSV in time order: ids with leading zeros, two channels, some values missing."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for day in range(n_days):
+        for number in range(n_series):
+            value = "" if random.random() < 0.1 else f"{abs(random.normal()) - 1:.2f}".replace("-0.00", "0.00")
+            date = np.datetime64("2001-01-01") + day
+            rows.append([f"{number:04d}", date, value, f"{number * 1000 + day}"])
+    return write_table(path, ["site", "date", "level", "count"], rows)
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    return table(tmp_path / "rows.csv")
+
+
+@pytest.fixture
+def store(csv: Path, tmp_path: Path) -> Store:
+    ingest(csv, tmp_path / "rows.zarr", id="site", time="date")
+    return open_store(tmp_path / "rows.zarr")
+
+
+@pytest.fixture(scope="session")
+def catchments(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Eight simulated catchments over four years, with gaps, missing values and static attributes."""
+    folder = tmp_path_factory.mktemp("catchments")
+    rows, attributes = write(simulate(n_catchments=8, n_years=4), folder)
+    ingest(rows, folder / "catchments.zarr", id="gauge_id", time="date", static=attributes)
+    return open_store(folder / "catchments.zarr")
+
+
+@pytest.fixture(scope="session")
+def hourly(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One hourly series of three waves, 2,000 hours, without an id column."""
+    folder = tmp_path_factory.mktemp("hourly")
+    hours = np.arange(2000)
+    times = (np.datetime64("2020-01-01T00", "s") + hours * 3600).astype(str)
+    random = np.random.default_rng(1)
+    waves = [np.sin(2 * np.pi * hours / period) * 3 + random.normal(0, 0.1, 2000) for period in (24, 24, 168)]
+    rows = [[time.replace("T", " "), *(f"{wave[n]:.3f}" for wave in waves)] for n, time in enumerate(times)]
+    write_table(folder / "hourly.csv", ["date", "a", "b", "c"], rows)
+    ingest(folder / "hourly.csv", folder / "hourly.zarr", time="date")
+    return open_store(folder / "hourly.zarr")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``python -m MODULE ARGUMENTS`` in a folder of its own, as a user would."""
+
+    def command(module: str, *arguments: object, check: bool = False) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", module, *map(str, arguments)]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+
+    return command
+
+
+@pytest.fixture
+def app(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``python -m lightning_app ARGUMENTS`` in this process: the same code, without seconds of imports."""
+
+    def command(*arguments: object, check: bool = False) -> subprocess.CompletedProcess[str]:
+        words = [str(argument) for argument in arguments]
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["lightning_app"])
+        capfd.readouterr()
+        caplog.clear()
+        try:
+            code = main(words)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capfd.readouterr()
+        done = subprocess.CompletedProcess(words, code, printed.out + "\n".join(caplog.messages), printed.err)
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+
+    return command

@@ -1,0 +1,130 @@
+"""Packing, moments, names and manifest: pure functions, tried on anything."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from zstore import Moments
+from zstore.format import layout, packing
+from zstore.format.index import cut_runs, usual_step
+
+decimals_or_floats = st.one_of(
+    st.decimals(-99999, 99999, places=4, allow_nan=False).map(float),
+    st.integers(-(10**7), 10**7).map(float),
+    st.floats(width=64),
+    st.sampled_from([float("nan"), float("inf"), -0.0, 16777217.0, 0.1]),
+)
+
+
+def bits(values: np.ndarray) -> np.ndarray:
+    """Bit patterns, with one pattern for all NaN."""
+    values = np.where(np.isnan(values), np.float32("nan"), values).astype(np.float32)
+    return values.view(np.uint32)
+
+
+@given(st.lists(decimals_or_floats, max_size=40))
+def test_a_packed_block_unpacks_to_the_bits_of_float32(values: list[float]) -> None:
+    source = np.array(values, np.float64)
+    column = packing.pack_block(source, "float32")
+    if column.decimals is None:
+        restored = column.values
+    else:
+        restored = packing.unpack(column.values, packing.Packing(str(column.values.dtype), column.decimals))
+    with np.errstate(over="ignore"):
+        expected = source.astype(np.float32)
+    assert bits(restored).tolist() == bits(expected).tolist()
+
+
+@given(st.lists(st.lists(decimals_or_floats, min_size=1, max_size=10), min_size=1, max_size=5))
+def test_blocks_packed_alone_are_exact_in_the_packing_of_the_whole_channel(blocks: list[list[float]]) -> None:
+    sources = [np.array(values, np.float64) for values in blocks]
+    columns = [packing.pack_block(source, "float32") for source in sources]
+    chosen = packing.choose([(column.decimals, column.largest) for column in columns], "float32")
+    for source, column in zip(sources, columns, strict=True):
+        stored = packing.repack(column.values, column.decimals, chosen)
+        assert str(stored.dtype) == chosen.dtype
+        with np.errstate(over="ignore"):
+            expected = source.astype(np.float32)
+        assert bits(packing.unpack(stored, chosen)).tolist() == bits(expected).tolist()
+
+
+@given(st.integers(-(2**23), 2**23 - 1), st.integers(0, 7), st.integers(0, 7))
+def test_more_decimals_give_the_same_float32(whole: int, few: int, more: int) -> None:
+    few, more = sorted((few, more))
+    factor = 10 ** (more - few)
+    if abs(whole * factor) < 2**24:
+        exact = np.float32(whole * packing.scale_of(few))
+        assert np.float32(whole * factor * packing.scale_of(more)) == exact
+
+
+def test_two_decimals_become_int16_and_wide_ones_int32() -> None:
+    assert packing.pack_block(np.array([1.25, -300.01]), "float32").values.dtype == np.int16
+    assert packing.pack_block(np.array([1.25, 400.01]), "float32").values.dtype == np.int32
+
+
+def test_a_negative_zero_is_not_packed_away() -> None:
+    assert packing.pack_block(np.array([-0.0]), "float32").decimals is None
+
+
+def test_float64_channels_pack_only_whole_numbers() -> None:
+    assert packing.pack_block(np.array([1.0, 2.0]), "float64").decimals == 0
+    assert packing.pack_block(np.array([0.1]), "float64").decimals is None
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e6, 1e6, width=32) | st.just(float("nan"))),
+    st.data(),
+)
+def test_moments_of_segments_merge_to_the_moments_of_all(values: np.ndarray, data: st.DataObject) -> None:
+    inner = data.draw(st.sets(st.integers(1, max(len(values) - 1, 1)), max_size=5))
+    starts = np.array(sorted({0} | {cut for cut in inner if cut < len(values)}), np.int64)
+    total = Moments.of_segments(values, starts).total()
+    seen = values[~np.isnan(values)].astype(np.float64)
+    assert (total.count, total.n_missing) == (len(seen), len(values) - len(seen))
+    if len(seen):
+        assert (total.low, total.high) == (seen.min(), seen.max())
+        np.testing.assert_allclose(total.mean, seen.mean(), rtol=1e-9, atol=1e-6)
+        np.testing.assert_allclose(total.std, seen.std(), rtol=1e-6, atol=1e-5)
+
+
+@given(st.lists(st.text(max_size=20), unique=True, max_size=20))
+def test_every_column_name_gets_a_safe_name_of_its_own(names: list[str]) -> None:
+    safe = layout.safe_names(names)
+    assert len({name.lower() for name in safe}) == len(names)
+    for made in safe:
+        assert made.lower() not in layout.RESERVED
+        assert set(made) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+        assert made[0].isalpha()
+
+
+def test_names_of_the_data_never_steer_a_path() -> None:
+    assert layout.safe_names(["../x", "a/b", "time", "zarr.json", ".hidden"]) == [
+        "x",
+        "a_b",
+        "time_2",
+        "zarr_json",
+        "hidden",
+    ]
+
+
+def test_shards_cover_the_rows_without_overlap() -> None:
+    bounds = [layout.shard_bounds(n, 25, shard_rows=10) for n in range(layout.n_shards(25, 10))]
+    assert bounds == [(0, 10), (10, 20), (20, 25)]
+    assert list(layout.shards_of(9, 11, 10)) == [0, 1]
+    assert list(layout.shards_of(10, 10, 10)) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "counts", "expected"), [([1, 2], [5, 4], 1), ([1, 2], [5, 5], None), ([], [], None), ([7], [1], 7)]
+)
+def test_the_usual_step_is_that_of_more_than_half(steps: list[int], counts: list[int], expected: int | None) -> None:
+    assert usual_step(np.array(steps, np.int64), np.array(counts, np.int64)) == expected
+
+
+def test_runs_end_where_a_series_ends_or_time_jumps() -> None:
+    ten, zero = np.array([0, 10]), np.array([0, 1])
+    runs = cut_runs(ten, zero, 15, np.array([4]), np.array([9]), np.array([0, 100]))
+    assert (runs.start.tolist(), runs.stop.tolist()) == ([0, 4, 10], [4, 10, 15])
+    assert (runs.series.tolist(), runs.time.tolist()) == ([0, 0, 1], [0, 9, 100])

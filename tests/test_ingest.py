@@ -1,0 +1,308 @@
+"""From CSV to a committed store: every row, in order, whatever the order of the source."""
+
+import gzip
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray
+from conftest import table, write_table
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from zstore import Store, ingest, open_store, verify
+
+
+def oracle(*paths: Path) -> pd.DataFrame:
+    """The rows as pandas reads them, sorted by (id, time)."""
+    frame = pd.concat([pd.read_csv(path, dtype={"site": str}, parse_dates=["date"]) for path in paths])
+    return frame.sort_values(["site", "date"], kind="stable").reset_index(drop=True)
+
+
+def objects(store: Path) -> dict[str, str]:
+    """Digest of every object of a store but the root document, which records when it was committed."""
+    files = [path for path in store.rglob("*") if path.is_file() and path != store / "zarr.json"]
+    return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def assert_equal(store: Store, frame: pd.DataFrame) -> None:
+    assert store.n_rows == len(frame)
+    assert store.ids.tolist() == frame["site"].unique().tolist()
+    np.testing.assert_array_equal(store.times(0, store.n_rows), frame["date"].astype("datetime64[s]").astype("int64"))
+    for channel in store.channels:
+        np.testing.assert_array_equal(
+            store.read(channel, 0, store.n_rows), frame[channel].to_numpy(np.float64).astype(np.float32)
+        )
+
+
+def test_a_store_holds_every_row_sorted_by_id_and_time(csv: Path, store: Store) -> None:
+    assert_equal(store, oracle(csv))
+
+
+def test_the_receipt_accounts_for_every_row(csv: Path, tmp_path: Path) -> None:
+    receipt = ingest(csv, tmp_path / "s.zarr", id="site", time="date")
+    frame = oracle(csv)
+    assert (receipt.n_rows_in, receipt.n_stored, receipt.n_quarantined, receipt.n_duplicates) == (200, 200, 0, 0)
+    assert receipt.n_series == 5
+    assert (receipt.time_start, receipt.time_stop, receipt.freq) == ("2001-01-01", "2001-02-09", "1d")
+    assert receipt.channels[0].n_missing == int(frame["level"].isna().sum())
+    assert [(c.stored, c.decimals) for c in receipt.channels] == [("int16", 2), ("int16", 0)]
+
+
+def test_several_files_plain_and_gzipped_with_columns_in_any_order_make_one_store(tmp_path: Path) -> None:
+    first, second = table(tmp_path / "a.csv", n_days=10), tmp_path / "b.csv.gz"
+    header, *rows = table(tmp_path / "b.csv", n_days=30, seed=1).read_text().splitlines()
+    later = [row.split(",") for row in rows if row.split(",")[1] > "2001-01-10"]
+    turned = ["date,count,site,level", *(f"{date},{count},{site},{level}" for site, date, level, count in later)]
+    second.write_bytes(gzip.compress("\n".join(turned).encode()))
+    assert header == "site,date,level,count"
+    ingest([first, second], tmp_path / "s.zarr", id="site", time="date")
+    assert_equal(open_store(tmp_path / "s.zarr"), oracle(first, second))
+
+
+def test_order_workers_and_block_size_do_not_change_a_byte(csv: Path, tmp_path: Path) -> None:
+    header, *rows = csv.read_text().splitlines()
+    random.Random(3).shuffle(rows)
+    shuffled = tmp_path / "shuffled.csv"
+    shuffled.write_text("\n".join([header, *rows]) + "\n")
+    ingest(csv, tmp_path / "a.zarr", id="site", time="date", workers=1)
+    ingest(shuffled, tmp_path / "b.zarr", id="site", time="date", workers=2, blocksize=300)
+    assert objects(tmp_path / "a.zarr") == objects(tmp_path / "b.zarr")
+
+
+def test_a_dask_cluster_makes_the_same_bytes_as_threads(csv: Path, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    ingest(csv, tmp_path / "a.zarr", id="site", time="date")
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=False) as cluster:
+        ingest(csv, tmp_path / "b.zarr", id="site", time="date", scheduler=cluster.scheduler_address, blocksize=1000)
+    assert objects(tmp_path / "a.zarr") == objects(tmp_path / "b.zarr")
+
+
+def test_shards_split_long_series_at_the_right_rows(csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zstore.writing.ingest.SHARD_ROWS", 16)
+    monkeypatch.setattr("zstore.writing.ingest.CHUNK_ROWS", 8)
+    monkeypatch.setattr("zstore.writing.ingest.shard_bounds", lambda s, n: (s * 16, min(s * 16 + 16, n)))
+    monkeypatch.setattr("zstore.writing.ingest.n_shards", lambda n: -(-n // 16))
+    ingest(csv, tmp_path / "s.zarr", id="site", time="date", blocksize=500)
+    store = open_store(tmp_path / "s.zarr")
+    assert len(list((tmp_path / "s.zarr" / "level" / "c").iterdir())) == 13
+    assert_equal(store, oracle(csv))
+    assert verify(store).faults == ()
+    assert len(store.index.runs.start) == 5
+    frame = oracle(csv)
+    np.testing.assert_allclose(store.moments.mean[:, 0], frame.groupby("site")["level"].mean(), rtol=1e-12)
+    np.testing.assert_allclose(store.moments.std[:, 0], frame.groupby("site")["level"].std(ddof=0), rtol=1e-9)
+
+
+def test_the_border_of_a_giant_series_is_found_without_reading_it(
+    csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zstore.writing.sort._SELECT_ROWS", 4)
+    test_shards_split_long_series_at_the_right_rows(csv, tmp_path, monkeypatch)
+
+
+def test_a_wide_file_without_ids_is_one_series(hourly: Store) -> None:
+    assert (hourly.n_series, hourly.ids.tolist(), hourly.n_rows) == (1, ["0"], 2000)
+    assert hourly.schema.time.show_freq() == "1h"
+
+
+def test_ids_stay_exactly_as_written(tmp_path: Path) -> None:
+    ids = ["01022500", "NA", "9007199254740993", "../x", "1e5", "é", "e\u0301", "a b", "null"]
+    path = write_table(tmp_path / "r.csv", ["id", "t", "v"], [[id_, 1, n] for n, id_ in enumerate(ids)])
+    ingest(path, tmp_path / "s.zarr", id="id", time="t")
+    store = open_store(tmp_path / "s.zarr")
+    assert store.ids.tolist() == sorted(ids, key=str.encode)
+    for number, id_ in enumerate(ids):
+        assert store.series(id_).read("v").tolist() == [number]
+    assert not (tmp_path / "x").exists()
+
+
+def test_quoted_fields_may_hold_line_breaks_across_blocks(tmp_path: Path) -> None:
+    lines = [f'"site\n{n % 3},""x""",2001-01-{n // 3 + 1:02d},{n}' for n in range(60)]
+    path = tmp_path / "r.csv"
+    path.write_text("id,date,v\n" + "\n".join(lines) + "\n")
+    ingest(path, tmp_path / "s.zarr", id="id", time="date", blocksize=64)
+    store = open_store(tmp_path / "s.zarr")
+    assert store.ids.tolist() == [f'site\n{n},"x"' for n in range(3)]
+    assert store.series('site\n1,"x"').read("v").tolist() == list(range(1, 60, 3))
+
+
+def test_runs_split_at_gaps_and_the_receipt_says_so(tmp_path: Path) -> None:
+    days = [1, 2, 3, 7, 8]
+    path = write_table(tmp_path / "r.csv", ["id", "date", "v"], [["a", f"2001-01-{d:02d}", d] for d in days])
+    receipt = ingest(path, tmp_path / "s.zarr", id="id", time="date")
+    assert receipt.n_runs == 2
+    assert "1 steps in 1 series differ from 1d" in receipt.notes[0]
+    runs = open_store(tmp_path / "s.zarr").index.runs
+    assert (runs.start.tolist(), runs.stop.tolist()) == ([0, 3], [3, 5])
+
+
+def test_a_given_frequency_cuts_runs_by_it(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "r.csv", ["date", "v"], [[f"2001-01-{d:02d}", d] for d in (1, 3, 5, 6)])
+    assert ingest(path, tmp_path / "a.zarr", time="date").n_runs == 2
+    assert ingest(path, tmp_path / "b.zarr", time="date", freq="1D").n_runs == 3
+
+
+def test_irregular_times_are_kept_and_said_to_be_irregular(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "r.csv", ["t", "v"], [[t, t] for t in (0, 1, 4, 9, 16, 25)])
+    receipt = ingest(path, tmp_path / "s.zarr", time="t")
+    assert (receipt.freq, receipt.n_runs) == ("irregular", 1)
+    assert "irregular" in receipt.notes[0]
+
+
+def test_fractions_of_a_second_are_kept(tmp_path: Path) -> None:
+    path = write_table(
+        tmp_path / "r.csv", ["date", "v"], [[f"2001-01-01 00:00:00.{n:02d}", n] for n in range(0, 100, 5)]
+    )
+    ingest(path, tmp_path / "s.zarr", time="date")
+    store = open_store(tmp_path / "s.zarr")
+    assert store.schema.time.unit == "ms"
+    assert np.diff(store.times(0, 20)).tolist() == [50] * 19
+
+
+def test_numbers_that_do_not_pack_are_stored_as_float32(tmp_path: Path) -> None:
+    values = [1 / 3, 1e30, float("inf"), -0.0, 2.5e-30]
+    path = write_table(tmp_path / "r.csv", ["t", "v"], [[n, repr(value)] for n, value in enumerate(values)])
+    receipt = ingest(path, tmp_path / "s.zarr", time="t")
+    assert receipt.channels[0].stored == "float32"
+    stored = open_store(tmp_path / "s.zarr").read("v", 0, 5)
+    assert stored.view(np.uint32).tolist() == np.array(values, np.float32).view(np.uint32).tolist()
+
+
+def test_static_attributes_are_matched_by_exact_id_and_the_rest_is_told(csv: Path, tmp_path: Path) -> None:
+    static = write_table(
+        tmp_path / "static.csv",
+        ["site", "area", "kind"],
+        [["0003", 2.5, "wet"], ["0001", "", "very dry"], ["0000", 7, ""], ["3", 9, "x"]],
+    )
+    receipt = ingest(csv, tmp_path / "s.zarr", id="site", time="date", static=static)
+    store = open_store(tmp_path / "s.zarr")
+    assert store.series("0003").statics == {"area": 2.5, "kind": "wet"}
+    assert store.series("0001").statics == {"area": None, "kind": "very dry"}
+    assert store.series("0004").statics == {"area": None, "kind": None}
+    assert "2 series have no static attributes" in receipt.notes
+    assert f"1 ids of {static} are not in the rows" in receipt.notes
+
+
+def test_xarray_opens_a_store_without_zstore(csv: Path, store: Store) -> None:
+    dataset = xarray.open_zarr(store.path)
+    frame = oracle(csv)
+    assert dataset["level"].dims == ("row",)
+    np.testing.assert_array_equal(dataset["level"].values.astype(np.float32), frame["level"].to_numpy(np.float32))
+    np.testing.assert_array_equal(dataset["time"].values, frame["date"].to_numpy())
+
+
+def test_a_store_is_a_cf_contiguous_ragged_array(catchments: Store) -> None:
+    dataset = catchments.to_xarray()
+    assert dataset["id"].attrs["cf_role"] == "timeseries_id"
+    assert dataset["row_size"].attrs["sample_dimension"] == "row"
+    assert int(dataset["row_size"].sum()) == dataset.sizes["row"]
+    assert dataset["elevation_m"].dims == ("series",)
+
+
+def test_bad_rows_can_be_set_aside_with_file_line_and_reason(csv: Path, tmp_path: Path) -> None:
+    lines = csv.read_text().splitlines()
+    lines[10] = "0001,2001-01-03,much,5"
+    lines[20] = "0001,2001-01-03"
+    lines[30] = ",2001-01-03,1,5"
+    csv.write_text("\n".join(lines) + "\n")
+    receipt = ingest(csv, tmp_path / "s.zarr", id="site", time="date", on_bad_row="quarantine", blocksize=900)
+    assert (receipt.n_rows_in, receipt.n_stored, receipt.n_quarantined) == (200, 197, 3)
+    aside = pd.read_csv(str(receipt.quarantine))
+    assert aside["line"].tolist() == [11, 21, 31]
+    assert aside["row"].tolist() == [lines[10], lines[20], lines[30]]
+    raw = csv.read_bytes()
+    for byte, row in zip(aside["byte"], aside["row"], strict=True):
+        assert raw[byte : byte + len(row)].decode() == row
+
+
+def test_overwriting_replaces_a_store_and_leaves_nothing_behind(csv: Path, store: Store, tmp_path: Path) -> None:
+    other = table(tmp_path / "other.csv", n_series=2, n_days=7)
+    ingest(other, store.path, id="site", time="date", overwrite=True)
+    assert_equal(open_store(store.path), oracle(other))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.csv", "rows.csv", "rows.zarr"]
+
+
+def test_a_failed_overwrite_leaves_the_old_store_whole(csv: Path, store: Store, tmp_path: Path) -> None:
+    bad = write_table(tmp_path / "bad.csv", ["site", "date", "level", "count"], [["a", "2001-01-01", "x", 1]])
+    with pytest.raises(ValueError, match="text"):
+        ingest(bad, store.path, id="site", time="date", overwrite=True)
+    assert_equal(open_store(store.path), oracle(csv))
+    assert verify(open_store(store.path)).faults == ()
+
+
+def test_a_killed_ingest_leaves_no_store_and_the_next_one_clears_up(tmp_path: Path) -> None:
+    csv = table(tmp_path / "rows.csv", n_series=50, n_days=900)
+    target = tmp_path / "s.zarr"
+    code = f"import zstore; zstore.ingest({str(csv)!r}, {str(target)!r}, id='site', time='date', blocksize=2000)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not (target / ".ingest.scratch").exists():
+        time.sleep(0.005)
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (target / "zarr.json").exists()
+    ingest(csv, target, id="site", time="date")
+    assert_equal(open_store(target), oracle(csv))
+    assert sorted(path.name for path in target.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_header_without_rows_makes_an_empty_store(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("id,date,v\n")
+    receipt = ingest(path, tmp_path / "s.zarr", id="id", time="date")
+    store = open_store(tmp_path / "s.zarr")
+    assert (receipt.n_stored, store.n_rows, store.n_series) == (0, 0, 0)
+    assert verify(store).faults == ()
+
+
+def test_the_root_document_records_the_receipt(store: Store) -> None:
+    document = json.loads((store.path / "zarr.json").read_text())["attributes"]["zstore"]
+    assert document["receipt"]["n_stored"] == 200
+    assert store.receipt["n_rows_in"] == 200
+
+
+values = st.one_of(
+    st.just(""), st.floats(width=32).map(repr), st.decimals(-999, 999, places=2, allow_nan=False).map(str)
+)
+ids = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).filter(
+    lambda text: text.strip() == text
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.dictionaries(st.tuples(ids, st.integers(-1000, 1000)), values, min_size=1, max_size=40),
+    seed=st.integers(0, 99),
+    blocksize=st.integers(1, 400),
+)
+def test_any_table_reads_back_exactly(
+    tmp_path: Path, rows: dict[tuple[str, int], str], seed: int, blocksize: int
+) -> None:
+    listed = list(rows.items())
+    random.Random(seed).shuffle(listed)
+    path = tmp_path / "any.csv"
+    quoted = ['"' + id_.replace('"', '""') + f'",{time},{value}' for (id_, time), value in listed]
+    path.write_text("id,t,v\n" + "\n".join(quoted) + "\n")
+    ingest(path, tmp_path / "any.zarr", id="id", time="t", blocksize=blocksize, overwrite=True)
+    store = open_store(tmp_path / "any.zarr")
+    ordered = sorted(rows, key=lambda key: (key[0].encode(), key[1]))
+    assert [str(store.ids[s]) for s in np.repeat(np.arange(store.n_series), store.index.row_size)] == [
+        k[0] for k in ordered
+    ]
+    assert store.times(0, len(ordered)).tolist() == [time for _, time in ordered]
+    expected = np.array([float(rows[key] or "nan") for key in ordered]).astype(np.float32)
+    stored = store.read("v", 0, len(ordered))
+    assert np.isnan(stored).tolist() == np.isnan(expected).tolist()
+    seen = ~np.isnan(expected)
+    assert stored[seen].view(np.uint32).tolist() == expected[seen].view(np.uint32).tolist()
+    assert verify(store).faults == ()

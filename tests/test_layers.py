@@ -1,0 +1,99 @@
+"""The three rules of DESIGN: who may import whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+import zstore
+
+# A module imports only what stands above it; on one line, in the order of the line.
+LAYERS = {
+    "zstore": [
+        ["_version", "errors"],
+        ["format.layout", "format.packing", "format.arrays"],
+        ["format.schema", "format.index", "format.moments", "format.manifest", "format.commit"],
+        ["reading.objects", "reading.windows", "reading.series", "reading.store"],
+        ["writing.sources.table", "writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
+        ["writing.scheduler", "writing.statics", "writing.sort", "writing.shards", "writing.version"],
+        ["writing.receipt", "writing.target", "writing.ingest"],
+        ["upkeep.verify"],
+        ["printing", "cli"],
+    ],
+    "lightning_app": [
+        ["batch", "schedules"],
+        ["data.splits", "data.order", "data.scaler", "data.residency", "data.loader", "data.datamodule"],
+        ["metrics"],
+        ["models.base", "models.repeat", "models.nlinear", "models.dlinear", "models.lstm"],
+        ["callbacks", "predictions"],
+        ["cli", "__main__"],
+        ["demo.catchments", "demo.compare", "demo.__main__"],
+    ],
+}
+
+
+def modules(package: str) -> dict[str, Path]:
+    root = REPOSITORY / package
+    found = {".".join(path.relative_to(root).with_suffix("").parts): path for path in root.rglob("*.py")}
+    return {name: path for name, path in found.items() if not name.endswith("__init__")}
+
+
+def imports(path: Path) -> set[str]:
+    """Full names that a module imports when it runs; what only type checkers read does not count."""
+    found: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(path.read_text())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(str(node.module))
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        pending.extend(ast.iter_child_nodes(node))
+    return found
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_every_module_stands_in_a_layer(package: str) -> None:
+    assert sorted(modules(package)) == sorted(name for layer in LAYERS[package] for name in layer)
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_module_imports_only_what_stands_above_it(package: str) -> None:
+    order = [name for layer in LAYERS[package] for name in layer]
+    for name, path in modules(package).items():
+        for imported in imports(path):
+            inner = imported.removeprefix(f"{package}.")
+            if imported.startswith(f"{package}.") and inner in order:
+                assert order.index(inner) < order.index(name), f"{name} imports {inner}"
+
+
+def test_zstore_never_imports_torch_or_the_app() -> None:
+    for name, path in modules("zstore").items():
+        for imported in imports(path):
+            assert imported.split(".")[0] not in ("torch", "pytorch_lightning", "lightning_app"), name
+
+
+def test_the_app_uses_only_public_names_of_zstore() -> None:
+    for name, path in modules("lightning_app").items():
+        for imported in imports(path):
+            if imported.startswith("zstore."):
+                assert imported.removeprefix("zstore.") in zstore.__all__, f"{name} imports {imported}"
+
+
+def test_models_never_import_data() -> None:
+    for name, path in modules("lightning_app").items():
+        if name.startswith("models."):
+            assert not [i for i in imports(path) if i.startswith("lightning_app.data")], name
+
+
+def test_importing_zstore_does_not_import_heavy_packages() -> None:
+    code = "import sys, zstore, zstore.cli; print(*{'torch', 'pandas', 'distributed', 'xarray'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

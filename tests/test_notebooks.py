@@ -1,0 +1,25 @@
+"""Every notebook runs from top to bottom as it is saved."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import REPOSITORY
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+# The kernel is another process; what its start-up warns about on this side is not the notebook's.
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_was_saved_with_its_pictures(path: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    saved = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in saved)
+    assert not any(output["output_type"] == "error" for output in saved)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS

@@ -1,0 +1,244 @@
+"""The whole way, by the commands a user types: fit, validate, test, predict."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray
+import yaml
+from conftest import REPOSITORY
+
+from zstore import Store
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+App = Callable[..., subprocess.CompletedProcess[str]]
+
+# Lightning's and jsonargparse's own warnings are theirs to mend; ours are errors in every other test.
+pytestmark = pytest.mark.filterwarnings("default")
+
+SPLIT = {"sizes": [1400, 300, 300]}
+
+
+def config(path: Path, store: Store, model: str = "NLinear", **changes: dict[str, Any]) -> Path:
+    document: dict[str, Any] = {
+        "data": {
+            "store": str(store.path),
+            "lookback": 48,
+            "horizon": 12,
+            "batch_size": 32,
+            "split": SPLIT,
+            "cache": str(path.parent / "cache"),
+        },
+        "model": {"class_path": model},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+    }
+    for section, values in changes.items():
+        document.setdefault(section, {}).update(values)
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "test_metrics.json").read_text())
+    return document
+
+
+def test_fit_then_test_beats_persistence_and_leaves_a_complete_run_folder(
+    run: Run, hourly: Store, tmp_path: Path
+) -> None:
+    config(tmp_path / "repeat.yaml", hourly, "Repeat")
+    config(tmp_path / "nlinear.yaml", hourly)
+    run("lightning_app", "test", "--config", "repeat.yaml", check=True)
+    fitted = run("lightning_app", "fit", "--config", "nlinear.yaml", check=True)
+    assert "fitted 2 epochs" in fitted.stdout
+    assert "best val/mse" in fitted.stdout
+    tested = run("lightning_app", "test", "--config", "nlinear.yaml", check=True)
+    assert "NLinear on 289 test windows: test/mse" in tested.stdout
+    folder = tmp_path / "runs" / "nlinear"
+    assert metrics(folder)["test/mse"] < metrics(tmp_path / "runs" / "repeat")["test/mse"]
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    assert {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "logs/metrics.csv"} <= names
+    assert any(name.startswith("logs/events.out.tfevents") for name in names)
+    run("lightning_app", "validate", "--config", "nlinear.yaml", check=True)
+
+
+def test_persistence_has_the_error_of_its_formula_over_every_window_once(
+    app: App, hourly: Store, tmp_path: Path
+) -> None:
+    config(tmp_path / "repeat.yaml", hourly, "Repeat")
+    app("test", "--config", "repeat.yaml", check=True)
+    rows = np.stack([hourly.read(name, 0, 2000).astype(np.float64) for name in hourly.channels], axis=1)
+    scaled = (rows - rows[:1400].mean(axis=0)) / rows[:1400].std(axis=0)
+    residuals = [scaled[t : t + 12] - scaled[t - 1] for t in range(1700, 2000 - 12 + 1)]
+    found = metrics(tmp_path / "runs" / "repeat")
+    assert found["n_windows"] == len(residuals) == 289
+    assert found["test/mse"] == pytest.approx(np.mean(np.square(residuals)), abs=1e-6)
+    assert found["test/mae"] == pytest.approx(np.mean(np.abs(residuals)), abs=1e-6)
+
+
+def test_two_processes_give_the_metrics_and_predictions_of_one(run: Run, hourly: Store, tmp_path: Path) -> None:
+    config(tmp_path / "repeat.yaml", hourly, "Repeat", data={"batch_size": 36})
+    two = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--trainer.default_root_dir", "two")
+    for command in ("test", "predict"):
+        run("lightning_app", command, "--config", "repeat.yaml", check=True)
+        run("lightning_app", command, "--config", "repeat.yaml", *two, check=True)
+    one, other = metrics(tmp_path / "runs" / "repeat"), metrics(tmp_path / "two")
+    for name in ("test/mse", "test/mae", "test/rmse"):
+        assert one[name] == pytest.approx(other[name], abs=1e-6)
+    stores = [
+        xarray.open_zarr(folder / "predictions.zarr") for folder in (tmp_path / "runs" / "repeat", tmp_path / "two")
+    ]
+    xarray.testing.assert_equal(*(store.load() for store in stores))
+
+
+def test_fitting_on_two_processes_trains_on_the_same_global_batches(run: Run, hourly: Store, tmp_path: Path) -> None:
+    config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 1}, data={"batch_size": 64})
+    run("lightning_app", "fit", "--config", "n.yaml", check=True)
+    two = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--trainer.default_root_dir", "two")
+    run("lightning_app", "fit", "--config", "n.yaml", *two, check=True)
+    folders = (tmp_path / "runs" / "n", tmp_path / "two")
+    one, other = (torch.load(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in folders)
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, other[name], rtol=1e-4, atol=1e-5)
+
+
+def test_predictions_joined_to_the_source_by_id_and_time_give_the_test_error(
+    app: App, catchments: Store, tmp_path: Path
+) -> None:
+    data = {"lookback": 20, "horizon": 3, "targets": ["flow_mm"], "split": {"sizes": [0.6, 0.2, 0.2]}}
+    config(tmp_path / "r.yaml", catchments, "LSTM", data=data, trainer={"max_epochs": 1, "limit_train_batches": 5})
+    app("fit", "--config", "r.yaml", check=True)
+    app("test", "--config", "r.yaml", check=True)
+    predicted = app("predict", "--config", "r.yaml", check=True)
+    folder = tmp_path / "runs" / "r"
+    assert "predictions.zarr" in predicted.stdout
+    assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []
+    forecast = xarray.open_zarr(folder / "predictions.zarr")
+    about = forecast["flow_mm"].attrs
+    ids = np.broadcast_to(forecast["id"].values.astype(object)[:, None], forecast["time"].shape)
+    joined = pd.DataFrame(
+        {
+            "gauge_id": ids.ravel(),
+            "date": forecast["time"].values.ravel(),
+            "predicted": forecast["flow_mm"].values.ravel(),
+        }
+    )
+    source = pd.read_csv(
+        catchments.path.parent / "catchments.csv", dtype={"gauge_id": str}, parse_dates=["date"]
+    ).astype({"date": "datetime64[ns]"})
+    joined = joined.merge(source, on=["gauge_id", "date"], how="left", validate="many_to_one")
+    residual = ((joined["predicted"] - joined["flow_mm"]) / about["scaler_scale"]).dropna()
+    assert np.mean(residual**2) == pytest.approx(metrics(folder)["test/mse"], rel=1e-5)
+
+
+def test_a_fit_stopped_early_says_so(app: App, hourly: Store, tmp_path: Path) -> None:
+    stopping = {"patience": 1, "min_delta": 10.0}
+    config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 20}, early_stopping=stopping)
+    fitted = app("fit", "--config", "n.yaml", check=True)
+    assert "stopped early after 2 epochs: val/mse did not improve" in fitted.stdout
+
+
+def test_a_mixed_precision_fit_completes(app: App, hourly: Store, tmp_path: Path) -> None:
+    config(tmp_path / "n.yaml", hourly, "LSTM", trainer={"precision": "bf16-mixed", "limit_train_batches": 3})
+    assert "fitted 2 epochs" in app("fit", "--config", "n.yaml", check=True).stdout
+
+
+def test_checkpoints_hold_nothing_but_tensors_and_plain_values(app: App, hourly: Store, tmp_path: Path) -> None:
+    config(tmp_path / "n.yaml", hourly, trainer={"limit_train_batches": 2, "max_epochs": 1})
+    app("fit", "--config", "n.yaml", check=True)
+    checkpoint = torch.load(tmp_path / "runs" / "n" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["lightning_app"]["model"] == "NLinear"
+    assert checkpoint["WindowDataModule"]["scaler"]["channels"] == ["a", "b", "c"]
+    assert checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"] == [{"epoch": 0, "consumed": 2}]
+
+
+def test_a_fit_goes_on_from_its_last_checkpoint(app: App, hourly: Store, tmp_path: Path) -> None:
+    config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 2})
+    app("fit", "--config", "n.yaml", check=True)
+    whole = torch.load(tmp_path / "runs" / "n" / "checkpoints" / "last.ckpt")["state_dict"]
+    half = ("--trainer.default_root_dir", "half")
+    app("fit", "--config", "n.yaml", *half, "--trainer.max_epochs", "1", check=True)
+    app("fit", "--config", "n.yaml", *half, "--ckpt_path", "last", check=True)
+    resumed = torch.load(tmp_path / "half" / "checkpoints" / "last.ckpt")["state_dict"]
+    for name, weights in whole.items():
+        assert torch.equal(weights, resumed[name]), name
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *texts: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    for text in texts:
+        assert text in done.stderr
+
+
+def test_what_cannot_work_is_told_in_one_line(app: App, hourly: Store, tmp_path: Path) -> None:
+    config(tmp_path / "n.yaml", hourly, trainer={"limit_train_batches": 2, "max_epochs": 1})
+    no_checkpoint = app("test", "--config", "n.yaml")
+    refused(no_checkpoint, 2, "no checkpoint (runs/n/checkpoints/best.ckpt)", "fit first")
+    app("fit", "--config", "n.yaml", check=True)
+    misfit = app("test", "--config", "n.yaml", "--data.lookback", "24")
+    refused(misfit, 2, "checkpoint with lookback 48; expected 24")
+    other = app("test", "--config", "n.yaml", "--model", "DLinear")
+    refused(other, 2, "checkpoint with model NLinear; expected DLinear")
+    channels = app("test", "--config", "n.yaml", "--data.channels", "[c,b,a]")
+    refused(channels, 2, "checkpoint trained on channels a, b, c; expected those of this configuration: c, b, a")
+    long = app("fit", "--config", "n.yaml", "--data.lookback", "4000")
+    refused(long, 2, "need 4,012 rows; expected at most 2,000 rows")
+    nothing = app("fit", "--config", "n.yaml", "--model", "Repeat")
+    refused(nothing, 2, "Repeat has nothing to fit")
+    absent = app("fit", "--config", "n.yaml", "--data.store", "nowhere.zarr")
+    refused(absent, 1, "no store (nowhere.zarr)")
+    overlap = app("fit", "--config", "n.yaml", "--data.split.sizes", "[0.9,0.2,0.1]")
+    refused(overlap, 2, "overlap")
+
+
+def test_debug_shows_the_traceback(run: Run, hourly: Store, tmp_path: Path) -> None:
+    config(tmp_path / "n.yaml", hourly)
+    assert "Traceback" in run("lightning_app", "test", "--config", "n.yaml", "--debug").stderr
+
+
+def test_help_lists_what_the_data_can_be_told(app: App) -> None:
+    text = app("fit", "--help", check=True).stdout
+    for flag in ("--data.lookback", "--data.split.sizes", "--data.statics", "--early_stopping.patience", "--ckpt_path"):
+        assert flag in text
+    assert "--model.shape" not in text
+
+
+def _etth1_like(tmp_path: Path) -> Path:
+    """Seven channels over the 17,420 hours of ETTh1."""
+    from zstore import ingest
+
+    hours, random = np.arange(17_420), np.random.default_rng(0)
+    times = pd.date_range("2016-07-01", periods=len(hours), freq="h").strftime("%Y-%m-%d %H:%M:%S")
+    channels = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
+    waves = {n: np.sin(2 * np.pi * hours / 24 + k) + random.normal(0, 0.2, len(hours)) for k, n in enumerate(channels)}
+    pd.DataFrame({"date": times, **waves}).to_csv(tmp_path / "e.csv", index=False, float_format="%.3f")
+    ingest(tmp_path / "e.csv", tmp_path / "etth1.zarr", time="date")
+    return tmp_path / "etth1.zarr"
+
+
+def test_every_config_runs_as_it_stands_but_for_its_length(app: App, catchments: Store, tmp_path: Path) -> None:
+    stores = {"etth1.zarr": _etth1_like(tmp_path), "demo/catchments.zarr": catchments.path}
+    for path in sorted((REPOSITORY / "configs").glob("*.yaml")):
+        document = yaml.safe_load(path.read_text())
+        where = ["--config", path, "--data.store", stores[document["data"]["store"]], "--data.cache", tmp_path / "c"]
+        if path.stem == "demo_lstm":  # the small catchments are four years long
+            where += ["--data.split.dates", "['2001-01-01', '2003-01-01', '2004-01-01', '2005-01-01']"]
+        if document["model"]["class_path"] != "Repeat":
+            short = [
+                "--trainer.max_epochs",
+                "1",
+                "--trainer.limit_train_batches",
+                "3",
+                "--trainer.limit_val_batches",
+                "2",
+            ]
+            app("fit", *where, *short, check=True)
+        app("test", *where, "--trainer.limit_test_batches", "2", check=True)
+        assert (tmp_path / "runs" / path.stem / "test_metrics.json").exists()
