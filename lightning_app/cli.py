@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import dict_to_namespace, set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
@@ -59,15 +59,7 @@ class AppCLI(LightningCLI):
         if config["checkpoint"]["dirpath"] is None:
             config["checkpoint"]["dirpath"] = str(self.run_folder / "checkpoints")
         if trainer["logger"] is None:
-            trainer["logger"] = self.subcommand == "fit" and [
-                dict_to_namespace(
-                    {
-                        "class_path": f"pytorch_lightning.loggers.{name}",
-                        "init_args": {"save_dir": str(self.run_folder), "name": "logs", "version": ""},
-                    }
-                )
-                for name in _LOGGERS
-            ]
+            trainer["logger"] = self.subcommand == "fit" and [_logger(name, self.run_folder) for name in _LOGGERS]
         if trainer["enable_progress_bar"] is None:
             trainer["enable_progress_bar"] = sys.stderr.isatty()
         if trainer["enable_model_summary"] is None:
@@ -112,6 +104,12 @@ class AppCLI(LightningCLI):
                 fix="fit first, or name one with --ckpt_path",
             )
         options["ckpt_path"] = str(path)
+
+
+def _logger(name: str, folder: Path) -> Namespace:
+    options = Namespace(save_dir=str(folder), name="logs", version="")  # type: ignore[no-untyped-call]
+    path = f"pytorch_lightning.loggers.{name}"
+    return Namespace(class_path=path, init_args=options)  # type: ignore[no-untyped-call]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,7 +30,7 @@ def table(path: Path, n_series: int = 5, n_days: int = 40, seed: int = 0) -> Pat
     rows = []
     for day in range(n_days):
         for number in range(n_series):
-            value = "" if random.random() < 0.1 else f"{abs(random.normal()) - 1:.2f}".replace("-0.00", "0.00")
+            value = "" if random.random() < 0.1 else f"{random.normal():.2f}"
             date = np.datetime64("2001-01-01") + day
             rows.append([f"{number:04d}", date, value, f"{number * 1000 + day}"])
     return write_table(path, ["site", "date", "level", "count"], rows)

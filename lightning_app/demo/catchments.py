@@ -81,7 +81,7 @@ def simulate(n_catchments: int = 40, n_years: int = 8, seed: int = 20_010_101) -
     temperature = (12 - elevation / 160)[:, None] + 9.5 * season + weather
     evaporation = np.maximum(0.0, 0.16 * (temperature + 5)) * (1 + 0.25 * season)
     rain, evaporation = np.round(rain, 1), np.round(evaporation, 2)
-    temperature = np.round(temperature, 1) + 0.0  # no -0.0: gauges do not write it
+    temperature = np.round(temperature, 1)
     true_flow = _runoff(rain, temperature, evaporation, soil, beta, fast, k_fast, k_slow)
     flow = np.round(true_flow * np.exp(random.normal(0, 0.05, shape)), 2)
     flow[random.random(shape) < 0.01] = np.nan

@@ -2,7 +2,8 @@
 
 A CSV number is a decimal. With at most seven decimals and few enough digits it is an integer times a
 power of ten, and that integer compresses far better than the bits of a float. Packing is used only where
-``float32(integer * scale)`` has the very bits of ``float32(value)`` for *every* value of the channel.
+``float32(integer * scale) == float32(value)`` for *every* value of the channel. Equality is that of numbers:
+``-0.0`` is a zero, and in a packed channel it is stored as one.
 
 Blocks of a source are packed one by one, before anybody knows how many decimals the whole channel needs.
 Moving a block from ``k`` to ``K >= k`` decimals multiplies its integers by ``10**(K-k)``, and stays exact
@@ -187,9 +188,8 @@ def _pack_exactly(
             return None
     dtype = np.dtype("int16" if largest < 1 << 15 else "int32")
     values = whole.astype(dtype)
-    back = (values * scale_of(decimals)).astype(kept.dtype)  # from the integers: -0.0 does not come back
-    bits = "u4" if kept.dtype.itemsize == 4 else "u8"
-    if np.any((back.view(bits) != kept.view(bits)) & ~missing):
+    back = (values * scale_of(decimals)).astype(kept.dtype)
+    if np.any((back != kept) & ~missing):
         return None
     values[missing] = fill_of(dtype)
     return BlockColumn(values, decimals, int(largest))

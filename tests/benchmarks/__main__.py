@@ -1,0 +1,30 @@
+"""``python -m tests.benchmarks [--suite ingest|read] [--n 5] [--data FOLDER]``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from tests.benchmarks import ingest, read
+from tests.benchmarks.harness import setting
+
+
+def main() -> None:
+    """Run the suites and print Markdown tables; figures go to the folder as JSON."""
+    parser = argparse.ArgumentParser(description="Ratios against peers, measured in one run.")
+    parser.add_argument("--suite", choices=["ingest", "read"], action="append", help="default: all")
+    parser.add_argument("--n", type=int, default=5, help="counted runs of each command; default: 5")
+    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="for data and figures; default: .bench")
+    named = os.environ.get("ZSTORE_DATA")
+    data = Path(named) if named else None
+    parser.add_argument("--data", type=Path, default=data, help="folder of real data sets; default: $ZSTORE_DATA")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    print(f"{setting()}\n")
+    for suite in options.suite or ["ingest", "read"]:
+        {"ingest": ingest, "read": read}[suite].run(options.folder, options.data, options.n)
+
+
+if __name__ == "__main__":
+    main()

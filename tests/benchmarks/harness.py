@@ -1,0 +1,130 @@
+"""Runs commands in turn, A B A B …, and reports medians and the ratio pair by pair."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+
+@dataclass
+class Timing:
+    """Wall seconds and peak memory (of the whole process tree, MiB) of the runs of one command."""
+
+    name: str
+    wall_s: list[float] = field(default_factory=list)
+    peak_mib: list[float] = field(default_factory=list)
+    n_bytes: int = 0
+
+    def median_s(self) -> float:
+        return statistics.median(self.wall_s)
+
+
+def run_once(command: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak resident memory of a command and its children, in MiB."""
+    peak, done = 0.0, threading.Event()
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def watch() -> None:
+        nonlocal peak
+        root = psutil.Process(process.pid)
+        while not done.wait(0.02):
+            try:
+                tree = [root, *root.children(recursive=True)]
+                peak = max(peak, sum(p.memory_info().rss for p in tree) / 2**20)
+            except psutil.NoSuchProcess:
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, errors = process.communicate()
+    wall = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    if process.returncode:
+        raise RuntimeError(f"{command}: {errors[-2000:]}")
+    return wall, peak
+
+
+def in_turn(commands: dict[str, list[str]], outputs: dict[str, Path], n: int) -> dict[str, Timing]:
+    """Run every command `n` times, in turn, after one warm-up each; what they write is removed between runs."""
+    timings = {name: Timing(name) for name in commands}
+    for round_ in range(n + 1):
+        for name, command in commands.items():
+            remove(outputs[name])
+            wall, peak = run_once(command)
+            if round_:
+                timings[name].wall_s.append(wall)
+                timings[name].peak_mib.append(peak)
+                timings[name].n_bytes = size_of(outputs[name])
+    return timings
+
+
+def table(title: str, timings: dict[str, Timing], ours: str) -> str:
+    """A Markdown table, with our wall time over each peer's, pair by pair."""
+    lines = [
+        f"### {title}",
+        "",
+        "| | median s | min–max s | peak MiB | bytes written | ours / this |",
+        "|---|---|---|---|---|---|",
+    ]
+    for timing in timings.values():
+        pairs = [a / b for a, b in zip(timings[ours].wall_s, timing.wall_s, strict=True)]
+        lines.append(
+            f"| {timing.name} | {timing.median_s():.2f} | {min(timing.wall_s):.2f}–{max(timing.wall_s):.2f} "
+            f"| {statistics.median(timing.peak_mib):.0f} | {timing.n_bytes:,} | {statistics.median(pairs):.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def rate(function: Callable[[], int], seconds: float = 2.0) -> float:
+    """Items per second of a function that returns how many items it handled."""
+    function()
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        count += function()
+    return count / (time.perf_counter() - start)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def setting() -> str:
+    """The machine, in words."""
+    cores = len(os.sched_getaffinity(0))
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{cores} cores, {memory:.0f} GiB, {platform.machine()}, Python {platform.python_version()}"
+
+
+def save(folder: Path, name: str, timings: dict[str, Timing]) -> None:
+    """Keep the figures as JSON."""
+    document = {"setting": setting(), "timings": [asdict(timing) for timing in timings.values()]}
+    (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def python(code: str) -> list[str]:
+    """A command that runs some Python."""
+    return [sys.executable, "-c", code]
