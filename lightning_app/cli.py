@@ -80,7 +80,10 @@ class AppCLI(LightningCLI):
         """Take the best checkpoint of the run folder unless another is named."""
         self._choose_checkpoint(default="best")
 
-    before_test = before_validate
+    def before_test(self) -> None:
+        """Likewise; the report prints the metrics, so Lightning's own table is not needed."""
+        self._choose_checkpoint(default="best")
+        self.config_init[self.subcommand]["verbose"] = False
 
     def before_predict(self) -> None:
         """Likewise; predictions go to disk, not into memory."""

@@ -67,7 +67,7 @@ def print_receipt(receipt: Receipt) -> None:
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for channel in receipt.channels:
-        stored = channel.stored if channel.decimals is None else f"{channel.stored}, {channel.decimals} decimals"
+        stored = _show_stored(channel.stored, channel.decimals)
         table.add_row(channel.name, stored, f"{channel.n_missing:,}", f"{channel.n_bytes:,}", f"{channel.ratio:.2f}x")
     out.print(table)
     for note in receipt.notes:
@@ -102,8 +102,7 @@ def print_info(store: Store) -> None:
         table.add_column(name, justify="left" if name in ("channel", "stored as") else "right")
     total = store.moments.total()
     for position, channel in enumerate(schema.channels):
-        packing = channel.packing
-        stored = packing.dtype if packing.decimals is None else f"{packing.dtype}, {packing.decimals} decimals"
+        stored = _show_stored(channel.packing.dtype, channel.packing.decimals)
         numbers = [total.mean, total.std, total.low, total.high]
         seen = total.count[position] > 0
         table.add_row(
@@ -130,3 +129,9 @@ def shown_values(store: Store, name: str, start: int, stop: int) -> list[str]:
 def csv_cell(text: str) -> str:
     """A text as one CSV field."""
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
+
+
+def _show_stored(dtype: str, decimals: int | None) -> str:
+    if decimals is None:
+        return dtype
+    return f"{dtype}, {decimals} decimal{'' if decimals == 1 else 's'}"

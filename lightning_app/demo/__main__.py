@@ -37,7 +37,8 @@ def demo(step: Literal["simulate", "compare"], folder: str = "demo", run: str = 
     train_stop = int(np.datetime64("2006-01-01", "D").astype(int))
     found = compare(store, Path(run) / "predictions.zarr", "flow_mm", train_stop, simulate())
     errors = found.errors()
-    table = Table(title="flow of the next 7 days, test years 2007 and 2008", box=None, title_justify="left")
+    print("flow of the next 7 days, test years 2007 and 2008")
+    table = Table(box=None, pad_edge=False)
     table.add_column("forecast")
     for name in ("MSE", "MAE", "NSE"):
         table.add_column(name, justify="right")
