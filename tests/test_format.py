@@ -1,13 +1,19 @@
 """Packing, moments, names and manifest: pure functions, tried on anything."""
 
+import json
+
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
 
 from zstore import Moments
 from zstore.format import layout, packing
+from zstore.format.arrays import ArrayPlan
 from zstore.format.index import cut_runs, usual_step
 
 decimals_or_floats = st.one_of(
@@ -125,3 +131,18 @@ def test_runs_end_where_a_series_ends_or_time_jumps() -> None:
     runs = cut_runs(ten, zero, 15, np.array([4]), np.array([9]), np.array([0, 100]))
     assert (runs.start.tolist(), runs.stop.tolist()) == ([0, 4, 10], [4, 10, 15])
     assert (runs.series.tolist(), runs.time.tolist()) == ([0, 0, 1], [0, 9, 100])
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("n_rows", [1, 63, 64, 200, 256])
+def test_a_shard_put_together_here_is_one_zarr_reads_and_writes(dtype: str, n_rows: int) -> None:
+    values = np.random.default_rng(0).integers(-99, 99, n_rows).astype(dtype)
+    plan = ArrayPlan(dtype, 0, chunk_rows=64, shard_rows=256, attributes={})
+    content = plan.encode_shard(values)
+    objects = {"zarr.json": json.dumps(plan.document(n_rows)).encode(), "c/0": content}
+    buffers = {key: default_buffer_prototype().buffer.from_bytes(value) for key, value in objects.items()}
+    np.testing.assert_array_equal(zarr.open_array(MemoryStore(buffers), mode="r")[:], values)
+    if n_rows == 256:
+        written = MemoryStore({"zarr.json": buffers["zarr.json"]})
+        zarr.open_array(written, mode="r+")[:] = values
+        assert written._store_dict["c/0"].to_bytes() == content

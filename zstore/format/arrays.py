@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
+from numcodecs.blosc import Blosc
+from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 _SMALL_CHUNK = 1 << 20
+_ABSENT = 2**64 - 1
 _WRITE_ALL: Any = {"write_empty_chunks": True}  # every object of a version exists and stands in its manifest
 
 
@@ -46,16 +51,31 @@ class ArrayPlan:
         return objects.document()
 
     def encode_shard(self, values: NDArray[Any]) -> bytes:
-        """The object of one shard.
+        """The object of one shard, byte for byte what zarr-python writes for a full one.
 
         Parameters
         ----------
         values
             (row,) at most `shard_rows` values of `dtype`.
+
+        Notes
+        -----
+        Put together here, as the Zarr v3 sharding codec has it (chunks, then an index of offset and length with its
+        CRC-32C at the end), because zarr-python goes through its event loop for every chunk, which two
+        threads cannot do at once: 3.4 times the time of this for int16. Chunks after the last row are left out.
         """
-        objects = _Objects()
-        self._create(objects, len(values))[:] = values
-        return objects.contents()["c/0"]
+        encode = _encoder(self.dtype)
+        index = np.full((self.shard_rows // self.chunk_rows, 2), _ABSENT, "<u8")
+        parts, position = [], 0
+        for number, start in enumerate(range(0, len(values), self.chunk_rows)):
+            chunk = values[start : start + self.chunk_rows]
+            if len(chunk) < self.chunk_rows:
+                chunk = np.concatenate([chunk, np.full(self.chunk_rows - len(chunk), self.fill, self.dtype)])
+            encoded = _with_checksum(encode(np.ascontiguousarray(chunk)))
+            index[number] = position, len(encoded)
+            position += len(encoded)
+            parts.append(encoded)
+        return b"".join([*parts, _with_checksum(index.tobytes())])
 
     def _create(self, objects: _Objects, n_rows: int) -> Any:
         return zarr.create_array(
@@ -70,6 +90,20 @@ class ArrayPlan:
             attributes=self.attributes,
             config=_WRITE_ALL,
         )
+
+
+def _encoder(dtype: str) -> Callable[[NDArray[Any]], bytes]:
+    """What :func:`row_compressors` describes, as a function that threads can run at once."""
+    if np.dtype(dtype).kind == "i":
+        blosc = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
+        return lambda chunk: bytes(blosc.encode(chunk))
+    zstd = Zstd(level=3)
+    return lambda chunk: bytes(zstd.encode(chunk))
+
+
+def _with_checksum(content: bytes) -> bytes:
+    checksum: int = google_crc32c.value(content)
+    return content + checksum.to_bytes(4, "little")
 
 
 def row_compressors(dtype: str) -> list[BytesBytesCodec]:

@@ -71,18 +71,21 @@ class Moments:
             return cls.empty((0,))
         missing = np.isnan(values)
         sizes = np.diff(np.append(starts, len(values)))
-        n_missing = np.add.reduceat(missing, starts, dtype=np.int64)
+        wide = values.astype(np.float64, copy=False)
+        summed = lower = upper = wide
+        n_missing = np.zeros(len(starts), np.int64)
+        if missing.any():
+            n_missing = np.add.reduceat(missing, starts, dtype=np.int64)
+            summed, lower, upper = (np.where(missing, blank, wide) for blank in (0.0, np.inf, -np.inf))
         count = sizes - n_missing
-        wide = values.astype(np.float64)
-        zeroed = np.where(missing, 0.0, wide) if missing.any() else wide
         with np.errstate(invalid="ignore", over="ignore"):
-            mean = np.add.reduceat(zeroed, starts) / np.maximum(count, 1)
-            deviation = wide - np.repeat(mean, sizes)
-            deviation[missing] = 0.0
+            mean = np.add.reduceat(summed, starts) / np.maximum(count, 1)
+            deviation = np.repeat(mean, sizes)
+            np.subtract(wide, deviation, out=deviation)
+            if missing.any():
+                deviation[missing] = 0.0
             m2 = np.add.reduceat(np.square(deviation, out=deviation), starts)
-        low = np.minimum.reduceat(np.where(missing, np.inf, wide) if missing.any() else wide, starts)
-        high = np.maximum.reduceat(np.where(missing, -np.inf, wide) if missing.any() else wide, starts)
-        return cls(count, mean, m2, low, high, n_missing)
+        return cls(count, mean, m2, np.minimum.reduceat(lower, starts), np.maximum.reduceat(upper, starts), n_missing)
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the values of both."""

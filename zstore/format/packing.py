@@ -116,12 +116,19 @@ def pack_block(source: NDArray[np.float64], dtype: str) -> BlockColumn:
     """
     with np.errstate(over="ignore"):
         kept = source.astype(dtype)
-    missing = np.isnan(source)
-    first = _decimals_of(source[:_SAMPLE], kept[:_SAMPLE])
-    for decimals in () if first is None else range(first, _most_decimals(dtype) + 1):
-        column = _pack_exactly(source, kept, missing, decimals)
-        if column is not None:
-            return column
+    absent = np.isnan(source)
+    missing = absent if absent.any() else None
+    most = MAX_DECIMALS if dtype == "float32" else 0  # in float64, integer * scale is not correctly rounded
+    head = slice(0, _SAMPLE)
+    head_missing = None if missing is None else missing[head]
+    decimals = 0
+    while decimals <= most:
+        # A sample finds the decimals; the whole column confirms them, or needs more.
+        if _pack_exactly(source[head], kept[head], head_missing, decimals) is not None:
+            column = _pack_exactly(source, kept, missing, decimals)
+            if column is not None:
+                return column
+        decimals += 1
     return BlockColumn(kept, None, 0)
 
 
@@ -148,6 +155,8 @@ def repack(values: Values, decimals: int | None, packing: Packing) -> Values:
     if not packing.packed:
         return unpack(values, Packing(str(values.dtype), decimals), packing.dtype)
     factor = 10 ** (packing.decimals - decimals)  # type: ignore[operator]  # packed: an int
+    if factor == 1 and str(values.dtype) == packing.dtype:
+        return values
     wide = values.astype(np.int32, copy=False)
     missing = values == fill_of(values.dtype)
     wide = np.where(missing, np.int32(packing.fill), wide * np.int32(factor))
@@ -163,33 +172,23 @@ def unpack(stored: Values, packing: Packing, dtype: str = "float32") -> Values:
     return values
 
 
-def _most_decimals(dtype: str) -> int:
-    # In float64 the product integer * scale is not correctly rounded, so only whole numbers are packed.
-    return MAX_DECIMALS if dtype == "float32" else 0
-
-
-def _decimals_of(source: NDArray[np.float64], kept: Values) -> int | None:
-    missing = np.isnan(source)
-    for decimals in range(MAX_DECIMALS + 1):
-        if _pack_exactly(source, kept, missing, decimals) is not None:
-            return decimals
-    return None
-
-
 def _pack_exactly(
-    source: NDArray[np.float64], kept: Values, missing: NDArray[np.bool_], decimals: int
+    source: NDArray[np.float64], kept: Values, missing: NDArray[np.bool_] | None, decimals: int
 ) -> BlockColumn | None:
     limit = _EXACT_LIMIT if decimals else _INT_LIMIT
     with np.errstate(invalid="ignore", over="ignore"):
-        whole = np.rint(source * 10.0**decimals)
-        whole[missing] = 0.0
-        largest = float(np.max(np.abs(whole), initial=0.0))
+        whole = source * 10.0**decimals
+        np.rint(whole, out=whole)
+        if missing is not None:
+            whole[missing] = 0.0
+        largest = max(float(whole.max(initial=0.0)), -float(whole.min(initial=0.0)))
         if not largest < limit:  # also catches infinities
             return None
     dtype = np.dtype("int16" if largest < 1 << 15 else "int32")
     values = whole.astype(dtype)
-    back = (values * scale_of(decimals)).astype(kept.dtype)
-    if np.any((back != kept) & ~missing):
-        return None
-    values[missing] = fill_of(dtype)
-    return BlockColumn(values, decimals, int(largest))
+    back = np.multiply(whole, scale_of(decimals), out=whole).astype(kept.dtype)
+    wrong = back != kept
+    if missing is not None:
+        wrong &= ~missing
+        values[missing] = fill_of(dtype)
+    return None if wrong.any() else BlockColumn(values, decimals, int(largest))

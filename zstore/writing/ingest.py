@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -31,12 +32,12 @@ from zstore.writing.shards import RowsSpec, write_shard
 from zstore.writing.sort import Border, DuplicateTimeError, ShardPlan, SortedBlock, Spill, find_border, sort_order
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.sniff import open_source, sniff
-from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
+from zstore.writing.sources.table import BadRow, Block, Source, TableSpec, as_numpy, text_array
 from zstore.writing.statics import match_statics, read_statics
 from zstore.writing.target import building, set_aside
 from zstore.writing.version import Summary, summarise, version_objects
 
-_MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 25
+_MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
 _BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
 _THREAD_BYTES = 1 << 28
 
@@ -138,12 +139,10 @@ def ingest(
         opened, delimiter = _open_all(paths, inflated)
         spec = sniff(opened, delimiter, id, time, channels)
         known_statics = read_statics(Path(static), id or "") if static is not None else None
-        blocks = _plan_blocks(opened, blocksize, runner)
         clock.lap("plan")
 
-        tasks = list(enumerate(blocks))
         parse = partial(parse_block, spec=spec, dtype=dtype, scratch=scratch, keep_bad=on_bad_row == "quarantine")
-        reports = runner.map("parse", parse, tasks)
+        blocks, reports = _parse_all(opened, blocksize, parse, runner)
         clock.lap("parse")
 
         ids, row_start, sorted_blocks = _reduce(reports)
@@ -187,10 +186,12 @@ def ingest(
     return _with_seconds(receipt, clock.laps)
 
 
-def parse_block(task: tuple[int, Block], spec: TableSpec, dtype: str, scratch: Path, keep_bad: bool) -> BlockReport:
+def parse_block(
+    task: tuple[int, Block], spec: TableSpec, dtype: str, scratch: Path, keep_bad: bool, quotes_counted: bool
+) -> BlockReport:
     """Read one block, sort it by (id, time), pack each channel, and spill it."""
     number, block = task
-    columns = source_csv.read_block(block, spec, keep_bad)
+    columns = source_csv.read_block(block, spec, keep_bad, quotes_counted)
     order = sort_order(columns.codes, columns.times)
     everything = slice(None) if order is None else order
     packed = [pack_block(values[everything], dtype) for values in columns.channels]
@@ -226,13 +227,38 @@ def _open_all(paths: Sequence[Path], inflated: Sequence[Path]) -> tuple[list[Sou
     return [first, *rest], delimiter
 
 
-def _plan_blocks(sources: Sequence[Source], blocksize: int, runner: Scheduler) -> list[Block]:
+def _parse_all(
+    sources: Sequence[Source], blocksize: int, parse: partial[BlockReport], runner: Scheduler
+) -> tuple[list[Block], list[BlockReport]]:
+    """Cut the sources into blocks and parse them.
+
+    Where a record ends depends on the quotes before it. Few files have any, so blocks are cut as if there were
+    none; if one turns up (or a block cannot be parsed), quotes are counted and everything is cut and parsed anew.
+    """
     ranges = [source_csv.nominal_ranges(source, blocksize) for source in sources]
+    if not any(source.quoted for source in sources):
+        blocks = _cut(sources, ranges, None)
+        try:
+            return blocks, runner.map("parse", partial(parse, quotes_counted=False), list(enumerate(blocks)))
+        except (source_csv.UncountedQuotesError, SourceError) as error:
+            failed = error
+    else:
+        failed = source_csv.UncountedQuotesError()
     tasks = [(source.path, *ab) for source, pairs in zip(sources, ranges, strict=True) for ab in pairs]
-    quotes = iter(runner.map("scan", _count_quotes, tasks))
+    quotes = runner.map("scan", _count_quotes, tasks)
+    if not any(quotes):
+        raise failed
+    blocks = _cut(sources, ranges, quotes)
+    return blocks, runner.map("parse", partial(parse, quotes_counted=True), list(enumerate(blocks)))
+
+
+def _cut(
+    sources: Sequence[Source], ranges: Sequence[Sequence[tuple[int, int]]], quotes: Sequence[int] | None
+) -> list[Block]:
+    counts = iter(quotes) if quotes is not None else repeat(0)
     blocks: list[Block] = []
     for source, pairs in zip(sources, ranges, strict=True):
-        blocks += source_csv.align(source, pairs, [next(quotes) for _ in pairs])
+        blocks += source_csv.align(source, pairs, [next(counts) for _ in pairs])
     return blocks
 
 
@@ -242,13 +268,13 @@ def _count_quotes(task: tuple[Path, int, int]) -> int:
 
 def _reduce(reports: Sequence[BlockReport]) -> tuple[Any, Any, list[SortedBlock]]:
     """All ids in order, the first row of each series, and each block in terms of them."""
-    everyone = pa.concat_arrays([report.ids for report in reports]) if reports else pa.array([], pa.string())
+    everyone = pa.concat_arrays([report.ids for report in reports] or [text_array([])])
     ids = pc.unique(everyone)
     ids = ids.take(pc.sort_indices(ids))
     sizes = np.zeros(len(ids), np.int64)
     blocks = []
     for report in reports:
-        series = pc.index_in(report.ids, value_set=ids).to_numpy().astype(np.int32)
+        series = as_numpy(pc.index_in(report.ids, value_set=ids), "int32")
         sizes[series] += report.counts
         blocks.append(SortedBlock(report.spill, series, np.concatenate([[0], np.cumsum(report.counts)])))
     names = np.array(ids.to_pylist(), dtype=np.dtypes.StringDType())

@@ -126,11 +126,12 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
     records = [_put(spec, TIME, plan.shard, spec.plan(None), times)]
     moments = []
     for position, channel in enumerate(spec.channels):
-        pieces = [
-            repack(blocks[n].spill.read(position + 1, a, b), spec.decimals[n][position], channel.packing)
-            for n, a, b in slices
-        ]
-        stored = np.concatenate(pieces)
+        stored = np.empty(len(codes), channel.packing.dtype)
+        row = 0
+        for n, a, b in slices:
+            piece = blocks[n].spill.read(position + 1, a, b)
+            stored[row : row + b - a] = repack(piece, spec.decimals[n][position], channel.packing)
+            row += b - a
         if order is not None:
             stored = stored[order]
         records.append(_put(spec, channel.variable, plan.shard, spec.plan(channel), stored))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +53,22 @@ class Spill:
         return cls(path, len(columns[0]), tuple(str(column.dtype) for column in columns))
 
     def read(self, column: int, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``[start, stop)`` of one column."""
-        dtype = np.dtype(self.dtypes[column])
-        return np.fromfile(self.path, dtype, stop - start, offset=self._offset(column) + start * dtype.itemsize)
+        """Rows ``[start, stop)`` of one column.
+
+        Raises
+        ------
+        OSError
+            If the file is shorter than it was.
+        """
+        values = np.empty(stop - start, self.dtypes[column])
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            found = os.preadv(descriptor, [values.data], self._offset(column) + start * values.itemsize)
+        finally:
+            os.close(descriptor)
+        if found != values.nbytes:
+            raise OSError(errno.EIO, f"{found} of {values.nbytes} bytes", str(self.path))
+        return values
 
     def map_times(self) -> NDArray[Any]:
         """The time column, memory-mapped: for searching, not for reading it all."""

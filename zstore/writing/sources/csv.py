@@ -17,7 +17,7 @@ from pyarrow import csv as pacsv
 
 from zstore.errors import SourceError
 from zstore.writing.sources.records import judge, quotes_are_strict, shorten, split_records
-from zstore.writing.sources.table import BadRow, Block, Columns, Source, TableSpec
+from zstore.writing.sources.table import BadRow, Block, Columns, Source, TableSpec, as_numpy, text_array
 
 SINGLE_ID = "0"
 _COPY_BYTES = 1 << 22
@@ -104,7 +104,11 @@ def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[in
     return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
 
 
-def read_block(block: Block, spec: TableSpec, keep_bad: bool) -> Columns:
+class UncountedQuotesError(Exception):
+    """A block has quotes, though its borders were found as if there were none."""
+
+
+def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bool = True) -> Columns:
     """Parse one block into typed columns.
 
     Parameters
@@ -115,13 +119,19 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool) -> Columns:
         What the columns mean.
     keep_bad
         Leave bad rows out and return them, instead of raising on the first.
+    quotes_counted
+        Whether the quotes before the block are known, so that its borders are right.
 
     Raises
     ------
+    UncountedQuotesError
+        If they are not, and the block has quotes.
     SourceError
         On a bad row, naming file and line.
     """
     content = read_bytes(block)
+    if not quotes_counted and b'"' in content:
+        raise UncountedQuotesError
     try:
         table = _parse(content, block.source.header, spec)
         return _columns(table, spec, ())
@@ -197,7 +207,7 @@ def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table
     if quoted and not quotes_are_strict(content, spec.delimiter):
         raise _RefusedError("a quote stands where none may")
     if not content:
-        return pa.table({name: pa.array([], types[name]) for name in spec.needed})
+        return pa.schema([(name, types[name]) for name in spec.needed]).empty_table()
     return pacsv.read_csv(
         pa.BufferReader(content),
         pacsv.ReadOptions(use_threads=False, column_names=header, block_size=len(content) + 1),
@@ -220,19 +230,19 @@ def _columns(table: pa.Table, spec: TableSpec, bad: tuple[BadRow, ...]) -> Colum
     time = table[spec.time]
     if time.null_count:
         raise _RefusedError("a time is missing")
-    channels = [table[name].to_numpy() for name in spec.channels]
-    times = time.cast(pa.int64()).to_numpy()
+    channels = [as_numpy(table[name], "float64") for name in spec.channels]
+    times = as_numpy(time, "int64")  # timestamps are int64 underneath
     if spec.id is None:
-        ids, codes = pa.array([SINGLE_ID]), np.zeros(len(times), np.int32)
-        return Columns(ids if len(times) else ids[:0], codes, times, channels, bad)
-    column = table[spec.id].combine_chunks() if table[spec.id].num_chunks != 1 else table[spec.id].chunk(0)
+        ids = text_array([SINGLE_ID] if len(times) else [])
+        return Columns(ids, np.zeros(len(times), np.int32), times, channels, bad)
+    column = table[spec.id].chunk(0) if table[spec.id].num_chunks == 1 else table[spec.id].combine_chunks()
     order = pc.sort_indices(column.dictionary)
     ids = column.dictionary.take(order)
     if len(ids) and ids[0].as_py() == "":
         raise _RefusedError("an id is empty")
     rank = np.empty(len(ids), np.int32)
-    rank[order.to_numpy()] = np.arange(len(ids), dtype=np.int32)
-    return Columns(ids, rank[column.indices.to_numpy()], times, channels, bad)
+    rank[as_numpy(order, "uint64")] = np.arange(len(ids), dtype=np.int32)
+    return Columns(ids, rank[as_numpy(column.indices, "int32")], times, channels, bad)
 
 
 def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[bytes, list[BadRow]]:

@@ -158,7 +158,7 @@ def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | No
     if spec.id is not None and not cells[spec.id]:
         return f"empty id in column '{spec.id}'", "the id of the series"
     time = cells[spec.time]
-    if not _is_time(time, spec.time_unit):
+    if not is_time(time, spec.time_unit):
         wanted = "a whole number" if spec.time_unit is None else "an ISO date or date and time without zone"
         return f"unreadable time {shorten(time)!r} in column '{spec.time}'", wanted
     for channel in spec.channels:
@@ -168,7 +168,8 @@ def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | No
     return None
 
 
-def _is_time(text: str, unit: str | None) -> bool:
+def is_time(text: str, unit: str | None) -> bool:
+    """Whether a text is a time that `unit` holds; a whole number where `unit` is None."""
     if unit is None:
         return _STEP.fullmatch(text.strip(" \t")) is not None
     if not _ISO.fullmatch(text) or len(text.partition(".")[2]) > _FRACTION_DIGITS[unit]:

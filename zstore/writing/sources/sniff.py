@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
-
 from zstore.errors import SourceError, UsageError
-from zstore.writing.sources.records import record_end, shorten, split_fields, split_records
+from zstore.writing.sources.records import is_time, record_end, shorten, split_fields, split_records
 from zstore.writing.sources.table import Source, TableSpec
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
@@ -50,7 +48,7 @@ def open_source(name: Path, path: Path, delimiter: str | None = None) -> tuple[S
             where=f"{name} line 1",
             fix="rename one of them in the file",
         )
-    return Source(str(name), path, tuple(header), stop), delimiter
+    return Source(str(name), path, tuple(header), stop, b'"' in head), delimiter
 
 
 def sniff(
@@ -132,15 +130,13 @@ def _time_unit(texts: list[str], source: Source, column: str) -> str | None:
         return None
     digits = max(len(text.partition(".")[2].rstrip("0")) for text in texts)
     unit = {0: "s", 1: "ms", 2: "us", 3: "ns"}[min(-(-digits // 3), 3)]
-    try:
-        pa.array(texts[:1]).cast(pa.timestamp(unit))
-    except pa.ArrowInvalid:
+    if not is_time(texts[0], unit):
         raise SourceError(
             f"unreadable time {shorten(texts[0])!r} in column {column!r}",
             expected="ISO dates or dates and times without zone, or whole numbers",
             where=f"{source.name} line 2",
             fix="name the time column with --time",
-        ) from None
+        )
     return unit
 
 
