@@ -233,8 +233,9 @@ def test_overwriting_replaces_a_store_and_leaves_nothing_behind(csv: Path, store
 
 
 def test_a_failed_overwrite_leaves_the_old_store_whole(csv: Path, store: Store, tmp_path: Path) -> None:
-    bad = write_table(tmp_path / "bad.csv", ["site", "date", "level", "count"], [["a", "2001-01-01", "x", 1]])
-    with pytest.raises(ValueError, match="text"):
+    rows = [["a", "2001-01-01", 1, 1], ["a", "2001-01-02", "x", 1]]
+    bad = write_table(tmp_path / "bad.csv", ["site", "date", "level", "count"], rows)
+    with pytest.raises(ValueError, match="text 'x' in number column 'level'"):
         ingest(bad, store.path, id="site", time="date", overwrite=True)
     assert_equal(open_store(store.path), oracle(csv))
     assert verify(open_store(store.path)).faults == ()

@@ -19,6 +19,7 @@ from zstore.printing import csv_cell, print_info, print_receipt, progress_bars, 
 from zstore.reading.store import open_store
 from zstore.upkeep.verify import verify
 from zstore.writing.ingest import ingest
+from zstore.writing.sources.sniff import MISSING
 
 _SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _SIZES |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -95,36 +96,76 @@ def _parser() -> ArgumentParser:
 
 def _add_ingest(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="+", type=str, metavar="SRC", help="CSV files or globs (.csv, .csv.gz), then the STORE to make")
+    names, shown = str | list[str] | None, ", ".join(MISSING[1:])
+    pairs = str | dict[str, str] | None
+    add("paths", nargs="+", type=str, metavar="SRC", help="files or globs (also .gz, .zst), then the STORE to make")
     add(
         "--id",
         type=str | None,
         metavar="COL",
-        help="column of ids, kept as exact text; without it all rows are one series",
+        help="column of ids, kept as exact text; default: one series",
     )
     add(
         "--time",
-        type=str,
-        required=True,
+        type=names,
         metavar="COL",
-        help="column of times: ISO dates (and times), or whole numbers",
+        help="column of times: ISO or whole numbers; or COL,COL,… for year, month, …",
     )
     add(
-        "--channels",
-        type=str | list[str] | None,
-        metavar="COL,COL",
-        help="columns to keep; default: all but id and time",
+        "--time-format",
+        type=str | None,
+        metavar="FMT",
+        help="how times are written, as in '%%d.%%m.%%Y %%H:%%M'",
     )
+    add(
+        "--time-unit",
+        type=str | None,
+        metavar="UNIT",
+        help="times are numbers since 1970: d, h, min, s, ms, us, ns",
+    )
+    add("--freq", type=str | None, metavar="STEP", help="step between rows, as 1D or 15min; default: the usual")
+    add(
+        "--start",
+        type=str | None,
+        metavar="T",
+        help="without --time: time of the first row; --freq follows",
+    )
+    add(
+        "--layout",
+        type=Literal["long", "wide"],
+        default="long",
+        metavar="long|wide",
+        help="a row per id and time (default), or a column per series",
+    )
+    add("--id-from-path", type=str | None, metavar="REGEX", help="one file per series: the first group is its id")
+    add("--channels", type=names, metavar="COL,COL", help="columns to keep; default: all but id and time")
+    add("--leave-out", type=names, metavar="COL,COL", help="columns not to keep")
+    add("--rename", type=pairs, metavar="COL=NAME,…", help="new names of columns")
+    add("--units", type=pairs, metavar="COL=UNIT,…", help="units of columns, to record")
+    add("--value-name", type=str, default="value", metavar="NAME", help="channel of a wide table; default: value")
     add("--static", type=str | None, metavar="FILE", help="CSV of static attributes, one row per id")
-    add(
-        "--freq", type=str | None, metavar="STEP", help="step between rows, such as 1D or 15min; default: the usual one"
-    )
     add(
         "--on-bad-row",
         type=Literal["error", "quarantine"],
         default="error",
         metavar="error|quarantine",
         help="refuse the first bad row (default), or set bad rows aside in STORE.quarantine.csv",
+    )
+    add(
+        "--on-duplicate",
+        type=Literal["error", "first", "last"],
+        default="error",
+        metavar="error|first|last",
+        help="which row stays when an id has several at one time; default: error",
+    )
+    add("--delimiter", type=str | None, metavar="CHAR", help="between fields; default: found")
+    add("--decimal", type=Literal[".", ","], default=".", metavar=".|,", help="decimal point; default: .")
+    add("--encoding", type=str, default="utf-8", metavar="NAME", help="of the files; default: utf-8")
+    add(
+        "--missing",
+        type=names,
+        metavar="TEXT,TEXT",
+        help=f"texts that mean missing; default: empty, {shown}",
     )
     add("--overwrite", action="store_true", help="replace an existing store once the new one is complete")
     add(
@@ -176,17 +217,31 @@ def _ingest(options: Namespace) -> int:
             f"one path ({options.paths[0]})", expected="SRC [SRC …] STORE", fix="name the STORE to make last"
         )
     *sources, store = options.paths
-    channels = options.channels.split(",") if isinstance(options.channels, str) else options.channels
+    missing = _names(options.missing)
     with progress_bars() as progress:
         receipt = ingest(
             sources,
             store,
             id=options.id,
-            time=options.time,
-            channels=channels,
-            static=options.static,
+            time=_names(options.time),
+            time_format=options.time_format,
+            time_unit=options.time_unit,
             freq=options.freq,
+            start=options.start,
+            layout=options.layout,
+            id_from_path=options.id_from_path,
+            channels=_names(options.channels),
+            leave_out=_names(options.leave_out) or (),
+            rename=_pairs(options.rename, "--rename"),
+            units=_pairs(options.units, "--units"),
+            value_name=options.value_name,
+            static=options.static,
             on_bad_row=options.on_bad_row,
+            on_duplicate=options.on_duplicate,
+            delimiter=options.delimiter,
+            decimal=options.decimal,
+            encoding=options.encoding,
+            missing=MISSING if missing is None else missing,
             overwrite=options.overwrite,
             dtype=options.dtype,
             memory_limit=parse_size(options.memory_limit),
@@ -200,6 +255,22 @@ def _ingest(options: Namespace) -> int:
     else:
         print_receipt(receipt)
     return 0
+
+
+def _names(given: str | list[str] | None) -> list[str] | None:
+    """Names from ``A,B`` or, in YAML, from a list, which can hold names with commas."""
+    return given.split(",") if isinstance(given, str) else given
+
+
+def _pairs(given: str | dict[str, str] | None, flag: str) -> dict[str, str]:
+    """A mapping from ``A=B,C=D`` or, in YAML, as it stands."""
+    if given is None or isinstance(given, dict):
+        return given or {}
+    pairs = [pair.partition("=") for pair in given.split(",")]
+    for key, sign, _ in pairs:
+        if not sign:
+            raise UsageError(f"{flag} {key!r}", expected="COLUMN=VALUE,COLUMN=VALUE")
+    return {key: value for key, _, value in pairs}
 
 
 def _info(options: Namespace) -> int:

@@ -67,7 +67,7 @@ def print_receipt(receipt: Receipt) -> None:
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for channel in receipt.channels:
-        stored = _show_stored(channel.stored, channel.decimals)
+        stored = _show_stored(channel.stored, channel.decimals, channel.n_categories)
         table.add_row(channel.name, stored, f"{channel.n_missing:,}", f"{channel.n_bytes:,}", f"{channel.ratio:.2f}x")
     out.print(table)
     for note in receipt.notes:
@@ -102,7 +102,11 @@ def print_info(store: Store) -> None:
         table.add_column(name, justify="left" if name in ("channel", "stored as") else "right")
     total = store.moments.total()
     for position, channel in enumerate(schema.channels):
-        stored = _show_stored(channel.packing.dtype, channel.packing.decimals)
+        stored = _show_stored(
+            channel.packing.dtype,
+            channel.packing.decimals,
+            None if channel.categories is None else len(channel.categories),
+        )
         numbers = [total.mean, total.std, total.low, total.high]
         seen = total.count[position] > 0
         table.add_row(
@@ -121,6 +125,8 @@ def shown_values(store: Store, name: str, start: int, stop: int) -> list[str]:
     channel = store.channel(name)
     values = store.read(name, start, stop)
     decimals = channel.packing.decimals
+    if channel.categories is not None:
+        return ["" if value != value else csv_cell(channel.categories[int(value)]) for value in values.tolist()]
     if decimals is not None:
         return ["" if value != value else f"{value:.{decimals}f}" for value in values.astype("float64").tolist()]
     return ["" if value != value else str(value) for value in values]
@@ -131,7 +137,9 @@ def csv_cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
 
 
-def _show_stored(dtype: str, decimals: int | None) -> str:
+def _show_stored(dtype: str, decimals: int | None, n_categories: int | None) -> str:
+    if n_categories is not None:
+        return f"{dtype}, {n_categories:,} categories"
     if decimals is None:
         return dtype
     return f"{dtype}, {decimals} decimal{'' if decimals == 1 else 's'}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from zstore.format.arrays import strings
 from zstore.format.layout import safe_names
+from zstore.format.packing import flag_attributes
 
 Int64 = NDArray[np.int64]
 
@@ -42,12 +43,7 @@ class StaticAttribute:
         """CF attributes: flags for categories, with the exact words beside their CF spelling."""
         if self.categories is None:
             return {"long_name": self.name}
-        return {
-            "long_name": self.name,
-            "flag_values": list(range(len(self.categories))),
-            "flag_meanings": " ".join("_".join(word.split()) or "_" for word in self.categories),
-            "categories": list(self.categories),
-        }
+        return {"long_name": self.name, **flag_attributes(self.categories)}
 
 
 @dataclass(frozen=True)

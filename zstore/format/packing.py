@@ -15,7 +15,7 @@ int32 is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +130,39 @@ def pack_block(source: NDArray[np.float64], dtype: str) -> BlockColumn:
                 return column
         decimals += 1
     return BlockColumn(kept, None, 0)
+
+
+def pack_categories(codes: NDArray[np.int32]) -> BlockColumn:
+    """Codes of one block, -1 for missing, as a column without decimals."""
+    largest = int(codes.max(initial=0))
+    dtype = np.dtype("int16" if largest < 1 << 15 else "int32")
+    return BlockColumn(np.where(codes < 0, fill_of(dtype), codes).astype(dtype), 0, largest)
+
+
+def recode(values: Values, places: NDArray[np.int32], packing: Packing) -> Values:
+    """Codes of one block to codes of the whole channel.
+
+    Parameters
+    ----------
+    values
+        (row,) codes of the block.
+    places
+        (word,) code of each word of the block in the whole channel.
+    packing
+        Of the whole channel.
+    """
+    missing = values == fill_of(values.dtype)
+    known = places[np.where(missing, 0, values)] if len(places) else np.zeros(len(values), np.int32)
+    return np.where(missing, np.int32(packing.fill), known).astype(packing.dtype)
+
+
+def flag_attributes(words: Sequence[str]) -> dict[str, Any]:
+    """CF attributes of codes; `categories` has the exact words, which CF's own list joined by spaces cannot keep."""
+    return {
+        "flag_values": list(range(len(words))),
+        "flag_meanings": " ".join("_".join(word.split()) or "_" for word in words),
+        "categories": list(words),
+    }
 
 
 def choose(columns: Iterable[tuple[int | None, int]], dtype: str) -> Packing:

@@ -9,7 +9,7 @@ import numpy as np
 
 from zstore.errors import StoreError
 from zstore.format.layout import FORMAT_VERSION
-from zstore.format.packing import Packing
+from zstore.format.packing import Packing, flag_attributes
 
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _CF_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -29,16 +29,27 @@ class Channel:
         How it lies on disk.
     dtype
         Its float dtype when read, ``float32`` or ``float64``.
+    units
+        Its units, if they are known.
+    categories
+        What its codes mean, where it holds categories; None for numbers.
     """
 
     name: str
     variable: str
     packing: Packing
     dtype: str = "float32"
+    units: str | None = None
+    categories: tuple[str, ...] | None = None
 
     def attributes(self) -> dict[str, Any]:
         """CF attributes of the variable."""
-        return {"long_name": self.name, **self.packing.cf_attributes()}
+        known: dict[str, Any] = {"long_name": self.name}
+        if self.units is not None:
+            known["units"] = self.units
+        if self.categories is not None:
+            return {**known, "_FillValue": int(self.packing.fill), **flag_attributes(self.categories)}
+        return {**known, **self.packing.cf_attributes()}
 
 
 @dataclass(frozen=True)
@@ -51,21 +62,25 @@ class TimeAxis:
         ``s``, ``ms``, ``us`` or ``ns`` since 1970-01-01 for calendar times; None for plain steps.
     freq
         Usual step between two rows of a series, in `unit`; None where there is none.
+    zone
+        ``UTC`` where the source wrote offsets from it; None where it wrote no zone.
     """
 
     unit: str | None
     freq: int | None = None
+    zone: str | None = None
 
     def attributes(self) -> dict[str, Any]:
         """CF attributes of the time variable."""
         if self.unit is None:
             return {"long_name": "time step", "axis": "T"}
-        return {
+        known = {
             "standard_name": "time",
             "axis": "T",
             "units": f"{_CF_UNITS[self.unit]} since 1970-01-01",
             "calendar": "proleptic_gregorian",
         }
+        return known if self.zone is None else {**known, "time_zone": self.zone}
 
     def show(self, time: int) -> str:
         """One time as a person writes it: a date, a date and time, or the step number."""
@@ -148,7 +163,7 @@ class Schema:
             "chunk_rows": self.chunk_rows,
             "shard_rows": self.shard_rows,
             "id_name": self.id_name,
-            "time": {"unit": self.time.unit, "freq": self.time.freq},
+            "time": {"unit": self.time.unit, "freq": self.time.freq, "zone": self.time.zone},
             "channels": [
                 {
                     "name": channel.name,
@@ -156,6 +171,8 @@ class Schema:
                     "stored": channel.packing.dtype,
                     "decimals": channel.packing.decimals,
                     "dtype": channel.dtype,
+                    "units": channel.units,
+                    "categories": None if channel.categories is None else list(channel.categories),
                 }
                 for channel in self.channels
             ],
@@ -178,7 +195,14 @@ class Schema:
                 fix="install the zstore that wrote this store, or ingest again",
             )
         channels = tuple(
-            Channel(c["name"], c["variable"], Packing(c["stored"], c["decimals"]), c["dtype"])
+            Channel(
+                c["name"],
+                c["variable"],
+                Packing(c["stored"], c["decimals"]),
+                c["dtype"],
+                c["units"],
+                None if c["categories"] is None else tuple(c["categories"]),
+            )
             for c in document["channels"]
         )
         keys = ("uuid", "version", "n_rows", "n_series", "chunk_rows", "shard_rows", "id_name", "committed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,15 +24,27 @@ from zstore.errors import SourceError, UsageError
 from zstore.format.commit import commit
 from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
-from zstore.format.packing import choose, pack_block
+from zstore.format.packing import Packing, choose, pack_block, pack_categories
 from zstore.format.schema import Channel, Schema, TimeAxis
-from zstore.writing.receipt import Receipt, write_receipt
+from zstore.writing.duplicates import drop_rows, find_extra
+from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import RowsSpec, write_shard
-from zstore.writing.sort import Border, DuplicateTimeError, ShardPlan, SortedBlock, Spill, find_border, sort_order
+from zstore.writing.sort import (
+    Border,
+    DuplicateTimeError,
+    ShardPlan,
+    SortedBlock,
+    Spill,
+    count_rows,
+    find_border,
+    sort_order,
+)
 from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.sniff import open_source, sniff
-from zstore.writing.sources.table import BadRow, Block, Source, TableSpec, as_numpy, text_array
+from zstore.writing.sources.arrow import as_numpy, text_array
+from zstore.writing.sources.sniff import MISSING, TableOptions, open_source, sniff
+from zstore.writing.sources.table import BadRow, Block, Categories, Source, TableSpec
+from zstore.writing.sources.times import TimeSpec
 from zstore.writing.statics import match_statics, read_statics
 from zstore.writing.target import building, set_aside
 from zstore.writing.version import Summary, summarise, version_objects
@@ -54,6 +66,8 @@ class BlockReport:
         (id,) its ids in order, and the rows of each.
     packed
         Per channel ``(decimals, largest)``, see :class:`zstore.format.packing.BlockColumn`.
+    words
+        Per channel the words its codes stand for, None for numbers.
     bad
         Records left out.
     """
@@ -62,6 +76,7 @@ class BlockReport:
     ids: pa.Array
     counts: Any
     packed: tuple[tuple[int | None, int], ...]
+    words: tuple[Any, ...]
     bad: tuple[BadRow, ...]
 
 
@@ -69,12 +84,26 @@ def ingest(
     sources: str | Path | Sequence[str | Path],
     store: str | Path,
     *,
-    time: str,
+    time: str | Sequence[str] | None = None,
     id: str | None = None,  # noqa: A002  # the command's flag is --id
     channels: Sequence[str] | None = None,
+    leave_out: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
     static: str | Path | None = None,
     freq: str | None = None,
+    start: str | None = None,
+    time_format: str | None = None,
+    time_unit: str | None = None,
+    layout: Literal["long", "wide"] = "long",
+    value_name: str = "value",
+    id_from_path: str | None = None,
+    delimiter: str | None = None,
+    decimal: Literal[".", ","] = ".",
+    encoding: str = "utf-8",
+    missing: Sequence[str] = MISSING,
     on_bad_row: Literal["error", "quarantine"] = "error",
+    on_duplicate: Literal["error", "first", "last"] = "error",
     overwrite: bool = False,
     dtype: Literal["float32", "float64"] = "float32",
     blocksize: int | None = None,
@@ -88,21 +117,51 @@ def ingest(
     Parameters
     ----------
     sources
-        CSV files or globs, plain or ``.gz``, with the same columns in any order, rows in any order.
+        Files or globs, plain, ``.gz`` or ``.zst``, with the same columns in any order, rows in any order.
     store
         Folder to make.
     time
-        Column of times: ISO dates, dates and times without zone, or whole numbers.
+        Column of times: ISO dates or dates and times, with or without offset from UTC, or whole numbers. Or three to
+        six columns: year, month, day, hour, minute, second. None where rows just follow each other.
     id
         Column of series ids, kept as exact text; None when all rows are one series (its id is ``0``).
     channels
-        Columns to keep, in this order; None for all but `id` and `time`.
+        Columns to keep, in this order; None for all but `id` and `time`. In a wide table of series, the series.
+        Columns of text become categories.
+    leave_out
+        Columns not to keep.
+    rename
+        New names of columns.
+    units
+        Units of columns, to record.
     static
         CSV of static attributes, one row per id.
     freq
         Step between rows, such as ``1D`` or ``15min``; None to find the usual one.
+    start
+        Time of the first row of each series, where there is no time column.
+    time_format
+        How times are written, as `strptime` has it.
+    time_unit
+        Unit of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us`` or ``ns``.
+    layout
+        ``long``: a row per id and time. ``wide``: a row per time, a column per series.
+    value_name
+        Name of the one channel of a wide table of series.
+    id_from_path
+        Regular expression; its first group in the path of each file is the id of that file's rows.
+    delimiter
+        Between fields; None to find it.
+    decimal
+        Decimal point.
+    encoding
+        Of the files.
+    missing
+        Texts that mean a missing value. Never applied to ids.
     on_bad_row
         ``error`` refuses the first bad row; ``quarantine`` sets bad rows aside in ``STORE.quarantine.csv``.
+    on_duplicate
+        Which row stays when an id has several at one time, in the order of the files as named and the rows in them.
     overwrite
         Replace an existing store.
     dtype
@@ -133,30 +192,55 @@ def ingest(
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
     paths = source_csv.expand(names)
     runner = Scheduler(workers, scheduler, progress)
-    blocksize = blocksize or _blocksize(memory_limit, runner.workers)
+    options = TableOptions(
+        id=id,
+        time=(time,) if isinstance(time, str) else tuple(time or ()),
+        time_format=time_format,
+        time_unit=time_unit,
+        freq=freq,
+        start=start,
+        layout=layout,
+        id_from_path=id_from_path,
+        channels=tuple(channels) if channels else None,
+        leave_out=tuple(leave_out),
+        rename=rename or {},
+        units=units or {},
+        value_name=value_name,
+        delimiter=delimiter,
+        decimal=decimal,
+        missing=tuple(missing),
+    )
     with building(Path(store), overwrite) as (root, scratch):
-        inflated = runner.map("inflate", partial(_inflate, scratch=scratch), list(enumerate(paths)))
-        opened, delimiter = _open_all(paths, inflated)
-        spec = sniff(opened, delimiter, id, time, channels)
-        known_statics = read_statics(Path(static), id or "") if static is not None else None
+        plain = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding), list(enumerate(paths)))
+        opened, spec = _open_all(paths, plain, options)
+        if spec.time.kind == "rows" and on_bad_row == "quarantine":
+            raise UsageError("quarantine without a time column", expected="a time for the rows that stay")
+        known_statics = read_statics(Path(static), id) if static is not None else None
         clock.lap("plan")
 
         parse = partial(parse_block, spec=spec, dtype=dtype, scratch=scratch, keep_bad=on_bad_row == "quarantine")
-        blocks, reports = _parse_all(opened, blocksize, parse, runner)
+        size = blocksize or _blocksize(memory_limit, runner.workers)
+        blocks, reports = _parse_all(opened, size, parse, runner)
         clock.lap("parse")
 
-        ids, row_start, sorted_blocks = _reduce(reports)
+        ids, sorted_blocks = _reduce(reports)
+        if spec.time.kind == "rows":
+            runner.map("number", partial(number_rows, time=spec.time), _bases(len(ids), sorted_blocks))
+        n_parsed = int(count_rows(len(ids), sorted_blocks)[-1])
+        if on_duplicate != "error":
+            sorted_blocks = _without_duplicates(len(ids), sorted_blocks, on_duplicate, runner)
+        row_start = count_rows(len(ids), sorted_blocks)
         rows = _rows_spec(root, spec, reports, dtype)
         try:
             plans = _plan_shards(row_start, sorted_blocks)
             shards = runner.map("write", partial(write_shard, blocks=sorted_blocks, spec=rows), plans)
         except DuplicateTimeError as error:
-            raise _duplicate_error(error, ids, blocks, spec) from None
+            raise _duplicate_error(error, ids, blocks, spec, rows.time) from None
         clock.lap("write")
 
         summary = summarise(shards, row_start, len(rows.channels), _given_freq(freq, rows.time))
         statics: tuple[StaticAttribute, ...] = ()
-        notes = list(_freq_notes(summary, rows.time, row_start))
+        notes = [*_channel_notes(rows), *_freq_notes(summary, rows.time, row_start)]
         if known_statics is not None:
             statics, n_without, n_unused = match_statics(ids, *known_statics)
             notes += [f"{n_without} series have no static attributes"] if n_without else []
@@ -171,19 +255,21 @@ def ingest(
             chunk_rows=rows.chunk_rows,
             shard_rows=rows.shard_rows,
             channels=rows.channels,
-            time=TimeAxis(rows.time.unit, summary.freq),
+            time=replace(rows.time, freq=summary.freq),
             id_name=id or "",
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        sizes = {str(path): path.stat().st_size for path in paths}
-        receipt = write_receipt(Path(store), sizes, schema, summary, shards, aside, len(bad), notes)
-        keys, document = version_objects(
-            root, schema, rows, ids, row_start, summary, shards, statics, receipt.lasting()
+        counts = RowCounts(
+            n_quarantined=len(bad) * max(len(spec.series), 1), n_duplicates=n_parsed - schema.n_rows, quarantine=aside
         )
+        sizes = {str(path): path.stat().st_size for path in paths}
+        receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, notes)
+        kept = receipt.lasting()
+        keys, document = version_objects(root, schema, rows, ids, row_start, summary, shards, statics, kept)
         shutil.rmtree(scratch)
         commit(root, keys, document)
         clock.lap("commit")
-    return _with_seconds(receipt, clock.laps)
+    return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
 
 
 def parse_block(
@@ -194,10 +280,34 @@ def parse_block(
     columns = source_csv.read_block(block, spec, keep_bad, quotes_counted)
     order = sort_order(columns.codes, columns.times)
     everything = slice(None) if order is None else order
-    packed = [pack_block(values[everything], dtype) for values in columns.channels]
+    packed, words = [], []
+    for column in columns.channels:
+        if isinstance(column, Categories):
+            packed.append(pack_categories(column.codes[everything]))
+            words.append(column.words)
+        else:
+            packed.append(pack_block(column[everything], dtype))
+            words.append(None)
     spill = Spill.write(scratch / f"{number}.spill", [columns.times[everything], *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
-    return BlockReport(spill, columns.ids, counts, tuple((c.decimals, c.largest) for c in packed), columns.bad)
+    forms = tuple((column.decimals, column.largest) for column in packed)
+    return BlockReport(spill, columns.ids, counts, forms, tuple(words), columns.bad)
+
+
+def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> None:
+    """Write the times of a block whose source has none: the n-th row of a series is at ``start + n * step``.
+
+    Parameters
+    ----------
+    task
+        The block, and (group,) rows of each of its series in the blocks before.
+    time
+        Start and step.
+    """
+    block, before = task
+    sizes = np.diff(block.starts)
+    rank = np.arange(block.spill.n_rows) + np.repeat(before - block.starts[:-1], sizes)
+    block.spill.overwrite_times(time.start + rank * time.step)
 
 
 class _Clock:
@@ -216,15 +326,16 @@ def _blocksize(memory_limit: int, workers: int) -> int:
     return min(max(share, _MIN_BLOCK), _MAX_BLOCK)
 
 
-def _inflate(task: tuple[int, Path], scratch: Path) -> Path:
+def _plain(task: tuple[int, Path], scratch: Path, encoding: str) -> Path:
     number, path = task
-    return source_csv.inflate(path, scratch / f"{number}.csv") if source_csv.is_compressed(path) else path
+    return source_csv.plain_utf8(path, scratch / f"{number}.csv", encoding)
 
 
-def _open_all(paths: Sequence[Path], inflated: Sequence[Path]) -> tuple[list[Source], str]:
-    first, delimiter = open_source(paths[0], inflated[0])
-    rest = [open_source(n, p, delimiter)[0] for n, p in zip(paths[1:], inflated[1:], strict=True)]
-    return [first, *rest], delimiter
+def _open_all(paths: Sequence[Path], plain: Sequence[Path], options: TableOptions) -> tuple[list[Source], TableSpec]:
+    first, delimiter = open_source(paths[0], plain[0], options.delimiter, options.id_from_path)
+    rest = [open_source(n, p, delimiter, options.id_from_path)[0] for n, p in zip(paths[1:], plain[1:], strict=True)]
+    sources = [first, *rest]
+    return sources, sniff(sources, delimiter, options)
 
 
 def _parse_all(
@@ -266,50 +377,93 @@ def _count_quotes(task: tuple[Path, int, int]) -> int:
     return source_csv.count_quotes(*task)
 
 
-def _reduce(reports: Sequence[BlockReport]) -> tuple[Any, Any, list[SortedBlock]]:
-    """All ids in order, the first row of each series, and each block in terms of them."""
-    everyone = pa.concat_arrays([report.ids for report in reports] or [text_array([])])
-    ids = pc.unique(everyone)
-    ids = ids.take(pc.sort_indices(ids))
-    sizes = np.zeros(len(ids), np.int64)
+def _reduce(reports: Sequence[BlockReport]) -> tuple[Any, list[SortedBlock]]:
+    """All ids in order, and each block in terms of them."""
+    ids = _union([report.ids for report in reports])
     blocks = []
     for report in reports:
         series = as_numpy(pc.index_in(report.ids, value_set=ids), "int32")
-        sizes[series] += report.counts
         blocks.append(SortedBlock(report.spill, series, np.concatenate([[0], np.cumsum(report.counts)])))
-    names = np.array(ids.to_pylist(), dtype=np.dtypes.StringDType())
-    return names, np.concatenate([[0], np.cumsum(sizes)]), blocks
+    return np.array(ids.to_pylist(), dtype=np.dtypes.StringDType()), blocks
+
+
+def _union(parts: Sequence[Any]) -> Any:
+    """All texts of some arrays, each once, sorted by their UTF-8 bytes."""
+    texts = pc.unique(pa.concat_arrays(list(parts) or [text_array([])]))
+    return texts.take(pc.sort_indices(texts))
+
+
+def _bases(n_series: int, blocks: Sequence[SortedBlock]) -> list[tuple[SortedBlock, Any]]:
+    seen = np.zeros(n_series, np.int64)
+    tasks = []
+    for block in blocks:
+        tasks.append((block, seen[block.series]))
+        seen[block.series] += np.diff(block.starts)
+    return tasks
+
+
+def _without_duplicates(
+    n_series: int, blocks: list[SortedBlock], keep: Literal["first", "last"], runner: Scheduler
+) -> list[SortedBlock]:
+    plans = _plan_shards(count_rows(n_series, blocks), blocks, unique=False)
+    found = runner.map("duplicates", partial(find_extra, blocks=blocks, keep=keep), plans)
+    extra: dict[int, list[Any]] = {}
+    for number, rows in (pair for pairs in found for pair in pairs):
+        extra.setdefault(number, []).append(rows)
+    tasks = [(blocks[number], np.sort(np.concatenate(rows))) for number, rows in extra.items()]
+    thinned = dict(zip(extra, runner.map("drop", drop_rows, tasks), strict=True))
+    return [thinned.get(number, block) for number, block in enumerate(blocks)]
 
 
 def _rows_spec(root: Path, spec: TableSpec, reports: Sequence[BlockReport], dtype: str) -> RowsSpec:
     filled = [report for report in reports if report.spill.n_rows]
-    packings = [choose([report.packed[n] for report in filled], dtype) for n in range(len(spec.channels))]
-    variables = safe_names(spec.channels)
-    channels = tuple(
-        Channel(name, variable, packing, dtype)
-        for name, variable, packing in zip(spec.channels, variables, packings, strict=True)
-    )
-    decimals = tuple(tuple(decimals for decimals, _ in report.packed) for report in reports)
-    return RowsSpec(root, channels, decimals, TimeAxis(spec.time_unit), CHUNK_ROWS, SHARD_ROWS)
+    variables = safe_names([channel.name for channel in spec.channels])
+    channels: list[Channel] = []
+    forms: list[list[Any]] = [[] for _ in reports]
+    for n, (channel, variable) in enumerate(zip(spec.channels, variables, strict=True)):
+        categories = None
+        if channel.text:
+            words = _union([report.words[n] for report in reports])
+            categories = tuple(words.to_pylist())
+            packing = Packing("int16" if len(categories) < 1 << 15 else "int32", 0)
+            for form, report in zip(forms, reports, strict=True):
+                form.append(as_numpy(pc.index_in(report.words[n], value_set=words), "int32"))
+        else:
+            packing = choose([report.packed[n] for report in filled], dtype)
+            for form, report in zip(forms, reports, strict=True):
+                form.append(report.packed[n][0])
+        channels.append(Channel(channel.name, variable, packing, dtype, channel.units, categories))
+    axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.zone else None)
+    return RowsSpec(root, tuple(channels), tuple(map(tuple, forms)), axis, CHUNK_ROWS, SHARD_ROWS)
 
 
-def _plan_shards(row_start: Any, blocks: Sequence[SortedBlock]) -> list[ShardPlan]:
+def _plan_shards(row_start: Any, blocks: Sequence[SortedBlock], unique: bool = True) -> list[ShardPlan]:
     n_rows = int(row_start[-1])
     bounds = [shard_bounds(shard, n_rows) for shard in range(n_shards(n_rows))]
-    borders = [find_border(start, row_start, blocks) for start, _ in bounds]
+    borders = [find_border(start, row_start, blocks, unique) for start, _ in bounds]
     borders.append(Border(len(row_start) - 1, None))
     return [ShardPlan(s, start, stop, borders[s], borders[s + 1]) for s, (start, stop) in enumerate(bounds)]
 
 
-def _duplicate_error(error: DuplicateTimeError, ids: Any, blocks: Sequence[Block], spec: TableSpec) -> SourceError:
+def _duplicate_error(
+    error: DuplicateTimeError, ids: Any, blocks: Sequence[Block], spec: TableSpec, axis: TimeAxis
+) -> SourceError:
     id_ = str(ids[error.series])
     places = source_csv.find_rows(blocks, spec, id_, error.time, limit=2)
     return SourceError(
-        f"duplicate time: id {id_!r} has {TimeAxis(spec.time_unit).show(error.time)} twice",
+        f"duplicate time: id {id_!r} has {axis.show(error.time)} twice",
         expected="one row per (id, time)",
         where=" and ".join(places),
-        fix="clean the file, or name the id column with --id if it holds several series",
+        fix="--on-duplicate first or last, clean the file, or name the id column with --id if it holds several series",
     )
+
+
+def _channel_notes(rows: RowsSpec) -> Iterator[str]:
+    for channel in rows.channels:
+        if channel.categories is not None:
+            yield f"{channel.name} holds text and is stored as categories; --leave-out {channel.name} leaves it out"
+    if rows.time.zone is not None:
+        yield f"times have offsets and are stored as {rows.time.zone}"
 
 
 def _given_freq(freq: str | None, axis: TimeAxis) -> int | None:
@@ -328,7 +482,3 @@ def _freq_notes(summary: Summary, axis: TimeAxis, row_start: Any) -> Iterator[st
     elif summary.freq is not None and summary.n_gaps:
         usual = TimeAxis(axis.unit, summary.freq).show_freq()
         yield f"{summary.n_gaps:,} steps in {summary.n_gapped:,} series differ from {usual}; runs are split there"
-
-
-def _with_seconds(receipt: Receipt, laps: dict[str, float]) -> Receipt:
-    return replace(receipt, seconds={**laps, "total": round(sum(laps.values()), 3)})

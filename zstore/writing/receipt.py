@@ -26,6 +26,8 @@ class ChannelReceipt:
         Dtype on disk.
     decimals
         Decimals kept by an integer dtype; None for floats.
+    n_categories
+        Categories of a column of text; None for numbers.
     n_missing
         Missing values.
     n_bytes
@@ -37,6 +39,7 @@ class ChannelReceipt:
     name: str
     stored: str
     decimals: int | None
+    n_categories: int | None
     n_missing: int
     n_bytes: int
     ratio: float
@@ -101,14 +104,22 @@ class Receipt:
         return {key: value for key, value in self.to_json().items() if key not in ("store", "seconds")}
 
 
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows that were read and not stored, and the file of those set aside."""
+
+    n_quarantined: int
+    n_duplicates: int
+    quarantine: Path | None
+
+
 def write_receipt(
     store: Path,
     sources: dict[str, int],
     schema: Schema,
     summary: Summary,
     shards: Sequence[ShardReport],
-    aside: Path | None,
-    n_bad: int,
+    counts: RowCounts,
     notes: Sequence[str],
 ) -> Receipt:
     """Add up what happened.
@@ -121,8 +132,8 @@ def write_receipt(
         File name to bytes.
     schema, summary, shards
         What was written.
-    aside, n_bad
-        The file of bad rows, if any, and how many there are.
+    counts
+        Rows that were not.
     notes
         What else should be known.
     """
@@ -136,19 +147,20 @@ def write_receipt(
         n_bytes = sizes.get(channel.variable, 0)
         raw = schema.n_rows * np.dtype(channel.dtype).itemsize
         n_missing = int(summary.moments.n_missing[:, position].sum())
-        packing = channel.packing
         ratio = round(raw / n_bytes, 2) if n_bytes else 1.0
-        channels.append(ChannelReceipt(channel.name, packing.dtype, packing.decimals, n_missing, n_bytes, ratio))
+        words = None if channel.categories is None else len(channel.categories)
+        packing = channel.packing
+        channels.append(ChannelReceipt(channel.name, packing.dtype, packing.decimals, words, n_missing, n_bytes, ratio))
     has_rows = schema.n_rows > 0
     return Receipt(
         store=str(store),
         version=schema.version,
         sources=sources,
-        n_rows_in=schema.n_rows + n_bad,
+        n_rows_in=schema.n_rows + counts.n_quarantined + counts.n_duplicates,
         n_stored=schema.n_rows,
-        n_quarantined=n_bad,
-        n_duplicates=0,
-        quarantine=str(aside) if aside else None,
+        n_quarantined=counts.n_quarantined,
+        n_duplicates=counts.n_duplicates,
+        quarantine=str(counts.quarantine) if counts.quarantine else None,
         n_series=schema.n_series,
         n_runs=len(summary.runs.start),
         time_start=schema.time.show(int(summary.time_start.min())) if has_rows else None,

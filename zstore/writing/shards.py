@@ -15,7 +15,7 @@ from zstore.format.commit import write_object
 from zstore.format.layout import TIME, shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
-from zstore.format.packing import Packing, repack, unpack
+from zstore.format.packing import Packing, recode, repack, unpack
 from zstore.format.schema import Channel, TimeAxis
 from zstore.writing.sort import (
     DuplicateTimeError,
@@ -36,8 +36,9 @@ class RowsSpec:
 
     root: Path
     channels: tuple[Channel, ...]
-    decimals: tuple[tuple[int | None, ...], ...]
-    """Per block and channel: the decimals of the spilled integers, None where floats were spilled."""
+    forms: tuple[tuple[int | NDArray[np.int32] | None, ...], ...]
+    """Per block and channel, how it was spilled: the decimals of integers, None for floats, or, for categories, the
+    codes of the block's words in the whole channel."""
     time: TimeAxis
     chunk_rows: int
     shard_rows: int
@@ -130,7 +131,11 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
         row = 0
         for n, a, b in slices:
             piece = blocks[n].spill.read(position + 1, a, b)
-            stored[row : row + b - a] = repack(piece, spec.decimals[n][position], channel.packing)
+            form = spec.forms[n][position]
+            if isinstance(form, np.ndarray):
+                stored[row : row + b - a] = recode(piece, form, channel.packing)
+            else:
+                stored[row : row + b - a] = repack(piece, form, channel.packing)
             row += b - a
         if order is not None:
             stored = stored[order]

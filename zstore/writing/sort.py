@@ -70,8 +70,15 @@ class Spill:
             raise OSError(errno.EIO, f"{found} of {values.nbytes} bytes", str(self.path))
         return values
 
+    def overwrite_times(self, times: Int64) -> None:
+        """Replace the time column."""
+        with self.path.open("r+b") as file:
+            file.write(np.ascontiguousarray(times, np.int64).data)
+
     def map_times(self) -> NDArray[Any]:
         """The time column, memory-mapped: for searching, not for reading it all."""
+        if not self.n_rows:
+            return np.zeros(0, np.int64)
         return np.memmap(self.path, np.int64, "r", self._offset(0), (self.n_rows,))
 
     def _offset(self, column: int) -> int:
@@ -126,6 +133,14 @@ class ShardPlan:
     last: Border
 
 
+def count_rows(n_series: int, blocks: Sequence[SortedBlock]) -> Int64:
+    """(series + 1,) first row of each series in the final order."""
+    sizes = np.zeros(n_series, np.int64)
+    for block in blocks:
+        sizes[block.series] += np.diff(block.starts)
+    return np.concatenate([[0], np.cumsum(sizes)])
+
+
 def sort_order(codes: NDArray[np.integer[Any]], times: Int64) -> Int64 | None:
     """The stable order by (code, time), or None if the rows are in it already.
 
@@ -149,7 +164,7 @@ def find_duplicate(codes: NDArray[np.integer[Any]], times: Int64) -> int | None:
     return int(same[0]) + 1 if len(same) else None
 
 
-def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock]) -> Border:
+def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock], unique: bool = True) -> Border:
     """The place before one row of the final order.
 
     Parameters
@@ -160,6 +175,8 @@ def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock]) -> Bo
         (series + 1,) first row of each series.
     blocks
         All blocks.
+    unique
+        Whether no series may have two rows at one time. Otherwise the border lies before the first of them.
 
     Raises
     ------
@@ -178,7 +195,7 @@ def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock]) -> Bo
         before = int(np.count_nonzero(times < time))
     else:
         time, before = _select(rank, [block.spill.map_times()[lo:hi] for block, lo, hi in pieces])
-    if before != rank:
+    if unique and before != rank:
         raise DuplicateTimeError(series, time)
     return Border(series, time)
 

@@ -16,7 +16,7 @@ from zstore.format.index import StaticAttribute
 from zstore.writing.sources.sniff import MISSING, open_source
 
 
-def read_statics(path: Path, id_column: str) -> tuple[NDArray[Any], tuple[StaticAttribute, ...]]:
+def read_statics(path: Path, id_column: str | None) -> tuple[NDArray[Any], tuple[StaticAttribute, ...]]:
     """Read a table of static attributes.
 
     Parameters
@@ -24,7 +24,7 @@ def read_statics(path: Path, id_column: str) -> tuple[NDArray[Any], tuple[Static
     path
         CSV with a header, one row per series.
     id_column
-        Its id column.
+        Its id column; None for its first.
 
     Returns
     -------
@@ -39,6 +39,7 @@ def read_statics(path: Path, id_column: str) -> tuple[NDArray[Any], tuple[Static
     if not path.is_file():
         raise SourceError(f"no such file ({path})", expected="a CSV of static attributes", fix="check --static")
     source, delimiter = open_source(path, path)
+    id_column = id_column if id_column is not None else source.header[0]
     if id_column not in source.header:
         raise UsageError(
             f"no column {id_column!r} in the static attributes",

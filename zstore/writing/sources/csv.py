@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import gzip
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyarrow import csv as pacsv
 
 from zstore.errors import SourceError
+from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
 from zstore.writing.sources.records import judge, quotes_are_strict, shorten, split_records
-from zstore.writing.sources.table import BadRow, Block, Columns, Source, TableSpec, as_numpy, text_array
+from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
 
 SINGLE_ID = "0"
 _COPY_BYTES = 1 << 22
+_COMPRESSED = (".gz", ".zst", ".zstd")
 
 
 def expand(patterns: Sequence[str | Path]) -> list[Path]:
@@ -47,28 +52,55 @@ def expand(patterns: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
-def is_compressed(path: Path) -> bool:
-    """Whether a file must be inflated before blocks can be cut from it."""
-    return path.suffix == ".gz"
-
-
-def inflate(path: Path, target: Path) -> Path:
-    """Inflate a gzip file into `target`, streaming.
+def plain_utf8(path: Path, target: Path, encoding: str) -> Path:
+    """The file as plain UTF-8: itself if it is, else a copy at `target`, inflated and transcoded as a stream.
 
     Raises
     ------
     SourceError
-        If the file is cut short or damaged.
+        If the file is cut short, damaged, or not of this encoding.
     """
-    try:
-        with gzip.open(path, "rb") as packed, target.open("wb") as plain:
-            while piece := packed.read(_COPY_BYTES):
-                plain.write(piece)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise SourceError(
-            f"damaged gzip file ({path}): {error}", expected="a whole gzip stream", fix="fetch the file again"
-        ) from error
+    utf8 = codecs.lookup(encoding).name == "utf-8"
+    if path.suffix not in _COMPRESSED and utf8:
+        return path
+    pieces = _pieces(path) if utf8 else _transcoded(path, encoding)
+    with target.open("wb") as plain:
+        plain.writelines(pieces)
     return target
+
+
+def _transcoded(path: Path, encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    try:
+        for piece in _pieces(path):
+            yield decoder.decode(piece).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"bytes {error.object[error.start : error.start + 4]!r} are not {encoding}",
+            expected=f"text in {encoding}",
+            where=str(path),
+            fix="name the right encoding with --encoding",
+        ) from error
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    try:
+        with _opened(path) as file:
+            while piece := file.read(_COPY_BYTES):
+                yield piece
+    except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
+        raise SourceError(
+            f"damaged file ({path}): {error}", expected=f"a whole {path.suffix} stream", fix="fetch the file again"
+        ) from error
+
+
+def _opened(path: Path) -> Any:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix in (".zst", ".zstd"):
+        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+    return path.open("rb")
 
 
 def count_quotes(path: Path, start: int, stop: int) -> int:
@@ -134,8 +166,8 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
         raise UncountedQuotesError
     try:
         table = _parse(content, block.source.header, spec)
-        return _columns(table, spec, ())
-    except (pa.ArrowInvalid, _RefusedError) as error:
+        return _columns(table, block, spec, ())
+    except (pa.ArrowInvalid, RefusedError) as error:
         good, bad = _part(content, block, spec)
         if not bad:
             raise SourceError(
@@ -145,7 +177,7 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
             ) from error
         if not keep_bad:
             raise bad_row_error(bad[0]) from None
-        return _columns(_parse(good, block.source.header, spec), spec, tuple(bad))
+        return _columns(_parse(good, block.source.header, spec), block, spec, tuple(bad))
 
 
 def read_bytes(block: Block) -> bytes:
@@ -184,9 +216,10 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
         rows = np.flatnonzero((columns.codes == code) & (columns.times == time))
         if not len(rows):
             continue
+        n_good = columns.n_records - len(columns.bad)
+        wanted = set((rows % n_good).tolist())  # a wide table has its rows series by series
         skipped = {bad.byte for bad in columns.bad}
         records = split_records(read_bytes(block), spec.delimiter, block.start, line_of(block.source, block.start))
-        wanted = set(rows.tolist())
         good = (record for record in records if record.byte not in skipped)
         places += [f"{block.source.name} line {r.line:,}" for n, r in enumerate(good) if n in wanted]
         if len(places) >= limit:
@@ -194,18 +227,14 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
     return places[:limit]
 
 
-class _RefusedError(Exception):
-    """A block that pyarrow parses but that holds a row which must not be stored."""
-
-
 def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table:
-    types: dict[str, pa.DataType] = dict.fromkeys(spec.channels, pa.float64())
-    types[spec.time] = pa.int64() if spec.time_unit is None else pa.timestamp(spec.time_unit)
-    if spec.id is not None:
-        types[spec.id] = pa.dictionary(pa.int32(), pa.string())
+    words = pa.dictionary(pa.int32(), pa.string())
+    types: dict[str, pa.DataType] = dict.fromkeys(spec.numbers, pa.float64())
+    types.update(dict.fromkeys([*spec.texts, *([spec.id] if spec.id is not None else [])], words))
+    types.update(spec.time.arrow_types())
     quoted = b'"' in content
     if quoted and not quotes_are_strict(content, spec.delimiter):
-        raise _RefusedError("a quote stands where none may")
+        raise RefusedError("a quote stands where none may")
     if not content:
         return pa.schema([(name, types[name]) for name in spec.needed]).empty_table()
     return pacsv.read_csv(
@@ -222,27 +251,57 @@ def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table
             include_columns=spec.needed,
             null_values=list(spec.missing),
             strings_can_be_null=False,
+            decimal_point=spec.decimal,
+            timestamp_parsers=[spec.time.format or pacsv.ISO8601],
         ),
     )
 
 
-def _columns(table: pa.Table, spec: TableSpec, bad: tuple[BadRow, ...]) -> Columns:
-    time = table[spec.time]
-    if time.null_count:
-        raise _RefusedError("a time is missing")
-    channels = [as_numpy(table[name], "float64") for name in spec.channels]
-    times = as_numpy(time, "int64")  # timestamps are int64 underneath
+def _columns(table: pa.Table, block: Block, spec: TableSpec, bad: tuple[BadRow, ...]) -> Columns:
+    times = spec.time.read(table, table.num_rows)
+    n_records = table.num_rows + len(bad)
+    if spec.series:
+        return _melt(table, times, spec, bad, n_records)
+    channels: list[Any] = []
+    for channel in spec.channels:
+        column = table[channel.column]
+        channels.append(_categories(column, spec.missing) if channel.text else as_numpy(column, "float64"))
     if spec.id is None:
-        ids = text_array([SINGLE_ID] if len(times) else [])
-        return Columns(ids, np.zeros(len(times), np.int32), times, channels, bad)
-    column = table[spec.id].chunk(0) if table[spec.id].num_chunks == 1 else table[spec.id].combine_chunks()
-    order = pc.sort_indices(column.dictionary)
-    ids = column.dictionary.take(order)
+        ids = text_array([block.source.id or SINGLE_ID] if len(times) else [])
+        return Columns(ids, np.zeros(len(times), np.int32), times, channels, bad, n_records)
+    codes, ids = _encoded(table[spec.id])
     if len(ids) and ids[0].as_py() == "":
-        raise _RefusedError("an id is empty")
-    rank = np.empty(len(ids), np.int32)
-    rank[as_numpy(order, "uint64")] = np.arange(len(ids), dtype=np.int32)
-    return Columns(ids, rank[as_numpy(column.indices, "int32")], times, channels, bad)
+        raise RefusedError("an id is empty")
+    return Columns(ids, codes, times, channels, bad, n_records)
+
+
+def _encoded(column: Any) -> tuple[NDArray[np.int32], Any]:
+    """(row,) codes and the distinct texts they stand for, sorted by their UTF-8 bytes."""
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # no chunk at all
+        return np.zeros(0, np.int32), text_array([])
+    order = pc.sort_indices(array.dictionary)
+    rank = np.empty(len(order), np.int32)
+    rank[as_numpy(order, "uint64")] = np.arange(len(order), dtype=np.int32)
+    return rank[as_numpy(array.indices, "int32")], array.dictionary.take(order)
+
+
+def _categories(column: Any, missing: tuple[str, ...]) -> Categories:
+    codes, words = _encoded(column)
+    absent = as_numpy(pc.is_in(words, value_set=text_array(missing)).cast(pa.int8()), "int8").astype(bool)
+    place = np.where(absent, -1, np.cumsum(~absent) - 1).astype(np.int32)
+    return Categories(place[codes], words.filter(pc.invert(pc.is_in(words, value_set=text_array(missing)))))
+
+
+def _melt(
+    table: pa.Table, times: NDArray[np.int64], spec: TableSpec, bad: tuple[BadRow, ...], n_records: int
+) -> Columns:
+    """A wide table of series: one row per record and column."""
+    names = sorted(spec.series, key=str.encode)
+    values = np.concatenate([as_numpy(table[name], "float64") for name in names])
+    codes = np.repeat(np.arange(len(names), dtype=np.int32), len(times))
+    ids = text_array(names if len(times) else [])
+    return Columns(ids, codes, np.tile(times, len(names)), [values], bad, n_records)
 
 
 def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[bytes, list[BadRow]]:

@@ -11,9 +11,6 @@ import numpy as np
 from zstore.writing.sources.table import BadRow, TableSpec
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE | re.ASCII)
-_ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d(:\d\d(:\d\d(\.\d+)?)?)?)?", re.ASCII)
-_STEP = re.compile(r"-?\d{1,18}", re.ASCII)
-_FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _SHOWN = 200
 
 
@@ -157,25 +154,12 @@ def shorten(text: str) -> str:
 def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | None:
     if spec.id is not None and not cells[spec.id]:
         return f"empty id in column '{spec.id}'", "the id of the series"
-    time = cells[spec.time]
-    if not is_time(time, spec.time_unit):
-        wanted = "a whole number" if spec.time_unit is None else "an ISO date or date and time without zone"
-        return f"unreadable time {shorten(time)!r} in column '{spec.time}'", wanted
-    for channel in spec.channels:
-        cell = cells[channel]
-        if cell not in spec.missing and not _NUMBER.fullmatch(cell.strip(" \t")):
-            return f"text {shorten(cell)!r} in number column '{channel}'", "a decimal number or a missing token"
+    wrong = spec.time.judge(cells)
+    if wrong is not None:
+        return wrong
+    for column in spec.numbers:
+        cell = cells[column]
+        plain = cell.strip(" \t").replace(spec.decimal, ".") if "." not in cell or spec.decimal == "." else "."
+        if cell not in spec.missing and not _NUMBER.fullmatch(plain):
+            return f"text {shorten(cell)!r} in number column '{column}'", "a decimal number or a missing token"
     return None
-
-
-def is_time(text: str, unit: str | None) -> bool:
-    """Whether a text is a time that `unit` holds; a whole number where `unit` is None."""
-    if unit is None:
-        return _STEP.fullmatch(text.strip(" \t")) is not None
-    if not _ISO.fullmatch(text) or len(text.partition(".")[2]) > _FRACTION_DIGITS[unit]:
-        return False
-    try:
-        np.array(text.replace(" ", "T"), f"datetime64[{unit}]")
-    except ValueError:
-        return False
-    return True

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from zstore.writing.sources.times import TimeSpec
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,15 @@ class Source:
     name
         Its path, for messages and the receipt.
     path
-        Where its plain bytes lie: itself, or an inflated copy in the scratch folder.
+        Where its plain UTF-8 bytes lie: itself, or a copy in the scratch folder.
     header
         Its column names, in its own order.
     body
         Byte of the first record after the header.
     quoted
         Whether its first bytes hold a quote.
+    id
+        Id of all its rows, where that is taken from its path; else None.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Source:
     header: tuple[str, ...]
     body: int
     quoted: bool
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,28 @@ class Block:
 
 
 @dataclass(frozen=True)
+class ChannelSpec:
+    """One channel of the store to be.
+
+    Parameters
+    ----------
+    column
+        Column of the source; in a wide table of series, the name of the one channel.
+    name
+        Its name in the store.
+    text
+        Whether it holds categories.
+    units
+        Units to record, if any.
+    """
+
+    column: str
+    name: str
+    text: bool = False
+    units: str | None = None
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """What the columns mean, decided once before any block is read.
 
@@ -54,29 +79,42 @@ class TableSpec:
     ----------
     delimiter
         Between fields.
+    decimal
+        ``.`` or ``,``.
     id
-        Id column; None when all rows are one series.
+        Id column; None when all rows of a file are one series.
     time
-        Time column.
-    time_unit
-        ``s``, ``ms``, ``us`` or ``ns`` for ISO times; None for plain integer steps.
+        How times are written.
     channels
-        Channel columns, in the store's order.
+        The channels, in the store's order.
+    series
+        In a wide table of series, its columns of series; else empty.
     missing
-        Texts that mean a missing number. Never applied to ids.
+        Texts that mean a missing value. Never applied to ids.
     """
 
     delimiter: str
+    decimal: str
     id: str | None
-    time: str
-    time_unit: str | None
-    channels: tuple[str, ...]
+    time: TimeSpec
+    channels: tuple[ChannelSpec, ...]
+    series: tuple[str, ...]
     missing: tuple[str, ...]
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Columns of numbers."""
+        return self.series or tuple(channel.column for channel in self.channels if not channel.text)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Columns of categories."""
+        return () if self.series else tuple(channel.column for channel in self.channels if channel.text)
 
     @property
     def needed(self) -> list[str]:
         """Columns that are read."""
-        return [*([self.id] if self.id else []), self.time, *self.channels]
+        return list(dict.fromkeys([*([self.id] if self.id else []), *self.time.columns, *self.numbers, *self.texts]))
 
 
 @dataclass(frozen=True)
@@ -92,6 +130,22 @@ class BadRow:
 
 
 @dataclass(frozen=True)
+class Categories:
+    """A column of categories.
+
+    Parameters
+    ----------
+    codes
+        (row,) int32 position in `words`; -1 where missing.
+    words
+        (word,) distinct texts.
+    """
+
+    codes: NDArray[np.int32]
+    words: pa.Array
+
+
+@dataclass(frozen=True)
 class Columns:
     """The typed columns of one block, in source order.
 
@@ -104,42 +158,21 @@ class Columns:
     times
         (row,) int64.
     channels
-        One (row,) float64 array per channel; NaN is missing.
+        Per channel (row,) float64 with NaN for missing, or categories.
     bad
         Records left out.
+    n_records
+        Records read, bad ones included. In a wide table of series each makes a row per series.
     """
 
     ids: pa.Array
     codes: NDArray[np.int32]
     times: NDArray[np.int64]
-    channels: list[NDArray[np.float64]]
+    channels: list[NDArray[np.float64] | Categories]
     bad: tuple[BadRow, ...]
+    n_records: int
 
     @property
     def n_rows(self) -> int:
         """Rows read."""
         return len(self.times)
-
-
-def as_numpy(column: Any, dtype: str) -> NDArray[Any]:
-    """A numeric Arrow column as numpy, without a copy unless values are missing; those become NaN.
-
-    Arrow's own ``to_numpy`` imports pandas, which takes longer than parsing a small file.
-    """
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # no chunk at all
-        return np.zeros(0, dtype)
-    validity, values = array.buffers()
-    found = np.frombuffer(values, dtype, len(array), array.offset * np.dtype(dtype).itemsize)
-    if array.null_count:
-        known = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")
-        found = found.copy()
-        found[known[array.offset : array.offset + len(array)] == 0] = np.nan
-    return found
-
-
-def text_array(texts: Sequence[str]) -> Any:
-    """An Arrow array of texts, made without ``pa.array``, which imports pandas (a quarter of a second)."""
-    encoded = [text.encode() for text in texts]
-    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))

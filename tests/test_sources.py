@@ -1,0 +1,284 @@
+"""Every CSV people really have: how times, ids, numbers and texts are written."""
+
+import gzip
+import itertools
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import xarray
+import yaml
+from conftest import REPOSITORY, table, write_table
+
+from zstore import SourceError, Store, UsageError, ingest, open_store, verify
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+DAY = 86_400
+
+
+def made(tmp_path: Path, text: str | bytes, name: str = "rows.csv", **options: Any) -> Store:
+    """A store of one file."""
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    ingest(path, tmp_path / "made.zarr", overwrite=True, **options)
+    return open_store(tmp_path / "made.zarr")
+
+
+def times(store: Store) -> list[int]:
+    return store.times(0, store.n_rows).tolist()
+
+
+def values(store: Store, channel: str = "v") -> list[float]:
+    return store.read(channel, 0, store.n_rows).tolist()
+
+
+@pytest.mark.parametrize(
+    ("written", "options", "unit", "expected"),
+    [
+        (["2001-01-01", "2001-01-02"], {}, "s", [978307200, 978393600]),
+        (["2001-01-01T00:00", "2001-01-01 01:00"], {}, "s", [978307200, 978310800]),
+        (["2001-01-01 00:00:00.250", "2001-01-01 00:00:00.5"], {}, "ms", [978307200250, 978307200500]),
+        (["2001-01-01T02:00+02:00", "2001-01-01T00:30Z"], {}, "s", [978307200, 978309000]),
+        (["01.02.2001 13:00", "02.02.2001 13:00"], {"time_format": "%d.%m.%Y %H:%M"}, "s", [981032400, 981118800]),
+        (["978307200", "978307260"], {"time_unit": "s"}, "s", [978307200, 978307260]),
+        (["978307200000", "978307200001"], {"time_unit": "ms"}, "ms", [978307200000, 978307200001]),
+        (["11323", "11324"], {"time_unit": "d"}, "s", [978307200, 978393600]),
+        (["-5", "7"], {}, None, [-5, 7]),
+    ],
+)
+def test_times_are_read_as_they_are_written(
+    tmp_path: Path, written: list[str], options: dict[str, str], unit: str | None, expected: list[int]
+) -> None:
+    rows = "".join(f"{time},{n}\n" for n, time in enumerate(written))
+    store = made(tmp_path, f"t,v\n{rows}", time="t", **options)
+    assert (store.schema.time.unit, times(store)) == (unit, expected)
+
+
+def test_offsets_become_utc_and_that_is_recorded(tmp_path: Path) -> None:
+    store = made(tmp_path, "t,v\n2001-03-25T01:59+01:00,1\n2001-03-25T03:00+02:00,2\n", time="t")
+    assert np.diff(times(store)).tolist() == [60]  # clocks went forward in between
+    assert store.schema.time.zone == "UTC"
+    assert xarray.open_zarr(store.path)["time"].attrs["time_zone"] == "UTC"
+    assert any("UTC" in note for note in store.receipt["notes"])
+
+
+@pytest.mark.parametrize("odd", ["2001-01-02T00:00", "2001-01-02"])
+def test_times_with_and_without_offset_never_mix(tmp_path: Path, odd: str) -> None:
+    with pytest.raises(SourceError, match=rf"unreadable time '{odd}' .*with zone"):
+        made(tmp_path, f"t,v\n2001-01-01T00:00Z,1\n{odd},2\n", time="t")
+    with pytest.raises(SourceError, match=r"unreadable time '2001-01-01T00:00Z' .*without zone"):
+        made(tmp_path, f"t,v\n{odd},2\n2001-01-01T00:00Z,1\n", time="t")
+
+
+def test_time_may_stand_in_several_columns(tmp_path: Path) -> None:
+    store = made(tmp_path, "y,m,d,h,v\n2000,2,29,23,1\n2000,3,01,00,2\n", time=["y", "m", "d", "h"])
+    assert (np.diff(times(store)).tolist(), store.channels) == ([3600], ("v",))
+    assert store.schema.time.show(times(store)[0]) == "2000-02-29 23:00:00"
+
+
+def test_a_day_that_does_not_exist_is_refused_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"time that does not exist '2001-2-29' .*line 3"):
+        made(tmp_path, "y,m,d,v\n2001,2,28,1\n2001,2,29,2\n", time=["y", "m", "d"])
+    with pytest.raises(SourceError, match=r"time that does not exist '2001-13-1'"):
+        made(tmp_path, "y,m,d,v\n2001,13,1,1\n", time=["y", "m", "d"])
+
+
+def test_without_a_time_column_rows_follow_each_other(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n % 2}\n" for n in range(40))
+    store = made(tmp_path, f"v,w\n{rows}", freq="5min", start="2012-03-01", blocksize=20)
+    assert times(store) == [1330560000 + 300 * n for n in range(40)]
+    assert values(store) == list(range(40))
+    by_id = made(tmp_path, "id,v\na,1\nb,2\na,3\n", id="id", freq="1")
+    assert (times(by_id), values(by_id)) == ([0, 1, 0], [1, 3, 2])
+
+
+def test_a_column_per_series_equals_a_row_per_id_and_time(tmp_path: Path) -> None:
+    cells = {(id_, day): (day * 7 + n) % 5 / 2 for n, id_ in enumerate(["s10", "s9", "007"]) for day in range(30)}
+    wide = "day,s10,s9,007\n" + "".join(f"{day},{cells['s10', day]},,{cells['007', day]}\n" for day in range(30))
+    long = "day,id,speed\n" + "".join(
+        f"{day},{id_},{'' if id_ == 's9' else value}\n" for (id_, day), value in cells.items()
+    )
+    a = made(tmp_path, wide, time="day", layout="wide", value_name="speed", blocksize=64)
+    both = [(a.ids.tolist(), times(a), a.read("speed", 0, 90))]
+    b = made(tmp_path, long, time="day", id="id")
+    both.append((b.ids.tolist(), times(b), b.read("speed", 0, 90)))
+    assert both[0][:2] == both[1][:2]
+    np.testing.assert_array_equal(both[0][2], both[1][2])
+
+
+def test_the_id_may_stand_in_the_path(tmp_path: Path) -> None:
+    for site in ("010", "2"):
+        write_table(tmp_path / f"site_{site}.csv", ["t", "v"], [[1, site], [2, site]])
+    receipt = ingest(tmp_path / "site_*.csv", tmp_path / "s.zarr", time="t", id_from_path=r"site_(\w+)\.csv")
+    store = open_store(tmp_path / "s.zarr")
+    assert (store.ids.tolist(), values(store), receipt.n_rows_in) == (["010", "2"], [10, 10, 2, 2], 4)
+    with pytest.raises(UsageError, match="no id in the path"):
+        ingest(tmp_path / "site_2.csv", tmp_path / "t.zarr", time="t", id_from_path=r"plant_(\w+)")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_dialects_are_found(tmp_path: Path, delimiter: str, newline: str, bom: bytes) -> None:
+    rows = [["id", "t", "v"], ['"x\ny"', "1", "1.5"], ['"a""b"', "2", ""], ["plain", "3", "3"]]
+    text = newline.join(delimiter.join(row) for row in rows) + newline
+    store = made(tmp_path, bom + text.encode(), id="id", time="t")
+    assert store.ids.tolist() == ['a"b', "plain", "x\ny"]
+    np.testing.assert_array_equal(values(store), [np.nan, 3, 1.5])
+
+
+def test_a_decimal_comma_is_an_option(tmp_path: Path) -> None:
+    store = made(tmp_path, "t;v\n1;1,5\n2;-0,25\n", time="t", decimal=",")
+    assert values(store) == [1.5, -0.25]
+    with pytest.raises(SourceError, match=r"text '1\.5' in number column"):
+        made(tmp_path, "t;v\n1;1,5\n2;1.5\n", time="t", decimal=",")
+
+
+def test_other_encodings_are_read_and_wrong_ones_refused(tmp_path: Path) -> None:
+    text = "id,t,v\nMünchen,1,1\n"
+    for encoding in ("latin-1", "utf-16"):
+        store = made(tmp_path, text.encode(encoding), id="id", time="t", encoding=encoding)
+        assert store.ids.tolist() == ["München"]
+    with pytest.raises(SourceError, match=r"byte 0xfc is not UTF-8.* line 2"):
+        made(tmp_path, text.encode("latin-1"), id="id", time="t")
+    with pytest.raises(SourceError, match="are not utf-16"):
+        made(tmp_path, b"\x00\xd8\x00\x00" + b"x" * 9, id="id", time="t", encoding="utf-16-le")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_compressed_files_are_read_and_broken_ones_refused(tmp_path: Path, suffix: str) -> None:
+    plain = table(tmp_path / "r.csv", n_days=400).read_bytes()
+    packed = gzip.compress(plain) if suffix == ".gz" else pa.compress(plain, "zstd", asbytes=True)
+    store = made(tmp_path, packed, f"r.csv{suffix}", id="site", time="date")
+    assert store.n_rows == 2000
+    for cut in (len(packed) // 2, len(packed) - 1):
+        with pytest.raises(SourceError, match="damaged file"):
+            made(tmp_path, packed[:cut], f"r.csv{suffix}", id="site", time="date")
+
+
+def test_text_becomes_categories_with_exact_words(tmp_path: Path) -> None:
+    words = ["NNW", "", "very calm", "N", "NA", "NNW"]
+    rows = "".join(f"{n},{word},{n}\n" for n, word in enumerate(words))
+    store = made(tmp_path, f"t,wind,v\n{rows}", time="t", blocksize=8)
+    channel = store.channel("wind")
+    assert channel.categories == ("N", "NNW", "very calm")
+    np.testing.assert_array_equal(values(store, "wind"), [1, np.nan, 2, 0, np.nan, 1])
+    attributes = xarray.open_zarr(store.path)["wind"].attrs
+    assert (attributes["flag_values"], attributes["flag_meanings"]) == ([0, 1, 2], "N NNW very_calm")
+    assert any("wind holds text" in note for note in store.receipt["notes"])
+
+
+def test_columns_are_chosen_renamed_and_given_units(tmp_path: Path) -> None:
+    store = made(
+        tmp_path,
+        "t,PM2.5,note,row\n1,5,a,1\n2,6,b,2\n",
+        time="t",
+        leave_out=["note", "row"],
+        rename={"PM2.5": "fine dust"},
+        units={"PM2.5": "ug m-3"},
+    )
+    assert store.channels == ("fine dust",)
+    assert store.channel("fine dust").units == "ug m-3"
+    assert xarray.open_zarr(store.path)["fine_dust"].attrs["units"] == "ug m-3"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": ["depth"]}, "no column 'depth'"),
+        ({"leave_out": ["depth"]}, "no column 'depth'"),
+        ({"rename": {"v": "w"}}, "every name once"),
+        ({"time": ["t", "v"]}, "three to six"),
+        ({"time_unit": "weeks"}, "--time-unit 'weeks'"),
+        ({"time": None}, "no time column"),
+        ({"time": None, "freq": "5min"}, "--freq 5min"),
+        ({"id": "w", "layout": "wide"}, "--id with --layout wide"),
+        ({"id_from_path": "("}, "a regular expression"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_told(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
+        made(tmp_path, "t,v,w\n1,2,3\n", **{"time": "t", **options})
+
+
+def test_a_duplicate_is_settled_by_the_order_of_the_source_whatever_the_blocks(tmp_path: Path) -> None:
+    shuffler = random.Random(5)
+    rows = [(f"s{shuffler.randrange(4)}", shuffler.randrange(25), n) for n in range(300)]
+    half = [rows[:150], rows[150:]]
+    paths = [
+        write_table(tmp_path / f"{name}.csv", ["id", "t", "v"], part) for name, part in zip("ba", half, strict=True)
+    ]
+    for keep, workers, blocksize in itertools.product(("first", "last"), (1, 2), (40, 1000, 100_000)):
+        chosen = dict(
+            reversed([((i, t), v) for i, t, v in rows]) if keep == "first" else [((i, t), v) for i, t, v in rows]
+        )
+        receipt = ingest(
+            paths,
+            tmp_path / "s.zarr",
+            id="id",
+            time="t",
+            on_duplicate=keep,  # type: ignore[arg-type]
+            workers=workers,
+            blocksize=blocksize,
+            overwrite=True,
+        )
+        store = open_store(tmp_path / "s.zarr")
+        assert values(store) == [chosen[key] for key in sorted(chosen)]
+        assert (receipt.n_rows_in, receipt.n_stored) == (300, len(chosen))
+        assert receipt.n_duplicates == 300 - len(chosen)
+        assert verify(store).faults == ()
+
+
+def test_duplicates_on_both_sides_of_a_shard_border_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zstore.writing.ingest.SHARD_ROWS", 16)
+    monkeypatch.setattr("zstore.writing.ingest.CHUNK_ROWS", 8)
+    monkeypatch.setattr("zstore.writing.ingest.shard_bounds", lambda s, n: (s * 16, min(s * 16 + 16, n)))
+    monkeypatch.setattr("zstore.writing.ingest.n_shards", lambda n: -(-n // 16))
+    rows = [[t, n] for n, t in enumerate([0, *([7] * 40), *range(8, 50)])]
+    path = write_table(tmp_path / "r.csv", ["t", "v"], rows)
+    ingest(path, tmp_path / "s.zarr", time="t", on_duplicate="last", blocksize=60)
+    store = open_store(tmp_path / "s.zarr")
+    assert times(store) == [0, 7, *range(8, 50)]
+    assert values(store)[:3] == [0, 40, 41]
+    with pytest.raises(SourceError, match=r"has 7 twice.*line 3 and .*line 4"):
+        ingest(path, tmp_path / "t.zarr", time="t", blocksize=60)
+
+
+RECIPES = {
+    "ett": ("e.csv", "date,OT\n2016-07-01 00:00:00,30.5\n2016-07-01 01:00:00,27.7\n", 2),
+    "camels": ("c.csv", "gauge_id,date,prcp_mm,temp_c,pet_mm,q_mm\n01022500,1981-01-01,0,-16.5,1.6,\n", 1),
+    "metr_la_long": ("l.csv", "sensor_id,date,speed\n773869,2012-03-01 00:00:00,64.375\n", 1),
+    "metr_la_wide": ("w.csv", "773869,767541\n64.375,67.625\n62.6,68.5\n", 4),
+    "beijing": (
+        "PRSA_Data_A.csv",
+        '"No","year","month","day","hour","TEMP","PRES","DEWP","RAIN","wd","WSPM","station"\n'
+        '1,2013,3,1,0,-0.7,NA, ,0,"NNW",4.4,"A"\n',
+        1,
+    ),
+    "largest_sd": ("sd.csv", "ID,Lat,Lng,Fwy\n1114091,32.5,-117.03,I5-N\n1118333,32.6,-117.04,I5-N\n", 2),
+}
+
+
+def test_every_recipe_ingests_a_file_of_its_kind(run: Run, tmp_path: Path) -> None:
+    recipes = sorted((REPOSITORY / "configs" / "ingest").glob("*.yaml"))
+    assert [path.stem for path in recipes] == sorted(RECIPES)
+    for path in recipes:
+        name, text, n_rows = RECIPES[path.stem]
+        (tmp_path / name).write_text(text)
+        run("zstore.cli", "ingest", name, f"{path.stem}.zarr", "--config", path, check=True)
+        assert open_store(tmp_path / f"{path.stem}.zarr").n_rows == n_rows
+        yaml.safe_load(path.read_text())
+
+
+def test_flags_take_lists_and_pairs_with_commas(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("y,m,d,a,b,c\n2001,1,1,1,2,3\n2001,1,2,1,2,x\n")
+    words = ("--time", "y,m,d", "--leave-out", "c", "--rename", "a=first,b=second", "--units", "a=m")
+    run("zstore.cli", "ingest", "r.csv", "s.zarr", *words, check=True)
+    store = open_store(tmp_path / "s.zarr")
+    assert (store.channels, store.channel("first").units) == (("first", "second"), "m")
