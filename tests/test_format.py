@@ -14,6 +14,7 @@ from zarr.storage import MemoryStore
 from zstore import Moments
 from zstore.format import layout, packing
 from zstore.format.arrays import ArrayPlan
+from zstore.format.codecs import CANDIDATES
 from zstore.format.index import cut_runs, usual_step
 
 decimals_or_floats = st.one_of(
@@ -135,9 +136,10 @@ def test_runs_end_where_a_series_ends_or_time_jumps() -> None:
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "int64", "float32", "float64"])
 @pytest.mark.parametrize("n_rows", [1, 63, 64, 200, 256])
-def test_a_shard_put_together_here_is_one_zarr_reads_and_writes(dtype: str, n_rows: int) -> None:
+@pytest.mark.parametrize("codec", [*CANDIDATES, "blosc-zstd-1-noshuffle"])
+def test_a_shard_put_together_here_is_one_zarr_reads_and_writes(dtype: str, n_rows: int, codec: str) -> None:
     values = np.random.default_rng(0).integers(-99, 99, n_rows).astype(dtype)
-    plan = ArrayPlan(dtype, 0, chunk_rows=64, shard_rows=256, attributes={})
+    plan = ArrayPlan(dtype, 0, codec, chunk_rows=64, shard_rows=256, attributes={})
     content = plan.encode_shard(values)
     objects = {"zarr.json": json.dumps(plan.document(n_rows)).encode(), "c/0": content}
     buffers = {key: default_buffer_prototype().buffer.from_bytes(value) for key, value in objects.items()}

@@ -14,7 +14,7 @@ import zstore
 LAYERS = {
     "zstore": [
         ["_version", "errors"],
-        ["format.layout", "format.packing", "format.arrays"],
+        ["format.layout", "format.packing", "format.codecs", "format.arrays"],
         ["format.schema", "format.index", "format.moments", "format.manifest", "format.commit"],
         ["reading.objects", "reading.windows", "reading.series", "reading.store"],
         ["writing.sources.arrow", "writing.sources.times", "writing.sources.table"],

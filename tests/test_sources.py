@@ -282,3 +282,18 @@ def test_flags_take_lists_and_pairs_with_commas(run: Run, tmp_path: Path) -> Non
     run("zstore.cli", "ingest", "r.csv", "s.zarr", *words, check=True)
     store = open_store(tmp_path / "s.zarr")
     assert (store.channels, store.channel("first").units) == (("first", "second"), "m")
+
+
+def test_the_codec_is_chosen_by_trial_and_the_trial_recorded(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=3000)
+    rows = "".join(f"{n},{value!r},{n % 7}\n" for n, value in enumerate(noise.tolist()))
+    store = made(tmp_path, f"t,noise,week\n{rows}", time="t", codec="auto")
+    for channel in store.receipt["channels"]:
+        assert channel["codec"] in channel["trial"]
+        assert len(channel["trial"]) == 5
+    np.testing.assert_array_equal(values(store, "noise"), noise.astype(np.float32))
+    np.testing.assert_array_equal(xarray.open_zarr(store.path)["week"], np.arange(3000) % 7)
+    named = made(tmp_path, f"t,noise,week\n{rows}", time="t", codec="blosc-lz4-1-noshuffle")
+    assert {channel["codec"] for channel in named.receipt["channels"]} == {"blosc-lz4-1-noshuffle"}
+    with pytest.raises(UsageError, match="codec 'zip'; expected auto, zstd-LEVEL"):
+        made(tmp_path, "t,v\n1,2\n", time="t", codec="zip")

@@ -167,6 +167,12 @@ def _add_ingest(parser: ArgumentParser) -> None:
         metavar="TEXT,TEXT",
         help=f"texts that mean missing; default: empty, {shown}",
     )
+    add(
+        "--codec",
+        type=str | None,
+        metavar="NAME",
+        help="auto: try some on a sample; or zstd-3, …",
+    )
     add("--overwrite", action="store_true", help="replace an existing store once the new one is complete")
     add(
         "--dtype",
@@ -243,6 +249,7 @@ def _ingest(options: Namespace) -> int:
             encoding=options.encoding,
             missing=MISSING if missing is None else missing,
             overwrite=options.overwrite,
+            codec=options.codec,
             dtype=options.dtype,
             memory_limit=parse_size(options.memory_limit),
             blocksize=parse_size(options.blocksize) if options.blocksize else None,

@@ -61,6 +61,7 @@ def print_receipt(receipt: Receipt) -> None:
     for name, justify in (
         ("channel", "left"),
         ("stored as", "left"),
+        ("codec", "left"),
         ("missing", "right"),
         ("bytes", "right"),
         ("ratio", "right"),
@@ -68,7 +69,14 @@ def print_receipt(receipt: Receipt) -> None:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for channel in receipt.channels:
         stored = _show_stored(channel.stored, channel.decimals, channel.n_categories)
-        table.add_row(channel.name, stored, f"{channel.n_missing:,}", f"{channel.n_bytes:,}", f"{channel.ratio:.2f}x")
+        table.add_row(
+            channel.name,
+            stored,
+            channel.codec,
+            f"{channel.n_missing:,}",
+            f"{channel.n_bytes:,}",
+            f"{channel.ratio:.2f}x",
+        )
     out.print(table)
     for note in receipt.notes:
         out.print(f"note: {note}")

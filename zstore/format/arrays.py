@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import zarr
-from numcodecs.blosc import Blosc
-from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
-from zarr.abc.codec import BytesBytesCodec
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
+
+from zstore.format.codecs import encoder, with_checksum, zarr_codecs
 
 _SMALL_CHUNK = 1 << 20
 _ABSENT = 2**64 - 1
@@ -32,6 +29,8 @@ class ArrayPlan:
         On-disk dtype.
     fill
         Zarr fill value.
+    codec
+        Name of its codec, see :mod:`zstore.format.codecs`.
     chunk_rows, shard_rows
         Rows per chunk and per shard.
     attributes
@@ -40,6 +39,7 @@ class ArrayPlan:
 
     dtype: str
     fill: int | float
+    codec: str
     chunk_rows: int
     shard_rows: int
     attributes: dict[str, Any]
@@ -64,18 +64,18 @@ class ArrayPlan:
         CRC-32C at the end), because zarr-python goes through its event loop for every chunk, which two
         threads cannot do at once: 3.4 times the time of this for int16. Chunks after the last row are left out.
         """
-        encode = _encoder(self.dtype)
+        encode = encoder(self.codec)
         index = np.full((self.shard_rows // self.chunk_rows, 2), _ABSENT, "<u8")
         parts, position = [], 0
         for number, start in enumerate(range(0, len(values), self.chunk_rows)):
             chunk = values[start : start + self.chunk_rows]
             if len(chunk) < self.chunk_rows:
                 chunk = np.concatenate([chunk, np.full(self.chunk_rows - len(chunk), self.fill, self.dtype)])
-            encoded = _with_checksum(encode(np.ascontiguousarray(chunk)))
+            encoded = encode(np.ascontiguousarray(chunk))
             index[number] = position, len(encoded)
             position += len(encoded)
             parts.append(encoded)
-        return b"".join([*parts, _with_checksum(index.tobytes())])
+        return b"".join([*parts, with_checksum(index.tobytes())])
 
     def _create(self, objects: _Objects, n_rows: int) -> Any:
         return zarr.create_array(
@@ -84,35 +84,12 @@ class ArrayPlan:
             dtype=self.dtype,
             chunks=(self.chunk_rows,),
             shards=(self.shard_rows,),
-            compressors=row_compressors(self.dtype),
+            compressors=zarr_codecs(self.codec, self.dtype),
             fill_value=self.fill,
             dimension_names=["row"],
             attributes=self.attributes,
             config=_WRITE_ALL,
         )
-
-
-def _encoder(dtype: str) -> Callable[[NDArray[Any]], bytes]:
-    """What :func:`row_compressors` describes, as a function that threads can run at once."""
-    if np.dtype(dtype).kind == "i":
-        blosc = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
-        return lambda chunk: bytes(blosc.encode(chunk))
-    zstd = Zstd(level=3)
-    return lambda chunk: bytes(zstd.encode(chunk))
-
-
-def _with_checksum(content: bytes) -> bytes:
-    checksum: int = google_crc32c.value(content)
-    return content + checksum.to_bytes(4, "little")
-
-
-def row_compressors(dtype: str) -> list[BytesBytesCodec]:
-    """Codecs of a variable over `row`, with a checksum behind them: plain zstd misses most bit flips."""
-    kind = np.dtype(dtype)
-    if kind.kind == "i":
-        packed = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=kind.itemsize)
-        return [packed, Crc32cCodec()]
-    return [ZstdCodec(level=3), Crc32cCodec()]
 
 
 def encode_small(

@@ -33,6 +33,8 @@ class Channel:
         Its units, if they are known.
     categories
         What its codes mean, where it holds categories; None for numbers.
+    codec
+        Name of its codec.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Channel:
     dtype: str = "float32"
     units: str | None = None
     categories: tuple[str, ...] | None = None
+    codec: str = ""
 
     def attributes(self) -> dict[str, Any]:
         """CF attributes of the variable."""
@@ -172,6 +175,7 @@ class Schema:
                     "decimals": channel.packing.decimals,
                     "dtype": channel.dtype,
                     "units": channel.units,
+                    "codec": channel.codec,
                     "categories": None if channel.categories is None else list(channel.categories),
                 }
                 for channel in self.channels
@@ -202,6 +206,7 @@ class Schema:
                 c["dtype"],
                 c["units"],
                 None if c["categories"] is None else tuple(c["categories"]),
+                c["codec"],
             )
             for c in document["channels"]
         )

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zstore.errors import SourceError, UsageError
+from zstore.format.codecs import AUTO, check_codec, default_codec, smallest
 from zstore.format.commit import commit
 from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
@@ -29,7 +30,7 @@ from zstore.format.schema import Channel, Schema, TimeAxis
 from zstore.writing.duplicates import drop_rows, find_extra
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.shards import RowsSpec, write_shard
+from zstore.writing.shards import Gathered, RowsSpec, write_shard
 from zstore.writing.sort import (
     Border,
     DuplicateTimeError,
@@ -49,6 +50,7 @@ from zstore.writing.statics import match_statics, read_statics
 from zstore.writing.target import building, set_aside
 from zstore.writing.version import Summary, summarise, version_objects
 
+_SAMPLE_CHUNKS = 2
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
 _BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
 _THREAD_BYTES = 1 << 28
@@ -105,6 +107,7 @@ def ingest(
     on_bad_row: Literal["error", "quarantine"] = "error",
     on_duplicate: Literal["error", "first", "last"] = "error",
     overwrite: bool = False,
+    codec: str | None = None,
     dtype: Literal["float32", "float64"] = "float32",
     blocksize: int | None = None,
     memory_limit: int = 1 << 30,
@@ -164,6 +167,9 @@ def ingest(
         Which row stays when an id has several at one time, in the order of the files as named and the rows in them.
     overwrite
         Replace an existing store.
+    codec
+        Name of a codec for every channel, such as ``zstd-3`` or ``blosc-lz4-5-bitshuffle``; ``auto`` tries several on
+        a sample of each channel; None for the usual one of integers, and of floats.
     dtype
         Float type of channels.
     blocksize
@@ -189,6 +195,8 @@ def ingest(
         The target exists or cannot be written.
     """
     clock = _Clock()
+    if codec not in (None, AUTO):
+        check_codec(str(codec))
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
     paths = source_csv.expand(names)
     runner = Scheduler(workers, scheduler, progress)
@@ -233,6 +241,7 @@ def ingest(
         rows = _rows_spec(root, spec, reports, dtype)
         try:
             plans = _plan_shards(row_start, sorted_blocks)
+            rows, trials = _choose_codecs(rows, row_start, sorted_blocks, codec)
             shards = runner.map("write", partial(write_shard, blocks=sorted_blocks, spec=rows), plans)
         except DuplicateTimeError as error:
             raise _duplicate_error(error, ids, blocks, spec, rows.time) from None
@@ -263,7 +272,7 @@ def ingest(
             n_quarantined=len(bad) * max(len(spec.series), 1), n_duplicates=n_parsed - schema.n_rows, quarantine=aside
         )
         sizes = {str(path): path.stat().st_size for path in paths}
-        receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, notes)
+        receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, trials, notes)
         kept = receipt.lasting()
         keys, document = version_objects(root, schema, rows, ids, row_start, summary, shards, statics, kept)
         shutil.rmtree(scratch)
@@ -435,6 +444,25 @@ def _rows_spec(root: Path, spec: TableSpec, reports: Sequence[BlockReport], dtyp
         channels.append(Channel(channel.name, variable, packing, dtype, channel.units, categories))
     axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.zone else None)
     return RowsSpec(root, tuple(channels), tuple(map(tuple, forms)), axis, CHUNK_ROWS, SHARD_ROWS)
+
+
+def _choose_codecs(
+    rows: RowsSpec, row_start: Any, blocks: Sequence[SortedBlock], codec: str | None
+) -> tuple[RowsSpec, dict[str, dict[str, int]]]:
+    """The channels with their codecs, and, for ``auto``, the bytes of a sample of each with every candidate."""
+    trials: dict[str, dict[str, int]] = {}
+    chosen = [codec or default_codec(channel.packing.dtype) for channel in rows.channels]
+    n_rows = int(row_start[-1])
+    if codec == AUTO and n_rows:
+        stop = min(_SAMPLE_CHUNKS * rows.chunk_rows, n_rows)
+        end = Border(len(row_start) - 1, None) if stop == n_rows else find_border(stop, row_start, blocks, unique=False)
+        sample = Gathered(ShardPlan(0, 0, stop, Border(0, None), end), blocks, rows)
+        for position, channel in enumerate(rows.channels):
+            chosen[position], trials[channel.name] = smallest(sample.column(position), rows.chunk_rows)
+    elif codec == AUTO:
+        chosen = [default_codec(channel.packing.dtype) for channel in rows.channels]
+    channels = tuple(replace(channel, codec=name) for channel, name in zip(rows.channels, chosen, strict=True))
+    return replace(rows, channels=channels), trials
 
 
 def _plan_shards(row_start: Any, blocks: Sequence[SortedBlock], unique: bool = True) -> list[ShardPlan]:

@@ -26,6 +26,10 @@ class ChannelReceipt:
         Dtype on disk.
     decimals
         Decimals kept by an integer dtype; None for floats.
+    codec
+        Name of its codec.
+    trial
+        Bytes of a sample with each codec tried, where the codec was chosen by trial.
     n_categories
         Categories of a column of text; None for numbers.
     n_missing
@@ -39,6 +43,8 @@ class ChannelReceipt:
     name: str
     stored: str
     decimals: int | None
+    codec: str
+    trial: dict[str, int]
     n_categories: int | None
     n_missing: int
     n_bytes: int
@@ -120,6 +126,7 @@ def write_receipt(
     summary: Summary,
     shards: Sequence[ShardReport],
     counts: RowCounts,
+    trials: dict[str, dict[str, int]],
     notes: Sequence[str],
 ) -> Receipt:
     """Add up what happened.
@@ -134,6 +141,8 @@ def write_receipt(
         What was written.
     counts
         Rows that were not.
+    trials
+        Per channel, the bytes of a sample with each codec tried.
     notes
         What else should be known.
     """
@@ -150,7 +159,19 @@ def write_receipt(
         ratio = round(raw / n_bytes, 2) if n_bytes else 1.0
         words = None if channel.categories is None else len(channel.categories)
         packing = channel.packing
-        channels.append(ChannelReceipt(channel.name, packing.dtype, packing.decimals, words, n_missing, n_bytes, ratio))
+        channels.append(
+            ChannelReceipt(
+                name=channel.name,
+                stored=packing.dtype,
+                decimals=packing.decimals,
+                codec=channel.codec,
+                trial=trials.get(channel.name, {}),
+                n_categories=words,
+                n_missing=n_missing,
+                n_bytes=n_bytes,
+                ratio=ratio,
+            )
+        )
     has_rows = schema.n_rows > 0
     return Receipt(
         store=str(store),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.arrays import ArrayPlan
+from zstore.format.codecs import TIME_CODEC
 from zstore.format.commit import write_object
 from zstore.format.layout import TIME, shard_key
 from zstore.format.manifest import ObjectRecord
@@ -46,9 +47,10 @@ class RowsSpec:
     def plan(self, channel: Channel | None) -> ArrayPlan:
         """The array of one channel, or of the time."""
         if channel is None:
-            return ArrayPlan("int64", 0, self.chunk_rows, self.shard_rows, self.time.attributes())
-        fill = channel.packing.fill
-        return ArrayPlan(channel.packing.dtype, fill, self.chunk_rows, self.shard_rows, channel.attributes())
+            return ArrayPlan("int64", 0, TIME_CODEC, self.chunk_rows, self.shard_rows, self.time.attributes())
+        packing = channel.packing
+        attributes = channel.attributes()
+        return ArrayPlan(packing.dtype, packing.fill, channel.codec, self.chunk_rows, self.shard_rows, attributes)
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,47 @@ class ShardReport:
     steps: Steps
 
 
+class Gathered:
+    """The rows between two places of the final order, read from the spills column by column.
+
+    Parameters
+    ----------
+    plan
+        The places.
+    blocks
+        All blocks.
+    spec
+        How their columns were spilled.
+    """
+
+    def __init__(self, plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) -> None:
+        self._blocks, self._spec = blocks, spec
+        slices = [(n, locate(b, plan.first)[0], locate(b, plan.last)[0]) for n, b in enumerate(blocks)]
+        self._slices = [(n, start, stop) for n, start, stop in slices if stop > start]
+        codes = np.concatenate([codes_between(blocks[n], a, b) for n, a, b in self._slices])
+        times = np.concatenate([blocks[n].spill.read(0, a, b) for n, a, b in self._slices])
+        self._order = sort_order(codes - codes.min(), times)
+        self.codes: NDArray[np.int32] = codes if self._order is None else codes[self._order]
+        """(row,) series."""
+        self.times: Int64 = times if self._order is None else times[self._order]
+        """(row,) times."""
+
+    def column(self, position: int) -> NDArray[Any]:
+        """(row,) stored values of one channel."""
+        packing = self._spec.channels[position].packing
+        stored = np.empty(len(self.codes), packing.dtype)
+        row = 0
+        for n, start, stop in self._slices:
+            piece = self._blocks[n].spill.read(position + 1, start, stop)
+            form = self._spec.forms[n][position]
+            if isinstance(form, np.ndarray):
+                stored[row : row + stop - start] = recode(piece, form, packing)
+            else:
+                stored[row : row + stop - start] = repack(piece, form, packing)
+            row += stop - start
+        return stored if self._order is None else stored[self._order]
+
+
 def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) -> ShardReport:
     """Gather, order, pack, encode and write the objects of one shard.
 
@@ -110,16 +153,8 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
     DuplicateTimeError
         If a series has two rows at one time.
     """
-    slices = []
-    for number, block in enumerate(blocks):
-        (start, _), (stop, _) = locate(block, plan.first), locate(block, plan.last)
-        if stop > start:
-            slices.append((number, start, stop))
-    codes = np.concatenate([codes_between(blocks[n], a, b) for n, a, b in slices])
-    times = np.concatenate([blocks[n].spill.read(0, a, b) for n, a, b in slices])
-    order = sort_order(codes - codes.min(), times)
-    if order is not None:
-        codes, times = codes[order], times[order]
+    rows = Gathered(plan, blocks, spec)
+    codes, times = rows.codes, rows.times
     twice = find_duplicate(codes, times)
     if twice is not None:
         raise DuplicateTimeError(int(codes[twice]), int(times[twice]))
@@ -127,18 +162,7 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
     records = [_put(spec, TIME, plan.shard, spec.plan(None), times)]
     moments = []
     for position, channel in enumerate(spec.channels):
-        stored = np.empty(len(codes), channel.packing.dtype)
-        row = 0
-        for n, a, b in slices:
-            piece = blocks[n].spill.read(position + 1, a, b)
-            form = spec.forms[n][position]
-            if isinstance(form, np.ndarray):
-                stored[row : row + b - a] = recode(piece, form, channel.packing)
-            else:
-                stored[row : row + b - a] = repack(piece, form, channel.packing)
-            row += b - a
-        if order is not None:
-            stored = stored[order]
+        stored = rows.column(position)
         records.append(_put(spec, channel.variable, plan.shard, spec.plan(channel), stored))
         moments.append(_segment_moments(stored, channel.packing, starts))
     segments = Moments.empty((len(starts), 0)) if not moments else stack(moments, axis=1)

@@ -1,0 +1,121 @@
+"""Codecs of row-aligned variables, by name: as Zarr describes them, and as functions that threads can run at once.
+
+Only codecs that every Zarr v3 reader has; a checksum stands behind each, since plain zstd misses most bit flips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs.blosc import Blosc
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from zstore.errors import UsageError
+
+# What a smaller object must save to be worth slower decoding; fixed, so that the choice depends on the rows alone.
+CANDIDATES = {
+    "blosc-lz4-5-bitshuffle": 1.00,
+    "blosc-zstd-1-bitshuffle": 1.05,
+    "blosc-zstd-3-shuffle": 1.06,
+    "blosc-zstd-5-bitshuffle": 1.07,
+    "zstd-3": 1.07,
+}
+AUTO = "auto"
+TIME_CODEC = "blosc-zstd-5-bitshuffle"
+_SHUFFLES = {"bitshuffle": Blosc.BITSHUFFLE, "shuffle": Blosc.SHUFFLE, "noshuffle": Blosc.NOSHUFFLE}
+
+
+def default_codec(dtype: str) -> str:
+    """The codec of packed integers, or of floats."""
+    return "blosc-zstd-1-bitshuffle" if np.dtype(dtype).kind == "i" else "zstd-3"
+
+
+def check_codec(name: str) -> str:
+    """The name, if it is one.
+
+    Raises
+    ------
+    UsageError
+        If it is not.
+    """
+    try:
+        _parse(name)
+    except (ValueError, KeyError):
+        raise UsageError(
+            f"codec {name!r}",
+            expected=f"{AUTO}, zstd-LEVEL, or blosc-LIBRARY-LEVEL-SHUFFLE, such as {', '.join(CANDIDATES)}",
+            fix="mend --codec",
+        ) from None
+    return name
+
+
+def zarr_codecs(name: str, dtype: str) -> list[BytesBytesCodec]:
+    """The codec in Zarr's terms."""
+    library, level, shuffle = _parse(name)
+    if library == "zstd":
+        return [ZstdCodec(level=level), Crc32cCodec()]
+    packed: Any = {"cname": library.removeprefix("blosc-"), "clevel": level, "shuffle": shuffle}
+    return [BloscCodec(**packed, typesize=np.dtype(dtype).itemsize), Crc32cCodec()]
+
+
+def encoder(name: str) -> Callable[[NDArray[Any]], bytes]:
+    """The codec as a function of one contiguous chunk, its checksum included."""
+    library, level, shuffle = _parse(name)
+    if library == "zstd":
+        codec: Any = Zstd(level=level)
+    else:
+        codec = Blosc(cname=library.removeprefix("blosc-"), clevel=level, shuffle=_SHUFFLES[shuffle])
+    return lambda chunk: with_checksum(bytes(codec.encode(chunk)))
+
+
+def with_checksum(content: bytes) -> bytes:
+    """Bytes with their CRC-32C behind them."""
+    checksum: int = google_crc32c.value(content)
+    return content + checksum.to_bytes(4, "little")
+
+
+def smallest(
+    sample: NDArray[Any], chunk_rows: int, names: Sequence[str] = tuple(CANDIDATES)
+) -> tuple[str, dict[str, int]]:
+    """The codec for a column by trial on a sample of it.
+
+    Parameters
+    ----------
+    sample
+        (row,) stored values, in the order of the store.
+    chunk_rows
+        Rows encoded at once.
+
+    Returns
+    -------
+    The name of the best, and the bytes of the sample with each.
+    """
+    sizes = {}
+    for name in CANDIDATES:
+        encode = encoder(name)
+        starts = range(0, len(sample), chunk_rows)
+        sizes[name] = sum(len(encode(np.ascontiguousarray(sample[a : a + chunk_rows]))) for a in starts)
+    return min(sizes, key=lambda name: sizes[name] * CANDIDATES[name]), sizes
+
+
+def _parse(name: str) -> tuple[str, int, str]:
+    parts = name.split("-")
+    if parts[0] == "zstd" and len(parts) == 2:
+        return "zstd", _level(parts[1], 22), ""
+    library, compressor, level, shuffle = parts
+    if library != "blosc" or compressor not in ("lz4", "zstd") or shuffle not in _SHUFFLES:
+        raise ValueError(name)
+    return f"blosc-{compressor}", _level(level, 9), shuffle
+
+
+def _level(text: str, most: int) -> int:
+    level = int(text)
+    if not 0 <= level <= most:
+        raise ValueError(text)
+    return level
