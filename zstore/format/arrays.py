@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from zstore.format.codecs import encoder, with_checksum, zarr_codecs
+from zstore.format.codecs import CHECKSUM_BYTES, decoder, encoder, with_checksum, zarr_codecs
 
 _SMALL_CHUNK = 1 << 20
 _ABSENT = 2**64 - 1
@@ -90,6 +91,34 @@ class ArrayPlan:
             attributes=self.attributes,
             config=_WRITE_ALL,
         )
+
+
+def decode_shard(content: bytes, dtype: str, codec: str, chunk_rows: int, shard_rows: int) -> Iterator[NDArray[Any]]:
+    """The chunks of one shard, in order, each (chunk_rows,), the last one padded with the fill value.
+
+    Each is valid until the next is asked for: they share their memory.
+
+    Parameters
+    ----------
+    content
+        The object, whose digest has been compared.
+    dtype, codec, chunk_rows, shard_rows
+        As it was encoded.
+
+    Notes
+    -----
+    For reading everything: the object is read once, for its digest and for its rows, and a chunk is unpacked while it
+    is still in cache. Parts of a shard are read by Zarr.
+    """
+    decode, view = decoder(codec), memoryview(content)
+    n_chunks = shard_rows // chunk_rows
+    index = np.frombuffer(content[-16 * n_chunks - CHECKSUM_BYTES : -CHECKSUM_BYTES], "<u8").reshape(n_chunks, 2)
+    chunk = np.empty(chunk_rows, dtype)
+    for offset, length in index.tolist():
+        if offset == _ABSENT:
+            return
+        decode(view[offset : offset + length], chunk)
+        yield chunk
 
 
 def encode_small(

@@ -27,6 +27,7 @@ CANDIDATES = {
     "zstd-3": 1.07,
 }
 AUTO = "auto"
+CHECKSUM_BYTES = 4
 TIME_CODEC = "blosc-zstd-5-bitshuffle"
 _SHUFFLES = {"bitshuffle": Blosc.BITSHUFFLE, "shuffle": Blosc.SHUFFLE, "noshuffle": Blosc.NOSHUFFLE}
 
@@ -74,15 +75,20 @@ def encoder(name: str) -> Callable[[NDArray[Any]], bytes]:
     return lambda chunk: with_checksum(bytes(codec.encode(chunk)))
 
 
+def decoder(name: str) -> Callable[[memoryview, NDArray[Any]], None]:
+    """The codec backwards, into an array; the checksum is left to whoever has compared a digest of the whole."""
+    library, _, _ = _parse(name)
+    codec: Any = Zstd() if library == "zstd" else Blosc()
+    return lambda content, out: codec.decode(content[:-CHECKSUM_BYTES], out)
+
+
 def with_checksum(content: bytes) -> bytes:
     """Bytes with their CRC-32C behind them."""
     checksum: int = google_crc32c.value(content)
     return content + checksum.to_bytes(4, "little")
 
 
-def smallest(
-    sample: NDArray[Any], chunk_rows: int, names: Sequence[str] = tuple(CANDIDATES)
-) -> tuple[str, dict[str, int]]:
+def smallest(sample: NDArray[Any], chunk_rows: int) -> tuple[str, dict[str, int]]:
     """The codec for a column by trial on a sample of it.
 
     Parameters

@@ -77,6 +77,20 @@ class ObjectReader:
             compare(self.path, record)
             self._checked.add(key)
 
+    def content(self, key: str) -> bytes:
+        """The bytes of one object, compared with the manifest.
+
+        Raises
+        ------
+        CorruptionError
+            As :meth:`check`.
+        """
+        if key not in self.records:
+            self.check(key)  # says that it is not in the manifest
+        content = compare(self.path, self.records[key])
+        self._checked.add(key)
+        return content
+
     def small(self, path: str) -> tuple[NDArray[Any], dict[str, Any]]:
         """A whole small array (index, moments) and its attributes, checked."""
         for key in self.records:
@@ -108,8 +122,8 @@ class ObjectReader:
         return {record.key: record for record in from_arrays(*columns)}
 
 
-def compare(root: Path, record: ObjectRecord) -> None:
-    """Compare one stored object with its record.
+def compare(root: Path, record: ObjectRecord) -> bytes:
+    """Compare one stored object with its record, and return it.
 
     Raises
     ------
@@ -131,6 +145,7 @@ def compare(root: Path, record: ObjectRecord) -> None:
         raise CorruptionError(
             f"object {record.key} has digest {found}", expected=record.digest, where=str(path), fix=fix
         )
+    return content
 
 
 def open_array(root: Path, path: str, document: dict[str, Any]) -> Any:

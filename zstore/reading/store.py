@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import NotFoundError, UsageError
+from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex, StaticAttribute
-from zstore.format.layout import TIME, index_path, moments_path
+from zstore.format.layout import TIME, index_path, moments_path, n_shards, shard_bounds, shard_key
 from zstore.format.moments import Moments
 from zstore.format.packing import unpack
 from zstore.format.schema import Channel, Schema
@@ -23,8 +24,6 @@ from zstore.reading.windows import WindowIndex, Windows, WindowShape
 
 if TYPE_CHECKING:
     import xarray
-
-_DECODE_ROWS = 1 << 16
 
 
 def open_store(path: str | Path) -> Store:
@@ -201,21 +200,36 @@ class Store:
             Shards decoded at once.
         """
         wanted = [self.channel(name) for name in channels]
+        positions = [self.channels.index(name) for name in channels]
+        missing = self.moments.n_missing.sum(axis=0)[positions] > 0
         scales = np.ones(len(wanted)) if scale is None else scale
         offsets = np.zeros(len(wanted)) if offset is None else offset
+        schema = self.schema
+        grid = (schema.chunk_rows, schema.shard_rows)
 
-        def work(start: int) -> None:
-            stop = min(start + self.schema.shard_rows, self.n_rows)
-            for position, channel in enumerate(wanted):
-                stored = self.objects.rows(channel.variable, start, stop, self.schema.shard_rows)
-                for low in range(0, stop - start, _DECODE_ROWS):
-                    piece = unpack(stored[low : low + _DECODE_ROWS], channel.packing, "float64")
-                    if scale is not None or offset is not None:
-                        piece = (piece - offsets[position]) / scales[position]
-                    out[start + low : start + low + len(piece), position] = piece
+        def work(shard: int) -> None:
+            start, stop = shard_bounds(shard, self.n_rows, schema.shard_rows)
+            contents = [self.objects.content(shard_key(channel.variable, shard)) for channel in wanted]
+            columns = [
+                decode_shard(content, channel.packing.dtype, channel.codec, *grid)
+                for content, channel in zip(contents, wanted, strict=True)
+            ]
+            buffer = np.empty(schema.chunk_rows)
+            # Chunk by chunk over all channels, so that the rows written to stay in cache.
+            for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=True):
+                rows = out[first : min(first + schema.chunk_rows, stop)]
+                for position, (chunk, channel) in enumerate(zip(chunks, wanted, strict=True)):
+                    stored = chunk[: len(rows)]
+                    values = buffer[: len(rows)]
+                    np.multiply(stored, channel.packing.scale / scales[position], out=values)
+                    if offsets[position]:
+                        values -= offsets[position] / scales[position]
+                    if missing[position] and channel.packing.packed:
+                        values[stored == channel.packing.fill] = np.nan
+                    rows[:, position] = values
 
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(0, self.n_rows, self.schema.shard_rows)))
+            list(pool.map(work, range(n_shards(self.n_rows, schema.shard_rows))))
 
     def windows(
         self,
