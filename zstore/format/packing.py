@@ -100,7 +100,7 @@ def fill_of(dtype: np.dtype[Any]) -> int | float:
     return int(np.iinfo(dtype).min) if dtype.kind == "i" else float("nan")
 
 
-def pack_block(source: NDArray[np.float64], dtype: str) -> BlockColumn:
+def pack_block(source: NDArray[np.float64], dtype: str, finite: bool = True) -> BlockColumn:
     """Pack one channel of one block if that is exact, else cast it.
 
     Parameters
@@ -109,10 +109,17 @@ def pack_block(source: NDArray[np.float64], dtype: str) -> BlockColumn:
         (row,) float64 as parsed; NaN is missing.
     dtype
         The channel's float dtype, ``float32`` or ``float64``.
+    finite
+        Whether infinities are suspect: a number that was too large.
 
     Returns
     -------
     The column in its smallest exact form. Cost: some six passes over `source`.
+
+    Raises
+    ------
+    OverflowError
+        If `finite` and a number is infinite in `dtype`.
     """
     with np.errstate(over="ignore"):
         kept = source.astype(dtype)
@@ -129,6 +136,8 @@ def pack_block(source: NDArray[np.float64], dtype: str) -> BlockColumn:
             if column is not None:
                 return column
         decimals += 1
+    if finite and np.isinf(kept).any():
+        raise OverflowError
     return BlockColumn(kept, None, 0)
 
 

@@ -25,7 +25,7 @@ from zstore.format.codecs import AUTO, check_codec, default_codec, smallest
 from zstore.format.commit import commit
 from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
-from zstore.format.packing import Packing, choose, pack_block, pack_categories
+from zstore.format.packing import BlockColumn, Packing, choose, pack_block, pack_categories
 from zstore.format.schema import Channel, Schema, TimeAxis
 from zstore.writing.duplicates import drop_rows, find_extra
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
@@ -44,7 +44,7 @@ from zstore.writing.sort import (
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.arrow import as_numpy, text_array
 from zstore.writing.sources.sniff import MISSING, TableOptions, open_source, sniff
-from zstore.writing.sources.table import BadRow, Block, Categories, Source, TableSpec
+from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
 from zstore.writing.sources.times import TimeSpec
 from zstore.writing.statics import match_statics, read_statics
 from zstore.writing.target import building, set_aside
@@ -217,6 +217,7 @@ def ingest(
         delimiter=delimiter,
         decimal=decimal,
         missing=tuple(missing),
+        largest=float(np.finfo(dtype).max),
     )
     with building(Path(store), overwrite) as (root, scratch):
         plain = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding), list(enumerate(paths)))
@@ -288,19 +289,29 @@ def parse_block(
     number, block = task
     columns = source_csv.read_block(block, spec, keep_bad, quotes_counted)
     order = sort_order(columns.codes, columns.times)
+    try:
+        packed = _pack(columns, order, dtype, finite=True)
+    except OverflowError:
+        # Numbers too large for the dtype are bad rows; infinities that the source itself wrote are not.
+        columns = source_csv.read_block(block, spec, keep_bad, quotes_counted, judge_all=True)
+        order = sort_order(columns.codes, columns.times)
+        packed = _pack(columns, order, dtype, finite=False)
     everything = slice(None) if order is None else order
-    packed, words = [], []
-    for column in columns.channels:
-        if isinstance(column, Categories):
-            packed.append(pack_categories(column.codes[everything]))
-            words.append(column.words)
-        else:
-            packed.append(pack_block(column[everything], dtype))
-            words.append(None)
     spill = Spill.write(scratch / f"{number}.spill", [columns.times[everything], *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     forms = tuple((column.decimals, column.largest) for column in packed)
-    return BlockReport(spill, columns.ids, counts, forms, tuple(words), columns.bad)
+    words = tuple(column.words if isinstance(column, Categories) else None for column in columns.channels)
+    return BlockReport(spill, columns.ids, counts, forms, words, columns.bad)
+
+
+def _pack(columns: Columns, order: Any, dtype: str, finite: bool) -> list[BlockColumn]:
+    everything = slice(None) if order is None else order
+    return [
+        pack_categories(column.codes[everything])
+        if isinstance(column, Categories)
+        else pack_block(column[everything], dtype, finite)
+        for column in columns.channels
+    ]
 
 
 def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> None:

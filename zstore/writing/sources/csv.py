@@ -20,7 +20,7 @@ from pyarrow import csv as pacsv
 
 from zstore.errors import SourceError
 from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
-from zstore.writing.sources.records import judge, quotes_are_strict, shorten, split_records
+from zstore.writing.sources.records import is_strict, judge, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
 
 SINGLE_ID = "0"
@@ -140,7 +140,9 @@ class UncountedQuotesError(Exception):
     """A block has quotes, though its borders were found as if there were none."""
 
 
-def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bool = True) -> Columns:
+def read_block(
+    block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bool = True, judge_all: bool = False
+) -> Columns:
     """Parse one block into typed columns.
 
     Parameters
@@ -153,6 +155,8 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
         Leave bad rows out and return them, instead of raising on the first.
     quotes_counted
         Whether the quotes before the block are known, so that its borders are right.
+    judge_all
+        Judge every record, also where Arrow finds nothing wrong: it takes a number that is too large for infinity.
 
     Raises
     ------
@@ -165,8 +169,9 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
     if not quotes_counted and b'"' in content:
         raise UncountedQuotesError
     try:
-        table = _parse(content, block.source.header, spec)
-        return _columns(table, block, spec, ())
+        if judge_all and _part(content, block, spec)[1]:
+            raise RefusedError("a number is too large")
+        return _columns(_parse(content, block.source.header, spec), block, spec, ())
     except (pa.ArrowInvalid, RefusedError) as error:
         good, bad = _part(content, block, spec)
         if not bad:
@@ -233,8 +238,8 @@ def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table
     types.update(dict.fromkeys([*spec.texts, *([spec.id] if spec.id is not None else [])], words))
     types.update(spec.time.arrow_types())
     quoted = b'"' in content
-    if quoted and not quotes_are_strict(content, spec.delimiter):
-        raise RefusedError("a quote stands where none may")
+    if not is_strict(content, spec.delimiter):
+        raise RefusedError("a quote or a carriage return stands where none may")
     if not content:
         return pa.schema([(name, types[name]) for name in spec.needed]).empty_table()
     return pacsv.read_csv(

@@ -12,6 +12,7 @@ from zstore.writing.sources.table import BadRow, TableSpec
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE | re.ASCII)
 _SHOWN = 200
+_LONE_CR = "a carriage return without a line feed stands outside quotes"
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,16 @@ def _closing_quote(content: bytes, opening: int) -> int:
     return len(content)
 
 
-def quotes_are_strict(content: bytes, delimiter: str) -> bool:
-    """Whether every quote opens, closes or doubles as RFC 4180 has it. A few passes over the quotes alone.
+def is_strict(content: bytes, delimiter: str) -> bool:
+    """Whether every quote opens, closes or doubles as RFC 4180 has it, and every record ends in LF or CRLF.
 
-    Counted from the start, even quotes open and odd ones close; a doubled quote closes and opens at once.
+    Counted from the start, even quotes open and odd ones close; a doubled quote closes and opens at once. Cost: two
+    searches of `content` where it has neither quotes nor carriage returns, else a few passes over those alone.
     """
+    n_returns = content.count(b"\r") if b"\r" in content else 0
+    lone = n_returns != content.count(b"\r\n") if n_returns else False
+    if b'"' not in content:
+        return not lone
     octets = np.frombuffer(content, np.uint8)
     quotes = np.flatnonzero(octets == ord('"'))
     if len(quotes) % 2:
@@ -89,6 +95,12 @@ def quotes_are_strict(content: bytes, delimiter: str) -> bool:
     opens = np.isin(before, edges) | (opening == 0)
     closes = np.isin(after, [*edges, ord("\r")]) | (closing == len(octets) - 1)
     doubled = opening[1:] == closing[:-1] + 1
+    if lone:
+        returns = np.flatnonzero(octets == ord("\r"))
+        followed = octets[np.minimum(returns + 1, len(octets) - 1)] == ord("\n")
+        outside = np.searchsorted(quotes, returns) % 2 == 0
+        if np.any(outside & ~followed):
+            return False
     opens[1:] |= doubled
     closes[:-1] |= doubled
     return bool(opens.all() and closes.all())
@@ -100,9 +112,9 @@ def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         return None, f"byte {raw[error.start]:#04x} is not UTF-8"
-    text = text.removesuffix("\n").removesuffix("\r")
+    text = text[:-1].removesuffix("\r") if text.endswith("\n") else text
     if '"' not in text:
-        return text.split(delimiter), ""
+        return (None, _LONE_CR) if "\r" in text else (text.split(delimiter), "")
     fields, position = [], 0
     while True:
         if text[position : position + 1] == '"':
@@ -123,6 +135,8 @@ def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
             stop = len(text) if stop < 0 else stop
             if '"' in text[position:stop]:
                 return None, "a quote stands inside an unquoted field"
+            if "\r" in text[position:stop]:
+                return None, _LONE_CR
             fields.append(text[position:stop])
             position = stop
         if position >= len(text):
@@ -162,4 +176,9 @@ def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | No
         plain = cell.strip(" \t").replace(spec.decimal, ".") if "." not in cell or spec.decimal == "." else "."
         if cell not in spec.missing and not _NUMBER.fullmatch(plain):
             return f"text {shorten(cell)!r} in number column '{column}'", "a decimal number or a missing token"
+        if cell not in spec.missing and "n" not in plain.lower() and abs(float(plain)) > spec.largest:
+            return (
+                f"number {shorten(cell)} in column '{column}'",
+                f"at most {spec.largest:.2g}; --dtype float64 has more",
+            )
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,7 @@ class TableOptions:
     delimiter: str | None = None
     decimal: str = "."
     missing: tuple[str, ...] = MISSING
+    largest: float = sys.float_info.max
 
 
 def open_source(
@@ -128,7 +130,7 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
     missing = options.missing
     if options.layout == "wide":
         channels: tuple[ChannelSpec, ...] = (ChannelSpec(options.value_name, options.value_name),)
-        return TableSpec(delimiter, options.decimal, None, time, channels, wanted, missing)
+        return TableSpec(delimiter, options.decimal, None, time, channels, wanted, missing, options.largest)
     channels = tuple(
         ChannelSpec(
             column,
@@ -141,7 +143,7 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
     names = [channel.name for channel in channels]
     if len(set(names)) < len(names):
         raise UsageError(f"channels {', '.join(names)}", expected="every name once", fix="mend --rename")
-    return TableSpec(delimiter, options.decimal, options.id, time, channels, (), missing)
+    return TableSpec(delimiter, options.decimal, options.id, time, channels, (), missing, options.largest)
 
 
 def _id_in_path(name: Path, pattern: str) -> str:

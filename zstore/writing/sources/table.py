@@ -91,6 +91,8 @@ class TableSpec:
         In a wide table of series, its columns of series; else empty.
     missing
         Texts that mean a missing value. Never applied to ids.
+    largest
+        Largest number that is stored.
     """
 
     delimiter: str
@@ -100,6 +102,7 @@ class TableSpec:
     channels: tuple[ChannelSpec, ...]
     series: tuple[str, ...]
     missing: tuple[str, ...]
+    largest: float
 
     @property
     def numbers(self) -> tuple[str, ...]:
