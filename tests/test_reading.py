@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import table
 
-from zstore import CorruptionError, NotFoundError, Store, StoreError, UsageError, open_store, verify
+from zstore import CorruptionError, NotFoundError, Store, StoreError, UsageError, export, ingest, open_store, verify
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -144,3 +144,32 @@ def test_help_is_for_people(run: Run) -> None:
     text = run("zstore.cli", "ingest", "--help", check=True).stdout
     assert "column of ids, kept as exact text" in text
     assert "<function" not in text
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_exported_store_ingests_to_the_same_store(catchments: Store, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"rows.{suffix}"
+    assert export(catchments, target) == catchments.n_rows
+    if suffix == "parquet":
+        pd.read_parquet(target).to_csv(tmp_path / "rows.csv", index=False)
+    ingest(tmp_path / "rows.csv", tmp_path / "again.zarr", id="gauge_id", time="time")
+    again = open_store(tmp_path / "again.zarr")
+    assert again.ids.tolist() == catchments.ids.tolist()
+    for channel in catchments.channels:
+        stored = (
+            path.read_bytes() for path in (catchments.path / channel / "c" / "0", again.path / channel / "c" / "0")
+        )
+        assert next(stored) == next(stored), channel
+
+
+def test_some_series_can_be_exported_with_their_categories(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text('id,t,v,wind\nb,1,2.5,NW\na,1,,S\nb,2,3,\n"c,d",1,0,N\n')
+    run("zstore.cli", "ingest", "r.csv", "s.zarr", "--id", "id", "--time", "t", check=True)
+    done = run("zstore.cli", "export", "s.zarr", "out.csv", "--ids", "b,a", check=True)
+    assert "wrote 3 rows" in done.stdout
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert [line.replace('"', "") for line in lines] == ["id,time,v,wind", "b,1,2.5,NW", "b,2,3,", "a,1,,S"]
+    refused = run("zstore.cli", "export", "s.zarr", "out.xlsx")
+    assert (refused.returncode, ".csv or .parquet" in refused.stderr) == (2, True)
+    assert run("zstore.cli", "export", "s.zarr", "out2.csv", "--ids", "z").returncode == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "r.csv", "s.zarr"]

@@ -297,3 +297,37 @@ def test_the_codec_is_chosen_by_trial_and_the_trial_recorded(tmp_path: Path) -> 
     assert {channel["codec"] for channel in named.receipt["channels"]} == {"blosc-lz4-1-noshuffle"}
     with pytest.raises(UsageError, match="codec 'zip'; expected auto, zstd-LEVEL"):
         made(tmp_path, "t,v\n1,2\n", time="t", codec="zip")
+
+
+def test_gaps_are_filled_with_missing_rows_on_request(tmp_path: Path) -> None:
+    rows = [("a", 0), ("a", 2), ("a", 4), ("a", 12), ("b", 5), ("b", 7), ("c", 1)]
+    text = "id,t,v,w\n" + "".join(f"{id_},{t},{t}.5,x\n" for id_, t in random.Random(0).sample(rows, 7))
+    store = made(tmp_path, text, id="id", time="t", fill_gaps=True)
+    assert times(store) == [0, 2, 4, 6, 8, 10, 12, 5, 7, 1]
+    np.testing.assert_array_equal(values(store), [0.5, 2.5, 4.5, *[np.nan] * 3, 12.5, 5.5, 7.5, 1.5])
+    np.testing.assert_array_equal(values(store, "w"), [0, 0, 0, *[np.nan] * 3, 0, 0, 0, 0])
+    assert (store.receipt["n_rows_in"], store.receipt["n_stored"], store.receipt["n_filled"]) == (7, 7, 3)
+    assert len(store.index.runs.start) == 3
+    assert verify(store).faults == ()
+
+
+def test_gaps_across_shard_borders_are_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zstore.writing.ingest.SHARD_ROWS", 16)
+    monkeypatch.setattr("zstore.writing.ingest.CHUNK_ROWS", 8)
+    monkeypatch.setattr("zstore.writing.ingest.shard_bounds", lambda s, n: (s * 16, min(s * 16 + 16, n)))
+    monkeypatch.setattr("zstore.writing.ingest.n_shards", lambda n: -(-n // 16))
+    kept = [t for t in range(100) if t % 16 not in (15, 0) or t in (0, 99)]
+    path = write_table(tmp_path / "r.csv", ["t", "v"], [[t, t] for t in kept])
+    ingest(path, tmp_path / "s.zarr", time="t", fill_gaps=True, blocksize=100)
+    store = open_store(tmp_path / "s.zarr")
+    assert times(store) == list(range(100))
+    assert np.flatnonzero(~np.isnan(store.read("v", 0, 100))).tolist() == kept
+
+
+def test_gaps_that_cannot_be_filled_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"time 5 of id '0' is off the grid; expected times a multiple of 2 steps"):
+        made(tmp_path, "t,v\n0,1\n2,1\n4,1\n5,1\n7,1\n", time="t", fill_gaps=True)
+    with pytest.raises(SourceError, match="gaps in irregular times"):
+        made(tmp_path, "t,v\n0,1\n1,1\n4,1\n9,1\n", time="t", fill_gaps=True)
+    with pytest.raises(SourceError, match="would add 99,999,997 rows"):
+        made(tmp_path, "t,v\n0,1\n1,1\n2,1\n100000000,1\n", time="t", fill_gaps=True)

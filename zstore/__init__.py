@@ -14,6 +14,7 @@ from zstore.format.moments import Moments
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.upkeep.export import export
 from zstore.upkeep.verify import Verification, verify
 from zstore.writing.ingest import ingest
 from zstore.writing.receipt import Receipt
@@ -35,6 +36,7 @@ __all__ = [
     "Windows",
     "ZstoreError",
     "__version__",
+    "export",
     "ingest",
     "open_store",
     "verify",

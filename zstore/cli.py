@@ -8,6 +8,7 @@ import re
 import sys
 from argparse import Action
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
@@ -17,6 +18,7 @@ from zstore._version import __version__
 from zstore.errors import UsageError, ZstoreError
 from zstore.printing import csv_cell, print_info, print_receipt, progress_bars, show_size, shown_values
 from zstore.reading.store import open_store
+from zstore.upkeep.export import export
 from zstore.upkeep.verify import verify
 from zstore.writing.ingest import ingest
 from zstore.writing.sources.sniff import MISSING
@@ -86,6 +88,7 @@ def _parser() -> ArgumentParser:
         ("info", _add_info, "say what a store holds"),
         ("show", _add_show, "print the rows of one series as CSV"),
         ("verify", _add_verify, "compare a store with its digests"),
+        ("export", _add_export, "write a store as CSV or Parquet"),
     ):
         command = ArgumentParser(description=text[0].upper() + text[1:] + ".", formatter_class=_Help)
         add(command)
@@ -137,6 +140,7 @@ def _add_ingest(parser: ArgumentParser) -> None:
         metavar="long|wide",
         help="a row per id and time (default), or a column per series",
     )
+    add("--fill-gaps", action="store_true", help="add a row of missing values at each step that a series skips")
     add("--id-from-path", type=str | None, metavar="REGEX", help="one file per series: the first group is its id")
     add("--channels", type=names, metavar="COL,COL", help="columns to keep; default: all but id and time")
     add("--leave-out", type=names, metavar="COL,COL", help="columns not to keep")
@@ -217,6 +221,12 @@ def _add_verify(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="objects read at once; default: 2")
 
 
+def _add_export(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
+    parser.add_argument("out", type=str, metavar="OUT", help="file to write, ending in .csv or .parquet")
+    parser.add_argument("--ids", type=str | list[str] | None, metavar="ID,ID", help="series to write; default: all")
+
+
 def _ingest(options: Namespace) -> int:
     if len(options.paths) < 2:
         raise UsageError(
@@ -234,6 +244,7 @@ def _ingest(options: Namespace) -> int:
             time_unit=options.time_unit,
             freq=options.freq,
             start=options.start,
+            fill_gaps=options.fill_gaps,
             layout=options.layout,
             id_from_path=options.id_from_path,
             channels=_names(options.channels),
@@ -317,11 +328,21 @@ def _verify(options: Namespace) -> int:
     return 0
 
 
+def _export(options: Namespace) -> int:
+    store = open_store(options.store)
+    with progress_bars() as progress:
+        report = lambda done, total: progress("export", done, total)  # noqa: E731
+        n_rows = export(store, Path(options.out), _names(options.ids), report)
+    print(f"wrote {n_rows:,} rows of {options.store} version {store.version}: {options.out}")
+    return 0
+
+
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "ingest": _ingest,
     "info": _info,
     "show": _show,
     "verify": _verify,
+    "export": _export,
 }
 
 

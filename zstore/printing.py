@@ -47,14 +47,17 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 def print_receipt(receipt: Receipt) -> None:
     """What an ingest did, for a person."""
     out = Console(highlight=False, markup=False, soft_wrap=True)
+    n_rows = receipt.n_stored + receipt.n_filled
     out.print(
-        f"{receipt.store} version {receipt.version}: {receipt.n_stored:,} rows of {receipt.n_series:,} series"
+        f"{receipt.store} version {receipt.version}: {n_rows:,} rows of {receipt.n_series:,} series"
         + (f", {receipt.time_start} to {receipt.time_stop}, {receipt.freq}" if receipt.time_start else "")
     )
     out.print(
         f"rows in {receipt.n_rows_in:,} = stored {receipt.n_stored:,} + quarantined {receipt.n_quarantined:,}"
         f" + duplicates dropped {receipt.n_duplicates:,}"
     )
+    if receipt.n_filled:
+        out.print(f"rows added in gaps: {receipt.n_filled:,}, all of them missing")
     if receipt.quarantine:
         out.print(f"rows set aside: {receipt.quarantine}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

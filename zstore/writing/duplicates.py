@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.writing.sort import ShardPlan, SortedBlock, Spill, codes_between, locate, sort_order
+from zstore.writing.sort import ShardPlan, SortedBlock, Spill
+from zstore.writing.steps import gather_keys
 
 Int64 = NDArray[np.int64]
 
@@ -32,15 +33,10 @@ def find_extra(
     -------
     Pairs of a block's number and the rows of its spill to drop, ascending.
     """
-    slices = [(n, locate(b, plan.first)[0], locate(b, plan.last)[0]) for n, b in enumerate(blocks)]
-    slices = [(n, start, stop) for n, start, stop in slices if stop > start]
+    codes, times, (slices, order) = gather_keys(plan, blocks)
     if not slices:
         return []
-    codes = np.concatenate([codes_between(blocks[n], a, b) for n, a, b in slices])
-    times = np.concatenate([blocks[n].spill.read(0, a, b) for n, a, b in slices])
-    order = sort_order(codes, times)
     place = np.arange(len(codes)) if order is None else order
-    codes, times = codes[place], times[place]
     same = (codes[1:] == codes[:-1]) & (times[1:] == times[:-1])
     extra = np.concatenate([[False], same]) if keep == "first" else np.concatenate([same, [False]])
     dropped = np.sort(place[extra])

@@ -28,6 +28,7 @@ from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, s
 from zstore.format.packing import BlockColumn, Packing, choose, pack_block, pack_categories
 from zstore.format.schema import Channel, Schema, TimeAxis
 from zstore.writing.duplicates import drop_rows, find_extra
+from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, fill, find_steps
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import Gathered, RowsSpec, write_shard
@@ -48,7 +49,7 @@ from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Sou
 from zstore.writing.sources.times import TimeSpec
 from zstore.writing.statics import match_statics, read_statics
 from zstore.writing.target import building, set_aside
-from zstore.writing.version import Summary, summarise, version_objects
+from zstore.writing.version import Summary, summarise, usual_step_of, version_objects
 
 _SAMPLE_CHUNKS = 2
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
@@ -95,6 +96,7 @@ def ingest(
     static: str | Path | None = None,
     freq: str | None = None,
     start: str | None = None,
+    fill_gaps: bool = False,
     time_format: str | None = None,
     time_unit: str | None = None,
     layout: Literal["long", "wide"] = "long",
@@ -143,6 +145,8 @@ def ingest(
         Step between rows, such as ``1D`` or ``15min``; None to find the usual one.
     start
         Time of the first row of each series, where there is no time column.
+    fill_gaps
+        Whether to add a row of missing values at each step that a series skips between its first and last time.
     time_format
         How times are written, as `strptime` has it.
     time_unit
@@ -238,8 +242,14 @@ def ingest(
         n_parsed = int(count_rows(len(ids), sorted_blocks)[-1])
         if on_duplicate != "error":
             sorted_blocks = _without_duplicates(len(ids), sorted_blocks, on_duplicate, runner)
-        row_start = count_rows(len(ids), sorted_blocks)
         rows = _rows_spec(root, spec, reports, dtype)
+        n_stored = int(count_rows(len(ids), sorted_blocks)[-1])
+        if fill_gaps and n_stored:
+            given = _given_freq(freq, rows.time)
+            fillers = _fill_gaps(ids, sorted_blocks, given, rows, scratch, runner)
+            sorted_blocks += fillers
+            rows = replace(rows, forms=rows.forms + ((0,) * len(rows.channels),) * len(fillers))
+        row_start = count_rows(len(ids), sorted_blocks)
         try:
             plans = _plan_shards(row_start, sorted_blocks)
             rows, trials = _choose_codecs(rows, row_start, sorted_blocks, codec)
@@ -270,7 +280,10 @@ def ingest(
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         counts = RowCounts(
-            n_quarantined=len(bad) * max(len(spec.series), 1), n_duplicates=n_parsed - schema.n_rows, quarantine=aside
+            n_filled=schema.n_rows - n_stored,
+            n_quarantined=len(bad) * max(len(spec.series), 1),
+            n_duplicates=n_parsed - n_stored,
+            quarantine=aside,
         )
         sizes = {str(path): path.stat().st_size for path in paths}
         receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, trials, notes)
@@ -433,6 +446,37 @@ def _without_duplicates(
     tasks = [(blocks[number], np.sort(np.concatenate(rows))) for number, rows in extra.items()]
     thinned = dict(zip(extra, runner.map("drop", drop_rows, tasks), strict=True))
     return [thinned.get(number, block) for number, block in enumerate(blocks)]
+
+
+def _fill_gaps(
+    ids: Any, blocks: list[SortedBlock], freq: int | None, rows: RowsSpec, scratch: Path, runner: Scheduler
+) -> list[SortedBlock]:
+    """Blocks of missing rows, one for each shard's worth of rows that skips any."""
+    plans = _plan_shards(count_rows(len(ids), blocks), blocks, unique=False)
+    if freq is None:
+        freq = usual_step_of(runner.map("steps", partial(find_steps, blocks=blocks), plans))
+    if freq is None:
+        raise SourceError(
+            "gaps in irregular times cannot be filled",
+            expected="a step that more than half of all rows have",
+            fix="--freq STEP, or leave out --fill-gaps",
+        )
+    axis = replace(rows.time, freq=freq)
+    try:
+        make = partial(fill, blocks=blocks, freq=freq, n_channels=len(rows.channels), scratch=scratch)
+        return [block for block in runner.map("fill", make, plans) if block is not None]
+    except OffGridError as error:
+        raise SourceError(
+            f"time {axis.show(error.time)} of id {str(ids[error.series])!r} is off the grid",
+            expected=f"times a multiple of {axis.show_freq()} after the first",
+            fix="another --freq, or leave out --fill-gaps",
+        ) from None
+    except TooManyRowsError as error:
+        raise SourceError(
+            f"filling gaps would add {error.args[0]:,} rows to a stretch of {rows.shard_rows:,}",
+            expected=f"at most {MOST_ROWS:,}",
+            fix="a larger --freq, or leave out --fill-gaps",
+        ) from None
 
 
 def _rows_spec(root: Path, spec: TableSpec, reports: Sequence[BlockReport], dtype: str) -> RowsSpec:

@@ -65,6 +65,8 @@ class Receipt:
         File name to bytes.
     n_rows_in, n_stored, n_quarantined, n_duplicates
         Rows read, stored, set aside as bad, dropped as duplicates.
+    n_filled
+        Rows of missing values added in gaps; the store has ``n_stored + n_filled``.
     quarantine
         The file of rows set aside, if any.
     n_series, n_runs
@@ -88,6 +90,7 @@ class Receipt:
     sources: dict[str, int]
     n_rows_in: int
     n_stored: int
+    n_filled: int
     n_quarantined: int
     n_duplicates: int
     quarantine: str | None
@@ -112,8 +115,9 @@ class Receipt:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows that were read and not stored, and the file of those set aside."""
+    """Rows that were added, rows that were read and not stored, and the file of those set aside."""
 
+    n_filled: int
     n_quarantined: int
     n_duplicates: int
     quarantine: Path | None
@@ -177,8 +181,9 @@ def write_receipt(
         store=str(store),
         version=schema.version,
         sources=sources,
-        n_rows_in=schema.n_rows + counts.n_quarantined + counts.n_duplicates,
-        n_stored=schema.n_rows,
+        n_rows_in=schema.n_rows - counts.n_filled + counts.n_quarantined + counts.n_duplicates,
+        n_stored=schema.n_rows - counts.n_filled,
+        n_filled=counts.n_filled,
         n_quarantined=counts.n_quarantined,
         n_duplicates=counts.n_duplicates,
         quarantine=str(counts.quarantine) if counts.quarantine else None,

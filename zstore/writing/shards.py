@@ -18,15 +18,8 @@ from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
 from zstore.format.packing import Packing, recode, repack, unpack
 from zstore.format.schema import Channel, TimeAxis
-from zstore.writing.sort import (
-    DuplicateTimeError,
-    ShardPlan,
-    SortedBlock,
-    codes_between,
-    find_duplicate,
-    locate,
-    sort_order,
-)
+from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate
+from zstore.writing.steps import Steps, encode_steps, gather_keys
 
 Int64 = NDArray[np.int64]
 
@@ -51,28 +44,6 @@ class RowsSpec:
         packing = channel.packing
         attributes = channel.attributes()
         return ArrayPlan(packing.dtype, packing.fill, channel.codec, self.chunk_rows, self.shard_rows, attributes)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Time steps between neighbouring rows of a series, run-length encoded.
-
-    Parameters
-    ----------
-    row
-        (step run,) row that ends the first step of each run of equal steps.
-    step
-        (step run,) the step.
-    length
-        (step run,) how many times in a row.
-    time
-        (step run,) time of `row`.
-    """
-
-    row: Int64
-    step: Int64
-    length: Int64
-    time: Int64
 
 
 @dataclass(frozen=True)
@@ -119,15 +90,7 @@ class Gathered:
 
     def __init__(self, plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) -> None:
         self._blocks, self._spec = blocks, spec
-        slices = [(n, locate(b, plan.first)[0], locate(b, plan.last)[0]) for n, b in enumerate(blocks)]
-        self._slices = [(n, start, stop) for n, start, stop in slices if stop > start]
-        codes = np.concatenate([codes_between(blocks[n], a, b) for n, a, b in self._slices])
-        times = np.concatenate([blocks[n].spill.read(0, a, b) for n, a, b in self._slices])
-        self._order = sort_order(codes - codes.min(), times)
-        self.codes: NDArray[np.int32] = codes if self._order is None else codes[self._order]
-        """(row,) series."""
-        self.times: Int64 = times if self._order is None else times[self._order]
-        """(row,) times."""
+        self.codes, self.times, (self._slices, self._order) = gather_keys(plan, blocks)
 
     def column(self, position: int) -> NDArray[Any]:
         """(row,) stored values of one channel."""
@@ -174,7 +137,7 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
         times[starts],
         times[stops],
         segments,
-        _encode_steps(codes, times, plan.start),
+        encode_steps(codes, times, plan.start),
     )
 
 
@@ -188,14 +151,3 @@ def _put(spec: RowsSpec, variable: str, shard: int, plan: ArrayPlan, values: NDA
 def _segment_moments(stored: NDArray[Any], packing: Packing, starts: Int64) -> Moments:
     moments = Moments.of_segments(unpack(stored, packing, "float64"), starts)
     return Moments(*(values[:, None] for values in moments.fields().values()))  # type: ignore[arg-type]
-
-
-def _encode_steps(codes: NDArray[np.int32], times: Int64, first_row: int) -> Steps:
-    """Run-length encode the steps between neighbouring rows of a series."""
-    inside = codes[1:] == codes[:-1]
-    step = np.where(inside, times[1:] - times[:-1], -1)
-    starts = np.flatnonzero(np.diff(step, prepend=-2))
-    length = np.diff(np.append(starts, len(step)))
-    kept = step[starts] >= 0
-    starts, length = starts[kept], length[kept]
-    return Steps(first_row + starts + 1, step[starts], length, times[starts + 1])

@@ -19,7 +19,8 @@ from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_
 from zstore.format.manifest import ObjectRecord, to_arrays
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Schema
-from zstore.writing.shards import RowsSpec, ShardReport, Steps
+from zstore.writing.shards import RowsSpec, ShardReport
+from zstore.writing.steps import Steps
 
 Int64 = NDArray[np.int64]
 
@@ -73,15 +74,21 @@ def summarise(shards: Sequence[ShardReport], row_start: Int64, n_channels: int, 
         time_stop[shard.series] = shard.last_time
     steps = _all_steps(shards)
     if freq is None:
-        distinct, inverse = np.unique(steps.step, return_inverse=True)
-        counts = np.bincount(inverse, weights=steps.length, minlength=len(distinct)).astype(np.int64)
-        freq = usual_step(distinct, counts)
+        freq = usual_step_of([steps])
     breaks, times = _breaks(steps, freq)
     n_rows = int(row_start[-1])
     runs = cut_runs(row_start[:-1], np.arange(n_series), n_rows, breaks, times, time_start)
     n_gapped = int(np.count_nonzero(np.bincount(runs.series, minlength=n_series) > 1))
     moments = _merge_moments(shards, n_series, n_channels)
     return Summary(time_start, time_stop, moments, runs, freq, len(breaks), n_gapped)
+
+
+def usual_step_of(parts: Sequence[Steps]) -> int | None:
+    """The step that more than half of all steps have, else None."""
+    step = np.concatenate([part.step for part in parts])
+    length = np.concatenate([part.length for part in parts])
+    distinct, inverse = np.unique(step, return_inverse=True)
+    return usual_step(distinct, np.bincount(inverse, weights=length, minlength=len(distinct)).astype(np.int64))
 
 
 def version_objects(

@@ -1,0 +1,88 @@
+"""Rows for the times that a series skips: one more sorted block, all of it missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.packing import fill_of
+from zstore.writing.sort import ShardPlan, SortedBlock, Spill
+from zstore.writing.steps import Steps, encode_steps, gather_keys
+
+MOST_ROWS = 1 << 24
+_DTYPE = np.dtype("int16")
+
+
+class OffGridError(Exception):
+    """A series steps by something that is no multiple of the usual step."""
+
+    def __init__(self, series: int, time: int) -> None:
+        super().__init__(series, time)
+        self.series, self.time = series, time
+
+
+class TooManyRowsError(Exception):
+    """Filling would make more rows than anybody wants."""
+
+
+def find_steps(plan: ShardPlan, blocks: Sequence[SortedBlock]) -> Steps:
+    """Time steps between two places of the final order."""
+    codes, times, _ = gather_keys(plan, blocks)
+    return encode_steps(codes, times, plan.start)
+
+
+def fill(
+    plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int, n_channels: int, scratch: Path
+) -> SortedBlock | None:
+    """Spill the rows that are missing between two places of the final order.
+
+    Parameters
+    ----------
+    plan
+        The places.
+    blocks
+        All blocks.
+    freq
+        Step of the grid.
+    n_channels
+        Channels, each of them missing.
+    scratch
+        Folder of spills.
+
+    Returns
+    -------
+    The rows, or None if there are none.
+
+    Raises
+    ------
+    OffGridError
+        If a row is not on the grid of its series.
+    TooManyRowsError
+        If there would be more than `MOST_ROWS`.
+    """
+    codes, times, _ = gather_keys(plan, blocks)
+    next_codes, next_times = np.append(codes[1:], -1), np.append(times[1:], 0)
+    if plan.last.time is not None:  # the series goes on behind the last place, with a row at that very time
+        next_codes[-1], next_times[-1] = plan.last.series, plan.last.time
+    same = next_codes == codes
+    step = np.where(same, next_times - times, freq)
+    odd = np.flatnonzero(step % freq)
+    if len(odd):
+        raise OffGridError(int(codes[odd[0]]), int(next_times[odd[0]]))
+    skipped = step // freq - 1
+    n_rows = int(skipped.sum())
+    if n_rows > MOST_ROWS:
+        raise TooManyRowsError(n_rows)
+    if n_rows == 0:
+        return None
+    before = np.repeat(np.arange(len(codes)), skipped)
+    number = np.arange(n_rows) - np.repeat(np.cumsum(skipped) - skipped, skipped) + 1
+    series = codes[before]
+    starts = np.flatnonzero(np.diff(series, prepend=-1))
+    missing: NDArray[np.int16] = np.full(n_rows, fill_of(_DTYPE), _DTYPE)
+    path = scratch / f"fill-{plan.shard}.spill"
+    spill = Spill.write(path, [times[before] + number * freq, *([missing] * n_channels)])
+    return SortedBlock(spill, series[starts], np.append(starts, n_rows))
