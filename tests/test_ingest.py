@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zstore import Store, ingest, open_store, verify
+from zstore.upkeep.compare import compare_sources
 
 
 def oracle(*paths: Path) -> pd.DataFrame:
@@ -272,35 +273,66 @@ def test_the_root_document_records_the_receipt(store: Store) -> None:
     assert store.receipt["n_rows_in"] == 200
 
 
-values = st.one_of(
-    st.just(""), st.floats(width=32).map(repr), st.decimals(-999, 999, places=2, allow_nan=False).map(str)
+numbers = st.one_of(
+    st.sampled_from(["", "NA", "inf", "-inf", "-0.0", "nan", "0", "1e-7"]),
+    st.floats(width=32, allow_nan=False).map(repr),
+    st.decimals(-999, 999, places=2, allow_nan=False).map(str),
 )
-ids = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).filter(
-    lambda text: text.strip() == text
+odd_ids = ["01022500", "NA", "9007199254740993", "../x", "é", "e\u0301", "null", " a ", "x" * 4096, "\n", '"']
+ids = st.one_of(
+    st.sampled_from(odd_ids),
+    st.text(st.characters(exclude_characters="\r\0", exclude_categories=["Cs"]), min_size=1, max_size=8),
 )
+columns = st.one_of(
+    st.sampled_from(["v", "time", "../v", "zarr.json", "a b", "é", "c", "row", "x,y", 'q"q']),
+    st.text(st.characters(exclude_characters="\r\0", exclude_categories=["Cs"]), min_size=1, max_size=8),
+).filter(lambda name: name not in ("id", "t"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rows=st.dictionaries(st.tuples(ids, st.integers(-1000, 1000)), values, min_size=1, max_size=40),
+    rows=st.dictionaries(st.tuples(ids, st.integers(-1000, 1000)), numbers, min_size=1, max_size=40),
+    column=columns,
     seed=st.integers(0, 99),
     blocksize=st.integers(1, 400),
+    delimiter=st.sampled_from(",;\t|"),
+    newline=st.sampled_from(["\n", "\r\n"]),
+    n_files=st.integers(1, 3),
 )
 def test_any_table_reads_back_exactly(
-    tmp_path: Path, rows: dict[tuple[str, int], str], seed: int, blocksize: int
+    tmp_path: Path,
+    rows: dict[tuple[str, int], str],
+    column: str,
+    seed: int,
+    blocksize: int,
+    delimiter: str,
+    newline: str,
+    n_files: int,
 ) -> None:
+    def field(text: str) -> str:
+        return '"' + text.replace('"', '""') + '"'
+
+    shuffler = random.Random(seed)
     listed = list(rows.items())
-    random.Random(seed).shuffle(listed)
-    path = tmp_path / "any.csv"
-    quoted = ['"' + id_.replace('"', '""') + f'",{time},{value}' for (id_, time), value in listed]
-    path.write_text("id,t,v\n" + "\n".join(quoted) + "\n")
-    ingest(path, tmp_path / "any.zarr", id="id", time="t", blocksize=blocksize, overwrite=True)
-    store = open_store(tmp_path / "any.zarr")
+    shuffler.shuffle(listed)
+    paths = []
+    for number in range(n_files):
+        order = shuffler.sample(["id", "t", column], 3)
+        lines = [delimiter.join(field(name) for name in order)]
+        for (id_, time_), value in listed[number::n_files]:
+            cells = {"id": field(id_), "t": str(time_), column: value}
+            lines.append(delimiter.join(cells[name] for name in order))
+        paths.append(tmp_path / f"any-{number}.csv")
+        paths[-1].write_bytes((newline.join(lines) + newline).encode())
+    store_path = tmp_path / "any.zarr"
+    ingest(paths, store_path, id="id", time="t", blocksize=blocksize, delimiter=delimiter, overwrite=True)
+    store = open_store(store_path)
     ordered = sorted(rows, key=lambda key: (key[0].encode(), key[1]))
-    assert [str(store.ids[s]) for s in np.repeat(np.arange(store.n_series), store.index.row_size)] == [
-        k[0] for k in ordered
-    ]
-    assert store.times(0, len(ordered)).tolist() == [time for _, time in ordered]
-    expected = np.array([float(rows[key] or "nan") for key in ordered]).astype(np.float32)
-    np.testing.assert_array_equal(store.read("v", 0, len(ordered)), expected, strict=True)
+    owners = np.repeat(np.arange(store.n_series), store.index.row_size)
+    assert [str(store.ids[position]) for position in owners] == [id_ for id_, _ in ordered]
+    assert store.times(0, len(ordered)).tolist() == [time_ for _, time_ in ordered]
+    expected = np.array([float(rows[key].replace("NA", "nan") or "nan") for key in ordered]).astype(np.float32)
+    np.testing.assert_array_equal(store.read(column, 0, len(ordered)), expected, strict=True)
     assert verify(store).faults == ()
+    assert compare_sources(store, paths).n_different == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if "any" not in path.name) == []

@@ -22,7 +22,7 @@ LAYERS = {
         ["writing.scheduler", "writing.statics", "writing.sort", "writing.steps"],
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.version"],
         ["writing.receipt", "writing.target", "writing.ingest"],
-        ["upkeep.verify", "upkeep.export"],
+        ["upkeep.verify", "upkeep.compare", "upkeep.export"],
         ["printing", "cli"],
     ],
     "lightning_app": [

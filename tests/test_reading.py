@@ -173,3 +173,20 @@ def test_some_series_can_be_exported_with_their_categories(run: Run, tmp_path: P
     assert (refused.returncode, ".csv or .parquet" in refused.stderr) == (2, True)
     assert run("zstore.cli", "export", "s.zarr", "out2.csv", "--ids", "z").returncode == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "r.csv", "s.zarr"]
+
+
+def test_a_store_is_compared_with_its_source_row_by_row(run: Run, catchments: Store, tmp_path: Path) -> None:
+    rows = catchments.path.parent / "catchments.csv"
+    done = run("zstore.cli", "verify", catchments.path, "--source", rows, check=True)
+    assert f"{catchments.n_rows:,} rows of the sources compared: 0 differ" in done.stdout
+    lines = rows.read_text().splitlines()
+    changed = tmp_path / "changed.csv"
+    cells = lines[500].split(",")
+    lines[500] = ",".join([*cells[:2], "99.9", *cells[3:]])
+    added = f"{cells[0]},1999-01-01,0.0,1.0,0.10,0.20"
+    changed.write_text("\n".join([*lines[:700], *lines[702:], added]) + "\n")
+    done = run("zstore.cli", "verify", catchments.path, "--source", changed)
+    assert done.returncode == 1
+    assert f"id '{cells[0]}' at {cells[1]} in {changed} is not what the store has" in done.stdout
+    assert f"id '{cells[0]}' at 1999-01-01 in {changed} is not what the store has" in done.stdout
+    assert "2 rows of the store are in no source" in done.stdout

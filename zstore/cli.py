@@ -17,7 +17,8 @@ from rich.console import Console
 from zstore._version import __version__
 from zstore.errors import UsageError, ZstoreError
 from zstore.printing import csv_cell, print_info, print_receipt, progress_bars, show_size, shown_values
-from zstore.reading.store import open_store
+from zstore.reading.store import Store, open_store
+from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.export import export
 from zstore.upkeep.verify import verify
 from zstore.writing.ingest import ingest
@@ -219,6 +220,7 @@ def _add_show(parser: ArgumentParser) -> None:
 def _add_verify(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="objects read at once; default: 2")
+    parser.add_argument("--source", nargs="+", type=str, metavar="SRC", help="compare with these files too, row by row")
 
 
 def _add_export(parser: ArgumentParser) -> None:
@@ -322,10 +324,25 @@ def _verify(options: Namespace) -> int:
     if found.faults:
         print(f"{len(found.faults)} faults in {options.store} version {store.version}", file=sys.stderr)
         return 1
+    if options.source:
+        return _verify_source(store, options.source)
     print(
         f"sound: version {store.version}, {found.n_objects:,} objects, {show_size(found.n_bytes)} equal their digests"
     )
     return 0
+
+
+def _verify_source(store: Store, sources: list[str]) -> int:
+    with progress_bars() as progress:
+        found = compare_sources(store, sources, lambda done, total: progress("compare", done, total))
+    for fault in found.faults:
+        print(fault)
+    n_wrong = found.n_different + found.n_unseen
+    print(
+        f"{found.n_rows:,} rows of the sources compared: {found.n_different:,} differ, {found.n_unseen:,} rows of the "
+        f"store are in none, {found.n_bad:,} records cannot be stored"
+    )
+    return 1 if n_wrong else 0
 
 
 def _export(options: Namespace) -> int:

@@ -288,7 +288,8 @@ def ingest(
         sizes = {str(path): path.stat().st_size for path in paths}
         receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, trials, notes)
         kept = receipt.lasting()
-        keys, document = version_objects(root, schema, rows, ids, row_start, summary, shards, statics, kept)
+        table = {**options.to_json(), "encoding": encoding}
+        keys, document = version_objects(root, schema, rows, ids, row_start, summary, shards, statics, kept, table)
         shutil.rmtree(scratch)
         commit(root, keys, document)
         clock.lap("commit")

@@ -101,6 +101,7 @@ def version_objects(
     shards: Sequence[ShardReport],
     statics: tuple[StaticAttribute, ...],
     receipt: dict[str, Any],
+    table: dict[str, Any],
 ) -> tuple[list[str], bytes]:
     """Write every object of a version but the root document.
 
@@ -150,6 +151,7 @@ def version_objects(
             **schema.to_json(),
             "manifest": [[r.key, r.n_bytes, r.digest] for r in (ObjectRecord.of(*item) for item in listing.items())],
             "receipt": receipt,
+            "table": table,
         },
     }
     keys = [record.key for record in records] + list(listing)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
@@ -42,6 +42,16 @@ class TableOptions:
     decimal: str = "."
     missing: tuple[str, ...] = MISSING
     largest: float = sys.float_info.max
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the store's own record."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> TableOptions:
+        """Read :meth:`to_json` back."""
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+        return cls(**known)
 
 
 def open_source(

@@ -1,0 +1,178 @@
+"""A store against the CSV files it came from, row by row and cell by cell, without the ingest's sorting."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.errors import UsageError
+from zstore.reading.store import Store
+from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.sniff import TableOptions, open_source, sniff
+from zstore.writing.sources.table import Block, Categories, Columns, TableSpec
+
+_BLOCK_BYTES = 1 << 24
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class SourceComparison:
+    """What a comparison found.
+
+    Parameters
+    ----------
+    n_rows
+        Rows of the sources that were compared.
+    n_bad
+        Records of the sources that cannot be stored.
+    n_different
+        Rows whose cells differ, or that the store lacks.
+    n_unseen
+        Rows of the store that no source has and that are not missing as a whole.
+    faults
+        The first of them as sentences.
+    """
+
+    n_rows: int
+    n_bad: int
+    n_different: int
+    n_unseen: int
+    faults: tuple[str, ...]
+
+
+def compare_sources(
+    store: Store, sources: Sequence[str | Path], progress: Callable[[int, int], None] | None = None
+) -> SourceComparison:
+    """Read the sources again and look every row up in the store.
+
+    Parameters
+    ----------
+    store
+        What came of them.
+    sources
+        The files or globs it was ingested from.
+    progress
+        Called with blocks done and in all.
+
+    Raises
+    ------
+    UsageError
+        If the store cannot be compared: its rows have no times of their own, or duplicates were dropped.
+    SourceError
+        If a source cannot be read.
+
+    Notes
+    -----
+    Decodes the store once into a scratch file, then streams the sources. Times are looked up by the run table.
+    """
+    document = dict(store.objects.document["table"])
+    encoding = document.pop("encoding")
+    options = TableOptions.from_json(document)
+    if not options.time or store.receipt["n_duplicates"]:
+        raise UsageError(
+            "a store whose rows were numbered or thinned", expected="rows with times of their own, each once"
+        )
+    with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
+        blocks, spec = _blocks(source_csv.expand(sources), options, encoding, Path(scratch))
+        rows = _decoded(store, Path(scratch))
+        return _compare(store, blocks, spec, rows, progress)
+
+
+def _blocks(paths: list[Path], options: TableOptions, encoding: str, scratch: Path) -> tuple[list[Block], TableSpec]:
+    opened, delimiter = [], options.delimiter
+    for number, path in enumerate(paths):
+        plain = source_csv.plain_utf8(path, scratch / f"{number}.csv", encoding)
+        source, delimiter = open_source(path, plain, delimiter, options.id_from_path)
+        opened.append(source)
+    spec = sniff(opened, str(delimiter), options)
+    blocks: list[Block] = []
+    for source in opened:
+        ranges = source_csv.nominal_ranges(source, _BLOCK_BYTES)
+        blocks += source_csv.align(source, ranges, [source_csv.count_quotes(source.path, a, b) for a, b in ranges])
+    return blocks, spec
+
+
+def _decoded(store: Store, scratch: Path) -> list[NDArray[Any]]:
+    """Per channel (row,) values, on disk."""
+    columns: list[NDArray[Any]] = []
+    for number, channel in enumerate(store.schema.channels):
+        column = np.memmap(scratch / f"{number}.rows", channel.dtype, "w+", shape=(max(store.n_rows, 1),))
+        for start in range(0, store.n_rows, store.schema.shard_rows):
+            stop = min(start + store.schema.shard_rows, store.n_rows)
+            column[start:stop] = store.read(channel.name, start, stop)
+        columns.append(column)
+    return columns
+
+
+def _compare(
+    store: Store,
+    blocks: Sequence[Block],
+    spec: TableSpec,
+    rows: list[NDArray[Any]],
+    progress: Callable[[int, int], None] | None,
+) -> SourceComparison:
+    seen = np.zeros(store.n_rows, bool)
+    n_rows = n_bad = n_different = 0
+    faults: list[str] = []
+    times = store.times(0, store.n_rows)
+    positions = {str(id_): position for position, id_ in enumerate(store.ids)}
+    for done, block in enumerate(blocks, start=1):
+        columns = source_csv.read_block(block, spec, keep_bad=True)
+        place = _places(store, columns, positions, times)
+        wrong = place < 0
+        safe = np.where(wrong, 0, place)
+        for values, channel, stored in zip(columns.channels, store.schema.channels, rows, strict=True):
+            expected = _as_stored(values, channel.categories, channel.dtype)
+            found = stored[safe]
+            wrong |= ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
+        seen[place[place >= 0]] = True
+        n_rows, n_bad, n_different = n_rows + columns.n_rows, n_bad + len(columns.bad), n_different + int(wrong.sum())
+        faults += _sentences(store, block, columns, np.flatnonzero(wrong)[: _SHOWN - len(faults)])
+        if progress:
+            progress(done, len(blocks))
+    filled = np.all([np.isnan(column[: store.n_rows]) for column in rows], axis=0)
+    n_unseen = int(np.count_nonzero(~seen & ~filled))
+    if n_unseen:
+        faults.append(f"{n_unseen:,} rows of the store are in no source")
+    return SourceComparison(n_rows, n_bad, n_different, n_unseen, tuple(faults))
+
+
+def _places(store: Store, columns: Columns, positions: dict[str, int], times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(row,) row of the store that has the id and time of each row of a block; -1 where none has."""
+    index = store.index
+    found = np.full(columns.n_rows, -1, np.int64)
+    order = np.argsort(columns.codes, kind="stable")
+    borders = np.searchsorted(columns.codes[order], np.arange(len(columns.ids) + 1))
+    for code, id_ in enumerate(columns.ids.to_pylist()):
+        position = positions.get(id_)
+        mine = order[borders[code] : borders[code + 1]]
+        if position is None:
+            continue
+        for extent in range(int(index.extent_ptr[position]), int(index.extent_ptr[position + 1])):
+            start, stop = int(index.extent_start[extent]), int(index.extent_stop[extent])
+            row = start + np.searchsorted(times[start:stop], columns.times[mine])
+            hit = (row < stop) & (times[np.minimum(row, len(times) - 1)] == columns.times[mine])
+            found[mine[hit]] = row[hit]
+    return found
+
+
+def _as_stored(values: Any, categories: tuple[str, ...] | None, dtype: str) -> NDArray[Any]:
+    if not isinstance(values, Categories):
+        with np.errstate(over="ignore"):
+            return np.asarray(values).astype(dtype)
+    code = {word: float(number) for number, word in enumerate(categories or ())}
+    codes = np.array([*(code.get(word, -1.0) for word in values.words.to_pylist()), np.nan])
+    return codes[values.codes].astype(dtype)
+
+
+def _sentences(store: Store, block: Block, columns: Columns, wrong: NDArray[Any]) -> Iterator[str]:
+    show = store.schema.time.show
+    for row in wrong:
+        id_ = columns.ids[int(columns.codes[row])].as_py()
+        yield f"id {id_!r} at {show(int(columns.times[row]))} in {block.source.name} is not what the store has"
