@@ -34,7 +34,7 @@ def assert_same(restored: np.ndarray, source: np.ndarray) -> None:
 @given(st.lists(decimals_or_floats, max_size=40))
 def test_a_packed_block_unpacks_to_the_same_float32(values: list[float]) -> None:
     source = np.array(values, np.float64)
-    column = packing.pack_block(source, "float32")
+    column = packing.pack_block(source, "float32", finite=False)
     if column.decimals is None:
         restored = column.values
     else:
@@ -45,7 +45,7 @@ def test_a_packed_block_unpacks_to_the_same_float32(values: list[float]) -> None
 @given(st.lists(st.lists(decimals_or_floats, min_size=1, max_size=10), min_size=1, max_size=5))
 def test_blocks_packed_alone_are_exact_in_the_packing_of_the_whole_channel(blocks: list[list[float]]) -> None:
     sources = [np.array(values, np.float64) for values in blocks]
-    columns = [packing.pack_block(source, "float32") for source in sources]
+    columns = [packing.pack_block(source, "float32", finite=False) for source in sources]
     chosen = packing.choose([(column.decimals, column.largest) for column in columns], "float32")
     for source, column in zip(sources, columns, strict=True):
         stored = packing.repack(column.values, column.decimals, chosen)
@@ -70,6 +70,13 @@ def test_two_decimals_become_int16_and_wide_ones_int32() -> None:
 def test_a_negative_zero_is_a_zero_and_does_not_keep_a_channel_from_packing() -> None:
     column = packing.pack_block(np.array([-0.0, 1.5]), "float32")
     assert (column.decimals, column.values.tolist()) == (1, [0, 15])
+
+
+def test_a_number_too_large_for_float32_is_told_from_an_infinity() -> None:
+    with pytest.raises(OverflowError):
+        packing.pack_block(np.array([1e39]), "float32")
+    assert packing.pack_block(np.array([1e39]), "float64").values.tolist() == [1e39]
+    assert packing.pack_block(np.array([np.inf]), "float32", finite=False).values.tolist() == [np.inf]
 
 
 def test_float64_channels_pack_only_whole_numbers() -> None:

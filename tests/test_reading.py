@@ -96,6 +96,13 @@ def test_a_store_of_another_format_is_refused(store: Store) -> None:
         open_store(store.path)
 
 
+def test_a_root_document_that_lacks_something_is_refused(store: Store) -> None:
+    root = store.path / "zarr.json"
+    root.write_text(root.read_text().replace('"decimals"', '"digits"'))
+    with pytest.raises(StoreError, match="root document without 'decimals'"):
+        open_store(store.path)
+
+
 def test_decode_gives_scaled_rows_of_the_wanted_channels(store: Store) -> None:
     plain, scaled = np.empty((200, 2), np.float32), np.empty((200, 2), np.float32)
     store.decode(["count", "level"], plain)

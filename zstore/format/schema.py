@@ -198,18 +198,26 @@ class Schema:
                 where=where,
                 fix="install the zstore that wrote this store, or ingest again",
             )
-        channels = tuple(
-            Channel(
-                c["name"],
-                c["variable"],
-                Packing(c["stored"], c["decimals"]),
-                c["dtype"],
-                c["units"],
-                None if c["categories"] is None else tuple(c["categories"]),
-                c["codec"],
+        try:
+            channels = tuple(
+                Channel(
+                    c["name"],
+                    c["variable"],
+                    Packing(c["stored"], c["decimals"]),
+                    c["dtype"],
+                    c["units"],
+                    None if c["categories"] is None else tuple(c["categories"]),
+                    c["codec"],
+                )
+                for c in document["channels"]
             )
-            for c in document["channels"]
-        )
-        keys = ("uuid", "version", "n_rows", "n_series", "chunk_rows", "shard_rows", "id_name", "committed")
-        kept = {key: document[key] for key in keys}
-        return cls(channels=channels, time=TimeAxis(**document["time"]), **kept)
+            keys = ("uuid", "version", "n_rows", "n_series", "chunk_rows", "shard_rows", "id_name", "committed")
+            kept = {key: document[key] for key in keys}
+            return cls(channels=channels, time=TimeAxis(**document["time"]), **kept)
+        except (KeyError, TypeError) as error:
+            raise StoreError(
+                f"root document without {error}",
+                expected=f"all of format {FORMAT_VERSION}",
+                where=where,
+                fix="install the zstore that wrote this store, or ingest again",
+            ) from error
