@@ -1,0 +1,54 @@
+"""Tables at the edges of size: few ids with many rows, many ids with few, all within the memory limit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zstore import open_store, verify
+
+LIMIT_KIB = 1_250 * 1024
+
+
+def ingest_within_the_limit(path: Path, store: Path, arguments: str) -> None:
+    """Ingest in a process of its own, whose peak memory must stay under 1.25 GiB."""
+    code = (
+        f"import resource, zstore; zstore.ingest({str(path)!r}, {str(store)!r}, {arguments}, memory_limit=1 << 30);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= LIMIT_KIB
+
+
+@pytest.mark.long
+def test_one_series_of_twenty_million_shuffled_rows_is_ingested_within_the_memory_limit(tmp_path: Path) -> None:
+    times = np.random.default_rng(0).permutation(20_000_000)
+    with (tmp_path / "one.csv").open("w") as file:
+        file.write("t,a,b\n")
+        for start in range(0, len(times), 1_000_000):
+            piece = times[start : start + 1_000_000].tolist()
+            file.write("\n".join(f"{time},{time % 5000 / 100},{time % 13}" for time in piece) + "\n")
+    ingest_within_the_limit(tmp_path / "one.csv", tmp_path / "one.zarr", "time='t'")
+    store = open_store(tmp_path / "one.zarr")
+    assert (store.n_rows, store.n_series, len(store.index.runs.start)) == (20_000_000, 1, 1)
+    for start in (0, 9_999_990, 19_999_990):
+        expected = np.arange(start, start + 10)
+        np.testing.assert_array_equal(store.times(start, start + 10), expected)
+        np.testing.assert_array_equal(store.read("a", start, start + 10), (expected % 5000 / 100).astype(np.float32))
+    assert verify(store).faults == ()
+
+
+@pytest.mark.long
+def test_a_million_series_of_one_row_are_ingested_within_the_memory_limit(tmp_path: Path) -> None:
+    order = np.random.default_rng(1).permutation(1_000_000).tolist()
+    with (tmp_path / "many.csv").open("w") as file:
+        file.write("id,t,a,b\n")
+        file.writelines(f"{number:07d},5,{number % 1000 / 10},{number % 7}\n" for number in order)
+    ingest_within_the_limit(tmp_path / "many.csv", tmp_path / "many.zarr", "id='id', time='t'")
+    store = open_store(tmp_path / "many.zarr")
+    assert (store.n_rows, store.n_series) == (1_000_000, 1_000_000)
+    for number in (0, 123_456, 999_999):
+        assert store.series(f"{number:07d}").read("a").tolist() == [np.float32(number % 1000 / 10)]
+    assert verify(store).faults == ()
