@@ -19,7 +19,7 @@ LAYERS = {
         ["reading.objects", "reading.windows", "reading.series", "reading.store"],
         ["writing.sources.arrow", "writing.sources.times", "writing.sources.table"],
         ["writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
-        ["writing.scheduler", "writing.statics", "writing.sort", "writing.steps"],
+        ["writing.scheduler", "writing.statics", "writing.sort", "writing.steps", "writing.blocks"],
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.version"],
         ["writing.receipt", "writing.target", "writing.ingest"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export"],

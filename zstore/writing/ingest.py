@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import repeat
@@ -17,7 +17,6 @@ from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from zstore.errors import SourceError, UsageError
@@ -25,8 +24,9 @@ from zstore.format.codecs import AUTO, check_codec, default_codec, smallest
 from zstore.format.commit import commit
 from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
-from zstore.format.packing import BlockColumn, Packing, choose, pack_block, pack_categories
+from zstore.format.packing import Packing, choose
 from zstore.format.schema import Channel, Schema, TimeAxis
+from zstore.writing.blocks import BlockReport, number_rows, parse_block, reduce_blocks, rows_before, union
 from zstore.writing.duplicates import drop_rows, find_extra
 from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, fill, find_steps
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
@@ -37,16 +37,13 @@ from zstore.writing.sort import (
     DuplicateTimeError,
     ShardPlan,
     SortedBlock,
-    Spill,
     count_rows,
     find_border,
-    sort_order,
 )
 from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.arrow import as_numpy, text_array
+from zstore.writing.sources.arrow import as_numpy
 from zstore.writing.sources.sniff import MISSING, TableOptions, open_source, sniff
-from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
-from zstore.writing.sources.times import TimeSpec
+from zstore.writing.sources.table import Block, Source, TableSpec
 from zstore.writing.statics import match_statics, read_statics
 from zstore.writing.target import building, set_aside
 from zstore.writing.version import Summary, summarise, usual_step_of, version_objects
@@ -55,32 +52,6 @@ _SAMPLE_CHUNKS = 2
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
 _BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
 _THREAD_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class BlockReport:
-    """What one parsed block holds.
-
-    Parameters
-    ----------
-    spill
-        Its sorted rows.
-    ids, counts
-        (id,) its ids in order, and the rows of each.
-    packed
-        Per channel ``(decimals, largest)``, see :class:`zstore.format.packing.BlockColumn`.
-    words
-        Per channel the words its codes stand for, None for numbers.
-    bad
-        Records left out.
-    """
-
-    spill: Spill
-    ids: pa.Array
-    counts: Any
-    packed: tuple[tuple[int | None, int], ...]
-    words: tuple[Any, ...]
-    bad: tuple[BadRow, ...]
 
 
 def ingest(
@@ -236,9 +207,9 @@ def ingest(
         blocks, reports = _parse_all(opened, size, parse, runner)
         clock.lap("parse")
 
-        ids, sorted_blocks = _reduce(reports)
+        ids, sorted_blocks = reduce_blocks(reports)
         if spec.time.kind == "rows":
-            runner.map("number", partial(number_rows, time=spec.time), _bases(len(ids), sorted_blocks))
+            runner.map("number", partial(number_rows, time=spec.time), rows_before(len(ids), sorted_blocks))
         n_parsed = int(count_rows(len(ids), sorted_blocks)[-1])
         if on_duplicate != "error":
             sorted_blocks = _without_duplicates(len(ids), sorted_blocks, on_duplicate, runner)
@@ -294,54 +265,6 @@ def ingest(
         commit(root, keys, document)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
-
-
-def parse_block(
-    task: tuple[int, Block], spec: TableSpec, dtype: str, scratch: Path, keep_bad: bool, quotes_counted: bool
-) -> BlockReport:
-    """Read one block, sort it by (id, time), pack each channel, and spill it."""
-    number, block = task
-    columns = source_csv.read_block(block, spec, keep_bad, quotes_counted)
-    order = sort_order(columns.codes, columns.times)
-    try:
-        packed = _pack(columns, order, dtype, finite=True)
-    except OverflowError:
-        # Numbers too large for the dtype are bad rows; infinities that the source itself wrote are not.
-        columns = source_csv.read_block(block, spec, keep_bad, quotes_counted, judge_all=True)
-        order = sort_order(columns.codes, columns.times)
-        packed = _pack(columns, order, dtype, finite=False)
-    everything = slice(None) if order is None else order
-    spill = Spill.write(scratch / f"{number}.spill", [columns.times[everything], *(column.values for column in packed)])
-    counts = np.bincount(columns.codes, minlength=len(columns.ids))
-    forms = tuple((column.decimals, column.largest) for column in packed)
-    words = tuple(column.words if isinstance(column, Categories) else None for column in columns.channels)
-    return BlockReport(spill, columns.ids, counts, forms, words, columns.bad)
-
-
-def _pack(columns: Columns, order: Any, dtype: str, finite: bool) -> list[BlockColumn]:
-    everything = slice(None) if order is None else order
-    return [
-        pack_categories(column.codes[everything])
-        if isinstance(column, Categories)
-        else pack_block(column[everything], dtype, finite)
-        for column in columns.channels
-    ]
-
-
-def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> None:
-    """Write the times of a block whose source has none: the n-th row of a series is at ``start + n * step``.
-
-    Parameters
-    ----------
-    task
-        The block, and (group,) rows of each of its series in the blocks before.
-    time
-        Start and step.
-    """
-    block, before = task
-    sizes = np.diff(block.starts)
-    rank = np.arange(block.spill.n_rows) + np.repeat(before - block.starts[:-1], sizes)
-    block.spill.overwrite_times(time.start + rank * time.step)
 
 
 class _Clock:
@@ -411,31 +334,6 @@ def _count_quotes(task: tuple[Path, int, int]) -> int:
     return source_csv.count_quotes(*task)
 
 
-def _reduce(reports: Sequence[BlockReport]) -> tuple[Any, list[SortedBlock]]:
-    """All ids in order, and each block in terms of them."""
-    ids = _union([report.ids for report in reports])
-    blocks = []
-    for report in reports:
-        series = as_numpy(pc.index_in(report.ids, value_set=ids), "int32")
-        blocks.append(SortedBlock(report.spill, series, np.concatenate([[0], np.cumsum(report.counts)])))
-    return np.array(ids.to_pylist(), dtype=np.dtypes.StringDType()), blocks
-
-
-def _union(parts: Sequence[Any]) -> Any:
-    """All texts of some arrays, each once, sorted by their UTF-8 bytes."""
-    texts = pc.unique(pa.concat_arrays(list(parts) or [text_array([])]))
-    return texts.take(pc.sort_indices(texts))
-
-
-def _bases(n_series: int, blocks: Sequence[SortedBlock]) -> list[tuple[SortedBlock, Any]]:
-    seen = np.zeros(n_series, np.int64)
-    tasks = []
-    for block in blocks:
-        tasks.append((block, seen[block.series]))
-        seen[block.series] += np.diff(block.starts)
-    return tasks
-
-
 def _without_duplicates(
     n_series: int, blocks: list[SortedBlock], keep: Literal["first", "last"], runner: Scheduler
 ) -> list[SortedBlock]:
@@ -488,7 +386,7 @@ def _rows_spec(root: Path, spec: TableSpec, reports: Sequence[BlockReport], dtyp
     for n, (channel, variable) in enumerate(zip(spec.channels, variables, strict=True)):
         categories = None
         if channel.text:
-            words = _union([report.words[n] for report in reports])
+            words = union([report.words[n] for report in reports])
             categories = tuple(words.to_pylist())
             packing = Packing("int16" if len(categories) < 1 << 15 else "int32", 0)
             for form, report in zip(forms, reports, strict=True):

@@ -1,0 +1,119 @@
+"""One block of a source: parsed, sorted, packed and spilled; and all blocks in terms of the same ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zstore.format.packing import BlockColumn, pack_block, pack_categories
+from zstore.writing.sort import SortedBlock, Spill, sort_order
+from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.arrow import as_numpy, text_array
+from zstore.writing.sources.table import BadRow, Block, Categories, Columns, TableSpec
+from zstore.writing.sources.times import TimeSpec
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """What one parsed block holds.
+
+    Parameters
+    ----------
+    spill
+        Its sorted rows.
+    ids, counts
+        (id,) its ids in order, and the rows of each.
+    packed
+        Per channel ``(decimals, largest)``, see :class:`zstore.format.packing.BlockColumn`.
+    words
+        Per channel the words its codes stand for, None for numbers.
+    bad
+        Records left out.
+    """
+
+    spill: Spill
+    ids: pa.Array
+    counts: Any
+    packed: tuple[tuple[int | None, int], ...]
+    words: tuple[Any, ...]
+    bad: tuple[BadRow, ...]
+
+
+def parse_block(
+    task: tuple[int, Block], spec: TableSpec, dtype: str, scratch: Path, keep_bad: bool, quotes_counted: bool
+) -> BlockReport:
+    """Read one block, sort it by (id, time), pack each channel, and spill it."""
+    number, block = task
+    columns = source_csv.read_block(block, spec, keep_bad, quotes_counted)
+    order = sort_order(columns.codes, columns.times)
+    try:
+        packed = _pack(columns, order, dtype, finite=True)
+    except OverflowError:
+        # Numbers too large for the dtype are bad rows; infinities that the source itself wrote are not.
+        columns = source_csv.read_block(block, spec, keep_bad, quotes_counted, judge_all=True)
+        order = sort_order(columns.codes, columns.times)
+        packed = _pack(columns, order, dtype, finite=False)
+    everything = slice(None) if order is None else order
+    spill = Spill.write(scratch / f"{number}.spill", [columns.times[everything], *(column.values for column in packed)])
+    counts = np.bincount(columns.codes, minlength=len(columns.ids))
+    forms = tuple((column.decimals, column.largest) for column in packed)
+    words = tuple(column.words if isinstance(column, Categories) else None for column in columns.channels)
+    return BlockReport(spill, columns.ids, counts, forms, words, columns.bad)
+
+
+def _pack(columns: Columns, order: Any, dtype: str, finite: bool) -> list[BlockColumn]:
+    everything = slice(None) if order is None else order
+    return [
+        pack_categories(column.codes[everything])
+        if isinstance(column, Categories)
+        else pack_block(column[everything], dtype, finite)
+        for column in columns.channels
+    ]
+
+
+def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> None:
+    """Write the times of a block whose source has none: the n-th row of a series is at ``start + n * step``.
+
+    Parameters
+    ----------
+    task
+        The block, and (group,) rows of each of its series in the blocks before.
+    time
+        Start and step.
+    """
+    block, before = task
+    sizes = np.diff(block.starts)
+    rank = np.arange(block.spill.n_rows) + np.repeat(before - block.starts[:-1], sizes)
+    block.spill.overwrite_times(time.start + rank * time.step)
+
+
+def reduce_blocks(reports: Sequence[BlockReport]) -> tuple[Any, list[SortedBlock]]:
+    """All ids in order, and each block in terms of them."""
+    ids = union([report.ids for report in reports])
+    blocks = []
+    for report in reports:
+        series = as_numpy(pc.index_in(report.ids, value_set=ids), "int32")
+        blocks.append(SortedBlock(report.spill, series, np.concatenate([[0], np.cumsum(report.counts)])))
+    return np.array(ids.to_pylist(), dtype=np.dtypes.StringDType()), blocks
+
+
+def union(parts: Sequence[Any]) -> Any:
+    """All texts of some arrays, each once, sorted by their UTF-8 bytes."""
+    texts = pc.unique(pa.concat_arrays(list(parts) or [text_array([])]))
+    return texts.take(pc.sort_indices(texts))
+
+
+def rows_before(n_series: int, blocks: Sequence[SortedBlock]) -> list[tuple[SortedBlock, Any]]:
+    """Each block, and (group,) rows of each of its series in the blocks before."""
+    seen = np.zeros(n_series, np.int64)
+    tasks = []
+    for block in blocks:
+        tasks.append((block, seen[block.series]))
+        seen[block.series] += np.diff(block.starts)
+    return tasks
