@@ -10,7 +10,8 @@ Moving a block from ``k`` to ``K >= k`` decimals multiplies its integers by ``10
 while ``|integer| < 2**24``: a float32 rounding border is an odd 25-bit integer times a power of two, so no
 decimal of that size lies on one, and none lies nearer to one than ``10**-7 * 2**-25 > 2**-49`` relative,
 while ``integer * scale`` in float64 is off by ``2**-52`` at most. Without decimals the scale is 1 and any
-int32 is exact.
+int32 is exact. Zstore itself divides by ``10**K`` instead: integer and power are exact in float32, and IEEE 754
+rounds the quotient of two exact numbers correctly, so no float64 is needed.
 """
 
 from __future__ import annotations
@@ -209,7 +210,8 @@ def unpack(stored: Values, packing: Packing, dtype: str = "float32") -> Values:
     """Stored numbers to float values, NaN where missing."""
     if not packing.packed:
         return stored.astype(dtype, copy=False)
-    values: Values = (stored * np.float64(packing.scale)).astype(dtype)
+    values: Values = stored.astype(dtype)
+    values /= values.dtype.type(10**packing.decimals)  # type: ignore[operator]  # packed: an int
     values[stored == packing.fill] = np.nan
     return values
 

@@ -214,16 +214,20 @@ class Store:
                 decode_shard(content, channel.packing.dtype, channel.codec, *grid)
                 for content, channel in zip(contents, wanted, strict=True)
             ]
-            buffer = np.empty(schema.chunk_rows)
+            buffer = np.empty(schema.chunk_rows, np.float32 if scale is None and offset is None else np.float64)
             # Chunk by chunk over all channels, so that the rows written to stay in cache.
             for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=True):
                 rows = out[first : min(first + schema.chunk_rows, stop)]
                 for position, (chunk, channel) in enumerate(zip(chunks, wanted, strict=True)):
                     stored = chunk[: len(rows)]
                     values = buffer[: len(rows)]
-                    np.multiply(stored, channel.packing.scale / scales[position], out=values)
+                    values[:] = stored
+                    if channel.packing.decimals:
+                        values /= values.dtype.type(10**channel.packing.decimals)
                     if offsets[position]:
-                        values -= offsets[position] / scales[position]
+                        values -= offsets[position]
+                    if scales[position] != 1:
+                        values /= scales[position]
                     if missing[position] and channel.packing.packed:
                         values[stored == channel.packing.fill] = np.nan
                     rows[:, position] = values
