@@ -145,6 +145,12 @@ def _add_ingest(parser: ArgumentParser) -> None:
     add("--id-from-path", type=str | None, metavar="REGEX", help="one file per series: the first group is its id")
     add("--channels", type=names, metavar="COL,COL", help="columns to keep; default: all but id and time")
     add("--leave-out", type=names, metavar="COL,COL", help="columns not to keep")
+    add("--categories", type=names, metavar="COL,COL", help="columns of words that may look like numbers")
+    add(
+        "--allow-new-channels",
+        action="store_true",
+        help="files may have columns that the first has not: missing elsewhere",
+    )
     add("--rename", type=pairs, metavar="COL=NAME,…", help="new names of columns")
     add("--units", type=pairs, metavar="COL=UNIT,…", help="units of columns, to record")
     add("--value-name", type=str, default="value", metavar="NAME", help="channel of a wide table; default: value")
@@ -251,6 +257,8 @@ def _ingest(options: Namespace) -> int:
             id_from_path=options.id_from_path,
             channels=_names(options.channels),
             leave_out=_names(options.leave_out) or (),
+            categories=_names(options.categories) or (),
+            allow_new_channels=options.allow_new_channels,
             rename=_pairs(options.rename, "--rename"),
             units=_pairs(options.units, "--units"),
             value_name=options.value_name,

@@ -63,8 +63,8 @@ def zarr_codecs(name: str, dtype: str) -> list[BytesBytesCodec]:
     library, level, shuffle = _parse(name)
     if library == "zstd":
         return [ZstdCodec(level=level), Crc32cCodec()]
-    packed: Any = {"cname": library.removeprefix("blosc-"), "clevel": level, "shuffle": shuffle, "blocksize": _BLOSC_BLOCK}
-    return [BloscCodec(**packed, typesize=np.dtype(dtype).itemsize), Crc32cCodec()]
+    packed: Any = {"cname": library.removeprefix("blosc-"), "clevel": level, "shuffle": shuffle}
+    return [BloscCodec(**packed, typesize=np.dtype(dtype).itemsize, blocksize=_BLOSC_BLOCK), Crc32cCodec()]
 
 
 def encoder(name: str) -> Callable[[NDArray[Any]], bytes]:
@@ -73,7 +73,7 @@ def encoder(name: str) -> Callable[[NDArray[Any]], bytes]:
     if library == "zstd":
         codec: Any = Zstd(level=level)
     else:
-        codec = Blosc(cname=library.removeprefix("blosc-"), clevel=level, shuffle=_SHUFFLES[shuffle], blocksize=_BLOSC_BLOCK)
+        codec = Blosc(library.removeprefix("blosc-"), level, _SHUFFLES[shuffle], _BLOSC_BLOCK)
     return lambda chunk: with_checksum(bytes(codec.encode(chunk)))
 
 

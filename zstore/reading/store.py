@@ -214,7 +214,9 @@ class Store:
                 decode_shard(content, channel.packing.dtype, channel.codec, *grid)
                 for content, channel in zip(contents, wanted, strict=True)
             ]
-            buffer = np.empty(schema.chunk_rows, np.float32 if scale is None and offset is None else np.float64)
+            buffer: NDArray[Any] = np.empty(
+                schema.chunk_rows, np.float32 if scale is None and offset is None else np.float64
+            )
             # Chunk by chunk over all channels, so that the rows written to stay in cache.
             for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=True):
                 rows = out[first : min(first + schema.chunk_rows, stop)]

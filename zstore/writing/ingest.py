@@ -62,6 +62,8 @@ def ingest(
     id: str | None = None,  # noqa: A002  # the command's flag is --id
     channels: Sequence[str] | None = None,
     leave_out: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    allow_new_channels: bool = False,
     rename: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     static: str | Path | None = None,
@@ -106,6 +108,11 @@ def ingest(
         Columns of text become categories.
     leave_out
         Columns not to keep.
+    categories
+        Columns of words, also where some look like numbers; columns without any number are found.
+    allow_new_channels
+        Whether files may have columns that the first has not: missing in the rows of the others. In a wide table of
+        series, they are series without rows there.
     rename
         New names of columns.
     units
@@ -186,6 +193,8 @@ def ingest(
         id_from_path=id_from_path,
         channels=tuple(channels) if channels else None,
         leave_out=tuple(leave_out),
+        categories=tuple(categories),
+        allow_new_channels=allow_new_channels,
         rename=rename or {},
         units=units or {},
         value_name=value_name,

@@ -16,6 +16,7 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 _SELECT_ROWS = 1 << 22
+_SEARCH_ROWS = 1 << 14  # up to here reading times is quicker than mapping them
 
 
 class DuplicateTimeError(Exception):
@@ -75,11 +76,11 @@ class Spill:
         with self.path.open("r+b") as file:
             file.write(np.ascontiguousarray(times, np.int64).data)
 
-    def map_times(self) -> NDArray[Any]:
-        """The time column, memory-mapped: for searching, not for reading it all."""
-        if not self.n_rows:
-            return np.zeros(0, np.int64)
-        return np.memmap(self.path, np.int64, "r", self._offset(0), (self.n_rows,))
+    def times_to_search(self, start: int, stop: int) -> NDArray[Any]:
+        """Times of the rows ``[start, stop)``; many are memory-mapped, for searching touches few of them."""
+        if stop - start <= _SEARCH_ROWS:
+            return self.read(0, start, stop)
+        return np.memmap(self.path, np.int64, "r", self._offset(0) + start * 8, (stop - start,))
 
     def _offset(self, column: int) -> int:
         return sum(np.dtype(dtype).itemsize * self.n_rows for dtype in self.dtypes[:column])
@@ -194,7 +195,7 @@ def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock], uniqu
         time = int(np.partition(times, rank)[rank])
         before = int(np.count_nonzero(times < time))
     else:
-        time, before = _select(rank, [block.spill.map_times()[lo:hi] for block, lo, hi in pieces])
+        time, before = _select(rank, [block.spill.times_to_search(lo, hi) for block, lo, hi in pieces])
     if unique and before != rank:
         raise DuplicateTimeError(series, time)
     return Border(series, time)
@@ -206,7 +207,7 @@ def locate(block: SortedBlock, border: Border) -> tuple[int, int]:
     row = int(block.starts[group])
     if border.time is not None and group < len(block.series) and block.series[group] == border.series:
         stop = int(block.starts[group + 1])
-        row += int(np.searchsorted(block.spill.map_times()[row:stop], border.time))
+        row += int(np.searchsorted(block.spill.times_to_search(row, stop), border.time))
     return row, group
 
 

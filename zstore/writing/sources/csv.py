@@ -237,11 +237,12 @@ def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table
     types: dict[str, pa.DataType] = dict.fromkeys(spec.numbers, pa.float64())
     types.update(dict.fromkeys([*spec.texts, *([spec.id] if spec.id is not None else [])], words))
     types.update(spec.time.arrow_types())
+    needed = [name for name in spec.needed if name in header]
     quoted = b'"' in content
     if not is_strict(content, spec.delimiter):
         raise RefusedError("a quote or a carriage return stands where none may")
     if not content:
-        return pa.schema([(name, types[name]) for name in spec.needed]).empty_table()
+        return pa.schema([(name, types[name]) for name in needed]).empty_table()
     return pacsv.read_csv(
         pa.BufferReader(content),
         pacsv.ReadOptions(use_threads=False, column_names=header, block_size=len(content) + 1),
@@ -253,11 +254,11 @@ def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table
         ),
         pacsv.ConvertOptions(
             column_types=types,
-            include_columns=spec.needed,
+            include_columns=needed,
             null_values=list(spec.missing),
             strings_can_be_null=False,
             decimal_point=spec.decimal,
-            timestamp_parsers=[spec.time.format or pacsv.ISO8601],
+            timestamp_parsers=[pacsv.ISO8601],
         ),
     )
 
@@ -266,9 +267,12 @@ def _columns(table: pa.Table, block: Block, spec: TableSpec, bad: tuple[BadRow, 
     times = spec.time.read(table, table.num_rows)
     n_records = table.num_rows + len(bad)
     if spec.series:
-        return _melt(table, times, spec, bad, n_records)
+        return _melt(table, times, block.source, spec, bad, n_records)
     channels: list[Any] = []
     for channel in spec.channels:
+        if channel.column not in block.source.header:  # a channel that other files add
+            channels.append(_all_missing(len(times), channel.text))
+            continue
         column = table[channel.column]
         channels.append(_categories(column, spec.missing) if channel.text else as_numpy(column, "float64"))
     if spec.id is None:
@@ -278,6 +282,10 @@ def _columns(table: pa.Table, block: Block, spec: TableSpec, bad: tuple[BadRow, 
     if len(ids) and ids[0].as_py() == "":
         raise RefusedError("an id is empty")
     return Columns(ids, codes, times, channels, bad, n_records)
+
+
+def _all_missing(n_rows: int, text: bool) -> NDArray[np.float64] | Categories:
+    return Categories(np.full(n_rows, -1, np.int32), text_array([])) if text else np.full(n_rows, np.nan)
 
 
 def _encoded(column: Any) -> tuple[NDArray[np.int32], Any]:
@@ -299,10 +307,15 @@ def _categories(column: Any, missing: tuple[str, ...]) -> Categories:
 
 
 def _melt(
-    table: pa.Table, times: NDArray[np.int64], spec: TableSpec, bad: tuple[BadRow, ...], n_records: int
+    table: pa.Table,
+    times: NDArray[np.int64],
+    source: Source,
+    spec: TableSpec,
+    bad: tuple[BadRow, ...],
+    n_records: int,
 ) -> Columns:
     """A wide table of series: one row per record and column."""
-    names = sorted(spec.series, key=str.encode)
+    names = sorted((name for name in spec.series if name in source.header), key=str.encode)
     values = np.concatenate([as_numpy(table[name], "float64") for name in names])
     codes = np.repeat(np.arange(len(names), dtype=np.int32), len(times))
     ids = text_array(names if len(times) else [])

@@ -172,6 +172,8 @@ def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | No
     if wrong is not None:
         return wrong
     for column in spec.numbers:
+        if column not in cells:
+            continue
         cell = cells[column]
         plain = cell.strip(" \t").replace(spec.decimal, ".") if "." not in cell or spec.decimal == "." else "."
         if cell not in spec.missing and not _NUMBER.fullmatch(plain):

@@ -11,14 +11,20 @@ from typing import Any, Literal
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
+from zstore.writing.sources.formats import check_format, has_zone, unit_of
+from zstore.writing.sources.parts import PARTS
 from zstore.writing.sources.records import record_end, shorten, split_fields, split_records
 from zstore.writing.sources.table import ChannelSpec, Source, TableSpec
-from zstore.writing.sources.times import EPOCH_UNITS, PARTS, TimeSpec, sniff_iso
+from zstore.writing.sources.times import EPOCH_UNITS, TimeSpec, sniff_iso
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 _HEAD_BYTES = 1 << 18
+_LATER_BYTES = 1 << 14
+_ENOUGH = 3  # cells of one kind that tell a retyped column from some bad rows
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"
+
+Sample = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class TableOptions:
     id_from_path: str | None = None
     channels: tuple[str, ...] | None = None
     leave_out: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    allow_new_channels: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     value_name: str = "value"
@@ -105,39 +113,15 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
     SourceError
         If headers disagree, or times cannot be read.
     """
-    first = sources[0]
-    named = [("--id", options.id), *(("--time", column) for column in options.time)]
-    named += [
-        (flag, c)
-        for flag, group in (
-            ("--channels", options.channels),
-            ("--leave-out", options.leave_out),
-            ("--rename", options.rename),
-            ("--units", options.units),
-        )
-        for c in group or ()
-    ]
-    for flag, column in named:
-        if column is not None and column not in first.header:
-            raise UsageError(
-                f"no column {column!r}",
-                expected=f"one of {', '.join(map(repr, first.header))}",
-                where=f"{first.name} line 1",
-                fix=f"name an existing column with {flag}",
-            )
-    if options.id is not None and (options.layout == "wide" or options.id_from_path is not None):
-        other = "--layout wide" if options.layout == "wide" else "--id-from-path"
-        raise UsageError(f"--id with {other}", expected="one place that ids come from", fix=f"drop --id or {other}")
-    for source in sources[1:]:
-        _same_columns(first, source)
+    first, missing = sources[0], options.missing
+    columns = _all_columns(sources, options.allow_new_channels)
+    _check_names(options, columns, first)
     used = {options.id, *options.time, *options.leave_out}
-    wanted = tuple(options.channels or (column for column in first.header if column not in used))
+    wanted = tuple(options.channels or (column for column in columns if column not in used))
     if not wanted:
         raise SourceError("no channel", expected="a column beside id and time", where=f"{first.name} line 1")
-    cells = _sample(first, delimiter)
-    texts = {column: [row[position] for row in cells] for position, column in enumerate(first.header)}
-    time = _time_spec(options, first, texts)
-    missing = options.missing
+    samples = [_sample(s, delimiter, _HEAD_BYTES if s is first else _LATER_BYTES) for s in sources]
+    time = _time_spec(options, sources, samples)
     if options.layout == "wide":
         channels: tuple[ChannelSpec, ...] = (ChannelSpec(options.value_name, options.value_name),)
         return TableSpec(delimiter, options.decimal, None, time, channels, wanted, missing, options.largest)
@@ -145,7 +129,7 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
         ChannelSpec(
             column,
             options.rename.get(column, column),
-            _holds_text(texts[column], missing, options.decimal),
+            column in options.categories or _holds_text(column, sources, samples, options),
             options.units.get(column),
         )
         for column in wanted
@@ -154,6 +138,32 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
     if len(set(names)) < len(names):
         raise UsageError(f"channels {', '.join(names)}", expected="every name once", fix="mend --rename")
     return TableSpec(delimiter, options.decimal, options.id, time, channels, (), missing, options.largest)
+
+
+def _check_names(options: TableOptions, columns: Sequence[str], first: Source) -> None:
+    named = [("--id", options.id), *(("--time", column) for column in options.time)]
+    named += [
+        (flag, c)
+        for flag, group in (
+            ("--channels", options.channels),
+            ("--leave-out", options.leave_out),
+            ("--categories", options.categories),
+            ("--rename", options.rename),
+            ("--units", options.units),
+        )
+        for c in group or ()
+    ]
+    for flag, column in named:
+        if column is not None and column not in columns:
+            raise UsageError(
+                f"no column {column!r}",
+                expected=f"one of {', '.join(map(repr, columns))}",
+                where=f"{first.name} line 1",
+                fix=f"name an existing column with {flag}",
+            )
+    if options.id is not None and (options.layout == "wide" or options.id_from_path is not None):
+        other = "--layout wide" if options.layout == "wide" else "--id-from-path"
+        raise UsageError(f"--id with {other}", expected="one place that ids come from", fix=f"drop --id or {other}")
 
 
 def _id_in_path(name: Path, pattern: str) -> str:
@@ -170,9 +180,21 @@ def _id_in_path(name: Path, pattern: str) -> str:
     return match[1]
 
 
-def _time_spec(options: TableOptions, source: Source, texts: Mapping[str, list[str]]) -> TimeSpec:
+def _time_spec(options: TableOptions, sources: Sequence[Source], samples: Sequence[Sample]) -> TimeSpec:
+    """How times are written, by the options and the first file that has rows; the other files must agree."""
     if not options.time:
         return _numbered_rows(options)
+    known = [(source, sample) for source, sample in zip(sources, samples, strict=True) if sample]
+    texts = [cells[options.time[0]] for cells in known[0][1]] if known else []
+    spec = _first_time_spec(options, known[0][0] if known else sources[0], texts)
+    for source, sample in known[1:]:
+        found = [spec.judge(cells) for cells in sample]
+        if len(found) >= _ENOUGH and found[0] is not None and all(found):
+            raise _retyped(source, *found[0])
+    return spec
+
+
+def _first_time_spec(options: TableOptions, source: Source, texts: list[str]) -> TimeSpec:
     if len(options.time) > 1:
         if len(options.time) > len(PARTS) or len(options.time) < 3:
             raise UsageError(
@@ -181,16 +203,17 @@ def _time_spec(options: TableOptions, source: Source, texts: Mapping[str, list[s
         return TimeSpec("parts", options.time, "s")
     column = options.time[0]
     if options.time_format is not None:
-        return TimeSpec("format", options.time, "s", format=options.time_format)
+        form = check_format(options.time_format)
+        return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
     if options.time_unit is not None:
         if options.time_unit not in EPOCH_UNITS:
             raise UsageError(f"--time-unit {options.time_unit!r}", expected=f"one of {', '.join(EPOCH_UNITS)}")
         unit, factor = EPOCH_UNITS[options.time_unit]
         return TimeSpec("epoch", options.time, unit, factor=factor)
-    spec = sniff_iso(column, texts[column])
+    spec = sniff_iso(column, texts)
     if spec is None:
         raise SourceError(
-            f"unreadable time {shorten(texts[column][0])!r} in column {column!r}",
+            f"unreadable time {shorten(texts[0])!r} in column {column!r}",
             expected="ISO dates or dates and times, or whole numbers",
             where=f"{source.name} line 2",
             fix="say how it is written with --time-format, or name another column with --time",
@@ -216,32 +239,64 @@ def _numbered_rows(options: TableOptions) -> TimeSpec:
         ) from None
 
 
-def _holds_text(texts: Sequence[str], missing: Sequence[str], decimal: str) -> bool:
-    """Whether what is known of a column is text, so that it holds categories."""
-    known = [text for text in texts if text not in missing]
-    return bool(known) and not any(_is_float(text.replace(decimal, ".")) for text in known)
+def _holds_text(column: str, sources: Sequence[Source], samples: Sequence[Sample], options: TableOptions) -> bool:
+    """Whether a column holds categories: nothing that the first file with known cells has in it is a number.
+
+    Raises
+    ------
+    SourceError
+        If it is all numbers in one file and all text in another.
+    """
+    first: tuple[bool, str] | None = None
+    for source, sample in zip(sources, samples, strict=True):
+        cells = [cell for cell in (row.get(column, "") for row in sample) if cell not in options.missing]
+        numbers = [_is_float(cell.replace(options.decimal, ".")) for cell in cells]
+        if first is None and cells:
+            first = not any(numbers), source.name
+        elif first is not None and len(cells) >= _ENOUGH and all(number == first[0] for number in numbers):
+            kind, other = ("categories", "number") if first[0] else ("numbers", "text")
+            raise _retyped(source, f"{other} {shorten(cells[0])!r} in column {column!r}", f"{kind} as in {first[1]}")
+    return first is not None and first[0]
 
 
-def _same_columns(first: Source, other: Source) -> None:
-    for column, problem in [(c, "is missing") for c in first.header if c not in other.header] + [
-        (c, "is not in the files before") for c in other.header if c not in first.header
-    ]:
-        raise SourceError(
-            f"column {column!r} {problem}",
-            expected=f"the columns of {first.name} (in any order): {', '.join(first.header)}",
-            where=f"{other.name} line 1",
-            fix="ingest files of different columns into different stores, or mend the header",
-        )
+def _retyped(source: Source, problem: str, expected: str) -> SourceError:
+    return SourceError(
+        problem,
+        expected=expected,
+        where=f"{source.name}, in all of its first rows",
+        fix="ingest files of different kinds into different stores, mend the file, or name columns of words that may "
+        "look like numbers with --categories",
+    )
 
 
-def _sample(source: Source, delimiter: str) -> list[list[str]]:
+def _all_columns(sources: Sequence[Source], allow_new: bool) -> list[str]:
+    """The columns of the first file, and, where they are allowed, those that others add."""
+    first = sources[0]
+    columns = dict.fromkeys(first.header)
+    for other in sources[1:]:
+        lacking = [(column, "is missing") for column in first.header if column not in other.header]
+        extra = [(column, "is not in the files before") for column in other.header if column not in columns]
+        for column, problem in lacking + ([] if allow_new else extra):
+            new = "--allow-new-channels, " if problem != "is missing" else ""
+            raise SourceError(
+                f"column {column!r} {problem}",
+                expected=f"the columns of {first.name} (in any order): {', '.join(first.header)}",
+                where=f"{other.name} line 1",
+                fix=f"{new}ingest files of different columns into different stores, or mend the header",
+            )
+        columns.update(dict.fromkeys(other.header))
+    return list(columns)
+
+
+def _sample(source: Source, delimiter: str, n_bytes: int) -> Sample:
     with source.path.open("rb") as file:
         file.seek(source.body)
-        content = file.read(_HEAD_BYTES)
-    if len(content) == _HEAD_BYTES:
+        content = file.read(n_bytes)
+    if len(content) == n_bytes:
         content = content[: content.rfind(b"\n") + 1]
     records = split_records(content, delimiter, 0, 1)
-    return [r.fields for r in records if r.fields is not None and len(r.fields) == len(source.header)]
+    header = source.header
+    return [dict(zip(header, r.fields, strict=True)) for r in records if r.fields and len(r.fields) == len(header)]
 
 
 def _is_float(text: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -13,11 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zstore.writing.sources.arrow import RefusedError, as_numpy
+from zstore.writing.sources.formats import read_formatted, read_one
+from zstore.writing.sources.parts import seconds_of_parts
 
 Int64 = NDArray[np.int64]
 Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows"]
 
-PARTS = ("year", "month", "day", "hour", "minute", "second")
 EPOCH_UNITS = {"d": ("s", 86_400), "h": ("s", 3_600), "min": ("s", 60), **{u: (u, 1) for u in ("s", "ms", "us", "ns")}}
 
 _ISO = re.compile(
@@ -26,7 +26,6 @@ _ISO = re.compile(
 )
 _WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 _FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
-_LIMITS = {"month": (1, 12), "day": (1, 31), "hour": (0, 23), "minute": (0, 59), "second": (0, 59)}
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,9 @@ class TimeSpec:
 
     def arrow_types(self) -> dict[str, Any]:
         """What Arrow is to parse each column as."""
-        if self.kind in ("iso", "format"):
+        if self.kind == "format":
+            return {self.columns[0]: pa.dictionary(pa.int32(), pa.string())}
+        if self.kind == "iso":
             return {self.columns[0]: pa.timestamp(str(self.unit), tz="UTC" if self.zone else None)}
         return dict.fromkeys(self.columns, pa.int64())
 
@@ -80,9 +81,11 @@ class TimeSpec:
             return np.zeros(n_rows, np.int64)
         if any(table[name].null_count for name in self.columns):
             raise RefusedError("a time is missing")
+        if self.kind == "format":
+            return _formatted(table[self.columns[0]], str(self.format))
         columns = [as_numpy(table[name], "int64") for name in self.columns]  # timestamps are int64 underneath
         if self.kind == "parts":
-            times, wrong = _from_parts(columns)
+            times, wrong = seconds_of_parts(columns)
             if wrong.any():
                 raise RefusedError("a time does not exist")
             return times
@@ -93,7 +96,7 @@ class TimeSpec:
         for name in self.columns:
             if not self._readable(cells[name]):
                 return f"unreadable time {cells[name][:200]!r} in column {name!r}", self.expected
-        if self.kind == "parts" and bool(_from_parts([np.array([int(cells[n])]) for n in self.columns])[1][0]):
+        if self.kind == "parts" and bool(seconds_of_parts([np.array([int(cells[n])]) for n in self.columns])[1][0]):
             text = "-".join(cells[name] for name in self.columns)
             return f"time that does not exist {text!r} in columns {', '.join(self.columns)}", self.expected
         return None
@@ -107,11 +110,7 @@ class TimeSpec:
 
     def _readable(self, text: str) -> bool:
         if self.kind == "format":
-            try:
-                datetime.strptime(text, str(self.format))
-            except ValueError:
-                return False
-            return True
+            return read_one(text, str(self.format)) is not None
         if self.kind != "iso":
             return _WHOLE.fullmatch(text.strip(" \t")) is not None
         match = _ISO.fullmatch(text)
@@ -143,18 +142,12 @@ def sniff_iso(column: str, texts: Sequence[str]) -> TimeSpec | None:
     return TimeSpec("iso", (column,), unit, zone=matches[0]["zone"] is not None)
 
 
-def _from_parts(columns: Sequence[Int64]) -> tuple[Int64, NDArray[np.bool_]]:
-    """Seconds since 1970 from year, month, day …, and where there is no such time."""
-    wrong = np.zeros(len(columns[0]), bool)
-    for name, values in zip(PARTS[1:], columns[1:], strict=False):
-        low, high = _LIMITS[name]
-        wrong |= (values < low) | (values > high)
-    wrong |= (columns[0] < 1) | (columns[0] > 9999)
-    year, month, day, *clock = [np.where(wrong, 1, values) for values in columns]
-    months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
-    days = months.astype("datetime64[D]") + (day - 1)
-    wrong |= days.astype("datetime64[M]") != months
-    seconds = days.astype(np.int64) * 86_400
-    for values, size in zip(clock, (3_600, 60, 1), strict=False):
-        seconds += values * size
-    return seconds, wrong
+def _formatted(column: Any, form: str) -> Int64:
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    if isinstance(array, pa.ChunkedArray):  # no chunk at all
+        return np.zeros(0, np.int64)
+    times, wrong = read_formatted(array.dictionary, form)
+    if wrong.any():
+        raise RefusedError("a time does not exist")
+    found: Int64 = times[as_numpy(array.indices, "int32")]
+    return found
