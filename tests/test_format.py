@@ -46,7 +46,7 @@ def test_a_packed_block_unpacks_to_the_same_float32(values: list[float]) -> None
 def test_blocks_packed_alone_are_exact_in_the_packing_of_the_whole_channel(blocks: list[list[float]]) -> None:
     sources = [np.array(values, np.float64) for values in blocks]
     columns = [packing.pack_block(source, "float32", finite=False) for source in sources]
-    chosen = packing.choose([(column.decimals, column.largest) for column in columns], "float32")
+    chosen = packing.choose([column.form for column in columns], "float32")
     for source, column in zip(sources, columns, strict=True):
         stored = packing.repack(column.values, column.decimals, chosen)
         assert str(stored.dtype) == chosen.dtype
@@ -60,6 +60,22 @@ def test_more_decimals_give_the_same_float32(whole: int, few: int, more: int) ->
     if abs(whole * factor) < 2**24:
         exact = np.float32(whole * packing.scale_of(few))
         assert np.float32(whole * factor * packing.scale_of(more)) == exact
+
+
+@given(st.integers(-9_999_999, 9_999_999), st.integers(-30, 30))
+def test_a_number_is_inexact_if_seven_digits_of_its_float32_do_not_give_it_back(whole: int, power: int) -> None:
+    source = np.array([float(f"{whole}e{power}")])
+    kept = source.astype(np.float32)
+    back = float(f"{kept.astype(np.float64)[0]:.7g}")
+    if abs(kept[0]) > 1e-37 or not whole:  # denormals keep less
+        assert packing.count_inexact(source, kept) == int(back != source[0])
+
+
+@pytest.mark.parametrize(
+    ("value", "inexact"), [(16777217.0, 1), (0.123456789, 1), (5e-324, 1), (2.0**-20, 0), (0.1, 0)]
+)
+def test_numbers_of_more_digits_than_a_float32_keeps_are_counted(value: float, inexact: int) -> None:
+    assert packing.pack_block(np.array([value, np.nan, np.inf]), "float32", finite=False).n_inexact == inexact
 
 
 def test_two_decimals_become_int16_and_wide_ones_int32() -> None:

@@ -179,6 +179,17 @@ def test_numbers_that_do_not_pack_are_stored_as_float32(tmp_path: Path) -> None:
     assert stored.view(np.uint32).tolist() == np.array(values, np.float32).view(np.uint32).tolist()
 
 
+def test_the_receipt_says_where_float32_is_not_exact(tmp_path: Path) -> None:
+    path = tmp_path / "n.csv"
+    path.write_text("t,a,b,c\n1,0.12345678901,1.5,16777217\n2,1.25,2.5,3\n3,2.123456789,3,4\n")
+    receipt = ingest(path, tmp_path / "n.zarr", time="t")
+    assert [(c.name, c.n_inexact) for c in receipt.channels] == [("a", 2), ("b", 0), ("c", 1)]
+    assert "a has 2 values with more digits than float32 keeps (about 7); --dtype float64 keeps them" in receipt.notes
+    receipt = ingest(path, tmp_path / "n.zarr", time="t", dtype="float64", overwrite=True)
+    assert [c.n_inexact for c in receipt.channels] == [0, 0, 0]
+    assert open_store(tmp_path / "n.zarr").read("a", 0, 3).tolist() == [0.12345678901, 1.25, 2.123456789]
+
+
 def test_static_attributes_are_matched_by_exact_id_and_the_rest_is_told(csv: Path, tmp_path: Path) -> None:
     static = write_table(
         tmp_path / "static.csv",

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ MAX_DECIMALS = 7
 _EXACT_LIMIT = 1 << 24
 _INT_LIMIT = (1 << 31) - 1
 _SAMPLE = 512
+_EXPONENTS = 1 << 11
 
 Values = NDArray[Any]
 
@@ -84,11 +86,27 @@ class BlockColumn:
         Decimals of the integers; None for floats.
     largest
         Largest absolute integer; 0 for floats.
+    n_inexact
+        Values that have more digits than the float dtype of the channel keeps.
     """
 
     values: Values
     decimals: int | None
     largest: int
+    n_inexact: int = 0
+
+    @property
+    def form(self) -> BlockForm:
+        """All of it but the values."""
+        return BlockForm(self.decimals, self.largest, self.n_inexact)
+
+
+class BlockForm(NamedTuple):
+    """What the packing of a whole channel needs to know of one block, see :class:`BlockColumn`."""
+
+    decimals: int | None
+    largest: int
+    n_inexact: int
 
 
 def scale_of(decimals: int) -> float:
@@ -139,7 +157,44 @@ def pack_block(source: NDArray[np.float64], dtype: str, finite: bool = True) -> 
         decimals += 1
     if finite and np.isinf(kept).any():
         raise OverflowError
-    return BlockColumn(kept, None, 0)
+    return BlockColumn(kept, None, 0, count_inexact(source, kept))
+
+
+def count_inexact(source: NDArray[np.float64], kept: Values) -> int:
+    """Decimals that cannot be told from their float32.
+
+    Parameters
+    ----------
+    source
+        (row,) float64 as parsed.
+    kept
+        (row,) the same as float32. Of float64, none is inexact.
+
+    Notes
+    -----
+    A float32 keeps six to eight significant digits. A value is exact if its float32 is the very number, or if rounding
+    the float32 to seven digits (eight after a leading 1) gives the value back. Cost: some ten passes.
+    """
+    if kept.dtype != np.float32:
+        return 0
+    odd = np.flatnonzero((kept != source) & ~np.isnan(source))
+    values, floats = source[odd], kept[odd].astype(np.float64)
+    shift = _digit_shifts()[values.view(np.int64) >> 52 & (_EXPONENTS - 1)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        digits = values * shift
+        whole = np.rint(digits)
+        tens = np.rint(whole / 10) * 10
+        off = np.abs(floats * shift - whole)
+        told = (off < 0.5) | ((off < 5) & (whole == tens) & (np.abs(whole) >= 1e7))
+        exact = told & (np.abs(digits - whole) < 1e-6) & (np.abs(whole) >= 1e5)
+    return len(odd) - int(np.count_nonzero(exact))
+
+
+@cache
+def _digit_shifts() -> NDArray[np.float64]:
+    """Per binary exponent of a float64, the power of ten that brings its numbers to 1e6 … 2e7."""
+    exponents = np.arange(_EXPONENTS) - 1023
+    return np.asarray(10.0 ** np.clip(np.ceil(6 - exponents * np.log10(2)), -308, 308))
 
 
 def pack_categories(codes: NDArray[np.int32]) -> BlockColumn:
@@ -175,17 +230,17 @@ def flag_attributes(words: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def choose(columns: Iterable[tuple[int | None, int]], dtype: str) -> Packing:
-    """The packing of a whole channel from every block's ``(decimals, largest)``.
+def choose(columns: Iterable[BlockForm], dtype: str) -> Packing:
+    """The packing of a whole channel from every block's form.
 
     Exact by the argument in this module's docstring; falls back to `dtype` where that does not reach.
     """
     columns = list(columns)
-    found = [decimals for decimals, _ in columns if decimals is not None]
+    found = [column.decimals for column in columns if column.decimals is not None]
     if not columns or len(found) < len(columns):
         return Packing(dtype)
     decimals = max(found)
-    largest = max(largest * 10 ** (decimals - k) for k, largest in columns if k is not None)
+    largest = max(largest * 10 ** (decimals - k) for k, largest, _ in columns if k is not None)
     if largest >= (_EXACT_LIMIT if decimals else _INT_LIMIT):
         return Packing(dtype)
     return Packing("int16" if largest < 1 << 15 else "int32", decimals)
@@ -235,4 +290,7 @@ def _pack_exactly(
     if missing is not None:
         wrong &= ~missing
         values[missing] = fill_of(dtype)
-    return None if wrong.any() else BlockColumn(values, decimals, int(largest))
+    if wrong.any():
+        return None
+    n_inexact = count_inexact(source, kept) if largest >= _EXACT_LIMIT else 0
+    return BlockColumn(values, decimals, int(largest), n_inexact)

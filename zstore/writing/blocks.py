@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zstore.format.packing import BlockColumn, pack_block, pack_categories
+from zstore.format.packing import BlockColumn, BlockForm, pack_block, pack_categories
 from zstore.writing.sort import SortedBlock, Spill, sort_order
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.arrow import as_numpy, text_array
@@ -30,7 +30,7 @@ class BlockReport:
     ids, counts
         (id,) its ids in order, and the rows of each.
     packed
-        Per channel ``(decimals, largest)``, see :class:`zstore.format.packing.BlockColumn`.
+        Per channel.
     words
         Per channel the words its codes stand for, None for numbers.
     bad
@@ -40,7 +40,7 @@ class BlockReport:
     spill: Spill
     ids: pa.Array
     counts: Any
-    packed: tuple[tuple[int | None, int], ...]
+    packed: tuple[BlockForm, ...]
     words: tuple[Any, ...]
     bad: tuple[BadRow, ...]
 
@@ -62,7 +62,7 @@ def parse_block(
     everything = slice(None) if order is None else order
     spill = Spill.write(scratch / f"{number}.spill", [columns.times[everything], *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
-    forms = tuple((column.decimals, column.largest) for column in packed)
+    forms = tuple(column.form for column in packed)
     words = tuple(column.words if isinstance(column, Categories) else None for column in columns.channels)
     return BlockReport(spill, columns.ids, counts, forms, words, columns.bad)
 

@@ -240,7 +240,8 @@ def ingest(
 
         summary = summarise(shards, row_start, len(rows.channels), _given_freq(freq, rows.time))
         statics: tuple[StaticAttribute, ...] = ()
-        notes = [*_channel_notes(rows), *_freq_notes(summary, rows.time, row_start)]
+        inexact = [sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels))]
+        notes = [*_channel_notes(rows, inexact), *_freq_notes(summary, rows.time, row_start)]
         if known_statics is not None:
             statics, n_without, n_unused = match_statics(ids, *known_statics)
             notes += [f"{n_without} series have no static attributes"] if n_without else []
@@ -264,6 +265,7 @@ def ingest(
             n_quarantined=len(bad) * max(len(spec.series), 1),
             n_duplicates=n_parsed - n_stored,
             quarantine=aside,
+            n_inexact=tuple(inexact),
         )
         sizes = {str(path): path.stat().st_size for path in paths}
         receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, trials, notes)
@@ -403,7 +405,7 @@ def _rows_spec(root: Path, spec: TableSpec, reports: Sequence[BlockReport], dtyp
         else:
             packing = choose([report.packed[n] for report in filled], dtype)
             for form, report in zip(forms, reports, strict=True):
-                form.append(report.packed[n][0])
+                form.append(report.packed[n].decimals)
         channels.append(Channel(channel.name, variable, packing, dtype, channel.units, categories))
     axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.zone else None)
     return RowsSpec(root, tuple(channels), tuple(map(tuple, forms)), axis, CHUNK_ROWS, SHARD_ROWS)
@@ -449,8 +451,13 @@ def _duplicate_error(
     )
 
 
-def _channel_notes(rows: RowsSpec) -> Iterator[str]:
-    for channel in rows.channels:
+def _channel_notes(rows: RowsSpec, inexact: Sequence[int]) -> Iterator[str]:
+    for channel, n_inexact in zip(rows.channels, inexact, strict=True):
+        if n_inexact:
+            yield (
+                f"{channel.name} has {n_inexact:,} values with more digits than float32 keeps (about 7); "
+                "--dtype float64 keeps them"
+            )
         if channel.categories is not None:
             yield f"{channel.name} holds text and is stored as categories; --leave-out {channel.name} leaves it out"
     if rows.time.zone is not None:

@@ -34,6 +34,8 @@ class ChannelReceipt:
         Categories of a column of text; None for numbers.
     n_missing
         Missing values.
+    n_inexact
+        Values read with more digits than a float32 keeps.
     n_bytes
         Bytes on disk.
     ratio
@@ -47,6 +49,7 @@ class ChannelReceipt:
     trial: dict[str, int]
     n_categories: int | None
     n_missing: int
+    n_inexact: int
     n_bytes: int
     ratio: float
 
@@ -115,12 +118,13 @@ class Receipt:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows that were added, rows that were read and not stored, and the file of those set aside."""
+    """Rows added; rows read and not stored, and the file of those set aside; per channel, values rounded."""
 
     n_filled: int
     n_quarantined: int
     n_duplicates: int
     quarantine: Path | None
+    n_inexact: tuple[int, ...]
 
 
 def write_receipt(
@@ -144,7 +148,7 @@ def write_receipt(
     schema, summary, shards
         What was written.
     counts
-        Rows that were not.
+        Rows that were not, and values that were rounded.
     trials
         Per channel, the bytes of a sample with each codec tried.
     notes
@@ -172,6 +176,7 @@ def write_receipt(
                 trial=trials.get(channel.name, {}),
                 n_categories=words,
                 n_missing=n_missing,
+                n_inexact=counts.n_inexact[position],
                 n_bytes=n_bytes,
                 ratio=ratio,
             )
