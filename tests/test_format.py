@@ -147,7 +147,7 @@ def test_shards_cover_the_rows_without_overlap() -> None:
     ("steps", "counts", "expected"), [([1, 2], [5, 4], 1), ([1, 2], [5, 5], None), ([], [], None), ([7], [1], 7)]
 )
 def test_the_usual_step_is_that_of_more_than_half(steps: list[int], counts: list[int], expected: int | None) -> None:
-    assert usual_step(np.array(steps, np.int64), np.array(counts, np.int64)) == expected
+    assert usual_step(np.array(steps, np.int64), np.array(counts, np.int64), sum(counts)) == expected
 
 
 def test_runs_end_where_a_series_ends_or_time_jumps() -> None:

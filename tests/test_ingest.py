@@ -160,6 +160,33 @@ def test_irregular_times_are_kept_and_said_to_be_irregular(tmp_path: Path) -> No
     assert "irregular" in receipt.notes[0]
 
 
+def test_an_irregular_series_among_regular_ones_is_kept_and_named(tmp_path: Path) -> None:
+    regular = [[id_, t, t] for id_ in ("a", "b", "d") for t in range(0, 300, 10)]
+    odd = [["c", t, t] for t in (0, 3, 10, 17, 21, 100)]
+    path = write_table(tmp_path / "r.csv", ["id", "t", "v"], regular + odd)
+    for fill_gaps in (False, True):
+        receipt = ingest(path, tmp_path / "s.zarr", id="id", time="t", fill_gaps=fill_gaps, overwrite=True)
+        assert (receipt.n_stored, receipt.n_filled, receipt.freq) == (96, 0, "10 steps")
+        named = "1 series are irregular and kept as they are: most of their steps are no multiple of 10 steps ('c')"
+        assert any(note.startswith(named) for note in receipt.notes)
+
+
+def test_steps_that_change_too_often_to_be_reported_give_the_same_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    times = {id_: np.cumsum(random.choice([5, 5, 5, 7, 10], 400)) for id_ in "abc"}
+    rows = [[id_, time, 1] for id_, column in times.items() for time in column]
+    path = write_table(tmp_path / "r.csv", ["id", "t", "v"], rows)
+    ingest(path, tmp_path / "few.zarr", id="id", time="t")
+    monkeypatch.setattr("zstore.writing.steps._MOST_RUNS", 2)
+    ingest(path, tmp_path / "many.zarr", id="id", time="t")
+    assert objects(tmp_path / "few.zarr") == objects(tmp_path / "many.zarr")
+    runs = open_store(tmp_path / "few.zarr").index.runs
+    breaks = sum(int(np.count_nonzero(np.diff(column) != 5)) for column in times.values())
+    assert len(runs.start) == breaks + 3
+
+
 def test_fractions_of_a_second_are_kept(tmp_path: Path) -> None:
     path = write_table(
         tmp_path / "r.csv", ["date", "v"], [[f"2001-01-01 00:00:00.{n:02d}", n] for n in range(0, 100, 5)]

@@ -147,18 +147,21 @@ class SeriesIndex:
         )
 
 
-def usual_step(steps: Int64, counts: Int64) -> int | None:
+def usual_step(steps: Int64, counts: Int64, n_steps: int) -> int | None:
     """The time step that more than half of all steps have, else None.
 
     Parameters
     ----------
     steps, counts
-        (step,) distinct steps between neighbouring rows of a series, and how often each occurs.
+        (step,) distinct steps between neighbouring rows of a series, and how often each occurs; rare ones may be left
+        out.
+    n_steps
+        Steps in all.
     """
     if not len(steps):
         return None
     best = int(np.argmax(counts))
-    return int(steps[best]) if 2 * int(counts[best]) > int(np.sum(counts)) else None
+    return int(steps[best]) if 2 * int(counts[best]) > n_steps else None
 
 
 def cut_runs(

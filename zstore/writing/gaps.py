@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from zstore.format.packing import fill_of
 from zstore.writing.sort import ShardPlan, SortedBlock, Spill
-from zstore.writing.steps import Steps, encode_steps, gather_keys
+from zstore.writing.steps import StepReport, encode_steps, gather_keys, report_steps
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
 MOST_ROWS = 1 << 24
 _DTYPE = np.dtype("int16")
@@ -28,14 +31,21 @@ class TooManyRowsError(Exception):
     """Filling would make more rows than anybody wants."""
 
 
-def find_steps(plan: ShardPlan, blocks: Sequence[SortedBlock]) -> Steps:
+def find_steps(plan: ShardPlan, blocks: Sequence[SortedBlock]) -> StepReport:
     """Time steps between two places of the final order."""
     codes, times, _ = gather_keys(plan, blocks)
-    return encode_steps(codes, times, plan.start)
+    return report_steps(encode_steps(codes, times, plan.start))
+
+
+def count_off_grid(plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int) -> tuple[Int64, Int64]:
+    """Series with steps that are no multiple of `freq`, and how many of them each has between two places."""
+    codes, _, step = _steps_onward(plan, blocks, freq)
+    series, counts = np.unique(codes[step % freq != 0], return_counts=True)
+    return series.astype(np.int64), counts.astype(np.int64)
 
 
 def fill(
-    plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int, n_channels: int, scratch: Path
+    plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int, irregular: Int64, n_channels: int, scratch: Path
 ) -> SortedBlock | None:
     """Spill the rows that are missing between two places of the final order.
 
@@ -47,6 +57,8 @@ def fill(
         All blocks.
     freq
         Step of the grid.
+    irregular
+        Series that stay as they are.
     n_channels
         Channels, each of them missing.
     scratch
@@ -63,15 +75,11 @@ def fill(
     TooManyRowsError
         If there would be more than `MOST_ROWS`.
     """
-    codes, times, _ = gather_keys(plan, blocks)
-    next_codes, next_times = np.append(codes[1:], -1), np.append(times[1:], 0)
-    if plan.last.time is not None:  # the series goes on behind the last place, with a row at that very time
-        next_codes[-1], next_times[-1] = plan.last.series, plan.last.time
-    same = next_codes == codes
-    step = np.where(same, next_times - times, freq)
+    codes, times, step = _steps_onward(plan, blocks, freq)
+    step[np.isin(codes, irregular)] = freq
     odd = np.flatnonzero(step % freq)
     if len(odd):
-        raise OffGridError(int(codes[odd[0]]), int(next_times[odd[0]]))
+        raise OffGridError(int(codes[odd[0]]), int(times[odd[0]] + step[odd[0]]))
     skipped = step // freq - 1
     n_rows = int(skipped.sum())
     if n_rows > MOST_ROWS:
@@ -86,3 +94,12 @@ def fill(
     path = scratch / f"fill-{plan.shard}.spill"
     spill = Spill.write(path, [times[before] + number * freq, *([missing] * n_channels)])
     return SortedBlock(spill, series[starts], np.append(starts, n_rows))
+
+
+def _steps_onward(plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int) -> tuple[Int32, Int64, Int64]:
+    """(row,) series and time of the rows between two places, and the step to the next row; `freq` where none is."""
+    codes, times, _ = gather_keys(plan, blocks)
+    next_codes, next_times = np.append(codes[1:], -1), np.append(times[1:], 0)
+    if plan.last.time is not None:  # the series goes on behind the last place, with a row at that very time
+        next_codes[-1], next_times[-1] = plan.last.series, plan.last.time
+    return codes, times, np.where(next_codes == codes, next_times - times, freq)

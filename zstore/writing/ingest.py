@@ -28,10 +28,10 @@ from zstore.format.packing import Packing, choose
 from zstore.format.schema import Channel, Schema, TimeAxis
 from zstore.writing.blocks import BlockReport, number_rows, parse_block, reduce_blocks, rows_before, union
 from zstore.writing.duplicates import drop_rows, find_extra
-from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, fill, find_steps
+from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.shards import Gathered, RowsSpec, write_shard
+from zstore.writing.shards import Gathered, RowsSpec, stored_breaks, write_shard
 from zstore.writing.sort import (
     Border,
     DuplicateTimeError,
@@ -45,13 +45,15 @@ from zstore.writing.sources.arrow import as_numpy
 from zstore.writing.sources.sniff import MISSING, TableOptions, open_source, sniff
 from zstore.writing.sources.table import Block, Source, TableSpec
 from zstore.writing.statics import match_statics, read_statics
+from zstore.writing.steps import usual_step_of
 from zstore.writing.target import building, set_aside
-from zstore.writing.version import Summary, summarise, usual_step_of, version_objects
+from zstore.writing.version import Summary, summarise, usual_freq, version_objects
 
 _SAMPLE_CHUNKS = 2
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
 _BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
 _THREAD_BYTES = 1 << 28
+_SHOWN_IDS = 3
 
 
 def ingest(
@@ -238,10 +240,13 @@ def ingest(
             raise _duplicate_error(error, ids, blocks, spec, rows.time) from None
         clock.lap("write")
 
-        summary = summarise(shards, row_start, len(rows.channels), _given_freq(freq, rows.time))
+        step = _given_freq(freq, rows.time) or usual_freq(shards)
+        dense = [plan for plan, shard in zip(plans, shards, strict=True) if step and shard.steps.runs is None]
+        reread = runner.map("gaps", partial(stored_breaks, spec=rows, row_start=row_start, freq=step or 0), dense)
+        summary = summarise(shards, row_start, len(rows.channels), step, reread)
         statics: tuple[StaticAttribute, ...] = ()
         inexact = [sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels))]
-        notes = [*_channel_notes(rows, inexact), *_freq_notes(summary, rows.time, row_start)]
+        notes = [*_channel_notes(rows, inexact), *_freq_notes(summary, rows.time, row_start, ids)]
         if known_statics is not None:
             statics, n_without, n_unused = match_statics(ids, *known_statics)
             notes += [f"{n_without} series have no static attributes"] if n_without else []
@@ -365,15 +370,20 @@ def _fill_gaps(
     plans = _plan_shards(count_rows(len(ids), blocks), blocks, unique=False)
     if freq is None:
         freq = usual_step_of(runner.map("steps", partial(find_steps, blocks=blocks), plans))
-    if freq is None:
+    if not freq:
         raise SourceError(
             "gaps in irregular times cannot be filled",
             expected="a step that more than half of all rows have",
             fix="--freq STEP, or leave out --fill-gaps",
         )
     axis = replace(rows.time, freq=freq)
+    n_off = np.zeros(len(ids), np.int64)
+    for series, counts in runner.map("grid", partial(count_off_grid, blocks=blocks, freq=freq), plans):
+        n_off[series] += counts
+    irregular = np.flatnonzero(2 * n_off > np.diff(count_rows(len(ids), blocks)) - 1)
     try:
-        make = partial(fill, blocks=blocks, freq=freq, n_channels=len(rows.channels), scratch=scratch)
+        n_channels = len(rows.channels)
+        make = partial(fill, blocks=blocks, freq=freq, irregular=irregular, n_channels=n_channels, scratch=scratch)
         return [block for block in runner.map("fill", make, plans) if block is not None]
     except OffGridError as error:
         raise SourceError(
@@ -474,9 +484,16 @@ def _given_freq(freq: str | None, axis: TimeAxis) -> int | None:
         raise UsageError(f"frequency {freq!r}", expected=wanted, fix="mend --freq") from None
 
 
-def _freq_notes(summary: Summary, axis: TimeAxis, row_start: Any) -> Iterator[str]:
+def _freq_notes(summary: Summary, axis: TimeAxis, row_start: Any, ids: Any) -> Iterator[str]:
     if summary.freq is None and np.any(np.diff(row_start) > 1):
         yield "times are irregular: no step between rows is the usual one, so runs are not split"
     elif summary.freq is not None and summary.n_gaps:
         usual = TimeAxis(axis.unit, summary.freq).show_freq()
         yield f"{summary.n_gaps:,} steps in {summary.n_gapped:,} series differ from {usual}; runs are split there"
+        if len(summary.irregular):
+            shown = ", ".join(repr(str(ids[series])) for series in summary.irregular[:_SHOWN_IDS])
+            more = ", …" if len(summary.irregular) > _SHOWN_IDS else ""
+            yield (
+                f"{len(summary.irregular):,} series are irregular and kept as they are: most of their steps are no "
+                f"multiple of {usual} ({shown}{more}); ingest them apart for windows over their rows"
+            )

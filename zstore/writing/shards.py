@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.format.arrays import ArrayPlan
+from zstore.format.arrays import ArrayPlan, decode_shard
 from zstore.format.codecs import TIME_CODEC
 from zstore.format.commit import write_object
 from zstore.format.layout import TIME, shard_key
@@ -19,7 +19,7 @@ from zstore.format.moments import Moments, stack
 from zstore.format.packing import Packing, recode, repack, unpack
 from zstore.format.schema import Channel, TimeAxis
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate
-from zstore.writing.steps import Steps, encode_steps, gather_keys
+from zstore.writing.steps import Breaks, StepReport, encode_steps, gather_keys, report_steps
 
 Int64 = NDArray[np.int64]
 
@@ -72,7 +72,7 @@ class ShardReport:
     first_time: Int64
     last_time: Int64
     moments: Moments
-    steps: Steps
+    steps: StepReport
 
 
 class Gathered:
@@ -137,8 +137,29 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
         times[starts],
         times[stops],
         segments,
-        encode_steps(codes, times, plan.start),
+        report_steps(encode_steps(codes, times, plan.start)),
     )
+
+
+def stored_breaks(plan: ShardPlan, spec: RowsSpec, row_start: Int64, freq: int) -> Breaks:
+    """The steps inside a shard that are not `freq`, from its times on disk: for steps too many to report.
+
+    Parameters
+    ----------
+    plan
+        The shard.
+    spec
+        Where it was written.
+    row_start
+        (series + 1,) first row of each series.
+    freq
+        The usual step.
+    """
+    content = (spec.root / shard_key(TIME, plan.shard)).read_bytes()
+    chunks = decode_shard(content, "int64", TIME_CODEC, spec.chunk_rows, spec.shard_rows)
+    times = np.concatenate([chunk.copy() for chunk in chunks])[: plan.stop - plan.start]
+    series = np.searchsorted(row_start, np.arange(plan.start, plan.stop), side="right") - 1
+    return encode_steps(series, times, plan.start).unlike(freq)
 
 
 def _put(spec: RowsSpec, variable: str, shard: int, plan: ArrayPlan, values: NDArray[Any]) -> ObjectRecord:

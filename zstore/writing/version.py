@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from zstore.format.arrays import encode_small, group_document, to_bytes
 from zstore.format.commit import root_document, write_object
-from zstore.format.index import RunTable, SeriesIndex, StaticAttribute, cut_runs, usual_step
+from zstore.format.index import RunTable, SeriesIndex, StaticAttribute, cut_runs
 from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_path
 from zstore.format.manifest import ObjectRecord, to_arrays
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Schema
 from zstore.writing.shards import RowsSpec, ShardReport
-from zstore.writing.steps import Steps
+from zstore.writing.steps import Breaks, Steps, irregular_series, report_steps, usual_step_of
 
 Int64 = NDArray[np.int64]
 
@@ -41,6 +41,8 @@ class Summary:
         Usual step, None if there is none.
     n_gaps, n_gapped
         Steps that differ from `freq`, and series that have any.
+    irregular
+        Series of which more than half of all steps are no multiple of `freq`.
     """
 
     time_start: Int64
@@ -50,9 +52,17 @@ class Summary:
     freq: int | None
     n_gaps: int
     n_gapped: int
+    irregular: Int64
 
 
-def summarise(shards: Sequence[ShardReport], row_start: Int64, n_channels: int, freq: int | None) -> Summary:
+def usual_freq(shards: Sequence[ShardReport]) -> int | None:
+    """The step that more than half of all steps have, else None."""
+    return usual_step_of([*(shard.steps for shard in shards), report_steps(_border_steps(shards))])
+
+
+def summarise(
+    shards: Sequence[ShardReport], row_start: Int64, n_channels: int, freq: int | None, reread: Sequence[Breaks]
+) -> Summary:
     """Merge what the shards report, in row order.
 
     Parameters
@@ -64,7 +74,9 @@ def summarise(shards: Sequence[ShardReport], row_start: Int64, n_channels: int, 
     n_channels
         Channels of each row.
     freq
-        The step the user named; None to take the usual one.
+        The usual step; None if there is none.
+    reread
+        Steps unlike it of the shards that did not report theirs.
     """
     n_series = len(row_start) - 1
     time_start, time_stop = np.zeros(n_series, np.int64), np.zeros(n_series, np.int64)
@@ -72,23 +84,15 @@ def summarise(shards: Sequence[ShardReport], row_start: Int64, n_channels: int, 
         time_start[shard.series] = shard.first_time
     for shard in shards:
         time_stop[shard.series] = shard.last_time
-    steps = _all_steps(shards)
-    if freq is None:
-        freq = usual_step_of([steps])
-    breaks, times = _breaks(steps, freq)
+    known = [shard.steps.runs for shard in shards if shard.steps.runs is not None]
+    parts = [] if freq is None else [steps.unlike(freq) for steps in (*known, _border_steps(shards))]
+    breaks = _merge_breaks([*parts, *reread])
     n_rows = int(row_start[-1])
-    runs = cut_runs(row_start[:-1], np.arange(n_series), n_rows, breaks, times, time_start)
+    runs = cut_runs(row_start[:-1], np.arange(n_series), n_rows, breaks.row, breaks.time, time_start)
     n_gapped = int(np.count_nonzero(np.bincount(runs.series, minlength=n_series) > 1))
     moments = _merge_moments(shards, n_series, n_channels)
-    return Summary(time_start, time_stop, moments, runs, freq, len(breaks), n_gapped)
-
-
-def usual_step_of(parts: Sequence[Steps]) -> int | None:
-    """The step that more than half of all steps have, else None."""
-    step = np.concatenate([part.step for part in parts])
-    length = np.concatenate([part.length for part in parts])
-    distinct, inverse = np.unique(step, return_inverse=True)
-    return usual_step(distinct, np.bincount(inverse, weights=length, minlength=len(distinct)).astype(np.int64))
+    irregular = irregular_series(breaks, row_start)
+    return Summary(time_start, time_stop, moments, runs, freq, len(breaks.row), n_gapped, irregular)
 
 
 def version_objects(
@@ -163,29 +167,22 @@ def _add(objects: dict[str, bytes], nodes: dict[str, dict[str, Any]], path: str,
     nodes[path] = json.loads(made[ROOT])
 
 
-def _all_steps(shards: Sequence[ShardReport]) -> Steps:
-    """Steps inside shards, and those across the border between two shards."""
-    parts = [shard.steps for shard in shards]
-    for before, after in pairwise(shards):
-        if before.series[-1] == after.series[0]:
-            first = int(after.first_time[0])
-            step = first - int(before.last_time[-1])
-            parts.append(Steps(*(np.array([value], np.int64) for value in (after.start, step, 1, first))))
-    names = ("row", "step", "length", "time")
-    empty = np.zeros(0, np.int64)
-    merged = [np.concatenate([empty, *(getattr(part, name) for part in parts)]) for name in names]
-    order = np.argsort(merged[0], kind="stable")
-    return Steps(*(values[order] for values in merged))
+def _border_steps(shards: Sequence[ShardReport]) -> Steps:
+    """Steps from the last row of a shard to the first of the next."""
+    found = [
+        (after.start, int(after.first_time[0]) - int(before.last_time[-1]), 1, int(after.first_time[0]))
+        for before, after in pairwise(shards)
+        if before.series[-1] == after.series[0]
+    ]
+    return Steps(*np.array(found, np.int64).reshape(-1, 4).T)
 
 
-def _breaks(steps: Steps, freq: int | None) -> tuple[Int64, Int64]:
-    """Rows before which time does not advance by `freq`, and their times."""
-    if freq is None:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    odd = steps.step != freq
-    row, step, length, time = (values[odd] for values in (steps.row, steps.step, steps.length, steps.time))
-    offset = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
-    return np.repeat(row, length) + offset, np.repeat(time, length) + offset * np.repeat(step, length)
+def _merge_breaks(parts: Sequence[Breaks]) -> Breaks:
+    row = np.concatenate([np.zeros(0, np.int64), *(part.row for part in parts)])
+    time = np.concatenate([np.zeros(0, np.int64), *(part.time for part in parts)])
+    off_grid = np.concatenate([np.zeros(0, bool), *(part.off_grid for part in parts)])
+    order = np.argsort(row, kind="stable")
+    return Breaks(row[order], time[order], off_grid[order])
 
 
 def _merge_moments(shards: Sequence[ShardReport], n_series: int, n_channels: int) -> Moments:
