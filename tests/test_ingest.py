@@ -4,10 +4,12 @@ import gzip
 import hashlib
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,33 @@ def test_the_receipt_says_where_float32_is_not_exact(tmp_path: Path) -> None:
     receipt = ingest(path, tmp_path / "n.zarr", time="t", dtype="float64", overwrite=True)
     assert [c.n_inexact for c in receipt.channels] == [0, 0, 0]
     assert open_store(tmp_path / "n.zarr").read("a", 0, 3).tolist() == [0.12345678901, 1.25, 2.123456789]
+
+
+def test_progress_tells_phases_bytes_and_rows(csv: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int, str]] = []
+    ingest(
+        csv, tmp_path / "p.zarr", id="site", time="date", blocksize=1000, progress=lambda *report: told.append(report)
+    )
+    n_bytes = csv.stat().st_size - len("site,date,level,count\n")
+    last = {phase: (done, total, unit) for phase, done, total, unit in told}
+    assert last == {"parse": (n_bytes, n_bytes, "bytes"), "write": (200, 200, "rows")}
+    parsed = [done for phase, done, _, _ in told if phase == "parse"]
+    assert parsed == sorted(parsed)
+    assert len(parsed) > 2
+
+
+def test_a_log_file_tells_phases_memory_receipt_and_errors_with_times(
+    run: Callable[..., subprocess.CompletedProcess[str]], csv: Path, tmp_path: Path
+) -> None:
+    words = ["ingest", csv, "l.zarr", "--id", "site", "--time", "date", "--log-file", "l.log"]
+    done = run("zstore.cli", *words, check=True)
+    again = run("zstore.cli", *words)
+    assert (done.stderr, again.returncode) == ("", 1)
+    text = (tmp_path / "l.log").read_text()
+    assert re.search(r"^\d{4}-\d\d-\d\d [\d:,]+ parse: .* of .*, .*/s, .* in memory$", text, re.MULTILINE)
+    assert "write: 200 rows of 200 rows" in text
+    assert done.stdout in text
+    assert "there is a store already" in text
 
 
 def test_static_attributes_are_matched_by_exact_id_and_the_rest_is_told(csv: Path, tmp_path: Path) -> None:

@@ -41,6 +41,20 @@ def test_one_series_of_twenty_million_shuffled_rows_is_ingested_within_the_memor
 
 
 @pytest.mark.long
+def test_twenty_million_rows_at_irregular_times_are_ingested_within_the_memory_limit(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    times = np.cumsum(random.integers(1, 100_000, 20_000_000))
+    with (tmp_path / "odd.csv").open("w") as file:
+        file.write("t,a\n")
+        for start in range(0, len(times), 1_000_000):
+            file.write("\n".join(f"{time},{time % 7}" for time in times[start : start + 1_000_000].tolist()) + "\n")
+    ingest_within_the_limit(tmp_path / "odd.csv", tmp_path / "odd.zarr", "time='t'")
+    store = open_store(tmp_path / "odd.zarr")
+    assert (store.n_rows, store.schema.time.freq, len(store.index.runs.start)) == (20_000_000, None, 1)
+    np.testing.assert_array_equal(store.times(19_999_000, 20_000_000), times[-1000:])
+
+
+@pytest.mark.long
 def test_a_million_series_of_one_row_are_ingested_within_the_memory_limit(tmp_path: Path) -> None:
     order = np.random.default_rng(1).permutation(1_000_000).tolist()
     with (tmp_path / "many.csv").open("w") as file:

@@ -24,7 +24,7 @@ LAYERS = {
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.version"],
         ["writing.receipt", "writing.target", "writing.ingest"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export"],
-        ["printing", "cli"],
+        ["progress", "printing", "cli"],
     ],
     "lightning_app": [
         ["batch", "schedules"],

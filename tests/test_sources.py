@@ -203,8 +203,9 @@ def test_columns_are_chosen_renamed_and_given_units(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_cannot_be_meant_are_told(tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
+    with pytest.raises(UsageError, match=message.replace("(", r"\(")) as caught:
         made(tmp_path, "t,v,w\n1,2,3\n", **{"time": "t", **options})
+    assert caught.value.fix
 
 
 def test_a_duplicate_is_settled_by_the_order_of_the_source_whatever_the_blocks(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import logging
 import re
 import sys
 from argparse import Action
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -16,13 +17,16 @@ from rich.console import Console
 
 from zstore._version import __version__
 from zstore.errors import UsageError, ZstoreError
-from zstore.printing import csv_cell, print_info, print_receipt, progress_bars, show_size, shown_values
+from zstore.printing import csv_cell, print_info, show_receipt, shown_values
+from zstore.progress import show_size, shown_progress
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.export import export
 from zstore.upkeep.verify import verify
 from zstore.writing.ingest import ingest
 from zstore.writing.sources.sniff import MISSING
+
+logger = logging.getLogger("zstore.cli")
 
 _SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _SIZES |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -39,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(list(sys.argv[1:] if arguments is None else arguments))
     command = parsed.subcommand
     options = parsed[command]
-    logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(message)s")
+    level = logging.DEBUG if options.debug else logging.WARNING
+    stream = logging.StreamHandler()
+    stream.setLevel(level)  # a log file may take more
+    logging.basicConfig(level=level, format="%(message)s", handlers=[stream])
     try:
         return _COMMANDS[command](options)
     except ZstoreError as error:
@@ -207,6 +214,7 @@ def _add_ingest(parser: ArgumentParser) -> None:
         metavar="ADDR",
         help="a Dask cluster sharing this file system, as tcp://host:8786",
     )
+    add("--log-file", type=str | None, metavar="FILE", help="append what happens to this file, with times")
     add("--json", action="store_true", help="print the receipt as JSON")
     add("--config", action="config", metavar="FILE", help="a YAML file with any of these options")
 
@@ -242,7 +250,7 @@ def _ingest(options: Namespace) -> int:
         )
     *sources, store = options.paths
     missing = _names(options.missing)
-    with progress_bars() as progress:
+    with _logged_to(options.log_file), shown_progress() as progress:
         receipt = ingest(
             sources,
             store,
@@ -278,11 +286,39 @@ def _ingest(options: Namespace) -> int:
             scheduler=options.scheduler,
             progress=progress,
         )
+        logger.info("%s", show_receipt(receipt))
     if options.json:
         print(json.dumps(receipt.to_json(), indent=1, ensure_ascii=False))
     else:
-        print_receipt(receipt)
+        print(show_receipt(receipt), end="")
     return 0
+
+
+@contextmanager
+def _logged_to(path: str | None) -> Iterator[None]:
+    """Everything that zstore logs, errors included, appended to a file as well."""
+    if path is None:
+        yield
+        return
+    log = logging.getLogger("zstore")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write the log file {path} ({error.strerror})", fix="another --log-file") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setLevel(logging.INFO)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    except ZstoreError as error:
+        logger.error("%s", error)  # the message says all; the traceback is for --debug
+        raise
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+        handler.close()
 
 
 def _names(given: str | list[str] | None) -> list[str] | None:
@@ -325,8 +361,8 @@ def _show(options: Namespace) -> int:
 
 def _verify(options: Namespace) -> int:
     store = open_store(options.store)
-    with progress_bars() as progress:
-        found = verify(store, options.workers, lambda done, total: progress("verify", done, total))
+    with shown_progress() as progress:
+        found = verify(store, options.workers, lambda done, total: progress("verify", done, total, "objects"))
     for fault in found.faults:
         print(fault)
     if found.faults:
@@ -341,8 +377,8 @@ def _verify(options: Namespace) -> int:
 
 
 def _verify_source(store: Store, sources: list[str]) -> int:
-    with progress_bars() as progress:
-        found = compare_sources(store, sources, lambda done, total: progress("compare", done, total))
+    with shown_progress() as progress:
+        found = compare_sources(store, sources, lambda done, total: progress("compare", done, total, "blocks"))
     for fault in found.faults:
         print(fault)
     n_wrong = found.n_different + found.n_unseen
@@ -355,9 +391,10 @@ def _verify_source(store: Store, sources: list[str]) -> int:
 
 def _export(options: Namespace) -> int:
     store = open_store(options.store)
-    with progress_bars() as progress:
-        report = lambda done, total: progress("export", done, total)  # noqa: E731
-        n_rows = export(store, Path(options.out), _names(options.ids), report)
+    with shown_progress() as progress:
+        n_rows = export(
+            store, Path(options.out), _names(options.ids), lambda done, total: progress("export", done, total, "rows")
+        )
     print(f"wrote {n_rows:,} rows of {options.store} version {store.version}: {options.out}")
     return 0
 

@@ -1,52 +1,22 @@
-"""How the command line shows things: progress, receipts, stores, cells."""
+"""How the command line shows things: receipts, stores, cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from io import StringIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from zstore.progress import show_size
 from zstore.reading.store import Store
 from zstore.writing.receipt import Receipt
 
-
-def show_size(n_bytes: int) -> str:
-    """Bytes as a person writes them."""
-    size, units = float(n_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size, units = size / 1024, units[1:]
-    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
+_WIDTH = 160
 
 
-@contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar per phase on a terminal, nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:>8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total)
-            bars.update(tasks[phase], completed=done, total=total)
-
-        yield report
-
-
-def print_receipt(receipt: Receipt) -> None:
+def show_receipt(receipt: Receipt) -> str:
     """What an ingest did, for a person."""
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out = Console(file=StringIO(), highlight=False, markup=False, soft_wrap=True, width=_WIDTH)
     n_rows = receipt.n_stored + receipt.n_filled
     out.print(
         f"{receipt.store} version {receipt.version}: {n_rows:,} rows of {receipt.n_series:,} series"
@@ -88,6 +58,7 @@ def print_receipt(receipt: Receipt) -> None:
     out.print(
         f"{show_size(source)} in, {show_size(receipt.n_bytes)} stored, {receipt.seconds['total']:.1f} s ({phases})"
     )
+    return str(out.file.getvalue())  # type: ignore[attr-defined]  # a StringIO
 
 
 def print_info(store: Store) -> None:

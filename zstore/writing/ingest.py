@@ -5,9 +5,10 @@ Reads like the design: plan, parse, reduce, write, commit. This is the one modul
 
 from __future__ import annotations
 
+import logging
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -48,6 +49,8 @@ from zstore.writing.statics import match_statics, read_statics
 from zstore.writing.steps import usual_step_of
 from zstore.writing.target import building, set_aside
 from zstore.writing.version import Summary, summarise, usual_freq, version_objects
+
+logger = logging.getLogger(__name__)
 
 _SAMPLE_CHUNKS = 2
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
@@ -165,7 +168,7 @@ def ingest(
     scheduler
         Address of a Dask cluster that shares this file system.
     progress
-        Called with ``(phase, done, total)``.
+        Called with ``(phase, done, total, unit)``.
 
     Returns
     -------
@@ -206,10 +209,16 @@ def ingest(
         largest=float(np.finfo(dtype).max),
     )
     with building(Path(store), overwrite) as (root, scratch):
-        plain = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding), list(enumerate(paths)))
+        sizes = {str(path): path.stat().st_size for path in paths}
+        logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(paths), store)
+        plain = _inflate(paths, scratch, encoding, runner)
         opened, spec = _open_all(paths, plain, options)
         if spec.time.kind == "rows" and on_bad_row == "quarantine":
-            raise UsageError("quarantine without a time column", expected="a time for the rows that stay")
+            raise UsageError(
+                "quarantine without a time column",
+                expected="a time for the rows that stay",
+                fix="name the time column with --time, or --on-bad-row error",
+            )
         known_statics = read_statics(Path(static), id) if static is not None else None
         clock.lap("plan")
 
@@ -235,7 +244,8 @@ def ingest(
         try:
             plans = _plan_shards(row_start, sorted_blocks)
             rows, trials = _choose_codecs(rows, row_start, sorted_blocks, codec)
-            shards = runner.map("write", partial(write_shard, blocks=sorted_blocks, spec=rows), plans)
+            n_rows = [plan.stop - plan.start for plan in plans]
+            shards = runner.map("write", partial(write_shard, blocks=sorted_blocks, spec=rows), plans, n_rows, "rows")
         except DuplicateTimeError as error:
             raise _duplicate_error(error, ids, blocks, spec, rows.time) from None
         clock.lap("write")
@@ -272,7 +282,6 @@ def ingest(
             quarantine=aside,
             n_inexact=tuple(inexact),
         )
-        sizes = {str(path): path.stat().st_size for path in paths}
         receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, trials, notes)
         kept = receipt.lasting()
         table = {**options.to_json(), "encoding": encoding}
@@ -291,12 +300,24 @@ class _Clock:
     def lap(self, phase: str) -> None:
         now = perf_counter()
         self.laps[phase] = round(now - self._last, 3)
+        logger.info("%s took %.1f s", phase, now - self._last)
         self._last = now
 
 
 def _blocksize(memory_limit: int, workers: int) -> int:
     share = max(memory_limit // workers, _THREAD_BYTES) // _BLOCK_COPIES
     return min(max(share, _MIN_BLOCK), _MAX_BLOCK)
+
+
+def _inflate(paths: Sequence[Path], scratch: Path, encoding: str, runner: Scheduler) -> list[Path]:
+    """Where the plain UTF-8 bytes of each file lie."""
+    plain = list(paths)
+    tasks = [(n, path) for n, path in enumerate(paths) if not source_csv.is_plain(path, encoding)]
+    sizes = [path.stat().st_size for _, path in tasks]
+    made = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding), tasks, sizes, "bytes")
+    for (number, _), path in zip(tasks, made, strict=True):
+        plain[number] = path
+    return plain
 
 
 def _plain(task: tuple[int, Path], scratch: Path, encoding: str) -> Path:
@@ -323,17 +344,24 @@ def _parse_all(
     if not any(source.quoted for source in sources):
         blocks = _cut(sources, ranges, None)
         try:
-            return blocks, runner.map("parse", partial(parse, quotes_counted=False), list(enumerate(blocks)))
+            return blocks, _parse_blocks(blocks, partial(parse, quotes_counted=False), runner)
         except (source_csv.UncountedQuotesError, SourceError) as error:
             failed = error
     else:
         failed = source_csv.UncountedQuotesError()
     tasks = [(source.path, *ab) for source, pairs in zip(sources, ranges, strict=True) for ab in pairs]
-    quotes = runner.map("scan", _count_quotes, tasks)
+    quotes = runner.map("scan", _count_quotes, tasks, [stop - start for _, start, stop in tasks], "bytes")
     if not any(quotes):
         raise failed
     blocks = _cut(sources, ranges, quotes)
-    return blocks, runner.map("parse", partial(parse, quotes_counted=True), list(enumerate(blocks)))
+    return blocks, _parse_blocks(blocks, partial(parse, quotes_counted=True), runner)
+
+
+def _parse_blocks(
+    blocks: Sequence[Block], parse: Callable[[tuple[int, Block]], BlockReport], runner: Scheduler
+) -> list[BlockReport]:
+    sizes = [block.stop - block.start for block in blocks]
+    return runner.map("parse", parse, list(enumerate(blocks)), sizes, "bytes")
 
 
 def _cut(

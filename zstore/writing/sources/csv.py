@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv as pacsv
 
-from zstore.errors import SourceError
+from zstore.errors import SourceError, UsageError
 from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
 from zstore.writing.sources.records import is_strict, judge, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
@@ -52,6 +52,11 @@ def expand(patterns: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
+def is_plain(path: Path, encoding: str) -> bool:
+    """Whether a file can be read as it is."""
+    return path.suffix not in _COMPRESSED and _is_utf8(encoding)
+
+
 def plain_utf8(path: Path, target: Path, encoding: str) -> Path:
     """The file as plain UTF-8: itself if it is, else a copy at `target`, inflated and transcoded as a stream.
 
@@ -60,13 +65,21 @@ def plain_utf8(path: Path, target: Path, encoding: str) -> Path:
     SourceError
         If the file is cut short, damaged, or not of this encoding.
     """
-    utf8 = codecs.lookup(encoding).name == "utf-8"
-    if path.suffix not in _COMPRESSED and utf8:
+    if is_plain(path, encoding):
         return path
-    pieces = _pieces(path) if utf8 else _transcoded(path, encoding)
+    pieces = _pieces(path) if _is_utf8(encoding) else _transcoded(path, encoding)
     with target.open("wb") as plain:
         plain.writelines(pieces)
     return target
+
+
+def _is_utf8(encoding: str) -> bool:
+    try:
+        return codecs.lookup(encoding).name == "utf-8"
+    except LookupError:
+        raise UsageError(
+            f"encoding {encoding!r}", expected="one that Python knows, such as latin-1 or utf-16", fix="mend --encoding"
+        ) from None
 
 
 def _transcoded(path: Path, encoding: str) -> Iterator[bytes]:

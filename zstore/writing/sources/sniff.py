@@ -87,10 +87,14 @@ def open_source(
     start = len(_BOM) if head.startswith(_BOM) else 0
     line = head[start : head.find(b"\n", start) + 1 or None].decode("utf-8", "replace")
     delimiter = delimiter or max(_DELIMITERS, key=line.count)
+    if len(delimiter.encode()) != 1 or delimiter in '"\r\n':
+        raise UsageError(f"delimiter {delimiter!r}", expected="one ASCII character", fix="mend --delimiter")
     stop = record_end(head, start, delimiter)
     header, reason = split_fields(head[start:stop], delimiter)
     if header is None:
-        raise SourceError(f"unreadable header ({reason})", expected="column names", where=f"{name} line 1")
+        raise SourceError(
+            f"unreadable header ({reason})", expected="column names", where=f"{name} line 1", fix="mend the header"
+        )
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise SourceError(
@@ -119,7 +123,12 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
     used = {options.id, *options.time, *options.leave_out}
     wanted = tuple(options.channels or (column for column in columns if column not in used))
     if not wanted:
-        raise SourceError("no channel", expected="a column beside id and time", where=f"{first.name} line 1")
+        raise SourceError(
+            "no channel",
+            expected="a column beside id and time",
+            where=f"{first.name} line 1",
+            fix="add a column of values, or leave out fewer with --leave-out",
+        )
     samples = [_sample(s, delimiter, _HEAD_BYTES if s is first else _LATER_BYTES) for s in sources]
     time = _time_spec(options, sources, samples)
     if options.layout == "wide":
@@ -161,6 +170,10 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: Source) -
                 where=f"{first.name} line 1",
                 fix=f"name an existing column with {flag}",
             )
+    for flag, group in (("--rename", options.rename), ("--units", options.units)):
+        for column in group:
+            if column in (options.id, *options.time):
+                raise UsageError(f"{flag} of {column!r}", expected="a channel", fix=f"leave it out of {flag}")
     if options.id is not None and (options.layout == "wide" or options.id_from_path is not None):
         other = "--layout wide" if options.layout == "wide" else "--id-from-path"
         raise UsageError(f"--id with {other}", expected="one place that ids come from", fix=f"drop --id or {other}")
@@ -170,7 +183,9 @@ def _id_in_path(name: Path, pattern: str) -> str:
     try:
         match = re.search(pattern, str(name))
     except re.error as error:
-        raise UsageError(f"--id-from-path {pattern!r} ({error})", expected="a regular expression") from None
+        raise UsageError(
+            f"--id-from-path {pattern!r} ({error})", expected="a regular expression", fix="mend --id-from-path"
+        ) from None
     if match is None or not match.groups() or not match[1]:
         raise UsageError(
             f"no id in the path {name}",
@@ -198,7 +213,9 @@ def _first_time_spec(options: TableOptions, source: Source, texts: list[str]) ->
     if len(options.time) > 1:
         if len(options.time) > len(PARTS) or len(options.time) < 3:
             raise UsageError(
-                f"--time {','.join(options.time)}", expected="one column, or three to six: " + ", ".join(PARTS)
+                f"--time {','.join(options.time)}",
+                expected="one column, or three to six: " + ", ".join(PARTS),
+                fix="name the columns with --time, in this order",
             )
         return TimeSpec("parts", options.time, "s")
     column = options.time[0]
@@ -207,7 +224,11 @@ def _first_time_spec(options: TableOptions, source: Source, texts: list[str]) ->
         return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
     if options.time_unit is not None:
         if options.time_unit not in EPOCH_UNITS:
-            raise UsageError(f"--time-unit {options.time_unit!r}", expected=f"one of {', '.join(EPOCH_UNITS)}")
+            raise UsageError(
+                f"--time-unit {options.time_unit!r}",
+                expected=f"one of {', '.join(EPOCH_UNITS)}",
+                fix="mend --time-unit",
+            )
         unit, factor = EPOCH_UNITS[options.time_unit]
         return TimeSpec("epoch", options.time, unit, factor=factor)
     spec = sniff_iso(column, texts)
@@ -236,6 +257,7 @@ def _numbered_rows(options: TableOptions) -> TimeSpec:
         raise UsageError(
             f"--start {options.start} with --freq {options.freq}",
             expected="a date and a step such as 5min, or two whole numbers",
+            fix="mend --start or --freq",
         ) from None
 
 
