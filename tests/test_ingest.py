@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -356,6 +358,26 @@ columns = st.one_of(
 ).filter(lambda name: name not in ("id", "t"))
 
 
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
+BORDER = datetime(2001, 10, 28, 1, tzinfo=UTC)  # clocks go back in Berlin, and, hours away, in the others
+
+
+def written_times(clock: str, times: Iterable[int]) -> tuple[list[str], list[int], dict[str, str]]:
+    """Times as a source has them, as a store should, and the options that say how they are written."""
+    if clock == "steps":
+        return list(map(str, times)), list(times), {}
+    moments = [BORDER + timedelta(minutes=15 * time) for time in times]
+    seconds = [round(moment.timestamp()) for moment in moments]
+    if clock == "no zone":
+        return [moment.strftime("%Y-%m-%d %H:%M:%S") for moment in moments], seconds, {}
+    name, _, style = clock.partition(" ")
+    local = [moment.astimezone(ZoneInfo(name)) for moment in moments]
+    if style == "ISO":
+        return [moment.isoformat() for moment in local], seconds, {}
+    form = "%d.%m.%Y %H:%M:%S %z"
+    return [moment.strftime(form) for moment in local], seconds, {"time_format": form}
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.dictionaries(st.tuples(ids, st.integers(-1000, 1000)), numbers, min_size=1, max_size=40),
@@ -365,6 +387,7 @@ columns = st.one_of(
     delimiter=st.sampled_from(",;\t|"),
     newline=st.sampled_from(["\n", "\r\n"]),
     n_files=st.integers(1, 3),
+    clock=st.sampled_from(["steps", "no zone", *(f"{zone} {style}" for zone in ZONES for style in ("ISO", "format"))]),
 )
 def test_any_table_reads_back_exactly(
     tmp_path: Path,
@@ -375,6 +398,7 @@ def test_any_table_reads_back_exactly(
     delimiter: str,
     newline: str,
     n_files: int,
+    clock: str,
 ) -> None:
     def field(text: str) -> str:
         return '"' + text.replace('"', '""') + '"'
@@ -382,22 +406,25 @@ def test_any_table_reads_back_exactly(
     shuffler = random.Random(seed)
     listed = list(rows.items())
     shuffler.shuffle(listed)
+    written, expected_times, options = written_times(clock, [time_ for (_, time_), _ in listed])
+    stored_time = {key: time_ for (key, _), time_ in zip(listed, expected_times, strict=True)}
+    text = {key: time_ for (key, _), time_ in zip(listed, written, strict=True)}
     paths = []
     for number in range(n_files):
         order = shuffler.sample(["id", "t", column], 3)
         lines = [delimiter.join(field(name) for name in order)]
         for (id_, time_), value in listed[number::n_files]:
-            cells = {"id": field(id_), "t": str(time_), column: value}
+            cells = {"id": field(id_), "t": text[id_, time_], column: value}
             lines.append(delimiter.join(cells[name] for name in order))
         paths.append(tmp_path / f"any-{number}.csv")
         paths[-1].write_bytes((newline.join(lines) + newline).encode())
     store_path = tmp_path / "any.zarr"
-    ingest(paths, store_path, id="id", time="t", blocksize=blocksize, delimiter=delimiter, overwrite=True)
+    ingest(paths, store_path, id="id", time="t", blocksize=blocksize, delimiter=delimiter, overwrite=True, **options)
     store = open_store(store_path)
     ordered = sorted(rows, key=lambda key: (key[0].encode(), key[1]))
     owners = np.repeat(np.arange(store.n_series), store.index.row_size)
     assert [str(store.ids[position]) for position in owners] == [id_ for id_, _ in ordered]
-    assert store.times(0, len(ordered)).tolist() == [time_ for _, time_ in ordered]
+    assert store.times(0, len(ordered)).tolist() == [stored_time[key] for key in ordered]
     expected = np.array([float(rows[key].replace("NA", "nan") or "nan") for key in ordered]).astype(np.float32)
     np.testing.assert_array_equal(store.read(column, 0, len(ordered)), expected, strict=True)
     assert verify(store).faults == ()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import cProfile
 import gzip
 import os
+import pstats
 import shutil
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
+import zstore
 from tests.benchmarks.harness import in_turn, python, save, table
+from zstore.writing.scheduler import Scheduler
 
 
 def generate(path: Path, n_series: int = 2000, n_times: int = 1500, n_channels: int = 12, seed: int = 0) -> Path:
@@ -56,6 +62,36 @@ def commands(csv: Path, id_: str, time: str, out: Path, threads: int) -> tuple[d
     return {name: python(code) for name, code in codes.items()}, outputs
 
 
+STEPS = {
+    "parse": ["csv.py:read_block"],
+    "sort": ["sort.py:sort_order"],
+    "pack": ["blocks.py:_pack"],
+    "spill": ["sort.py:write"],
+    "gather": ["steps.py:gather_keys", "shards.py:column"],
+    "encode": ["arrays.py:encode_shard"],
+    "moments": ["shards.py:_segment_moments"],
+    "write": ["commit.py:write_object"],
+    "commit": ["commit.py:commit"],
+}
+
+
+def where_the_time_goes(csv: Path, id_: str, time: str, store: Path) -> str:
+    """Seconds of one thread in each step of an ingest, profiled; sorting inside a gather counts for the gather."""
+
+    def inline(self: Scheduler, phase: str, function: Any, items: Any, *_: Any) -> list[Any]:
+        return [function(item) for item in items]
+
+    profile = cProfile.Profile()
+    with mock.patch.object(Scheduler, "map", inline):
+        profile.runcall(zstore.ingest, csv, store, id=id_, time=time, overwrite=True)
+    stats: Any = pstats.Stats(profile)
+    seconds = {f"{Path(file).name}:{name}": row[3] for (file, _, name), row in stats.stats.items()}
+    parts = {step: sum(seconds.get(key, 0.0) for key in keys) for step, keys in STEPS.items()}
+    total = seconds["ingest.py:ingest"]
+    shares = ", ".join(f"{step} {spent:.2f}" for step, spent in parts.items())
+    return f"one thread, profiled, {total:.2f} s: {shares}, the rest {total - sum(parts.values()):.2f}\n"
+
+
 def run(folder: Path, data: Path | None, n: int) -> None:
     """Time-major generated rows, and the CAMELS file where there is one."""
     threads = len(os.sched_getaffinity(0))
@@ -70,4 +106,5 @@ def run(folder: Path, data: Path | None, n: int) -> None:
         run_commands, outputs = commands(csv, id_, time, folder, threads)
         timings = in_turn(run_commands, outputs, n)
         print(table(f"ingest: {title}, {threads} threads, median of {n}", timings, "zstore"))
+        print(where_the_time_goes(csv, id_, time, outputs["zstore"]))
         save(folder, f"ingest-{number}", timings)
