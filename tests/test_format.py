@@ -1,6 +1,8 @@
 """Packing, moments, names and manifest: pure functions, tried on anything."""
 
 import json
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,12 +10,13 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from zstore import Moments
 from zstore.format import layout, packing
-from zstore.format.arrays import ArrayPlan
+from zstore.format.arrays import ArrayPlan, encode_small, strings
 from zstore.format.codecs import CANDIDATES
 from zstore.format.index import cut_runs, usual_step
 
@@ -171,3 +174,66 @@ def test_a_shard_put_together_here_is_one_zarr_reads_and_writes(dtype: str, n_ro
         written = MemoryStore({"zarr.json": buffers["zarr.json"]})
         zarr.open_array(written, mode="r+")[:] = values
         assert written._store_dict["c/0"].to_bytes() == content
+
+
+def written_by_zarr(**settings: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What zarr-python writes for an array: its document, and its chunks."""
+    objects: dict[str, Any] = {}
+    values = settings.pop("values", None)
+    array = zarr.create_array(MemoryStore(objects), config={"write_empty_chunks": True}, **settings)
+    if values is not None and values.size:
+        array[...] = values
+    contents = {key: buffer.to_bytes() for key, buffer in objects.items()}
+    return json.loads(contents.pop("zarr.json")), contents
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        strings(["01", "", "é", "e\u0301", "\n", "x" * 5000]),
+        strings([]),
+        np.arange(10),
+        np.arange(25, dtype="int32"),
+        np.array([1.5, np.nan, -0.0]),
+        np.zeros((0, 2)),
+        np.random.default_rng(0).normal(size=(23, 3)),
+    ],
+    ids=["text", "no text", "int64", "int32 in three chunks", "float64", "no rows", "two axes in three chunks"],
+)
+def test_a_small_array_is_byte_for_byte_what_zarr_writes(values: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zstore.format.arrays._SMALL_CHUNK", 10)
+    dimensions = ("series", "channel")[: values.ndim]
+    made = encode_small(values, dimensions, {"units": "m"})
+    document, chunks = written_by_zarr(
+        values=values,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(min(max(len(values), 1), 10), *values.shape[1:]),
+        compressors=[ZstdCodec(level=3), Crc32cCodec()],
+        fill_value=float("nan") if values.dtype.kind == "f" else None,
+        dimension_names=list(dimensions),
+        attributes={"units": "m"},
+    )
+    assert json.loads(made.pop("zarr.json")) == document
+    assert made == chunks
+
+
+@pytest.mark.parametrize("codec", CANDIDATES)
+@pytest.mark.parametrize(("dtype", "fill"), [("int16", -32768), ("int32", -(2**31)), ("float32", math.nan)])
+def test_the_document_of_a_variable_is_what_zarr_writes(codec: str, dtype: str, fill: float) -> None:
+    plan = ArrayPlan(dtype, fill, codec, chunk_rows=64, shard_rows=256, attributes={"scale_factor": 0.1})
+    library, *rest = codec.removeprefix("blosc-").split("-")
+    block = 1 << 18
+    shuffled: Any = {"cname": library, "clevel": int(rest[0]), "shuffle": rest[-1], "blocksize": block}
+    chosen = BloscCodec(**shuffled, typesize=np.dtype(dtype).itemsize) if "blosc" in codec else ZstdCodec(level=3)
+    document, _ = written_by_zarr(
+        shape=(1000,),
+        dtype=dtype,
+        chunks=(64,),
+        shards=(256,),
+        compressors=[chosen, Crc32cCodec()],
+        fill_value=fill,
+        dimension_names=["row"],
+        attributes={"scale_factor": 0.1},
+    )
+    assert plan.document(1000) == document

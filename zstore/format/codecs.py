@@ -13,8 +13,6 @@ import numpy as np
 from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
-from zarr.abc.codec import BytesBytesCodec
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from zstore.errors import UsageError
 
@@ -27,6 +25,7 @@ CANDIDATES = {
     "zstd-3": 1.07,
 }
 AUTO = "auto"
+CHECKSUM = {"name": "crc32c"}
 CHECKSUM_BYTES = 4
 # One Blosc block per chunk: its own choice of smaller ones costs zstd a third of its decoding speed.
 _BLOSC_BLOCK = 1 << 18
@@ -58,13 +57,19 @@ def check_codec(name: str) -> str:
     return name
 
 
-def zarr_codecs(name: str, dtype: str) -> list[BytesBytesCodec]:
-    """The codec in Zarr's terms."""
+def codec_documents(name: str, dtype: str) -> list[dict[str, Any]]:
+    """The codec as a ``zarr.json`` lists it, its checksum included."""
     library, level, shuffle = _parse(name)
     if library == "zstd":
-        return [ZstdCodec(level=level), Crc32cCodec()]
-    packed: Any = {"cname": library.removeprefix("blosc-"), "clevel": level, "shuffle": shuffle}
-    return [BloscCodec(**packed, typesize=np.dtype(dtype).itemsize, blocksize=_BLOSC_BLOCK), Crc32cCodec()]
+        return [{"name": "zstd", "configuration": {"level": level, "checksum": False}}, CHECKSUM]
+    configuration = {
+        "typesize": np.dtype(dtype).itemsize,
+        "cname": library.removeprefix("blosc-"),
+        "clevel": level,
+        "shuffle": shuffle,
+        "blocksize": _BLOSC_BLOCK,
+    }
+    return [{"name": "blosc", "configuration": configuration}, CHECKSUM]
 
 
 def encoder(name: str) -> Callable[[NDArray[Any]], bytes]:

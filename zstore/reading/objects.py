@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
 
 from zstore.errors import CorruptionError, StoreError
 from zstore.format.commit import read_root
@@ -153,9 +151,10 @@ def open_array(root: Path, path: str, document: dict[str, Any]) -> Any:
 
     The document comes from the root, not from the array's own ``zarr.json``, so later commits do not show.
     """
+    import zarr  # a sixth of a second, which an ingest can do without
     from zarr.core.array import Array, AsyncArray
     from zarr.core.metadata import ArrayV3Metadata
-    from zarr.storage import StorePath
+    from zarr.storage import LocalStore, StorePath
 
     pipeline = "zarrs.ZarrsCodecPipeline" if importlib.util.find_spec("zarrs") else None
     with zarr.config.set({"codec_pipeline.path": pipeline} if pipeline else {}):

@@ -53,7 +53,7 @@ from zstore.writing.version import Summary, summarise, usual_freq, version_objec
 logger = logging.getLogger(__name__)
 
 _SAMPLE_CHUNKS = 2
-_MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
+_MIN_BLOCK, _MAX_BLOCK = 1 << 20, 12 << 20
 _BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
 _THREAD_BYTES = 1 << 28
 _SHOWN_IDS = 3

@@ -200,9 +200,12 @@ def read_block(
 
 def read_bytes(block: Block) -> bytes:
     """The bytes of a block."""
-    with block.source.path.open("rb") as file:
-        file.seek(block.start)
-        return file.read(block.stop - block.start)
+    pieces, start = [], block.start
+    with block.source.path.open("rb", buffering=0) as file:
+        while start < block.stop and (piece := os.pread(file.fileno(), block.stop - start, start)):
+            pieces.append(piece)
+            start += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def line_of(source: Source, byte: int) -> int:

@@ -19,6 +19,8 @@ from zstore.writing.sources.times import EPOCH_UNITS, TimeSpec, sniff_iso
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 _HEAD_BYTES = 1 << 18
+_FIRST_BYTES = 1 << 16
+_MORE_BYTES = 1 << 20  # where the first rows leave a column unknown
 _LATER_BYTES = 1 << 14
 _ENOUGH = 3  # cells of one kind that tell a retyped column from some bad rows
 _BOM = b"\xef\xbb\xbf"
@@ -129,7 +131,7 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
             where=f"{first.name} line 1",
             fix="add a column of values, or leave out fewer with --leave-out",
         )
-    samples = [_sample(s, delimiter, _HEAD_BYTES if s is first else _LATER_BYTES) for s in sources]
+    samples = [_first_sample(first, delimiter, missing), *(_sample(s, delimiter, _LATER_BYTES) for s in sources[1:])]
     time = _time_spec(options, sources, samples)
     if options.layout == "wide":
         channels: tuple[ChannelSpec, ...] = (ChannelSpec(options.value_name, options.value_name),)
@@ -308,6 +310,14 @@ def _all_columns(sources: Sequence[Source], allow_new: bool) -> list[str]:
             )
         columns.update(dict.fromkeys(other.header))
     return list(columns)
+
+
+def _first_sample(source: Source, delimiter: str, missing: Sequence[str]) -> Sample:
+    """Rows that hold a known cell of every column, if few have to be read for that."""
+    sample = _sample(source, delimiter, _FIRST_BYTES)
+    if all(any(row[column] not in missing for row in sample) for column in source.header):
+        return sample
+    return _sample(source, delimiter, _MORE_BYTES)
 
 
 def _sample(source: Source, delimiter: str, n_bytes: int) -> Sample:
