@@ -20,8 +20,8 @@ from zstore.errors import UsageError
 CANDIDATES = {
     "blosc-lz4-5-bitshuffle": 1.00,
     "blosc-zstd-1-bitshuffle": 1.05,
-    "blosc-zstd-3-shuffle": 1.06,
-    "blosc-zstd-5-bitshuffle": 1.07,
+    "blosc-zstd-3-shuffle": 1.05,
+    "blosc-zstd-5-bitshuffle": 1.05,
     "zstd-3": 1.07,
 }
 AUTO = "auto"
