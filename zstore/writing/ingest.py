@@ -53,7 +53,8 @@ from zstore.writing.version import Summary, summarise, usual_freq, version_objec
 logger = logging.getLogger(__name__)
 
 _SAMPLE_CHUNKS = 2
-_MIN_BLOCK, _MAX_BLOCK = 1 << 20, 12 << 20
+_MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
+_BLOCKS = 24  # fewer leave threads idle at the end of a phase
 _BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
 _THREAD_BYTES = 1 << 28
 _SHOWN_IDS = 3
@@ -223,7 +224,8 @@ def ingest(
         clock.lap("plan")
 
         parse = partial(parse_block, spec=spec, dtype=dtype, scratch=scratch, keep_bad=on_bad_row == "quarantine")
-        size = blocksize or _blocksize(memory_limit, runner.workers)
+        n_bytes = sum(source.path.stat().st_size for source in opened)
+        size = blocksize or _blocksize(memory_limit, runner.workers, n_bytes)
         blocks, reports = _parse_all(opened, size, parse, runner)
         clock.lap("parse")
 
@@ -304,9 +306,9 @@ class _Clock:
         self._last = now
 
 
-def _blocksize(memory_limit: int, workers: int) -> int:
+def _blocksize(memory_limit: int, workers: int, n_bytes: int) -> int:
     share = max(memory_limit // workers, _THREAD_BYTES) // _BLOCK_COPIES
-    return min(max(share, _MIN_BLOCK), _MAX_BLOCK)
+    return max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
 
 
 def _inflate(paths: Sequence[Path], scratch: Path, encoding: str, runner: Scheduler) -> list[Path]:
