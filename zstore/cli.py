@@ -352,10 +352,10 @@ def _show(options: Namespace) -> int:
     series = store.series(options.id)
     show = store.schema.time.show
     print(",".join(csv_cell(name) for name in ("time", *store.channels)))
-    for first, last in series.rows(options.start, options.stop):
-        columns = [shown_values(store, name, first, last) for name in store.channels]
-        for time, *cells in zip(store.times(first, last).tolist(), *columns, strict=True):
-            print(",".join([show(time), *cells]))
+    first, last = series.rows(options.start, options.stop)
+    columns = [shown_values(store, name, first, last) for name in store.channels]
+    for time, *cells in zip(store.times(first, last).tolist(), *columns, strict=True):
+        print(",".join([show(time), *cells]))
     return 0
 
 

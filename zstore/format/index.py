@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,10 @@ class RunTable:
 class SeriesIndex:
     """Everything known per series; a few numbers each, never a number per row.
 
+    Rows are numbered in the order of (series, time), without holes. Where they lie in the arrays is told by the
+    extents alone, whose bounds are positions along the arrays' dimension `row`: *places*. In a store that was
+    ingested in one go, row and place are the same.
+
     Parameters
     ----------
     ids
@@ -79,7 +84,7 @@ class SeriesIndex:
     extent_ptr
         (series + 1,) where the extents of each series begin in `extent_start` and `extent_stop`.
     extent_start, extent_stop
-        (extent,) row range ``[start, stop)`` of each extent.
+        (extent,) places ``[start, stop)`` of each extent, in the order of their rows.
     runs
         The run table.
     time_start, time_stop
@@ -98,12 +103,44 @@ class SeriesIndex:
     time_stop: Int64
     statics: tuple[StaticAttribute, ...] = field(default=())
 
+    @cached_property
+    def row_start(self) -> Int64:
+        """(series + 1,) first row of each series."""
+        return np.concatenate([[0], np.cumsum(self.row_size)])
+
+    @cached_property
+    def pieces(self) -> tuple[Int64, Int64, Int64]:
+        """Where rows lie: (piece,) first row, first place and size, in row order; adjoining extents are one piece."""
+        size = self.extent_stop - self.extent_start
+        row = np.cumsum(size) - size
+        begins = np.concatenate([[True], self.extent_start[1:] != self.extent_stop[:-1]]) if len(size) else size > 0
+        first = np.flatnonzero(begins)
+        return row[first], self.extent_start[first], np.add.reduceat(size, first) if len(first) else size
+
+    def places(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Places of the rows ``[start, stop)``, as ranges in row order."""
+        rows, places, sizes = self.pieces
+        first = max(int(np.searchsorted(rows, start, side="right")) - 1, 0)
+        last = int(np.searchsorted(rows, stop))
+        low = np.maximum(rows[first:last], start)
+        high = np.minimum(rows[first:last] + sizes[first:last], stop)
+        shift = places[first:last] - rows[first:last]
+        kept = high > low
+        return list(zip((low + shift)[kept].tolist(), (high + shift)[kept].tolist(), strict=True))
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether places are rows, so that the arrays are a CF contiguous ragged array."""
+        rows, places, _ = self.pieces
+        return len(rows) == 0 or (len(rows) == 1 and int(places[0]) == 0)
+
     def to_arrays(self, time_attributes: dict[str, Any]) -> dict[str, tuple[NDArray[Any], str, dict[str, Any]]]:
         """Every array of the index group as ``name: (values, dimension, CF attributes)``."""
+        ragged = {"sample_dimension": "row"} if self.contiguous else {}
         stamp = {key: value for key, value in time_attributes.items() if key in ("units", "calendar")}
         arrays: dict[str, tuple[NDArray[Any], str, dict[str, Any]]] = {
             "id": (strings(self.ids), "series", {"cf_role": "timeseries_id"}),
-            "row_size": (self.row_size, "series", {"sample_dimension": "row", "long_name": "rows of the series"}),
+            "row_size": (self.row_size, "series", {"long_name": "rows of the series", **ragged}),
             "extent_ptr": (self.extent_ptr, "series_bound", {}),
             "extent_start": (self.extent_start, "extent", {}),
             "extent_stop": (self.extent_stop, "extent", {}),

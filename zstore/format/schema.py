@@ -141,11 +141,16 @@ class TimeAxis:
 
 @dataclass(frozen=True)
 class Schema:
-    """The shape of one version of a store, as far as it does not grow with the rows."""
+    """The shape of one version of a store, as far as it does not grow with the rows.
+
+    `n_rows` counts the rows of all series, `n_places` the length of the arrays' dimension `row`, which has places
+    without a row once something was appended.
+    """
 
     uuid: str
     version: int
     n_rows: int
+    n_places: int
     n_series: int
     chunk_rows: int
     shard_rows: int
@@ -162,6 +167,7 @@ class Schema:
             "version": self.version,
             "committed": self.committed,
             "n_rows": self.n_rows,
+            "n_places": self.n_places,
             "n_series": self.n_series,
             "chunk_rows": self.chunk_rows,
             "shard_rows": self.shard_rows,
@@ -211,7 +217,17 @@ class Schema:
                 )
                 for c in document["channels"]
             )
-            keys = ("uuid", "version", "n_rows", "n_series", "chunk_rows", "shard_rows", "id_name", "committed")
+            keys = (
+                "uuid",
+                "version",
+                "n_rows",
+                "n_places",
+                "n_series",
+                "chunk_rows",
+                "shard_rows",
+                "id_name",
+                "committed",
+            )
             kept = {key: document[key] for key in keys}
             return cls(channels=channels, time=TimeAxis(**document["time"]), **kept)
         except (KeyError, TypeError) as error:

@@ -101,8 +101,8 @@ class ObjectReader:
         """Names of the arrays of a group."""
         return [path.rpartition("/")[2] for path in self.nodes if path.rpartition("/")[0] == group]
 
-    def rows(self, variable: str, start: int, stop: int, shard_rows: int) -> NDArray[Any]:
-        """Stored values of rows ``[start, stop)`` of a variable; every shard touched is checked."""
+    def stored(self, variable: str, start: int, stop: int, shard_rows: int) -> NDArray[Any]:
+        """Stored values at the places ``[start, stop)`` of a variable; every shard touched is checked."""
         for shard in shards_of(start, stop, shard_rows):
             self.check(shard_key(variable, shard))
         return np.asarray(self._array(variable)[start:stop])

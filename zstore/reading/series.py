@@ -45,13 +45,6 @@ class Series:
         return f"<zstore.Series {self.id!r}: {len(self):,} rows, {first} to {last}>"
 
     @property
-    def extents(self) -> list[tuple[int, int]]:
-        """Row ranges of the series, in time order."""
-        index = self.store.index
-        first, last = index.extent_ptr[self.position], index.extent_ptr[self.position + 1]
-        return [(int(index.extent_start[n]), int(index.extent_stop[n])) for n in range(first, last)]
-
-    @property
     def statics(self) -> dict[str, Any]:
         """Static attributes of this series: a float, or a word, or None where missing."""
         found: dict[str, Any] = {}
@@ -63,8 +56,8 @@ class Series:
                 found[static.name] = None if value < 0 else static.categories[int(value)]
         return found
 
-    def rows(self, start: str | int | None = None, stop: str | int | None = None) -> list[tuple[int, int]]:
-        """Row ranges of the times ``[start, stop)``, each a date, a date and time, or a step number.
+    def rows(self, start: str | int | None = None, stop: str | int | None = None) -> tuple[int, int]:
+        """Row range of the times ``[start, stop)``, each a date, a date and time, or a step number.
 
         Raises
         ------
@@ -72,29 +65,24 @@ class Series:
             If `start` or `stop` is not a time.
         """
         low, high = _bound(self.store, start, "start"), _bound(self.store, stop, "stop")
-        found = []
-        for first, last in self.extents:
-            if low is not None or high is not None:
-                times = self.store.times(first, last)
-                first, last = (
-                    first + (0 if low is None else int(np.searchsorted(times, low))),
-                    first + (len(times) if high is None else int(np.searchsorted(times, high))),
-                )
-            if last > first:
-                found.append((first, last))
-        return found
+        first, last = self.store.index.row_start[self.position : self.position + 2].tolist()
+        if low is None and high is None:
+            return first, last
+        times = self.store.times(first, last)
+        return (
+            first if low is None else first + int(np.searchsorted(times, low)),
+            last if high is None else first + int(np.searchsorted(times, high)),
+        )
 
     def times(self, start: str | int | None = None, stop: str | int | None = None) -> NDArray[Any]:
         """(row,) times as datetime64, or int64 for plain steps."""
-        parts = [self.store.times(a, b) for a, b in self.rows(start, stop)]
-        times = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        times = self.store.times(*self.rows(start, stop))
         unit = self.store.schema.time.unit
         return times if unit is None else times.astype(f"datetime64[{unit}]")
 
     def read(self, channel: str, start: str | int | None = None, stop: str | int | None = None) -> NDArray[Any]:
         """(row,) values of one channel, NaN where missing."""
-        parts = [self.store.read(channel, a, b) for a, b in self.rows(start, stop)]
-        return np.concatenate(parts) if parts else np.zeros(0, self.store.channel(channel).dtype)
+        return self.store.read(channel, *self.rows(start, stop))
 
     def to_pandas(self, start: str | int | None = None, stop: str | int | None = None) -> pandas.DataFrame:
         """All channels as a data frame over time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from zstore.reading.windows import WindowIndex, Windows, WindowShape
 
 if TYPE_CHECKING:
     import xarray
+
+_FEW_PIECES = 8
 
 
 def open_store(path: str | Path) -> Store:
@@ -171,12 +174,29 @@ class Store:
             If a shard differs from its digest.
         """
         wanted = self.channel(channel)
-        stored = self.objects.rows(wanted.variable, start, stop, self.schema.shard_rows)
-        return unpack(stored, wanted.packing, wanted.dtype)
+        return unpack(self._stored(wanted.variable, start, stop), wanted.packing, wanted.dtype)
 
     def times(self, start: int, stop: int) -> NDArray[np.int64]:
         """Times of rows ``[start, stop)`` as int64 in the units of ``schema.time``."""
-        return self.objects.rows(TIME, start, stop, self.schema.shard_rows)
+        return self._stored(TIME, start, stop)
+
+    def _stored(self, variable: str, start: int, stop: int) -> NDArray[Any]:
+        """Stored values of rows ``[start, stop)``. Many short pieces are picked out of whole shards."""
+        size, places = self.schema.shard_rows, self.index.places(start, stop)
+        dtype = np.dtype(self.objects.nodes[variable]["data_type"])
+        if len(places) <= _FEW_PIECES:
+            parts = [self.objects.stored(variable, low, high, size) for low, high in places]
+            return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype), *parts])
+        lengths = np.array([high - low for low, high in places])
+        place = np.repeat([low for low, _ in places], lengths)
+        place += np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        found = np.empty(len(place), dtype)
+        shard_of = place // size
+        for shard in np.unique(shard_of).tolist():
+            low, high = shard_bounds(shard, self.schema.n_places, size)
+            mine = shard_of == shard
+            found[mine] = self.objects.stored(variable, low, high, size)[place[mine] - low]
+        return found
 
     def decode(
         self,
@@ -207,8 +227,12 @@ class Store:
         schema = self.schema
         grid = (schema.chunk_rows, schema.shard_rows)
 
+        routes = _Routes.of(self.index)
+
         def work(shard: int) -> None:
-            start, stop = shard_bounds(shard, self.n_rows, schema.shard_rows)
+            start, stop = shard_bounds(shard, schema.n_places, schema.shard_rows)
+            if not routes.any_in(start, stop):
+                return
             contents = [self.objects.content(shard_key(channel.variable, shard)) for channel in wanted]
             columns = [
                 decode_shard(content, channel.packing.dtype, channel.codec, *grid)
@@ -218,11 +242,11 @@ class Store:
                 schema.chunk_rows, np.float32 if scale is None and offset is None else np.float64
             )
             # Chunk by chunk over all channels, so that the rows written to stay in cache.
-            for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=True):
-                rows = out[first : min(first + schema.chunk_rows, stop)]
+            for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=False):
+                taken, rows = routes.through(first, min(first + schema.chunk_rows, stop))
                 for position, (chunk, channel) in enumerate(zip(chunks, wanted, strict=True)):
-                    stored = chunk[: len(rows)]
-                    values = buffer[: len(rows)]
+                    stored = chunk[taken]
+                    values = buffer[: len(stored)]
                     values[:] = stored
                     if channel.packing.decimals:
                         values /= values.dtype.type(10**channel.packing.decimals)
@@ -232,10 +256,10 @@ class Store:
                         values /= scales[position]
                     if missing[position] and channel.packing.packed:
                         values[stored == channel.packing.fill] = np.nan
-                    rows[:, position] = values
+                    out[rows, position] = values
 
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(n_shards(self.n_rows, schema.shard_rows))))
+            list(pool.map(work, range(n_shards(schema.n_places, schema.shard_rows))))
 
     def windows(
         self,
@@ -305,6 +329,38 @@ def no_window(store: Store, shape: WindowShape, where: str = "") -> UsageError:
         where=where or str(store.path),
         fix="a smaller lookback or horizon",
     )
+
+
+@dataclass(frozen=True)
+class _Routes:
+    """From places to rows: (piece,) first place, first row and size, in the order of places."""
+
+    place: NDArray[np.int64]
+    row: NDArray[np.int64]
+    size: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, index: SeriesIndex) -> _Routes:
+        row, place, size = index.pieces
+        order = np.argsort(place)
+        return cls(place[order], row[order], size[order])
+
+    def any_in(self, start: int, stop: int) -> bool:
+        """Whether any row lies at the places ``[start, stop)``."""
+        return bool(np.any((self.place < stop) & (self.place + self.size > start)))
+
+    def through(self, start: int, stop: int) -> tuple[Any, Any]:
+        """Which of the places ``[start, stop)`` hold rows, counted from `start`, and those rows: slices or indices."""
+        first = max(int(np.searchsorted(self.place, start, side="right")) - 1, 0)
+        last = int(np.searchsorted(self.place, stop))
+        low = np.maximum(self.place[first:last], start)
+        size = np.maximum(np.minimum(self.place[first:last] + self.size[first:last], stop) - low, 0)
+        low, size, row = low[size > 0], size[size > 0], (self.row - self.place)[first:last][size > 0]
+        if len(low) == 1:
+            taken, to = int(low[0]) - start, int(low[0] + row[0])
+            return slice(taken, taken + int(size[0])), slice(to, to + int(size[0]))
+        place = np.repeat(low - np.cumsum(size) + size, size) + np.arange(int(size.sum()))
+        return place - start, place + np.repeat(row, size)
 
 
 def _utf8_keys(ids: NDArray[Any]) -> NDArray[Any]:

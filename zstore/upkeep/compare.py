@@ -154,11 +154,10 @@ def _places(store: Store, columns: Columns, positions: dict[str, int], times: ND
         mine = order[borders[code] : borders[code + 1]]
         if position is None:
             continue
-        for extent in range(int(index.extent_ptr[position]), int(index.extent_ptr[position + 1])):
-            start, stop = int(index.extent_start[extent]), int(index.extent_stop[extent])
-            row = start + np.searchsorted(times[start:stop], columns.times[mine])
-            hit = (row < stop) & (times[np.minimum(row, len(times) - 1)] == columns.times[mine])
-            found[mine[hit]] = row[hit]
+        start, stop = index.row_start[position : position + 2].tolist()
+        row = start + np.searchsorted(times[start:stop], columns.times[mine])
+        hit = (row < stop) & (times[np.minimum(row, len(times) - 1)] == columns.times[mine])
+        found[mine[hit]] = row[hit]
     return found
 
 

@@ -74,18 +74,11 @@ def export(
 
 
 def _ranges(store: Store, ids: Sequence[str] | None) -> list[tuple[int, int]]:
-    """Row ranges to write; neighbours joined."""
-    index = store.index
-    positions = range(store.n_series) if ids is None else [store.position(id_) for id_ in ids]
-    joined: list[tuple[int, int]] = []
-    for position in positions:
-        for extent in range(int(index.extent_ptr[position]), int(index.extent_ptr[position + 1])):
-            start, stop = int(index.extent_start[extent]), int(index.extent_stop[extent])
-            if joined and joined[-1][1] == start:
-                joined[-1] = (joined[-1][0], stop)
-            else:
-                joined.append((start, stop))
-    return joined
+    """Row ranges to write."""
+    bounds = store.index.row_start
+    if ids is None:
+        return [(0, store.n_rows)]
+    return [(int(bounds[position]), int(bounds[position + 1])) for position in map(store.position, ids)]
 
 
 def _batches(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -106,10 +99,9 @@ def _schema(store: Store) -> Any:
 
 def _batch(store: Store, schema: Any, start: int, stop: int) -> Any:
     index = store.index
-    extents = np.flatnonzero((index.extent_start < stop) & (index.extent_stop > start))
-    extents = extents[np.argsort(index.extent_start[extents])]
-    low, high = np.maximum(index.extent_start[extents], start), np.minimum(index.extent_stop[extents], stop)
-    series = np.searchsorted(index.extent_ptr, extents, side="right") - 1
+    bounds = index.row_start
+    series = np.arange(np.searchsorted(bounds, start, side="right") - 1, np.searchsorted(bounds, stop))
+    low, high = np.maximum(bounds[series], start), np.minimum(bounds[series + 1], stop)
     ids = pa.array(index.ids[series].astype(object), pa.string()).take(
         pa.array(np.repeat(np.arange(len(series)), high - low))
     )

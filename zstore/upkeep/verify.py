@@ -75,13 +75,15 @@ def _rows_hit(store: Store, key: str) -> str:
     names = {channel.variable: channel.name for channel in store.schema.channels} | {"time": "time"}
     if variable not in names or not shard.isdigit():
         return ""
-    start, stop = shard_bounds(int(shard), store.n_rows, store.schema.shard_rows)
+    start, stop = shard_bounds(int(shard), store.schema.n_places, store.schema.shard_rows)
     text = f": {names[variable]}, rows {start:,} to {stop - 1:,}"
     try:
         index = store.index
     except CorruptionError:
         return text
     touched = np.flatnonzero((index.extent_start < stop) & (index.extent_stop > start))
+    if not len(touched):
+        return text
     series = np.searchsorted(index.extent_ptr, touched, side="right") - 1
     return f"{text}, ids {index.ids[series.min()]!r} to {index.ids[series.max()]!r}"
 
@@ -92,6 +94,10 @@ def _index_faults(store: Store) -> list[str]:
         faults.append("index: the sizes of the series do not add up to their extents")
     if len(index.runs.start) and int((index.runs.stop - index.runs.start).sum()) != int(index.row_size.sum()):
         faults.append("index: the runs do not cover the rows")
+    order = np.argsort(index.extent_start)
+    bounds = np.stack([index.extent_start[order], index.extent_stop[order]], axis=1).ravel()
+    if len(bounds) and (np.any(np.diff(bounds) < 0) or bounds[0] < 0 or bounds[-1] > store.schema.n_places):
+        faults.append("index: extents overlap, or lie outside the arrays")
     keys = [str(id_).encode() for id_ in index.ids]
     if keys != sorted(set(keys)):
         faults.append("index: ids are not sorted and unique")

@@ -269,6 +269,7 @@ def ingest(
             uuid=str(uuid.uuid4()),
             version=1,
             n_rows=int(row_start[-1]),
+            n_places=int(row_start[-1]),
             n_series=len(ids),
             chunk_rows=rows.chunk_rows,
             shard_rows=rows.shard_rows,

@@ -125,9 +125,9 @@ def version_objects(
         time_stop=summary.time_stop,
         statics=statics,
     )
-    nodes: dict[str, dict[str, Any]] = {TIME: rows.plan(None).document(schema.n_rows)}
+    nodes: dict[str, dict[str, Any]] = {TIME: rows.plan(None).document(schema.n_places)}
     for channel in schema.channels:
-        nodes[channel.variable] = rows.plan(channel).document(schema.n_rows)
+        nodes[channel.variable] = rows.plan(channel).document(schema.n_places)
     small: dict[str, bytes] = {}
     for name, (values, dimension, attributes) in index.to_arrays(schema.time.attributes()).items():
         _add(small, nodes, f"{index_path(version)}/{name}", encode_small(values, (dimension,), attributes))
