@@ -33,8 +33,9 @@ def oracle(*paths: Path) -> pd.DataFrame:
 
 
 def objects(store: Path) -> dict[str, str]:
-    """Digest of every object of a store but the root document, which records when it was committed."""
-    files = [path for path in store.rglob("*") if path.is_file() and path != store / "zarr.json"]
+    """Digest of every object of a store but the root documents, which record when they were committed."""
+    roots = {store / "zarr.json", *store.glob("manifest/*/root.json")}
+    files = [path for path in store.rglob("*") if path.is_file() and path not in roots]
     return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

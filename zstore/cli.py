@@ -9,6 +9,7 @@ import sys
 from argparse import Action
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +18,12 @@ from rich.console import Console
 
 from zstore._version import __version__
 from zstore.errors import UsageError, ZstoreError
-from zstore.printing import csv_cell, print_info, show_receipt, shown_values
+from zstore.printing import csv_cell, print_info, show_log, show_receipt, shown_values
 from zstore.progress import show_size, shown_progress
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.export import export
+from zstore.upkeep.history import gc, log, rollback
 from zstore.upkeep.verify import verify
 from zstore.writing.ingest import ingest
 from zstore.writing.sources.sniff import MISSING
@@ -97,6 +99,9 @@ def _parser() -> ArgumentParser:
         ("show", _add_show, "print the rows of one series as CSV"),
         ("verify", _add_verify, "compare a store with its digests"),
         ("export", _add_export, "write a store as CSV or Parquet"),
+        ("log", _add_log, "list the versions of a store"),
+        ("rollback", _add_rollback, "go back to an older version, as a new one"),
+        ("gc", _add_gc, "remove what only old versions need"),
     ):
         command = ArgumentParser(description=text[0].upper() + text[1:] + ".", formatter_class=_Help)
         add(command)
@@ -241,6 +246,21 @@ def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
     parser.add_argument("out", type=str, metavar="OUT", help="file to write, ending in .csv or .parquet")
     parser.add_argument("--ids", type=str | list[str] | None, metavar="ID,ID", help="series to write; default: all")
+
+
+def _add_log(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
+    parser.add_argument("--json", action="store_true", help="print JSON, receipts included")
+
+
+def _add_rollback(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
+    parser.add_argument("version", type=int, metavar="VERSION", help="version whose rows the new one has")
+
+
+def _add_gc(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
+    parser.add_argument("--keep", type=int, default=1, metavar="N", help="newest versions to keep; default: 1")
 
 
 def _ingest(options: Namespace) -> int:
@@ -399,12 +419,36 @@ def _export(options: Namespace) -> int:
     return 0
 
 
+def _log(options: Namespace) -> int:
+    entries = log(options.store)
+    if options.json:
+        print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
+    else:
+        print(show_log(entries), end="")
+    return 0
+
+
+def _rollback(options: Namespace) -> int:
+    store = rollback(options.store, options.version)
+    print(f"{options.store} version {store.version}: {store.n_rows:,} rows, as in version {options.version}")
+    return 0
+
+
+def _gc(options: Namespace) -> int:
+    n_objects, n_bytes = gc(options.store, options.keep)
+    print(f"removed {n_objects:,} objects, {show_size(n_bytes)}; kept the newest {options.keep} versions")
+    return 0
+
+
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "ingest": _ingest,
     "info": _info,
     "show": _show,
     "verify": _verify,
     "export": _export,
+    "log": _log,
+    "rollback": _rollback,
+    "gc": _gc,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import StringIO
 
 from rich.console import Console
@@ -9,9 +10,11 @@ from rich.table import Table
 
 from zstore.progress import show_size
 from zstore.reading.store import Store
+from zstore.upkeep.history import LogEntry
 from zstore.writing.receipt import Receipt
 
 _WIDTH = 160
+_SHOWN_SOURCES = 3
 
 
 def show_receipt(receipt: Receipt) -> str:
@@ -58,6 +61,21 @@ def show_receipt(receipt: Receipt) -> str:
     out.print(
         f"{show_size(source)} in, {show_size(receipt.n_bytes)} stored, {receipt.seconds['total']:.1f} s ({phases})"
     )
+    return str(out.file.getvalue())  # type: ignore[attr-defined]  # a StringIO
+
+
+def show_log(entries: Sequence[LogEntry]) -> str:
+    """The versions of a store, for a person."""
+    out = Console(file=StringIO(), highlight=False, markup=False, soft_wrap=True, width=_WIDTH)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("version", "committed", "by", "rows", "ids", "sources"):
+        table.add_column(name, justify="left" if name in ("committed", "by", "sources") else "right")
+    for entry in entries:
+        sources = list(entry.receipt["sources"])
+        named = ", ".join(sources[:_SHOWN_SOURCES]) + (", …" if len(sources) > _SHOWN_SOURCES else "")
+        counts = f"{entry.n_rows:,}", f"{entry.n_series:,}"
+        table.add_row(str(entry.version), entry.committed, entry.action, *counts, named)
+    out.print(table)
     return str(out.file.getvalue())  # type: ignore[attr-defined]  # a StringIO
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from zstore.errors import StoreError
+from zstore.errors import CorruptionError, StoreError
 from zstore.format.arrays import group_document, to_bytes
 from zstore.format.layout import ROOT
+from zstore.format.manifest import digest
+
+_UNSIGNED = "0" * 32
+_DIGEST = re.compile(rb'"digest": "([0-9a-f]{32})"')
 
 
 def write_object(root: Path, key: str, content: bytes) -> None:
@@ -31,6 +36,18 @@ def write_object(root: Path, key: str, content: bytes) -> None:
             where=str(path),
             fix="free some space or check the permissions, then run again",
         ) from error
+
+
+def replace_object(root: Path, key: str, content: bytes) -> None:
+    """Put one object in the place of another, atomically; nothing is done where it is there already."""
+    path = root / key
+    if path.exists() and path.read_bytes() == content:
+        return
+    temporary = f"{key}.{uuid.uuid4().hex}"
+    write_object(root, temporary, content)
+    _fsync(root / temporary)
+    os.replace(root / temporary, path)
+    _fsync(path.parent)
 
 
 def read_root(root: Path) -> bytes:
@@ -54,9 +71,33 @@ def read_root(root: Path) -> bytes:
 
 
 def root_document(attributes: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> bytes:
-    """The root ``zarr.json`` with the metadata of every node of the version, so one object is one snapshot."""
+    """The root ``zarr.json`` with the metadata of every node of the version, so one object is one snapshot.
+
+    ``attributes["zstore"]`` gets the digest of the whole document, taken with zeros in its own place.
+    """
     consolidated = {"kind": "inline", "must_understand": False, "metadata": dict(sorted(nodes.items()))}
-    return to_bytes({**group_document(attributes), "consolidated_metadata": consolidated})
+    signed = {**attributes, "zstore": {"digest": _UNSIGNED, **attributes["zstore"]}}
+    content = to_bytes({**group_document(signed), "consolidated_metadata": consolidated})
+    return content.replace(_UNSIGNED.encode(), digest(content).encode(), 1)
+
+
+def check_root(content: bytes, where: str) -> None:
+    """Compare a root document with its own digest.
+
+    Raises
+    ------
+    CorruptionError
+        If they differ.
+    """
+    found = _DIGEST.search(content)
+    unsigned = content[: found.start(1)] + _UNSIGNED.encode() + content[found.end(1) :] if found else content
+    if found is None or digest(unsigned) != found[1].decode():
+        raise CorruptionError(
+            "root document differs from its digest",
+            expected="the document as it was committed",
+            where=where,
+            fix="restore it from a copy, or from manifest/<version>/root.json of the newest version, or ingest again",
+        )
 
 
 def commit(root: Path, keys: Iterable[str], document: bytes) -> None:

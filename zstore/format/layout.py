@@ -25,6 +25,11 @@ def manifest_path(version: int) -> str:
     return f"manifest/{version:08d}"
 
 
+def root_copy_key(version: int) -> str:
+    """Key of the copy of a version's root document, by which it is opened once there is a newer one."""
+    return f"{manifest_path(version)}/root.json"
+
+
 def moments_path(version: int) -> str:
     """Group path of the moments of one version."""
     return f"moments/{version:08d}"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.errors import CorruptionError, StoreError
-from zstore.format.commit import read_root
-from zstore.format.layout import manifest_path, shard_key, shards_of
+from zstore.errors import CorruptionError, NotFoundError, StoreError
+from zstore.format.commit import check_root, read_root
+from zstore.format.layout import FORMAT_VERSION, ROOT, manifest_path, root_copy_key, shard_key, shards_of
 from zstore.format.manifest import ObjectRecord, digest, from_arrays
 
 
@@ -24,16 +24,35 @@ class ObjectReader:
     ----------
     path
         Folder of the store.
+    version
+        Which; None for the newest.
 
     Raises
     ------
     StoreError
         If nothing is committed there, or the root document is not one of zstore.
+    NotFoundError
+        If there is no such version.
+    CorruptionError
+        If the root document was changed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, version: int | None = None) -> None:
         self.path = path
-        content = read_root(path)
+        self._load(read_root(path), path / ROOT)
+        newest = int(self.document["version"])
+        if version is not None and version != newest:
+            copy = path / root_copy_key(version)
+            if not 0 < version < newest or not copy.exists():
+                known = ", ".join(map(str, committed_versions(path, newest)))
+                raise NotFoundError(f"no version {version}", expected=f"one of {known}", where=str(path))
+            self._load(copy.read_bytes(), copy)
+        self._arrays: dict[str, Any] = {}
+        self._records: dict[str, ObjectRecord] | None = None
+        self._checked: set[str] = set()
+        self._lock = threading.Lock()
+
+    def _load(self, content: bytes, where: Path) -> None:
         try:
             root = json.loads(content)
             self.document: dict[str, Any] = root["attributes"]["zstore"]
@@ -42,13 +61,12 @@ class ObjectReader:
             raise StoreError(
                 f"not a zstore root document ({error!r})",
                 expected="a Zarr v3 group written by zstore",
-                where=str(path / "zarr.json"),
+                where=str(where),
                 fix="restore the file, or ingest again",
             ) from error
-        self._arrays: dict[str, Any] = {}
-        self._records: dict[str, ObjectRecord] | None = None
-        self._checked: set[str] = set()
-        self._lock = threading.Lock()
+        if self.document.get("format") == FORMAT_VERSION:  # other formats are refused by name
+            check_root(content, str(where))
+        self.root = content
 
     @property
     def records(self) -> dict[str, ObjectRecord]:
@@ -57,6 +75,12 @@ class ObjectReader:
             if self._records is None:
                 self._records = self._read_manifest()
             return self._records
+
+    @property
+    def keys(self) -> set[str]:
+        """Every object that this version needs, the root document's copy included."""
+        listing = {key for key, _, _ in self.document["manifest"]}
+        return {*self.records, *listing, root_copy_key(int(self.document["version"]))}
 
     def check(self, key: str) -> None:
         """Compare one object with the manifest, once.
@@ -118,6 +142,14 @@ class ObjectReader:
         group = manifest_path(self.document["version"])
         columns = [np.asarray(self._array(f"{group}/{name}")[...]) for name in ("key", "n_bytes", "digest")]
         return {record.key: record for record in from_arrays(*columns)}
+
+
+def committed_versions(path: Path, newest: int | None = None) -> list[int]:
+    """Versions that can be opened, ascending."""
+    if newest is None:
+        newest = int(ObjectReader(path).document["version"])
+    found = (int(copy.parent.name) for copy in path.glob("manifest/*/root.json") if copy.parent.name.isdigit())
+    return sorted({*(version for version in found if version < newest), newest})
 
 
 def compare(root: Path, record: ObjectRecord) -> bytes:

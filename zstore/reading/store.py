@@ -29,17 +29,28 @@ if TYPE_CHECKING:
 _FEW_PIECES = 8
 
 
-def open_store(path: str | Path) -> Store:
-    """Open the newest version of a store; it stays on that version whatever is committed later.
+def open_store(path: str | Path, version: int | None = None) -> Store:
+    """Open a version of a store; it stays on that version whatever is committed later.
 
-    Cost: one small file; index and rows are read when first used.
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    version
+        Which; None for the newest.
 
     Raises
     ------
     StoreError
         If there is no store at `path`.
+    NotFoundError
+        If it has no such version, or no longer.
+
+    Notes
+    -----
+    Cost: one small file; index and rows are read when first used.
     """
-    return Store(Path(path))
+    return Store(Path(path), version)
 
 
 class Store:
@@ -49,11 +60,13 @@ class Store:
     ----------
     path
         Its folder.
+    version
+        Which; None for the newest.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, version: int | None = None) -> None:
         self.path = path
-        self.objects = ObjectReader(path)
+        self.objects = ObjectReader(path, version)
         self.schema = Schema.from_json(self.objects.document, str(path))
 
     def __repr__(self) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from zstore.errors import CorruptionError
-from zstore.format.layout import shard_bounds
-from zstore.reading.objects import compare
+from zstore.format.arrays import to_bytes
+from zstore.format.layout import ROOT, TIME, root_copy_key, shard_bounds
+from zstore.reading.objects import ObjectReader, committed_versions, compare
 from zstore.reading.store import Store
 
 
@@ -56,6 +57,7 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
                 faults.append(fault)
             if progress:
                 progress(done, len(records))
+    faults += _root_faults(store)
     if not faults:
         faults += _index_faults(store)
     return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
@@ -67,6 +69,24 @@ def _fault(store: Store, key: str) -> str:
     except CorruptionError as error:
         return f"{error.what}{f', expected {error.expected}' if error.expected else ''}{_rows_hit(store, key)}"
     return ""
+
+
+def _root_faults(store: Store) -> list[str]:
+    """Faults of what no manifest lists: the copy of the root document, and the arrays' own documents."""
+    faults, objects = [], store.objects
+    copy = store.path / root_copy_key(store.version)
+    if not copy.exists() or copy.read_bytes() != objects.root:
+        faults.append(f"object {root_copy_key(store.version)} is not the root document of version {store.version}")
+    versions = committed_versions(store.path)
+    if store.version != versions[-1]:
+        return faults
+    known = [objects.nodes, *(ObjectReader(store.path, version).nodes for version in versions[:-1])]
+    for variable in (TIME, *(channel.variable for channel in store.schema.channels)):
+        # Until the writer that committed has refreshed it, a mirror shows the version before.
+        path = store.path / variable / ROOT
+        if not path.exists() or path.read_bytes() not in [to_bytes(nodes.get(variable, {})) for nodes in known]:
+            faults.append(f"object {variable}/{ROOT} is not the array's document in the root")
+    return faults
 
 
 def _rows_hit(store: Store, key: str) -> str:

@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.codecs import AUTO, check_codec, default_codec, smallest
-from zstore.format.commit import commit
 from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
 from zstore.format.packing import Packing, choose
@@ -48,7 +47,7 @@ from zstore.writing.sources.table import Block, Source, TableSpec
 from zstore.writing.statics import match_statics, read_statics
 from zstore.writing.steps import usual_step_of
 from zstore.writing.target import building, set_aside
-from zstore.writing.version import Summary, summarise, usual_freq, version_objects
+from zstore.writing.version import Summary, commit_version, index_of, summarise, usual_freq
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +208,7 @@ def ingest(
         missing=tuple(missing),
         largest=float(np.finfo(dtype).max),
     )
-    with building(Path(store), overwrite) as (root, scratch):
+    with building(Path(store), "overwrite" if overwrite else "new") as (root, scratch):
         sizes = {str(path): path.stat().st_size for path in paths}
         logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(paths), store)
         plain = _inflate(paths, scratch, encoding, runner)
@@ -258,11 +257,11 @@ def ingest(
         summary = summarise(shards, row_start, len(rows.channels), step, reread)
         statics: tuple[StaticAttribute, ...] = ()
         inexact = [sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels))]
-        notes = [*_channel_notes(rows, inexact), *_freq_notes(summary, rows.time, row_start, ids)]
+        remarks = [*_channel_notes(rows, inexact), *_freq_notes(summary, rows.time, row_start, ids)]
         if known_statics is not None:
             statics, n_without, n_unused = match_statics(ids, *known_statics)
-            notes += [f"{n_without} series have no static attributes"] if n_without else []
-            notes += [f"{n_unused} ids of {static} are not in the rows"] if n_unused else []
+            remarks += [f"{n_without} series have no static attributes"] if n_without else []
+            remarks += [f"{n_unused} ids of {static} are not in the rows"] if n_unused else []
         bad = [row for report in reports for row in report.bad]
         aside = set_aside(Path(store), bad) if bad else None
         schema = Schema(
@@ -285,12 +284,14 @@ def ingest(
             quarantine=aside,
             n_inexact=tuple(inexact),
         )
-        receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, trials, notes)
+        receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, trials, remarks)
         kept = receipt.lasting()
         table = {**options.to_json(), "encoding": encoding}
-        keys, document = version_objects(root, schema, rows, ids, row_start, summary, shards, statics, kept, table)
         shutil.rmtree(scratch)
-        commit(root, keys, document)
+        index = index_of(ids, row_start, summary, statics)
+        records = [record for shard in shards for record in shard.records]
+        notes = {"action": "ingest", "receipt": kept, "table": table, "ledger": []}
+        commit_version(root, schema, rows, index, summary.moments, records, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
 

@@ -3,61 +3,107 @@
 from __future__ import annotations
 
 import csv
-import logging
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from zstore.errors import StoreError
 from zstore.format.layout import ROOT
+from zstore.reading.objects import committed_versions
+from zstore.writing.lock import locked
 from zstore.writing.sources.table import BadRow
+from zstore.writing.sweep import needed_keys, remove_others
 
-logger = logging.getLogger(__name__)
+Mode = Literal["new", "overwrite", "append"]
 
 _MARKER = ".ingest"
 
 
 @contextmanager
-def building(store: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
-    """A folder to build the store in, and a scratch folder in it; both gone again if building fails."""
-    exists = (store / ROOT).exists()
-    if exists and not overwrite:
-        raise StoreError(
-            f"there is a store already ({store})",
-            expected="a path where nothing is",
-            fix="--overwrite to replace it, or name another STORE",
-        )
-    abandoned = (store / _MARKER).exists()
-    if not exists and not abandoned and store.exists() and (not store.is_dir() or any(store.iterdir())):
+def building(store: Path, mode: Mode) -> Iterator[tuple[Path, Path]]:
+    """A folder to build a version in, and a scratch folder in it, under the store's lock.
+
+    What a dead writer left is removed first; what this one leaves, if it fails, afterwards.
+
+    Raises
+    ------
+    StoreError
+        If there is something else, or cannot be anything.
+    ConflictError
+        If another process writes to the store.
+    """
+    mine = not store.exists()
+    _refuse_strangers(store)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {store} ({error.strerror})", fix="check the path and its permissions") from error
+    with locked(store):
+        exists = (store / ROOT).exists()
+        if exists and mode == "new":
+            raise StoreError(
+                f"there is a store already ({store})",
+                expected="a path where nothing is",
+                fix="--append to add to it, --overwrite to replace it, or name another STORE",
+            )
+        if not exists and mode == "append":
+            if mine:
+                store.rmdir()
+            raise StoreError(f"no store to append to ({store})", fix="leave out --append to make it")
+        if exists and mode == "overwrite":
+            with _replacing(store) as root:
+                yield root, _scratch(root)
+            return
+        kept = needed_keys(store, committed_versions(store)) if exists else set()
+        remove_others(store, kept)
+        try:
+            yield store, _scratch(store)
+        except BaseException:
+            remove_others(store, kept)
+            if not exists:
+                store.rmdir()
+            raise
+        (store / _MARKER).unlink()
+
+
+def _scratch(root: Path) -> Path:
+    try:
+        (root / _MARKER).touch()  # says that an unfinished folder is one of ours
+        scratch = root / f"{_MARKER}.scratch"
+        scratch.mkdir()
+    except OSError as error:
+        raise StoreError(f"cannot write in {root} ({error.strerror})", fix="check its permissions") from error
+    return scratch
+
+
+def _refuse_strangers(store: Path) -> None:
+    ours = (store / ROOT).exists() or (store / _MARKER).exists()
+    if store.exists() and not ours and (not store.is_dir() or any(store.iterdir())):
         raise StoreError(
             f"something that is no store is in the way ({store})",
             expected="a path where nothing is",
             fix="name another STORE; zstore removes only what it made",
         )
-    if not exists and abandoned:
-        logger.info("removing an interrupted ingest: %s", store)
-        shutil.rmtree(store)
-    root = store.with_name(f".{store.name}.{uuid.uuid4().hex}") if exists else store
+
+
+@contextmanager
+def _replacing(store: Path) -> Iterator[Path]:
+    """A folder beside the store that takes its place at the end."""
+    root = store.with_name(f".{store.name}.{uuid.uuid4().hex}")
+    root.mkdir()
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        (root / _MARKER).touch()
-        scratch = root / f"{_MARKER}.scratch"
-        scratch.mkdir()
-    except OSError as error:
-        raise StoreError(f"cannot make {root} ({error.strerror})", fix="check the path and its permissions") from error
-    try:
-        yield root, scratch
+        yield root
     except BaseException:
         shutil.rmtree(root, ignore_errors=True)
         raise
     (root / _MARKER).unlink()
-    if exists:
-        old = root.with_suffix(".old")
-        store.rename(old)
-        root.rename(store)
-        shutil.rmtree(old)
+    old = root.with_suffix(".old")
+    store.rename(old)
+    root.rename(store)
+    shutil.rmtree(old)
 
 
 def set_aside(store: Path, bad: Sequence[BadRow]) -> Path:

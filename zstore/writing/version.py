@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.arrays import encode_small, group_document, to_bytes
-from zstore.format.commit import root_document, write_object
+from zstore.format.commit import commit, replace_object, root_document, write_object
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute, cut_runs
-from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_path
+from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_path, root_copy_key
 from zstore.format.manifest import ObjectRecord, to_arrays
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Schema
@@ -95,26 +95,11 @@ def summarise(
     return Summary(time_start, time_stop, moments, runs, freq, len(breaks.row), n_gapped, irregular)
 
 
-def version_objects(
-    root: Path,
-    schema: Schema,
-    rows: RowsSpec,
-    ids: NDArray[Any],
-    row_start: Int64,
-    summary: Summary,
-    shards: Sequence[ShardReport],
-    statics: tuple[StaticAttribute, ...],
-    receipt: dict[str, Any],
-    table: dict[str, Any],
-) -> tuple[list[str], bytes]:
-    """Write every object of a version but the root document.
-
-    Returns
-    -------
-    The keys of all its objects, and the root document that makes them a version.
-    """
-    version = schema.version
-    index = SeriesIndex(
+def index_of(
+    ids: NDArray[Any], row_start: Int64, summary: Summary, statics: tuple[StaticAttribute, ...]
+) -> SeriesIndex:
+    """The index of rows that lie in one extent per series, from place 0 on."""
+    return SeriesIndex(
         ids=ids,
         row_size=np.diff(row_start),
         extent_ptr=np.arange(len(row_start)),
@@ -125,20 +110,54 @@ def version_objects(
         time_stop=summary.time_stop,
         statics=statics,
     )
+
+
+def rows_of(root: Path, schema: Schema) -> RowsSpec:
+    """How the rows of a committed version lie in its arrays."""
+    return RowsSpec(root, schema.channels, (), schema.time, schema.chunk_rows, schema.shard_rows)
+
+
+def commit_version(
+    root: Path,
+    schema: Schema,
+    rows: RowsSpec,
+    index: SeriesIndex,
+    moments: Moments,
+    shards: Sequence[ObjectRecord],
+    notes: dict[str, Any],
+) -> None:
+    """Write every small object of a version, then make it the newest one.
+
+    Parameters
+    ----------
+    root
+        Folder of the store.
+    schema
+        What the version holds.
+    rows
+        How its rows lie in the arrays.
+    index, moments
+        Per series.
+    shards
+        Every shard that the version needs.
+    notes
+        What else the root document keeps.
+    """
+    version = schema.version
     nodes: dict[str, dict[str, Any]] = {TIME: rows.plan(None).document(schema.n_places)}
     for channel in schema.channels:
         nodes[channel.variable] = rows.plan(channel).document(schema.n_places)
+    # The arrays' own documents mirror those in the root. They change with every version, so they are in no manifest.
+    mirrors = {f"{path}/{ROOT}": to_bytes(document) for path, document in nodes.items()}
     small: dict[str, bytes] = {}
     for name, (values, dimension, attributes) in index.to_arrays(schema.time.attributes()).items():
         _add(small, nodes, f"{index_path(version)}/{name}", encode_small(values, (dimension,), attributes))
-    for name, values in summary.moments.fields().items():
+    for name, values in moments.fields().items():
         _add(small, nodes, f"{moments_path(version)}/{name}", encode_small(values, ("series", "channel")))
     for group in ("index", "moments", index_path(version), moments_path(version)):
         nodes[group] = group_document()
-    for path, document in nodes.items():
-        small.setdefault(f"{path}/{ROOT}", to_bytes(document))
-    records = [record for shard in shards for record in shard.records]
-    records += [ObjectRecord.of(key, content) for key, content in small.items()]
+        small[f"{group}/{ROOT}"] = to_bytes(nodes[group])
+    records = [*shards, *(ObjectRecord.of(key, content) for key, content in small.items())]
 
     listing: dict[str, bytes] = {}
     for name, values in to_arrays(records).items():
@@ -146,20 +165,24 @@ def version_objects(
     for group in ("manifest", manifest_path(version)):
         nodes[group] = group_document()
         listing[f"{group}/{ROOT}"] = to_bytes(nodes[group])
-    for key, content in {**small, **listing}.items():
-        write_object(root, key, content)
     attributes = {
         "Conventions": "CF-1.11",
-        "featureType": "timeSeries",
+        **({"featureType": "timeSeries"} if index.contiguous else {}),
         "zstore": {
             **schema.to_json(),
             "manifest": [[r.key, r.n_bytes, r.digest] for r in (ObjectRecord.of(*item) for item in listing.items())],
-            "receipt": receipt,
-            "table": table,
+            **notes,
         },
     }
-    keys = [record.key for record in records] + list(listing)
-    return keys, root_document(attributes, nodes)
+    document = root_document(attributes, nodes)
+    fresh = {key: content for key, content in mirrors.items() if not (root / key).exists()}
+    written = {**small, **listing, **fresh, root_copy_key(version): document}
+    for key, content in written.items():
+        if not (root / key).exists():  # the documents of groups stay as they are
+            write_object(root, key, content)
+    commit(root, [*(record.key for record in shards), *written], document)
+    for key, content in mirrors.items():
+        replace_object(root, key, content)
 
 
 def _add(objects: dict[str, bytes], nodes: dict[str, dict[str, Any]], path: str, made: dict[str, bytes]) -> None:
