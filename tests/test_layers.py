@@ -30,7 +30,7 @@ LAYERS = {
             "writing.blocks",
         ],
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.version"],
-        ["writing.receipt", "writing.target", "writing.ingest"],
+        ["writing.receipt", "writing.target", "writing.phases", "writing.ingest"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history"],
         ["progress", "printing", "cli"],
     ],

@@ -1,0 +1,296 @@
+"""The phases of an ingest, each a list of independent tasks with a barrier after it; and what they say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.compute as pc
+
+from zstore.errors import SourceError, UsageError
+from zstore.format.codecs import AUTO, default_codec, smallest
+from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
+from zstore.format.packing import Packing, choose
+from zstore.format.schema import Channel, TimeAxis
+from zstore.writing.blocks import BlockReport, union
+from zstore.writing.duplicates import drop_rows, find_extra
+from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
+from zstore.writing.scheduler import Scheduler
+from zstore.writing.shards import Gathered, RowsSpec
+from zstore.writing.sort import (
+    Border,
+    DuplicateTimeError,
+    ShardPlan,
+    SortedBlock,
+    count_rows,
+    find_border,
+)
+from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.arrow import as_numpy
+from zstore.writing.sources.sniff import TableOptions, open_source, sniff
+from zstore.writing.sources.table import Block, Source, TableSpec
+from zstore.writing.steps import usual_step_of
+from zstore.writing.version import Summary
+
+logger = logging.getLogger(__name__)
+
+_SAMPLE_CHUNKS = 2
+_MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
+_BLOCKS = 24  # fewer leave threads idle at the end of a phase
+_BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
+_THREAD_BYTES = 1 << 28
+_SHOWN_IDS = 3
+
+
+class Clock:
+    """Seconds of each phase."""
+
+    def __init__(self) -> None:
+        self._last = perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, phase: str) -> None:
+        """End a phase."""
+        now = perf_counter()
+        self.laps[phase] = round(now - self._last, 3)
+        logger.info("%s took %.1f s", phase, now - self._last)
+        self._last = now
+
+
+def block_bytes(memory_limit: int, workers: int, n_bytes: int) -> int:
+    """Bytes of sources parsed at once, of `n_bytes` in all, so that every worker stays within its share of memory."""
+    share = max(memory_limit // workers, _THREAD_BYTES) // _BLOCK_COPIES
+    return max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
+
+
+def inflate(paths: Sequence[Path], scratch: Path, encoding: str, runner: Scheduler) -> list[Path]:
+    """Where the plain UTF-8 bytes of each file lie."""
+    plain = list(paths)
+    tasks = [(n, path) for n, path in enumerate(paths) if not source_csv.is_plain(path, encoding)]
+    sizes = [path.stat().st_size for _, path in tasks]
+    made = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding), tasks, sizes, "bytes")
+    for (number, _), path in zip(tasks, made, strict=True):
+        plain[number] = path
+    return plain
+
+
+def _plain(task: tuple[int, Path], scratch: Path, encoding: str) -> Path:
+    number, path = task
+    return source_csv.plain_utf8(path, scratch / f"{number}.csv", encoding)
+
+
+def open_all(paths: Sequence[Path], plain: Sequence[Path], options: TableOptions) -> tuple[list[Source], TableSpec]:
+    """Headers of all files, and what the columns mean."""
+    first, delimiter = open_source(paths[0], plain[0], options.delimiter, options.id_from_path)
+    rest = [open_source(n, p, delimiter, options.id_from_path)[0] for n, p in zip(paths[1:], plain[1:], strict=True)]
+    sources = [first, *rest]
+    return sources, sniff(sources, delimiter, options)
+
+
+def parse_all(
+    sources: Sequence[Source], blocksize: int, parse: partial[BlockReport], runner: Scheduler
+) -> tuple[list[Block], list[BlockReport]]:
+    """Cut the sources into blocks and parse them.
+
+    Where a record ends depends on the quotes before it. Few files have any, so blocks are cut as if there were
+    none; if one turns up (or a block cannot be parsed), quotes are counted and everything is cut and parsed anew.
+    """
+    ranges = [source_csv.nominal_ranges(source, blocksize) for source in sources]
+    if not any(source.quoted for source in sources):
+        blocks = _cut(sources, ranges, None)
+        try:
+            return blocks, _parse_blocks(blocks, partial(parse, quotes_counted=False), runner)
+        except (source_csv.UncountedQuotesError, SourceError) as error:
+            failed = error
+    else:
+        failed = source_csv.UncountedQuotesError()
+    tasks = [(source.path, *ab) for source, pairs in zip(sources, ranges, strict=True) for ab in pairs]
+    quotes = runner.map("scan", _count_quotes, tasks, [stop - start for _, start, stop in tasks], "bytes")
+    if not any(quotes):
+        raise failed
+    blocks = _cut(sources, ranges, quotes)
+    return blocks, _parse_blocks(blocks, partial(parse, quotes_counted=True), runner)
+
+
+def _parse_blocks(
+    blocks: Sequence[Block], parse: Callable[[tuple[int, Block]], BlockReport], runner: Scheduler
+) -> list[BlockReport]:
+    sizes = [block.stop - block.start for block in blocks]
+    return runner.map("parse", parse, list(enumerate(blocks)), sizes, "bytes")
+
+
+def _cut(
+    sources: Sequence[Source], ranges: Sequence[Sequence[tuple[int, int]]], quotes: Sequence[int] | None
+) -> list[Block]:
+    counts = iter(quotes) if quotes is not None else repeat(0)
+    blocks: list[Block] = []
+    for source, pairs in zip(sources, ranges, strict=True):
+        blocks += source_csv.align(source, pairs, [next(counts) for _ in pairs])
+    return blocks
+
+
+def _count_quotes(task: tuple[Path, int, int]) -> int:
+    return source_csv.count_quotes(*task)
+
+
+def without_duplicates(
+    n_series: int, blocks: list[SortedBlock], keep: Literal["first", "last"], runner: Scheduler
+) -> list[SortedBlock]:
+    """Blocks that have each (series, time) once: the first or the last in their order."""
+    plans = plan_shards(count_rows(n_series, blocks), blocks, unique=False)
+    found = runner.map("duplicates", partial(find_extra, blocks=blocks, keep=keep), plans)
+    extra: dict[int, list[Any]] = {}
+    for number, rows in (pair for pairs in found for pair in pairs):
+        extra.setdefault(number, []).append(rows)
+    tasks = [(blocks[number], np.sort(np.concatenate(rows))) for number, rows in extra.items()]
+    thinned = dict(zip(extra, runner.map("drop", drop_rows, tasks), strict=True))
+    return [thinned.get(number, block) for number, block in enumerate(blocks)]
+
+
+def fill_skipped(
+    ids: Any, blocks: list[SortedBlock], freq: int | None, rows: RowsSpec, scratch: Path, runner: Scheduler
+) -> list[SortedBlock]:
+    """Blocks of missing rows, one for each shard's worth of rows that skips any."""
+    plans = plan_shards(count_rows(len(ids), blocks), blocks, unique=False)
+    if freq is None:
+        freq = usual_step_of(runner.map("steps", partial(find_steps, blocks=blocks), plans))
+    if not freq:
+        raise SourceError(
+            "gaps in irregular times cannot be filled",
+            expected="a step that more than half of all rows have",
+            fix="--freq STEP, or leave out --fill-gaps",
+        )
+    axis = replace(rows.time, freq=freq)
+    n_off = np.zeros(len(ids), np.int64)
+    for series, counts in runner.map("grid", partial(count_off_grid, blocks=blocks, freq=freq), plans):
+        n_off[series] += counts
+    irregular = np.flatnonzero(2 * n_off > np.diff(count_rows(len(ids), blocks)) - 1)
+    try:
+        n_channels = len(rows.channels)
+        make = partial(fill, blocks=blocks, freq=freq, irregular=irregular, n_channels=n_channels, scratch=scratch)
+        return [block for block in runner.map("fill", make, plans) if block is not None]
+    except OffGridError as error:
+        raise SourceError(
+            f"time {axis.show(error.time)} of id {str(ids[error.series])!r} is off the grid",
+            expected=f"times a multiple of {axis.show_freq()} after the first",
+            fix="another --freq, or leave out --fill-gaps",
+        ) from None
+    except TooManyRowsError as error:
+        raise SourceError(
+            f"filling gaps would add {error.args[0]:,} rows to a stretch of {rows.shard_rows:,}",
+            expected=f"at most {MOST_ROWS:,}",
+            fix="a larger --freq, or leave out --fill-gaps",
+        ) from None
+
+
+def rows_spec(root: Path, spec: TableSpec, reports: Sequence[BlockReport], dtype: str) -> RowsSpec:
+    """How rows are to lie in the arrays: every channel's variable, type and packing."""
+    filled = [report for report in reports if report.spill.n_rows]
+    variables = safe_names([channel.name for channel in spec.channels])
+    channels: list[Channel] = []
+    forms: list[list[Any]] = [[] for _ in reports]
+    for n, (channel, variable) in enumerate(zip(spec.channels, variables, strict=True)):
+        categories = None
+        if channel.text:
+            words = union([report.words[n] for report in reports])
+            categories = tuple(words.to_pylist())
+            packing = Packing("int16" if len(categories) < 1 << 15 else "int32", 0)
+            for form, report in zip(forms, reports, strict=True):
+                form.append(as_numpy(pc.index_in(report.words[n], value_set=words), "int32"))
+        else:
+            packing = choose([report.packed[n] for report in filled], dtype)
+            for form, report in zip(forms, reports, strict=True):
+                form.append(report.packed[n].decimals)
+        channels.append(Channel(channel.name, variable, packing, dtype, channel.units, categories))
+    axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.zone else None)
+    return RowsSpec(root, tuple(channels), tuple(map(tuple, forms)), axis, CHUNK_ROWS, SHARD_ROWS)
+
+
+def choose_codecs(
+    rows: RowsSpec, row_start: Any, blocks: Sequence[SortedBlock], codec: str | None
+) -> tuple[RowsSpec, dict[str, dict[str, int]]]:
+    """The channels with their codecs, and, for ``auto``, the bytes of a sample of each with every candidate."""
+    trials: dict[str, dict[str, int]] = {}
+    chosen = [codec or default_codec(channel.packing.dtype) for channel in rows.channels]
+    n_rows = int(row_start[-1])
+    if codec == AUTO and n_rows:
+        stop = min(_SAMPLE_CHUNKS * rows.chunk_rows, n_rows)
+        end = Border(len(row_start) - 1, None) if stop == n_rows else find_border(stop, row_start, blocks, unique=False)
+        sample = Gathered(ShardPlan(0, 0, stop, Border(0, None), end), blocks, rows)
+        for position, channel in enumerate(rows.channels):
+            chosen[position], trials[channel.name] = smallest(sample.column(position), rows.chunk_rows)
+    elif codec == AUTO:
+        chosen = [default_codec(channel.packing.dtype) for channel in rows.channels]
+    channels = tuple(replace(channel, codec=name) for channel, name in zip(rows.channels, chosen, strict=True))
+    return replace(rows, channels=channels), trials
+
+
+def plan_shards(row_start: Any, blocks: Sequence[SortedBlock], unique: bool = True) -> list[ShardPlan]:
+    """Which task writes which rows."""
+    n_rows = int(row_start[-1])
+    bounds = [shard_bounds(shard, n_rows) for shard in range(n_shards(n_rows))]
+    borders = [find_border(start, row_start, blocks, unique) for start, _ in bounds]
+    borders.append(Border(len(row_start) - 1, None))
+    return [ShardPlan(s, start, stop, borders[s], borders[s + 1]) for s, (start, stop) in enumerate(bounds)]
+
+
+def duplicate_error(
+    error: DuplicateTimeError, ids: Any, blocks: Sequence[Block], spec: TableSpec, axis: TimeAxis
+) -> SourceError:
+    """Two rows at one time as the error that refuses the ingest, with the lines of both."""
+    id_ = str(ids[error.series])
+    places = source_csv.find_rows(blocks, spec, id_, error.time, limit=2)
+    return SourceError(
+        f"duplicate time: id {id_!r} has {axis.show(error.time)} twice",
+        expected="one row per (id, time)",
+        where=" and ".join(places),
+        fix="--on-duplicate first or last, clean the file, or name the id column with --id if it holds several series",
+    )
+
+
+def channel_notes(rows: RowsSpec, inexact: Sequence[int]) -> Iterator[str]:
+    """What should be known of the channels."""
+    for channel, n_inexact in zip(rows.channels, inexact, strict=True):
+        if n_inexact:
+            yield (
+                f"{channel.name} has {n_inexact:,} values with more digits than float32 keeps (about 7); "
+                "--dtype float64 keeps them"
+            )
+        if channel.categories is not None:
+            yield f"{channel.name} holds text and is stored as categories; --leave-out {channel.name} leaves it out"
+    if rows.time.zone is not None:
+        yield f"times have offsets and are stored as {rows.time.zone}"
+
+
+def given_freq(freq: str | None, axis: TimeAxis) -> int | None:
+    """The step that the user named, in units of the axis."""
+    if freq is None:
+        return None
+    try:
+        return axis.parse_freq(freq)
+    except ValueError:
+        wanted = "a whole number of steps" if axis.unit is None else "a step such as 1D, 1h, 15min or 30s"
+        raise UsageError(f"frequency {freq!r}", expected=wanted, fix="mend --freq") from None
+
+
+def freq_notes(summary: Summary, axis: TimeAxis, row_start: Any, ids: Any) -> Iterator[str]:
+    """What should be known of the steps between rows."""
+    if summary.freq is None and np.any(np.diff(row_start) > 1):
+        yield "times are irregular: no step between rows is the usual one, so runs are not split"
+    elif summary.freq is not None and summary.n_gaps:
+        usual = TimeAxis(axis.unit, summary.freq).show_freq()
+        yield f"{summary.n_gaps:,} steps in {summary.n_gapped:,} series differ from {usual}; runs are split there"
+        if len(summary.irregular):
+            shown = ", ".join(repr(str(ids[series])) for series in summary.irregular[:_SHOWN_IDS])
+            more = ", …" if len(summary.irregular) > _SHOWN_IDS else ""
+            yield (
+                f"{len(summary.irregular):,} series are irregular and kept as they are: most of their steps are no "
+                f"multiple of {usual} ({shown}{more}); ingest them apart for windows over their rows"
+            )
