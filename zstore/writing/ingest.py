@@ -24,9 +24,11 @@ from zstore.format.schema import Schema
 from zstore.writing.blocks import number_rows, parse_block, reduce_blocks, rows_before
 from zstore.writing.phases import (
     Clock,
+    block_bytes,
     channel_notes,
     choose_codecs,
     duplicate_error,
+    fill_skipped,
     freq_notes,
     given_freq,
     inflate,
