@@ -15,13 +15,16 @@ from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
 from zstore.upkeep.export import export
+from zstore.upkeep.history import LogEntry, gc, log, rollback
 from zstore.upkeep.verify import Verification, verify
+from zstore.writing.append import append
 from zstore.writing.ingest import ingest
 from zstore.writing.receipt import Receipt
 
 __all__ = [
     "ConflictError",
     "CorruptionError",
+    "LogEntry",
     "Moments",
     "NotFoundError",
     "Receipt",
@@ -36,8 +39,12 @@ __all__ = [
     "Windows",
     "ZstoreError",
     "__version__",
+    "append",
     "export",
+    "gc",
     "ingest",
+    "log",
     "open_store",
+    "rollback",
     "verify",
 ]

@@ -16,6 +16,7 @@ from zstore.errors import NotFoundError, UsageError
 from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex, StaticAttribute
 from zstore.format.layout import TIME, index_path, moments_path, n_shards, shard_bounds, shard_key
+from zstore.format.manifest import ObjectRecord, from_arrays
 from zstore.format.moments import Moments
 from zstore.format.packing import unpack
 from zstore.format.schema import Channel, Schema
@@ -115,6 +116,12 @@ class Store:
         group = moments_path(self.version)
         return Moments(*(self.objects.small(f"{group}/{name}")[0] for name in Moments.empty((0,)).fields()))
 
+    @cached_property
+    def ledger(self) -> list[ObjectRecord]:
+        """The sources whose rows were taken: name, bytes and digest of each."""
+        group = index_path(self.version)
+        return from_arrays(*(self.objects.small(f"{group}/source_{name}")[0] for name in ("key", "n_bytes", "digest")))
+
     @property
     def ids(self) -> NDArray[Any]:
         """(series,) exact ids, sorted by their UTF-8 bytes."""
@@ -187,7 +194,11 @@ class Store:
             If a shard differs from its digest.
         """
         wanted = self.channel(channel)
-        return unpack(self._stored(wanted.variable, start, stop), wanted.packing, wanted.dtype)
+        return unpack(self.read_stored(channel, start, stop), wanted.packing, wanted.dtype)
+
+    def read_stored(self, channel: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``[start, stop)`` of one channel as they are stored: packed integers, codes or floats."""
+        return self._stored(self.channel(channel).variable, start, stop)
 
     def times(self, start: int, stop: int) -> NDArray[np.int64]:
         """Times of rows ``[start, stop)`` as int64 in the units of ``schema.time``."""

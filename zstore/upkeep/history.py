@@ -82,10 +82,9 @@ def rollback(path: str | Path, version: int) -> Store:
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         shards = [record for record in old.objects.records.values() if record.key.partition("/c/")[0] in _arrays(old)]
-        notes = {key: old.objects.document[key] for key in ("receipt", "table", "ledger")}
-        commit_version(
-            root, schema, rows_of(root, schema), old.index, old.moments, shards, {"action": "rollback", **notes}
-        )
+        notes = {key: old.objects.document[key] for key in ("receipt", "table")}
+        notes = {"action": "rollback", **notes}
+        commit_version(root, schema, rows_of(root, schema), old.index, old.moments, shards, old.ledger, notes)
     return open_store(root)
 
 

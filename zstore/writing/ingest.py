@@ -22,6 +22,7 @@ from zstore.format.codecs import AUTO, check_codec
 from zstore.format.index import StaticAttribute
 from zstore.format.schema import Schema
 from zstore.writing.blocks import number_rows, parse_block, reduce_blocks, rows_before
+from zstore.writing.ledger import read_digests
 from zstore.writing.phases import (
     Clock,
     block_bytes,
@@ -215,6 +216,7 @@ def ingest(
                 fix="name the time column with --time, or --on-bad-row error",
             )
         known_statics = read_statics(Path(static), id) if static is not None else None
+        ledger = read_digests(paths, options.id_from_path is not None, runner)
         clock.lap("plan")
 
         parse = partial(parse_block, spec=spec, dtype=dtype, scratch=scratch, keep_bad=on_bad_row == "quarantine")
@@ -285,7 +287,7 @@ def ingest(
         shutil.rmtree(scratch)
         index = index_of(ids, row_start, summary, statics)
         records = [record for shard in shards for record in shard.records]
-        notes = {"action": "ingest", "receipt": kept, "table": table, "ledger": []}
-        commit_version(root, schema, rows, index, summary.moments, records, notes)
+        notes = {"action": "ingest", "receipt": kept, "table": table}
+        commit_version(root, schema, rows, index, summary.moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})

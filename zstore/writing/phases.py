@@ -247,6 +247,8 @@ def duplicate_error(
     """Two rows at one time as the error that refuses the ingest, with the lines of both."""
     id_ = str(ids[error.series])
     places = source_csv.find_rows(blocks, spec, id_, error.time, limit=2)
+    if len(places) == 1:
+        places.append("in the store already")
     return SourceError(
         f"duplicate time: id {id_!r} has {axis.show(error.time)} twice",
         expected="one row per (id, time)",

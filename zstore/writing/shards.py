@@ -36,6 +36,8 @@ class RowsSpec:
     time: TimeAxis
     chunk_rows: int
     shard_rows: int
+    first_shard: int = 0
+    """Number of the shard that holds row 0 of what is being written."""
 
     def plan(self, channel: Channel | None) -> ArrayPlan:
         """The array of one channel, or of the time."""
@@ -122,11 +124,12 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
     if twice is not None:
         raise DuplicateTimeError(int(codes[twice]), int(times[twice]))
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    records = [_put(spec, TIME, plan.shard, spec.plan(None), times)]
+    number = spec.first_shard + plan.shard
+    records = [_put(spec, TIME, number, spec.plan(None), times)]
     moments = []
     for position, channel in enumerate(spec.channels):
         stored = rows.column(position)
-        records.append(_put(spec, channel.variable, plan.shard, spec.plan(channel), stored))
+        records.append(_put(spec, channel.variable, number, spec.plan(channel), stored))
         moments.append(_segment_moments(stored, channel.packing, starts))
     segments = Moments.empty((len(starts), 0)) if not moments else stack(moments, axis=1)
     stops = np.append(starts[1:], len(codes)) - 1
@@ -155,11 +158,31 @@ def stored_breaks(plan: ShardPlan, spec: RowsSpec, row_start: Int64, freq: int) 
     freq
         The usual step.
     """
-    content = (spec.root / shard_key(TIME, plan.shard)).read_bytes()
+    content = (spec.root / shard_key(TIME, spec.first_shard + plan.shard)).read_bytes()
     chunks = decode_shard(content, "int64", TIME_CODEC, spec.chunk_rows, spec.shard_rows)
     times = np.concatenate([chunk.copy() for chunk in chunks])[: plan.stop - plan.start]
     series = np.searchsorted(row_start, np.arange(plan.start, plan.stop), side="right") - 1
     return encode_steps(series, times, plan.start).unlike(freq)
+
+
+def widen_shard(key: str, before: Sequence[Channel], spec: RowsSpec) -> ObjectRecord:
+    """Write a committed shard of a channel anew, in the channel's new packing and under its new variable.
+
+    Parameters
+    ----------
+    key
+        Of the shard.
+    before
+        The channels as they were.
+    spec
+        The channels as they are to be.
+    """
+    variable, shard = key.split("/c/")
+    old, new = next(pair for pair in zip(before, spec.channels, strict=True) if pair[0].variable == variable)
+    content = (spec.root / key).read_bytes()
+    chunks = decode_shard(content, old.packing.dtype, old.codec, spec.chunk_rows, spec.shard_rows)
+    values = repack(np.concatenate([chunk.copy() for chunk in chunks]), old.packing.decimals, new.packing)
+    return _put(spec, new.variable, int(shard), spec.plan(new), values)
 
 
 def _put(spec: RowsSpec, variable: str, shard: int, plan: ArrayPlan, values: NDArray[Any]) -> ObjectRecord:

@@ -124,6 +124,7 @@ def commit_version(
     index: SeriesIndex,
     moments: Moments,
     shards: Sequence[ObjectRecord],
+    ledger: Sequence[ObjectRecord],
     notes: dict[str, Any],
 ) -> None:
     """Write every small object of a version, then make it the newest one.
@@ -140,6 +141,8 @@ def commit_version(
         Per series.
     shards
         Every shard that the version needs.
+    ledger
+        The sources whose rows it has.
     notes
         What else the root document keeps.
     """
@@ -152,6 +155,8 @@ def commit_version(
     small: dict[str, bytes] = {}
     for name, (values, dimension, attributes) in index.to_arrays(schema.time.attributes()).items():
         _add(small, nodes, f"{index_path(version)}/{name}", encode_small(values, (dimension,), attributes))
+    for name, values in to_arrays(list(ledger)).items():
+        _add(small, nodes, f"{index_path(version)}/source_{name}", encode_small(values, ("source",)))
     for name, values in moments.fields().items():
         _add(small, nodes, f"{moments_path(version)}/{name}", encode_small(values, ("series", "channel")))
     for group in ("index", "moments", index_path(version), moments_path(version)):

@@ -1,0 +1,363 @@
+"""Rows added to a store: new series, later rows of known ones, and late rows, whose series are written anew.
+
+Nothing that was committed is rewritten: new rows start on a fresh shard, and the new version's index knows where.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.errors import SourceError, UsageError
+from zstore.format.codecs import default_codec
+from zstore.format.index import SeriesIndex
+from zstore.format.layout import TIME, n_shards
+from zstore.format.manifest import ObjectRecord
+from zstore.format.packing import BlockForm, Packing, choose
+from zstore.format.schema import Channel
+from zstore.reading.store import Store, open_store
+from zstore.writing.blocks import BlockReport, parse_block, reduce_blocks
+from zstore.writing.ledger import read_digests
+from zstore.writing.merge import Places, merge, scatter_statics
+from zstore.writing.phases import (
+    Clock,
+    block_bytes,
+    channel_notes,
+    duplicate_error,
+    freq_notes,
+    given_freq,
+    inflate,
+    open_all,
+    parse_all,
+    plan_shards,
+    rows_spec,
+    without_duplicates,
+)
+from zstore.writing.receipt import Receipt, RowCounts, write_receipt
+from zstore.writing.scheduler import Progress, Scheduler
+from zstore.writing.shards import RowsSpec, stored_breaks, widen_shard, write_shard
+from zstore.writing.sort import DuplicateTimeError, SortedBlock, Spill, count_rows
+from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.sniff import TableOptions
+from zstore.writing.sources.table import TableSpec
+from zstore.writing.statics import match_statics, read_statics
+from zstore.writing.target import building, set_aside
+from zstore.writing.version import commit_version, summarise, usual_freq
+
+_OLD_ROWS = 1 << 18
+_WIDENED = r"-v\d+_*$"
+
+
+def append(
+    sources: str | Path | Sequence[str | Path],
+    store: str | Path,
+    *,
+    static: str | Path | None = None,
+    on_bad_row: Literal["error", "quarantine"] = "error",
+    on_duplicate: Literal["error", "first", "last"] = "error",
+    force: bool = False,
+    blocksize: int | None = None,
+    memory_limit: int = 1 << 30,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> Receipt | None:
+    """Add the rows of CSV files to a store, as a new version of it.
+
+    Files are read as the store's first ones were: the store records how.
+
+    Parameters
+    ----------
+    sources
+        Files or globs. Those whose rows the store has already (same name, size and digest) are left out.
+    store
+        Folder of the store.
+    static
+        CSV of static attributes that replaces the known ones; None to keep those.
+    on_bad_row
+        ``error`` refuses the first bad row; ``quarantine`` sets bad rows aside in ``STORE.quarantine.csv``.
+    on_duplicate
+        Which row stays where the store or the files have several of an id at one time; rows of the store come first.
+    force
+        Whether to read files again that the store knows.
+    blocksize, memory_limit, workers, scheduler, progress
+        As for :func:`zstore.ingest`.
+
+    Returns
+    -------
+    The receipt of the rows added; None if there was nothing new, and no version was made.
+
+    Raises
+    ------
+    SourceError
+        A file, column or row that cannot be stored as written. Nothing was committed.
+    StoreError
+        There is no store.
+    ConflictError
+        Another process writes to it.
+    """
+    clock = Clock()
+    names = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    paths = source_csv.expand(names)
+    runner = Scheduler(workers, scheduler, progress)
+    with building(Path(store), "append") as (root, scratch):
+        base = open_store(root)
+        table = dict(base.objects.document["table"])
+        encoding = table.pop("encoding")
+        options = TableOptions.from_json(table)
+        known = {} if force else {(record.key, record.n_bytes, record.digest): record for record in base.ledger}
+        read = read_digests(paths, options.id_from_path is not None, runner)
+        pairs = [(path, r) for path, r in zip(paths, read, strict=True) if (r.key, r.n_bytes, r.digest) not in known]
+        if not pairs:
+            shutil.rmtree(scratch)
+            return None
+        paths, added = [path for path, _ in pairs], [record for _, record in pairs]
+        ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
+        opened, spec = open_all(paths, inflate(paths, scratch, encoding, runner), _as_before(base, options))
+        spec = _like_before(base, spec, opened[0].name)
+        known_statics = read_statics(Path(static), options.id) if static is not None else None
+        clock.lap("plan")
+
+        dtype = base.schema.channels[0].dtype
+        parse = partial(parse_block, spec=spec, dtype=dtype, scratch=scratch, keep_bad=on_bad_row == "quarantine")
+        n_bytes = sum(source.path.stat().st_size for source in opened)
+        size = blocksize or block_bytes(memory_limit, runner.workers, n_bytes)
+        blocks, reports = parse_all(opened, size, parse, runner)
+        clock.lap("parse")
+
+        ids, fresh = reduce_blocks(reports)
+        places = Places.of(base, ids)
+        late = _late(base, places, fresh)
+        rows = _rows_behind(base, rows_spec(root, spec, reports, dtype), reports)
+        old = _old_blocks(base, places, late, scratch)
+        n_old, n_parsed = (int(count_rows(len(ids), part)[-1]) for part in (old, fresh))
+        rows = replace(rows, forms=(_old_forms(base),) * len(old) + rows.forms)
+        everything = old + fresh
+        if on_duplicate != "error":
+            everything = without_duplicates(len(ids), everything, on_duplicate, runner)
+        row_start = count_rows(len(ids), everything)
+        n_kept_old = int(count_rows(len(ids), everything[: len(old)])[-1])
+        try:
+            plans = plan_shards(row_start, everything)
+            sizes = [plan.stop - plan.start for plan in plans]
+            shards = runner.map("write", partial(write_shard, blocks=everything, spec=rows), plans, sizes, "rows")
+        except DuplicateTimeError as error:
+            raise duplicate_error(error, ids, blocks, spec, rows.time) from None
+        clock.lap("write")
+
+        step = given_freq(options.freq, rows.time) or base.schema.time.freq or usual_freq(shards)
+        dense = [plan for plan, shard in zip(plans, shards, strict=True) if step and shard.steps.runs is None]
+        reread = runner.map("gaps", partial(stored_breaks, spec=rows, row_start=row_start, freq=step or 0), dense)
+        summary = summarise(shards, row_start, len(rows.channels), step, reread)
+        statics = scatter_statics(base.statics, places)
+        if known_statics is not None:
+            statics, _, _ = match_statics(places.ids, *known_statics)
+        first_place = rows.first_shard * rows.shard_rows
+        index, moments = merge(base, places, late, row_start, summary, first_place, statics)
+        kept, wider = _kept_shards(base, rows, index), _wider(base, rows)
+        widen = partial(widen_shard, before=base.schema.channels, spec=rows)
+        records = [r for r in kept if r.key.partition("/c/")[0] not in wider]
+        records += runner.map("widen", widen, [r.key for r in kept if r.key.partition("/c/")[0] in wider])
+        schema = replace(
+            base.schema,
+            version=base.version + 1,
+            n_rows=int(index.row_size.sum()),
+            n_places=first_place + int(row_start[-1]),
+            n_series=len(places.ids),
+            channels=rows.channels,
+            time=replace(base.schema.time, freq=summary.freq),
+            committed=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        bad = [row for report in reports for row in report.bad]
+        inexact = tuple(sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels)))
+        n_stored = int(row_start[-1]) - n_kept_old
+        counts = RowCounts(
+            n_filled=0,
+            n_quarantined=len(bad) * max(len(spec.series), 1),
+            n_duplicates=n_parsed - n_stored,
+            quarantine=set_aside(Path(store), bad) if bad else None,
+            n_inexact=inexact,
+        )
+        remarks = [*channel_notes(rows, inexact), *freq_notes(summary, rows.time, row_start, ids)]
+        remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []
+        remarks += [f"{n_old - n_kept_old:,} rows of the store were replaced"] if n_old > n_kept_old else []
+        remarks += [f"{name} was written anew, since its new values need more room" for name in wider.values()]
+        source_sizes = {str(path): path.stat().st_size for path in paths}
+        told = replace(schema, n_rows=n_stored)
+        receipt = write_receipt(Path(store), source_sizes, told, summary, shards, counts, {}, remarks)
+        shutil.rmtree(scratch)
+        records += [record for shard in shards for record in shard.records]
+        notes = {"action": "append", "receipt": receipt.lasting(), "table": base.objects.document["table"]}
+        commit_version(root, schema, rows, index, moments, records, ledger, notes)
+        clock.lap("commit")
+    return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
+
+
+def _as_before(base: Store, options: TableOptions) -> TableOptions:
+    """The options of the first ingest; columns that held categories do so whatever the new rows look like."""
+    words = {channel.name for channel in base.schema.channels if channel.categories is not None}
+    columns = {name: column for column, name in options.rename.items()}
+    return replace(options, categories=tuple({*options.categories, *(columns.get(word, word) for word in words)}))
+
+
+def _like_before(base: Store, spec: TableSpec, source: str) -> TableSpec:
+    """What the columns mean, if that is what the store holds.
+
+    Raises
+    ------
+    SourceError, UsageError
+        If a channel is missing, new or of another kind, or times are of another kind.
+    """
+    made = {channel.name: channel for channel in spec.channels}
+    problems = [f"channel {name!r} is missing" for name in base.channels if name not in made]
+    problems += [f"channel {name!r} is not in the store" for name in made if name not in base.channels]
+    problems += [
+        f"text in channel {channel.name!r}"
+        for channel in base.schema.channels
+        if channel.name in made and made[channel.name].text and channel.categories is None
+    ]
+    axis, units = base.schema.time, ("s", "ms", "us", "ns")
+    if spec.time.zone != (axis.zone is not None) or (spec.time.unit is None) != (axis.unit is None):
+        problems.append("times of another kind")
+    elif axis.unit is not None and units.index(str(spec.time.unit)) > units.index(axis.unit):
+        problems.append(f"times in {spec.time.unit}")
+    if problems:
+        kind = "whole steps" if axis.unit is None else f"times in {axis.unit}, {axis.zone or 'without zone'}"
+        raise SourceError(
+            problems[0],
+            expected=f"what {base.path} holds: {', '.join(base.channels)}; {kind}",
+            where=source,
+            fix="ingest it into a store of its own, or all files together anew",
+        )
+    if spec.time.kind == "rows":
+        raise UsageError(
+            f"append to {base.path}, whose rows were numbered",
+            expected="rows with times of their own",
+            fix="ingest all files together anew",
+        )
+    time = replace(spec.time, unit=axis.unit)
+    return replace(spec, time=time, channels=tuple(made[name] for name in base.channels))
+
+
+def _late(base: Store, places: Places, blocks: Sequence[SortedBlock]) -> NDArray[np.bool_]:
+    """(new series,) whether the store has rows of it that do not all lie before its new ones."""
+    first = np.full(len(places.new), np.iinfo(np.int64).max)
+    for block in blocks:
+        if block.spill.n_rows:
+            times = block.spill.read(0, 0, block.spill.n_rows)[block.starts[:-1]]
+            np.minimum.at(first, block.series, times)
+    known = places.known >= 0
+    late: NDArray[np.bool_] = np.zeros(len(first), bool)
+    late[known] = first[known] <= base.index.time_stop[places.known[known]]
+    return late
+
+
+def _rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> RowsSpec:
+    """Where and how new rows are written: on fresh shards, in the packing of the store where that holds them."""
+    channels: list[Channel] = []
+    forms = [list(form) for form in rows.forms]
+    largest, taken = _largest(base), {channel.variable for channel in base.schema.channels}
+    for n, (old, new) in enumerate(zip(base.schema.channels, rows.channels, strict=True)):
+        words = old.categories
+        if words is not None and new.categories is not None:
+            words = (*words, *sorted(set(new.categories) - set(words), key=str.encode))
+            code = {word: number for number, word in enumerate(words)}
+            moved = np.array([code[word] for word in new.categories], np.int32)
+            for form in forms:
+                form[n] = moved[form[n]] if len(moved) else form[n]
+            packing = Packing("int16" if len(words) < 1 << 15 else "int32", 0)
+        else:
+            before = [BlockForm(old.packing.decimals, largest[n], 0)] if base.n_rows else []
+            found = [report.packed[n] for report in reports if report.spill.n_rows]
+            packing = choose([*before, *found], old.dtype) if before or found else old.packing
+        same = packing == old.packing
+        wider = f"{re.sub(_WIDENED, '', old.variable)}-v{base.version + 1}"
+        while wider in taken:
+            wider += "_"
+        channels.append(
+            replace(
+                old,
+                categories=words,
+                packing=packing,
+                variable=old.variable if same else wider,
+                codec=old.codec if same else default_codec(packing.dtype),
+            )
+        )
+    first_shard = n_shards(base.schema.n_places, rows.shard_rows)
+    return replace(rows, channels=tuple(channels), forms=tuple(map(tuple, forms)), first_shard=first_shard)
+
+
+def _largest(base: Store) -> list[int]:
+    """Per channel the largest integer that is stored, 0 for floats."""
+    total, found = base.moments.total(), []
+    for n, channel in enumerate(base.schema.channels):
+        most = max(abs(float(total.low[n])), abs(float(total.high[n]))) if base.n_rows and total.count[n] else 0.0
+        found.append(round(most * 10**channel.packing.decimals) if channel.packing.decimals is not None else 0)
+    return found
+
+
+def _old_blocks(base: Store, places: Places, late: NDArray[np.bool_], scratch: Path) -> list[SortedBlock]:
+    """The rows that the store has of some series, spilled like rows of a source; they come first in order."""
+    bounds = base.index.row_start
+    pieces = [
+        (series, start, min(start + _OLD_ROWS, int(bounds[places.known[series] + 1])))
+        for series in np.flatnonzero(late).tolist()
+        for start in range(int(bounds[places.known[series]]), int(bounds[places.known[series] + 1]), _OLD_ROWS)
+    ]
+    groups: list[list[tuple[int, int, int]]] = []
+    for piece in pieces:
+        if not groups or sum(stop - start for _, start, stop in groups[-1]) + piece[2] - piece[1] > _OLD_ROWS:
+            groups.append([])
+        groups[-1].append(piece)
+    return [_spill_old(base, group, scratch / f"old-{number}.spill") for number, group in enumerate(groups)]
+
+
+def _spill_old(base: Store, group: list[tuple[int, int, int]], path: Path) -> SortedBlock:
+    def gathered(read: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([read(start, stop) for start, stop in joined])
+
+    joined: list[tuple[int, int]] = []
+    for _, start, stop in group:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    columns = [gathered(partial(base.read_stored, name)) for name in base.channels]
+    spill = Spill.write(path, [gathered(base.times), *columns])
+    starts = np.cumsum([0, *(stop - start for _, start, stop in group)])
+    return SortedBlock(spill, np.array([series for series, _, _ in group], np.int32), starts)
+
+
+def _old_forms(base: Store) -> tuple[int | NDArray[np.int32] | None, ...]:
+    return tuple(
+        channel.packing.decimals if channel.categories is None else np.arange(len(channel.categories), dtype=np.int32)
+        for channel in base.schema.channels
+    )
+
+
+def _kept_shards(base: Store, rows: RowsSpec, index: SeriesIndex) -> list[ObjectRecord]:
+    """Shards of the store that still hold rows."""
+    first, last = index.extent_start // rows.shard_rows, -(-index.extent_stop // rows.shard_rows)
+    live = {shard for pair in set(zip(first.tolist(), last.tolist(), strict=True)) for shard in range(*pair)}
+    variables = {TIME, *(channel.variable for channel in base.schema.channels)}
+    kept = []
+    for record in base.objects.records.values():
+        variable, _, shard = record.key.partition("/c/")
+        if variable in variables and int(shard) in live:
+            kept.append(record)
+    return kept
+
+
+def _wider(base: Store, rows: RowsSpec) -> dict[str, str]:
+    """Variables of the store whose packing does not hold the new rows, and the channels in them."""
+    pairs = zip(base.schema.channels, rows.channels, strict=True)
+    return {old.variable: old.name for old, new in pairs if old.variable != new.variable}
