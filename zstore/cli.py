@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from rich.console import Console
 
 from zstore._version import __version__
 from zstore.errors import UsageError, ZstoreError
+from zstore.format.layout import ROOT
 from zstore.printing import csv_cell, print_info, show_log, show_receipt, shown_values
 from zstore.progress import show_size, shown_progress
 from zstore.reading.store import Store, open_store
@@ -25,11 +26,25 @@ from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.export import export
 from zstore.upkeep.history import gc, log, rollback
 from zstore.upkeep.verify import verify
+from zstore.writing.append import append
 from zstore.writing.ingest import ingest
+from zstore.writing.receipt import Receipt
 from zstore.writing.sources.sniff import MISSING
 
 logger = logging.getLogger("zstore.cli")
 
+_AS_GIVEN: tuple[str, ...] = (
+    "id",
+    "time_format",
+    "time_unit",
+    "freq",
+    "start",
+    "layout",
+    "id_from_path",
+    "allow_new_channels",
+)
+_AS_GIVEN += ("value_name", "delimiter", "decimal", "encoding")
+_DEFAULTS = {"layout": "long", "value_name": "value", "decimal": ".", "encoding": "utf-8"}
 _SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _SIZES |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
@@ -196,6 +211,8 @@ def _add_ingest(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="auto: try some on a sample; or zstd-3, …",
     )
+    add("--append", action="store_true", help="add to the store, reading only files that it does not know; or make it")
+    add("--force", action="store_true", help="with --append: read files again that the store knows")
     add("--overwrite", action="store_true", help="replace an existing store once the new one is complete")
     add(
         "--dtype",
@@ -269,49 +286,41 @@ def _ingest(options: Namespace) -> int:
             f"one path ({options.paths[0]})", expected="SRC [SRC …] STORE", fix="name the STORE to make last"
         )
     *sources, store = options.paths
-    missing = _names(options.missing)
+    if options.append and options.overwrite:
+        raise UsageError("--append with --overwrite", expected="one of them", fix="drop one")
+    table = _table(options)
+    run: dict[str, Any] = {
+        "static": options.static,
+        "on_bad_row": options.on_bad_row,
+        "on_duplicate": options.on_duplicate,
+        "memory_limit": parse_size(options.memory_limit),
+        "blocksize": parse_size(options.blocksize) if options.blocksize else None,
+        "workers": options.workers,
+        "scheduler": options.scheduler,
+    }
+    made: Receipt | None
     with _logged_to(options.log_file), shown_progress() as progress:
-        receipt = ingest(
-            sources,
-            store,
-            id=options.id,
-            time=_names(options.time),
-            time_format=options.time_format,
-            time_unit=options.time_unit,
-            freq=options.freq,
-            start=options.start,
-            fill_gaps=options.fill_gaps,
-            layout=options.layout,
-            id_from_path=options.id_from_path,
-            channels=_names(options.channels),
-            leave_out=_names(options.leave_out) or (),
-            categories=_names(options.categories) or (),
-            allow_new_channels=options.allow_new_channels,
-            rename=_pairs(options.rename, "--rename"),
-            units=_pairs(options.units, "--units"),
-            value_name=options.value_name,
-            static=options.static,
-            on_bad_row=options.on_bad_row,
-            on_duplicate=options.on_duplicate,
-            delimiter=options.delimiter,
-            decimal=options.decimal,
-            encoding=options.encoding,
-            missing=MISSING if missing is None else missing,
-            overwrite=options.overwrite,
-            codec=options.codec,
-            dtype=options.dtype,
-            memory_limit=parse_size(options.memory_limit),
-            blocksize=parse_size(options.blocksize) if options.blocksize else None,
-            workers=options.workers,
-            scheduler=options.scheduler,
-            progress=progress,
-        )
-        logger.info("%s", show_receipt(receipt))
+        if options.append and (Path(store) / ROOT).exists():
+            made = append(sources, store, force=options.force, given=table, progress=progress, **run)
+        else:
+            # A first --append makes the store, so that one command serves every day.
+            once = {name: options[name] for name in ("fill_gaps", "overwrite", "codec", "dtype")}
+            made = ingest(sources, store, progress=progress, **table, **once, **run)
+        text = show_receipt(made) if made else f"nothing new: {store} has the rows of all these files already\n"
+        logger.info("%s", text)
     if options.json:
-        print(json.dumps(receipt.to_json(), indent=1, ensure_ascii=False))
+        print(json.dumps(made.to_json() if made else None, indent=1, ensure_ascii=False))
     else:
-        print(show_receipt(receipt), end="")
+        print(text, end="")
     return 0
+
+
+def _table(options: Namespace) -> dict[str, Any]:
+    """How the files are read, as far as the user says so."""
+    found: dict[str, Any] = {name: options[name] for name in _AS_GIVEN}
+    found |= {name: _names(options[name]) for name in ("time", "channels", "leave_out", "categories", "missing")}
+    found |= {name: _pairs(options[name], f"--{name}") for name in ("rename", "units")}
+    return {name: value for name, value in found.items() if value and value != _DEFAULTS.get(name)}
 
 
 @contextmanager

@@ -18,7 +18,6 @@ Int64 = NDArray[np.int64]
 _FIELDS = frozenset(
     ["id", "series", "row_size", "extent_ptr", "extent_start", "extent_stop"]
     + [f"run_{field}" for field in ("start", "stop", "series", "time")]
-    + [f"source_{field}" for field in ("key", "n_bytes", "digest")]
     + ["time_start", "time_stop"]
 )
 

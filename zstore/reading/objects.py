@@ -73,7 +73,7 @@ class ObjectReader:
         """The manifest by key; read once, itself checked against the root document."""
         with self._lock:
             if self._records is None:
-                self._records = self._read_manifest()
+                self._records = {record.key: record for record in self.listing()}
             return self._records
 
     @property
@@ -136,12 +136,13 @@ class ObjectReader:
             self._arrays[path] = open_array(self.path, path, self.nodes[path])
         return self._arrays[path]
 
-    def _read_manifest(self) -> dict[str, ObjectRecord]:
+    def listing(self, prefix: str = "") -> list[ObjectRecord]:
+        """The objects that the manifest lists, or, with the prefix ``source_``, the sources."""
         for key, n_bytes, expected in self.document["manifest"]:
             compare(self.path, ObjectRecord(key, n_bytes, expected))
         group = manifest_path(self.document["version"])
-        columns = [np.asarray(self._array(f"{group}/{name}")[...]) for name in ("key", "n_bytes", "digest")]
-        return {record.key: record for record in from_arrays(*columns)}
+        columns = [np.asarray(self._array(f"{group}/{prefix}{name}")[...]) for name in ("key", "n_bytes", "digest")]
+        return from_arrays(*columns)
 
 
 def committed_versions(path: Path, newest: int | None = None) -> list[int]:

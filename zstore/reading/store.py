@@ -16,7 +16,7 @@ from zstore.errors import NotFoundError, UsageError
 from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex, StaticAttribute
 from zstore.format.layout import TIME, index_path, moments_path, n_shards, shard_bounds, shard_key
-from zstore.format.manifest import ObjectRecord, from_arrays
+from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.packing import unpack
 from zstore.format.schema import Channel, Schema
@@ -119,8 +119,7 @@ class Store:
     @cached_property
     def ledger(self) -> list[ObjectRecord]:
         """The sources whose rows were taken: name, bytes and digest of each."""
-        group = index_path(self.version)
-        return from_arrays(*(self.objects.small(f"{group}/source_{name}")[0] for name in ("key", "n_bytes", "digest")))
+        return self.objects.listing("source_")
 
     @property
     def ids(self) -> NDArray[Any]:

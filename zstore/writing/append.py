@@ -5,9 +5,10 @@ Nothing that was committed is rewritten: new rows start on a fresh shard, and th
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -65,6 +66,7 @@ def append(
     on_bad_row: Literal["error", "quarantine"] = "error",
     on_duplicate: Literal["error", "first", "last"] = "error",
     force: bool = False,
+    given: Mapping[str, Any] | None = None,
     blocksize: int | None = None,
     memory_limit: int = 1 << 30,
     workers: int | None = None,
@@ -89,6 +91,8 @@ def append(
         Which row stays where the store or the files have several of an id at one time; rows of the store come first.
     force
         Whether to read files again that the store knows.
+    given
+        How the user says that the files are read, by the names of :func:`zstore.ingest`; must be as the store records.
     blocksize, memory_limit, workers, scheduler, progress
         As for :func:`zstore.ingest`.
 
@@ -112,6 +116,7 @@ def append(
     with building(Path(store), "append") as (root, scratch):
         base = open_store(root)
         table = dict(base.objects.document["table"])
+        _refuse_other(given or {}, table, store)
         encoding = table.pop("encoding")
         options = TableOptions.from_json(table)
         known = {} if force else {(record.key, record.n_bytes, record.digest): record for record in base.ledger}
@@ -200,6 +205,17 @@ def append(
         commit_version(root, schema, rows, index, moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
+
+
+def _refuse_other(given: Mapping[str, Any], table: Mapping[str, Any], store: str | Path) -> None:
+    for name, value in given.items():
+        known = table[name]
+        if json.loads(json.dumps(value)) != known:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}",
+                expected=f"{known}, as {store} was ingested",
+                fix="leave it out of an append, or ingest into a store of its own",
+            )
 
 
 def _as_before(base: Store, options: TableOptions) -> TableOptions:

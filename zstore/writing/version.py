@@ -155,8 +155,6 @@ def commit_version(
     small: dict[str, bytes] = {}
     for name, (values, dimension, attributes) in index.to_arrays(schema.time.attributes()).items():
         _add(small, nodes, f"{index_path(version)}/{name}", encode_small(values, (dimension,), attributes))
-    for name, values in to_arrays(list(ledger)).items():
-        _add(small, nodes, f"{index_path(version)}/source_{name}", encode_small(values, ("source",)))
     for name, values in moments.fields().items():
         _add(small, nodes, f"{moments_path(version)}/{name}", encode_small(values, ("series", "channel")))
     for group in ("index", "moments", index_path(version), moments_path(version)):
@@ -167,6 +165,8 @@ def commit_version(
     listing: dict[str, bytes] = {}
     for name, values in to_arrays(records).items():
         _add(listing, nodes, f"{manifest_path(version)}/{name}", encode_small(values, ("object",)))
+    for name, values in to_arrays(list(ledger)).items():
+        _add(listing, nodes, f"{manifest_path(version)}/source_{name}", encode_small(values, ("source",)))
     for group in ("manifest", manifest_path(version)):
         nodes[group] = group_document()
         listing[f"{group}/{ROOT}"] = to_bytes(nodes[group])
