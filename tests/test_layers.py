@@ -32,7 +32,7 @@ LAYERS = {
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.version"],
         ["writing.receipt", "writing.target", "writing.phases", "writing.ledger", "writing.merge", "writing.append"],
         ["writing.ingest"],
-        ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history"],
+        ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
         ["progress", "printing", "cli"],
     ],
     "lightning_app": [

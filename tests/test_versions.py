@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from conftest import write_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from zstore import (
     StoreError,
     UsageError,
     append,
+    compact,
     gc,
     ingest,
     log,
@@ -210,9 +212,16 @@ def test_a_store_grown_by_appending_equals_one_ingested_in_one_go(tmp_path: Path
         else:
             append(files[-1], path, on_duplicate=keep, force=True)
     ingest(files, tmp_path / "whole.zarr", **BY_ID, freq="1", on_duplicate=keep, overwrite=True)
-    assert_same_store(open_store(path), open_store(tmp_path / "whole.zarr"))
+    whole = open_store(tmp_path / "whole.zarr")
+    assert_same_store(open_store(path), whole)
     for version in range(1, len(parts) + 1):
         assert verify(open_store(path, version)).faults == ()
+    assert_same_store(compact(path), whole)
+    gc(path, keep=1)
+    again = compact(path)
+    gc(path, keep=1)
+    assert_same_store(again, whole)
+    assert again.index.contiguous
 
 
 def test_every_version_can_be_opened_logged_and_gone_back_to(run: Run, tmp_path: Path) -> None:
@@ -258,6 +267,35 @@ def test_collecting_removes_what_only_old_versions_need(tmp_path: Path) -> None:
         gc(path, keep=0)
 
 
+def test_a_compacted_store_equals_array_for_array_one_ingested_in_one_go(run: Run, tmp_path: Path) -> None:
+    path, header = tmp_path / "s.zarr", ["id", "t", "level", "kind"]
+    rows = [[f"s{n % 7}", n // 7, f"{n % 50 / 10}", "zyx"[n % 3]] for n in range(700)]
+    rows[650][2] = "1.125"  # needs three decimals
+    parts = [rows[:300], rows[300:301], rows[350:600], rows[301:350], rows[600:]]
+    for number, part in enumerate(parts):
+        name = write_table(tmp_path / f"{number}.csv", header, part)
+        run("zstore.cli", "ingest", name, path, "--id", "id", "--time", "t", "--append", check=True)
+    assert int(np.diff(open_store(path).index.extent_ptr).max()) > 1
+    ingest(write_table(tmp_path / "all.csv", header, rows), tmp_path / "all.zarr", **BY_ID)
+    whole = open_store(tmp_path / "all.zarr")
+    reader = open_store(path)
+    before = contents(reader)
+    for _ in range(2):
+        run("zstore.cli", "compact", path, check=True)
+        assert contents(reader) == before == contents(open_store(path))
+        run("zstore.cli", "gc", path, "--keep", "1", check=True)
+        reader = open_store(path)
+    assert_same_store(reader, whole)
+    a, b = (zarr.open_group(store.path, mode="r") for store in (reader, whole))
+    assert sorted(a.array_keys()) == sorted(b.array_keys())
+    for name in b.array_keys():
+        np.testing.assert_array_equal(a[name][:], b[name][:], strict=True)
+        assert dict(a[name].attrs) == dict(b[name].attrs)
+    shards = {str(p.relative_to(path)): p.read_bytes() for p in path.glob("*/c/*")}
+    assert shards == {str(p.relative_to(whole.path)): p.read_bytes() for p in whole.path.glob("*/c/*")}
+    assert "is in order already" in run("zstore.cli", "compact", path, check=True).stdout
+
+
 def test_a_second_writer_gets_a_conflict_and_changes_nothing(csv: Path, store: Store) -> None:
     with locked(store.path):
         for write in (
@@ -265,6 +303,7 @@ def test_a_second_writer_gets_a_conflict_and_changes_nothing(csv: Path, store: S
             lambda: append(csv, store.path),
             lambda: rollback(store.path, 1),
             lambda: gc(store.path, 1),
+            lambda: compact(store.path),
         ):
             with pytest.raises(ConflictError, match="another process is writing"):
                 write()

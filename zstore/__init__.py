@@ -14,6 +14,7 @@ from zstore.format.moments import Moments
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.upkeep.compact import compact
 from zstore.upkeep.export import export
 from zstore.upkeep.history import LogEntry, gc, log, rollback
 from zstore.upkeep.verify import Verification, verify
@@ -40,6 +41,7 @@ __all__ = [
     "ZstoreError",
     "__version__",
     "append",
+    "compact",
     "export",
     "gc",
     "ingest",

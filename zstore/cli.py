@@ -22,6 +22,7 @@ from zstore.format.layout import ROOT
 from zstore.printing import csv_cell, print_info, show_log, show_receipt, shown_values
 from zstore.progress import show_size, shown_progress
 from zstore.reading.store import Store, open_store
+from zstore.upkeep.compact import compact
 from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.export import export
 from zstore.upkeep.history import gc, log, rollback
@@ -116,6 +117,7 @@ def _parser() -> ArgumentParser:
         ("export", _add_export, "write a store as CSV or Parquet"),
         ("log", _add_log, "list the versions of a store"),
         ("rollback", _add_rollback, "go back to an older version, as a new one"),
+        ("compact", _add_compact, "put the rows of every series in one place again"),
         ("gc", _add_gc, "remove what only old versions need"),
     ):
         command = ArgumentParser(description=text[0].upper() + text[1:] + ".", formatter_class=_Help)
@@ -273,6 +275,11 @@ def _add_log(parser: ArgumentParser) -> None:
 def _add_rollback(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
     parser.add_argument("version", type=int, metavar="VERSION", help="version whose rows the new one has")
+
+
+def _add_compact(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
+    parser.add_argument("--workers", type=int | None, metavar="N", help="threads; default: one per core")
 
 
 def _add_gc(parser: ArgumentParser) -> None:
@@ -443,6 +450,17 @@ def _rollback(options: Namespace) -> int:
     return 0
 
 
+def _compact(options: Namespace) -> int:
+    before = open_store(options.store)
+    with shown_progress() as progress:
+        store = compact(options.store, workers=options.workers, progress=progress)
+    if store.version == before.version:
+        print(f"{options.store} version {store.version} is in order already")
+    else:
+        print(f"{options.store} version {store.version}: {store.n_rows:,} rows in order; gc frees what older ones need")
+    return 0
+
+
 def _gc(options: Namespace) -> int:
     n_objects, n_bytes = gc(options.store, options.keep)
     print(f"removed {n_objects:,} objects, {show_size(n_bytes)}; kept the newest {options.keep} versions")
@@ -457,6 +475,7 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "export": _export,
     "log": _log,
     "rollback": _rollback,
+    "compact": _compact,
     "gc": _gc,
 }
 

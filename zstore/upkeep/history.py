@@ -71,18 +71,18 @@ def rollback(path: str | Path, version: int) -> Store:
         If another process writes to the store.
     """
     root = Path(path)
-    newest = open_store(root)
+    open_store(root)
     with locked(root):
         old = open_store(root, version)
         remove_others(root, needed_keys(root, committed_versions(root)))
         schema = replace(
             old.schema,
             version=open_store(root).version + 1,
-            n_places=newest.schema.n_places,
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         shards = [record for record in old.objects.records.values() if record.key.partition("/c/")[0] in _arrays(old)]
         notes = {key: old.objects.document[key] for key in ("receipt", "table")}
+        notes["next_shard"] = open_store(root).objects.document["next_shard"]
         notes = {"action": "rollback", **notes}
         commit_version(root, schema, rows_of(root, schema), old.index, old.moments, shards, old.ledger, notes)
     return open_store(root)

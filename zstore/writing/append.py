@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zstore.errors import SourceError, UsageError
 from zstore.format.codecs import default_codec
 from zstore.format.index import SeriesIndex
-from zstore.format.layout import TIME, n_shards
+from zstore.format.layout import TIME
 from zstore.format.manifest import ObjectRecord
 from zstore.format.packing import BlockForm, Packing, choose
 from zstore.format.schema import Channel
@@ -145,7 +145,7 @@ def append(
         rows = _rows_behind(base, rows_spec(root, spec, reports, dtype), reports)
         old = _old_blocks(base, places, late, scratch)
         n_old, n_parsed = (int(count_rows(len(ids), part)[-1]) for part in (old, fresh))
-        rows = replace(rows, forms=(_old_forms(base),) * len(old) + rows.forms)
+        rows = replace(rows, forms=(old_forms(base),) * len(old) + rows.forms)
         everything = old + fresh
         if on_duplicate != "error":
             everything = without_duplicates(len(ids), everything, on_duplicate, runner)
@@ -201,7 +201,12 @@ def append(
         receipt = write_receipt(Path(store), source_sizes, told, summary, shards, counts, {}, remarks)
         shutil.rmtree(scratch)
         records += [record for shard in shards for record in shard.records]
-        notes = {"action": "append", "receipt": receipt.lasting(), "table": base.objects.document["table"]}
+        notes = {
+            "action": "append",
+            "receipt": receipt.lasting(),
+            "table": base.objects.document["table"],
+            "next_shard": rows.first_shard + len(plans),
+        }
         commit_version(root, schema, rows, index, moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
@@ -308,7 +313,7 @@ def _rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) ->
                 codec=old.codec if same else default_codec(packing.dtype),
             )
         )
-    first_shard = n_shards(base.schema.n_places, rows.shard_rows)
+    first_shard = int(base.objects.document["next_shard"])
     return replace(rows, channels=tuple(channels), forms=tuple(map(tuple, forms)), first_shard=first_shard)
 
 
@@ -334,10 +339,22 @@ def _old_blocks(base: Store, places: Places, late: NDArray[np.bool_], scratch: P
         if not groups or sum(stop - start for _, start, stop in groups[-1]) + piece[2] - piece[1] > _OLD_ROWS:
             groups.append([])
         groups[-1].append(piece)
-    return [_spill_old(base, group, scratch / f"old-{number}.spill") for number, group in enumerate(groups)]
+    return [spill_rows(base, group, scratch / f"old-{number}.spill") for number, group in enumerate(groups)]
 
 
-def _spill_old(base: Store, group: list[tuple[int, int, int]], path: Path) -> SortedBlock:
+def spill_rows(base: Store, group: list[tuple[int, int, int]], path: Path) -> SortedBlock:
+    """Spill rows of a store.
+
+    Parameters
+    ----------
+    base
+        The store.
+    group
+        The number that each series is to have, ascending, and the rows ``[start, stop)`` to take of it.
+    path
+        File to write.
+    """
+
     def gathered(read: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
         return np.concatenate([read(start, stop) for start, stop in joined])
 
@@ -353,7 +370,8 @@ def _spill_old(base: Store, group: list[tuple[int, int, int]], path: Path) -> So
     return SortedBlock(spill, np.array([series for series, _, _ in group], np.int32), starts)
 
 
-def _old_forms(base: Store) -> tuple[int | NDArray[np.int32] | None, ...]:
+def old_forms(base: Store) -> tuple[int | NDArray[np.int32] | None, ...]:
+    """How the rows of a store are spilled: as they are stored."""
     return tuple(
         channel.packing.decimals if channel.categories is None else np.arange(len(channel.categories), dtype=np.int32)
         for channel in base.schema.channels

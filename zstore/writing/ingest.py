@@ -287,7 +287,7 @@ def ingest(
         shutil.rmtree(scratch)
         index = index_of(ids, row_start, summary, statics)
         records = [record for shard in shards for record in shard.records]
-        notes = {"action": "ingest", "receipt": kept, "table": table}
+        notes = {"action": "ingest", "receipt": kept, "table": table, "next_shard": len(plans)}
         commit_version(root, schema, rows, index, summary.moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})

@@ -1,0 +1,139 @@
+"""One extent per series again, and every channel under its own name: what many appends leave, put in order."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zstore.format.layout import n_shards, safe_names
+from zstore.reading.objects import ObjectReader, committed_versions
+from zstore.reading.store import Store, open_store
+from zstore.writing.append import old_forms, spill_rows
+from zstore.writing.phases import given_freq, plan_shards
+from zstore.writing.scheduler import Progress, Scheduler
+from zstore.writing.shards import RowsSpec, stored_breaks, write_shard
+from zstore.writing.target import building
+from zstore.writing.version import commit_version, index_of, summarise, usual_freq
+
+
+def compact(
+    path: str | Path,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> Store:
+    """Commit a version whose rows lie in their order, on the first shards that no other version needs.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    workers, scheduler, progress
+        As for :func:`zstore.ingest`.
+
+    Returns
+    -------
+    The new version; the store as it is if it is in order already.
+
+    Raises
+    ------
+    StoreError
+        There is no store.
+    ConflictError
+        Another process writes to it.
+
+    Notes
+    -----
+    Reads and writes everything once. The space of the old extents is free after :func:`zstore.gc`; if the arrays are to
+    start with the first row, as in a store ingested in one go, compact once more after that.
+    """
+    runner, root = Scheduler(workers, scheduler, progress), Path(path)
+    with building(root, "append") as (_, scratch):
+        base = open_store(root)
+        names = safe_names([channel.name for channel in base.schema.channels])
+        first_shard = _free_shard(root, n_shards(base.n_rows, base.schema.shard_rows))
+        in_order = len(base.index.pieces[0]) <= 1 and [c.variable for c in base.schema.channels] == names
+        if in_order and (base.index.contiguous or first_shard >= int(base.index.extent_start.min())):
+            shutil.rmtree(scratch)
+            return base
+        rows = _rows(base, root, names, first_shard)
+        size, row_start = base.schema.shard_rows, base.index.row_start
+        ranges = [(start, min(start + size, base.n_rows)) for start in range(0, base.n_rows, size)]
+        blocks = runner.map("read", partial(_spill, base=base, scratch=scratch), ranges)
+        plans = plan_shards(row_start, blocks)
+        n_rows = [plan.stop - plan.start for plan in plans]
+        shards = runner.map("write", partial(write_shard, blocks=blocks, spec=rows), plans, n_rows, "rows")
+        step = given_freq(base.objects.document["table"]["freq"], rows.time) or usual_freq(shards)
+        dense = [plan for plan, shard in zip(plans, shards, strict=True) if step and shard.steps.runs is None]
+        reread = runner.map("gaps", partial(stored_breaks, spec=rows, row_start=row_start, freq=step or 0), dense)
+        summary = summarise(shards, row_start, len(rows.channels), step, reread)
+        offset = first_shard * size
+        index = index_of(base.ids, row_start, summary, base.statics)
+        index = replace(index, extent_start=index.extent_start + offset, extent_stop=index.extent_stop + offset)
+        schema = replace(
+            base.schema,
+            version=base.version + 1,
+            n_places=offset + base.n_rows,
+            channels=rows.channels,
+            time=replace(base.schema.time, freq=summary.freq),
+            committed=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        shutil.rmtree(scratch)
+        records = [record for shard in shards for record in shard.records]
+        document = base.objects.document
+        notes = {
+            "action": "compact",
+            "receipt": document["receipt"],
+            "table": document["table"],
+            "next_shard": max(int(document["next_shard"]), first_shard + len(plans)),
+        }
+        commit_version(root, schema, rows, index, summary.moments, records, base.ledger, notes)
+    return open_store(root)
+
+
+def _rows(base: Store, root: Path, names: list[str], first_shard: int) -> RowsSpec:
+    """How the rows are to lie: words sorted, as an ingest has them."""
+    channels, form = [], list(old_forms(base))
+    for n, (channel, name) in enumerate(zip(base.schema.channels, names, strict=True)):
+        words = channel.categories
+        if words is not None:
+            order = sorted(range(len(words)), key=lambda code, words=words: words[code].encode())  # type: ignore[misc]
+            form[n] = np.argsort(np.array(order, np.int64)).astype(np.int32)
+            words = tuple(words[code] for code in order)
+        channels.append(replace(channel, variable=name, categories=words))
+    size = base.schema.shard_rows
+    forms = (tuple(form),) * n_shards(base.n_rows, size)
+    return RowsSpec(root, tuple(channels), forms, base.schema.time, base.schema.chunk_rows, size, first_shard)
+
+
+def _spill(rows: tuple[int, int], base: Store, scratch: Path) -> Any:
+    start, stop = rows
+    bounds = base.index.row_start
+    first, last = int(np.searchsorted(bounds, start, side="right")) - 1, int(np.searchsorted(bounds, stop))
+    pieces = [
+        (series, max(int(bounds[series]), start), min(int(bounds[series + 1]), stop)) for series in range(first, last)
+    ]
+    return spill_rows(base, pieces, scratch / f"{start}.spill")
+
+
+def _free_shard(root: Path, n_wanted: int) -> int:
+    """The first of `n_wanted` consecutive shards that no version has objects of."""
+    used: set[int] = set()
+    for version in committed_versions(root):
+        objects = ObjectReader(root, version)
+        arrays = {"time", *(channel["variable"] for channel in objects.document["channels"])}
+        pairs = (key.partition("/c/")[::2] for key in objects.records)
+        used |= {int(shard) for variable, shard in pairs if variable in arrays}
+    first = 0
+    for shard in sorted(used):
+        if shard - first >= n_wanted:
+            break
+        first = max(first, shard + 1)
+    return first
