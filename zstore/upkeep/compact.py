@@ -60,7 +60,8 @@ def compact(
         names = safe_names([channel.name for channel in base.schema.channels])
         first_shard = _free_shard(root, n_shards(base.n_rows, base.schema.shard_rows))
         in_order = len(base.index.pieces[0]) <= 1 and [c.variable for c in base.schema.channels] == names
-        if in_order and (base.index.contiguous or first_shard >= int(base.index.extent_start.min())):
+        lowest = first_shard * base.schema.shard_rows
+        if in_order and (base.index.contiguous or lowest >= int(base.index.extent_start.min())):
             shutil.rmtree(scratch)
             return base
         rows = _rows(base, root, names, first_shard)

@@ -12,7 +12,7 @@ from zstore.errors import UsageError
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store, open_store
 from zstore.writing.lock import locked
-from zstore.writing.sweep import needed_keys, remove_others
+from zstore.writing.sweep import needed_keys, remove_others, tidy
 from zstore.writing.version import commit_version, rows_of
 
 
@@ -74,7 +74,7 @@ def rollback(path: str | Path, version: int) -> Store:
     open_store(root)
     with locked(root):
         old = open_store(root, version)
-        remove_others(root, needed_keys(root, committed_versions(root)))
+        tidy(root)
         schema = replace(
             old.schema,
             version=open_store(root).version + 1,
@@ -114,6 +114,7 @@ def gc(path: str | Path, keep: int) -> tuple[int, int]:
     root = Path(path)
     open_store(root)
     with locked(root):
+        tidy(root)
         return remove_others(root, needed_keys(root, committed_versions(root)[-keep:]))
 
 

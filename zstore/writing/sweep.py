@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from zstore.format.arrays import to_bytes
+from zstore.format.commit import replace_object
 from zstore.format.layout import ROOT, TIME
-from zstore.reading.objects import ObjectReader
+from zstore.reading.objects import ObjectReader, committed_versions
 
 
 def needed_keys(root: Path, versions: Iterable[int]) -> set[str]:
@@ -18,6 +20,23 @@ def needed_keys(root: Path, versions: Iterable[int]) -> set[str]:
         needed |= objects.keys
         channels = (channel["variable"] for channel in objects.document["channels"])
         needed |= {f"{variable}/{ROOT}" for variable in (TIME, *channels)}
+    return needed
+
+
+def tidy(root: Path) -> set[str]:
+    """Finish what a writer that died after its commit left undone, and remove what one that died before left behind.
+
+    Returns
+    -------
+    Every object that is needed.
+    """
+    versions = committed_versions(root)
+    needed, newest = needed_keys(root, versions), ObjectReader(root)
+    remove_others(root, needed)
+    for key in needed:
+        node = key.removesuffix(f"/{ROOT}")
+        if key.endswith(f"/{ROOT}") and "/" not in node and node in newest.nodes:
+            replace_object(root, key, to_bytes(newest.nodes[node]))
     return needed
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import ctypes
+import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +13,14 @@ from typing import Literal
 
 from zstore.errors import StoreError
 from zstore.format.layout import ROOT
-from zstore.reading.objects import committed_versions
 from zstore.writing.lock import locked
 from zstore.writing.sources.table import BadRow
-from zstore.writing.sweep import needed_keys, remove_others
+from zstore.writing.sweep import remove_others, tidy
 
 Mode = Literal["new", "overwrite", "append"]
 
 _MARKER = ".ingest"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 @contextmanager
@@ -43,6 +44,7 @@ def building(store: Path, mode: Mode) -> Iterator[tuple[Path, Path]]:
         raise StoreError(f"cannot make {store} ({error.strerror})", fix="check the path and its permissions") from error
     with locked(store):
         exists = (store / ROOT).exists()
+        kept = tidy(store) if exists else set()
         if exists and mode == "new":
             raise StoreError(
                 f"there is a store already ({store})",
@@ -57,8 +59,8 @@ def building(store: Path, mode: Mode) -> Iterator[tuple[Path, Path]]:
             with _replacing(store) as root:
                 yield root, _scratch(root)
             return
-        kept = needed_keys(store, committed_versions(store)) if exists else set()
-        remove_others(store, kept)
+        if not exists:
+            remove_others(store, kept)
         try:
             yield store, _scratch(store)
         except BaseException:
@@ -91,19 +93,27 @@ def _refuse_strangers(store: Path) -> None:
 
 @contextmanager
 def _replacing(store: Path) -> Iterator[Path]:
-    """A folder beside the store that takes its place at the end."""
-    root = store.with_name(f".{store.name}.{uuid.uuid4().hex}")
+    """A folder beside the store that takes its place at the end, in one step."""
+    root = store.with_name(f".{store.name}.new")
+    if root.exists():  # of a writer that died
+        shutil.rmtree(root)
     root.mkdir()
     try:
         yield root
-    except BaseException:
+        (root / _MARKER).unlink()
+        _exchange(root, store)
+    finally:
         shutil.rmtree(root, ignore_errors=True)
-        raise
-    (root / _MARKER).unlink()
-    old = root.with_suffix(".old")
-    store.rename(old)
-    root.rename(store)
-    shutil.rmtree(old)
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Let two folders change places, atomically where the system can (Linux)."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None or rename(_HERE, os.fsencode(a), _HERE, os.fsencode(b), _EXCHANGE) != 0:
+        aside = a.with_suffix(".old")
+        os.rename(b, aside)
+        os.rename(a, b)
+        os.rename(aside, a)
 
 
 def set_aside(store: Path, bad: Sequence[BadRow]) -> Path:

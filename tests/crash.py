@@ -1,0 +1,158 @@
+"""Kills a writer at every mutating file-system call in turn, and looks what is left.
+
+``python tests/crash.py FOLDER OPERATION EVERY`` prints ``{"points": n, "failures": [...]}``. Every step runs in a fork
+of this process, which itself starts no thread: a killed writer takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zstore
+from zstore.errors import StoreError
+
+READING = {"id": "id", "time": "t", "workers": 1, "blocksize": 2000}
+EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
+
+
+def operate(operation: str, folder: Path) -> None:
+    """Do what is to be killed."""
+    store = folder / "s.zarr"
+    if operation == "ingest":
+        zstore.ingest(folder / "1.csv", store, **READING)
+    elif operation == "overwrite":
+        zstore.ingest(folder / "2.csv", store, overwrite=True, **READING)
+    elif operation == "append":
+        zstore.append(folder / "2.csv", store, on_duplicate="last", workers=1, blocksize=2000)
+    elif operation == "compact":
+        zstore.compact(store, workers=1)
+    elif operation == "rollback":
+        zstore.rollback(store, 1)
+    else:
+        zstore.gc(store, keep=1)
+
+
+def prepare(operation: str, folder: Path) -> None:
+    """The store that the operation finds."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rows = [f"s{n % 5},{n // 5},{n % 40 / 10}" for n in range(400)]
+    (folder / "1.csv").write_text("\n".join(["id,t,v", *rows]) + "\n")
+    later = [f"s{n % 7},{n // 5},{n % 40 / 100}" for n in range(395, 480)]
+    (folder / "2.csv").write_text("\n".join(["id,t,v", *dict.fromkeys(later)]) + "\n")
+    if operation != "ingest":
+        zstore.ingest(folder / "1.csv", folder / "s.zarr", **READING)
+    if operation in ("compact", "rollback", "gc"):
+        operate("append", folder)
+
+
+def killed_at(point: int, operation: str, folder: Path) -> None:
+    """Run the operation and die before its n-th mutating call on the store or beside it; half of them mid-write."""
+    count, torn = 0, point % 2 == 1
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        if event not in EVENTS or not str(arguments[0]).startswith(str(folder)):
+            return
+        if event == "open" and not (isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")):
+            return
+        count += 1
+        if count > point:
+            if torn and event == "open":
+                os.close(os.open(str(arguments[0]), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    operate(operation, folder)
+
+
+def forked(function: Callable[[], Any]) -> int:
+    """The wait status of a function in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+            os._exit(0)
+        except BaseException as error:  # the parent reports it
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+def listing(folder: Path) -> dict[str, str]:
+    """Digest of every file; of those that record times, just that they are there."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            timed = path.name == "root.json" or path == folder / "s.zarr/zarr.json"
+            found[str(path.relative_to(folder))] = "" if timed else hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def look(operation: str, folder: Path, n_rows: set[int]) -> None:
+    """The store must open at one of its versions and be sound; or, if it was to be made, not be there yet."""
+    store = folder / "s.zarr"
+    if operation == "ingest" and not (store / "zarr.json").exists():
+        return
+    opened = zstore.open_store(store)
+    assert opened.n_rows in n_rows, opened.n_rows
+    faults = zstore.verify(opened).faults
+    assert faults == (), faults
+
+
+def again(operation: str, folder: Path) -> None:
+    """The next run, which may find that all is done."""
+    try:
+        operate(operation, folder)
+    except StoreError as error:
+        if operation != "ingest" or "there is a store already" not in str(error):
+            raise
+
+
+def main(folder: Path, operation: str, every: int) -> None:
+    """Kill the operation at every n-th point and report."""
+    whole = folder / "whole"
+    assert forked(lambda: prepare(operation, whole)) == 0
+    counts: set[int] = set()
+    reader, writer = os.pipe()
+
+    def sizes() -> None:
+        before = zstore.open_store(whole / "s.zarr").n_rows if operation != "ingest" else 0
+        operate(operation, whole)
+        os.write(writer, json.dumps([before, zstore.open_store(whole / "s.zarr").n_rows]).encode())
+
+    assert forked(sizes) == 0
+    counts = set(json.loads(os.read(reader, 1000)))
+    expected, failures, point, tried = listing(whole), [], 0, 0
+    start = folder / "start"
+    assert forked(lambda: prepare(operation, start)) == 0
+    while True:
+        there = folder / "there"
+        shutil.rmtree(there, ignore_errors=True)
+        shutil.copytree(start, there)
+        status = forked(lambda: killed_at(point, operation, there))  # noqa: B023  # runs before the loop goes on
+        tried += 1
+        if not os.WIFSIGNALED(status):
+            break
+        if forked(lambda: look(operation, there, counts)):  # noqa: B023
+            failures.append(f"{operation} {point}: unsound")
+        # What had been committed when it was killed, `rollback` would commit once more.
+        if operation != "rollback" and forked(lambda: again(operation, there)):  # noqa: B023
+            failures.append(f"{operation} {point}: cannot run again")
+        if operation != "rollback" and listing(there) != expected:
+            extra = sorted(set(listing(there).items()) ^ set(expected.items()))[:4]
+            failures.append(f"{operation} {point}: another result {extra}")
+        point += every
+    sys.stdout.write(json.dumps({"points": tried - 1, "failures": failures}) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
