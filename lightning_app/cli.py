@@ -12,11 +12,13 @@ from typing import Any
 from jsonargparse import Namespace, set_parsing_settings
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.plugins.io import CheckpointIO
 
 import lightning_app.models
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FitReport, TestReport
+from lightning_app.checkpoints import DurableCheckpointIO
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models import ForecastModel
 from lightning_app.predictions import PredictionWriter
@@ -66,8 +68,12 @@ class AppCLI(LightningCLI):
             trainer["enable_model_summary"] = False
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Add the callbacks that report."""
-        trainer: Any = super().instantiate_trainer(**kwargs)
+        """Add the callbacks that report, and checkpoints that a kill does not tear."""
+        plugins = self._get(self.config_init, "trainer")["plugins"] or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins = [*plugins, DurableCheckpointIO()]
+        trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins)
         folder = self.run_folder
         trainer.callbacks += [FitReport(), TestReport(folder), PredictionWriter(folder)]
         return trainer

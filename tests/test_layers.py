@@ -40,7 +40,7 @@ LAYERS = {
         ["data.splits", "data.order", "data.scaler", "data.residency", "data.loader", "data.datamodule"],
         ["metrics"],
         ["models.base", "models.repeat", "models.nlinear", "models.dlinear", "models.lstm"],
-        ["callbacks", "predictions"],
+        ["callbacks", "predictions", "checkpoints"],
         ["cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],
     ],
