@@ -41,6 +41,13 @@ class ObjectReader:
         self.path = path
         self._load(read_root(path), path / ROOT)
         newest = int(self.document["version"])
+        if (path / root_copy_key(newest + 1)).exists():
+            raise CorruptionError(
+                f"root document of version {newest}, though version {newest + 1} was committed",
+                expected="the newest one",
+                where=str(path / ROOT),
+                fix=f"copy {root_copy_key(newest + 1)} (or that of the newest version) over it",
+            )
         if version is not None and version != newest:
             copy = path / root_copy_key(version)
             if not 0 < version < newest or not copy.exists():

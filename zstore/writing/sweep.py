@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zstore.format.arrays import to_bytes
 from zstore.format.commit import replace_object
-from zstore.format.layout import ROOT, TIME
+from zstore.format.layout import ROOT, TIME, root_copy_key
 from zstore.reading.objects import ObjectReader, committed_versions
 
 
@@ -33,6 +33,7 @@ def tidy(root: Path) -> set[str]:
     versions = committed_versions(root)
     needed, newest = needed_keys(root, versions), ObjectReader(root)
     remove_others(root, needed)
+    replace_object(root, root_copy_key(int(newest.document["version"])), newest.root)
     for key in needed:
         node = key.removesuffix(f"/{ROOT}")
         if key.endswith(f"/{ROOT}") and "/" not in node and node in newest.nodes:

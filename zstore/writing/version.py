@@ -181,12 +181,13 @@ def commit_version(
     }
     document = root_document(attributes, nodes)
     fresh = {key: content for key, content in mirrors.items() if not (root / key).exists()}
-    written = {**small, **listing, **fresh, root_copy_key(version): document}
+    written = {**small, **listing, **fresh}
     for key, content in written.items():
         if not (root / key).exists():  # the documents of groups stay as they are
             write_object(root, key, content)
     commit(root, [*(record.key for record in shards), *written], document)
-    for key, content in mirrors.items():
+    # The copy comes after the commit: a copy that is newer than the root then tells of a root that was put back.
+    for key, content in {root_copy_key(version): document, **mirrors}.items():
         replace_object(root, key, content)
 
 
