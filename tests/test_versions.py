@@ -189,7 +189,7 @@ def test_rows_of_another_kind_are_refused_and_nothing_is_left(tmp_path: Path, te
     assert sorted((tmp_path / "s.zarr").rglob("*")) == before
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     parts=st.lists(
         st.dictionaries(
