@@ -1,11 +1,12 @@
-"""Kills a writer at every mutating file-system call in turn, and looks what is left.
+"""Kills a writer at every mutating file-system call in turn, or fills the disk there, and looks what is left.
 
-``python tests/crash.py FOLDER OPERATION EVERY`` prints ``{"points": n, "failures": [...]}``. Every step runs in a fork
-of this process, which itself starts no thread: a killed writer takes nothing with it.
+``python tests/crash.py FOLDER OPERATION EVERY kill|full`` prints ``{"points": n, "failures": [...]}``. Every step runs in
+a fork of this process, which itself starts no thread: a killed writer takes nothing with it.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -74,6 +75,29 @@ def killed_at(point: int, operation: str, folder: Path) -> None:
     operate(operation, folder)
 
 
+def refused_from(point: int, operation: str, folder: Path) -> None:
+    """Run the operation on a disk that is full from its n-th mutating call on; it must say so, with path and bytes."""
+    count = 0
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+        if str(arguments[:1]).find(str(folder)) < 0 or not (writes or event == "os.mkdir"):
+            return
+        count += 1
+        if count > point:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+
+    sys.addaudithook(watch)
+    try:
+        operate(operation, folder)
+    except StoreError as error:
+        text = str(error)
+        if "No space left" not in text or str(folder) not in text or "Fix: " not in text:
+            raise AssertionError(text) from error
+        os._exit(3 if "bytes" in text else 4)
+
+
 def forked(function: Callable[[], Any]) -> int:
     """The wait status of a function in a process of its own."""
     child = os.fork()
@@ -117,8 +141,8 @@ def again(operation: str, folder: Path) -> None:
             raise
 
 
-def main(folder: Path, operation: str, every: int) -> None:
-    """Kill the operation at every n-th point and report."""
+def main(folder: Path, operation: str, every: int, how: str) -> None:
+    """Kill the operation at every n-th point, or fill the disk there, and report."""
     whole = folder / "whole"
     assert forked(lambda: prepare(operation, whole)) == 0
     counts: set[int] = set()
@@ -138,10 +162,13 @@ def main(folder: Path, operation: str, every: int) -> None:
         there = folder / "there"
         shutil.rmtree(there, ignore_errors=True)
         shutil.copytree(start, there)
-        status = forked(lambda: killed_at(point, operation, there))  # noqa: B023  # runs before the loop goes on
+        harm = {"kill": killed_at, "full": refused_from}[how]
+        status = forked(lambda: harm(point, operation, there))  # noqa: B023  # runs before the loop goes on
         tried += 1
-        if not os.WIFSIGNALED(status):
+        if status == 0:
             break
+        if how == "full" and os.waitstatus_to_exitcode(status) not in (3, 4):
+            failures.append(f"{operation} {point}: no clear error")
         if forked(lambda: look(operation, there, counts)):  # noqa: B023
             failures.append(f"{operation} {point}: unsound")
         # What had been committed when it was killed, `rollback` would commit once more.
@@ -155,4 +182,4 @@ def main(folder: Path, operation: str, every: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])

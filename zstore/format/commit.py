@@ -31,11 +31,16 @@ def write_object(root: Path, key: str, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
-        raise StoreError(
-            f"cannot write {len(content):,} bytes ({error.strerror})",
-            where=str(path),
-            fix="free some space or check the permissions, then run again",
-        ) from error
+        raise cannot_write(path, len(content), error) from error
+
+
+def cannot_write(path: Path, n_bytes: int, error: OSError) -> StoreError:
+    """A refusal of the file system, with the file and what was to go there."""
+    return StoreError(
+        f"cannot write {n_bytes:,} bytes ({error.strerror})",
+        where=str(path),
+        fix="free some space or check the permissions, then run again; what was committed is whole",
+    )
 
 
 def replace_object(root: Path, key: str, content: bytes) -> None:

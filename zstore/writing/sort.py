@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.format.commit import cannot_write
+
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
@@ -48,9 +50,12 @@ class Spill:
     @classmethod
     def write(cls, path: Path, columns: Sequence[NDArray[Any]]) -> Spill:
         """Write columns of equal length."""
-        with path.open("wb") as file:
-            for column in columns:
-                file.write(np.ascontiguousarray(column).data)
+        try:
+            with path.open("wb") as file:
+                for column in columns:
+                    file.write(np.ascontiguousarray(column).data)
+        except OSError as error:
+            raise cannot_write(path, sum(column.nbytes for column in columns), error) from error
         return cls(path, len(columns[0]), tuple(str(column.dtype) for column in columns))
 
     def read(self, column: int, start: int, stop: int) -> NDArray[Any]:

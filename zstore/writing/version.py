@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.errors import StoreError
 from zstore.format.arrays import encode_small, group_document, to_bytes
 from zstore.format.commit import commit, replace_object, root_document, write_object
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute, cut_runs
@@ -21,6 +23,8 @@ from zstore.format.moments import Moments, stack
 from zstore.format.schema import Schema
 from zstore.writing.shards import RowsSpec, ShardReport
 from zstore.writing.steps import Breaks, Steps, irregular_series, report_steps, usual_step_of
+
+logger = logging.getLogger(__name__)
 
 Int64 = NDArray[np.int64]
 
@@ -187,8 +191,11 @@ def commit_version(
             write_object(root, key, content)
     commit(root, [*(record.key for record in shards), *written], document)
     # The copy comes after the commit: a copy that is newer than the root then tells of a root that was put back.
-    for key, content in {root_copy_key(version): document, **mirrors}.items():
-        replace_object(root, key, content)
+    try:
+        for key, content in {root_copy_key(version): document, **mirrors}.items():
+            replace_object(root, key, content)
+    except StoreError as error:
+        logger.warning("version %d is committed; the next writer will finish its copies: %s", version, error)
 
 
 def _add(objects: dict[str, bytes], nodes: dict[str, dict[str, Any]], path: str, made: dict[str, bytes]) -> None:

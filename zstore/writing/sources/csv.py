@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pyarrow import csv as pacsv
 
 from zstore.errors import SourceError, UsageError
+from zstore.format.commit import cannot_write
 from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
 from zstore.writing.sources.records import is_strict, judge, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
@@ -67,9 +68,14 @@ def plain_utf8(path: Path, target: Path, encoding: str) -> Path:
     """
     if is_plain(path, encoding):
         return path
-    pieces = _pieces(path) if _is_utf8(encoding) else _transcoded(path, encoding)
-    with target.open("wb") as plain:
-        plain.writelines(pieces)
+    n_bytes = 0
+    try:
+        with target.open("wb") as plain:
+            for piece in _pieces(path) if _is_utf8(encoding) else _transcoded(path, encoding):
+                n_bytes += len(piece)
+                plain.write(piece)
+    except OSError as error:
+        raise cannot_write(target, n_bytes, error) from error
     return target
 
 
