@@ -1,7 +1,7 @@
 """Kills a writer at every mutating file-system call in turn, or fills the disk there, and looks what is left.
 
-``python tests/crash.py FOLDER OPERATION EVERY kill|full`` prints ``{"points": n, "failures": [...]}``. Every step runs in
-a fork of this process, which itself starts no thread: a killed writer takes nothing with it.
+``python tests/crash.py FOLDER OPERATION EVERY kill|full`` prints ``{"points": n, "failures": [...]}``. Every step runs
+in a fork of this process, which itself starts no thread: a killed writer takes nothing with it.
 """
 
 from __future__ import annotations
