@@ -20,17 +20,28 @@ def locked(store: Path) -> Iterator[None]:
     ConflictError
         If another process writes to the store.
     """
-    descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        raise _conflict(store) from None  # another writer that failed took the folder away
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _conflict(store) from None
-        if not store.exists() or os.fstat(descriptor).st_ino != store.stat().st_ino:
-            raise _conflict(store)  # the folder was replaced or removed in between
+        if not _is_at(descriptor, store):
+            raise _conflict(store)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, store: Path) -> bool:
+    """Whether the folder that was opened is still the one at this path, neither replaced nor removed."""
+    try:
+        return os.fstat(descriptor).st_ino == store.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _conflict(store: Path) -> ConflictError:

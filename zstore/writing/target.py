@@ -36,13 +36,17 @@ def building(store: Path, mode: Mode) -> Iterator[tuple[Path, Path]]:
     ConflictError
         If another process writes to the store.
     """
-    mine = not store.exists()
-    _refuse_strangers(store)
+    if mode == "append" and not (store / ROOT).exists():
+        raise StoreError(f"no store to append to ({store})", fix="leave out --append to make it")
+    if store.exists() and not store.is_dir():
+        raise _stranger(store)
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make {store} ({error.strerror})", fix="check the path and its permissions") from error
     with locked(store):
+        if any(store.iterdir()) and not (store / ROOT).exists() and not (store / _MARKER).exists():
+            raise _stranger(store)
         exists = (store / ROOT).exists()
         kept = tidy(store) if exists else set()
         if exists and mode == "new":
@@ -51,20 +55,17 @@ def building(store: Path, mode: Mode) -> Iterator[tuple[Path, Path]]:
                 expected="a path where nothing is",
                 fix="--append to add to it, --overwrite to replace it, or name another STORE",
             )
-        if not exists and mode == "append":
-            if mine:
-                store.rmdir()
-            raise StoreError(f"no store to append to ({store})", fix="leave out --append to make it")
         if exists and mode == "overwrite":
             with _replacing(store) as root:
                 yield root, _scratch(root)
             return
         if not exists:
-            remove_others(store, kept)
+            remove_others(store, {_MARKER})  # the marker goes last: it tells that the rest is ours
         try:
             yield store, _scratch(store)
         except BaseException:
-            remove_others(store, kept)
+            remove_others(store, {*kept, _MARKER})
+            (store / _MARKER).unlink(missing_ok=True)
             if not exists:
                 store.rmdir()
             raise
@@ -81,14 +82,12 @@ def _scratch(root: Path) -> Path:
     return scratch
 
 
-def _refuse_strangers(store: Path) -> None:
-    ours = (store / ROOT).exists() or (store / _MARKER).exists()
-    if store.exists() and not ours and (not store.is_dir() or any(store.iterdir())):
-        raise StoreError(
-            f"something that is no store is in the way ({store})",
-            expected="a path where nothing is",
-            fix="name another STORE; zstore removes only what it made",
-        )
+def _stranger(store: Path) -> StoreError:
+    return StoreError(
+        f"something that is no store is in the way ({store})",
+        expected="a path where nothing is",
+        fix="name another STORE; zstore removes only what it made",
+    )
 
 
 @contextmanager
