@@ -150,7 +150,7 @@ def test_one_command_makes_a_store_and_adds_to_it_every_day(run: Run, tmp_path: 
     assert contents(open_store(tmp_path / "s.zarr")) == expected({("a", day): 1.0 + day for day in range(3)})
     other = run("zstore.cli", *command, "--delimiter", ";")
     assert other.returncode == 2
-    assert "--delimiter ;; expected None, as s.zarr was ingested" in other.stderr
+    assert "--delimiter ;; expected none, as s.zarr was ingested" in other.stderr
 
 
 def test_values_that_need_more_room_widen_their_channel_alone(tmp_path: Path) -> None:

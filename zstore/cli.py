@@ -148,7 +148,7 @@ def _add_ingest(parser: ArgumentParser) -> None:
         "--time-format",
         type=str | None,
         metavar="FMT",
-        help="how times are written, as in '%%d.%%m.%%Y %%H:%%M'",
+        help="how times are written, as in '%d.%m.%Y %H:%M'",
     )
     add(
         "--time-unit",
@@ -463,7 +463,7 @@ def _compact(options: Namespace) -> int:
 
 def _gc(options: Namespace) -> int:
     n_objects, n_bytes = gc(options.store, options.keep)
-    print(f"removed {n_objects:,} objects, {show_size(n_bytes)}; kept the newest {options.keep} versions")
+    print(f"removed {n_objects:,} objects, {show_size(n_bytes)}; kept the newest {options.keep}")
     return 0
 
 

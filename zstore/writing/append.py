@@ -217,10 +217,16 @@ def _refuse_other(given: Mapping[str, Any], table: Mapping[str, Any], store: str
         known = table[name]
         if json.loads(json.dumps(value)) != known:
             raise UsageError(
-                f"--{name.replace('_', '-')} {value}",
-                expected=f"{known}, as {store} was ingested",
+                f"--{name.replace('_', '-')} {_shown(value)}",
+                expected=f"{_shown(known)}, as {store} was ingested",
                 fix="leave it out of an append, or ingest into a store of its own",
             )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _as_before(base: Store, options: TableOptions) -> TableOptions:
