@@ -314,3 +314,33 @@ def test_appending_to_nothing_says_so_and_makes_nothing(csv: Path, tmp_path: Pat
     with pytest.raises(StoreError, match="no store to append to"):
         append(csv, tmp_path / "none.zarr")
     assert not (tmp_path / "none.zarr").exists()
+
+
+def test_a_store_of_irregular_times_stays_so_when_regular_rows_come(tmp_path: Path) -> None:
+    before = {("a", t): float(t) for t in (0, 1, 5, 12, 13, 40)}
+    after = {("a", t): float(t) for t in range(100, 140, 2)}
+    ingest(written(tmp_path / "1.csv", before), tmp_path / "s.zarr", **BY_ID)
+    append(written(tmp_path / "2.csv", after), tmp_path / "s.zarr")
+    store = open_store(tmp_path / "s.zarr")
+    assert store.schema.time.freq is None
+    windows = store.windows(lookback=1, horizon=1)
+    assert [int(window["time"]) for window in windows] == [*sorted(t for _, t in {**before, **after})][1:]
+
+
+def test_bad_rows_of_an_append_do_not_take_the_place_of_earlier_ones(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"{number}.csv").write_text(f"id,t,v\na,{number},1\na,{number},bad{number}\n")
+    ingest(tmp_path / "1.csv", tmp_path / "s.zarr", **BY_ID, on_bad_row="quarantine")
+    append(tmp_path / "2.csv", tmp_path / "s.zarr", on_bad_row="quarantine")
+    assert "bad1" in (tmp_path / "s.zarr.quarantine.csv").read_text()
+    assert "bad2" in (tmp_path / "s.zarr.quarantine-2.csv").read_text()
+
+
+def test_an_append_takes_no_other_dtype_or_codec_than_the_store_has(run: Run, tmp_path: Path) -> None:
+    ingest(written(tmp_path / "1.csv", {("a", 0): 1.0}), tmp_path / "s.zarr", **BY_ID)
+    written(tmp_path / "2.csv", {("a", 1): 1.0})
+    for flags in (["--dtype", "float64"], ["--codec", "zstd-3"], ["--fill-gaps"]):
+        done = run("zstore.cli", "ingest", "2.csv", "s.zarr", "--append", *flags)
+        assert done.returncode == 2
+        assert f"{flags[0]} " in done.stderr
+        assert "as s.zarr was ingested" in done.stderr

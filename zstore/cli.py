@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import re
@@ -34,18 +35,8 @@ from zstore.writing.sources.sniff import MISSING
 
 logger = logging.getLogger("zstore.cli")
 
-_AS_GIVEN: tuple[str, ...] = (
-    "id",
-    "time_format",
-    "time_unit",
-    "freq",
-    "start",
-    "layout",
-    "id_from_path",
-    "allow_new_channels",
-)
-_AS_GIVEN += ("value_name", "delimiter", "decimal", "encoding")
-_DEFAULTS = {"layout": "long", "value_name": "value", "decimal": ".", "encoding": "utf-8"}
+_AS_GIVEN: tuple[str, ...] = ("id", "time_format", "time_unit", "freq", "start", "layout", "id_from_path")
+_AS_GIVEN += ("allow_new_channels", "value_name", "delimiter", "decimal", "encoding", "dtype", "codec", "fill_gaps")
 _SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _SIZES |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
@@ -311,8 +302,7 @@ def _ingest(options: Namespace) -> int:
             made = append(sources, store, force=options.force, given=table, progress=progress, **run)
         else:
             # A first --append makes the store, so that one command serves every day.
-            once = {name: options[name] for name in ("fill_gaps", "overwrite", "codec", "dtype")}
-            made = ingest(sources, store, progress=progress, **table, **once, **run)
+            made = ingest(sources, store, progress=progress, overwrite=options.overwrite, **table, **run)
         text = show_receipt(made) if made else f"nothing new: {store} has the rows of all these files already\n"
         logger.info("%s", text)
     if options.json:
@@ -327,7 +317,8 @@ def _table(options: Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {name: options[name] for name in _AS_GIVEN}
     found |= {name: _names(options[name]) for name in ("time", "channels", "leave_out", "categories", "missing")}
     found |= {name: _pairs(options[name], f"--{name}") for name in ("rename", "units")}
-    return {name: value for name, value in found.items() if value and value != _DEFAULTS.get(name)}
+    usual = inspect.signature(ingest).parameters
+    return {name: value for name, value in found.items() if value and value != usual[name].default}
 
 
 @contextmanager

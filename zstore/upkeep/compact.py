@@ -15,11 +15,11 @@ from zstore.format.layout import n_shards, safe_names
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store, open_store
 from zstore.writing.append import old_forms, spill_rows
-from zstore.writing.phases import given_freq, plan_shards
+from zstore.writing.phases import given_freq, plan_shards, sum_up
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.shards import RowsSpec, stored_breaks, write_shard
+from zstore.writing.shards import RowsSpec, write_shard
 from zstore.writing.target import building
-from zstore.writing.version import commit_version, index_of, summarise, usual_freq
+from zstore.writing.version import commit_version, index_of, usual_freq
 
 
 def compact(
@@ -72,9 +72,7 @@ def compact(
         n_rows = [plan.stop - plan.start for plan in plans]
         shards = runner.map("write", partial(write_shard, blocks=blocks, spec=rows), plans, n_rows, "rows")
         step = given_freq(base.objects.document["table"]["freq"], rows.time) or usual_freq(shards)
-        dense = [plan for plan, shard in zip(plans, shards, strict=True) if step and shard.steps.runs is None]
-        reread = runner.map("gaps", partial(stored_breaks, spec=rows, row_start=row_start, freq=step or 0), dense)
-        summary = summarise(shards, row_start, len(rows.channels), step, reread)
+        summary = sum_up(shards, plans, rows, row_start, step, runner)
         offset = first_shard * size
         index = index_of(base.ids, row_start, summary, base.statics)
         index = replace(index, extent_start=index.extent_start + offset, extent_stop=index.extent_stop + offset)

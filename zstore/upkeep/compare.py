@@ -71,9 +71,8 @@ def compare_sources(
     -----
     Decodes the store once into a scratch file, then streams the sources. Times are looked up by the run table.
     """
-    document = dict(store.objects.document["table"])
-    encoding = document.pop("encoding")
-    options = TableOptions.from_json(document)
+    document = store.objects.document["table"]
+    encoding, options = document["encoding"], TableOptions.from_json(document)
     if not options.time or store.receipt["n_duplicates"]:
         raise UsageError(
             "a store whose rows were numbered or thinned", expected="rows with times of their own, each once"

@@ -37,22 +37,24 @@ from zstore.writing.phases import (
     freq_notes,
     given_freq,
     inflate,
+    matched,
     open_all,
     parse_all,
     plan_shards,
     rows_spec,
+    sum_up,
     without_duplicates,
 )
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.shards import RowsSpec, stored_breaks, widen_shard, write_shard
+from zstore.writing.shards import RowsSpec, widen_shard, write_shard
 from zstore.writing.sort import DuplicateTimeError, SortedBlock, Spill, count_rows
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.sniff import TableOptions
 from zstore.writing.sources.table import TableSpec
-from zstore.writing.statics import match_statics, read_statics
+from zstore.writing.statics import read_statics
 from zstore.writing.target import building, set_aside
-from zstore.writing.version import commit_version, summarise, usual_freq
+from zstore.writing.version import commit_version, usual_freq
 
 _OLD_ROWS = 1 << 18
 _WIDENED = r"-v\d+_*$"
@@ -115,13 +117,12 @@ def append(
     runner = Scheduler(workers, scheduler, progress)
     with building(Path(store), "append") as (root, scratch):
         base = open_store(root)
-        table = dict(base.objects.document["table"])
+        table = base.objects.document["table"]
         _refuse_other(given or {}, table, store)
-        encoding = table.pop("encoding")
-        options = TableOptions.from_json(table)
-        known = {} if force else {(record.key, record.n_bytes, record.digest): record for record in base.ledger}
+        encoding, options = table["encoding"], TableOptions.from_json(table)
+        known = set() if force else set(base.ledger)
         read = read_digests(paths, options.id_from_path is not None, runner)
-        pairs = [(path, r) for path, r in zip(paths, read, strict=True) if (r.key, r.n_bytes, r.digest) not in known]
+        pairs = [(path, record) for path, record in zip(paths, read, strict=True) if record not in known]
         if not pairs:
             shutil.rmtree(scratch)
             return None
@@ -159,13 +160,14 @@ def append(
             raise duplicate_error(error, ids, blocks, spec, rows.time) from None
         clock.lap("write")
 
-        step = given_freq(options.freq, rows.time) or base.schema.time.freq or usual_freq(shards)
-        dense = [plan for plan, shard in zip(plans, shards, strict=True) if step and shard.steps.runs is None]
-        reread = runner.map("gaps", partial(stored_breaks, spec=rows, row_start=row_start, freq=step or 0), dense)
-        summary = summarise(shards, row_start, len(rows.channels), step, reread)
+        step = given_freq(options.freq, rows.time) or base.schema.time.freq
+        if step is None and base.n_rows == base.n_series:
+            step = usual_freq(shards)  # there was no step to be irregular; else runs are not cut, and stay so
+        summary = sum_up(shards, plans, rows, row_start, step, runner)
         statics = scatter_statics(base.statics, places)
+        unmatched: list[str] = []
         if known_statics is not None:
-            statics, _, _ = match_statics(places.ids, *known_statics)
+            statics, unmatched = matched(places.ids, known_statics, static)
         first_place = rows.first_shard * rows.shard_rows
         index, moments = merge(base, places, late, row_start, summary, first_place, statics)
         kept, wider = _kept_shards(base, rows, index), _wider(base, rows)
@@ -189,10 +191,11 @@ def append(
             n_filled=0,
             n_quarantined=len(bad) * max(len(spec.series), 1),
             n_duplicates=n_parsed - n_stored,
-            quarantine=set_aside(Path(store), bad) if bad else None,
+            quarantine=set_aside(Path(store), bad, schema.version) if bad else None,
             n_inexact=inexact,
         )
-        remarks = [*channel_notes(rows, inexact), *freq_notes(summary, rows.time, row_start, ids)]
+        remarks = [*channel_notes(rows, inexact), *freq_notes(summary, rows.time, row_start, ids), *unmatched]
+        remarks += ["gaps are filled by an ingest only, not by an append"] if table["fill_gaps"] else []
         remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []
         remarks += [f"{n_old - n_kept_old:,} rows of the store were replaced"] if n_old > n_kept_old else []
         remarks += [f"{name} was written anew, since its new values need more room" for name in wider.values()]
@@ -204,7 +207,7 @@ def append(
         notes = {
             "action": "append",
             "receipt": receipt.lasting(),
-            "table": base.objects.document["table"],
+            "table": table,
             "next_shard": rows.first_shard + len(plans),
         }
         commit_version(root, schema, rows, index, moments, records, ledger, notes)

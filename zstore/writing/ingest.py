@@ -33,24 +33,26 @@ from zstore.writing.phases import (
     freq_notes,
     given_freq,
     inflate,
+    matched,
     open_all,
     parse_all,
     plan_shards,
     rows_spec,
+    sum_up,
     without_duplicates,
 )
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.shards import stored_breaks, write_shard
+from zstore.writing.shards import write_shard
 from zstore.writing.sort import (
     DuplicateTimeError,
     count_rows,
 )
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.sniff import MISSING, TableOptions
-from zstore.writing.statics import match_statics, read_statics
+from zstore.writing.statics import read_statics
 from zstore.writing.target import building, set_aside
-from zstore.writing.version import commit_version, index_of, summarise, usual_freq
+from zstore.writing.version import commit_version, index_of, usual_freq
 
 logger = logging.getLogger(__name__)
 
@@ -249,18 +251,15 @@ def ingest(
         clock.lap("write")
 
         step = given_freq(freq, rows.time) or usual_freq(shards)
-        dense = [plan for plan, shard in zip(plans, shards, strict=True) if step and shard.steps.runs is None]
-        reread = runner.map("gaps", partial(stored_breaks, spec=rows, row_start=row_start, freq=step or 0), dense)
-        summary = summarise(shards, row_start, len(rows.channels), step, reread)
+        summary = sum_up(shards, plans, rows, row_start, step, runner)
         statics: tuple[StaticAttribute, ...] = ()
         inexact = [sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels))]
         remarks = [*channel_notes(rows, inexact), *freq_notes(summary, rows.time, row_start, ids)]
         if known_statics is not None:
-            statics, n_without, n_unused = match_statics(ids, *known_statics)
-            remarks += [f"{n_without} series have no static attributes"] if n_without else []
-            remarks += [f"{n_unused} ids of {static} are not in the rows"] if n_unused else []
+            statics, unmatched = matched(ids, known_statics, static)
+            remarks += unmatched
         bad = [row for report in reports for row in report.bad]
-        aside = set_aside(Path(store), bad) if bad else None
+        aside = set_aside(Path(store), bad, version=1) if bad else None
         schema = Schema(
             uuid=str(uuid.uuid4()),
             version=1,
@@ -283,7 +282,8 @@ def ingest(
         )
         receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, trials, remarks)
         kept = receipt.lasting()
-        table = {**options.to_json(), "encoding": encoding}
+        once = {"encoding": encoding, "dtype": dtype, "codec": codec, "fill_gaps": fill_gaps}
+        table = {**options.to_json(), **once}
         shutil.rmtree(scratch)
         index = index_of(ids, row_start, summary, statics)
         records = [record for shard in shards for record in shard.records]

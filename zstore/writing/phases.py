@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.codecs import AUTO, default_codec, smallest
+from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
 from zstore.format.packing import Packing, choose
 from zstore.format.schema import Channel, TimeAxis
@@ -23,7 +24,7 @@ from zstore.writing.blocks import BlockReport, union
 from zstore.writing.duplicates import drop_rows, find_extra
 from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.shards import Gathered, RowsSpec
+from zstore.writing.shards import Gathered, RowsSpec, ShardReport, stored_breaks
 from zstore.writing.sort import (
     Border,
     DuplicateTimeError,
@@ -36,8 +37,9 @@ from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.arrow import as_numpy
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import Block, Source, TableSpec
+from zstore.writing.statics import match_statics
 from zstore.writing.steps import usual_step_of
-from zstore.writing.version import Summary
+from zstore.writing.version import Summary, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -239,6 +241,28 @@ def plan_shards(row_start: Any, blocks: Sequence[SortedBlock], unique: bool = Tr
     borders = [find_border(start, row_start, blocks, unique) for start, _ in bounds]
     borders.append(Border(len(row_start) - 1, None))
     return [ShardPlan(s, start, stop, borders[s], borders[s + 1]) for s, (start, stop) in enumerate(bounds)]
+
+
+def sum_up(
+    shards: Sequence[ShardReport],
+    plans: Sequence[ShardPlan],
+    rows: RowsSpec,
+    row_start: Any,
+    step: int | None,
+    runner: Scheduler,
+) -> Summary:
+    """Everything per series of the rows that were written; gaps that were too many to report are read back."""
+    dense = [plan for plan, shard in zip(plans, shards, strict=True) if step and shard.steps.runs is None]
+    reread = runner.map("gaps", partial(stored_breaks, spec=rows, row_start=row_start, freq=step or 0), dense)
+    return summarise(shards, row_start, len(rows.channels), step, reread)
+
+
+def matched(ids: Any, known: tuple[Any, tuple[StaticAttribute, ...]], named: Any) -> tuple[Any, list[str]]:
+    """Static attributes in the order of `ids`, and what should be known of those that match nothing."""
+    statics, n_without, n_unused = match_statics(ids, *known)
+    remarks = [f"{n_without} series have no static attributes"] if n_without else []
+    remarks += [f"{n_unused} ids of {named} are not in the rows"] if n_unused else []
+    return statics, remarks
 
 
 def duplicate_error(

@@ -115,9 +115,12 @@ def _exchange(a: Path, b: Path) -> None:
         os.rename(aside, a)
 
 
-def set_aside(store: Path, bad: Sequence[BadRow]) -> Path:
-    """Write bad rows to ``STORE.quarantine.csv``, with file, line, byte, reason and the row itself."""
-    path = store.with_name(f"{store.name}.quarantine.csv")
+def set_aside(store: Path, bad: Sequence[BadRow], version: int) -> Path:
+    """Write bad rows to ``STORE.quarantine.csv``, with file, line, byte, reason and the row itself.
+
+    Those of an append go to ``STORE.quarantine-<version>.csv``, so that none take the place of earlier ones.
+    """
+    path = store.with_name(f"{store.name}.quarantine{'' if version == 1 else f'-{version}'}.csv")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "line", "byte", "reason", "row"])

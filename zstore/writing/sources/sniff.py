@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,8 +59,9 @@ class TableOptions:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> TableOptions:
-        """Read :meth:`to_json` back."""
-        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+        """Read :meth:`to_json` back; what else the document has is left alone."""
+        found = {option.name: document[option.name] for option in fields(cls) if option.name in document}
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
         return cls(**known)
 
 
