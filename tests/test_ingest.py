@@ -343,7 +343,7 @@ def test_a_header_without_rows_makes_an_empty_store(tmp_path: Path) -> None:
 
 
 def test_the_root_document_records_the_receipt(store: Store) -> None:
-    document = json.loads((store.path / "zarr.json").read_text())["attributes"]["zstore"]
+    document = json.loads((Path(store.path) / "zarr.json").read_text())["attributes"]["zstore"]
     assert document["receipt"]["n_stored"] == 200
     assert store.receipt["n_rows_in"] == 200
 

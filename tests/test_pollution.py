@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from zstore import SourceError, ingest, open_store
+from zstore.format.storage import File
 from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.files import find
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import TableSpec
 
@@ -130,7 +132,7 @@ def mutations(rows: list[str]) -> list[bytes]:
 
 def as_rows(path: Path, spec: TableSpec) -> list[Row]:
     """What the reader of one block makes of a file."""
-    source, _ = open_source(path, path, ",")
+    source, _ = open_source(as_file(path), as_file(path), ",")
     size = path.stat().st_size
     block = source_csv.align(source, [(source.body, size)], [0])[0]
     columns = source_csv.read_block(block, spec, keep_bad=False)
@@ -138,6 +140,10 @@ def as_rows(path: Path, spec: TableSpec) -> list[Row]:
         columns = source_csv.read_block(block, spec, keep_bad=False, judge_all=True)
     ids = [columns.ids[code].as_py() for code in columns.codes.tolist()]
     return list(zip(ids, columns.times.tolist(), *(channel.tolist() for channel in columns.channels), strict=True))
+
+
+def as_file(path: Path) -> File:
+    return find(path, "SRC")
 
 
 def same(found: list[Row], expected: list[Row]) -> bool:
@@ -153,7 +159,7 @@ def same(found: list[Row], expected: list[Row]) -> bool:
 def test_no_damage_to_a_file_makes_a_wrong_cell(rows: list[str], tmp_path: Path) -> None:
     path, counts = tmp_path / "r.csv", Counter[str]()
     path.write_text(HEADER + "".join(GOOD + rows))
-    source, delimiter = open_source(path, path)
+    source, delimiter = open_source(as_file(path), as_file(path))
     spec = sniff([source], delimiter, TableOptions(id="id", time=("time",)))
     wrong, nowhere = [], []
     for content in mutations(rows):

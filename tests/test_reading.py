@@ -16,11 +16,11 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def shard(store: Store, channel: str = "level") -> Path:
-    return store.path / channel / "c" / "0"
+    return Path(store.path) / channel / "c" / "0"
 
 
 def test_random_reads_by_id_and_time_equal_pandas(catchments: Store) -> None:
-    frame = pd.read_csv(catchments.path.parent / "catchments.csv", dtype={"gauge_id": str}, parse_dates=["date"])
+    frame = pd.read_csv(Path(catchments.path).parent / "catchments.csv", dtype={"gauge_id": str}, parse_dates=["date"])
     by_id = {id_: rows.set_index("date").sort_index() for id_, rows in frame.groupby("gauge_id")}
     random = np.random.default_rng(0)
     for _ in range(100):
@@ -76,7 +76,7 @@ def test_a_damaged_shard_is_an_error_and_never_nan(store: Store, damage: str) ->
 
 
 def test_every_object_of_a_store_is_covered_by_verify(store: Store) -> None:
-    for path in sorted(store.path.rglob("*")):
+    for path in sorted(Path(store.path).rglob("*")):
         if path.is_file():
             content = path.read_bytes()
             path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
@@ -90,14 +90,14 @@ def test_every_object_of_a_store_is_covered_by_verify(store: Store) -> None:
 
 
 def test_a_store_of_another_format_is_refused(store: Store) -> None:
-    root = store.path / "zarr.json"
+    root = Path(store.path) / "zarr.json"
     root.write_text(root.read_text().replace('"format": 1', '"format": 9'))
     with pytest.raises(StoreError, match="store format 9; expected format 1"):
         open_store(store.path)
 
 
 def test_a_changed_root_document_is_refused(store: Store) -> None:
-    root = store.path / "zarr.json"
+    root = Path(store.path) / "zarr.json"
     for old, new in (('"decimals"', '"digits"'), ("seconds since", "minutes since"), ("  ", " \t")):
         content = root.read_text()
         root.write_text(content.replace(old, new))
@@ -167,7 +167,7 @@ def test_an_exported_store_ingests_to_the_same_store(catchments: Store, tmp_path
     assert again.ids.tolist() == catchments.ids.tolist()
     for channel in catchments.channels:
         stored = (
-            path.read_bytes() for path in (catchments.path / channel / "c" / "0", again.path / channel / "c" / "0")
+            path.read_bytes() for path in (Path(store.path) / channel / "c" / "0" for store in (catchments, again))
         )
         assert next(stored) == next(stored), channel
 
@@ -186,7 +186,7 @@ def test_some_series_can_be_exported_with_their_categories(run: Run, tmp_path: P
 
 
 def test_a_store_is_compared_with_its_source_row_by_row(run: Run, catchments: Store, tmp_path: Path) -> None:
-    rows = catchments.path.parent / "catchments.csv"
+    rows = Path(catchments.path).parent / "catchments.csv"
     done = run("zstore.cli", "verify", catchments.path, "--source", rows, check=True)
     assert f"{catchments.n_rows:,} rows of the sources compared: 0 differ" in done.stdout
     lines = rows.read_text().splitlines()

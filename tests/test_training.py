@@ -130,7 +130,7 @@ def test_predictions_joined_to_the_source_by_id_and_time_give_the_test_error(
         }
     )
     source = pd.read_csv(
-        catchments.path.parent / "catchments.csv", dtype={"gauge_id": str}, parse_dates=["date"]
+        Path(catchments.path).parent / "catchments.csv", dtype={"gauge_id": str}, parse_dates=["date"]
     ).astype({"date": "datetime64[ns]"})
     joined = joined.merge(source, on=["gauge_id", "date"], how="left", validate="many_to_one")
     residual = ((joined["predicted"] - joined["flow_mm"]) / about["scaler_scale"]).dropna()
@@ -224,7 +224,7 @@ def _etth1_like(tmp_path: Path) -> Path:
 
 
 def test_every_config_runs_as_it_stands_but_for_its_length(app: App, catchments: Store, tmp_path: Path) -> None:
-    stores = {"etth1.zarr": _etth1_like(tmp_path), "demo/catchments.zarr": catchments.path}
+    stores = {"etth1.zarr": _etth1_like(tmp_path), "demo/catchments.zarr": Path(catchments.path)}
     for path in sorted((REPOSITORY / "configs").glob("*.yaml")):
         document = yaml.safe_load(path.read_text())
         where = ["--config", path, "--data.store", stores[document["data"]["store"]], "--data.cache", tmp_path / "c"]

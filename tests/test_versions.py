@@ -292,12 +292,12 @@ def test_a_compacted_store_equals_array_for_array_one_ingested_in_one_go(run: Ru
         np.testing.assert_array_equal(a[name][:], b[name][:], strict=True)
         assert dict(a[name].attrs) == dict(b[name].attrs)
     shards = {str(p.relative_to(path)): p.read_bytes() for p in path.glob("*/c/*")}
-    assert shards == {str(p.relative_to(whole.path)): p.read_bytes() for p in whole.path.glob("*/c/*")}
+    assert shards == {str(p.relative_to(whole.path)): p.read_bytes() for p in Path(whole.path).glob("*/c/*")}
     assert "is in order already" in run("zstore.cli", "compact", path, check=True).stdout
 
 
 def test_a_second_writer_gets_a_conflict_and_changes_nothing(csv: Path, store: Store) -> None:
-    with locked(store.path):
+    with locked(Path(store.path)):
         for write in (
             lambda: ingest(csv, store.path, id="site", time="date", overwrite=True),
             lambda: append(csv, store.path),

@@ -7,19 +7,19 @@ import json
 import logging
 import re
 import sys
-from argparse import Action
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import Namespace
 from rich.console import Console
 
-from zstore._version import __version__
 from zstore.errors import UsageError, ZstoreError
-from zstore.format.layout import ROOT
+from zstore.flags import make_parser
+from zstore.format.commit import is_store
+from zstore.format.urls import open_storage
 from zstore.printing import csv_cell, print_info, show_log, show_receipt, shown_values
 from zstore.progress import show_size, shown_progress
 from zstore.reading.store import Store, open_store
@@ -31,7 +31,6 @@ from zstore.upkeep.verify import verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
 from zstore.writing.receipt import Receipt
-from zstore.writing.sources.sniff import MISSING
 
 logger = logging.getLogger("zstore.cli")
 
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     0 if it did what was asked, 1 if that failed, 2 if the arguments cannot be meant.
     """
-    parser = _parser()
+    parser = make_parser()
     parsed = parser.parse_args(list(sys.argv[1:] if arguments is None else arguments))
     command = parsed.subcommand
     options = parsed[command]
@@ -63,6 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"zstore {command}: {error}")
         return error.exit_code
+    except OSError as error:
+        if options.debug:
+            raise
+        print(f"zstore {command}: {error}. Fix: check the disk or the network, and run again", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"zstore {command}: interrupted; nothing was committed", file=sys.stderr)
         return 130
@@ -85,199 +89,6 @@ def parse_size(text: str) -> int:
         raise UsageError(f"size {text!r}", expected="bytes, or a size such as 512MiB or 2GB") from None
 
 
-class _Help(DefaultHelpFormatter):
-    """Help for people: the text as it is written, without the names of types."""
-
-    def _get_help_string(self, action: Action) -> str:
-        return action.help or ""
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="zstore",
-        description="Long CSV tables of time series as compressed Zarr stores sorted by (id, time).",
-        version=__version__,
-        formatter_class=_Help,
-    )
-    commands = parser.add_subcommands(required=True, dest="subcommand", metavar="COMMAND")
-    for name, add, text in (
-        ("ingest", _add_ingest, "turn CSV files into a store"),
-        ("info", _add_info, "say what a store holds"),
-        ("show", _add_show, "print the rows of one series as CSV"),
-        ("verify", _add_verify, "compare a store with its digests"),
-        ("export", _add_export, "write a store as CSV or Parquet"),
-        ("log", _add_log, "list the versions of a store"),
-        ("rollback", _add_rollback, "go back to an older version, as a new one"),
-        ("compact", _add_compact, "put the rows of every series in one place again"),
-        ("gc", _add_gc, "remove what only old versions need"),
-    ):
-        command = ArgumentParser(description=text[0].upper() + text[1:] + ".", formatter_class=_Help)
-        add(command)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        commands.add_subcommand(name, command, help=text)
-    return parser
-
-
-def _add_ingest(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    names, shown = str | list[str] | None, ", ".join(MISSING[1:])
-    pairs = str | dict[str, str] | None
-    add("paths", nargs="+", type=str, metavar="SRC", help="files or globs (also .gz, .zst), then the STORE to make")
-    add(
-        "--id",
-        type=str | None,
-        metavar="COL",
-        help="column of ids, kept as exact text; default: one series",
-    )
-    add(
-        "--time",
-        type=names,
-        metavar="COL",
-        help="column of times: ISO or whole numbers; or COL,COL,… for year, month, …",
-    )
-    add(
-        "--time-format",
-        type=str | None,
-        metavar="FMT",
-        help="how times are written, as in '%d.%m.%Y %H:%M'",
-    )
-    add(
-        "--time-unit",
-        type=str | None,
-        metavar="UNIT",
-        help="times are numbers since 1970: d, h, min, s, ms, us, ns",
-    )
-    add("--freq", type=str | None, metavar="STEP", help="step between rows, as 1D or 15min; default: the usual")
-    add(
-        "--start",
-        type=str | None,
-        metavar="T",
-        help="without --time: time of the first row; --freq follows",
-    )
-    add(
-        "--layout",
-        type=Literal["long", "wide"],
-        default="long",
-        metavar="long|wide",
-        help="a row per id and time (default), or a column per series",
-    )
-    add("--fill-gaps", action="store_true", help="add a row of missing values at each step that a series skips")
-    add("--id-from-path", type=str | None, metavar="REGEX", help="one file per series: the first group is its id")
-    add("--channels", type=names, metavar="COL,COL", help="columns to keep; default: all but id and time")
-    add("--leave-out", type=names, metavar="COL,COL", help="columns not to keep")
-    add("--categories", type=names, metavar="COL,COL", help="columns of words that may look like numbers")
-    add(
-        "--allow-new-channels",
-        action="store_true",
-        help="files may have columns that the first has not: missing elsewhere",
-    )
-    add("--rename", type=pairs, metavar="COL=NAME,…", help="new names of columns")
-    add("--units", type=pairs, metavar="COL=UNIT,…", help="units of columns, to record")
-    add("--value-name", type=str, default="value", metavar="NAME", help="channel of a wide table; default: value")
-    add("--static", type=str | None, metavar="FILE", help="CSV of static attributes, one row per id")
-    add(
-        "--on-bad-row",
-        type=Literal["error", "quarantine"],
-        default="error",
-        metavar="error|quarantine",
-        help="refuse the first bad row (default), or set bad rows aside in STORE.quarantine.csv",
-    )
-    add(
-        "--on-duplicate",
-        type=Literal["error", "first", "last"],
-        default="error",
-        metavar="error|first|last",
-        help="which row stays when an id has several at one time; default: error",
-    )
-    add("--delimiter", type=str | None, metavar="CHAR", help="between fields; default: found")
-    add("--decimal", type=Literal[".", ","], default=".", metavar=".|,", help="decimal point; default: .")
-    add("--encoding", type=str, default="utf-8", metavar="NAME", help="of the files; default: utf-8")
-    add(
-        "--missing",
-        type=names,
-        metavar="TEXT,TEXT",
-        help=f"texts that mean missing; default: empty, {shown}",
-    )
-    add(
-        "--codec",
-        type=str | None,
-        metavar="NAME",
-        help="auto: try some on a sample; or zstd-3, …",
-    )
-    add("--append", action="store_true", help="add to the store, reading only files that it does not know; or make it")
-    add("--force", action="store_true", help="with --append: read files again that the store knows")
-    add("--overwrite", action="store_true", help="replace an existing store once the new one is complete")
-    add(
-        "--dtype",
-        type=Literal["float32", "float64"],
-        default="float32",
-        metavar="float32|float64",
-        help="float type of channels; default: float32",
-    )
-    add(
-        "--memory-limit",
-        type=str,
-        default="1GiB",
-        metavar="SIZE",
-        help="memory to stay under, at least 256MiB a worker; default: 1GiB",
-    )
-    add("--blocksize", type=str | None, metavar="SIZE", help="bytes of a file parsed at once; default: by memory limit")
-    add("--workers", type=int | None, metavar="N", help="threads; default: one per core")
-    add(
-        "--scheduler",
-        type=str | None,
-        metavar="ADDR",
-        help="a Dask cluster sharing this file system, as tcp://host:8786",
-    )
-    add("--log-file", type=str | None, metavar="FILE", help="append what happens to this file, with times")
-    add("--json", action="store_true", help="print the receipt as JSON")
-    add("--config", action="config", metavar="FILE", help="a YAML file with any of these options")
-
-
-def _add_info(parser: ArgumentParser) -> None:
-    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_show(parser: ArgumentParser) -> None:
-    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
-    parser.add_argument("id", type=str, metavar="ID", help="exact id of the series; 0 in a store without ids")
-    parser.add_argument("--start", type=str | None, metavar="T", help="first time: an ISO date (and time), or a step")
-    parser.add_argument("--stop", type=str | None, metavar="T", help="time to stop before")
-
-
-def _add_verify(parser: ArgumentParser) -> None:
-    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="objects read at once; default: 2")
-    parser.add_argument("--source", nargs="+", type=str, metavar="SRC", help="compare with these files too, row by row")
-
-
-def _add_export(parser: ArgumentParser) -> None:
-    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
-    parser.add_argument("out", type=str, metavar="OUT", help="file to write, ending in .csv or .parquet")
-    parser.add_argument("--ids", type=str | list[str] | None, metavar="ID,ID", help="series to write; default: all")
-
-
-def _add_log(parser: ArgumentParser) -> None:
-    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
-    parser.add_argument("--json", action="store_true", help="print JSON, receipts included")
-
-
-def _add_rollback(parser: ArgumentParser) -> None:
-    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
-    parser.add_argument("version", type=int, metavar="VERSION", help="version whose rows the new one has")
-
-
-def _add_compact(parser: ArgumentParser) -> None:
-    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
-    parser.add_argument("--workers", type=int | None, metavar="N", help="threads; default: one per core")
-
-
-def _add_gc(parser: ArgumentParser) -> None:
-    parser.add_argument("store", type=str, metavar="STORE", help="folder of the store")
-    parser.add_argument("--keep", type=int, default=1, metavar="N", help="newest versions to keep; default: 1")
-
-
 def _ingest(options: Namespace) -> int:
     if len(options.paths) < 2:
         raise UsageError(
@@ -295,10 +106,12 @@ def _ingest(options: Namespace) -> int:
         "blocksize": parse_size(options.blocksize) if options.blocksize else None,
         "workers": options.workers,
         "scheduler": options.scheduler,
+        "scratch": options.scratch,
+        "storage_options": _storage(options),
     }
     made: Receipt | None
     with _logged_to(options.log_file), shown_progress() as progress:
-        if options.append and (Path(store) / ROOT).exists():
+        if options.append and is_store(open_storage(store, _storage(options))):
             made = append(sources, store, force=options.force, given=table, progress=progress, **run)
         else:
             # A first --append makes the store, so that one command serves every day.
@@ -364,8 +177,16 @@ def _pairs(given: str | dict[str, str] | None, flag: str) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
+def _storage(options: Namespace) -> dict[str, str]:
+    return _pairs(options.storage_options, "--storage-options")
+
+
+def _open(options: Namespace) -> Store:
+    return open_store(options.store, storage_options=_storage(options))
+
+
 def _info(options: Namespace) -> int:
-    store = open_store(options.store)
+    store = _open(options)
     if options.json:
         document = {key: value for key, value in store.objects.document.items() if key != "manifest"}
         print(json.dumps(document, indent=1, ensure_ascii=False))
@@ -375,7 +196,7 @@ def _info(options: Namespace) -> int:
 
 
 def _show(options: Namespace) -> int:
-    store = open_store(options.store)
+    store = _open(options)
     series = store.series(options.id)
     show = store.schema.time.show
     print(",".join(csv_cell(name) for name in ("time", *store.channels)))
@@ -387,7 +208,7 @@ def _show(options: Namespace) -> int:
 
 
 def _verify(options: Namespace) -> int:
-    store = open_store(options.store)
+    store = _open(options)
     with shown_progress() as progress:
         found = verify(store, options.workers, lambda done, total: progress("verify", done, total, "objects"))
     for fault in found.faults:
@@ -396,16 +217,16 @@ def _verify(options: Namespace) -> int:
         print(f"{len(found.faults)} faults in {options.store} version {store.version}", file=sys.stderr)
         return 1
     if options.source:
-        return _verify_source(store, options.source)
+        return _verify_source(store, options.source, _storage(options))
     print(
         f"sound: version {store.version}, {found.n_objects:,} objects, {show_size(found.n_bytes)} equal their digests"
     )
     return 0
 
 
-def _verify_source(store: Store, sources: list[str]) -> int:
+def _verify_source(store: Store, sources: list[str], options: dict[str, str]) -> int:
     with shown_progress() as progress:
-        found = compare_sources(store, sources, lambda done, total: progress("compare", done, total, "blocks"))
+        found = compare_sources(store, sources, lambda done, total: progress("compare", done, total, "blocks"), options)
     for fault in found.faults:
         print(fault)
     n_wrong = found.n_different + found.n_unseen
@@ -417,7 +238,7 @@ def _verify_source(store: Store, sources: list[str]) -> int:
 
 
 def _export(options: Namespace) -> int:
-    store = open_store(options.store)
+    store = _open(options)
     with shown_progress() as progress:
         n_rows = export(
             store, Path(options.out), _names(options.ids), lambda done, total: progress("export", done, total, "rows")
@@ -427,7 +248,7 @@ def _export(options: Namespace) -> int:
 
 
 def _log(options: Namespace) -> int:
-    entries = log(options.store)
+    entries = log(options.store, _storage(options))
     if options.json:
         print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
     else:
@@ -436,15 +257,15 @@ def _log(options: Namespace) -> int:
 
 
 def _rollback(options: Namespace) -> int:
-    store = rollback(options.store, options.version)
+    store = rollback(options.store, options.version, _storage(options))
     print(f"{options.store} version {store.version}: {store.n_rows:,} rows, as in version {options.version}")
     return 0
 
 
 def _compact(options: Namespace) -> int:
-    before = open_store(options.store)
+    before = _open(options)
     with shown_progress() as progress:
-        store = compact(options.store, workers=options.workers, progress=progress)
+        store = compact(options.store, storage_options=_storage(options), workers=options.workers, progress=progress)
     if store.version == before.version:
         print(f"{options.store} version {store.version} is in order already")
     else:
@@ -453,7 +274,7 @@ def _compact(options: Namespace) -> int:
 
 
 def _gc(options: Namespace) -> int:
-    n_objects, n_bytes = gc(options.store, options.keep)
+    n_objects, n_bytes = gc(options.store, options.keep, _storage(options))
     print(f"removed {n_objects:,} objects, {show_size(n_bytes)}; kept the newest {options.keep}")
     return 0
 

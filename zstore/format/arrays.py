@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numcodecs.vlen import VLenUTF8
+from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from zstore.format.codecs import CHECKSUM, CHECKSUM_BYTES, codec_documents, decoder, encoder, with_checksum
@@ -84,7 +86,9 @@ class ArrayPlan:
         return b"".join([*parts, with_checksum(index.tobytes())])
 
 
-def decode_shard(content: bytes, dtype: str, codec: str, chunk_rows: int, shard_rows: int) -> Iterator[NDArray[Any]]:
+def decode_shard(
+    content: bytes, dtype: str, codec: str, chunk_rows: int, shard_rows: int, chunks: slice = slice(None)
+) -> Iterator[NDArray[Any]]:
     """The chunks of one shard, in order, each (chunk_rows,), the last one padded with the fill value.
 
     Each is valid until the next is asked for: they share their memory.
@@ -95,17 +99,19 @@ def decode_shard(content: bytes, dtype: str, codec: str, chunk_rows: int, shard_
         The object, whose digest has been compared.
     dtype, codec, chunk_rows, shard_rows
         As it was encoded.
+    chunks
+        Which chunks.
 
     Notes
     -----
     For reading everything: the object is read once, for its digest and for its rows, and a chunk is unpacked while it
-    is still in cache. Parts of a shard are read by Zarr.
+    is still in cache. Parts of a shard on disk are read by Zarr.
     """
     decode, view = decoder(codec), memoryview(content)
     n_chunks = shard_rows // chunk_rows
     index = np.frombuffer(content[-16 * n_chunks - CHECKSUM_BYTES : -CHECKSUM_BYTES], "<u8").reshape(n_chunks, 2)
     chunk = np.empty(chunk_rows, dtype)
-    for offset, length in index.tolist():
+    for offset, length in index[chunks].tolist():
         if offset == _ABSENT:
             return
         decode(view[offset : offset + length], chunk)
@@ -142,6 +148,27 @@ def encode_small(
         flat = VLenUTF8().encode(chunk.astype(object)) if text else np.ascontiguousarray(chunk)
         objects["/".join(["c", str(number), *["0"] * (values.ndim - 1)])] = encode(flat)
     return objects
+
+
+def decode_small(document: dict[str, Any], read: Callable[[str], bytes]) -> NDArray[Any]:
+    """A whole small array from its objects, whose digests have been compared.
+
+    Parameters
+    ----------
+    document
+        Its ``zarr.json``.
+    read
+        From a relative key to the bytes there.
+    """
+    shape, (chunk, *_) = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
+    text = document["data_type"] == "string"
+    dtype: Any = np.dtypes.StringDType() if text else np.dtype(document["data_type"]).newbyteorder("<")
+    parts = [np.zeros((0, *shape[1:]), dtype)]
+    for number in range(-(-shape[0] // chunk) if math.prod(shape) else 0):
+        content = Zstd().decode(read("/".join(["c", str(number), *["0"] * (len(shape) - 1)]))[:-CHECKSUM_BYTES])
+        values = VLenUTF8().decode(content).astype(dtype) if text else np.frombuffer(content, dtype)
+        parts.append(values.reshape(-1, *shape[1:]))
+    return np.concatenate(parts)[: shape[0]] if math.prod(shape) else np.zeros(shape, dtype)
 
 
 def array_document(

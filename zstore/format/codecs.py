@@ -83,9 +83,11 @@ def encoder(name: str) -> Callable[[NDArray[Any]], bytes]:
 
 
 def decoder(name: str) -> Callable[[memoryview, NDArray[Any]], None]:
-    """The codec backwards, into an array; the checksum is left to whoever has compared a digest of the whole."""
-    library, _, _ = _parse(name)
-    codec: Any = Zstd() if library == "zstd" else Blosc()
+    """The codec backwards, into an array; the checksum is left to whoever has compared a digest of the whole.
+
+    The name of its library is enough: ``zstd`` or ``blosc``.
+    """
+    codec: Any = Zstd() if name.startswith("zstd") else Blosc()
     return lambda content, out: codec.decode(content[:-CHECKSUM_BYTES], out)
 
 

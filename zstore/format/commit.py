@@ -1,78 +1,72 @@
-"""Objects on disk, and the one atomic step that makes a version visible."""
+"""The root document: what makes a version visible, the digest that it has of itself, and the mark of its writer."""
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from zstore.errors import CorruptionError, StoreError
+from zstore.errors import ConflictError, CorruptionError, StoreError
 from zstore.format.arrays import group_document, to_bytes
 from zstore.format.layout import ROOT
 from zstore.format.manifest import digest
+from zstore.format.storage import Storage
 
 _UNSIGNED = "0" * 32
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{32})"')
+_ATTRIBUTES = b'"attributes": {'
+UNFINISHED = to_bytes(group_document({"title": "unfinished: a writer is at work, or died"}))
+"""The root document, but for the mark, of a store that a writer makes in a bucket."""
+
+_MARK = re.compile(rb'\n  "zstore_writer": "([0-9a-f]{32})",')
 
 
-def write_object(root: Path, key: str, content: bytes) -> None:
-    """Write one object; not durable before :func:`commit` has flushed it.
-
-    Raises
-    ------
-    StoreError
-        Naming path and bytes, when the file system refuses.
-    """
-    path = root / key
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise cannot_write(path, len(content), error) from error
-
-
-def cannot_write(path: Path, n_bytes: int, error: OSError) -> StoreError:
-    """A refusal of the file system, with the file and what was to go there."""
-    return StoreError(
-        f"cannot write {n_bytes:,} bytes ({error.strerror})",
-        where=str(path),
-        fix="free some space or check the permissions, then run again; what was committed is whole",
-    )
-
-
-def replace_object(root: Path, key: str, content: bytes) -> None:
-    """Put one object in the place of another, atomically; nothing is done where it is there already."""
-    path = root / key
-    if path.exists() and path.read_bytes() == content:
-        return
-    temporary = f"{key}.{uuid.uuid4().hex}"
-    write_object(root, temporary, content)
-    _fsync(root / temporary)
-    os.replace(root / temporary, path)
-    _fsync(path.parent)
-
-
-def read_root(root: Path) -> bytes:
-    """The committed root document.
+def read_root(storage: Storage) -> bytes:
+    """The committed root document, without the mark of a writer.
 
     Raises
     ------
     StoreError
-        If there is no committed store at `root`.
+        If there is no committed store there, or it cannot be read.
     """
     try:
-        return (root / ROOT).read_bytes()
+        content = storage.read(ROOT)
     except (FileNotFoundError, NotADirectoryError):
-        there = "there is a folder, but nothing was ever committed in it" if root.is_dir() else "nothing is there"
+        content = b""
+    except OSError as error:
+        raise _unreadable(storage, error) from error
+    if not content or is_unfinished(content):
+        there = "something is there, but nothing was ever committed" if storage.sizes() else "nothing is there"
         raise StoreError(
-            f"no store ({root})",
+            f"no store ({storage})",
             expected=f"a folder with a committed {ROOT}",
             where=there,
             fix="check the path, or make one with: zstore ingest SRC STORE --id COL --time COL",
-        ) from None
+        )
+    return unmarked(content)
+
+
+def is_committed(root: bytes) -> bool:
+    """Whether a root document is one of a version."""
+    return b'"zstore": {' in root
+
+
+def is_unfinished(root: bytes) -> bool:
+    """Whether a root document is nothing but the mark of a writer."""
+    return unmarked(root) == UNFINISHED and root != UNFINISHED
+
+
+def is_store(storage: Storage) -> bool:
+    """Whether something was committed there."""
+    try:
+        return is_committed(storage.read(ROOT))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(storage, error) from error
+
+
+def _unreadable(storage: Storage, error: OSError) -> StoreError:
+    return StoreError(f"cannot read {storage}/{ROOT} ({error.strerror})", fix="try again, or check the path")
 
 
 def root_document(attributes: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> bytes:
@@ -105,27 +99,27 @@ def check_root(content: bytes, where: str) -> None:
         )
 
 
-def commit(root: Path, keys: Iterable[str], document: bytes) -> None:
-    """Flush every object of a version to disk, then replace the root document atomically.
-
-    Readers see the version before or this one, never anything between; after a crash the same holds.
-    """
-    folders = {root}
-    for key in keys:
-        _fsync(root / key)
-        folders.update(parent for parent in (root / key).parents if root in parent.parents)
-    for folder in sorted(folders):
-        _fsync(folder)
-    temporary = root / f".{ROOT}.{uuid.uuid4().hex}"
-    write_object(root, temporary.name, document)
-    _fsync(temporary)
-    os.replace(temporary, root / ROOT)
-    _fsync(root)
+def marked(document: bytes, owner: str) -> bytes:
+    """A root document with the mark of a writer, 32 hex digits, which is no part of what was committed."""
+    before, attributes, after = unmarked(document).partition(_ATTRIBUTES)
+    return before + attributes + f'\n  "zstore_writer": "{owner}",'.encode() + after
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def unmarked(document: bytes) -> bytes:
+    """A root document as it was committed."""
+    return _MARK.sub(b"", document, count=1)
+
+
+def owner_of(document: bytes) -> str:
+    """The mark in a root document; empty if there is none."""
+    found = _MARK.search(document)
+    return found[1].decode() if found else ""
+
+
+def conflict(where: str) -> ConflictError:
+    """Another writer is at work."""
+    return ConflictError(
+        f"another process is writing to {where}",
+        expected="one writer at a time",
+        fix="wait for it to finish, then run again; nothing of either is lost",
+    )

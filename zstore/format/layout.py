@@ -10,6 +10,7 @@ CHUNK_ROWS = 1 << 16
 SHARD_ROWS = 1 << 20
 ROOT = "zarr.json"
 TIME = "time"
+MARKER = ".ingest"  # of a writer at work, or one that died
 RESERVED = frozenset({TIME, "row", "series", "index", "manifest", "moments", "zarr.json", "c"})
 
 _SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,8 @@ from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.packing import unpack
 from zstore.format.schema import Channel, Schema
+from zstore.format.storage import Storage
+from zstore.format.urls import open_storage
 from zstore.reading.objects import ObjectReader
 from zstore.reading.series import Series
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
@@ -30,15 +32,18 @@ if TYPE_CHECKING:
 _FEW_PIECES = 8
 
 
-def open_store(path: str | Path, version: int | None = None) -> Store:
+def open_store(path: str | Path, version: int | None = None, storage_options: Mapping[str, str] | None = None) -> Store:
     """Open a version of a store; it stays on that version whatever is committed later.
 
     Parameters
     ----------
     path
-        Folder of the store.
+        Folder of the store, or ``s3://BUCKET/PREFIX``.
     version
         Which; None for the newest.
+    storage_options
+        For object storage, beside the usual environment variables: what obstore's ``S3Config`` takes, such as
+        ``region`` or ``endpoint``.
 
     Raises
     ------
@@ -51,7 +56,7 @@ def open_store(path: str | Path, version: int | None = None) -> Store:
     -----
     Cost: one small file; index and rows are read when first used.
     """
-    return Store(Path(path), version)
+    return Store(open_storage(path, storage_options), version)
 
 
 class Store:
@@ -59,16 +64,16 @@ class Store:
 
     Parameters
     ----------
-    path
-        Its folder.
+    storage
+        Where it is.
     version
         Which; None for the newest.
     """
 
-    def __init__(self, path: Path, version: int | None = None) -> None:
-        self.path = path
-        self.objects = ObjectReader(path, version)
-        self.schema = Schema.from_json(self.objects.document, str(path))
+    def __init__(self, storage: Storage, version: int | None = None) -> None:
+        self.storage = storage
+        self.objects = ObjectReader(storage, version)
+        self.schema = Schema.from_json(self.objects.document, self.path)
 
     def __repr__(self) -> str:
         schema = self.schema
@@ -76,6 +81,11 @@ class Store:
             f"<zstore.Store {self.path} version {schema.version}: {schema.n_rows:,} rows, "
             f"{schema.n_series:,} series, channels {', '.join(self.channels)}>"
         )
+
+    @property
+    def path(self) -> str:
+        """Its folder or URL."""
+        return str(self.storage)
 
     @property
     def version(self) -> int:
@@ -142,7 +152,7 @@ class Store:
         for channel in self.schema.channels:
             if channel.name == name:
                 return channel
-        raise NotFoundError(f"no channel {name!r}", expected=f"one of {', '.join(self.channels)}", where=str(self.path))
+        raise NotFoundError(f"no channel {name!r}", expected=f"one of {', '.join(self.channels)}", where=self.path)
 
     def static(self, name: str) -> StaticAttribute:
         """A static attribute by name.
@@ -156,7 +166,7 @@ class Store:
             if static.name == name:
                 return static
         known = ", ".join(static.name for static in self.statics) or "none: ingest with --static FILE"
-        raise NotFoundError(f"no static attribute {name!r}", expected=f"one of {known}", where=str(self.path))
+        raise NotFoundError(f"no static attribute {name!r}", expected=f"one of {known}", where=self.path)
 
     def position(self, id_: str) -> int:
         """Position of an id in :attr:`ids`.
@@ -172,7 +182,7 @@ class Store:
         if place < len(ids) and keys[place] == id_.encode():
             return place
         near = ", ".join(repr(str(other)) for other in ids[max(place - 2, 0) : place + 2])
-        raise NotFoundError(f"no id {id_!r}", expected=f"one of {len(ids):,} ids, such as {near}", where=str(self.path))
+        raise NotFoundError(f"no id {id_!r}", expected=f"one of {len(ids):,} ids, such as {near}", where=self.path)
 
     def series(self, id_: str) -> Series:
         """One series by its exact id.
@@ -331,13 +341,13 @@ class Store:
         import xarray
 
         group = index_path(self.version)
-        rows = xarray.open_zarr(self.path, consolidated=True)
-        index = xarray.open_zarr(self.path, group=group, consolidated=False)
+        rows = xarray.open_zarr(self.storage.zarr(), consolidated=True)
+        index = xarray.open_zarr(self.storage.zarr(), group=group, consolidated=False)
         kept = [name for name in index.data_vars if index[name].dims == ("series",)]
         rows = rows.rename_vars({channel.variable: channel.name for channel in self.schema.channels})
         index = index[kept].rename_vars({name: f"{name}_static" for name in kept if name in rows.variables})
         merged: xarray.Dataset = xarray.merge([rows, index], combine_attrs="override")
-        merged.attrs = {key: value for key, value in rows.attrs.items() if key != "zstore"}
+        merged.attrs = {key: value for key, value in rows.attrs.items() if not key.startswith("zstore")}
         coordinates: xarray.Dataset = merged.set_coords([TIME, "id"])
         return coordinates
 
@@ -349,7 +359,7 @@ def no_window(store: Store, shape: WindowShape, where: str = "") -> UsageError:
     return UsageError(
         f"no window: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon} need {shape.span} rows",
         expected=f"at most {longest:,}, the longest stretch without a gap",
-        where=where or str(store.path),
+        where=where or store.path,
         fix="a smaller lookback or horizon",
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from zstore.format.layout import n_shards, safe_names
-from zstore.reading.objects import ObjectReader, committed_versions
-from zstore.reading.store import Store, open_store
+from zstore.format.storage import Storage
+from zstore.format.urls import open_storage
+from zstore.reading.store import Store
 from zstore.writing.append import old_forms, spill_rows
 from zstore.writing.phases import given_freq, plan_shards, sum_up
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import RowsSpec, write_shard
+from zstore.writing.sweep import free_shard
 from zstore.writing.target import building
 from zstore.writing.version import commit_version, index_of, usual_freq
 
@@ -25,6 +27,8 @@ from zstore.writing.version import commit_version, index_of, usual_freq
 def compact(
     path: str | Path,
     *,
+    storage_options: Mapping[str, str] | None = None,
+    scratch: str | Path | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
@@ -34,8 +38,8 @@ def compact(
     Parameters
     ----------
     path
-        Folder of the store.
-    workers, scheduler, progress
+        Folder or URL of the store.
+    storage_options, scratch, workers, scheduler, progress
         As for :func:`zstore.ingest`.
 
     Returns
@@ -54,37 +58,37 @@ def compact(
     Reads and writes everything once. The space of the old extents is free after :func:`zstore.gc`; if the arrays are to
     start with the first row, as in a store ingested in one go, compact once more after that.
     """
-    runner, root = Scheduler(workers, scheduler, progress), Path(path)
-    with building(root, "append") as (_, scratch):
-        base = open_store(root)
+    runner, store = Scheduler(workers, scheduler, progress), open_storage(path, storage_options)
+    aside = None if scratch is None else open_storage(scratch, storage_options)
+    with building(store, "append", aside, runner.address is not None) as site:
+        base, root = Store(site.root), site.root
         names = safe_names([channel.name for channel in base.schema.channels])
-        first_shard = _free_shard(root, n_shards(base.n_rows, base.schema.shard_rows))
+        first_shard = free_shard(root, n_shards(base.n_rows, base.schema.shard_rows))
         in_order = len(base.index.pieces[0]) <= 1 and [c.variable for c in base.schema.channels] == names
         lowest = first_shard * base.schema.shard_rows
         if in_order and (base.index.contiguous or lowest >= int(base.index.extent_start.min())):
-            shutil.rmtree(scratch)
-            return base
+            site.scratch.clear()
+            return Store(store)
         rows = _rows(base, root, names, first_shard)
         size, row_start = base.schema.shard_rows, base.index.row_start
         ranges = [(start, min(start + size, base.n_rows)) for start in range(0, base.n_rows, size)]
-        blocks = runner.map("read", partial(_spill, base=base, scratch=scratch), ranges)
+        blocks = runner.map("read", partial(_spill, base=base, scratch=site.scratch), ranges)
         plans = plan_shards(row_start, blocks)
         n_rows = [plan.stop - plan.start for plan in plans]
         shards = runner.map("write", partial(write_shard, blocks=blocks, spec=rows), plans, n_rows, "rows")
         step = given_freq(base.objects.document["table"]["freq"], rows.time) or usual_freq(shards)
         summary = sum_up(shards, plans, rows, row_start, step, runner)
         offset = first_shard * size
-        index = index_of(base.ids, row_start, summary, base.statics)
-        index = replace(index, extent_start=index.extent_start + offset, extent_stop=index.extent_stop + offset)
+        index = index_of(base.ids, row_start, summary, base.statics, offset)
         schema = replace(
             base.schema,
-            version=base.version + 1,
+            version=site.version,
             n_places=offset + base.n_rows,
             channels=rows.channels,
             time=replace(base.schema.time, freq=summary.freq),
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        shutil.rmtree(scratch)
+        site.scratch.clear()
         records = [record for shard in shards for record in shard.records]
         document = base.objects.document
         notes = {
@@ -94,10 +98,10 @@ def compact(
             "next_shard": max(int(document["next_shard"]), first_shard + len(plans)),
         }
         commit_version(root, schema, rows, index, summary.moments, records, base.ledger, notes)
-    return open_store(root)
+    return Store(store)
 
 
-def _rows(base: Store, root: Path, names: list[str], first_shard: int) -> RowsSpec:
+def _rows(base: Store, root: Storage, names: list[str], first_shard: int) -> RowsSpec:
     """How the rows are to lie: words sorted, as an ingest has them."""
     channels, form = [], list(old_forms(base))
     for n, (channel, name) in enumerate(zip(base.schema.channels, names, strict=True)):
@@ -112,27 +116,11 @@ def _rows(base: Store, root: Path, names: list[str], first_shard: int) -> RowsSp
     return RowsSpec(root, tuple(channels), forms, base.schema.time, base.schema.chunk_rows, size, first_shard)
 
 
-def _spill(rows: tuple[int, int], base: Store, scratch: Path) -> Any:
+def _spill(rows: tuple[int, int], base: Store, scratch: Storage) -> Any:
     start, stop = rows
     bounds = base.index.row_start
     first, last = int(np.searchsorted(bounds, start, side="right")) - 1, int(np.searchsorted(bounds, stop))
     pieces = [
         (series, max(int(bounds[series]), start), min(int(bounds[series + 1]), stop)) for series in range(first, last)
     ]
-    return spill_rows(base, pieces, scratch / f"{start}.spill")
-
-
-def _free_shard(root: Path, n_wanted: int) -> int:
-    """The first of `n_wanted` consecutive shards that no version has objects of."""
-    used: set[int] = set()
-    for version in committed_versions(root):
-        objects = ObjectReader(root, version)
-        arrays = {"time", *(channel["variable"] for channel in objects.document["channels"])}
-        pairs = (key.partition("/c/")[::2] for key in objects.records)
-        used |= {int(shard) for variable, shard in pairs if variable in arrays}
-    first = 0
-    for shard in sorted(used):
-        if shard - first >= n_wanted:
-            break
-        first = max(first, shard + 1)
-    return first
+    return spill_rows(base, pieces, scratch, str(start))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import UsageError
+from zstore.format.folder import Folder
+from zstore.format.storage import File, Storage
 from zstore.reading.store import Store
 from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.files import expand, plain_utf8
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import Block, Categories, Columns, TableSpec
 
@@ -47,7 +50,10 @@ class SourceComparison:
 
 
 def compare_sources(
-    store: Store, sources: Sequence[str | Path], progress: Callable[[int, int], None] | None = None
+    store: Store,
+    sources: Sequence[str | Path],
+    progress: Callable[[int, int], None] | None = None,
+    storage_options: Mapping[str, str] | None = None,
 ) -> SourceComparison:
     """Read the sources again and look every row up in the store.
 
@@ -59,6 +65,8 @@ def compare_sources(
         The files or globs it was ingested from.
     progress
         Called with blocks done and in all.
+    storage_options
+        For sources in object storage, see :func:`zstore.ingest`.
 
     Raises
     ------
@@ -78,22 +86,22 @@ def compare_sources(
             "a store whose rows were numbered or thinned", expected="rows with times of their own, each once"
         )
     with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
-        blocks, spec = _blocks(source_csv.expand(sources), options, encoding, Path(scratch))
+        blocks, spec = _blocks(expand(sources, storage_options), options, encoding, Folder(Path(scratch)))
         rows = _decoded(store, Path(scratch))
         return _compare(store, blocks, spec, rows, progress)
 
 
-def _blocks(paths: list[Path], options: TableOptions, encoding: str, scratch: Path) -> tuple[list[Block], TableSpec]:
+def _blocks(files: list[File], options: TableOptions, encoding: str, scratch: Storage) -> tuple[list[Block], TableSpec]:
     opened, delimiter = [], options.delimiter
-    for number, path in enumerate(paths):
-        plain = source_csv.plain_utf8(path, scratch / f"{number}.csv", encoding)
-        source, delimiter = open_source(path, plain, delimiter, options.id_from_path)
+    for number, file in enumerate(files):
+        plain = plain_utf8(file, scratch, f"{number}.csv", encoding)
+        source, delimiter = open_source(file, plain, delimiter, options.id_from_path)
         opened.append(source)
     spec = sniff(opened, str(delimiter), options)
     blocks: list[Block] = []
     for source in opened:
         ranges = source_csv.nominal_ranges(source, _BLOCK_BYTES)
-        blocks += source_csv.align(source, ranges, [source_csv.count_quotes(source.path, a, b) for a, b in ranges])
+        blocks += source_csv.align(source, ranges, [source_csv.count_quotes(source.file, a, b) for a, b in ranges])
     return blocks, spec
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from zstore.errors import UsageError
+from zstore.format.urls import open_storage
 from zstore.reading.objects import ObjectReader, committed_versions
-from zstore.reading.store import Store, open_store
-from zstore.writing.lock import locked
-from zstore.writing.sweep import needed_keys, remove_others, tidy
+from zstore.reading.store import Store
+from zstore.writing.sweep import needed_keys, remove_others
+from zstore.writing.target import building
 from zstore.writing.version import commit_version, rows_of
 
 
@@ -42,11 +43,11 @@ class LogEntry:
     receipt: Mapping[str, Any]
 
 
-def log(path: str | Path) -> list[LogEntry]:
+def log(path: str | Path, storage_options: Mapping[str, str] | None = None) -> list[LogEntry]:
     """All versions that can be opened, the newest first."""
-    found = []
-    for version in reversed(committed_versions(Path(path))):
-        document = ObjectReader(Path(path), version).document
+    store, found = open_storage(path, storage_options), []
+    for version in reversed(committed_versions(store)):
+        document = ObjectReader(store, version).document
         found.append(
             LogEntry(
                 version,
@@ -60,7 +61,7 @@ def log(path: str | Path) -> list[LogEntry]:
     return found
 
 
-def rollback(path: str | Path, version: int) -> Store:
+def rollback(path: str | Path, version: int, storage_options: Mapping[str, str] | None = None) -> Store:
     """Commit a new version that holds what `version` held. Versions in between stay until they are collected.
 
     Raises
@@ -70,33 +71,34 @@ def rollback(path: str | Path, version: int) -> Store:
     ConflictError
         If another process writes to the store.
     """
-    root = Path(path)
-    open_store(root)
-    with locked(root):
-        old = open_store(root, version)
-        tidy(root)
+    store = open_storage(path, storage_options)
+    Store(store, version)
+    with building(store, "append") as site:
+        root, old = site.root, Store(site.root, version)
         schema = replace(
             old.schema,
-            version=open_store(root).version + 1,
+            version=site.version,
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         shards = [record for record in old.objects.records.values() if record.key.partition("/c/")[0] in _arrays(old)]
         notes = {key: old.objects.document[key] for key in ("receipt", "table")}
-        notes["next_shard"] = open_store(root).objects.document["next_shard"]
-        notes = {"action": "rollback", **notes}
+        notes = {"action": "rollback", **notes, "next_shard": site.first_shard}
+        site.scratch.clear()
         commit_version(root, schema, rows_of(root, schema), old.index, old.moments, shards, old.ledger, notes)
-    return open_store(root)
+    return Store(store)
 
 
-def gc(path: str | Path, keep: int) -> tuple[int, int]:
+def gc(path: str | Path, keep: int, storage_options: Mapping[str, str] | None = None) -> tuple[int, int]:
     """Remove what only older versions need, and what no version needs.
 
     Parameters
     ----------
     path
-        Folder of the store.
+        Folder or URL of the store.
     keep
         Versions to keep, the newest ones.
+    storage_options
+        For object storage, see :func:`zstore.open_store`.
 
     Returns
     -------
@@ -111,11 +113,11 @@ def gc(path: str | Path, keep: int) -> tuple[int, int]:
     """
     if keep < 1:
         raise UsageError(f"keep {keep}", expected="one or more", fix="mend --keep")
-    root = Path(path)
-    open_store(root)
-    with locked(root):
-        tidy(root)
-        return remove_others(root, needed_keys(root, committed_versions(root)[-keep:]))
+    store = open_storage(path, storage_options)
+    Store(store)
+    with building(store, "append") as site:
+        site.scratch.clear()
+        return remove_others(site.root, needed_keys(site.root, committed_versions(site.root)[-keep:]))
 
 
 def _arrays(store: Store) -> set[str]:

@@ -65,7 +65,7 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
 
 def _fault(store: Store, key: str) -> str:
     try:
-        compare(store.path, store.objects.records[key])
+        compare(store.storage, store.objects.records[key])
     except CorruptionError as error:
         return f"{error.what}{f', expected {error.expected}' if error.expected else ''}{_rows_hit(store, key)}"
     return ""
@@ -74,20 +74,20 @@ def _fault(store: Store, key: str) -> str:
 def _root_faults(store: Store) -> list[str]:
     """Faults of what no manifest lists: the copy of the root document, and the arrays' own documents."""
     faults, objects = [], store.objects
-    copy = store.path / root_copy_key(store.version)
-    versions = committed_versions(store.path)
+    key, versions = root_copy_key(store.version), committed_versions(store.storage)
     # The writer that committed may have died before it made the copy.
-    unfinished = store.version == versions[-1] and not copy.exists()
-    if not unfinished and copy.read_bytes() != objects.root:
+    unfinished = store.version == versions[-1] and store.storage.n_bytes(key) is None
+    if not unfinished and store.storage.read(key) != objects.root:
         faults.append(f"object {root_copy_key(store.version)} is not the root document of version {store.version}")
     if store.version != versions[-1]:
         return faults
-    known = [objects.nodes, *(ObjectReader(store.path, version).nodes for version in versions[:-1])]
+    known = [objects.nodes, *(ObjectReader(store.storage, version).nodes for version in versions[-2:-1])]
     for variable in (TIME, *(channel.variable for channel in store.schema.channels)):
         # Until the writer that committed has refreshed it, a mirror shows the version before.
-        path = store.path / variable / ROOT
-        if not path.exists() or path.read_bytes() not in [to_bytes(nodes.get(variable, {})) for nodes in known]:
-            faults.append(f"object {variable}/{ROOT} is not the array's document in the root")
+        mirror = f"{variable}/{ROOT}"
+        expected = [to_bytes(nodes.get(variable, {})) for nodes in known]
+        if store.storage.n_bytes(mirror) is None or store.storage.read(mirror) not in expected:
+            faults.append(f"object {mirror} is not the array's document in the root")
     return faults
 
 

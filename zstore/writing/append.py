@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,7 +24,9 @@ from zstore.format.layout import TIME
 from zstore.format.manifest import ObjectRecord
 from zstore.format.packing import BlockForm, Packing, choose
 from zstore.format.schema import Channel
-from zstore.reading.store import Store, open_store
+from zstore.format.storage import Storage
+from zstore.format.urls import open_storage
+from zstore.reading.store import Store
 from zstore.writing.blocks import BlockReport, parse_block, reduce_blocks
 from zstore.writing.ledger import read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
@@ -49,7 +50,7 @@ from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import RowsSpec, widen_shard, write_shard
 from zstore.writing.sort import DuplicateTimeError, SortedBlock, Spill, count_rows
-from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.files import expand, find
 from zstore.writing.sources.sniff import TableOptions
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.statics import read_statics
@@ -68,6 +69,8 @@ def append(
     on_bad_row: Literal["error", "quarantine"] = "error",
     on_duplicate: Literal["error", "first", "last"] = "error",
     force: bool = False,
+    storage_options: Mapping[str, str] | None = None,
+    scratch: str | Path | None = None,
     given: Mapping[str, Any] | None = None,
     blocksize: int | None = None,
     memory_limit: int = 1 << 30,
@@ -91,6 +94,8 @@ def append(
         ``error`` refuses the first bad row; ``quarantine`` sets bad rows aside in ``STORE.quarantine.csv``.
     on_duplicate
         Which row stays where the store or the files have several of an id at one time; rows of the store come first.
+    storage_options, scratch
+        As for :func:`zstore.ingest`.
     force
         Whether to read files again that the store knows.
     given
@@ -113,29 +118,33 @@ def append(
     """
     clock = Clock()
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    paths = source_csv.expand(names)
+    files = expand(names, storage_options)
+    target = open_storage(store, storage_options)
+    aside = None if scratch is None else open_storage(scratch, storage_options)
     runner = Scheduler(workers, scheduler, progress)
-    with building(Path(store), "append") as (root, scratch):
-        base = open_store(root)
+    with building(target, "append", aside, runner.address is not None) as site:
+        base = Store(site.root)
         table = base.objects.document["table"]
         _refuse_other(given or {}, table, store)
         encoding, options = table["encoding"], TableOptions.from_json(table)
         known = set() if force else set(base.ledger)
-        read = read_digests(paths, options.id_from_path is not None, runner)
-        pairs = [(path, record) for path, record in zip(paths, read, strict=True) if record not in known]
+        read = read_digests(files, options.id_from_path is not None, runner)
+        pairs = [(file, record) for file, record in zip(files, read, strict=True) if record not in known]
         if not pairs:
-            shutil.rmtree(scratch)
+            site.scratch.clear()
             return None
-        paths, added = [path for path, _ in pairs], [record for _, record in pairs]
+        files, added = [file for file, _ in pairs], [record for _, record in pairs]
         ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
-        opened, spec = open_all(paths, inflate(paths, scratch, encoding, runner), _as_before(base, options))
+        opened, spec = open_all(files, inflate(files, site.scratch, encoding, runner), _as_before(base, options))
         spec = _like_before(base, spec, opened[0].name)
-        known_statics = read_statics(Path(static), options.id) if static is not None else None
+        known_statics = (
+            read_statics(find(static, "--static", storage_options), options.id) if static is not None else None
+        )
         clock.lap("plan")
 
         dtype = base.schema.channels[0].dtype
-        parse = partial(parse_block, spec=spec, dtype=dtype, scratch=scratch, keep_bad=on_bad_row == "quarantine")
-        n_bytes = sum(source.path.stat().st_size for source in opened)
+        parse = partial(parse_block, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=on_bad_row == "quarantine")
+        n_bytes = sum(source.file.n_bytes for source in opened)
         size = blocksize or block_bytes(memory_limit, runner.workers, n_bytes)
         blocks, reports = parse_all(opened, size, parse, runner)
         clock.lap("parse")
@@ -143,8 +152,8 @@ def append(
         ids, fresh = reduce_blocks(reports)
         places = Places.of(base, ids)
         late = _late(base, places, fresh)
-        rows = _rows_behind(base, rows_spec(root, spec, reports, dtype), reports)
-        old = _old_blocks(base, places, late, scratch)
+        rows = _rows_behind(base, rows_spec(site, spec, reports, dtype), reports)
+        old = _old_blocks(base, places, late, site.scratch)
         n_old, n_parsed = (int(count_rows(len(ids), part)[-1]) for part in (old, fresh))
         rows = replace(rows, forms=(old_forms(base),) * len(old) + rows.forms)
         everything = old + fresh
@@ -176,7 +185,7 @@ def append(
         records += runner.map("widen", widen, [r.key for r in kept if r.key.partition("/c/")[0] in wider])
         schema = replace(
             base.schema,
-            version=base.version + 1,
+            version=site.version,
             n_rows=int(index.row_size.sum()),
             n_places=first_place + int(row_start[-1]),
             n_series=len(places.ids),
@@ -191,7 +200,7 @@ def append(
             n_filled=0,
             n_quarantined=len(bad) * max(len(spec.series), 1),
             n_duplicates=n_parsed - n_stored,
-            quarantine=set_aside(Path(store), bad, schema.version) if bad else None,
+            quarantine=set_aside(target, bad, site.version),
             n_inexact=inexact,
         )
         remarks = [*channel_notes(rows, inexact), *freq_notes(summary, rows.time, row_start, ids), *unmatched]
@@ -199,10 +208,10 @@ def append(
         remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []
         remarks += [f"{n_old - n_kept_old:,} rows of the store were replaced"] if n_old > n_kept_old else []
         remarks += [f"{name} was written anew, since its new values need more room" for name in wider.values()]
-        source_sizes = {str(path): path.stat().st_size for path in paths}
+        source_sizes = {str(file): file.n_bytes for file in files}
         told = replace(schema, n_rows=n_stored)
-        receipt = write_receipt(Path(store), source_sizes, told, summary, shards, counts, {}, remarks)
-        shutil.rmtree(scratch)
+        receipt = write_receipt(str(target), source_sizes, told, summary, shards, counts, {}, remarks)
+        site.scratch.clear()
         records += [record for shard in shards for record in shard.records]
         notes = {
             "action": "append",
@@ -210,7 +219,7 @@ def append(
             "table": table,
             "next_shard": rows.first_shard + len(plans),
         }
-        commit_version(root, schema, rows, index, moments, records, ledger, notes)
+        commit_version(site.root, schema, rows, index, moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
 
@@ -322,8 +331,7 @@ def _rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) ->
                 codec=old.codec if same else default_codec(packing.dtype),
             )
         )
-    first_shard = int(base.objects.document["next_shard"])
-    return replace(rows, channels=tuple(channels), forms=tuple(map(tuple, forms)), first_shard=first_shard)
+    return replace(rows, channels=tuple(channels), forms=tuple(map(tuple, forms)))
 
 
 def _largest(base: Store) -> list[int]:
@@ -335,7 +343,7 @@ def _largest(base: Store) -> list[int]:
     return found
 
 
-def _old_blocks(base: Store, places: Places, late: NDArray[np.bool_], scratch: Path) -> list[SortedBlock]:
+def _old_blocks(base: Store, places: Places, late: NDArray[np.bool_], scratch: Storage) -> list[SortedBlock]:
     """The rows that the store has of some series, spilled like rows of a source; they come first in order."""
     bounds = base.index.row_start
     pieces = [
@@ -348,10 +356,10 @@ def _old_blocks(base: Store, places: Places, late: NDArray[np.bool_], scratch: P
         if not groups or sum(stop - start for _, start, stop in groups[-1]) + piece[2] - piece[1] > _OLD_ROWS:
             groups.append([])
         groups[-1].append(piece)
-    return [spill_rows(base, group, scratch / f"old-{number}.spill") for number, group in enumerate(groups)]
+    return [spill_rows(base, group, scratch, f"old{number}") for number, group in enumerate(groups)]
 
 
-def spill_rows(base: Store, group: list[tuple[int, int, int]], path: Path) -> SortedBlock:
+def spill_rows(base: Store, group: list[tuple[int, int, int]], scratch: Storage, name: str) -> SortedBlock:
     """Spill rows of a store.
 
     Parameters
@@ -360,8 +368,8 @@ def spill_rows(base: Store, group: list[tuple[int, int, int]], path: Path) -> So
         The store.
     group
         The number that each series is to have, ascending, and the rows ``[start, stop)`` to take of it.
-    path
-        File to write.
+    scratch, name
+        Where to write.
     """
 
     def gathered(read: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
@@ -374,7 +382,7 @@ def spill_rows(base: Store, group: list[tuple[int, int, int]], path: Path) -> So
         else:
             joined.append((start, stop))
     columns = [gathered(partial(base.read_stored, name)) for name in base.channels]
-    spill = Spill.write(path, [gathered(base.times), *columns])
+    spill = Spill.write(scratch, name, [gathered(base.times), *columns])
     starts = np.cumsum([0, *(stop - start for _, start, stop in group)])
     return SortedBlock(spill, np.array([series for series, _, _ in group], np.int32), starts)
 

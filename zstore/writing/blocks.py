@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zstore.format.packing import BlockColumn, BlockForm, pack_block, pack_categories
+from zstore.format.storage import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.arrow import as_numpy, text_array
@@ -46,7 +46,7 @@ class BlockReport:
 
 
 def parse_block(
-    task: tuple[int, Block], spec: TableSpec, dtype: str, scratch: Path, keep_bad: bool, quotes_counted: bool
+    task: tuple[int, Block], spec: TableSpec, dtype: str, scratch: Storage, keep_bad: bool, quotes_counted: bool
 ) -> BlockReport:
     """Read one block, sort it by (id, time), pack each channel, and spill it."""
     number, block = task
@@ -60,7 +60,7 @@ def parse_block(
         order = sort_order(columns.codes, columns.times)
         packed = _pack(columns, order, dtype, finite=False)
     everything = slice(None) if order is None else order
-    spill = Spill.write(scratch / f"{number}.spill", [columns.times[everything], *(column.values for column in packed)])
+    spill = Spill.write(scratch, str(number), [columns.times[everything], *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     forms = tuple(column.form for column in packed)
     words = tuple(column.words if isinstance(column, Categories) else None for column in columns.channels)
@@ -77,8 +77,8 @@ def _pack(columns: Columns, order: Any, dtype: str, finite: bool) -> list[BlockC
     ]
 
 
-def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> None:
-    """Write the times of a block whose source has none: the n-th row of a series is at ``start + n * step``.
+def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> SortedBlock:
+    """A block, whose source has no times, with times: the n-th row of a series is at ``start + n * step``.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> None:
     block, before = task
     sizes = np.diff(block.starts)
     rank = np.arange(block.spill.n_rows) + np.repeat(before - block.starts[:-1], sizes)
-    block.spill.overwrite_times(time.start + rank * time.step)
+    return replace(block, spill=block.spill.with_times(time.start + rank * time.step))
 
 
 def reduce_blocks(reports: Sequence[BlockReport]) -> tuple[Any, list[SortedBlock]]:

@@ -56,7 +56,6 @@ def drop_rows(task: tuple[SortedBlock, Int64]) -> SortedBlock:
     columns: list[NDArray[Any]] = [
         np.delete(spill.read(column, 0, spill.n_rows), rows) for column in range(len(spill.dtypes))
     ]
-    thinned = Spill.write(spill.path.with_suffix(".thinned"), columns)
-    spill.path.unlink()
+    thinned = Spill.write(spill.scratch, spill.key.partition("-")[0], columns)
     starts = block.starts - np.searchsorted(rows, block.starts)
     return replace(block, spill=thinned, starts=starts)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.packing import fill_of
+from zstore.format.storage import Storage
 from zstore.writing.sort import ShardPlan, SortedBlock, Spill
 from zstore.writing.steps import StepReport, encode_steps, gather_keys, report_steps
 
@@ -45,7 +45,7 @@ def count_off_grid(plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int) ->
 
 
 def fill(
-    plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int, irregular: Int64, n_channels: int, scratch: Path
+    plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int, irregular: Int64, n_channels: int, scratch: Storage
 ) -> SortedBlock | None:
     """Spill the rows that are missing between two places of the final order.
 
@@ -62,7 +62,7 @@ def fill(
     n_channels
         Channels, each of them missing.
     scratch
-        Folder of spills.
+        Where spills go.
 
     Returns
     -------
@@ -91,8 +91,7 @@ def fill(
     series = codes[before]
     starts = np.flatnonzero(np.diff(series, prepend=-1))
     missing: NDArray[np.int16] = np.full(n_rows, fill_of(_DTYPE), _DTYPE)
-    path = scratch / f"fill-{plan.shard}.spill"
-    spill = Spill.write(path, [times[before] + number * freq, *([missing] * n_channels)])
+    spill = Spill.write(scratch, f"fill{plan.shard}", [times[before] + number * freq, *([missing] * n_channels)])
     return SortedBlock(spill, series[starts], np.append(starts, n_rows))
 
 

@@ -6,7 +6,6 @@ Reads like the design: plan, parse, reduce, write, commit. This is the one modul
 from __future__ import annotations
 
 import logging
-import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,9 @@ import numpy as np
 from zstore.errors import UsageError
 from zstore.format.codecs import AUTO, check_codec
 from zstore.format.index import StaticAttribute
+from zstore.format.layout import n_shards
 from zstore.format.schema import Schema
+from zstore.format.urls import open_storage
 from zstore.writing.blocks import number_rows, parse_block, reduce_blocks, rows_before
 from zstore.writing.ledger import read_digests
 from zstore.writing.phases import (
@@ -48,9 +49,10 @@ from zstore.writing.sort import (
     DuplicateTimeError,
     count_rows,
 )
-from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.files import expand, find
 from zstore.writing.sources.sniff import MISSING, TableOptions
 from zstore.writing.statics import read_statics
+from zstore.writing.sweep import free_shard
 from zstore.writing.target import building, set_aside
 from zstore.writing.version import commit_version, index_of, usual_freq
 
@@ -85,6 +87,8 @@ def ingest(
     on_bad_row: Literal["error", "quarantine"] = "error",
     on_duplicate: Literal["error", "first", "last"] = "error",
     overwrite: bool = False,
+    storage_options: Mapping[str, str] | None = None,
+    scratch: str | Path | None = None,
     codec: str | None = None,
     dtype: Literal["float32", "float64"] = "float32",
     blocksize: int | None = None,
@@ -98,9 +102,10 @@ def ingest(
     Parameters
     ----------
     sources
-        Files or globs, plain, ``.gz`` or ``.zst``, with the same columns in any order, rows in any order.
+        Files or globs, plain, ``.gz`` or ``.zst``, with the same columns in any order, rows in any order; also
+        ``s3://BUCKET/KEY``.
     store
-        Folder to make.
+        Folder to make, or ``s3://BUCKET/PREFIX``.
     time
         Column of times: ISO dates or dates and times, with or without offset from UTC, or whole numbers. Or three to
         six columns: year, month, day, hour, minute, second. None where rows just follow each other.
@@ -152,6 +157,12 @@ def ingest(
         Which row stays when an id has several at one time, in the order of the files as named and the rows in them.
     overwrite
         Replace an existing store.
+    storage_options
+        For object storage, beside the usual environment variables: what obstore's ``S3Config`` takes, such as
+        ``region`` or ``endpoint``.
+    scratch
+        Folder or ``s3://…`` for what is needed meanwhile, some 1.5 times the bytes of the store; None for one in the
+        store, or a temporary one where the store is in a bucket.
     codec
         Name of a codec for every channel, such as ``zstd-3`` or ``blosc-lz4-5-bitshuffle``; ``auto`` tries several on
         a sample of each channel; None for the usual one of integers, and of floats.
@@ -183,7 +194,9 @@ def ingest(
     if codec not in (None, AUTO):
         check_codec(str(codec))
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    paths = source_csv.expand(names)
+    files = expand(names, storage_options)
+    target = open_storage(store, storage_options)
+    aside = None if scratch is None else open_storage(scratch, storage_options)
     runner = Scheduler(workers, scheduler, progress)
     options = TableOptions(
         id=id,
@@ -206,41 +219,45 @@ def ingest(
         missing=tuple(missing),
         largest=float(np.finfo(dtype).max),
     )
-    with building(Path(store), "overwrite" if overwrite else "new") as (root, scratch):
-        sizes = {str(path): path.stat().st_size for path in paths}
-        logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(paths), store)
-        plain = inflate(paths, scratch, encoding, runner)
-        opened, spec = open_all(paths, plain, options)
+    with building(target, "overwrite" if overwrite else "new", aside, runner.address is not None) as site:
+        sizes = {str(file): file.n_bytes for file in files}
+        logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(files), store)
+        plain = inflate(files, site.scratch, encoding, runner)
+        opened, spec = open_all(files, plain, options)
         if spec.time.kind == "rows" and on_bad_row == "quarantine":
             raise UsageError(
                 "quarantine without a time column",
                 expected="a time for the rows that stay",
                 fix="name the time column with --time, or --on-bad-row error",
             )
-        known_statics = read_statics(Path(static), id) if static is not None else None
-        ledger = read_digests(paths, options.id_from_path is not None, runner)
+        known_statics = read_statics(find(static, "--static", storage_options), id) if static is not None else None
+        ledger = read_digests(files, options.id_from_path is not None, runner)
         clock.lap("plan")
 
-        parse = partial(parse_block, spec=spec, dtype=dtype, scratch=scratch, keep_bad=on_bad_row == "quarantine")
-        n_bytes = sum(source.path.stat().st_size for source in opened)
+        parse = partial(parse_block, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=on_bad_row == "quarantine")
+        n_bytes = sum(source.file.n_bytes for source in opened)
         size = blocksize or block_bytes(memory_limit, runner.workers, n_bytes)
         blocks, reports = parse_all(opened, size, parse, runner)
         clock.lap("parse")
 
         ids, sorted_blocks = reduce_blocks(reports)
         if spec.time.kind == "rows":
-            runner.map("number", partial(number_rows, time=spec.time), rows_before(len(ids), sorted_blocks))
+            tasks = rows_before(len(ids), sorted_blocks)
+            sorted_blocks = runner.map("number", partial(number_rows, time=spec.time), tasks)
         n_parsed = int(count_rows(len(ids), sorted_blocks)[-1])
         if on_duplicate != "error":
             sorted_blocks = without_duplicates(len(ids), sorted_blocks, on_duplicate, runner)
-        rows = rows_spec(root, spec, reports, dtype)
+        rows = rows_spec(site, spec, reports, dtype)
         n_stored = int(count_rows(len(ids), sorted_blocks)[-1])
         if fill_gaps and n_stored:
             given = given_freq(freq, rows.time)
-            fillers = fill_skipped(ids, sorted_blocks, given, rows, scratch, runner)
+            fillers = fill_skipped(ids, sorted_blocks, given, rows, site.scratch, runner)
             sorted_blocks += fillers
             rows = replace(rows, forms=rows.forms + ((0,) * len(rows.channels),) * len(fillers))
         row_start = count_rows(len(ids), sorted_blocks)
+        if site.version > 1:  # in the place of a store that stays until this one is committed
+            rows = replace(rows, first_shard=free_shard(site.root, n_shards(int(row_start[-1]))))
+        first_place = rows.first_shard * rows.shard_rows
         try:
             plans = plan_shards(row_start, sorted_blocks)
             rows, trials = choose_codecs(rows, row_start, sorted_blocks, codec)
@@ -259,12 +276,11 @@ def ingest(
             statics, unmatched = matched(ids, known_statics, static)
             remarks += unmatched
         bad = [row for report in reports for row in report.bad]
-        aside = set_aside(Path(store), bad, version=1) if bad else None
         schema = Schema(
             uuid=str(uuid.uuid4()),
-            version=1,
+            version=site.version,
             n_rows=int(row_start[-1]),
-            n_places=int(row_start[-1]),
+            n_places=first_place + int(row_start[-1]),
             n_series=len(ids),
             chunk_rows=rows.chunk_rows,
             shard_rows=rows.shard_rows,
@@ -277,17 +293,17 @@ def ingest(
             n_filled=schema.n_rows - n_stored,
             n_quarantined=len(bad) * max(len(spec.series), 1),
             n_duplicates=n_parsed - n_stored,
-            quarantine=aside,
+            quarantine=set_aside(target, bad, site.version),
             n_inexact=tuple(inexact),
         )
-        receipt = write_receipt(Path(store), sizes, schema, summary, shards, counts, trials, remarks)
+        receipt = write_receipt(str(target), sizes, schema, summary, shards, counts, trials, remarks)
         kept = receipt.lasting()
         once = {"encoding": encoding, "dtype": dtype, "codec": codec, "fill_gaps": fill_gaps}
         table = {**options.to_json(), **once}
-        shutil.rmtree(scratch)
-        index = index_of(ids, row_start, summary, statics)
+        site.scratch.clear()
+        index = index_of(ids, row_start, summary, statics, first_place)
         records = [record for shard in shards for record in shard.records]
-        notes = {"action": "ingest", "receipt": kept, "table": table, "next_shard": len(plans)}
-        commit_version(root, schema, rows, index, summary.moments, records, ledger, notes)
+        notes = {"action": "ingest", "receipt": kept, "table": table, "next_shard": rows.first_shard + len(plans)}
+        commit_version(site.root, schema, rows, index, summary.moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})

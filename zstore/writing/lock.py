@@ -1,18 +1,31 @@
-"""One writer at a time: a lock on the folder of a store, which the system drops when its holder dies."""
+"""One writer at a time: a lock on a folder, which the system drops when its holder dies, or a lease on a bucket."""
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zstore.errors import ConflictError
+from zstore.errors import StoreError
+from zstore.format.commit import conflict, owner_of
+from zstore.format.layout import MARKER, ROOT
+
+if TYPE_CHECKING:
+    from zstore.format.bucket import Bucket
+
+logger = logging.getLogger(__name__)
+
+_LEASE_S, _BEAT_S = 60.0, 1.0
 
 
 @contextmanager
-def locked(store: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a store's folder, which must exist.
 
     Raises
@@ -21,19 +34,56 @@ def locked(store: Path) -> Iterator[None]:
         If another process writes to the store.
     """
     try:
-        descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
-        raise _conflict(store) from None  # another writer that failed took the folder away
+        raise conflict(str(folder)) from None  # another writer that failed took the folder away
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _conflict(store) from None
-        if not _is_at(descriptor, store):
-            raise _conflict(store)
+            raise conflict(str(folder)) from None
+        if not _is_at(descriptor, folder):
+            raise conflict(str(folder))
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def leased(bucket: Bucket) -> Iterator[tuple[Bucket, bool]]:
+    """Hold the lease of a store in a bucket: the mark in its root document, and a sign of life now and then.
+
+    Yields
+    ------
+    The bucket with this writer's mark, and whether a writer died that had the lease before.
+
+    Raises
+    ------
+    ConflictError
+        If another writer holds it, whose last sign of life is less than a minute (``ZSTORE_LEASE_S`` seconds) old.
+
+    Notes
+    -----
+    A clock that is wrong can take a living writer for dead, or a dead one for living. It costs that writer its commit,
+    or a wait; never a row, for a commit needs the mark (see :mod:`zstore.format.bucket`).
+    """
+    lease_s = float(os.environ.get("ZSTORE_LEASE_S") or _LEASE_S)
+    held = replace(bucket, owner=uuid.uuid4().hex)
+    found = bucket.root()
+    before = owner_of(found[0]) if found else ""
+    if before:
+        ages = [head[2] for head in (bucket.head(ROOT), bucket.head(MARKER)) if head]
+        if min(ages, default=lease_s) < lease_s:
+            raise conflict(bucket.url)
+    held.claim(found)
+    try:
+        with held.heartbeat(MARKER, max(lease_s / 4, _BEAT_S)):
+            yield held, bool(before)
+    finally:
+        try:
+            held.release(MARKER)
+        except StoreError as error:
+            logger.warning("%s stays marked as written to for %.0f s: %s", bucket.url, lease_s, error)
 
 
 def _is_at(descriptor: int, store: Path) -> bool:
@@ -42,11 +92,3 @@ def _is_at(descriptor: int, store: Path) -> bool:
         return os.fstat(descriptor).st_ino == store.stat().st_ino
     except FileNotFoundError:
         return False
-
-
-def _conflict(store: Path) -> ConflictError:
-    return ConflictError(
-        f"another process is writing to {store}",
-        expected="one writer at a time",
-        fix="wait for it to finish, then run again; nothing of either is lost",
-    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
 from zstore.format.packing import Packing, choose
 from zstore.format.schema import Channel, TimeAxis
+from zstore.format.storage import File, Storage
 from zstore.writing.blocks import BlockReport, union
 from zstore.writing.duplicates import drop_rows, find_extra
 from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
@@ -35,10 +36,12 @@ from zstore.writing.sort import (
 )
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.arrow import as_numpy
+from zstore.writing.sources.files import is_plain, plain_utf8
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import Block, Source, TableSpec
 from zstore.writing.statics import match_statics
 from zstore.writing.steps import usual_step_of
+from zstore.writing.target import Site
 from zstore.writing.version import Summary, summarise
 
 logger = logging.getLogger(__name__)
@@ -72,26 +75,26 @@ def block_bytes(memory_limit: int, workers: int, n_bytes: int) -> int:
     return max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
 
 
-def inflate(paths: Sequence[Path], scratch: Path, encoding: str, runner: Scheduler) -> list[Path]:
-    """Where the plain UTF-8 bytes of each file lie."""
-    plain = list(paths)
-    tasks = [(n, path) for n, path in enumerate(paths) if not source_csv.is_plain(path, encoding)]
-    sizes = [path.stat().st_size for _, path in tasks]
+def inflate(files: Sequence[File], scratch: Storage, encoding: str, runner: Scheduler) -> list[File]:
+    """The plain UTF-8 bytes of each file."""
+    plain = list(files)
+    tasks = [(n, file) for n, file in enumerate(files) if not is_plain(file, encoding)]
+    sizes = [file.n_bytes for _, file in tasks]
     made = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding), tasks, sizes, "bytes")
-    for (number, _), path in zip(tasks, made, strict=True):
-        plain[number] = path
+    for (number, _), file in zip(tasks, made, strict=True):
+        plain[number] = file
     return plain
 
 
-def _plain(task: tuple[int, Path], scratch: Path, encoding: str) -> Path:
-    number, path = task
-    return source_csv.plain_utf8(path, scratch / f"{number}.csv", encoding)
+def _plain(task: tuple[int, File], scratch: Storage, encoding: str) -> File:
+    number, file = task
+    return plain_utf8(file, scratch, f"{number}-{uuid.uuid4().hex}.csv", encoding)
 
 
-def open_all(paths: Sequence[Path], plain: Sequence[Path], options: TableOptions) -> tuple[list[Source], TableSpec]:
+def open_all(files: Sequence[File], plain: Sequence[File], options: TableOptions) -> tuple[list[Source], TableSpec]:
     """Headers of all files, and what the columns mean."""
-    first, delimiter = open_source(paths[0], plain[0], options.delimiter, options.id_from_path)
-    rest = [open_source(n, p, delimiter, options.id_from_path)[0] for n, p in zip(paths[1:], plain[1:], strict=True)]
+    first, delimiter = open_source(files[0], plain[0], options.delimiter, options.id_from_path)
+    rest = [open_source(n, p, delimiter, options.id_from_path)[0] for n, p in zip(files[1:], plain[1:], strict=True)]
     sources = [first, *rest]
     return sources, sniff(sources, delimiter, options)
 
@@ -113,7 +116,7 @@ def parse_all(
             failed = error
     else:
         failed = source_csv.UncountedQuotesError()
-    tasks = [(source.path, *ab) for source, pairs in zip(sources, ranges, strict=True) for ab in pairs]
+    tasks = [(source.file, *ab) for source, pairs in zip(sources, ranges, strict=True) for ab in pairs]
     quotes = runner.map("scan", _count_quotes, tasks, [stop - start for _, start, stop in tasks], "bytes")
     if not any(quotes):
         raise failed
@@ -138,7 +141,7 @@ def _cut(
     return blocks
 
 
-def _count_quotes(task: tuple[Path, int, int]) -> int:
+def _count_quotes(task: tuple[File, int, int]) -> int:
     return source_csv.count_quotes(*task)
 
 
@@ -157,7 +160,7 @@ def without_duplicates(
 
 
 def fill_skipped(
-    ids: Any, blocks: list[SortedBlock], freq: int | None, rows: RowsSpec, scratch: Path, runner: Scheduler
+    ids: Any, blocks: list[SortedBlock], freq: int | None, rows: RowsSpec, scratch: Storage, runner: Scheduler
 ) -> list[SortedBlock]:
     """Blocks of missing rows, one for each shard's worth of rows that skips any."""
     plans = plan_shards(count_rows(len(ids), blocks), blocks, unique=False)
@@ -192,7 +195,7 @@ def fill_skipped(
         ) from None
 
 
-def rows_spec(root: Path, spec: TableSpec, reports: Sequence[BlockReport], dtype: str) -> RowsSpec:
+def rows_spec(site: Site, spec: TableSpec, reports: Sequence[BlockReport], dtype: str) -> RowsSpec:
     """How rows are to lie in the arrays: every channel's variable, type and packing."""
     filled = [report for report in reports if report.spill.n_rows]
     variables = safe_names([channel.name for channel in spec.channels])
@@ -212,7 +215,9 @@ def rows_spec(root: Path, spec: TableSpec, reports: Sequence[BlockReport], dtype
                 form.append(report.packed[n].decimals)
         channels.append(Channel(channel.name, variable, packing, dtype, channel.units, categories))
     axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.zone else None)
-    return RowsSpec(root, tuple(channels), tuple(map(tuple, forms)), axis, CHUNK_ROWS, SHARD_ROWS)
+    return RowsSpec(
+        site.root, tuple(channels), tuple(map(tuple, forms)), axis, CHUNK_ROWS, SHARD_ROWS, site.first_shard
+    )
 
 
 def choose_codecs(

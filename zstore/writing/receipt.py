@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,12 +122,12 @@ class RowCounts:
     n_filled: int
     n_quarantined: int
     n_duplicates: int
-    quarantine: Path | None
+    quarantine: str | None
     n_inexact: tuple[int, ...]
 
 
 def write_receipt(
-    store: Path,
+    store: str,
     sources: dict[str, int],
     schema: Schema,
     summary: Summary,
@@ -183,7 +182,7 @@ def write_receipt(
         )
     has_rows = schema.n_rows > 0
     return Receipt(
-        store=str(store),
+        store=store,
         version=schema.version,
         sources=sources,
         n_rows_in=schema.n_rows - counts.n_filled + counts.n_quarantined + counts.n_duplicates,
@@ -191,7 +190,7 @@ def write_receipt(
         n_filled=counts.n_filled,
         n_quarantined=counts.n_quarantined,
         n_duplicates=counts.n_duplicates,
-        quarantine=str(counts.quarantine) if counts.quarantine else None,
+        quarantine=counts.quarantine,
         n_series=schema.n_series,
         n_runs=len(summary.runs.start),
         time_start=schema.time.show(int(summary.time_start.min())) if has_rows else None,

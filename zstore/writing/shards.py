@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from zstore.format.arrays import ArrayPlan, decode_shard
 from zstore.format.codecs import TIME_CODEC
-from zstore.format.commit import write_object
 from zstore.format.layout import TIME, shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
 from zstore.format.packing import Packing, recode, repack, unpack
 from zstore.format.schema import Channel, TimeAxis
+from zstore.format.storage import Storage
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate
 from zstore.writing.steps import Breaks, StepReport, encode_steps, gather_keys, report_steps
 
@@ -28,7 +27,7 @@ Int64 = NDArray[np.int64]
 class RowsSpec:
     """What every shard has in common: where it goes and how its variables are laid out."""
 
-    root: Path
+    root: Storage
     channels: tuple[Channel, ...]
     forms: tuple[tuple[int | NDArray[np.int32] | None, ...], ...]
     """Per block and channel, how it was spilled: the decimals of integers, None for floats, or, for categories, the
@@ -158,7 +157,7 @@ def stored_breaks(plan: ShardPlan, spec: RowsSpec, row_start: Int64, freq: int) 
     freq
         The usual step.
     """
-    content = (spec.root / shard_key(TIME, spec.first_shard + plan.shard)).read_bytes()
+    content = spec.root.read(shard_key(TIME, spec.first_shard + plan.shard))
     chunks = decode_shard(content, "int64", TIME_CODEC, spec.chunk_rows, spec.shard_rows)
     times = np.concatenate([chunk.copy() for chunk in chunks])[: plan.stop - plan.start]
     series = np.searchsorted(row_start, np.arange(plan.start, plan.stop), side="right") - 1
@@ -179,7 +178,7 @@ def widen_shard(key: str, before: Sequence[Channel], spec: RowsSpec) -> ObjectRe
     """
     variable, shard = key.split("/c/")
     old, new = next(pair for pair in zip(before, spec.channels, strict=True) if pair[0].variable == variable)
-    content = (spec.root / key).read_bytes()
+    content = spec.root.read(key)
     chunks = decode_shard(content, old.packing.dtype, old.codec, spec.chunk_rows, spec.shard_rows)
     values = repack(np.concatenate([chunk.copy() for chunk in chunks]), old.packing.decimals, new.packing)
     return _put(spec, new.variable, int(shard), spec.plan(new), values)
@@ -188,7 +187,7 @@ def widen_shard(key: str, before: Sequence[Channel], spec: RowsSpec) -> ObjectRe
 def _put(spec: RowsSpec, variable: str, shard: int, plan: ArrayPlan, values: NDArray[Any]) -> ObjectRecord:
     content = plan.encode_shard(values)
     key = shard_key(variable, shard)
-    write_object(spec.root, key, content)
+    spec.root.write(key, content)
     return ObjectRecord.of(key, content)
 
 

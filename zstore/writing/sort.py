@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
-import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.format.commit import cannot_write
+from zstore.format.folder import Folder
+from zstore.format.storage import Storage
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -31,61 +31,55 @@ class DuplicateTimeError(Exception):
 
 @dataclass(frozen=True)
 class Spill:
-    """The rows of one block on scratch disk: sorted by (series, time), one column after the other.
+    """The rows of one block on scratch space: sorted by (series, time), one column after the other.
 
     Parameters
     ----------
-    path
-        Raw little-endian file: times first, then every channel.
+    scratch, key
+        Raw little-endian object: times first, then every channel.
     n_rows
         Rows in it.
     dtypes
         Dtype of each column, ``int64`` for the time first.
     """
 
-    path: Path
+    scratch: Storage
+    key: str
     n_rows: int
     dtypes: tuple[str, ...]
 
     @classmethod
-    def write(cls, path: Path, columns: Sequence[NDArray[Any]]) -> Spill:
-        """Write columns of equal length."""
-        try:
-            with path.open("wb") as file:
-                for column in columns:
-                    file.write(np.ascontiguousarray(column).data)
-        except OSError as error:
-            raise cannot_write(path, sum(column.nbytes for column in columns), error) from error
-        return cls(path, len(columns[0]), tuple(str(column.dtype) for column in columns))
+    def write(cls, scratch: Storage, name: str, columns: Sequence[NDArray[Any]]) -> Spill:
+        """Write columns of equal length, under a key of their own each time: a task may run twice on a cluster."""
+        key = f"{name}-{uuid.uuid4().hex}.spill"
+        scratch.write_stream(key, (_bytes_of(column) for column in columns))
+        return cls(scratch, key, len(columns[0]), tuple(str(column.dtype) for column in columns))
 
     def read(self, column: int, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``[start, stop)`` of one column.
+        """Rows ``[start, stop)`` of one column, not to be written to.
 
         Raises
         ------
         OSError
-            If the file is shorter than it was.
+            If the object is shorter than it was.
         """
-        values = np.empty(stop - start, self.dtypes[column])
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            found = os.preadv(descriptor, [values.data], self._offset(column) + start * values.itemsize)
-        finally:
-            os.close(descriptor)
-        if found != values.nbytes:
-            raise OSError(errno.EIO, f"{found} of {values.nbytes} bytes", str(self.path))
-        return values
+        dtype, offset = np.dtype(self.dtypes[column]), self._offset(column)
+        first, last = offset + start * dtype.itemsize, offset + stop * dtype.itemsize
+        content = self.scratch.read(self.key, first, last) if last > first else b""
+        if len(content) != last - first:
+            raise OSError(errno.EIO, f"{len(content)} of {last - first} bytes", f"{self.scratch}/{self.key}")
+        return np.frombuffer(content, dtype)
 
-    def overwrite_times(self, times: Int64) -> None:
-        """Replace the time column."""
-        with self.path.open("r+b") as file:
-            file.write(np.ascontiguousarray(times, np.int64).data)
+    def with_times(self, times: Int64) -> Spill:
+        """A spill of the same rows at other times."""
+        columns = [self.read(column, 0, self.n_rows) for column in range(1, len(self.dtypes))]
+        return Spill.write(self.scratch, self.key.partition("-")[0], [times.astype(np.int64), *columns])
 
     def times_to_search(self, start: int, stop: int) -> NDArray[Any]:
-        """Times of the rows ``[start, stop)``; many are memory-mapped, for searching touches few of them."""
-        if stop - start <= _SEARCH_ROWS:
+        """Times of the rows ``[start, stop)``; many of a file are memory-mapped, for searching touches few of them."""
+        if stop - start <= _SEARCH_ROWS or not isinstance(self.scratch, Folder):
             return self.read(0, start, stop)
-        return np.memmap(self.path, np.int64, "r", self._offset(0) + start * 8, (stop - start,))
+        return np.memmap(self.scratch.path / self.key, np.int64, "r", self._offset(0) + start * 8, (stop - start,))
 
     def _offset(self, column: int) -> int:
         return sum(np.dtype(dtype).itemsize * self.n_rows for dtype in self.dtypes[:column])
@@ -240,3 +234,7 @@ def _select(rank: int, sorted_times: list[NDArray[Any]]) -> tuple[int, int]:
         else:
             low = middle + 1
     return low, sum(int(np.searchsorted(times, low)) for times in sorted_times)
+
+
+def _bytes_of(column: NDArray[Any]) -> Any:
+    return np.ascontiguousarray(column).view(np.uint8).data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,17 @@ from pyarrow import csv as pacsv
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.index import StaticAttribute
+from zstore.format.storage import File
+from zstore.writing.sources.files import read_source
 from zstore.writing.sources.sniff import MISSING, open_source
 
 
-def read_statics(path: Path, id_column: str | None) -> tuple[NDArray[Any], tuple[StaticAttribute, ...]]:
+def read_statics(file: File, id_column: str | None) -> tuple[NDArray[Any], tuple[StaticAttribute, ...]]:
     """Read a table of static attributes.
 
     Parameters
     ----------
-    path
+    file
         CSV with a header, one row per series.
     id_column
         Its id column; None for its first.
@@ -36,26 +37,24 @@ def read_statics(path: Path, id_column: str | None) -> tuple[NDArray[Any], tuple
     SourceError, UsageError
         If the file cannot be read, has no id column, or names an id twice.
     """
-    if not path.is_file():
-        raise SourceError(f"no such file ({path})", expected="a CSV of static attributes", fix="check --static")
-    source, delimiter = open_source(path, path)
+    source, delimiter = open_source(file, file)
     id_column = id_column if id_column is not None else source.header[0]
     if id_column not in source.header:
         raise UsageError(
             f"no column {id_column!r} in the static attributes",
             expected=f"one of {', '.join(map(repr, source.header))}",
-            where=f"{path} line 1",
+            where=f"{file} line 1",
             fix="name the id column as in the rows' CSV",
         )
     try:
         table = pacsv.read_csv(
-            path,
+            pa.BufferReader(read_source(file)),
             pacsv.ReadOptions(use_threads=False),
             pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             pacsv.ConvertOptions(column_types=dict.fromkeys(source.header, pa.string()), strings_can_be_null=False),
         )
     except pa.ArrowInvalid as error:
-        raise SourceError(f"cannot parse ({error})", expected="CSV", where=str(path), fix="clean the file") from error
+        raise SourceError(f"cannot parse ({error})", expected="CSV", where=str(file), fix="clean the file") from error
     ids = table[id_column].combine_chunks()
     counts = pc.value_counts(ids)
     for entry in counts:
@@ -63,7 +62,7 @@ def read_statics(path: Path, id_column: str | None) -> tuple[NDArray[Any], tuple
             raise SourceError(
                 f"id {entry['values'].as_py()!r} stands {entry['counts'].as_py()} times",
                 expected="one row per id",
-                where=str(path),
+                where=str(file),
                 fix="keep one of them",
             )
     statics = tuple(_attribute(name, table[name]) for name in source.header if name != id_column)

@@ -2,57 +2,66 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
 from zstore.format.arrays import to_bytes
-from zstore.format.commit import replace_object
-from zstore.format.layout import ROOT, TIME, root_copy_key
+from zstore.format.layout import MARKER, ROOT, TIME, root_copy_key
+from zstore.format.storage import Storage
 from zstore.reading.objects import ObjectReader, committed_versions
 
 
-def needed_keys(root: Path, versions: Iterable[int]) -> set[str]:
+def needed_keys(storage: Storage, versions: Iterable[int]) -> set[str]:
     """Every object that some versions need, the root document and the mirrors of the arrays' documents included."""
-    needed = {ROOT}
+    needed = {ROOT, MARKER}
     for version in versions:
-        objects = ObjectReader(root, version)
+        objects = ObjectReader(storage, version)
         needed |= objects.keys
         channels = (channel["variable"] for channel in objects.document["channels"])
         needed |= {f"{variable}/{ROOT}" for variable in (TIME, *channels)}
     return needed
 
 
-def tidy(root: Path) -> set[str]:
-    """Finish what a writer that died after its commit left undone, and remove what one that died before left behind.
+def is_finished(storage: Storage) -> bool:
+    """Whether the writer that committed the newest version has made its copies, the last thing that it does."""
+    return storage.n_bytes(root_copy_key(int(ObjectReader(storage).document["version"]))) is not None
 
-    Returns
-    -------
-    Every object that is needed.
-    """
-    versions = committed_versions(root)
-    needed, newest = needed_keys(root, versions), ObjectReader(root)
-    remove_others(root, needed)
-    replace_object(root, root_copy_key(int(newest.document["version"])), newest.root)
+
+def tidy(storage: Storage) -> None:
+    """Finish what a writer that died after its commit left undone, and remove what one that died before left behind."""
+    needed, newest = needed_keys(storage, committed_versions(storage)), ObjectReader(storage)
+    remove_others(storage, needed)
     for key in needed:
         node = key.removesuffix(f"/{ROOT}")
         if key.endswith(f"/{ROOT}") and "/" not in node and node in newest.nodes:
-            replace_object(root, key, to_bytes(newest.nodes[node]))
-    return needed
+            storage.replace(key, to_bytes(newest.nodes[node]))
+    storage.replace(root_copy_key(int(newest.document["version"])), newest.root)
 
 
-def remove_others(root: Path, needed: set[str]) -> tuple[int, int]:
-    """Remove every object but the needed ones, root documents of versions first, and folders that become empty.
+def remove_others(storage: Storage, needed: set[str]) -> tuple[int, int]:
+    """Remove every object but the needed ones, root documents of versions first.
 
     Returns
     -------
     Objects and bytes removed.
     """
-    found = [path for path in root.rglob("*") if path.is_file() and str(path.relative_to(root)) not in needed]
-    n_bytes = sum(path.stat().st_size for path in found)
-    for path in sorted(found, key=lambda path: (path.name != "root.json", path)):
-        path.unlink()
-    for folder in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
-            shutil.rmtree(folder)
-    return len(found), n_bytes
+    others = {key: n_bytes for key, n_bytes in storage.sizes().items() if key not in needed}
+    copies = [key for key in others if key.endswith("/root.json")]
+    storage.remove(copies)
+    storage.remove(sorted(others.keys() - set(copies)))
+    return len(others), sum(others.values())
+
+
+def free_shard(storage: Storage, n_wanted: int) -> int:
+    """The first of `n_wanted` consecutive shards that no version has objects of."""
+    used: set[int] = set()
+    for version in committed_versions(storage):
+        objects = ObjectReader(storage, version)
+        arrays = {"time", *(channel["variable"] for channel in objects.document["channels"])}
+        pairs = (key.partition("/c/")[::2] for key in objects.records)
+        used |= {int(shard) for variable, shard in pairs if variable in arrays}
+    first = 0
+    for shard in sorted(used):
+        if shard - first >= n_wanted:
+            break
+        first = max(first, shard + 1)
+    return first

@@ -1,33 +1,75 @@
-"""Where an ingest builds, what it may replace, and where it sets bad rows aside."""
+"""Where a version is built, what it may replace, and where bad rows are set aside."""
 
 from __future__ import annotations
 
 import csv
 import ctypes
+import io
 import os
 import shutil
+import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from zstore.errors import StoreError
-from zstore.format.layout import ROOT
-from zstore.writing.lock import locked
+from zstore.errors import ConflictError, StoreError
+from zstore.format.commit import is_committed, is_unfinished
+from zstore.format.folder import Folder
+from zstore.format.layout import MARKER, ROOT
+from zstore.format.manifest import digest
+from zstore.format.storage import Storage
+from zstore.reading.objects import ObjectReader, committed_versions
+from zstore.writing.lock import leased, locked
 from zstore.writing.sources.table import BadRow
-from zstore.writing.sweep import remove_others, tidy
+from zstore.writing.sweep import is_finished, needed_keys, remove_others, tidy
 
 Mode = Literal["new", "overwrite", "append"]
 
-_MARKER = ".ingest"
+_SCRATCH = f"{MARKER}.scratch"
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
+@dataclass(frozen=True)
+class Site:
+    """A place to build a version on.
+
+    Parameters
+    ----------
+    root
+        Where its objects go.
+    scratch
+        Where what is needed meanwhile goes.
+    version
+        Its number.
+    first_shard
+        The lowest shard from which on all are free.
+    """
+
+    root: Storage
+    scratch: Storage
+    version: int = 1
+    first_shard: int = 0
+
+
 @contextmanager
-def building(store: Path, mode: Mode) -> Iterator[tuple[Path, Path]]:
-    """A folder to build a version in, and a scratch folder in it, under the store's lock.
+def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared: bool = False) -> Iterator[Site]:
+    """A place to build a version on, which no other writer has.
 
     What a dead writer left is removed first; what this one leaves, if it fails, afterwards.
+
+    Parameters
+    ----------
+    store
+        Where the store is or is to be.
+    mode
+        Whether there must be none (``new``), it is replaced (``overwrite``), or there must be one (``append``).
+    scratch
+        Where to keep what is needed meanwhile; None for a folder in the store, or, for a bucket, a temporary one.
+    shared
+        Whether other machines write as well.
 
     Raises
     ------
@@ -36,53 +78,135 @@ def building(store: Path, mode: Mode) -> Iterator[tuple[Path, Path]]:
     ConflictError
         If another process writes to the store.
     """
-    if mode == "append" and not (store / ROOT).exists():
-        raise StoreError(f"no store to append to ({store})", fix="leave out --append to make it")
-    if store.exists() and not store.is_dir():
+    place = None if scratch is None else scratch.at(f"zstore-{digest(str(store).encode())}")
+    try:
+        if isinstance(store, Folder):
+            with _in_folder(Folder(store.path, shared), mode, place) as site:
+                yield site
+        else:
+            with _in_bucket(store, mode, place, shared) as site:
+                yield site
+    finally:
+        if place is not None:
+            place.clear()
+
+
+@contextmanager
+def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[Site]:
+    path = store.path
+    if mode == "append" and not (path / ROOT).exists():
+        raise _no_store(store)
+    if path.exists() and not path.is_dir():
         raise _stranger(store)
     try:
-        store.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make {store} ({error.strerror})", fix="check the path and its permissions") from error
-    with locked(store):
-        if any(store.iterdir()) and not (store / ROOT).exists() and not (store / _MARKER).exists():
+    with locked(path):
+        exists, died = (path / ROOT).exists(), (path / MARKER).exists()
+        if any(path.iterdir()) and not exists and not died:
             raise _stranger(store)
-        exists = (store / ROOT).exists()
-        kept = tidy(store) if exists else set()
+        if exists and (died or not is_finished(store)):
+            tidy(store)
         if exists and mode == "new":
-            raise StoreError(
-                f"there is a store already ({store})",
-                expected="a path where nothing is",
-                fix="--append to add to it, --overwrite to replace it, or name another STORE",
-            )
+            (path / MARKER).unlink(missing_ok=True)
+            raise _is_there(store)
         if exists and mode == "overwrite":
-            with _replacing(store) as root:
-                yield root, _scratch(root)
+            with _replacing(path) as root:
+                yield _marked(Folder(root, store.shared), scratch)
+            (path / MARKER).unlink(missing_ok=True)
             return
         if not exists:
-            remove_others(store, {_MARKER})  # the marker goes last: it tells that the rest is ours
+            remove_others(store, {MARKER})  # the marker goes last: it tells that the rest is ours
         try:
-            yield store, _scratch(store)
+            yield _marked(store, scratch, *(_behind(store) if exists else ()))
         except BaseException:
-            remove_others(store, {*kept, _MARKER})
-            (store / _MARKER).unlink(missing_ok=True)
+            remove_others(store, needed_keys(store, committed_versions(store)) if exists else {MARKER})
+            (path / MARKER).unlink(missing_ok=True)
             if not exists:
-                store.rmdir()
+                path.rmdir()
             raise
-        (store / _MARKER).unlink()
+        if is_finished(store):
+            (path / MARKER).unlink()
 
 
-def _scratch(root: Path) -> Path:
+def _marked(root: Folder, scratch: Storage | None, version: int = 1, first_shard: int = 0) -> Site:
     try:
-        (root / _MARKER).touch()  # says that an unfinished folder is one of ours
-        scratch = root / f"{_MARKER}.scratch"
-        scratch.mkdir()
+        (root.path / MARKER).touch()  # says that an unfinished folder is one of ours
+        if scratch is None:
+            (root.path / _SCRATCH).mkdir()
     except OSError as error:
         raise StoreError(f"cannot write in {root} ({error.strerror})", fix="check its permissions") from error
-    return scratch
+    return Site(root, scratch or root.at(_SCRATCH), version, first_shard)
 
 
-def _stranger(store: Path) -> StoreError:
+@contextmanager
+def _in_bucket(store: Storage, mode: Mode, scratch: Storage | None, shared: bool) -> Iterator[Site]:
+    from zstore.format.bucket import Bucket  # needs obstore
+
+    if not isinstance(store, Bucket):
+        raise TypeError(store)
+    content, _ = store.root() or (b"", "")
+    exists = is_committed(content)
+    if mode == "append" and not exists:
+        raise _no_store(store)
+    if exists and mode == "new":
+        raise _is_there(store)
+    if not exists and not is_unfinished(content) and store.sizes():
+        raise _stranger(store)
+    with leased(store) as (held, died), _temporary(held, scratch, shared) as place:
+        if exists != is_committed((store.root() or (b"", ""))[0]):
+            raise ConflictError(f"another process has written to {store}", fix="run again")
+        if not exists:
+            remove_others(held, {ROOT, MARKER})
+        elif died or not is_finished(held):
+            tidy(held)
+        try:
+            site = Site(held, place, *(_behind(held) if exists else ()))
+            yield site
+            if mode == "overwrite":
+                remove_others(held, needed_keys(held, [site.version]))
+        except BaseException:
+            held.check_held()  # what a later writer made is not touched
+            remove_others(held, needed_keys(held, committed_versions(held)) if exists else {ROOT, MARKER})
+            raise
+
+
+@contextmanager
+def _temporary(held: Storage, scratch: Storage | None, shared: bool) -> Iterator[Storage]:
+    """Scratch space for a store in a bucket: as told, else in the bucket where many machines need it, else here."""
+    if scratch is not None:
+        yield scratch
+    elif shared:
+        place = held.at(f"{_SCRATCH}/{uuid.uuid4().hex}")
+        try:
+            yield place
+        finally:
+            place.clear()
+    else:
+        with tempfile.TemporaryDirectory(prefix="zstore-") as folder:
+            yield Folder(Path(folder))
+
+
+def _behind(store: Storage) -> tuple[int, int]:
+    """Number of the next version, and the first shard that no version has objects of or behind."""
+    document = ObjectReader(store).document
+    return int(document["version"]) + 1, int(document["next_shard"])
+
+
+def _no_store(store: Storage) -> StoreError:
+    return StoreError(f"no store to append to ({store})", fix="leave out --append to make it")
+
+
+def _is_there(store: Storage) -> StoreError:
+    return StoreError(
+        f"there is a store already ({store})",
+        expected="a path where nothing is",
+        fix="--append to add to it, --overwrite to replace it, or name another STORE",
+    )
+
+
+def _stranger(store: Storage) -> StoreError:
     return StoreError(
         f"something that is no store is in the way ({store})",
         expected="a path where nothing is",
@@ -99,7 +223,7 @@ def _replacing(store: Path) -> Iterator[Path]:
     root.mkdir()
     try:
         yield root
-        (root / _MARKER).unlink()
+        (root / MARKER).unlink()
         _exchange(root, store)
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -115,14 +239,21 @@ def _exchange(a: Path, b: Path) -> None:
         os.rename(aside, a)
 
 
-def set_aside(store: Path, bad: Sequence[BadRow], version: int) -> Path:
+def set_aside(store: Storage, bad: Sequence[BadRow], version: int) -> str | None:
     """Write bad rows to ``STORE.quarantine.csv``, with file, line, byte, reason and the row itself.
 
     Those of an append go to ``STORE.quarantine-<version>.csv``, so that none take the place of earlier ones.
+
+    Returns
+    -------
+    Where they are; None if there are none.
     """
-    path = store.with_name(f"{store.name}.quarantine{'' if version == 1 else f'-{version}'}.csv")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "line", "byte", "reason", "row"])
-        writer.writerows([row.source, row.line, row.byte, row.reason, row.raw] for row in bad)
-    return path
+    if not bad:
+        return None
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["file", "line", "byte", "reason", "row"])
+    writer.writerows([row.source, row.line, row.byte, row.reason, row.raw] for row in bad)
+    place, key = store.beside(f".quarantine{'' if version == 1 else f'-{version}'}.csv")
+    place.replace(key, text.getvalue().encode())
+    return key if isinstance(place, Folder) else f"{place}/{key}"

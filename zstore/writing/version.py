@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 
 from zstore.errors import StoreError
 from zstore.format.arrays import encode_small, group_document, to_bytes
-from zstore.format.commit import commit, replace_object, root_document, write_object
+from zstore.format.commit import root_document
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute, cut_runs
 from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_path, root_copy_key
 from zstore.format.manifest import ObjectRecord, to_arrays
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Schema
+from zstore.format.storage import Storage
 from zstore.writing.shards import RowsSpec, ShardReport
 from zstore.writing.steps import Breaks, Steps, irregular_series, report_steps, usual_step_of
 
@@ -100,15 +100,19 @@ def summarise(
 
 
 def index_of(
-    ids: NDArray[Any], row_start: Int64, summary: Summary, statics: tuple[StaticAttribute, ...]
+    ids: NDArray[Any],
+    row_start: Int64,
+    summary: Summary,
+    statics: tuple[StaticAttribute, ...],
+    first_place: int = 0,
 ) -> SeriesIndex:
-    """The index of rows that lie in one extent per series, from place 0 on."""
+    """The index of rows that lie in one extent per series, from `first_place` on."""
     return SeriesIndex(
         ids=ids,
         row_size=np.diff(row_start),
         extent_ptr=np.arange(len(row_start)),
-        extent_start=row_start[:-1],
-        extent_stop=row_start[1:],
+        extent_start=row_start[:-1] + first_place,
+        extent_stop=row_start[1:] + first_place,
         runs=summary.runs,
         time_start=summary.time_start,
         time_stop=summary.time_stop,
@@ -116,13 +120,13 @@ def index_of(
     )
 
 
-def rows_of(root: Path, schema: Schema) -> RowsSpec:
+def rows_of(root: Storage, schema: Schema) -> RowsSpec:
     """How the rows of a committed version lie in its arrays."""
     return RowsSpec(root, schema.channels, (), schema.time, schema.chunk_rows, schema.shard_rows)
 
 
 def commit_version(
-    root: Path,
+    root: Storage,
     schema: Schema,
     rows: RowsSpec,
     index: SeriesIndex,
@@ -136,7 +140,7 @@ def commit_version(
     Parameters
     ----------
     root
-        Folder of the store.
+        Where the store is.
     schema
         What the version holds.
     rows
@@ -184,16 +188,16 @@ def commit_version(
         },
     }
     document = root_document(attributes, nodes)
-    fresh = {key: content for key, content in mirrors.items() if not (root / key).exists()}
-    written = {**small, **listing, **fresh}
-    for key, content in written.items():
-        if not (root / key).exists():  # the documents of groups stay as they are
-            write_object(root, key, content)
-    commit(root, [*(record.key for record in shards), *written], document)
+    everything = {**small, **listing, **mirrors}
+    # Mirrors stay those of the version before until this one is committed; the documents of groups stay for good.
+    old = {key for key in everything if key.count("/") == 1 and root.n_bytes(key) is not None}
+    written = {key: content for key, content in everything.items() if key not in old}
+    root.write_all(written)
+    root.commit([*(record.key for record in shards), *written], document)
     # The copy comes after the commit: a copy that is newer than the root then tells of a root that was put back.
     try:
-        for key, content in {root_copy_key(version): document, **mirrors}.items():
-            replace_object(root, key, content)
+        for key, content in {**mirrors, root_copy_key(version): document}.items():
+            root.replace(key, content)
     except StoreError as error:
         logger.warning("version %d is committed; the next writer will finish its copies: %s", version, error)
 

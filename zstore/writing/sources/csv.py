@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
-import glob
-import gzip
-import os
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,120 +14,26 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv as pacsv
 
-from zstore.errors import SourceError, UsageError
-from zstore.format.commit import cannot_write
+from zstore.errors import SourceError
+from zstore.format.storage import File
 from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
+from zstore.writing.sources.files import read_source
 from zstore.writing.sources.records import is_strict, judge, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
 
 SINGLE_ID = "0"
-_COPY_BYTES = 1 << 22
-_COMPRESSED = (".gz", ".zst", ".zstd")
+_LOOK_BYTES = 1 << 16
+_READERS = 16
 
 
-def expand(patterns: Sequence[str | Path]) -> list[Path]:
-    """Files that the user's paths and globs name, each once, in the order given.
-
-    Raises
-    ------
-    SourceError
-        If a path does not exist, is a folder or is empty, or a glob matches nothing.
-    """
-    found: dict[Path, None] = {}
-    for pattern in map(str, patterns):
-        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) and not Path(pattern).exists() else [pattern]
-        if not matches:
-            raise SourceError(f"no file matches {pattern!r}", expected="at least one", fix="check the pattern")
-        found.update(dict.fromkeys(map(Path, matches)))
-    for path in found:
-        if not path.exists():
-            raise SourceError(f"no such file ({path})", expected="a CSV file", fix="check the path")
-        if not path.is_file():
-            raise SourceError(f"not a file ({path})", expected="a CSV file", fix=f"name its files: '{path}/*.csv'")
-        if path.stat().st_size == 0:
-            raise SourceError(f"empty file ({path})", expected="a header line and rows", fix="leave it out")
-    return list(found)
-
-
-def is_plain(path: Path, encoding: str) -> bool:
-    """Whether a file can be read as it is."""
-    return path.suffix not in _COMPRESSED and _is_utf8(encoding)
-
-
-def plain_utf8(path: Path, target: Path, encoding: str) -> Path:
-    """The file as plain UTF-8: itself if it is, else a copy at `target`, inflated and transcoded as a stream.
-
-    Raises
-    ------
-    SourceError
-        If the file is cut short, damaged, or not of this encoding.
-    """
-    if is_plain(path, encoding):
-        return path
-    n_bytes = 0
-    try:
-        with target.open("wb") as plain:
-            for piece in _pieces(path) if _is_utf8(encoding) else _transcoded(path, encoding):
-                n_bytes += len(piece)
-                plain.write(piece)
-    except OSError as error:
-        raise cannot_write(target, n_bytes, error) from error
-    return target
-
-
-def _is_utf8(encoding: str) -> bool:
-    try:
-        return codecs.lookup(encoding).name == "utf-8"
-    except LookupError:
-        raise UsageError(
-            f"encoding {encoding!r}", expected="one that Python knows, such as latin-1 or utf-16", fix="mend --encoding"
-        ) from None
-
-
-def _transcoded(path: Path, encoding: str) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
-    try:
-        for piece in _pieces(path):
-            yield decoder.decode(piece).encode()
-        yield decoder.decode(b"", final=True).encode()
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"bytes {error.object[error.start : error.start + 4]!r} are not {encoding}",
-            expected=f"text in {encoding}",
-            where=str(path),
-            fix="name the right encoding with --encoding",
-        ) from error
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    try:
-        with _opened(path) as file:
-            while piece := file.read(_COPY_BYTES):
-                yield piece
-    except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
-        raise SourceError(
-            f"damaged file ({path}): {error}", expected=f"a whole {path.suffix} stream", fix="fetch the file again"
-        ) from error
-
-
-def _opened(path: Path) -> Any:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    if path.suffix in (".zst", ".zstd"):
-        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
-    return path.open("rb")
-
-
-def count_quotes(path: Path, start: int, stop: int) -> int:
+def count_quotes(file: File, start: int, stop: int) -> int:
     """Quote characters in a byte range; their parity tells whether a border lies inside a quoted field."""
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(stop - start).count(b'"')
+    return read_source(file, start, stop).count(b'"')
 
 
 def nominal_ranges(source: Source, blocksize: int) -> list[tuple[int, int]]:
     """Byte ranges of `blocksize` after the header, not yet aligned to records."""
-    size = source.path.stat().st_size
+    size = source.file.n_bytes
     return [(start, min(start + blocksize, size)) for start in range(source.body, size, blocksize)]
 
 
@@ -147,11 +49,11 @@ def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[in
     quotes
         Quote characters in each range.
     """
-    borders, inside = [source.body], 0
-    with source.path.open("rb") as file:
-        for (_, stop), found in zip(ranges, quotes, strict=True):
-            inside = (inside + found) % 2
-            borders.append(_next_record(file.fileno(), stop, inside))
+    inside = np.cumsum(quotes) % 2
+    stops = [(stop, int(odd)) for (_, stop), odd in zip(ranges, inside, strict=True)]
+    with ThreadPoolExecutor(_READERS) as pool:  # many short reads, each waiting for a bucket
+        run = pool.map if source.file.etag else map
+        borders = [source.body, *run(partial(_next_record, source.file), stops)]
     return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
 
 
@@ -206,22 +108,12 @@ def read_block(
 
 def read_bytes(block: Block) -> bytes:
     """The bytes of a block."""
-    pieces, start = [], block.start
-    with block.source.path.open("rb", buffering=0) as file:
-        while start < block.stop and (piece := os.pread(file.fileno(), block.stop - start, start)):
-            pieces.append(piece)
-            start += len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return read_source(block.source.file, block.start, block.stop)
 
 
 def line_of(source: Source, byte: int) -> int:
     """Line of a byte of the file, counted from 1. Reads everything before it."""
-    line, left = 1, byte
-    with source.path.open("rb") as file:
-        while left > 0 and (piece := file.read(min(_COPY_BYTES, left))):
-            line += piece.count(b"\n")
-            left -= len(piece)
-    return line
+    return 1 + sum(piece.count(b"\n") for piece in source.file.pieces(0, byte))
 
 
 def bad_row_error(bad: BadRow) -> SourceError:
@@ -358,12 +250,14 @@ def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[bytes, list[Ba
     return b"".join(good), bad
 
 
-def _next_record(descriptor: int, position: int, inside: int) -> int:
+def _next_record(file: File, border: tuple[int, int]) -> int:
     """First byte after the next line break outside quotes, from a byte that lies inside quotes or not."""
-    previous = os.pread(descriptor, 1, position - 1)
-    if previous == b"\n" and not inside:
+    position, inside = border
+    around = read_source(file, position - 1, position - 1 + _LOOK_BYTES)
+    if around[:1] == b"\n" and not inside:
         return position
-    while piece := os.pread(descriptor, 1 << 16, position):
+    while piece := around[1:] or read_source(file, position, position + _LOOK_BYTES):
+        around = b""
         start = 0
         while (newline := piece.find(b"\n", start)) >= 0:
             inside = (inside + piece.count(b'"', start, newline)) % 2

@@ -6,11 +6,12 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
+from zstore.format.storage import File
+from zstore.writing.sources.files import read_source
 from zstore.writing.sources.formats import check_format, has_zone, unit_of
 from zstore.writing.sources.parts import PARTS
 from zstore.writing.sources.records import record_end, shorten, split_fields, split_records
@@ -66,15 +67,15 @@ class TableOptions:
 
 
 def open_source(
-    name: Path, path: Path, delimiter: str | None = None, id_from_path: str | None = None
+    named: File, plain: File, delimiter: str | None = None, id_from_path: str | None = None
 ) -> tuple[Source, str]:
     """Read the header of a file.
 
     Parameters
     ----------
-    name
+    named
         The file as the user named it.
-    path
+    plain
         Its plain bytes.
     delimiter
         Between fields; None to find it.
@@ -85,8 +86,7 @@ def open_source(
     -------
     The source and its delimiter.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+    head = read_source(plain, 0, _HEAD_BYTES)
     start = len(_BOM) if head.startswith(_BOM) else 0
     line = head[start : head.find(b"\n", start) + 1 or None].decode("utf-8", "replace")
     delimiter = delimiter or max(_DELIMITERS, key=line.count)
@@ -96,18 +96,18 @@ def open_source(
     header, reason = split_fields(head[start:stop], delimiter)
     if header is None:
         raise SourceError(
-            f"unreadable header ({reason})", expected="column names", where=f"{name} line 1", fix="mend the header"
+            f"unreadable header ({reason})", expected="column names", where=f"{named} line 1", fix="mend the header"
         )
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise SourceError(
             f"column {twice[0]!r} stands {header.count(twice[0])} times in the header",
             expected="every column name once",
-            where=f"{name} line 1",
+            where=f"{named} line 1",
             fix="rename one of them in the file",
         )
-    id_ = _id_in_path(name, id_from_path) if id_from_path is not None else None
-    return Source(str(name), path, tuple(header), stop, b'"' in head, id_), delimiter
+    id_ = _id_in_path(str(named), id_from_path) if id_from_path is not None else None
+    return Source(str(named), plain, tuple(header), stop, b'"' in head, id_), delimiter
 
 
 def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> TableSpec:
@@ -182,9 +182,9 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: Source) -
         raise UsageError(f"--id with {other}", expected="one place that ids come from", fix=f"drop --id or {other}")
 
 
-def _id_in_path(name: Path, pattern: str) -> str:
+def _id_in_path(name: str, pattern: str) -> str:
     try:
-        match = re.search(pattern, str(name))
+        match = re.search(pattern, name)
     except re.error as error:
         raise UsageError(
             f"--id-from-path {pattern!r} ({error})", expected="a regular expression", fix="mend --id-from-path"
@@ -322,9 +322,7 @@ def _first_sample(source: Source, delimiter: str, missing: Sequence[str]) -> Sam
 
 
 def _sample(source: Source, delimiter: str, n_bytes: int) -> Sample:
-    with source.path.open("rb") as file:
-        file.seek(source.body)
-        content = file.read(n_bytes)
+    content = read_source(source.file, source.body, source.body + n_bytes)
     if len(content) == n_bytes:
         content = content[: content.rfind(b"\n") + 1]
     records = split_records(content, delimiter, 0, 1)

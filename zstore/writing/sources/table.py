@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zstore.format.storage import File
 from zstore.writing.sources.times import TimeSpec
 
 
@@ -20,7 +20,7 @@ class Source:
     ----------
     name
         Its path, for messages and the receipt.
-    path
+    file
         Where its plain UTF-8 bytes lie: itself, or a copy in the scratch folder.
     header
         Its column names, in its own order.
@@ -33,7 +33,7 @@ class Source:
     """
 
     name: str
-    path: Path
+    file: File
     header: tuple[str, ...]
     body: int
     quoted: bool

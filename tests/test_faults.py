@@ -1,0 +1,113 @@
+"""A network that fails at any request: a writer recovers, or fails in bounded time with nothing half-committed."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import write_table
+from faults import FaultProxy, Harm
+from s3server import S3Server
+
+import zstore
+from zstore import StoreError, ZstoreError, open_store, verify
+from zstore.format.urls import open_storage
+
+BY_ID = {"id": "id", "time": "t"}
+BOUND_S = 60
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with S3Server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def proxy(server: S3Server) -> Iterator[FaultProxy]:
+    with FaultProxy(server.port, stall_s=2) as running:
+        yield running
+
+
+def options_of(server: S3Server, port: int) -> dict[str, str]:
+    return {**server.options, "endpoint": f"http://127.0.0.1:{port}", "timeout": "1s"}
+
+
+def copied(server: S3Server, source: str) -> str:
+    """A bucket with the same objects."""
+    target = f"s3://{server.make_bucket()}"
+    old, new = (open_storage(url, server.options) for url in (source, target))
+    for key in old.sizes():
+        new.replace(key, old.read(key))
+    return target
+
+
+def run_through_faults(
+    server: S3Server, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Harm, every: int, n: int
+) -> tuple[int, int]:
+    """Append through the proxy, harming `n` requests from each one on, `every` apart; how often it went through."""
+    monkeypatch.setenv("ZSTORE_LEASE_S", "0")
+    first = write_table(tmp_path / "a.csv", ["id", "t", "v"], [["a", t, t / 4] for t in range(50)])
+    more = write_table(tmp_path / "b.csv", ["id", "t", "v"], [["a", t, t / 4] for t in range(50, 60)])
+    start = f"s3://{server.make_bucket()}"
+    open_storage(start, server.options).replace("b.csv", more.read_bytes())
+    zstore.ingest(first, f"{start}/s.zarr", **BY_ID, storage_options=server.options)
+    options = options_of(server, proxy.port)
+
+    whole = copied(server, start)
+    proxy.calm()
+    zstore.append(f"{whole}/b.csv", f"{whole}/s.zarr", storage_options=options)
+    n_requests, expected = proxy.n_seen, set(open_storage(whole, server.options).sizes())
+    points = range(0, n_requests, every)
+    n_done, said = 0, ""
+    for point in points:
+        there = copied(server, start)
+        store, source = f"{there}/s.zarr", f"{there}/b.csv"
+        proxy.harm_from(point, harm, n)
+        began = time.monotonic()
+        try:
+            zstore.append(source, store, storage_options=options)
+            n_done += 1
+        except ZstoreError as error:
+            said = str(error)
+        assert n_done or "Fix: " in said
+        assert time.monotonic() - began < BOUND_S
+        proxy.calm()
+        opened = open_store(store, storage_options=server.options)
+        assert opened.n_rows in (50, 60)
+        assert verify(opened).faults == ()
+        try:
+            zstore.append(source, store, storage_options=server.options)
+        except StoreError:
+            pytest.fail(f"{harm} at {point}: cannot run again")
+        opened = open_store(store, storage_options=server.options)
+        assert (opened.version, opened.n_rows, verify(opened).faults) == (2, 60, ())
+        assert set(open_storage(there, server.options).sizes()) == expected, f"{harm} at {point}"
+    return len(points), n_done
+
+
+@pytest.mark.parametrize("harm", ["refuse", "reset", "truncate", "lose"])
+def test_one_request_that_fails_is_sent_again(
+    server: S3Server, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Harm
+) -> None:
+    tried, done = run_through_faults(server, proxy, tmp_path, monkeypatch, harm, every=40, n=1)
+    assert done == tried > 2
+
+
+def test_a_network_that_is_gone_ends_a_writer_soon(
+    server: S3Server, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, done = run_through_faults(server, proxy, tmp_path, monkeypatch, "refuse", every=50, n=1 << 30)
+    assert done < tried
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("n", [1, 1 << 30])
+@pytest.mark.parametrize("harm", ["refuse", "reset", "stall", "truncate", "lose"])
+def test_every_request_in_turn(
+    server: S3Server, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Harm, n: int
+) -> None:
+    every = 1 if n == 1 else 5
+    tried, done = run_through_faults(server, proxy, tmp_path, monkeypatch, harm, every, n)
+    assert tried > 5
+    assert done == tried or n > 1

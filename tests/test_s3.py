@@ -1,0 +1,261 @@
+"""Stores and sources in buckets, against a real server on loopback."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_table
+from s3server import S3Server
+
+import zstore
+from zstore import ConflictError, SourceError, StoreError, UsageError, open_store, verify
+from zstore.format.layout import MARKER
+from zstore.format.urls import open_storage
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+BY_ID = {"id": "id", "time": "t"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with S3Server() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket, reached through the usual environment variables."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{server.make_bucket()}"
+
+
+def rows(first: int, last: int, ids: str = "abc") -> list[list[object]]:
+    return [[id_, t, t / 10, f"w{t % 3}"] for t in range(first, last) for id_ in ids]
+
+
+def table(path: Path, content: list[list[object]]) -> Path:
+    return write_table(path, ["id", "t", "v", "kind"], content)
+
+
+def upload(url: str, path: Path) -> str:
+    open_storage(url).replace(path.name, path.read_bytes())
+    return f"{url}/{path.name}"
+
+
+def objects(url: str, options: dict[str, str] | None = None) -> dict[str, bytes]:
+    storage = open_storage(url, options)
+    return {key: storage.read(key) for key in storage.sizes()}
+
+
+def without_times(found: dict[str, bytes]) -> dict[str, bytes]:
+    return {key: content for key, content in found.items() if not key.endswith(("zarr.json", "root.json"))}
+
+
+def test_a_store_in_a_bucket_has_the_bytes_of_one_on_disk(bucket: str, tmp_path: Path) -> None:
+    source = table(tmp_path / "a.csv", rows(0, 200))
+    static = write_table(tmp_path / "static.csv", ["id", "area"], [["a", 1.5], ["b", 2.5], ["c", 3]])
+    remote = zstore.ingest(upload(bucket, source), f"{bucket}/s.zarr", **BY_ID, static=upload(bucket, static))
+    zstore.ingest(source, tmp_path / "s.zarr", **BY_ID, static=static)
+    local = {
+        str(p.relative_to(tmp_path / "s.zarr")): p.read_bytes() for p in (tmp_path / "s.zarr").rglob("*") if p.is_file()
+    }
+    found = objects(f"{bucket}/s.zarr")
+    assert found.keys() == local.keys()
+    ledger = {key for key in found if "/source_" in key}
+    assert {k: v for k, v in without_times(found).items() if k not in ledger and "manifest" not in k} == {
+        k: v for k, v in without_times(local).items() if k not in ledger and "manifest" not in k
+    }
+    assert remote.n_stored == 600
+    store = open_store(f"{bucket}/s.zarr")
+    assert verify(store).faults == ()
+    assert store.series("b").read("v").tolist() == [np.float32(t / 10) for t in range(200)]
+    assert store.static("area").values.tolist() == [1.5, 2.5, 3]
+
+
+def test_plain_zarr_and_xarray_read_a_store_in_a_bucket(bucket: str, tmp_path: Path) -> None:
+    zstore.ingest(table(tmp_path / "a.csv", rows(0, 50)), f"{bucket}/s.zarr", **BY_ID)
+    found = open_store(f"{bucket}/s.zarr").to_xarray()
+    assert found["v"].values.tolist() == pytest.approx([t / 10 for _ in "abc" for t in range(50)], abs=1e-6)
+    assert found["id"].values.tolist() == ["a", "b", "c"]
+
+
+def test_an_append_from_a_bucket_takes_only_what_is_new(bucket: str, tmp_path: Path) -> None:
+    for day in range(3):
+        upload(f"{bucket}/in", table(tmp_path / f"day{day}.csv", rows(10 * day, 10 * day + 10)))
+        if day == 0:
+            zstore.ingest(f"{bucket}/in/day*.csv", f"{bucket}/s.zarr", **BY_ID)
+        else:
+            receipt = zstore.append(f"{bucket}/in/day*.csv", f"{bucket}/s.zarr")
+            assert receipt is not None
+            assert list(receipt.sources) == [f"{bucket}/in/day{day}.csv"]
+    assert zstore.append(f"{bucket}/in/day*.csv", f"{bucket}/s.zarr") is None
+    late = zstore.append(table(tmp_path / "late.csv", [["b", -5, 1, "new"]]), f"{bucket}/s.zarr")
+    assert late is not None
+    store = open_store(f"{bucket}/s.zarr")
+    assert (store.version, store.n_rows) == (4, 91)
+    assert store.channel("kind").categories == ("w0", "w1", "w2", "new")
+    for version in range(1, 5):
+        assert verify(open_store(f"{bucket}/s.zarr", version)).faults == ()
+
+
+def test_the_upkeep_of_a_store_in_a_bucket(bucket: str, tmp_path: Path) -> None:
+    url = f"{bucket}/s.zarr"
+    zstore.ingest(table(tmp_path / "0.csv", rows(0, 10)), url, **BY_ID)
+    for day in (1, 2):
+        zstore.append(table(tmp_path / f"{day}.csv", rows(10 * day, 10 * day + 10)), url)
+    whole = open_store(url).series("a").read("v")
+    assert zstore.compact(url).version == 4
+    assert zstore.rollback(url, 2).n_rows == 60
+    assert [entry.action for entry in zstore.log(url)] == ["rollback", "compact", "append", "append", "ingest"]
+    assert zstore.rollback(url, 4).version == 6
+    assert zstore.gc(url, keep=1)[0] > 0
+    np.testing.assert_array_equal(open_store(url).series("a").read("v"), whole)
+    assert verify(open_store(url)).faults == ()
+    assert MARKER not in objects(url)
+    assert b"zstore_writer" not in objects(url)["zarr.json"]
+
+
+def test_overwriting_in_a_bucket_leaves_the_new_store_alone(bucket: str, tmp_path: Path) -> None:
+    url = f"{bucket}/s.zarr"
+    for number in range(3):
+        zstore.ingest(table(tmp_path / "a.csv", rows(number, 100)), url, **BY_ID, overwrite=True)
+        store = open_store(url)
+        assert (store.version, store.n_rows, len(zstore.log(url))) == (number + 1, 3 * (100 - number), 1)
+        assert verify(store).faults == ()
+        assert sum(key.startswith("v/c/") for key in objects(url)) == 1
+    assert store.index.contiguous
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_a_damaged_object_of_a_bucket_is_told(bucket: str, tmp_path: Path, harm: str) -> None:
+    url = f"{bucket}/s.zarr"
+    zstore.ingest(table(tmp_path / "a.csv", rows(0, 100)), url, **BY_ID)
+    storage = open_storage(url)
+    content = bytearray(storage.read("v/c/0"))
+    content[50] ^= 1
+    if harm == "remove":
+        storage.remove(["v/c/0"])
+    else:
+        storage.replace("v/c/0", bytes(content if harm == "flip" else content[:-7]))
+    with pytest.raises(zstore.CorruptionError, match="v/c/0"):
+        open_store(url).read("v", 0, 10)
+    assert "v/c/0" in verify(open_store(url)).faults[0]
+
+
+def test_a_second_writer_is_refused_while_the_first_lives_and_takes_over_when_it_died(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/s.zarr"
+    zstore.ingest(table(tmp_path / "a.csv", rows(0, 10)), url, **BY_ID)
+    more = table(tmp_path / "b.csv", rows(10, 20))
+    script = (
+        "import os, sys, zstore, zstore.writing.append as a\n"
+        "a.commit_version = lambda *_: os._exit(9)\n"
+        "zstore.append(sys.argv[1], sys.argv[2])"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(more), url], check=False).returncode == 9
+    assert open_store(url).n_rows == 30
+    with pytest.raises(ConflictError, match="another process is writing"):
+        zstore.append(more, url)
+    monkeypatch.setenv("ZSTORE_LEASE_S", "0.2")
+    assert zstore.append(more, url) is not None
+    store = open_store(url)
+    assert (store.version, store.n_rows, verify(store).faults) == (2, 60, ())
+    zstore.ingest(tmp_path / "a.csv", tmp_path / "one.zarr", **BY_ID)
+    zstore.append(more, tmp_path / "one.zarr")
+    assert objects(url).keys() == objects(str(tmp_path / "one.zarr")).keys()
+
+
+def test_a_writer_that_was_taken_for_dead_commits_nothing(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/s.zarr"
+    zstore.ingest(table(tmp_path / "a.csv", rows(0, 10)), url, **BY_ID)
+    slow, quick = table(tmp_path / "slow.csv", rows(10, 20)), table(tmp_path / "quick.csv", rows(10, 15))
+    commit = zstore.writing.append.commit_version  # type: ignore[attr-defined]
+
+    def overtaken(*arguments: object) -> None:
+        monkeypatch.setattr("zstore.writing.append.commit_version", commit)
+        monkeypatch.setenv("ZSTORE_LEASE_S", "0")
+        assert zstore.append(quick, url) is not None
+        commit(*arguments)
+
+    monkeypatch.setattr("zstore.writing.append.commit_version", overtaken)
+    with pytest.raises(ConflictError):
+        zstore.append(slow, url)
+    store = open_store(url)
+    assert (store.version, store.n_rows, verify(store).faults) == (2, 45, ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["s3://{}/none.csv", "s3://{}/s.zarr"], "no such file"),
+        (["s3://{}/none*.csv", "s3://{}/s.zarr"], "no file matches"),
+        (["a.csv", "s3://missing-bucket/s.zarr"], "cannot reach s3://missing-bucket/s.zarr"),
+        (["a.csv", "gs://x/s.zarr"], "expected a path, or s3://BUCKET/PREFIX"),
+        (["a.csv", "s3://{}/s.zarr", "--storage-options", "flavour=1"], "mend --storage-options"),
+    ],
+)
+def test_what_cannot_be_reached_is_told_in_one_line(
+    bucket: str, run: Run, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    table(tmp_path / "a.csv", rows(0, 10))
+    given = [argument.format(bucket.removeprefix("s3://")) for argument in arguments]
+    done = run("zstore.cli", "ingest", *given, "--id", "id", "--time", "t")
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_storage_options_take_the_place_of_the_environment_and_are_shown_nowhere(
+    bucket: str, server: S3Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in server.environment:
+        monkeypatch.delenv(name)
+    options = ",".join(f"{name}={value}" for name, value in server.options.items())
+    table(tmp_path / "a.csv", rows(0, 10))
+    flags = ["--storage-options", options]
+    made = run("zstore.cli", "ingest", "a.csv", f"{bucket}/s.zarr", "--id", "id", "--time", "t", *flags, check=True)
+    seen = run("zstore.cli", "info", f"{bucket}/s.zarr", *flags, check=True)
+    checked = run("zstore.cli", "verify", f"{bucket}/s.zarr", *flags, check=True)
+    assert "sound" in checked.stdout
+    stored = b"".join(objects(f"{bucket}/s.zarr", server.options).values())
+    for text in (made.stdout, made.stderr, seen.stdout, str(stored)):
+        assert server.options["secret_access_key"] not in text
+    assert server.options["secret_access_key"] not in repr(
+        open_store(f"{bucket}/s.zarr", storage_options=server.options).storage
+    )
+
+
+def test_a_source_that_changes_while_it_is_read_is_refused(bucket: str, tmp_path: Path) -> None:
+    from zstore.writing.sources.files import expand, read_source
+
+    name = upload(bucket, table(tmp_path / "a.csv", rows(0, 10)))
+    (file,) = expand([name])
+    upload(bucket, table(tmp_path / "a.csv", rows(5, 15)))
+    with pytest.raises(SourceError, match="replaced meanwhile"):
+        read_source(file)
+
+
+def test_without_the_package_for_it_a_bucket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstore.format.bucket", None)
+    with pytest.raises(UsageError, match=r"pip install 'zstore\[s3\]'"):
+        open_store("s3://x/y")
+
+
+def test_a_folder_of_other_things_in_a_bucket_is_left_alone(bucket: str, tmp_path: Path) -> None:
+    source = table(tmp_path / "a.csv", rows(0, 10))
+    upload(f"{bucket}/mine", source)
+    with pytest.raises(StoreError, match="something that is no store is in the way"):
+        zstore.ingest(source, f"{bucket}/mine", **BY_ID)
+    with pytest.raises(StoreError, match="something that is no store is in the way"):
+        zstore.ingest(source, f"{bucket}/mine", **BY_ID, overwrite=True)
+    assert list(objects(f"{bucket}/mine")) == ["a.csv"]
+    assert os.environ["AWS_ENDPOINT_URL"]

@@ -1,0 +1,214 @@
+"""The flags of the `zstore` command and their help; what they do is in :mod:`zstore.cli`."""
+
+from __future__ import annotations
+
+from argparse import Action
+from typing import Literal
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from zstore._version import __version__
+from zstore.writing.sources.sniff import MISSING
+
+
+class _Help(DefaultHelpFormatter):
+    """Help for people: the text as it is written, without the names of types."""
+
+    def _get_help_string(self, action: Action) -> str:
+        return action.help or ""
+
+
+def make_parser() -> ArgumentParser:
+    """The parser of all commands."""
+    parser = ArgumentParser(
+        prog="zstore",
+        description="Long CSV tables of time series as compressed Zarr stores sorted by (id, time).",
+        version=__version__,
+        formatter_class=_Help,
+    )
+    commands = parser.add_subcommands(required=True, dest="subcommand", metavar="COMMAND")
+    for name, add, text in (
+        ("ingest", _add_ingest, "turn CSV files into a store"),
+        ("info", _add_info, "say what a store holds"),
+        ("show", _add_show, "print the rows of one series as CSV"),
+        ("verify", _add_verify, "compare a store with its digests"),
+        ("export", _add_export, "write a store as CSV or Parquet"),
+        ("log", _add_log, "list the versions of a store"),
+        ("rollback", _add_rollback, "go back to an older version, as a new one"),
+        ("compact", _add_compact, "put the rows of every series in one place again"),
+        ("gc", _add_gc, "remove what only old versions need"),
+    ):
+        command = ArgumentParser(description=text[0].upper() + text[1:] + ".", formatter_class=_Help)
+        add(command)
+        command.add_argument(
+            "--storage-options", type=str | dict[str, str] | None, metavar="KEY=VALUE,…", help="for s3://, as region=…"
+        )
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        commands.add_subcommand(name, command, help=text)
+    return parser
+
+
+def _add_ingest(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    names, shown = str | list[str] | None, ", ".join(MISSING[1:])
+    pairs = str | dict[str, str] | None
+    add("paths", nargs="+", type=str, metavar="SRC", help="files or globs (also .gz, .zst, s3://…), then the STORE")
+    add(
+        "--id",
+        type=str | None,
+        metavar="COL",
+        help="column of ids, kept as exact text; default: one series",
+    )
+    add(
+        "--time",
+        type=names,
+        metavar="COL",
+        help="column of times: ISO or whole numbers; or COL,COL,… for year, month, …",
+    )
+    add(
+        "--time-format",
+        type=str | None,
+        metavar="FMT",
+        help="how times are written, as in '%d.%m.%Y %H:%M'",
+    )
+    add(
+        "--time-unit",
+        type=str | None,
+        metavar="UNIT",
+        help="times are numbers since 1970: d, h, min, s, ms, us, ns",
+    )
+    add("--freq", type=str | None, metavar="STEP", help="step between rows, as 1D or 15min; default: the usual")
+    add(
+        "--start",
+        type=str | None,
+        metavar="T",
+        help="without --time: time of the first row; --freq follows",
+    )
+    add(
+        "--layout",
+        type=Literal["long", "wide"],
+        default="long",
+        metavar="long|wide",
+        help="a row per id and time (default), or a column per series",
+    )
+    add("--fill-gaps", action="store_true", help="add a row of missing values at each step that a series skips")
+    add("--id-from-path", type=str | None, metavar="REGEX", help="one file per series: the first group is its id")
+    add("--channels", type=names, metavar="COL,COL", help="columns to keep; default: all but id and time")
+    add("--leave-out", type=names, metavar="COL,COL", help="columns not to keep")
+    add("--categories", type=names, metavar="COL,COL", help="columns of words that may look like numbers")
+    add(
+        "--allow-new-channels",
+        action="store_true",
+        help="files may have columns that the first has not: missing elsewhere",
+    )
+    add("--rename", type=pairs, metavar="COL=NAME,…", help="new names of columns")
+    add("--units", type=pairs, metavar="COL=UNIT,…", help="units of columns, to record")
+    add("--value-name", type=str, default="value", metavar="NAME", help="channel of a wide table; default: value")
+    add("--static", type=str | None, metavar="FILE", help="CSV of static attributes, one row per id")
+    add(
+        "--on-bad-row",
+        type=Literal["error", "quarantine"],
+        default="error",
+        metavar="error|quarantine",
+        help="refuse the first bad row (default), or set bad rows aside in STORE.quarantine.csv",
+    )
+    add(
+        "--on-duplicate",
+        type=Literal["error", "first", "last"],
+        default="error",
+        metavar="error|first|last",
+        help="which row stays when an id has several at one time; default: error",
+    )
+    add("--delimiter", type=str | None, metavar="CHAR", help="between fields; default: found")
+    add("--decimal", type=Literal[".", ","], default=".", metavar=".|,", help="decimal point; default: .")
+    add("--encoding", type=str, default="utf-8", metavar="NAME", help="of the files; default: utf-8")
+    add(
+        "--missing",
+        type=names,
+        metavar="TEXT,TEXT",
+        help=f"texts that mean missing; default: empty, {shown}",
+    )
+    add(
+        "--codec",
+        type=str | None,
+        metavar="NAME",
+        help="auto: try some on a sample; or zstd-3, …",
+    )
+    add("--append", action="store_true", help="add to the store, reading only files that it does not know; or make it")
+    add("--force", action="store_true", help="with --append: read files again that the store knows")
+    add("--overwrite", action="store_true", help="replace an existing store once the new one is complete")
+    add(
+        "--dtype",
+        type=Literal["float32", "float64"],
+        default="float32",
+        metavar="float32|float64",
+        help="float type of channels; default: float32",
+    )
+    add(
+        "--memory-limit",
+        type=str,
+        default="1GiB",
+        metavar="SIZE",
+        help="memory to stay under, at least 256MiB a worker; default: 1GiB",
+    )
+    add("--blocksize", type=str | None, metavar="SIZE", help="bytes of a file parsed at once; default: by memory limit")
+    add("--workers", type=int | None, metavar="N", help="threads; default: one per core")
+    add(
+        "--scheduler",
+        type=str | None,
+        metavar="ADDR",
+        help="a Dask cluster sharing this file system, as tcp://host:8786",
+    )
+    add(
+        "--scratch",
+        type=str | None,
+        metavar="DIR",
+        help="where to keep what is needed meanwhile; default: in STORE",
+    )
+    add("--log-file", type=str | None, metavar="FILE", help="append what happens to this file, with times")
+    add("--json", action="store_true", help="print the receipt as JSON")
+    add("--config", action="config", metavar="FILE", help="a YAML file with any of these options")
+
+
+def _add_info(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_show(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("id", type=str, metavar="ID", help="exact id of the series; 0 in a store without ids")
+    parser.add_argument("--start", type=str | None, metavar="T", help="first time: an ISO date (and time), or a step")
+    parser.add_argument("--stop", type=str | None, metavar="T", help="time to stop before")
+
+
+def _add_verify(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="objects read at once; default: 2")
+    parser.add_argument("--source", nargs="+", type=str, metavar="SRC", help="compare with these files too, row by row")
+
+
+def _add_export(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("out", type=str, metavar="OUT", help="file to write, ending in .csv or .parquet")
+    parser.add_argument("--ids", type=str | list[str] | None, metavar="ID,ID", help="series to write; default: all")
+
+
+def _add_log(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("--json", action="store_true", help="print JSON, receipts included")
+
+
+def _add_rollback(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("version", type=int, metavar="VERSION", help="version whose rows the new one has")
+
+
+def _add_compact(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("--workers", type=int | None, metavar="N", help="threads; default: one per core")
+
+
+def _add_gc(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("--keep", type=int, default=1, metavar="N", help="newest versions to keep; default: 1")

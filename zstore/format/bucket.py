@@ -1,0 +1,397 @@
+"""A prefix of an S3 bucket as a place of objects: conditional writes, and a look back where an answer was lost.
+
+The root document is the lock as well. A writer puts its mark into it with a PUT that S3 accepts only if the root is
+still what the writer has read (:meth:`Bucket.claim`), and commits with another such PUT. A writer that was taken for
+dead and comes back finds its mark gone, so whatever it still writes is never part of a version.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+from typing import Any, TypeVar
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    InvalidPathError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+    UnknownConfigurationKeyError,
+)
+from obstore.store import S3Store
+
+from zstore.errors import ConflictError, StoreError, UsageError
+from zstore.format.commit import UNFINISHED, conflict, is_committed, marked, owner_of, unmarked
+from zstore.format.folder import cannot_write
+from zstore.format.layout import ROOT
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_URL = re.compile(r"s3://([^/]+)/*(.*?)/*")
+_ATTEMPTS = 4
+_WRITERS = 8
+_BATCH = 1000
+_WAIT_S = 0.2
+_CLIENT = {"timeout": "60s", "connect_timeout": "10s"}
+_REFUSED = (PermissionDeniedError, UnauthenticatedError, InvalidPathError)
+_SHOWN = 160
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """See :class:`zstore.format.storage.Storage`.
+
+    Parameters
+    ----------
+    url
+        ``s3://BUCKET/PREFIX``.
+    options
+        What obstore's ``S3Config`` and ``ClientConfig`` take, such as ``region``, ``endpoint``, ``access_key_id`` or
+        ``timeout``. Never shown: they may hold secrets.
+    owner
+        Mark of the writer that this is; empty for readers.
+
+    Notes
+    -----
+    A request that fails for reasons that may pass is sent at most 4 x 3 times, in at most 2 minutes an attempt.
+    """
+
+    url: str
+    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    owner: str = ""
+
+    @classmethod
+    def of(cls, url: str, options: Mapping[str, str]) -> Bucket:
+        """A prefix by its URL.
+
+        Raises
+        ------
+        UsageError
+            If the URL or an option cannot be meant.
+        """
+        match = _URL.fullmatch(url)
+        if match is None or any(part in (".", "..", "") for part in match[2].split("/") if match[2]):
+            raise UsageError(f"URL {url!r}", expected="s3://BUCKET/PREFIX", fix="mend the URL")
+        bucket = cls(f"s3://{match[1]}/{match[2]}".rstrip("/"), tuple(sorted(options.items())))
+        try:
+            bucket._store  # noqa: B018  # says what is wrong with the options
+        except UnknownConfigurationKeyError as error:
+            raise UsageError(
+                f"storage option ({_short(error)})",
+                expected="options of obstore's S3Config, such as region, endpoint or access_key_id",
+                fix="mend --storage-options",
+            ) from error
+        except BaseError as error:
+            raise UsageError(f"storage options for {url} ({_short(error)})", fix="mend --storage-options") from error
+        return bucket
+
+    def __str__(self) -> str:
+        return self.url
+
+    def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
+        """The bytes ``[start, stop)`` of an object."""
+        options: dict[str, Any] = {"if_match": etag} if etag else {}
+        if start or stop is not None:
+            options["range"] = (start, stop) if stop is not None else {"offset": start}
+
+        def read() -> bytes:
+            return bytes(obstore.get(self._store, self._path(key), options=options).bytes())  # type: ignore[arg-type]
+
+        try:
+            return self._often(key, read)
+        except PreconditionError:
+            raise OSError(errno.ESTALE, "the object was replaced meanwhile", f"{self}/{key}") from None
+
+    def head(self, key: str) -> tuple[int, str, float] | None:
+        """Length, ETag and seconds since it was last written of an object; None if there is none."""
+        try:
+            with self._reached():
+                found = self._often(key, lambda: obstore.head(self._store, self._path(key)))
+        except FileNotFoundError:
+            return None
+        age = datetime.now(UTC) - found["last_modified"]
+        return found["size"], str(found["e_tag"]), age.total_seconds()
+
+    def n_bytes(self, key: str) -> int | None:
+        """Length of an object."""
+        found = self.head(key)
+        return None if found is None else found[0]
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Every object whose key starts with `prefix`."""
+        folder, base = prefix.rpartition("/")[0], len(self._path(""))
+
+        def listed() -> dict[str, int]:
+            pages = obstore.list(self._store, self._path(folder).rstrip("/") or None)
+            return {entry["path"][base:]: entry["size"] for page in pages for entry in page}
+
+        with self._reached():
+            return {key: size for key, size in self._often(prefix, listed).items() if key.startswith(prefix)}
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write a new object. What a dead writer left there is replaced as long as this one holds the store."""
+
+        def left(found: tuple[bytes, str] | None) -> str | None:
+            return None if found is None else found[1]
+
+        try:
+            self._put(key, content, None)
+        except ConflictError:
+            found = self._look(key)
+            self.check_held()  # before the object that was looked at is replaced: none of a later writer can be it
+            self._put(key, content, left(found))
+
+    def write_all(self, objects: Mapping[str, bytes]) -> None:
+        """Write new objects, several at once."""
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            list(pool.map(self.write, objects.keys(), objects.values()))
+
+    def write_stream(self, key: str, pieces: Iterable[bytes]) -> int:
+        """Write an object piece by piece, in parts."""
+        n_bytes = 0
+
+        def counted() -> Iterable[bytes]:
+            nonlocal n_bytes
+            for piece in pieces:
+                n_bytes += len(piece)
+                yield bytes(piece)
+
+        try:
+            obstore.put(self._store, self._path(key), counted())
+        except BaseError as error:
+            raise cannot_write(f"{self}/{key}", n_bytes, OSError(errno.EIO, _short(error))) from error
+        return n_bytes
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Put one object in the place of another."""
+        try:
+            self._often(key, lambda: obstore.put(self._store, self._path(key), content, use_multipart=False))
+        except OSError as error:
+            raise cannot_write(f"{self}/{key}", len(content), error) from error
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects, a thousand with each request."""
+        paths = [self._path(key) for key in keys]
+        for first in range(0, len(paths), _BATCH):
+            with self._reached():
+                self._often("", partial(obstore.delete, self._store, paths[first : first + _BATCH]))
+
+    def commit(self, keys: Iterable[str], document: bytes) -> None:
+        """Replace the root document, if this writer's mark is still in it. S3 keeps what it has acknowledged."""
+        etag = self.check_held()
+        self._put(ROOT, marked(document, self.owner), etag)
+
+    def at(self, name: str) -> Bucket:
+        """A prefix below this one, which nobody holds."""
+        return Bucket(f"{self.url}/{name}", self.options)
+
+    def clear(self) -> None:
+        """Remove every object."""
+        self.remove(self.sizes())
+
+    def beside(self, suffix: str) -> tuple[Bucket, str]:
+        """An object beside this prefix."""
+        folder, _, name = self.url.rpartition("/")
+        return Bucket(folder, self.options), f"{name}{suffix}"
+
+    def zarr(self) -> Any:
+        """The prefix as zarr-python sees it."""
+        from zarr.storage import ObjectStore
+
+        bucket, prefix = _parts(self.url)
+        return ObjectStore(_connect(os.getpid(), bucket, prefix, self.options), read_only=True)
+
+    def claim(self, found: tuple[bytes, str] | None) -> None:
+        """Put this writer's mark into the root document as it was found.
+
+        Raises
+        ------
+        ConflictError
+            If another writer was quicker.
+        """
+        content, etag = found or (UNFINISHED, None)
+        self._put(ROOT, marked(content, self.owner), etag)
+
+    def heartbeat(self, key: str, every_s: float) -> Heartbeat:
+        """A sign of life at `key` every so often, as long as the context lasts."""
+        return Heartbeat(self, key, every_s)
+
+    def release(self, heartbeat: str) -> None:
+        """Take this writer's mark out of the root document; remove the document if nothing was ever committed."""
+        content, etag = self.root() or (b"", "")
+        if owner_of(content) != self.owner:
+            return
+        self.remove([heartbeat])
+        if is_committed(content):
+            self._put(ROOT, unmarked(content), etag)
+        else:
+            self.remove([ROOT])
+
+    def root(self) -> tuple[bytes, str] | None:
+        """The root document, marks included, and its ETag; None if there is none."""
+        return self._look(ROOT)
+
+    def check_held(self) -> str:
+        """The ETag of the root document that has this writer's mark.
+
+        Raises
+        ------
+        ConflictError
+            If it has another one.
+        """
+        content, etag = self.root() or (b"", "")
+        if not self.owner or owner_of(content) != self.owner:
+            raise conflict(self.url)
+        return etag
+
+    @property
+    def _store(self) -> S3Store:
+        return _connect(os.getpid(), _parts(self.url)[0], "", self.options)
+
+    def _path(self, key: str) -> str:
+        prefix = _parts(self.url)[1]
+        return f"{prefix}/{key}" if prefix else key
+
+    def _look(self, key: str) -> tuple[bytes, str] | None:
+        def look() -> tuple[bytes, str]:
+            found = obstore.get(self._store, self._path(key))
+            return bytes(found.bytes()), str(found.meta["e_tag"])
+
+        try:
+            with self._reached():
+                return self._often(key, look)
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Errors of the network as the user sees them; that there is no object is none."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"cannot reach {self} ({error.strerror})",
+                expected="a bucket that answers",
+                fix="check URL, network and credentials (AWS_… in the environment, or --storage-options)",
+            ) from error
+
+    def _put(self, key: str, content: bytes, etag: str | None) -> None:
+        """Write an object if its ETag is still this one, or, for None, if there is none.
+
+        When an answer is lost, or the client has sent the request twice, what is there tells whether it was this
+        writer's content that arrived.
+
+        Raises
+        ------
+        ConflictError
+            If something else is there.
+        """
+        mode: Any = "create" if etag is None else {"e_tag": etag}
+        failed: BaseError | None = None
+        for attempt in range(_ATTEMPTS):
+            try:
+                obstore.put(self._store, self._path(key), content, mode=mode, use_multipart=False)
+                return
+            except _REFUSED as error:
+                raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EACCES, _short(error))) from error
+            except (AlreadyExistsError, PreconditionError, NotFoundError) as error:
+                failed = error
+            except BaseError as error:
+                failed = error
+                time.sleep(_WAIT_S * 2**attempt)
+            found = self._look(key)
+            if found is not None and found[0] == content:
+                return
+            if (None if found is None else found[1]) != etag:
+                raise conflict(self.url) from failed
+        raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EIO, _short(failed))) from failed
+
+    def _often(self, key: str, request: Callable[[], Result]) -> Result:
+        """The answer to a request that may be sent again."""
+        failed: BaseError | None = None
+        for attempt in range(_ATTEMPTS):
+            try:
+                return request()
+            except NotFoundError as error:
+                raise FileNotFoundError(errno.ENOENT, "no such object", f"{self}/{key}") from error
+            except PreconditionError:
+                raise
+            except _REFUSED as error:
+                raise PermissionError(errno.EACCES, _short(error), f"{self}/{key}") from error
+            except BaseError as error:
+                failed = error
+                time.sleep(_WAIT_S * 2**attempt)
+        raise OSError(errno.EIO, _short(failed), f"{self}/{key}") from failed
+
+
+class Heartbeat:
+    """Writes an object again and again, so that others see that its writer lives.
+
+    Parameters
+    ----------
+    bucket, key
+        Where.
+    every_s
+        Seconds between two signs of life.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, every_s: float) -> None:
+        self._stop = threading.Event()
+        self._bucket, self._key, self._every_s = bucket, key, every_s
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> None:
+        self._bucket.replace(self._key, self._bucket.owner.encode())
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._every_s):
+            try:
+                self._bucket.replace(self._key, self._bucket.owner.encode())
+            except StoreError as error:  # the commit finds out whether the store is still held
+                logger.info("no sign of life: %s", error)
+
+
+def _parts(url: str) -> tuple[str, str]:
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return bucket, prefix
+
+
+@lru_cache(maxsize=64)
+def _connect(process: int, bucket: str, prefix: str, options: tuple[tuple[str, str], ...]) -> S3Store:
+    """A connection, one for each process: none survives a fork."""
+    given = dict(options)
+    client: dict[str, Any] = {name: given.pop(name, usual) for name, usual in _CLIENT.items()}
+    endpoint = given.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+    client["allow_http"] = endpoint.startswith("http://")
+    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2}
+    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=60), "backoff": backoff}
+    return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=retry, **given)  # type: ignore[arg-type]
+
+
+def _short(error: BaseException | None) -> str:
+    """The first line of an error, without the tail of its causes."""
+    text = " ".join(str(error).split("\n\n")[0].split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

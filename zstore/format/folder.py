@@ -1,0 +1,167 @@
+"""A folder of a file system as a place of objects: what is committed is flushed, and appears in one step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zstore.errors import StoreError
+from zstore.format.layout import ROOT
+
+
+@dataclass(frozen=True)
+class Folder:
+    """See :class:`zstore.format.storage.Storage`.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    shared
+        Whether processes of other machines write to it as well: files then appear whole and flushed, so that neither
+        a task that runs twice nor a machine that fails leaves a torn one.
+    """
+
+    path: Path
+    shared: bool = False
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
+        """The bytes ``[start, stop)`` of a file."""
+        path = self.path / key
+        if start == 0 and stop is None:
+            return path.read_bytes()
+        pieces = []
+        with path.open("rb", buffering=0) as file:
+            stop = os.fstat(file.fileno()).st_size if stop is None else stop
+            while start < stop and (piece := os.pread(file.fileno(), stop - start, start)):
+                pieces.append(piece)
+                start += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def n_bytes(self, key: str) -> int | None:
+        """Length of a file."""
+        try:
+            return (self.path / key).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Every file below whose key starts with `prefix`."""
+        folder = self.path / prefix.rpartition("/")[0]
+        found = {str(path.relative_to(self.path)): path for path in folder.rglob("*") if path.is_file()}
+        return {key: path.stat().st_size for key, path in found.items() if key.startswith(prefix)}
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write a file."""
+        self.write_stream(key, (content,))
+
+    def write_all(self, objects: Mapping[str, bytes]) -> None:
+        """Write files."""
+        for key, content in objects.items():
+            self.write(key, content)
+
+    def write_stream(self, key: str, pieces: Iterable[bytes]) -> int:
+        """Write a file piece by piece."""
+        if not self.shared:
+            return self._write(self.path / key, pieces)
+        temporary = self._beside(key)
+        n_bytes = self._write(temporary, pieces)
+        self._put_in_place(temporary, key)
+        return n_bytes
+
+    def _write(self, path: Path, pieces: Iterable[bytes]) -> int:
+        n_bytes = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb", buffering=0) as file:
+                for piece in pieces:
+                    n_bytes += len(piece)
+                    left = memoryview(piece)
+                    while len(left):
+                        left = left[file.write(left) :]
+        except OSError as error:
+            raise cannot_write(str(path), n_bytes, error) from error
+        return n_bytes
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Put one file in the place of another; nothing is done where it is there already."""
+        path = self.path / key
+        if path.exists() and path.read_bytes() == content:
+            return
+        temporary = self._beside(key)
+        self._write(temporary, (content,))
+        self._put_in_place(temporary, key)
+
+    def _beside(self, key: str) -> Path:
+        path = self.path / key
+        return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+    def _put_in_place(self, temporary: Path, key: str) -> None:
+        _fsync(temporary)
+        os.replace(temporary, self.path / key)
+        _fsync(temporary.parent)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove files, and folders that are empty."""
+        for key in keys:
+            (self.path / key).unlink(missing_ok=True)
+        for folder in sorted((path for path in self.path.rglob("*") if path.is_dir()), reverse=True):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+    def commit(self, keys: Iterable[str], document: bytes) -> None:
+        """Flush files and their folders, then replace the root document.
+
+        Readers see the version before or this one, never anything between; after a crash the same holds.
+        """
+        folders = {self.path}
+        for key in keys:
+            _fsync(self.path / key)
+            folders.update(parent for parent in (self.path / key).parents if self.path in parent.parents)
+        for folder in sorted(folders):
+            _fsync(folder)
+        self.replace(ROOT, document)
+
+    def at(self, name: str) -> Folder:
+        """A folder in this one."""
+        return Folder(self.path / name, self.shared)
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+    def beside(self, suffix: str) -> tuple[Folder, str]:
+        """A file beside this folder."""
+        return Folder(Path()), str(self.path.with_name(f"{self.path.name}{suffix}"))
+
+    def zarr(self) -> Any:
+        """The folder as zarr-python sees it."""
+        from zarr.storage import LocalStore  # a sixth of a second, which an ingest can do without
+
+        return LocalStore(self.path, read_only=True)
+
+
+def cannot_write(where: str, n_bytes: int, error: OSError) -> StoreError:
+    """A refusal of the storage, with the object and what was to go there."""
+    return StoreError(
+        f"cannot write {n_bytes:,} bytes ({error.strerror})",
+        where=where,
+        fix="free some space or check the permissions, then run again; what was committed is whole",
+    )
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

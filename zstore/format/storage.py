@@ -1,0 +1,157 @@
+"""Where objects lie: a folder, or a prefix of a bucket. Everything else in zstore knows keys and bytes only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+_PIECE_BYTES = 1 << 22
+
+
+class Storage(Protocol):
+    """Objects by key. It can be pickled, for the workers of a cluster."""
+
+    def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
+        """The bytes ``[start, stop)`` of an object.
+
+        Parameters
+        ----------
+        key
+            Its key.
+        start, stop
+            Which bytes; None for all to the end.
+        etag
+            What the object must still be, where the storage can tell; None for anything.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        OSError
+            If it cannot be read, or has another `etag`.
+        """
+        ...
+
+    def n_bytes(self, key: str) -> int | None:
+        """Length of an object; None if there is none."""
+        ...
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Every object whose key starts with `prefix`, and its length."""
+        ...
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write an object that nobody reads yet; not durable before :meth:`commit` has flushed it.
+
+        Raises
+        ------
+        StoreError
+            Naming place and bytes, when the storage refuses.
+        """
+        ...
+
+    def write_all(self, objects: Mapping[str, bytes]) -> None:
+        """Write several objects. Raises as :meth:`write`."""
+        ...
+
+    def write_stream(self, key: str, pieces: Iterable[bytes]) -> int:
+        """Write an object piece by piece, and return its length. Raises as :meth:`write`."""
+        ...
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Put one object in the place of another, atomically and durably. Raises as :meth:`write`."""
+        ...
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects, and folders that are empty."""
+        ...
+
+    def commit(self, keys: Iterable[str], document: bytes) -> None:
+        """Make objects durable, then let `document` take the place of the root document, in one step.
+
+        Raises
+        ------
+        ConflictError
+            If another writer holds the store.
+        StoreError
+            As :meth:`write`.
+        """
+        ...
+
+    def at(self, name: str) -> Storage:
+        """A place inside this one."""
+        ...
+
+    def clear(self) -> None:
+        """Remove everything there, and the place."""
+        ...
+
+    def beside(self, suffix: str) -> tuple[Storage, str]:
+        """Storage and key of an object beside this place, of the same name but for `suffix`."""
+        ...
+
+    def zarr(self) -> Any:
+        """The same place as a read-only store of zarr-python."""
+        ...
+
+
+@dataclass(frozen=True)
+class File:
+    """One object of known length, such as a source.
+
+    Parameters
+    ----------
+    storage, key
+        Where it is.
+    n_bytes
+        Its length.
+    etag
+        Which state of the object is meant, where the storage can tell.
+    """
+
+    storage: Storage
+    key: str
+    n_bytes: int
+    etag: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.storage}/{self.key}" if "://" in str(self.storage) else self.key
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Its key as a path, for name and suffix."""
+        return PurePosixPath(Path(self.key).as_posix())
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes ``[start, stop)``; raises as :meth:`Storage.read`."""
+        stop = self.n_bytes if stop is None else min(stop, self.n_bytes)
+        return self.storage.read(self.key, start, stop, self.etag) if stop > start else b""
+
+    def pieces(self, start: int = 0, stop: int | None = None, piece_bytes: int = _PIECE_BYTES) -> Iterator[bytes]:
+        """The bytes ``[start, stop)`` piece by piece."""
+        stop = self.n_bytes if stop is None else min(stop, self.n_bytes)
+        for first in range(start, stop, piece_bytes):
+            yield self.read(first, min(first + piece_bytes, stop))
+
+    def open(self) -> io.BufferedReader:
+        """As a file of Python, to read from."""
+        return io.BufferedReader(_Stream(self), _PIECE_BYTES)
+
+
+class _Stream(io.RawIOBase):
+    """A file read in order."""
+
+    def __init__(self, file: File) -> None:
+        self._file, self._position = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._file.read(self._position, self._position + len(buffer))
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)

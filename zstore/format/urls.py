@@ -1,0 +1,46 @@
+"""From a path or URL, as a user writes it, to the storage that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from zstore.errors import UsageError
+from zstore.format.folder import Folder
+from zstore.format.storage import Storage
+
+_REMOTE = "s3://"
+
+
+def is_remote(url: str | Path) -> bool:
+    """Whether a path as the user gave it names an object storage."""
+    return str(url).startswith(_REMOTE)
+
+
+def open_storage(url: str | Path, options: Mapping[str, str] | None = None) -> Storage:
+    """The folder or prefix that a user names.
+
+    Parameters
+    ----------
+    url
+        A path, or ``s3://BUCKET/PREFIX``.
+    options
+        For object storage, beside the usual environment variables: see :class:`zstore.format.bucket.Bucket`.
+
+    Raises
+    ------
+    UsageError
+        If the URL is of no known kind, or the packages for it are missing.
+    """
+    text = str(url)
+    if not is_remote(text):
+        if "://" in text:
+            raise UsageError(f"URL {text!r}", expected="a path, or s3://BUCKET/PREFIX", fix="mend the URL")
+        return Folder(Path(url))
+    try:
+        from zstore.format.bucket import Bucket  # needs obstore
+    except ImportError as error:
+        raise UsageError(
+            f"no way to read {text} ({error})", expected="obstore", fix="pip install 'zstore[s3]'"
+        ) from error
+    return Bucket.of(text, options or {})

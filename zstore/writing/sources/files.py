@@ -1,0 +1,169 @@
+"""Source files: found by path, glob or URL, and read as plain UTF-8 bytes."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import gzip
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import translate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from zstore.errors import SourceError, UsageError
+from zstore.format.folder import Folder
+from zstore.format.storage import File, Storage
+from zstore.format.urls import is_remote, open_storage
+
+_COPY_BYTES = 1 << 22
+_COMPRESSED = (".gz", ".zst", ".zstd")
+
+
+def expand(patterns: Sequence[str | Path], storage_options: Mapping[str, str] | None = None) -> list[File]:
+    """Files that the user's paths, globs and URLs name, each once, in the order given.
+
+    Raises
+    ------
+    SourceError
+        If a path does not exist, is a folder or is empty, or a glob matches nothing.
+    """
+    found: dict[str, File] = {}
+    for pattern in map(str, patterns):
+        some = _in_bucket(pattern, storage_options or {}) if is_remote(pattern) else _on_disk(pattern)
+        if not some:
+            raise SourceError(f"no file matches {pattern!r}", expected="at least one", fix="check the pattern")
+        found.update({str(file): file for file in some})
+    for name, file in found.items():
+        if file.n_bytes == 0:
+            raise SourceError(f"empty file ({name})", expected="a header line and rows", fix="leave it out")
+    return list(found.values())
+
+
+def find(path: str | Path, flag: str, storage_options: Mapping[str, str] | None = None) -> File:
+    """One file that a flag names, by its path or URL; raises as :func:`expand`."""
+    if is_remote(path):
+        return _in_bucket(str(path), storage_options or {})[0]
+    return _local(Path(path), flag)
+
+
+def _on_disk(pattern: str) -> list[File]:
+    matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) and not Path(pattern).exists() else [pattern]
+    return [_local(Path(match)) for match in matches]
+
+
+def _local(path: Path, flag: str = "the path") -> File:
+    if not path.exists():
+        raise SourceError(f"no such file ({path})", expected="a CSV file", fix=f"check {flag}")
+    if not path.is_file():
+        raise SourceError(f"not a file ({path})", expected="a CSV file", fix=f"name its files: '{path}/*.csv'")
+    return File(Folder(Path()), str(path), path.stat().st_size)
+
+
+def _in_bucket(pattern: str, options: Mapping[str, str]) -> list[File]:
+    """Objects that a URL names; ``*`` and ``?`` stay within a part between slashes, as in a path."""
+    bucket, _, key = pattern.removeprefix("s3://").partition("/")
+    storage: Any = open_storage(f"s3://{bucket}", options)
+    if not glob.has_magic(key):
+        head = storage.head(key)
+        if head is None:
+            raise SourceError(f"no such file ({pattern})", expected="a CSV file", fix="check the URL")
+        return [File(storage, key, head[0], head[1])]
+    parts = [re.compile(translate(part)) for part in key.split("/")]
+    prefix = re.split(r"[*?\[]", key, maxsplit=1)[0]
+    names = [name for name in sorted(storage.sizes(prefix)) if _fits(name.split("/"), parts)]
+    heads = [(name, storage.head(name)) for name in names]
+    return [File(storage, name, head[0], head[1]) for name, head in heads if head is not None]
+
+
+def _fits(names: list[str], parts: list[re.Pattern[str]]) -> bool:
+    return len(names) == len(parts) and all(part.match(name) for name, part in zip(names, parts, strict=True))
+
+
+def read_source(file: File, start: int = 0, stop: int | None = None) -> bytes:
+    """The bytes ``[start, stop)`` of a file.
+
+    Raises
+    ------
+    SourceError
+        If they cannot be read, or are fewer than they were.
+    """
+    try:
+        return file.read(start, stop)
+    except OSError as error:
+        raise cannot_read(str(file), error) from error
+
+
+def cannot_read(name: str, error: OSError) -> SourceError:
+    """A refusal of the storage as the error that the user sees."""
+    return SourceError(
+        f"cannot read ({error.strerror})",
+        expected="a file that stays as it is and can be read",
+        where=name,
+        fix="check the path and its permissions, and run again",
+    )
+
+
+def is_plain(file: File, encoding: str) -> bool:
+    """Whether a file can be read as it is."""
+    return file.path.suffix not in _COMPRESSED and _is_utf8(encoding)
+
+
+def plain_utf8(file: File, scratch: Storage, key: str, encoding: str) -> File:
+    """The file as plain UTF-8: itself if it is, else a copy on scratch space, inflated and transcoded as a stream.
+
+    Raises
+    ------
+    SourceError
+        If the file is cut short, damaged, or not of this encoding.
+    """
+    if is_plain(file, encoding):
+        return file
+    pieces = _pieces(file) if _is_utf8(encoding) else _transcoded(file, encoding)
+    return File(scratch, key, scratch.write_stream(key, pieces))
+
+
+def _is_utf8(encoding: str) -> bool:
+    try:
+        return codecs.lookup(encoding).name == "utf-8"
+    except LookupError:
+        raise UsageError(
+            f"encoding {encoding!r}", expected="one that Python knows, such as latin-1 or utf-16", fix="mend --encoding"
+        ) from None
+
+
+def _transcoded(file: File, encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    try:
+        for piece in _pieces(file):
+            yield decoder.decode(piece).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"bytes {error.object[error.start : error.start + 4]!r} are not {encoding}",
+            expected=f"text in {encoding}",
+            where=str(file),
+            fix="name the right encoding with --encoding",
+        ) from error
+
+
+def _pieces(file: File) -> Iterator[bytes]:
+    try:
+        with _opened(file) as stream:
+            while piece := stream.read(_COPY_BYTES):
+                yield piece
+    except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
+        raise SourceError(
+            f"damaged file ({file}): {error}", expected=f"a whole {file.path.suffix} stream", fix="fetch the file again"
+        ) from error
+
+
+def _opened(file: File) -> Any:
+    if file.path.suffix == ".gz":
+        return gzip.open(file.open(), "rb")
+    if file.path.suffix in (".zst", ".zstd"):
+        return pa.CompressedInputStream(pa.PythonFile(file.open(), "r"), "zstd")
+    return file.open()
