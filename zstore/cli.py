@@ -265,7 +265,14 @@ def _rollback(options: Namespace) -> int:
 def _compact(options: Namespace) -> int:
     before = _open(options)
     with shown_progress() as progress:
-        store = compact(options.store, storage_options=_storage(options), workers=options.workers, progress=progress)
+        store = compact(
+            options.store,
+            storage_options=_storage(options),
+            scratch=options.scratch,
+            workers=options.workers,
+            scheduler=options.scheduler,
+            progress=progress,
+        )
     if store.version == before.version:
         print(f"{options.store} version {store.version} is in order already")
     else:

@@ -149,15 +149,15 @@ def _add_ingest(parser: ArgumentParser) -> None:
         type=str,
         default="1GiB",
         metavar="SIZE",
-        help="memory to stay under, at least 256MiB a worker; default: 1GiB",
+        help="memory to stay under, at least 256MiB a thread; default: 1GiB",
     )
     add("--blocksize", type=str | None, metavar="SIZE", help="bytes of a file parsed at once; default: by memory limit")
-    add("--workers", type=int | None, metavar="N", help="threads; default: one per core")
+    add("--workers", type=int | None, metavar="N", help="threads, or processes; default: one per core")
     add(
         "--scheduler",
         type=str | None,
         metavar="ADDR",
-        help="a Dask cluster sharing this file system, as tcp://host:8786",
+        help="a Dask cluster that sees the same files, as tcp://host:8786; local: --workers processes",
     )
     add(
         "--scratch",
@@ -206,7 +206,9 @@ def _add_rollback(parser: ArgumentParser) -> None:
 
 def _add_compact(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
-    parser.add_argument("--workers", type=int | None, metavar="N", help="threads; default: one per core")
+    parser.add_argument("--workers", type=int | None, metavar="N", help="threads, or processes; default: one per core")
+    parser.add_argument("--scheduler", type=str | None, metavar="ADDR", help="a Dask cluster, as in ingest")
+    parser.add_argument("--scratch", type=str | None, metavar="DIR", help="where to keep what is needed meanwhile")
 
 
 def _add_gc(parser: ArgumentParser) -> None:

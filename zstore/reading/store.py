@@ -82,6 +82,9 @@ class Store:
             f"{schema.n_series:,} series, channels {', '.join(self.channels)}>"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.storage, self.version)  # another process opens it anew
+
     @property
     def path(self) -> str:
         """Its folder or URL."""

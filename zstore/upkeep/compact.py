@@ -58,9 +58,12 @@ def compact(
     Reads and writes everything once. The space of the old extents is free after :func:`zstore.gc`; if the arrays are to
     start with the first row, as in a store ingested in one go, compact once more after that.
     """
-    runner, store = Scheduler(workers, scheduler, progress), open_storage(path, storage_options)
+    store = open_storage(path, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
-    with building(store, "append", aside, runner.address is not None) as site:
+    with (
+        Scheduler(workers, scheduler, progress) as runner,
+        building(store, "append", aside, runner.shared) as site,
+    ):
         base, root = Store(site.root), site.root
         names = safe_names([channel.name for channel in base.schema.channels])
         first_shard = free_shard(root, n_shards(base.n_rows, base.schema.shard_rows))

@@ -121,8 +121,10 @@ def append(
     files = expand(names, storage_options)
     target = open_storage(store, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
-    runner = Scheduler(workers, scheduler, progress)
-    with building(target, "append", aside, runner.address is not None) as site:
+    with (
+        Scheduler(workers, scheduler, progress) as runner,
+        building(target, "append", aside, runner.shared) as site,
+    ):
         base = Store(site.root)
         table = base.objects.document["table"]
         _refuse_other(given or {}, table, store)
@@ -145,7 +147,7 @@ def append(
         dtype = base.schema.channels[0].dtype
         parse = partial(parse_block, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=on_bad_row == "quarantine")
         n_bytes = sum(source.file.n_bytes for source in opened)
-        size = blocksize or block_bytes(memory_limit, runner.workers, n_bytes)
+        size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
         blocks, reports = parse_all(opened, size, parse, runner)
         clock.lap("parse")
 

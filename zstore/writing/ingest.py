@@ -53,7 +53,7 @@ from zstore.writing.sources.files import expand, find
 from zstore.writing.sources.sniff import MISSING, TableOptions
 from zstore.writing.statics import read_statics
 from zstore.writing.sweep import free_shard
-from zstore.writing.target import building, set_aside
+from zstore.writing.target import Mode, building, set_aside
 from zstore.writing.version import commit_version, index_of, usual_freq
 
 logger = logging.getLogger(__name__)
@@ -171,11 +171,11 @@ def ingest(
     blocksize
         Bytes of a source parsed at once; None to derive it from `memory_limit`.
     memory_limit
-        Bytes of memory to stay under, at least 256 MiB a thread.
+        Bytes of memory to stay under, at least 256 MiB a thread; on a cluster, of each worker.
     workers
-        Threads; None for one per core.
+        Threads, or processes where `scheduler` is ``local``; None for one per core.
     scheduler
-        Address of a Dask cluster that shares this file system.
+        Address of a Dask cluster whose workers see the same files; ``local`` starts one of `workers` processes here.
     progress
         Called with ``(phase, done, total, unit)``.
 
@@ -197,7 +197,6 @@ def ingest(
     files = expand(names, storage_options)
     target = open_storage(store, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
-    runner = Scheduler(workers, scheduler, progress)
     options = TableOptions(
         id=id,
         time=(time,) if isinstance(time, str) else tuple(time or ()),
@@ -219,7 +218,11 @@ def ingest(
         missing=tuple(missing),
         largest=float(np.finfo(dtype).max),
     )
-    with building(target, "overwrite" if overwrite else "new", aside, runner.address is not None) as site:
+    mode: Mode = "overwrite" if overwrite else "new"
+    with (
+        Scheduler(workers, scheduler, progress) as runner,
+        building(target, mode, aside, runner.shared) as site,
+    ):
         sizes = {str(file): file.n_bytes for file in files}
         logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(files), store)
         plain = inflate(files, site.scratch, encoding, runner)
@@ -236,7 +239,7 @@ def ingest(
 
         parse = partial(parse_block, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=on_bad_row == "quarantine")
         n_bytes = sum(source.file.n_bytes for source in opened)
-        size = blocksize or block_bytes(memory_limit, runner.workers, n_bytes)
+        size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
         blocks, reports = parse_all(opened, size, parse, runner)
         clock.lap("parse")
 

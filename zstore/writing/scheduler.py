@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+import uuid
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 
 import dask.threaded
 from dask.callbacks import Callback
 
-from zstore.errors import UsageError
+from zstore.errors import StoreError, UsageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[str, int, int, str], None]
 """Called with a phase's name, how much of it is done, how much there is in all, and of what."""
+
+LOCAL = "local"
+_CONNECT_S, _SETTLE_S = 10, 60
+_DEATHS = 50  # of workers that a task may be running on, before it is taken for their cause
 
 
 class Scheduler:
@@ -25,11 +33,17 @@ class Scheduler:
     Parameters
     ----------
     workers
-        Threads on this machine; None for one per core.
+        Threads, or processes of a cluster on this machine; None for one per core.
     address
-        ``tcp://…`` of a Dask cluster that sees the same files; None for threads.
+        ``tcp://…`` of a Dask cluster that sees the same files; ``local`` for one that is started here, of processes;
+        None for threads.
     progress
         Called as tasks finish.
+
+    Notes
+    -----
+    A context, which ends the cluster that it has started. A worker that is lost takes nothing with it: its tasks run
+    again, and each writes the same bytes, or objects of its own.
     """
 
     def __init__(
@@ -40,6 +54,26 @@ class Scheduler:
         self.workers = workers or len(os.sched_getaffinity(0))
         self.address = address
         self._progress = progress or (lambda phase, done, total, unit: None)
+        self._stack = ExitStack()
+        self._client: Any = None
+
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes than this one work."""
+        return self.address is not None
+
+    @property
+    def sharers(self) -> int:
+        """Threads among which a limit of memory is divided: all of this process, or those of one worker."""
+        return 1 if self.shared else self.workers
 
     def map(
         self,
@@ -56,7 +90,7 @@ class Scheduler:
         phase
             Its name.
         function
-            What to do with an item.
+            What to do with an item. What it holds is sent to each worker of a cluster once.
         items
             One task each.
         sizes, unit
@@ -65,28 +99,99 @@ class Scheduler:
         Returns
         -------
         Results in the order of `items`. The first exception of a task is raised.
+
+        Raises
+        ------
+        StoreError
+            If the cluster cannot be reached, or its workers die again and again.
         """
         if not items:
             return []
-        keys = [f"{phase}-{number}" for number in range(len(items))]
-        graph = {key: (partial(function, item),) for key, item in zip(keys, items, strict=True)}
-        size_of = dict(zip(keys, sizes or [1] * len(items), strict=True))
-        total = sum(size_of.values())
-        self._progress(phase, 0, total, unit)
-        if self.address is not None:
-            return self._on_cluster(graph, keys)
-        done = 0
+        name = f"zstore-{phase}-{uuid.uuid4().hex}"  # other runs may use the same cluster
+        keys = [f"{name}-{number}" for number in range(len(items))]
+        tasks = {key: (partial(_apply, item), name) for key, item in zip(keys, items, strict=True)}
+        graph = {name: (_Held(function),), **tasks}
+        size_of = {name: 0, **dict(zip(keys, sizes or [1] * len(items), strict=True))}
+        total, done = sum(size_of.values()), 0
 
         def finished(key: str, *_: object) -> None:
             nonlocal done
             done += size_of[key]
             self._progress(phase, done, total, unit)
 
+        self._progress(phase, 0, total, unit)
+        if self.shared:
+            results: list[Result] = self._on_cluster(name, graph, keys, finished)
+            return results
         with ThreadPoolExecutor(self.workers) as pool, Callback(posttask=finished):  # type: ignore[no-untyped-call]
             return list(dask.threaded.get(graph, keys, pool=pool))
 
-    def _on_cluster(self, graph: Mapping[str, tuple[Callable[[], Result]]], keys: list[str]) -> list[Result]:
-        from distributed import Client  # heavy, and only for clusters
+    def _on_cluster(self, name: str, graph: dict[str, Any], keys: list[str], finished: Callable[[str], None]) -> Any:
+        from distributed import KilledWorker, as_completed  # heavy, and only for clusters
 
-        with Client(self.address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-            return list(client.get(dict(graph), keys))
+        client = self._connected()
+        futures = client.get(graph, keys, sync=False)
+        try:
+            for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
+                if future.status == "error":
+                    future.result()
+                finished(future.key)
+            return client.gather(futures)
+        except KilledWorker as error:
+            raise StoreError(
+                f"workers died again and again ({error})",
+                expected="a cluster that lasts",
+                where=str(self.address),
+                fix="give each worker more memory, or a smaller --memory-limit or --blocksize",
+            ) from error
+        finally:
+            client.cancel(futures, force=True)
+            end = time.monotonic() + _SETTLE_S
+            while time.monotonic() < end and any(client.run(_n_tasks, name, on_error="ignore").values()):
+                time.sleep(0.05)
+
+    def _connected(self) -> Any:
+        """The client of this run."""
+        if self._client is None:
+            import dask.config
+            from distributed import Client, LocalCluster
+
+            try:
+                if self.address == LOCAL:
+                    deaths = {"distributed.scheduler.allowed-failures": _DEATHS}
+                    self._stack.enter_context(dask.config.set(deaths))
+                    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+                    cluster: Any = LocalCluster(self.workers, **options)  # type: ignore[no-untyped-call]
+                    self._stack.enter_context(cluster)
+                else:
+                    cluster = self.address
+                client: Any = Client(cluster, set_as_default=False, timeout=_CONNECT_S)  # type: ignore[no-untyped-call]
+                self._client = self._stack.enter_context(client)
+                client.wait_for_workers(1, timeout=_CONNECT_S)
+            except (OSError, ValueError, TimeoutError) as error:
+                raise StoreError(
+                    f"no cluster ({error})",
+                    expected="a Dask scheduler with workers",
+                    where=str(self.address),
+                    fix="check --scheduler, as tcp://host:8786, or local for processes on this machine",
+                ) from error
+        return self._client
+
+
+class _Held:
+    """What every task of a phase needs, as a node of the graph of its own."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __call__(self) -> Any:
+        return self._value
+
+
+def _apply(item: Item, function: Callable[[Item], Result]) -> Result:
+    return function(item)
+
+
+def _n_tasks(name: str, dask_worker: Any = None) -> int:
+    """Tasks of a phase that a worker still has."""
+    return sum(str(key).startswith(name) for key in dask_worker.state.tasks)

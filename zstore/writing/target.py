@@ -81,7 +81,8 @@ def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared:
     place = None if scratch is None else scratch.at(f"zstore-{digest(str(store).encode())}")
     try:
         if isinstance(store, Folder):
-            with _in_folder(Folder(store.path, shared), mode, place) as site:
+            folder = Folder(store.path.absolute(), shared=True) if shared else store
+            with _in_folder(folder, mode, place) as site:
                 yield site
         else:
             with _in_bucket(store, mode, place, shared) as site:
@@ -137,7 +138,7 @@ def _marked(root: Folder, scratch: Storage | None, version: int = 1, first_shard
             (root.path / _SCRATCH).mkdir()
     except OSError as error:
         raise StoreError(f"cannot write in {root} ({error.strerror})", fix="check its permissions") from error
-    return Site(root, scratch or root.at(_SCRATCH), version, first_shard)
+    return Site(root, scratch or Folder(root.path / _SCRATCH), version, first_shard)
 
 
 @contextmanager

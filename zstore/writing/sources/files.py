@@ -60,7 +60,7 @@ def _local(path: Path, flag: str = "the path") -> File:
         raise SourceError(f"no such file ({path})", expected="a CSV file", fix=f"check {flag}")
     if not path.is_file():
         raise SourceError(f"not a file ({path})", expected="a CSV file", fix=f"name its files: '{path}/*.csv'")
-    return File(Folder(Path()), str(path), path.stat().st_size)
+    return File(Folder(Path.cwd()), str(path), path.stat().st_size)
 
 
 def _in_bucket(pattern: str, options: Mapping[str, str]) -> list[File]:

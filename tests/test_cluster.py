@@ -1,0 +1,195 @@
+"""The same graph on a Dask cluster of processes: the same bytes, whoever dies meanwhile."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import numpy as np
+import pytest
+from conftest import write_table
+from distributed import Client, LocalCluster
+from s3server import S3Server
+
+import zstore
+from zstore import SourceError, open_store, verify
+from zstore.format.urls import open_storage
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+READING: dict[str, Any] = {"id": "id", "time": "t", "blocksize": 20_000}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20,000 rows in no order, with words, decimals and gaps."""
+    rng = np.random.default_rng(7)
+    keys = [(f"s{series}", step) for series in range(40) for step in range(500) if step % 97]
+    rows = [[*keys[n], rng.integers(0, 10_000) / 100, f"w{n % 7}"] for n in rng.permutation(len(keys))]
+    return write_table(tmp_path_factory.mktemp("table") / "rows.csv", ["id", "t", "v", "kind"], rows)
+
+
+@pytest.fixture(scope="module")
+def threaded(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    path = tmp_path_factory.mktemp("threads") / "s.zarr"
+    zstore.ingest(table, path, **READING)
+    return stored(path)
+
+
+def stored(path: Path | str) -> dict[str, bytes]:
+    """Every object but those that record times."""
+    storage = open_storage(path)
+    return {
+        key: storage.read(key) for key in storage.sizes() if not key.endswith(("root.json",)) and key != "zarr.json"
+    }
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 100}),
+        LocalCluster(getattr(request, "param", 2), **options) as running,
+    ):
+        yield running
+
+
+@pytest.mark.parametrize("cluster", [1, 2, 4], indirect=True)
+def test_any_number_of_workers_writes_the_bytes_that_threads_write(
+    cluster: LocalCluster, table: Path, threaded: dict[str, bytes], tmp_path: Path
+) -> None:
+    zstore.ingest(table, tmp_path / "s.zarr", **READING, scheduler=cluster.scheduler_address)
+    assert stored(tmp_path / "s.zarr") == threaded
+    assert verify(open_store(tmp_path / "s.zarr")).faults == ()
+
+
+def test_append_and_compact_run_on_a_cluster_too(
+    cluster: LocalCluster, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no worker is
+    (tmp_path / "rows.csv").write_bytes(table.read_bytes())
+    write_table(tmp_path / "late.csv", ["id", "t", "v", "kind"], [["s3", 97, 1.5, "w1"], ["s99", 3, 2.5, "new"]])
+    for scheduler in (None, cluster.scheduler_address):
+        path = f"{'threads' if scheduler is None else 'cluster'}.zarr"
+        zstore.ingest("rows.csv", path, **READING, scheduler=scheduler)
+        assert zstore.append("late.csv", path, scheduler=scheduler) is not None
+        assert zstore.compact(path, scheduler=scheduler).version == 3
+    assert stored("cluster.zarr") == stored("threads.zarr")
+
+
+def test_a_cluster_works_on_buckets_with_its_scratch_space_there(
+    table: Path, threaded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        url = f"s3://{server.make_bucket()}"
+        open_storage(url).replace("rows.csv", table.read_bytes())
+        zstore.ingest(f"{url}/rows.csv", f"{url}/s.zarr", **READING, scheduler="local", workers=2)
+        found = stored(f"{url}/s.zarr")
+        shards = {key for key in threaded if "/c/" in key and not key.startswith(("manifest", "index"))}
+        assert found.keys() == threaded.keys()
+        assert {key: found[key] for key in shards} == {key: threaded[key] for key in shards}
+
+
+def test_the_command_starts_a_cluster_of_its_own(
+    run: Run, table: Path, threaded: dict[str, bytes], tmp_path: Path
+) -> None:
+    flags = ["--id", "id", "--time", "t", "--blocksize", "20000", "--scheduler", "local", "--workers", "2"]
+    run("zstore.cli", "ingest", table, "s.zarr", *flags, check=True)
+    assert stored(tmp_path / "s.zarr") == threaded
+
+
+def test_a_bad_row_ends_a_run_on_a_cluster_as_it_does_one_of_threads(cluster: LocalCluster, tmp_path: Path) -> None:
+    rows = [["a", t, "bad" if t == 700 else t] for t in range(1000)]
+    source = write_table(tmp_path / "a.csv", ["id", "t", "v"], rows)
+    with pytest.raises(SourceError, match=r"line 702: 'a,700,bad'"):
+        zstore.ingest(
+            source, tmp_path / "s.zarr", id="id", time="t", blocksize=1000, scheduler=cluster.scheduler_address
+        )
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_scheduler_that_is_not_there_is_told(run: Run, table: Path) -> None:
+    done = run("zstore.cli", "ingest", table, "s.zarr", "--id", "id", "--time", "t", "--scheduler", "tcp://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "no cluster" in done.stderr
+    assert "check --scheduler" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def kill_workers(cluster: LocalCluster, n_kills: int, every_s: float, table: Path, path: Path) -> int:
+    """Kill a worker now and then while a store is made of a table, again and again until all kills were done."""
+    n_done, over = 0, threading.Event()
+    rng = random.Random(5)
+
+    def kill() -> None:
+        nonlocal n_done
+        with Client(cluster.scheduler_address, set_as_default=False) as client:
+            while n_done < n_kills and not over.wait(every_s * (0.5 + rng.random())):
+                alive = [worker["nanny"] and address for address, worker in client.scheduler_info()["workers"].items()]
+                if alive:
+                    pids = client.run(os.getpid, workers=[rng.choice(alive)], on_error="ignore")
+                    for pid in pids.values():
+                        if isinstance(pid, int):
+                            os.kill(pid, signal.SIGKILL)
+                            n_done += 1
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        while True:
+            zstore.ingest(table, path, **READING, scheduler=cluster.scheduler_address, overwrite=True)
+            if n_done >= n_kills:
+                break
+    finally:
+        over.set()
+        killer.join()
+    return n_done
+
+
+def test_workers_that_die_change_no_byte(
+    cluster: LocalCluster, table: Path, threaded: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert kill_workers(cluster, 3, 0.5, table, tmp_path / "s.zarr") == 3
+    assert stored(tmp_path / "s.zarr") == threaded
+
+
+@pytest.mark.long
+def test_workers_killed_twenty_times_during_a_run_change_no_byte(cluster: LocalCluster, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    path = tmp_path / "big.csv"
+    with path.open("w") as file:
+        file.write("id,t,v,w\n")
+        for step in range(3000):
+            values = rng.integers(0, 10_000, (500, 2)) / 100
+            file.writelines(f"s{series},{step},{a},{b}\n" for series, (a, b) in enumerate(values))
+    reading = {"id": "id", "time": "t", "blocksize": 200_000}
+    zstore.ingest(path, tmp_path / "threads.zarr", **reading)
+    began, n_kills, over = time.monotonic(), 0, threading.Event()
+
+    def kill() -> None:
+        nonlocal n_kills
+        with Client(cluster.scheduler_address, set_as_default=False) as client:
+            while not over.wait(0.7):
+                for pid in list(client.run(os.getpid, on_error="ignore").values())[n_kills % 2 :][:1]:
+                    if isinstance(pid, int) and n_kills < 20:
+                        os.kill(pid, signal.SIGKILL)
+                        n_kills += 1
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        zstore.ingest(path, tmp_path / "s.zarr", **reading, scheduler=cluster.scheduler_address)
+    finally:
+        over.set()
+        killer.join()
+    print(f"{n_kills} workers killed in {time.monotonic() - began:.0f} s")  # noqa: T201  # the figure is asked for
+    assert n_kills == 20
+    assert stored(tmp_path / "s.zarr") == stored(tmp_path / "threads.zarr")
