@@ -162,12 +162,13 @@ def test_workers_that_die_change_no_byte(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("cluster", [4], indirect=True)
 def test_workers_killed_twenty_times_during_a_run_change_no_byte(cluster: LocalCluster, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     path = tmp_path / "big.csv"
     with path.open("w") as file:
         file.write("id,t,v,w\n")
-        for step in range(3000):
+        for step in range(6000):
             values = rng.integers(0, 10_000, (500, 2)) / 100
             file.writelines(f"s{series},{step},{a},{b}\n" for series, (a, b) in enumerate(values))
     reading = {"id": "id", "time": "t", "blocksize": 200_000}
@@ -177,8 +178,8 @@ def test_workers_killed_twenty_times_during_a_run_change_no_byte(cluster: LocalC
     def kill() -> None:
         nonlocal n_kills
         with Client(cluster.scheduler_address, set_as_default=False) as client:
-            while not over.wait(0.7):
-                for pid in list(client.run(os.getpid, on_error="ignore").values())[n_kills % 2 :][:1]:
+            while not over.wait(0.2):
+                for pid in list(client.run(os.getpid, on_error="ignore").values())[:1]:
                     if isinstance(pid, int) and n_kills < 20:
                         os.kill(pid, signal.SIGKILL)
                         n_kills += 1
