@@ -30,6 +30,7 @@ LAYERS = {
             "writing.sort",
             "writing.steps",
             "writing.blocks",
+            "writing.resume",
         ],
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.version"],
         ["writing.receipt", "writing.phases", "writing.ledger", "writing.merge", "writing.append"],

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from s3server import S3Server
 
 from zstore import open_store, verify
+from zstore.format.urls import open_storage
 
 WRITER = """
 import sys, time
@@ -17,7 +20,7 @@ with open(f"{name}.csv", "w") as file:
     file.write("id,t,v\\n" + "".join(f"{name},{t},{t}\\n" for t in range(20)))
 print("ready", flush=True)
 sys.stdin.readline()
-stop = time.monotonic() + 60
+stop = time.monotonic() + 100
 while time.monotonic() < stop:
     try:
         try:
@@ -39,10 +42,10 @@ while time.monotonic() < stop:
 """
 
 
-def race(folder: Path, n_writers: int) -> list[list[str]]:
+def race(folder: Path, path: str, n_writers: int) -> list[list[str]]:
     """What each of some writers, started at once, says; every second one gives up at the first conflict."""
     folder.mkdir()
-    words = [sys.executable, "-c", WRITER, "s.zarr"]
+    words = [sys.executable, "-c", WRITER, path]
     writers = [
         subprocess.Popen(
             [*words, f"w{n}", "patient" if n % 2 == 0 else "impatient"],
@@ -69,26 +72,44 @@ def race(folder: Path, n_writers: int) -> list[list[str]]:
     return said
 
 
-def run_rounds(tmp_path: Path, sizes: list[int]) -> int:
+def run_rounds(tmp_path: Path, sizes: list[int], bucket: str | None = None) -> int:
     n_conflicts = 0
     for number, n_writers in enumerate(sizes):
-        folder = tmp_path / str(number)
-        said = race(folder, n_writers)
+        path = f"{bucket or tmp_path}/{number}/s.zarr"
+        said = race(tmp_path / str(number), path, n_writers)
         acknowledged = [f"w{n}" for n, words in enumerate(said) if words and words[-1] == "committed"]
         n_conflicts += sum(words.count("conflict") for words in said)
         assert set(acknowledged) >= {f"w{n}" for n in range(0, n_writers, 2)}
-        store = open_store(folder / "s.zarr")
+        store = open_store(path)
         assert store.ids.tolist() == sorted(acknowledged)
         assert store.version == len(acknowledged)
         for id_ in acknowledged:
             np.testing.assert_array_equal(store.series(id_).read("v"), np.arange(20))
         assert verify(store).faults == ()
-        assert not list((folder / "s.zarr").glob(".*"))
+        assert not [key for key in open_storage(path).sizes() if key.startswith(".")]
     return n_conflicts
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield f"s3://{server.make_bucket()}"
 
 
 def test_of_writers_at_once_each_commits_or_is_told_of_the_conflict(tmp_path: Path) -> None:
     run_rounds(tmp_path, [2, 5])
+
+
+def test_of_writers_at_once_in_a_bucket_each_commits_or_is_told_of_the_conflict(bucket: str, tmp_path: Path) -> None:
+    run_rounds(tmp_path, [4], bucket)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_thirty_races_in_a_bucket_lose_no_acknowledged_commit(bucket: str, tmp_path: Path) -> None:
+    assert run_rounds(tmp_path, [2 + n % 7 for n in range(30)], bucket) > 0
 
 
 @pytest.mark.long

@@ -162,7 +162,7 @@ class Bucket:
         with ThreadPoolExecutor(_WRITERS) as pool:
             list(pool.map(self.write, objects.keys(), objects.values()))
 
-    def write_stream(self, key: str, pieces: Iterable[bytes]) -> int:
+    def write_stream(self, key: str, pieces: Iterable[bytes | memoryview]) -> int:
         """Write an object piece by piece, in parts."""
         n_bytes = 0
 

@@ -68,7 +68,7 @@ class Folder:
         for key, content in objects.items():
             self.write(key, content)
 
-    def write_stream(self, key: str, pieces: Iterable[bytes]) -> int:
+    def write_stream(self, key: str, pieces: Iterable[bytes | memoryview]) -> int:
         """Write a file piece by piece."""
         if not self.shared:
             return self._write(self.path / key, pieces)
@@ -77,7 +77,7 @@ class Folder:
         self._put_in_place(temporary, key)
         return n_bytes
 
-    def _write(self, path: Path, pieces: Iterable[bytes]) -> int:
+    def _write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> int:
         n_bytes = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ SHARD_ROWS = 1 << 20
 ROOT = "zarr.json"
 TIME = "time"
 MARKER = ".ingest"  # of a writer at work, or one that died
+SCRATCH = f"{MARKER}.scratch"
 RESERVED = frozenset({TIME, "row", "series", "index", "manifest", "moments", "zarr.json", "c"})
 
 _SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")

@@ -57,7 +57,7 @@ class Storage(Protocol):
         """Write several objects. Raises as :meth:`write`."""
         ...
 
-    def write_stream(self, key: str, pieces: Iterable[bytes]) -> int:
+    def write_stream(self, key: str, pieces: Iterable[bytes | memoryview]) -> int:
         """Write an object piece by piece, and return its length. Raises as :meth:`write`."""
         ...
 

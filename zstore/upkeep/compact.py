@@ -65,6 +65,7 @@ def compact(
         building(store, "append", aside, runner.shared) as site,
     ):
         base, root = Store(site.root), site.root
+        site.scratch.clear()  # of one that died
         names = safe_names([channel.name for channel in base.schema.channels])
         first_shard = free_shard(root, n_shards(base.n_rows, base.schema.shard_rows))
         in_order = len(base.index.pieces[0]) <= 1 and [c.variable for c in base.schema.channels] == names

@@ -27,7 +27,7 @@ from zstore.format.schema import Channel
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
-from zstore.writing.blocks import BlockReport, parse_block, reduce_blocks
+from zstore.writing.blocks import BlockReport, reduce_blocks
 from zstore.writing.ledger import read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
 from zstore.writing.phases import (
@@ -40,13 +40,16 @@ from zstore.writing.phases import (
     inflate,
     matched,
     open_all,
+    parse,
     parse_all,
+    plan_of,
     plan_shards,
     rows_spec,
     sum_up,
     without_duplicates,
 )
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
+from zstore.writing.resume import begin
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import RowsSpec, widen_shard, write_shard
 from zstore.writing.sort import DuplicateTimeError, SortedBlock, Spill, count_rows
@@ -137,7 +140,10 @@ def append(
             return None
         files, added = [file for file, _ in pairs], [record for _, record in pairs]
         ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
-        opened, spec = open_all(files, inflate(files, site.scratch, encoding, runner), _as_before(base, options))
+        reading = {**table, "on_bad_row": on_bad_row, "sized": [blocksize, memory_limit, runner.sharers]}
+        done = begin(site.scratch, plan_of(added, site.version, reading=reading))
+        plain = inflate(files, site.scratch, encoding, done, runner)
+        opened, spec = open_all(files, plain, _as_before(base, options))
         spec = _like_before(base, spec, opened[0].name)
         known_statics = (
             read_statics(find(static, "--static", storage_options), options.id) if static is not None else None
@@ -145,10 +151,11 @@ def append(
         clock.lap("plan")
 
         dtype = base.schema.channels[0].dtype
-        parse = partial(parse_block, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=on_bad_row == "quarantine")
+        keep_bad = on_bad_row == "quarantine"
+        reader = partial(parse, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=keep_bad, done=done)
         n_bytes = sum(source.file.n_bytes for source in opened)
         size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
-        blocks, reports = parse_all(opened, size, parse, runner)
+        blocks, reports = parse_all(opened, size, reader, runner)
         clock.lap("parse")
 
         ids, fresh = reduce_blocks(reports)

@@ -22,7 +22,7 @@ from zstore.format.index import StaticAttribute
 from zstore.format.layout import n_shards
 from zstore.format.schema import Schema
 from zstore.format.urls import open_storage
-from zstore.writing.blocks import number_rows, parse_block, reduce_blocks, rows_before
+from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
 from zstore.writing.ledger import read_digests
 from zstore.writing.phases import (
     Clock,
@@ -36,13 +36,16 @@ from zstore.writing.phases import (
     inflate,
     matched,
     open_all,
+    parse,
     parse_all,
+    plan_of,
     plan_shards,
     rows_spec,
     sum_up,
     without_duplicates,
 )
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
+from zstore.writing.resume import begin
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import write_shard
 from zstore.writing.sort import (
@@ -225,8 +228,11 @@ def ingest(
     ):
         sizes = {str(file): file.n_bytes for file in files}
         logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(files), store)
-        plain = inflate(files, site.scratch, encoding, runner)
-        opened, spec = open_all(files, plain, options)
+        ledger = read_digests(files, options.id_from_path is not None, runner)
+        reading = {**options.to_json(), "encoding": encoding, "dtype": dtype, "on_bad_row": on_bad_row}
+        sized = [blocksize, memory_limit, runner.sharers]
+        done = begin(site.scratch, plan_of(ledger, site.version, reading=reading, sized=sized))
+        opened, spec = open_all(files, inflate(files, site.scratch, encoding, done, runner), options)
         if spec.time.kind == "rows" and on_bad_row == "quarantine":
             raise UsageError(
                 "quarantine without a time column",
@@ -234,13 +240,13 @@ def ingest(
                 fix="name the time column with --time, or --on-bad-row error",
             )
         known_statics = read_statics(find(static, "--static", storage_options), id) if static is not None else None
-        ledger = read_digests(files, options.id_from_path is not None, runner)
         clock.lap("plan")
 
-        parse = partial(parse_block, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=on_bad_row == "quarantine")
+        keep_bad = on_bad_row == "quarantine"
+        reader = partial(parse, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=keep_bad, done=done)
         n_bytes = sum(source.file.n_bytes for source in opened)
         size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
-        blocks, reports = parse_all(opened, size, parse, runner)
+        blocks, reports = parse_all(opened, size, reader, runner)
         clock.lap("parse")
 
         ids, sorted_blocks = reduce_blocks(reports)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -14,16 +15,19 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow.compute as pc
 
+from zstore._version import __version__
 from zstore.errors import SourceError, UsageError
 from zstore.format.codecs import AUTO, default_codec, smallest
 from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
+from zstore.format.manifest import ObjectRecord
 from zstore.format.packing import Packing, choose
 from zstore.format.schema import Channel, TimeAxis
 from zstore.format.storage import File, Storage
-from zstore.writing.blocks import BlockReport, union
+from zstore.writing.blocks import BlockReport, parse_block, union
 from zstore.writing.duplicates import drop_rows, find_extra
 from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
+from zstore.writing.resume import note_plain, note_report, noted_plain, noted_report
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import Gathered, RowsSpec, ShardReport, stored_breaks
 from zstore.writing.sort import (
@@ -75,20 +79,54 @@ def block_bytes(memory_limit: int, workers: int, n_bytes: int) -> int:
     return max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
 
 
-def inflate(files: Sequence[File], scratch: Storage, encoding: str, runner: Scheduler) -> list[File]:
-    """The plain UTF-8 bytes of each file."""
+def inflate(
+    files: Sequence[File], scratch: Storage, encoding: str, done: Mapping[str, bytes], runner: Scheduler
+) -> list[File]:
+    """The plain UTF-8 bytes of each file; those that the notes `done` tell of are there already."""
     plain = list(files)
     tasks = [(n, file) for n, file in enumerate(files) if not is_plain(file, encoding)]
     sizes = [file.n_bytes for _, file in tasks]
-    made = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding), tasks, sizes, "bytes")
+    made = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding, done=done), tasks, sizes, "bytes")
     for (number, _), file in zip(tasks, made, strict=True):
         plain[number] = file
     return plain
 
 
-def _plain(task: tuple[int, File], scratch: Storage, encoding: str) -> File:
+def _plain(task: tuple[int, File], scratch: Storage, encoding: str, done: Mapping[str, bytes]) -> File:
     number, file = task
-    return plain_utf8(file, scratch, f"{number}-{uuid.uuid4().hex}.csv", encoding)
+    name = f"plain-{number}"
+    there = noted_plain(scratch, done[name]) if name in done else None
+    if there is not None:
+        return there
+    made = plain_utf8(file, scratch, f"{number}-{uuid.uuid4().hex}.csv", encoding)
+    note_plain(made, name)
+    return made
+
+
+def parse(
+    task: tuple[int, Block],
+    spec: TableSpec,
+    dtype: str,
+    scratch: Storage,
+    keep_bad: bool,
+    quotes_counted: bool,
+    done: Mapping[str, bytes],
+) -> BlockReport:
+    """Parse a block, unless a run that died has done it."""
+    number, block = task
+    name = f"block-{number}-{block.start}-{block.stop}-{quotes_counted:d}"
+    there = noted_report(scratch, done[name]) if name in done else None
+    if there is not None:
+        return there
+    report = parse_block(task, spec, dtype, scratch, keep_bad, quotes_counted)
+    note_report(scratch, name, report)
+    return report
+
+
+def plan_of(ledger: Sequence[ObjectRecord], version: int, **reading: Any) -> str:
+    """Everything that spills depend on, as text."""
+    sources = [[record.key, record.n_bytes, record.digest] for record in ledger]
+    return json.dumps([__version__, version, sources, reading])
 
 
 def open_all(files: Sequence[File], plain: Sequence[File], options: TableOptions) -> tuple[list[Source], TableSpec]:

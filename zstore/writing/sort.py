@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from zstore.format.folder import Folder
@@ -41,19 +42,31 @@ class Spill:
         Rows in it.
     dtypes
         Dtype of each column, ``int64`` for the time first.
+    digest
+        xxh3-128 of its bytes.
     """
 
     scratch: Storage
     key: str
     n_rows: int
     dtypes: tuple[str, ...]
+    digest: str
 
     @classmethod
     def write(cls, scratch: Storage, name: str, columns: Sequence[NDArray[Any]]) -> Spill:
         """Write columns of equal length, under a key of their own each time: a task may run twice on a cluster."""
-        key = f"{name}-{uuid.uuid4().hex}.spill"
-        scratch.write_stream(key, (_bytes_of(column) for column in columns))
-        return cls(scratch, key, len(columns[0]), tuple(str(column.dtype) for column in columns))
+        key, hasher = f"{name}-{uuid.uuid4().hex}.spill", xxhash.xxh3_128()
+        pieces = [np.ascontiguousarray(column).view(np.uint8).data for column in columns]
+        for piece in pieces:
+            hasher.update(piece)
+        scratch.write_stream(key, pieces)
+        dtypes = tuple(str(column.dtype) for column in columns)
+        return cls(scratch, key, len(columns[0]), dtypes, hasher.hexdigest())
+
+    @property
+    def n_bytes(self) -> int:
+        """Its length."""
+        return self._offset(len(self.dtypes))
 
     def read(self, column: int, start: int, stop: int) -> NDArray[Any]:
         """Rows ``[start, stop)`` of one column, not to be written to.
@@ -234,7 +247,3 @@ def _select(rank: int, sorted_times: list[NDArray[Any]]) -> tuple[int, int]:
         else:
             low = middle + 1
     return low, sum(int(np.searchsorted(times, low)) for times in sorted_times)
-
-
-def _bytes_of(column: NDArray[Any]) -> Any:
-    return np.ascontiguousarray(column).view(np.uint8).data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from zstore.format.arrays import to_bytes
-from zstore.format.layout import MARKER, ROOT, TIME, root_copy_key
+from zstore.format.layout import MARKER, ROOT, SCRATCH, TIME, root_copy_key
 from zstore.format.storage import Storage
 from zstore.reading.objects import ObjectReader, committed_versions
 
@@ -27,9 +27,12 @@ def is_finished(storage: Storage) -> bool:
 
 
 def tidy(storage: Storage) -> None:
-    """Finish what a writer that died after its commit left undone, and remove what one that died before left behind."""
+    """Finish what a writer that died after its commit left undone, and remove what one that died before left behind.
+
+    Its scratch space stays: the next writer may go on from there.
+    """
     needed, newest = needed_keys(storage, committed_versions(storage)), ObjectReader(storage)
-    remove_others(storage, needed)
+    remove_others(storage, needed, SCRATCH)
     for key in needed:
         node = key.removesuffix(f"/{ROOT}")
         if key.endswith(f"/{ROOT}") and "/" not in node and node in newest.nodes:
@@ -37,14 +40,14 @@ def tidy(storage: Storage) -> None:
     storage.replace(root_copy_key(int(newest.document["version"])), newest.root)
 
 
-def remove_others(storage: Storage, needed: set[str]) -> tuple[int, int]:
-    """Remove every object but the needed ones, root documents of versions first.
+def remove_others(storage: Storage, needed: set[str], but: str = "-") -> tuple[int, int]:
+    """Remove every object but the needed ones, and those whose keys start with `but`; root documents first.
 
     Returns
     -------
     Objects and bytes removed.
     """
-    others = {key: n_bytes for key, n_bytes in storage.sizes().items() if key not in needed}
+    others = {key: n_bytes for key, n_bytes in storage.sizes().items() if key not in needed and not key.startswith(but)}
     copies = [key for key in others if key.endswith("/root.json")]
     storage.remove(copies)
     storage.remove(sorted(others.keys() - set(copies)))

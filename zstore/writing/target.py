@@ -8,17 +8,16 @@ import io
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from zstore.errors import ConflictError, StoreError
-from zstore.format.commit import is_committed, is_unfinished
+from zstore.errors import StoreError
+from zstore.format.commit import conflict, is_committed, is_unfinished
 from zstore.format.folder import Folder
-from zstore.format.layout import MARKER, ROOT
+from zstore.format.layout import MARKER, ROOT, SCRATCH
 from zstore.format.manifest import digest
 from zstore.format.storage import Storage
 from zstore.reading.objects import ObjectReader, committed_versions
@@ -28,7 +27,6 @@ from zstore.writing.sweep import is_finished, needed_keys, remove_others, tidy
 
 Mode = Literal["new", "overwrite", "append"]
 
-_SCRATCH = f"{MARKER}.scratch"
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
@@ -58,7 +56,7 @@ class Site:
 def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared: bool = False) -> Iterator[Site]:
     """A place to build a version on, which no other writer has.
 
-    What a dead writer left is removed first; what this one leaves, if it fails, afterwards.
+    What a dead writer left is removed first, its scratch space excepted; what this one leaves, if it fails, afterwards.
 
     Parameters
     ----------
@@ -79,17 +77,13 @@ def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared:
         If another process writes to the store.
     """
     place = None if scratch is None else scratch.at(f"zstore-{digest(str(store).encode())}")
-    try:
-        if isinstance(store, Folder):
-            folder = Folder(store.path.absolute(), shared=True) if shared else store
-            with _in_folder(folder, mode, place) as site:
-                yield site
-        else:
-            with _in_bucket(store, mode, place, shared) as site:
-                yield site
-    finally:
-        if place is not None:
-            place.clear()
+    if isinstance(store, Folder):
+        folder = Folder(store.path.absolute(), shared=True) if shared else store
+        with _in_folder(folder, mode, place) as site:
+            yield site
+    else:
+        with _in_bucket(store, mode, place, shared) as site:
+            yield site
 
 
 @contextmanager
@@ -109,18 +103,21 @@ def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[S
             raise _stranger(store)
         if exists and (died or not is_finished(store)):
             tidy(store)
+        if exists and mode != "append":  # appending may go on from what a dead append has left
+            store.at(SCRATCH).clear()
         if exists and mode == "new":
             (path / MARKER).unlink(missing_ok=True)
             raise _is_there(store)
         if exists and mode == "overwrite":
-            with _replacing(path) as root:
-                yield _marked(Folder(root, store.shared), scratch)
+            with _replacing(path) as root, _marked(Folder(root, store.shared), scratch) as site:
+                yield site
             (path / MARKER).unlink(missing_ok=True)
             return
         if not exists:
-            remove_others(store, {MARKER})  # the marker goes last: it tells that the rest is ours
+            remove_others(store, {MARKER}, SCRATCH)  # the marker goes last: it tells that the rest is ours
         try:
-            yield _marked(store, scratch, *(_behind(store) if exists else ()))
+            with _marked(store, scratch, *(_behind(store) if exists else ())) as site:
+                yield site
         except BaseException:
             remove_others(store, needed_keys(store, committed_versions(store)) if exists else {MARKER})
             (path / MARKER).unlink(missing_ok=True)
@@ -131,14 +128,19 @@ def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[S
             (path / MARKER).unlink()
 
 
-def _marked(root: Folder, scratch: Storage | None, version: int = 1, first_shard: int = 0) -> Site:
+@contextmanager
+def _marked(root: Folder, scratch: Storage | None, version: int = 1, first_shard: int = 0) -> Iterator[Site]:
+    place = scratch or Folder(root.path / SCRATCH)
     try:
         (root.path / MARKER).touch()  # says that an unfinished folder is one of ours
-        if scratch is None:
-            (root.path / _SCRATCH).mkdir()
+        if isinstance(place, Folder):
+            place.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write in {root} ({error.strerror})", fix="check its permissions") from error
-    return Site(root, scratch or Folder(root.path / _SCRATCH), version, first_shard)
+    try:
+        yield Site(root, place, version, first_shard)
+    finally:
+        place.clear()
 
 
 @contextmanager
@@ -154,12 +156,12 @@ def _in_bucket(store: Storage, mode: Mode, scratch: Storage | None, shared: bool
     if exists and mode == "new":
         raise _is_there(store)
     if not exists and not is_unfinished(content) and store.sizes():
-        raise _stranger(store)
+        raise _stranger(store) if content or store.root() is None else conflict(str(store))
     with leased(store) as (held, died), _temporary(held, scratch, shared) as place:
         if exists != is_committed((store.root() or (b"", ""))[0]):
-            raise ConflictError(f"another process has written to {store}", fix="run again")
+            raise conflict(str(store))
         if not exists:
-            remove_others(held, {ROOT, MARKER})
+            remove_others(held, {ROOT, MARKER}, SCRATCH)
         elif died or not is_finished(held):
             tidy(held)
         try:
@@ -176,17 +178,17 @@ def _in_bucket(store: Storage, mode: Mode, scratch: Storage | None, shared: bool
 @contextmanager
 def _temporary(held: Storage, scratch: Storage | None, shared: bool) -> Iterator[Storage]:
     """Scratch space for a store in a bucket: as told, else in the bucket where many machines need it, else here."""
-    if scratch is not None:
-        yield scratch
-    elif shared:
-        place = held.at(f"{_SCRATCH}/{uuid.uuid4().hex}")
-        try:
-            yield place
-        finally:
-            place.clear()
-    else:
+    if scratch is None and not shared:
         with tempfile.TemporaryDirectory(prefix="zstore-") as folder:
             yield Folder(Path(folder))
+        return
+    place = scratch or held.at(SCRATCH)
+    if isinstance(place, Folder):
+        place.path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield place
+    finally:
+        place.clear()
 
 
 def _behind(store: Storage) -> tuple[int, int]:
@@ -219,9 +221,8 @@ def _stranger(store: Storage) -> StoreError:
 def _replacing(store: Path) -> Iterator[Path]:
     """A folder beside the store that takes its place at the end, in one step."""
     root = store.with_name(f".{store.name}.new")
-    if root.exists():  # of a writer that died
-        shutil.rmtree(root)
-    root.mkdir()
+    root.mkdir(exist_ok=True)
+    remove_others(Folder(root), set(), SCRATCH)  # of a writer that died
     try:
         yield root
         (root / MARKER).unlink()
