@@ -52,7 +52,10 @@ def note_report(scratch: Storage, name: str, report: BlockReport) -> None:
         "words": [None if words is None else words.to_pylist() for words in report.words],
         "bad": [asdict(row) for row in report.bad],
     }
-    table = pa.table({"ids": report.ids, "counts": pa.array(report.counts, pa.int64())})
+    # Not pa.array, which would import pandas to look at numpy's.
+    counts = np.ascontiguousarray(report.counts, np.int64)
+    column = pa.Array.from_buffers(pa.int64(), len(counts), [None, pa.py_buffer(counts)])
+    table = pa.Table.from_arrays([report.ids, column], ["ids", "counts"])
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema.with_metadata({_NOTE: json.dumps(document)})) as stream:
         stream.write_table(table)
