@@ -56,7 +56,13 @@ def prepare(operation: str, folder: Path) -> None:
 
 
 def killed_at(point: int, operation: str, folder: Path) -> None:
-    """Run the operation and die before its n-th mutating call on the store or beside it; half of them mid-write."""
+    """Run the operation and die before its n-th mutating call on the store or beside it."""
+    die_at(point, folder)
+    operate(operation, folder)
+
+
+def die_at(point: int, folder: Path) -> None:
+    """From now on, die before the n-th mutating call below a folder; at every second point in the middle of a write."""
     count, torn = 0, point % 2 == 1
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -72,7 +78,6 @@ def killed_at(point: int, operation: str, folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-    operate(operation, folder)
 
 
 def refused_from(point: int, operation: str, folder: Path) -> None:
