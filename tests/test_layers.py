@@ -32,7 +32,7 @@ LAYERS = {
             "writing.blocks",
             "writing.resume",
         ],
-        ["writing.duplicates", "writing.gaps", "writing.shards", "writing.version"],
+        ["writing.duplicates", "writing.gaps", "writing.shards", "writing.fan_in", "writing.version"],
         ["writing.receipt", "writing.phases", "writing.ledger", "writing.merge", "writing.append"],
         ["writing.ingest"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],

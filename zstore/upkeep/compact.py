@@ -16,7 +16,8 @@ from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
 from zstore.writing.append import old_forms, spill_rows
-from zstore.writing.phases import given_freq, plan_shards, sum_up
+from zstore.writing.fan_in import plan_shards
+from zstore.writing.phases import given_freq, sum_up
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import RowsSpec, write_shard
 from zstore.writing.sweep import free_shard

@@ -28,6 +28,7 @@ from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
 from zstore.writing.blocks import BlockReport, reduce_blocks
+from zstore.writing.fan_in import limit_fan_in, plan_shards
 from zstore.writing.ledger import read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
 from zstore.writing.phases import (
@@ -43,7 +44,6 @@ from zstore.writing.phases import (
     parse,
     parse_all,
     plan_of,
-    plan_shards,
     rows_spec,
     sum_up,
     without_duplicates,
@@ -162,6 +162,7 @@ def append(
         places = Places.of(base, ids)
         late = _late(base, places, fresh)
         rows = _rows_behind(base, rows_spec(site, spec, reports, dtype), reports)
+        fresh, rows = limit_fan_in(len(ids), fresh, rows, site.scratch, runner)
         old = _old_blocks(base, places, late, site.scratch)
         n_old, n_parsed = (int(count_rows(len(ids), part)[-1]) for part in (old, fresh))
         rows = replace(rows, forms=(old_forms(base),) * len(old) + rows.forms)

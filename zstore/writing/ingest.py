@@ -23,6 +23,7 @@ from zstore.format.layout import n_shards
 from zstore.format.schema import Schema
 from zstore.format.urls import open_storage
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
+from zstore.writing.fan_in import limit_fan_in, plan_shards
 from zstore.writing.ledger import read_digests
 from zstore.writing.phases import (
     Clock,
@@ -39,7 +40,6 @@ from zstore.writing.phases import (
     parse,
     parse_all,
     plan_of,
-    plan_shards,
     rows_spec,
     sum_up,
     without_duplicates,
@@ -254,9 +254,10 @@ def ingest(
             tasks = rows_before(len(ids), sorted_blocks)
             sorted_blocks = runner.map("number", partial(number_rows, time=spec.time), tasks)
         n_parsed = int(count_rows(len(ids), sorted_blocks)[-1])
+        rows = rows_spec(site, spec, reports, dtype)
+        sorted_blocks, rows = limit_fan_in(len(ids), sorted_blocks, rows, site.scratch, runner)
         if on_duplicate != "error":
             sorted_blocks = without_duplicates(len(ids), sorted_blocks, on_duplicate, runner)
-        rows = rows_spec(site, spec, reports, dtype)
         n_stored = int(count_rows(len(ids), sorted_blocks)[-1])
         if fill_gaps and n_stored:
             given = given_freq(freq, rows.time)

@@ -19,13 +19,14 @@ from zstore._version import __version__
 from zstore.errors import SourceError, UsageError
 from zstore.format.codecs import AUTO, default_codec, smallest
 from zstore.format.index import StaticAttribute
-from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, n_shards, safe_names, shard_bounds
+from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, safe_names
 from zstore.format.manifest import ObjectRecord
 from zstore.format.packing import Packing, choose
 from zstore.format.schema import Channel, TimeAxis
 from zstore.format.storage import File, Storage
 from zstore.writing.blocks import BlockReport, parse_block, union
 from zstore.writing.duplicates import drop_rows, find_extra
+from zstore.writing.fan_in import plan_shards
 from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
 from zstore.writing.resume import note_plain, note_report, noted_plain, noted_report
 from zstore.writing.scheduler import Scheduler
@@ -275,15 +276,6 @@ def choose_codecs(
         chosen = [default_codec(channel.packing.dtype) for channel in rows.channels]
     channels = tuple(replace(channel, codec=name) for channel, name in zip(rows.channels, chosen, strict=True))
     return replace(rows, channels=channels), trials
-
-
-def plan_shards(row_start: Any, blocks: Sequence[SortedBlock], unique: bool = True) -> list[ShardPlan]:
-    """Which task writes which rows."""
-    n_rows = int(row_start[-1])
-    bounds = [shard_bounds(shard, n_rows) for shard in range(n_shards(n_rows))]
-    borders = [find_border(start, row_start, blocks, unique) for start, _ in bounds]
-    borders.append(Border(len(row_start) - 1, None))
-    return [ShardPlan(s, start, stop, borders[s], borders[s + 1]) for s, (start, stop) in enumerate(bounds)]
 
 
 def sum_up(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from zstore.format.moments import Moments, stack
 from zstore.format.packing import Packing, recode, repack, unpack
 from zstore.format.schema import Channel, TimeAxis
 from zstore.format.storage import Storage
-from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate
+from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate, read_all
 from zstore.writing.steps import Breaks, StepReport, encode_steps, gather_keys, report_steps
 
 Int64 = NDArray[np.int64]
@@ -98,8 +99,8 @@ class Gathered:
         packing = self._spec.channels[position].packing
         stored = np.empty(len(self.codes), packing.dtype)
         row = 0
-        for n, start, stop in self._slices:
-            piece = self._blocks[n].spill.read(position + 1, start, stop)
+        reads = [partial(self._blocks[n].spill.read, position + 1, start, stop) for n, start, stop in self._slices]
+        for (n, start, stop), piece in zip(self._slices, read_all(self._blocks, reads), strict=True):
             form = self._spec.forms[n][position]
             if isinstance(form, np.ndarray):
                 stored[row : row + stop - start] = recode(piece, form, packing)

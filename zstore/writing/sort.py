@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from zstore.format.storage import Storage
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+_READERS = 16
 _SELECT_ROWS = 1 << 22
 _SEARCH_ROWS = 1 << 14  # up to here reading times is quicker than mapping them
 
@@ -124,6 +127,15 @@ class SortedBlock:
         return int(self.starts[group]), int(self.starts[group + 1])
 
 
+def read_all(blocks: Sequence[SortedBlock], reads: Sequence[Callable[[], Any]]) -> Iterator[Any]:
+    """The results of reads from the spills of some blocks, in order; several at once where each waits for a bucket."""
+    if not blocks or isinstance(blocks[0].spill.scratch, Folder):
+        yield from (read() for read in reads)
+    else:
+        with ThreadPoolExecutor(_READERS) as pool:
+            yield from pool.map(lambda read: read(), reads)
+
+
 @dataclass(frozen=True)
 class Border:
     """A place between two rows of the final order: before the rows of `series` from `time` on.
@@ -203,7 +215,7 @@ def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock], uniqu
     pieces = [(block, *block.rows_of(series)) for block in blocks]
     pieces = [(block, lo, hi) for block, lo, hi in pieces if hi > lo]
     if int(row_start[series + 1]) - int(row_start[series]) <= _SELECT_ROWS:
-        times = np.concatenate([block.spill.read(0, lo, hi) for block, lo, hi in pieces])
+        times = np.concatenate([*read_all(blocks, [partial(block.spill.read, 0, lo, hi) for block, lo, hi in pieces])])
         time = int(np.partition(times, rank)[rank])
         before = int(np.count_nonzero(times < time))
     else:

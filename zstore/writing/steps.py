@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.index import usual_step
-from zstore.writing.sort import ShardPlan, SortedBlock, codes_between, locate, sort_order
+from zstore.writing.sort import ShardPlan, SortedBlock, codes_between, locate, read_all, sort_order
 
 Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]
@@ -94,10 +95,14 @@ def gather_keys(plan: ShardPlan, blocks: Sequence[SortedBlock]) -> tuple[Int32, 
     (row,) series and (row,) times in order; and where they came from: the rows ``(block, start, stop)`` of the
     spills, and the order that was applied to them, None if they were in order.
     """
-    slices = [(n, locate(b, plan.first)[0], locate(b, plan.last)[0]) for n, b in enumerate(blocks)]
-    slices = [(n, start, stop) for n, start, stop in slices if stop > start]
+    first, last = plan.first.series, plan.last.series
+    near = [n for n, b in enumerate(blocks) if len(b.series) and b.series[-1] >= first and b.series[0] <= last]
+    borders = [partial(locate, blocks[n], border) for n in near for border in (plan.first, plan.last)]
+    rows = [row for row, _ in read_all(blocks, borders)]
+    slices = [(n, start, stop) for n, start, stop in zip(near, rows[::2], rows[1::2], strict=True) if stop > start]
+    reads = [partial(blocks[n].spill.read, 0, start, stop) for n, start, stop in slices]
     codes = np.concatenate([np.zeros(0, np.int32), *(codes_between(blocks[n], a, b) for n, a, b in slices)])
-    times = np.concatenate([np.zeros(0, np.int64), *(blocks[n].spill.read(0, a, b) for n, a, b in slices)])
+    times = np.concatenate([np.zeros(0, np.int64), *read_all(blocks, reads)])
     order = sort_order(codes - codes.min(initial=0), times)
     if order is not None:
         codes, times = codes[order], times[order]
