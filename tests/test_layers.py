@@ -34,7 +34,7 @@ LAYERS = {
         ],
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.fan_in", "writing.version"],
         ["writing.receipt", "writing.phases", "writing.ledger", "writing.merge", "writing.append"],
-        ["writing.ingest"],
+        ["writing.ingest", "writing.planner"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
         ["progress", "printing", "flags", "cli"],
     ],

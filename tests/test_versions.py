@@ -344,3 +344,17 @@ def test_an_append_takes_no_other_dtype_or_codec_than_the_store_has(run: Run, tm
         assert done.returncode == 2
         assert f"{flags[0]} " in done.stderr
         assert "as s.zarr was ingested" in done.stderr
+
+
+def test_a_reader_of_a_version_that_was_collected_sees_its_rows_or_an_error_never_others(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    ingest(written(tmp_path / "1.csv", {("a", t): t + 0.5 for t in range(50)}), path, **BY_ID)
+    touched, untouched = open_store(path), open_store(path)
+    expected_rows = touched.series("a").read("v").tolist()
+    untouched.series("a")
+    append(written(tmp_path / "2.csv", {("a", 3): 99.0}), path, on_duplicate="last")
+    gc(path, keep=1)
+    compact(path)  # into the shard that the first version had
+    assert touched.series("a").read("v").tolist() == expected_rows
+    with pytest.raises(StoreError, match="v/c/0"):
+        untouched.series("a").read("v")

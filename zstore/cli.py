@@ -19,8 +19,8 @@ from rich.console import Console
 from zstore.errors import UsageError, ZstoreError
 from zstore.flags import make_parser
 from zstore.format.commit import is_store
-from zstore.format.urls import open_storage
-from zstore.printing import csv_cell, print_info, show_log, show_receipt, shown_values
+from zstore.format.urls import is_remote, open_storage
+from zstore.printing import csv_cell, print_info, show_log, show_plan, show_receipt, shown_values
 from zstore.progress import show_size, shown_progress
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.compact import compact
@@ -30,6 +30,7 @@ from zstore.upkeep.history import gc, log, rollback
 from zstore.upkeep.verify import verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
+from zstore.writing.planner import plan_ingest
 from zstore.writing.receipt import Receipt
 
 logger = logging.getLogger("zstore.cli")
@@ -110,6 +111,8 @@ def _ingest(options: Namespace) -> int:
         "storage_options": _storage(options),
     }
     made: Receipt | None
+    if options.dry_run:
+        return _plan(options, sources, store, table)
     with _logged_to(options.log_file), shown_progress() as progress:
         if options.append and is_store(open_storage(store, _storage(options))):
             made = append(sources, store, force=options.force, given=table, progress=progress, **run)
@@ -122,6 +125,23 @@ def _ingest(options: Namespace) -> int:
         print(json.dumps(made.to_json() if made else None, indent=1, ensure_ascii=False))
     else:
         print(text, end="")
+    return 0
+
+
+def _plan(options: Namespace, sources: list[str], store: str, table: dict[str, Any]) -> int:
+    planned = plan_ingest(
+        sources,
+        storage_options=_storage(options),
+        blocksize=parse_size(options.blocksize) if options.blocksize else None,
+        memory_limit=parse_size(options.memory_limit),
+        workers=options.workers,
+        remote_scratch=is_remote(options.scratch or (store if options.scheduler else "")),
+        **table,
+    )
+    if options.json:
+        print(json.dumps(planned.to_json(), indent=1))
+    else:
+        print(show_plan(planned, store), end="")
     return 0
 
 

@@ -165,6 +165,11 @@ def _add_ingest(parser: ArgumentParser) -> None:
         metavar="DIR",
         help="where to keep what is needed meanwhile; default: in STORE",
     )
+    add(
+        "--dry-run",
+        action="store_true",
+        help="say how large it would be (tasks, memory, space, time); do nothing",
+    )
     add("--log-file", type=str | None, metavar="FILE", help="append what happens to this file, with times")
     add("--json", action="store_true", help="print the receipt as JSON")
     add("--config", action="config", metavar="FILE", help="a YAML file with any of these options")

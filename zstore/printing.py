@@ -11,10 +11,37 @@ from rich.table import Table
 from zstore.progress import show_size
 from zstore.reading.store import Store
 from zstore.upkeep.history import LogEntry
+from zstore.writing.planner import IngestPlan
 from zstore.writing.receipt import Receipt
 
 _WIDTH = 160
 _SHOWN_SOURCES = 3
+
+
+def show_plan(plan: IngestPlan, store: str) -> str:
+    """How large an ingest would be, for a person."""
+    seconds = sum(plan.seconds.values())
+    inflated = f", {show_size(plan.plain_bytes)} as plain text" if plan.plain_bytes > plan.source_bytes else ""
+    passes = f", after merging all rows {plan.merge_passes} times" if plan.merge_passes else ""
+    size = show_size(plan.block_bytes)
+    lines = [
+        f"sources   {plan.n_files:,} files, {show_size(plan.source_bytes)}{inflated}, about {plan.n_rows:,} rows",
+        f"store     {store}: {show_size(plan.stored_bytes)}, {plan.n_shards:,} shards, {plan.n_objects:,} objects",
+        f"manifest  {show_size(plan.manifest_bytes)}",
+        f"tasks     {', '.join(f'{phase} {count:,}' for phase, count in plan.tasks.items())}",
+        f"blocks    {plan.n_blocks:,} of {size}; a shard reads from at most {plan.fan_in:,}{passes}",
+        f"scratch   {show_size(plan.scratch_bytes)}",
+        f"memory    {show_size(plan.worker_bytes)} a thread, {show_size(plan.client_bytes)} here for where series lie",
+        f"time      about {_show_seconds(seconds)} on {plan.workers} threads like these "
+        f"({', '.join(f'{phase} {_show_seconds(found)}' for phase, found in plan.seconds.items())})",
+    ]
+    return "\n".join([*lines, "nothing was written (--dry-run)", ""])
+
+
+def _show_seconds(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.0f} h"
 
 
 def show_receipt(receipt: Receipt) -> str:

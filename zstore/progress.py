@@ -22,7 +22,7 @@ _LOG_SECONDS = 10.0
 
 def show_size(n_bytes: float) -> str:
     """Bytes as a person writes them."""
-    size, units = float(n_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
+    size, units = float(n_bytes), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]
     return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"

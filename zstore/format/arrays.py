@@ -13,7 +13,7 @@ from numcodecs.vlen import VLenUTF8
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from zstore.format.codecs import CHECKSUM, CHECKSUM_BYTES, codec_documents, decoder, encoder, with_checksum
+from zstore.format.codecs import CHECKSUM, CHECKSUM_BYTES, checked, codec_documents, decoder, encoder, with_checksum
 from zstore.format.layout import ROOT
 
 _SMALL_CHUNK = 1 << 20
@@ -86,9 +86,7 @@ class ArrayPlan:
         return b"".join([*parts, with_checksum(index.tobytes())])
 
 
-def decode_shard(
-    content: bytes, dtype: str, codec: str, chunk_rows: int, shard_rows: int, chunks: slice = slice(None)
-) -> Iterator[NDArray[Any]]:
+def decode_shard(content: bytes, dtype: str, codec: str, chunk_rows: int, shard_rows: int) -> Iterator[NDArray[Any]]:
     """The chunks of one shard, in order, each (chunk_rows,), the last one padded with the fill value.
 
     Each is valid until the next is asked for: they share their memory.
@@ -99,23 +97,63 @@ def decode_shard(
         The object, whose digest has been compared.
     dtype, codec, chunk_rows, shard_rows
         As it was encoded.
-    chunks
-        Which chunks.
 
     Notes
     -----
     For reading everything: the object is read once, for its digest and for its rows, and a chunk is unpacked while it
-    is still in cache. Parts of a shard on disk are read by Zarr.
+    is still in cache.
     """
     decode, view = decoder(codec), memoryview(content)
     n_chunks = shard_rows // chunk_rows
     index = np.frombuffer(content[-16 * n_chunks - CHECKSUM_BYTES : -CHECKSUM_BYTES], "<u8").reshape(n_chunks, 2)
     chunk = np.empty(chunk_rows, dtype)
-    for offset, length in index[chunks].tolist():
+    for offset, length in index.tolist():
         if offset == _ABSENT:
             return
         decode(view[offset : offset + length], chunk)
         yield chunk
+
+
+def decode_rows(
+    read: Callable[[int, int], bytes],
+    n_bytes: int,
+    document: dict[str, Any],
+    start: int,
+    stop: int,
+) -> NDArray[Any]:
+    """The rows ``[start, stop)`` of one shard, from the chunks that hold them.
+
+    Parameters
+    ----------
+    read
+        The bytes from one to another position of the shard's object.
+    n_bytes
+        Its length.
+    document
+        The variable's ``zarr.json``, as :meth:`ArrayPlan.document` makes it.
+    start, stop
+        Rows, counted from the first of the shard.
+
+    Raises
+    ------
+    ValueError
+        If a chunk, or the index of chunks, differs from its CRC-32C.
+    """
+    sharding = document["codecs"][0]["configuration"]
+    (size,), (shard_rows,) = sharding["chunk_shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
+    n_chunks, decode = shard_rows // size, decoder(sharding["codecs"][1]["name"])
+    content = checked(read(n_bytes - 16 * n_chunks - CHECKSUM_BYTES, n_bytes), "index of chunks")
+    first, last = start // size, -(-stop // size)
+    index = np.frombuffer(content, "<u8").reshape(n_chunks, 2)[first:last]
+    written = index[index[:, 0] != _ABSENT]  # a shard that is not full ends early
+    begin, end = (int(written[0, 0]), int(written[-1].sum())) if len(written) else (0, 0)
+    body = memoryview(read(begin, end))
+    rows = np.full((last - first) * size, float(document["fill_value"]), document["data_type"])
+    for number, (offset, length) in enumerate(written.tolist()):
+        encoded = body[offset - begin : offset - begin + length]
+        checked(encoded, f"chunk {first + number}")
+        decode(encoded, rows[number * size : (number + 1) * size])
+    return rows[start - first * size : stop - first * size]
 
 
 def encode_small(

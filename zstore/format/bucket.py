@@ -118,6 +118,10 @@ class Bucket:
         except PreconditionError:
             raise OSError(errno.ESTALE, "the object was replaced meanwhile", f"{self}/{key}") from None
 
+    def open(self, key: str) -> Fetched:
+        """An object, fetched as a whole."""
+        return Fetched(self.read(key))
+
     def head(self, key: str) -> tuple[int, str, float] | None:
         """Length, ETag and seconds since it was last written of an object; None if there is none."""
         try:
@@ -340,6 +344,17 @@ class Bucket:
                 failed = error
                 time.sleep(_WAIT_S * 2**attempt)
         raise OSError(errno.EIO, _short(failed), f"{self}/{key}") from failed
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The bytes of an object."""
+
+    content: bytes = field(repr=False)
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes ``[start, stop)``."""
+        return self.content if start == 0 and stop is None else self.content[start:stop]
 
 
 class Heartbeat:

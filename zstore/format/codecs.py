@@ -97,6 +97,20 @@ def with_checksum(content: bytes) -> bytes:
     return content + checksum.to_bytes(4, "little")
 
 
+def checked(content: bytes | memoryview, name: str) -> bytes | memoryview:
+    """Bytes without their CRC-32C, which is compared.
+
+    Raises
+    ------
+    ValueError
+        If it differs.
+    """
+    found, expected = google_crc32c.value(bytes(content[:-CHECKSUM_BYTES])), content[-CHECKSUM_BYTES:]
+    if len(expected) != CHECKSUM_BYTES or found != int.from_bytes(expected, "little"):
+        raise ValueError(f"{name} differs from its CRC-32C")
+    return content[:-CHECKSUM_BYTES]
+
+
 def smallest(sample: NDArray[Any], chunk_rows: int) -> tuple[str, dict[str, int]]:
     """The codec for a column by trial on a sample of it.
 

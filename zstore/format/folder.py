@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,11 @@ class Folder:
         path = self.path / key
         if start == 0 and stop is None:
             return path.read_bytes()
-        pieces = []
-        with path.open("rb", buffering=0) as file:
-            stop = os.fstat(file.fileno()).st_size if stop is None else stop
-            while start < stop and (piece := os.pread(file.fileno(), stop - start, start)):
-                pieces.append(piece)
-                start += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return self.open(key).read(start, stop)
+
+    def open(self, key: str) -> OpenFile:
+        """A file to read parts of; it lives on, for this reader, when it is removed."""
+        return OpenFile((self.path / key).open("rb", buffering=0))
 
     def n_bytes(self, key: str) -> int | None:
         """Length of a file."""
@@ -148,6 +147,25 @@ class Folder:
         from zarr.storage import LocalStore  # a sixth of a second, which an ingest can do without
 
         return LocalStore(self.path, read_only=True)
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """An open file, closed when nobody holds it any more."""
+
+    file: FileIO
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes ``[start, stop)``."""
+        descriptor, pieces = self.file.fileno(), []
+        stop = os.fstat(descriptor).st_size if stop is None else stop
+        while start < stop and (piece := os.pread(descriptor, stop - start, start)):
+            pieces.append(piece)
+            start += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def __del__(self) -> None:
+        self.file.close()
 
 
 def cannot_write(where: str, n_bytes: int, error: OSError) -> StoreError:

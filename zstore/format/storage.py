@@ -11,6 +11,14 @@ from typing import Any, Protocol
 _PIECE_BYTES = 1 << 22
 
 
+class Opened(Protocol):
+    """One object, opened."""
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes ``[start, stop)``; to the end for None."""
+        ...
+
+
 class Storage(Protocol):
     """Objects by key. It can be pickled, for the workers of a cluster."""
 
@@ -32,6 +40,13 @@ class Storage(Protocol):
             If there is none.
         OSError
             If it cannot be read, or has another `etag`.
+        """
+        ...
+
+    def open(self, key: str) -> Opened:
+        """An object to read parts of, which stays what it is now whatever is done to its key.
+
+        Raises as :meth:`read`.
         """
         ...
 

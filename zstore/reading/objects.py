@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, NotFoundError, StoreError
-from zstore.format.arrays import decode_shard, decode_small
+from zstore.format.arrays import decode_rows, decode_small
 from zstore.format.commit import check_root, read_root
 from zstore.format.folder import Folder
 from zstore.format.layout import FORMAT_VERSION, ROOT, manifest_path, root_copy_key, shard_key, shards_of
 from zstore.format.manifest import ObjectRecord, digest, from_arrays
-from zstore.format.storage import Storage
+from zstore.format.storage import Opened, Storage
 
 _READERS = 8
-_RECENT = 8  # shards of a bucket that are kept after they were fetched
+_FIX = "restore the store from a copy, or ingest again; zstore verify lists every damaged object"
+_FILES, _FETCHED = 64, 8  # shards that stay open, or in memory where they come from a bucket
 
 
 class ObjectReader:
@@ -54,10 +54,8 @@ class ObjectReader:
                 known = ", ".join(map(str, committed_versions(storage, newest)))
                 raise NotFoundError(f"no version {version}", expected=f"one of {known}", where=str(storage))
             self._load(storage.read(key), key)
-        self._arrays: dict[str, Any] = {}
         self._records: dict[str, ObjectRecord] | None = None
-        self._checked: set[str] = set()
-        self._recent: dict[str, bytes] = {}
+        self._recent: dict[str, Opened] = {}
         self._lock = threading.Lock()
 
     def _load_newest(self) -> None:
@@ -106,38 +104,23 @@ class ObjectReader:
         listing = {key for key, _, _ in self.document["manifest"]}
         return {*self.records, *listing, root_copy_key(int(self.document["version"]))}
 
-    def check(self, key: str) -> None:
-        """Compare one object with the manifest, once.
-
-        Raises
-        ------
-        CorruptionError
-            If it is missing, of another length, or of another digest.
-        """
-        if key not in self._checked:
-            record = self.records.get(key)
-            if record is None:
-                raise CorruptionError(
-                    f"object {key} is not in the manifest",
-                    where=str(self.storage),
-                    fix="zstore verify, then ingest again",
-                )
-            compare(self.storage, record)
-            self._checked.add(key)
-
     def content(self, key: str) -> bytes:
         """The bytes of one object, compared with the manifest.
 
         Raises
         ------
         CorruptionError
-            As :meth:`check`.
+            If it is missing, of another length, or of another digest.
         """
-        if key not in self.records:
-            self.check(key)  # says that it is not in the manifest
-        content = compare(self.storage, self.records[key])
-        self._checked.add(key)
-        return content
+        return compare(self.storage, self._record(key))[0]
+
+    def _record(self, key: str) -> ObjectRecord:
+        record = self.records.get(key)
+        if record is None:
+            raise CorruptionError(
+                f"object {key} is not in the manifest", where=str(self.storage), fix="zstore verify, or ingest again"
+            )
+        return record
 
     def small(self, path: str) -> tuple[NDArray[Any], dict[str, Any]]:
         """A whole small array (index, moments) and its attributes, checked."""
@@ -150,38 +133,36 @@ class ObjectReader:
 
     def stored(self, variable: str, start: int, stop: int, shard_rows: int) -> NDArray[Any]:
         """Stored values at the places ``[start, stop)`` of a variable; every shard touched is checked."""
-        shards = shards_of(start, stop, shard_rows)
-        if not isinstance(self.storage, Folder):
-            parts = [self._fetched(variable, shard, start, stop, shard_rows) for shard in shards]
-            return np.concatenate([np.zeros(0, self.nodes[variable]["data_type"]), *parts])
-        for shard in shards:
-            self.check(shard_key(variable, shard))
-        return np.asarray(self._array(variable)[start:stop])
+        document = self.nodes[variable]
+        parts = [np.zeros(0, document["data_type"])]
+        for shard in shards_of(start, stop, shard_rows):
+            key, first = shard_key(variable, shard), shard * shard_rows
+            rows = max(start - first, 0), min(stop - first, shard_rows)
+            try:
+                parts.append(decode_rows(self._opened(key).read, self._record(key).n_bytes, document, *rows))
+            except ValueError as error:
+                raise CorruptionError(
+                    f"object {key} was changed ({error})",
+                    expected="what was there when it was opened",
+                    where=f"{self.storage}/{key}",
+                    fix=_FIX,
+                ) from error
+        return parts[1] if len(parts) == 2 else np.concatenate(parts)
 
-    def _fetched(self, variable: str, shard: int, start: int, stop: int, shard_rows: int) -> NDArray[Any]:
-        """What of the places ``[start, stop)`` lies in one shard of a bucket, which is fetched as a whole."""
-        key, document = shard_key(variable, shard), self.nodes[variable]
+    def _opened(self, key: str) -> Opened:
+        """An object, compared with the manifest when it is opened; it stays open, and so what it is, for a while.
+
+        Its key may come to name something else: once this version was collected, another may use it again.
+        """
         with self._lock:
-            content = self._recent.pop(key, None)
-        content = self.content(key) if content is None else content
+            opened = self._recent.pop(key, None)
+        if opened is None:
+            opened = compare(self.storage, self._record(key))[1]
         with self._lock:
-            self._recent[key] = content
-            while len(self._recent) > _RECENT:
+            self._recent[key] = opened
+            while len(self._recent) > (_FILES if isinstance(self.storage, Folder) else _FETCHED):
                 self._recent.pop(next(iter(self._recent)))
-        inner = document["codecs"][0]["configuration"]
-        (size,), first = inner["chunk_shape"], max(start - shard * shard_rows, 0)
-        last = min(stop - shard * shard_rows, shard_rows)
-        wanted = slice(first // size, -(-last // size))
-        codec = inner["codecs"][1]["name"]
-        chunks = decode_shard(content, document["data_type"], codec, size, shard_rows, wanted)
-        return np.concatenate([chunk.copy() for chunk in chunks])[
-            first - wanted.start * size : last - wanted.start * size
-        ]
-
-    def _array(self, path: str) -> Any:
-        if path not in self._arrays:
-            self._arrays[path] = open_array(self.storage, path, self.nodes[path])
-        return self._arrays[path]
+        return opened
 
     def listing(self, prefix: str = "") -> list[ObjectRecord]:
         """The objects that the manifest lists, or, with the prefix ``source_``, the sources."""
@@ -189,7 +170,8 @@ class ObjectReader:
         listed = {key: ObjectRecord(key, n_bytes, expected) for key, n_bytes, expected in self.document["manifest"]}
         with ThreadPoolExecutor(_READERS) as pool:
             run = map if isinstance(self.storage, Folder) else pool.map
-            contents = dict(zip(listed, run(partial(compare, self.storage), listed.values()), strict=True))
+            found = run(partial(compare, self.storage), listed.values())
+            contents = {key: content for key, (content, _) in zip(listed, found, strict=True)}
         paths = [f"{group}/{prefix}{name}" for name in ("key", "n_bytes", "digest")]
         return from_arrays(*(decode_small(self.nodes[p], lambda key, p=p: contents[f"{p}/{key}"]) for p in paths))  # type: ignore[misc]
 
@@ -203,8 +185,12 @@ def committed_versions(storage: Storage, newest: int | None = None) -> list[int]
     return sorted({*(version for version in found if version < newest), newest})
 
 
-def compare(storage: Storage, record: ObjectRecord) -> bytes:
-    """Compare one stored object with its record, and return it.
+def compare(storage: Storage, record: ObjectRecord) -> tuple[bytes, Opened]:
+    """Compare one stored object with its record.
+
+    Returns
+    -------
+    Its bytes, and the object, opened.
 
     Raises
     ------
@@ -212,36 +198,18 @@ def compare(storage: Storage, record: ObjectRecord) -> bytes:
         If they differ.
     """
     where = f"{storage}/{record.key}"
-    fix = "restore the store from a copy, or ingest again; zstore verify lists every damaged object"
     try:
-        content = storage.read(record.key)
+        opened = storage.open(record.key)
+        content = opened.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise CorruptionError(f"object {record.key} is missing ({error.strerror})", where=where, fix=fix) from error
+        raise CorruptionError(f"object {record.key} is missing ({error.strerror})", where=where, fix=_FIX) from error
     except OSError as error:
         raise StoreError(f"cannot read object {record.key} ({error.strerror})", where=where, fix="try again") from error
     if len(content) != record.n_bytes:
         raise CorruptionError(
-            f"object {record.key} has {len(content):,} bytes", expected=f"{record.n_bytes:,}", where=where, fix=fix
+            f"object {record.key} has {len(content):,} bytes", expected=f"{record.n_bytes:,}", where=where, fix=_FIX
         )
     found = digest(content)
     if found != record.digest:
-        raise CorruptionError(f"object {record.key} has digest {found}", expected=record.digest, where=where, fix=fix)
-    return content
-
-
-def open_array(storage: Storage, path: str, document: dict[str, Any]) -> Any:
-    """A Zarr array from its metadata document, decoded by the Rust pipeline where there is one.
-
-    The document comes from the root, not from the array's own ``zarr.json``, so later commits do not show.
-    """
-    import zarr  # a sixth of a second, which an ingest can do without
-    from zarr.core.array import Array, AsyncArray
-    from zarr.core.metadata import ArrayV3Metadata
-    from zarr.storage import LocalStore, StorePath
-
-    place = storage.zarr()
-    fast = isinstance(place, LocalStore) and importlib.util.find_spec("zarrs")  # which reads files by itself
-    pipeline = "zarrs.ZarrsCodecPipeline" if fast else None
-    with zarr.config.set({"codec_pipeline.path": pipeline} if pipeline else {}):
-        metadata = ArrayV3Metadata.from_dict(document)
-        return Array(AsyncArray(metadata=metadata, store_path=StorePath(place, path)))
+        raise CorruptionError(f"object {record.key} has digest {found}", expected=record.digest, where=where, fix=_FIX)
+    return content, opened

@@ -20,7 +20,7 @@ from zstore.format.storage import File, Storage
 from zstore.format.urls import is_remote, open_storage
 
 _COPY_BYTES = 1 << 22
-_COMPRESSED = (".gz", ".zst", ".zstd")
+COMPRESSED = (".gz", ".zst", ".zstd")
 
 
 def expand(patterns: Sequence[str | Path], storage_options: Mapping[str, str] | None = None) -> list[File]:
@@ -109,7 +109,7 @@ def cannot_read(name: str, error: OSError) -> SourceError:
 
 def is_plain(file: File, encoding: str) -> bool:
     """Whether a file can be read as it is."""
-    return file.path.suffix not in _COMPRESSED and _is_utf8(encoding)
+    return file.path.suffix not in COMPRESSED and is_plain_text(encoding)
 
 
 def plain_utf8(file: File, scratch: Storage, key: str, encoding: str) -> File:
@@ -122,11 +122,18 @@ def plain_utf8(file: File, scratch: Storage, key: str, encoding: str) -> File:
     """
     if is_plain(file, encoding):
         return file
-    pieces = _pieces(file) if _is_utf8(encoding) else _transcoded(file, encoding)
+    pieces = _pieces(file) if is_plain_text(encoding) else _transcoded(file, encoding)
     return File(scratch, key, scratch.write_stream(key, pieces))
 
 
-def _is_utf8(encoding: str) -> bool:
+def is_plain_text(encoding: str) -> bool:
+    """Whether an encoding is UTF-8.
+
+    Raises
+    ------
+    UsageError
+        If there is no such encoding.
+    """
     try:
         return codecs.lookup(encoding).name == "utf-8"
     except LookupError:

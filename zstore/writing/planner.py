@@ -1,0 +1,256 @@
+"""What an ingest would do, told before it is done: a sample of the sources is ingested, and the rest is arithmetic."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zstore.format.layout import SHARD_ROWS, n_shards
+from zstore.format.storage import File
+from zstore.reading.store import open_store
+from zstore.writing.fan_in import MOST_FILES, MOST_OBJECTS
+from zstore.writing.ingest import ingest
+from zstore.writing.phases import block_bytes
+from zstore.writing.scheduler import Scheduler
+from zstore.writing.sources.files import COMPRESSED, expand, is_plain_text, read_source
+
+_SAMPLE_BYTES = 1 << 24
+_RECORD_BYTES = 90  # of the manifest for an object, as it was measured before compression
+_GROUP_BYTES = 24  # of a series in a block: its position, its first row, its id
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the ingest of the first bytes of a source has shown.
+
+    Parameters
+    ----------
+    n_bytes, n_rows, n_series
+        Of plain text; rows and series in it.
+    row_bytes, stored_bytes
+        Of a row on scratch space, and in the store.
+    parse_s, write_s
+        Seconds of one thread.
+    n_channels
+        Channels.
+    growth
+        Plain bytes for each byte of the sources.
+    """
+
+    n_bytes: int
+    n_rows: int
+    n_series: int
+    row_bytes: int
+    stored_bytes: float
+    parse_s: float
+    write_s: float
+    n_channels: int
+    growth: float
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """How large an ingest is. Sizes in bytes, times in seconds.
+
+    Parameters
+    ----------
+    n_files, source_bytes, plain_bytes
+        The sources, and what they are as plain text.
+    n_rows
+        About how many.
+    block_bytes, n_blocks
+        What is parsed at once.
+    n_shards, n_objects, stored_bytes
+        The store.
+    fan_in, merge_passes
+        Blocks that the writer of a shard reads from at most, and how often all rows are merged before.
+    tasks
+        By phase.
+    scratch_bytes
+        Space needed meanwhile, at its peak.
+    client_bytes
+        Memory of the process that plans: where every series lies in every block.
+    manifest_bytes
+        Of the list of objects, before compression.
+    worker_bytes
+        Memory of each worker thread: what it parses or writes at once.
+    seconds
+        By phase, on `workers` threads like those here and storage that keeps up with them.
+    workers
+        Threads.
+    """
+
+    n_files: int
+    source_bytes: int
+    plain_bytes: int
+    n_rows: int
+    block_bytes: int
+    n_blocks: int
+    n_shards: int
+    n_objects: int
+    stored_bytes: int
+    fan_in: int
+    merge_passes: int
+    tasks: dict[str, int]
+    scratch_bytes: int
+    client_bytes: int
+    manifest_bytes: int
+    worker_bytes: int
+    seconds: dict[str, float]
+    workers: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as a document."""
+        return asdict(self)
+
+
+def plan_ingest(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    storage_options: Mapping[str, str] | None = None,
+    blocksize: int | None = None,
+    memory_limit: int = 1 << 30,
+    workers: int | None = None,
+    remote_scratch: bool = False,
+    **table: Any,
+) -> IngestPlan:
+    """Plan an ingest without doing it.
+
+    Parameters
+    ----------
+    sources, storage_options, blocksize, memory_limit, workers
+        As for :func:`zstore.ingest`.
+    remote_scratch
+        Whether scratch space would be in a bucket.
+    table
+        How the files are read, as for :func:`zstore.ingest`.
+
+    Raises
+    ------
+    SourceError, UsageError
+        As :func:`zstore.ingest` does of the first 16 MiB; bad rows and duplicates there are passed over.
+
+    Notes
+    -----
+    Cost: some seconds at most, whatever the size of the sources.
+    """
+    names = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    files = expand(names, storage_options)
+    sample = take_sample(files[0], storage_options, **table)
+    n_bytes, threads = sum(file.n_bytes for file in files), Scheduler(workers).workers
+    size = blocksize or block_bytes(memory_limit, threads, int(n_bytes * sample.growth))
+    return extrapolate(sample, n_bytes, len(files), size, threads, remote_scratch)
+
+
+def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **table: Any) -> Sample:
+    """Ingest the first 16 MiB of a file into a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="zstore-") as folder:
+        path = Path(folder) / "sources" / file.key.lstrip("/")  # so that ids are found in the path
+        path = path.with_suffix("") if path.suffix in COMPRESSED else path
+        path.parent.mkdir(parents=True)
+        text, whole, growth = _head(file, table.get("encoding", "utf-8"))
+        path.write_bytes(text if whole else text[: text.rfind(b"\n") + 1])
+        plainly = {**table, "encoding": "utf-8", "on_duplicate": "first", "static": None}
+        if table.get("time") or table.get("layout") == "wide":
+            plainly["on_bad_row"] = "quarantine"
+        receipt = ingest(path, Path(folder) / "s.zarr", storage_options=storage_options, workers=1, **plainly)
+        store = open_store(Path(folder) / "s.zarr")
+        widths = [np.dtype(channel.packing.dtype).itemsize for channel in store.schema.channels]
+    n_rows = max(receipt.n_stored, 1)
+    return Sample(
+        n_bytes=len(text),
+        n_rows=n_rows,
+        n_series=receipt.n_series,
+        row_bytes=8 + sum(widths),
+        stored_bytes=receipt.n_bytes / n_rows,
+        parse_s=receipt.seconds["parse"],
+        write_s=receipt.seconds["write"],
+        n_channels=len(widths),
+        growth=growth,
+    )
+
+
+def extrapolate(
+    sample: Sample, source_bytes: int, n_files: int, size: int, workers: int, remote_scratch: bool = False
+) -> IngestPlan:
+    """The plan of sources that are like a sample.
+
+    Parameters
+    ----------
+    sample
+        What is known.
+    source_bytes, n_files
+        The sources.
+    size
+        Bytes of a block.
+    workers
+        Threads.
+    remote_scratch
+        Whether scratch space is in a bucket.
+    """
+    plain = int(source_bytes * sample.growth)
+    n_rows = round(plain / sample.n_bytes * sample.n_rows)
+    n_blocks, shards = max(math.ceil(plain / size), n_files), n_shards(n_rows)
+    most, groups, passes = MOST_OBJECTS if remote_scratch else MOST_FILES, n_blocks, 0
+    while groups > most:
+        groups, passes = math.ceil(groups / most), passes + 1
+    fan_in = groups if not passes else min(2 * groups, shards + groups)
+    parse_s, write_s = (seconds / sample.n_rows * n_rows for seconds in (sample.parse_s, sample.write_s))
+    tasks = {
+        "digest": math.ceil(source_bytes / (1 << 24)),
+        **({"inflate": n_files} if sample.growth > 1 else {}),
+        "parse": n_blocks,
+        **({"merge": shards * passes} if passes else {}),
+        "write": shards,
+    }
+    seconds = {"parse": parse_s, **({"merge": write_s * passes} if passes else {}), "write": write_s}
+    in_block = min(sample.n_series, round(sample.n_rows / sample.n_bytes * size))
+    n_objects = shards * (sample.n_channels + 1)
+    return IngestPlan(
+        n_files=n_files,
+        source_bytes=source_bytes,
+        plain_bytes=plain,
+        n_rows=n_rows,
+        block_bytes=size,
+        n_blocks=n_blocks,
+        n_shards=shards,
+        n_objects=n_objects,
+        stored_bytes=round(sample.stored_bytes * n_rows),
+        fan_in=fan_in,
+        merge_passes=passes,
+        tasks=tasks,
+        scratch_bytes=round(n_rows * sample.row_bytes * (1 + (passes > 0) / max(n_blocks / most, 1)))
+        + (plain if sample.growth > 1 else 0),
+        client_bytes=n_blocks * in_block * _GROUP_BYTES,
+        manifest_bytes=n_objects * _RECORD_BYTES,
+        worker_bytes=max(8 * size, SHARD_ROWS * (2 * sample.row_bytes + 24)),
+        seconds={phase: round(found / workers, 2) for phase, found in seconds.items()},
+        workers=workers,
+    )
+
+
+def _head(file: File, encoding: str) -> tuple[bytes, bool, float]:
+    """The first plain bytes of a file, whether they are all, and plain bytes for each byte of the file."""
+    content = read_source(file, 0, _SAMPLE_BYTES // 4 if file.path.suffix in COMPRESSED else _SAMPLE_BYTES)
+    whole, plain = len(content) == file.n_bytes, content
+    if file.path.suffix == ".gz":
+        plain = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content)
+    elif file.path.suffix in COMPRESSED:
+        pieces = []
+        with pa.CompressedInputStream(pa.BufferReader(content), "zstd") as stream:
+            try:
+                while piece := stream.read(1 << 16):
+                    pieces.append(piece)
+            except OSError:
+                whole = False  # the end of what was read, in the middle of a frame
+        plain = b"".join(pieces)
+    text = plain.decode(encoding, "ignore").encode() if not is_plain_text(encoding) else plain
+    return text[:_SAMPLE_BYTES], whole and len(text) <= _SAMPLE_BYTES, len(text) / max(len(content), 1)
