@@ -1,7 +1,8 @@
 """Kills a writer at every mutating file-system call in turn, or fills the disk there, and looks what is left.
 
-``python tests/crash.py FOLDER OPERATION EVERY kill|full`` prints ``{"points": n, "failures": [...]}``. Every step runs
-in a fork of this process, which itself starts no thread: a killed writer takes nothing with it.
+``python tests/crash.py FOLDER OPERATION EVERY kill|full|broken`` prints ``{"points": n, "failures": [...]}``; with
+``random`` instead of an operation, EVERY is how many kills, at any time, on a larger store. Every step runs in a fork
+of this process, which itself starts no thread: a killed writer takes nothing with it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import errno
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import zstore
 from zstore.errors import StoreError
 
 READING = {"id": "id", "time": "t", "workers": 1, "blocksize": 2000}
+SIZE = {"rows": 400}
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
 
@@ -32,9 +37,10 @@ def operate(operation: str, folder: Path) -> None:
     elif operation == "overwrite":
         zstore.ingest(folder / "2.csv", store, overwrite=True, **READING)
     elif operation == "append":
-        zstore.append(folder / "2.csv", store, on_duplicate="last", workers=1, blocksize=2000)
+        sizes = {name: READING[name] for name in ("workers", "blocksize")}
+        zstore.append(folder / "2.csv", store, on_duplicate="last", **sizes)  # type: ignore[arg-type]
     elif operation == "compact":
-        zstore.compact(store, workers=1)
+        zstore.compact(store, workers=READING["workers"])  # type: ignore[arg-type]
     elif operation == "rollback":
         zstore.rollback(store, 1)
     else:
@@ -45,9 +51,10 @@ def prepare(operation: str, folder: Path) -> None:
     """The store that the operation finds."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    rows = [f"s{n % 5},{n // 5},{n % 40 / 10}" for n in range(400)]
+    last = SIZE["rows"]
+    rows = [f"s{n % 5},{n // 5},{n % 40 / 10}" for n in range(last)]
     (folder / "1.csv").write_text("\n".join(["id,t,v", *rows]) + "\n")
-    later = [f"s{n % 7},{n // 5},{n % 40 / 100}" for n in range(395, 480)]
+    later = [f"s{n % 7},{n // 5},{n % 40 / 100}" for n in range(last - 5, last * 6 // 5)]
     (folder / "2.csv").write_text("\n".join(["id,t,v", *dict.fromkeys(later)]) + "\n")
     if operation != "ingest":
         zstore.ingest(folder / "1.csv", folder / "s.zarr", **READING)
@@ -80,7 +87,7 @@ def die_at(point: int, folder: Path) -> None:
     sys.addaudithook(watch)
 
 
-def refused_from(point: int, operation: str, folder: Path) -> None:
+def refused_from(point: int, operation: str, folder: Path, number: int = errno.ENOSPC) -> None:
     """Run the operation on a disk that is full from its n-th mutating call on; it must say so, with path and bytes."""
     count = 0
 
@@ -91,14 +98,14 @@ def refused_from(point: int, operation: str, folder: Path) -> None:
             return
         count += 1
         if count > point:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+            raise OSError(number, os.strerror(number), str(arguments[0]))
 
     sys.addaudithook(watch)
     try:
         operate(operation, folder)
     except StoreError as error:
         text = str(error)
-        if "No space left" not in text or str(folder) not in text or "Fix: " not in text:
+        if os.strerror(number) not in text or str(folder) not in text or "Fix: " not in text:
             raise AssertionError(text) from error
         os._exit(3 if "bytes" in text else 4)
 
@@ -139,6 +146,9 @@ def look(operation: str, folder: Path, n_rows: set[int]) -> None:
 
 def again(operation: str, folder: Path) -> None:
     """The next run, which may find that all is done."""
+    if operation == "rollback" and zstore.open_store(folder / "s.zarr").version > 2:
+        zstore.gc(folder / "s.zarr", keep=9)  # it would commit once more; this one only tidies up
+        return
     try:
         operate(operation, folder)
     except StoreError as error:
@@ -167,24 +177,76 @@ def main(folder: Path, operation: str, every: int, how: str) -> None:
         there = folder / "there"
         shutil.rmtree(there, ignore_errors=True)
         shutil.copytree(start, there)
-        harm = {"kill": killed_at, "full": refused_from}[how]
+        harm = {"kill": killed_at, "full": refused_from, "broken": partial(refused_from, number=errno.EIO)}[how]
         status = forked(lambda: harm(point, operation, there))  # noqa: B023  # runs before the loop goes on
         tried += 1
         if status == 0:
             break
-        if how == "full" and os.waitstatus_to_exitcode(status) not in (3, 4):
+        if how != "kill" and os.waitstatus_to_exitcode(status) not in (3, 4):
             failures.append(f"{operation} {point}: no clear error")
         if forked(lambda: look(operation, there, counts)):  # noqa: B023
             failures.append(f"{operation} {point}: unsound")
-        # What had been committed when it was killed, `rollback` would commit once more.
-        if operation != "rollback" and forked(lambda: again(operation, there)):  # noqa: B023
+        if forked(lambda: again(operation, there)):  # noqa: B023
             failures.append(f"{operation} {point}: cannot run again")
-        if operation != "rollback" and listing(there) != expected:
+        if listing(there) != expected:
             extra = sorted(set(listing(there).items()) ^ set(expected.items()))[:4]
             failures.append(f"{operation} {point}: another result {extra}")
         point += every
     sys.stdout.write(json.dumps({"points": tried - 1, "failures": failures}) + "\n")
 
 
+def kill_at_random(folder: Path, n_kills: int) -> None:
+    """Kill operations on a larger store at any time, and report."""
+    SIZE["rows"] = 200_000
+    READING.update(workers=2, blocksize=100_000)
+    draw, failures, done = random.Random(11), [], 0
+    operations = ["ingest", "overwrite", "append", "compact", "rollback", "gc"]
+    known = {}
+    for operation in operations:
+        start, whole = folder / operation, folder / f"{operation}-whole"
+        assert forked(lambda: prepare(operation, start)) == 0  # noqa: B023
+        shutil.copytree(start, whole)
+        before = forked_rows(whole)
+        began = time.monotonic()
+        assert forked(lambda: operate(operation, whole)) == 0  # noqa: B023
+        known[operation] = (listing(whole), {before, forked_rows(whole)}, time.monotonic() - began)
+    while done < n_kills:
+        operation = operations[done % len(operations)]
+        expected, counts, seconds = known[operation]
+        there = folder / "there"
+        shutil.rmtree(there, ignore_errors=True)
+        shutil.copytree(folder / operation, there)
+        child = os.fork()
+        if child == 0:
+            operate(operation, there)
+            os._exit(0)
+        time.sleep(draw.uniform(0, seconds))
+        os.kill(child, signal.SIGKILL)
+        if os.waitpid(child, 0)[1] == 0:
+            continue  # it was through
+        done += 1
+        if forked(lambda: look(operation, there, counts)):  # noqa: B023
+            failures.append(f"{operation} {done}: unsound")
+        if forked(lambda: again(operation, there)):  # noqa: B023
+            failures.append(f"{operation} {done}: cannot run again")
+        if listing(there) != expected:
+            extra = sorted(set(listing(there).items()) ^ set(expected.items()))[:4]
+            failures.append(f"{operation} {done}: another result {extra}")
+    sys.stdout.write(json.dumps({"points": done, "failures": failures}) + "\n")
+
+
+def forked_rows(folder: Path) -> int:
+    """Rows of the store, 0 if there is none; counted in a fork."""
+    reader, writer = os.pipe()
+    there = (folder / "s.zarr/zarr.json").exists()
+    assert (
+        forked(lambda: os.write(writer, str(zstore.open_store(folder / "s.zarr").n_rows if there else 0).encode())) == 0
+    )
+    return int(os.read(reader, 100))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    if sys.argv[2] == "random":
+        kill_at_random(Path(sys.argv[1]), int(sys.argv[3]))
+    else:
+        main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])

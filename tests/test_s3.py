@@ -259,3 +259,16 @@ def test_a_folder_of_other_things_in_a_bucket_is_left_alone(bucket: str, tmp_pat
         zstore.ingest(source, f"{bucket}/mine", **BY_ID, overwrite=True)
     assert list(objects(f"{bucket}/mine")) == ["a.csv"]
     assert os.environ["AWS_ENDPOINT_URL"]
+
+
+def test_a_model_is_trained_from_a_bucket(bucket: str, run: Run, tmp_path: Path) -> None:
+    content = [[id_, t, np.sin(t / 9).round(3)] for id_ in "ab" for t in range(400)]
+    source = write_table(tmp_path / "a.csv", ["id", "t", "v"], content)
+    zstore.ingest(upload(bucket, source), f"{bucket}/s.zarr", **BY_ID)
+    (tmp_path / "fit.yaml").write_text(
+        f"data:\n  store: {bucket}/s.zarr\n  lookback: 24\n  horizon: 4\n  split:\n    sizes: [0.6, 0.2, 0.2]\n"
+        "model:\n  class_path: NLinear\ntrainer:\n  max_epochs: 1\n  accelerator: cpu\n"
+    )
+    run("lightning_app", "fit", "--config", "fit.yaml", check=True)
+    run("lightning_app", "test", "--config", "fit.yaml", check=True)
+    assert (tmp_path / "runs/fit/test_metrics.json").exists()

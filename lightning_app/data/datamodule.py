@@ -58,6 +58,9 @@ class WindowDataModule(pl.LightningDataModule):
         The split that `predict` predicts.
     cache
         Folder of row files and scalers. Default: $ZSTORE_CACHE, or zstore under the user's cache folder.
+    storage_options
+        For a store in object storage, such as region or endpoint. They are written to the run folder with the rest of
+        the configuration: secrets belong into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
     """
 
     def __init__(
@@ -77,9 +80,10 @@ class WindowDataModule(pl.LightningDataModule):
         seed: int = 0,
         predict_on: Literal["train", "val", "test"] = "test",
         cache: str | None = None,
+        storage_options: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.store: Store = open_store(store)
+        self.store: Store = open_store(store, storage_options=storage_options)
         self.window = WindowShape(lookback, horizon, delay, stride)
         self.inputs = list(channels or self.store.channels)
         self.targets = list(targets or self.inputs)

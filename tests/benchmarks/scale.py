@@ -7,14 +7,14 @@ from zstore.progress import show_size
 from zstore.writing.planner import extrapolate, take_sample
 from zstore.writing.sources.files import find
 
-CASES = [(10**11, 100, 1 << 24, 16), (10**13, 10_000, 1 << 24, 256), (10**15, 100_000, 1 << 27, 4096)]
+CASES = [(10**11, 100, 1 << 24, 16), (10**13, 10_000, 1 << 26, 256), (10**15, 100_000, 1 << 27, 4096)]
 
 
 def main(path: Path) -> None:
     sample = take_sample(find(path, "FILE"), id="id", time="time")
     print(
-        f"one thread: parse {sample.parse_s / sample.n_bytes * 1e6:.1f} s/TB x 1e-3, "
-        f"{sample.n_bytes / sample.parse_s / 1e6:.0f} MB/s; write {sample.write_s / sample.n_rows * 2**20:.2f} s a shard; "
+        f"one thread: parse {sample.n_bytes / sample.parse_s / 1e6:.0f} MB/s, "
+        f"write {sample.write_s / sample.n_rows * 2**20:.2f} s a shard; "
         f"{sample.row_bytes} bytes a row on scratch, {sample.stored_bytes:.1f} in the store\n"
     )
     plans = [extrapolate(sample, *case) for case in CASES]
