@@ -66,12 +66,12 @@ STEPS = {
     "parse": ["csv.py:read_block"],
     "sort": ["sort.py:sort_order"],
     "pack": ["blocks.py:_pack"],
-    "spill": ["sort.py:write"],
+    "spill": ["sort.py:write", "resume.py:note_report"],
     "gather": ["steps.py:gather_keys", "shards.py:column"],
     "encode": ["arrays.py:encode_shard"],
     "moments": ["shards.py:_segment_moments"],
-    "write": ["commit.py:write_object"],
-    "commit": ["commit.py:commit"],
+    "write": ["folder.py:write"],
+    "commit": ["folder.py:commit"],
 }
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import NotFoundError, UsageError
-from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex, StaticAttribute
-from zstore.format.layout import TIME, index_path, moments_path, n_shards, shard_bounds, shard_key
+from zstore.format.layout import TIME, index_path, moments_path, shard_bounds
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.packing import unpack
 from zstore.format.schema import Channel, Schema
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
+from zstore.reading.decode import decode_rows_of
 from zstore.reading.objects import ObjectReader
 from zstore.reading.series import Series
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
@@ -255,47 +253,7 @@ class Store:
         threads
             Shards decoded at once.
         """
-        wanted = [self.channel(name) for name in channels]
-        positions = [self.channels.index(name) for name in channels]
-        missing = self.moments.n_missing.sum(axis=0)[positions] > 0
-        scales = np.ones(len(wanted)) if scale is None else scale
-        offsets = np.zeros(len(wanted)) if offset is None else offset
-        schema = self.schema
-        grid = (schema.chunk_rows, schema.shard_rows)
-
-        routes = _Routes.of(self.index)
-
-        def work(shard: int) -> None:
-            start, stop = shard_bounds(shard, schema.n_places, schema.shard_rows)
-            if not routes.any_in(start, stop):
-                return
-            contents = [self.objects.content(shard_key(channel.variable, shard)) for channel in wanted]
-            columns = [
-                decode_shard(content, channel.packing.dtype, channel.codec, *grid)
-                for content, channel in zip(contents, wanted, strict=True)
-            ]
-            buffer: NDArray[Any] = np.empty(
-                schema.chunk_rows, np.float32 if scale is None and offset is None else np.float64
-            )
-            # Chunk by chunk over all channels, so that the rows written to stay in cache.
-            for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=False):
-                taken, rows = routes.through(first, min(first + schema.chunk_rows, stop))
-                for position, (chunk, channel) in enumerate(zip(chunks, wanted, strict=True)):
-                    stored = chunk[taken]
-                    values = buffer[: len(stored)]
-                    values[:] = stored
-                    if channel.packing.decimals:
-                        values /= values.dtype.type(10**channel.packing.decimals)
-                    if offsets[position]:
-                        values -= offsets[position]
-                    if scales[position] != 1:
-                        values /= scales[position]
-                    if missing[position] and channel.packing.packed:
-                        values[stored == channel.packing.fill] = np.nan
-                    out[rows, position] = values
-
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(n_shards(schema.n_places, schema.shard_rows))))
+        decode_rows_of(self, channels, out, scale, offset, threads)
 
     def windows(
         self,
@@ -365,38 +323,6 @@ def no_window(store: Store, shape: WindowShape, where: str = "") -> UsageError:
         where=where or store.path,
         fix="a smaller lookback or horizon",
     )
-
-
-@dataclass(frozen=True)
-class _Routes:
-    """From places to rows: (piece,) first place, first row and size, in the order of places."""
-
-    place: NDArray[np.int64]
-    row: NDArray[np.int64]
-    size: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, index: SeriesIndex) -> _Routes:
-        row, place, size = index.pieces
-        order = np.argsort(place)
-        return cls(place[order], row[order], size[order])
-
-    def any_in(self, start: int, stop: int) -> bool:
-        """Whether any row lies at the places ``[start, stop)``."""
-        return bool(np.any((self.place < stop) & (self.place + self.size > start)))
-
-    def through(self, start: int, stop: int) -> tuple[Any, Any]:
-        """Which of the places ``[start, stop)`` hold rows, counted from `start`, and those rows: slices or indices."""
-        first = max(int(np.searchsorted(self.place, start, side="right")) - 1, 0)
-        last = int(np.searchsorted(self.place, stop))
-        low = np.maximum(self.place[first:last], start)
-        size = np.maximum(np.minimum(self.place[first:last] + self.size[first:last], stop) - low, 0)
-        low, size, row = low[size > 0], size[size > 0], (self.row - self.place)[first:last][size > 0]
-        if len(low) == 1:
-            taken, to = int(low[0]) - start, int(low[0] + row[0])
-            return slice(taken, taken + int(size[0])), slice(to, to + int(size[0]))
-        place = np.repeat(low - np.cumsum(size) + size, size) + np.arange(int(size.sum()))
-        return place - start, place + np.repeat(row, size)
 
 
 def _utf8_keys(ids: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,102 @@
+"""Whole channels of a store, decoded, unpacked, scaled and interleaved into rows: the one bulk read there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.arrays import decode_shard
+from zstore.format.index import SeriesIndex
+from zstore.format.layout import n_shards, shard_bounds, shard_key
+
+if TYPE_CHECKING:
+    from zstore.reading.store import Store
+
+
+def decode_rows_of(
+    store: Store,
+    channels: Sequence[str],
+    out: NDArray[np.float32],
+    scale: NDArray[np.float64] | None,
+    offset: NDArray[np.float64] | None,
+    threads: int,
+) -> None:
+    """See :meth:`zstore.reading.store.Store.decode`."""
+    wanted = [store.channel(name) for name in channels]
+    positions = [store.channels.index(name) for name in channels]
+    missing = store.moments.n_missing.sum(axis=0)[positions] > 0
+    scales = np.ones(len(wanted)) if scale is None else scale
+    offsets = np.zeros(len(wanted)) if offset is None else offset
+    schema = store.schema
+    grid = (schema.chunk_rows, schema.shard_rows)
+
+    routes = _Routes.of(store.index)
+
+    def work(shard: int) -> None:
+        start, stop = shard_bounds(shard, schema.n_places, schema.shard_rows)
+        if not routes.any_in(start, stop):
+            return
+        contents = [store.objects.content(shard_key(channel.variable, shard)) for channel in wanted]
+        columns = [
+            decode_shard(content, channel.packing.dtype, channel.codec, *grid)
+            for content, channel in zip(contents, wanted, strict=True)
+        ]
+        buffer: NDArray[Any] = np.empty(
+            schema.chunk_rows, np.float32 if scale is None and offset is None else np.float64
+        )
+        # Chunk by chunk over all channels, so that the rows written to stay in cache.
+        for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=False):
+            taken, rows = routes.through(first, min(first + schema.chunk_rows, stop))
+            for position, (chunk, channel) in enumerate(zip(chunks, wanted, strict=True)):
+                stored = chunk[taken]
+                values = buffer[: len(stored)]
+                values[:] = stored
+                if channel.packing.decimals:
+                    values /= values.dtype.type(10**channel.packing.decimals)
+                if offsets[position]:
+                    values -= offsets[position]
+                if scales[position] != 1:
+                    values /= scales[position]
+                if missing[position] and channel.packing.packed:
+                    values[stored == channel.packing.fill] = np.nan
+                out[rows, position] = values
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(n_shards(schema.n_places, schema.shard_rows))))
+
+
+@dataclass(frozen=True)
+class _Routes:
+    """From places to rows: (piece,) first place, first row and size, in the order of places."""
+
+    place: NDArray[np.int64]
+    row: NDArray[np.int64]
+    size: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, index: SeriesIndex) -> _Routes:
+        row, place, size = index.pieces
+        order = np.argsort(place)
+        return cls(place[order], row[order], size[order])
+
+    def any_in(self, start: int, stop: int) -> bool:
+        """Whether any row lies at the places ``[start, stop)``."""
+        return bool(np.any((self.place < stop) & (self.place + self.size > start)))
+
+    def through(self, start: int, stop: int) -> tuple[Any, Any]:
+        """Which of the places ``[start, stop)`` hold rows, counted from `start`, and those rows: slices or indices."""
+        first = max(int(np.searchsorted(self.place, start, side="right")) - 1, 0)
+        last = int(np.searchsorted(self.place, stop))
+        low = np.maximum(self.place[first:last], start)
+        size = np.maximum(np.minimum(self.place[first:last] + self.size[first:last], stop) - low, 0)
+        low, size, row = low[size > 0], size[size > 0], (self.row - self.place)[first:last][size > 0]
+        if len(low) == 1:
+            taken, to = int(low[0]) - start, int(low[0] + row[0])
+            return slice(taken, taken + int(size[0])), slice(to, to + int(size[0]))
+        place = np.repeat(low - np.cumsum(size) + size, size) + np.arange(int(size.sum()))
+        return place - start, place + np.repeat(row, size)

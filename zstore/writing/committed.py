@@ -1,0 +1,155 @@
+"""What an append needs of what was committed: rows that come too late, packings that hold, shards that stay."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.codecs import default_codec
+from zstore.format.index import SeriesIndex
+from zstore.format.layout import TIME
+from zstore.format.manifest import ObjectRecord
+from zstore.format.packing import BlockForm, Packing, choose
+from zstore.format.schema import Channel
+from zstore.format.storage import Storage
+from zstore.reading.store import Store
+from zstore.writing.blocks import BlockReport
+from zstore.writing.merge import Places
+from zstore.writing.shards import RowsSpec
+from zstore.writing.sort import SortedBlock, Spill
+
+_OLD_ROWS = 1 << 18
+_WIDENED = r"-v\d+_*$"
+
+
+def find_late(base: Store, places: Places, blocks: Sequence[SortedBlock]) -> NDArray[np.bool_]:
+    """(new series,) whether the store has rows of it that do not all lie before its new ones."""
+    first = np.full(len(places.new), np.iinfo(np.int64).max)
+    for block in blocks:
+        if block.spill.n_rows:
+            times = block.spill.read(0, 0, block.spill.n_rows)[block.starts[:-1]]
+            np.minimum.at(first, block.series, times)
+    known = places.known >= 0
+    late: NDArray[np.bool_] = np.zeros(len(first), bool)
+    late[known] = first[known] <= base.index.time_stop[places.known[known]]
+    return late
+
+
+def rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> RowsSpec:
+    """Where and how new rows are written: on fresh shards, in the packing of the store where that holds them."""
+    channels: list[Channel] = []
+    forms = [list(form) for form in rows.forms]
+    largest, taken = _largest(base), {channel.variable for channel in base.schema.channels}
+    for n, (old, new) in enumerate(zip(base.schema.channels, rows.channels, strict=True)):
+        words = old.categories
+        if words is not None and new.categories is not None:
+            words = (*words, *sorted(set(new.categories) - set(words), key=str.encode))
+            code = {word: number for number, word in enumerate(words)}
+            moved = np.array([code[word] for word in new.categories], np.int32)
+            for form in forms:
+                form[n] = moved[form[n]] if len(moved) else form[n]
+            packing = Packing("int16" if len(words) < 1 << 15 else "int32", 0)
+        else:
+            before = [BlockForm(old.packing.decimals, largest[n], 0)] if base.n_rows else []
+            found = [report.packed[n] for report in reports if report.spill.n_rows]
+            packing = choose([*before, *found], old.dtype) if before or found else old.packing
+        same = packing == old.packing
+        wider = f"{re.sub(_WIDENED, '', old.variable)}-v{base.version + 1}"
+        while wider in taken:
+            wider += "_"
+        channels.append(
+            replace(
+                old,
+                categories=words,
+                packing=packing,
+                variable=old.variable if same else wider,
+                codec=old.codec if same else default_codec(packing.dtype),
+            )
+        )
+    return replace(rows, channels=tuple(channels), forms=tuple(map(tuple, forms)))
+
+
+def _largest(base: Store) -> list[int]:
+    """Per channel the largest integer that is stored, 0 for floats."""
+    total, found = base.moments.total(), []
+    for n, channel in enumerate(base.schema.channels):
+        most = max(abs(float(total.low[n])), abs(float(total.high[n]))) if base.n_rows and total.count[n] else 0.0
+        found.append(round(most * 10**channel.packing.decimals) if channel.packing.decimals is not None else 0)
+    return found
+
+
+def old_blocks(base: Store, places: Places, late: NDArray[np.bool_], scratch: Storage) -> list[SortedBlock]:
+    """The rows that the store has of some series, spilled like rows of a source; they come first in order."""
+    bounds = base.index.row_start
+    pieces = [
+        (series, start, min(start + _OLD_ROWS, int(bounds[places.known[series] + 1])))
+        for series in np.flatnonzero(late).tolist()
+        for start in range(int(bounds[places.known[series]]), int(bounds[places.known[series] + 1]), _OLD_ROWS)
+    ]
+    groups: list[list[tuple[int, int, int]]] = []
+    for piece in pieces:
+        if not groups or sum(stop - start for _, start, stop in groups[-1]) + piece[2] - piece[1] > _OLD_ROWS:
+            groups.append([])
+        groups[-1].append(piece)
+    return [spill_rows(base, group, scratch, f"old{number}") for number, group in enumerate(groups)]
+
+
+def spill_rows(base: Store, group: list[tuple[int, int, int]], scratch: Storage, name: str) -> SortedBlock:
+    """Spill rows of a store.
+
+    Parameters
+    ----------
+    base
+        The store.
+    group
+        The number that each series is to have, ascending, and the rows ``[start, stop)`` to take of it.
+    scratch, name
+        Where to write.
+    """
+
+    def gathered(read: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([read(start, stop) for start, stop in joined])
+
+    joined: list[tuple[int, int]] = []
+    for _, start, stop in group:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    columns = [gathered(partial(base.read_stored, name)) for name in base.channels]
+    spill = Spill.write(scratch, name, [gathered(base.times), *columns])
+    starts = np.cumsum([0, *(stop - start for _, start, stop in group)])
+    return SortedBlock(spill, np.array([series for series, _, _ in group], np.int32), starts)
+
+
+def old_forms(base: Store) -> tuple[int | NDArray[np.int32] | None, ...]:
+    """How the rows of a store are spilled: as they are stored."""
+    return tuple(
+        channel.packing.decimals if channel.categories is None else np.arange(len(channel.categories), dtype=np.int32)
+        for channel in base.schema.channels
+    )
+
+
+def kept_shards(base: Store, rows: RowsSpec, index: SeriesIndex) -> list[ObjectRecord]:
+    """Shards of the store that still hold rows."""
+    first, last = index.extent_start // rows.shard_rows, -(-index.extent_stop // rows.shard_rows)
+    live = {shard for pair in set(zip(first.tolist(), last.tolist(), strict=True)) for shard in range(*pair)}
+    variables = {TIME, *(channel.variable for channel in base.schema.channels)}
+    kept = []
+    for record in base.objects.records.values():
+        variable, _, shard = record.key.partition("/c/")
+        if variable in variables and int(shard) in live:
+            kept.append(record)
+    return kept
+
+
+def to_widen(base: Store, rows: RowsSpec) -> dict[str, str]:
+    """Variables of the store whose packing does not hold the new rows, and the channels in them."""
+    pairs = zip(base.schema.channels, rows.channels, strict=True)
+    return {old.variable: old.name for old, new in pairs if old.variable != new.variable}
