@@ -199,6 +199,7 @@ def test_a_writer_that_was_taken_for_dead_commits_nothing(
         (["s3://{}/none.csv", "s3://{}/s.zarr"], "no such file"),
         (["s3://{}/none*.csv", "s3://{}/s.zarr"], "no file matches"),
         (["a.csv", "s3://missing-bucket/s.zarr"], "cannot reach s3://missing-bucket/s.zarr"),
+        (["a.csv", "s3://{}"], "name a prefix for the store"),
         (["a.csv", "gs://x/s.zarr"], "expected a path, or s3://BUCKET/PREFIX"),
         (["a.csv", "s3://{}/s.zarr", "--storage-options", "flavour=1"], "mend --storage-options"),
     ],

@@ -8,10 +8,8 @@ dead and comes back finds its mark gone, so whatever it still writes is never pa
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +36,6 @@ from zstore.errors import ConflictError, StoreError, UsageError
 from zstore.format.commit import UNFINISHED, conflict, is_committed, marked, owner_of, unmarked
 from zstore.format.folder import cannot_write
 from zstore.format.layout import ROOT
-
-logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -150,16 +146,12 @@ class Bucket:
 
     def write(self, key: str, content: bytes) -> None:
         """Write a new object. What a dead writer left there is replaced as long as this one holds the store."""
-
-        def left(found: tuple[bytes, str] | None) -> str | None:
-            return None if found is None else found[1]
-
         try:
             self._put(key, content, None)
         except ConflictError:
             found = self._look(key)
-            self.check_held()  # before the object that was looked at is replaced: none of a later writer can be it
-            self._put(key, content, left(found))
+            self.check_held()  # after that look: what was there then is of no later writer
+            self._put(key, content, None if found is None else found[1])
 
     def write_all(self, objects: Mapping[str, bytes]) -> None:
         """Write new objects, several at once."""
@@ -231,10 +223,6 @@ class Bucket:
         """
         content, etag = found or (UNFINISHED, None)
         self._put(ROOT, marked(content, self.owner), etag)
-
-    def heartbeat(self, key: str, every_s: float) -> Heartbeat:
-        """A sign of life at `key` every so often, as long as the context lasts."""
-        return Heartbeat(self, key, every_s)
 
     def release(self, heartbeat: str) -> None:
         """Take this writer's mark out of the root document; remove the document if nothing was ever committed."""
@@ -357,38 +345,6 @@ class Fetched:
         return self.content if start == 0 and stop is None else self.content[start:stop]
 
 
-class Heartbeat:
-    """Writes an object again and again, so that others see that its writer lives.
-
-    Parameters
-    ----------
-    bucket, key
-        Where.
-    every_s
-        Seconds between two signs of life.
-    """
-
-    def __init__(self, bucket: Bucket, key: str, every_s: float) -> None:
-        self._stop = threading.Event()
-        self._bucket, self._key, self._every_s = bucket, key, every_s
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> None:
-        self._bucket.replace(self._key, self._bucket.owner.encode())
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(self._every_s):
-            try:
-                self._bucket.replace(self._key, self._bucket.owner.encode())
-            except StoreError as error:  # the commit finds out whether the store is still held
-                logger.info("no sign of life: %s", error)
-
-
 def _parts(url: str) -> tuple[str, str]:
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     return bucket, prefix
@@ -399,8 +355,9 @@ def _connect(process: int, bucket: str, prefix: str, options: tuple[tuple[str, s
     """A connection, one for each process: none survives a fork."""
     given = dict(options)
     client: dict[str, Any] = {name: given.pop(name, usual) for name, usual in _CLIENT.items()}
-    endpoint = given.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
-    client["allow_http"] = endpoint.startswith("http://")
+    named = [value for name, value in (*given.items(), *os.environ.items()) if "endpoint" in name.lower()]
+    if any(value.startswith("http://") for value in named):
+        client["allow_http"] = True
     backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2}
     retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=60), "backoff": backoff}
     return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=retry, **given)  # type: ignore[arg-type]

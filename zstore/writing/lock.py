@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zstore.errors import StoreError
+from zstore.errors import ConflictError, StoreError
 from zstore.format.commit import conflict, owner_of
 from zstore.format.layout import MARKER, ROOT
 
@@ -77,7 +78,7 @@ def leased(bucket: Bucket) -> Iterator[tuple[Bucket, bool]]:
             raise conflict(bucket.url)
     held.claim(found)
     try:
-        with held.heartbeat(MARKER, max(lease_s / 4, _BEAT_S)):
+        with _Heartbeat(held, MARKER, max(lease_s / 4, _BEAT_S)):
             yield held, bool(before)
     finally:
         try:
@@ -92,3 +93,39 @@ def _is_at(descriptor: int, store: Path) -> bool:
         return os.fstat(descriptor).st_ino == store.stat().st_ino
     except FileNotFoundError:
         return False
+
+
+class _Heartbeat:
+    """Writes an object again and again, so that others see that its writer lives.
+
+    Parameters
+    ----------
+    bucket, key
+        Where.
+    every_s
+        Seconds between two signs of life.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, every_s: float) -> None:
+        self._stop = threading.Event()
+        self._bucket, self._key, self._every_s = bucket, key, every_s
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> None:
+        self._bucket.replace(self._key, self._bucket.owner.encode())
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._every_s):
+            try:
+                self._bucket.check_held()
+                self._bucket.replace(self._key, self._bucket.owner.encode())
+            except ConflictError as error:  # taken for dead; the commit will be refused
+                logger.warning("%s", error)
+                return
+            except StoreError as error:  # the next one may get through
+                logger.info("no sign of life: %s", error)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from zstore.errors import StoreError
+from zstore.errors import StoreError, UsageError
 from zstore.format.commit import conflict, is_committed, is_unfinished
 from zstore.format.folder import Folder
 from zstore.format.layout import MARKER, ROOT, SCRATCH
@@ -149,6 +149,8 @@ def _in_bucket(store: Storage, mode: Mode, scratch: Storage | None, shared: bool
 
     if not isinstance(store, Bucket):
         raise TypeError(store)
+    if store.url.count("/") < 3:
+        raise UsageError(f"STORE {store}", expected="s3://BUCKET/PREFIX", fix="name a prefix for the store")
     content, _ = store.root() or (b"", "")
     exists = is_committed(content)
     if mode == "append" and not exists:
