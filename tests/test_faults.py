@@ -102,12 +102,13 @@ def test_a_network_that_is_gone_ends_a_writer_soon(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("n", [1, 1 << 30])
 @pytest.mark.parametrize("harm", ["refuse", "reset", "stall", "truncate", "lose"])
 def test_every_request_in_turn(
     server: S3Server, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Harm, n: int
 ) -> None:
-    every = 1 if n == 1 else 5
+    every = 1 if n == 1 else 40
     tried, done = run_through_faults(server, proxy, tmp_path, monkeypatch, harm, every, n)
-    assert tried > 5
-    assert done == tried or n > 1
+    print(f"{harm} {'one' if n == 1 else 'all'}: {tried} points, {done} went through")  # noqa: T201
+    assert done == tried if n == 1 else done < tried

@@ -40,11 +40,11 @@ from zstore.format.layout import ROOT
 Result = TypeVar("Result")
 
 _URL = re.compile(r"s3://([^/]+)/*(.*?)/*")
-_ATTEMPTS = 4
+_ATTEMPTS = 3
 _WRITERS = 8
 _BATCH = 1000
 _WAIT_S = 0.2
-_CLIENT = {"timeout": "60s", "connect_timeout": "10s"}
+_CLIENT = {"timeout": "30s", "connect_timeout": "10s"}
 _REFUSED = (PermissionDeniedError, UnauthenticatedError, InvalidPathError)
 _SHOWN = 160
 
@@ -65,7 +65,8 @@ class Bucket:
 
     Notes
     -----
-    A request that fails for reasons that may pass is sent at most 4 x 3 times, in at most 2 minutes an attempt.
+    A request that fails for reasons that may pass is sent at most 3 x 3 times, each within 30 seconds: where nothing
+    ever answers, a writer gives up after some ten minutes, and at once where the connection is refused.
     """
 
     url: str
@@ -359,7 +360,7 @@ def _connect(process: int, bucket: str, prefix: str, options: tuple[tuple[str, s
     if any(value.startswith("http://") for value in named):
         client["allow_http"] = True
     backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2}
-    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=60), "backoff": backoff}
+    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=45), "backoff": backoff}
     return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=retry, **given)  # type: ignore[arg-type]
 
 
