@@ -46,7 +46,8 @@ _BATCH = 1000
 _WAIT_S = 0.2
 _CLIENT = {"timeout": "30s", "connect_timeout": "10s"}
 _REFUSED = (PermissionDeniedError, UnauthenticatedError, InvalidPathError)
-_SHOWN = 160
+_SHOWN = 240
+_NOISE = re.compile(r"Generic \w+ error: |, max_retries: \d+, retry_timeout: \w+|Error performing ")
 
 
 @dataclass(frozen=True)
@@ -365,6 +366,6 @@ def _connect(process: int, bucket: str, prefix: str, options: tuple[tuple[str, s
 
 
 def _short(error: BaseException | None) -> str:
-    """The first line of an error, without the tail of its causes."""
-    text = " ".join(str(error).split("\n\n")[0].split())
+    """The first line of an error, without the tail of its causes and the settings of the client."""
+    text = _NOISE.sub("", " ".join(str(error).split("\n\n")[0].split()))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
