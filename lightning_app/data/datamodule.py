@@ -212,7 +212,7 @@ class WindowDataModule(pl.LightningDataModule):
                 targets=[self.columns.index(name) for name in self.targets],
                 future=[self.columns.index(name) for name in self.future],
                 statics=self._static_matrix(),
-                missing=[by_name[name] for name in self.columns],
+                masked=any(by_name[name] for name in self.targets),
                 times=torch.from_numpy(store.times(0, store.n_rows)) if irregular else None,
             )
         return self._source

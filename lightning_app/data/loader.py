@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
 from lightning_app.data.order import shuffled
-from zstore import UsageError, WindowIndex
+from lightning_app.data.residency import Rows
+from zstore import UsageError, WindowIndex, WindowShape
+
+Samples = NDArray[np.int64]
+
+_AHEAD = 1 << 14  # windows that are located at once
+_ALL = torch.ones(1, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where some windows lie, each (batch,) int64: first row, series, and time of the first target."""
+
+    start: Tensor
+    series: Tensor
+    time: Tensor
+
+    def part(self, first: int, last: int) -> Located:
+        """The windows ``[first, last)`` of these."""
+        return Located(self.start[first:last], self.series[first:last], self.time[first:last])
 
 
 @dataclass(frozen=True)
@@ -22,63 +41,69 @@ class WindowSource:
     Parameters
     ----------
     rows
-        (row, channel) float32, NaN where missing; inputs are its first `n_inputs` columns.
+        (row, channel), scaled and filled; inputs are its first `n_inputs` columns.
     n_inputs
         Input channels.
     targets, future
         Columns of the targets, and of the channels known in advance.
     statics
         (series, attribute) float32.
-    missing
-        (channel,) whether a column has any missing value; whole columns need no filling.
+    masked
+        Whether any target is missing anywhere.
     times
         (row,) int64 times, where they are irregular; else None.
     """
 
-    rows: Tensor
+    rows: Rows
     n_inputs: int
     targets: list[int]
     future: list[int]
     statics: Tensor
-    missing: list[bool]
+    masked: bool
     times: Tensor | None = None
 
-    def batch(self, index: WindowIndex, samples: np.ndarray[Any, np.dtype[np.int64]]) -> Batch:
-        """The windows of some samples.
+    def locate(self, index: WindowIndex, samples: Samples) -> Located:
+        """Where the windows of (batch,) sample numbers lie."""
+        start, series, time = (torch.from_numpy(values) for values in index.locate(samples))
+        return Located(start, series, time if self.times is None else self.times[start + index.shape.target_offset])
 
-        Parameters
-        ----------
-        index
-            Which windows there are.
-        samples
-            (batch,) sample numbers.
+    def batch(self, shape: WindowShape, windows: Located) -> Batch:
+        """Some windows.
+
+        Notes
+        -----
+        One gather where inputs and targets are near each other; `x` and `y` are parts of what it has copied. Nothing
+        is scaled or filled here: rows are so already.
         """
-        shape = index.shape
-        located = index.locate(samples)
-        starts, series, time = (torch.from_numpy(values) for values in located)
-        first_target = starts + shape.target_offset
-        x = gather(self.rows, starts, shape.lookback)[..., : self.n_inputs]
-        if any(self.missing[: self.n_inputs]):
-            x = torch.nan_to_num(x, nan=0.0)
-        ahead = gather(self.rows, first_target, shape.horizon)
-        y = self._columns(ahead, self.targets)
-        if any(self.missing[column] for column in self.targets):
-            mask = ~torch.isnan(y)
-            y = torch.nan_to_num(y, nan=0.0)
+        first = windows.start + shape.target_offset
+        if shape.delay <= shape.lookback + shape.horizon:
+            together = gather(self.rows.values, windows.start, shape.span)
+            past = together[:, : shape.lookback]
+            ahead = together[:, shape.target_offset : shape.target_offset + shape.horizon]
         else:
-            mask = torch.ones(y.shape, dtype=torch.bool)
+            past = gather(self.rows.values, windows.start, shape.lookback)
+            ahead = gather(self.rows.values, first, shape.horizon)
+        y = _columns(ahead, self.targets)
+        if self.masked and self.rows.observed is not None:
+            mask = _columns(gather(self.rows.observed, first, shape.horizon), self.targets)
+        else:
+            mask = _ALL.expand(y.shape)
         return {
-            "x": x,
+            "x": past[..., : self.n_inputs],
             "y": y,
             "mask": mask,
-            "x_static": self.statics[series],
-            "x_future": torch.nan_to_num(ahead[..., self.future], nan=0.0),
-            "series": series,
-            "time": time if self.times is None else self.times[first_target],
+            "x_static": self.statics[windows.series],
+            "x_future": _columns(ahead, self.future),
+            "series": windows.series,
+            "time": windows.time,
         }
 
-    def _columns(self, rows: Tensor, columns: list[int]) -> Tensor:
-        return rows if columns == list(range(rows.shape[-1])) else rows[..., columns]
+
+def _columns(rows: Tensor, columns: list[int]) -> Tensor:
+    """Some columns; a view where they lie beside each other."""
+    if columns == list(range(columns[0], columns[0] + len(columns)) if columns else []):
+        return rows[..., columns[0] : columns[0] + len(columns)] if columns else rows[..., :0]
+    return rows[..., columns]
 
 
 class WindowLoader:
@@ -135,6 +160,8 @@ class WindowLoader:
         self.batch_size = min(batch_size, len(index) // world * world)
         self._epoch, self._consumed, self._resuming = -1, 0, False
         self._next_epoch = epoch
+        nowhere = torch.zeros(0, dtype=torch.int64)
+        self._ahead: tuple[tuple[int, int], list[int], Located] = (-1, -1), [], Located(nowhere, nowhere, nowhere)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.index), self.batch_size)
@@ -146,18 +173,37 @@ class WindowLoader:
             self._epoch, self._consumed = self._epoch + 1 if self._next_epoch is None else self._next_epoch(), 0
         self._resuming = False
         while self._consumed < len(self):
-            batch = self.source.batch(self.index, self.samples(self._consumed))
+            batch = self.source.batch(self.index.shape, self._located(self._consumed))
             self._consumed += 1
             yield batch
 
-    def samples(self, number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def samples(self, number: int) -> Samples:
         """Sample numbers of this rank's slice of one global batch of the current epoch."""
+        positions = np.arange(*self._positions(number))
+        return shuffled(positions, len(self.index), self.seed, self._epoch) if self.shuffle else positions
+
+    def _located(self, number: int) -> Located:
+        """Where the windows of a batch lie; worked out for many at once, at little more than the cost of one."""
+        ahead = max(_AHEAD // self.batch_size, 1)
+        block = number // ahead
+        if self._ahead[0] != (self._epoch, block):
+            numbers = range(block * ahead, min((block + 1) * ahead, len(self)))
+            bounds = [self._positions(each) for each in numbers]
+            positions = np.concatenate([np.arange(*bound) for bound in bounds])
+            samples = shuffled(positions, len(self.index), self.seed, self._epoch) if self.shuffle else positions
+            ends = np.cumsum([0, *(high - low for low, high in bounds)]).tolist()
+            self._ahead = (self._epoch, block), ends, self.source.locate(self.index, samples)
+        _, ends, located = self._ahead
+        place = number - block * ahead
+        return located.part(ends[place], ends[place + 1])
+
+    def _positions(self, number: int) -> tuple[int, int]:
+        """Positions in the epoch of this rank's slice of one global batch."""
         start = number * self.batch_size
         stop = len(self.index) if not self.shuffle and number == len(self) - 1 else start + self.batch_size
         low = start + (stop - start) * self.rank // self.world
         high = start + (stop - start) * (self.rank + 1) // self.world
-        positions = np.arange(low, high)
-        return shuffled(positions, len(self.index), self.seed, self._epoch) if self.shuffle else positions
+        return low, high
 
     def state_dict(self) -> dict[str, int]:
         """Where the epoch stands, counted in batches handed out; Lightning keeps it in its checkpoints."""
@@ -174,7 +220,7 @@ def gather(rows: Tensor, starts: Tensor, length: int) -> Tensor:
     Parameters
     ----------
     rows
-        (row, channel) float32, contiguous.
+        (row, channel), contiguous.
     starts
         (batch,) int64, first row of each window; any order, repeats allowed.
     length
@@ -182,7 +228,7 @@ def gather(rows: Tensor, starts: Tensor, length: int) -> Tensor:
 
     Returns
     -------
-    (batch, length, channel) float32, freshly allocated.
+    (batch, length, channel), freshly allocated.
 
     Raises
     ------

@@ -24,6 +24,7 @@ def decode_rows_of(
     out: NDArray[np.float32],
     scale: NDArray[np.float64] | None,
     offset: NDArray[np.float64] | None,
+    observed: NDArray[np.bool_] | None,
     threads: int,
 ) -> None:
     """See :meth:`zstore.reading.store.Store.decode`."""
@@ -62,8 +63,11 @@ def decode_rows_of(
                     values -= offsets[position]
                 if scales[position] != 1:
                     values /= scales[position]
-                if missing[position] and channel.packing.packed:
-                    values[stored == channel.packing.fill] = np.nan
+                if missing[position] and (channel.packing.packed or observed is not None):
+                    absent = stored == channel.packing.fill if channel.packing.packed else np.isnan(stored)
+                    values[absent] = np.nan if observed is None else 0.0
+                    if observed is not None:
+                        observed[rows, position] = ~absent
                 out[rows, position] = values
 
     with ThreadPoolExecutor(threads) as pool:

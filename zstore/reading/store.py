@@ -238,6 +238,7 @@ class Store:
         out: NDArray[np.float32],
         scale: NDArray[np.float64] | None = None,
         offset: NDArray[np.float64] | None = None,
+        observed: NDArray[np.bool_] | None = None,
         threads: int = 2,
     ) -> None:
         """Decode, unpack and interleave whole channels into rows.
@@ -247,13 +248,15 @@ class Store:
         channels
             Channels to read, in the order of the last axis of `out`.
         out
-            (row, channel) float32, all rows of the store; NaN where missing.
+            (row, channel) float32, all rows of the store; NaN where missing, or 0 if `observed` is given.
         scale, offset
             (channel,) numbers applied as ``(value - offset) / scale``; None for source units.
+        observed
+            (row, channel) all True; set to False where a value is missing, which is 0 in `out` then, after scaling.
         threads
             Shards decoded at once.
         """
-        decode_rows_of(self, channels, out, scale, offset, threads)
+        decode_rows_of(self, channels, out, scale, offset, observed, threads)
 
     def windows(
         self,
