@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -34,6 +35,12 @@ def table(path: Path, n_series: int = 5, n_days: int = 40, seed: int = 0) -> Pat
             date = np.datetime64("2001-01-01") + day
             rows.append([f"{number:04d}", date, value, f"{number * 1000 + day}"])
     return write_table(path, ["site", "date", "level", "count"], rows)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The tests and the commands that they run leave the user's cache alone."""
+    os.environ["ZSTORE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

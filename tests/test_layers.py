@@ -17,7 +17,7 @@ LAYERS = {
         ["format.layout", "format.packing", "format.codecs", "format.arrays"],
         ["format.schema", "format.index", "format.moments", "format.manifest"],
         ["format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
-        ["reading.objects", "reading.windows", "reading.series", "reading.decode", "reading.store"],
+        ["reading.objects", "reading.windows", "reading.series", "reading.decode", "reading.rowfile", "reading.store"],
         ["writing.sources.arrow", "writing.sources.parts", "writing.sources.formats"],
         ["writing.sources.times", "writing.sources.table", "writing.sources.files"],
         ["writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],

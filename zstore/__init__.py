@@ -11,6 +11,7 @@ from zstore.errors import (
     ZstoreError,
 )
 from zstore.format.moments import Moments
+from zstore.reading.rowfile import CacheEntry, RowFile, cache_entries, cache_folder, clear_cache, open_rows
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
@@ -23,12 +24,14 @@ from zstore.writing.ingest import ingest
 from zstore.writing.receipt import Receipt
 
 __all__ = [
+    "CacheEntry",
     "ConflictError",
     "CorruptionError",
     "LogEntry",
     "Moments",
     "NotFoundError",
     "Receipt",
+    "RowFile",
     "Series",
     "SourceError",
     "Store",
@@ -41,11 +44,15 @@ __all__ = [
     "ZstoreError",
     "__version__",
     "append",
+    "cache_entries",
+    "cache_folder",
+    "clear_cache",
     "compact",
     "export",
     "gc",
     "ingest",
     "log",
+    "open_rows",
     "open_store",
     "rollback",
     "verify",

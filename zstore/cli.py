@@ -20,8 +20,9 @@ from zstore.errors import UsageError, ZstoreError
 from zstore.flags import make_parser
 from zstore.format.commit import is_store
 from zstore.format.urls import is_remote, open_storage
-from zstore.printing import csv_cell, print_info, show_log, show_plan, show_receipt, shown_values
+from zstore.printing import csv_cell, print_info, show_cache, show_log, show_plan, show_receipt, shown_values
 from zstore.progress import show_size, shown_progress
+from zstore.reading.rowfile import cache_entries, cache_folder, clear_cache
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.compact import compact
 from zstore.upkeep.compare import compare_sources
@@ -306,6 +307,18 @@ def _gc(options: Namespace) -> int:
     return 0
 
 
+def _cache(options: Namespace) -> int:
+    folder = Path(options.folder) if options.folder else cache_folder()
+    if options.action == "clear":
+        n_files, n_bytes = clear_cache(folder, options.days * 86_400)
+        print(f"removed {n_files:,} row files, {show_size(n_bytes)}, from {folder}")
+    elif options.json:
+        print(json.dumps([asdict(entry) for entry in cache_entries(folder)], indent=1, ensure_ascii=False))
+    else:
+        print(show_cache(cache_entries(folder), folder), end="")
+    return 0
+
+
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "ingest": _ingest,
     "info": _info,
@@ -316,6 +329,7 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "rollback": _rollback,
     "compact": _compact,
     "gc": _gc,
+    "cache": _cache,
 }
 
 

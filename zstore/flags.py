@@ -37,6 +37,7 @@ def make_parser() -> ArgumentParser:
         ("rollback", _add_rollback, "go back to an older version, as a new one"),
         ("compact", _add_compact, "put the rows of every series in one place again"),
         ("gc", _add_gc, "remove what only old versions need"),
+        ("cache", _add_cache, "list or clear the decoded rows that training keeps"),
     ):
         command = ArgumentParser(description=text[0].upper() + text[1:] + ".", formatter_class=_Help)
         add(command)
@@ -214,6 +215,13 @@ def _add_compact(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int | None, metavar="N", help="threads, or processes; default: one per core")
     parser.add_argument("--scheduler", type=str | None, metavar="ADDR", help="a Dask cluster, as in ingest")
     parser.add_argument("--scratch", type=str | None, metavar="DIR", help="where to keep what is needed meanwhile")
+
+
+def _add_cache(parser: ArgumentParser) -> None:
+    parser.add_argument("action", type=Literal["list", "clear"], metavar="list|clear", help="what to do")
+    parser.add_argument("--folder", type=str | None, metavar="DIR", help="default: $ZSTORE_CACHE, or ~/.cache/zstore")
+    parser.add_argument("--days", type=float, default=0.0, metavar="N", help="clear: only what was not used for N days")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_gc(parser: ArgumentParser) -> None:

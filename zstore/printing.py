@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from io import StringIO
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from zstore.progress import show_size
+from zstore.reading.rowfile import CacheEntry
 from zstore.reading.store import Store
 from zstore.upkeep.history import LogEntry
 from zstore.writing.planner import IngestPlan
@@ -16,6 +19,26 @@ from zstore.writing.receipt import Receipt
 
 _WIDTH = 160
 _SHOWN_SOURCES = 3
+_SHOWN_CHANNELS = 60
+
+
+def show_cache(entries: Sequence[CacheEntry], folder: Path) -> str:
+    """The row files of a cache folder, for a person."""
+    if not entries:
+        return f"no row files in {folder}\n"
+    out = Console(file=StringIO(), highlight=False, markup=False, soft_wrap=True, width=_WIDTH)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("used", "size", "store", "version", "rows", "channels"):
+        table.add_column(name, justify="right" if name in ("size", "version", "rows") else "left")
+    for entry in entries:
+        used = datetime.fromtimestamp(entry.used).astimezone().isoformat(" ", "minutes")[:16]
+        size, channels = show_size(entry.n_bytes), ", ".join(entry.channels)
+        shown = channels if len(channels) <= _SHOWN_CHANNELS else f"{channels[:_SHOWN_CHANNELS]}…"
+        table.add_row(used, size, entry.store, str(entry.version), f"{entry.n_rows:,}", shown)
+    out.print(table)
+    out.print(f"{len(entries):,} row files, {show_size(sum(entry.n_bytes for entry in entries))}, in {folder}")
+    text: str = out.file.getvalue()  # type: ignore[attr-defined]
+    return text
 
 
 def show_plan(plan: IngestPlan, store: str) -> str:

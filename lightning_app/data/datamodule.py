@@ -13,10 +13,10 @@ from torch import Tensor
 
 from lightning_app.batch import BatchShape
 from lightning_app.data.loader import WindowLoader, WindowSource
-from lightning_app.data.residency import default_cache, host_rows
+from lightning_app.data.residency import host_rows
 from lightning_app.data.scaler import Scaler, ScalerKind, fit_scaler
 from lightning_app.data.splits import Split, SplitName, assign_series, target_rows
-from zstore import Store, UsageError, WindowIndex, WindowShape, open_store
+from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class WindowDataModule(pl.LightningDataModule):
         self.future = list(future or [])
         self.split, self.scaler_kind, self.batch_size, self.seed = split, scaler, batch_size, seed
         self.predict_on: SplitName = predict_on
-        self.cache = Path(cache) if cache else default_cache()
+        self.cache = Path(cache) if cache else cache_folder()
         self.columns = list(dict.fromkeys(self.inputs + self.targets + self.future))
         for name in self.columns:
             self.store.channel(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
 from zstore.reading.decode import decode_rows_of
 from zstore.reading.objects import ObjectReader
+from zstore.reading.rowfile import open_rows
 from zstore.reading.series import Series
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
 
@@ -267,8 +268,9 @@ class Store:
         stride: int = 1,
         channels: Sequence[str] | None = None,
         targets: Sequence[str] | None = None,
+        cache: str | Path | None = None,
     ) -> Windows:
-        """Every window of the store, as numpy.
+        """Every window of the store, as numpy: a map-style dataset for loaders of any kind.
 
         Parameters
         ----------
@@ -278,24 +280,27 @@ class Store:
             Input channels; None for all.
         targets
             Target channels; None for the input channels.
+        cache
+            Folder of row files; None for ``$ZSTORE_CACHE``, or ``zstore`` under the user's cache folder.
 
         Returns
         -------
-        A sequence of ``{"x", "y", "series", "time"}``. Cost: decodes the wanted channels once, into memory.
+        A sequence of ``{"x", "y", "series", "time"}``, NaN where missing. It can be pickled, for workers that are
+        spawned: all of them read the same memory-mapped row file (see :func:`zstore.open_rows`), which is built once.
         """
         inputs = tuple(channels or self.channels)
         outputs = tuple(targets or inputs)
         shape = WindowShape(lookback, horizon, delay, stride)
         wanted = tuple(dict.fromkeys(inputs + outputs))
-        rows = np.empty((self.n_rows, len(wanted)), np.float32)
-        self.decode(wanted, rows)
+        units = np.ones(len(wanted)), np.zeros(len(wanted))
+        rows = open_rows(self, wanted, *units, cache, fill=False).values
         index = WindowIndex.build(self.index.runs, shape, self.schema.time.freq)
         if not len(index):
             raise no_window(self, shape)
         times = None if self.schema.time.freq is not None else self.times(0, self.n_rows)
-        return Windows(
-            rows, index, [wanted.index(name) for name in inputs], [wanted.index(name) for name in outputs], times
-        )
+        places = [wanted.index(name) for name in inputs], [wanted.index(name) for name in outputs]
+        again = partial(self.windows, lookback, horizon, delay=delay, stride=stride, channels=inputs, targets=outputs)
+        return Windows(rows, index, *places, times, partial(again, cache=cache))
 
     def to_xarray(self) -> xarray.Dataset:
         """The store as a lazy CF contiguous ragged array: channels over `row`, ids and attributes over `series`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,6 +177,8 @@ class Windows:
         Positions of the input and target channels in the last axis of `rows`.
     times
         (row,) times, where they are irregular.
+    again
+        Makes the same windows in another process.
     """
 
     def __init__(
@@ -186,8 +188,13 @@ class Windows:
         inputs: list[int],
         targets: list[int],
         times: Int64 | None = None,
+        again: Callable[[], Windows] | None = None,
     ) -> None:
         self._rows, self.index, self._inputs, self._targets, self._times = rows, index, inputs, targets, times
+        self._again = again
+
+    def __reduce__(self) -> Any:
+        return super().__reduce__() if self._again is None else (self._again, ())
 
     def __len__(self) -> int:
         return len(self.index)
@@ -201,6 +208,11 @@ class Windows:
             raise IndexError(f"sample {sample} of {len(self)}")
         batch = self.batch(np.array([sample % len(self)], np.int64))
         return {key: values[0] for key, values in batch.items()}
+
+    def __getitems__(self, samples: Sequence[int]) -> list[dict[str, Any]]:
+        """Several windows in one read, each as :meth:`__getitem__` has it; torch's DataLoader asks for batches so."""
+        batch = self.batch(np.asarray(samples, np.int64))
+        return [{key: values[n] for key, values in batch.items()} for n in range(len(samples))]
 
     def batch(self, samples: Int64) -> dict[str, NDArray[Any]]:
         """Many windows at once.
