@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 
 import numpy as np
@@ -15,6 +16,8 @@ from zstore.writing.blocks import BlockReport
 from zstore.writing.sort import Spill
 from zstore.writing.sources.arrow import as_numpy, text_array
 from zstore.writing.sources.table import BadRow
+
+logger = logging.getLogger(__name__)
 
 _PLAN, _NOTE = "plan", ".note"
 
@@ -37,6 +40,7 @@ def begin(scratch: Storage, plan: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     if there.get(_PLAN) == len(plan.encode()) and scratch.read(_PLAN) == plan.encode():
         found = {key.removesuffix(_NOTE): scratch.read(key) for key in there if key.endswith(_NOTE)}
+        logger.warning("going on from a run that ended early: %d parts are done already", len(found))
     else:
         scratch.remove(there)
         scratch.write_stream(_PLAN, (plan.encode(),))

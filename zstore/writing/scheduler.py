@@ -160,7 +160,7 @@ class Scheduler:
                 if self.address == LOCAL:
                     deaths = {"distributed.scheduler.allowed-failures": _DEATHS}
                     self._stack.enter_context(dask.config.set(deaths))
-                    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+                    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
                     cluster: Any = LocalCluster(self.workers, **options)  # type: ignore[no-untyped-call]
                     self._stack.enter_context(cluster)
                 else:
