@@ -21,6 +21,7 @@ from lightning_app.callbacks import FitReport, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models import ForecastModel
+from lightning_app.monitor import Monitor
 from lightning_app.predictions import PredictionWriter
 from zstore import UsageError, ZstoreError
 
@@ -75,7 +76,7 @@ class AppCLI(LightningCLI):
             plugins = [*plugins, DurableCheckpointIO()]
         trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins)
         folder = self.run_folder
-        trainer.callbacks += [FitReport(), TestReport(folder), PredictionWriter(folder)]
+        trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), PredictionWriter(folder)]
         return trainer
 
     def before_fit(self) -> None:

@@ -43,7 +43,7 @@ LAYERS = {
         ["data.splits", "data.order", "data.scaler", "data.residency", "data.loader", "data.datamodule"],
         ["metrics"],
         ["models.base", "models.repeat", "models.nlinear", "models.dlinear", "models.lstm"],
-        ["callbacks", "predictions", "checkpoints"],
+        ["callbacks", "monitor", "predictions", "checkpoints"],
         ["cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],
     ],

@@ -1,9 +1,11 @@
 """The whole way, by the commands a user types: fit, validate, test, predict."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import xarray
 import yaml
 from conftest import REPOSITORY
 
+from lightning_app.monitor import Monitor
 from zstore import Store
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -242,3 +245,31 @@ def test_every_config_runs_as_it_stands_but_for_its_length(app: App, catchments:
             app("fit", *where, *short, check=True)
         app("test", *where, "--trainer.limit_test_batches", "2", check=True)
         assert (tmp_path / "runs" / path.stem / "test_metrics.json").exists()
+
+
+def test_a_fit_logs_its_speed_its_waiting_and_its_memory(app: App, hourly: Store, tmp_path: Path) -> None:
+    config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 2, "log_every_n_steps": 5})
+    fitted = app("fit", "--config", "n.yaml", check=True)
+    assert re.search(r"[1-9][\d,]* windows/s over \d+ steps, \d+\.\d% of the time waiting for data", fitted.stdout)
+    assert "rss_gb" in fitted.stdout
+    logged = pd.read_csv(tmp_path / "runs/n/logs/metrics.csv")
+    speed, share = logged["perf/windows_per_s"].dropna(), logged["perf/wait_share"].dropna()
+    assert len(speed) > 2
+    assert (speed > 0).all()
+    assert share.between(0, 1).all()
+    assert (logged["perf/pss_gb"].dropna() <= logged["perf/rss_gb"].dropna() * 1.01).all()
+
+
+def test_waiting_is_the_time_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(float(n) for n in range(1000))
+    monkeypatch.setattr("lightning_app.monitor.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("lightning_app.monitor.memory", lambda trainer: {})
+    monitor = Monitor()
+    trainer = SimpleNamespace(world_size=2, global_step=1, log_every_n_steps=10, loggers=[])
+    batch = {"series": torch.zeros(8)}
+    for _ in range(10):
+        monitor.on_train_batch_start(trainer, None, batch, 0)  # type: ignore[arg-type]
+        monitor.on_train_batch_end(trainer, None, None, batch, 0)  # type: ignore[arg-type]
+    # Each batch: one second until it starts, one in the step, one until the next begins to be waited for.
+    assert (monitor.total.n_batches, monitor.total.n_windows) == (7, 7 * 16)
+    assert monitor.total.figures() == {"perf/windows_per_s": 7 * 16 / 14, "perf/wait_share": 0.5}

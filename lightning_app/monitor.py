@@ -1,0 +1,129 @@
+"""Where the time and the memory of a fit go: windows per second, waiting for data, processes and GPUs."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import psutil
+import pytorch_lightning as pl
+import torch
+
+from lightning_app.batch import Batch
+
+logger = logging.getLogger(__name__)
+
+_WARM_UP = 3  # batches that set things up and are not counted
+
+
+@dataclass
+class Tally:
+    """Sums over batches.
+
+    Parameters
+    ----------
+    n_batches, n_windows
+        How many, of all processes.
+    wait_s, step_s
+        Seconds between the end of a step and the start of the next, and within steps.
+    """
+
+    n_batches: int = 0
+    n_windows: int = 0
+    wait_s: float = 0.0
+    step_s: float = 0.0
+
+    def figures(self) -> dict[str, float]:
+        """Windows per second, and the share of the time that was spent waiting for data."""
+        seconds = self.wait_s + self.step_s
+        if not seconds:
+            return {}
+        return {"perf/windows_per_s": self.n_windows / seconds, "perf/wait_share": self.wait_s / seconds}
+
+
+class Monitor(pl.Callback):
+    """Logs speed and memory while a model is fitted, and says at the end what they were.
+
+    Notes
+    -----
+    Waiting is the time between two training steps, less validation and checkpoints: what the loader takes, and
+    Lightning's own bookkeeping. Steps of a GPU run on while the next is prepared, so there a small share of waiting
+    means that the GPU was kept busy, and `perf/gpu_busy` (of the last second, where the driver tells) says how busy.
+    """
+
+    def __init__(self) -> None:
+        self.total = Tally()
+        self._recent = Tally()
+        self._since: float | None = None
+        self._began = 0.0
+        self._seen = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What lies between epochs is no waiting."""
+        self._since = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """The batch is there."""
+        self._began = perf_counter()
+        if self._since is not None and self._seen >= _WARM_UP:
+            for tally in (self.total, self._recent):
+                tally.wait_s += self._began - self._since
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """The step is done."""
+        now = perf_counter()
+        self._seen += 1
+        if self._since is not None and self._seen > _WARM_UP:
+            for tally in (self.total, self._recent):
+                tally.n_batches += 1
+                tally.n_windows += len(batch["series"]) * trainer.world_size
+                tally.step_s += now - self._began
+        if trainer.global_step % trainer.log_every_n_steps == 0 and self._recent.n_batches:  # type: ignore[attr-defined]
+            for log in trainer.loggers:
+                log.log_metrics({**self._recent.figures(), **memory(trainer)}, step=trainer.global_step)
+            self._recent = Tally()
+        self._since = perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validation is no waiting either."""
+        self._since = None
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log two lines."""
+        figures = self.total.figures()
+        if not trainer.is_global_zero or not figures:
+            return
+        logger.info(
+            f"{figures['perf/windows_per_s']:,.0f} windows/s over {self.total.n_batches:,} steps, "
+            f"{figures['perf/wait_share']:.1%} of the time waiting for data"
+        )
+        shown = "  ".join(f"{name.removeprefix('perf/')} {value:,.2f}" for name, value in memory(trainer).items())
+        logger.info(f"memory and GPU: {shown}")
+
+
+def memory(trainer: pl.Trainer) -> dict[str, float]:
+    """What this process holds, in GB, and what its GPU does.
+
+    Returns
+    -------
+    ``rss_gb``; ``pss_gb``, in which pages shared by n processes count for an n-th (Linux); on a GPU ``gpu_gb``, the
+    most that was allocated, and ``gpu_busy``.
+    """
+    process = psutil.Process()
+    found = {"perf/rss_gb": process.memory_info().rss / 1e9}
+    if psutil.LINUX:
+        found["perf/pss_gb"] = process.memory_full_info().pss / 1e9
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        found["perf/gpu_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+        try:
+            found["perf/gpu_busy"] = torch.cuda.utilization(device) / 100
+        except (ModuleNotFoundError, RuntimeError) as error:  # without the driver's own package
+            logger.debug("no GPU utilisation: %s", error)
+    return found
