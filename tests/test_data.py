@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from conftest import write_table
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightning_app.batch import Batch
@@ -18,7 +19,8 @@ from lightning_app.data.order import shuffled
 from lightning_app.data.residency import host_rows
 from lightning_app.data.scaler import Scaler, fit_scaler
 from lightning_app.data.splits import NAMES, Split, assign_series, target_rows, time_borders
-from zstore import Store, UsageError, open_store
+from zstore import Store, UsageError, WindowIndex, WindowShape, ingest, open_store
+from zstore.format.index import RunTable
 
 
 def module(store: Store, tmp_path: Path, **options: object) -> WindowDataModule:
@@ -312,3 +314,40 @@ def test_the_climatology_of_the_demo_uses_training_days_only() -> None:
     values = days.year.to_numpy(float)
     found = _climatology(values[: 365 * 2], first)
     assert found[0] == 2001.5
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    seen=st.lists(st.booleans(), min_size=120, max_size=120),
+    lookback=st.integers(1, 5),
+    horizon=st.integers(1, 4),
+    stride=st.integers(1, 3),
+)
+def test_windows_without_a_target_are_left_out_of_the_index_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], seen: list[bool], lookback: int, horizon: int, stride: int
+) -> None:
+    monkeypatch.setattr("zstore.reading.windows._LOOK_WINDOWS", 7)
+    stops = np.cumsum(sizes)
+    runs = RunTable(stops - sizes, stops, np.arange(len(sizes)), np.arange(len(sizes)) * 1000)
+    index = WindowIndex.build(runs, WindowShape(lookback, horizon, 0, stride), 1)
+    counts = np.concatenate([[0], np.cumsum(seen)])
+    start, series, time = index.locate(np.arange(len(index)))
+    kept = [any(seen[first + lookback : first + lookback + horizon]) for first in start]
+    found = index.observed(counts)
+    assert len(found) == sum(kept)
+    for values, expected in zip(found.locate(np.arange(len(found))), (start, series, time), strict=True):
+        assert values.tolist() == expected[kept].tolist()
+
+
+def test_sparse_targets_are_trained_on_without_reading_windows_that_have_none(tmp_path: Path) -> None:
+    """One sample a month under daily inputs, as in river quality."""
+    rows = [["a", day, day % 7, day / 10 if day % 30 == 0 else ""] for day in range(900)]
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "x", "q"], rows), tmp_path / "s.zarr", id="id", time="t")
+    split = Split(sizes=(0.6, 0.2, 0.2))
+    data = module(open_store(tmp_path / "s.zarr"), tmp_path, targets=["q"], horizon=1, batch_size=4, split=split)
+    batches = list(data.train_dataloader())
+    assert sum(len(batch["mask"]) for batch in batches) == len(data.index("train")) // 4 * 4 == 16
+    assert all(batch["mask"].all() for batch in batches)
+    assert len(data.predict_dataloader().index) == 180
+    assert len(data.test_dataloader().index) == 6

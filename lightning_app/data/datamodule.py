@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import BatchShape
@@ -126,8 +128,17 @@ class WindowDataModule(pl.LightningDataModule):
         scaler = self.scaler.of(self.targets)
         return torch.from_numpy(scaler.scale).float(), torch.from_numpy(scaler.offset).float()
 
-    def index(self, name: SplitName, stride: int = 1) -> WindowIndex:
+    def index(self, name: SplitName, stride: int = 1, all_windows: bool = False) -> WindowIndex:
         """The windows whose targets belong to one split.
+
+        Parameters
+        ----------
+        name
+            The split.
+        stride
+            Rows between the starts of two windows.
+        all_windows
+            Whether windows without any observed target are in it too.
 
         Raises
         ------
@@ -153,7 +164,26 @@ class WindowDataModule(pl.LightningDataModule):
                 where=str(self.store.path),
                 fix="smaller --data.lookback or --data.horizon, or other --data.split.sizes",
             )
+        if all_windows or not self.source.masked:
+            return index
+        index = index.observed(self._n_observed)
+        if not len(index):
+            raise UsageError(
+                f"no window in {name} has an observed target ({', '.join(self.targets)})",
+                expected="one that is not missing",
+                where=str(self.store.path),
+                fix="other --data.targets, or other --data.split.sizes",
+            )
         return index
+
+    @cached_property
+    def _n_observed(self) -> NDArray[np.int64]:
+        """(row + 1,) rows with an observed target before each."""
+        observed = self.source.rows.observed
+        if observed is None:
+            return np.arange(self.store.n_rows + 1)
+        columns = [self.columns.index(name) for name in self.targets]
+        return np.concatenate([[0], np.cumsum(observed[:, columns].numpy().any(axis=1))])
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled training windows."""
@@ -168,8 +198,8 @@ class WindowDataModule(pl.LightningDataModule):
         return self._loader(self.index("test"))
 
     def predict_dataloader(self) -> WindowLoader:
-        """Every window of the split `predict_on` once, in order."""
-        return self._loader(self.index(self.predict_on))
+        """Every window of the split `predict_on` once, in order, whether its targets were observed or not."""
+        return self._loader(self.index(self.predict_on, all_windows=True))
 
     def state_dict(self) -> dict[str, Any]:
         """The scaler and the split, for checkpoints."""

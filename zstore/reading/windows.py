@@ -14,6 +14,8 @@ from zstore.format.index import RunTable
 
 Int64 = NDArray[np.int64]
 
+_LOOK_WINDOWS = 1 << 22
+
 
 @dataclass(frozen=True)
 class WindowShape:
@@ -115,6 +117,33 @@ class WindowIndex:
         kept = n_windows > 0
         time = runs.time + (first - runs.start) * (freq or 0)
         return cls(shape, first[kept], runs.series[kept], time[kept], np.cumsum(n_windows[kept]), freq)
+
+    def observed(self, counts: NDArray[np.integer[Any]]) -> WindowIndex:
+        """The windows that have a target.
+
+        Parameters
+        ----------
+        counts
+            (row + 1,) targets observed in the rows before each.
+
+        Notes
+        -----
+        Looks at every window once, some 50 ns each; what is kept are the stretches of windows that remain.
+        """
+        shape, parts = self.shape, [np.zeros((4, 0), np.int64)]
+        for begin in range(0, len(self), _LOOK_WINDOWS):
+            samples = np.arange(begin, min(begin + _LOOK_WINDOWS, len(self)))
+            piece = np.searchsorted(self.ends, samples, side="right")
+            start, series, _ = self.locate(samples)
+            first_target = start + shape.target_offset
+            kept = counts[first_target + shape.horizon] > counts[first_target]
+            goes_on = np.concatenate([[False], kept[:-1] & (piece[1:] == piece[:-1])])
+            head = np.flatnonzero(kept & ~goes_on)
+            n_windows = np.bincount(np.cumsum(kept & ~goes_on)[kept] - 1, minlength=len(head))
+            time = self.time[piece[head]] + (start[head] - self.first[piece[head]]) * (self.freq or 0)
+            parts.append(np.stack([start[head], series[head], time, n_windows]))
+        first, series, time, n_windows = np.concatenate(parts, axis=1)
+        return WindowIndex(shape, first, series, time, np.cumsum(n_windows), self.freq)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
