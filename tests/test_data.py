@@ -16,7 +16,7 @@ from lightning_app.batch import Batch
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.loader import WindowLoader, gather
 from lightning_app.data.order import shuffled
-from lightning_app.data.residency import host_rows
+from lightning_app.data.residency import choose, host_rows, parse_budget
 from lightning_app.data.scaler import Scaler, fit_scaler
 from lightning_app.data.splits import NAMES, Split, assign_series, target_rows, time_borders
 from zstore import Store, UsageError, WindowIndex, WindowShape, ingest, open_store
@@ -351,3 +351,47 @@ def test_sparse_targets_are_trained_on_without_reading_windows_that_have_none(tm
     assert all(batch["mask"].all() for batch in batches)
     assert len(data.predict_dataloader().index) == 180
     assert len(data.test_dataloader().index) == 6
+
+
+def test_a_copy_on_the_device_gives_the_batches_of_the_host(catchments: Store, tmp_path: Path) -> None:
+    options: dict[str, object] = {"targets": ["flow_mm"], "future": ["rain_mm"], "statics": ["elevation_m"]}
+    sides = [
+        module(catchments, tmp_path, residency=where, **options).train_dataloader() for where in ("host", "device")
+    ]
+    assert sides[0].source.rows.values.data_ptr() != sides[1].source.rows.values.data_ptr()
+    for host, device in zip(*sides, strict=True):
+        for key, values in host.items():
+            assert torch.equal(values, device[key]), key  # type: ignore[arg-type, literal-required]
+
+
+def test_the_residency_is_chosen_by_size_and_told_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert choose("auto", 10**6, 10, torch.device("cpu"), 0.5) == "host"
+    assert "residency host on cpu, for there is no GPU" in caplog.text
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (10**8, 10**9))
+    gpu = torch.device("cuda", 0)
+    assert choose("auto", 10**6, 10, gpu, 0.5) == "device"
+    assert "for they fit into 0.05 GB of 0.10 GB free" in caplog.text
+    assert choose("auto", 10**6, 10, gpu, "40MB") == "host"
+    assert "they do not fit into 0.04 GB" in caplog.text
+    assert choose("host", 10**6, 10, gpu, 0.5) == "host"
+    with pytest.raises(UsageError, match=r"rows of 0.05 GB in the memory of cuda:0.*--data.residency host"):
+        choose("device", 10**6, 10, gpu, 0.1)
+
+
+@pytest.mark.parametrize("budget", ["much", "0", -1, 2, "1.5.2GB"])
+def test_a_budget_that_cannot_be_meant_is_refused(budget: float | str) -> None:
+    with pytest.raises(UsageError, match=r"mend --data\.memory_budget"):
+        parse_budget(budget, 1000)
+
+
+def test_a_budget_is_a_share_or_a_size() -> None:
+    assert [parse_budget(budget, 1000) for budget in (0.5, "0.25", 1, "2KiB", "1.5 MB")] == [
+        500,
+        250,
+        1000,
+        2048,
+        1_500_000,
+    ]

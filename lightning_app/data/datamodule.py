@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_app.batch import BatchShape
 from lightning_app.data.loader import WindowLoader, WindowSource
-from lightning_app.data.residency import host_rows
+from lightning_app.data.residency import Residency, choose, host_rows, parse_budget
 from lightning_app.data.scaler import Scaler, ScalerKind, fit_scaler
 from lightning_app.data.splits import Split, SplitName, assign_series, target_rows
 from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, open_store
@@ -58,6 +58,11 @@ class WindowDataModule(pl.LightningDataModule):
         Of the order of training windows.
     predict_on
         The split that `predict` predicts.
+    residency
+        Where decoded rows live: ``host``, in a memory-mapped file that all processes of a machine share; ``device``, in
+        the memory of the device that trains; ``auto``, on a GPU if they fit there, else on the host.
+    memory_budget
+        Of the device's memory, that rows may take: a share of what is free, or a size such as ``8GiB``.
     cache
         Folder of row files and scalers. Default: $ZSTORE_CACHE, or zstore under the user's cache folder.
     storage_options
@@ -81,6 +86,8 @@ class WindowDataModule(pl.LightningDataModule):
         batch_size: int = 256,
         seed: int = 0,
         predict_on: Literal["train", "val", "test"] = "test",
+        residency: Residency = "auto",
+        memory_budget: float | str = 0.5,
         cache: str | None = None,
         storage_options: dict[str, str] | None = None,
     ) -> None:
@@ -92,6 +99,8 @@ class WindowDataModule(pl.LightningDataModule):
         self.future = list(future or [])
         self.split, self.scaler_kind, self.batch_size, self.seed = split, scaler, batch_size, seed
         self.predict_on: SplitName = predict_on
+        self.residency, self.memory_budget = residency, memory_budget
+        parse_budget(memory_budget, 1)
         self.cache = Path(cache) if cache else cache_folder()
         self.columns = list(dict.fromkeys(self.inputs + self.targets + self.future))
         for name in self.columns:
@@ -99,6 +108,7 @@ class WindowDataModule(pl.LightningDataModule):
         self._statics = [self.store.static(name) for name in statics or []]
         self._scaler: Scaler | None = None
         self._source: WindowSource | None = None
+        self._placed: WindowSource | None = None
 
     @property
     def shape(self) -> BatchShape:
@@ -220,17 +230,26 @@ class WindowDataModule(pl.LightningDataModule):
                 expected=f"those of this configuration: {', '.join(self.columns)}",
                 fix="the --data.channels, --data.targets and --data.future it was trained with, or another --ckpt_path",
             )
-        self._scaler, self._source = scaler, None
+        self._scaler, self._source, self._placed = scaler, None, None
 
     def _loader(self, index: WindowIndex, shuffle: bool = False) -> WindowLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         epoch = None if trainer is None else lambda: trainer.current_epoch
-        return WindowLoader(self.source, index, self.batch_size, shuffle, self.seed, rank, world, epoch)
+        return WindowLoader(self._resident(), index, self.batch_size, shuffle, self.seed, rank, world, epoch)
+
+    def _resident(self) -> WindowSource:
+        """The decoded rows, where they are to live."""
+        if self._placed is None:
+            device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+            n_rows, n_channels = self.source.rows.values.shape
+            chosen = choose(self.residency, n_rows, n_channels, device, self.memory_budget)
+            self._placed = self.source.to(device) if chosen == "device" else self.source
+        return self._placed
 
     @property
     def source(self) -> WindowSource:
-        """The decoded rows; built on first use."""
+        """The decoded rows on the host; built on first use."""
         if self._source is None:
             store = self.store
             missing = store.moments.n_missing.sum(axis=0) > 0

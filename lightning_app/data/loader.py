@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from zstore import UsageError, WindowIndex, WindowShape
 Samples = NDArray[np.int64]
 
 _AHEAD = 1 << 14  # windows that are located at once
-_ALL = torch.ones(1, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,10 @@ class Located:
     start: Tensor
     series: Tensor
     time: Tensor
+
+    def to(self, device: torch.device) -> Located:
+        """In the memory of a device."""
+        return Located(*(values.to(device, non_blocking=True) for values in (self.start, self.series, self.time)))
 
     def part(self, first: int, last: int) -> Located:
         """The windows ``[first, last)`` of these."""
@@ -65,7 +68,19 @@ class WindowSource:
     def locate(self, index: WindowIndex, samples: Samples) -> Located:
         """Where the windows of (batch,) sample numbers lie."""
         start, series, time = (torch.from_numpy(values) for values in index.locate(samples))
-        return Located(start, series, time if self.times is None else self.times[start + index.shape.target_offset])
+        if self.times is not None:
+            time = self.times[start + index.shape.target_offset]
+        located = Located(start, series, time)
+        return located if self.device.type == "cpu" else located.to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are made."""
+        return self.rows.values.device
+
+    def to(self, device: torch.device) -> WindowSource:
+        """The same on a device: rows are copied there, and batches made there."""
+        return replace(self, rows=self.rows.to(device), statics=self.statics.to(device))
 
     def batch(self, shape: WindowShape, windows: Located) -> Batch:
         """Some windows.
@@ -87,7 +102,7 @@ class WindowSource:
         if self.masked and self.rows.observed is not None:
             mask = _columns(gather(self.rows.observed, first, shape.horizon), self.targets)
         else:
-            mask = _ALL.expand(y.shape)
+            mask = torch.ones(1, dtype=torch.bool, device=y.device).expand(y.shape)
         return {
             "x": past[..., : self.n_inputs],
             "y": y,
