@@ -42,12 +42,8 @@ def make_parser() -> ArgumentParser:
         command = ArgumentParser(description=text[0].upper() + text[1:] + ".", formatter_class=_Help)
         add(command)
         if name != "cache":
-            command.add_argument(
-                "--storage-options",
-                type=str | dict[str, str] | None,
-                metavar="KEY=VALUE,…",
-                help="for s3://, as region=…",
-            )
+            pairs, of_buckets = str | dict[str, str] | None, "for s3://, as region=…"
+            command.add_argument("--storage-options", type=pairs, metavar="KEY=VALUE,…", help=of_buckets)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         commands.add_subcommand(name, command, help=text)
     return parser
