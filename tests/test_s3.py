@@ -251,6 +251,26 @@ def test_without_the_package_for_it_a_bucket_is_refused(monkeypatch: pytest.Monk
         open_store("s3://x/y")
 
 
+@pytest.mark.parametrize("where", ["bucket", "folder"])
+@pytest.mark.parametrize("error", [StoreError("the answer was lost"), KeyboardInterrupt()])
+def test_a_first_version_that_was_committed_stays_though_its_writer_fails_afterwards(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException
+) -> None:
+    url = f"{bucket}/s.zarr" if where == "bucket" else str(tmp_path / "s.zarr")
+    commit = zstore.writing.ingest.commit_version  # type: ignore[attr-defined]
+
+    def committed_and_failed(*arguments: object) -> None:
+        commit(*arguments)
+        raise error
+
+    monkeypatch.setattr("zstore.writing.ingest.commit_version", committed_and_failed)
+    with pytest.raises(type(error)):
+        zstore.ingest(table(tmp_path / "a.csv", rows(0, 10)), url, **BY_ID)
+    store = open_store(url)
+    assert (store.version, store.n_rows, verify(store).faults) == (1, 30, ())
+    assert MARKER not in objects(url)
+
+
 def test_a_folder_of_other_things_in_a_bucket_is_left_alone(bucket: str, tmp_path: Path) -> None:
     source = table(tmp_path / "a.csv", rows(0, 10))
     upload(f"{bucket}/mine", source)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from zstore.errors import StoreError, UsageError
-from zstore.format.commit import conflict, is_committed, is_unfinished
+from zstore.format.commit import conflict, is_committed, is_store, is_unfinished
 from zstore.format.folder import Folder
 from zstore.format.layout import MARKER, ROOT, SCRATCH
 from zstore.format.manifest import digest
@@ -119,9 +119,10 @@ def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[S
             with _marked(store, scratch, *(_behind(store) if exists else ())) as site:
                 yield site
         except BaseException:
-            remove_others(store, needed_keys(store, committed_versions(store)) if exists else {MARKER})
+            committed = is_store(store)  # it may have come to that before it failed
+            remove_others(store, needed_keys(store, committed_versions(store)) if committed else {MARKER})
             (path / MARKER).unlink(missing_ok=True)
-            if not exists:
+            if not committed:
                 path.rmdir()
             raise
         if is_finished(store):
@@ -173,7 +174,8 @@ def _in_bucket(store: Storage, mode: Mode, scratch: Storage | None, shared: bool
                 remove_others(held, needed_keys(held, [site.version]))
         except BaseException:
             held.check_held()  # what a later writer made is not touched
-            remove_others(held, needed_keys(held, committed_versions(held)) if exists else {ROOT, MARKER})
+            committed = is_store(held)  # it may have come to that before it failed, or lost the answer that told so
+            remove_others(held, needed_keys(held, committed_versions(held)) if committed else {ROOT, MARKER})
             raise
 
 
