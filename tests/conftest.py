@@ -14,6 +14,7 @@ import pytest
 from lightning_app.cli import main
 from lightning_app.demo.catchments import simulate, write
 from zstore import Store, ingest, open_store
+from zstore.format.urls import open_storage
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -23,6 +24,13 @@ def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[objec
     lines = [",".join(map(str, row)) for row in [header, *rows]]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def stored(path: Path | str) -> dict[str, bytes]:
+    """Every object of a store but those that record times."""
+    storage = open_storage(path)
+    timed = [key for key in storage.sizes() if key == "zarr.json" or key.endswith("/root.json")]
+    return {key: storage.read(key) for key in storage.sizes() if key not in timed}
 
 
 def table(path: Path, n_series: int = 5, n_days: int = 40, seed: int = 0) -> Path:

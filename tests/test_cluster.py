@@ -13,7 +13,7 @@ from typing import Any
 import dask.config
 import numpy as np
 import pytest
-from conftest import write_table
+from conftest import stored, write_table
 from distributed import Client, LocalCluster
 from s3server import S3Server
 
@@ -40,14 +40,6 @@ def threaded(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     path = tmp_path_factory.mktemp("threads") / "s.zarr"
     zstore.ingest(table, path, **READING)
     return stored(path)
-
-
-def stored(path: Path | str) -> dict[str, bytes]:
-    """Every object but those that record times."""
-    storage = open_storage(path)
-    return {
-        key: storage.read(key) for key in storage.sizes() if not key.endswith(("root.json",)) and key != "zarr.json"
-    }
 
 
 @pytest.fixture

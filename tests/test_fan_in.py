@@ -5,17 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_table
+from conftest import stored, write_table
 
 import zstore
 from zstore import open_store, verify
-from zstore.format.urls import open_storage
 from zstore.writing import fan_in
-
-
-def stored(path: Path) -> dict[str, bytes]:
-    storage = open_storage(path)
-    return {key: storage.read(key) for key in storage.sizes() if "root.json" not in key and key != "zarr.json"}
 
 
 def tables(folder: Path) -> list[Path]:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_table
+from conftest import stored, write_table
 
 import zstore
 from zstore.format.layout import SCRATCH
-from zstore.format.urls import open_storage
 
 READING: dict[str, Any] = {"id": "id", "time": "t", "blocksize": 2000, "on_bad_row": "quarantine"}
 
@@ -28,11 +27,6 @@ if how == "append":
 else:
     zstore.ingest(source, store, id="id", time="t", overwrite=how == "overwrite", **reading)
 """
-
-
-def stored(path: Path) -> dict[str, bytes]:
-    storage = open_storage(path)
-    return {key: storage.read(key) for key in storage.sizes() if "root.json" not in key and key != "zarr.json"}
 
 
 def die(*arguments: object) -> None:

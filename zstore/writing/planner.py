@@ -18,7 +18,8 @@ from zstore.format.storage import File
 from zstore.reading.store import open_store
 from zstore.writing.fan_in import MOST_FILES, MOST_OBJECTS
 from zstore.writing.ingest import ingest
-from zstore.writing.phases import block_bytes
+from zstore.writing.ledger import PIECE_BYTES
+from zstore.writing.phases import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.files import COMPRESSED, expand, is_plain_text, read_source
 
@@ -205,7 +206,7 @@ def extrapolate(
     fan_in = groups if not passes else min(2 * groups, shards + groups)
     parse_s, write_s = (seconds / sample.n_rows * n_rows for seconds in (sample.parse_s, sample.write_s))
     tasks = {
-        "digest": math.ceil(source_bytes / (1 << 24)),
+        "digest": math.ceil(source_bytes / PIECE_BYTES),
         **({"inflate": n_files} if sample.growth > 1 else {}),
         "parse": n_blocks,
         **({"merge": shards * passes} if passes else {}),
@@ -231,7 +232,7 @@ def extrapolate(
         + (plain if sample.growth > 1 else 0),
         client_bytes=n_blocks * in_block * _GROUP_BYTES,
         manifest_bytes=n_objects * _RECORD_BYTES,
-        worker_bytes=max(8 * size, SHARD_ROWS * (2 * sample.row_bytes + 24)),
+        worker_bytes=max(BLOCK_COPIES * size, SHARD_ROWS * (2 * sample.row_bytes + 24)),
         seconds={phase: round(found / workers, 2) for phase, found in seconds.items()},
         workers=workers,
     )
