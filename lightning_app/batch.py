@@ -8,7 +8,16 @@ from typing import Any, Protocol, TypedDict
 from torch import Tensor
 
 
-class Batch(TypedDict):
+class TimeIndices(TypedDict, total=False):
+    """What a batch has beside the rest, if the configuration asks for time features as whole numbers."""
+
+    x_time: Tensor
+    """(batch, lookback, time feature) int64 hours or days of the input rows."""
+    y_time: Tensor
+    """(batch, horizon, time feature) int64 hours or days of the target rows."""
+
+
+class Batch(TimeIndices):
     """What a loader yields and a model reads.
 
     Values of `x`, `y`, `x_static` and `x_future` are scaled; missing ones are 0, the training mean.

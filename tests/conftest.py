@@ -14,6 +14,7 @@ import pytest
 from lightning_app.cli import main
 from lightning_app.demo.catchments import simulate, write
 from zstore import Store, ingest, open_store
+from zstore.format.layout import n_shards, shard_bounds
 from zstore.format.urls import open_storage
 
 REPOSITORY = Path(__file__).parents[1]
@@ -24,6 +25,14 @@ def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[objec
     lines = [",".join(map(str, row)) for row in [header, *rows]]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def small_grid(monkeypatch: pytest.MonkeyPatch, chunk_rows: int = 8, shard_rows: int = 16) -> None:
+    """Let what is ingested from now on have chunks and shards of so few rows."""
+    monkeypatch.setattr("zstore.writing.phases.CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr("zstore.writing.phases.SHARD_ROWS", shard_rows)
+    monkeypatch.setattr("zstore.writing.fan_in.shard_bounds", lambda s, n: shard_bounds(s, n, shard_rows))
+    monkeypatch.setattr("zstore.writing.fan_in.n_shards", lambda n: n_shards(n, shard_rows))
 
 
 def stored(path: Path | str) -> dict[str, bytes]:

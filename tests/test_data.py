@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from lightning_app.batch import Batch
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.loader import WindowLoader, gather
+from lightning_app.data.loader import WindowLoader
 from lightning_app.data.order import shuffled
-from lightning_app.data.residency import choose, host_rows, parse_budget
+from lightning_app.data.residency import Placement, choose, host_rows, parse_budget
 from lightning_app.data.scaler import Scaler, fit_scaler
+from lightning_app.data.source import gather
 from lightning_app.data.splits import NAMES, Split, assign_series, target_rows, time_borders
-from zstore import Store, UsageError, WindowIndex, WindowShape, ingest, open_store
+from zstore import Store, UsageError, WindowIndex, WindowShape, find_holes, ingest, open_store
 from zstore.format.index import RunTable
 
 
@@ -325,16 +326,17 @@ def test_the_climatology_of_the_demo_uses_training_days_only() -> None:
     stride=st.integers(1, 3),
 )
 def test_windows_without_a_target_are_left_out_of_the_index_and_no_others(
-    monkeypatch: pytest.MonkeyPatch, sizes: list[int], seen: list[bool], lookback: int, horizon: int, stride: int
+    sizes: list[int], seen: list[bool], lookback: int, horizon: int, stride: int
 ) -> None:
-    monkeypatch.setattr("zstore.reading.windows._LOOK_WINDOWS", 7)
     stops = np.cumsum(sizes)
     runs = RunTable(stops - sizes, stops, np.arange(len(sizes)), np.arange(len(sizes)) * 1000)
     index = WindowIndex.build(runs, WindowShape(lookback, horizon, 0, stride), 1)
-    counts = np.concatenate([[0], np.cumsum(seen)])
     start, series, time = index.locate(np.arange(len(index)))
     kept = [any(seen[first + lookback : first + lookback + horizon]) for first in start]
-    found = index.observed(counts)
+    rows = np.array(seen[: int(stops[-1])])
+    found = index.observed(find_holes([rows[:7], rows[7:7], rows[7:]]))
+    for row in range(-1, int(stops[-1]) + 2):
+        assert int(index.rank(np.array([row]))[0]) == np.count_nonzero(start < row)
     assert len(found) == sum(kept)
     for values, expected in zip(found.locate(np.arange(len(found))), (start, series, time), strict=True):
         assert values.tolist() == expected[kept].tolist()
@@ -365,20 +367,23 @@ def test_a_copy_on_the_device_gives_the_batches_of_the_host(catchments: Store, t
 
 
 def test_the_residency_is_chosen_by_size_and_told_with_its_reason(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level("INFO")
-    assert choose("auto", 10**6, 10, torch.device("cpu"), 0.5) == "host"
-    assert "residency host on cpu, for there is no GPU" in caplog.text
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (10**8, 10**9))
-    gpu = torch.device("cuda", 0)
-    assert choose("auto", 10**6, 10, gpu, 0.5) == "device"
-    assert "for they fit into 0.05 GB of 0.10 GB free" in caplog.text
-    assert choose("auto", 10**6, 10, gpu, "40MB") == "host"
-    assert "they do not fit into 0.04 GB" in caplog.text
-    assert choose("host", 10**6, 10, gpu, 0.5) == "host"
+    cpu, gpu, cache = torch.device("cpu"), torch.device("cuda", 0), tmp_path / "not" / "yet"
+    assert choose("auto", 10**6, 40, cpu, "50MB", cache, 1).place == "host"
+    assert "40 bytes, 0.04 GB: residency host, for they fit into 0.05 GB of" in caplog.text
+    assert choose("auto", 10**6, 40, cpu, "30MB", cache, 2) == Placement("stream", 15_000_000)
+    assert "residency stream, for they do not fit into 0.03 GB" in caplog.text
+    assert choose("auto", 10**6, 40, gpu, 0.5, cache, 2) == Placement("device", 50_000_000)
+    assert "for they fit into 0.05 GB of 0.10 GB free in cuda:0" in caplog.text
+    assert choose("auto", 10**6, 60, gpu, 0.5, cache, 1).place == "host"
+    assert "not into 0.05 GB of 0.10 GB free in cuda:0" in caplog.text
+    assert choose("auto", 10**6, 40, gpu, "30MB", cache, 1).place == "stream"
+    assert choose("host", 10**6, 40, gpu, "30MB", cache, 1).place == "host"
     with pytest.raises(UsageError, match=r"rows of 0.05 GB in the memory of cuda:0.*--data.residency host"):
-        choose("device", 10**6, 10, gpu, 0.1)
+        choose("device", 10**6, 50, gpu, 0.1, cache, 1)
 
 
 @pytest.mark.parametrize("budget", ["much", "0", -1, 2, "1.5.2GB"])

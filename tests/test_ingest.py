@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray
-from conftest import table, write_table
+from conftest import small_grid, table, write_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -94,10 +94,7 @@ def test_a_dask_cluster_makes_the_same_bytes_as_threads(csv: Path, tmp_path: Pat
 
 
 def test_shards_split_long_series_at_the_right_rows(csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zstore.writing.phases.SHARD_ROWS", 16)
-    monkeypatch.setattr("zstore.writing.phases.CHUNK_ROWS", 8)
-    monkeypatch.setattr("zstore.writing.fan_in.shard_bounds", lambda s, n: (s * 16, min(s * 16 + 16, n)))
-    monkeypatch.setattr("zstore.writing.fan_in.n_shards", lambda n: -(-n // 16))
+    small_grid(monkeypatch)
     ingest(csv, tmp_path / "s.zarr", id="site", time="date", blocksize=500)
     store = open_store(tmp_path / "s.zarr")
     assert len(list((tmp_path / "s.zarr" / "level" / "c").iterdir())) == 13

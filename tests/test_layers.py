@@ -40,7 +40,8 @@ LAYERS = {
     ],
     "lightning_app": [
         ["batch", "schedules"],
-        ["data.splits", "data.order", "data.scaler", "data.residency", "data.loader", "data.datamodule"],
+        ["data.splits", "data.order", "data.pooled", "data.scaler", "data.residency", "data.pool", "data.calendar"],
+        ["data.source", "data.prefetch", "data.loader", "data.datamodule"],
         ["metrics"],
         ["models.base", "models.repeat", "models.nlinear", "models.dlinear", "models.lstm"],
         ["callbacks", "monitor", "predictions", "checkpoints"],

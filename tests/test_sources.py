@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import xarray
 import yaml
-from conftest import REPOSITORY, table, write_table
+from conftest import REPOSITORY, small_grid, table, write_table
 
 from zstore import SourceError, Store, UsageError, ingest, open_store, verify
 
@@ -237,10 +237,7 @@ def test_a_duplicate_is_settled_by_the_order_of_the_source_whatever_the_blocks(t
 
 
 def test_duplicates_on_both_sides_of_a_shard_border_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zstore.writing.phases.SHARD_ROWS", 16)
-    monkeypatch.setattr("zstore.writing.phases.CHUNK_ROWS", 8)
-    monkeypatch.setattr("zstore.writing.fan_in.shard_bounds", lambda s, n: (s * 16, min(s * 16 + 16, n)))
-    monkeypatch.setattr("zstore.writing.fan_in.n_shards", lambda n: -(-n // 16))
+    small_grid(monkeypatch)
     rows = [[t, n] for n, t in enumerate([0, *([7] * 40), *range(8, 50)])]
     path = write_table(tmp_path / "r.csv", ["t", "v"], rows)
     ingest(path, tmp_path / "s.zarr", time="t", on_duplicate="last", blocksize=60)
@@ -313,10 +310,7 @@ def test_gaps_are_filled_with_missing_rows_on_request(tmp_path: Path) -> None:
 
 
 def test_gaps_across_shard_borders_are_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zstore.writing.phases.SHARD_ROWS", 16)
-    monkeypatch.setattr("zstore.writing.phases.CHUNK_ROWS", 8)
-    monkeypatch.setattr("zstore.writing.fan_in.shard_bounds", lambda s, n: (s * 16, min(s * 16 + 16, n)))
-    monkeypatch.setattr("zstore.writing.fan_in.n_shards", lambda n: -(-n // 16))
+    small_grid(monkeypatch)
     kept = [t for t in range(100) if t % 16 not in (15, 0) or t in (0, 99)]
     path = write_table(tmp_path / "r.csv", ["t", "v"], [[t, t] for t in kept])
     ingest(path, tmp_path / "s.zarr", time="t", fill_gaps=True, blocksize=100)

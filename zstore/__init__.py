@@ -14,7 +14,7 @@ from zstore.format.moments import Moments
 from zstore.reading.rowfile import CacheEntry, RowFile, cache_entries, cache_folder, clear_cache, open_rows
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
-from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.reading.windows import WindowIndex, Windows, WindowShape, find_holes
 from zstore.upkeep.compact import compact
 from zstore.upkeep.export import export
 from zstore.upkeep.history import LogEntry, gc, log, rollback
@@ -49,6 +49,7 @@ __all__ = [
     "clear_cache",
     "compact",
     "export",
+    "find_holes",
     "gc",
     "ingest",
     "log",

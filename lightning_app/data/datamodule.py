@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import BatchShape
-from lightning_app.data.loader import WindowLoader, WindowSource
-from lightning_app.data.residency import Residency, choose, host_rows, parse_budget
+from lightning_app.data.calendar import TimeEncoding, TimeFeature
+from lightning_app.data.loader import WindowLoader
+from lightning_app.data.pool import Pool, PoolPlan
+from lightning_app.data.residency import Placement, Residency, choose, host_rows, parse_budget
 from lightning_app.data.scaler import Scaler, ScalerKind, fit_scaler
+from lightning_app.data.source import Columns, WindowSource
 from lightning_app.data.splits import Split, SplitName, assign_series, target_rows
-from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, open_store
+from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, find_holes, open_store
 
-logger = logging.getLogger(__name__)
+_PREFETCH = 2
 
 
 class WindowDataModule(pl.LightningDataModule):
@@ -58,11 +60,20 @@ class WindowDataModule(pl.LightningDataModule):
         Of the order of training windows.
     predict_on
         The split that `predict` predicts.
+    time_features
+        Of the times of all rows of a window: ``hour_of_day``, ``day_of_week``, ``day_of_year``.
+    time_encoding
+        ``cyclic``: sine and cosine of each, as further inputs and further channels known in advance. ``index``: whole
+        hours or days, in ``x_time`` and ``y_time`` of a batch, for models with embeddings.
+    observed_inputs
+        Whether each input channel that may be missing gets another beside it: 1 where it was observed, 0 where it was
+        filled with the training mean.
     residency
         Where decoded rows live: ``host``, in a memory-mapped file that all processes of a machine share; ``device``, in
-        the memory of the device that trains; ``auto``, on a GPU if they fit there, else on the host.
+        the memory of the device that trains; ``stream``, in a pool of bounded size, into which pieces of the store are
+        decoded ahead of use, in random order; ``auto``, the first of device (a GPU), host, stream where they fit.
     memory_budget
-        Of the device's memory, that rows may take: a share of what is free, or a size such as ``8GiB``.
+        Of memory, that rows may take: a share of what is free, or a size such as ``8GiB``.
     cache
         Folder of row files and scalers. Default: $ZSTORE_CACHE, or zstore under the user's cache folder.
     storage_options
@@ -86,6 +97,9 @@ class WindowDataModule(pl.LightningDataModule):
         batch_size: int = 256,
         seed: int = 0,
         predict_on: Literal["train", "val", "test"] = "test",
+        time_features: list[TimeFeature] | None = None,
+        time_encoding: TimeEncoding = "cyclic",
+        observed_inputs: bool = False,
         residency: Residency = "auto",
         memory_budget: float | str = 0.5,
         cache: str | None = None,
@@ -105,24 +119,28 @@ class WindowDataModule(pl.LightningDataModule):
         self.columns = list(dict.fromkeys(self.inputs + self.targets + self.future))
         for name in self.columns:
             self.store.channel(name)
+        self.columns_of = self._columns(list(time_features or []), time_encoding, observed_inputs)
         self._statics = [self.store.static(name) for name in statics or []]
         self._scaler: Scaler | None = None
+        self._placement: Placement | None = None
+        self._pool: Pool | None = None
         self._source: WindowSource | None = None
-        self._placed: WindowSource | None = None
 
     @property
     def shape(self) -> BatchShape:
         """What models are built from."""
         widths = [1 if static.categories is None else len(static.categories) for static in self._statics]
+        columns = self.columns_of
+        cycles = 2 * len(columns.calendar) if columns.encoding == "cyclic" else 0
         return BatchShape(
             lookback=self.window.lookback,
             horizon=self.window.horizon,
             delay=self.window.delay,
-            n_inputs=len(self.inputs),
+            n_inputs=len(self.inputs) + len(columns.observed) + cycles,
             n_targets=len(self.targets),
             target_inputs=[self.inputs.index(name) if name in self.inputs else -1 for name in self.targets],
             n_static=sum(widths),
-            n_future=len(self.future),
+            n_future=len(self.future) + cycles,
         )
 
     @property
@@ -174,9 +192,9 @@ class WindowDataModule(pl.LightningDataModule):
                 where=str(self.store.path),
                 fix="smaller --data.lookback or --data.horizon, or other --data.split.sizes",
             )
-        if all_windows or not self.source.masked:
+        if all_windows or not self._may_miss(self.targets):
             return index
-        index = index.observed(self._n_observed)
+        index = index.observed(self._holes)
         if not len(index):
             raise UsageError(
                 f"no window in {name} has an observed target ({', '.join(self.targets)})",
@@ -187,13 +205,32 @@ class WindowDataModule(pl.LightningDataModule):
         return index
 
     @cached_property
-    def _n_observed(self) -> NDArray[np.int64]:
-        """(row + 1,) rows with an observed target before each."""
+    def _holes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Stretches of rows without any observed target."""
+        store, size = self.store, self.store.schema.chunk_rows
+        if self.placement.place == "stream":
+            targets = [name for name in self.targets if self._may_miss([name])]
+            if len(targets) < len(self.targets):
+                return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            blocks = (
+                np.logical_or.reduce(
+                    [~np.isnan(store.read(name, low, min(low + size, store.n_rows))) for name in targets]
+                )
+                for low in range(0, store.n_rows, size)
+            )
+            return find_holes(blocks)
         observed = self.source.rows.observed
-        if observed is None:
-            return np.arange(self.store.n_rows + 1)
-        columns = [self.columns.index(name) for name in self.targets]
-        return np.concatenate([[0], np.cumsum(observed[:, columns].numpy().any(axis=1))])
+        columns = self.columns_of.targets
+        return (
+            find_holes(
+                observed[low : low + size, columns].any(dim=1).cpu().numpy() for low in range(0, store.n_rows, size)
+            )
+            if observed is not None
+            else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+        )
+
+    def _may_miss(self, channels: list[str]) -> bool:
+        return bool(self.store.missing(channels).any())
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled training windows."""
@@ -230,41 +267,78 @@ class WindowDataModule(pl.LightningDataModule):
                 expected=f"those of this configuration: {', '.join(self.columns)}",
                 fix="the --data.channels, --data.targets and --data.future it was trained with, or another --ckpt_path",
             )
-        self._scaler, self._source, self._placed = scaler, None, None
+        if self._pool is not None:
+            self._pool.close()
+        self._scaler, self._source, self._pool = scaler, None, None
 
     def _loader(self, index: WindowIndex, shuffle: bool = False) -> WindowLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         epoch = None if trainer is None else lambda: trainer.current_epoch
-        return WindowLoader(self._resident(), index, self.batch_size, shuffle, self.seed, rank, world, epoch)
+        source = self.source
+        ahead = _PREFETCH if source.target != source.device else 0
+        return WindowLoader(
+            source, index, self.batch_size, shuffle, self.seed, rank, world, epoch, self._pool, prefetch=ahead
+        )
 
-    def _resident(self) -> WindowSource:
-        """The decoded rows, where they are to live."""
-        if self._placed is None:
-            device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-            n_rows, n_channels = self.source.rows.values.shape
-            chosen = choose(self.residency, n_rows, n_channels, device, self.memory_budget)
-            self._placed = self.source.to(device) if chosen == "device" else self.source
-        return self._placed
+    @property
+    def placement(self) -> Placement:
+        """Where rows live."""
+        if self._placement is None:
+            store, trainer = self.store, self.trainer
+            row_bytes = len(self.columns) * (5 if self._may_miss(self.columns) else 4)
+            n_processes = 1 if trainer is None else trainer.num_devices
+            self._placement = choose(
+                self.residency, store.n_rows, row_bytes, self._device, self.memory_budget, self.cache, n_processes
+            )
+        return self._placement
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     @property
     def source(self) -> WindowSource:
-        """The decoded rows on the host; built on first use."""
+        """The decoded rows, where they are to live; built on first use."""
         if self._source is None:
-            store = self.store
-            missing = store.moments.n_missing.sum(axis=0) > 0
-            by_name = dict(zip(store.channels, missing.tolist(), strict=True))
-            irregular = store.schema.time.freq is None
-            self._source = WindowSource(
-                rows=host_rows(store, self.scaler, self.cache),
-                n_inputs=len(self.inputs),
-                targets=[self.columns.index(name) for name in self.targets],
-                future=[self.columns.index(name) for name in self.future],
-                statics=self._static_matrix(),
-                masked=any(by_name[name] for name in self.targets),
-                times=torch.from_numpy(store.times(0, store.n_rows)) if irregular else None,
-            )
+            store, placement = self.store, self.placement
+            masked = self._may_miss(self.columns)
+            if placement.place == "stream":
+                plan = PoolPlan.fit(store, len(self.columns), self.window.span, masked, placement.limit)
+                self._pool = Pool(store, self.scaler, plan, masked)
+                rows, times = self._pool.rows, self._pool.times
+            else:
+                rows, irregular = host_rows(store, self.scaler, self.cache), store.schema.time.freq is None
+                times = torch.from_numpy(store.times(0, store.n_rows)) if irregular else None
+            source = WindowSource(rows, self.columns_of, self._static_matrix(), self._may_miss(self.targets), times)
+            if placement.place == "device":
+                source = source.to(self._device)
+            elif self._device.type != "cpu":
+                source = source.delivered_to(self._device)
+            self._source = source
         return self._source
+
+    def _columns(self, calendar: list[TimeFeature], encoding: TimeEncoding, observed: bool) -> Columns:
+        """Which columns of the rows are what."""
+        time = self.store.schema.time
+        if calendar and time.unit is None:
+            raise UsageError(
+                f"time features {', '.join(calendar)} of times that are plain steps",
+                expected="dates",
+                where=self.store.path,
+                fix="drop --data.time_features",
+            )
+        missing = self.store.missing(self.inputs)
+        return Columns(
+            n_inputs=len(self.inputs),
+            targets=[self.columns.index(name) for name in self.targets],
+            future=[self.columns.index(name) for name in self.future],
+            observed=np.flatnonzero(missing).tolist() if observed else [],
+            calendar=calendar,
+            encoding=encoding,
+            unit=time.unit or "s",
+            freq=time.freq,
+        )
 
     def _static_matrix(self) -> Tensor:
         """(series, attribute) float32; numbers standardised over the series that have training targets."""

@@ -3,122 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lightning_app.batch import Batch
 from lightning_app.data.order import shuffled
-from lightning_app.data.residency import Rows
-from zstore import UsageError, WindowIndex, WindowShape
+from lightning_app.data.pool import Pool
+from lightning_app.data.pooled import PooledOrder
+from lightning_app.data.prefetch import prefetched
+from lightning_app.data.source import Located, WindowSource
+from zstore import UsageError, WindowIndex
 
 Samples = NDArray[np.int64]
 
 _AHEAD = 1 << 14  # windows that are located at once
-
-
-@dataclass(frozen=True)
-class Located:
-    """Where some windows lie, each (batch,) int64: first row, series, and time of the first target."""
-
-    start: Tensor
-    series: Tensor
-    time: Tensor
-
-    def to(self, device: torch.device) -> Located:
-        """In the memory of a device."""
-        return Located(*(values.to(device, non_blocking=True) for values in (self.start, self.series, self.time)))
-
-    def part(self, first: int, last: int) -> Located:
-        """The windows ``[first, last)`` of these."""
-        return Located(self.start[first:last], self.series[first:last], self.time[first:last])
-
-
-@dataclass(frozen=True)
-class WindowSource:
-    """Decoded rows and which of their columns are what.
-
-    Parameters
-    ----------
-    rows
-        (row, channel), scaled and filled; inputs are its first `n_inputs` columns.
-    n_inputs
-        Input channels.
-    targets, future
-        Columns of the targets, and of the channels known in advance.
-    statics
-        (series, attribute) float32.
-    masked
-        Whether any target is missing anywhere.
-    times
-        (row,) int64 times, where they are irregular; else None.
-    """
-
-    rows: Rows
-    n_inputs: int
-    targets: list[int]
-    future: list[int]
-    statics: Tensor
-    masked: bool
-    times: Tensor | None = None
-
-    def locate(self, index: WindowIndex, samples: Samples) -> Located:
-        """Where the windows of (batch,) sample numbers lie."""
-        start, series, time = (torch.from_numpy(values) for values in index.locate(samples))
-        if self.times is not None:
-            time = self.times[start + index.shape.target_offset]
-        located = Located(start, series, time)
-        return located if self.device.type == "cpu" else located.to(self.device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where batches are made."""
-        return self.rows.values.device
-
-    def to(self, device: torch.device) -> WindowSource:
-        """The same on a device: rows are copied there, and batches made there."""
-        return replace(self, rows=self.rows.to(device), statics=self.statics.to(device))
-
-    def batch(self, shape: WindowShape, windows: Located) -> Batch:
-        """Some windows.
-
-        Notes
-        -----
-        One gather where inputs and targets are near each other; `x` and `y` are parts of what it has copied. Nothing
-        is scaled or filled here: rows are so already.
-        """
-        first = windows.start + shape.target_offset
-        if shape.delay <= shape.lookback + shape.horizon:
-            together = gather(self.rows.values, windows.start, shape.span)
-            past = together[:, : shape.lookback]
-            ahead = together[:, shape.target_offset : shape.target_offset + shape.horizon]
-        else:
-            past = gather(self.rows.values, windows.start, shape.lookback)
-            ahead = gather(self.rows.values, first, shape.horizon)
-        y = _columns(ahead, self.targets)
-        if self.masked and self.rows.observed is not None:
-            mask = _columns(gather(self.rows.observed, first, shape.horizon), self.targets)
-        else:
-            mask = torch.ones(1, dtype=torch.bool, device=y.device).expand(y.shape)
-        return {
-            "x": past[..., : self.n_inputs],
-            "y": y,
-            "mask": mask,
-            "x_static": self.statics[windows.series],
-            "x_future": _columns(ahead, self.future),
-            "series": windows.series,
-            "time": windows.time,
-        }
-
-
-def _columns(rows: Tensor, columns: list[int]) -> Tensor:
-    """Some columns; a view where they lie beside each other."""
-    if columns == list(range(columns[0], columns[0] + len(columns)) if columns else []):
-        return rows[..., columns[0] : columns[0] + len(columns)] if columns else rows[..., :0]
-    return rows[..., columns]
 
 
 class WindowLoader:
@@ -144,6 +45,10 @@ class WindowLoader:
         Which process this is, of how many.
     epoch
         Asked for the number of each epoch that begins; without it epochs count up from 0.
+    pool
+        Where the rows of `source` come and go, if they are not all in memory.
+    prefetch
+        Batches made ahead on a thread: where they are copied to a GPU, and else for a test.
 
     Raises
     ------
@@ -161,6 +66,8 @@ class WindowLoader:
         rank: int = 0,
         world: int = 1,
         epoch: Callable[[], int] | None = None,
+        pool: Pool | None = None,
+        prefetch: int = 0,
     ) -> None:
         if batch_size % world:
             raise UsageError(
@@ -174,9 +81,8 @@ class WindowLoader:
         self.rank, self.world = rank, world
         self.batch_size = min(batch_size, len(index) // world * world)
         self._epoch, self._consumed, self._resuming = -1, 0, False
-        self._next_epoch = epoch
-        nowhere = torch.zeros(0, dtype=torch.int64)
-        self._ahead: tuple[tuple[int, int], list[int], Located] = (-1, -1), [], Located(nowhere, nowhere, nowhere)
+        self._next_epoch, self._pool, self._prefetch = epoch, pool, prefetch
+        self._order: PooledOrder | None = None
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.index), self.batch_size)
@@ -187,30 +93,62 @@ class WindowLoader:
         if not self._resuming or self._consumed >= len(self):
             self._epoch, self._consumed = self._epoch + 1 if self._next_epoch is None else self._next_epoch(), 0
         self._resuming = False
-        while self._consumed < len(self):
-            batch = self.source.batch(self.index.shape, self._located(self._consumed))
+        self._order = self._pooled()
+        for batch in prefetched(self._batches(self._consumed), self._prefetch):
             self._consumed += 1
             yield batch
 
     def samples(self, number: int) -> Samples:
         """Sample numbers of this rank's slice of one global batch of the current epoch."""
-        positions = np.arange(*self._positions(number))
-        return shuffled(positions, len(self.index), self.seed, self._epoch) if self.shuffle else positions
+        return self._at(np.arange(*self._positions(number)))[0]
 
-    def _located(self, number: int) -> Located:
-        """Where the windows of a batch lie; worked out for many at once, at little more than the cost of one."""
+    def _pooled(self) -> PooledOrder | None:
+        """The order of the epoch where rows are in a pool."""
+        if self._pool is None:
+            return None
+        plan = self._pool.plan
+        active = plan.active if self.shuffle else 1
+        return PooledOrder(self.index, plan.cuts, active, self.shuffle, self.seed, self._epoch)
+
+    def _at(self, positions: Samples) -> tuple[Samples, Samples | None]:
+        """Samples at some positions of the epoch and, in a pool, the turns of the pieces that they are in."""
+        if self._order is not None:
+            return self._order.at(positions)
+        return shuffled(positions, len(self.index), self.seed, self._epoch) if self.shuffle else positions, None
+
+    def _batches(self, first: int) -> Iterator[Batch]:
+        """The batches from one on; windows are located for many at once, at little more than the cost of one."""
         ahead = max(_AHEAD // self.batch_size, 1)
-        block = number // ahead
-        if self._ahead[0] != (self._epoch, block):
-            numbers = range(block * ahead, min((block + 1) * ahead, len(self)))
-            bounds = [self._positions(each) for each in numbers]
-            positions = np.concatenate([np.arange(*bound) for bound in bounds])
-            samples = shuffled(positions, len(self.index), self.seed, self._epoch) if self.shuffle else positions
-            ends = np.cumsum([0, *(high - low for low, high in bounds)]).tolist()
-            self._ahead = (self._epoch, block), ends, self.source.locate(self.index, samples)
-        _, ends, located = self._ahead
-        place = number - block * ahead
-        return located.part(ends[place], ends[place + 1])
+        for begin in range(first, len(self), ahead):
+            bounds = [self._positions(number) for number in range(begin, min(begin + ahead, len(self)))]
+            located = self._locate(np.concatenate([np.arange(*bound) for bound in bounds]))
+            place = 0
+            for low, high in bounds:
+                yield self._batch(low, high, located.part(place, place + high - low))
+                place += high - low
+
+    def _locate(self, positions: Samples) -> Located:
+        """Where the windows at some positions lie in the rows of the source."""
+        samples, turns = self._at(positions)
+        start, series, time = self.index.locate(samples)
+        if self._pool is not None and self._order is not None and turns is not None:
+            start = self._pool.place(self._order, start, turns)
+        located = Located(*(torch.from_numpy(values) for values in (start, series, time)))
+        return located if self.source.device.type == "cpu" else located.to(self.source.device)
+
+    def _batch(self, low: int, high: int, windows: Located) -> Batch:
+        """The windows at the positions ``[low, high)``; in parts, if their pieces do not fit into the pool at once."""
+        shape = self.index.shape
+        if self._pool is None or self._order is None:
+            return self.source.batch(shape, windows)
+        order, pool, parts = self._order, self._pool, []
+        for start, stop in order.spans(low, high, pool.plan.n_ahead):
+            with pool.lock:
+                pool.hold(order, order.step_of(start), order.step_of(stop - 1) + order.active - 1)
+                parts.append(self.source.batch(shape, windows.part(start - low, stop - low)))
+        if len(parts) == 1:
+            return parts[0]
+        return cast(Batch, {key: torch.cat([part[key] for part in parts]) for key in parts[0]})  # type: ignore[literal-required]
 
     def _positions(self, number: int) -> tuple[int, int]:
         """Positions in the epoch of this rank's slice of one global batch."""
@@ -227,35 +165,3 @@ class WindowLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue where :meth:`state_dict` was taken."""
         self._epoch, self._consumed, self._resuming = state["epoch"], state["consumed"], True
-
-
-def gather(rows: Tensor, starts: Tensor, length: int) -> Tensor:
-    """Copy windows out of decoded rows in one vectorised read.
-
-    Parameters
-    ----------
-    rows
-        (row, channel), contiguous.
-    starts
-        (batch,) int64, first row of each window; any order, repeats allowed.
-    length
-        Rows per window.
-
-    Returns
-    -------
-    (batch, length, channel), freshly allocated.
-
-    Raises
-    ------
-    IndexError
-        If a window would leave `rows`.
-
-    Notes
-    -----
-    One memcpy per window; no Python loop.
-    """
-    n_rows, n_channels = rows.shape
-    if length > n_rows:
-        raise IndexError(f"windows of {length} rows leave the {n_rows} rows")
-    view = rows.as_strided((n_rows - length + 1, length * n_channels), (n_channels, 1))
-    return view.index_select(0, starts).view(len(starts), length, n_channels)

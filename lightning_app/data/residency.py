@@ -1,13 +1,15 @@
 """Where decoded rows live while training, and why there.
 
 `host`: one memory-mapped row file, shared by every process of a machine. `device`: a copy in the memory of the device
-that trains, where batches are gathered without leaving it.
+that trains, where batches are gathered without leaving it. `stream`: a bounded pool, into which threads decode what is
+needed next.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,10 +23,10 @@ from zstore import Store, UsageError, open_rows
 
 logger = logging.getLogger(__name__)
 
-Residency = Literal["auto", "device", "host"]
+Residency = Literal["auto", "device", "host", "stream"]
+Place = Literal["device", "host", "stream"]
 
 _SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
-_MASKED_BYTES = 5  # of a value, and whether it was observed
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,26 @@ class Rows:
         return Rows(self.values.to(device, copy=True), observed)
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where rows live, and the bytes they may take there."""
+
+    place: Place
+    limit: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that rows may take, of those that are free in some memory."""
+
+    limit: int
+    free: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.limit / 1e9:.2f} GB of {self.free / 1e9:.2f} GB free in {self.name}"
+
+
 def host_rows(store: Store, scaler: Scaler, cache: Path) -> Rows:
     """Scaled rows of a store from its row file, see :func:`zstore.open_rows`.
 
@@ -66,41 +88,77 @@ def host_rows(store: Store, scaler: Scaler, cache: Path) -> Rows:
 
 
 def choose(
-    wanted: Residency, n_rows: int, n_channels: int, device: torch.device, budget: float | str
-) -> Literal["device", "host"]:
+    wanted: Residency,
+    n_rows: int,
+    row_bytes: int,
+    device: torch.device,
+    budget: float | str,
+    cache: Path,
+    n_processes: int,
+) -> Placement:
     """Where rows are to live; says so, and why, in one line of the log.
 
     Parameters
     ----------
     wanted
-        What the user wants; ``auto`` leaves it to this function: on a GPU if they fit there, else on the host.
-    n_rows, n_channels
-        Shape of the rows.
+        What the user wants; ``auto`` leaves it to this function: ``device`` on a GPU if they fit there, else
+        ``host`` if they fit into memory and on the disk of `cache`, else ``stream``.
+    n_rows, row_bytes
+        Size of the rows.
     device
         What trains.
     budget
-        Of the device's memory, that rows may take: a share of what is free, or a size such as ``8GiB``.
+        Of memory, that rows may take: a share of what is free, or a size such as ``8GiB``.
+    cache
+        Folder of row files.
+    n_processes
+        Processes of this machine, which share what `stream` may take.
+
+    Raises
+    ------
+    UsageError
+        If `device` is wanted and rows do not fit there.
     """
-    n_bytes = n_rows * n_channels * _MASKED_BYTES
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    limit = parse_budget(budget, free)
-    size, room = f"{n_bytes / 1e9:.2f} GB", f"{limit / 1e9:.2f} GB of {free / 1e9:.2f} GB free"
-    if wanted == "device" and n_bytes > limit:
+    n_bytes, gpu = n_rows * row_bytes, device.type == "cuda"
+    on_device, on_host = (room(budget, device) if gpu or wanted == "device" else None), room(budget, None)
+    size = f"{n_bytes / 1e9:.2f} GB"
+    if wanted == "device" and on_device is not None and n_bytes > on_device.limit:
         raise UsageError(
             f"rows of {size} in the memory of {device}",
-            expected=f"at most {room}",
+            expected=f"at most {on_device}",
             fix="a larger --data.memory_budget, fewer --data.channels, or --data.residency host",
         )
-    fits = device.type == "cuda" and n_bytes <= limit
-    chosen: Literal["device", "host"] = "device" if wanted == "device" or (wanted == "auto" and fits) else "host"
+    free = shutil.disk_usage(_existing(cache)).free
+    chosen: Place
     if wanted != "auto":
-        why = "as told"
-    elif device.type != "cuda":
-        why = "there is no GPU"
+        chosen, why = wanted, "as told"
+    elif on_device is not None and n_bytes <= on_device.limit:
+        chosen, why = "device", f"they fit into {on_device}"
+    elif n_bytes > on_host.limit:
+        chosen, why = "stream", f"they do not fit into {on_host}"
+    elif n_bytes > free:
+        chosen, why = "stream", f"{cache} has {free / 1e9:.2f} GB free"
     else:
-        why = f"they {'fit' if fits else 'do not fit'} into {room}"
-    logger.info(f"{n_rows:,} rows x {n_channels} channels, {size}: residency {chosen} on {device}, for {why}")
-    return chosen
+        chosen, why = "host", f"they fit into {on_host}" + (f", not into {on_device}" if on_device else ": no GPU")
+    limit = on_device.limit if chosen == "device" and on_device is not None else on_host.limit // n_processes
+    logger.info(f"{n_rows:,} rows of {row_bytes} bytes, {size}: residency {chosen}, for {why}")
+    return Placement(chosen, limit)
+
+
+def room(budget: float | str, device: torch.device | None) -> Room:
+    """What a budget is of the memory of a GPU, or of this machine, that is free."""
+    if device is not None and device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        return Room(parse_budget(budget, free), free, str(device))
+    free = psutil.virtual_memory().available
+    return Room(parse_budget(budget, free), free, "RAM")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return folder
 
 
 def parse_budget(budget: float | str, free: int) -> int:

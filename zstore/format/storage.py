@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -16,6 +16,10 @@ class Opened(Protocol):
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
         """The bytes ``[start, stop)``; to the end for None."""
+        ...
+
+    def identity(self) -> Hashable:
+        """Something equal only where another opening found the very same object; None where nothing can tell."""
         ...
 
 

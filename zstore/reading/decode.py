@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import n_shards, shard_bounds, shard_key
+from zstore.format.schema import Channel
 
 if TYPE_CHECKING:
     from zstore.reading.store import Store
@@ -28,50 +29,98 @@ def decode_rows_of(
     threads: int,
 ) -> None:
     """See :meth:`zstore.reading.store.Store.decode`."""
-    wanted = [store.channel(name) for name in channels]
-    positions = [store.channels.index(name) for name in channels]
-    missing = store.moments.n_missing.sum(axis=0)[positions] > 0
-    scales = np.ones(len(wanted)) if scale is None else scale
-    offsets = np.zeros(len(wanted)) if offset is None else offset
+    wanted = _columns_of(store, channels, scale, offset)
     schema = store.schema
     grid = (schema.chunk_rows, schema.shard_rows)
-
     routes = _Routes.of(store.index)
 
     def work(shard: int) -> None:
         start, stop = shard_bounds(shard, schema.n_places, schema.shard_rows)
         if not routes.any_in(start, stop):
             return
-        contents = [store.objects.content(shard_key(channel.variable, shard)) for channel in wanted]
+        contents = [store.objects.content(shard_key(column.channel.variable, shard)) for column in wanted]
         columns = [
-            decode_shard(content, channel.packing.dtype, channel.codec, *grid)
-            for content, channel in zip(contents, wanted, strict=True)
+            decode_shard(content, column.channel.packing.dtype, column.channel.codec, *grid)
+            for content, column in zip(contents, wanted, strict=True)
         ]
-        buffer: NDArray[Any] = np.empty(
-            schema.chunk_rows, np.float32 if scale is None and offset is None else np.float64
-        )
+        buffer: NDArray[Any] = np.empty(schema.chunk_rows, wanted[0].dtype)
         # Chunk by chunk over all channels, so that the rows written to stay in cache.
         for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=False):
             taken, rows = routes.through(first, min(first + schema.chunk_rows, stop))
-            for position, (chunk, channel) in enumerate(zip(chunks, wanted, strict=True)):
-                stored = chunk[taken]
-                values = buffer[: len(stored)]
-                values[:] = stored
-                if channel.packing.decimals:
-                    values /= values.dtype.type(10**channel.packing.decimals)
-                if offsets[position]:
-                    values -= offsets[position]
-                if scales[position] != 1:
-                    values /= scales[position]
-                if missing[position] and (channel.packing.packed or observed is not None):
-                    absent = stored == channel.packing.fill if channel.packing.packed else np.isnan(stored)
-                    values[absent] = np.nan if observed is None else 0.0
-                    if observed is not None:
-                        observed[rows, position] = ~absent
-                out[rows, position] = values
+            for position, (chunk, column) in enumerate(zip(chunks, wanted, strict=True)):
+                column.unpack(chunk[taken], buffer, out, observed, rows, position)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, range(n_shards(schema.n_places, schema.shard_rows))))
+
+
+def decode_part(
+    store: Store,
+    channels: Sequence[str],
+    start: int,
+    out: NDArray[np.float32],
+    scale: NDArray[np.float64] | None,
+    offset: NDArray[np.float64] | None,
+    observed: NDArray[np.bool_] | None,
+) -> None:
+    """See :meth:`zstore.reading.store.Store.decode_part`."""
+    wanted = _columns_of(store, channels, scale, offset)
+    buffer: NDArray[Any] = np.empty(len(out), wanted[0].dtype)
+    if observed is not None:
+        observed[:] = True
+    for position, column in enumerate(wanted):
+        stored = store.read_stored(column.channel.name, start, start + len(out))
+        column.unpack(stored, buffer, out, observed, slice(None), position)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """How one channel becomes a column of rows: unpacked, less `offset`, over `scale`, as `dtype`."""
+
+    channel: Channel
+    scale: float
+    offset: float
+    missing: bool
+    dtype: type[np.floating[Any]]
+
+    def unpack(
+        self,
+        stored: NDArray[Any],
+        buffer: NDArray[Any],
+        out: NDArray[np.float32],
+        observed: NDArray[np.bool_] | None,
+        rows: Any,
+        position: int,
+    ) -> None:
+        """Write stored values to some rows of a column; `buffer` is room for them to be worked on."""
+        packing, values = self.channel.packing, buffer[: len(stored)]
+        values[:] = stored
+        if packing.decimals:
+            values /= self.dtype(10**packing.decimals)
+        if self.offset:
+            values -= self.offset
+        if self.scale != 1:
+            values /= self.scale
+        if self.missing and (packing.packed or observed is not None):
+            absent = stored == packing.fill if packing.packed else np.isnan(stored)
+            values[absent] = np.nan if observed is None else 0.0
+            if observed is not None:
+                observed[rows, position] = ~absent
+        out[rows, position] = values
+
+
+def _columns_of(
+    store: Store,
+    channels: Sequence[str],
+    scale: NDArray[np.float64] | None,
+    offset: NDArray[np.float64] | None,
+) -> list[_Column]:
+    dtype = np.float32 if scale is None and offset is None else np.float64
+    scales = np.ones(len(channels)) if scale is None else scale
+    offsets = np.zeros(len(channels)) if offset is None else offset
+    missing = store.missing(channels)
+    each = zip(channels, scales.tolist(), offsets.tolist(), missing.tolist(), strict=True)
+    return [_Column(store.channel(name), scale, offset, absent, dtype) for name, scale, offset, absent in each]
 
 
 @dataclass(frozen=True)

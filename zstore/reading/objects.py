@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -56,6 +58,7 @@ class ObjectReader:
             self._load(storage.read(key), key)
         self._records: dict[str, ObjectRecord] | None = None
         self._recent: dict[str, Opened] = {}
+        self._compared: dict[str, Hashable] = {}
         self._lock = threading.Lock()
 
     def _load_newest(self) -> None:
@@ -152,12 +155,18 @@ class ObjectReader:
     def _opened(self, key: str) -> Opened:
         """An object, compared with the manifest when it is opened; it stays open, and so what it is, for a while.
 
-        Its key may come to name something else: once this version was collected, another may use it again.
+        Its key may come to name something else: once this version was collected, another may use it again. So it is
+        compared once more when it is opened again, unless the storage can tell that it is the same.
         """
         with self._lock:
             opened = self._recent.pop(key, None)
+        if opened is None and (known := self._compared.get(key)) is not None:
+            with suppress(OSError):  # told by compare
+                again = self.storage.open(key)
+                opened = again if again.identity() == known else None
         if opened is None:
             opened = compare(self.storage, self._record(key))[1]
+            self._compared[key] = opened.identity()
         with self._lock:
             self._recent[key] = opened
             while len(self._recent) > (_FILES if isinstance(self.storage, Folder) else _FETCHED):

@@ -119,8 +119,7 @@ def open_rows(
     built anew.
     """
     shape = (store.n_rows, len(channels))
-    missing = store.moments.n_missing.sum(axis=0)[[store.channels.index(name) for name in channels]]
-    masked = fill and bool(missing.any())
+    masked = fill and bool(store.missing(channels).any())
     if not store.n_rows:
         return RowFile(np.empty(shape, np.float32), None)
     identity = [_LAYOUT, fill, store.schema.uuid, store.version, list(channels), scale.tolist(), offset.tolist()]

@@ -19,7 +19,7 @@ from zstore.format.packing import unpack
 from zstore.format.schema import Channel, Schema
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
-from zstore.reading.decode import decode_rows_of
+from zstore.reading.decode import decode_part, decode_rows_of
 from zstore.reading.objects import ObjectReader
 from zstore.reading.rowfile import open_rows
 from zstore.reading.series import Series
@@ -258,6 +258,56 @@ class Store:
             Shards decoded at once.
         """
         decode_rows_of(self, channels, out, scale, offset, observed, threads)
+
+    def decode_part(
+        self,
+        channels: Sequence[str],
+        start: int,
+        out: NDArray[np.float32],
+        scale: NDArray[np.float64] | None = None,
+        offset: NDArray[np.float64] | None = None,
+        observed: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Decode some rows of some channels, as :meth:`decode` does all rows.
+
+        Parameters
+        ----------
+        channels, scale, offset
+            As there.
+        start
+            First row.
+        out, observed
+            (row, channel) the rows from `start` on. `observed` need not be filled.
+
+        Notes
+        -----
+        Cost: the chunks that these rows lie in, on one thread; call it from several. See :attr:`chunk_starts`.
+        """
+        decode_part(self, channels, start, out, scale, offset, observed)
+
+    def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
+        """(channel,) whether any value of some channels is missing."""
+        found: NDArray[np.bool_] = self.moments.n_missing.sum(axis=0) > 0
+        return found[[self.channels.index(self.channel(name).name) for name in channels]]
+
+    @property
+    def chunk_starts(self) -> NDArray[np.int64]:
+        """(chunk,) the rows that a chunk, or the first row of one, begins with, ascending.
+
+        Rows between two of them lie in as few chunks as may be: in one, where the store was ingested in one go.
+        """
+        rows, places, sizes = self.index.pieces
+        size = self.schema.chunk_rows
+        first, last = -(-places // size), -(-(places + sizes) // size)
+        n_chunks = last - first
+        chunk = np.repeat(first - np.cumsum(n_chunks) + n_chunks, n_chunks) + np.arange(int(n_chunks.sum()))
+        return np.unique(np.append(0, chunk * size + np.repeat(rows - places, n_chunks)))
+
+    def n_chunks(self, start: int, stop: int) -> int:
+        """Chunks of one channel that the rows ``[start, stop)`` lie in."""
+        size = self.schema.chunk_rows
+        places = self.index.places(start, stop)
+        return len({chunk for low, high in places for chunk in range(low // size, -(-high // size))})
 
     def windows(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,6 @@ from zstore.errors import UsageError
 from zstore.format.index import RunTable
 
 Int64 = NDArray[np.int64]
-
-_LOOK_WINDOWS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -118,32 +116,45 @@ class WindowIndex:
         time = runs.time + (first - runs.start) * (freq or 0)
         return cls(shape, first[kept], runs.series[kept], time[kept], np.cumsum(n_windows[kept]), freq)
 
-    def observed(self, counts: NDArray[np.integer[Any]]) -> WindowIndex:
+    def rank(self, rows: Int64) -> Int64:
+        """How many windows start before each of some rows: windows are numbered in the order of their first rows."""
+        if not len(self):
+            return np.zeros(len(rows), np.int64)
+        piece = np.searchsorted(self.first, rows) - 1
+        before = np.concatenate([[0], self.ends])
+        inside = -(-(rows - self.first[piece]) // self.shape.stride)
+        size = before[piece + 1] - before[piece]
+        return np.where(piece >= 0, before[piece] + np.minimum(inside, size), 0)
+
+    def observed(self, holes: tuple[Int64, Int64]) -> WindowIndex:
         """The windows that have a target.
 
         Parameters
         ----------
-        counts
-            (row + 1,) targets observed in the rows before each.
+        holes
+            (hole,) row ranges ``[start, stop)`` without any target, ascending, see :func:`find_holes`.
 
         Notes
         -----
-        Looks at every window once, some 50 ns each; what is kept are the stretches of windows that remain.
+        Arithmetic on holes and pieces; no window is looked at. What is kept are the stretches of windows that remain.
         """
-        shape, parts = self.shape, [np.zeros((4, 0), np.int64)]
-        for begin in range(0, len(self), _LOOK_WINDOWS):
-            samples = np.arange(begin, min(begin + _LOOK_WINDOWS, len(self)))
-            piece = np.searchsorted(self.ends, samples, side="right")
-            start, series, _ = self.locate(samples)
-            first_target = start + shape.target_offset
-            kept = counts[first_target + shape.horizon] > counts[first_target]
-            goes_on = np.concatenate([[False], kept[:-1] & (piece[1:] == piece[:-1])])
-            head = np.flatnonzero(kept & ~goes_on)
-            n_windows = np.bincount(np.cumsum(kept & ~goes_on)[kept] - 1, minlength=len(head))
-            time = self.time[piece[head]] + (start[head] - self.first[piece[head]]) * (self.freq or 0)
-            parts.append(np.stack([start[head], series[head], time, n_windows]))
-        first, series, time, n_windows = np.concatenate(parts, axis=1)
-        return WindowIndex(shape, first, series, time, np.cumsum(n_windows), self.freq)
+        shape, n_windows = self.shape, len(self)
+        start, stop = (bounds[holes[1] - holes[0] >= shape.horizon] - shape.target_offset for bounds in holes)
+        left_out = self.rank(start), self.rank(stop - shape.horizon + 1)
+        low, high = np.append(0, left_out[1]), np.append(left_out[0], n_windows)
+        low, high = low[high > low], high[high > low]
+        if not n_windows or not len(low):
+            nothing = np.zeros(0, np.int64)
+            return WindowIndex(shape, nothing, nothing, nothing, nothing, self.freq)
+        borders = self.ends[:-1]
+        inside = np.searchsorted(low, borders, side="right") - 1
+        borders = borders[(inside >= 0) & (borders < high[inside]) & (borders > low[inside])]
+        begin = np.sort(np.concatenate([low, borders]))
+        end = np.minimum(np.append(begin[1:], n_windows), high[np.searchsorted(low, begin, side="right") - 1])
+        piece = np.searchsorted(self.ends, begin, side="right")
+        first, series, _ = self.locate(begin)
+        time = self.time[piece] + (first - self.first[piece]) * (self.freq or 0)
+        return WindowIndex(shape, first, series, time, np.cumsum(end - begin), self.freq)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -161,6 +172,30 @@ class WindowIndex:
         step = (samples - before) * self.shape.stride
         time = self.time[piece] + (step + self.shape.target_offset) * (self.freq or 0)
         return self.first[piece] + step, self.series[piece], time if self.freq is not None else np.zeros_like(time)
+
+
+def find_holes(observed: Iterable[NDArray[np.bool_]]) -> tuple[Int64, Int64]:
+    """Stretches of rows of which nothing was observed.
+
+    Parameters
+    ----------
+    observed
+        Whether something was, for all rows in order, in blocks of any size.
+
+    Returns
+    -------
+    ``(start, stop)``, each (hole,) rows, ascending. A hole may reach over the end of a series.
+    """
+    start, stop = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    row, last = 0, True
+    for block in observed:
+        flips = np.flatnonzero(np.diff(block, prepend=last)) + row
+        falls = flips[int(not last) :: 2]
+        start.append(falls)
+        stop.append(flips[int(last) :: 2])
+        row, last = row + len(block), bool(block[-1]) if len(block) else last
+    stop += [] if last else [np.array([row])]
+    return np.concatenate(start), np.concatenate(stop)
 
 
 def gather(rows: NDArray[np.float32], starts: Int64, length: int) -> NDArray[np.float32]:

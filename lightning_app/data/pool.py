@@ -1,0 +1,234 @@
+"""A bounded pool of decoded rows: threads decode pieces ahead of use, each about once per epoch."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightning_app.data.pooled import PooledOrder, cut_pieces
+from lightning_app.data.residency import Rows
+from lightning_app.data.scaler import Scaler
+from zstore import Store, UsageError
+
+_MOST_ACTIVE = 64  # pieces beyond these mix little better and cost more borders
+_LEAST_SLOTS, _FEW_SLOTS = 3, 8
+_EDGES = 8  # edges may take an eighth of the budget
+_THREADS = 2
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """How rows are cut into pieces, and how many of them are in memory.
+
+    Parameters
+    ----------
+    cuts
+        (piece + 1,) rows between which pieces lie.
+    n_slots
+        Pieces in memory.
+    n_ahead
+        How many of them are being decoded, or wait for their turn.
+    slot_rows
+        Rows of a slot: a piece, and on both sides what windows across its borders need.
+    row_bytes
+        Bytes of a row.
+    """
+
+    cuts: NDArray[np.int64]
+    n_slots: int
+    n_ahead: int
+    slot_rows: int
+    row_bytes: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the pool, edges that wait for the other side of their border included."""
+        return self.n_slots * self.slot_rows * self.row_bytes
+
+    @property
+    def active(self) -> int:
+        """Pieces that are mixed at any time."""
+        return self.n_slots - self.n_ahead
+
+    @classmethod
+    def fit(cls, store: Store, n_channels: int, span: int, masked: bool, budget: int) -> PoolPlan:
+        """The plan for a budget.
+
+        Parameters
+        ----------
+        store
+            Where rows come from.
+        n_channels
+            Columns of the rows.
+        span
+            Rows of a window.
+        masked
+            Whether any value may be missing.
+        budget
+            Bytes of memory for the pool.
+
+        Raises
+        ------
+        UsageError
+            If not even three pieces fit.
+
+        Notes
+        -----
+        Pieces are chunks, or several of them: as many as `budget` allows where that leaves 64 to be mixed, for edges
+        (the first and last ``span - 1`` rows of a piece, kept for the windows across a border until its other side
+        is there) are the fewer the longer pieces are. Room is kept for all of them; about half wait at a time.
+        """
+        row_bytes = n_channels * (5 if masked else 4) + (8 if store.schema.time.freq is None else 0)
+        halo, chunk = span - 1, store.schema.chunk_rows
+        starts, n_rows = store.chunk_starts, store.n_rows
+        fitting = budget // row_bytes // chunk
+        with_few_edges = -(-n_rows * halo * row_bytes // (chunk * max(budget // _EDGES, 1)))
+        wanted = max(fitting // (_MOST_ACTIVE + _THREADS), min(with_few_edges, fitting // _FEW_SLOTS))
+        per_piece = max(1, wanted, -(-span // chunk))
+        cuts = cut_pieces(starts, n_rows, per_piece * chunk)
+        slot_rows = int(np.diff(cuts).max()) + 2 * halo
+        edges = len(cuts) * halo * row_bytes
+        n_slots = min(max(budget - edges, 0) // (slot_rows * row_bytes), len(cuts) - 1)
+        if n_slots < min(_LEAST_SLOTS, len(cuts) - 1):
+            least = _LEAST_SLOTS * slot_rows * row_bytes + edges
+            raise UsageError(
+                f"memory budget of {budget / 1e6:,.1f} MB for a stream",
+                expected=f"at least {least / 1e6:,.1f} MB, for {_LEAST_SLOTS} pieces of {slot_rows:,} rows",
+                where=store.path,
+                fix="a larger --data.memory_budget, fewer --data.channels, or --data.residency host",
+            )
+        n_ahead = min(_THREADS, n_slots - 1) if n_slots > _LEAST_SLOTS else min(1, n_slots - 1)
+        return cls(cuts, n_slots, n_ahead, slot_rows, row_bytes)
+
+
+class Pool:
+    """Pieces of decoded rows in a fixed number of slots, in the order of an epoch.
+
+    One pool serves all loaders of a process in turn, so that validation needs no second one: who comes back after
+    another starts where it was, with the pieces of that step decoded anew.
+
+    Parameters
+    ----------
+    store
+        Where rows come from.
+    scaler
+        Which channels, and how they are scaled.
+    plan
+        Slots and pieces.
+    masked
+        Whether any value may be missing.
+
+    Attributes
+    ----------
+    n_decoded
+        Chunks of one channel that were decoded so far.
+    lock
+        To be held from :meth:`hold` until what was asked for has been copied.
+    """
+
+    def __init__(self, store: Store, scaler: Scaler, plan: PoolPlan, masked: bool) -> None:
+        self.store, self.scaler, self.plan = store, scaler, plan
+        n_rows, n_channels = plan.n_slots * plan.slot_rows, len(scaler.channels)
+        self.rows = Rows(
+            torch.zeros(n_rows, n_channels), torch.zeros(n_rows, n_channels, dtype=torch.bool) if masked else None
+        )
+        irregular = store.schema.time.freq is None
+        self.times = torch.zeros(n_rows, dtype=torch.int64) if irregular else None
+        parts = [self.rows.values, self.rows.observed, self.times]
+        self._parts = [part.numpy() for part in parts if part is not None]
+        self._threads: ThreadPoolExecutor | None = None
+        self._order: PooledOrder | None = None
+        self._coming: dict[int, Future[None]] = {}
+        self._edges: dict[int, list[NDArray[np.generic]]] = {}
+        self._next = self._settled = 0
+        self.n_decoded = 0
+        self.lock = Lock()  # held while a batch is copied: threads of two loaders may want different pieces
+
+    def place(self, order: PooledOrder, rows: NDArray[np.int64], turns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where rows of the pieces of some turns are in :attr:`rows` once these pieces are there."""
+        first = self.plan.cuts[order.piece[turns]] - order.halo
+        return turns % self.plan.n_slots * self.plan.slot_rows + rows - first
+
+    def hold(self, order: PooledOrder, first: int, last: int) -> None:
+        """Have the pieces of the turns ``[first, last]`` in their slots.
+
+        Earlier ones give theirs up to those that come. Turns go forward; each epoch of each loader has its `order`.
+        """
+        if order is not self._order or first > self._settled:
+            self._start_at(order, first)
+        ends = min(first + self.plan.n_slots, len(order.piece))
+        while self._next < ends:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
+            self._coming[self._next] = self._threads.submit(self._decode, order, self._next)
+            self._next += 1
+        while self._settled <= min(last, len(order.piece) - 1):
+            self._coming[self._settled].result()
+            self._join(order, self._settled)
+            del self._coming[self._settled]
+            self._settled += 1
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._start_at(None, 0)
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
+
+    def _start_at(self, order: PooledOrder | None, turn: int) -> None:
+        for future in self._coming.values():
+            if not future.cancel():
+                future.exception()  # waits: nobody else may write to the slots now
+        self._coming, self._edges, self._order = {}, {}, order
+        self._next = self._settled = turn
+
+    def _slot(self, turn: int) -> int:
+        return turn % self.plan.n_slots * self.plan.slot_rows
+
+    def _decode(self, order: PooledOrder, turn: int) -> None:
+        piece = int(order.piece[turn])
+        start, stop = int(self.plan.cuts[piece]), int(self.plan.cuts[piece + 1])
+        self._read(start, stop, [part[self._slot(turn) + order.halo :] for part in self._parts])
+
+    def _read(self, start: int, stop: int, parts: list[NDArray[np.generic]]) -> None:
+        """Decode some rows to the front of arrays like those of the pool."""
+        values, *others = (part[: stop - start] for part in parts)
+        observed = others.pop(0) if self.rows.observed is not None else None
+        scaler = self.scaler
+        self.store.decode_part(scaler.channels, start, values, scaler.scale, scaler.offset, observed)  # type: ignore[arg-type]
+        for times in others:
+            times[:] = self.store.times(start, stop)
+
+    def _join(self, order: PooledOrder, turn: int) -> None:
+        """Bring together what windows across the borders of a piece need, as soon as both sides are there."""
+        piece, halo, slot = int(order.piece[turn]), order.halo, self._slot(turn)
+        start, stop = int(self.plan.cuts[piece]), int(self.plan.cuts[piece + 1])
+        self.n_decoded += self.store.n_chunks(start, stop)
+        size = stop - start
+        if not halo:
+            return
+        for border, other, inner, outer in (
+            (piece, piece - 1, halo, 0),
+            (piece + 1, piece + 1, size, halo + size),
+        ):
+            turn_of_other = int(order.turn[other]) if 0 <= other < len(order.turn) else -1
+            if turn_of_other > turn:
+                self._edges[border] = [part[slot + inner : slot + inner + halo].copy() for part in self._parts]
+            elif turn_of_other >= 0:
+                edge = self._edges.pop(border, None) or self._edge(border, before=other < piece, halo=halo)
+                for part, kept in zip(self._parts, edge, strict=True):
+                    part[slot + outer : slot + outer + len(kept)] = kept
+
+    def _edge(self, border: int, before: bool, halo: int) -> list[NDArray[np.generic]]:
+        """The rows before or behind a border, decoded anew: this epoch was begun in its middle."""
+        cut = int(self.plan.cuts[border])
+        start, stop = (cut - halo, cut) if before else (cut, min(cut + halo, self.store.n_rows))
+        edge = [np.zeros((stop - start, *part.shape[1:]), part.dtype) for part in self._parts]
+        self._read(start, stop, edge)
+        self.n_decoded += self.store.n_chunks(start, stop)
+        return edge

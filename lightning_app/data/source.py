@@ -1,0 +1,217 @@
+"""Where the rows of windows are, which of their columns are what, and batches made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from lightning_app.batch import Batch
+from lightning_app.data.calendar import TimeEncoding, TimeFeature, time_cycles, time_index
+from lightning_app.data.residency import Rows
+from zstore import WindowShape
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where some windows lie, each (batch,) int64: first row, series, and time of the first target."""
+
+    start: Tensor
+    series: Tensor
+    time: Tensor
+
+    def to(self, device: torch.device) -> Located:
+        """In the memory of a device."""
+        return Located(*(values.to(device, non_blocking=True) for values in (self.start, self.series, self.time)))
+
+    def part(self, first: int, last: int) -> Located:
+        """The windows ``[first, last)`` of these."""
+        return Located(self.start[first:last], self.series[first:last], self.time[first:last])
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of the rows are what, and what is made of their times.
+
+    Parameters
+    ----------
+    n_inputs
+        Inputs are the first so many.
+    targets, future
+        Columns of the targets, and of the channels known in advance.
+    observed
+        Inputs whose mask, 1 where observed, is an input too.
+    calendar
+        Time features, of input rows and of target rows.
+    encoding
+        ``cyclic``: sine and cosine, behind the inputs and the known channels. ``index``: whole hours or days, in
+        `x_time` and `y_time`.
+    unit, freq
+        Of times: s, ms, us or ns; and the step between two rows, None where it varies.
+    """
+
+    n_inputs: int
+    targets: list[int]
+    future: list[int] = field(default_factory=list)
+    observed: list[int] = field(default_factory=list)
+    calendar: list[TimeFeature] = field(default_factory=list)
+    encoding: TimeEncoding = "cyclic"
+    unit: str = "s"
+    freq: int | None = None
+
+
+@dataclass(frozen=True)
+class WindowSource:
+    """Decoded rows, and batches of them.
+
+    Parameters
+    ----------
+    rows
+        (row, channel), scaled and filled: those of the store, or those of a pool.
+    columns
+        Which of them are what.
+    statics
+        (series, attribute) float32.
+    masked
+        Whether any target is missing anywhere.
+    times
+        (row,) int64 times, where they are irregular; else None.
+    target
+        Device that batches are for.
+    """
+
+    rows: Rows
+    columns: Columns
+    statics: Tensor
+    masked: bool
+    times: Tensor | None = None
+    target: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows are gathered."""
+        return self.rows.values.device
+
+    def to(self, device: torch.device) -> WindowSource:
+        """The same with rows copied to a device, so that they are gathered there."""
+        times = None if self.times is None else self.times.to(device)
+        rows, statics = self.rows.to(device), self.statics.to(device)
+        return replace(self, rows=rows, statics=statics, times=times, target=device)
+
+    def delivered_to(self, device: torch.device) -> WindowSource:
+        """The same with batches that are copied to a device: gathered into pinned memory, and copied from there."""
+        return replace(self, statics=self.statics.to(device), target=device)
+
+    def batch(self, shape: WindowShape, windows: Located) -> Batch:
+        """Some windows.
+
+        Notes
+        -----
+        One gather where inputs and targets are near each other; `x` and `y` are parts of what it has copied. Nothing
+        is scaled or filled here: rows are so already.
+        """
+        columns, first = self.columns, windows.start + shape.target_offset
+        values = self.rows.values
+        if shape.delay <= shape.lookback + shape.horizon:
+            together = self._gather(values, windows.start, shape.span)
+            past = together[:, : shape.lookback]
+            ahead = together[:, shape.target_offset : shape.target_offset + shape.horizon]
+        else:
+            past = self._gather(values, windows.start, shape.lookback)
+            ahead = self._gather(values, first, shape.horizon)
+        y = _pick(ahead, columns.targets)
+        if self.masked and self.rows.observed is not None:
+            mask = _pick(self._gather(self.rows.observed, first, shape.horizon), columns.targets)
+        else:
+            mask = torch.ones(1, dtype=torch.bool, device=y.device).expand(y.shape)
+        x, future = past[..., : columns.n_inputs], _pick(ahead, columns.future)
+        if columns.observed and self.rows.observed is not None:
+            seen = self._gather(self.rows.observed, windows.start, shape.lookback)
+            x = torch.cat([x, _pick(seen, columns.observed).float()], dim=-1)
+        time = windows.time if self.times is None else self.times[first]
+        there = Located(windows.start, windows.series, time)
+        there = there if self.target == self.device else there.to(self.target)
+        batch: Batch = {
+            "x": x,
+            "y": y,
+            "mask": mask,
+            "x_static": self.statics[there.series],
+            "x_future": future,
+            "series": there.series,
+            "time": there.time,
+        }
+        if columns.calendar:
+            self._add_calendar(batch, shape, windows)
+        return batch
+
+    def _add_calendar(self, batch: Batch, shape: WindowShape, windows: Located) -> None:
+        columns = self.columns
+        past = self._times(batch["time"], windows.start, 0, shape.lookback, shape)
+        ahead = self._times(batch["time"], windows.start, shape.target_offset, shape.horizon, shape)
+        if columns.encoding == "index":
+            for key, times in (("x_time", past), ("y_time", ahead)):
+                found = [time_index(times, feature, columns.unit) for feature in columns.calendar]
+                batch[key] = torch.stack(found, dim=-1)  # type: ignore[literal-required]
+            return
+        cycles = [
+            [time_cycles(times, feature, columns.unit) for feature in columns.calendar] for times in (past, ahead)
+        ]
+        batch["x"] = torch.cat([batch["x"], *cycles[0]], dim=-1)
+        batch["x_future"] = torch.cat([batch["x_future"], *cycles[1]], dim=-1)
+
+    def _times(self, time: Tensor, start: Tensor, offset: int, length: int, shape: WindowShape) -> Tensor:
+        """(batch, length) times of the rows from `offset` on of each window, `time` being that of its first target."""
+        steps = torch.arange(offset, offset + length)
+        if self.times is not None:
+            return self.times[start[:, None] + steps.to(self.device)].to(self.target)
+        return time[:, None] + (steps.to(time.device) - shape.target_offset) * (self.columns.freq or 0)
+
+    def _gather(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
+        if self.target == self.device:
+            return gather(rows, starts, length)
+        return gather(rows, starts, length, pinned=self.target.type == "cuda").to(self.target, non_blocking=True)
+
+
+def _pick(rows: Tensor, columns: list[int]) -> Tensor:
+    """Some columns; a view where they lie beside each other."""
+    if columns == list(range(columns[0], columns[0] + len(columns)) if columns else []):
+        return rows[..., columns[0] : columns[0] + len(columns)] if columns else rows[..., :0]
+    return rows[..., columns]
+
+
+def gather(rows: Tensor, starts: Tensor, length: int, pinned: bool = False) -> Tensor:
+    """Copy windows out of decoded rows in one vectorised read.
+
+    Parameters
+    ----------
+    rows
+        (row, channel), contiguous.
+    starts
+        (batch,) int64, first row of each window; any order, repeats allowed.
+    length
+        Rows per window.
+    pinned
+        Whether to copy into pinned memory, from which a GPU reads without waiting.
+
+    Returns
+    -------
+    (batch, length, channel), freshly allocated.
+
+    Raises
+    ------
+    IndexError
+        If a window would leave `rows`.
+
+    Notes
+    -----
+    One memcpy per window; no Python loop.
+    """
+    n_rows, n_channels = rows.shape
+    if length > n_rows:
+        raise IndexError(f"windows of {length} rows leave the {n_rows} rows")
+    view = rows.as_strided((n_rows - length + 1, length * n_channels), (n_channels, 1))
+    if not pinned:
+        return view.index_select(0, starts).view(len(starts), length, n_channels)
+    out = torch.empty(len(starts), view.shape[1], dtype=rows.dtype, pin_memory=True)
+    return torch.index_select(view, 0, starts, out=out).view(len(starts), length, n_channels)
