@@ -90,7 +90,7 @@ class PoolPlan:
         with_few_edges = -(-n_rows * halo * row_bytes // (chunk * max(budget // _EDGES, 1)))
         wanted = max(fitting // (_MOST_ACTIVE + _THREADS), min(with_few_edges, fitting // _FEW_SLOTS))
         per_piece = max(1, wanted, -(-span // chunk))
-        cuts = cut_pieces(starts, n_rows, per_piece * chunk)
+        cuts = cut_pieces(starts, n_rows, per_piece * chunk, span)
         slot_rows = int(np.diff(cuts).max()) + 2 * halo
         edges = len(cuts) * halo * row_bytes
         n_slots = min(max(budget - edges, 0) // (slot_rows * row_bytes), len(cuts) - 1)

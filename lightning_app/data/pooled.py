@@ -18,12 +18,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.data.order import shuffled, shuffled_within
+from lightning_app.data.order import shuffled
 from zstore import WindowIndex
 
 Int64 = NDArray[np.int64]
 
-_PIECES, _STEPS = 1, 2  # further keys: permutations of one epoch must not be alike
+_PIECES, _STEPS, _WINDOWS = 1, 2, 3  # further keys: permutations of one epoch must not be alike
 
 
 @dataclass(frozen=True)
@@ -125,35 +125,34 @@ class PooledOrder:
         ``(samples, turns)``, each (batch,): their numbers, and whose windows they are.
         """
         step = np.searchsorted(self.steps, positions, side="right") - 1
-        first = np.flatnonzero(np.diff(step, prepend=-1))
-        parts = [
-            self._in_step(int(step[low]), positions[low:high] - self.steps[step[low]])
-            for low, high in zip(first, np.append(first[1:], len(step)), strict=True)
-        ]
-        nothing = np.zeros(0, np.int64)
-        samples, turns = zip((nothing, nothing), *parts, strict=True)
-        return np.concatenate(samples), np.concatenate(turns)
-
-    def _in_step(self, step: int, positions: Int64) -> tuple[Int64, Int64]:
-        turns = np.arange(step, min(step + self.active, len(self.piece)))
-        begin, end = self._share(turns, np.full(len(turns), step))
+        if not len(step):
+            return step, step
+        # All shares of all steps touched, one after another: where each ends is a position, too.
+        steps = np.arange(step[0], step[-1] + 1)
+        share_step = np.repeat(steps, self.active)
+        share_turn = share_step + np.tile(np.arange(self.active), len(steps))
+        there = share_turn < len(self.piece)
+        share_step, share_turn = share_step[there], share_turn[there]
+        begin, end = self._share(share_turn, share_step)
+        ends = np.cumsum(end - begin) + self.steps[step[0]]
         if self.shuffle:
-            size = int(self.steps[step + 1] - self.steps[step])
-            positions = shuffled(positions, size, self.seed, self._key(_STEPS + step))
-        ends = np.cumsum(end - begin)
-        which = np.searchsorted(ends, positions, side="right")
-        local = positions - ends[which] + end[which]
-        turn = turns[which]
+            first = self.steps[step]
+            positions = first + shuffled(
+                positions - first, self.steps[step + 1] - first, self.seed, self._key(_STEPS), step
+            )
+        share = np.searchsorted(ends, positions, side="right")
+        turn = share_turn[share]
+        local = positions - ends[share] + end[share]
         first, n_windows = (values[turn] for values in self._owned)
         if self.shuffle:
-            local = shuffled_within(local, n_windows, self.piece[turn], self.seed, self.epoch)
+            local = shuffled(local, n_windows, self.seed, self._key(_WINDOWS), self.piece[turn])
         return first + local, turn
 
     def _key(self, purpose: int) -> int:
         return (self.epoch << 32) + purpose
 
 
-def cut_pieces(starts: Int64, n_rows: int, least: int) -> Int64:
+def cut_pieces(starts: Int64, n_rows: int, size: int, span: int) -> Int64:
     """Rows between which pieces lie.
 
     Parameters
@@ -162,12 +161,17 @@ def cut_pieces(starts: Int64, n_rows: int, least: int) -> Int64:
         Rows where a chunk begins, ascending from 0, see :attr:`zstore.Store.chunk_starts`.
     n_rows
         Rows in all.
-    least
-        Rows of a piece, at least.
+    size
+        Rows of a piece: fewer than one and a half times as many, and at least so many, but for the last piece.
+    span
+        Rows of a window, which no piece is shorter than.
     """
     cuts = [0]
-    while (following := int(np.searchsorted(starts, cuts[-1] + least))) < len(starts):
-        cuts.append(int(starts[following]))
-    if n_rows - cuts[-1] < least and len(cuts) > 1:
+    while n_rows - cuts[-1] > size:
+        least = cuts[-1] + size
+        following = int(np.searchsorted(starts, least))
+        near = following < len(starts) and 2 * (int(starts[following]) - least) < size
+        cuts.append(int(starts[following]) if near else least)
+    if n_rows - cuts[-1] < span and len(cuts) > 1:
         cuts.pop()
     return np.array([*cuts, n_rows], np.int64)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
 from lightning_app.data.calendar import TimeEncoding, TimeFeature, time_cycles, time_index
 from lightning_app.data.residency import Rows
 from zstore import WindowShape
+
+_KEPT = 16
+_LISTED = [np.zeros(1)]
+_UNUSED = sys.getrefcount(_LISTED[0])  # references to what only a list holds
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,28 @@ class Columns:
     freq: int | None = None
 
 
+class Buffers:
+    """Memory for batches, used again once nobody holds any part of a batch that was in it.
+
+    Fresh memory of a few megabytes is unmapped when it is freed and mapped again, page by page, when it is next
+    written to, which takes twice as long as copying the windows.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[NDArray[np.uint8]] = []
+
+    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor whose values are anything."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        for number in range(len(self._kept)):
+            if self._kept[number].nbytes == n_bytes and sys.getrefcount(self._kept[number]) == _UNUSED:
+                self._kept.append(self._kept.pop(number))
+                return torch.from_numpy(self._kept[-1]).view(dtype).view(shape)
+        memory = np.empty(n_bytes, np.uint8)
+        self._kept = [*self._kept[-_KEPT + 1 :], memory]
+        return torch.from_numpy(memory).view(dtype).view(shape)
+
+
 @dataclass(frozen=True)
 class WindowSource:
     """Decoded rows, and batches of them.
@@ -79,6 +109,8 @@ class WindowSource:
         (row,) int64 times, where they are irregular; else None.
     target
         Device that batches are for.
+    buffers
+        Memory for batches on the CPU.
     """
 
     rows: Rows
@@ -87,6 +119,7 @@ class WindowSource:
     masked: bool
     times: Tensor | None = None
     target: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    buffers: Buffers = field(default_factory=Buffers)
 
     @property
     def device(self) -> torch.device:
@@ -168,9 +201,13 @@ class WindowSource:
         return time[:, None] + (steps.to(time.device) - shape.target_offset) * (self.columns.freq or 0)
 
     def _gather(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
+        shape = (len(starts), length * rows.shape[1])
+        if self.target.type == "cpu":
+            return gather(rows, starts, length, self.buffers.take(shape, rows.dtype))
         if self.target == self.device:
             return gather(rows, starts, length)
-        return gather(rows, starts, length, pinned=self.target.type == "cuda").to(self.target, non_blocking=True)
+        pinned = torch.empty(shape, dtype=rows.dtype, pin_memory=self.target.type == "cuda")
+        return gather(rows, starts, length, pinned).to(self.target, non_blocking=True)
 
 
 def _pick(rows: Tensor, columns: list[int]) -> Tensor:
@@ -180,7 +217,7 @@ def _pick(rows: Tensor, columns: list[int]) -> Tensor:
     return rows[..., columns]
 
 
-def gather(rows: Tensor, starts: Tensor, length: int, pinned: bool = False) -> Tensor:
+def gather(rows: Tensor, starts: Tensor, length: int, out: Tensor | None = None) -> Tensor:
     """Copy windows out of decoded rows in one vectorised read.
 
     Parameters
@@ -191,12 +228,12 @@ def gather(rows: Tensor, starts: Tensor, length: int, pinned: bool = False) -> T
         (batch,) int64, first row of each window; any order, repeats allowed.
     length
         Rows per window.
-    pinned
-        Whether to copy into pinned memory, from which a GPU reads without waiting.
+    out
+        (batch, length * channel) where to copy to; None for fresh memory.
 
     Returns
     -------
-    (batch, length, channel), freshly allocated.
+    (batch, length, channel).
 
     Raises
     ------
@@ -211,7 +248,4 @@ def gather(rows: Tensor, starts: Tensor, length: int, pinned: bool = False) -> T
     if length > n_rows:
         raise IndexError(f"windows of {length} rows leave the {n_rows} rows")
     view = rows.as_strided((n_rows - length + 1, length * n_channels), (n_channels, 1))
-    if not pinned:
-        return view.index_select(0, starts).view(len(starts), length, n_channels)
-    out = torch.empty(len(starts), view.shape[1], dtype=rows.dtype, pin_memory=True)
     return torch.index_select(view, 0, starts, out=out).view(len(starts), length, n_channels)

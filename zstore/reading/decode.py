@@ -95,12 +95,12 @@ class _Column:
         """Write stored values to some rows of a column; `buffer` is room for them to be worked on."""
         packing, values = self.channel.packing, buffer[: len(stored)]
         values[:] = stored
-        if packing.decimals:
-            values /= self.dtype(10**packing.decimals)
-        if self.offset:
-            values -= self.offset
-        if self.scale != 1:
-            values /= self.scale
+        unit = 10 ** (packing.decimals or 0)
+        if self.offset or self.scale != 1:  # in float64: two passes, and no error that float32 shows
+            values *= 1 / (unit * self.scale)
+            values -= self.offset / self.scale
+        elif unit != 1:
+            values /= self.dtype(unit)
         if self.missing and (packing.packed or observed is not None):
             absent = stored == packing.fill if packing.packed else np.isnan(stored)
             values[absent] = np.nan if observed is None else 0.0
