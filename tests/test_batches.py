@@ -1,0 +1,159 @@
+"""Batches: time features, masks as inputs, memory that is used again, and making them ahead on a thread."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import write_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_app.data.calendar import TimeFeature, time_cycles, time_index
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.prefetch import prefetched
+from lightning_app.data.source import Buffers, gather
+from zstore import Store, UsageError, ingest, open_store
+
+FEATURES: list[TimeFeature] = ["hour_of_day", "day_of_week", "day_of_year"]
+
+
+def module(store: Store, tmp_path: Path, **options: Any) -> WindowDataModule:
+    given: dict[str, Any] = {
+        "lookback": 24,
+        "horizon": 6,
+        "batch_size": 32,
+        "cache": str(tmp_path / "cache"),
+        **options,
+    }
+    return WindowDataModule(str(store.path), **given)
+
+
+@given(st.lists(st.integers(-4_000_000_000, 8_000_000_000), min_size=1), st.sampled_from(["s", "ms", "us"]))
+def test_time_indices_are_those_of_pandas(seconds: list[int], unit: str) -> None:
+    times = pd.to_datetime(np.array(seconds), unit="s")
+    found = torch.from_numpy(times.to_numpy().astype(f"datetime64[{unit}]").astype(np.int64))
+    assert time_index(found, "hour_of_day", unit).tolist() == times.hour.tolist()
+    assert time_index(found, "day_of_week", unit).tolist() == times.day_of_week.tolist()
+    assert time_index(found, "day_of_year", unit).tolist() == (times.day_of_year - 1).tolist()
+
+
+def test_cycles_go_round_once_in_their_period() -> None:
+    hours = torch.arange(0, 24 * 15, 6) * 3600
+    day, week = (time_cycles(hours, feature, "s") for feature in ("hour_of_day", "day_of_week"))
+    assert torch.allclose(day[:4], torch.tensor([[0.0, 1], [1, 0], [0, -1], [-1, 0]]), atol=1e-6)
+    assert torch.allclose(week[:28], week[28:56], atol=1e-6)
+    assert len(torch.unique((week[:28] * 1000).round(), dim=0)) == 28
+
+
+@pytest.mark.parametrize("residency", ["host", "stream"])
+def test_cycles_are_further_inputs_and_further_known_channels(hourly: Store, tmp_path: Path, residency: str) -> None:
+    options: dict[str, Any] = {"residency": residency, "memory_budget": "1MB"}
+    data = module(hourly, tmp_path, time_features=FEATURES, future=["c"], **options)
+    batch = next(iter(data.val_dataloader()))
+    assert (data.shape.n_inputs, data.shape.n_future) == (3 + 6, 1 + 6)
+    assert batch["x"].shape == (32, 24, 9)
+    assert batch["x_future"].shape == (32, 6, 7)
+    plain = next(iter(module(hourly, tmp_path, future=["c"], **options).val_dataloader()))
+    assert torch.equal(batch["x"][..., :3], plain["x"])
+    times = batch["time"][:, None] + (torch.arange(30) - 24) * 3600
+    cycles = torch.cat([time_cycles(times, feature, "s") for feature in FEATURES], dim=-1)
+    assert torch.equal(batch["x"][..., 3:], cycles[:, :24])
+    assert torch.equal(batch["x_future"][..., 1:], cycles[:, 24:])
+
+
+def test_indices_of_irregular_times_come_beside_the_channels(tmp_path: Path) -> None:
+    days = np.datetime64("2001-01-01") + np.cumsum(np.arange(40) % 3 + 1)
+    path = write_table(tmp_path / "r.csv", ["t", "v"], [[day, n] for n, day in enumerate(days)])
+    ingest(path, tmp_path / "s.zarr", time="t")
+    store = open_store(tmp_path / "s.zarr")
+    options: dict[str, Any] = {"lookback": 2, "horizon": 1, "scaler": "none", "batch_size": 4}
+    for residency in ("host", "stream"):
+        data = module(
+            store, tmp_path, time_features=FEATURES[1:], time_encoding="index", residency=residency, **options
+        )
+        batch = next(iter(data.test_dataloader()))
+        assert data.shape.n_inputs == 1
+        for key, values in (("x_time", batch["x"]), ("y_time", batch["y"])):
+            expected = pd.DatetimeIndex(days[values[..., 0].long().numpy().ravel()])
+            found = batch[key].reshape(-1, 2)  # type: ignore[literal-required]
+            assert found[:, 0].tolist() == expected.day_of_week.tolist()
+            assert found[:, 1].tolist() == (expected.day_of_year - 1).tolist()
+
+
+def test_time_features_of_plain_steps_are_wrong_usage(tmp_path: Path) -> None:
+    ingest(write_table(tmp_path / "r.csv", ["t", "v"], [[n, n] for n in range(90)]), tmp_path / "s.zarr", time="t")
+    with pytest.raises(UsageError, match=r"time features hour_of_day of times that are plain steps.*drop --data"):
+        module(open_store(tmp_path / "s.zarr"), tmp_path, time_features=["hour_of_day"])
+
+
+def test_the_mask_of_inputs_that_may_be_missing_is_an_input(catchments: Store, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"channels": ["rain_mm", "flow_mm"], "targets": ["flow_mm"]}
+    data = module(catchments, tmp_path, observed_inputs=True, **options)
+    plain = module(catchments, tmp_path, **options)
+    n_missing = int(catchments.missing(["rain_mm", "flow_mm"]).sum())
+    assert data.shape.n_inputs == 2 + n_missing > 2
+    for batch, without, _ in zip(data.train_dataloader(), plain.train_dataloader(), range(20), strict=False):
+        assert torch.equal(batch["x"][..., :2], without["x"])
+        unseen = batch["x"][..., -1] == 0
+        assert torch.all(batch["x"][..., 1][unseen] == 0)
+        if unseen.any():
+            return
+    pytest.fail("nothing was missing in 20 batches")
+
+
+def test_memory_is_used_again_only_when_no_part_of_a_batch_is_held() -> None:
+    rows, buffers = torch.arange(400.0).reshape(100, 4), Buffers()
+
+    def windows(first: int) -> torch.Tensor:
+        return gather(rows, torch.arange(first, first + 8), 5, buffers.take((8, 20), torch.float32))
+
+    held = windows(0)[:, :2, 1:]
+    copy, places = held.clone(), set()
+    for first in range(1, 60):
+        places.add(windows(first).data_ptr())
+        assert torch.equal(held, copy)
+    assert len(places) == 1
+    many = [windows(first) for first in range(40)]
+    assert all(torch.equal(found[3, 2], rows[first + 5]) for first, found in enumerate(many))
+
+
+def test_batches_that_are_kept_stay_as_they_were(hourly: Store, tmp_path: Path) -> None:
+    loader = module(hourly, tmp_path).val_dataloader()
+    kept = list(loader)
+    for batch, again in zip(kept, loader, strict=True):
+        assert all(torch.equal(batch[key], again[key]) for key in again)  # type: ignore[literal-required]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_prefetched_items_come_in_order_and_errors_in_their_place(depth: int) -> None:
+    def failing() -> Iterator[int]:
+        yield from range(20)
+        raise ValueError("the 21st")
+
+    found: list[int] = []
+    with pytest.raises(ValueError, match="the 21st"):
+        found.extend(prefetched(failing(), depth))
+    assert found == list(range(20))
+
+
+def test_a_prefetching_thread_ends_with_its_reader() -> None:
+    before = threading.active_count()
+    for _, item in zip(range(3), prefetched(iter(range(10**9)), 2), strict=False):
+        assert item < 3
+    made = prefetched(iter(range(10**9)), 2)
+    next(made)
+    made.close()  # type: ignore[attr-defined]
+    assert threading.active_count() <= before + 1
+
+
+def test_batches_made_ahead_are_the_same_and_count_when_they_are_used(hourly: Store, tmp_path: Path) -> None:
+    plain, ahead = (module(hourly, tmp_path).train_dataloader() for _ in range(2))
+    ahead._prefetch = 3
+    for number, (batch, other) in enumerate(zip(plain, ahead, strict=True)):
+        assert torch.equal(batch["x"], other["x"])
+        assert ahead.state_dict() == plain.state_dict() == {"epoch": 0, "consumed": number + 1}
