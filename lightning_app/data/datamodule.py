@@ -18,7 +18,7 @@ from lightning_app.data.loader import WindowLoader
 from lightning_app.data.pool import Pool, PoolPlan
 from lightning_app.data.residency import Placement, Residency, choose, host_rows, parse_budget
 from lightning_app.data.scaler import Scaler, ScalerKind, fit_scaler
-from lightning_app.data.source import Columns, WindowSource
+from lightning_app.data.source import Columns, WindowSource, as_range
 from lightning_app.data.splits import Split, SplitName, assign_series, target_rows
 from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, find_holes, open_store
 
@@ -220,7 +220,7 @@ class WindowDataModule(pl.LightningDataModule):
             )
             return find_holes(blocks)
         observed = self.source.rows.observed
-        columns = self.columns_of.targets
+        columns = list(self.columns_of.targets)
         return (
             find_holes(
                 observed[low : low + size, columns].any(dim=1).cpu().numpy() for low in range(0, store.n_rows, size)
@@ -330,10 +330,10 @@ class WindowDataModule(pl.LightningDataModule):
             )
         missing = self.store.missing(self.inputs)
         return Columns(
-            n_inputs=len(self.inputs),
-            targets=[self.columns.index(name) for name in self.targets],
-            future=[self.columns.index(name) for name in self.future],
-            observed=np.flatnonzero(missing).tolist() if observed else [],
+            inputs=range(len(self.inputs)),
+            targets=as_range([self.columns.index(name) for name in self.targets]),
+            future=as_range([self.columns.index(name) for name in self.future]),
+            observed=as_range(np.flatnonzero(missing).tolist() if observed else []),
             calendar=calendar,
             encoding=encoding,
             unit=time.unit or "s",

@@ -122,10 +122,9 @@ class WindowLoader:
         for begin in range(first, len(self), ahead):
             bounds = [self._positions(number) for number in range(begin, min(begin + ahead, len(self)))]
             located = self._locate(np.concatenate([np.arange(*bound) for bound in bounds]))
-            place = 0
-            for low, high in bounds:
-                yield self._batch(low, high, located.part(place, place + high - low))
-                place += high - low
+            parts = located.split([high - low for low, high in bounds])
+            for (low, high), windows in zip(bounds, parts, strict=True):
+                yield self._batch(low, high, windows)
 
     def _locate(self, positions: Samples) -> Located:
         """Where the windows at some positions lie in the rows of the source."""

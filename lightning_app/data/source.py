@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -33,6 +35,10 @@ class Located:
         """In the memory of a device."""
         return Located(*(values.to(device, non_blocking=True) for values in (self.start, self.series, self.time)))
 
+    def split(self, sizes: list[int]) -> Iterator[Located]:
+        """Parts of these."""
+        return map(Located, *(torch.split_with_sizes(each, sizes) for each in (self.start, self.series, self.time)))
+
     def part(self, first: int, last: int) -> Located:
         """The windows ``[first, last)`` of these."""
         return Located(self.start[first:last], self.series[first:last], self.time[first:last])
@@ -44,10 +50,8 @@ class Columns:
 
     Parameters
     ----------
-    n_inputs
-        Inputs are the first so many.
-    targets, future
-        Columns of the targets, and of the channels known in advance.
+    inputs, targets, future
+        Columns of the inputs, of the targets, and of the channels known in advance; ranges where they can be.
     observed
         Inputs whose mask, 1 where observed, is an input too.
     calendar
@@ -59,10 +63,10 @@ class Columns:
         Of times: s, ms, us or ns; and the step between two rows, None where it varies.
     """
 
-    n_inputs: int
-    targets: list[int]
-    future: list[int] = field(default_factory=list)
-    observed: list[int] = field(default_factory=list)
+    inputs: Sequence[int]
+    targets: Sequence[int]
+    future: Sequence[int] = range(0)
+    observed: Sequence[int] = range(0)
     calendar: list[TimeFeature] = field(default_factory=list)
     encoding: TimeEncoding = "cyclic"
     unit: str = "s"
@@ -121,6 +125,11 @@ class WindowSource:
     target: torch.device = field(default_factory=lambda: torch.device("cpu"))
     buffers: Buffers = field(default_factory=Buffers)
 
+    @cached_property
+    def all_seen(self) -> Tensor:
+        """The mask where nothing is missing, to be expanded."""
+        return torch.ones(1, 1, 1, dtype=torch.bool, device=self.target)
+
     @property
     def device(self) -> torch.device:
         """Where rows are gathered."""
@@ -157,8 +166,8 @@ class WindowSource:
         if self.masked and self.rows.observed is not None:
             mask = _pick(self._gather(self.rows.observed, first, shape.horizon), columns.targets)
         else:
-            mask = torch.ones(1, dtype=torch.bool, device=y.device).expand(y.shape)
-        x, future = past[..., : columns.n_inputs], _pick(ahead, columns.future)
+            mask = self.all_seen.expand(y.shape)
+        x, future = _pick(past, columns.inputs), _pick(ahead, columns.future)
         if columns.observed and self.rows.observed is not None:
             seen = self._gather(self.rows.observed, windows.start, shape.lookback)
             x = torch.cat([x, _pick(seen, columns.observed).float()], dim=-1)
@@ -169,7 +178,7 @@ class WindowSource:
             "x": x,
             "y": y,
             "mask": mask,
-            "x_static": self.statics[there.series],
+            "x_static": self.statics[there.series] if self.statics.shape[1] else y.new_empty(len(y), 0),
             "x_future": future,
             "series": there.series,
             "time": there.time,
@@ -210,10 +219,17 @@ class WindowSource:
         return gather(rows, starts, length, pinned).to(self.target, non_blocking=True)
 
 
-def _pick(rows: Tensor, columns: list[int]) -> Tensor:
+def as_range(columns: list[int]) -> Sequence[int]:
+    """The same columns, as a range if they lie beside each other."""
+    beside = range(columns[0], columns[0] + len(columns)) if columns else range(0)
+    return beside if list(beside) == columns else columns
+
+
+def _pick(rows: Tensor, columns: Sequence[int]) -> Tensor:
     """Some columns; a view where they lie beside each other."""
-    if columns == list(range(columns[0], columns[0] + len(columns)) if columns else []):
-        return rows[..., columns[0] : columns[0] + len(columns)] if columns else rows[..., :0]
+    if isinstance(columns, range):
+        whole = columns == range(rows.shape[-1])
+        return rows if whole else rows.narrow(-1, columns.start, len(columns))
     return rows[..., columns]
 
 

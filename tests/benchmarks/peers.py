@@ -183,7 +183,9 @@ def loader_of(name: str, folder: Path, batch: int, workers: int) -> Any:
         import webdataset
 
         shards = sorted(map(str, out.iterdir()))
-        dataset = webdataset.WebDataset(shards, shardshuffle=len(shards)).shuffle(SHARD_WINDOWS).decode().to_tuple("x.npy")
+        dataset = (
+            webdataset.WebDataset(shards, shardshuffle=len(shards)).shuffle(SHARD_WINDOWS).decode().to_tuple("x.npy")
+        )
         return DataLoader(dataset, batch, num_workers=workers)
     if name == "datasets":
         import datasets

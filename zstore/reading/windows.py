@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from zstore.errors import UsageError
 from zstore.format.index import RunTable
 
 Int64 = NDArray[np.int64]
+
+_GUESS_BITS, _LOOKS = 2, 4
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,39 @@ class WindowIndex:
         time = runs.time + (first - runs.start) * (freq or 0)
         return cls(shape, first[kept], runs.series[kept], time[kept], np.cumsum(n_windows[kept]), freq)
 
+    @cached_property
+    def _begins(self) -> Int64:
+        """(piece,) number of windows before each piece."""
+        return np.append(0, self.ends[:-1])
+
+    @cached_property
+    def _guesses(self) -> tuple[int, Int64]:
+        """A table from the upper bits of sample numbers to the first piece that may be meant."""
+        shift = max(len(self).bit_length() - len(self.ends).bit_length() - _GUESS_BITS, 0)
+        buckets = np.arange((len(self) >> shift) + 1) << shift
+        return shift, np.searchsorted(self.ends, buckets, side="right")
+
+    def _piece(self, samples: Int64) -> Int64:
+        """The piece of each sample: what ``searchsorted`` finds, in a tenth of its time if pieces are of like size."""
+        shift, guesses = self._guesses
+        piece: Int64 = guesses[samples >> shift]
+        for _ in range(_LOOKS):
+            beyond = self.ends[piece] <= samples
+            if not beyond.any():
+                return piece
+            piece += beyond
+        left = np.flatnonzero(self.ends[piece] <= samples)
+        piece[left] = np.searchsorted(self.ends, samples[left], side="right")
+        return piece
+
     def rank(self, rows: Int64) -> Int64:
         """How many windows start before each of some rows: windows are numbered in the order of their first rows."""
         if not len(self):
             return np.zeros(len(rows), np.int64)
         piece = np.searchsorted(self.first, rows) - 1
-        before = np.concatenate([[0], self.ends])
         inside = -(-(rows - self.first[piece]) // self.shape.stride)
-        size = before[piece + 1] - before[piece]
-        return np.where(piece >= 0, before[piece] + np.minimum(inside, size), 0)
+        begins = self._begins[piece]
+        return np.where(piece >= 0, begins + np.minimum(inside, self.ends[piece] - begins), 0)
 
     def observed(self, holes: tuple[Int64, Int64]) -> WindowIndex:
         """The windows that have a target.
@@ -151,7 +178,7 @@ class WindowIndex:
         borders = borders[(inside >= 0) & (borders < high[inside]) & (borders > low[inside])]
         begin = np.sort(np.concatenate([low, borders]))
         end = np.minimum(np.append(begin[1:], n_windows), high[np.searchsorted(low, begin, side="right") - 1])
-        piece = np.searchsorted(self.ends, begin, side="right")
+        piece = self._piece(begin)
         first, series, _ = self.locate(begin)
         time = self.time[piece] + (first - self.first[piece]) * (self.freq or 0)
         return WindowIndex(shape, first, series, time, np.cumsum(end - begin), self.freq)
@@ -167,9 +194,8 @@ class WindowIndex:
         samples
             (batch,) sample numbers in ``[0, len(self))``.
         """
-        piece = np.searchsorted(self.ends, samples, side="right")
-        before = np.where(piece > 0, self.ends[piece - 1], 0)
-        step = (samples - before) * self.shape.stride
+        piece = self._piece(samples)
+        step = (samples - self._begins[piece]) * self.shape.stride
         time = self.time[piece] + (step + self.shape.target_offset) * (self.freq or 0)
         return self.first[piece] + step, self.series[piece], time if self.freq is not None else np.zeros_like(time)
 
