@@ -110,7 +110,7 @@ def test_memory_is_used_again_only_when_no_part_of_a_batch_is_held() -> None:
     rows, buffers = torch.arange(400.0).reshape(100, 4), Buffers()
 
     def windows(first: int) -> torch.Tensor:
-        return gather(rows, torch.arange(first, first + 8), 5, buffers.take((8, 20), torch.float32))
+        return gather(rows, torch.arange(first, first + 8), 5, buffers.take((8, 20), np.dtype(np.float32)))
 
     held = windows(0)[:, :2, 1:]
     copy, places = held.clone(), set()

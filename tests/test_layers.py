@@ -41,11 +41,11 @@ LAYERS = {
     "lightning_app": [
         ["batch", "schedules"],
         ["data.splits", "data.order", "data.pooled", "data.scaler", "data.residency", "data.pool", "data.calendar"],
-        ["data.source", "data.prefetch", "data.loader", "data.datamodule"],
+        ["data.source", "data.prefetch", "data.loader", "data.mixing", "data.datamodule"],
         ["metrics"],
         ["models.base", "models.repeat", "models.nlinear", "models.dlinear", "models.lstm"],
         ["callbacks", "monitor", "predictions", "checkpoints"],
-        ["cli", "__main__"],
+        ["tuning", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],
     ],
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import logging
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -319,6 +321,31 @@ def _cache(options: Namespace) -> int:
     return 0
 
 
+def _fit_plan(options: Namespace) -> int:
+    words = ["--config", options.config, *(["--write", options.write] if options.write else [])]
+    return _tune(options, words, {})
+
+
+def _bench(options: Namespace) -> int:
+    names = ("lookback", "horizon", "stride", "batch_size", "memory_budget")
+    return _tune(options, [], {name: getattr(options, name) for name in names})
+
+
+def _tune(options: Namespace, words: list[str], given: dict[str, Any]) -> int:
+    """Run the measuring command of the training package, in a process of its own: this one never imports torch."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("pytorch_lightning") is None:
+        raise UsageError(
+            "torch and pytorch-lightning are not installed",
+            expected="the training package, which measures",
+            fix="pip install 'zstore[train]'",
+        )
+    open_store(options.store, storage_options=_storage(options))  # says so if there is none, before seconds of imports
+    given |= {"storage_options": _storage(options)} if _storage(options) else {}
+    command = [sys.executable, "-m", "lightning_app.tuning", options.store, "--seconds", str(options.seconds), *words]
+    command += ["--set", json.dumps(given), *(["--json"] if options.json else [])]
+    return subprocess.run(command, check=False).returncode  # noqa: S603  # this interpreter, a module of our own
+
+
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "ingest": _ingest,
     "info": _info,
@@ -329,6 +356,8 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "rollback": _rollback,
     "compact": _compact,
     "gc": _gc,
+    "plan": _fit_plan,
+    "bench": _bench,
     "cache": _cache,
 }
 

@@ -37,6 +37,8 @@ def make_parser() -> ArgumentParser:
         ("rollback", _add_rollback, "go back to an older version, as a new one"),
         ("compact", _add_compact, "put the rows of every series in one place again"),
         ("gc", _add_gc, "remove what only old versions need"),
+        ("plan", _add_plan, "try what a fit will cost here, and choose"),
+        ("bench", _add_bench, "measure windows per second of each residency here"),
         ("cache", _add_cache, "list or clear the decoded rows that training keeps"),
     ):
         command = ArgumentParser(description=text[0].upper() + text[1:] + ".", formatter_class=_Help)
@@ -215,6 +217,33 @@ def _add_compact(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int | None, metavar="N", help="threads, or processes; default: one per core")
     parser.add_argument("--scheduler", type=str | None, metavar="ADDR", help="a Dask cluster, as in ingest")
     parser.add_argument("--scratch", type=str | None, metavar="DIR", help="where to keep what is needed meanwhile")
+
+
+def _add_plan(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("--config", type=str, required=True, metavar="FILE", help="YAML file of the fit")
+    parser.add_argument("--write", type=str | None, metavar="FILE", help="save what was chosen, as a further --config")
+    _add_measuring(parser)
+
+
+def _add_bench(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    for name, default, text in (
+        ("lookback", 96, "input rows of a window"),
+        ("horizon", 24, "target rows of a window"),
+        ("stride", 1, "rows between two windows"),
+        ("batch-size", 256, "windows of a batch"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text}; default: {default}")
+    share = "a share of free memory, or a size such as 2GiB; default: 0.5"
+    parser.add_argument("--memory-budget", type=str, default="0.5", metavar="SIZE", help=share)
+    _add_measuring(parser)
+
+
+def _add_measuring(parser: ArgumentParser) -> None:
+    each = "how long each residency is measured; default: 2"
+    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help=each)
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_cache(parser: ArgumentParser) -> None:

@@ -286,12 +286,16 @@ class WindowDataModule(pl.LightningDataModule):
         """Where rows live."""
         if self._placement is None:
             store, trainer = self.store, self.trainer
-            row_bytes = len(self.columns) * (5 if self._may_miss(self.columns) else 4)
             n_processes = 1 if trainer is None else trainer.num_devices
             self._placement = choose(
-                self.residency, store.n_rows, row_bytes, self._device, self.memory_budget, self.cache, n_processes
+                self.residency, store.n_rows, self.row_bytes, self._device, self.memory_budget, self.cache, n_processes
             )
         return self._placement
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a decoded row."""
+        return len(self.columns) * (5 if self._may_miss(self.columns) else 4)
 
     @property
     def _device(self) -> torch.device:

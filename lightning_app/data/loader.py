@@ -94,13 +94,23 @@ class WindowLoader:
             self._epoch, self._consumed = self._epoch + 1 if self._next_epoch is None else self._next_epoch(), 0
         self._resuming = False
         self._order = self._pooled()
-        for batch in prefetched(self._batches(self._consumed), self._prefetch):
+        batches = prefetched(self._batches(self._consumed), self._prefetch)
+        while self._consumed < len(self):
             self._consumed += 1
-            yield batch
+            yield next(batches)  # held by nobody here, so that its memory can take the next one
+
+    def start_epoch(self, epoch: int) -> None:
+        """Take the order of an epoch, without iterating it."""
+        self._epoch, self._consumed = epoch, 0
+        self._order = self._pooled()
 
     def samples(self, number: int) -> Samples:
         """Sample numbers of this rank's slice of one global batch of the current epoch."""
-        return self._at(np.arange(*self._positions(number)))[0]
+        return self.samples_at(np.arange(*self._positions(number)))
+
+    def samples_at(self, positions: Samples) -> Samples:
+        """Sample numbers at some positions of the current epoch, ascending."""
+        return self._at(positions)[0]
 
     def _pooled(self) -> PooledOrder | None:
         """The order of the epoch where rows are in a pool."""

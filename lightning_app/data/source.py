@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from lightning_app.data.residency import Rows
 from zstore import WindowShape
 
 _KEPT = 16
+_NUMPY = {torch.float32: np.dtype(np.float32), torch.bool: np.dtype(np.bool_)}
 _LISTED = [np.zeros(1)]
 _UNUSED = sys.getrefcount(_LISTED[0])  # references to what only a list holds
 
@@ -81,18 +82,16 @@ class Buffers:
     """
 
     def __init__(self) -> None:
-        self._kept: list[NDArray[np.uint8]] = []
+        self._kept: list[NDArray[Any]] = []
 
-    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
         """A tensor whose values are anything."""
-        n_bytes = math.prod(shape) * dtype.itemsize
-        for number in range(len(self._kept)):
-            if self._kept[number].nbytes == n_bytes and sys.getrefcount(self._kept[number]) == _UNUSED:
-                self._kept.append(self._kept.pop(number))
-                return torch.from_numpy(self._kept[-1]).view(dtype).view(shape)
-        memory = np.empty(n_bytes, np.uint8)
-        self._kept = [*self._kept[-_KEPT + 1 :], memory]
-        return torch.from_numpy(memory).view(dtype).view(shape)
+        kept = self._kept
+        for number in range(len(kept) - 1, -1, -1):  # what was used last may still be in cache
+            if sys.getrefcount(kept[number]) == _UNUSED and kept[number].shape == shape and kept[number].dtype == dtype:
+                return torch.from_numpy(kept[number])
+        self._kept = [*kept[-_KEPT + 1 :], np.empty(shape, dtype)]
+        return torch.from_numpy(self._kept[-1])
 
 
 @dataclass(frozen=True)
@@ -157,8 +156,8 @@ class WindowSource:
         values = self.rows.values
         if shape.delay <= shape.lookback + shape.horizon:
             together = self._gather(values, windows.start, shape.span)
-            past = together[:, : shape.lookback]
-            ahead = together[:, shape.target_offset : shape.target_offset + shape.horizon]
+            past = together.narrow(1, 0, shape.lookback)
+            ahead = together.narrow(1, shape.target_offset, shape.horizon)
         else:
             past = self._gather(values, windows.start, shape.lookback)
             ahead = self._gather(values, first, shape.horizon)
@@ -212,7 +211,7 @@ class WindowSource:
     def _gather(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
         shape = (len(starts), length * rows.shape[1])
         if self.target.type == "cpu":
-            return gather(rows, starts, length, self.buffers.take(shape, rows.dtype))
+            return gather(rows, starts, length, self.buffers.take(shape, _NUMPY[rows.dtype]))
         if self.target == self.device:
             return gather(rows, starts, length)
         pinned = torch.empty(shape, dtype=rows.dtype, pin_memory=self.target.type == "cuda")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -31,11 +32,23 @@ class Timing:
         return statistics.median(self.wall_s)
 
 
+def output_of(command: list[str]) -> tuple[dict[str, Any], float]:
+    """The JSON that a command prints last, and its peak memory in MiB."""
+    _, peak, printed = watched(command)
+    document: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
+    return document, peak
+
+
 def run_once(command: list[str]) -> tuple[float, float]:
     """Wall seconds and peak resident memory of a command and its children, in MiB."""
+    return watched(command)[:2]
+
+
+def watched(command: list[str]) -> tuple[float, float, str]:
+    """Wall seconds, peak resident memory of a command and its children in MiB, and what it printed."""
     peak, done = 0.0, threading.Event()
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def watch() -> None:
         nonlocal peak
@@ -49,13 +62,13 @@ def run_once(command: list[str]) -> tuple[float, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    _, errors = process.communicate()
+    printed, errors = process.communicate()
     wall = time.perf_counter() - start
     done.set()
     watcher.join()
     if process.returncode:
         raise RuntimeError(f"{command}: {errors[-2000:]}")
-    return wall, peak
+    return wall, peak, printed
 
 
 def in_turn(commands: dict[str, list[str]], outputs: dict[str, Path], n: int) -> dict[str, Timing]:

@@ -24,8 +24,8 @@ SHARD_WINDOWS = 4_000
 CHUNK = (1024, 16)
 
 
-def rows_of(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.load(folder / "rows.npy", mmap_mode="r")
+def rows_of(folder: Path, name: str = "rows.npy") -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.load(folder / name, mmap_mode="r")
 
 
 def starts_of(folder: Path, n: int | None = None) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -61,18 +61,18 @@ def open_h5(folder: Path, name: str) -> Any:
 def open_zarr(folder: Path) -> Any:
     import zarr
 
-    return zarr.open_array(folder / "zarr.out", mode="r")
+    return zarr.open_array(folder / "zarr-python.out", mode="r")
 
 
 def open_tensorstore(folder: Path) -> Any:
     import tensorstore
 
-    path = str(folder / "zarr.out")
+    path = str(folder / "tensorstore.out")
     return tensorstore.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}, read=True).result()
 
 
 OPEN = {
-    "memmap": rows_of,
+    "memmap": lambda folder: rows_of(folder, "memmap.out"),
     "h5py": lambda folder: open_h5(folder, "h5py"),
     "h5py-lzf": lambda folder: open_h5(folder, "h5py-lzf"),
     "zarr-python": open_zarr,
@@ -160,7 +160,7 @@ class XBatches(Dataset[Any]):
 
 
 PREPARE: dict[str, Any] = {
-    "memmap": lambda folder, out: np.save(out, rows_of(folder)),
+    "memmap": lambda folder, out: shutil.copy(folder / "rows.npy", out),
     "h5py": lambda folder, out: prepare_h5(folder, out, None),
     "h5py-lzf": lambda folder, out: prepare_h5(folder, out, "lzf"),
     "zarr-python": prepare_zarr,

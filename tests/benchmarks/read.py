@@ -1,91 +1,155 @@
-"""Suite read: random windows through the data module, against a memory-mapped array in a torch DataLoader."""
+"""Suite read: random windows of 96 + 24 rows through the data module, and as other libraries read them, in one run."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable
+import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
 
-from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import Split
-from tests.benchmarks.harness import rate, setting
+from tests.benchmarks import peers
+from tests.benchmarks.harness import output_of, remove, setting, size_of
 from tests.benchmarks.ingest import generate
-from zstore import ingest, open_store
+from zstore import WindowIndex, WindowShape, ingest, open_store
 
-LOOKBACK, HORIZON = 96, 24
-
-
-class Memmap(Dataset[Any]):
-    """The usual hand-written dataset: one window per item, sliced from a memory-mapped array."""
-
-    def __init__(self, path: str, shape: tuple[int, int], starts: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        self.rows, self.starts = np.memmap(path, np.float32, "r", shape=shape), starts
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
-        start = self.starts[sample]
-        x = torch.from_numpy(np.array(self.rows[start : start + LOOKBACK]))
-        y = torch.from_numpy(np.array(self.rows[start + LOOKBACK : start + LOOKBACK + HORIZON]))
-        return x, y
+BATCHES = (256, 2048)
+MEASURED_OFTEN = ("memmap", "litdata")  # the peers that ratios are given for
+WORKERS = (0, 2)
 
 
-def batches_per_second(loader: Iterable[Any], batch_size: int) -> float:
-    """Windows per second, epoch after epoch."""
-    endless = itertools.chain.from_iterable(itertools.repeat(loader))
-
-    def take() -> int:
-        next(endless)
-        return batch_size
-
-    return rate(take)
-
-
-def run(folder: Path, data: Path | None, n: int) -> None:
-    """3 M rows x 12 channels, windows of 96 + 24 rows, full batch dict."""
-    target = folder / "wide.zarr"
+def prepare(folder: Path) -> Path:
+    """4 M rows x 16 channels of 2,000 series: the store, and what peers read."""
+    target = folder / "wide16.zarr"
     if not (target / "zarr.json").exists():
-        ingest(generate(folder / "wide.csv"), target, id="id", time="time")
+        ingest(generate(folder / "wide16.csv", 2000, 2000, 16), target, id="id", time="time", overwrite=True)
     store = open_store(target)
     rows = np.empty((store.n_rows, len(store.channels)), np.float32)
     store.decode(store.channels, rows)
-    rows.tofile(folder / "rows.f4")
-    print(f"### read: windows/s, {store.n_rows:,} rows x {rows.shape[1]}, {LOOKBACK} + {HORIZON} rows a window\n")
-    print("| batch | ours (host) | memmap + DataLoader, 0 workers | 2 workers | memcpy | ours / best peer |")
-    print("|---|---|---|---|---|---|")
-    figures = []
-    for batch_size in (256, 2048):
-        module = WindowDataModule(
-            str(target),
-            LOOKBACK,
-            HORIZON,
-            batch_size=batch_size,
-            split=Split(sizes=(0.98, 0.01, 0.01)),
-            cache=str(folder),
+    np.save(folder / "rows.npy", rows)
+    shape = WindowShape(peers.LOOKBACK, peers.SPAN - peers.LOOKBACK)
+    index = WindowIndex.build(store.index.runs, shape, store.schema.time.freq)
+    np.save(folder / "starts.npy", index.locate(np.arange(len(index)))[0])
+    return target
+
+
+def prepare_peers(python: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """What each peer makes of the rows: seconds and bytes, or what it lacks."""
+    found = {}
+    for name in peers.PREPARE:
+        out = folder / f"{name}.out"
+        remove(out)
+        done, _ = output_of([python, "-W", "ignore", peers.__file__, "prepare", name, str(folder)])
+        found[name] = done if "missing" in done else {**done, "n_bytes": size_of(out) if out.exists() else 0}
+        print(f"prepared {name}: {found[name]}", file=sys.stderr)
+    return found
+
+
+def run(folder: Path, data: Path | None, n: int) -> None:
+    """Prints tables; figures go to ``read.json``, a chart to ``read.png``."""
+    store, python = prepare(folder), folder / "peers" / "bin" / "python"
+    peer_python = str(python) if python.exists() else sys.executable
+    made = prepare_peers(peer_python, folder)
+    decoded = (folder / "rows.npy").stat().st_size
+    ours = [sys.executable, "-m", "tests.benchmarks.ours", str(store), "--cache", str(folder)]
+    stream = ["--residency", "stream", "--budget", f"{decoded // 8}B"]
+    jobs: dict[tuple[str, int, int], list[str]] = {}
+    for batch in BATCHES:
+        jobs["host", batch, 0] = [*ours, "--batch", str(batch)]
+        jobs["stream", batch, 0] = [*ours, *stream, "--batch", str(batch)]
+        jobs["stream, stride 24", batch, 0] = [*ours, *stream, "--batch", str(batch), "--stride", "24"]
+    for name in (name for name in made if "missing" not in made[name]):
+        for batch in BATCHES:
+            for workers in WORKERS:
+                read = [peer_python, "-W", "ignore", peers.__file__, "read", name, str(folder)]
+                jobs[name, batch, workers] = [*read, "--batch", str(batch), "--workers", str(workers)]
+    found: dict[tuple[str, int, int], list[dict[str, Any]]] = {job: [] for job in jobs}
+    for round_ in range(n):
+        for job, command in jobs.items():
+            if round_ and job[0] in made and job[0] not in MEASURED_OFTEN:
+                continue
+            result, peak_mib = output_of(command)
+            found[job].append({**result, "peak_mib": peak_mib})
+            print(f"{job}: {found[job][-1]}", file=sys.stderr, flush=True)
+    rates = {job: statistics.median(each["windows_per_s"] for each in runs) for job, runs in found.items()}
+    report(folder, made, found, rates)
+
+
+def best(rates: dict[tuple[str, int, int], float], name: str, batch: int) -> float:
+    """Windows per second with the better number of workers."""
+    return max(rate for (other, size, _), rate in rates.items() if (other, size) == (name, batch))
+
+
+def report(
+    folder: Path,
+    made: dict[str, dict[str, Any]],
+    found: dict[tuple[str, int, int], list[dict[str, Any]]],
+    rates: dict[tuple[str, int, int], float],
+) -> None:
+    """The tables, the JSON, the chart."""
+    names = list(dict.fromkeys(name for name, _, _ in rates))
+    n_channels = np.load(folder / "rows.npy", mmap_mode="r").shape[1]
+    print(
+        f"### read: 4 M rows x {n_channels}, random windows of {peers.LOOKBACK} + {peers.SPAN - peers.LOOKBACK} rows\n"
+    )
+    print(
+        "| | windows/s, batch 256 | batch 2,048 | MB/s | preparing, s | bytes | peak MiB | host / this, 256 | 2,048 |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in sorted(names, key=lambda name: -best(rates, name, 256)):
+        per_s = [best(rates, name, batch) for batch in BATCHES]
+        peak = max(each["peak_mib"] for job, runs in found.items() if job[0] == name for each in runs)
+        prepared = made.get(name, {"prepare_s": 0.0, "n_bytes": size_of(folder / "wide16.zarr")})
+        megabytes = max(per_s) * peers.SPAN * n_channels * 4 / 1e6
+        ratios = [best(rates, "host", batch) / rate for batch, rate in zip(BATCHES, per_s, strict=True)]
+        cells = [*(f"{rate:,.0f}" for rate in per_s), f"{megabytes:,.0f}", f"{prepared['prepare_s']:.1f}"]
+        cells += [f"{prepared['n_bytes']:,}", f"{peak:,.0f}", *(f"{ratio:.2f}" for ratio in ratios)]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    for name in (name for name in made if "missing" in made[name]):
+        print(f"| {name} | {made[name]['missing']} |")
+    print()
+    for batch in BATCHES:
+        host = found["host", batch, 0]
+        ratio = statistics.median(each["windows_per_s"] / each["memcpy"] for each in host)
+        parts = {
+            name: statistics.median(each["microseconds"][name] for each in host) for name in host[0]["microseconds"]
+        }
+        shown = ", ".join(f"{name} {value:.0f}" for name, value in parts.items())
+        print(f"host, batch {batch}: {ratio:.2f} of a contiguous memcpy; microseconds of a batch: {shown}")
+    for job in (job for job in found if job[0].startswith("stream")):
+        last = found[job][-1]
+        print(
+            f"{job[0]}, batch {job[1]}: decoded {last['decoded_per_epoch']:.2f} times an epoch, memory over idle "
+            f"{last['peak_over_idle'] / 1e6:.1f} MB of {last['budget']}"
         )
-        loader = module.train_dataloader()
-        starts = loader.index.locate(np.arange(len(loader.index)))[0]
-        dataset = Memmap(str(folder / "rows.f4"), rows.shape, starts)
-        ours = batches_per_second(loader, batch_size)
-        peers = [
-            batches_per_second(DataLoader(dataset, batch_size, shuffle=True, num_workers=workers), batch_size)
-            for workers in (0, 2)
-        ]
-        block = torch.from_numpy(rows[: (LOOKBACK + HORIZON) * batch_size])
+    print()
+    document = {
+        "setting": setting(),
+        "prepared": made,
+        "runs": [{"name": job[0], "batch": job[1], "workers": job[2], "runs": runs} for job, runs in found.items()],
+    }
+    (folder / "read.json").write_text(json.dumps(document, indent=1) + "\n")
+    draw(folder / "read.png", names, rates)
 
-        def copy(block: torch.Tensor = block, size: int = batch_size) -> int:
-            block.clone()
-            return size
 
-        limit = rate(copy)
-        figures.append({"batch": batch_size, "ours": ours, "memmap_0": peers[0], "memmap_2": peers[1], "memcpy": limit})
-        shown = " | ".join(f"{figure:,.0f}" for figure in (batch_size, ours, *peers, limit))
-        print(f"| {shown} | {ours / max(peers):.1f} |", flush=True)
-    (folder / "read.json").write_text(json.dumps({"setting": setting(), "figures": figures}, indent=1) + "\n")
+def draw(path: Path, names: list[str], rates: dict[tuple[str, int, int], float]) -> None:
+    """Bars of windows per second, on a logarithmic axis."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    order = sorted(names, key=lambda name: best(rates, name, 256))
+    figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(order) + 1.2), layout="constrained")
+    values = [best(rates, name, 256) for name in order]
+    ours = ("host", "stream")
+    colours = ["tab:blue" if name.startswith(ours) else "tab:gray" for name in order]
+    bars = axes.barh(order, values, color=colours)
+    axes.bar_label(bars, [f"{value:,.0f}" for value in values], padding=4)
+    axes.set_xscale("log")
+    axes.set_xlim(right=max(values) * 4)
+    axes.set_xlabel("random windows per second, batch 256")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)

@@ -7,7 +7,6 @@ import shutil
 import uuid
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class Folder:
 
     def open(self, key: str) -> OpenFile:
         """A file to read parts of; it lives on, for this reader, when it is removed."""
-        return OpenFile((self.path / key).open("rb", buffering=0))
+        return OpenFile(os.open(self.path / key, os.O_RDONLY | os.O_CLOEXEC))
 
     def n_bytes(self, key: str) -> int | None:
         """Length of a file."""
@@ -153,24 +152,24 @@ class Folder:
 class OpenFile:
     """An open file, closed when nobody holds it any more."""
 
-    file: FileIO
+    descriptor: int
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
         """The bytes ``[start, stop)``."""
-        descriptor, pieces = self.file.fileno(), []
-        stop = os.fstat(descriptor).st_size if stop is None else stop
-        while start < stop and (piece := os.pread(descriptor, stop - start, start)):
+        pieces = []
+        stop = os.fstat(self.descriptor).st_size if stop is None else stop
+        while start < stop and (piece := os.pread(self.descriptor, stop - start, start)):
             pieces.append(piece)
             start += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def identity(self) -> Hashable:
         """What tells this file from another that takes its place."""
-        found = os.fstat(self.file.fileno())
+        found = os.fstat(self.descriptor)
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def __del__(self) -> None:
-        self.file.close()
+        os.close(self.descriptor)
 
 
 def cannot_write(where: str, n_bytes: int, error: OSError) -> StoreError:

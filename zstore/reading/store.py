@@ -303,6 +303,14 @@ class Store:
         chunk = np.repeat(first - np.cumsum(n_chunks) + n_chunks, n_chunks) + np.arange(int(n_chunks.sum()))
         return np.unique(np.append(0, chunk * size + np.repeat(rows - places, n_chunks)))
 
+    @property
+    def n_chunks_stored(self) -> int:
+        """Chunks of one channel that any row lies in."""
+        _, places, sizes = self.index.pieces
+        order, size = np.argsort(places), self.schema.chunk_rows
+        first, last = places[order] // size, -(-(places + sizes)[order] // size)
+        return int(np.sum(last - np.maximum(first, np.append(0, last[:-1])))) if len(places) else 0
+
     def n_chunks(self, start: int, stop: int) -> int:
         """Chunks of one channel that the rows ``[start, stop)`` lie in."""
         size = self.schema.chunk_rows

@@ -1,0 +1,129 @@
+"""A fit that is killed goes on from its last checkpoint with the same windows and the same loss, bit by bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from zstore import Store
+
+Step = tuple[int, int]
+SAVED_EVERY = 4
+
+
+def write_config(folder: Path, store: Store, residency: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fit.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "data": {
+                    "store": str(store.path),
+                    "lookback": 20,
+                    "horizon": 3,
+                    "stride": 3,
+                    "channels": ["rain_mm", "flow_mm"],
+                    "targets": ["flow_mm"],
+                    "batch_size": 64,
+                    "cache": str(folder / "cache"),
+                    "residency": residency,
+                    "memory_budget": "2MB",
+                },
+                "model": {"class_path": "LSTM", "init_args": {"hidden": 8}},
+                "checkpoint": {"monitor": None, "every_n_train_steps": SAVED_EVERY},
+                "trainer": {"max_epochs": 2, "accelerator": "cpu", "logger": False},
+            }
+        )
+    )
+
+
+def fit(folder: Path, witness: str, ranks: int = 1, kill_at: int | None = None, run: str = "run") -> None:
+    """Fit on some processes, from the last checkpoint where there is one; dies after one step, or ends well."""
+    callback = {"class_path": "witness.Witness", "init_args": {"path": str(folder / witness), "kill_at": kill_at}}
+    overlay = {"trainer": {"callbacks": [callback], "devices": ranks, "default_root_dir": str(folder / run)}}
+    if ranks > 1:
+        overlay["trainer"]["strategy"] = "ddp"
+    (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+    words = [sys.executable, "-m", "lightning_app", "fit", "--config", "fit.yaml", "--config", "overlay.yaml"]
+    if (folder / run / "checkpoints" / "last.ckpt").exists():
+        words += ["--ckpt_path", "last"]
+    # The callback is found beside the tests; one thread sums in one order.
+    found = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    alone = {"PYTHONPATH": found, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(random.randint(20_000, 60_000))}
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, **alone})
+    assert done.returncode == (0 if kill_at is None else -signal.SIGKILL), done.stderr
+
+
+def seen(folder: Path, witness: str, ranks: int = 1) -> list[dict[str, Any]]:
+    """Steps in the order they were taken; the windows of all ranks of a step together."""
+    found = []
+    for rank in range(ranks):
+        lines = (folder / f"{witness}.{rank}").read_text().splitlines()
+        found.append([json.loads(line) for line in lines])
+    assert len({len(steps) for steps in found}) == 1
+    joined = []
+    for parts in zip(*found, strict=True):
+        assert len({part["step"] for part in parts}) == 1
+        windows = [tuple(window) for part in parts for window in part["windows"]]
+        joined.append({**parts[0], "windows": windows, "loss": [part["loss"] for part in parts]})
+    return joined
+
+
+def kill_again_and_again(folder: Path, store: Store, ranks: int, residency: str, n_kills: int) -> None:
+    write_config(folder, store, residency)
+    fit(folder, "whole", ranks, run="undisturbed")
+    whole = {step["step"]: step for step in seen(folder, "whole", ranks)}
+    assert sorted(whole) == list(range(1, len(whole) + 1))
+    assert {step["epoch"] for step in whole.values()} == {0, 1}
+    shuffler, kills = random.Random(ranks), []
+    while len(kills) < n_kills:
+        kills += sorted(shuffler.sample(range(1, len(whole)), min(n_kills - len(kills), len(whole) - 1)))
+    for number, kill_at in enumerate(kills):
+        if number and kill_at <= kills[number - 1]:
+            for path in (folder / "run" / "checkpoints").iterdir():
+                path.unlink()  # from the beginning once more
+        fit(folder, "killed", ranks, kill_at)
+    fit(folder, "killed", ranks)
+    taken = seen(folder, "killed", ranks)
+    assert {step["step"] for step in taken} == set(whole)
+    for step in taken:
+        assert step == whole[step["step"]]
+    assert len(taken) > len(whole)
+
+
+@pytest.mark.parametrize(("ranks", "residency"), [(1, "stream"), (2, "host")])
+def test_a_fit_killed_twice_goes_on_with_the_same_windows_and_losses(
+    catchments: Store, tmp_path: Path, ranks: int, residency: str
+) -> None:
+    kill_again_and_again(tmp_path, catchments, ranks, residency, 2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("ranks", "residency"), [(1, "host"), (2, "host"), (1, "stream"), (2, "stream")])
+def test_a_fit_killed_at_twenty_steps_goes_on_with_the_same_windows_and_losses(
+    catchments: Store, tmp_path: Path, ranks: int, residency: str
+) -> None:
+    kill_again_and_again(tmp_path, catchments, ranks, residency, 20)
+
+
+def test_a_fit_of_one_process_goes_on_with_two_and_no_window_is_lost_or_repeated(
+    catchments: Store, tmp_path: Path
+) -> None:
+    write_config(tmp_path, catchments, "host")
+    fit(tmp_path, "whole", run="undisturbed")
+    whole = {step["step"]: step["windows"] for step in seen(tmp_path, "whole")}
+    fit(tmp_path, "one", kill_at=7)
+    fit(tmp_path, "two", ranks=2)
+    after = {step["step"]: step["windows"] for step in seen(tmp_path, "two", 2)}
+    assert min(after) == SAVED_EVERY + 1
+    assert {**{step["step"]: step["windows"] for step in seen(tmp_path, "one")}, **after} == whole
+    in_epoch = [window for step, windows in whole.items() if step <= len(whole) // 2 for window in windows]
+    assert len(set(in_epoch)) == len(in_epoch)

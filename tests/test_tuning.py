@@ -1,0 +1,137 @@
+"""Plans of fits, and presets: what a fit will cost here."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import REPOSITORY, small_grid, write_table
+
+from lightning_app import tuning
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.mixing import inflation
+from lightning_app.data.splits import Split
+from zstore import Store, ingest, open_store
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+App = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own are theirs to mend
+
+PRESETS = sorted((REPOSITORY / "configs" / "presets").glob("*.yaml"))
+
+
+def fit_config(path: Path, store: Store, **data: Any) -> Path:
+    document = {
+        "data": {"store": str(store.path), "lookback": 48, "horizon": 12, "cache": str(path.parent / "cache"), **data},
+        "model": {"class_path": "NLinear"},
+        "trainer": {"accelerator": "cpu", "max_epochs": 1},
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_a_plan_measures_what_fits_and_its_overlay_is_taken_by_fit(
+    run: Run, app: App, hourly: Store, tmp_path: Path
+) -> None:
+    fit_config(tmp_path / "fit.yaml", hourly)
+    words = ["--config", "fit.yaml", "--write", "plan.yaml", "--seconds", 0.2]
+    done = run("zstore.cli", "plan", hourly.path, *words, check=True)
+    assert "no GPU" in done.stdout
+    assert "host *" in done.stdout
+    assert "stream" in done.stdout
+    assert "2,000 rows x 3 channels" in done.stdout
+    assert yaml.safe_load((tmp_path / "plan.yaml").read_text()) == {"data": {"residency": "host", "memory_budget": 0.5}}
+    fitted = app("fit", "--config", "fit.yaml", "--config", "plan.yaml", check=True)
+    assert "residency host, for as told" in fitted.stdout
+
+
+def test_bench_prints_every_residency_as_json(run: Run, hourly: Store) -> None:
+    done = run("zstore.cli", "bench", hourly.path, "--seconds", 0.2, "--batch-size", 64, "--json", check=True)
+    found = {each["place"]: each for each in json.loads(done.stdout)["measured"]}
+    assert found["device"]["why_not"] == "there is no GPU"
+    for place in ("host", "stream"):
+        assert found[place]["windows_per_s"] > 1000
+        assert 0 < found[place]["first_batch_s"] < 60
+    assert (found["host"]["decoded"], found["stream"]["decoded"]) == (0, 1)
+    assert found["host"]["shared_bytes"] == 2000 * 3 * 4
+
+
+def test_rows_beyond_the_budget_are_planned_as_a_stream(hourly: Store, tmp_path: Path) -> None:
+    options = tuning.data_options(str(hourly.path), None, {"memory_budget": "20kB", "cache": str(tmp_path)})
+    with pytest.raises(tuning.UsageError, match=r"no residency fits.*host: rows of 0.00 GB; budget.*stream: memory"):
+        tuning.plan(options, 0.1)
+
+
+@pytest.mark.parametrize(("data", "message"), [({"lookbak": 3}, "lookbak"), ({"lookback": 5000}, "no window in train")])
+def test_a_plan_refuses_what_fit_would_refuse(
+    run: Run, hourly: Store, tmp_path: Path, data: dict[str, Any], message: str
+) -> None:
+    fit_config(tmp_path / "fit.yaml", hourly, **data)
+    done = run("zstore.cli", "plan", hourly.path, "--config", "fit.yaml")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plan_of_no_store_or_no_config_says_so(run: Run, hourly: Store) -> None:
+    assert "no store" in run("zstore.cli", "bench", "nowhere.zarr").stderr
+    done = run("zstore.cli", "plan", hourly.path, "--config", "nowhere.yaml")
+    assert (done.returncode, "nowhere.yaml" in done.stderr) == (2, True)
+
+
+def test_the_inflation_is_one_for_a_permutation_and_grows_as_the_pool_shrinks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_grid(monkeypatch, chunk_rows=64, shard_rows=1024)
+    rows = [[f"s{n // 100:03d}", n % 100, n] for n in range(20_000)]
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+
+    def found(residency: str, budget: str = "0.5") -> float:
+        data = WindowDataModule(
+            str(tmp_path / "s.zarr"),
+            3,
+            1,
+            batch_size=64,
+            split=Split(sizes=(0.98, 0.01, 0.01)),
+            cache=str(tmp_path),
+            residency=residency,  # type: ignore[arg-type]
+            memory_budget=budget,
+        )
+        return inflation(data.train_dataloader())
+
+    assert found("host") == pytest.approx(1, abs=0.25)
+    whole, half, eighth = (found("stream", f"{80_000 // share}B") for share in (1, 2, 8))
+    assert 0.7 < whole < 4
+    assert whole < half < eighth < 64
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_fits(app: App, hourly: Store, tmp_path: Path, preset: Path) -> None:
+    fit_config(tmp_path / "fit.yaml", hourly, split={"sizes": [1400, 300, 300]})
+    done = app("fit", "--config", "fit.yaml", "--config", preset, check=True)
+    kept = yaml.safe_load(next((tmp_path / "runs" / "fit").rglob("config.yaml")).read_text())
+    for section, values in yaml.safe_load(preset.read_text()).items():
+        assert {name: kept[section][name] for name in values} == values
+    residency = "stream" if preset.stem == "low_memory" else "host"
+    assert f"residency {residency}, for " in done.stdout
+
+
+def test_there_are_the_presets_that_the_readme_names() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    assert [path.stem for path in PRESETS] == ["default", "high_performance", "low_memory", "quick_demo"]
+    assert all(f"presets/{path.name}" in text or f"`{path.stem}`" in text for path in PRESETS)
+
+
+def test_every_chunk_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_grid(monkeypatch, chunk_rows=64, shard_rows=256)
+    rows = [["a", n, n] for n in range(1000)]
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    store = open_store(tmp_path / "s.zarr")
+    assert store.n_chunks_stored == store.n_chunks(0, 1000) == 16
+    assert store.chunk_starts.tolist() == list(range(0, 1000, 64))
+    assert np.array_equal(store.n_chunks(63, 65), 2)
