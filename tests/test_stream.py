@@ -239,7 +239,7 @@ def test_a_budget_too_small_for_three_pieces_says_what_is_needed(chunky: Store, 
 
 
 def test_a_pool_takes_no_more_than_its_budget(chunky: Store) -> None:
-    for budget in range(9_000, 40_000, 1_000):
+    for budget in range(11_000, 40_000, 1_000):
         plan = PoolPlan.fit(chunky, 3, 12, True, budget)
         assert plan.n_bytes + len(plan.cuts) * 11 * plan.row_bytes <= budget
         assert 1 <= plan.n_ahead < plan.n_slots

@@ -19,7 +19,7 @@ from zstore import UsageError, WindowIndex
 
 Samples = NDArray[np.int64]
 
-_AHEAD = 1 << 14  # windows that are located at once
+_AHEAD = 1 << 13  # windows that are located at once
 
 
 class WindowLoader:

@@ -19,6 +19,7 @@ _MOST_ACTIVE = 64  # pieces beyond these mix little better and cost more borders
 _LEAST_SLOTS, _FEW_SLOTS = 3, 8
 _EDGES = 8  # edges may take an eighth of the budget
 _THREADS = 2
+_SCRATCH_BYTES, _SCRATCH_SHARE = 32, 8  # bytes that decoding takes a row of a piece; at most an eighth of the budget
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,10 @@ class PoolPlan:
         cuts = cut_pieces(starts, n_rows, per_piece * chunk, span)
         slot_rows = int(np.diff(cuts).max()) + 2 * halo
         edges = len(cuts) * halo * row_bytes
-        n_slots = min(max(budget - edges, 0) // (slot_rows * row_bytes), len(cuts) - 1)
+        around = edges + min(_THREADS * slot_rows * _SCRATCH_BYTES, budget // _SCRATCH_SHARE)
+        n_slots = min(max(budget - around, 0) // (slot_rows * row_bytes), len(cuts) - 1)
         if n_slots < min(_LEAST_SLOTS, len(cuts) - 1):
-            least = _LEAST_SLOTS * slot_rows * row_bytes + edges
+            least = _LEAST_SLOTS * slot_rows * row_bytes + around
             raise UsageError(
                 f"memory budget of {budget / 1e6:,.1f} MB for a stream",
                 expected=f"at least {least / 1e6:,.1f} MB, for {_LEAST_SLOTS} pieces of {slot_rows:,} rows",

@@ -91,9 +91,9 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
-    idle = psutil.Process().memory_info().rss
     data = module_of(options)
     data.store.index, data.scaler  # noqa: B018  # opened and fitted before; only what follows is counted
+    idle = psutil.Process().memory_info().rss
     began = time.perf_counter()
     loader = data.train_dataloader()
     windows_per_s, _ = measure(loader, options.batch, options.seconds)

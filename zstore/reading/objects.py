@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, NotFoundError, StoreError
@@ -22,6 +23,7 @@ from zstore.format.manifest import ObjectRecord, digest, from_arrays
 from zstore.format.storage import Opened, Storage
 
 _READERS = 8
+_PIECE_BYTES = 1 << 18
 _FIX = "restore the store from a copy, or ingest again; zstore verify lists every damaged object"
 _FILES, _FETCHED = 64, 8  # shards that stay open, or in memory where they come from a bucket
 
@@ -115,7 +117,7 @@ class ObjectReader:
         CorruptionError
             If it is missing, of another length, or of another digest.
         """
-        return compare(self.storage, self._record(key))[0]
+        return compare(self.storage, self._record(key))
 
     def _record(self, key: str) -> ObjectRecord:
         record = self.records.get(key)
@@ -165,7 +167,7 @@ class ObjectReader:
                 again = self.storage.open(key)
                 opened = again if again.identity() == known else None
         if opened is None:
-            opened = compare(self.storage, self._record(key))[1]
+            opened = open_compared(self.storage, self._record(key))
             self._compared[key] = opened.identity()
         with self._lock:
             self._recent[key] = opened
@@ -180,7 +182,7 @@ class ObjectReader:
         with ThreadPoolExecutor(_READERS) as pool:
             run = map if isinstance(self.storage, Folder) else pool.map
             found = run(partial(compare, self.storage), listed.values())
-            contents = {key: content for key, (content, _) in zip(listed, found, strict=True)}
+            contents = dict(zip(listed, found, strict=True))
         paths = [f"{group}/{prefix}{name}" for name in ("key", "n_bytes", "digest")]
         return from_arrays(*(decode_small(self.nodes[p], lambda key, p=p: contents[f"{p}/{key}"]) for p in paths))  # type: ignore[misc]
 
@@ -194,31 +196,49 @@ def committed_versions(storage: Storage, newest: int | None = None) -> list[int]
     return sorted({*(version for version in found if version < newest), newest})
 
 
-def compare(storage: Storage, record: ObjectRecord) -> tuple[bytes, Opened]:
-    """Compare one stored object with its record.
-
-    Returns
-    -------
-    Its bytes, and the object, opened.
+def compare(storage: Storage, record: ObjectRecord) -> bytes:
+    """The bytes of one stored object, compared with its record.
 
     Raises
     ------
     CorruptionError
-        If they differ.
+        If they differ, or there are none.
     """
+    with _reading(storage, record):
+        content = storage.open(record.key).read()
+    _check(storage, record, len(content), digest(content))
+    return content
+
+
+def open_compared(storage: Storage, record: ObjectRecord) -> Opened:
+    """One stored object, opened, after it was read piece by piece and compared with its record. Raises as `compare`."""
+    hasher, n_bytes = xxhash.xxh3_128(), 0
+    with _reading(storage, record):
+        opened = storage.open(record.key)
+        while piece := opened.read(n_bytes, n_bytes + _PIECE_BYTES):
+            hasher.update(piece)
+            n_bytes += len(piece)
+    _check(storage, record, n_bytes, hasher.hexdigest())
+    return opened
+
+
+@contextmanager
+def _reading(storage: Storage, record: ObjectRecord) -> Iterator[None]:
+    """Say what could not be read, and why."""
     where = f"{storage}/{record.key}"
     try:
-        opened = storage.open(record.key)
-        content = opened.read()
+        yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise CorruptionError(f"object {record.key} is missing ({error.strerror})", where=where, fix=_FIX) from error
     except OSError as error:
         raise StoreError(f"cannot read object {record.key} ({error.strerror})", where=where, fix="try again") from error
-    if len(content) != record.n_bytes:
+
+
+def _check(storage: Storage, record: ObjectRecord, n_bytes: int, found: str) -> None:
+    where = f"{storage}/{record.key}"
+    if n_bytes != record.n_bytes:
         raise CorruptionError(
-            f"object {record.key} has {len(content):,} bytes", expected=f"{record.n_bytes:,}", where=where, fix=_FIX
+            f"object {record.key} has {n_bytes:,} bytes", expected=f"{record.n_bytes:,}", where=where, fix=_FIX
         )
-    found = digest(content)
     if found != record.digest:
         raise CorruptionError(f"object {record.key} has digest {found}", expected=record.digest, where=where, fix=_FIX)
-    return content, opened

@@ -11,7 +11,7 @@ import numpy as np
 from zstore.errors import CorruptionError
 from zstore.format.arrays import to_bytes
 from zstore.format.layout import ROOT, TIME, root_copy_key, shard_bounds
-from zstore.reading.objects import ObjectReader, committed_versions, compare
+from zstore.reading.objects import ObjectReader, committed_versions, open_compared
 from zstore.reading.store import Store
 
 
@@ -65,7 +65,7 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
 
 def _fault(store: Store, key: str) -> str:
     try:
-        compare(store.storage, store.objects.records[key])
+        open_compared(store.storage, store.objects.records[key])
     except CorruptionError as error:
         return f"{error.what}{f', expected {error.expected}' if error.expected else ''}{_rows_hit(store, key)}"
     return ""
