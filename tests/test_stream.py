@@ -94,7 +94,7 @@ def test_every_window_comes_once_and_with_the_pieces_of_its_step(
     for low in range(0, len(index), batch):
         positions = np.arange(low, min(low + batch, len(index)))
         samples, turns = order.at(positions)
-        first, last = order.step_of(low), order.step_of(int(positions[-1])) + order.active - 1
+        first, last = order.turns_of(low, int(positions[-1]) + 1)
         assert np.all((turns >= first) & (turns <= last))
         start, piece = index.locate(samples)[0], order.piece[turns]
         before = start < cuts[piece]

@@ -105,8 +105,8 @@ def test_the_inflation_is_one_for_a_permutation_and_grows_as_the_pool_shrinks(
         return inflation(data.train_dataloader())
 
     assert found("host") == pytest.approx(1, abs=0.25)
-    whole, half, eighth = (found("stream", f"{80_000 // share}B") for share in (1, 2, 8))
-    assert 0.7 < whole < 4
+    whole, half, eighth = (found("stream", f"{budget}B") for budget in (160_000, 40_000, 10_000))
+    assert 0.7 < whole < 2
     assert whole < half < eighth < 64
 
 

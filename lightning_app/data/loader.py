@@ -153,7 +153,7 @@ class WindowLoader:
         order, pool, parts = self._order, self._pool, []
         for start, stop in order.spans(low, high, pool.plan.n_ahead):
             with pool.lock:
-                pool.hold(order, order.step_of(start), order.step_of(stop - 1) + order.active - 1)
+                pool.hold(order, *order.turns_of(start, stop))
                 parts.append(self.source.batch(shape, windows.part(start - low, stop - low)))
         if len(parts) == 1:
             return parts[0]

@@ -1,9 +1,11 @@
 """The order of an epoch whose rows do not fit into memory: windows at random over a pool of pieces.
 
 Rows are cut into *pieces* that are decoded as a whole. Each epoch brings them into the pool in an order of its own; the
-piece that comes at a *turn* stays for the steps ``turn - active + 1 .. turn``, and gives an equal share of its
-windows, picked at random, to each of them. A *step* shuffles what its pieces give. So `active` pieces are mixed at any
-time, each is decoded once, and where everything lies is arithmetic on (seed, epoch, position), as in :mod:`order`.
+number of a piece in that order is its *turn*. An epoch goes in *steps*, each of which shuffles what its pieces give. In
+the steps of its middle each of the `active` pieces of the pool gives an equal share of its windows, picked at random;
+then the first piece is done, and the next one comes. So that pieces are done one after another, the first step takes a
+lot of the first pieces and little of the later ones; the last step takes whatever is left. Each piece is decoded once,
+`active` of them are mixed at any time, and where everything lies is arithmetic on (seed, epoch, position).
 
 A window that crosses the border of two pieces belongs to the one whose turn is later. That one has the rows it needs
 of the other beside its own.
@@ -83,26 +85,43 @@ class PooledOrder:
         first = self.index.rank(low)
         return first, self.index.rank(high) - first
 
+    @property
+    def _last_first(self) -> int:
+        """The first turn in the pool in the last step."""
+        return max(len(self.piece) - self.active, 0)
+
     @cached_property
     def steps(self) -> Int64:
         """(step + 1,) first position of each step."""
-        n_turns = len(self.piece)
-        sizes = np.zeros(n_turns, np.int64)
-        for ahead in range(min(self.active, n_turns)):
-            turns = np.arange(ahead, n_turns)
-            begin, end = self._share(turns, turns - ahead)
-            sizes[: n_turns - ahead] += end - begin
+        step = np.arange(self._last_first + 2)
+        sizes = np.zeros(len(step), np.int64)
+        for ahead in range(min(self.active, len(self.piece))):
+            begin, end = self._share(self._first_turn(step) + ahead, step)
+            sizes += end - begin
         return np.concatenate([[0], np.cumsum(sizes)])
+
+    def _first_turn(self, step: Int64) -> Int64:
+        """The pieces of a step are those of the turns ``[first, first + active)``."""
+        return np.clip(step - 1, 0, self._last_first)
 
     def _share(self, turn: Int64, step: Int64) -> tuple[Int64, Int64]:
         """Which of its windows, in its own order, the piece of a turn gives to a step."""
-        n_windows, joined = self._owned[1][turn], np.maximum(turn - self.active + 1, 0)
-        n_steps, number = turn - joined + 1, step - joined
-        return n_windows * number // n_steps, n_windows * (number + 1) // n_steps
+        n_windows, active, last = self._owned[1][turn], self.active, self._last_first
+        # After step k a piece has given (active - 1 - turn + k) of its `active` shares, and all after the last one.
+        given = np.clip(active - 1 - turn + step, 0, active)
+        before = np.where(step > 0, np.clip(active - 2 - turn + step, 0, active), 0)
+        if not last:  # all pieces fit: there is but one step
+            given, before = np.zeros_like(given), np.zeros_like(before)
+        return n_windows * before // active, np.where(step > last, n_windows, n_windows * given // active)
 
     def step_of(self, position: int) -> int:
-        """The step of a position; its windows are of the pieces of the turns ``[step, step + active)``."""
+        """The step of a position."""
         return int(np.searchsorted(self.steps, position, side="right")) - 1
+
+    def turns_of(self, low: int, high: int) -> tuple[int, int]:
+        """First and last turn whose pieces the positions ``[low, high)`` may need."""
+        first, last = (int(self._first_turn(np.array(self.step_of(place)))) for place in (low, high - 1))
+        return first, last + self.active - 1
 
     def spans(self, low: int, high: int, n_more: int) -> Iterator[tuple[int, int]]:
         """The positions ``[low, high)`` in parts of at most ``n_more + 1`` steps."""
@@ -130,7 +149,7 @@ class PooledOrder:
         # All shares of all steps touched, one after another: where each ends is a position, too.
         steps = np.arange(step[0], step[-1] + 1)
         share_step = np.repeat(steps, self.active)
-        share_turn = share_step + np.tile(np.arange(self.active), len(steps))
+        share_turn = np.repeat(self._first_turn(steps), self.active) + np.tile(np.arange(self.active), len(steps))
         there = share_turn < len(self.piece)
         share_step, share_turn = share_step[there], share_turn[there]
         begin, end = self._share(share_turn, share_step)
