@@ -14,6 +14,12 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
+.bench/peers/ready: tests/benchmarks/peers.txt
+	$(PYTHON) -m venv .bench/peers
+	.bench/peers/bin/python -m pip install --quiet --requirement tests/benchmarks/peers.txt
+	.bench/peers/bin/python -m pip uninstall --quiet --yes torchvision
+	touch $@
+
 demo: .venv/ready
 	$(BIN)/python -m lightning_app.demo simulate
 	$(BIN)/zstore ingest demo/catchments.csv demo/catchments.zarr --id gauge_id --time date \
@@ -35,7 +41,7 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
-bench: .venv/bench
+bench: .venv/bench .bench/peers/ready
 	$(BIN)/python -m tests.benchmarks
 
 clean:

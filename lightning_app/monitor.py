@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import resource
+import sys
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -15,6 +17,12 @@ from lightning_app.batch import Batch
 
 logger = logging.getLogger(__name__)
 
+_SHOWN = {
+    "perf/rss_gb": ("RSS now", "{:.2f} GB"),
+    "perf/pss_gb": ("PSS now", "{:.2f} GB"),
+    "perf/gpu_gb": ("GPU memory", "{:.2f} GB"),
+    "perf/gpu_busy": ("GPU busy", "{:.0%}"),
+}
 _WARM_UP = 3  # batches that set things up and are not counted
 
 
@@ -95,16 +103,26 @@ class Monitor(pl.Callback):
         self._since = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log two lines."""
+        """Log a short table."""
         figures = self.total.figures()
         if not trainer.is_global_zero or not figures:
             return
-        logger.info(
-            f"{figures['perf/windows_per_s']:,.0f} windows/s over {self.total.n_batches:,} steps, "
-            f"{figures['perf/wait_share']:.1%} of the time waiting for data"
-        )
-        shown = "  ".join(f"{name.removeprefix('perf/')} {value:,.2f}" for name, value in memory(trainer).items())
-        logger.info(f"memory and GPU: {shown}")
+        cells = {
+            "steps": f"{self.total.n_batches:,}",
+            "windows/s": f"{figures['perf/windows_per_s']:,.0f}",
+            "waiting for data": f"{figures['perf/wait_share']:.1%}",
+            "peak RSS": f"{peak_bytes() / 1e9:.2f} GB",
+            **{_SHOWN[name][0]: _SHOWN[name][1].format(value) for name, value in memory(trainer).items()},
+        }
+        widths = [max(len(name), len(cell)) for name, cell in cells.items()]
+        for row in (cells.keys(), cells.values()):
+            logger.info("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held, mapped files included."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def memory(trainer: pl.Trainer) -> dict[str, float]:

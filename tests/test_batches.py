@@ -122,6 +122,17 @@ def test_memory_is_used_again_only_when_no_part_of_a_batch_is_held() -> None:
     assert all(torch.equal(found[3, 2], rows[first + 5]) for first, found in enumerate(many))
 
 
+def test_batches_for_another_device_are_copied_there(catchments: Store, tmp_path: Path) -> None:
+    data = module(catchments, tmp_path, targets=["flow_mm"], future=["rain_mm"], statics=["elevation_m"])
+    loader = data.train_dataloader()
+    batch = next(iter(loader))
+    loader.source = data.source.delivered_to(torch.device("meta"))
+    there = next(iter(loader))
+    for key, values in there.items():
+        assert isinstance(values, torch.Tensor)
+        assert (values.device.type, values.shape) == ("meta", batch[key].shape)  # type: ignore[literal-required]
+
+
 def test_batches_that_are_kept_stay_as_they_were(hourly: Store, tmp_path: Path) -> None:
     loader = module(hourly, tmp_path).val_dataloader()
     kept = list(loader)

@@ -98,11 +98,11 @@ def kill_again_and_again(folder: Path, store: Store, ranks: int, residency: str,
     assert len(taken) > len(whole)
 
 
-@pytest.mark.parametrize(("ranks", "residency"), [(1, "stream"), (2, "host")])
-def test_a_fit_killed_twice_goes_on_with_the_same_windows_and_losses(
-    catchments: Store, tmp_path: Path, ranks: int, residency: str
+@pytest.mark.parametrize(("ranks", "residency", "n_kills"), [(1, "stream", 2), (2, "host", 1)])
+def test_a_fit_that_is_killed_goes_on_with_the_same_windows_and_losses(
+    catchments: Store, tmp_path: Path, ranks: int, residency: str, n_kills: int
 ) -> None:
-    kill_again_and_again(tmp_path, catchments, ranks, residency, 2)
+    kill_again_and_again(tmp_path, catchments, ranks, residency, n_kills)
 
 
 @pytest.mark.long

@@ -3,16 +3,19 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_table
+from conftest import small_grid, write_table
 from s3server import S3Server
 
 import zstore
+from lightning_app.data.datamodule import WindowDataModule
 from zstore import ConflictError, SourceError, StoreError, UsageError, open_store, verify
+from zstore.format.bucket import Bucket
 from zstore.format.layout import MARKER
 from zstore.format.urls import open_storage
 
@@ -293,3 +296,51 @@ def test_a_model_is_trained_from_a_bucket(bucket: str, run: Run, tmp_path: Path)
     run("lightning_app", "fit", "--config", "fit.yaml", check=True)
     run("lightning_app", "test", "--config", "fit.yaml", check=True)
     assert (tmp_path / "runs/fit/test_metrics.json").exists()
+
+
+def in_small_chunks(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    small_grid(monkeypatch, chunk_rows=32, shard_rows=128)
+    content = [[id_, t, t / 10] for id_ in "abcdefgh" for t in range(400)]
+    zstore.ingest(write_table(tmp_path / "a.csv", ["id", "t", "v"], content), f"{bucket}/s.zarr", **BY_ID)
+    return f"{bucket}/s.zarr"
+
+
+def test_a_stream_from_a_bucket_fetches_each_shard_once_and_then_only_the_parts_it_needs(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, fetched = in_small_chunks(bucket, tmp_path, monkeypatch), Counter[str]()
+    get = Bucket._get
+
+    def counted(self: Bucket, key: str, start: int, stop: int | None, etag: str | None) -> tuple[bytes, str | None]:
+        content = get(self, key, start, stop, etag)
+        fetched.update({"whole" if (start, stop) == (0, None) else "part": key.startswith("v/c/")})
+        return content
+
+    monkeypatch.setattr(Bucket, "_get", counted)
+    data = WindowDataModule(
+        url, 5, 1, batch_size=16, scaler="none", residency="stream", memory_budget="2500B", cache=str(tmp_path)
+    )
+    loader = data.train_dataloader()
+    assert loader._pool is not None
+    assert len(loader._pool.plan.cuts) > 3 * loader._pool.plan.n_slots
+    for _ in range(2):
+        found = [int(values) for batch in loader for values in (batch["y"][:, 0, 0] * 10).round()]
+    assert len(found) == len(loader) * 16
+    assert fetched["whole"] == 25 == -(-3200 // 128)
+    assert fetched["part"] > 100
+
+
+def test_a_shard_that_took_the_place_of_another_is_refused_however_it_is_read(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = in_small_chunks(bucket, tmp_path, monkeypatch)
+    store, storage = open_store(url), open_storage(url)
+    for shard in range(12):  # more than are kept in memory
+        store.read("v", shard * 128, shard * 128 + 10)
+    opened = storage.open("v/c/0")
+    again = storage.reopen("v/c/0", opened.identity())
+    assert again is not None
+    assert again.read(0, 10) == opened.read(0, 10)
+    storage.replace("v/c/0", storage.read("v/c/1"))
+    with pytest.raises(StoreError, match=r"cannot read object v/c/0 any more .*replaced.*Fix: open the store again"):
+        store.read("v", 0, 10)

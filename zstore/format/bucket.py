@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,12 +104,17 @@ class Bucket:
 
     def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
         """The bytes ``[start, stop)`` of an object."""
+        return self._get(key, start, stop, etag)[0]
+
+    def _get(self, key: str, start: int, stop: int | None, etag: str | None) -> tuple[bytes, str | None]:
+        """Some bytes of an object, and its ETag."""
         options: dict[str, Any] = {"if_match": etag} if etag else {}
         if start or stop is not None:
             options["range"] = (start, stop) if stop is not None else {"offset": start}
 
-        def read() -> bytes:
-            return bytes(obstore.get(self._store, self._path(key), options=options).bytes())  # type: ignore[arg-type]
+        def read() -> tuple[bytes, str | None]:
+            found = obstore.get(self._store, self._path(key), options=options)  # type: ignore[arg-type]
+            return bytes(found.bytes()), found.meta["e_tag"]
 
         try:
             return self._often(key, read)
@@ -118,7 +123,11 @@ class Bucket:
 
     def open(self, key: str) -> Fetched:
         """An object, fetched as a whole."""
-        return Fetched(self.read(key))
+        return Fetched(*self._get(key, 0, None, None))
+
+    def reopen(self, key: str, identity: Hashable) -> Ranged:
+        """An object that was compared before, of which parts are fetched as they are asked for."""
+        return Ranged(self, key, str(identity))
 
     def head(self, key: str) -> tuple[int, str, float] | None:
         """Length, ETag and seconds since it was last written of an object; None if there is none."""
@@ -341,13 +350,32 @@ class Fetched:
     """The bytes of an object."""
 
     content: bytes = field(repr=False)
+    etag: str | None
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
         """The bytes ``[start, stop)``."""
         return self.content if start == 0 and stop is None else self.content[start:stop]
 
-    def identity(self) -> None:
-        """Nothing: what is fetched again is compared again."""
+    def identity(self) -> str | None:
+        """Its ETag."""
+        return self.etag
+
+
+@dataclass(frozen=True)
+class Ranged:
+    """An object by its ETag: parts of it, as long as it is there."""
+
+    bucket: Bucket
+    key: str
+    etag: str
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes ``[start, stop)``, refused if another took its place."""
+        return self.bucket.read(self.key, start, stop, self.etag)
+
+    def identity(self) -> str:
+        """Its ETag."""
+        return self.etag
 
 
 def _parts(url: str) -> tuple[str, str]:

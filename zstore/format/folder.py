@@ -44,6 +44,11 @@ class Folder:
         """A file to read parts of; it lives on, for this reader, when it is removed."""
         return OpenFile(os.open(self.path / key, os.O_RDONLY | os.O_CLOEXEC))
 
+    def reopen(self, key: str, identity: Hashable) -> OpenFile | None:
+        """A file, if it is the one that had this identity."""
+        opened = self.open(key)
+        return opened if opened.identity() == identity else None
+
     def n_bytes(self, key: str) -> int | None:
         """Length of a file."""
         try:

@@ -54,6 +54,16 @@ class Storage(Protocol):
         """
         ...
 
+    def reopen(self, key: str, identity: Hashable) -> Opened | None:
+        """An object that was opened before, without reading it as a whole again; None if it is not the same any more.
+
+        Raises
+        ------
+        OSError
+            If it is not there.
+        """
+        ...
+
     def n_bytes(self, key: str) -> int | None:
         """Length of an object; None if there is none."""
         ...

@@ -152,6 +152,12 @@ class ObjectReader:
                     where=f"{self.storage}/{key}",
                     fix=_FIX,
                 ) from error
+            except OSError as error:
+                raise StoreError(
+                    f"cannot read object {key} any more ({error.strerror})",
+                    where=f"{self.storage}/{key}",
+                    fix="open the store again; if its version was removed meanwhile, a newer one",
+                ) from error
         return parts[1] if len(parts) == 2 else np.concatenate(parts)
 
     def _opened(self, key: str) -> Opened:
@@ -163,9 +169,8 @@ class ObjectReader:
         with self._lock:
             opened = self._recent.pop(key, None)
         if opened is None and (known := self._compared.get(key)) is not None:
-            with suppress(OSError):  # told by compare
-                again = self.storage.open(key)
-                opened = again if again.identity() == known else None
+            with suppress(OSError):  # told below, where it is opened as if for the first time
+                opened = self.storage.reopen(key, known)
         if opened is None:
             opened = open_compared(self.storage, self._record(key))
             self._compared[key] = opened.identity()
