@@ -99,7 +99,7 @@ def build(options: dict[str, Any], residency: str) -> WindowDataModule:
         found = parser.parse_object({"data": {**options, "residency": residency}})
     except argparse.ArgumentError as error:
         raise UsageError(f"data options ({error})", expected="those of fit", fix="mend the configuration") from error
-    data: WindowDataModule = parser.instantiate_classes(found).data
+    data: WindowDataModule = parser.instantiate(found).data
     return data
 
 

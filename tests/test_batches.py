@@ -13,7 +13,7 @@ from conftest import write_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_app.data.calendar import TimeFeature, time_cycles, time_index
+from lightning_app.data.calendar import TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.prefetch import prefetched
 from lightning_app.data.source import Buffers, gather
@@ -50,6 +50,23 @@ def test_cycles_go_round_once_in_their_period() -> None:
     assert len(torch.unique((week[:28] * 1000).round(), dim=0)) == 28
 
 
+@given(st.lists(st.integers(-4_000_000_000, 8_000_000_000), min_size=1, max_size=5), st.integers(1, 10**6))
+def test_cycles_along_even_steps_are_those_of_each_time(seconds: list[int], freq: int) -> None:
+    time, steps = torch.tensor(seconds), range(-9, 7)
+    for feature in FEATURES:
+        each = time_cycles(time[:, None] + torch.tensor(steps) * freq, feature, "s")
+        assert torch.allclose(cycles_along(time, steps, freq, feature, "s"), each, atol=1e-5)
+
+
+def test_a_year_begins_with_the_calendar_to_a_day() -> None:
+    first = torch.from_numpy(
+        np.arange("1900-01-01", "2100", dtype="datetime64[Y]").astype("datetime64[s]").astype(np.int64)
+    )
+    sin, cos = time_cycles(first, "day_of_year", "s").unbind(-1)
+    days = torch.atan2(sin, cos) / (2 * np.pi) * 365.2425
+    assert float(days.abs().max()) < 1.5
+
+
 @pytest.mark.parametrize("residency", ["host", "stream"])
 def test_cycles_are_further_inputs_and_further_known_channels(hourly: Store, tmp_path: Path, residency: str) -> None:
     options: dict[str, Any] = {"residency": residency, "memory_budget": "1MB"}
@@ -62,8 +79,8 @@ def test_cycles_are_further_inputs_and_further_known_channels(hourly: Store, tmp
     assert torch.equal(batch["x"][..., :3], plain["x"])
     times = batch["time"][:, None] + (torch.arange(30) - 24) * 3600
     cycles = torch.cat([time_cycles(times, feature, "s") for feature in FEATURES], dim=-1)
-    assert torch.equal(batch["x"][..., 3:], cycles[:, :24])
-    assert torch.equal(batch["x_future"][..., 1:], cycles[:, 24:])
+    assert torch.allclose(batch["x"][..., 3:], cycles[:, :24], atol=1e-5)
+    assert torch.allclose(batch["x_future"][..., 1:], cycles[:, 24:], atol=1e-5)
 
 
 def test_indices_of_irregular_times_come_beside_the_channels(tmp_path: Path) -> None:

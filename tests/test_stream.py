@@ -242,7 +242,8 @@ def test_a_pool_takes_no_more_than_its_budget(chunky: Store) -> None:
     for budget in range(11_000, 40_000, 1_000):
         plan = PoolPlan.fit(chunky, 3, 12, True, budget)
         assert plan.n_bytes + len(plan.cuts) * 11 * plan.row_bytes <= budget
-        assert 1 <= plan.n_ahead < plan.n_slots
+        assert 0 <= plan.n_ahead < plan.n_slots
+        assert (plan.n_ahead == 0) == (plan.n_slots == len(plan.cuts) - 1)
         assert np.all(np.diff(plan.cuts) >= 12)
 
 

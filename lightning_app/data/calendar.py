@@ -13,7 +13,9 @@ TimeEncoding = Literal["cyclic", "index"]
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
-_WEEK, _YEAR = 7, 365.2425
+_WEEK = 7
+_PERIOD_S = {"hour_of_day": _DAY_S, "day_of_week": _WEEK * _DAY_S, "day_of_year": 365.2425 * _DAY_S}
+_BEGINS_S = {"hour_of_day": 0, "day_of_week": 3 * _DAY_S, "day_of_year": 0}  # 1970-01-01 was a Thursday
 
 
 def time_index(times: Tensor, feature: TimeFeature, unit: str) -> Tensor:
@@ -37,22 +39,58 @@ def time_index(times: Tensor, feature: TimeFeature, unit: str) -> Tensor:
     if feature == "hour_of_day":
         return torch.div(seconds - days * _DAY_S, 3600, rounding_mode="floor")
     if feature == "day_of_week":
-        return torch.remainder(days + 3, _WEEK)  # 1970-01-01 was a Thursday
+        return torch.remainder(days + _BEGINS_S[feature] // _DAY_S, _WEEK)
     return _day_of_year(days)
 
 
 def time_cycles(times: Tensor, feature: TimeFeature, unit: str) -> Tensor:
-    """Sine and cosine of the share of the day, week or year that has passed; (..., 2) float32."""
-    seconds = torch.div(times, PER_SECOND[unit], rounding_mode="floor")
-    of_day = torch.remainder(seconds, _DAY_S).double() / _DAY_S
-    if feature == "hour_of_day":
-        share = of_day
-    elif feature == "day_of_week":
-        share = (time_index(times, feature, unit) + of_day) / _WEEK
-    else:
-        share = (time_index(times, feature, unit) + of_day) / _YEAR
-    angle = share * (2 * math.pi)
+    """Sine and cosine of the share of the day, week or year that has passed.
+
+    Parameters
+    ----------
+    times, feature, unit
+        As for :func:`time_index`. A week begins on Monday; a year has 365.2425 days, so that the share goes on evenly,
+        and on the 1st of January it is within one and a half days of 0.
+
+    Returns
+    -------
+    (..., 2) float32.
+    """
+    angle = _angle(times, feature, unit)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).float()
+
+
+def cycles_along(time: Tensor, steps: range, freq: int, feature: TimeFeature, unit: str) -> Tensor:
+    """:func:`time_cycles` of evenly spaced times, without a sine or cosine for each.
+
+    Parameters
+    ----------
+    time
+        (batch,) int64 times.
+    steps
+        How many times `freq` later than `time` each row is.
+    freq
+        Step between two rows, in `unit`.
+    feature, unit
+        As for :func:`time_index`.
+
+    Returns
+    -------
+    (batch, step, 2) float32, by the addition theorems: one product of (batch, 2) and (2, 2 * step).
+    """
+    here = time_cycles(time, feature, unit)
+    further = torch.tensor(steps, device=time.device).double() * (
+        freq / PER_SECOND[unit] * 2 * math.pi / _PERIOD_S[feature]
+    )
+    sin, cos = further.sin().float(), further.cos().float()
+    # sin(a + b) = sin a cos b + cos a sin b; cos(a + b) = cos a cos b - sin a sin b
+    turned = torch.stack([torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)])
+    return (here @ turned.reshape(2, -1)).reshape(len(time), len(steps), 2)
+
+
+def _angle(times: Tensor, feature: TimeFeature, unit: str) -> Tensor:
+    seconds = torch.div(times, PER_SECOND[unit], rounding_mode="floor") + _BEGINS_S[feature]
+    return torch.remainder(seconds.double(), _PERIOD_S[feature]) * (2 * math.pi / _PERIOD_S[feature])
 
 
 def _day_of_year(days: Tensor) -> Tensor:

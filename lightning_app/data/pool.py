@@ -33,7 +33,7 @@ class PoolPlan:
     n_slots
         Pieces in memory.
     n_ahead
-        How many of them are being decoded, or wait for their turn.
+        How many of them are being decoded, or wait for their turn; 0 where all rows fit.
     slot_rows
         Rows of a slot: a piece, and on both sides what windows across its borders need.
     row_bytes
@@ -87,7 +87,7 @@ class PoolPlan:
         row_bytes = n_channels * (5 if masked else 4) + (8 if store.schema.time.freq is None else 0)
         halo, chunk = span - 1, store.schema.chunk_rows
         starts, n_rows = store.chunk_starts, store.n_rows
-        fitting = budget // row_bytes // chunk
+        fitting = min(budget // row_bytes, n_rows) // chunk
         with_few_edges = -(-n_rows * halo * row_bytes // (chunk * max(budget // _EDGES, 1)))
         wanted = max(fitting // (_MOST_ACTIVE + _THREADS), min(with_few_edges, fitting // _FEW_SLOTS))
         per_piece = max(1, wanted, -(-span // chunk))
@@ -104,7 +104,7 @@ class PoolPlan:
                 where=store.path,
                 fix="a larger --data.memory_budget, fewer --data.channels, or --data.residency host",
             )
-        n_ahead = min(_THREADS, n_slots - 1) if n_slots > _LEAST_SLOTS else min(1, n_slots - 1)
+        n_ahead = 0 if n_slots == len(cuts) - 1 else _THREADS if n_slots > _LEAST_SLOTS else 1
         return cls(cuts, n_slots, n_ahead, slot_rows, row_bytes)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
-from lightning_app.data.calendar import TimeEncoding, TimeFeature, time_cycles, time_index
+from lightning_app.data.calendar import TimeEncoding, TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.residency import Rows
 from zstore import WindowShape
 
@@ -169,7 +169,7 @@ class WindowSource:
         x, future = _pick(past, columns.inputs), _pick(ahead, columns.future)
         if columns.observed and self.rows.observed is not None:
             seen = self._gather(self.rows.observed, windows.start, shape.lookback)
-            x = torch.cat([x, _pick(seen, columns.observed).float()], dim=-1)
+            x = self._beside(x, _pick(seen, columns.observed).float())
         time = windows.time if self.times is None else self.times[first]
         there = Located(windows.start, windows.series, time)
         there = there if self.target == self.device else there.to(self.target)
@@ -187,26 +187,39 @@ class WindowSource:
         return batch
 
     def _add_calendar(self, batch: Batch, shape: WindowShape, windows: Located) -> None:
-        columns = self.columns
-        past = self._times(batch["time"], windows.start, 0, shape.lookback, shape)
-        ahead = self._times(batch["time"], windows.start, shape.target_offset, shape.horizon, shape)
+        columns, first = self.columns, shape.target_offset
+        spans = {"x": range(-first, shape.lookback - first), "y": range(shape.horizon)}
         if columns.encoding == "index":
-            for key, times in (("x_time", past), ("y_time", ahead)):
+            for name, steps in spans.items():
+                times = self._times(batch["time"], windows.start + first, steps)
                 found = [time_index(times, feature, columns.unit) for feature in columns.calendar]
-                batch[key] = torch.stack(found, dim=-1)  # type: ignore[literal-required]
+                batch[f"{name}_time"] = torch.stack(found, dim=-1)  # type: ignore[literal-required]
             return
-        cycles = [
-            [time_cycles(times, feature, columns.unit) for feature in columns.calendar] for times in (past, ahead)
-        ]
-        batch["x"] = torch.cat([batch["x"], *cycles[0]], dim=-1)
-        batch["x_future"] = torch.cat([batch["x_future"], *cycles[1]], dim=-1)
+        past, ahead = (self._cycles(batch["time"], windows.start + first, steps) for steps in spans.values())
+        batch["x"] = self._beside(batch["x"], *past)
+        batch["x_future"] = self._beside(batch["x_future"], *ahead)
 
-    def _times(self, time: Tensor, start: Tensor, offset: int, length: int, shape: WindowShape) -> Tensor:
-        """(batch, length) times of the rows from `offset` on of each window, `time` being that of its first target."""
-        steps = torch.arange(offset, offset + length)
+    def _cycles(self, time: Tensor, first: Tensor, steps: range) -> list[Tensor]:
+        """(batch, step, 2) of each time feature."""
+        columns = self.columns
+        if columns.freq is not None:
+            return [cycles_along(time, steps, columns.freq, feature, columns.unit) for feature in columns.calendar]
+        times = self._times(time, first, steps)
+        return [time_cycles(times, feature, columns.unit) for feature in columns.calendar]
+
+    def _times(self, time: Tensor, first: Tensor, steps: range) -> Tensor:
+        """(batch, step) times of rows, counted from the first target, whose row is `first` and whose time is `time`."""
+        places = torch.tensor(steps)
         if self.times is not None:
-            return self.times[start[:, None] + steps.to(self.device)].to(self.target)
-        return time[:, None] + (steps.to(time.device) - shape.target_offset) * (self.columns.freq or 0)
+            return self.times[first[:, None] + places.to(self.device)].to(self.target)
+        return time[:, None] + places.to(time.device) * (self.columns.freq or 0)
+
+    def _beside(self, *parts: Tensor) -> Tensor:
+        """Channels beside each other, (batch, row, channel)."""
+        if self.target.type != "cpu":
+            return torch.cat(parts, dim=-1)
+        shape = (*parts[0].shape[:2], sum(part.shape[2] for part in parts))
+        return torch.cat(parts, dim=-1, out=self.buffers.take(shape, _NUMPY[torch.float32]))
 
     def _gather(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
         shape = (len(starts), length * rows.shape[1])
