@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from zstore import (
     ConflictError,
+    CorruptionError,
     NotFoundError,
     SourceError,
     Store,
@@ -358,3 +359,17 @@ def test_a_reader_of_a_version_that_was_collected_sees_its_rows_or_an_error_neve
     assert touched.series("a").read("v").tolist() == expected_rows
     with pytest.raises(StoreError, match="v/c/0"):
         untouched.series("a").read("v")
+
+
+def test_a_damaged_store_is_ingested_again_by_overwriting_it_and_nothing_else_is(csv: Path, store: Store) -> None:
+    root = Path(store.path) / "zarr.json"
+    content = root.read_bytes()
+    root.write_bytes(content.replace(b'"n_rows"', b'"m_rows"', 1))
+    with pytest.raises(CorruptionError, match=r"root document differs.*or ingest again"):
+        open_store(store.path)
+    ingest(csv, store.path, id="site", time="date", overwrite=True)
+    assert verify(open_store(store.path)).faults == ()
+    root.write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    with pytest.raises(StoreError):
+        ingest(csv, store.path, id="site", time="date", overwrite=True)
+    assert root.read_text().startswith('{"zarr_format": 3, "node')

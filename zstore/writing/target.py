@@ -101,7 +101,9 @@ def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[S
         exists, died = (path / ROOT).exists(), (path / MARKER).exists()
         if any(path.iterdir()) and not exists and not died:
             raise _stranger(store)
-        if exists and (died or not is_finished(store)):
+        if exists and mode == "overwrite" and not is_store(store):
+            raise _stranger(store)
+        if exists and mode != "overwrite" and (died or not is_finished(store)):
             tidy(store)
         if exists and mode != "append":  # appending may go on from what a dead append has left
             store.at(SCRATCH).clear()
