@@ -318,7 +318,7 @@ def test_a_stream_from_a_bucket_fetches_each_shard_once_and_then_only_the_parts_
 
     monkeypatch.setattr(Bucket, "_get", counted)
     data = WindowDataModule(
-        url, 5, 1, batch_size=16, scaler="none", residency="stream", memory_budget="2500B", cache=str(tmp_path)
+        url, 5, 1, batch_size=16, scaler="none", residency="stream", memory_budget="3500B", cache=str(tmp_path)
     )
     loader = data.train_dataloader()
     assert loader._pool is not None

@@ -49,7 +49,7 @@ def chunky(tmp_path: Path, small_chunks: None) -> Store:
     return store
 
 
-def module(store: Store, tmp_path: Path, residency: str, budget: str = "10kB", **options: Any) -> WindowDataModule:
+def module(store: Store, tmp_path: Path, residency: str, budget: str = "14kB", **options: Any) -> WindowDataModule:
     given: dict[str, Any] = {"lookback": 9, "horizon": 3, "batch_size": 16, "cache": str(tmp_path / "cache"), **options}
     return WindowDataModule(str(store.path), residency=residency, memory_budget=budget, **given)  # type: ignore[arg-type]
 
@@ -167,7 +167,7 @@ def test_windows_reach_over_the_borders_of_pieces_and_extents(tmp_path: Path, sm
             ingest(tmp_path / "0.csv", tmp_path / "s.zarr", **READING)
     store = open_store(tmp_path / "s.zarr")
     assert not store.index.contiguous
-    sides = [module(store, tmp_path, residency, budget="24kB", batch_size=1) for residency in ("stream", "host")]
+    sides = [module(store, tmp_path, residency, budget="32kB", batch_size=1) for residency in ("stream", "host")]
     ours, theirs = (by_window(side.train_dataloader()) for side in sides)
     same(ours, theirs)
     assert len(ours) == len(sides[0].index("train"))
@@ -239,7 +239,7 @@ def test_a_budget_too_small_for_three_pieces_says_what_is_needed(chunky: Store, 
 
 
 def test_a_pool_takes_no_more_than_its_budget(chunky: Store) -> None:
-    for budget in range(11_000, 40_000, 1_000):
+    for budget in range(13_000, 40_000, 1_000):
         plan = PoolPlan.fit(chunky, 3, 12, True, budget)
         assert plan.n_bytes + len(plan.cuts) * 11 * plan.row_bytes <= budget
         assert 0 <= plan.n_ahead < plan.n_slots

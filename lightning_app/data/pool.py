@@ -19,7 +19,7 @@ _MOST_ACTIVE = 64  # pieces beyond these mix little better and cost more borders
 _LEAST_SLOTS, _FEW_SLOTS = 3, 8
 _EDGES = 8  # edges may take an eighth of the budget
 _THREADS = 2
-_SCRATCH_BYTES, _SCRATCH_SHARE = 32, 8  # bytes that decoding takes a row of a piece; at most an eighth of the budget
+_SCRATCH_BYTES, _SCRATCH_SHARE = 64, 4  # bytes that decoding takes a row of a piece; at most a quarter of the budget
 
 
 @dataclass(frozen=True)
