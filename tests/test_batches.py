@@ -12,6 +12,7 @@ import torch
 from conftest import write_table
 from hypothesis import given
 from hypothesis import strategies as st
+from pytorch_lightning import seed_everything
 
 from lightning_app.data.calendar import TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
@@ -185,3 +186,15 @@ def test_batches_made_ahead_are_the_same_and_count_when_they_are_used(hourly: St
     for number, (batch, other) in enumerate(zip(plain, ahead, strict=True)):
         assert torch.equal(batch["x"], other["x"])
         assert ahead.state_dict() == plain.state_dict() == {"epoch": 0, "consumed": number + 1}
+
+
+def test_the_seed_of_everything_is_that_of_the_order_too(store: Store, tmp_path: Path) -> None:
+    def first(seed: int | None) -> torch.Tensor:
+        return next(iter(module(store, tmp_path, lookback=4, horizon=2, seed=seed).train_dataloader()))["x"].clone()
+
+    orders = []
+    for seed in (3, 4):
+        seed_everything(seed, verbose=False)
+        orders.append(first(None))
+    assert not torch.equal(*orders)
+    assert torch.equal(orders[0], first(3))

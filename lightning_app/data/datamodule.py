@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from lightning_app.data.splits import Split, SplitName, assign_series, target_ro
 from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, find_holes, open_store
 
 _PREFETCH = 2
+_GLOBAL_SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything leaves it, for other processes too
 
 
 class WindowDataModule(pl.LightningDataModule):
@@ -57,7 +59,7 @@ class WindowDataModule(pl.LightningDataModule):
     batch_size
         Windows of a batch, over all devices together.
     seed
-        Of the order of training windows.
+        Of the order of training windows. Default: that of ``seed_everything``, or 0.
     predict_on
         The split that `predict` predicts.
     time_features
@@ -95,7 +97,7 @@ class WindowDataModule(pl.LightningDataModule):
         split: Split = Split(),  # noqa: B008  # frozen
         scaler: ScalerKind = "standard",
         batch_size: int = 256,
-        seed: int = 0,
+        seed: int | None = None,
         predict_on: Literal["train", "val", "test"] = "test",
         time_features: list[TimeFeature] | None = None,
         time_encoding: TimeEncoding = "cyclic",
@@ -111,7 +113,8 @@ class WindowDataModule(pl.LightningDataModule):
         self.inputs = list(channels or self.store.channels)
         self.targets = list(targets or self.inputs)
         self.future = list(future or [])
-        self.split, self.scaler_kind, self.batch_size, self.seed = split, scaler, batch_size, seed
+        self.split, self.scaler_kind, self.batch_size = split, scaler, batch_size
+        self.seed = int(os.environ.get(_GLOBAL_SEED, 0)) if seed is None else seed
         self.predict_on: SplitName = predict_on
         self.residency, self.memory_budget = residency, memory_budget
         parse_budget(memory_budget, 1)
