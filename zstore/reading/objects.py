@@ -62,6 +62,7 @@ class ObjectReader:
         self._recent: dict[str, Opened] = {}
         self._compared: dict[str, Hashable] = {}
         self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
 
     def _load_newest(self) -> None:
         """Read the root document, again if a writer commits meanwhile."""
@@ -167,17 +168,25 @@ class ObjectReader:
         compared once more when it is opened again, unless the storage can tell that it is the same.
         """
         with self._lock:
-            opened = self._recent.pop(key, None)
-        if opened is None and (known := self._compared.get(key)) is not None:
+            opening = self._opening.setdefault(key, threading.Lock())
+        with opening:  # of two threads that want it at once, one reads it
+            opened = self._recent.get(key)
+            if opened is None:
+                opened = self._open(key)
+            with self._lock:
+                self._recent.pop(key, None)
+                self._recent[key] = opened  # last
+                while len(self._recent) > (_FILES if isinstance(self.storage, Folder) else _FETCHED):
+                    self._recent.pop(next(iter(self._recent)))
+        return opened
+
+    def _open(self, key: str) -> Opened:
+        if (known := self._compared.get(key)) is not None:
             with suppress(OSError):  # told below, where it is opened as if for the first time
-                opened = self.storage.reopen(key, known)
-        if opened is None:
-            opened = open_compared(self.storage, self._record(key))
-            self._compared[key] = opened.identity()
-        with self._lock:
-            self._recent[key] = opened
-            while len(self._recent) > (_FILES if isinstance(self.storage, Folder) else _FETCHED):
-                self._recent.pop(next(iter(self._recent)))
+                if (same := self.storage.reopen(key, known)) is not None:
+                    return same
+        opened = open_compared(self.storage, self._record(key))
+        self._compared[key] = opened.identity()
         return opened
 
     def listing(self, prefix: str = "") -> list[ObjectRecord]:
