@@ -30,7 +30,7 @@ demo: .venv/ready
 	$(BIN)/python -m lightning_app.demo compare
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-long: .venv/ready
 	$(BIN)/python -m pytest -m long

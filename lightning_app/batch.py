@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypedDict
 
 from torch import Tensor
@@ -61,6 +62,8 @@ class BatchShape:
         Columns of `x_static`.
     n_future
         Channels of `x_future`.
+    time_sizes
+        How many values each time feature of `x_time` and `y_time` has; empty without these.
     """
 
     lookback: int
@@ -71,15 +74,26 @@ class BatchShape:
     target_inputs: list[int]
     n_static: int = 0
     n_future: int = 0
+    time_sizes: list[int] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return asdict(self)
 
 
-class ScalesTargets(Protocol):
-    """What a model asks of the data module beside batches: how to bring targets back to source units."""
+class TargetsOfSeries(Protocol):
+    """What a model asks of the data module beside batches."""
 
     @property
-    def target_scale(self) -> tuple[Tensor, Tensor]:
-        """``(scale, offset)``, each (target,) float32; source units are ``scaled * scale + offset``."""
+    def n_series(self) -> int:
+        """Series that `series` of a batch counts."""
+
+    @property
+    def target_std(self) -> Tensor:
+        """(series, target) float32 standard deviation of the scaled training targets."""
+
+    def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
+        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float32."""
+
+    def training_rows(self) -> Iterable[Batch]:
+        """Every training target once, in windows of one row that are input and target."""

@@ -1,7 +1,8 @@
-"""What a run says when it ends: why a fit stopped, and the test metrics as a file."""
+"""What a run says when it ends: why a fit stopped, and the test metrics as files."""
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.loader import WindowLoader
 from lightning_app.models.base import ForecastModel
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = [f"test/{name}" for name in ("mse", "mae", "rmse", "nse_median", "kge_median", "bias_median")]
 
 
 class FitReport(pl.Callback):
@@ -38,7 +43,7 @@ class FitReport(pl.Callback):
 
 
 class TestReport(pl.Callback):
-    """Writes ``test_metrics.json`` to the run folder.
+    """Writes ``test_metrics.json``, and ``test_series.csv`` where series have scores, to the run folder.
 
     Parameters
     ----------
@@ -59,14 +64,39 @@ class TestReport(pl.Callback):
         data = cast(WindowDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         document = {
             **model.exact,
+            **{name: _plain(model.report[name]) for name in ("by_step", "by_target")},
+            "targets": data.targets,
             "units": model.units,
             "model": type(model).__name__,
-            "n_windows": len(data.index("test")),
+            "horizon": data.window.horizon,
+            "n_windows": len(_loader(trainer).index),
             "store": {"uuid": data.store.schema.uuid, "version": data.store.version},
             "split": data.split.digest(),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(document, indent=1) + "\n")
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in model.exact.items())
+        shown = "  ".join(f"{name} {model.exact[name]:.4f}" for name in _SHOWN if name in model.exact)
         logger.info(f"{type(model).__name__} on {document['n_windows']:,} test windows: {shown} ({model.units} units)")
+        if "by_series" in model.report:
+            self._write_series(data, model.report["by_series"])
         logger.info(f"wrote {self.path}")
+
+    def _write_series(self, data: WindowDataModule, scores: dict[str, Tensor]) -> None:
+        """Scores of each series and target as CSV."""
+        path = self.path.with_name("test_series.csv")
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "target", *scores])
+            columns = [values.reshape(data.n_series, len(data.targets)).tolist() for values in scores.values()]
+            for position, id_ in enumerate(data.store.ids.tolist()):
+                for number, target in enumerate(data.targets):
+                    writer.writerow([id_, target, *(column[position][number] for column in columns)])
+        logger.info(f"wrote {path}")
+
+
+def _plain(values: dict[str, Tensor]) -> dict[str, list[float]]:
+    return {name: value.reshape(-1).tolist() for name, value in values.items()}
+
+
+def _loader(trainer: pl.Trainer) -> WindowLoader:
+    return cast(WindowLoader, trainer.test_dataloaders)

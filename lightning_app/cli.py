@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 import lightning_app.models
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
+from lightning_app import table
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FitReport, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO
@@ -101,7 +102,7 @@ class AppCLI(LightningCLI):
         options = self.config_init[self.subcommand]
         options["weights_only"] = True
         named = options["ckpt_path"]
-        if named is None and any(True for _ in self.model.parameters()):
+        if named is None and self.model.fitted:
             named = default
         if named is None:
             return
@@ -136,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     logging.getLogger("lightning_app").setLevel(logging.INFO)
     _quiet()
+    if words[:1] == ["table"]:
+        return _table(words[1:])
     # A shape is handed from the data to the model as a whole; it is no group of flags.
     set_parsing_settings(subclasses_enabled=[BatchShape])
     try:
@@ -158,6 +161,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("lightning_app: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _table(words: list[str]) -> int:
+    try:
+        return table.main(words)
+    except ZstoreError as error:
+        print(f"lightning_app: {error}", file=sys.stderr)
+        return error.exit_code
 
 
 def _quiet() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.loader import WindowLoader
+from lightning_app.data.scaler import Scaler
 from zstore import Store
 
 logger = logging.getLogger(__name__)
@@ -151,11 +152,15 @@ def _create(path: Path, data: WindowDataModule, n_windows: int) -> dict[str, Any
         safe = f"{variable}_predicted" if variable in _RESERVED else variable
         about = {
             "long_name": name,
-            "scaler_scale": float(scaler.scale[position]),
-            "scaler_offset": float(scaler.offset[position]),
+            **({} if scaler.scaling.per_series else _linear(scaler, position)),
         }
         arrays[name] = create(safe, "float32", ["window", "step"], about)
     return arrays
+
+
+def _linear(scaler: Scaler, position: int) -> dict[str, Any]:
+    numbers = {"scaler_scale": float(scaler.scale[position]), "scaler_offset": float(scaler.offset[position])}
+    return {**numbers, "scaler_log1p": True} if scaler.log[position] else numbers
 
 
 def _loader(trainer: pl.Trainer) -> WindowLoader:

@@ -72,7 +72,7 @@ def test_a_time_split_has_the_same_borders_for_every_series(catchments: Store) -
     split = Split(dates=("2001-06-01", "2003-01-01", "2004-01-01", "2004-12-01"))
     times = catchments.times(0, catchments.n_rows)
     for name, (low, high) in zip(NAMES, time_borders(catchments, split), strict=True):
-        expected = set(np.flatnonzero((times >= low) & (times < high)).tolist())
+        expected = set(np.flatnonzero((times >= low[0]) & (times < high[0])).tolist())
         assert covered(catchments, split, name) == expected
 
 
@@ -90,8 +90,9 @@ def test_an_embargo_leaves_a_gap_after_each_border(hourly: Store) -> None:
 
 def test_splitting_by_series_deals_every_series_to_one_split(catchments: Store) -> None:
     split = Split(by="series", sizes=(0.5, 0.25, 0.25), seed=3)
-    assert Counter(assign_series(catchments.n_series, split).tolist()) == {0: 4, 1: 2, 2: 2}
-    assert assign_series(8, split).tolist() != assign_series(8, Split("series", (0.5, 0.25, 0.25), seed=4)).tolist()
+    assert Counter(assign_series(catchments, split).tolist()) == {0: 4, 1: 2, 2: 2}
+    other = Split("series", (0.5, 0.25, 0.25), seed=4)
+    assert assign_series(catchments, split).tolist() != assign_series(catchments, other).tolist()
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_a_constant_channel_is_scaled_by_one(tmp_path: Path) -> None:
 
 
 def test_the_row_file_is_built_once_and_holds_scaled_rows(catchments: Store, tmp_path: Path) -> None:
-    scaler = Scaler(("flow_mm", "rain_mm"), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    scaler = Scaler(("flow_mm", "rain_mm"), np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.zeros(2, bool))
     rows = host_rows(catchments, scaler, tmp_path)
     observed = torch.ones(rows.values.shape, dtype=torch.bool) if rows.observed is None else rows.observed
     for column, channel in enumerate(scaler.channels):

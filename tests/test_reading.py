@@ -10,7 +10,18 @@ import pandas as pd
 import pytest
 from conftest import table
 
-from zstore import CorruptionError, NotFoundError, Store, StoreError, UsageError, export, ingest, open_store, verify
+from zstore import (
+    CorruptionError,
+    NotFoundError,
+    Scaling,
+    Store,
+    StoreError,
+    UsageError,
+    export,
+    ingest,
+    open_store,
+    verify,
+)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -111,7 +122,7 @@ def test_decode_gives_scaled_rows_of_the_wanted_channels(store: Store) -> None:
     store.decode(["count", "level"], plain)
     np.testing.assert_array_equal(plain[:, 0], store.read("count", 0, 200))
     np.testing.assert_array_equal(plain[:, 1], store.read("level", 0, 200))
-    store.decode(["count", "level"], scaled, scale=np.array([2.0, 4.0]), offset=np.array([1.0, 0.5]))
+    store.decode(["count", "level"], scaled, Scaling.linear(np.array([1.0, 0.5]), np.array([2.0, 4.0])))
     np.testing.assert_allclose(scaled, (plain - [1.0, 0.5]) / [2.0, 4.0], rtol=1e-6, atol=1e-6)
 
 

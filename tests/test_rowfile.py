@@ -16,7 +16,7 @@ from conftest import write_table
 from torch.utils.data import DataLoader
 
 import zstore
-from zstore import RowFile, Store, cache_entries, clear_cache, ingest, open_rows, open_store
+from zstore import RowFile, Scaling, Store, cache_entries, clear_cache, ingest, open_rows, open_store
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def rows_of(store: Store, cache: Path, channels: tuple[str, ...] = ("w", "v")) -> RowFile:
-    return open_rows(store, channels, np.full(len(channels), 2.0), np.ones(len(channels)), cache)
+    return open_rows(store, channels, Scaling.linear(np.ones(len(channels)), np.full(len(channels), 2.0)), cache)
 
 
 def test_rows_are_scaled_and_filled_and_say_what_was_observed(store: Store, tmp_path: Path) -> None:
@@ -93,7 +93,8 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_rows(store: S
         "    print('decoded', flush=True)\n"
         "    time.sleep(60)\n"
         "zstore.Store.decode = slow\n"
-        "zstore.open_rows(zstore.open_store(sys.argv[1]), ['w', 'v'], np.full(2, 2.0), np.ones(2), sys.argv[2])\n"
+        "scaling = zstore.Scaling.linear(np.ones(2), np.full(2, 2.0))\n"
+        "zstore.open_rows(zstore.open_store(sys.argv[1]), ['w', 'v'], scaling, sys.argv[2])\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, store.path, cache], stdout=subprocess.PIPE, text=True

@@ -12,6 +12,7 @@ from zstore.errors import (
 )
 from zstore.format.moments import Moments
 from zstore.reading.rowfile import CacheEntry, RowFile, cache_entries, cache_folder, clear_cache, open_rows
+from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, Windows, WindowShape, find_holes
@@ -32,6 +33,7 @@ __all__ = [
     "NotFoundError",
     "Receipt",
     "RowFile",
+    "Scaling",
     "Series",
     "SourceError",
     "Store",

@@ -11,6 +11,9 @@ from torch import Tensor
 TimeFeature = Literal["hour_of_day", "day_of_week", "day_of_year"]
 TimeEncoding = Literal["cyclic", "index"]
 
+SIZES = {"hour_of_day": 24, "day_of_week": 7, "day_of_year": 366}
+"""How many values each has as an index."""
+
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
 _WEEK = 7

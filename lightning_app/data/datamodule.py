@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import cached_property
 from pathlib import Path
@@ -14,16 +15,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import BatchShape
-from lightning_app.data.calendar import TimeEncoding, TimeFeature
+from lightning_app.data.calendar import SIZES, TimeEncoding, TimeFeature
+from lightning_app.data.leaks import refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.pool import Pool, PoolPlan
 from lightning_app.data.residency import Placement, Residency, choose, host_rows, parse_budget
-from lightning_app.data.scaler import Scaler, ScalerKind, fit_scaler
+from lightning_app.data.scaler import ScaledBy, Scaler, ScalerKind, fit_scaler, scaled_std
 from lightning_app.data.source import Columns, WindowSource, as_range
-from lightning_app.data.splits import Split, SplitName, assign_series, target_rows
-from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, find_holes, open_store
+from lightning_app.data.splits import Split, SplitName, target_rows
+from lightning_app.data.statics import n_columns, static_matrix
+from lightning_app.data.stores import open_or_ingest
+from lightning_app.data.unscaler import Unscaler
+from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, find_holes
+
+logger = logging.getLogger(__name__)
 
 _PREFETCH = 2
+_ROWS = 1 << 14  # of a batch of single rows
 _GLOBAL_SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything leaves it, for other processes too
 
 
@@ -33,7 +41,7 @@ class WindowDataModule(pl.LightningDataModule):
     Parameters
     ----------
     store
-        Folder of the store.
+        Folder of the store; or a CSV file, which is ingested into the cache once.
     lookback
         Input rows of a window.
     horizon
@@ -42,7 +50,10 @@ class WindowDataModule(pl.LightningDataModule):
         Rows between the last input and the first target. -1 with horizon 1 targets the last input row;
         -horizon targets the last `horizon` input rows.
     stride
-        Rows between the starts of two training windows. Evaluation takes every window.
+        Rows between the starts of two training windows.
+    evaluation_stride
+        Rows between the starts of two windows of validation, test and prediction. Default: every window. As many as
+        `horizon`: every target once.
     channels
         Input channels. Default: all of the store.
     targets
@@ -55,7 +66,11 @@ class WindowDataModule(pl.LightningDataModule):
     split
         How targets are shared out between train, val and test.
     scaler
-        ``standard``: zero mean and unit variance on the training rows. ``none``: source units.
+        Fitted on the training rows. ``standard``: mean 0, standard deviation 1. ``minmax``: from 0 to 1. ``robust``:
+        median 0, interquartile range 1. ``log1p``: ``standard``, of ``log(1 + value)``. ``none``: source units. One for
+        all channels, or by channel; a channel that is not named is ``standard``.
+    scale_by
+        Whether a channel has one mean and deviation, or each ``series`` its own.
     batch_size
         Windows of a batch, over all devices together.
     seed
@@ -78,6 +93,8 @@ class WindowDataModule(pl.LightningDataModule):
         Of memory, that rows may take: a share of what is free, or a size such as ``8GiB``.
     cache
         Folder of row files and scalers. Default: $ZSTORE_CACHE, or zstore under the user's cache folder.
+    ingest
+        How a CSV file is ingested: arguments of ``zstore.ingest``, or a YAML file of them.
     storage_options
         For a store in object storage, such as region or endpoint. They are written to the run folder with the rest of
         the configuration: secrets belong into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
@@ -90,12 +107,14 @@ class WindowDataModule(pl.LightningDataModule):
         horizon: int,
         delay: int = 0,
         stride: int = 1,
+        evaluation_stride: int = 1,
         channels: list[str] | None = None,
         targets: list[str] | None = None,
         future: list[str] | None = None,
         statics: list[str] | None = None,
         split: Split = Split(),  # noqa: B008  # frozen
-        scaler: ScalerKind = "standard",
+        scaler: ScalerKind | dict[str, ScalerKind] = "standard",
+        scale_by: ScaledBy = "channel",
         batch_size: int = 256,
         seed: int | None = None,
         predict_on: Literal["train", "val", "test"] = "test",
@@ -105,25 +124,29 @@ class WindowDataModule(pl.LightningDataModule):
         residency: Residency = "auto",
         memory_budget: float | str = 0.5,
         cache: str | None = None,
+        ingest: dict[str, Any] | str | None = None,
         storage_options: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.store: Store = open_store(store, storage_options=storage_options)
+        self.cache = Path(cache) if cache else cache_folder()
+        self.store: Store = open_or_ingest(store, ingest, self.cache, storage_options)
         self.window = WindowShape(lookback, horizon, delay, stride)
+        self.evaluation_stride = evaluation_stride
         self.inputs = list(channels or self.store.channels)
         self.targets = list(targets or self.inputs)
         self.future = list(future or [])
-        self.split, self.scaler_kind, self.batch_size = split, scaler, batch_size
+        self.split, self.scaler_kind, self.scale_by, self.batch_size = split, scaler, scale_by, batch_size
         self.seed = int(os.environ.get(_GLOBAL_SEED, 0)) if seed is None else seed
         self.predict_on: SplitName = predict_on
         self.residency, self.memory_budget = residency, memory_budget
         parse_budget(memory_budget, 1)
-        self.cache = Path(cache) if cache else cache_folder()
         self.columns = list(dict.fromkeys(self.inputs + self.targets + self.future))
         for name in self.columns:
             self.store.channel(name)
         self.columns_of = self._columns(list(time_features or []), time_encoding, observed_inputs)
-        self._statics = [self.store.static(name) for name in statics or []]
+        self._statics = list(statics or [])
+        self._n_static = n_columns(self.store, self._statics)
+        self._trained: dict[str, Any] | None = None
         self._scaler: Scaler | None = None
         self._placement: Placement | None = None
         self._pool: Pool | None = None
@@ -132,7 +155,6 @@ class WindowDataModule(pl.LightningDataModule):
     @property
     def shape(self) -> BatchShape:
         """What models are built from."""
-        widths = [1 if static.categories is None else len(static.categories) for static in self._statics]
         columns = self.columns_of
         cycles = 2 * len(columns.calendar) if columns.encoding == "cyclic" else 0
         return BatchShape(
@@ -142,22 +164,35 @@ class WindowDataModule(pl.LightningDataModule):
             n_inputs=len(self.inputs) + len(columns.observed) + cycles,
             n_targets=len(self.targets),
             target_inputs=[self.inputs.index(name) if name in self.inputs else -1 for name in self.targets],
-            n_static=sum(widths),
+            n_static=self._n_static,
             n_future=len(self.future) + cycles,
+            time_sizes=[SIZES[name] for name in columns.calendar] if columns.encoding == "index" else [],
         )
 
     @property
     def scaler(self) -> Scaler:
         """The scaler of all columns, fitted on the training rows or taken from a checkpoint."""
         if self._scaler is None:
-            self._scaler = fit_scaler(self.store, self.split, self.columns, self.scaler_kind, self.cache)
+            self._scaler = fit_scaler(self.store, self.split, self.columns, self.scaler_kind, self.cache, self.scale_by)
         return self._scaler
 
     @property
-    def target_scale(self) -> tuple[Tensor, Tensor]:
-        """``(scale, offset)`` of the targets, each (target,) float32."""
-        scaler = self.scaler.of(self.targets)
-        return torch.from_numpy(scaler.scale).float(), torch.from_numpy(scaler.offset).float()
+    def n_series(self) -> int:
+        """Series of the store, which `series` of a batch counts."""
+        return self.store.n_series
+
+    @cached_property
+    def target_std(self) -> Tensor:
+        """(series, target) float32 standard deviation of the scaled training targets."""
+        return torch.from_numpy(scaled_std(self.store, self.split, self.scaler.of(self.targets))).float()
+
+    def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
+        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float32."""
+        return self._unscaler.to_source(scaled, series)
+
+    @cached_property
+    def _unscaler(self) -> Unscaler:
+        return Unscaler(self.scaler.of(self.targets))
 
     def index(self, name: SplitName, stride: int = 1, all_windows: bool = False) -> WindowIndex:
         """The windows whose targets belong to one split.
@@ -237,23 +272,51 @@ class WindowDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled training windows."""
-        return self._loader(self.index("train", self.window.stride), shuffle=True)
+        index = self._checked("train", self.window.stride)
+        if self._is_first:
+            logger.info(f"{len(index):,} training windows read {index.n_rows():,} of {self.store.n_rows:,} rows")
+        return self._loader(index, shuffle=True)
 
     def val_dataloader(self) -> WindowLoader:
         """Every validation window once, in order."""
-        return self._loader(self.index("val"))
+        return self._loader(self._checked("val", self.evaluation_stride))
 
     def test_dataloader(self) -> WindowLoader:
         """Every test window once, in order."""
-        return self._loader(self.index("test"))
+        return self._loader(self._checked("test", self.evaluation_stride))
 
     def predict_dataloader(self) -> WindowLoader:
         """Every window of the split `predict_on` once, in order, whether its targets were observed or not."""
-        return self._loader(self.index(self.predict_on, all_windows=True))
+        return self._loader(self.index(self.predict_on, self.evaluation_stride, all_windows=True))
+
+    def training_rows(self) -> WindowLoader:
+        """Every training target once, in order, as input and target of a window of one row; on every process."""
+        shape, store = WindowShape(1, 1, -1), self.store
+        where = target_rows(store, self.split, "train")
+        index = WindowIndex.build(store.index.runs, shape, store.schema.time.freq, where)
+        index = index.observed(self._holes) if self._may_miss(self.targets) else index
+        return WindowLoader(self.source, index, _ROWS, pool=self._pool)
+
+    def _checked(self, name: SplitName, stride: int) -> WindowIndex:
+        """The windows of a split, after a proof that no target is in another one, or was trained on elsewhere."""
+        index = self.index(name, stride)
+        refuse_leaks(self.store, self.split, index, name)
+        if name != "train" and self._trained is not None:
+            refuse_trained(self.store, self.split, name, self._trained)
+        return index
+
+    @property
+    def _is_first(self) -> bool:
+        return self.trainer is None or self.trainer.is_global_zero
 
     def state_dict(self) -> dict[str, Any]:
-        """The scaler and the split, for checkpoints."""
-        return {"scaler": self.scaler.to_json(), "split": self.split.digest()}
+        """The scaler, the split and what was trained on, for checkpoints."""
+        return {
+            "scaler": self.scaler.to_json(),
+            "fitted_on": self.scaler.fitted_on,
+            "split": self.split.digest(),
+            "trained_on": trained_on(self.store, self.split),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the scaler a model was trained with.
@@ -270,9 +333,24 @@ class WindowDataModule(pl.LightningDataModule):
                 expected=f"those of this configuration: {', '.join(self.columns)}",
                 fix="the --data.channels, --data.targets and --data.future it was trained with, or another --ckpt_path",
             )
+        if scaler.fitted_on != state_dict["fitted_on"]:
+            raise UsageError(
+                "checkpoint with a scaler that was fitted on other rows than the model",
+                expected="the one that it was trained with",
+                fix="fit again",
+            )
+        if scaler.scaling.per_series and len(scaler.offset) != self.n_series:
+            raise UsageError(
+                f"checkpoint scaled by series, of {len(scaler.offset):,}",
+                expected=f"the {self.n_series:,} of this store",
+                where=self.store.path,
+                fix="the store it was trained on, or fit with --data.scale_by channel",
+            )
         if self._pool is not None:
             self._pool.close()
-        self._scaler, self._source, self._pool = scaler, None, None
+        self._scaler, self._source, self._pool, self._trained = scaler, None, None, state_dict["trained_on"]
+        self.__dict__.pop("_unscaler", None)
+        self.__dict__.pop("target_std", None)
 
     def _loader(self, index: WindowIndex, shuffle: bool = False) -> WindowLoader:
         trainer = self.trainer
@@ -317,7 +395,13 @@ class WindowDataModule(pl.LightningDataModule):
             else:
                 rows, irregular = host_rows(store, self.scaler, self.cache), store.schema.time.freq is None
                 times = torch.from_numpy(store.times(0, store.n_rows)) if irregular else None
-            source = WindowSource(rows, self.columns_of, self._static_matrix(), self._may_miss(self.targets), times)
+            source = WindowSource(
+                rows,
+                self.columns_of,
+                static_matrix(store, self.split, self._statics),
+                self._may_miss(self.targets),
+                times,
+            )
             if placement.place == "device":
                 source = source.to(self._device)
             elif self._device.type != "cpu":
@@ -346,23 +430,3 @@ class WindowDataModule(pl.LightningDataModule):
             unit=time.unit or "s",
             freq=time.freq,
         )
-
-    def _static_matrix(self) -> Tensor:
-        """(series, attribute) float32; numbers standardised over the series that have training targets."""
-        store = self.store
-        if self.split.by == "series":
-            train = assign_series(store.n_series, self.split) == 0
-        else:
-            starts, stops = target_rows(store, self.split, "train")
-            train = np.zeros(store.n_series, bool)
-            train[store.index.runs.series[stops > starts]] = True
-        columns = []
-        for static in self._statics:
-            if static.categories is not None:
-                columns += [static.values == code for code in range(len(static.categories))]
-                continue
-            seen = static.values[train & ~np.isnan(static.values)]
-            mean, std = (float(seen.mean()), float(seen.std())) if len(seen) else (0.0, 1.0)
-            columns.append(np.nan_to_num((static.values - mean) / (std or 1.0), nan=0.0))
-        stacked = np.stack(columns, axis=1) if columns else np.zeros((store.n_series, 0))
-        return torch.from_numpy(stacked.astype(np.float32))

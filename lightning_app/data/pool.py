@@ -201,8 +201,7 @@ class Pool:
         """Decode some rows to the front of arrays like those of the pool."""
         values, *others = (part[: stop - start] for part in parts)
         observed = others.pop(0) if self.rows.observed is not None else None
-        scaler = self.scaler
-        self.store.decode_part(scaler.channels, start, values, scaler.scale, scaler.offset, observed)  # type: ignore[arg-type]
+        self.store.decode_part(self.scaler.channels, start, values, self.scaler.scaling, observed)  # type: ignore[arg-type]
         for times in others:
             times[:] = self.store.times(start, stop)
 

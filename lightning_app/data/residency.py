@@ -82,7 +82,7 @@ def host_rows(store: Store, scaler: Scaler, cache: Path) -> Rows:
     cache
         Folder of row files.
     """
-    rows = open_rows(store, scaler.channels, scaler.scale, scaler.offset, cache)
+    rows = open_rows(store, scaler.channels, scaler.scaling, cache)
     observed = None if rows.observed is None else torch.from_numpy(rows.observed)
     return Rows(torch.from_numpy(rows.values), observed)
 

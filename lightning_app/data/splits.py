@@ -1,16 +1,18 @@
-"""Which targets belong to train, val and test: by time or by series, never both sides of a border."""
+"""Which targets belong to train, val and test: by time, by series, or both; never two of them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore import Store, UsageError
+from zstore import NotFoundError, Store, UsageError
 
 Int64 = NDArray[np.int64]
 SplitName = Literal["train", "val", "test"]
@@ -24,13 +26,30 @@ class Split:
     Parameters
     ----------
     by
-        ``time``: train comes first, then val, then test, with the same borders for every series.
-        ``series``: every series belongs to one of them.
+        ``time``: train comes first, then val, then test. ``series``: every series belongs to one of them. ``both``:
+        training series in the training period, other series in the validation period, and others still in the test
+        period; all else belongs to nobody.
     sizes
         Train, val and test as fractions that add up to at most 1, or (by time) as whole numbers of time
-        steps counted from the first time of the store.
+        steps. By series: fractions of the series.
     dates
         By time, instead of `sizes`: first time of train, of val, of test, and the time after test.
+    over
+        What fractions and steps of time count from: the first time of the ``store``, so that borders are the same for
+        every series, or the first time of each ``series``.
+    series_sizes
+        By both: fractions of the series; `sizes` are of time.
+    ids
+        Series by name, instead of fractions: for each of train, val and test a list of ids, or the path of a text file
+        with an id on each line.
+    attribute
+        Static attribute by whose value series are shared out, as told by `values`.
+    values
+        For each of train, val and test the values of `attribute`.
+    folds
+        Share series out in so many equal parts, of which `fold` is test, the next one val, and all others train.
+    fold
+        Which part is test, from 0.
     context
         Whether the inputs of a window may reach back over the border before its targets.
     embargo
@@ -39,9 +58,16 @@ class Split:
         Of the shuffle that deals series out.
     """
 
-    by: Literal["time", "series"] = "time"
+    by: Literal["time", "series", "both"] = "time"
     sizes: tuple[float, float, float] = (0.7, 0.1, 0.2)
     dates: tuple[str, str, str, str] | None = None
+    over: Literal["store", "series"] = "store"
+    series_sizes: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    ids: dict[SplitName, list[str] | str] | None = None
+    attribute: str | None = None
+    values: dict[SplitName, list[str | float]] | None = None
+    folds: int | None = None
+    fold: int = 0
     context: Literal["allow", "forbid"] = "allow"
     embargo: int = 0
     seed: int = 0
@@ -49,16 +75,66 @@ class Split:
     def __post_init__(self) -> None:
         if self.embargo < 0:
             raise UsageError(f"embargo {self.embargo}", expected="0 or more steps", fix="mend --data.split.embargo")
-        if min(self.sizes) < 0:
+        if min(*self.sizes, *self.series_sizes) < 0:
             raise UsageError(
                 f"split sizes {list(self.sizes)}", expected="no negative ones", fix="mend --data.split.sizes"
             )
-        if self.by == "series" and self.dates is not None:
-            raise UsageError("split dates by series", expected="sizes", fix="--data.split.by time, or drop the dates")
+        timed = {"dates": self.dates is not None, "embargo": self.embargo > 0, "over": self.over == "series"}
+        told = {
+            "ids": self.ids is not None,
+            "attribute": self.attribute is not None,
+            "folds": self.folds is not None,
+        }
+        for name in [name for name, given in timed.items() if given and self.by == "series"]:
+            raise UsageError(
+                f"split {name} by series", expected="none", fix=f"--data.split.by time or both, or drop {name}"
+            )
+        for name in [name for name, given in told.items() if given and self.by == "time"]:
+            raise UsageError(
+                f"split {name} by time", expected="none", fix=f"--data.split.by series or both, or drop {name}"
+            )
+        if sum(told.values()) > 1:
+            both = " and ".join(name for name, given in told.items() if given)
+            raise UsageError(f"series split by {both}", expected="one of them", fix="drop the others")
+        if self.over == "series" and self.dates is not None:
+            raise UsageError("split dates over each series", expected="sizes", fix="drop dates or over")
+        if (self.attribute is None) != (self.values is None):
+            raise UsageError(
+                "a split by a static attribute without its values, or the other way round",
+                expected="both --data.split.attribute and --data.split.values",
+                fix="name the other one too",
+            )
+        if self.folds is not None and not (self.folds >= 3 and 0 <= self.fold < self.folds):
+            raise UsageError(
+                f"fold {self.fold} of {self.folds}",
+                expected="3 or more folds, and one of them from 0 on",
+                fix="mend --data.split.folds and --data.split.fold",
+            )
+
+    def named(self, name: SplitName) -> list[str] | None:
+        """The ids that `ids` lists for a split; None without such lists.
+
+        Raises
+        ------
+        UsageError
+            If a file of ids cannot be read.
+        """
+        if self.ids is None:
+            return None
+        listed = self.ids.get(name, [])
+        if isinstance(listed, list):
+            return listed
+        try:
+            return [line for line in Path(listed).read_text(encoding="utf-8").splitlines() if line]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"ids of {name} ({error})", expected="a text file with an id on each line", fix="mend --data.split.ids"
+            ) from None
 
     def digest(self) -> str:
-        """16 hex digits that name this split in checkpoints and caches."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """16 hex digits that name this split in checkpoints, predictions and caches; of what files of ids hold."""
+        content = {**asdict(self), "ids": [self.named(name) for name in NAMES]}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def target_rows(store: Store, split: Split, name: SplitName) -> tuple[Int64, Int64]:
@@ -71,36 +147,92 @@ def target_rows(store: Store, split: Split, name: SplitName) -> tuple[Int64, Int
     Raises
     ------
     UsageError
-        If the sizes or dates do not fit the store, or splits would overlap.
+        If the sizes, dates, ids or values do not fit the store, or splits would overlap.
     """
-    runs = store.index.runs
+    runs, position = store.index.runs, NAMES.index(name)
     if split.by == "series":
-        mine = assign_series(store.n_series, split)[runs.series] == NAMES.index(name)
-        return runs.start, np.where(mine, runs.stop, runs.start)
-    borders = time_borders(store, split)
-    position = NAMES.index(name)
-    return _rows_at(store, borders[position][0]), _rows_at(store, borders[position][1])
+        start, stop = runs.start, runs.stop
+    else:
+        edges = time_borders(store, split)[position]
+        start, stop = (_rows_at(store, edge[runs.series]) for edge in edges)
+    if split.by != "time":
+        mine = assign_series(store, split)[runs.series] == position
+        stop = np.where(mine, stop, start)
+    return start, np.maximum(stop, start)
 
 
-def assign_series(n_series: int, split: Split) -> NDArray[np.int64]:
+def assign_series(store: Store, split: Split) -> Int64:
     """(series,) 0, 1 or 2 for train, val and test, -1 for none.
 
     Raises
     ------
     UsageError
-        If the sizes are not fractions.
+        If the sizes are not fractions, a series would be in two splits, or there is no such id, attribute or value.
     """
-    _check_fractions(split)
-    stops = np.round(np.cumsum(split.sizes) * n_series).astype(np.int64)
+    n_series = store.n_series
+    if split.ids is not None:
+        return _assign(store, [_positions(store, split.named(name) or []) for name in NAMES])
+    if split.attribute is not None and split.values is not None:
+        return _assign(store, [_with_values(store, split.attribute, split.values.get(name, [])) for name in NAMES])
     order = np.random.default_rng(split.seed).permutation(n_series)
     assigned = np.full(n_series, -1, np.int64)
+    if split.folds is not None:
+        part = np.arange(n_series) * split.folds // n_series
+        role = (part - split.fold) % split.folds
+        assigned[order] = np.where(role == 0, 2, np.where(role == 1, 1, 0))
+        return assigned
+    sizes = split.series_sizes if split.by == "both" else split.sizes
+    _check_fractions(sizes, "time" if split.by == "time" else "series")
+    stops = np.round(np.cumsum(sizes) * n_series).astype(np.int64)
     for number, (start, stop) in enumerate(zip([0, *stops[:-1]], stops, strict=True)):
         assigned[order[start:stop]] = number
     return assigned
 
 
-def time_borders(store: Store, split: Split) -> list[tuple[int, int]]:
-    """Time range ``[start, stop)`` of train, val and test.
+def _assign(store: Store, members: list[Int64]) -> Int64:
+    assigned = np.full(store.n_series, -1, np.int64)
+    for (first, ours), (second, theirs) in combinations(zip(NAMES, members, strict=True), 2):
+        twice = np.intersect1d(ours, theirs)
+        if len(twice):
+            raise UsageError(
+                f"series {store.ids[twice[0]]} in both {first} and {second}",
+                expected="every series in one split at most",
+                fix="mend --data.split",
+            )
+    for number, mine in enumerate(members):
+        assigned[mine] = number
+    return assigned
+
+
+def _positions(store: Store, ids: list[str]) -> Int64:
+    try:
+        return np.array([store.position(id_) for id_ in ids], np.int64)
+    except NotFoundError as error:
+        raise UsageError(f"--data.split.ids: {error}", fix="mend --data.split.ids") from None
+
+
+def _with_values(store: Store, attribute: str, values: list[str | float]) -> Int64:
+    static = store.static(attribute)
+    found = []
+    for value in values:
+        if static.categories is not None:
+            known = value in static.categories
+            wanted = static.values == static.categories.index(str(value)) if known else np.zeros(0, bool)
+        else:
+            wanted = static.values == float(value)
+        if not wanted.any():
+            raise UsageError(
+                f"no series has {attribute} {value}",
+                expected=f"one of {', '.join(static.categories)}" if static.categories else "a value that occurs",
+                where=store.path,
+                fix="mend --data.split.values",
+            )
+        found.append(np.flatnonzero(wanted))
+    return np.concatenate([np.zeros(0, np.int64), *found])
+
+
+def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
+    """Time range ``[start, stop)`` of train, val and test, each (series,) int64.
 
     Raises
     ------
@@ -108,24 +240,16 @@ def time_borders(store: Store, split: Split) -> list[tuple[int, int]]:
         If they do not fit the store, or overlap.
     """
     index, axis = store.index, store.schema.time
-    first, last = int(index.time_start.min()), int(index.time_stop.max())
-    step = axis.freq or 1
+    step, whole = axis.freq or 1, np.ones(store.n_series, np.int64)
+    if split.over == "series":
+        first, last = index.time_start, index.time_stop
+    else:
+        first, last = index.time_start.min(initial=2**62) * whole, index.time_stop.max(initial=-(2**62)) * whole
     if split.dates is not None:
-        try:
-            edges = [axis.parse(date) for date in split.dates]
-        except ValueError:
-            raise UsageError(
-                f"split dates {list(split.dates)}", expected="ISO dates, or step numbers", fix="mend --data.split.dates"
-            ) from None
-        if edges != sorted(edges):
-            raise UsageError(
-                f"split dates {list(split.dates)} go back in time, so targets would be in two splits",
-                expected="first time of train, of val, of test, and the time after test, in order",
-                fix="mend --data.split.dates",
-            )
+        edges = [date * whole for date in _dates(store, split.dates)]
     elif all(float(size).is_integer() for size in split.sizes) and sum(split.sizes) > 1:
         steps = np.cumsum([0, *map(int, split.sizes)])
-        n_steps = (last - first) // step + 1
+        n_steps = int((last - first).max(initial=0)) // step + 1
         if axis.freq is None or steps[-1] > n_steps:
             raise UsageError(
                 f"split of {steps[-1]:,} steps",
@@ -135,29 +259,45 @@ def time_borders(store: Store, split: Split) -> list[tuple[int, int]]:
             )
         edges = [first + int(n) * step for n in steps]
     else:
-        _check_fractions(split)
+        _check_fractions(split.sizes, "time")
         total = last - first + step
-        edges = [first + _whole(total * float(share), step) for share in np.cumsum([0.0, *split.sizes])]
+        edges = [first + np.round(total * share / step).astype(np.int64) * step for share in _shares(split.sizes)]
     gap = split.embargo * step
     return [(edges[n] + (gap if n else 0), edges[n + 1]) for n in range(3)]
 
 
-def _whole(span: float, step: int) -> int:
-    return round(span / step) * step
+def _shares(sizes: tuple[float, float, float]) -> list[float]:
+    return [float(share) for share in np.cumsum([0.0, *sizes])]
 
 
-def _check_fractions(split: Split) -> None:
-    if sum(split.sizes) > 1 + 1e-9:
-        kind = "fractions that add up to at most 1" + (", or whole numbers of steps" if split.by == "time" else "")
-        raise UsageError(f"split sizes {list(split.sizes)} overlap", expected=kind, fix="mend --data.split.sizes")
+def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
+    try:
+        edges = [store.schema.time.parse(date) for date in dates]
+    except ValueError:
+        raise UsageError(
+            f"split dates {list(dates)}", expected="ISO dates, or step numbers", fix="mend --data.split.dates"
+        ) from None
+    if edges != sorted(edges):
+        raise UsageError(
+            f"split dates {list(dates)} go back in time, so targets would be in two splits",
+            expected="first time of train, of val, of test, and the time after test, in order",
+            fix="mend --data.split.dates",
+        )
+    return edges
 
 
-def _rows_at(store: Store, time: int) -> Int64:
-    """(run,) first row of each run whose time is not before `time`."""
+def _check_fractions(sizes: tuple[float, float, float], of: str) -> None:
+    if sum(sizes) > 1 + 1e-9:
+        kind = "fractions that add up to at most 1" + (", or whole numbers of steps" if of == "time" else "")
+        raise UsageError(f"split sizes {list(sizes)} overlap", expected=kind, fix="mend --data.split.sizes")
+
+
+def _rows_at(store: Store, time: Int64) -> Int64:
+    """(run,) first row of each run whose time is not before `time`, (run,)."""
     runs, freq = store.index.runs, store.schema.time.freq
     if freq is not None:
         rows: Int64 = np.clip(runs.start - (runs.time - time) // freq, runs.start, runs.stop)
         return rows
     times = store.times(0, store.n_rows)
-    bounds = zip(runs.start, runs.stop, strict=True)
-    return np.array([start + np.searchsorted(times[start:stop], time) for start, stop in bounds], np.int64)
+    bounds = zip(runs.start, runs.stop, time, strict=True)
+    return np.array([start + np.searchsorted(times[start:stop], at) for start, stop, at in bounds], np.int64)

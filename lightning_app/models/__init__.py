@@ -1,9 +1,29 @@
 """One model per file. A model knows the batch, and nothing of where it comes from."""
 
 from lightning_app.models.base import ForecastModel
+from lightning_app.models.branchlstm import BranchLSTM
+from lightning_app.models.climatology import Climatology
 from lightning_app.models.dlinear import DLinear
+from lightning_app.models.ealstm import EALSTM
+from lightning_app.models.gru import GRU
+from lightning_app.models.linear import Linear
 from lightning_app.models.lstm import LSTM
 from lightning_app.models.nlinear import NLinear
 from lightning_app.models.repeat import Repeat
+from lightning_app.models.seasonal import SeasonalRepeat
+from lightning_app.models.tcn import TCN
 
-__all__ = ["LSTM", "DLinear", "ForecastModel", "NLinear", "Repeat"]
+__all__ = [
+    "EALSTM",
+    "GRU",
+    "LSTM",
+    "TCN",
+    "BranchLSTM",
+    "Climatology",
+    "DLinear",
+    "ForecastModel",
+    "Linear",
+    "NLinear",
+    "Repeat",
+    "SeasonalRepeat",
+]

@@ -1,16 +1,20 @@
-"""What all models share: the loss, the metrics, and the way back to source units."""
+"""What all models share: the loss, the metrics, and what a checkpoint says of them."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lightning_app.batch import Batch, BatchShape, ScalesTargets
-from lightning_app.metrics import MaskedErrors
+from lightning_app.batch import Batch, BatchShape, TargetsOfSeries
+from lightning_app.losses import MSE, Loss
+from lightning_app.metrics import MaskedErrors, SeriesScores
 from zstore import UsageError
+
+_STAGES = ("val", "test")
 
 
 class ForecastModel(pl.LightningModule):
@@ -23,52 +27,81 @@ class ForecastModel(pl.LightningModule):
     units
         Units of the metrics: ``scaled`` as the model sees them, or ``source`` as the CSV has them. The
         loss is always of scaled values.
+    loss
+        What training minimises. Default: the mean squared error.
+    series_scores
+        Whether NSE, KGE, log-NSE and bias of each series are measured too, in source units.
+    series_least
+        Targets that a series must have for its scores to count in medians and quantiles.
+    compile_with
+        Backend of ``torch.compile``, such as ``inductor``. Default: not compiled.
     """
 
-    def __init__(self, shape: BatchShape, units: Literal["scaled", "source"] = "scaled") -> None:
+    fitted: ClassVar[bool] = True
+    """Whether there is anything to fit."""
+
+    def __init__(
+        self,
+        shape: BatchShape,
+        units: Literal["scaled", "source"] = "scaled",
+        loss: Loss | None = None,
+        series_scores: bool = False,
+        series_least: int = 2,
+        compile_with: str | None = None,
+    ) -> None:
         super().__init__()
         self.shape, self.units = shape, units
-        self.val_errors, self.test_errors = MaskedErrors(), MaskedErrors()
+        self.loss = loss or MSE()
+        self.errors = nn.ModuleDict({stage: MaskedErrors(shape.horizon, shape.n_targets) for stage in _STAGES})
+        self.series_scores, self.scores = series_scores, nn.ModuleDict()
+        self._series_least = series_least
+        self._compile_with = compile_with
+        self._predict: Callable[[Batch], Tensor] = self.forward
+        self.exact: dict[str, float] = {}
+        self.report: dict[str, dict[str, Tensor]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Make room for what is measured by series; compile."""
+        if self.series_scores and not self.scores:
+            sizes = {"n_series": self._data.n_series, "n_targets": self.shape.n_targets, "least": self._series_least}
+            self.scores.update({stage: SeriesScores(**sizes) for stage in _STAGES})
+        if self._compile_with is not None and self._predict == self.forward:
+            self._predict = torch.compile(self.forward, backend=self._compile_with)
 
     def forward(self, batch: Batch) -> Tensor:
         """Scaled predictions, (batch, horizon, target)."""
         raise NotImplementedError
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean squared error over the observed targets of one batch."""
-        squared = (self(batch) - batch["y"]).square() * batch["mask"]
-        loss: Tensor = squared.sum() / batch["mask"].sum().clamp(min=1)
+        """The loss over the observed targets of one batch."""
+        std = self._data.target_std.to(self.device)[batch["series"]] if self.loss.by_series else None
+        loss: Tensor = self.loss(self._predict(batch), batch["y"], batch["mask"], std)
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the validation metrics."""
-        self._update(self.val_errors, batch)
+        self._update("val", batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log and reset the validation metrics."""
-        self._log(self.val_errors, "val")
+        self._log("val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the test metrics."""
-        self._update(self.test_errors, batch)
+        self._update("test", batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log and reset the test metrics."""
-        self._log(self.test_errors, "test")
+        """Log the test metrics, in full in `report`, and reset them."""
+        self._log("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Predictions in source units, (batch, horizon, target)."""
-        return self.to_source(self(batch))
-
-    def to_source(self, scaled: Tensor) -> Tensor:
-        """Scaled targets to source units, in float32."""
-        scale, offset = (tensor.to(scaled.device) for tensor in self._data.target_scale)
-        return scaled.float() * scale + offset
+        return self._data.to_source(self._predict(batch), batch["series"])
 
     def configure_optimizers(self) -> Any:
         """Adam with its defaults, unless the configuration has an `optimizer`."""
-        if not any(parameter.requires_grad for parameter in self.parameters()):
+        if not self.fitted:
             raise UsageError(
                 f"{type(self).__name__} has nothing to fit",
                 expected="a model with parameters",
@@ -102,22 +135,34 @@ class ForecastModel(pl.LightningModule):
             raise _misfit(f"checkpoint with further weights {', '.join(sizes)}", "the weights of this model")
 
     @property
-    def _data(self) -> ScalesTargets:
-        return cast(ScalesTargets, self.trainer.datamodule)  # type: ignore[attr-defined]
+    def _data(self) -> TargetsOfSeries:
+        return cast(TargetsOfSeries, self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def _update(self, errors: MaskedErrors, batch: Batch) -> None:
-        predicted, observed = self(batch), batch["y"]
-        if self.units == "source":
-            predicted, observed = self.to_source(predicted), self.to_source(observed)
-        errors.update(predicted.float(), observed, batch["mask"])
+    def _update(self, stage: str, batch: Batch) -> None:
+        predicted, observed, mask = self._predict(batch), batch["y"], batch["mask"]
+        source = self.units == "source" or self.series_scores
+        pairs = {"scaled": (predicted, observed)}
+        if source:
+            both = (self._data.to_source(values, batch["series"]) for values in (predicted, observed))
+            pairs["source"] = next(both), next(both)
+        errors = cast(MaskedErrors, self.errors[stage])
+        errors.update(pairs[self.units][0].float(), pairs[self.units][1], mask)
+        if self.series_scores:
+            cast(SeriesScores, self.scores[stage]).update(*pairs["source"], mask, batch["series"])
 
-    def _log(self, errors: MaskedErrors, stage: str) -> None:
-        # float64 survives in callback_metrics; `log` would round it to float32.
-        values = {f"{stage}/{name}": value for name, value in errors.compute().items()}
-        logged = {name: value.float() for name, value in values.items()}
-        self.log_dict(logged, prog_bar=stage == "val", sync_dist=True)
-        self.exact = {name: float(value) for name, value in values.items()}
+    def _log(self, stage: str) -> None:
+        # float64 survives in `exact`; `log` would round it to float32.
+        errors = cast(MaskedErrors, self.errors[stage])
+        self.report = errors.compute()
         errors.reset()
+        if self.series_scores:
+            scores = cast(SeriesScores, self.scores[stage])
+            found = scores.compute()
+            scores.reset()
+            self.report = {**self.report, **found, "all": {**self.report["all"], **found["all"]}}
+        named = {f"{stage}/{name}": value for name, value in self.report["all"].items()}
+        self.log_dict({name: value.float() for name, value in named.items()})
+        self.exact = {name: float(value) for name, value in named.items()}
 
 
 def _misfit(what: str, expected: str) -> UsageError:

@@ -8,7 +8,7 @@ Zeng, Chen, Zhang & Xu 2023, "Are Transformers Effective for Time Series Forecas
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +28,12 @@ class DLinear(ForecastModel):
         Lengths and widths of the batches; linked from the data by the command line.
     kernel
         Rows of the moving average; odd.
-    units
-        Units of the metrics: ``scaled`` or ``source``.
+    options
+        See `ForecastModel`.
     """
 
-    def __init__(self, shape: BatchShape, kernel: int = 25, units: Literal["scaled", "source"] = "scaled") -> None:
-        super().__init__(shape, units)
+    def __init__(self, shape: BatchShape, kernel: int = 25, **options: Any) -> None:
+        super().__init__(shape, **options)
         require_input_targets(shape, "DLinear")
         if kernel < 1 or kernel % 2 == 0:
             raise UsageError(f"kernel {kernel}", expected="an odd number of rows", fix="mend --model.kernel")

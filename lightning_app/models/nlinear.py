@@ -7,7 +7,7 @@ Zeng, Chen, Zhang & Xu 2023, "Are Transformers Effective for Time Series Forecas
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,12 +23,12 @@ class NLinear(ForecastModel):
     ----------
     shape
         Lengths and widths of the batches; linked from the data by the command line.
-    units
-        Units of the metrics: ``scaled`` or ``source``.
+    options
+        See `ForecastModel`.
     """
 
-    def __init__(self, shape: BatchShape, units: Literal["scaled", "source"] = "scaled") -> None:
-        super().__init__(shape, units)
+    def __init__(self, shape: BatchShape, **options: Any) -> None:
+        super().__init__(shape, **options)
         require_input_targets(shape, "NLinear")
         self.linear = nn.Linear(shape.lookback, shape.horizon)
 

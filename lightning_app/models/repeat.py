@@ -5,7 +5,7 @@ r"""Persistence: the last observed input, repeated over the horizon.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -21,8 +21,8 @@ class Repeat(ForecastModel):
     ----------
     shape
         Lengths and widths of the batches; linked from the data by the command line.
-    units
-        Units of the metrics: ``scaled`` or ``source``.
+    options
+        See `ForecastModel`.
 
     Raises
     ------
@@ -30,8 +30,10 @@ class Repeat(ForecastModel):
         If a target is no input channel, or targets lie among the inputs.
     """
 
-    def __init__(self, shape: BatchShape, units: Literal["scaled", "source"] = "scaled") -> None:
-        super().__init__(shape, units)
+    fitted = False
+
+    def __init__(self, shape: BatchShape, **options: Any) -> None:
+        super().__init__(shape, **options)
         if -1 in shape.target_inputs:
             raise UsageError("Repeat with a target that is no input", expected="targets among --data.channels")
         if shape.delay < 0:

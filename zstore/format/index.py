@@ -108,6 +108,13 @@ class SeriesIndex:
         """(series + 1,) first row of each series."""
         return np.concatenate([[0], np.cumsum(self.row_size)])
 
+    def series_of(self, start: int, stop: int) -> Int64:
+        """(row,) the series of each of the rows ``[start, stop)``."""
+        first, last = np.searchsorted(self.row_start, [start, max(stop - 1, start)], side="right") - 1
+        bounds = np.clip(self.row_start[first : last + 2], start, stop)
+        sizes: Int64 = bounds[1:] - bounds[:-1]
+        return np.repeat(np.arange(first, last + 1), sizes)
+
     @cached_property
     def pieces(self) -> tuple[Int64, Int64, Int64]:
         """Where rows lie: (piece,) first row, first place and size, in row order; adjoining extents are one piece."""

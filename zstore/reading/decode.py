@@ -14,6 +14,7 @@ from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import n_shards, shard_bounds, shard_key
 from zstore.format.schema import Channel
+from zstore.reading.scaling import Scaling
 
 if TYPE_CHECKING:
     from zstore.reading.store import Store
@@ -23,16 +24,16 @@ def decode_rows_of(
     store: Store,
     channels: Sequence[str],
     out: NDArray[np.float32],
-    scale: NDArray[np.float64] | None,
-    offset: NDArray[np.float64] | None,
+    scaling: Scaling | None,
     observed: NDArray[np.bool_] | None,
     threads: int,
 ) -> None:
     """See :meth:`zstore.reading.store.Store.decode`."""
-    wanted = _columns_of(store, channels, scale, offset)
+    wanted = _columns_of(store, channels, scaling)
     schema = store.schema
     grid = (schema.chunk_rows, schema.shard_rows)
     routes = _Routes.of(store.index)
+    everyone = store.index.series_of(0, store.n_rows).astype(np.int32) if scaling and scaling.per_series else None
 
     def work(shard: int) -> None:
         start, stop = shard_bounds(shard, schema.n_places, schema.shard_rows)
@@ -47,8 +48,9 @@ def decode_rows_of(
         # Chunk by chunk over all channels, so that the rows written to stay in cache.
         for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=False):
             taken, rows = routes.through(first, min(first + schema.chunk_rows, stop))
+            series = everyone[rows] if everyone is not None else None
             for position, (chunk, column) in enumerate(zip(chunks, wanted, strict=True)):
-                column.unpack(chunk[taken], buffer, out, observed, rows, position)
+                column.unpack(chunk[taken], buffer, out, observed, rows, position, series)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, range(n_shards(schema.n_places, schema.shard_rows))))
@@ -59,27 +61,31 @@ def decode_part(
     channels: Sequence[str],
     start: int,
     out: NDArray[np.float32],
-    scale: NDArray[np.float64] | None,
-    offset: NDArray[np.float64] | None,
+    scaling: Scaling | None,
     observed: NDArray[np.bool_] | None,
 ) -> None:
     """See :meth:`zstore.reading.store.Store.decode_part`."""
-    wanted = _columns_of(store, channels, scale, offset)
+    wanted = _columns_of(store, channels, scaling)
     buffer: NDArray[Any] = np.empty(len(out), wanted[0].dtype)
+    series = store.index.series_of(start, start + len(out)) if scaling and scaling.per_series else None
     if observed is not None:
         observed[:] = True
     for position, column in enumerate(wanted):
         stored = store.read_stored(column.channel.name, start, start + len(out))
-        column.unpack(stored, buffer, out, observed, slice(None), position)
+        column.unpack(stored, buffer, out, observed, slice(None), position, series)
 
 
 @dataclass(frozen=True)
 class _Column:
-    """How one channel becomes a column of rows: unpacked, less `offset`, over `scale`, as `dtype`."""
+    """How one channel becomes a column of rows: unpacked, less `offset`, over `scale`, as `dtype`.
+
+    `offset` and `scale` are one number, or (series,).
+    """
 
     channel: Channel
-    scale: float
-    offset: float
+    scale: Any
+    offset: Any
+    log: bool
     missing: bool
     dtype: type[np.floating[Any]]
 
@@ -91,14 +97,21 @@ class _Column:
         observed: NDArray[np.bool_] | None,
         rows: Any,
         position: int,
+        series: NDArray[Any] | None,
     ) -> None:
         """Write stored values to some rows of a column; `buffer` is room for them to be worked on."""
         packing, values = self.channel.packing, buffer[: len(stored)]
         values[:] = stored
         unit = 10 ** (packing.decimals or 0)
-        if self.offset or self.scale != 1:  # in float64: two passes, and no error that float32 shows
-            values *= 1 / (unit * self.scale)
-            values -= self.offset / self.scale
+        offset, scale = (self.offset, self.scale) if series is None else (self.offset[series], self.scale[series])
+        if self.log:
+            values /= unit
+            with np.errstate(invalid="ignore", divide="ignore"):  # what stands for missing
+                np.log1p(values, out=values)
+            unit = 1
+        if series is not None or offset or scale != 1:  # in float64: two passes, and no error that float32 shows
+            values *= 1 / (unit * scale)
+            values -= offset / scale
         elif unit != 1:
             values /= self.dtype(unit)
         if self.missing and (packing.packed or observed is not None):
@@ -109,18 +122,16 @@ class _Column:
         out[rows, position] = values
 
 
-def _columns_of(
-    store: Store,
-    channels: Sequence[str],
-    scale: NDArray[np.float64] | None,
-    offset: NDArray[np.float64] | None,
-) -> list[_Column]:
-    dtype = np.float32 if scale is None and offset is None else np.float64
-    scales = np.ones(len(channels)) if scale is None else scale
-    offsets = np.zeros(len(channels)) if offset is None else offset
-    missing = store.missing(channels)
-    each = zip(channels, scales.tolist(), offsets.tolist(), missing.tolist(), strict=True)
-    return [_Column(store.channel(name), scale, offset, absent, dtype) for name, scale, offset, absent in each]
+def _columns_of(store: Store, channels: Sequence[str], scaling: Scaling | None) -> list[_Column]:
+    scaling = scaling or Scaling.identity(len(channels))
+    missing = store.missing(channels).tolist()
+    columns = []
+    for position, name in enumerate(channels):
+        offset, scale = (part[..., position] for part in (scaling.offset, scaling.scale))
+        log = bool(scaling.log[position])
+        dtype = np.float64 if scaling.changes else np.float32
+        columns.append(_Column(store.channel(name), scale, offset, log, missing[position], dtype))
+    return columns
 
 
 @dataclass(frozen=True)

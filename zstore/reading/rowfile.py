@@ -21,6 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from zstore.errors import StoreError
+from zstore.reading.scaling import Scaling
 
 if TYPE_CHECKING:
     from zstore.reading.store import Store
@@ -88,12 +89,11 @@ def cache_folder() -> Path:
 def open_rows(
     store: Store,
     channels: Sequence[str],
-    scale: NDArray[np.float64],
-    offset: NDArray[np.float64],
+    scaling: Scaling,
     cache: str | Path | None = None,
     fill: bool = True,
 ) -> RowFile:
-    """Rows of a store, ``(value - offset) / scale`` of each channel, from a row file that is built on first use.
+    """Scaled rows of a store from a row file that is built on first use.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def open_rows(
         Where rows come from.
     channels
         Its columns.
-    scale, offset
-        (channel,) numbers.
+    scaling
+        Of each channel.
     cache
         Folder of row files; None for :func:`cache_folder`.
     fill
@@ -125,7 +125,7 @@ def open_rows(
     masked = fill and bool(store.missing(channels).any())
     if not store.n_rows:
         return RowFile(np.empty(shape, np.float32), None)
-    identity = [_LAYOUT, fill, store.schema.uuid, store.version, list(channels), scale.tolist(), offset.tolist()]
+    identity = [_LAYOUT, fill, store.schema.uuid, store.version, list(channels), scaling.digest()]
     folder = Path(cache) if cache else cache_folder()
     path = folder / f"rows-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]}.f4"
     n_bytes = shape[0] * shape[1] * (5 if masked else 4)
@@ -134,7 +134,7 @@ def open_rows(
         with _locked(path):
             if not _is_whole(path, n_bytes):
                 entry = CacheEntry(str(path), store.path, store.version, tuple(channels), shape[0], n_bytes, "")
-                _build(store, scale, offset, entry, masked)
+                _build(store, scaling, entry, masked)
             os.utime(_note(path))
             return RowFile(*_read(path, shape, masked))
     except OSError as error:
@@ -186,9 +186,7 @@ def clear_cache(cache: Path | None = None, older_than_s: float = 0.0) -> tuple[i
     return n_files, n_bytes
 
 
-def _build(
-    store: Store, scale: NDArray[np.float64], offset: NDArray[np.float64], entry: CacheEntry, masked: bool
-) -> None:
+def _build(store: Store, scaling: Scaling, entry: CacheEntry, masked: bool) -> None:
     path, began = Path(entry.path), time.perf_counter()
     temporary, shape = path.with_suffix(".partial"), (entry.n_rows, len(entry.channels))
     with temporary.open("wb") as file:
@@ -196,7 +194,7 @@ def _build(
     values, observed = _mapped(temporary, shape, masked)
     if observed is not None:
         observed[:] = True
-    store.decode(entry.channels, values, scale, offset, observed)
+    store.decode(entry.channels, values, scaling, observed)
     for mapped in (values, observed):
         if isinstance(mapped, np.memmap):
             mapped.flush()

@@ -22,6 +22,7 @@ from zstore.format.urls import open_storage
 from zstore.reading.decode import decode_part, decode_rows_of
 from zstore.reading.objects import ObjectReader
 from zstore.reading.rowfile import open_rows
+from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
 
@@ -237,8 +238,7 @@ class Store:
         self,
         channels: Sequence[str],
         out: NDArray[np.float32],
-        scale: NDArray[np.float64] | None = None,
-        offset: NDArray[np.float64] | None = None,
+        scaling: Scaling | None = None,
         observed: NDArray[np.bool_] | None = None,
         threads: int = 2,
     ) -> None:
@@ -250,29 +250,28 @@ class Store:
             Channels to read, in the order of the last axis of `out`.
         out
             (row, channel) float32, all rows of the store; NaN where missing, or 0 if `observed` is given.
-        scale, offset
-            (channel,) numbers applied as ``(value - offset) / scale``; None for source units.
+        scaling
+            Of each channel; None for source units.
         observed
             (row, channel) all True; set to False where a value is missing, which is 0 in `out` then, after scaling.
         threads
             Shards decoded at once.
         """
-        decode_rows_of(self, channels, out, scale, offset, observed, threads)
+        decode_rows_of(self, channels, out, scaling, observed, threads)
 
     def decode_part(
         self,
         channels: Sequence[str],
         start: int,
         out: NDArray[np.float32],
-        scale: NDArray[np.float64] | None = None,
-        offset: NDArray[np.float64] | None = None,
+        scaling: Scaling | None = None,
         observed: NDArray[np.bool_] | None = None,
     ) -> None:
         """Decode some rows of some channels, as :meth:`decode` does all rows.
 
         Parameters
         ----------
-        channels, scale, offset
+        channels, scaling
             As there.
         start
             First row.
@@ -283,7 +282,7 @@ class Store:
         -----
         Cost: the chunks that these rows lie in, on one thread; call it from several. See :attr:`chunk_starts`.
         """
-        decode_part(self, channels, start, out, scale, offset, observed)
+        decode_part(self, channels, start, out, scaling, observed)
 
     def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
         """(channel,) whether any value of some channels is missing."""
@@ -350,8 +349,7 @@ class Store:
         outputs = tuple(targets or inputs)
         shape = WindowShape(lookback, horizon, delay, stride)
         wanted = tuple(dict.fromkeys(inputs + outputs))
-        units = np.ones(len(wanted)), np.zeros(len(wanted))
-        rows = open_rows(self, wanted, *units, cache, fill=False).values
+        rows = open_rows(self, wanted, Scaling.identity(len(wanted)), cache, fill=False).values
         index = WindowIndex.build(self.index.runs, shape, self.schema.time.freq)
         if not len(index):
             raise no_window(self, shape)

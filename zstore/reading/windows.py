@@ -183,6 +183,17 @@ class WindowIndex:
         time = self.time[piece] + (first - self.first[piece]) * (self.freq or 0)
         return WindowIndex(shape, first, series, time, np.cumsum(end - begin), self.freq)
 
+    def target_spans(self) -> tuple[Int64, Int64]:
+        """(piece,) rows ``[start, stop)`` in which the targets of each piece lie."""
+        first = self.first + self.shape.target_offset
+        return first, first + (np.diff(self.ends, prepend=0) - 1) * self.shape.stride + self.shape.horizon
+
+    def n_rows(self) -> int:
+        """How many rows any window reads, each counted once. With a stride, rows between windows count too."""
+        stop = self.first + (np.diff(self.ends, prepend=0) - 1) * self.shape.stride + self.shape.span
+        reached = np.maximum.accumulate(np.append(0, stop[:-1])) if len(stop) else stop
+        return int(np.maximum(stop - np.maximum(self.first, reached), 0).sum())
+
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 

@@ -1,0 +1,44 @@
+"""Static attributes as inputs: numbers standardised over the training series, categories one column each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_app.data.splits import Split, assign_series, target_rows
+from zstore import Store
+
+
+def n_columns(store: Store, names: Sequence[str]) -> int:
+    """Columns that some attributes become."""
+    found = [store.static(name).categories for name in names]
+    return sum(1 if categories is None else len(categories) for categories in found)
+
+
+def static_matrix(store: Store, split: Split, names: Sequence[str]) -> Tensor:
+    """(series, column) float32. What is missing is 0: the training mean, or none of the categories."""
+    train = _training_series(store, split)
+    columns = []
+    for static in map(store.static, names):
+        if static.categories is not None:
+            columns += [static.values == code for code in range(len(static.categories))]
+            continue
+        seen = static.values[train & ~np.isnan(static.values)]
+        mean, std = (float(seen.mean()), float(seen.std())) if len(seen) else (0.0, 1.0)
+        columns.append(np.nan_to_num((static.values - mean) / (std or 1.0), nan=0.0))
+    stacked = np.stack(columns, axis=1) if columns else np.zeros((store.n_series, 0))
+    return torch.from_numpy(stacked.astype(np.float32))
+
+
+def _training_series(store: Store, split: Split) -> NDArray[np.bool_]:
+    """(series,) whether a series has training targets."""
+    if split.by == "series":
+        return np.equal(assign_series(store, split), 0)
+    starts, stops = target_rows(store, split, "train")
+    train = np.zeros(store.n_series, np.bool_)
+    train[store.index.runs.series[stops > starts]] = True
+    return train

@@ -1,0 +1,127 @@
+"""The store that a run reads; where CSV files are named instead, a store of them in the cache, made once."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import inspect
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+import yaml
+
+from zstore import Store, UsageError, ingest, open_store
+
+logger = logging.getLogger(__name__)
+
+_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".txt", ".tsv")
+_PIECE_BYTES = 1 << 24
+
+
+def open_or_ingest(
+    store: str, options: Mapping[str, Any] | str | None, cache: Path, storage_options: Mapping[str, str] | None
+) -> Store:
+    """Open a store; or the store of a CSV file, ingested into the cache unless it was before.
+
+    Parameters
+    ----------
+    store
+        Folder or URL of a store; or the path of a CSV file, or a glob of several.
+    options
+        Arguments of :func:`zstore.ingest` for CSV files, or the path of a YAML file of them.
+    cache
+        Folder whose `stores` holds what was ingested.
+    storage_options
+        Of a store in object storage.
+
+    Raises
+    ------
+    UsageError
+        If the options are not those of an ingest.
+    SourceError, StoreError
+        As :func:`zstore.ingest` and :func:`zstore.open_store` do.
+
+    Notes
+    -----
+    Files are the same if their sizes and times of change are, or else their bytes. A file that has changed is ingested
+    anew, in the place of what was there. Of several processes that start at once, one ingests.
+    """
+    if not store.endswith(_ENDINGS):
+        if options:
+            raise UsageError(
+                f"--data.ingest for {store}",
+                expected="a CSV file, since a store is ingested already",
+                fix="drop it, or name the file",
+            )
+        return open_store(store, storage_options=storage_options)
+    wanted = _options(options)
+    key = hashlib.sha256(json.dumps([os.path.abspath(store), wanted], sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache / "stores"
+    folder.mkdir(parents=True, exist_ok=True)
+    target, note = folder / f"{key}.zarr", folder / f"{key}.json"
+    with (folder / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        files = [store, *([str(wanted["static"])] if wanted.get("static") else [])]
+        before = json.loads(note.read_text()) if note.exists() and target.exists() else None
+        now = _state(files, before or {})
+        if before is None or _digests(before) != _digests(now):
+            changed = [name for name in now if before and before.get(name, {}).get("digest") != now[name]["digest"]]
+            why = f"{', '.join(changed) or 'the list of files'} changed" if before else "not ingested yet"
+            logger.info(f"{store}: {why}; ingesting it into {target}")
+            note.unlink(missing_ok=True)
+            ingest(store, target, overwrite=target.exists(), **wanted)
+        if before != now:
+            temporary = note.with_suffix(".partial")
+            temporary.write_text(json.dumps(now, indent=1))
+            os.replace(temporary, note)
+    return open_store(target)
+
+
+def _options(options: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    known = set(inspect.signature(ingest).parameters) - {"sources", "store", "overwrite", "progress"}
+    if not isinstance(options, str):
+        found = dict(options or {})
+    else:
+        try:
+            found = dict(yaml.safe_load(Path(options).read_text(encoding="utf-8")) or {})
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UsageError(
+                f"--data.ingest {options} ({error})", expected="a YAML file of options", fix="mend it"
+            ) from None
+    for name in found:
+        if name not in known:
+            raise UsageError(
+                f"--data.ingest with {name!r}", expected=f"some of {', '.join(sorted(known))}", fix="mend it"
+            )
+    return found
+
+
+def _state(patterns: list[str], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What the files are, by name; read only where size or time of change are not those of before."""
+    state: dict[str, Any] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        for file in sorted(path.parent.glob(path.name)) if not path.is_file() else [path]:
+            found = file.stat()
+            stamp = {"n_bytes": found.st_size, "changed_ns": found.st_mtime_ns}
+            known = before.get(str(file), {})
+            same = all(known.get(name) == value for name, value in stamp.items())
+            state[str(file)] = {**stamp, "digest": known["digest"] if same else _digest(file)}
+    return state
+
+
+def _digests(state: Mapping[str, Any]) -> dict[str, str]:
+    return {name: file["digest"] for name, file in state.items()}
+
+
+def _digest(path: Path) -> str:
+    hasher = xxhash.xxh3_128()
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE_BYTES):
+            hasher.update(piece)
+    return hasher.hexdigest()

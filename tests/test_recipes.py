@@ -1,0 +1,191 @@
+"""Every shipped configuration runs on data of its kind; tables of several; CSV files instead of stores."""
+
+import csv
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import REPOSITORY, write_table
+
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.stores import open_or_ingest
+from lightning_app.demo.catchments import simulate, write
+from zstore import Store, UsageError, ingest
+
+App = Callable[..., subprocess.CompletedProcess[str]]
+CONFIGS = sorted(path for path in (REPOSITORY / "configs").glob("*.yaml") if path.stem != "published")
+SHORTER = {
+    "trainer": {
+        "max_epochs": 1,
+        "limit_train_batches": 1,
+        "limit_val_batches": 1,
+        "limit_test_batches": 2,
+        "accelerator": "cpu",
+    }
+}
+
+# Lightning's and jsonargparse's own warnings are theirs to mend; ours are errors in every other test.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of stores like those that the configurations name, ingested by the recipes for them."""
+    folder = tmp_path_factory.mktemp("stores")
+    random = np.random.default_rng(0)
+    for name, minutes in (("etth1", 60), ("ettm1", 15)):
+        n_rows = 14_400 * 60 // minutes
+        times = np.datetime64("2016-07-01", "m") + np.arange(n_rows) * minutes
+        columns = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
+        rows = [
+            [str(time).replace("T", " ") + ":00", *values]
+            for time, values in zip(times, random.integers(0, 90, (n_rows, 7)), strict=True)
+        ]
+        _ingest(folder, "ett", name, write_table(folder / f"{name}.csv", ["date", *columns], rows))
+        (folder / f"{name[:-1]}2.zarr").symlink_to(folder / f"{name}.zarr")
+    days = np.arange(np.datetime64("1992-01-01"), np.datetime64("1999-01-01"))
+    rows = [[g, day, *random.gamma(1, 2, 4).round(2)] for g in ("01022500", "14400000") for day in days]
+    statics = yaml.safe_load((REPOSITORY / "configs" / "camels_lstm.yaml").read_text())["data"]["statics"]
+    attributes = write_table(
+        folder / "attributes.csv",
+        ["gauge_id", *statics],
+        [[g, *random.random(len(statics)).round(3)] for g in ("01022500", "14400000")],
+    )
+    csv_path = write_table(folder / "camels.csv", ["gauge_id", "date", "prcp_mm", "temp_c", "pet_mm", "q_mm"], rows)
+    _ingest(folder, "camels", "camels", csv_path, static=attributes)
+    hours = np.datetime64("2015-11-01", "h") + np.arange(10_000)
+    names = ["PM2.5", "PM10", "SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN"]
+    rows = []
+    for number, hour in enumerate(hours.astype(object)):
+        values = ["NA" if random.random() < 0.05 else v for v in random.integers(1, 200, len(names))]
+        rows.append(
+            [number, hour.year, hour.month, hour.day, hour.hour, *values, "NW", round(random.random(), 1), "Dingling"]
+        )
+    heads = ["No", "year", "month", "day", "hour", *names, "wd", "WSPM", "station"]
+    _ingest(folder, "beijing", "beijing", write_table(folder / "beijing.csv", heads, rows))
+    rows_of, places = write(simulate(n_catchments=3, n_years=8), folder)
+    (folder / "demo").mkdir()
+    ingest(rows_of, folder / "demo" / "catchments.zarr", id="gauge_id", time="date", static=places)
+    return folder
+
+
+def _ingest(folder: Path, recipe: str, name: str, path: Path, **options: Any) -> None:
+    recipe_of = yaml.safe_load((REPOSITORY / "configs" / "ingest" / f"{recipe}.yaml").read_text())
+    ingest(path, folder / f"{name}.zarr", **recipe_of, **options)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_configuration_runs(config: Path, stores: Path, tmp_path: Path, app: App) -> None:
+    named = yaml.safe_load(config.read_text())["data"]["store"]
+    overlay = {**SHORTER, "data": {"store": str(stores / named), "cache": str(stores / "cache")}}
+    (tmp_path / "shorter.yaml").write_text(yaml.safe_dump(overlay))
+    words = ["--config", config, "--config", tmp_path / "shorter.yaml", "--trainer.default_root_dir", tmp_path / "run"]
+    if "class_path: torch.optim" in config.read_text():
+        app("fit", *words, check=True)
+    app("test", *words, check=True)
+    found = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
+    assert np.isfinite(found["test/mse"])
+    assert len(found["by_step"]["mae"]) == found["horizon"]
+    if "series_scores: true" in config.read_text():
+        with (tmp_path / "run" / "test_series.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert any(np.isfinite(float(row["nse"])) for row in rows)
+
+
+def test_a_table_has_a_row_for_each_configuration_and_horizon_and_keeps_what_it_has(
+    app: App, hourly: Store, tmp_path: Path
+) -> None:
+    data = {"store": hourly.path, "lookback": 48, "horizon": 24, "split": {"sizes": [1400, 300, 300]}}
+    trainer = {"max_epochs": 1, "limit_train_batches": 5, "accelerator": "cpu"}
+    for model in ("NLinear", "Repeat"):
+        document = {"data": data, "model": {"class_path": model}, "trainer": trainer}
+        (tmp_path / f"{model.lower()}.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "known.yaml").write_text("nlinear:\n  12: {mse: 0.25}\n")
+    words = ["table", "--configs", "nlinear.yaml", "repeat.yaml", "--horizons", 12, "--seeds", 1, 2]
+    words += ["--published", "known.yaml", "--out", "table.md", "--data.cache", tmp_path / "cache"]
+    app(*words, check=True)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[0] == "| configuration | horizon | runs | windows | MSE | published | MAE | published |"
+    assert re.fullmatch(r"\| nlinear \| 12 \| 2 \| 289 \| \d\.\d{4} ± 0\.\d{4} \| 0\.250 \| .* \| – \|", lines[2])
+    assert [line.split(" | ")[1:3] for line in lines[2:]] == [["12", "2"], ["12", "1"]]
+    runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("test_metrics.json")}
+    assert len(runs) == 3
+    values = [json.loads(path.read_text())["test/mse"] for path in sorted(runs) if "nlinear-12" in str(path)]
+    assert values[0] != values[1]
+    before = (tmp_path / "table.md").read_text()
+    app(*words, check=True)
+    assert runs == {path: path.stat().st_mtime_ns for path in runs}
+    assert (tmp_path / "table.md").read_text() == before
+
+
+def test_a_run_of_a_table_that_fails_is_told(app: App, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(
+        "data: {store: none.zarr, lookback: 2, horizon: 1}\nmodel: {class_path: Repeat}\n"
+    )
+    done = app("table", "--configs", "bad.yaml", "--out", "table.md")
+    assert done.returncode == 2
+    assert "test of bad failed: lightning_app: no store" in done.stderr
+    (tmp_path / "none.yaml").write_text("model: {class_path: NoSuchModel}\n")
+    done = app("table", "--configs", "none.yaml", "--out", "table.md")
+    assert "expected a configuration that names a model" in done.stderr
+
+
+@pytest.fixture
+def readings(tmp_path: Path) -> Path:
+    rows = [[f"a{n % 2}", n // 2, n / 2] for n in range(200)]
+    return write_table(tmp_path / "readings.csv", ["id", "t", "v"], rows)
+
+
+def test_a_csv_is_ingested_once_and_again_only_if_it_changed(
+    readings: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lightning_app")
+    cache = str(tmp_path / "cache")
+
+    def opened() -> tuple[str, int]:
+        caplog.clear()
+        data = WindowDataModule(str(readings), 5, 2, ingest={"id": "id", "time": "t"}, cache=cache)
+        return data.store.schema.uuid, data.store.n_rows
+
+    first = opened()
+    assert "not ingested yet" in caplog.text
+    assert opened() == first
+    assert caplog.text == ""
+    readings.touch()
+    assert opened() == first
+    assert caplog.text == ""
+    with readings.open("a") as file:
+        file.write("a1,100,7\n")
+    changed = opened()
+    assert f"{readings} changed; ingesting it into" in caplog.text
+    assert changed[0] != first[0]
+    assert changed[1] == 201
+
+
+def test_a_csv_is_ingested_by_a_recipe_and_its_attributes_count_too(readings: Path, tmp_path: Path) -> None:
+    attributes = write_table(tmp_path / "places.csv", ["id", "height"], [["a0", 5], ["a1", 7]])
+    (tmp_path / "recipe.yaml").write_text(f"id: id\ntime: t\nstatic: {attributes}\n")
+    store = open_or_ingest(str(readings), str(tmp_path / "recipe.yaml"), tmp_path, None)
+    assert store.static("height").values.tolist() == [5, 7]
+    write_table(attributes, ["id", "height"], [["a0", 6], ["a1", 7]])
+    store = open_or_ingest(str(readings), str(tmp_path / "recipe.yaml"), tmp_path, None)
+    assert store.static("height").values.tolist() == [6, 7]
+
+
+def test_an_ingest_that_cannot_be_meant_is_refused_and_leaves_nothing(readings: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--data\.ingest with 'identity'; expected some of"):
+        open_or_ingest(str(readings), {"identity": "id"}, tmp_path, None)
+    with pytest.raises(UsageError, match="a YAML file of options"):
+        open_or_ingest(str(readings), str(tmp_path / "none.yaml"), tmp_path, None)
+    with pytest.raises(UsageError, match="a CSV file, since a store is ingested already"):
+        open_or_ingest(str(tmp_path), {"id": "id"}, tmp_path, None)
+    with pytest.raises(UsageError, match="no column 'when'"):
+        open_or_ingest(str(readings), {"id": "id", "time": "when"}, tmp_path, None)
+    assert not list((tmp_path / "stores").glob("*.json"))
+    assert open_or_ingest(str(readings), {"id": "id", "time": "t"}, tmp_path, None).n_rows == 200

@@ -1,0 +1,168 @@
+"""Scalers of every kind against numpy, on training rows alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_table
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.quantiles import quantiles
+from lightning_app.data.residency import host_rows
+from lightning_app.data.scaler import Scaler, fit_scaler, scaled_std
+from lightning_app.data.splits import Split, target_rows
+from lightning_app.data.unscaler import Unscaler
+from zstore import Store, UsageError, ingest, open_store
+
+SPLIT = Split(sizes=(0.5, 0.2, 0.3))
+CHANNELS = ["flow_mm", "rain_mm", "temperature_c"]
+
+
+def training_rows(store: Store) -> np.ndarray[Any, Any]:
+    ranges = zip(*target_rows(store, SPLIT, "train"), strict=True)
+    return np.concatenate([np.arange(start, stop) for start, stop in ranges])
+
+
+def expected(values: np.ndarray[Any, Any], kind: str) -> tuple[float, float]:
+    if kind == "standard":
+        return float(np.nanmean(values)), float(np.nanstd(values))
+    if kind == "minmax":
+        return float(np.nanmin(values)), float(np.nanmax(values) - np.nanmin(values))
+    if kind == "log1p":
+        return float(np.nanmean(np.log1p(values))), float(np.nanstd(np.log1p(values)))
+    low, middle, high = np.nanquantile(values.astype(np.float32).astype(np.float64), [0.25, 0.5, 0.75])
+    return float(middle), float(high - low)
+
+
+@pytest.mark.parametrize("by", ["channel", "series"])
+@pytest.mark.parametrize("kind", ["standard", "minmax", "robust", "log1p"])
+def test_a_scaler_is_that_of_the_training_rows_alone(catchments: Store, tmp_path: Path, kind: Any, by: Any) -> None:
+    channels = CHANNELS[:2]
+    scaler = fit_scaler(catchments, SPLIT, channels, kind, tmp_path, by)
+    rows = training_rows(catchments)
+    owner = catchments.index.series_of(0, catchments.n_rows)[rows]
+    for position, name in enumerate(channels):
+        values = catchments.read(name, 0, catchments.n_rows)[rows].astype(np.float64)
+        groups = [values] if by == "channel" else [values[owner == n] for n in range(catchments.n_series)]
+        found = np.stack([scaler.offset[..., position], scaler.scale[..., position]]).reshape(2, -1).T
+        np.testing.assert_allclose(found, [expected(group, kind) for group in groups], rtol=1e-9)
+
+
+def test_a_scaler_fitted_on_everything_would_be_found(catchments: Store, tmp_path: Path) -> None:
+    everything = catchments.read("flow_mm", 0, catchments.n_rows).astype(np.float64)
+    scaler = fit_scaler(catchments, SPLIT, ["flow_mm"], "standard", tmp_path)
+    assert abs(scaler.offset[0] - np.nanmean(everything)) > 1e-3
+    planted = Scaler(("flow_mm",), np.array([np.nanmean(everything)]), scaler.scale, scaler.log, "0" * 32)
+    path = next(tmp_path.glob("scaler-*.json"))
+    path.write_text(json.dumps(planted.to_json()))
+    again = fit_scaler(catchments, SPLIT, ["flow_mm"], "standard", tmp_path)
+    assert again.to_json() == scaler.to_json()
+
+
+def test_a_checkpoint_whose_scaler_saw_other_rows_is_refused(catchments: Store, tmp_path: Path) -> None:
+    data = WindowDataModule(str(catchments.path), 5, 2, split=SPLIT, cache=str(tmp_path))
+    state = data.state_dict()
+    data.load_state_dict(state)
+    state["scaler"]["fitted_on"] = "0" * 32
+    with pytest.raises(UsageError, match="scaler that was fitted on other rows than the model"):
+        data.load_state_dict(state)
+
+
+@pytest.mark.parametrize("by", ["channel", "series"])
+@pytest.mark.parametrize("residency", ["host", "device", "stream"])
+def test_batches_are_scaled_and_come_back_to_source_units(
+    catchments: Store, tmp_path: Path, by: Any, residency: Any
+) -> None:
+    kinds: Any = {"flow_mm": "log1p", "rain_mm": "robust", "temperature_c": "minmax"}
+    data = WindowDataModule(
+        str(catchments.path), 4, 3, split=SPLIT, channels=CHANNELS, scaler=kinds, scale_by=by, residency=residency,
+        memory_budget=0.5 if residency != "stream" else "3MB", cache=str(tmp_path), batch_size=64,
+    )  # fmt: skip
+    index, loader = data.index("test"), data.test_dataloader()
+    samples = loader.samples_at(np.arange(64))
+    first = index.locate(samples)[0] + 4
+    batch = next(iter(loader))
+    source = data.to_source(batch["y"], batch["series"])
+    for position, name in enumerate(CHANNELS):
+        column = catchments.read(name, 0, catchments.n_rows)
+        truth = torch.from_numpy(np.stack([column[row : row + 3] for row in first]))
+        mask = batch["mask"][..., position]
+        assert torch.equal(mask, ~truth.isnan())
+        torch.testing.assert_close(source[..., position][mask], truth[mask].float(), rtol=2e-5, atol=2e-4)
+        scaler = data.scaler
+        owner = batch["series"].numpy()
+        offset, scale = (
+            part[owner][:, None, position] if by == "series" else part[position]
+            for part in (scaler.offset, scaler.scale)
+        )
+        inner = np.log1p(truth.numpy().astype(np.float64)) if kinds[name] == "log1p" else truth.numpy()
+        wanted = torch.from_numpy((inner - offset) / scale)
+        torch.testing.assert_close(batch["y"][..., position][mask], wanted[mask].float(), rtol=1e-5, atol=1e-5)
+
+
+def test_series_without_training_values_are_scaled_as_the_channel(tmp_path: Path) -> None:
+    rows = [["a", t, t % 7] for t in range(100)] + [["b", t, "" if t < 60 else t] for t in range(100)]
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    store = open_store(tmp_path / "s.zarr")
+    own = fit_scaler(store, SPLIT, ["v"], "standard", tmp_path, "series")
+    whole = fit_scaler(store, SPLIT, ["v"], "standard", tmp_path)
+    assert own.offset[1, 0] == whole.offset[0]
+    assert own.scale[1, 0] == whole.scale[0]
+    np.testing.assert_allclose(scaled_std(store, SPLIT, whole)[:, 0], [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ({"flow_mm": "log1p", "wind": "none"}, "a scaler for channel 'wind'; expected one of those in use: flow_mm"),
+        ("log1p", "a logarithm of channel 'temperature_c', which has -"),
+    ],
+)
+def test_a_scaler_that_cannot_be_meant_is_refused(catchments: Store, tmp_path: Path, kind: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        fit_scaler(catchments, SPLIT, CHANNELS, kind, tmp_path)
+
+
+def test_rows_of_a_scaled_store_are_the_same_by_any_way(catchments: Store, tmp_path: Path) -> None:
+    scaler = fit_scaler(catchments, SPLIT, CHANNELS, {"flow_mm": "log1p", "rain_mm": "none"}, tmp_path, "series")
+    rows = host_rows(catchments, scaler, tmp_path)
+    part = np.empty((500, 3), np.float32)
+    observed = np.empty((500, 3), bool)
+    catchments.decode_part(CHANNELS, 1200, part, scaler.scaling, observed)
+    np.testing.assert_array_equal(rows.values[1200:1700].numpy(), part)
+    assert rows.observed is not None
+    np.testing.assert_array_equal(rows.observed[1200:1700].numpy(), observed)
+    plain = catchments.read("rain_mm", 1200, 1700)
+    np.testing.assert_array_equal(part[:, 1], np.nan_to_num(plain))
+
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(arrays(np.float32, st.integers(1, 200), elements=FLOATS | st.just(float("nan"))), st.integers(1, 60))
+def test_quantiles_by_counting_are_those_of_sorting(values: np.ndarray[Any, Any], size: int) -> None:
+    shares = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0]
+    found = quantiles(lambda: (values[at : at + size] for at in range(0, len(values), size)), shares)
+    seen = values[~np.isnan(values)].astype(np.float64)
+    wanted = np.quantile(seen, shares) if len(seen) else np.zeros(6)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-300)
+
+
+@given(
+    arrays(np.float64, (5, 2), elements=st.floats(-100, 100)),
+    st.lists(st.integers(0, 4), min_size=1, max_size=9),
+    st.booleans(),
+)
+def test_unscaling_undoes_scaling(offset: np.ndarray[Any, Any], series: list[int], log: bool) -> None:
+    scaler = Scaler(("a", "b"), offset, np.full((5, 2), 2.0), np.array([log, False]))
+    values = np.random.default_rng(0).uniform(0, 5, (len(series), 3, 2))
+    inner = np.where(scaler.log, np.log1p(values), values)
+    scaled = torch.from_numpy((inner - offset[series][:, None]) / 2).float()
+    found = Unscaler(scaler).to_source(scaled, torch.tensor(series))
+    np.testing.assert_allclose(found.numpy(), values, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,189 @@
+"""Splits by time, by series and both; and that no target is ever in two of them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.leaks import refuse_leaks, refuse_trained, trained_on
+from lightning_app.data.splits import NAMES, Split, SplitName, assign_series, target_rows
+from zstore import Store, UsageError, WindowIndex, WindowShape, ZstoreError, ingest, open_store
+
+
+@pytest.fixture(scope="module")
+def staggered(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Nine series of 100 steps that begin at 0, 10, 20 …, in three regions."""
+    folder = tmp_path_factory.mktemp("staggered")
+    rows = [[f"s{n}", 10 * n + t, n + t / 100] for n in range(9) for t in range(100)]
+    statics = write_table(
+        folder / "a.csv", ["id", "region", "size"], [[f"s{n}", "abc"[n % 3], n // 3] for n in range(9)]
+    )
+    ingest(write_table(folder / "r.csv", ["id", "t", "v"], rows), folder / "s.zarr", id="id", time="t", static=statics)
+    return open_store(folder / "s.zarr")
+
+
+def rows_of(store: Store, split: Split, name: SplitName) -> dict[int, tuple[int, int]]:
+    """First and last target time of each series that has any."""
+    start, stop = target_rows(store, split, name)
+    times = store.times(0, store.n_rows)
+    kept = stop > start
+    series = store.index.runs.series[kept].tolist()
+    return {n: (int(times[a]), int(times[b - 1])) for n, a, b in zip(series, start[kept], stop[kept], strict=True)}
+
+
+def test_borders_over_each_series_count_from_its_own_first_time(staggered: Store) -> None:
+    split = Split(over="series", sizes=(0.5, 0.2, 0.3))
+    assert rows_of(staggered, split, "train") == {n: (10 * n, 10 * n + 49) for n in range(9)}
+    assert rows_of(staggered, split, "val") == {n: (10 * n + 50, 10 * n + 69) for n in range(9)}
+    steps = Split(over="series", sizes=(60, 10, 30))
+    assert rows_of(staggered, steps, "test") == {n: (10 * n + 70, 10 * n + 99) for n in range(9)}
+
+
+def test_a_crossed_split_tests_unseen_series_in_an_unseen_period(staggered: Store) -> None:
+    split = Split(by="both", dates=("0", "90", "110", "180"), series_sizes=(5 / 9, 2 / 9, 2 / 9), seed=1)
+    found = {name: rows_of(staggered, split, name) for name in NAMES}
+    assert not set(found["train"]) & set(found["test"])
+    assert not set(found["train"]) & set(found["val"])
+    assert all(stop < 90 for _, stop in found["train"].values())
+    assert all(start >= 110 for start, _ in found["test"].values())
+    assert np.bincount(assign_series(staggered, split)).tolist() == [5, 2, 2]
+
+
+def test_series_are_shared_out_by_lists_files_and_attributes(staggered: Store, tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("s7\ns8\n")
+    named = Split(by="series", ids={"train": ["s0", "s1"], "val": ["s2"], "test": str(tmp_path / "test.txt")})
+    assert assign_series(staggered, named).tolist() == [0, 0, 1, -1, -1, -1, -1, 2, 2]
+    before = named.digest()
+    (tmp_path / "test.txt").write_text("s7\n")
+    assert named.digest() != before
+    region = Split(by="series", attribute="region", values={"train": ["a"], "val": ["b"], "test": ["c"]})
+    assert assign_series(staggered, region).tolist() == [0, 1, 2] * 3
+    size = Split(by="series", attribute="size", values={"train": [0, 2], "test": [1]})
+    assert assign_series(staggered, size).tolist() == [0, 0, 0, 2, 2, 2, 0, 0, 0]
+
+
+@given(st.integers(3, 9), st.integers(0, 50))
+def test_every_series_is_tested_in_exactly_one_fold(folds: int, seed: int) -> None:
+    store = type("Sized", (), {"n_series": 23})
+    dealt = [assign_series(store, Split(by="series", folds=folds, fold=n, seed=seed)) for n in range(folds)]  # type: ignore[arg-type]
+    assert (np.stack(dealt) == 2).sum(axis=0).tolist() == [1] * 23
+    assert (np.stack(dealt) == 1).sum(axis=0).tolist() == [1] * 23
+    sizes = [int((part == 2).sum()) for part in dealt]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"by": "series", "ids": {"train": ["s0", "s1"], "test": ["s1"]}}, "series s1 in both train and test"),
+        ({"by": "series", "ids": {"train": ["s0"], "test": ["nobody"]}}, "nobody"),
+        ({"by": "series", "ids": {"train": "no/such.txt"}}, "a text file"),
+        ({"by": "series", "attribute": "region", "values": {"train": ["a", "b"], "val": ["b"]}}, "both train and val"),
+        (
+            {"by": "series", "attribute": "region", "values": {"train": ["z"]}},
+            "no series has region z; expected one of",
+        ),
+        ({"by": "series", "attribute": "colour", "values": {"train": ["z"]}}, "no static attribute 'colour'"),
+        ({"by": "series", "attribute": "region"}, "without its values"),
+        ({"by": "series", "folds": 2}, "fold 0 of 2"),
+        ({"by": "series", "folds": 4, "fold": 4}, "fold 4 of 4"),
+        ({"by": "series", "folds": 4, "ids": {"train": ["s0"]}}, "ids and folds"),
+        ({"by": "series", "embargo": 3}, "embargo by series"),
+        ({"by": "time", "folds": 4}, "folds by time"),
+        ({"over": "series", "dates": ("0", "1", "2", "3")}, "dates over each series"),
+        ({"by": "both", "sizes": (0.5, 0.2, 0.3), "series_sizes": (0.9, 0.2, 0.1)}, "overlap"),
+    ],
+)
+def test_a_split_that_cannot_be_meant_is_refused(staggered: Store, split: dict[str, Any], message: str) -> None:
+    with pytest.raises(ZstoreError, match=message):
+        target_rows(staggered, Split(**split), "train")
+
+
+SPLITS = st.one_of(
+    st.builds(
+        Split,
+        by=st.just("time"),
+        sizes=st.tuples(*[st.floats(0.05, 0.33)] * 3),
+        over=st.sampled_from(["store", "series"]),
+        embargo=st.integers(0, 5),
+    ),
+    st.builds(Split, by=st.just("series"), sizes=st.tuples(*[st.floats(0.05, 0.33)] * 3), seed=st.integers(0, 9)),
+    st.builds(
+        Split,
+        by=st.just("both"),
+        sizes=st.tuples(*[st.floats(0.05, 0.33)] * 3),
+        series_sizes=st.tuples(*[st.floats(0.05, 0.33)] * 3),
+        over=st.sampled_from(["store", "series"]),
+    ),
+)
+
+
+@given(SPLITS, st.integers(1, 20), st.integers(1, 5), st.integers(0, 3), st.sampled_from(["allow", "forbid"]))
+def test_no_target_of_any_split_is_in_another(
+    staggered: Store, split: Split, lookback: int, horizon: int, delay: int, context: str
+) -> None:
+    runs, shape, targets = staggered.index.runs, WindowShape(lookback, horizon, delay), {}
+    for name in NAMES:
+        index = WindowIndex.build(runs, shape, 1, target_rows(staggered, split, name), context == "allow")
+        refuse_leaks(staggered, split, index, name)
+        start = index.locate(np.arange(len(index)))[0] + shape.target_offset
+        targets[name] = {int(row) + step for row in start for step in range(horizon)}
+    assert not targets["train"] & targets["val"]
+    assert not targets["train"] & targets["test"]
+    assert not targets["val"] & targets["test"]
+
+
+@pytest.mark.parametrize("by", [1, 5])
+def test_a_target_planted_in_the_future_of_another_split_is_found(staggered: Store, by: int) -> None:
+    split, shape = Split(sizes=(0.5, 0.2, 0.3)), WindowShape(5, 2)
+    start, stop = target_rows(staggered, split, "train")
+    sound = WindowIndex.build(staggered.index.runs, shape, 1, (start, stop))
+    refuse_leaks(staggered, split, sound, "train")
+    leaking = WindowIndex.build(staggered.index.runs, shape, 1, (start, np.where(stop > start, stop + by, stop)))
+    with pytest.raises(UsageError, match=r"row [0-9,]+ is a target of both train and val"):
+        refuse_leaks(staggered, split, leaking, "train")
+
+
+def test_a_module_whose_splits_overlap_does_not_start(
+    staggered: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_step_more(store: Store, split: Split, name: SplitName) -> Any:
+        start, stop = target_rows(store, split, name)
+        return start, np.where((stop > start) & (name == "train"), stop + 1, stop)
+
+    monkeypatch.setattr("lightning_app.data.datamodule.target_rows", one_step_more)
+    data = WindowDataModule(str(staggered.path), 5, 2, cache=str(tmp_path))
+    with pytest.raises(UsageError, match="target of both train and"):
+        data.train_dataloader()
+
+
+@given(SPLITS, SPLITS)
+def test_a_model_is_not_tested_on_what_another_split_trained_it_on(
+    staggered: Store, first: Split, second: Split
+) -> None:
+    def rows(split: Split, name: SplitName) -> set[int]:
+        return {row for a, b in zip(*target_rows(staggered, split, name), strict=True) for row in range(a, b)}
+
+    trained = trained_on(staggered, first)
+    if rows(first, "train") & rows(second, "test"):
+        with pytest.raises(UsageError, match="trained on targets that are in test here"):
+            refuse_trained(staggered, second, "test", trained)
+    else:
+        refuse_trained(staggered, second, "test", trained)
+
+
+def test_what_was_trained_on_is_known_by_id_in_a_store_with_other_series(staggered: Store, tmp_path: Path) -> None:
+    rows = [[f"s{n}", 10 * n + t, t] for n in (8, 3, 20) for t in range(100)]
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    other = open_store(tmp_path / "s.zarr")
+    trained = trained_on(staggered, Split(by="series", ids={"train": ["s3"], "test": ["s0"]}))
+    refuse_trained(other, Split(by="series", ids={"test": ["s20", "s8"]}), "test", trained)
+    with pytest.raises(UsageError, match="in test here: series s3"):
+        refuse_trained(other, Split(by="series", ids={"test": ["s20", "s3"]}), "test", trained)
+    assert all(isinstance(value, torch.Tensor | str) for value in trained.values())

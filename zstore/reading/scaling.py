@@ -1,0 +1,53 @@
+"""How decoded values are scaled, once per row and while they are decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """``(value - offset) / scale`` of each channel, or ``(log(1 + value) - offset) / scale``.
+
+    Parameters
+    ----------
+    offset, scale
+        (channel,), or (series, channel) where each series has its own.
+    log
+        (channel,) whether the logarithm of 1 + value is scaled instead of the value.
+    """
+
+    offset: Float64
+    scale: Float64
+    log: NDArray[np.bool_]
+
+    @classmethod
+    def identity(cls, n_channels: int) -> Scaling:
+        """Source units."""
+        return cls(np.zeros(n_channels), np.ones(n_channels), np.zeros(n_channels, bool))
+
+    @classmethod
+    def linear(cls, offset: Float64, scale: Float64) -> Scaling:
+        """Without any logarithm."""
+        return cls(offset, scale, np.zeros(offset.shape[-1], bool))
+
+    @property
+    def per_series(self) -> bool:
+        """Whether each series has its own offset and scale."""
+        return self.offset.ndim == 2
+
+    @property
+    def changes(self) -> bool:
+        """Whether it is anything but the identity."""
+        return bool(self.log.any() or self.offset.any() or (self.scale != 1).any())
+
+    def digest(self) -> str:
+        """What names it in caches."""
+        parts = [np.ascontiguousarray(part).tobytes() for part in (self.offset, self.scale, self.log)]
+        return xxhash.xxh3_128_hexdigest(b"".join(parts) + bytes(str(self.offset.shape), "ascii"))
