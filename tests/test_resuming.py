@@ -4,8 +4,10 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,15 @@ def write_config(folder: Path, store: Store, residency: str) -> None:
     )
 
 
+def free_port() -> int:
+    """A port that nobody listens on, below those that the system hands out itself."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+
+
 def fit(folder: Path, witness: str, ranks: int = 1, kill_at: int | None = None, run: str = "run") -> None:
     """Fit on some processes, from the last checkpoint where there is one; dies after one step, or ends well."""
     callback = {"class_path": "witness.Witness", "init_args": {"path": str(folder / witness), "kill_at": kill_at}}
@@ -56,7 +67,7 @@ def fit(folder: Path, witness: str, ranks: int = 1, kill_at: int | None = None, 
         words += ["--ckpt_path", "last"]
     # The callback is found beside the tests; one thread sums in one order.
     found = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-    alone = {"PYTHONPATH": found, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(random.randint(20_000, 60_000))}
+    alone = {"PYTHONPATH": found, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, **alone})
     assert done.returncode == (0 if kill_at is None else -signal.SIGKILL), done.stderr
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 import xarray
 import yaml
-from conftest import REPOSITORY
 
 from lightning_app.monitor import Monitor
 from zstore import Store
@@ -211,40 +210,6 @@ def test_help_lists_what_the_data_can_be_told(app: App) -> None:
     for flag in ("--data.lookback", "--data.split.sizes", "--data.statics", "--early_stopping.patience", "--ckpt_path"):
         assert flag in text
     assert "--model.shape" not in text
-
-
-def _etth1_like(tmp_path: Path) -> Path:
-    """Seven channels over the 17,420 hours of ETTh1."""
-    from zstore import ingest
-
-    hours, random = np.arange(17_420), np.random.default_rng(0)
-    times = pd.date_range("2016-07-01", periods=len(hours), freq="h").strftime("%Y-%m-%d %H:%M:%S")
-    channels = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
-    waves = {n: np.sin(2 * np.pi * hours / 24 + k) + random.normal(0, 0.2, len(hours)) for k, n in enumerate(channels)}
-    pd.DataFrame({"date": times, **waves}).to_csv(tmp_path / "e.csv", index=False, float_format="%.3f")
-    ingest(tmp_path / "e.csv", tmp_path / "etth1.zarr", time="date")
-    return tmp_path / "etth1.zarr"
-
-
-def test_every_config_runs_as_it_stands_but_for_its_length(app: App, catchments: Store, tmp_path: Path) -> None:
-    stores = {"etth1.zarr": _etth1_like(tmp_path), "demo/catchments.zarr": Path(catchments.path)}
-    for path in sorted((REPOSITORY / "configs").glob("*.yaml")):
-        document = yaml.safe_load(path.read_text())
-        where = ["--config", path, "--data.store", stores[document["data"]["store"]], "--data.cache", tmp_path / "c"]
-        if path.stem == "demo_lstm":  # the small catchments are four years long
-            where += ["--data.split.dates", "['2001-01-01', '2003-01-01', '2004-01-01', '2005-01-01']"]
-        if document["model"]["class_path"] != "Repeat":
-            short = [
-                "--trainer.max_epochs",
-                "1",
-                "--trainer.limit_train_batches",
-                "3",
-                "--trainer.limit_val_batches",
-                "2",
-            ]
-            app("fit", *where, *short, check=True)
-        app("test", *where, "--trainer.limit_test_batches", "2", check=True)
-        assert (tmp_path / "runs" / path.stem / "test_metrics.json").exists()
 
 
 def test_a_fit_logs_its_speed_its_waiting_and_its_memory(app: App, hourly: Store, tmp_path: Path) -> None:

@@ -165,5 +165,15 @@ class ForecastModel(pl.LightningModule):
         self.exact = {name: float(value) for name, value in named.items()}
 
 
+def require_input_targets(shape: BatchShape, model: str) -> None:
+    """Refuse targets that are no inputs, for models that map each channel to itself."""
+    if -1 in shape.target_inputs:
+        raise UsageError(
+            f"{model} with a target that is no input",
+            expected="every target among the inputs",
+            fix="add it to --data.channels, or take a model that mixes channels, such as LSTM",
+        )
+
+
 def _misfit(what: str, expected: str) -> UsageError:
     return UsageError(what, expected=expected, fix="the --config and flags it was trained with, or another --ckpt_path")

@@ -12,8 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_app.batch import Batch, BatchShape
-from lightning_app.models.base import ForecastModel
-from lightning_app.models.nlinear import require_input_targets
+from lightning_app.models.base import ForecastModel, require_input_targets
 
 
 class Linear(ForecastModel):

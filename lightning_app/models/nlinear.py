@@ -12,8 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_app.batch import Batch, BatchShape
-from lightning_app.models.base import ForecastModel
-from zstore import UsageError
+from lightning_app.models.base import ForecastModel, require_input_targets
 
 
 class NLinear(ForecastModel):
@@ -38,13 +37,3 @@ class NLinear(ForecastModel):
         last = x[:, -1:]
         ahead: Tensor = self.linear((x - last).transpose(1, 2))  # (batch, target, horizon)
         return ahead.transpose(1, 2) + last
-
-
-def require_input_targets(shape: BatchShape, model: str) -> None:
-    """Refuse targets that are no inputs, for models that map each channel to itself."""
-    if -1 in shape.target_inputs:
-        raise UsageError(
-            f"{model} with a target that is no input",
-            expected="every target among the inputs",
-            fix="add it to --data.channels, or take a model that mixes channels, such as LSTM",
-        )
