@@ -89,6 +89,10 @@ def test_only_windows_with_a_target_are_read_and_a_branchlstm_beats_climatology(
     assert branch_found["test/mse"] < 0.5 * climate_found["test/mse"]
     assert branch_found["test/nse_median"] > 0.5 > climate_found["test/nse_median"]
 
+    refused = app("test", "--config", "climate.yaml", "--model.series_least", "1000")
+    assert refused.returncode == 2
+    assert "no series with 1000 observed test targets; expected one at least" in refused.stderr
+
 
 def test_climatology_is_the_mean_of_the_training_targets_of_a_series_at_that_time(
     river: Store, tmp_path: Path, app: Callable[..., subprocess.CompletedProcess[str]]

@@ -159,10 +159,20 @@ class ForecastModel(pl.LightningModule):
             scores = cast(SeriesScores, self.scores[stage])
             found = scores.compute()
             scores.reset()
+            self._require_scores(stage, found["all"])
             self.report = {**self.report, **found, "all": {**self.report["all"], **found["all"]}}
         named = {f"{stage}/{name}": value for name, value in self.report["all"].items()}
         self.log_dict({name: value.float() for name, value in named.items()})
         self.exact = {name: float(value) for name, value in named.items()}
+
+    def _require_scores(self, stage: str, found: dict[str, Tensor]) -> None:
+        """Refuse medians over no series: early stopping would take them for the end, and checkpoints for the best."""
+        if not self.trainer.sanity_checking and all(bool(value.isnan()) for value in found.values()):
+            raise UsageError(
+                f"no series with {self._series_least} observed {stage} targets",
+                expected="one at least, for the medians of series scores",
+                fix=f"lower --model.series_least, or make the {stage} split longer",
+            )
 
 
 def require_input_targets(shape: BatchShape, model: str) -> None:
