@@ -11,7 +11,9 @@ from zstore.errors import (
     ZstoreError,
 )
 from zstore.format.moments import Moments
-from zstore.reading.rowfile import CacheEntry, RowFile, cache_entries, cache_folder, clear_cache, open_rows
+from zstore.reading.cached import CacheEntry, cache_entries, cache_folder, clear_cache
+from zstore.reading.panel import PanelFile, PanelGrid, open_panel
+from zstore.reading.rowfile import RowFile, open_rows
 from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
@@ -31,6 +33,8 @@ __all__ = [
     "LogEntry",
     "Moments",
     "NotFoundError",
+    "PanelFile",
+    "PanelGrid",
     "Receipt",
     "RowFile",
     "Scaling",
@@ -55,6 +59,7 @@ __all__ = [
     "gc",
     "ingest",
     "log",
+    "open_panel",
     "open_rows",
     "open_store",
     "rollback",

@@ -24,7 +24,7 @@ from zstore.format.commit import is_store
 from zstore.format.urls import is_remote, open_storage
 from zstore.printing import csv_cell, print_info, show_cache, show_log, show_plan, show_receipt, shown_values
 from zstore.progress import show_size, shown_progress
-from zstore.reading.rowfile import cache_entries, cache_folder, clear_cache
+from zstore.reading.cached import cache_entries, cache_folder, clear_cache
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.compact import compact
 from zstore.upkeep.compare import compare_sources

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zstore.progress import show_size
-from zstore.reading.rowfile import CacheEntry
+from zstore.reading.cached import CacheEntry
 from zstore.reading.store import Store
 from zstore.upkeep.history import LogEntry
 from zstore.writing.planner import IngestPlan

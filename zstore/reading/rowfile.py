@@ -1,36 +1,23 @@
-"""Row files: decoded rows of a store in a cache folder, built once, checked, shared by all processes of a machine."""
+"""Row files: decoded rows of a store in a cache folder, shared by all processes of a machine."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import logging
-import mmap
-import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
-import xxhash
-from numpy.typing import NDArray
 
-from zstore.errors import StoreError
+from zstore.reading.cached import CacheEntry, Observed, Values, cache_folder, map_values, open_cached
 from zstore.reading.scaling import Scaling
 
 if TYPE_CHECKING:
     from zstore.reading.store import Store
 
-logger = logging.getLogger(__name__)
-
 _LAYOUT = 2
-_PIECE_BYTES = 1 << 24
-_MADV_POPULATE_READ = 22  # of Linux; mmap has no name for it
 
 
 @dataclass(frozen=True)
@@ -45,45 +32,8 @@ class RowFile:
         (row, channel) bool, False where a value is missing; None where none is, or missing values are NaN.
     """
 
-    values: NDArray[np.float32]
-    observed: NDArray[np.bool_] | None
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """One row file of a cache folder.
-
-    Parameters
-    ----------
-    path
-        The file.
-    store, version
-        Where its rows come from, as it was named when the file was built.
-    channels
-        Its columns.
-    n_rows, n_bytes
-        Its size.
-    digest
-        xxh3-128 of its bytes.
-    used
-        Seconds since 1970 when it was last opened.
-    """
-
-    path: str
-    store: str
-    version: int
-    channels: tuple[str, ...]
-    n_rows: int
-    n_bytes: int
-    digest: str
-    used: float = field(default=0.0, compare=False)
-
-
-def cache_folder() -> Path:
-    """``$ZSTORE_CACHE``, or ``zstore`` under the user's cache folder."""
-    named = os.environ.get("ZSTORE_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(named) if named else base / "zstore"
+    values: Values
+    observed: Observed | None
 
 
 def open_rows(
@@ -117,156 +67,33 @@ def open_rows(
 
     Notes
     -----
-    Built under a lock beside its final name, at the speed of :meth:`Store.decode`, and renamed when whole, with its
-    digest in a file beside it. Each opening compares the digest, some 0.1 s a GB in memory; a file that differs is
-    built anew.
+    Built at the speed of :meth:`Store.decode`; see :func:`zstore.reading.cached.open_cached`.
     """
     shape = (store.n_rows, len(channels))
     masked = fill and bool(store.missing(channels).any())
     if not store.n_rows:
         return RowFile(np.empty(shape, np.float32), None)
+
+    def build(path: Path) -> None:
+        values = np.memmap(path, np.float32, "r+", shape=shape)
+        observed = np.memmap(path, np.bool_, "r+", values.nbytes, shape) if masked else None
+        if observed is not None:
+            observed[:] = True
+        store.decode(channels, values, scaling, observed)
+        for mapped in (values, observed):
+            if isinstance(mapped, np.memmap):
+                mapped.flush()
+
     identity = [_LAYOUT, fill, store.schema.uuid, store.version, list(channels), scaling.digest()]
-    folder = Path(cache) if cache else cache_folder()
-    path = folder / f"rows-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]}.f4"
-    n_bytes = shape[0] * shape[1] * (5 if masked else 4)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            if not _is_whole(path, n_bytes):
-                entry = CacheEntry(str(path), store.path, store.version, tuple(channels), shape[0], n_bytes, "")
-                _build(store, scaling, entry, masked)
-            os.utime(_note(path))
-            return RowFile(*_read(path, shape, masked))
-    except OSError as error:
-        raise StoreError(
-            f"cannot write the row file, {n_bytes:,} bytes ({error.strerror})",
-            where=str(path),
-            fix="free some space (zstore cache clear), or name another folder with --data.cache or ZSTORE_CACHE",
-        ) from error
+    entry = new_entry(store, channels, cache, identity, store.n_rows, masked)
+    return RowFile(*open_cached(entry, build, lambda path: map_values(path, shape, masked)))
 
 
-def cache_entries(cache: Path | None = None) -> list[CacheEntry]:
-    """The row files of a cache folder, the one used last first."""
-    found = []
-    for note in (cache or cache_folder()).glob("rows-*.json"):
-        document = _read_note(note)
-        if document is not None and note.with_suffix(".f4").exists():
-            path, used = str(note.with_suffix(".f4")), note.stat().st_mtime
-            found.append(
-                CacheEntry(**{**document, "channels": tuple(document["channels"]), "path": path, "used": used})
-            )
-    return sorted(found, key=lambda entry: (-entry.used, entry.path))
-
-
-def clear_cache(cache: Path | None = None, older_than_s: float = 0.0) -> tuple[int, int]:
-    """Remove row files, and what builders that died have left.
-
-    Parameters
-    ----------
-    cache
-        The folder; None for :func:`cache_folder`.
-    older_than_s
-        Only those that were not opened for so long.
-
-    Returns
-    -------
-    Files and bytes removed. Processes that have one open keep it; one that is being built is left alone.
-    """
-    folder, n_files, n_bytes = cache or cache_folder(), 0, 0
-    limit = time.time() - older_than_s
-    for path in sorted({file.with_suffix(".f4") for file in folder.glob("rows-*")}):
-        with _locked(path, wait=False) as free:
-            there = [file for file in (path, _note(path), path.with_suffix(".partial")) if file.exists()]
-            if not free or any(file.stat().st_mtime > limit for file in there[:2] if older_than_s):
-                continue
-            n_files += path.exists()
-            n_bytes += sum(file.stat().st_size for file in there)
-            for file in (*there, path.with_suffix(".lock")):
-                file.unlink(missing_ok=True)
-    return n_files, n_bytes
-
-
-def _build(store: Store, scaling: Scaling, entry: CacheEntry, masked: bool) -> None:
-    path, began = Path(entry.path), time.perf_counter()
-    temporary, shape = path.with_suffix(".partial"), (entry.n_rows, len(entry.channels))
-    with temporary.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, entry.n_bytes)
-    values, observed = _mapped(temporary, shape, masked)
-    if observed is not None:
-        observed[:] = True
-    store.decode(entry.channels, values, scaling, observed)
-    for mapped in (values, observed):
-        if isinstance(mapped, np.memmap):
-            mapped.flush()
-    document = {**asdict(entry), "digest": _digest(temporary)}
-    note = _note(path).with_suffix(".partial-json")
-    note.write_text(json.dumps({name: document[name] for name in document if name not in ("path", "used")}))
-    os.replace(note, _note(path))
-    os.replace(temporary, path)
-    logger.info("built the row file %s: %.1f MB in %.1f s", path, entry.n_bytes / 1e6, time.perf_counter() - began)
-
-
-def _mapped(path: Path, shape: tuple[int, int], masked: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """A row file to be written."""
-    values = np.memmap(path, np.float32, "r+", shape=shape)
-    return values, np.memmap(path, np.bool_, "r+", values.nbytes, shape) if masked else None
-
-
-def _read(path: Path, shape: tuple[int, int], masked: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """A row file to be read; what is changed stays in this process."""
-    n_values = shape[0] * shape[1]
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    if len(mapped) < psutil.virtual_memory().available // 2:
-        # All pages at once, in 60 ms a GB, where random reads would meet them one by one in the first epoch.
-        with suppress(OSError):  # a kernel before 5.14
-            mapped.madvise(_MADV_POPULATE_READ)
-    values = np.frombuffer(mapped, np.float32, n_values).reshape(shape)
-    return values, np.frombuffer(mapped, np.bool_, n_values, values.nbytes).reshape(shape) if masked else None
-
-
-def _is_whole(path: Path, n_bytes: int) -> bool:
-    """Whether a row file is there, and is what its builder wrote."""
-    document = _read_note(_note(path))
-    if document is None or not path.exists() or path.stat().st_size != n_bytes:
-        return False
-    if _digest(path) == document["digest"]:
-        return True
-    logger.warning("the row file %s differs from its digest and is built anew", path)
-    return False
-
-
-def _read_note(path: Path) -> dict[str, Any] | None:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return document
-
-
-def _note(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
-def _digest(path: Path) -> str:
-    hasher = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_PIECE_BYTES):
-            hasher.update(piece)
-    return hasher.hexdigest()
-
-
-@contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of a row file; without waiting, say whether it was free."""
-    lock = path.with_suffix(".lock")
-    while True:
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:  # else it was cleared meanwhile
-                yield True
-                return
+def new_entry(
+    store: Store, channels: Sequence[str], cache: str | Path | None, identity: list[Any], n_rows: int, masked: bool
+) -> CacheEntry:
+    """What a file of some rows of a store is to be; its name is a digest of all that its bytes depend on."""
+    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+    path = (Path(cache) if cache else cache_folder()) / f"rows-{name}.f4"
+    n_bytes = n_rows * len(channels) * (5 if masked else 4)
+    return CacheEntry(str(path), store.path, store.version, tuple(channels), n_rows, n_bytes, "")

@@ -1,0 +1,257 @@
+"""Panels: the series of a store side by side on one time grid, decoded into a file in time order.
+
+Rows of a store lie by series, then time. In a panel a row is a *step*: all series at one time. A window of a panel is
+then one stretch of steps, as a window of a series is one stretch of rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from zstore.errors import UsageError
+from zstore.format.index import RunTable
+from zstore.reading.cached import CacheEntry, Observed, Values, map_values, open_cached
+from zstore.reading.rowfile import RowFile, new_entry
+from zstore.reading.scaling import Scaling
+
+if TYPE_CHECKING:
+    from zstore.reading.store import Store
+
+Int64 = NDArray[np.int64]
+
+_LAYOUT = 1
+_BUFFER_BYTES = 1 << 27  # of series that are brought into time order together
+_PIECE_BYTES = 1 << 24  # of rows that are decoded at once, and of steps that are written at once
+
+
+@dataclass(frozen=True)
+class PanelGrid:
+    """Some series of a store on one time grid.
+
+    Parameters
+    ----------
+    series
+        (node,) positions of the series in the store, ascending.
+    time
+        Of the first step.
+    freq
+        Between two steps.
+    n_steps
+        From the first row of any of these series to the last one.
+    run_start, run_stop, run_node, run_step
+        (run,) rows of the store, which of the series they belong to, and the step of the first of them.
+    """
+
+    series: Int64
+    time: int
+    freq: int
+    n_steps: int
+    run_start: Int64
+    run_stop: Int64
+    run_node: Int64
+    run_step: Int64
+
+    @classmethod
+    def of(cls, store: Store, series: Int64 | None = None) -> PanelGrid:
+        """The grid of some series, or of all.
+
+        Raises
+        ------
+        UsageError
+            If there are none, times are irregular, or series lie between each other's steps.
+        """
+        freq, runs = store.schema.time.freq, store.index.runs
+        chosen = np.arange(store.n_series) if series is None else np.unique(np.asarray(series, np.int64))
+        if freq is None:
+            raise UsageError(
+                "a panel of series whose times are irregular",
+                expected="one time grid",
+                where=store.path,
+                fix="ingest with --fill-gaps, and --freq if it is not the usual step",
+            )
+        node_of = np.full(store.n_series, -1)
+        node_of[chosen] = np.arange(len(chosen))
+        kept = node_of[runs.series] >= 0
+        start, stop, node, time = (values[kept] for values in (runs.start, runs.stop, node_of[runs.series], runs.time))
+        if not len(start):
+            raise UsageError("a panel without rows", expected="one series that has some", where=store.path)
+        first = int(time.min())
+        off = np.flatnonzero((time - first) % freq)
+        if len(off):
+            where = store.schema.time.show(int(time[off[0]]))
+            raise UsageError(
+                f"series {store.ids[chosen[node[off[0]]]]} is off the others' time grid, at {where}",
+                expected=f"times that are whole steps of {freq} apart in all series of a panel",
+                where=store.path,
+                fix="series that share a grid, by --data.panel.ids or --data.panel.attribute",
+            )
+        step = (time - first) // freq
+        return cls(chosen, first, freq, int((step + stop - start).max()), start, stop, node, step)
+
+    @property
+    def n_nodes(self) -> int:
+        """Series side by side."""
+        return len(self.series)
+
+    @property
+    def runs(self) -> RunTable:
+        """The panel as one series without a gap."""
+        one = np.zeros(1, np.int64)
+        return RunTable(one, one + self.n_steps, one, one + self.time)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every series has a row at every step."""
+        return int((self.run_stop - self.run_start).sum()) == self.n_steps * self.n_nodes
+
+    def pieces(self, low: int, high: int, n_rows: int) -> Iterator[tuple[int, int, Int64]]:
+        """Ranges of at most so many rows that cover the runs of some nodes, and which runs begin or go on there."""
+        mine = np.flatnonzero((self.run_node >= low) & (self.run_node < high))
+        start, stop = self.run_start[mine], self.run_stop[mine]
+        breaks = np.flatnonzero(start[1:] != stop[:-1]) + 1
+        for runs in np.split(mine, breaks):
+            first, last = int(self.run_start[runs[0]]), int(self.run_stop[runs[-1]])
+            for begin in range(first, last, n_rows):
+                end = min(begin + n_rows, last)
+                yield begin, end, runs[(self.run_start[runs] < end) & (self.run_stop[runs] > begin)]
+
+
+@dataclass(frozen=True)
+class PanelFile:
+    """A panel in a file of the cache.
+
+    Parameters
+    ----------
+    grid
+        Which series, and when.
+    n_channels
+        Columns of each series.
+    masked
+        Whether any value is missing.
+    path
+        The file: (step, node, channel) float32, then as many bytes that say what was observed, if `masked`.
+    """
+
+    grid: PanelGrid
+    n_channels: int
+    masked: bool
+    path: Path
+
+    @property
+    def width(self) -> int:
+        """Values of a step."""
+        return self.grid.n_nodes * self.n_channels
+
+    def rows(self) -> RowFile:
+        """All steps, memory-mapped: (step, node * channel)."""
+        return RowFile(*map_values(self.path, (self.grid.n_steps, self.width), self.masked))
+
+    def read(self, start: int, values: Values, observed: Observed | None) -> None:
+        """Copy steps from `start` on out of the file, without mapping it.
+
+        Parameters
+        ----------
+        start
+            First step.
+        values, observed
+            (step, node * channel), contiguous, to be filled.
+        """
+        with self.path.open("rb", buffering=0) as file:
+            _read_into(file.fileno(), values, start * self.width * 4)
+            if observed is not None:
+                _read_into(file.fileno(), observed, (self.grid.n_steps * 4 + start) * self.width)
+
+
+def open_panel(
+    store: Store, grid: PanelGrid, channels: Sequence[str], scaling: Scaling, cache: str | Path | None = None
+) -> PanelFile:
+    """A panel of scaled values, from a file that is built on first use.
+
+    Parameters
+    ----------
+    store
+        Where rows come from.
+    grid
+        Which series, and when.
+    channels
+        Columns of each series.
+    scaling
+        Of each channel, as for :func:`open_rows`.
+    cache
+        Folder of the files; None for :func:`cache_folder`.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be written.
+    CorruptionError
+        If the store is damaged.
+
+    Notes
+    -----
+    Missing values, and steps at which a series has no row, are 0. Cost: the rows of these series decoded once, and
+    written once in time order. Memory: some 200 MB, whatever the size.
+    """
+    masked = not grid.whole or bool(store.missing(channels).any())
+    digest = xxhash.xxh3_128_hexdigest(grid.series.tobytes())
+    identity = ["panel", _LAYOUT, store.schema.uuid, store.version, list(channels), scaling.digest(), digest]
+    entry: CacheEntry = new_entry(store, channels, cache, identity, grid.n_steps * grid.n_nodes, masked)
+
+    def build(path: Path) -> None:
+        _build(store, grid, channels, scaling, masked, path)
+
+    return open_cached(entry, build, lambda path: PanelFile(grid, len(channels), masked, path))
+
+
+def _build(store: Store, grid: PanelGrid, channels: Sequence[str], scaling: Scaling, masked: bool, path: Path) -> None:
+    n_channels, n_nodes, n_steps = len(channels), grid.n_nodes, grid.n_steps
+    together = max(1, _BUFFER_BYTES // (n_steps * n_channels * (5 if masked else 4)))
+    at_once = max(1, _PIECE_BYTES // (n_channels * 4))
+    for low in range(0, n_nodes, together):
+        high = min(low + together, n_nodes)
+        values = np.zeros((n_steps, high - low, n_channels), np.float32)
+        observed = np.zeros(values.shape, np.bool_) if masked else None
+        for begin, end, runs in grid.pieces(low, high, at_once):
+            rows = np.empty((end - begin, n_channels), np.float32)
+            seen = np.empty(rows.shape, np.bool_) if masked else None
+            store.decode_part(channels, begin, rows, scaling, seen)
+            for run in runs.tolist():
+                first, last = max(begin, int(grid.run_start[run])), min(end, int(grid.run_stop[run]))
+                step = int(grid.run_step[run]) + first - int(grid.run_start[run])
+                node, inside = int(grid.run_node[run]) - low, slice(first - begin, last - begin)
+                values[step : step + last - first, node] = rows[inside]
+                if observed is not None and seen is not None:
+                    observed[step : step + last - first, node] = seen[inside]
+        _write(path, 0, values, low, n_nodes)
+        if observed is not None:
+            _write(path, n_steps * n_nodes * n_channels * 4, observed, low, n_nodes)
+
+
+def _write(path: Path, offset: int, part: NDArray[Any], low: int, n_nodes: int) -> None:
+    """Write the steps of some nodes; a stretch of steps is mapped at a time, so that few pages are held."""
+    n_steps, n_mine, n_channels = part.shape
+    at_once = max(1, _PIECE_BYTES // (n_nodes * n_channels * part.itemsize))
+    for begin in range(0, n_steps, at_once):
+        end = min(begin + at_once, n_steps)
+        place = offset + begin * n_nodes * n_channels * part.itemsize
+        mapped = np.memmap(path, part.dtype, "r+", place, (end - begin, n_nodes, n_channels))
+        mapped[:, low : low + n_mine] = part[begin:end]
+
+
+def _read_into(descriptor: int, out: NDArray[Any], offset: int) -> None:
+    """Fill an array from a place of a file."""
+    view, done = out.data.cast("B"), 0
+    while done < len(view):
+        n_read = os.preadv(descriptor, [view[done:]], offset + done)
+        if not n_read:
+            raise OSError(f"the file ends at {offset + done:,}")
+        done += n_read
