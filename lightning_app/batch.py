@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, cast
 
 from torch import Tensor
 
@@ -13,13 +13,16 @@ class TimeIndices(TypedDict, total=False):
     """What a batch has beside the rest, if the configuration asks for time features as whole numbers."""
 
     x_time: Tensor
-    """(batch, lookback, time feature) int64 hours or days of the input rows."""
+    """(batch, lookback, time feature) int64 steps, hours or days of the input rows."""
     y_time: Tensor
-    """(batch, horizon, time feature) int64 hours or days of the target rows."""
+    """(batch, horizon, time feature) int64 steps, hours or days of the target rows."""
 
 
 class Batch(TimeIndices):
     """What a loader yields and a model reads.
+
+    In a panel, `x`, `y`, `mask` and `x_future` have an axis `node` before the last one, and `series` and `x_static`
+    one behind the first: (batch, lookback, node, channel) and so on.
 
     Values of `x`, `y`, `x_static` and `x_future` are scaled; missing ones are 0, the training mean.
     """
@@ -64,6 +67,8 @@ class BatchShape:
         Channels of `x_future`.
     time_sizes
         How many values each time feature of `x_time` and `y_time` has; empty without these.
+    n_nodes
+        Series of a panel; 0 for windows of single series.
     """
 
     lookback: int
@@ -75,13 +80,38 @@ class BatchShape:
     n_static: int = 0
     n_future: int = 0
     time_sizes: list[int] = field(default_factory=list)
+    n_nodes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return asdict(self)
 
 
-class TargetsOfSeries(Protocol):
+_BY_NODE = ("x", "y", "mask", "x_future")
+
+
+def by_series(batch: Batch) -> Batch:
+    """A batch of panels as windows of single series: those of the first panel, then those of the second, and so on."""
+    n_nodes = batch["series"].shape[1]
+    parts = {name: part_by_series(batch[name]) for name in _BY_NODE}  # type: ignore[literal-required]
+    parts |= {"series": batch["series"].flatten(0, 1), "x_static": batch["x_static"].flatten(0, 1)}
+    for name in ("time", "x_time", "y_time"):
+        if name in batch:
+            parts[name] = batch[name].repeat_interleave(n_nodes, dim=0)
+    return cast(Batch, parts)
+
+
+def part_by_series(part: Tensor) -> Tensor:
+    """(batch, step, node, channel) as (batch * node, step, channel)."""
+    return part.transpose(1, 2).flatten(0, 1)
+
+
+def part_by_panel(part: Tensor, n_nodes: int) -> Tensor:
+    """(batch * node, step, channel) as (batch, step, node, channel)."""
+    return part.reshape(-1, n_nodes, *part.shape[1:]).transpose(1, 2)
+
+
+class DataOfModels(Protocol):
     """What a model asks of the data module beside batches."""
 
     @property
@@ -94,6 +124,10 @@ class TargetsOfSeries(Protocol):
 
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
         """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float32."""
+
+    @property
+    def node_positions(self) -> Tensor:
+        """(node, 2) float64 latitude and longitude of the series of a panel."""
 
     def training_rows(self) -> Iterable[Batch]:
         """Every training target once, in windows of one row that are input and target."""

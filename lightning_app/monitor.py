@@ -90,7 +90,7 @@ class Monitor(pl.Callback):
         if self._since is not None and self._seen > _WARM_UP:
             for tally in (self.total, self._recent):
                 tally.n_batches += 1
-                tally.n_windows += len(batch["series"]) * trainer.world_size
+                tally.n_windows += len(batch["time"]) * trainer.world_size
                 tally.step_s += now - self._began
         if trainer.global_step % trainer.log_every_n_steps == 0 and self._recent.n_batches:  # type: ignore[attr-defined]
             for log in trainer.loggers:

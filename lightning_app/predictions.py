@@ -1,4 +1,4 @@
-"""Predictions as a Zarr store keyed by (id, time): each process writes its windows, the first one gathers them."""
+"""Predictions as a Zarr store keyed by (id, time, step): each process writes its windows, the first gathers them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from torch import Tensor
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.scaler import Scaler
+from lightning_app.data.views import PanelView
 from zstore import Store
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_WINDOWS = 1 << 14
-_RESERVED = ("id", "time", "window", "step")
+_RESERVED = ("id", "time", "window", "step", "series")
 
 
 class PredictionWriter(pl.Callback):
@@ -37,8 +38,8 @@ class PredictionWriter(pl.Callback):
     Notes
     -----
     The store has the dimensions `window` and `step`: ``id`` (window), ``time`` (window, step), and each target
-    in source units (window, step), with its scale and offset as attributes. It replaces an earlier one when
-    whole. Memory: one chunk of windows.
+    in source units (window, step), with its scale and offset as attributes; of panels ``id`` is (series), and
+    targets are (window, step, series). It replaces an earlier one when whole. Memory: one chunk of windows.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,7 +85,8 @@ class PredictionWriter(pl.Callback):
         logger.info(f"wrote the predictions of {n_windows:,} windows: {self.target}")
 
     def _gather(self, building: Path, data: WindowDataModule, loader: WindowLoader) -> int:
-        tail = (data.window.horizon, len(data.targets))
+        n_nodes = data.view.n_nodes
+        tail = (data.window.horizon, *([n_nodes] if n_nodes else []), len(data.targets))
         samples, values = [], []
         for rank in range(loader.world):
             part = self._parts / str(rank)
@@ -96,14 +98,17 @@ class PredictionWriter(pl.Callback):
         for rank, mine in enumerate(samples):
             places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)
         arrays = _create(building, data, n_windows)
-        for start in range(0, n_windows, _CHUNK_WINDOWS):
-            stop = min(start + _CHUNK_WINDOWS, n_windows)
+        if isinstance(data.view, PanelView):
+            arrays["id"][:] = data.store.ids[data.view.grid.series]
+        size = _windows_of_chunk(data)
+        for start in range(0, n_windows, size):
+            stop = min(start + size, n_windows)
             block = np.empty((stop - start, *tail), np.float32)
             for rank, part_values in enumerate(values):
                 here = np.flatnonzero(places[start:stop, 0] == rank)
                 block[here] = part_values[places[start:stop, 1][here]]
-            _, series, _ = loader.index.locate(np.arange(start, stop))
-            arrays["id"][start:stop] = data.store.ids[series]
+            if not n_nodes:
+                arrays["id"][start:stop] = data.store.ids[loader.index.locate(np.arange(start, stop))[1]]
             arrays["time"][start:stop] = target_times(loader, np.arange(start, stop))
             for position, name in enumerate(data.targets):
                 arrays[name][start:stop] = block[..., position]
@@ -126,24 +131,25 @@ def target_times(loader: WindowLoader, samples: NDArray[np.int64]) -> NDArray[np
 def _create(path: Path, data: WindowDataModule, n_windows: int) -> dict[str, Any]:
     """Empty arrays by target name, and `id` and `time`."""
     store: Store = data.store
-    horizon = data.window.horizon
+    horizon, n_nodes = data.window.horizon, data.view.n_nodes
     attributes = {
         "Conventions": "CF-1.11",
         "source": {"uuid": store.schema.uuid, "version": store.version, "split": data.split.digest()},
         "windows": {"lookback": data.window.lookback, "horizon": horizon, "delay": data.window.delay},
     }
     group = zarr.create_group(str(path), attributes=attributes)
-    rows = max(min(_CHUNK_WINDOWS, n_windows), 1)
+    sizes = {"window": n_windows, "step": horizon, "series": n_nodes}
+    of_chunk = {**sizes, "window": max(min(_windows_of_chunk(data), n_windows), 1)}
+    of_target = ["window", "step", *(["series"] if n_nodes else [])]
 
     def create(name: str, dtype: Any, dimensions: list[str], about: dict[str, Any]) -> Any:
-        shape = (n_windows, horizon)[: len(dimensions)]
-        chunks = (rows, horizon)[: len(dimensions)]
+        shape, chunks = (tuple(each[dimension] for dimension in dimensions) for each in (sizes, of_chunk))
         return group.create_array(
             name, shape=shape, dtype=dtype, chunks=chunks, dimension_names=dimensions, attributes=about
         )
 
     arrays = {
-        "id": create("id", str, ["window"], {"long_name": store.schema.id_name or "id"}),
+        "id": create("id", str, ["series" if n_nodes else "window"], {"long_name": store.schema.id_name or "id"}),
         "time": create("time", "int64", ["window", "step"], store.schema.time.attributes()),
     }
     scaler = data.scaler.of(data.targets)
@@ -154,8 +160,12 @@ def _create(path: Path, data: WindowDataModule, n_windows: int) -> dict[str, Any
             "long_name": name,
             **({} if scaler.scaling.per_series else _linear(scaler, position)),
         }
-        arrays[name] = create(safe, "float32", ["window", "step"], about)
+        arrays[name] = create(safe, "float32", of_target, about)
     return arrays
+
+
+def _windows_of_chunk(data: WindowDataModule) -> int:
+    return max(1, _CHUNK_WINDOWS // max(data.view.n_nodes, 1))
 
 
 def _linear(scaler: Scaler, position: int) -> dict[str, Any]:

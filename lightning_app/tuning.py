@@ -118,7 +118,7 @@ def measure(options: dict[str, Any], place: Place, seconds: float) -> Measured:
     n_windows, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         try:
-            n_windows += len(next(batches)["series"])
+            n_windows += len(next(batches)["time"])
         except StopIteration:
             batches = iter(loader)
     elapsed = time.perf_counter() - began
@@ -129,8 +129,8 @@ def measure(options: dict[str, Any], place: Place, seconds: float) -> Measured:
     if pool is not None:
         cuts = pool.plan.cuts
         pieces = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
-        store = data.store
-        decoded = sum(store.n_chunks(*piece) for piece in pieces) / store.n_chunks_stored
+        reader = data.view.reader(data.scaler, data.cache)
+        decoded = sum(reader.n_chunks(*piece) for piece in pieces) / reader.n_chunks_stored
     return Measured(
         place,
         memory_bytes=(0 if place == "host" else n_bytes) + 3 * batch_bytes,
@@ -160,7 +160,7 @@ def plan(options: dict[str, Any], seconds: float = 2.0) -> FitPlan:
     data = build(options, "auto")
     gpu = torch.device("cuda") if torch.cuda.is_available() else None
     here = room(options.get("memory_budget", 0.5), None)
-    n_bytes = data.store.n_rows * data.row_bytes
+    n_bytes = data.view.n_rows * data.row_bytes
     measured = []
     for place in _PLACES:
         if place == "device" and gpu is None:

@@ -16,10 +16,11 @@ from lightning_app.batch import Batch
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.order import shuffled
-from lightning_app.data.residency import Placement, choose, host_rows, parse_budget
+from lightning_app.data.residency import Placement, choose, parse_budget
 from lightning_app.data.scaler import Scaler, fit_scaler
 from lightning_app.data.source import gather
 from lightning_app.data.splits import NAMES, Split, assign_series, target_rows, time_borders
+from lightning_app.data.views import SeriesView
 from zstore import Store, UsageError, WindowIndex, WindowShape, find_holes, ingest, open_store
 from zstore.format.index import RunTable
 
@@ -153,14 +154,14 @@ def test_a_constant_channel_is_scaled_by_one(tmp_path: Path) -> None:
 
 def test_the_row_file_is_built_once_and_holds_scaled_rows(catchments: Store, tmp_path: Path) -> None:
     scaler = Scaler(("flow_mm", "rain_mm"), np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.zeros(2, bool))
-    rows = host_rows(catchments, scaler, tmp_path)
+    rows = SeriesView(catchments, Split(), scaler.channels).open(scaler, tmp_path)
     observed = torch.ones(rows.values.shape, dtype=torch.bool) if rows.observed is None else rows.observed
     for column, channel in enumerate(scaler.channels):
         expected = (catchments.read(channel, 0, catchments.n_rows) - scaler.offset[column]) / scaler.scale[column]
         np.testing.assert_allclose(rows.values[:, column].numpy(), np.nan_to_num(expected), rtol=1e-6, atol=1e-6)
         np.testing.assert_array_equal(observed[:, column].numpy(), ~np.isnan(expected))
     built = [path.stat().st_mtime_ns for path in tmp_path.glob("*.f4")]
-    host_rows(catchments, scaler, tmp_path)
+    SeriesView(catchments, Split(), scaler.channels).open(scaler, tmp_path)
     assert [path.stat().st_mtime_ns for path in tmp_path.glob("*.f4")] == built
     assert len(built) == 1
     assert not list(tmp_path.glob("*.partial"))
@@ -168,7 +169,8 @@ def test_the_row_file_is_built_once_and_holds_scaled_rows(catchments: Store, tmp
 
 def _sum_rows(path: str, cache: str) -> float:
     store = open_store(path)
-    return float(host_rows(store, Scaler.identity(["rain_mm"]), Path(cache)).values.double().sum())
+    scaler = Scaler.identity(["rain_mm"])
+    return float(SeriesView(store, Split(), scaler.channels).open(scaler, Path(cache)).values.double().sum())
 
 
 def test_processes_that_build_the_row_file_at_once_share_one(catchments: Store, tmp_path: Path) -> None:

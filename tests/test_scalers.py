@@ -14,10 +14,10 @@ from hypothesis.extra.numpy import arrays
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.quantiles import quantiles
-from lightning_app.data.residency import host_rows
-from lightning_app.data.scaler import Scaler, fit_scaler, scaled_std
+from lightning_app.data.scaler import Scaler, Training, fit_scaler, scaled_std
 from lightning_app.data.splits import Split, target_rows
 from lightning_app.data.unscaler import Unscaler
+from lightning_app.data.views import SeriesView
 from zstore import Store, UsageError, ingest, open_store
 
 SPLIT = Split(sizes=(0.5, 0.2, 0.3))
@@ -114,7 +114,7 @@ def test_series_without_training_values_are_scaled_as_the_channel(tmp_path: Path
     whole = fit_scaler(store, SPLIT, ["v"], "standard", tmp_path)
     assert own.offset[1, 0] == whole.offset[0]
     assert own.scale[1, 0] == whole.scale[0]
-    np.testing.assert_allclose(scaled_std(store, SPLIT, whole)[:, 0], [1, 1])
+    np.testing.assert_allclose(scaled_std(Training(store, SPLIT), whole)[:, 0], [1, 1])
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_scaler_that_cannot_be_meant_is_refused(catchments: Store, tmp_path: P
 
 def test_rows_of_a_scaled_store_are_the_same_by_any_way(catchments: Store, tmp_path: Path) -> None:
     scaler = fit_scaler(catchments, SPLIT, CHANNELS, {"flow_mm": "log1p", "rain_mm": "none"}, tmp_path, "series")
-    rows = host_rows(catchments, scaler, tmp_path)
+    rows = SeriesView(catchments, Split(), scaler.channels).open(scaler, tmp_path)
     part = np.empty((500, 3), np.float32)
     observed = np.empty((500, 3), bool)
     catchments.decode_part(CHANNELS, 1200, part, scaler.scaling, observed)

@@ -116,13 +116,15 @@ def test_climatology_is_the_mean_of_the_training_targets_of_a_series_at_that_tim
     frame = river.to_xarray()["rain"].to_pandas().to_frame("rain")
     frame["site"] = np.repeat(np.arange(N_SITES), N_DAYS)
     frame["time"] = np.tile(np.datetime64("2001-01-01") + np.arange(N_DAYS), N_SITES)
-    frame["slot"] = frame["time"].dt.day_of_week * 1000 + frame["time"].dt.day_of_year
+    frame["weekday"] = frame["time"].dt.day_of_week
+    frame["slot"] = frame["weekday"] * 1000 + frame["time"].dt.day_of_year
     train = frame[frame["time"] < "2003-06-01"]
     test = frame[(frame["time"] >= "2003-07-01")]
-    means = train.groupby(["site", "slot"])["rain"].mean().rename("mean")
-    joined = test.join(means, on=["site", "slot"])
-    predicted = joined["mean"].fillna(joined["site"].map(train.groupby("site")["rain"].mean()))
-    expected = float(((predicted - joined["rain"]) ** 2).mean())
+    for keys in (["site", "slot"], ["site", "weekday"], ["site"]):
+        test = test.join(train.groupby(keys)["rain"].mean().rename("-".join(keys)), on=keys)
+    assert test["site-slot"].isna().any()
+    predicted = test["site-slot"].fillna(test["site-weekday"]).fillna(test["site"])
+    expected = float(((predicted - test["rain"]) ** 2).mean())
     found = json.loads((tmp_path / "runs" / "climate" / "test_metrics.json").read_text())
     assert found["n_windows"] == len(test)
     assert found["test/mse"] == pytest.approx(expected, rel=1e-5)

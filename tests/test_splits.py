@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.leaks import refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.splits import NAMES, Split, SplitName, assign_series, target_rows
+from lightning_app.data.views import SeriesView
 from zstore import Store, UsageError, WindowIndex, WindowShape, ZstoreError, ingest, open_store
 
 
@@ -129,9 +130,10 @@ def test_no_target_of_any_split_is_in_another(
     staggered: Store, split: Split, lookback: int, horizon: int, delay: int, context: str
 ) -> None:
     runs, shape, targets = staggered.index.runs, WindowShape(lookback, horizon, delay), {}
+    view = SeriesView(staggered, split, staggered.channels)
     for name in NAMES:
         index = WindowIndex.build(runs, shape, 1, target_rows(staggered, split, name), context == "allow")
-        refuse_leaks(staggered, split, index, name)
+        refuse_leaks(view.ranges, index, name, staggered.path)
         start = index.locate(np.arange(len(index)))[0] + shape.target_offset
         targets[name] = {int(row) + step for row in start for step in range(horizon)}
     assert not targets["train"] & targets["val"]
@@ -144,20 +146,21 @@ def test_a_target_planted_in_the_future_of_another_split_is_found(staggered: Sto
     split, shape = Split(sizes=(0.5, 0.2, 0.3)), WindowShape(5, 2)
     start, stop = target_rows(staggered, split, "train")
     sound = WindowIndex.build(staggered.index.runs, shape, 1, (start, stop))
-    refuse_leaks(staggered, split, sound, "train")
+    ranges = SeriesView(staggered, split, staggered.channels).ranges
+    refuse_leaks(ranges, sound, "train", staggered.path)
     leaking = WindowIndex.build(staggered.index.runs, shape, 1, (start, np.where(stop > start, stop + by, stop)))
     with pytest.raises(UsageError, match=r"row [0-9,]+ is a target of both train and val"):
-        refuse_leaks(staggered, split, leaking, "train")
+        refuse_leaks(ranges, leaking, "train", staggered.path)
 
 
 def test_a_module_whose_splits_overlap_does_not_start(
     staggered: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def one_step_more(store: Store, split: Split, name: SplitName) -> Any:
+    def one_step_more(store: Store, split: Split, name: SplitName, members: Any = None) -> Any:
         start, stop = target_rows(store, split, name)
         return start, np.where((stop > start) & (name == "train"), stop + 1, stop)
 
-    monkeypatch.setattr("lightning_app.data.datamodule.target_rows", one_step_more)
+    monkeypatch.setattr("lightning_app.data.views.target_rows", one_step_more)
     data = WindowDataModule(str(staggered.path), 5, 2, cache=str(tmp_path))
     with pytest.raises(UsageError, match="target of both train and"):
         data.train_dataloader()

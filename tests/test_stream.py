@@ -16,7 +16,9 @@ from lightning_app.data.loader import WindowLoader
 from lightning_app.data.order import shuffled
 from lightning_app.data.pool import Pool, PoolPlan
 from lightning_app.data.pooled import PooledOrder, cut_pieces
+from lightning_app.data.scaler import Scaler
 from lightning_app.data.splits import Split
+from lightning_app.data.views import StoreReader
 from zstore import CorruptionError, Store, UsageError, WindowIndex, WindowShape, ingest, open_store
 from zstore.format.index import RunTable
 
@@ -239,8 +241,10 @@ def test_a_budget_too_small_for_three_pieces_says_what_is_needed(chunky: Store, 
 
 
 def test_a_pool_takes_no_more_than_its_budget(chunky: Store) -> None:
+    reader = StoreReader(chunky, Scaler.identity(chunky.channels), masked=True)
+    assert reader.width == 3
     for budget in range(13_000, 40_000, 1_000):
-        plan = PoolPlan.fit(chunky, 3, 12, True, budget)
+        plan = PoolPlan.fit(reader, 12, budget)
         assert plan.n_bytes + len(plan.cuts) * 11 * plan.row_bytes <= budget
         assert 0 <= plan.n_ahead < plan.n_slots
         assert (plan.n_ahead == 0) == (plan.n_slots == len(plan.cuts) - 1)

@@ -231,7 +231,7 @@ def test_waiting_is_the_time_between_steps(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("lightning_app.monitor.memory", lambda trainer: {})
     monitor = Monitor()
     trainer = SimpleNamespace(world_size=2, global_step=1, log_every_n_steps=10, loggers=[])
-    batch = {"series": torch.zeros(8)}
+    batch = {"time": torch.zeros(8)}
     for _ in range(10):
         monitor.on_train_batch_start(trainer, None, batch, 0)  # type: ignore[arg-type]
         monitor.on_train_batch_end(trainer, None, None, batch, 0)  # type: ignore[arg-type]

@@ -8,35 +8,54 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-TimeFeature = Literal["hour_of_day", "day_of_week", "day_of_year"]
+TimeFeature = Literal["time_of_day", "hour_of_day", "day_of_week", "day_of_year"]
 TimeEncoding = Literal["cyclic", "index"]
 
-SIZES = {"hour_of_day": 24, "day_of_week": 7, "day_of_year": 366}
-"""How many values each has as an index."""
+_SIZES = {"hour_of_day": 24, "day_of_week": 7, "day_of_year": 366}
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
 _WEEK = 7
-_PERIOD_S = {"hour_of_day": _DAY_S, "day_of_week": _WEEK * _DAY_S, "day_of_year": 365.2425 * _DAY_S}
-_BEGINS_S = {"hour_of_day": 0, "day_of_week": 3 * _DAY_S, "day_of_year": 0}  # 1970-01-01 was a Thursday
+_PERIOD_S = {
+    "time_of_day": _DAY_S,
+    "hour_of_day": _DAY_S,
+    "day_of_week": _WEEK * _DAY_S,
+    "day_of_year": 365.2425 * _DAY_S,
+}
+_BEGINS_S = {
+    "time_of_day": 0,
+    "hour_of_day": 0,
+    "day_of_week": 3 * _DAY_S,
+    "day_of_year": 0,
+}  # 1970-01-01 was a Thursday
 
 
-def time_index(times: Tensor, feature: TimeFeature, unit: str) -> Tensor:
-    """Where times lie, in whole hours or days.
+def n_values(feature: TimeFeature, unit: str, step: int) -> int:
+    """How many values a time feature has as an index; parameters as for :func:`time_index`."""
+    return -(-_DAY_S * PER_SECOND[unit] // step) if feature == "time_of_day" else _SIZES[feature]
+
+
+def time_index(times: Tensor, feature: TimeFeature, unit: str, step: int = 0) -> Tensor:
+    """Where times lie, in whole steps, hours or days.
 
     Parameters
     ----------
     times
         int64, since 1970-01-01, of any shape.
     feature
-        ``hour_of_day`` from 0; ``day_of_week``, Monday is 0; ``day_of_year``, the 1st of January is 0.
+        ``time_of_day``, in steps from 0; ``hour_of_day`` from 0; ``day_of_week``, Monday is 0; ``day_of_year``, the 1st
+        of January is 0.
     unit
         Of `times`: s, ms, us or ns.
+    step
+        Between two rows, in `unit`; for ``time_of_day``.
 
     Returns
     -------
     int64, of the same shape.
     """
+    if feature == "time_of_day":
+        return torch.div(torch.remainder(times, _DAY_S * PER_SECOND[unit]), step, rounding_mode="floor")
     seconds = torch.div(times, PER_SECOND[unit], rounding_mode="floor")
     days = torch.div(seconds, _DAY_S, rounding_mode="floor")
     if feature == "hour_of_day":

@@ -15,23 +15,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import BatchShape
-from lightning_app.data.calendar import SIZES, TimeEncoding, TimeFeature
+from lightning_app.data.calendar import TimeEncoding, TimeFeature, n_values
 from lightning_app.data.leaks import refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.pool import Pool, PoolPlan
-from lightning_app.data.residency import Placement, Residency, choose, host_rows, parse_budget
-from lightning_app.data.scaler import ScaledBy, Scaler, ScalerKind, fit_scaler, scaled_std
+from lightning_app.data.residency import Placement, Residency, choose, parse_budget
+from lightning_app.data.scaler import ScaledBy, Scaler, ScalerKind, Training, fit_scaler, scaled_std
 from lightning_app.data.source import Columns, WindowSource, as_range
-from lightning_app.data.splits import Split, SplitName, target_rows
+from lightning_app.data.splits import Split, SplitName
 from lightning_app.data.statics import n_columns, static_matrix
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.unscaler import Unscaler
+from lightning_app.data.views import Panel, PanelView, SeriesView, View
 from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, find_holes
 
 logger = logging.getLogger(__name__)
 
 _PREFETCH = 2
 _ROWS = 1 << 14  # of a batch of single rows
+_BLOCK = 1 << 22  # values that are looked at together
 _GLOBAL_SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything leaves it, for other processes too
 
 
@@ -63,6 +65,8 @@ class WindowDataModule(pl.LightningDataModule):
     statics
         Static attributes given to the model: numbers are standardised over the training series, categories
         become one column each.
+    panel
+        Which series are side by side in a window that has all of them at once; None for windows of single series.
     split
         How targets are shared out between train, val and test.
     scaler
@@ -78,10 +82,11 @@ class WindowDataModule(pl.LightningDataModule):
     predict_on
         The split that `predict` predicts.
     time_features
-        Of the times of all rows of a window: ``hour_of_day``, ``day_of_week``, ``day_of_year``.
+        Of the times of all rows of a window: ``time_of_day``, in steps of the time grid, ``hour_of_day``,
+        ``day_of_week``, ``day_of_year``.
     time_encoding
         ``cyclic``: sine and cosine of each, as further inputs and further channels known in advance. ``index``: whole
-        hours or days, in ``x_time`` and ``y_time`` of a batch, for models with embeddings.
+        steps, hours or days, in ``x_time`` and ``y_time`` of a batch, for models with embeddings.
     observed_inputs
         Whether each input channel that may be missing gets another beside it: 1 where it was observed, 0 where it was
         filled with the training mean.
@@ -112,6 +117,7 @@ class WindowDataModule(pl.LightningDataModule):
         targets: list[str] | None = None,
         future: list[str] | None = None,
         statics: list[str] | None = None,
+        panel: Panel | None = None,
         split: Split = Split(),  # noqa: B008  # frozen
         scaler: ScalerKind | dict[str, ScalerKind] = "standard",
         scale_by: ScaledBy = "channel",
@@ -143,6 +149,12 @@ class WindowDataModule(pl.LightningDataModule):
         self.columns = list(dict.fromkeys(self.inputs + self.targets + self.future))
         for name in self.columns:
             self.store.channel(name)
+        self.view: View = (
+            SeriesView(self.store, split, self.columns)
+            if panel is None
+            else PanelView(self.store, split, self.columns, panel)
+        )
+        self._positions = panel.positions if panel is not None else None
         self.columns_of = self._columns(list(time_features or []), time_encoding, observed_inputs)
         self._statics = list(statics or [])
         self._n_static = n_columns(self.store, self._statics)
@@ -166,14 +178,25 @@ class WindowDataModule(pl.LightningDataModule):
             target_inputs=[self.inputs.index(name) if name in self.inputs else -1 for name in self.targets],
             n_static=self._n_static,
             n_future=len(self.future) + cycles,
-            time_sizes=[SIZES[name] for name in columns.calendar] if columns.encoding == "index" else [],
+            time_sizes=[n_values(name, columns.unit, columns.step) for name in columns.calendar]
+            if columns.encoding == "index"
+            else [],
+            n_nodes=self.view.n_nodes,
         )
 
     @property
     def scaler(self) -> Scaler:
         """The scaler of all columns, fitted on the training rows or taken from a checkpoint."""
         if self._scaler is None:
-            self._scaler = fit_scaler(self.store, self.split, self.columns, self.scaler_kind, self.cache, self.scale_by)
+            self._scaler = fit_scaler(
+                self.store,
+                self.split,
+                self.columns,
+                self.scaler_kind,
+                self.cache,
+                self.scale_by,
+                self.view.members,
+            )
         return self._scaler
 
     @property
@@ -184,7 +207,38 @@ class WindowDataModule(pl.LightningDataModule):
     @cached_property
     def target_std(self) -> Tensor:
         """(series, target) float32 standard deviation of the scaled training targets."""
-        return torch.from_numpy(scaled_std(self.store, self.split, self.scaler.of(self.targets))).float()
+        return torch.from_numpy(scaled_std(self._training, self.scaler.of(self.targets))).float()
+
+    @property
+    def _training(self) -> Training:
+        return Training(self.store, self.split, self.view.members)
+
+    @cached_property
+    def node_positions(self) -> Tensor:
+        """(node, 2) float64 latitude and longitude of the series of the panel.
+
+        Raises
+        ------
+        UsageError
+            If there is no panel, it names no static attributes for them, or one is missing.
+        """
+        if not isinstance(self.view, PanelView) or self._positions is None:
+            raise UsageError(
+                "positions of series",
+                expected="a panel that names the static attributes of latitude and longitude",
+                fix="--data.panel.positions [latitude, longitude]",
+            )
+        found = [self.store.static(name).values[self.view.grid.series] for name in self._positions]
+        positions = np.stack(found, axis=1).astype(np.float64)
+        blank = np.flatnonzero(np.isnan(positions).any(axis=1))
+        if len(blank):
+            raise UsageError(
+                f"series {self.store.ids[self.view.grid.series[blank[0]]]} without {' or '.join(self._positions)}",
+                expected="both for every series of the panel",
+                where=self.store.path,
+                fix="mend the static attributes, or leave it out by --data.panel.ids",
+            )
+        return torch.from_numpy(positions)
 
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
         """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float32."""
@@ -212,15 +266,11 @@ class WindowDataModule(pl.LightningDataModule):
             If there is none.
         """
         shape = WindowShape(self.window.lookback, self.window.horizon, self.window.delay, stride)
+        runs = self.view.runs
         index = WindowIndex.build(
-            self.store.index.runs,
-            shape,
-            self.store.schema.time.freq,
-            target_rows(self.store, self.split, name),
-            self.split.context == "allow",
+            runs, shape, self.store.schema.time.freq, self.view.ranges(name), self.split.context == "allow"
         )
         if not len(index):
-            runs = self.store.index.runs
             longest = int(np.max(runs.stop - runs.start, initial=0))
             fits = f"at most {longest:,} rows, the longest stretch without a gap" if shape.span > longest else "one"
             raise UsageError(
@@ -245,36 +295,30 @@ class WindowDataModule(pl.LightningDataModule):
     @cached_property
     def _holes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Stretches of rows without any observed target."""
-        store, size = self.store, self.store.schema.chunk_rows
+        nothing, columns, n_rows = np.zeros(0, np.int64), list(self.columns_of.targets), self.view.n_rows
+        if not all(self._may_miss([name]) for name in self.targets):
+            return nothing, nothing
         if self.placement.place == "stream":
-            targets = [name for name in self.targets if self._may_miss([name])]
-            if len(targets) < len(self.targets):
-                return np.zeros(0, np.int64), np.zeros(0, np.int64)
-            blocks = (
-                np.logical_or.reduce(
-                    [~np.isnan(store.read(name, low, min(low + size, store.n_rows))) for name in targets]
-                )
-                for low in range(0, store.n_rows, size)
-            )
-            return find_holes(blocks)
+            return find_holes(self.view.observed(columns, self.scaler, self.cache))
         observed = self.source.rows.observed
-        columns = list(self.columns_of.targets)
-        return (
-            find_holes(
-                observed[low : low + size, columns].any(dim=1).cpu().numpy() for low in range(0, store.n_rows, size)
-            )
-            if observed is not None
-            else (np.zeros(0, np.int64), np.zeros(0, np.int64))
-        )
+        if observed is None:
+            return nothing, nothing
+        by_node = observed.view(n_rows, max(self.view.n_nodes, 1), -1)
+        size = max(1, _BLOCK // self.view.width)
+        parts = (by_node[low : low + size, :, columns] for low in range(0, n_rows, size))
+        return find_holes(part.flatten(1).any(dim=1).cpu().numpy() for part in parts)
 
     def _may_miss(self, channels: list[str]) -> bool:
-        return bool(self.store.missing(channels).any())
+        """Whether any of their values may be missing in a row."""
+        absent = isinstance(self.view, PanelView) and not self.view.grid.whole
+        return absent or bool(self.store.missing(channels).any())
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled training windows."""
         index = self._checked("train", self.window.stride)
         if self._is_first:
-            logger.info(f"{len(index):,} training windows read {index.n_rows():,} of {self.store.n_rows:,} rows")
+            kind = f"steps of {self.view.n_nodes:,} series" if self.view.n_nodes else "rows"
+            logger.info(f"{len(index):,} training windows read {index.n_rows():,} of {self.view.n_rows:,} {kind}")
         return self._loader(index, shuffle=True)
 
     def val_dataloader(self) -> WindowLoader:
@@ -291,16 +335,15 @@ class WindowDataModule(pl.LightningDataModule):
 
     def training_rows(self) -> WindowLoader:
         """Every training target once, in order, as input and target of a window of one row; on every process."""
-        shape, store = WindowShape(1, 1, -1), self.store
-        where = target_rows(store, self.split, "train")
-        index = WindowIndex.build(store.index.runs, shape, store.schema.time.freq, where)
+        view, freq = self.view, self.store.schema.time.freq
+        index = WindowIndex.build(view.runs, WindowShape(1, 1, -1), freq, view.ranges("train"))
         index = index.observed(self._holes) if self._may_miss(self.targets) else index
-        return WindowLoader(self.source, index, _ROWS, pool=self._pool)
+        return WindowLoader(self.source, index, max(1, _ROWS // max(view.n_nodes, 1)), pool=self._pool)
 
     def _checked(self, name: SplitName, stride: int) -> WindowIndex:
         """The windows of a split, after a proof that no target is in another one, or was trained on elsewhere."""
         index = self.index(name, stride)
-        refuse_leaks(self.store, self.split, index, name)
+        refuse_leaks(self.view.ranges, index, name, self.store.path)
         if name != "train" and self._trained is not None:
             refuse_trained(self.store, self.split, name, self._trained)
         return index
@@ -366,17 +409,17 @@ class WindowDataModule(pl.LightningDataModule):
     def placement(self) -> Placement:
         """Where rows live."""
         if self._placement is None:
-            store, trainer = self.store, self.trainer
+            view, trainer = self.view, self.trainer
             n_processes = 1 if trainer is None else trainer.num_devices
             self._placement = choose(
-                self.residency, store.n_rows, self.row_bytes, self._device, self.memory_budget, self.cache, n_processes
+                self.residency, view.n_rows, self.row_bytes, self._device, self.memory_budget, self.cache, n_processes
             )
         return self._placement
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a decoded row."""
-        return len(self.columns) * (5 if self._may_miss(self.columns) else 4)
+        """Bytes of a decoded row; of a step in a panel."""
+        return self.view.width * (5 if self.view.masked else 4)
 
     @property
     def _device(self) -> torch.device:
@@ -386,20 +429,20 @@ class WindowDataModule(pl.LightningDataModule):
     def source(self) -> WindowSource:
         """The decoded rows, where they are to live; built on first use."""
         if self._source is None:
-            store, placement = self.store, self.placement
-            masked = self._may_miss(self.columns)
+            store, view, placement = self.store, self.view, self.placement
             if placement.place == "stream":
-                plan = PoolPlan.fit(store, len(self.columns), self.window.span, masked, placement.limit)
-                self._pool = Pool(store, self.scaler, plan, masked)
+                reader = view.reader(self.scaler, self.cache)
+                self._pool = Pool(reader, PoolPlan.fit(reader, self.window.span, placement.limit))
                 rows, times = self._pool.rows, self._pool.times
             else:
-                rows, irregular = host_rows(store, self.scaler, self.cache), store.schema.time.freq is None
+                rows, irregular = view.open(self.scaler, self.cache), store.schema.time.freq is None
                 times = torch.from_numpy(store.times(0, store.n_rows)) if irregular else None
             source = WindowSource(
                 rows,
                 self.columns_of,
-                static_matrix(store, self.split, self._statics),
+                static_matrix(store, self.split, self._statics, view.members),
                 self._may_miss(self.targets),
+                torch.from_numpy(view.grid.series) if isinstance(view, PanelView) else None,
                 times,
             )
             if placement.place == "device":
@@ -419,7 +462,21 @@ class WindowDataModule(pl.LightningDataModule):
                 where=self.store.path,
                 fix="drop --data.time_features",
             )
-        missing = self.store.missing(self.inputs)
+        if calendar and self.view.n_nodes and encoding != "index":
+            raise UsageError(
+                f"time features of a panel as {encoding}",
+                expected="index: whole steps, hours or days, the same for all series",
+                fix="--data.time_encoding index",
+            )
+        if "time_of_day" in calendar and time.freq is None:
+            raise UsageError(
+                "time_of_day of irregular times",
+                expected="evenly spaced ones",
+                where=self.store.path,
+                fix="hour_of_day",
+            )
+        absent = isinstance(self.view, PanelView) and not self.view.grid.whole
+        missing = self.store.missing(self.inputs) | absent
         return Columns(
             inputs=range(len(self.inputs)),
             targets=as_range([self.columns.index(name) for name in self.targets]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,23 +10,27 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
-from lightning_app.data.splits import NAMES, Split, SplitName, assign_series, target_rows, time_borders
+from lightning_app.data.splits import NAMES, Split, SplitName, assign_series, time_borders
 from zstore import Store, UsageError, WindowIndex
 
 Int64 = NDArray[np.int64]
 
 
-def refuse_leaks(store: Store, split: Split, index: WindowIndex, name: SplitName) -> None:
+def refuse_leaks(
+    ranges: Callable[[SplitName], tuple[Int64, Int64]], index: WindowIndex, name: SplitName, where: str
+) -> None:
     """Prove that no target of some windows belongs to another split.
 
     Parameters
     ----------
-    store, split
-        What was cut.
+    ranges
+        Asked for the rows in which the targets of a split lie.
     index
         The windows of one split.
     name
         Which.
+    where
+        The store.
 
     Raises
     ------
@@ -40,7 +45,7 @@ def refuse_leaks(store: Store, split: Split, index: WindowIndex, name: SplitName
     for other in NAMES:
         if other == name:
             continue
-        start, stop = target_rows(store, split, other)
+        start, stop = ranges(other)
         kept = stop > start
         start, stop = start[kept], stop[kept]
         if not len(start):
@@ -53,7 +58,7 @@ def refuse_leaks(store: Store, split: Split, index: WindowIndex, name: SplitName
             raise UsageError(
                 f"row {row:,} is a target of both {name} and {other}",
                 expected="targets in one split at most",
-                where=store.path,
+                where=where,
                 fix="mend --data.split",
             )
 

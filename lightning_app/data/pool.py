@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,14 +13,54 @@ from numpy.typing import NDArray
 
 from lightning_app.data.pooled import PooledOrder, cut_pieces
 from lightning_app.data.residency import Rows
-from lightning_app.data.scaler import Scaler
-from zstore import Store, UsageError
+from zstore import UsageError
 
 _MOST_ACTIVE = 64  # pieces beyond these mix little better and cost more borders
 _LEAST_SLOTS, _FEW_SLOTS = 3, 8
 _EDGES = 8  # edges may take an eighth of the budget
 _THREADS = 2
 _SCRATCH_BYTES, _SCRATCH_SHARE = 64, 4  # bytes that decoding takes a row of a piece; at most a quarter of the budget
+
+
+class RowReader(Protocol):
+    """Rows that can be decoded piece by piece, from several threads."""
+
+    @property
+    def where(self) -> str:
+        """What they are of, for errors."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in all."""
+
+    @property
+    def width(self) -> int:
+        """Values of a row."""
+
+    @property
+    def masked(self) -> bool:
+        """Whether any value may be missing."""
+
+    @property
+    def irregular(self) -> bool:
+        """Whether times are needed too."""
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that are best decoded together."""
+
+    @property
+    def chunk_starts(self) -> NDArray[np.int64]:
+        """Rows where pieces are best cut, ascending from 0."""
+
+    def n_chunks(self, start: int, stop: int) -> int:
+        """What decoding some rows costs."""
+
+    def read(self, start: int, values: NDArray[np.float32], observed: NDArray[np.bool_] | None) -> None:
+        """Decode rows from `start` on into (row, value) arrays."""
+
+    def times(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Times of some rows."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +98,15 @@ class PoolPlan:
         return self.n_slots - self.n_ahead
 
     @classmethod
-    def fit(cls, store: Store, n_channels: int, span: int, masked: bool, budget: int) -> PoolPlan:
+    def fit(cls, reader: RowReader, span: int, budget: int) -> PoolPlan:
         """The plan for a budget.
 
         Parameters
         ----------
-        store
+        reader
             Where rows come from.
-        n_channels
-            Columns of the rows.
         span
             Rows of a window.
-        masked
-            Whether any value may be missing.
         budget
             Bytes of memory for the pool.
 
@@ -84,9 +121,9 @@ class PoolPlan:
         (the first and last ``span - 1`` rows of a piece, kept for the windows across a border until its other side
         is there) are the fewer the longer pieces are. Room is kept for all of them; about half wait at a time.
         """
-        row_bytes = n_channels * (5 if masked else 4) + (8 if store.schema.time.freq is None else 0)
-        halo, chunk = span - 1, store.schema.chunk_rows
-        starts, n_rows = store.chunk_starts, store.n_rows
+        row_bytes = reader.width * (5 if reader.masked else 4) + (8 if reader.irregular else 0)
+        halo, chunk = span - 1, reader.chunk_rows
+        starts, n_rows = reader.chunk_starts, reader.n_rows
         fitting = min(budget // row_bytes, n_rows) // chunk
         with_few_edges = -(-n_rows * halo * row_bytes // (chunk * max(budget // _EDGES, 1)))
         wanted = max(fitting // (_MOST_ACTIVE + _THREADS), min(with_few_edges, fitting // _FEW_SLOTS))
@@ -101,7 +138,7 @@ class PoolPlan:
             raise UsageError(
                 f"memory budget of {budget / 1e6:,.1f} MB for a stream",
                 expected=f"at least {least / 1e6:,.1f} MB, for {_LEAST_SLOTS} pieces of {slot_rows:,} rows",
-                where=store.path,
+                where=reader.where,
                 fix="a larger --data.memory_budget, fewer --data.channels, or --data.residency host",
             )
         n_ahead = 0 if n_slots == len(cuts) - 1 else _THREADS if n_slots > _LEAST_SLOTS else 1
@@ -116,14 +153,10 @@ class Pool:
 
     Parameters
     ----------
-    store
+    reader
         Where rows come from.
-    scaler
-        Which channels, and how they are scaled.
     plan
         Slots and pieces.
-    masked
-        Whether any value may be missing.
 
     Attributes
     ----------
@@ -133,14 +166,13 @@ class Pool:
         To be held from :meth:`hold` until what was asked for has been copied.
     """
 
-    def __init__(self, store: Store, scaler: Scaler, plan: PoolPlan, masked: bool) -> None:
-        self.store, self.scaler, self.plan = store, scaler, plan
-        n_rows, n_channels = plan.n_slots * plan.slot_rows, len(scaler.channels)
+    def __init__(self, reader: RowReader, plan: PoolPlan) -> None:
+        self.reader, self.plan = reader, plan
+        n_rows, width = plan.n_slots * plan.slot_rows, reader.width
         self.rows = Rows(
-            torch.zeros(n_rows, n_channels), torch.zeros(n_rows, n_channels, dtype=torch.bool) if masked else None
+            torch.zeros(n_rows, width), torch.zeros(n_rows, width, dtype=torch.bool) if reader.masked else None
         )
-        irregular = store.schema.time.freq is None
-        self.times = torch.zeros(n_rows, dtype=torch.int64) if irregular else None
+        self.times = torch.zeros(n_rows, dtype=torch.int64) if reader.irregular else None
         parts = [self.rows.values, self.rows.observed, self.times]
         self._parts = [part.numpy() for part in parts if part is not None]
         self._threads: ThreadPoolExecutor | None = None
@@ -201,15 +233,15 @@ class Pool:
         """Decode some rows to the front of arrays like those of the pool."""
         values, *others = (part[: stop - start] for part in parts)
         observed = others.pop(0) if self.rows.observed is not None else None
-        self.store.decode_part(self.scaler.channels, start, values, self.scaler.scaling, observed)  # type: ignore[arg-type]
+        self.reader.read(start, values, observed)  # type: ignore[arg-type]
         for times in others:
-            times[:] = self.store.times(start, stop)
+            times[:] = self.reader.times(start, stop)
 
     def _join(self, order: PooledOrder, turn: int) -> None:
         """Bring together what windows across the borders of a piece need, as soon as both sides are there."""
         piece, halo, slot = int(order.piece[turn]), order.halo, self._slot(turn)
         start, stop = int(self.plan.cuts[piece]), int(self.plan.cuts[piece + 1])
-        self.n_decoded += self.store.n_chunks(start, stop)
+        self.n_decoded += self.reader.n_chunks(start, stop)
         size = stop - start
         if not halo:
             return
@@ -228,8 +260,8 @@ class Pool:
     def _edge(self, border: int, before: bool, halo: int) -> list[NDArray[np.generic]]:
         """The rows before or behind a border, decoded anew: this epoch was begun in its middle."""
         cut = int(self.plan.cuts[border])
-        start, stop = (cut - halo, cut) if before else (cut, min(cut + halo, self.store.n_rows))
+        start, stop = (cut - halo, cut) if before else (cut, min(cut + halo, self.reader.n_rows))
         edge = [np.zeros((stop - start, *part.shape[1:]), part.dtype) for part in self._parts]
         self._read(start, stop, edge)
-        self.n_decoded += self.store.n_chunks(start, stop)
+        self.n_decoded += self.reader.n_chunks(start, stop)
         return edge

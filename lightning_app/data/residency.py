@@ -18,8 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from lightning_app.data.scaler import Scaler
-from zstore import Store, UsageError, open_rows
+from zstore import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -68,23 +67,6 @@ class Room:
 
     def __str__(self) -> str:
         return f"{self.limit / 1e9:.2f} GB of {self.free / 1e9:.2f} GB free in {self.name}"
-
-
-def host_rows(store: Store, scaler: Scaler, cache: Path) -> Rows:
-    """Scaled rows of a store from its row file, see :func:`zstore.open_rows`.
-
-    Parameters
-    ----------
-    store
-        Where rows come from.
-    scaler
-        Which channels, and how they are scaled.
-    cache
-        Folder of row files.
-    """
-    rows = open_rows(store, scaler.channels, scaler.scaling, cache)
-    observed = None if rows.observed is None else torch.from_numpy(rows.observed)
-    return Rows(torch.from_numpy(rows.values), observed)
 
 
 def choose(

@@ -92,6 +92,7 @@ def fit_scaler(
     kind: ScalerKind | Mapping[str, ScalerKind],
     cache: Path,
     by: ScaledBy = "channel",
+    members: NDArray[np.bool_] | None = None,
 ) -> Scaler:
     """The scaler of a store's training rows, from the cache if it was fitted before.
 
@@ -110,6 +111,8 @@ def fit_scaler(
     by
         Whether a channel has one offset and scale, or each series its own. A series without any observed training
         value has those of the channel.
+    members
+        (series,) which series it is fitted on; None for all.
 
     Raises
     ------
@@ -122,14 +125,15 @@ def fit_scaler(
     later calls read a small file. Quantiles are exact, of values as float32.
     """
     kinds = _kinds(channels, kind)
-    fitted = fitted_on(store, split, kinds, by)
+    fitted = fitted_on(store, split, kinds, by, members)
+    training = Training(store, split, members)
     path = cache / f"scaler-{fitted}.json"
     if path.exists():
         kept = Scaler.from_json(json.loads(path.read_text()))
         if kept.fitted_on == fitted and list(kept.channels) == list(channels):
             return kept
     count = store.n_series if by == "series" and set(kinds.values()) != {"none"} else 1
-    columns = [_fit(store, split, name, kinds[name], count) for name in channels]
+    columns = [_fit(training, name, kinds[name], count) for name in channels]
     offset, scale = (np.stack(parts, axis=-1) for parts in zip(*columns, strict=True))
     if count == 1:
         offset, scale = offset[0], scale[0]
@@ -142,20 +146,36 @@ def fit_scaler(
     return scaler
 
 
-def fitted_on(store: Store, split: Split, kinds: Mapping[str, ScalerKind], by: ScaledBy) -> str:
-    """Digest of all that a scaler depends on: the store and its version, the split, and each channel's kind."""
-    key = json.dumps([store.schema.uuid, store.version, split.digest(), list(kinds.items()), by])
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+def fitted_on(
+    store: Store,
+    split: Split,
+    kinds: Mapping[str, ScalerKind],
+    by: ScaledBy,
+    members: NDArray[np.bool_] | None = None,
+) -> str:
+    """Digest of all that a scaler depends on: the store and its version, the split, each channel's kind, the series."""
+    key = [store.schema.uuid, store.version, split.digest(), list(kinds.items()), by]
+    key += [] if members is None else [np.flatnonzero(members).tolist()]
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
 
-def scaled_std(store: Store, split: Split, scaler: Scaler) -> Float64:
+@dataclass(frozen=True)
+class Training:
+    """The training rows of a store, or of some of its series."""
+
+    store: Store
+    split: Split
+    members: NDArray[np.bool_] | None = None
+
+
+def scaled_std(training: Training, scaler: Scaler) -> Float64:
     """(series, channel) population standard deviation of each series' scaled training values.
 
     That of the channel, 1 in most scalers, where a series has none. Cost: decodes the channels once.
     """
     columns = []
     for position, name in enumerate(scaler.channels):
-        moments = _moments(store, split, name, store.n_series, log=bool(scaler.log[position]))
+        moments = _moments(training, name, training.store.n_series, log=bool(scaler.log[position]))
         found = np.where(moments.count > 0, moments.std, moments.total().std)
         columns.append(found / scaler.scale[..., position])
     return np.stack(columns, axis=-1)
@@ -174,20 +194,20 @@ def _kinds(channels: Sequence[str], kind: ScalerKind | Mapping[str, ScalerKind])
     return {name: kind.get(name, "standard") for name in channels}
 
 
-def _fit(store: Store, split: Split, channel: str, kind: ScalerKind, count: int) -> tuple[Float64, Float64]:
+def _fit(training: Training, channel: str, kind: ScalerKind, count: int) -> tuple[Float64, Float64]:
     """(count,) offset and scale of a channel, over all series or of each."""
     if kind == "none":
         return np.zeros(count), np.ones(count)
     if kind == "robust":
-        return _robust(store, split, channel, count)
-    if kind == "log1p" and (low := _lowest(store, channel)) <= -1:
+        return _robust(training, channel, count)
+    if kind == "log1p" and (low := _lowest(training.store, channel)) <= -1:
         raise UsageError(
             f"a logarithm of channel {channel!r}, which has {low:g}",
             expected="values greater than -1",
-            where=store.path,
+            where=training.store.path,
             fix="another --data.scaler for it",
         )
-    moments = _moments(store, split, channel, count, log=kind == "log1p")
+    moments = _moments(training, channel, count, log=kind == "log1p")
     if count > 1 and (moments.count == 0).any():
         total = moments.total()
         blank = moments.count == 0
@@ -208,10 +228,10 @@ def _lowest(store: Store, channel: str) -> float:
     return float(store.moments.low[:, store.channels.index(store.channel(channel).name)].min())
 
 
-def _moments(store: Store, split: Split, channel: str, count: int, log: bool) -> Moments:
+def _moments(training: Training, channel: str, count: int, log: bool) -> Moments:
     """(count,) moments of the training rows of a channel, over all series or of each."""
     moments = Moments.empty((count,))
-    for series, starts, values in _training_parts(store, split, channel):
+    for series, starts, values in _training_parts(training, channel):
         values = np.log1p(values.astype(np.float64)) if log else values
         if count == 1:
             moments = moments.merge(Moments.of_segments(values, np.zeros(1, np.int64)))
@@ -222,11 +242,11 @@ def _moments(store: Store, split: Split, channel: str, count: int, log: bool) ->
     return moments
 
 
-def _robust(store: Store, split: Split, channel: str, count: int) -> tuple[Float64, Float64]:
-    whole = quantiles(lambda: (values for _, _, values in _training_parts(store, split, channel)), _QUARTILES)
+def _robust(training: Training, channel: str, count: int) -> tuple[Float64, Float64]:
+    whole = quantiles(lambda: (values for _, _, values in _training_parts(training, channel)), _QUARTILES)
     found = np.tile(whole, (count, 1))
     if count > 1:
-        for series, values in _by_series(_training_parts(store, split, channel)):
+        for series, values in _by_series(_training_parts(training, channel)):
             seen = values[~np.isnan(values)]
             if len(seen):
                 found[series] = np.quantile(seen.astype(np.float32).astype(np.float64), _QUARTILES)
@@ -249,10 +269,11 @@ def _by_series(
 
 
 def _training_parts(
-    store: Store, split: Split, channel: str
+    training: Training, channel: str
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]:
     """Training rows of a channel by shard: (segment,) series and first value of each segment, and (row,) values."""
-    starts, stops = target_rows(store, split, "train")
+    store = training.store
+    starts, stops = target_rows(store, training.split, "train", training.members)
     kept = stops > starts
     starts, stops, series = starts[kept], stops[kept], store.index.runs.series[kept]
     size = store.schema.shard_rows

@@ -73,6 +73,11 @@ class Columns:
     unit: str = "s"
     freq: int | None = None
 
+    @property
+    def step(self) -> int:
+        """Between two rows; 0 where it varies."""
+        return self.freq or 0
+
 
 class Buffers:
     """Memory for batches, used again once nobody holds any part of a batch that was in it.
@@ -101,11 +106,13 @@ class WindowSource:
     Parameters
     ----------
     rows
-        (row, channel), scaled and filled: those of the store, or those of a pool.
+        (row, channel), scaled and filled: those of the store, or those of a pool. In a panel (step, node * channel).
     columns
         Which of them are what.
     statics
         (series, attribute) float32.
+    nodes
+        (node,) int64 which series a panel has; None for windows of single series.
     masked
         Whether any target is missing anywhere.
     times
@@ -120,6 +127,7 @@ class WindowSource:
     columns: Columns
     statics: Tensor
     masked: bool
+    nodes: Tensor | None = None
     times: Tensor | None = None
     target: torch.device = field(default_factory=lambda: torch.device("cpu"))
     buffers: Buffers = field(default_factory=Buffers)
@@ -137,12 +145,12 @@ class WindowSource:
     def to(self, device: torch.device) -> WindowSource:
         """The same with rows copied to a device, so that they are gathered there."""
         times = None if self.times is None else self.times.to(device)
-        rows, statics = self.rows.to(device), self.statics.to(device)
-        return replace(self, rows=rows, statics=statics, times=times, target=device)
+        return replace(self.delivered_to(device), rows=self.rows.to(device), times=times)
 
     def delivered_to(self, device: torch.device) -> WindowSource:
         """The same with batches that are copied to a device: gathered into pinned memory, and copied from there."""
-        return replace(self, statics=self.statics.to(device), target=device)
+        nodes = None if self.nodes is None else self.nodes.to(device)
+        return replace(self, statics=self.statics.to(device), nodes=nodes, target=device)
 
     def batch(self, shape: WindowShape, windows: Located) -> Batch:
         """Some windows.
@@ -177,14 +185,20 @@ class WindowSource:
             "x": x,
             "y": y,
             "mask": mask,
-            "x_static": self.statics[there.series] if self.statics.shape[1] else y.new_empty(len(y), 0),
+            "x_static": self._statics_of(there.series),
             "x_future": future,
-            "series": there.series,
+            "series": there.series if self.nodes is None else self.nodes.expand(len(y), -1),
             "time": there.time,
         }
         if columns.calendar:
             self._add_calendar(batch, shape, windows)
         return batch
+
+    def _statics_of(self, series: Tensor) -> Tensor:
+        """(batch, attribute), or (batch, node, attribute)."""
+        if self.nodes is not None:
+            return self.statics[self.nodes].expand(len(series), -1, -1)
+        return self.statics[series] if self.statics.shape[1] else self.statics.new_empty(len(series), 0)
 
     def _add_calendar(self, batch: Batch, shape: WindowShape, windows: Located) -> None:
         columns, first = self.columns, shape.target_offset
@@ -192,7 +206,7 @@ class WindowSource:
         if columns.encoding == "index":
             for name, steps in spans.items():
                 times = self._times(batch["time"], windows.start + first, steps)
-                found = [time_index(times, feature, columns.unit) for feature in columns.calendar]
+                found = [time_index(times, feature, columns.unit, columns.step) for feature in columns.calendar]
                 batch[f"{name}_time"] = torch.stack(found, dim=-1)  # type: ignore[literal-required]
             return
         past, ahead = (self._cycles(batch["time"], windows.start + first, steps) for steps in spans.values())
@@ -215,13 +229,18 @@ class WindowSource:
         return time[:, None] + places.to(time.device) * (self.columns.freq or 0)
 
     def _beside(self, *parts: Tensor) -> Tensor:
-        """Channels beside each other, (batch, row, channel)."""
+        """Channels beside each other, on the last axis."""
         if self.target.type != "cpu":
             return torch.cat(parts, dim=-1)
-        shape = (*parts[0].shape[:2], sum(part.shape[2] for part in parts))
+        shape = (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
         return torch.cat(parts, dim=-1, out=self.buffers.take(shape, _NUMPY[torch.float32]))
 
     def _gather(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
+        """(batch, length, channel), or (batch, length, node, channel)."""
+        windows = self._windows(rows, starts, length)
+        return windows if self.nodes is None else windows.view(*windows.shape[:2], len(self.nodes), -1)
+
+    def _windows(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
         shape = (len(starts), length * rows.shape[1])
         if self.target.type == "cpu":
             return gather(rows, starts, length, self.buffers.take(shape, _NUMPY[rows.dtype]))

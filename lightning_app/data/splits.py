@@ -119,17 +119,7 @@ class Split:
         UsageError
             If a file of ids cannot be read.
         """
-        if self.ids is None:
-            return None
-        listed = self.ids.get(name, [])
-        if isinstance(listed, list):
-            return listed
-        try:
-            return [line for line in Path(listed).read_text(encoding="utf-8").splitlines() if line]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"ids of {name} ({error})", expected="a text file with an id on each line", fix="mend --data.split.ids"
-            ) from None
+        return None if self.ids is None else read_ids(self.ids.get(name, []), "--data.split.ids")
 
     def digest(self) -> str:
         """16 hex digits that name this split in checkpoints, predictions and caches; of what files of ids hold."""
@@ -137,8 +127,35 @@ class Split:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def target_rows(store: Store, split: Split, name: SplitName) -> tuple[Int64, Int64]:
+def read_ids(listed: list[str] | str, option: str) -> list[str]:
+    """Ids from a list, or from a text file with one on each line.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read; it names the option.
+    """
+    if isinstance(listed, list):
+        return listed
+    try:
+        return [line for line in Path(listed).read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"ids in {listed} ({error})", expected="a text file with an id on each line", fix=f"mend {option}"
+        ) from None
+
+
+def target_rows(
+    store: Store, split: Split, name: SplitName, members: NDArray[np.bool_] | None = None
+) -> tuple[Int64, Int64]:
     """Where the targets of one split lie.
+
+    Parameters
+    ----------
+    store, split, name
+        What is cut, how, and which part.
+    members
+        (series,) which series count; None for all.
 
     Returns
     -------
@@ -158,6 +175,8 @@ def target_rows(store: Store, split: Split, name: SplitName) -> tuple[Int64, Int
     if split.by != "time":
         mine = assign_series(store, split)[runs.series] == position
         stop = np.where(mine, stop, start)
+    if members is not None:
+        stop = np.where(members[runs.series], stop, start)
     return start, np.maximum(stop, start)
 
 
@@ -171,9 +190,12 @@ def assign_series(store: Store, split: Split) -> Int64:
     """
     n_series = store.n_series
     if split.ids is not None:
-        return _assign(store, [_positions(store, split.named(name) or []) for name in NAMES])
+        return _assign(store, [positions_of(store, split.named(name) or [], "--data.split.ids") for name in NAMES])
     if split.attribute is not None and split.values is not None:
-        return _assign(store, [_with_values(store, split.attribute, split.values.get(name, [])) for name in NAMES])
+        return _assign(
+            store,
+            [with_values(store, split.attribute, split.values.get(name, []), "--data.split.values") for name in NAMES],
+        )
     order = np.random.default_rng(split.seed).permutation(n_series)
     assigned = np.full(n_series, -1, np.int64)
     if split.folds is not None:
@@ -204,14 +226,28 @@ def _assign(store: Store, members: list[Int64]) -> Int64:
     return assigned
 
 
-def _positions(store: Store, ids: list[str]) -> Int64:
+def positions_of(store: Store, ids: list[str], option: str) -> Int64:
+    """Positions of some ids in the store.
+
+    Raises
+    ------
+    UsageError
+        If there is no such id; it names the option.
+    """
     try:
         return np.array([store.position(id_) for id_ in ids], np.int64)
     except NotFoundError as error:
-        raise UsageError(f"--data.split.ids: {error}", fix="mend --data.split.ids") from None
+        raise UsageError(f"{option}: {error}", fix=f"mend {option}") from None
 
 
-def _with_values(store: Store, attribute: str, values: list[str | float]) -> Int64:
+def with_values(store: Store, attribute: str, values: list[str | float], option: str) -> Int64:
+    """Positions of the series with one of some values of a static attribute.
+
+    Raises
+    ------
+    UsageError
+        If there is no such attribute, or no series with such a value; it names the option.
+    """
     static = store.static(attribute)
     found = []
     for value in values:
@@ -225,7 +261,7 @@ def _with_values(store: Store, attribute: str, values: list[str | float]) -> Int
                 f"no series has {attribute} {value}",
                 expected=f"one of {', '.join(static.categories)}" if static.categories else "a value that occurs",
                 where=store.path,
-                fix="mend --data.split.values",
+                fix=f"mend {option}",
             )
         found.append(np.flatnonzero(wanted))
     return np.concatenate([np.zeros(0, np.int64), *found])

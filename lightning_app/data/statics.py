@@ -19,9 +19,9 @@ def n_columns(store: Store, names: Sequence[str]) -> int:
     return sum(1 if categories is None else len(categories) for categories in found)
 
 
-def static_matrix(store: Store, split: Split, names: Sequence[str]) -> Tensor:
+def static_matrix(store: Store, split: Split, names: Sequence[str], members: NDArray[np.bool_] | None = None) -> Tensor:
     """(series, column) float32. What is missing is 0: the training mean, or none of the categories."""
-    train = _training_series(store, split)
+    train = _training_series(store, split, members)
     columns = []
     for static in map(store.static, names):
         if static.categories is not None:
@@ -34,11 +34,11 @@ def static_matrix(store: Store, split: Split, names: Sequence[str]) -> Tensor:
     return torch.from_numpy(stacked.astype(np.float32))
 
 
-def _training_series(store: Store, split: Split) -> NDArray[np.bool_]:
+def _training_series(store: Store, split: Split, members: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     """(series,) whether a series has training targets."""
     if split.by == "series":
         return np.equal(assign_series(store, split), 0)
-    starts, stops = target_rows(store, split, "train")
+    starts, stops = target_rows(store, split, "train", members)
     train = np.zeros(store.n_series, np.bool_)
     train[store.index.runs.series[stops > starts]] = True
     return train

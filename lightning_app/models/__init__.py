@@ -9,6 +9,7 @@ from lightning_app.models.gru import GRU
 from lightning_app.models.linear import Linear
 from lightning_app.models.lstm import LSTM
 from lightning_app.models.nlinear import NLinear
+from lightning_app.models.patchstg import PatchSTG
 from lightning_app.models.repeat import Repeat
 from lightning_app.models.seasonal import SeasonalRepeat
 from lightning_app.models.tcn import TCN
@@ -24,6 +25,7 @@ __all__ = [
     "ForecastModel",
     "Linear",
     "NLinear",
+    "PatchSTG",
     "Repeat",
     "SeasonalRepeat",
 ]

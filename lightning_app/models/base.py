@@ -9,10 +9,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from lightning_app.batch import Batch, BatchShape, TargetsOfSeries
+from lightning_app.batch import Batch, BatchShape, DataOfModels, by_series, part_by_panel, part_by_series
 from lightning_app.losses import MSE, Loss
 from lightning_app.metrics import MaskedErrors, SeriesScores
 from zstore import UsageError
+
+Units = Literal["scaled", "source"]
 
 _STAGES = ("val", "test")
 
@@ -20,15 +22,19 @@ _STAGES = ("val", "test")
 class ForecastModel(pl.LightningModule):
     """A model from a batch to targets.
 
+    Windows are of single series. Those of a panel are taken apart for models that do not read panels as such, and for
+    losses and metrics: each model works on both.
+
     Parameters
     ----------
     shape
         Lengths and widths of the batches; linked from the data by the command line.
     units
-        Units of the metrics: ``scaled`` as the model sees them, or ``source`` as the CSV has them. The
-        loss is always of scaled values.
+        Units of the metrics: ``scaled`` as the model sees them, or ``source`` as the CSV has them.
     loss
         What training minimises. Default: the mean squared error.
+    loss_units
+        Of the values that the loss is of: ``scaled``, or ``source``.
     series_scores
         Whether NSE, KGE, log-NSE and bias of each series are measured too, in source units.
     series_least
@@ -39,18 +45,25 @@ class ForecastModel(pl.LightningModule):
 
     fitted: ClassVar[bool] = True
     """Whether there is anything to fit."""
+    panels: ClassVar[bool] = False
+    """Whether `forward` reads panels: (batch, lookback, node, channel) to (batch, horizon, node, target)."""
 
     def __init__(
         self,
         shape: BatchShape,
-        units: Literal["scaled", "source"] = "scaled",
+        units: Units = "scaled",
         loss: Loss | None = None,
+        loss_units: Units = "scaled",
         series_scores: bool = False,
         series_least: int = 2,
         compile_with: str | None = None,
     ) -> None:
         super().__init__()
-        self.shape, self.units = shape, units
+        self.shape, self.units, self.loss_units = shape, units, loss_units
+        if self.panels and not shape.n_nodes:
+            raise UsageError(
+                f"{type(self).__name__} without a panel", expected="all series side by side", fix="--data.panel"
+            )
         self.loss = loss or MSE()
         self.errors = nn.ModuleDict({stage: MaskedErrors(shape.horizon, shape.n_targets) for stage in _STAGES})
         self.series_scores, self.scores = series_scores, nn.ModuleDict()
@@ -72,10 +85,23 @@ class ForecastModel(pl.LightningModule):
         """Scaled predictions, (batch, horizon, target)."""
         raise NotImplementedError
 
+    def _forecast(self, batch: Batch) -> tuple[Tensor, Batch]:
+        """Scaled predictions, (batch, horizon, target), and their windows: those of single series."""
+        if not self.shape.n_nodes:
+            return self._predict(batch), batch
+        if self.panels:
+            return part_by_series(self._predict(batch)), by_series(batch)
+        flat = by_series(batch)
+        return self._predict(flat), flat
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss over the observed targets of one batch."""
-        std = self._data.target_std.to(self.device)[batch["series"]] if self.loss.by_series else None
-        loss: Tensor = self.loss(self._predict(batch), batch["y"], batch["mask"], std)
+        predicted, windows = self._forecast(batch)
+        observed, series = windows["y"], windows["series"]
+        std = self._data.target_std.to(self.device)[series] if self.loss.by_series else None
+        if self.loss_units == "source":
+            predicted, observed = (self._data.to_source(values, series) for values in (predicted, observed))
+        loss: Tensor = self.loss(predicted, observed, windows["mask"], std)
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
@@ -96,8 +122,10 @@ class ForecastModel(pl.LightningModule):
         self._log("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Predictions in source units, (batch, horizon, target)."""
-        return self._data.to_source(self._predict(batch), batch["series"])
+        """Predictions in source units, (batch, horizon, target) or (batch, horizon, node, target)."""
+        predicted, windows = self._forecast(batch)
+        found = self._data.to_source(predicted, windows["series"])
+        return part_by_panel(found, self.shape.n_nodes) if self.shape.n_nodes else found
 
     def configure_optimizers(self) -> Any:
         """Adam with its defaults, unless the configuration has an `optimizer`."""
@@ -135,11 +163,12 @@ class ForecastModel(pl.LightningModule):
             raise _misfit(f"checkpoint with further weights {', '.join(sizes)}", "the weights of this model")
 
     @property
-    def _data(self) -> TargetsOfSeries:
-        return cast(TargetsOfSeries, self.trainer.datamodule)  # type: ignore[attr-defined]
+    def _data(self) -> DataOfModels:
+        return cast(DataOfModels, self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def _update(self, stage: str, batch: Batch) -> None:
-        predicted, observed, mask = self._predict(batch), batch["y"], batch["mask"]
+        predicted, batch = self._forecast(batch)
+        observed, mask = batch["y"], batch["mask"]
         source = self.units == "source" or self.series_scores
         pairs = {"scaled": (predicted, observed)}
         if source:

@@ -3,17 +3,19 @@ r"""Climatology: the mean of the training targets of a series at the same time o
 .. math:: \hat y_t = \mathrm{mean} \{ y_u : u \text{ in training}, \ k(u) = k(t) \}
 
 where k are the time features of the configuration as whole numbers: the day of the year, or the hour of the day and
-the day of the week. Where a series has no such target, its mean; where it has none at all, that of all series.
+the day of the week. Where a series has no such target, its mean by the first feature alone; else its mean; and where
+it has none at all, that of all series.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_app.batch import Batch, BatchShape
+from lightning_app.batch import Batch, BatchShape, by_series
 from lightning_app.models.base import ForecastModel
 from zstore import UsageError
 
@@ -60,18 +62,21 @@ class Climatology(ForecastModel):
 
     def _means(self) -> Tensor:
         """(series, slot, target) float32, scaled."""
-        n_slots = torch.tensor(self.shape.time_sizes).prod().item()
-        shape = (self._data.n_series, int(n_slots), self.shape.n_targets)
+        n_slots = math.prod(self.shape.time_sizes)
+        shape = (self._data.n_series, n_slots, self.shape.n_targets)
         sums, counts = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
-        for batch in self._data.training_rows():
+        for rows in self._data.training_rows():
+            batch = by_series(rows) if self.shape.n_nodes else rows
             slots, mask = self._slots(batch["y_time"])[:, 0].cpu(), batch["mask"][:, 0].cpu()
             where = (batch["series"].cpu(), slots)
             sums.index_put_(where, torch.where(mask, batch["y"][:, 0].cpu(), 0.0).double(), accumulate=True)
             counts.index_put_(where, mask.double(), accumulate=True)
+        first, rest = self.shape.time_sizes[0], n_slots // self.shape.time_sizes[0]
+        by_first = _ratio(*(part.view(len(part), first, rest, -1).sum(2) for part in (sums, counts)))
         of_series = _ratio(sums.sum(1, keepdim=True), counts.sum(1, keepdim=True))
         of_all = _ratio(sums.sum((0, 1), keepdim=True), counts.sum((0, 1), keepdim=True)).nan_to_num(0.0)
         means = _ratio(sums, counts)
-        for wider in (of_series, of_all):
+        for wider in (by_first.repeat_interleave(rest, dim=1), of_series, of_all):
             means = torch.where(means.isnan(), wider, means)
         return means.float()
 
