@@ -152,6 +152,8 @@ class ForecastModel(pl.LightningModule):
         noted = checkpoint.get("lightning_app", {})
         mine = {"model": type(self).__name__, **self.shape.to_json()}
         theirs = {"model": noted.get("model"), **noted.get("shape", {})}
+        if not self.panels:  # what it learned of single series it knows of any panel
+            del mine["n_nodes"]
         for name, value in mine.items():
             if theirs.get(name) != value:
                 raise _misfit(f"checkpoint with {name} {theirs.get(name)}", f"{value}, as this configuration has")
