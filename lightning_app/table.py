@@ -96,7 +96,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--configs", nargs="+", required=True, help="YAML files")
     parser.add_argument("--horizons", type=int, nargs="+", default=[], help="default: that of each file")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of models that are fitted")
-    parser.add_argument("--metrics", nargs="+", default=["mse", "mae"], help="such as nse_median")
+    parser.add_argument(
+        "--metrics", nargs="+", default=["mse", "mae"], help="such as nse_median; mae@3 is that of the third step"
+    )
     parser.add_argument("--published", default="configs/published.yaml", help="values to put beside")
     parser.add_argument("--runs", default="runs/table", help="folder of the runs")
     parser.add_argument("--out", required=True, help="Markdown file to write")
@@ -142,16 +144,37 @@ def runs_of(config: Path, horizon: int | None, seeds: list[int], folder: Path, f
 def _row(name: str, found: list[dict[str, Any]], metrics: list[str], theirs: dict[str, float]) -> list[str]:
     cells = [name, str(found[0]["horizon"]), str(len(found)), f"{found[0]['n_windows']:,}"]
     for metric in metrics:
-        values = [result[f"test/{metric}"] for result in found]
+        values = [_value(result, metric) for result in found]
         spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         cells += [f"{statistics.fmean(values):.4f}{spread}", f"{theirs[metric]:.3f}" if metric in theirs else "–"]
     return cells
 
 
+def _value(result: dict[str, Any], metric: str) -> float:
+    """A metric over all steps, or ``name@step`` of one.
+
+    Raises
+    ------
+    UsageError
+        If the run has none such.
+    """
+    name, _, step = metric.partition("@")
+    found: list[Any] = result["by_step"].get(name, []) if step else [result.get(f"test/{name}")]
+    place = int(step) - 1 if step.isdecimal() else 0
+    if not 0 <= place < len(found) or found[place] is None:
+        known = ", ".join(key.removeprefix("test/") for key in result if key.startswith("test/"))
+        raise UsageError(
+            f"metric {metric}", expected=f"one of {known}; or mae@3 for its third step", fix="mend --metrics"
+        )
+    value: float = found[place]
+    return value
+
+
 def to_markdown(rows: list[list[str]], metrics: list[str]) -> str:
-    """The table; a spread is the standard deviation (ddof 1) over seeds."""
+    """The table; a spread is the standard deviation (ddof 1) over seeds. Columns without any value are left out."""
     heads = ["configuration", "horizon", "runs", "windows"]
     for metric in metrics:
         heads += [metric.upper(), "published"]
-    lines = [heads, ["---"] * len(heads), *rows]
+    kept = [place for place in range(len(heads)) if any(row[place] != "–" for row in rows)]
+    lines = [[row[place] for place in kept] for row in (heads, ["---"] * len(heads), *rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

@@ -326,3 +326,9 @@ def test_gaps_that_cannot_be_filled_are_told(tmp_path: Path) -> None:
         made(tmp_path, "t,v\n0,1\n1,1\n4,1\n9,1\n", time="t", fill_gaps=True)
     with pytest.raises(SourceError, match="would add 99,999,997 rows"):
         made(tmp_path, "t,v\n0,1\n1,1\n2,1\n100000000,1\n", time="t", fill_gaps=True)
+
+
+def test_a_header_may_have_the_only_quotes_of_a_file(tmp_path: Path) -> None:
+    store = made(tmp_path, '"t","a b","c"\n0,1,2\n1,3,4\n', time="t")
+    assert store.channels == ("a b", "c")
+    assert values(store, "a b") == [1, 3]

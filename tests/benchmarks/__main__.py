@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [--suite ingest|read] [--n 5] [--data FOLDER]``."""
+"""``python -m tests.benchmarks [--suite ingest|read|panel] [--n 5] [--data FOLDER]``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import argparse
 import os
 from pathlib import Path
 
-from tests.benchmarks import ingest, read
+from tests.benchmarks import ingest, panel, read
 from tests.benchmarks.harness import setting
+
+SUITES = {"ingest": ingest, "read": read, "panel": panel}
 
 
 def main() -> None:
     """Run the suites and print Markdown tables; figures go to the folder as JSON."""
     parser = argparse.ArgumentParser(description="Ratios against peers, measured in one run.")
-    parser.add_argument("--suite", choices=["ingest", "read"], action="append", help="default: all")
+    parser.add_argument("--suite", choices=list(SUITES), action="append", help="default: all")
     parser.add_argument("--n", type=int, default=5, help="counted runs of each command; default: 5")
     parser.add_argument("--folder", type=Path, default=Path(".bench"), help="for data and figures; default: .bench")
     named = os.environ.get("ZSTORE_DATA")
@@ -22,8 +24,8 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     print(f"{setting()}\n")
-    for suite in options.suite or ["ingest", "read"]:
-        {"ingest": ingest, "read": read}[suite].run(options.folder, options.data, options.n)
+    for suite in options.suite or SUITES:
+        SUITES[suite].run(options.folder, options.data, options.n)
 
 
 if __name__ == "__main__":

@@ -147,17 +147,16 @@ def parse_all(
     none; if one turns up (or a block cannot be parsed), quotes are counted and everything is cut and parsed anew.
     """
     ranges = [source_csv.nominal_ranges(source, blocksize) for source in sources]
+    failed: Exception | None = None
     if not any(source.quoted for source in sources):
         blocks = _cut(sources, ranges, None)
         try:
             return blocks, _parse_blocks(blocks, partial(parse, quotes_counted=False), runner)
         except (source_csv.UncountedQuotesError, SourceError) as error:
             failed = error
-    else:
-        failed = source_csv.UncountedQuotesError()
     tasks = [(source.file, *ab) for source, pairs in zip(sources, ranges, strict=True) for ab in pairs]
     quotes = runner.map("scan", _count_quotes, tasks, [stop - start for _, start, stop in tasks], "bytes")
-    if not any(quotes):
+    if failed is not None and not any(quotes):
         raise failed
     blocks = _cut(sources, ranges, quotes)
     return blocks, _parse_blocks(blocks, partial(parse, quotes_counted=True), runner)
