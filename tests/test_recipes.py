@@ -69,10 +69,37 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     heads = ["No", "year", "month", "day", "hour", *names, "wd", "WSPM", "station"]
     _ingest(folder, "beijing", "beijing", write_table(folder / "beijing.csv", heads, rows))
+    _roads(folder)
     rows_of, places = write(simulate(n_catchments=3, n_years=8), folder)
     (folder / "demo").mkdir()
     ingest(rows_of, folder / "demo" / "catchments.zarr", id="gauge_id", time="date", static=places)
     return folder
+
+
+def _roads(folder: Path) -> None:
+    """Speeds of a week, a row a sensor and time, and flows of some days, a column a sensor; all at random places."""
+    random = np.random.default_rng(1)
+    times = [str(time).replace("T", " ") for time in np.datetime64("2012-03-01T00:00:00") + np.arange(2016) * 300]
+    sensors = random.permutation(900_000)[:716] + 100_000
+    speeds = random.integers(20, 70, (2016, 207))
+    rows = [
+        [sensor, time, speed]
+        for time, of in zip(times, speeds, strict=True)
+        for sensor, speed in zip(sensors, of, strict=False)
+    ]
+    places = [[number, sensor, *random.random(2).round(4)] for number, sensor in enumerate(sensors[:207])]
+    static = write_table(folder / "sensors.csv", ["index", "sensor_id", "latitude", "longitude"], places)
+    speed_of = write_table(folder / "speeds.csv", ["sensor_id", "date", "speed"], rows)
+    _ingest(folder, "metr_la_long", "metr_la", speed_of, static=static)
+    flow_of = write_table(
+        folder / "flows.csv",
+        ["time", *sensors],
+        [[time, *of] for time, of in zip(times, random.integers(0, 300, (200, 716)), strict=False)],
+    )
+    static = write_table(
+        folder / "sd.csv", ["ID", "Lat", "Lng"], [[s, *random.random(2).round(4)] for s in sensors.tolist()]
+    )
+    _ingest(folder, "largest_flows", "largest_sd", flow_of, static=static)
 
 
 def _ingest(folder: Path, recipe: str, name: str, path: Path, **options: Any) -> None:
@@ -83,7 +110,9 @@ def _ingest(folder: Path, recipe: str, name: str, path: Path, **options: Any) ->
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_a_shipped_configuration_runs(config: Path, stores: Path, tmp_path: Path, app: App) -> None:
     named = yaml.safe_load(config.read_text())["data"]["store"]
-    overlay = {**SHORTER, "data": {"store": str(stores / named), "cache": str(stores / "cache")}}
+    overlay: dict[str, Any] = {**SHORTER, "data": {"store": str(stores / named), "cache": str(stores / "cache")}}
+    if "panel:" in config.read_text():
+        overlay["data"]["batch_size"] = 2
     (tmp_path / "shorter.yaml").write_text(yaml.safe_dump(overlay))
     words = ["--config", config, "--config", tmp_path / "shorter.yaml", "--trainer.default_root_dir", tmp_path / "run"]
     if "class_path: torch.optim" in config.read_text():
@@ -108,16 +137,21 @@ def test_a_table_has_a_row_for_each_configuration_and_horizon_and_keeps_what_it_
         (tmp_path / f"{model.lower()}.yaml").write_text(yaml.safe_dump(document))
     (tmp_path / "known.yaml").write_text("nlinear:\n  12: {mse: 0.25}\n")
     words = ["table", "--configs", "nlinear.yaml", "repeat.yaml", "--horizons", 12, "--seeds", 1, 2]
-    words += ["--published", "known.yaml", "--out", "table.md", "--data.cache", tmp_path / "cache"]
+    words += ["--metrics", "mse", "mae@3", "--published", "known.yaml", "--out", "table.md"]
+    words += ["--data.cache", tmp_path / "cache"]
     app(*words, check=True)
     lines = (tmp_path / "table.md").read_text().splitlines()
-    assert lines[0] == "| configuration | horizon | runs | windows | MSE | published | MAE | published |"
-    assert re.fullmatch(r"\| nlinear \| 12 \| 2 \| 289 \| \d\.\d{4} ± 0\.\d{4} \| 0\.250 \| .* \| – \|", lines[2])
+    assert lines[0] == "| configuration | horizon | runs | windows | MSE | published | MAE@3 |"
+    assert re.fullmatch(r"\| nlinear \| 12 \| 2 \| 289 \| \d\.\d{4} ± 0\.\d{4} \| 0\.250 \| .* \|", lines[2])
     assert [line.split(" | ")[1:3] for line in lines[2:]] == [["12", "2"], ["12", "1"]]
     runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("test_metrics.json")}
     assert len(runs) == 3
-    values = [json.loads(path.read_text())["test/mse"] for path in sorted(runs) if "nlinear-12" in str(path)]
+    found = [json.loads(path.read_text()) for path in sorted(runs)]
+    values = [each["test/mse"] for each in found if each["model"] == "NLinear"]
     assert values[0] != values[1]
+    (repeat,) = (each["by_step"]["mae"][2] for each in found if each["model"] == "Repeat")
+    assert lines[3].endswith(f"| {repeat:.4f} |")
+    assert "metric mae@13" in app(*words, "--metrics", "mae@13").stderr
     before = (tmp_path / "table.md").read_text()
     app(*words, check=True)
     assert runs == {path: path.stat().st_mtime_ns for path in runs}
