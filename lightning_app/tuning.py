@@ -142,6 +142,12 @@ def measure(options: dict[str, Any], place: Place, seconds: float) -> Measured:
     )
 
 
+def _shape_of(data: WindowDataModule) -> str:
+    """What rows are, in words."""
+    channels = f"{len(data.columns):,} channels"
+    return f"steps x {data.view.n_nodes:,} series x {channels}" if data.view.n_nodes else f"rows x {channels}"
+
+
 def plan(options: dict[str, Any], seconds: float = 2.0) -> FitPlan:
     """Look at the machine and the store, try what fits, choose.
 
@@ -176,7 +182,7 @@ def plan(options: dict[str, Any], seconds: float = 2.0) -> FitPlan:
         )
     return FitPlan(
         machine=machine(data.cache),
-        rows=f"{data.store.n_rows:,} rows x {len(data.columns)} channels, {n_bytes / 1e9:.3f} GB decoded",
+        rows=f"{data.view.n_rows:,} {_shape_of(data)}, {n_bytes / 1e9:.3f} GB decoded",
         n_windows=len(data.index("train", data.window.stride)),
         measured=tuple(measured),
         chosen=tried[0].place,
