@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.benchmarks.panel import flows
 from zstore import open_store, verify
 
 LIMIT_KIB = 1_250 * 1024
@@ -66,3 +67,30 @@ def test_a_million_series_of_one_row_are_ingested_within_the_memory_limit(tmp_pa
     for number in (0, 123_456, 999_999):
         assert store.series(f"{number:07d}").read("a").tolist() == [np.float32(number % 1000 / 10)]
     assert verify(store).faults == ()
+
+
+def peak_mib(code: str) -> int:
+    """The largest resident memory of a process that runs some Python, in MiB."""
+    shown = "\nprint(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+    done = subprocess.run([sys.executable, "-c", code + shown], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1]) // 1024
+
+
+@pytest.mark.long
+def test_a_panel_of_8600_sensors_over_a_year_is_ingested_and_batched_within_its_memory(tmp_path: Path) -> None:
+    path = flows(tmp_path / "flows.csv", 8_600, 35_040)
+    store = tmp_path / "flows.zarr"
+    reading = "layout='wide', time='time', value_name='flow', memory_limit=1 << 30"
+    assert peak_mib(f"import zstore; zstore.ingest({str(path)!r}, {str(store)!r}, {reading})") < 4096
+    assert open_store(store).n_rows == 8_600 * 35_040
+    for residency, budget, limit in (("host", 0.5, 4096), ("stream", "400MB", 1024)):
+        code = (
+            "from lightning_app.data.datamodule import WindowDataModule\n"
+            "from lightning_app.data.views import Panel\n"
+            f"data = WindowDataModule({str(store)!r}, 12, 12, panel=Panel(), batch_size=16, residency={residency!r},"
+            f" memory_budget={budget!r}, cache={str(tmp_path / 'cache')!r})\n"
+            "batches = iter(data.train_dataloader())\n"
+            "for _ in range(300):\n"
+            "    assert next(batches)['x'].shape == (16, 12, 8600, 1)\n"
+        )
+        assert peak_mib(code) < limit
