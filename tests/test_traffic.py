@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.loader import WindowLoader
 from lightning_app.data.splits import Split
 from lightning_app.data.views import Panel
 from lightning_app.models import PatchSTG
 from lightning_app.models.patches import Patches, kd_leaves
+from lightning_app.tuning import plan
 from zstore import Store, UsageError, ingest, open_store
 
 App = Callable[..., subprocess.CompletedProcess[str]]
@@ -150,6 +152,37 @@ def test_a_panel_of_a_city_has_its_series_and_is_scaled_by_them(road: Store, tmp
 def test_what_a_panel_cannot_be_is_refused(road: Store, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         module(road, tmp_path, **options)
+
+
+@pytest.mark.parametrize("residency", ["host", "stream"])
+def test_an_epoch_of_panels_goes_on_where_it_stood_and_is_shared_out_among_ranks(
+    road: Store, tmp_path: Path, residency: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_app.data.views._PIECE_BYTES", 8_000)
+    options = {"residency": residency, "memory_budget": "65kB" if residency == "stream" else 0.5}
+    loader = module(road, tmp_path, **options).train_dataloader()
+    batches = iter(loader)
+    for _ in range(5):
+        next(batches)
+    state, rest = loader.state_dict(), [batch["time"].tolist() for batch in batches]
+    again = module(road, tmp_path, **options)
+    resumed = again.train_dataloader()
+    resumed.load_state_dict(state)
+    assert [batch["time"].tolist() for batch in resumed] == rest
+    ranks = [
+        WindowLoader(again.source, loader.index, 8, True, again.seed, rank, 2, pool=again._pool) for rank in range(2)
+    ]
+    for parts in ranks:
+        parts.load_state_dict(state)
+    first, second = ([batch["time"].tolist() for batch in parts] for parts in ranks)
+    assert [a + b for a, b in zip(first, second, strict=True)] == rest
+
+
+def test_the_tuner_measures_panels(road: Store, tmp_path: Path) -> None:
+    options = {"store": road.path, "lookback": LOOKBACK, "horizon": HORIZON, "panel": {}, "cache": str(tmp_path)}
+    found = plan(options, seconds=0.05)
+    assert found.rows.startswith("600 steps x 13 series x 2 channels")
+    assert {each.place: each.why_not for each in found.measured}["host"] == ""
 
 
 @given(st.integers(1, 300), st.integers(0, 6), st.integers(0, 5), st.integers(0, 2**32 - 1))
