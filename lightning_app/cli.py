@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 import lightning_app.models
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
-from lightning_app import table
+from lightning_app import audit, table
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FitReport, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO
@@ -137,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     logging.getLogger("lightning_app").setLevel(logging.INFO)
     _quiet()
-    if words[:1] == ["table"]:
-        return _table(words[1:])
+    if words[:1] in (["table"], ["splits"]):
+        return _beside(table.main if words[0] == "table" else audit.main, words[1:], debug)
     # A shape is handed from the data to the model as a whole; it is no group of flags.
     set_parsing_settings(subclasses_enabled=[BatchShape])
     try:
@@ -163,10 +163,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _table(words: list[str]) -> int:
+def _beside(command: Callable[[Sequence[str]], int], words: Sequence[str], debug: bool) -> int:
+    """Run a command that is none of Lightning's."""
     try:
-        return table.main(words)
+        return command([word for word in words if word != "--debug"])
     except ZstoreError as error:
+        if debug:
+            raise
         print(f"lightning_app: {error}", file=sys.stderr)
         return error.exit_code
 

@@ -60,7 +60,7 @@ LAYERS = {
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],
         ["models.patches", "models.patchstg"],
         ["callbacks", "monitor", "predictions", "checkpoints"],
-        ["tuning", "table", "cli", "__main__"],
+        ["tuning", "table", "audit", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],
     ],
 }

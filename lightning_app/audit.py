@@ -1,0 +1,310 @@
+"""``python -m lightning_app splits``: what train, val and test are of a configuration, counted, proved and drawn."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.leaks import refuse_leaks
+from lightning_app.data.splits import NAMES, SplitName
+from zstore import UsageError, WindowIndex
+
+logger = logging.getLogger(__name__)
+
+Int64 = NDArray[np.int64]
+
+_WIDTH = 60  # of the timeline, in characters
+_DRAWN = 40  # series, at most
+_COLOURS = {"train": "#4878a8", "val": "#e0a030", "test": "#b04848"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split.
+
+    Parameters
+    ----------
+    name
+        Which.
+    n_windows, n_series
+        Its windows, and the series they are of.
+    n_rows
+        Rows that any window reads.
+    n_targets, n_missing
+        Targets, rows by channels, that any window has, and how many of them are missing.
+    first, last
+        Times of the first and the last target; empty without windows.
+    why_none
+        Why there is no window, else empty.
+    """
+
+    name: str
+    n_windows: int = 0
+    n_series: int = 0
+    n_rows: int = 0
+    n_targets: int = 0
+    n_missing: int = 0
+    first: str = ""
+    last: str = ""
+    why_none: str = ""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All splits of a configuration.
+
+    Parameters
+    ----------
+    parts
+        Of train, val and test.
+    spans
+        By split, (piece,) rows ``[start, stop)`` of targets, series, and times of their first and last row.
+    data
+        What was looked at.
+    """
+
+    parts: tuple[Part, ...]
+    spans: dict[SplitName, tuple[Int64, Int64, Int64, Int64, Int64]]
+    data: WindowDataModule
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"split": self.data.split.digest(), "parts": [asdict(part) for part in self.parts]}
+
+    def __str__(self) -> str:
+        """A table, and a timeline."""
+        head = ["split", "windows", "series", "rows read", "targets", "missing", "first target", "last target"]
+        rows = [head]
+        for part in self.parts:
+            share = f"{part.n_missing / part.n_targets:.1%}" if part.n_targets else "-"
+            counts = [f"{n:,}" for n in (part.n_windows, part.n_series, part.n_rows, part.n_targets)]
+            rows.append([part.name, *counts, share, part.first or "-", part.last or "-"])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if 0 < n < len(head) - 2 else cell.ljust(width)
+                for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lines += [f"{part.name}: {part.why_none}" for part in self.parts if part.why_none]
+        n_targets = sum(part.n_targets for part in self.parts)
+        lines += ["", f"no target belongs to two splits: {n_targets:,} compared", "", *self._timeline()]
+        return "\n".join(lines)
+
+    def _timeline(self) -> list[str]:
+        """A line for each split: full blocks where some series has targets."""
+        index, axis = self.data.store.index, self.data.store.schema.time
+        low, high = int(index.time_start.min(initial=2**62)), int(index.time_stop.max(initial=-(2**62)))
+        scale, indent = max(high - low, 1), max(map(len, NAMES)) + 2
+        begin, end = axis.show(low), axis.show(high)
+        lines = [" " * indent + begin + end.rjust(max(_WIDTH - len(begin), len(end) + 1))]
+        for name in NAMES:
+            marks = np.zeros(_WIDTH, np.bool_)
+            _, _, _, first, last = self.spans[name]
+            for a, b in zip((first - low) / scale * _WIDTH, (last - low) / scale * _WIDTH, strict=True):
+                marks[int(min(a, _WIDTH - 1)) : int(np.ceil(b)) or 1] = True
+            lines.append(name.ljust(indent) + "".join("█" if mark else "·" for mark in marks))
+        return lines
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw targets over time, a bar for each series; of many series some, evenly chosen.
+
+        Returns
+        -------
+        Matplotlib's axes.
+        """
+        import matplotlib.pyplot as plt  # only who draws needs it
+
+        data, unit = self.data, self.data.store.schema.time.unit
+        series = np.unique(np.concatenate([self.spans[name][2] for name in NAMES]))
+        chosen = series[np.unique(np.linspace(0, len(series) - 1, min(len(series), _DRAWN)).astype(int))]
+        if axes is None:
+            axes = plt.subplots(figsize=(9, 1.2 + 0.18 * len(chosen)), layout="constrained")[1]
+
+        def on_axis(times: Int64) -> Any:
+            return times if unit is None else times.astype(f"datetime64[{unit}]")
+
+        for name in NAMES:
+            _, _, of, first, last = self.spans[name]
+            kept = np.isin(of, chosen)
+            places = np.searchsorted(chosen, of[kept])
+            bars = on_axis(first[kept]), on_axis(last[kept])
+            axes.hlines(places, *bars, colors=_COLOURS[name], linewidth=6, label=name)
+        ids = ["all series"] if data.view.n_nodes else [str(data.store.ids[number]) for number in chosen]
+        axes.set_yticks(range(len(chosen)), ids, fontsize=7)
+        axes.set_ylim(-0.8, len(chosen) - 0.2)
+        axes.invert_yaxis()
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(left=False)
+        left_out = f", {len(chosen)} of {len(series):,} series" if len(chosen) < len(series) else ""
+        axes.set_title(f"targets of train, val and test{left_out}", loc="left", fontsize=10)
+        axes.legend(ncols=3, loc="upper right", bbox_to_anchor=(1, 1.02), frameon=False, borderaxespad=0, fontsize=8)
+        return axes
+
+
+def audit(data: WindowDataModule) -> Audit:
+    """Count, and prove, what the splits of a data module are.
+
+    Raises
+    ------
+    UsageError
+        If a target belongs to two of them.
+
+    Notes
+    -----
+    Two proofs: of the windows of each split against the ranges of the others, as before every fit, and of the targets
+    of all windows against each other. Cost: one pass over the target channels, where any may be missing.
+    """
+    indices: dict[SplitName, WindowIndex | str] = {}
+    for name in NAMES:
+        try:
+            stride = data.window.stride if name == "train" else data.evaluation_stride
+            found = data.index(name, stride)
+            refuse_leaks(data.view.ranges, found, name, data.store.path)
+            indices[name] = found
+        except UsageError as error:
+            if not str(error).startswith("no window"):
+                raise
+            indices[name] = str(error)
+    spans = {name: _spans(data, index) for name, index in indices.items()}
+    _refuse_overlaps(data, spans)
+    missing = _missing(data, {name: _merged(*spans[name][:2]) for name in NAMES})
+    return Audit(tuple(_part(data, name, indices[name], spans[name], missing[name]) for name in NAMES), spans, data)
+
+
+def _part(
+    data: WindowDataModule,
+    name: SplitName,
+    index: WindowIndex | str,
+    spans: tuple[Int64, Int64, Int64, Int64, Int64],
+    n_missing: int,
+) -> Part:
+    if isinstance(index, str):
+        return Part(name, why_none=index)
+    start, stop = _merged(*spans[:2])
+    width = max(data.view.n_nodes, 1)
+    show = data.store.schema.time.show
+    return Part(
+        name,
+        n_windows=len(index),
+        n_series=data.view.n_nodes or len(np.unique(index.series)),
+        n_rows=index.n_rows() * width,
+        n_targets=int((stop - start).sum()) * width * len(data.targets),
+        n_missing=n_missing,
+        first=show(int(spans[3].min())),
+        last=show(int(spans[4].max())),
+    )
+
+
+def _spans(data: WindowDataModule, index: WindowIndex | str) -> tuple[Int64, Int64, Int64, Int64, Int64]:
+    """(piece,) rows ``[start, stop)`` of targets, series, and times of the first and the last."""
+    if isinstance(index, str):
+        nothing = np.zeros(0, np.int64)
+        return nothing, nothing, nothing, nothing, nothing
+    start, stop = index.target_spans()
+    if index.freq is None:
+        times = data.store.times(0, data.store.n_rows)
+        return start, stop, index.series, times[start], times[stop - 1]
+    first = index.time + index.shape.target_offset * index.freq
+    return start, stop, index.series, first, first + (stop - 1 - start) * index.freq
+
+
+def _merged(start: Int64, stop: Int64) -> tuple[Int64, Int64]:
+    """The same rows in ranges that do not overlap; both are ascending."""
+    if not len(start):
+        return start, stop
+    reach = np.maximum.accumulate(stop)
+    new = np.append(True, start[1:] > reach[:-1])
+    return start[new], reach[np.append(new[1:], True)]
+
+
+def _refuse_overlaps(data: WindowDataModule, spans: dict[SplitName, tuple[Int64, Int64, Int64, Int64, Int64]]) -> None:
+    start, stop = (np.concatenate([_merged(*spans[name][:2])[side] for name in NAMES]) for side in (0, 1))
+    of = np.repeat(np.arange(3), [len(_merged(*spans[name][:2])[0]) for name in NAMES])
+    order = np.argsort(start, kind="stable")
+    meets = np.flatnonzero(start[order][1:] < np.maximum.accumulate(stop[order])[:-1])
+    if len(meets):
+        both = sorted({NAMES[of[order[meets[0]]]], NAMES[of[order[meets[0] + 1]]]})
+        raise UsageError(
+            f"row {int(start[order][meets[0] + 1]):,} is a target of {' and '.join(both)}",
+            expected="targets in one split at most",
+            where=data.store.path,
+            fix="mend --data.split",
+        )
+
+
+def _missing(data: WindowDataModule, ranges: dict[SplitName, tuple[Int64, Int64]]) -> dict[SplitName, int]:
+    """Targets of each split that are missing."""
+    found: dict[SplitName, int] = dict.fromkeys(NAMES, 0)
+    if not data.view.masked:
+        return found
+    reader, columns = data.view.reader(data.scaler, data.cache), list(data.columns_of.targets)
+    for low in range(0, reader.n_rows, reader.chunk_rows):
+        high = min(low + reader.chunk_rows, reader.n_rows)
+        inside = {name: (np.clip(a, low, high), np.clip(b, low, high)) for name, (a, b) in ranges.items()}
+        if not any((b > a).any() for a, b in inside.values()):
+            continue
+        observed = np.ones((high - low, reader.width), np.bool_)
+        reader.read(low, np.empty(observed.shape, np.float32), observed)
+        absent = ~observed.reshape(high - low, max(data.view.n_nodes, 1), -1)[..., columns]
+        before = np.append(0, np.cumsum(absent.sum(axis=(1, 2))))
+        for name, (start, stop) in inside.items():
+            found[name] += int((before[stop - low] - before[start - low]).sum())
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``python -m lightning_app splits``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lightning_app splits",
+        description="Count the windows, rows and missing targets of train, val and test, prove that no target belongs "
+        "to two of them, and draw them over time. Flags such as --data.split.sizes replace what the files say.",
+    )
+    parser.add_argument("--config", nargs="+", action="extend", required=True, help="YAML files, as for fit")
+    parser.add_argument("--out", type=Path, help="picture to write, such as splits.png")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options, flags = parser.parse_known_args(list(arguments))
+    logging.getLogger("lightning_app").setLevel(logging.WARNING)
+    found = audit(_module(options.config, flags))
+    print(json.dumps(found.to_json(), indent=1) if options.json else found)
+    if options.out is not None:
+        found.plot().figure.savefig(options.out, dpi=150)
+        print(f"wrote {options.out}")
+    return 0
+
+
+def _module(configs: Sequence[str], flags: Sequence[str]) -> WindowDataModule:
+    """The data module of some configurations and flags.
+
+    Raises
+    ------
+    UsageError
+        If they cannot be read or meant.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(WindowDataModule, "data")
+    parser.add_argument("--config", action="config")
+    words = []
+    for config in configs:
+        try:
+            document = yaml.safe_load(Path(config).read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise UsageError(f"configuration {config} ({error})", expected="a YAML file", fix="mend --config") from None
+        words += ["--config", json.dumps({"data": document.get("data", {})})]
+    try:
+        module: WindowDataModule = parser.instantiate(parser.parse_args([*words, *flags])).data
+    except argparse.ArgumentError as error:
+        raise UsageError(f"options ({error})", expected="those of fit", fix="mend the configuration") from error
+    return module
