@@ -182,5 +182,6 @@ def _quiet() -> None:
         ".*does not have many workers.*",
         ".*is smaller than the logging interval.*",
         ".*LeafSpec.*is deprecated.*",  # inside Lightning, of torch
+        ".*sync_dist=True.*",  # metrics are reduced over processes before they are logged
     ):
         warnings.filterwarnings("ignore", message=message)
