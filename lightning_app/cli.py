@@ -23,6 +23,7 @@ from lightning_app.checkpoints import DurableCheckpointIO
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models import ForecastModel
 from lightning_app.monitor import Monitor
+from lightning_app.pictures import Pictures
 from lightning_app.predictions import PredictionWriter
 from zstore import UsageError, ZstoreError
 
@@ -77,7 +78,7 @@ class AppCLI(LightningCLI):
             plugins = [*plugins, DurableCheckpointIO()]
         trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins)
         folder = self.run_folder
-        trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), PredictionWriter(folder)]
+        trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), Pictures(folder), PredictionWriter(folder)]
         return trainer
 
     def before_fit(self) -> None:

@@ -59,7 +59,7 @@ LAYERS = {
         ["models.nlinear", "models.linear", "models.dlinear"],
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],
         ["models.patches", "models.patchstg"],
-        ["callbacks", "monitor", "predictions", "checkpoints"],
+        ["callbacks", "pictures", "monitor", "predictions", "checkpoints"],
         ["tuning", "table", "audit", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],
     ],

@@ -420,7 +420,7 @@ def document(road: Store, folder: Path, model: dict[str, Any]) -> dict[str, Any]
             "batch_size": 16,
             "cache": str(folder / "cache"),
         },
-        "model": {**model, "init_args": {"units": "source", **model.get("init_args", {})}},
+        "model": {**model, "init_args": {"units": "source", "series_scores": True, **model.get("init_args", {})}},
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "default_root_dir": str(folder / "run")},
     }
 
@@ -478,6 +478,8 @@ def test_a_model_of_single_series_sees_in_a_panel_what_it_sees_without(
             app("fit", "--config", "panel.yaml", check=True)
         app("test", "--config", f"{name}.yaml", check=True)
         found[name] = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
+    assert "![scores map](scores_map.png)" in (tmp_path / "run" / "summary.md").read_text()
+    assert (tmp_path / "run" / "scores_map.png").read_bytes()[:4] == b"\x89PNG"
     assert found["panel"]["n_windows"] * N_NODES == found["single"]["n_windows"]
     for name in ("test/mse", "test/mae", "test/r2"):
         assert found["panel"][name] == pytest.approx(found["single"][name], rel=1e-5)

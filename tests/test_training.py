@@ -238,3 +238,31 @@ def test_waiting_is_the_time_between_steps(monkeypatch: pytest.MonkeyPatch) -> N
     # Each batch: one second until it starts, one in the step, one until the next begins to be waited for.
     assert (monitor.total.n_batches, monitor.total.n_windows) == (7, 7 * 16)
     assert monitor.total.figures() == {"perf/windows_per_s": 7 * 16 / 14, "perf/wait_share": 0.5}
+
+
+def test_a_test_draws_forecasts_errors_by_step_and_scores_and_sums_the_run_up(
+    catchments: Store, tmp_path: Path, app: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    document = {
+        "data": {
+            "store": catchments.path,
+            "lookback": 10,
+            "horizon": 3,
+            "channels": ["flow_mm"],
+            "cache": str(tmp_path / "cache"),
+        },
+        "model": {"class_path": "Repeat", "init_args": {"units": "source", "series_scores": True}},
+        "trainer": {"accelerator": "cpu"},
+    }
+    (tmp_path / "drawn.yaml").write_text(yaml.safe_dump(document))
+    app("test", "--config", "drawn.yaml", check=True)
+    folder = tmp_path / "runs" / "drawn"
+    page = (folder / "summary.md").read_text()
+    found = json.loads((folder / "test_metrics.json").read_text())
+    assert f"| mse | {found['test/mse']:.4f} |" in page
+    assert "# Repeat on catchments.zarr" in page
+    drawn = [line.partition("](")[2].rstrip(")") for line in page.splitlines() if line.startswith("![")]
+    assert drawn == ["forecast.png", "error_by_step.png"]
+    for name in drawn:
+        assert (folder / name).read_bytes()[:4] == b"\x89PNG"
+    assert list((folder / "logs").glob("events.out.tfevents.*"))

@@ -85,7 +85,7 @@ class ForecastModel(pl.LightningModule):
         """Scaled predictions, (batch, horizon, target)."""
         raise NotImplementedError
 
-    def _forecast(self, batch: Batch) -> tuple[Tensor, Batch]:
+    def forecast(self, batch: Batch) -> tuple[Tensor, Batch]:
         """Scaled predictions, (batch, horizon, target), and their windows: those of single series."""
         if not self.shape.n_nodes:
             return self._predict(batch), batch
@@ -96,7 +96,7 @@ class ForecastModel(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss over the observed targets of one batch."""
-        predicted, windows = self._forecast(batch)
+        predicted, windows = self.forecast(batch)
         observed, series = windows["y"], windows["series"]
         std = self._data.target_std.to(self.device)[series] if self.loss.by_series else None
         if self.loss_units == "source":
@@ -123,7 +123,7 @@ class ForecastModel(pl.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Predictions in source units, (batch, horizon, target) or (batch, horizon, node, target)."""
-        predicted, windows = self._forecast(batch)
+        predicted, windows = self.forecast(batch)
         found = self._data.to_source(predicted, windows["series"])
         return part_by_panel(found, self.shape.n_nodes) if self.shape.n_nodes else found
 
@@ -169,7 +169,7 @@ class ForecastModel(pl.LightningModule):
         return cast(DataOfModels, self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def _update(self, stage: str, batch: Batch) -> None:
-        predicted, batch = self._forecast(batch)
+        predicted, batch = self.forecast(batch)
         observed, mask = batch["y"], batch["mask"]
         source = self.units == "source" or self.series_scores
         pairs = {"scaled": (predicted, observed)}
