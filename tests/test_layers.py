@@ -20,6 +20,7 @@ LAYERS = {
         [
             "reading.objects",
             "reading.windows",
+            "reading.shown",
             "reading.series",
             "reading.scaling",
             "reading.cached",

@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.format.layout import TIME
+from zstore.reading.shown import series_html
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas
+    import polars
+    import xarray
 
     from zstore.reading.store import Store
 
@@ -43,6 +48,9 @@ class Series:
         index = self.store.index
         first, last = show(int(index.time_start[self.position])), show(int(index.time_stop[self.position]))
         return f"<zstore.Series {self.id!r}: {len(self):,} rows, {first} to {last}>"
+
+    def _repr_html_(self) -> str:
+        return series_html(self)
 
     @property
     def statics(self) -> dict[str, Any]:
@@ -90,6 +98,58 @@ class Series:
 
         columns = {name: self.read(name, start, stop) for name in self.store.channels}
         return pandas.DataFrame(columns, index=pandas.Index(self.times(start, stop), name=TIME))
+
+    def to_polars(self, start: str | int | None = None, stop: str | int | None = None) -> polars.DataFrame:
+        """All channels as a polars data frame, with a column `time`."""
+        import polars
+
+        columns = {name: self.read(name, start, stop) for name in self.store.channels}
+        return polars.DataFrame({TIME: self.times(start, stop), **columns})
+
+    def to_xarray(self, start: str | int | None = None, stop: str | int | None = None) -> xarray.Dataset:
+        """All channels over `time`, with static attributes as scalars, in memory."""
+        import xarray
+
+        channels = {channel.name: channel.units for channel in self.store.schema.channels}
+        columns = {
+            name: (TIME, self.read(name, start, stop), {"units": units} if units else {})
+            for name, units in channels.items()
+        }
+        known = {name: value for name, value in self.statics.items() if value is not None and name not in channels}
+        return xarray.Dataset(columns, coords={TIME: self.times(start, stop), "id": self.id, **known})
+
+    def plot(
+        self, channels: Sequence[str] | None = None, start: str | int | None = None, stop: str | int | None = None
+    ) -> Any:
+        """Draw channels over time, below each other.
+
+        Parameters
+        ----------
+        channels
+            Default: all that are numbers.
+        start, stop
+            Times ``[start, stop)``.
+
+        Returns
+        -------
+        Matplotlib's axes, one for each channel.
+        """
+        import matplotlib.pyplot as plt
+
+        known = self.store.schema.channels
+        names = list(channels or [channel.name for channel in known if channel.categories is None])
+        figure, grid = plt.subplots(
+            len(names), 1, sharex=True, squeeze=False, figsize=(9, 0.6 + 1.5 * len(names)), layout="constrained"
+        )
+        times = self.times(start, stop)
+        for axes, name in zip(grid[:, 0], names, strict=True):
+            units = self.store.channel(name).units
+            axes.plot(times, self.read(name, start, stop), linewidth=0.9, color="#4878a8")
+            axes.set_ylabel(f"{name}\n{units}" if units else name, fontsize=9)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.margins(x=0)
+        figure.suptitle(self.id, x=0.01, ha="left", fontsize=10)
+        return grid[:, 0]
 
 
 def _bound(store: Store, text: str | int | None, name: str) -> int | None:

@@ -24,6 +24,7 @@ from zstore.reading.objects import ObjectReader
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
+from zstore.reading.shown import store_html
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ class Store:
             f"<zstore.Store {self.path} version {schema.version}: {schema.n_rows:,} rows, "
             f"{schema.n_series:,} series, channels {', '.join(self.channels)}>"
         )
+
+    def _repr_html_(self) -> str:
+        return store_html(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.storage, self.version)  # another process opens it anew
@@ -357,6 +361,16 @@ class Store:
         places = [wanted.index(name) for name in inputs], [wanted.index(name) for name in outputs]
         again = partial(self.windows, lookback, horizon, delay=delay, stride=stride, channels=inputs, targets=outputs)
         return Windows(rows, index, *places, times, partial(again, cache=cache))
+
+    def plot(
+        self,
+        id_: str,
+        channels: Sequence[str] | None = None,
+        start: str | int | None = None,
+        stop: str | int | None = None,
+    ) -> Any:
+        """Draw channels of a series below each other; see :meth:`Series.plot`."""
+        return self.series(id_).plot(channels, start, stop)
 
     def to_xarray(self) -> xarray.Dataset:
         """The store as a lazy CF contiguous ragged array: channels over `row`, ids and attributes over `series`.

@@ -1,0 +1,154 @@
+"""How a store and a series show themselves in a notebook: small HTML with inline SVG, no scripts, nothing fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from zstore.reading.series import Series
+    from zstore.reading.store import Store
+
+_MOST_CHANNELS, _MOST_SERIES, _MOST_STATICS = 40, 24, 12
+_POINTS = 160  # of a sparkline
+_LINE_W, _LINE_H = 180, 26
+_MAP_W, _BAR_H = 520, 7
+_BLUE = "#4878a8"
+_STYLE = (
+    "font-family:sans-serif;font-size:13px;line-height:1.4;border-left:3px solid #4878a8;padding:2px 0 2px 12px;"
+    "overflow-x:auto"
+)
+
+
+def store_html(store: Store) -> str:
+    """A store: its size and time range, its channels with a glance at the first series, and where series have rows.
+
+    Cost: reads the index, the moments, and the rows of one series.
+    """
+    schema, index = store.schema, store.index
+    span = ""
+    if store.n_rows:
+        first, last = schema.time.show(int(index.time_start.min())), schema.time.show(int(index.time_stop.max()))
+        span = f", {escape(first)} to {escape(last)}"
+    name = escape(PurePosixPath(store.path).name)
+    lines = [
+        f'<div style="{_STYLE}">',
+        f"<div><b>{name}</b> version {store.version} <span style='color:#777'>{escape(store.path)}</span></div>",
+        f"<div>{store.n_rows:,} rows of {store.n_series:,} series{span}</div>",
+        _channels(store),
+    ]
+    if store.statics:
+        names = [escape(static.name) for static in store.statics[:_MOST_STATICS]]
+        more = f" and {len(store.statics) - len(names):,} more" if len(store.statics) > len(names) else ""
+        lines.append(f"<div style='color:#555'>static attributes: {', '.join(names)}{more}</div>")
+    return "\n".join([*lines, _presence(store), "</div>"])
+
+
+def series_html(series: Series) -> str:
+    """A series: its rows, its static attributes, and each channel as a line. Cost: reads its rows."""
+    store = series.store
+    known = [(name, value) for name, value in series.statics.items() if value is not None][:_MOST_STATICS]
+    statics = ", ".join(
+        f"{escape(name)} {escape(f'{value:g}' if isinstance(value, float) else value)}" for name, value in known
+    )
+    rows = [
+        f"<tr><td style='text-align:left'>{escape(name)}</td><td>{_sparkline(series, name, 3 * _LINE_W)}</td></tr>"
+        for name in store.channels[:_MOST_CHANNELS]
+    ]
+    return "\n".join(
+        [
+            f'<div style="{_STYLE}">',
+            f"<div><b>{escape(series.id)}</b> <span style='color:#777'>{escape(repr(series)[1:-1])}</span></div>",
+            f"<div style='color:#555'>{statics}</div>" if statics else "",
+            f"<table>{''.join(rows)}</table></div>",
+        ]
+    )
+
+
+def _channels(store: Store) -> str:
+    """A table: a channel a row."""
+    total, chosen = store.moments.total(), store.schema.channels[:_MOST_CHANNELS]
+    first = store.series(str(store.ids[0])) if store.n_series else None
+    heads = ["channel", "missing", "mean", "std", "min", "max", f"{escape(first.id)}" if first is not None else ""]
+    sides = ["left", *["right"] * 5, "left"]
+    rows = ["".join(f"<th style='text-align:{side}'>{head}</th>" for side, head in zip(sides, heads, strict=True))]
+    for position, channel in enumerate(chosen):
+        missing = int(total.n_missing[position])
+        share = f"{missing / max(store.n_rows, 1):.1%}" if missing else "none"
+        unit = f" <span style='color:#777'>{escape(channel.units)}</span>" if channel.units else ""
+        numbers = (total.mean, total.std, total.low, total.high)
+        cells = [f"{value[position]:.4g}" if np.isfinite(value[position]) else "-" for value in numbers]
+        if channel.categories is not None:  # codes have no mean
+            cells = ["", "", "", f"{len(channel.categories):,} words"]
+        line = _sparkline(first, channel.name, _LINE_W) if first is not None else ""
+        right = "".join(f"<td style='text-align:right'>{cell}</td>" for cell in [share, *cells])
+        rows.append(f"<td style='text-align:left'>{escape(channel.name)}{unit}</td>{right}<td>{line}</td>")
+    more = len(store.schema.channels) - len(chosen)
+    rows += [f"<td colspan='7' style='text-align:left'>and {more:,} more</td>"] if more else []
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
+def _sparkline(series: Series, channel: str, width: int) -> str:
+    """The values of a series as a line over its rows: of each stretch of rows the lowest and the highest."""
+    values = np.asarray(series.read(channel), np.float64)
+    low, high = _ranges(values, _POINTS * width // _LINE_W)
+    seen = np.isfinite(low)
+    if not seen.any():
+        return "<span style='color:#777'>nothing observed</span>"
+    bottom, top = float(low[seen].min()), float(high[seen].max())
+    scale = (_LINE_H - 4) / (top - bottom) if top > bottom else 0.0
+    x = (np.arange(len(low)) + 0.5) * width / len(low)
+    bars = "".join(
+        f"M{at:.1f},{_LINE_H - 2 - (a - bottom) * scale:.1f}V{_LINE_H - 2.8 - (b - bottom) * scale:.1f}"
+        for at, a, b in zip(x[seen], low[seen], high[seen], strict=True)
+    )
+    stroke = max(width / len(low), 1)
+    return (
+        f"<svg width='{width}' height='{_LINE_H}' role='img' aria-label='{escape(channel, quote=True)}'>"
+        f"<path d='{bars}' stroke='{_BLUE}' stroke-width='{stroke:.1f}' fill='none'/></svg>"
+    )
+
+
+def _ranges(values: NDArray[Any], n_parts: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(part,) lowest and highest value of stretches of like length; NaN where nothing was observed."""
+    starts = np.unique(np.linspace(0, len(values), min(n_parts, len(values)) + 1).astype(np.int64)[:-1])
+    if not len(values):
+        return np.zeros(0), np.zeros(0)
+    return np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
+
+
+def _presence(store: Store) -> str:
+    """When series have rows: a bar for each run; of many series some, evenly chosen."""
+    index, freq = store.index, store.schema.time.freq
+    if not store.n_rows or freq is None:
+        return ""
+    chosen = np.unique(np.linspace(0, store.n_series - 1, min(store.n_series, _MOST_SERIES)).astype(np.int64))
+    runs, low = index.runs, int(index.time_start.min())
+    scale = _MAP_W / max(int(index.time_stop.max()) + freq - low, 1)
+    bars = []
+    for line, position in enumerate(chosen.tolist()):
+        for run in _runs_of(runs.series, position):
+            begin = (int(runs.time[run]) - low) * scale
+            width = max(int(runs.stop[run] - runs.start[run]) * freq * scale, 0.5)
+            bars.append(
+                f"<rect x='{begin:.1f}' y='{line * _BAR_H}' width='{width:.1f}' height='{_BAR_H - 2}' fill='{_BLUE}'/>"
+            )
+    what = f"{len(chosen):,} of {store.n_series:,} series" if len(chosen) < store.n_series else "series"
+    height = len(chosen) * _BAR_H
+    ends = [escape(store.schema.time.show(int(time))) for time in (low, index.time_stop.max())]
+    return (
+        f"<div style='color:#777;width:{_MAP_W}px;display:flex;justify-content:space-between'>"
+        f"<span>{ends[0]}</span><span>rows of {what}</span><span>{ends[1]}</span></div>"
+        f"<svg width='{_MAP_W}' height='{height}' role='img' aria-label='when series have rows'>{''.join(bars)}</svg>"
+    )
+
+
+def _runs_of(series: NDArray[np.int64], position: int) -> Sequence[int]:
+    """Runs of a series, which lie beside each other; at most as many as can be told apart."""
+    low, high = np.searchsorted(series, [position, position + 1]).tolist()
+    return range(low, min(high, low + _MAP_W))
