@@ -65,7 +65,7 @@ def series_html(series: Series) -> str:
             f'<div style="{_STYLE}">',
             f"<div><b>{escape(series.id)}</b> <span style='color:#777'>{escape(repr(series)[1:-1])}</span></div>",
             f"<div style='color:#555'>{statics}</div>" if statics else "",
-            f"<table>{''.join(rows)}</table></div>",
+            f"<table style='font-size:inherit'>{''.join(rows)}</table></div>",
         ]
     )
 
@@ -90,7 +90,7 @@ def _channels(store: Store) -> str:
         rows.append(f"<td style='text-align:left'>{escape(channel.name)}{unit}</td>{right}<td>{line}</td>")
     more = len(store.schema.channels) - len(chosen)
     rows += [f"<td colspan='7' style='text-align:left'>and {more:,} more</td>"] if more else []
-    return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    return f"<table style='font-size:inherit;border-spacing:8px 0'>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 def _sparkline(series: Series, channel: str, width: int) -> str:
