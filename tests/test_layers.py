@@ -47,6 +47,7 @@ LAYERS = {
         ["writing.receipt", "writing.phases", "writing.ledger", "writing.merge", "writing.committed", "writing.append"],
         ["writing.ingest", "writing.planner"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
+        ["upkeep.checks", "upkeep.doctor", "upkeep.report"],
         ["progress", "printing", "flags", "cli"],
     ],
     "lightning_app": [

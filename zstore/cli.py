@@ -22,14 +22,25 @@ from zstore.errors import UsageError, ZstoreError
 from zstore.flags import make_parser
 from zstore.format.commit import is_store
 from zstore.format.urls import is_remote, open_storage
-from zstore.printing import csv_cell, print_info, show_cache, show_log, show_plan, show_receipt, shown_values
+from zstore.printing import (
+    csv_cell,
+    print_info,
+    show_cache,
+    show_diagnosis,
+    show_log,
+    show_plan,
+    show_receipt,
+    shown_values,
+)
 from zstore.progress import show_size, shown_progress
 from zstore.reading.cached import cache_entries, cache_folder, clear_cache
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.compact import compact
 from zstore.upkeep.compare import compare_sources
+from zstore.upkeep.doctor import KINDS, examine
 from zstore.upkeep.export import export
 from zstore.upkeep.history import gc, log, rollback
+from zstore.upkeep.report import to_html
 from zstore.upkeep.verify import verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
@@ -247,6 +258,21 @@ def _verify(options: Namespace) -> int:
     return 0
 
 
+def _doctor(options: Namespace) -> int:
+    store, wanted = _open(options), _names(options.fail_on) or []
+    for kind in wanted:
+        if kind not in (*KINDS, "any"):
+            raise UsageError(f"--fail-on {kind}", expected=f"any, or some of {', '.join(KINDS)}")
+    with shown_progress() as progress:
+        found = examine(store, lambda done, total: progress("doctor", done, total, "rows"), _storage(options))
+    if options.html:
+        Path(options.html).write_text(to_html(found), encoding="utf-8")
+    print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if options.json else show_diagnosis(found))
+    if options.html and not options.json:
+        print(f"wrote {options.html}")
+    return int(any(kind in found.counts or (kind == "any" and found.counts) for kind in wanted))
+
+
 def _verify_source(store: Store, sources: list[str], options: dict[str, str]) -> int:
     with shown_progress() as progress:
         found = compare_sources(store, sources, lambda done, total: progress("compare", done, total, "blocks"), options)
@@ -351,6 +377,7 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "info": _info,
     "show": _show,
     "verify": _verify,
+    "doctor": _doctor,
     "export": _export,
     "log": _log,
     "rollback": _rollback,

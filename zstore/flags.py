@@ -8,6 +8,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from zstore._version import __version__
+from zstore.upkeep.doctor import KINDS
 from zstore.writing.sources.sniff import MISSING
 
 
@@ -32,6 +33,7 @@ def make_parser() -> ArgumentParser:
         ("info", _add_info, "say what a store holds"),
         ("show", _add_show, "print the rows of one series as CSV"),
         ("verify", _add_verify, "compare a store with its digests"),
+        ("doctor", _add_doctor, "look for what is wrong with the data of a store"),
         ("export", _add_export, "write a store as CSV or Parquet"),
         ("log", _add_log, "list the versions of a store"),
         ("rollback", _add_rollback, "go back to an older version, as a new one"),
@@ -194,6 +196,19 @@ def _add_verify(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="objects read at once; default: 2")
     parser.add_argument("--source", nargs="+", type=str, metavar="SRC", help="compare with these files too, row by row")
+
+
+def _add_doctor(parser: ArgumentParser) -> None:
+    kinds = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
+    parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
+    parser.add_argument("--html", type=str, metavar="FILE", help="write a report that works offline and on paper")
+    parser.add_argument("--json", action="store_true", help="print JSON, all findings included")
+    parser.add_argument(
+        "--fail-on",
+        type=str | list[str] | None,
+        metavar="KIND,KIND",
+        help=f"exit with 1 if any of these is found, or 'any'. {kinds}",
+    )
 
 
 def _add_export(parser: ArgumentParser) -> None:

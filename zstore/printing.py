@@ -13,6 +13,7 @@ from rich.table import Table
 from zstore.progress import show_size
 from zstore.reading.cached import CacheEntry
 from zstore.reading.store import Store
+from zstore.upkeep.doctor import KINDS, Diagnosis
 from zstore.upkeep.history import LogEntry
 from zstore.writing.planner import IngestPlan
 from zstore.writing.receipt import Receipt
@@ -20,6 +21,7 @@ from zstore.writing.receipt import Receipt
 _WIDTH = 160
 _SHOWN_SOURCES = 3
 _SHOWN_CHANNELS = 60
+_SHOWN_FINDINGS = 5
 
 
 def show_cache(entries: Sequence[CacheEntry], folder: Path) -> str:
@@ -112,6 +114,23 @@ def show_receipt(receipt: Receipt) -> str:
         f"{show_size(source)} in, {show_size(receipt.n_bytes)} stored, {receipt.seconds['total']:.1f} s ({phases})"
     )
     return str(out.file.getvalue())  # type: ignore[attr-defined]  # a StringIO
+
+
+def show_diagnosis(diagnosis: Diagnosis) -> str:
+    """What is wrong with the data of a store, for a person: the first findings of each kind."""
+    store = diagnosis.store
+    lines = [f"{store.path} version {store.version}: {store.n_rows:,} rows of {store.n_series:,} series"]
+    for kind, count in diagnosis.counts.items():
+        mine = [finding for finding in diagnosis.findings if finding.kind == kind]
+        lines.append(f"{kind}: {KINDS[kind]} ({count:,})")
+        for finding in mine[:_SHOWN_FINDINGS]:
+            where = " ".join(part for part in (finding.series, finding.channel) if part) or "the store"
+            lines.append(f"  {where}: {finding.detail}" + (f", from {finding.when}" if finding.when else ""))
+        if count > _SHOWN_FINDINGS:
+            lines.append(f"  and {count - _SHOWN_FINDINGS:,} more (--json)")
+    if not diagnosis.counts:
+        lines.append("nothing found")
+    return "\n".join(lines)
 
 
 def show_log(entries: Sequence[LogEntry]) -> str:

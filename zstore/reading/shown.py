@@ -94,23 +94,44 @@ def _channels(store: Store) -> str:
 
 
 def _sparkline(series: Series, channel: str, width: int) -> str:
-    """The values of a series as a line over its rows: of each stretch of rows the lowest and the highest."""
-    values = np.asarray(series.read(channel), np.float64)
+    return line_svg(np.asarray(series.read(channel), np.float64), width, _LINE_H, channel)
+
+
+def line_svg(values: NDArray[Any], width: int, height: int, label: str, marked: tuple[int, int] = (0, 0)) -> str:
+    """Values as a line over their places: of each stretch of places the lowest and the highest.
+
+    Parameters
+    ----------
+    values
+        (row,) NaN where missing.
+    width, height
+        In pixels.
+    label
+        What a screen reader says.
+    marked
+        Places ``[start, stop)`` that lie on a coloured ground.
+    """
     low, high = _ranges(values, _POINTS * width // _LINE_W)
     seen = np.isfinite(low)
     if not seen.any():
         return "<span style='color:#777'>nothing observed</span>"
     bottom, top = float(low[seen].min()), float(high[seen].max())
-    scale = (_LINE_H - 4) / (top - bottom) if top > bottom else 0.0
+    scale = (height - 4) / (top - bottom) if top > bottom else 0.0
     x = (np.arange(len(low)) + 0.5) * width / len(low)
     bars = "".join(
-        f"M{at:.1f},{_LINE_H - 2 - (a - bottom) * scale:.1f}V{_LINE_H - 2.8 - (b - bottom) * scale:.1f}"
+        f"M{at:.1f},{height - 2 - (a - bottom) * scale:.1f}V{height - 2.8 - (b - bottom) * scale:.1f}"
         for at, a, b in zip(x[seen], low[seen], high[seen], strict=True)
     )
-    stroke = max(width / len(low), 1)
+    stroke, step = max(width / len(low), 1), width / max(len(values), 1)
+    ground = (
+        f"<rect x='{marked[0] * step:.1f}' y='0' width='{max((marked[1] - marked[0]) * step, 2):.1f}' "
+        f"height='{height}' fill='#f3d6c4'/>"
+        if marked[1] > marked[0]
+        else ""
+    )
     return (
-        f"<svg width='{width}' height='{_LINE_H}' role='img' aria-label='{escape(channel, quote=True)}'>"
-        f"<path d='{bars}' stroke='{_BLUE}' stroke-width='{stroke:.1f}' fill='none'/></svg>"
+        f"<svg width='{width}' height='{height}' role='img' aria-label='{escape(label, quote=True)}'>"
+        f"{ground}<path d='{bars}' stroke='{_BLUE}' stroke-width='{stroke:.1f}' fill='none'/></svg>"
     )
 
 

@@ -1,0 +1,150 @@
+"""What can be wrong with the values or the times of one series; pure numpy, each check a few lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[Any]
+Int64 = NDArray[np.int64]
+
+LEAST_ROWS = 50
+"""Series of fewer rows are not judged by the shape of their values."""
+
+_HOUR_S = 3600
+_WORDS = "-99 -999 -9999 -99999 -99.9 -999.9 -9999.9 99999 9999 999.9 9999.9 -1e+30 1e+30"
+SENTINELS = np.array([float(word) for word in _WORDS.split()])
+"""Numbers that people write for a missing value."""
+
+_FAR = 10  # inner ranges beyond the inner range, for an outlier
+_FLAT_ROWS, _FLAT_TIMES = 24, 10  # rows of one value, and times the 99th percentile of such stretches
+_MISSING_ROWS, _MISSING_SHARE = 10, 0.02
+_DRIFT, _SPREAD = 1.5, 5.0
+_PARTS = 3
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows ``[start, stop)`` of a series, and what is the matter with them."""
+
+    start: int
+    stop: int
+    detail: str
+
+
+def missing_run(values: Values) -> Stretch | None:
+    """The longest stretch of missing values, if it has 10 rows and a fiftieth of the series."""
+    start, stop = _longest(np.isnan(values))
+    if stop - start < max(_MISSING_ROWS, _MISSING_SHARE * len(values)) or stop - start == len(values):
+        return None
+    return Stretch(start, stop, f"{stop - start:,} rows without a value")
+
+
+def flat_line(values: Values) -> Stretch | None:
+    """The longest stretch of one value, if it has 24 rows and ten times as many as nearly all others have.
+
+    Nearly all: the 99th percentile of stretches, so that rain, which is 0 on most days, is judged by its dry spells.
+    """
+    seen = np.flatnonzero(~np.isnan(values))
+    if len(seen) < LEAST_ROWS:
+        return None
+    kept = values[seen]
+    begins = np.flatnonzero(np.append(True, kept[1:] != kept[:-1]))
+    sizes = np.diff(np.append(begins, len(kept)))
+    longest = int(sizes.argmax())
+    others = np.delete(sizes, longest)
+    if not len(others) or sizes[longest] < max(_FLAT_ROWS, _FLAT_TIMES * float(np.quantile(others, 0.99))):
+        return None
+    first, last = seen[begins[longest]], seen[begins[longest] + sizes[longest] - 1]
+    return Stretch(int(first), int(last) + 1, f"{kept[begins[longest]]:g} in {int(sizes[longest]):,} rows on end")
+
+
+def outliers(values: Values) -> Stretch | None:
+    """The farthest value, if it lies ten times the range of the inner 98 % beyond that range."""
+    seen = values[~np.isnan(values)]
+    if len(seen) < LEAST_ROWS:
+        return None
+    low, high = np.quantile(seen, [0.01, 0.99])
+    reach = _FAR * (high - low)
+    with np.errstate(invalid="ignore"):
+        far = np.flatnonzero((values < low - reach) | (values > high + reach))
+    if not len(far) or not reach:
+        return None
+    worst = int(far[np.argmax(np.abs(values[far] - (low + high) / 2))])
+    return Stretch(worst, worst + 1, f"{len(far):,} such as {values[worst]:g}; 98 % lie from {low:g} to {high:g}")
+
+
+def sentinels(values: Values) -> Stretch | None:
+    """A number that people write for a missing value, three times or more, outside of what the other values are."""
+    seen = values[~np.isnan(values)]
+    if len(seen) < LEAST_ROWS:
+        return None
+    for word in SENTINELS[np.isin(SENTINELS, [seen.min(), seen.max()])]:
+        there, others = np.flatnonzero(values == word), seen[seen != word]
+        if len(there) >= 3 and len(others):
+            low, high = np.quantile(others, [0.01, 0.99])
+            if word < low - (high - low) or word > high + (high - low):
+                first = int(there[0])
+                return Stretch(first, first + 1, f"{word:g} in {len(there):,} rows, which may stand for missing")
+    return None
+
+
+def drift(values: Values) -> Stretch | None:
+    """A first and a last third whose medians or spreads are far apart, judged by the inner 98 % of all thirds."""
+    thirds = [part[~np.isnan(part)] for part in np.array_split(values, _PARTS)]
+    if min(map(len, thirds)) < LEAST_ROWS:
+        return None
+    medians = [float(np.median(part)) for part in thirds]
+    spreads = [float(np.subtract(*np.quantile(part, [0.99, 0.01]))) for part in thirds]
+    start, typical = len(values) - len(values) // _PARTS, float(np.mean(spreads))
+    if typical and abs(medians[-1] - medians[0]) > _DRIFT * typical:
+        return Stretch(start, len(values), f"median {medians[0]:g} in the first third, {medians[-1]:g} in the last")
+    if min(spreads[0], spreads[-1]) > 0 and not 1 / _SPREAD < spreads[-1] / spreads[0] < _SPREAD:
+        return Stretch(start, len(values), f"spread {spreads[0]:g} in the first third, {spreads[-1]:g} in the last")
+    return None
+
+
+def sampling_change(times: Int64) -> Stretch | None:
+    """Another usual step in the last third of the times than in the first: its median has changed by half."""
+    steps = np.diff(times)
+    if len(steps) < LEAST_ROWS:
+        return None
+    first, last = (float(np.median(part)) for part in np.array_split(steps, _PARTS)[:: _PARTS - 1])
+    if 1 / 1.5 < last / first < 1.5:
+        return None
+    return Stretch(len(times) - len(times) // _PARTS, len(times), f"a step of {first:g} at first, of {last:g} at last")
+
+
+def clock_changes(before: Int64, after: Int64, freq: int, per_second: int) -> Int64:
+    """Which gaps look like summer time: an hour that is missing between 1 and 4 on a Sunday in March or April.
+
+    Parameters
+    ----------
+    before, after
+        (gap,) times of the last row before and of the first row behind each gap.
+    freq
+        Between two rows, less than a day.
+    per_second
+        Units of time in a second.
+    """
+    hour = _HOUR_S * per_second
+    lost = after - before - freq
+    days = after // (24 * hour)
+    months = days.astype("M8[D]").astype("M8[M]").astype(np.int64) % 12
+    at = after - days * 24 * hour
+    sunday = (days + 3) % 7 == 6  # 1970-01-01 was a Thursday
+    spring = np.isin(months, [2, 3])
+    return np.flatnonzero((lost == hour) & sunday & spring & (at >= hour) & (at <= 4 * hour))
+
+
+def _longest(marked: NDArray[np.bool_]) -> tuple[int, int]:
+    """The longest stretch that is marked."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]])))
+    if not len(edges):
+        return 0, 0
+    start, stop = edges[::2], edges[1::2]
+    best = int((stop - start).argmax())
+    return int(start[best]), int(stop[best])
