@@ -130,7 +130,8 @@ def line_svg(values: NDArray[Any], width: int, height: int, label: str, marked: 
         else ""
     )
     return (
-        f"<svg width='{width}' height='{height}' role='img' aria-label='{escape(label, quote=True)}'>"
+        f"<svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' style='max-width:100%' role='img' "
+        f"aria-label='{escape(label, quote=True)}'>"
         f"{ground}<path d='{bars}' stroke='{_BLUE}' stroke-width='{stroke:.1f}' fill='none'/></svg>"
     )
 
@@ -163,9 +164,10 @@ def _presence(store: Store) -> str:
     height = len(chosen) * _BAR_H
     ends = [escape(store.schema.time.show(int(time))) for time in (low, index.time_stop.max())]
     return (
-        f"<div style='color:#777;width:{_MAP_W}px;display:flex;justify-content:space-between'>"
+        f"<div style='color:#777;width:{_MAP_W}px;max-width:100%;display:flex;justify-content:space-between'>"
         f"<span>{ends[0]}</span><span>rows of {what}</span><span>{ends[1]}</span></div>"
-        f"<svg width='{_MAP_W}' height='{height}' role='img' aria-label='when series have rows'>{''.join(bars)}</svg>"
+        f"<svg width='{_MAP_W}' height='{height}' viewBox='0 0 {_MAP_W} {height}' style='max-width:100%' "
+        f"preserveAspectRatio='none' role='img' aria-label='when series have rows'>{''.join(bars)}</svg>"
     )
 
 

@@ -27,7 +27,7 @@ _STYLE = """
 body{font-family:sans-serif;font-size:14px;line-height:1.45;color:#222;max-width:60em;margin:2em auto;padding:0 1em}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ccc}
 table{border-collapse:collapse}td,th{padding:2px 10px 2px 0;text-align:left;vertical-align:top}
-td.n{text-align:right}svg{max-width:100%}.quiet{color:#777}figure{margin:0 0 1em}figcaption{color:#555}
+td.n{text-align:right}svg{max-width:100%;height:auto}.quiet{color:#777}figure{margin:0 0 1em}figcaption{color:#555}
 .side{display:flex;flex-wrap:wrap;gap:12px 28px}
 @media print{body{margin:0;max-width:none}figure,tr{break-inside:avoid}h2{break-after:avoid}}
 """
@@ -160,6 +160,7 @@ def _histograms(store: Store) -> str:
         name, unit = escape(channel.name), f" {escape(channel.units)}" if channel.units else ""
         parts.append(
             f"<figure><figcaption><b>{name}</b>{unit}</figcaption><svg width='{_BARS * _BAR_W}' height='{_BAR_H}' "
+            f"viewBox='0 0 {_BARS * _BAR_W} {_BAR_H}' "
             f"role='img' aria-label='distribution of {escape(channel.name, quote=True)}'>{bars}</svg>"
             f"<figcaption>99.8 % from {low:g} to {high:g}, median {np.median(values):g}</figcaption></figure>"
         )
