@@ -272,7 +272,8 @@ class WindowDataModule(pl.LightningDataModule):
         )
         if not len(index):
             longest = int(np.max(runs.stop - runs.start, initial=0))
-            fits = f"at most {longest:,} rows, the longest stretch without a gap" if shape.span > longest else "one"
+            whole = f"at most {longest:,} rows, the longest stretch without a gap"
+            fits = whole if shape.span > longest else f"so many without a gap, with all targets in {name}"
             raise UsageError(
                 f"no window in {name}: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon}"
                 f" need {shape.span:,} rows",
