@@ -150,7 +150,7 @@ class Audit:
         axes.tick_params(left=False)
         left_out = f", {len(chosen)} of {len(series):,} series" if len(chosen) < len(series) else ""
         axes.set_title(f"targets of train, val and test{left_out}", loc="left", fontsize=10)
-        axes.legend(ncols=3, loc="upper right", bbox_to_anchor=(1, 1.02), frameon=False, borderaxespad=0, fontsize=8)
+        axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0, fontsize=8)
         return axes
 
 
