@@ -104,7 +104,8 @@ def test_a_column_per_series_equals_a_row_per_id_and_time(tmp_path: Path) -> Non
     long = "day,id,speed\n" + "".join(
         f"{day},{id_},{'' if id_ == 's9' else value}\n" for (id_, day), value in cells.items()
     )
-    a = made(tmp_path, wide, time="day", layout="wide", value_name="speed", blocksize=64)
+    a = made(tmp_path, wide, time="day", layout="wide", value_name="speed", units={"speed": "mile h-1"}, blocksize=64)
+    assert a.channel("speed").units == "mile h-1"
     both = [(a.ids.tolist(), times(a), a.read("speed", 0, 90))]
     b = made(tmp_path, long, time="day", id="id")
     both.append((b.ids.tolist(), times(b), b.read("speed", 0, 90)))

@@ -135,7 +135,8 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
     samples = [_first_sample(first, delimiter, missing), *(_sample(s, delimiter, _LATER_BYTES) for s in sources[1:])]
     time = _time_spec(options, sources, samples)
     if options.layout == "wide":
-        channels: tuple[ChannelSpec, ...] = (ChannelSpec(options.value_name, options.value_name),)
+        name, units = options.value_name, options.units.get(options.value_name)
+        channels: tuple[ChannelSpec, ...] = (ChannelSpec(name, name, units=units),)
         return TableSpec(delimiter, options.decimal, None, time, channels, wanted, missing, options.largest)
     channels = tuple(
         ChannelSpec(
@@ -165,8 +166,9 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: Source) -
         )
         for c in group or ()
     ]
+    made = {options.value_name} if options.layout == "wide" else set()
     for flag, column in named:
-        if column is not None and column not in columns:
+        if column is not None and column not in columns and not (flag == "--units" and column in made):
             raise UsageError(
                 f"no column {column!r}",
                 expected=f"one of {', '.join(map(repr, columns))}",
