@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 import torch
 import xarray
 import yaml
 
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.views import Panel
+from lightning_app.losses import MAE, NSE
+from lightning_app.models import LSTM, Repeat
 from lightning_app.monitor import Monitor
 from zstore import Store
 
@@ -266,3 +271,23 @@ def test_a_test_draws_forecasts_errors_by_step_and_scores_and_sums_the_run_up(
     for name in drawn:
         assert (folder / name).read_bytes()[:4] == b"\x89PNG"
     assert list((folder / "logs").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("panel", [None, Panel()])
+def test_a_data_module_that_a_test_used_first_can_be_fitted_with(
+    catchments: Store, tmp_path: Path, panel: Panel | None
+) -> None:
+    """Lightning tests in inference mode, whose tensors no gradient may need."""
+    options: dict[str, Any] = {"channels": ["flow_mm"], "statics": [catchments.statics[0].name], "panel": panel}
+    data = WindowDataModule(catchments.path, 10, 3, cache=str(tmp_path), **options)
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(accelerator="cpu", enable_model_summary=False, max_epochs=1, limit_train_batches=2, **quiet)
+    trainer.test(Repeat(data.shape, units="source"), datamodule=data, verbose=False)
+    for loss, units in ((MAE(), "source"), (NSE(), "scaled")):
+        model = LSTM(data.shape, hidden=4, loss=loss, loss_units=units)
+        before = [weight.clone() for weight in model.parameters()]
+        trainer = pl.Trainer(
+            accelerator="cpu", enable_model_summary=False, max_epochs=1, limit_train_batches=2, **quiet
+        )
+        trainer.fit(model, datamodule=data)
+        assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -207,7 +207,8 @@ class WindowDataModule(pl.LightningDataModule):
     @cached_property
     def target_std(self) -> Tensor:
         """(series, target) float32 standard deviation of the scaled training targets."""
-        return torch.from_numpy(scaled_std(self._training, self.scaler.of(self.targets))).float()
+        with torch.inference_mode(False):  # a test may be first to ask, and a fit next
+            return torch.from_numpy(scaled_std(self._training, self.scaler.of(self.targets))).float()
 
     @property
     def _training(self) -> Training:
@@ -430,28 +431,32 @@ class WindowDataModule(pl.LightningDataModule):
     def source(self) -> WindowSource:
         """The decoded rows, where they are to live; built on first use."""
         if self._source is None:
-            store, view, placement = self.store, self.view, self.placement
-            if placement.place == "stream":
-                reader = view.reader(self.scaler, self.cache)
-                self._pool = Pool(reader, PoolPlan.fit(reader, self.window.span, placement.limit))
-                rows, times = self._pool.rows, self._pool.times
-            else:
-                rows, irregular = view.open(self.scaler, self.cache), store.schema.time.freq is None
-                times = torch.from_numpy(store.times(0, store.n_rows)) if irregular else None
-            source = WindowSource(
-                rows,
-                self.columns_of,
-                static_matrix(store, self.split, self._statics, view.members),
-                self._may_miss(self.targets),
-                torch.from_numpy(view.grid.series) if isinstance(view, PanelView) else None,
-                times,
-            )
-            if placement.place == "device":
-                source = source.to(self._device)
-            elif self._device.type != "cpu":
-                source = source.delivered_to(self._device)
-            self._source = source
+            with torch.inference_mode(False):  # a test may be first to ask, and a fit next
+                self._source = self._opened()
         return self._source
+
+    def _opened(self) -> WindowSource:
+        store, view, placement = self.store, self.view, self.placement
+        if placement.place == "stream":
+            reader = view.reader(self.scaler, self.cache)
+            self._pool = Pool(reader, PoolPlan.fit(reader, self.window.span, placement.limit))
+            rows, times = self._pool.rows, self._pool.times
+        else:
+            rows, irregular = view.open(self.scaler, self.cache), store.schema.time.freq is None
+            times = torch.from_numpy(store.times(0, store.n_rows)) if irregular else None
+        source = WindowSource(
+            rows,
+            self.columns_of,
+            static_matrix(store, self.split, self._statics, view.members),
+            self._may_miss(self.targets),
+            torch.from_numpy(view.grid.series) if isinstance(view, PanelView) else None,
+            times,
+        )
+        if placement.place == "device":
+            source = source.to(self._device)
+        elif self._device.type != "cpu":
+            source = source.delivered_to(self._device)
+        return source
 
     def _columns(self, calendar: list[TimeFeature], encoding: TimeEncoding, observed: bool) -> Columns:
         """Which columns of the rows are what."""

@@ -135,7 +135,8 @@ class WindowSource:
     @cached_property
     def all_seen(self) -> Tensor:
         """The mask where nothing is missing, to be expanded."""
-        return torch.ones(1, 1, 1, dtype=torch.bool, device=self.target)
+        with torch.inference_mode(False):  # a test may be first to ask, and a fit next
+            return torch.ones(1, 1, 1, dtype=torch.bool, device=self.target)
 
     @property
     def device(self) -> torch.device:
