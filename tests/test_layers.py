@@ -60,7 +60,7 @@ LAYERS = {
         ["models.repeat", "models.seasonal", "models.climatology"],
         ["models.nlinear", "models.linear", "models.dlinear"],
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],
-        ["models.patches", "models.patchstg"],
+        ["models.patches", "models.patchstg", "models.ensemble"],
         ["callbacks", "pictures", "monitor", "predictions", "checkpoints"],
         ["tuning", "table", "audit", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],

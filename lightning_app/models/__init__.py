@@ -5,6 +5,7 @@ from lightning_app.models.branchlstm import BranchLSTM
 from lightning_app.models.climatology import Climatology
 from lightning_app.models.dlinear import DLinear
 from lightning_app.models.ealstm import EALSTM
+from lightning_app.models.ensemble import Ensemble
 from lightning_app.models.gru import GRU
 from lightning_app.models.linear import Linear
 from lightning_app.models.lstm import LSTM
@@ -22,6 +23,7 @@ __all__ = [
     "BranchLSTM",
     "Climatology",
     "DLinear",
+    "Ensemble",
     "ForecastModel",
     "Linear",
     "NLinear",

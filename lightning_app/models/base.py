@@ -96,13 +96,18 @@ class ForecastModel(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss over the observed targets of one batch."""
-        predicted, windows = self.forecast(batch)
+        loss = self.loss_of(self, batch)
+        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+        return loss
+
+    def loss_of(self, model: ForecastModel, batch: Batch) -> Tensor:
+        """The loss of what this model, or a member of it, forecasts."""
+        predicted, windows = model.forecast(batch)
         observed, series = windows["y"], windows["series"]
         std = self._data.target_std.to(self.device)[series] if self.loss.by_series else None
         if self.loss_units == "source":
             predicted, observed = (self._data.to_source(values, series) for values in (predicted, observed))
         loss: Tensor = self.loss(predicted, observed, windows["mask"], std)
-        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -1,0 +1,77 @@
+r"""Ensemble: the mean of several models that differ only in the weights they begin with.
+
+.. math:: \hat y = \frac1K \sum_k f_k(x), \qquad \text{trained on} \quad \frac1K \sum_k L(f_k(x), y)
+
+so that each member learns as it would alone, on the same batches. What members find by chance cancels out: Hansen &
+Salamon 1990, "Neural network ensembles"; of LSTMs for catchments, Kratzert et al. 2019, HESS 23.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lightning_app.batch import Batch, BatchShape
+from lightning_app.models.base import ForecastModel
+from zstore import UsageError
+
+
+class Ensemble(ForecastModel):
+    """Several models of one kind, side by side; predicts their mean.
+
+    Parameters
+    ----------
+    shape
+        Lengths and widths of the batches; linked from the data by the command line.
+    member
+        Class of the members, such as ``LSTM``.
+    members
+        How many.
+    member_args
+        Arguments of each, such as ``{hidden: 64}``.
+    options
+        See `ForecastModel`: units, loss and scores are those of the ensemble.
+
+    Notes
+    -----
+    Cost: that of its members, one after another.
+    """
+
+    def __init__(
+        self,
+        shape: BatchShape,
+        member: str = "LSTM",
+        members: int = 4,
+        member_args: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(shape, **options)
+        module, _, name = member.rpartition(".")
+        kind = getattr(importlib.import_module(module or "lightning_app.models"), name, None)
+        if not (isinstance(kind, type) and issubclass(kind, ForecastModel) and kind.fitted) or members < 1:
+            raise UsageError(
+                f"an ensemble of {members} x {member}",
+                expected="one or more of a model with weights, such as LSTM",
+                fix="mend --model.member and --model.members",
+            )
+        try:
+            self.members = nn.ModuleList(kind(shape, **(member_args or {})) for _ in range(members))
+        except TypeError as error:
+            raise UsageError(
+                f"arguments of {member} ({error})", expected="those of its class", fix="mend --model.member_args"
+            ) from None
+        self.panels = kind.panels  # type: ignore[misc]  # as its members are
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The mean of what the members predict."""
+        return torch.stack([cast(ForecastModel, member)(batch) for member in self.members]).mean(dim=0)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The mean of the losses of the members, each by itself."""
+        losses = [self.loss_of(cast(ForecastModel, member), batch) for member in self.members]
+        loss = torch.stack(losses).mean()
+        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+        return loss
