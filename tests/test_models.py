@@ -17,6 +17,7 @@ from lightning_app.models import (
     BranchLSTM,
     Climatology,
     DLinear,
+    Ensemble,
     ForecastModel,
     Linear,
     NLinear,
@@ -255,3 +256,35 @@ def test_the_rate_is_held_and_then_halved_each_epoch() -> None:
         optimizer.step()
         schedule.step()
     assert rates == [1.0, 1.0, 0.5, 0.25, 0.125]
+
+
+def test_an_ensemble_predicts_the_mean_of_its_members_and_trains_each_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, given_batch = Ensemble(SHAPE, "LSTM", 3, {"hidden": 4}, loss=Huber()), batch(SHAPE)
+    alone = [member(given_batch) for member in model.members]
+    assert not torch.allclose(alone[0], alone[1])
+    torch.testing.assert_close(model(given_batch), torch.stack(alone).mean(dim=0))
+    monkeypatch.setattr(Ensemble, "log", lambda *_, **__: None)
+    model.training_step(given_batch, 0).backward()
+    for member in model.members:
+        weights = list(member.parameters())
+        found = [weight.grad for weight in weights]
+        by_itself = Huber()(member(given_batch), given_batch["y"], given_batch["mask"]) / 3
+        torch.testing.assert_close(found, list(torch.autograd.grad(by_itself, weights)))
+
+
+@pytest.mark.parametrize(
+    ("member", "members", "arguments", "message"),
+    [
+        ("Repeat", 2, None, "an ensemble of 2 x Repeat; expected one or more of a model with weights"),
+        ("LSTM", 0, None, "an ensemble of 0 x LSTM"),
+        ("Nonsense", 2, None, "an ensemble of 2 x Nonsense"),
+        ("LSTM", 2, {"width": 3}, "arguments of LSTM .* expected those of its class"),
+    ],
+)
+def test_an_ensemble_of_what_cannot_be_is_refused(
+    member: str, members: int, arguments: dict[str, int] | None, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        Ensemble(SHAPE, member, members, arguments)
