@@ -276,8 +276,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="picture to write, such as splits.png")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options, flags = parser.parse_known_args(list(arguments))
-    logging.getLogger("lightning_app").setLevel(logging.WARNING)
-    found = audit(_module(options.config, flags))
+    log = logging.getLogger("lightning_app")
+    level = log.level
+    log.setLevel(logging.WARNING)  # what a fit says of its rows is no part of the table
+    try:
+        found = audit(_module(options.config, flags))
+    finally:
+        log.setLevel(level)
     print(json.dumps(found.to_json(), indent=1) if options.json else found)
     if options.out is not None:
         found.plot().figure.savefig(options.out, dpi=150)

@@ -372,7 +372,7 @@ def test_a_copy_on_the_device_gives_the_batches_of_the_host(catchments: Store, t
 def test_the_residency_is_chosen_by_size_and_told_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "lightning_app")
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (10**8, 10**9))
     cpu, gpu, cache = torch.device("cpu"), torch.device("cuda", 0), tmp_path / "not" / "yet"
     assert choose("auto", 10**6, 40, cpu, "50MB", cache, 1).place == "host"

@@ -121,9 +121,9 @@ def test_climatology_is_the_mean_of_the_training_targets_of_a_series_at_that_tim
     train = frame[frame["time"] < "2003-06-01"]
     test = frame[(frame["time"] >= "2003-07-01")]
     for keys in (["site", "slot"], ["site", "weekday"], ["site"]):
-        test = test.join(train.groupby(keys)["rain"].mean().rename("-".join(keys)), on=keys)
-    assert test["site-slot"].isna().any()
-    predicted = test["site-slot"].fillna(test["site-weekday"]).fillna(test["site"])
+        test = test.join(train.groupby(keys)["rain"].mean().rename("mean by " + ", ".join(keys)), on=keys)
+    assert test["mean by site, slot"].isna().any()
+    predicted = test["mean by site, slot"].fillna(test["mean by site, weekday"]).fillna(test["mean by site"])
     expected = float(((predicted - test["rain"]) ** 2).mean())
     found = json.loads((tmp_path / "runs" / "climate" / "test_metrics.json").read_text())
     assert found["n_windows"] == len(test)
