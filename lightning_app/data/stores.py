@@ -20,7 +20,6 @@ from zstore import Store, UsageError, ingest, open_store
 logger = logging.getLogger(__name__)
 
 _ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".txt", ".tsv")
-_PIECE_BYTES = 1 << 24
 
 
 def open_or_ingest(
@@ -120,8 +119,5 @@ def _digests(state: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    hasher = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_PIECE_BYTES):
-            hasher.update(piece)
-    return hasher.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

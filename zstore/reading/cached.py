@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import mmap
@@ -27,7 +28,6 @@ Opened = TypeVar("Opened")
 Values = NDArray[np.float32]
 Observed = NDArray[np.bool_]
 
-_PIECE_BYTES = 1 << 24
 _MADV_POPULATE_READ = 22  # of Linux; mmap has no name for it
 
 
@@ -198,11 +198,8 @@ def _note(path: Path) -> Path:
 
 
 def _digest(path: Path) -> str:
-    hasher = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_PIECE_BYTES):
-            hasher.update(piece)
-    return hasher.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 @contextmanager
