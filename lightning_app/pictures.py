@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 _N_WINDOWS = 4
 _CONTEXT = 3  # horizons of input rows that are drawn before a forecast
-_LATITUDES, _LONGITUDES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
 _OBSERVED, _PREDICTED = "#6a8caf", "#b3123b"
 _SHOWN = ("mse", "mae", "rmse", "mape", "r2", "nse_median", "kge_median", "bias_median")
 
@@ -81,7 +80,7 @@ class Pictures(pl.Callback):
             figures["forecast"] = forecasts(model, data, self._windows)
         if model.shape.horizon > 1:
             figures["error_by_step"] = errors_by_step(model, data)
-        places = _places(data)
+        places = data.store.places
         if "by_series" in model.report and places is not None:
             figures["scores_map"] = scores_map(model.report["by_series"]["nse"], places, data.targets)
         with SummaryWriter(str(self.folder / "logs")) as writer:
@@ -197,12 +196,3 @@ def summary(model: ForecastModel, data: WindowDataModule, drawn: list[str]) -> s
         *(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})\n" for name in drawn),
     ]
     return "\n".join(lines)
-
-
-def _places(data: WindowDataModule) -> Any:
-    """(series, 2) latitude and longitude, if static attributes of the usual names hold them."""
-    named = {static.name.lower(): static.name for static in data.store.statics}
-    found = [next((named[name] for name in names if name in named), None) for names in (_LATITUDES, _LONGITUDES)]
-    if None in found:
-        return None
-    return np.stack([np.asarray(data.store.static(cast(str, name)).values, np.float64) for name in found], axis=1)

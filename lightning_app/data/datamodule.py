@@ -312,8 +312,7 @@ class WindowDataModule(pl.LightningDataModule):
 
     def _may_miss(self, channels: list[str]) -> bool:
         """Whether any of their values may be missing in a row."""
-        absent = isinstance(self.view, PanelView) and not self.view.grid.whole
-        return absent or bool(self.store.missing(channels).any())
+        return bool(self.view.missing(channels).any())
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled training windows."""
@@ -481,8 +480,7 @@ class WindowDataModule(pl.LightningDataModule):
                 where=self.store.path,
                 fix="hour_of_day",
             )
-        absent = isinstance(self.view, PanelView) and not self.view.grid.whole
-        missing = self.store.missing(self.inputs) | absent
+        missing = self.view.missing(self.inputs)
         return Columns(
             inputs=range(len(self.inputs)),
             targets=as_range([self.columns.index(name) for name in self.targets]),

@@ -93,10 +93,14 @@ class SeriesView:
         self.store, self.split, self.columns = store, split, list(columns)
         self.runs, self.n_rows, self.width = store.index.runs, store.n_rows, len(self.columns)
 
+    def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
+        """(channel,) whether any value of some channels is missing."""
+        return self.store.missing(channels)
+
     @cached_property
     def masked(self) -> bool:
         """Whether any value is missing."""
-        return bool(self.store.missing(self.columns).any())
+        return bool(self.missing(self.columns).any())
 
     def ranges(self, name: SplitName) -> tuple[Int64, Int64]:
         """(run,) rows ``[start, stop)`` in which the targets of a split lie."""
@@ -147,10 +151,14 @@ class PanelView:
         self.runs, self.n_rows, self.n_nodes = self.grid.runs, self.grid.n_steps, self.grid.n_nodes
         self.width = self.n_nodes * len(self.columns)
 
+    def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
+        """(channel,) whether any value of some channels is missing, or a series has no row at some step."""
+        return self.store.missing(channels) | (not self.grid.whole)
+
     @cached_property
     def masked(self) -> bool:
         """Whether any value is missing, or a series has no row at some step."""
-        return not self.grid.whole or bool(self.store.missing(self.columns).any())
+        return bool(self.missing(self.columns).any())
 
     @cached_property
     def members(self) -> NDArray[np.bool_] | None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _FEW_PIECES = 8
 
+_PLACES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
+
 
 def open_store(path: str | Path, version: int | None = None, storage_options: Mapping[str, str] | None = None) -> Store:
     """Open a version of a store; it stays on that version whatever is committed later.
@@ -147,6 +149,13 @@ class Store:
     def statics(self) -> tuple[StaticAttribute, ...]:
         """Static attributes, each (series,)."""
         return self.index.statics
+
+    @property
+    def places(self) -> NDArray[np.float64] | None:
+        """(series, 2) latitude and longitude, if static attributes of the usual names hold them; NaN where missing."""
+        numbers = {static.name.lower(): static.values for static in self.statics if static.categories is None}
+        found = [numbers[known[0]] for names in _PLACES if (known := [name for name in names if name in numbers])]
+        return np.stack(found, axis=1).astype(np.float64) if len(found) == len(_PLACES) else None
 
     def channel(self, name: str) -> Channel:
         """A channel by name.

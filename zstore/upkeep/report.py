@@ -20,7 +20,6 @@ _MAP_SERIES, _MAP_TIMES, _CELL_W, _CELL_H = 60, 120, 6, 7
 _BARS, _BAR_W, _BAR_H = 48, 6, 70
 _SAMPLES, _SAMPLE_ROWS = 64, 4096
 _MOST_CHANNELS = 40
-_LATITUDES, _LONGITUDES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
 _BLUE, _RED = "#4878a8", "#b04848"
 
 _STYLE = """
@@ -180,11 +179,10 @@ def _sample(store: Store, channel: str) -> NDArray[Any]:
 
 def _places(store: Store, diagnosis: Diagnosis) -> str:
     """Series on the map, if static attributes of the usual names hold their places; red where something was found."""
-    named = {static.name.lower(): static.name for static in store.statics if static.categories is None}
-    found = [next((named[name] for name in names if name in named), "") for names in (_LATITUDES, _LONGITUDES)]
-    if not all(found):
+    places = store.places
+    if places is None:
         return ""
-    latitude, longitude = (np.asarray(store.static(name).values, np.float64) for name in found)
+    latitude, longitude = places.T
     known = np.isfinite(latitude) & np.isfinite(longitude)
     if not known.any():
         return ""
