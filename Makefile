@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long check bench bench-smoke clean
+.PHONY: demo test test-long check docs bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,notebook,s3,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,notebook,s3,docs,dev]'
 	touch $@
 
 .venv/bench: .venv/ready
@@ -41,8 +41,12 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
+docs: .venv/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
+
 bench: .venv/bench .bench/peers/ready
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf .venv demo runs .bench
+	rm -rf .venv demo runs build .bench

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.leaks import refuse_leaks
-from lightning_app.data.splits import NAMES, SplitName
+from lightning_app.data.shown import timeline
+from lightning_app.data.spans import COLOURS, Spans, some
+from lightning_app.data.splits import NAMES, NoWindowError, SplitName
 from zstore import UsageError, WindowIndex
 
 logger = logging.getLogger(__name__)
@@ -26,7 +29,6 @@ Int64 = NDArray[np.int64]
 
 _WIDTH = 60  # of the timeline, in characters
 _DRAWN = 40  # series, at most
-_COLOURS = {"train": "#4878a8", "val": "#e0a030", "test": "#b04848"}
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,13 @@ class Audit:
     parts
         Of train, val and test.
     spans
-        By split, (piece,) rows ``[start, stop)`` of targets, series, and times of their first and last row.
+        By split, where its targets lie.
     data
         What was looked at.
     """
 
     parts: tuple[Part, ...]
-    spans: dict[SplitName, tuple[Int64, Int64, Int64, Int64, Int64]]
+    spans: dict[SplitName, Spans]
     data: WindowDataModule
 
     def to_json(self) -> dict[str, Any]:
@@ -84,24 +86,45 @@ class Audit:
 
     def __str__(self) -> str:
         """A table, and a timeline."""
-        head = ["split", "windows", "series", "rows read", "targets", "missing", "first target", "last target"]
-        rows = [head]
-        for part in self.parts:
-            share = f"{part.n_missing / part.n_targets:.1%}" if part.n_targets else "-"
-            counts = [f"{n:,}" for n in (part.n_windows, part.n_series, part.n_rows, part.n_targets)]
-            rows.append([part.name, *counts, share, part.first or "-", part.last or "-"])
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        rows = self._rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = [
             "  ".join(
-                cell.rjust(width) if 0 < n < len(head) - 2 else cell.ljust(width)
+                cell.rjust(width) if 0 < n < len(row) - 2 else cell.ljust(width)
                 for n, (cell, width) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
             for row in rows
         ]
         lines += [f"{part.name}: {part.why_none}" for part in self.parts if part.why_none]
-        n_targets = sum(part.n_targets for part in self.parts)
-        lines += ["", f"no target belongs to two splits: {n_targets:,} compared", "", *self._timeline()]
+        lines += ["", self._proof(), "", *self._timeline()]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = self._rows()
+        cells = ["".join(f"<th style='text-align:right'>{escape(cell)}</th>" for cell in rows[0])]
+        for row in rows[1:]:
+            colour = f"<td style='text-align:right;color:{COLOURS[row[0]]};font-weight:bold'>{row[0]}</td>"
+            cells.append(colour + "".join(f"<td style='text-align:right'>{escape(cell)}</td>" for cell in row[1:]))
+        table = "".join(f"<tr>{row}</tr>" for row in cells)
+        whys = "".join(f"<div>{part.name}: {escape(part.why_none)}</div>" for part in self.parts if part.why_none)
+        whole = ["all series"] if self.data.view.n_nodes else None
+        return (
+            "<div style='font-family:sans-serif;font-size:13px;overflow-x:auto'>"
+            f"<table style='font-size:inherit'>{table}</table>{whys}<div>{self._proof()}</div>"
+            f"{timeline(self.data.store, self.spans, whole)}</div>"
+        )
+
+    def _rows(self) -> list[list[str]]:
+        """A head, and a row for each split."""
+        rows = [["split", "windows", "series", "rows read", "targets", "missing", "first target", "last target"]]
+        for part in self.parts:
+            share = f"{part.n_missing / part.n_targets:.1%}" if part.n_targets else "-"
+            counts = [f"{n:,}" for n in (part.n_windows, part.n_series, part.n_rows, part.n_targets)]
+            rows.append([part.name, *counts, share, part.first or "-", part.last or "-"])
+        return rows
+
+    def _proof(self) -> str:
+        return f"no target belongs to two splits: {sum(part.n_targets for part in self.parts):,} compared"
 
     def _timeline(self) -> list[str]:
         """A line for each split: full blocks where some series has targets."""
@@ -112,7 +135,7 @@ class Audit:
         lines = [" " * indent + begin + end.rjust(max(_WIDTH - len(begin), len(end) + 1))]
         for name in NAMES:
             marks = np.zeros(_WIDTH, np.bool_)
-            _, _, _, first, last = self.spans[name]
+            first, last = self.spans[name].first, self.spans[name].last
             for a, b in zip((first - low) / scale * _WIDTH, (last - low) / scale * _WIDTH, strict=True):
                 marks[int(min(a, _WIDTH - 1)) : int(np.ceil(b)) or 1] = True
             lines.append(name.ljust(indent) + "".join("█" if mark else "·" for mark in marks))
@@ -128,8 +151,8 @@ class Audit:
         import matplotlib.pyplot as plt  # only who draws needs it
 
         data, unit = self.data, self.data.store.schema.time.unit
-        series = np.unique(np.concatenate([self.spans[name][2] for name in NAMES]))
-        chosen = series[np.unique(np.linspace(0, len(series) - 1, min(len(series), _DRAWN)).astype(int))]
+        series = np.concatenate([self.spans[name].series for name in NAMES])
+        chosen, n_series = some(series, _DRAWN), len(np.unique(series))
         if axes is None:
             axes = plt.subplots(figsize=(9, 1.2 + 0.18 * len(chosen)), layout="constrained")[1]
 
@@ -137,18 +160,18 @@ class Audit:
             return times if unit is None else times.astype(f"datetime64[{unit}]")
 
         for name in NAMES:
-            _, _, of, first, last = self.spans[name]
-            kept = np.isin(of, chosen)
-            places = np.searchsorted(chosen, of[kept])
-            bars = on_axis(first[kept]), on_axis(last[kept])
-            axes.hlines(places, *bars, colors=_COLOURS[name], linewidth=6, label=name)
+            span = self.spans[name]
+            kept = np.isin(span.series, chosen)
+            places = np.searchsorted(chosen, span.series[kept])
+            bars = on_axis(span.first[kept]), on_axis(span.last[kept])
+            axes.hlines(places, *bars, colors=COLOURS[name], linewidth=6, label=name)
         ids = ["all series"] if data.view.n_nodes else [str(data.store.ids[number]) for number in chosen]
         axes.set_yticks(range(len(chosen)), ids, fontsize=7)
         axes.set_ylim(-0.8, len(chosen) - 0.2)
         axes.invert_yaxis()
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(left=False)
-        left_out = f", {len(chosen)} of {len(series):,} series" if len(chosen) < len(series) else ""
+        left_out = f", {len(chosen)} of {n_series:,} series" if len(chosen) < n_series else ""
         axes.set_title(f"targets of train, val and test{left_out}", loc="left", fontsize=10)
         axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0, fontsize=8)
         return axes
@@ -174,13 +197,12 @@ def audit(data: WindowDataModule) -> Audit:
             found = data.index(name, stride)
             refuse_leaks(data.view.ranges, found, name, data.store.path)
             indices[name] = found
-        except UsageError as error:
-            if not str(error).startswith("no window"):
-                raise
+        except NoWindowError as error:
             indices[name] = str(error)
-    spans = {name: _spans(data, index) for name, index in indices.items()}
-    _refuse_overlaps(data, spans)
-    missing = _missing(data, {name: _merged(*spans[name][:2]) for name in NAMES})
+    spans = {name: Spans.of(data.store, None if isinstance(index, str) else index) for name, index in indices.items()}
+    ranges = {name: spans[name].merged() for name in NAMES}
+    _refuse_overlaps(data, ranges)
+    missing = _missing(data, ranges)
     return Audit(tuple(_part(data, name, indices[name], spans[name], missing[name]) for name in NAMES), spans, data)
 
 
@@ -188,14 +210,14 @@ def _part(
     data: WindowDataModule,
     name: SplitName,
     index: WindowIndex | str,
-    spans: tuple[Int64, Int64, Int64, Int64, Int64],
+    spans: Spans,
     n_missing: int,
 ) -> Part:
     if isinstance(index, str):
         return Part(name, why_none=index)
-    start, stop = _merged(*spans[:2])
+    start, stop = spans.merged()
+    first, last = spans.show(data.store.schema.time)
     width = max(data.view.n_nodes, 1)
-    show = data.store.schema.time.show
     return Part(
         name,
         n_windows=len(index),
@@ -203,36 +225,14 @@ def _part(
         n_rows=index.n_rows() * width,
         n_targets=int((stop - start).sum()) * width * len(data.targets),
         n_missing=n_missing,
-        first=show(int(spans[3].min())),
-        last=show(int(spans[4].max())),
+        first=first,
+        last=last,
     )
 
 
-def _spans(data: WindowDataModule, index: WindowIndex | str) -> tuple[Int64, Int64, Int64, Int64, Int64]:
-    """(piece,) rows ``[start, stop)`` of targets, series, and times of the first and the last."""
-    if isinstance(index, str):
-        nothing = np.zeros(0, np.int64)
-        return nothing, nothing, nothing, nothing, nothing
-    start, stop = index.target_spans()
-    if index.freq is None:
-        times = data.store.times(0, data.store.n_rows)
-        return start, stop, index.series, times[start], times[stop - 1]
-    first = index.time + index.shape.target_offset * index.freq
-    return start, stop, index.series, first, first + (stop - 1 - start) * index.freq
-
-
-def _merged(start: Int64, stop: Int64) -> tuple[Int64, Int64]:
-    """The same rows in ranges that do not overlap; both are ascending."""
-    if not len(start):
-        return start, stop
-    reach = np.maximum.accumulate(stop)
-    new = np.append(True, start[1:] > reach[:-1])
-    return start[new], reach[np.append(new[1:], True)]
-
-
-def _refuse_overlaps(data: WindowDataModule, spans: dict[SplitName, tuple[Int64, Int64, Int64, Int64, Int64]]) -> None:
-    start, stop = (np.concatenate([_merged(*spans[name][:2])[side] for name in NAMES]) for side in (0, 1))
-    of = np.repeat(np.arange(3), [len(_merged(*spans[name][:2])[0]) for name in NAMES])
+def _refuse_overlaps(data: WindowDataModule, ranges: dict[SplitName, tuple[Int64, Int64]]) -> None:
+    start, stop = (np.concatenate([ranges[name][side] for name in NAMES]) for side in (0, 1))
+    of = np.repeat(np.arange(3), [len(ranges[name][0]) for name in NAMES])
     order = np.argsort(start, kind="stable")
     meets = np.flatnonzero(start[order][1:] < np.maximum.accumulate(stop[order])[:-1])
     if len(meets):

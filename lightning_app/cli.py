@@ -47,6 +47,7 @@ class AppCLI(LightningCLI):
             }
         )
         parser.link_arguments("data.shape", "model.init_args.shape", apply_on="instantiate")
+        parser.add_argument("--quiet", action="store_true", help="print warnings and errors only; no progress either")
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     @property
@@ -66,7 +67,7 @@ class AppCLI(LightningCLI):
         if trainer["logger"] is None:
             trainer["logger"] = self.subcommand == "fit" and [_logger(name, self.run_folder) for name in _LOGGERS]
         if trainer["enable_progress_bar"] is None:
-            trainer["enable_progress_bar"] = sys.stderr.isatty()
+            trainer["enable_progress_bar"] = sys.stderr.isatty() and not config["quiet"]
         if trainer["enable_model_summary"] is None:
             trainer["enable_model_summary"] = False
 
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
-    logging.getLogger("lightning_app").setLevel(logging.INFO)
+    logging.getLogger("lightning_app").setLevel(logging.WARNING if "--quiet" in words else logging.INFO)
     _quiet()
     if words[:1] in (["table"], ["splits"]):
         return _beside(table.main if words[0] == "table" else audit.main, words[1:], debug)

@@ -1,13 +1,23 @@
-"""How stores and series show themselves: numbers that are right, names that cannot do harm, little that is read."""
+"""How stores, series, windows and data modules show themselves: right numbers, harmless names, little that is read."""
 
+import re
+import subprocess
+import sys
+import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import small_grid, write_table
+from nbclient import NotebookClient
 
+from lightning_app.audit import audit
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.spans import COLOURS
+from lightning_app.data.splits import NAMES, Split
 from zstore import Store, ingest, open_store
 
 HOSTILE = '<script>alert("x")</script>'
@@ -88,3 +98,66 @@ def test_a_series_is_drawn_a_channel_below_the_other(catchments: Store, tmp_path
     drawn = axes[0].lines[0].get_ydata()
     np.testing.assert_array_equal(drawn, catchments.series(id_).read("flow_mm", stop="2002-01-01"))
     axes[0].figure.savefig(tmp_path / "series.png")
+
+
+def test_windows_show_how_many_there_are_and_one_of_them(catchments: Store) -> None:
+    windows = catchments.windows(lookback=30, horizon=5, delay=-2, stride=3, targets=["flow_mm"])
+    index = windows.index
+    n_pieces, n_series = len(index.ends), len(np.unique(index.series))
+    shape = "30 + 5 rows, delay -2, 3 rows apart"
+    assert (
+        repr(index)
+        == f"<WindowIndex: {len(index):,} windows of {shape}, in {n_pieces:,} stretches of {n_series} series>"
+    )
+    n_channels = len(catchments.channels)
+    assert repr(windows) == f"<Windows: {len(index):,} of {shape}, x (30, {n_channels}), y (5, 1)>"
+    page = parsed(windows._repr_html_())
+    assert f"{len(index):,} windows of {shape}" in "".join(page.itertext())
+    assert f"they read {index.n_rows():,} rows" in "".join(page.itertext())
+    inputs, targets = page.iter("rect")
+    per_row = float(inputs.get("width", 0)) / 30
+    assert float(targets.get("width", 0)) == pytest.approx(5 * per_row, abs=0.1)
+    assert float(targets.get("x", 0)) == pytest.approx(28 * per_row, abs=0.1)
+
+
+def test_a_data_module_shows_its_splits_without_decoding_anything(
+    catchments: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = WindowDataModule(str(catchments.path), 30, 5, targets=["flow_mm"], cache=str(tmp_path))
+    monkeypatch.setattr(Store, "_stored", lambda *_: pytest.fail("rows were read"))
+    counts = {name: len(data.index(name, all_windows=True)) for name in NAMES}
+    page = parsed(data._repr_html_())
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in page.iter("tr") if row[0].tag == "td"}
+    assert {name: cells[0] for name, cells in rows.items()} == {name: f"{n:,}" for name, n in counts.items()}
+    drawn = [svg for svg in page.iter("svg") if svg.get("aria-label") == "when which split has targets"]
+    assert {rect.get("fill") for rect in drawn[0].iter("rect")} == set(COLOURS.values())
+    assert str(data) == repr(data)
+    assert all(f"{name} {n:,}" in repr(data) for name, n in counts.items())
+
+
+def test_a_split_without_windows_is_shown_as_such(catchments: Store, tmp_path: Path) -> None:
+    split = Split(sizes=(0.8, 0.0, 0.2))
+    data = WindowDataModule(str(catchments.path), 30, 5, targets=["flow_mm"], split=split, cache=str(tmp_path))
+    assert "val 0" in repr(data)
+    found = audit(data)
+    page = parsed(found._repr_html_())
+    assert "no window in val" in "".join(page.itertext())
+    cells = [[cell.text for cell in row] for row in page.iter("tr")]
+    assert cells[1:] == found._rows()[1:]
+
+
+def test_progress_is_shown_in_a_notebook_and_not_in_a_pipe(tmp_path: Path) -> None:
+    write_table(tmp_path / "r.csv", ["id", "t", "v"], [["a", step, step] for step in range(9)])
+    code = (
+        "import zstore\nwith zstore.shown_progress() as progress:\n"
+        "    zstore.ingest('r.csv', 's.zarr', id='id', time='t', progress=progress)"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the kernel's start-up, on this side
+        NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = str(notebook.metadata["widgets"])
+    assert re.search(r"write .{0,200}9 rows of 9 rows", shown)
+    piped = [sys.executable, "-c", code.replace("s.zarr", "t.zarr")]
+    done = subprocess.run(piped, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

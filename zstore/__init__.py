@@ -1,6 +1,7 @@
 """zstore: long tables of time series, parsed once, kept in Zarr v3, read as windows at memory speed."""
 
 from zstore._version import __version__
+from zstore.datasets import fetch
 from zstore.errors import (
     ConflictError,
     CorruptionError,
@@ -11,6 +12,7 @@ from zstore.errors import (
     ZstoreError,
 )
 from zstore.format.moments import Moments
+from zstore.progress import shown_progress
 from zstore.reading.cached import CacheEntry, cache_entries, cache_folder, clear_cache
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
 from zstore.reading.rowfile import RowFile, open_rows
@@ -55,6 +57,7 @@ __all__ = [
     "clear_cache",
     "compact",
     "export",
+    "fetch",
     "find_holes",
     "gc",
     "ingest",
@@ -63,5 +66,6 @@ __all__ = [
     "open_rows",
     "open_store",
     "rollback",
+    "shown_progress",
     "verify",
 ]

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_parsing_settings
 from rich.console import Console
 
+from zstore.datasets import DATASETS, fetch
 from zstore.errors import UsageError, ZstoreError
 from zstore.flags import make_parser
 from zstore.format.commit import is_store
@@ -26,6 +28,7 @@ from zstore.printing import (
     csv_cell,
     print_info,
     show_cache,
+    show_datasets,
     show_diagnosis,
     show_log,
     show_plan,
@@ -127,7 +130,7 @@ def _ingest(options: Namespace) -> int:
     made: Receipt | None
     if options.dry_run:
         return _plan(options, sources, store, table)
-    with _logged_to(options.log_file), shown_progress() as progress:
+    with _logged_to(options.log_file), shown_progress(options.quiet) as progress:
         if options.append and is_store(open_storage(store, _storage(options))):
             made = append(sources, store, force=options.force, given=table, progress=progress, **run)
         else:
@@ -138,7 +141,7 @@ def _ingest(options: Namespace) -> int:
     if options.json:
         print(json.dumps(made.to_json() if made else None, indent=1, ensure_ascii=False))
     else:
-        print(text, end="")
+        _say(options, text.rstrip("\n"))
     return 0
 
 
@@ -243,7 +246,7 @@ def _show(options: Namespace) -> int:
 
 def _verify(options: Namespace) -> int:
     store = _open(options)
-    with shown_progress() as progress:
+    with shown_progress(options.quiet) as progress:
         found = verify(store, options.workers, lambda done, total: progress("verify", done, total, "objects"))
     for fault in found.faults:
         print(fault)
@@ -251,10 +254,9 @@ def _verify(options: Namespace) -> int:
         print(f"{len(found.faults)} faults in {options.store} version {store.version}", file=sys.stderr)
         return 1
     if options.source:
-        return _verify_source(store, options.source, _storage(options))
-    print(
-        f"sound: version {store.version}, {found.n_objects:,} objects, {show_size(found.n_bytes)} equal their digests"
-    )
+        return _verify_source(store, options)
+    size = show_size(found.n_bytes)
+    _say(options, f"sound: version {store.version}, {found.n_objects:,} objects, {size} equal their digests")
     return 0
 
 
@@ -263,36 +265,43 @@ def _doctor(options: Namespace) -> int:
     for kind in wanted:
         if kind not in (*KINDS, "any"):
             raise UsageError(f"--fail-on {kind}", expected=f"any, or some of {', '.join(KINDS)}")
-    with shown_progress() as progress:
+    with shown_progress(options.quiet) as progress:
         found = examine(store, lambda done, total: progress("doctor", done, total, "rows"), _storage(options))
     if options.html:
         Path(options.html).write_text(to_html(found), encoding="utf-8")
-    print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if options.json else show_diagnosis(found))
-    if options.html and not options.json:
-        print(f"wrote {options.html}")
+    if options.json:
+        print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+    else:
+        _say(options, show_diagnosis(found) + (f"\nwrote {options.html}" if options.html else ""))
     return int(any(kind in found.counts or (kind == "any" and found.counts) for kind in wanted))
 
 
-def _verify_source(store: Store, sources: list[str], options: dict[str, str]) -> int:
-    with shown_progress() as progress:
-        found = compare_sources(store, sources, lambda done, total: progress("compare", done, total, "blocks"), options)
+def _verify_source(store: Store, options: Namespace) -> int:
+    with shown_progress(options.quiet) as progress:
+        found = compare_sources(
+            store, options.source, lambda done, total: progress("compare", done, total, "blocks"), _storage(options)
+        )
     for fault in found.faults:
         print(fault)
     n_wrong = found.n_different + found.n_unseen
-    print(
+    text = (
         f"{found.n_rows:,} rows of the sources compared: {found.n_different:,} differ, {found.n_unseen:,} rows of the "
         f"store are in none, {found.n_bad:,} records cannot be stored"
     )
+    if n_wrong:
+        print(text)
+    else:
+        _say(options, text)
     return 1 if n_wrong else 0
 
 
 def _export(options: Namespace) -> int:
     store = _open(options)
-    with shown_progress() as progress:
+    with shown_progress(options.quiet) as progress:
         n_rows = export(
             store, Path(options.out), _names(options.ids), lambda done, total: progress("export", done, total, "rows")
         )
-    print(f"wrote {n_rows:,} rows of {options.store} version {store.version}: {options.out}")
+    _say(options, f"wrote {n_rows:,} rows of {options.store} version {store.version}: {options.out}")
     return 0
 
 
@@ -307,13 +316,13 @@ def _log(options: Namespace) -> int:
 
 def _rollback(options: Namespace) -> int:
     store = rollback(options.store, options.version, _storage(options))
-    print(f"{options.store} version {store.version}: {store.n_rows:,} rows, as in version {options.version}")
+    _say(options, f"{options.store} version {store.version}: {store.n_rows:,} rows, as in version {options.version}")
     return 0
 
 
 def _compact(options: Namespace) -> int:
     before = _open(options)
-    with shown_progress() as progress:
+    with shown_progress(options.quiet) as progress:
         store = compact(
             options.store,
             storage_options=_storage(options),
@@ -323,15 +332,18 @@ def _compact(options: Namespace) -> int:
             progress=progress,
         )
     if store.version == before.version:
-        print(f"{options.store} version {store.version} is in order already")
+        _say(options, f"{options.store} version {store.version} is in order already")
     else:
-        print(f"{options.store} version {store.version}: {store.n_rows:,} rows in order; gc frees what older ones need")
+        _say(
+            options,
+            f"{options.store} version {store.version}: {store.n_rows:,} rows in order; gc frees what older ones need",
+        )
     return 0
 
 
 def _gc(options: Namespace) -> int:
     n_objects, n_bytes = gc(options.store, options.keep, _storage(options))
-    print(f"removed {n_objects:,} objects, {show_size(n_bytes)}; kept the newest {options.keep}")
+    _say(options, f"removed {n_objects:,} objects, {show_size(n_bytes)}; kept the newest {options.keep}")
     return 0
 
 
@@ -372,6 +384,37 @@ def _tune(options: Namespace, words: list[str], given: dict[str, Any]) -> int:
     return subprocess.run(command, check=False).returncode  # noqa: S603  # this interpreter, a module of our own
 
 
+def _fetch(options: Namespace) -> int:
+    if options.name is None:
+        print(show_datasets())
+        return 0
+    mirror = options.mirror or os.environ.get("ZSTORE_MIRROR")
+    with shown_progress(options.quiet) as progress:
+        paths = fetch(options.name, options.to, mirror, progress)
+    dataset = DATASETS[options.name]
+    lines = [f"{path}: {show_size(path.stat().st_size)}, as published" for path in paths]
+    lines += [f"licence {dataset.licence}; {dataset.source}", f"next: {dataset.ingest.format(folder=options.to)}"]
+    _say(options, "\n".join(lines))
+    return 0
+
+
+def _completion(options: Namespace) -> int:
+    set_parsing_settings(add_print_completion_argument=True)  # a flag of jsonargparse that prints and exits
+    try:
+        make_parser().parse_args([f"--print_completion=shtab-{options.shell}"])
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        set_parsing_settings(add_print_completion_argument=False)
+    return 1
+
+
+def _say(options: Namespace, text: str) -> None:
+    """Print what went well, unless it is not wanted."""
+    if not options.quiet:
+        print(text)
+
+
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "ingest": _ingest,
     "info": _info,
@@ -386,6 +429,8 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "plan": _fit_plan,
     "bench": _bench,
     "cache": _cache,
+    "fetch": _fetch,
+    "completion": _completion,
 }
 
 

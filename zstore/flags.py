@@ -11,6 +11,8 @@ from zstore._version import __version__
 from zstore.upkeep.doctor import KINDS
 from zstore.writing.sources.sniff import MISSING
 
+_QUIET = ("ingest", "verify", "doctor", "export", "rollback", "compact", "gc", "fetch")  # what cron runs
+
 
 class _Help(DefaultHelpFormatter):
     """Help for people: the text as it is written, without the names of types."""
@@ -42,10 +44,14 @@ def make_parser() -> ArgumentParser:
         ("plan", _add_plan, "try what a fit will cost here, and choose"),
         ("bench", _add_bench, "measure windows per second of each residency here"),
         ("cache", _add_cache, "list or clear the decoded rows that training keeps"),
+        ("fetch", _add_fetch, "download a public data set, or list them"),
+        ("completion", _add_completion, "print what makes a shell complete these commands"),
     ):
         command = ArgumentParser(description=text[0].upper() + text[1:] + ".", formatter_class=_Help)
         add(command)
-        if name != "cache":
+        if name in _QUIET:
+            command.add_argument("--quiet", action="store_true", help="print errors only; no progress either")
+        if name not in ("cache", "fetch", "completion"):
             pairs, of_buckets = str | dict[str, str] | None, "for s3://, as region=…"
             command.add_argument("--storage-options", type=pairs, metavar="KEY=VALUE,…", help=of_buckets)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -271,3 +277,20 @@ def _add_cache(parser: ArgumentParser) -> None:
 def _add_gc(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
     parser.add_argument("--keep", type=int, default=1, metavar="N", help="newest versions to keep; default: 1")
+
+
+def _add_fetch(parser: ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", type=str | None, metavar="NAME", help="of the data set; default: list them")
+    parser.add_argument("--to", type=str, default="data", metavar="DIR", help="where its files go; default: data")
+    where = "a folder, or the address of one, that has the files; default: $ZSTORE_MIRROR, or where they are published"
+    parser.add_argument("--mirror", type=str | None, metavar="DIR|URL", help=where)
+
+
+def _add_completion(parser: ArgumentParser) -> None:
+    shells = Literal["bash", "zsh", "fish", "tcsh"]
+    parser.add_argument(
+        "shell",
+        type=shells,
+        metavar="bash|zsh|fish|tcsh",
+        help="as in: zstore completion bash > ~/.local/share/bash-completion/completions/zstore",
+    )

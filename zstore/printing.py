@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from zstore.datasets import DATASETS
 from zstore.progress import show_size
 from zstore.reading.cached import CacheEntry
 from zstore.reading.store import Store
@@ -41,6 +42,15 @@ def show_cache(entries: Sequence[CacheEntry], folder: Path) -> str:
     out.print(f"{len(entries):,} row files, {show_size(sum(entry.n_bytes for entry in entries))}, in {folder}")
     text: str = out.file.getvalue()  # type: ignore[attr-defined]
     return text
+
+
+def show_datasets() -> str:
+    """The public data sets there are, for a person."""
+    lines = []
+    for name, dataset in DATASETS.items():
+        size = show_size(sum(file.n_bytes for file in dataset.files))
+        lines += [f"{name}: {dataset.about}", f"  {size}, {dataset.licence}; {dataset.source}"]
+    return "\n".join(lines)
 
 
 def show_plan(plan: IngestPlan, store: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from time import monotonic
 
 import psutil
@@ -39,9 +40,16 @@ def resident_bytes() -> int:
 
 
 @contextmanager
-def shown_progress() -> Iterator[Report]:
-    """Reports as a bar per phase if standard error is a terminal, and as a line every ten seconds in the log."""
+def shown_progress(quiet: bool = False) -> Iterator[Report]:
+    """Reports as a bar per phase, on a terminal and in a notebook that has ipywidgets, and as lines in the log.
+
+    Parameters
+    ----------
+    quiet
+        No bars.
+    """
     console = Console(stderr=True)
+    seen = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
     columns = (
         TextColumn("{task.description:>10}"),
         BarColumn(),
@@ -51,7 +59,7 @@ def shown_progress() -> Iterator[Report]:
         TimeRemainingColumn(),
         _Memory(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, disable=quiet or not seen) as bars:
         phases: dict[str, _Phase] = {}
 
         def report(phase: str, done: int, total: int, unit: str) -> None:
@@ -62,6 +70,7 @@ def shown_progress() -> Iterator[Report]:
             phases[phase].log(done, total)
 
         yield report
+        bars.refresh()  # rich leaves a notebook with what was shown last
 
 
 class _Phase:

@@ -21,8 +21,9 @@ from lightning_app.data.loader import WindowLoader
 from lightning_app.data.pool import Pool, PoolPlan
 from lightning_app.data.residency import Placement, Residency, choose, parse_budget
 from lightning_app.data.scaler import ScaledBy, Scaler, ScalerKind, Training, fit_scaler, scaled_std
+from lightning_app.data.shown import module_html, module_text
 from lightning_app.data.source import Columns, WindowSource, as_range
-from lightning_app.data.splits import Split, SplitName
+from lightning_app.data.splits import NoWindowError, Split, SplitName
 from lightning_app.data.statics import n_columns, static_matrix
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.unscaler import Unscaler
@@ -154,15 +155,22 @@ class WindowDataModule(pl.LightningDataModule):
             if panel is None
             else PanelView(self.store, split, self.columns, panel)
         )
-        self._positions = panel.positions if panel is not None else None
         self.columns_of = self._columns(list(time_features or []), time_encoding, observed_inputs)
-        self._statics = list(statics or [])
-        self._n_static = n_columns(self.store, self._statics)
+        self.statics = list(statics or [])
+        self._n_static = n_columns(self.store, self.statics)
         self._trained: dict[str, Any] | None = None
         self._scaler: Scaler | None = None
         self._placement: Placement | None = None
         self._pool: Pool | None = None
         self._source: WindowSource | None = None
+
+    def __repr__(self) -> str:
+        return module_text(self)
+
+    __str__ = __repr__  # Lightning's makes every loader, which decodes the store
+
+    def _repr_html_(self) -> str:
+        return module_html(self)
 
     @property
     def shape(self) -> BatchShape:
@@ -223,23 +231,13 @@ class WindowDataModule(pl.LightningDataModule):
         UsageError
             If there is no panel, it names no static attributes for them, or one is missing.
         """
-        if not isinstance(self.view, PanelView) or self._positions is None:
+        if not isinstance(self.view, PanelView):
             raise UsageError(
-                "positions of series",
-                expected="a panel that names the static attributes of latitude and longitude",
+                "positions of series without a panel",
+                expected="one that names the static attributes of latitude and longitude",
                 fix="--data.panel.positions [latitude, longitude]",
             )
-        found = [self.store.static(name).values[self.view.grid.series] for name in self._positions]
-        positions = np.stack(found, axis=1).astype(np.float64)
-        blank = np.flatnonzero(np.isnan(positions).any(axis=1))
-        if len(blank):
-            raise UsageError(
-                f"series {self.store.ids[self.view.grid.series[blank[0]]]} without {' or '.join(self._positions)}",
-                expected="both for every series of the panel",
-                where=self.store.path,
-                fix="mend the static attributes, or leave it out by --data.panel.ids",
-            )
-        return torch.from_numpy(positions)
+        return torch.from_numpy(self.view.positions())
 
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
         """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float32."""
@@ -275,7 +273,7 @@ class WindowDataModule(pl.LightningDataModule):
             longest = int(np.max(runs.stop - runs.start, initial=0))
             whole = f"at most {longest:,} rows, the longest stretch without a gap"
             fits = whole if shape.span > longest else f"so many without a gap, with all targets in {name}"
-            raise UsageError(
+            raise NoWindowError(
                 f"no window in {name}: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon}"
                 f" need {shape.span:,} rows",
                 expected=fits,
@@ -286,7 +284,7 @@ class WindowDataModule(pl.LightningDataModule):
             return index
         index = index.observed(self._holes)
         if not len(index):
-            raise UsageError(
+            raise NoWindowError(
                 f"no window in {name} has an observed target ({', '.join(self.targets)})",
                 expected="one that is not missing",
                 where=str(self.store.path),
@@ -446,7 +444,7 @@ class WindowDataModule(pl.LightningDataModule):
         source = WindowSource(
             rows,
             self.columns_of,
-            static_matrix(store, self.split, self._statics, view.members),
+            static_matrix(store, self.split, self.statics, view.members),
             self._may_miss(self.targets),
             torch.from_numpy(view.grid.series) if isinstance(view, PanelView) else None,
             times,

@@ -17,6 +17,11 @@ from zstore import NotFoundError, Store, UsageError
 Int64 = NDArray[np.int64]
 SplitName = Literal["train", "val", "test"]
 NAMES: tuple[SplitName, ...] = ("train", "val", "test")
+_USUAL = (0.7, 0.1, 0.2)
+
+
+class NoWindowError(UsageError):
+    """A split has no window, or none with an observed target."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Split:
         period; all else belongs to nobody.
     sizes
         Train, val and test as fractions that add up to at most 1, or (by time) as whole numbers of time
-        steps. By series: fractions of the series.
+        steps. By series: fractions of the series. Default, where nothing else shares targets out: 0.7, 0.1 and 0.2.
     dates
         By time, instead of `sizes`: first time of train, of val, of test, and the time after test.
     over
@@ -59,10 +64,10 @@ class Split:
     """
 
     by: Literal["time", "series", "both"] = "time"
-    sizes: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    sizes: tuple[float, float, float] | None = None
     dates: tuple[str, str, str, str] | None = None
     over: Literal["store", "series"] = "store"
-    series_sizes: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    series_sizes: tuple[float, float, float] = _USUAL
     ids: dict[SplitName, list[str] | str] | None = None
     attribute: str | None = None
     values: dict[SplitName, list[str | float]] | None = None
@@ -75,9 +80,16 @@ class Split:
     def __post_init__(self) -> None:
         if self.embargo < 0:
             raise UsageError(f"embargo {self.embargo}", expected="0 or more steps", fix="mend --data.split.embargo")
-        if min(*self.sizes, *self.series_sizes) < 0:
+        for name, sizes in (("sizes", self.shares), ("series_sizes", self.series_sizes)):
+            if min(sizes) < 0:
+                raise UsageError(
+                    f"split {name} {list(sizes)}", expected="no negative ones", fix=f"mend --data.split.{name}"
+                )
+        if self.sizes is not None and self.dates is not None:
             raise UsageError(
-                f"split sizes {list(self.sizes)}", expected="no negative ones", fix="mend --data.split.sizes"
+                f"split sizes {list(self.sizes)} and dates {list(self.dates)}",
+                expected="one of them",
+                fix="--data.split.dates null, or --data.split.sizes null",
             )
         timed = {"dates": self.dates is not None, "embargo": self.embargo > 0, "over": self.over == "series"}
         told = {
@@ -110,6 +122,11 @@ class Split:
                 expected="3 or more folds, and one of them from 0 on",
                 fix="mend --data.split.folds and --data.split.fold",
             )
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """`sizes`, or what stands for them."""
+        return _USUAL if self.sizes is None else self.sizes
 
     def named(self, name: SplitName) -> list[str] | None:
         """The ids that `ids` lists for a split; None without such lists.
@@ -203,7 +220,7 @@ def assign_series(store: Store, split: Split) -> Int64:
         role = (part - split.fold) % split.folds
         assigned[order] = np.where(role == 0, 2, np.where(role == 1, 1, 0))
         return assigned
-    sizes = split.series_sizes if split.by == "both" else split.sizes
+    sizes = split.series_sizes if split.by == "both" else split.shares
     _check_fractions(sizes, "time" if split.by == "time" else "series")
     stops = np.round(np.cumsum(sizes) * n_series).astype(np.int64)
     for number, (start, stop) in enumerate(zip([0, *stops[:-1]], stops, strict=True)):
@@ -283,8 +300,8 @@ def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
         first, last = index.time_start.min(initial=2**62) * whole, index.time_stop.max(initial=-(2**62)) * whole
     if split.dates is not None:
         edges = [date * whole for date in _dates(store, split.dates)]
-    elif all(float(size).is_integer() for size in split.sizes) and sum(split.sizes) > 1:
-        steps = np.cumsum([0, *map(int, split.sizes)])
+    elif all(float(size).is_integer() for size in split.shares) and sum(split.shares) > 1:
+        steps = np.cumsum([0, *map(int, split.shares)])
         n_steps = int((last - first).max(initial=0)) // step + 1
         if axis.freq is None or steps[-1] > n_steps:
             raise UsageError(
@@ -295,9 +312,9 @@ def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
             )
         edges = [first + int(n) * step for n in steps]
     else:
-        _check_fractions(split.sizes, "time")
+        _check_fractions(split.shares, "time")
         total = last - first + step
-        edges = [first + np.round(total * share / step).astype(np.int64) * step for share in _shares(split.sizes)]
+        edges = [first + np.round(total * share / step).astype(np.int64) * step for share in _shares(split.shares)]
     gap = split.embargo * step
     return [(edges[n] + (gap if n else 0), edges[n + 1]) for n in range(3)]
 

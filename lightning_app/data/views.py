@@ -146,7 +146,7 @@ class PanelView:
                 expected="by time over the store: a step has all series, and belongs to one split",
                 fix="--data.split.by time, and --data.panel.ids for other series",
             )
-        self.store, self.split, self.columns = store, split, list(columns)
+        self.store, self.split, self.columns, self._panel = store, split, list(columns), panel
         self.grid = PanelGrid.of(store, panel.members(store))
         self.runs, self.n_rows, self.n_nodes = self.grid.runs, self.grid.n_steps, self.grid.n_nodes
         self.width = self.n_nodes * len(self.columns)
@@ -166,6 +166,33 @@ class PanelView:
         inside = np.zeros(self.store.n_series, np.bool_)
         inside[self.grid.series] = True
         return None if inside.all() else inside
+
+    def positions(self) -> NDArray[np.float64]:
+        """(node, 2) latitude and longitude of its series.
+
+        Raises
+        ------
+        UsageError
+            If it names no static attributes for them, or one is missing.
+        """
+        names = self._panel.positions
+        if names is None:
+            raise UsageError(
+                "positions of series",
+                expected="a panel that names the static attributes of latitude and longitude",
+                fix="--data.panel.positions [latitude, longitude]",
+            )
+        found = [self.store.static(name).values[self.grid.series] for name in names]
+        positions = np.stack(found, axis=1).astype(np.float64)
+        blank = np.flatnonzero(np.isnan(positions).any(axis=1))
+        if len(blank):
+            raise UsageError(
+                f"series {self.store.ids[self.grid.series[blank[0]]]} without {' or '.join(names)}",
+                expected="both for every series of the panel",
+                where=self.store.path,
+                fix="mend the static attributes, or leave it out by --data.panel.ids",
+            )
+        return positions
 
     def ranges(self, name: SplitName) -> tuple[Int64, Int64]:
         """(1,) steps ``[start, stop)`` in which the targets of a split lie."""

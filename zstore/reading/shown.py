@@ -1,4 +1,4 @@
-"""How a store and a series show themselves in a notebook: small HTML with inline SVG, no scripts, nothing fetched."""
+"""How stores, series and windows show themselves in a notebook: HTML with inline SVG, no scripts, nothing fetched."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from zstore.reading.series import Series
     from zstore.reading.store import Store
+    from zstore.reading.windows import WindowIndex, WindowShape
 
 _MOST_CHANNELS, _MOST_SERIES, _MOST_STATICS = 40, 24, 12
 _POINTS = 160  # of a sparkline
 _LINE_W, _LINE_H = 180, 26
 _MAP_W, _BAR_H = 520, 7
-_BLUE = "#4878a8"
+_BLUE, _RED, _GREY = "#4878a8", "#b04848", "#dddddd"
 _STYLE = (
     "font-family:sans-serif;font-size:13px;line-height:1.4;border-left:3px solid #4878a8;padding:2px 0 2px 12px;"
     "overflow-x:auto"
@@ -67,6 +68,43 @@ def series_html(series: Series) -> str:
             f"<div style='color:#555'>{statics}</div>" if statics else "",
             f"<table style='font-size:inherit'>{''.join(rows)}</table></div>",
         ]
+    )
+
+
+def windows_html(index: WindowIndex) -> str:
+    """Windows: how many there are, of how many series, and one of them as a picture. Cost: arithmetic on pieces."""
+    shape, n_pieces = index.shape, len(index.ends)
+    lines = [
+        f'<div style="{_STYLE}">',
+        f"<div><b>{len(index):,} windows</b> of {escape(str(shape))}</div>",
+    ]
+    if n_pieces:
+        sizes = np.bincount(index.series, weights=np.diff(index.ends, prepend=0))
+        sizes = sizes[sizes > 0].astype(np.int64)
+        span = f"{sizes.min():,}" + (f" to {sizes.max():,}" if sizes.min() < sizes.max() else "")
+        lines.append(
+            f"<div>{span} of each of {len(sizes):,} series, in {n_pieces:,} stretches without a gap; "
+            f"they read {index.n_rows():,} rows</div>"
+        )
+    return "\n".join([*lines, _window(shape), "</div>"])
+
+
+def _window(shape: WindowShape) -> str:
+    """One window to scale: its inputs above, its targets below."""
+    scale = _MAP_W / shape.span
+    height, offset = 2 * _BAR_H + 2, shape.target_offset
+    bars = [(0, shape.lookback, 0, _BLUE), (offset, offset + shape.horizon, _BAR_H + 2, _RED)]
+    rects = "".join(
+        f"<rect x='{start * scale:.1f}' y='{y}' width='{max((stop - start) * scale, 1):.1f}' height='{_BAR_H}' "
+        f"fill='{colour}'/>"
+        for start, stop, y, colour in bars
+    )
+    return (
+        f"<svg width='{_MAP_W}' height='{height}' viewBox='0 0 {_MAP_W} {height}' style='max-width:100%' "
+        f"preserveAspectRatio='none' role='img' aria-label='one window'>"
+        f"<path d='M0,{height}V0H{_MAP_W}V{height}' fill='none' stroke='{_GREY}'/>{rects}</svg>"
+        f"<div><span style='color:{_BLUE}'>{shape.lookback:,} input rows</span>, "
+        f"<span style='color:{_RED}'>{shape.horizon:,} target rows</span></div>"
     )
 
 

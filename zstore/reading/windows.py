@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.format.index import RunTable
+from zstore.reading.shown import windows_html
 
 Int64 = NDArray[np.int64]
 
@@ -56,8 +57,12 @@ class WindowShape:
         """Rows from the first to the last row of a window, both included."""
         return max(self.lookback, self.target_offset + self.horizon)
 
+    def __str__(self) -> str:
+        rows, step = f"{self.lookback:,} + {self.horizon:,} rows", f", {self.stride:,} rows apart"
+        return rows + (f", delay {self.delay:,}" if self.delay else "") + (step if self.stride > 1 else "")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class WindowIndex:
     """All windows, numbered from 0 without being listed: O(runs) memory, O(log runs) per sample.
 
@@ -197,6 +202,14 @@ class WindowIndex:
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
+    def __repr__(self) -> str:
+        n_series, n_pieces = len(np.unique(self.series)), len(self.ends)
+        stretches = f"{n_pieces:,} stretch{'es' if n_pieces != 1 else ''} of {n_series:,} series"
+        return f"<WindowIndex: {len(self):,} windows of {self.shape}, in {stretches}>"
+
+    def _repr_html_(self) -> str:
+        return windows_html(self)
+
     def locate(self, samples: Int64) -> tuple[Int64, Int64, Int64]:
         """First row, series, and time of the first target of each sample; time 0 where times are irregular.
 
@@ -302,6 +315,14 @@ class Windows:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[sample] for sample in range(len(self)))
+
+    def __repr__(self) -> str:
+        shape, n_windows = self.index.shape, len(self)
+        x, y = (shape.lookback, len(self._inputs)), (shape.horizon, len(self._targets))
+        return f"<Windows: {n_windows:,} of {shape}, x {x}, y {y}>"
+
+    def _repr_html_(self) -> str:
+        return windows_html(self.index)
 
     def __getitem__(self, sample: Any) -> Any:
         """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``."""

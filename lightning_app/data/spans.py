@@ -1,0 +1,68 @@
+"""Where the targets of windows lie: rows, series and times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore import Store, WindowIndex
+
+Int64 = NDArray[np.int64]
+
+COLOURS = {"train": "#4878a8", "val": "#e0a030", "test": "#b04848"}
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Stretches of rows in which targets lie.
+
+    Parameters
+    ----------
+    start, stop
+        (piece,) rows ``[start, stop)``.
+    series
+        (piece,) of which series.
+    first, last
+        (piece,) times of the first and of the last row.
+    """
+
+    start: Int64
+    stop: Int64
+    series: Int64
+    first: Int64
+    last: Int64
+
+    @classmethod
+    def of(cls, store: Store, index: WindowIndex | None) -> Spans:
+        """Those of some windows; None for no windows. Cost: reads all times where they are irregular."""
+        if index is None:
+            nothing = np.zeros(0, np.int64)
+            return cls(nothing, nothing, nothing, nothing, nothing)
+        start, stop = index.target_spans()
+        if index.freq is None:
+            times = store.times(0, store.n_rows)
+            return cls(start, stop, index.series, times[start], times[stop - 1])
+        first = index.time + index.shape.target_offset * index.freq
+        return cls(start, stop, index.series, first, first + (stop - 1 - start) * index.freq)
+
+    def merged(self) -> tuple[Int64, Int64]:
+        """The same rows as ranges that do not overlap."""
+        start, stop = self.start, self.stop  # both ascend
+        if not len(start):
+            return start, stop
+        reach = np.maximum.accumulate(stop)
+        new = np.append(True, start[1:] > reach[:-1])
+        return start[new], reach[np.append(new[1:], True)]
+
+    def show(self, axis: Any) -> tuple[str, str]:
+        """The first and the last time as text; empty without windows."""
+        return (axis.show(int(self.first.min())), axis.show(int(self.last.max()))) if len(self.first) else ("", "")
+
+
+def some(series: Int64, most: int) -> Int64:
+    """Of many series some, evenly chosen."""
+    found = np.unique(series)
+    return found[np.unique(np.linspace(0, len(found) - 1, min(len(found), most)).astype(np.int64))]

@@ -1,0 +1,93 @@
+"""The documentation is true: its blocks run and print what they say, its references lead somewhere."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from documents import NOT_CODE, RUN, Reader, blocks, links, same
+from s3server import S3Server
+
+TASKS = sorted(page for page in (REPOSITORY / "docs").rglob("*.md"))
+PAGES = [*TASKS, *(REPOSITORY / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"))]
+WITH_CODE = [page for page in PAGES if any(block.language in RUN for block in blocks(page))]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+@pytest.fixture
+def reader(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
+    page: Path = request.param
+    if "s3://" not in page.read_text() or page.parent.name != "docs":
+        reader = Reader(tmp_path, {})
+        yield reader
+        reader.close()
+        return
+    with S3Server() as server:
+        reader = Reader(tmp_path, {**server.environment, "BUCKET": server.make_bucket()})
+        yield reader
+        reader.close()
+
+
+@pytest.mark.parametrize(("reader", "page"), [(page, page) for page in WITH_CODE], indirect=["reader"], ids=name_of)
+def test_the_blocks_of_a_page_run_in_order_and_print_what_it_says(reader: Reader, page: Path) -> None:
+    for block in blocks(page):
+        if block.language in NOT_CODE:
+            continue
+        try:
+            printed = reader.run(block)
+        except AssertionError as error:
+            pytest.fail(f"{name_of(page)} line {block.line} {error}")
+        if block.printed is not None:
+            assert same(block.printed, printed), f"{name_of(page)} line {block.line} printed:\n{printed}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_says_what_it_is(page: Path) -> None:
+    languages = {block.language for block in blocks(page)}
+    assert languages <= {*RUN, *NOT_CODE}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_a_page_links_to_or_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    assert [target for target in links(page) if not (page.parent / target).exists()] == []
+    named = [each for word in re.findall(r"(?:configs|notebooks)/[\w{},./*-]+", text) for each in expanded(word)]
+    assert [each for each in named if not list(REPOSITORY.glob(each.rstrip("./,*") or "."))] == []
+
+
+def expanded(word: str) -> list[str]:
+    """The paths that a shell makes of braces."""
+    parts = [part.split(",") for part in re.split(r"[{}]", word)]
+    return ["".join(each) for each in product(*parts)]
+
+
+def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    assert built(REPOSITORY / "docs", tmp_path / "html") == (0, "")
+    assert (tmp_path / "html" / "reference" / "zstore.html").read_text().count("zstore.open_store") > 0
+
+
+@pytest.mark.parametrize("broken", ["[](nowhere.md)", "{doc}`nowhere`", "[](ingest.md#no-such-heading)"])
+def test_a_reference_that_leads_nowhere_fails_the_build(broken: str, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    shutil.copy(REPOSITORY / "docs" / "conf.py", docs)
+    shutil.copy(REPOSITORY / "docs" / "ingest.md", docs)
+    (docs / "index.md").write_text(f"# Title\n\n{broken}\n\n```{{toctree}}\ningest\n```\n")
+    code, said = built(docs, tmp_path / "html")
+    assert code != 0
+    assert "nowhere" in said or "no-such-heading" in said
+
+
+def built(docs: Path, out: Path) -> tuple[int, str]:
+    """Exit code, and all warnings."""
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(docs), str(out)]
+    done = subprocess.run([*command, "-d", str(out.parent / "doctrees")], capture_output=True, text=True)
+    return done.returncode, done.stderr
