@@ -36,7 +36,9 @@ class AppCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Early stopping and the best checkpoint are part of every fit; models take their shapes from the data."""
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.set_defaults({"early_stopping.monitor": "val/mse", "early_stopping.patience": 5})
+        # Not strict: a fit may end before its first validation.
+        stopping = {"early_stopping.monitor": "val/mse", "early_stopping.patience": 5, "early_stopping.strict": False}
+        parser.set_defaults(stopping)
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -70,6 +72,11 @@ class AppCLI(LightningCLI):
             trainer["enable_progress_bar"] = sys.stderr.isatty() and not config["quiet"]
         if trainer["enable_model_summary"] is None:
             trainer["enable_model_summary"] = False
+
+    def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
+        """Leave a model without parameters alone: a configuration with an optimizer may be tested with Repeat too."""
+        if self.model.fitted:
+            super()._add_configure_optimizers_method_to_model(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the callbacks that report, and checkpoints that a kill does not tear."""

@@ -1,8 +1,10 @@
 """The whole way, by the commands a user types: fit, validate, test, predict."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -203,6 +205,31 @@ def test_what_cannot_work_is_told_in_one_line(app: App, hourly: Store, tmp_path:
     refused(absent, 1, "no store (nowhere.zarr)")
     overlap = app("fit", "--config", "n.yaml", "--data.split.sizes", "[0.9,0.2,0.1]")
     refused(overlap, 2, "overlap")
+
+
+def test_a_configuration_with_an_optimizer_is_tested_with_the_last_value_too(
+    app: App, hourly: Store, tmp_path: Path
+) -> None:
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}
+    config(tmp_path / "nlinear.yaml", hourly, "NLinear", optimizer=adam)
+    done = app("test", "--config", "nlinear.yaml", "--model", "Repeat", check=True)
+    assert "Repeat on 289 test windows" in done.stdout
+
+
+def test_a_quiet_fit_prints_nothing(run: Run, hourly: Store, tmp_path: Path) -> None:
+    config(tmp_path / "nlinear.yaml", hourly)
+    done = run("lightning_app", "fit", "--config", "nlinear.yaml", "--trainer.max_epochs", 1, "--quiet", check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
+def test_threads_of_torch_wait_asleep_unless_told_otherwise(given: dict[str, str], found: str) -> None:
+    code = "import runpy, os; runpy.run_module('lightning_app'); print(os.environ.get('GOMP_SPINCOUNT'))"
+    kept = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", code], env={**kept, **given}, capture_output=True, text=True)
+    assert done.stdout == f"{found}\n"
 
 
 def test_debug_shows_the_traceback(run: Run, hourly: Store, tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ class WindowDataModule(pl.LightningDataModule):
         Rows between the starts of two windows of validation, test and prediction. Default: every window. As many as
         `horizon`: every target once.
     channels
-        Input channels. Default: all of the store.
+        Input channels. Default: all of the store that hold numbers. (Codes of categories are taken as numbers too, if
+        their channel is named.)
     targets
         Target channels. Default: the input channels.
     future
@@ -139,7 +140,7 @@ class WindowDataModule(pl.LightningDataModule):
         self.store: Store = open_or_ingest(store, ingest, self.cache, storage_options)
         self.window = WindowShape(lookback, horizon, delay, stride)
         self.evaluation_stride = evaluation_stride
-        self.inputs = list(channels or self.store.channels)
+        self.inputs = list(channels or self.store.numbers)
         self.targets = list(targets or self.inputs)
         self.future = list(future or [])
         self.split, self.scaler_kind, self.scale_by, self.batch_size = split, scaler, scale_by, batch_size

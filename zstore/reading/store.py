@@ -146,6 +146,11 @@ class Store:
         return self.index.ids
 
     @property
+    def numbers(self) -> list[str]:
+        """Names of the channels that hold numbers, not categories."""
+        return [channel.name for channel in self.schema.channels if channel.categories is None]
+
+    @property
     def statics(self) -> tuple[StaticAttribute, ...]:
         """Static attributes, each (series,)."""
         return self.index.statics

@@ -177,7 +177,10 @@ def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | No
         cell = cells[column]
         plain = cell.strip(" \t").replace(spec.decimal, ".") if "." not in cell or spec.decimal == "." else "."
         if cell not in spec.missing and not _NUMBER.fullmatch(plain):
-            return f"text {shorten(cell)!r} in number column '{column}'", "a decimal number or a missing token"
+            return (
+                f"text {shorten(cell)!r} in number column '{column}'",
+                "a decimal number, or a text that means missing (--missing says which do)",
+            )
         if cell not in spec.missing and "n" not in plain.lower() and abs(float(plain)) > spec.largest:
             return (
                 f"number {shorten(cell)} in column '{column}'",
