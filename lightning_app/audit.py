@@ -104,7 +104,10 @@ class Audit:
         cells = ["".join(f"<th style='text-align:right'>{escape(cell)}</th>" for cell in rows[0])]
         for row in rows[1:]:
             colour = f"<td style='text-align:right;color:{COLOURS[row[0]]};font-weight:bold'>{row[0]}</td>"
-            cells.append(colour + "".join(f"<td style='text-align:right'>{escape(cell)}</td>" for cell in row[1:]))
+            cells.append(
+                colour
+                + "".join(f"<td style='text-align:right;white-space:nowrap'>{escape(cell)}</td>" for cell in row[1:])
+            )
         table = "".join(f"<tr>{row}</tr>" for row in cells)
         whys = "".join(f"<div>{part.name}: {escape(part.why_none)}</div>" for part in self.parts if part.why_none)
         whole = ["all series"] if self.data.view.n_nodes else None

@@ -13,6 +13,9 @@ from conftest import REPOSITORY
 from documents import NOT_CODE, RUN, Reader, blocks, links, same
 from s3server import S3Server
 
+import zstore
+from zstore import cli
+
 TASKS = sorted(page for page in (REPOSITORY / "docs").rglob("*.md"))
 PAGES = [*TASKS, *(REPOSITORY / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"))]
 WITH_CODE = [page for page in PAGES if any(block.language in RUN for block in blocks(page))]
@@ -71,7 +74,10 @@ def expanded(word: str) -> list[str]:
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     assert built(REPOSITORY / "docs", tmp_path / "html") == (0, "")
-    assert (tmp_path / "html" / "reference" / "zstore.html").read_text().count("zstore.open_store") > 0
+    reference = (tmp_path / "html" / "reference" / "zstore.html").read_text()
+    assert [name for name in zstore.__all__ if f'id="zstore.{name}"' not in reference and name != "__version__"] == []
+    commands = (tmp_path / "html" / "reference" / "commands.html").read_text()
+    assert [name for name in zstore_commands() if f'id="zstore-{name}"' not in commands] == []
 
 
 @pytest.mark.parametrize("broken", ["[](nowhere.md)", "{doc}`nowhere`", "[](ingest.md#no-such-heading)"])
@@ -84,6 +90,10 @@ def test_a_reference_that_leads_nowhere_fails_the_build(broken: str, tmp_path: P
     code, said = built(docs, tmp_path / "html")
     assert code != 0
     assert "nowhere" in said or "no-such-heading" in said
+
+
+def zstore_commands() -> set[str]:
+    return set(cli._COMMANDS)
 
 
 def built(docs: Path, out: Path) -> tuple[int, str]:

@@ -78,7 +78,7 @@ def splits_table(
         n_series = 0 if index is None else data.view.n_nodes or len(np.unique(index.series))
         cells = [f"{0 if index is None else len(index):,}", f"{n_series:,}"]
         cells += [escape(time) or "-" for time in spans[name].show(data.store.schema.time)]
-        side = "".join(f"<td style='text-align:right'>{cell}</td>" for cell in cells)
+        side = "".join(f"<td style='text-align:right;white-space:nowrap'>{cell}</td>" for cell in cells)
         rows.append(f"<td style='text-align:left;color:{COLOURS[name]};font-weight:bold'>{name}</td>{side}")
     return f"<table style='font-size:inherit;border-spacing:8px 0'>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
