@@ -212,6 +212,14 @@ def test_a_batch_is_what_slicing_the_rows_gives(catchments: Store, tmp_path: Pat
     assert data.shape.n_static == 1 + lands
 
 
+def test_codes_of_words_are_inputs_only_if_their_channel_is_named(tmp_path: Path) -> None:
+    rows = [[step, "NS"[step % 2], step % 5] for step in range(60)]
+    ingest(write_table(tmp_path / "r.csv", ["t", "wind", "v"], rows), tmp_path / "s.zarr", time="t")
+    store = open_store(tmp_path / "s.zarr")
+    assert module(store, tmp_path, lookback=4, horizon=1).inputs == ["v"]
+    assert module(store, tmp_path, lookback=4, horizon=1, channels=["wind", "v"]).inputs == ["wind", "v"]
+
+
 def test_irregular_times_reach_the_batch(tmp_path: Path) -> None:
     from conftest import write_table
 

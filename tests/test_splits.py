@@ -98,6 +98,8 @@ def test_every_series_is_tested_in_exactly_one_fold(folds: int, seed: int) -> No
         ({"by": "series", "embargo": 3}, "embargo by series"),
         ({"by": "time", "folds": 4}, "folds by time"),
         ({"over": "series", "dates": ("0", "1", "2", "3")}, "dates over each series"),
+        ({"sizes": (0.5, 0.2, 0.3), "dates": ("0", "1", "2", "3")}, "sizes .* and dates"),
+        ({"sizes": (0.5, -0.2, 0.3)}, "no negative ones"),
         ({"by": "both", "sizes": (0.5, 0.2, 0.3), "series_sizes": (0.9, 0.2, 0.1)}, "overlap"),
     ],
 )
