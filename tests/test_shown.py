@@ -18,7 +18,7 @@ from lightning_app.audit import audit
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.spans import COLOURS
 from lightning_app.data.splits import NAMES, Split
-from zstore import Store, ingest, open_store
+from zstore import Store, append, ingest, open_store
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -98,6 +98,23 @@ def test_a_series_is_drawn_a_channel_below_the_other(catchments: Store, tmp_path
     drawn = axes[0].lines[0].get_ydata()
     np.testing.assert_array_equal(drawn, catchments.series(id_).read("flow_mm", stop="2002-01-01"))
     axes[0].figure.savefig(tmp_path / "series.png")
+
+
+def test_a_store_shows_where_rows_lie_and_what_is_out_of_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_grid(monkeypatch)
+    rows = [[f"s{n}", 10 + step, n + step] for n in range(4) for step in range(16)]
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    fresh = open_store(tmp_path / "s.zarr")._repr_html_()
+    assert "64 places in 4 shards, rows in 1 stretch<" in fresh
+    late = write_table(tmp_path / "late.csv", ["id", "t", "v"], [["s1", 9, 0]])
+    append(late, tmp_path / "s.zarr")
+    page = parsed(open_store(tmp_path / "s.zarr")._repr_html_())
+    drawn = next(svg for svg in page.iter("svg") if svg.get("aria-label") == "where rows lie in the arrays")
+    bars = [(float(rect.get("x", 0)), float(rect.get("width", 0))) for rect in drawn.iter("rect")][1:]
+    scale = 520 / 81  # 64 places of before, 17 of the series that was written anew
+    expected = [(0, 16), (32, 32), (64, 17)]
+    np.testing.assert_allclose(bars, [(start * scale, size * scale) for start, size in expected], atol=0.1)
+    assert f"{1 - 65 / 81:.1%} out of use" in "".join(page.itertext())
 
 
 def test_windows_show_how_many_there_are_and_one_of_them(catchments: Store) -> None:

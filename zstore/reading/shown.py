@@ -47,7 +47,7 @@ def store_html(store: Store) -> str:
         names = [escape(static.name) for static in store.statics[:_MOST_STATICS]]
         more = f" and {len(store.statics) - len(names):,} more" if len(store.statics) > len(names) else ""
         lines.append(f"<div style='color:#555'>static attributes: {', '.join(names)}{more}</div>")
-    return "\n".join([*lines, _presence(store), "</div>"])
+    return "\n".join([*lines, _presence(store), _layout(store), "</div>"])
 
 
 def series_html(series: Series) -> str:
@@ -206,6 +206,34 @@ def _presence(store: Store) -> str:
         f"<span>{ends[0]}</span><span>rows of {what}</span><span>{ends[1]}</span></div>"
         f"<svg width='{_MAP_W}' height='{height}' viewBox='0 0 {_MAP_W} {height}' style='max-width:100%' "
         f"preserveAspectRatio='none' role='img' aria-label='when series have rows'>{''.join(bars)}</svg>"
+    )
+
+
+def _layout(store: Store) -> str:
+    """Where rows lie in the arrays: stretches that belong to series, on a ground of shards; the rest is out of use."""
+    schema, n_places = store.schema, store.schema.n_places
+    if not n_places:
+        return ""
+    _, places, sizes = store.index.pieces
+    scale, n_shards = _MAP_W / n_places, -(-n_places // schema.shard_rows)
+    order = np.argsort(places, kind="stable")[:: max(1, len(places) // _MAP_W)]  # more cannot be told apart
+    bars = "".join(
+        f"<rect x='{place * scale:.1f}' y='0' width='{max(size * scale, 0.5):.1f}' height='{_BAR_H}' fill='{_BLUE}'/>"
+        for place, size in zip(places[order].tolist(), sizes[order].tolist(), strict=True)
+    )
+    borders = range(0, n_shards, max(1, n_shards // _MAP_W * 4))
+    ticks = "".join(f"M{shard * schema.shard_rows * scale:.1f},0V{_BAR_H + 3}" for shard in borders)
+    unused = 1 - schema.n_rows / n_places
+    text = (
+        f"{n_places:,} places in {n_shards:,} shard{'s' if n_shards > 1 else ''}, rows in {len(places):,} "
+        f"stretch{'es' if len(places) > 1 else ''}" + (f", {unused:.1%} out of use (zstore compact)" if unused else "")
+    )
+    height = _BAR_H + 3
+    return (
+        f"<div style='color:#777;margin-top:4px'>{text}</div>"
+        f"<svg width='{_MAP_W}' height='{height}' viewBox='0 0 {_MAP_W} {height}' style='max-width:100%' "
+        f"preserveAspectRatio='none' role='img' aria-label='where rows lie in the arrays'>"
+        f"<rect width='{_MAP_W}' height='{_BAR_H}' fill='{_GREY}'/>{bars}<path d='{ticks}' stroke='#777'/></svg>"
     )
 
 
