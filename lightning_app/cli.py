@@ -132,6 +132,14 @@ def _logger(name: str, folder: Path) -> Namespace:
     return Namespace(class_path=path, init_args=options)  # type: ignore[no-untyped-call]
 
 
+class _Printed(logging.Handler):
+    """Messages as lines of what standard output is now: above a progress bar, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        print(self.format(record))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -143,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)
-    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    logging.basicConfig(handlers=[_Printed()], format="%(message)s")
     logging.getLogger("lightning_app").setLevel(logging.WARNING if "--quiet" in words else logging.INFO)
     _quiet()
     if words[:1] in (["table"], ["splits"]):

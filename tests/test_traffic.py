@@ -395,7 +395,7 @@ def test_patchstg_can_learn_one_batch_by_heart() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert float(loss) < 1e-3
+    assert loss.item() < 1e-3
 
 
 def test_patchstg_names_what_does_not_fit() -> None:
