@@ -120,7 +120,7 @@ def _channels(store: Store) -> str:
         share = f"{missing / max(store.n_rows, 1):.1%}" if missing else "none"
         unit = f" <span style='color:#777'>{escape(channel.units)}</span>" if channel.units else ""
         numbers = (total.mean, total.std, total.low, total.high)
-        cells = [f"{value[position]:.4g}" if np.isfinite(value[position]) else "-" for value in numbers]
+        cells = [_number(float(value[position])) for value in numbers]
         if channel.categories is not None:  # codes have no mean
             cells = ["", "", "", f"{len(channel.categories):,} words"]
         line = _sparkline(first, channel.name, _LINE_W) if first is not None else ""
@@ -129,6 +129,13 @@ def _channels(store: Store) -> str:
     more = len(store.schema.channels) - len(chosen)
     rows += [f"<td colspan='7' style='text-align:left'>and {more:,} more</td>"] if more else []
     return f"<table style='font-size:inherit;border-spacing:8px 0'>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
+def _number(value: float) -> str:
+    """Four digits, but large numbers to the unit; a dash where nothing was observed."""
+    if not np.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _sparkline(series: Series, channel: str, width: int) -> str:
