@@ -191,11 +191,14 @@ def _copy(file: RemoteFile, path: Path, mirror: Path) -> None:
         raise SourceError(
             f"no {file.name} in the mirror {mirror}", expected="that file", fix=f"download {file.url} there"
         )
-    if _digest(source) != file.sha256:
-        raise _another(file, str(source))
     part = path.with_name(path.name + ".part")
-    shutil.copyfile(source, part)
-    part.replace(path)
+    try:
+        shutil.copyfile(source, part)
+        if _digest(part) != file.sha256:
+            raise _another(file, str(source))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _another(file: RemoteFile, where: str) -> SourceError:
