@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from lightning_app.data.datamodule import WindowDataModule
@@ -19,6 +19,15 @@ from lightning_app.models.base import ForecastModel
 logger = logging.getLogger(__name__)
 
 _SHOWN = [f"test/{name}" for name in ("mse", "mae", "rmse", "nse_median", "kge_median", "bias_median")]
+
+
+class Stopping(EarlyStopping):
+    """Early stopping that lets a fit end before its first validation; a `monitor` that validation lacks is an error."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the monitored metric, once there was a validation."""
+        if not self.monitor.startswith("val/") or any(name.startswith("val/") for name in trainer.callback_metrics):
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 class FitReport(pl.Callback):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace, set_parsing_settings
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
@@ -18,7 +18,7 @@ import lightning_app.models
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
 from lightning_app import audit, table
 from lightning_app.batch import BatchShape
-from lightning_app.callbacks import FitReport, TestReport
+from lightning_app.callbacks import FitReport, Stopping, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models import ForecastModel
@@ -35,10 +35,8 @@ class AppCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Early stopping and the best checkpoint are part of every fit; models take their shapes from the data."""
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        # Not strict: a fit may end before its first validation.
-        stopping = {"early_stopping.monitor": "val/mse", "early_stopping.patience": 5, "early_stopping.strict": False}
-        parser.set_defaults(stopping)
+        parser.add_lightning_class_args(Stopping, "early_stopping")
+        parser.set_defaults({"early_stopping.monitor": "val/mse", "early_stopping.patience": 5})
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
