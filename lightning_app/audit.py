@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.leaks import refuse_leaks
-from lightning_app.data.shown import timeline
+from lightning_app.data.shown import splits_table, timeline
 from lightning_app.data.spans import COLOURS, Spans, some
 from lightning_app.data.splits import NAMES, NoWindowError, SplitName
 from zstore import UsageError, WindowIndex
@@ -100,21 +100,10 @@ class Audit:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = self._rows()
-        cells = ["".join(f"<th style='text-align:right'>{escape(cell)}</th>" for cell in rows[0])]
-        for row in rows[1:]:
-            colour = f"<td style='text-align:right;color:{COLOURS[row[0]]};font-weight:bold'>{row[0]}</td>"
-            cells.append(
-                colour
-                + "".join(f"<td style='text-align:right;white-space:nowrap'>{escape(cell)}</td>" for cell in row[1:])
-            )
-        table = "".join(f"<tr>{row}</tr>" for row in cells)
         whys = "".join(f"<div>{part.name}: {escape(part.why_none)}</div>" for part in self.parts if part.why_none)
-        whole = ["all series"] if self.data.view.n_nodes else None
         return (
-            "<div style='font-family:sans-serif;font-size:13px;overflow-x:auto'>"
-            f"<table style='font-size:inherit'>{table}</table>{whys}<div>{self._proof()}</div>"
-            f"{timeline(self.data.store, self.spans, whole)}</div>"
+            f"<div style='font-family:sans-serif;font-size:13px;overflow-x:auto'>{splits_table(self._rows())}{whys}"
+            f"<div>{self._proof()}</div>{timeline(self.data.store, self.spans, self.data.view.n_nodes > 0)}</div>"
         )
 
     def _rows(self) -> list[list[str]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MOST_SERIES, _MOST_NAMES = 24, 12
 _WIDTH, _BAR = 520, 7  # of the timeline, in pixels
+_CELL = "text-align:right;white-space:nowrap"
 _STYLE = (
     "font-family:sans-serif;font-size:13px;line-height:1.4;border-left:3px solid #4878a8;padding:2px 0 2px 12px;"
     "overflow-x:auto"
@@ -55,36 +56,37 @@ def module_html(data: WindowDataModule) -> str:
     ]
     panel = f", {data.view.n_nodes:,} series side by side" if data.view.n_nodes else ""
     train = indices["train"]
+    rows = [["split", "windows", "series", "first target", "last target"]]
+    for name, index in indices.items():
+        n_series = 0 if index is None else data.view.n_nodes or len(np.unique(index.series))
+        first, last = spans[name].show(store.schema.time)
+        rows.append([name, f"{0 if index is None else len(index):,}", f"{n_series:,}", first or "-", last or "-"])
     return "\n".join(
         [
             f'<div style="{_STYLE}">',
             f"<div><b>WindowDataModule</b> of <b>{escape(store.path)}</b> version {store.version}{panel}</div>",
             "".join(f"<div>{name}: {escape(value)}</div>" for name, value in what if value),
-            splits_table(data, indices, spans),
-            timeline(store, spans, ["all series"] if data.view.n_nodes else None),
+            splits_table(rows),
+            timeline(store, spans, whole=data.view.n_nodes > 0),
             "<div style='margin-top:6px'>training:</div>" + train._repr_html_() if train is not None else "",
             "</div>",
         ]
     )
 
 
-def splits_table(
-    data: WindowDataModule, indices: Mapping[SplitName, WindowIndex | None], spans: Mapping[SplitName, Spans]
-) -> str:
-    """A row for each split: its windows, series, and the times of its first and last target."""
-    rows = ["".join(f"<th>{head}</th>" for head in ("", "windows", "series", "first target", "last target"))]
-    for name in NAMES:
-        index = indices[name]
-        n_series = 0 if index is None else data.view.n_nodes or len(np.unique(index.series))
-        cells = [f"{0 if index is None else len(index):,}", f"{n_series:,}"]
-        cells += [escape(time) or "-" for time in spans[name].show(data.store.schema.time)]
-        side = "".join(f"<td style='text-align:right;white-space:nowrap'>{cell}</td>" for cell in cells)
-        rows.append(f"<td style='text-align:left;color:{COLOURS[name]};font-weight:bold'>{name}</td>{side}")
-    return f"<table style='font-size:inherit;border-spacing:8px 0'>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+def splits_table(rows: Sequence[Sequence[str]]) -> str:
+    """A head, and a row for each split, which its name begins."""
+    lines = ["".join(f"<th style='{_CELL}'>{escape(cell)}</th>" for cell in rows[0])]
+    for name, *cells in rows[1:]:
+        first = f"<td style='{_CELL};color:{COLOURS[name]};font-weight:bold'>{name}</td>"
+        lines.append(first + "".join(f"<td style='{_CELL}'>{escape(cell)}</td>" for cell in cells))
+    return (
+        f"<table style='font-size:inherit;border-spacing:8px 0'>{''.join(f'<tr>{row}</tr>' for row in lines)}</table>"
+    )
 
 
-def timeline(store: Store, spans: Mapping[SplitName, Spans], only: list[str] | None = None) -> str:
-    """SVG: when each series has targets of which split; of many series some. `only` names them, if not by their ids."""
+def timeline(store: Store, spans: Mapping[SplitName, Spans], whole: bool) -> str:
+    """SVG: when each series has targets of which split, of many series some; `whole` if a line is of all of them."""
     chosen = some(np.concatenate([spans[name].series for name in NAMES]), _MOST_SERIES)
     if not len(chosen):
         return ""
@@ -99,7 +101,7 @@ def timeline(store: Store, spans: Mapping[SplitName, Spans], only: list[str] | N
             y = int(np.searchsorted(chosen, span.series[piece])) * _BAR
             bars.append(f"<rect x='{x:.1f}' y='{y}' width='{width:.1f}' height='{_BAR - 2}' fill='{COLOURS[name]}'/>")
     n_series = len(np.unique(np.concatenate([spans[name].series for name in NAMES])))
-    what = only[0] if only else f"{len(chosen):,} of {n_series:,} series" if len(chosen) < n_series else "series"
+    what = f"{len(chosen):,} of {n_series:,} series" if len(chosen) < n_series else "all series" if whole else "series"
     height = len(chosen) * _BAR
     return (
         f"<div style='color:#777;width:{_WIDTH}px;max-width:100%;display:flex;justify-content:space-between'>"
