@@ -218,6 +218,9 @@ def test_codes_of_words_are_inputs_only_if_their_channel_is_named(tmp_path: Path
     store = open_store(tmp_path / "s.zarr")
     assert module(store, tmp_path, lookback=4, horizon=1).inputs == ["v"]
     assert module(store, tmp_path, lookback=4, horizon=1, channels=["wind", "v"]).inputs == ["wind", "v"]
+    ingest(tmp_path / "r.csv", tmp_path / "words.zarr", time="t", channels=["wind"])
+    with pytest.raises(UsageError, match="no channel of numbers"):
+        module(open_store(tmp_path / "words.zarr"), tmp_path, lookback=4, horizon=1)
 
 
 def test_irregular_times_reach_the_batch(tmp_path: Path) -> None:

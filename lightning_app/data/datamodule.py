@@ -141,6 +141,8 @@ class WindowDataModule(pl.LightningDataModule):
         self.window = WindowShape(lookback, horizon, delay, stride)
         self.evaluation_stride = evaluation_stride
         self.inputs = list(channels or self.store.numbers)
+        if not self.inputs:
+            raise UsageError("no channel of numbers", where=self.store.path, fix="name some with --data.channels")
         self.targets = list(targets or self.inputs)
         self.future = list(future or [])
         self.split, self.scaler_kind, self.scale_by, self.batch_size = split, scaler, scale_by, batch_size
