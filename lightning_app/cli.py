@@ -24,6 +24,7 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models import ForecastModel
 from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
+from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
 from zstore import UsageError, ZstoreError
 
@@ -77,12 +78,14 @@ class AppCLI(LightningCLI):
             super()._add_configure_optimizers_method_to_model(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Add the callbacks that report, and checkpoints that a kill does not tear."""
-        plugins = self._get(self.config_init, "trainer")["plugins"] or []
+        """Add the callbacks that report, checkpoints that a kill does not tear, and a precision that the device has."""
+        options = self._get(self.config_init, "trainer")
+        plugins = options["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins = [*plugins, DurableCheckpointIO()]
-        trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins)
+        precision = usable_precision(options["precision"], options["accelerator"])
+        trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins, precision=precision)
         folder = self.run_folder
         trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), Pictures(folder), PredictionWriter(folder)]
         return trainer

@@ -111,6 +111,7 @@ class Monitor(pl.Callback):
             "steps": f"{self.total.n_batches:,}",
             "windows/s": f"{figures['perf/windows_per_s']:,.0f}",
             "waiting for data": f"{figures['perf/wait_share']:.1%}",
+            "precision": str(trainer.precision),
             "peak RSS": f"{peak_bytes() / 1e9:.2f} GB",
             **{_SHOWN[name][0]: _SHOWN[name][1].format(value) for name, value in memory(trainer).items()},
         }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other; torch reads it when it is loaded
 
@@ -20,6 +21,12 @@ from zstore.format.layout import n_shards, shard_bounds
 from zstore.format.urls import open_storage
 
 REPOSITORY = Path(__file__).parents[1]
+
+# No test has a clock: a slow machine, or a busy one, is no fault of the code. Fixtures are made once for all examples.
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("tests")
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import write_table
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_app.batch import Batch
@@ -331,7 +331,7 @@ def test_the_climatology_of_the_demo_uses_training_days_only() -> None:
     assert found[0] == 2001.5
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4),
     seen=st.lists(st.booleans(), min_size=120, max_size=120),

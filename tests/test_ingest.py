@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import xarray
 from conftest import small_grid, table, write_table
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zstore import Store, ingest, open_store, verify
@@ -381,7 +381,7 @@ def written_times(clock: str, times: Iterable[int]) -> tuple[list[str], list[int
     return [moment.strftime(form) for moment in local], seconds, {"time_format": form}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     rows=st.dictionaries(st.tuples(ids, st.integers(-1000, 1000)), numbers, min_size=1, max_size=40),
     column=columns,

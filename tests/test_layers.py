@@ -61,7 +61,7 @@ LAYERS = {
         ["models.nlinear", "models.linear", "models.dlinear"],
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],
         ["models.patches", "models.patchstg", "models.ensemble"],
-        ["callbacks", "pictures", "monitor", "predictions", "checkpoints"],
+        ["callbacks", "pictures", "monitor", "predictions", "checkpoints", "precision"],
         ["tuning", "table", "audit", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],
     ],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import write_table
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
@@ -65,7 +65,7 @@ def tables(draw: st.DrawFn) -> list[list[Any]]:
     return draw(st.permutations(rows))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(rows=tables(), data=st.data())
 def test_every_cell_of_a_panel_is_that_of_its_series_at_its_time(
     rows: list[list[Any]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

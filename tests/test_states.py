@@ -218,7 +218,7 @@ def expected(rows: Rows) -> dict[tuple[str, int], float]:
 
 def run_machine(examples: int, steps: int) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    chosen = settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=checks)
+    chosen = settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=checks)
     run_state_machine_as_test(StoreMachine, settings=chosen)
 
 

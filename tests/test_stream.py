@@ -74,7 +74,7 @@ def same(ours: dict[Any, Any], theirs: dict[Any, Any]) -> None:
             assert torch.equal(values, theirs[key][name]), (key, name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12),
     shape=st.builds(WindowShape, st.integers(1, 6), st.integers(1, 4), st.just(0), st.integers(1, 5)),

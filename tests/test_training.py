@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -330,3 +331,15 @@ def test_a_data_module_that_a_test_used_first_can_be_fitted_with(
         )
         trainer.fit(model, datamodule=data)
         assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_fit_in_bfloat16_trains_in_float32_on_a_cpu_without_it(
+    run: Callable[..., subprocess.CompletedProcess[str]], hourly: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")  # heeded on x86 alone; elsewhere the machine is what it is
+    config(tmp_path / "n.yaml", hourly, "LSTM", trainer={"precision": "bf16-mixed", "limit_train_batches": 5})
+    fitted = run("lightning_app", "fit", "--config", "n.yaml", check=True)
+    precision = "bf16-mixed" if "precision 32-true instead" not in fitted.stdout else "32-true"
+    assert re.search(rf"precision .*\n.* {precision} ", fitted.stdout)
+    if platform.machine() in ("x86_64", "AMD64"):
+        assert precision == "32-true"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zarr
 from conftest import write_table
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zstore import (
@@ -190,7 +190,7 @@ def test_rows_of_another_kind_are_refused_and_nothing_is_left(tmp_path: Path, te
     assert sorted((tmp_path / "s.zarr").rglob("*")) == before
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(
     parts=st.lists(
         st.dictionaries(
