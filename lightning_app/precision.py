@@ -55,4 +55,4 @@ def _on_cpu(accelerator: Any) -> bool:
     """Whether Lightning will train on the CPU."""
     if accelerator == "auto":
         return not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    return accelerator == "cpu"
+    return bool(accelerator == "cpu")

@@ -260,7 +260,7 @@ def test_help_lists_what_the_data_can_be_told(app: App) -> None:
 def test_a_fit_logs_its_speed_its_waiting_and_its_memory(app: App, hourly: Store, tmp_path: Path) -> None:
     config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 2, "log_every_n_steps": 5})
     fitted = app("fit", "--config", "n.yaml", check=True)
-    assert re.search(r"steps +windows/s +waiting for data +peak RSS +RSS now +PSS now", fitted.stdout)
+    assert re.search(r"steps +windows/s +waiting for data +precision +peak RSS +RSS now +PSS now", fitted.stdout)
     assert re.search(r"\d+ +[1-9][\d,]* +\d+\.\d% +\d\.\d\d GB", fitted.stdout)
     logged = pd.read_csv(tmp_path / "runs/n/logs/metrics.csv")
     speed, share = logged["perf/windows_per_s"].dropna(), logged["perf/wait_share"].dropna()
