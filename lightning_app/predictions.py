@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_WINDOWS = 1 << 14
 _RESERVED = ("id", "time", "window", "step", "series")
+_SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 
 
 class PredictionWriter(pl.Callback):
@@ -39,7 +42,9 @@ class PredictionWriter(pl.Callback):
     -----
     The store has the dimensions `window` and `step`: ``id`` (window), ``time`` (window, step), and each target
     in source units (window, step), with its scale and offset as attributes; of panels ``id`` is (series), and
-    targets are (window, step, series). It replaces an earlier one when whole. Memory: one chunk of windows.
+    targets are (window, step, series). Each target has its own name, see :func:`target_variables`. Attributes are
+    numbers and text, so xarray can write what it reads as netCDF; the ``missing_value`` of ``id`` is no id, and lets
+    xarray read ids as ordinary Python strings. It replaces an earlier one when whole. Memory: one chunk of windows.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,9 +102,9 @@ class PredictionWriter(pl.Callback):
         places = np.empty((n_windows, 2), np.int64)  # (sample) -> (rank, row of its part)
         for rank, mine in enumerate(samples):
             places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)
-        arrays = _create(building, data, n_windows)
+        ids, times, forecasts = _create(building, data, n_windows)
         if isinstance(data.view, PanelView):
-            arrays["id"][:] = data.store.ids[data.view.grid.series]
+            ids[:] = data.store.ids[data.view.grid.series]
         size = _windows_of_chunk(data)
         for start in range(0, n_windows, size):
             stop = min(start + size, n_windows)
@@ -108,10 +113,10 @@ class PredictionWriter(pl.Callback):
                 here = np.flatnonzero(places[start:stop, 0] == rank)
                 block[here] = part_values[places[start:stop, 1][here]]
             if not n_nodes:
-                arrays["id"][start:stop] = data.store.ids[loader.index.locate(np.arange(start, stop))[1]]
-            arrays["time"][start:stop] = target_times(loader, np.arange(start, stop))
-            for position, name in enumerate(data.targets):
-                arrays[name][start:stop] = block[..., position]
+                ids[start:stop] = data.store.ids[loader.index.locate(np.arange(start, stop))[1]]
+            times[start:stop] = target_times(loader, np.arange(start, stop))
+            for position, forecast in enumerate(forecasts):
+                forecast[start:stop] = block[..., position]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(str(building))
@@ -128,14 +133,36 @@ def target_times(loader: WindowLoader, samples: NDArray[np.int64]) -> NDArray[np
     return times
 
 
-def _create(path: Path, data: WindowDataModule, n_windows: int) -> dict[str, Any]:
-    """Empty arrays by target name, and `id` and `time`."""
+def target_variables(store: Store, targets: Sequence[str]) -> list[str]:
+    """Names of the arrays that predictions of some channels lie in, in the same order.
+
+    A channel's own name where that is safe (letters, digits, ``_ . -`` after a first letter), no dimension or
+    coordinate of the predictions, and unique when case is ignored; else that of its variable in the store with
+    ``_predicted`` behind it, as often as it takes. ``long_name`` has the true name.
+    """
+    taken, names = set(_RESERVED), []
+    for target in sorted(targets, key=lambda name: _SAFE.fullmatch(name) is None):  # own names first
+        name = target if _SAFE.fullmatch(target) else store.channel(target).variable
+        while name.lower() in taken:
+            name = f"{name}_predicted"
+        taken.add(name.lower())
+        names.append((target, name))
+    chosen = dict(names)
+    return [chosen[target] for target in targets]
+
+
+def _create(path: Path, data: WindowDataModule, n_windows: int) -> tuple[Any, Any, list[Any]]:
+    """Empty arrays: ids, times, and one per target."""
     store: Store = data.store
     horizon, n_nodes = data.window.horizon, data.view.n_nodes
     attributes = {
         "Conventions": "CF-1.11",
-        "source": {"uuid": store.schema.uuid, "version": store.version, "split": data.split.digest()},
-        "windows": {"lookback": data.window.lookback, "horizon": horizon, "delay": data.window.delay},
+        "source_uuid": store.schema.uuid,
+        "source_version": store.version,
+        "source_split": data.split.digest(),
+        "lookback": data.window.lookback,
+        "horizon": horizon,
+        "delay": data.window.delay,
     }
     group = zarr.create_group(str(path), attributes=attributes)
     sizes = {"window": n_windows, "step": horizon, "series": n_nodes}
@@ -148,20 +175,22 @@ def _create(path: Path, data: WindowDataModule, n_windows: int) -> dict[str, Any
             name, shape=shape, dtype=dtype, chunks=chunks, dimension_names=dimensions, attributes=about
         )
 
-    arrays = {
-        "id": create("id", str, ["series" if n_nodes else "window"], {"long_name": store.schema.id_name or "id"}),
-        "time": create("time", "int64", ["window", "step"], store.schema.time.attributes()),
-    }
-    scaler = data.scaler.of(data.targets)
-    for position, name in enumerate(data.targets):
-        variable = store.channel(name).variable
-        safe = f"{variable}_predicted" if variable in _RESERVED else variable
-        about = {
-            "long_name": name,
-            **({} if scaler.scaling.per_series else _linear(scaler, position)),
-        }
-        arrays[name] = create(safe, "float32", of_target, about)
-    return arrays
+    about_ids = {"long_name": store.schema.id_name or "id", "missing_value": _no_id(store)}
+    ids = create("id", str, ["series" if n_nodes else "window"], about_ids)
+    times = create("time", "int64", ["window", "step"], store.schema.time.attributes())
+    scaler, forecasts = data.scaler.of(data.targets), []
+    for position, (target, name) in enumerate(zip(data.targets, target_variables(store, data.targets), strict=True)):
+        about = {"long_name": target, **({} if scaler.scaling.per_series else _linear(scaler, position))}
+        forecasts.append(create(name, "float32", of_target, about))
+    return ids, times, forecasts
+
+
+def _no_id(store: Store) -> str:
+    """A text that is no id of the store."""
+    text, ids = "none", set(store.ids.tolist())
+    while text in ids:
+        text = f"({text})"
+    return text
 
 
 def _windows_of_chunk(data: WindowDataModule) -> int:
@@ -170,7 +199,7 @@ def _windows_of_chunk(data: WindowDataModule) -> int:
 
 def _linear(scaler: Scaler, position: int) -> dict[str, Any]:
     numbers = {"scaler_scale": float(scaler.scale[position]), "scaler_offset": float(scaler.offset[position])}
-    return {**numbers, "scaler_log1p": True} if scaler.log[position] else numbers
+    return {**numbers, "scaler_log1p": 1} if scaler.log[position] else numbers
 
 
 def _loader(trainer: pl.Trainer) -> WindowLoader:

@@ -105,6 +105,8 @@ class WindowDataModule(pl.LightningDataModule):
     storage_options
         For a store in object storage, such as region or endpoint. They are written to the run folder with the rest of
         the configuration: secrets belong into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
+    version
+        Version of the store to read, from 1; see ``zstore log``. Default: the newest. Not for a CSV file.
     """
 
     def __init__(
@@ -134,10 +136,11 @@ class WindowDataModule(pl.LightningDataModule):
         cache: str | None = None,
         ingest: dict[str, Any] | str | None = None,
         storage_options: dict[str, str] | None = None,
+        version: int | None = None,
     ) -> None:
         super().__init__()
         self.cache = Path(cache) if cache else cache_folder()
-        self.store: Store = open_or_ingest(store, ingest, self.cache, storage_options)
+        self.store: Store = open_or_ingest(store, ingest, self.cache, storage_options, version)
         self.window = WindowShape(lookback, horizon, delay, stride)
         self.evaluation_stride = evaluation_stride
         self.inputs = list(channels or self.store.numbers)

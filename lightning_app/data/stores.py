@@ -23,7 +23,11 @@ _ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".txt", ".tsv")
 
 
 def open_or_ingest(
-    store: str, options: Mapping[str, Any] | str | None, cache: Path, storage_options: Mapping[str, str] | None
+    store: str,
+    options: Mapping[str, Any] | str | None,
+    cache: Path,
+    storage_options: Mapping[str, str] | None,
+    version: int | None = None,
 ) -> Store:
     """Open a store; or the store of a CSV file, ingested into the cache unless it was before.
 
@@ -37,11 +41,15 @@ def open_or_ingest(
         Folder whose `stores` holds what was ingested.
     storage_options
         Of a store in object storage.
+    version
+        Version of the store to open, from 1; None for the newest.
 
     Raises
     ------
     UsageError
-        If the options are not those of an ingest.
+        If the options are not those of an ingest, or a version of a CSV file is asked for.
+    NotFoundError
+        If the store has no such version.
     SourceError, StoreError
         As :func:`zstore.ingest` and :func:`zstore.open_store` do.
 
@@ -57,7 +65,13 @@ def open_or_ingest(
                 expected="a CSV file, since a store is ingested already",
                 fix="drop it, or name the file",
             )
-        return open_store(store, storage_options=storage_options)
+        return open_store(store, version, storage_options)
+    if version is not None:
+        raise UsageError(
+            f"--data.version {version} of {store}",
+            expected="a store, since a CSV file has no versions",
+            fix="drop it, or name a store",
+        )
     wanted = _options(options)
     key = hashlib.sha256(json.dumps([os.path.abspath(store), wanted], sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / "stores"

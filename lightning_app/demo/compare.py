@@ -11,6 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from lightning_app.demo.catchments import Catchments
+from lightning_app.predictions import target_variables
 from zstore import Store
 
 DAY_S = 86_400
@@ -70,7 +71,7 @@ def compare(store: Store, predictions: Path, target: str, train_stop_day: int, t
     """
     group: Any = zarr.open_group(str(predictions), mode="r")
     ids, times = np.asarray(group["id"][:]), np.asarray(group["time"][:])
-    model = np.asarray(group[store.channel(target).variable][:])
+    model = np.asarray(group[target_variables(store, [target])[0]][:])
     days = times // DAY_S
     found = {name: np.full(days.shape, np.nan) for name in ("persistence", "climatology", "observed", "perfect model")}
     for id_ in np.unique(ids):

@@ -18,5 +18,5 @@ from lightning_app.models.lstm import LSTM
 class GRU(LSTM):
     """Gated recurrent units over the lookback and, with known channels, over the horizon."""
 
-    def _cell(self, hidden: int) -> nn.LSTM | nn.GRU:
-        return nn.GRU(hidden, hidden, batch_first=True)
+    def _cell(self, width: int, hidden: int) -> nn.LSTM | nn.GRU:
+        return nn.GRU(width, hidden, batch_first=True)

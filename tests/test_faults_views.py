@@ -1,0 +1,112 @@
+"""What is shown of a store or of predictions elsewhere: other packages' tables, older versions, names that collide."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray
+import yaml
+from conftest import write_table
+
+from lightning_app.batch import BatchShape
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.models import GRU, LSTM
+from zstore import NotFoundError, UsageError, append, ingest, open_store
+
+App = Callable[..., Any]
+
+
+def n_weights(model: torch.nn.Module) -> int:
+    return sum(weights.numel() for weights in model.parameters())
+
+
+@pytest.mark.parametrize("model", [LSTM, GRU])
+def test_a_recurrent_model_without_input_layer_is_torchs_own_and_a_head(model: type[LSTM]) -> None:
+    shape = BatchShape(6, 2, 0, n_inputs=3, n_targets=1, target_inputs=[0], n_static=1)
+    built = model(shape, hidden=8, input_layer=False)
+    assert n_weights(built) == n_weights(type(built.recurrent)(4, 8)) + n_weights(torch.nn.Linear(8, 2))
+    x, statics = torch.randn(5, 6, 3), torch.randn(5, 1)
+    batch: Any = {"x": x, "x_static": statics, "y": torch.zeros(5, 2, 1)}
+    columns = torch.cat([x, statics[:, None].expand(-1, 6, -1)], dim=-1)
+    expected = built.head(built.recurrent(columns)[0][:, -1]).reshape(5, 2, 1)
+    torch.testing.assert_close(built(batch), expected)
+
+
+def test_an_lstm_has_an_input_layer_unless_told_otherwise_so_older_checkpoints_load() -> None:
+    shape = BatchShape(6, 1, 0, n_inputs=1, n_targets=1, target_inputs=[0])
+    assert n_weights(LSTM(shape)) - n_weights(LSTM(shape).head) == 33_408
+    assert "past.weight" in LSTM(shape).state_dict()
+
+
+def test_an_lstm_without_input_layer_refuses_channels_known_in_advance() -> None:
+    shape = BatchShape(6, 2, 0, n_inputs=3, n_targets=1, target_inputs=[0], n_future=2)
+    with pytest.raises(UsageError, match="input_layer false and 2 channels known in advance"):
+        LSTM(shape, input_layer=False)
+
+
+def two_versions(folder: Path) -> Path:
+    """A store whose second version has other decimals, another word and more rows."""
+    rows = [[id_, step, step + number, "ab"[step % 2]] for number, id_ in enumerate("pq") for step in range(20)]
+    ingest(write_table(folder / "1.csv", ["id", "t", "v", "w"], rows), folder / "s.zarr", id="id", time="t")
+    more = [[id_, step, step + 0.25, "c"] for id_ in "pqr" for step in range(20, 30)]
+    append(write_table(folder / "2.csv", ["id", "t", "v", "w"], more), folder / "s.zarr")
+    return folder / "s.zarr"
+
+
+def test_the_data_module_reads_the_version_that_it_is_told(tmp_path: Path) -> None:
+    store = two_versions(tmp_path)
+    sizes: dict[int | None, tuple[int, int]] = {}
+    for version in (1, 2, None):
+        data = WindowDataModule(str(store), 2, 1, cache=str(tmp_path / "cache"), version=version)
+        sizes[version] = data.store.version, data.store.n_rows
+    assert sizes == {1: (1, 40), 2: (2, 70), None: (2, 70)}
+    with pytest.raises(NotFoundError, match="no version 3; expected one of 1, 2"):
+        WindowDataModule(str(store), 2, 1, cache=str(tmp_path / "cache"), version=3)
+    with pytest.raises(UsageError, match=r"--data\.version 1 of .*1\.csv"):
+        WindowDataModule(str(tmp_path / "1.csv"), 2, 1, cache=str(tmp_path / "cache"), version=1)
+
+
+@pytest.mark.filterwarnings("default")
+def test_predictions_of_an_older_version_survive_netcdf_with_ids_as_python_strings(app: App, tmp_path: Path) -> None:
+    """Channels are called like dimensions and coordinates of the predictions, and were recoded later."""
+    header = ["site", "t", "id", "time", "window", "id_predicted"]
+    rows = [[f"s{n}é", step, step % 7, n, step / 10, step] for n in range(3) for step in range(40)]
+    ingest(write_table(tmp_path / "1.csv", header, rows), tmp_path / "s.zarr", id="site", time="t")
+    more = [[f"s{n}é", step, 0.125, 0.125, 0.125, 0.125] for n in range(4) for step in range(40, 50)]
+    append(write_table(tmp_path / "2.csv", header, more), tmp_path / "s.zarr")
+    document = {
+        "data": {
+            "store": str(tmp_path / "s.zarr"),
+            "lookback": 4,
+            "horizon": 2,
+            "split": {"sizes": [0.6, 0.2, 0.2]},
+            "scaler": "none",
+            "cache": str(tmp_path / "cache"),
+        },
+        "model": {"class_path": "Repeat"},
+        "trainer": {"accelerator": "cpu"},
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(document))
+    app("predict", "--config", "r.yaml", "--data.version", "1", check=True)
+    predicted = xarray.open_zarr(tmp_path / "runs" / "r" / "predictions.zarr").load()
+    names = {predicted[name].attrs["long_name"]: name for name in predicted if name not in ("id", "time")}
+    assert sorted(names) == sorted(header[2:])
+    assert predicted.attrs["source_version"] == 1
+    old = open_store(tmp_path / "s.zarr", 1)
+    for id_ in ("s0é", "s2é"):
+        one = predicted.where(predicted["id"] == id_, drop=True)
+        assert set(one["id"].values.astype(str)) == {id_}
+        first = one["time"].values[:, 0].astype(int)
+        for channel, name in names.items():
+            expected = old.series(id_).read(channel)[first - 1]
+            np.testing.assert_array_equal(one[name].values[:, 0], expected)
+    predicted.to_netcdf(tmp_path / "p.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "p.nc", engine="h5netcdf") as again:
+        again["id"] = again["id"].astype(object)
+        xarray.testing.assert_equal(again.load(), predicted)
+        assert {key: str(value) for key, value in again.attrs.items()} == {
+            key: str(value) for key, value in predicted.attrs.items()
+        }
