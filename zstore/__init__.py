@@ -5,6 +5,7 @@ from zstore.datasets import fetch
 from zstore.errors import (
     ConflictError,
     CorruptionError,
+    NotFiniteError,
     NotFoundError,
     SourceError,
     StoreError,
@@ -34,6 +35,7 @@ __all__ = [
     "CorruptionError",
     "LogEntry",
     "Moments",
+    "NotFiniteError",
     "NotFoundError",
     "PanelFile",
     "PanelGrid",

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ConflictError",
     "CorruptionError",
+    "NotFiniteError",
     "NotFoundError",
     "SourceError",
     "StoreError",
@@ -49,6 +50,10 @@ class UsageError(ZstoreError, ValueError):
 
 class SourceError(ZstoreError, ValueError):
     """A source file or a row in it that cannot be stored as written."""
+
+
+class NotFiniteError(ZstoreError, ArithmeticError):
+    """A value, loss or metric that is infinite or no number, or does not fit the type that it is needed in."""
 
 
 class StoreError(ZstoreError):

@@ -1,7 +1,8 @@
-"""Exact quantiles of more values than fit into memory: two passes of counting, as a radix sort would.
+"""Exact quantiles of more values than fit into memory: passes of counting, as a radix sort would.
 
-The bits of a float32, its sign taken care of, order as the numbers do. A first pass counts the upper 16 bits, which
-tells in which of 65,536 bins each wanted rank lies; a second pass counts the lower 16 bits inside those bins alone.
+The bits of a float, its sign taken care of, order as the numbers do. A first pass counts the upper 16 bits, which tells
+in which of 65,536 bins each wanted rank lies; each further pass counts the next 16 bits inside those bins alone: two
+passes for float32, four for float64.
 """
 
 from __future__ import annotations
@@ -12,57 +13,85 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BINS = 1 << 16
+Int64 = NDArray[np.int64]
+
+_DIGIT = 16
+_BINS = 1 << _DIGIT
 
 
-def quantiles(blocks: Callable[[], Iterable[NDArray[Any]]], shares: Sequence[float]) -> NDArray[np.float64]:
+def quantiles(
+    blocks: Callable[[], Iterable[NDArray[Any]]],
+    shares: Sequence[float],
+    dtype: np.dtype[Any] = np.dtype(np.float32),  # noqa: B008  # immutable
+) -> NDArray[np.float64]:
     """Quantiles, interpolated linearly as ``numpy.quantile`` does.
 
     Parameters
     ----------
     blocks
-        Called twice for the same values, in blocks of any size; NaN is left out.
+        Called once a pass for the same values, in blocks of any size; NaN is left out.
     shares
         (quantile,) in ``[0, 1]``.
+    dtype
+        float32 or float64, which the values are taken as. Default: float32.
 
     Returns
     -------
-    (quantile,) float64, exact for the values as float32; 0 if there are none. Memory: a block, and 0.5 MB a quantile.
+    (quantile,) float64, exact; 0 if there are no values. Memory: a block, and 1 MB a quantile.
     """
-    upper = np.zeros(_BINS, np.int64)
-    for block in blocks():
-        upper += np.bincount(_keys(block) >> np.uint32(16), minlength=_BINS)
-    ends, total = np.cumsum(upper), int(upper.sum())
-    if not total:
-        return np.zeros(len(shares))
-    places = np.array(shares) * (total - 1)
-    ranks = np.stack([np.floor(places), np.ceil(places)]).astype(np.int64)
-    bins = np.searchsorted(ends, ranks, side="right")
-    wanted = np.unique(bins)
-    lower = np.zeros((len(wanted), _BINS), np.int64)
-    for block in blocks():
-        keys = _keys(block)
-        at = keys >> np.uint32(16)
-        for number, bin_ in enumerate(wanted.tolist()):
-            lower[number] += np.bincount(keys[at == bin_] & np.uint32(_BINS - 1), minlength=_BINS)
-    row = np.searchsorted(wanted, bins)
-    rest = ranks - (ends - upper)[bins]
-    inner = np.cumsum(lower, axis=1)
-    low_bits = np.array([np.searchsorted(inner[r], n, side="right") for r, n in zip(row.flat, rest.flat, strict=True)])
-    found = _values((bins.astype(np.uint32) << np.uint32(16)) | low_bits.reshape(bins.shape).astype(np.uint32))
-    low, high = found.astype(np.float64)
-    exact: NDArray[np.float64] = low + (high - low) * (places - ranks[0])
+    levels = range(8 * dtype.itemsize - _DIGIT, -1, -_DIGIT)
+    prefix = np.zeros((2, len(shares)), np.uint64)  # of the values at the ranks below and above each quantile
+    for shift in levels:
+        known = np.unique(prefix)
+        counts = _counts(blocks(), known, shift, dtype)
+        if shift == levels[0]:
+            total = int(counts.sum())
+            if not total:
+                return np.zeros(len(shares))
+            positions = np.array(shares) * (total - 1)
+            rest = np.stack([np.floor(positions), np.ceil(positions)]).astype(np.int64)
+            fraction = positions - rest[0]
+        ends, row = np.cumsum(counts, axis=1), np.searchsorted(known, prefix)
+        pairs = zip(row.flat, rest.flat, strict=True)
+        digit = np.array([np.searchsorted(ends[r], rank, side="right") for r, rank in pairs]).reshape(rest.shape)
+        rest = rest - (ends - counts)[row, digit]
+        prefix = (prefix << np.uint64(_DIGIT)) | digit.astype(np.uint64)
+    low, high = _values(prefix, dtype).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+        exact: NDArray[np.float64] = low + (high - low) * fraction
     return exact
 
 
-def _keys(values: NDArray[Any]) -> NDArray[np.uint32]:
+def _counts(blocks: Iterable[NDArray[Any]], known: NDArray[np.uint64], shift: int, dtype: np.dtype[Any]) -> Int64:
+    """(prefix, bin) how many values begin with each known prefix and go on with each 16 bits, above `shift` others."""
+    counts = np.zeros((len(known), _BINS), np.int64)
+    word = _words(dtype)
+    for block in blocks:
+        keys = _keys(block, dtype) >> word.type(shift)
+        digits = (keys & word.type(_BINS - 1)).astype(np.int64)
+        above = keys >> word.type(_DIGIT)
+        for number, prefix in enumerate(known.tolist()):
+            counts[number] += np.bincount(digits[above == word.type(prefix)], minlength=_BINS)
+    return counts
+
+
+def _words(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Unsigned integers of the size of a float."""
+    return np.dtype(f"u{dtype.itemsize}")
+
+
+def _keys(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Unsigned numbers in the order of the values, NaN left out."""
-    seen = values[~np.isnan(values)].astype(np.float32)
-    bits = seen.view(np.uint32)
-    keys: NDArray[np.uint32] = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31))
+    word = _words(dtype)
+    bits = values[~np.isnan(values)].astype(dtype).view(word)
+    sign = word.type(8 * dtype.itemsize - 1)
+    keys: NDArray[Any] = np.where(bits >> sign, ~bits, bits | (word.type(1) << sign))
     return keys
 
 
-def _values(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
-    bits = np.where(keys >> np.uint32(31), keys & np.uint32((1 << 31) - 1), ~keys).astype(np.uint32)
-    return bits.view(np.float32)
+def _values(keys: NDArray[np.uint64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    word = _words(dtype)
+    keys = keys.astype(word)
+    sign = word.type(8 * dtype.itemsize - 1)
+    flipped: NDArray[Any] = np.where(keys >> sign, keys & ~(word.type(1) << sign), ~keys).astype(word)
+    return flipped.view(dtype)

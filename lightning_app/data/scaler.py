@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from lightning_app.data.quantiles import quantiles
 from lightning_app.data.splits import Split, target_rows
-from zstore import Moments, Scaling, Store, UsageError
+from zstore import Moments, NotFiniteError, Scaling, Store, UsageError
 
 ScalerKind = Literal["standard", "minmax", "robust", "log1p", "none"]
 ScaledBy = Literal["channel", "series"]
 Float64 = NDArray[np.float64]
 
 _QUARTILES = (0.25, 0.5, 0.75)
+_RULES = 2  # how offsets and scales are worked out; another number fits all of them anew
+_NAMED = 3  # rows that an error names
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def fit_scaler(
     kind
         ``standard``: mean 0 and standard deviation 1 (ddof 0). ``minmax``: from 0 to 1. ``robust``: median 0 and
         interquartile range 1. ``log1p``: ``standard``, of ``log(1 + value)``. ``none``: source units. One for all
-        channels, or one by name; those not named are ``standard``. What does not vary has scale 1.
+        channels, or one by name; those not named are ``standard``. What does not vary in the training
+        rows, where its smallest value is its largest, has scale 1.
     cache
         Folder of fitted scalers.
     by
@@ -118,11 +121,13 @@ def fit_scaler(
     ------
     UsageError
         If a channel is named that there is none of, or has values of -1 or less for a logarithm.
+    NotFiniteError
+        If a training value is infinite, or they spread too far for float64; it names the channel and the first rows.
 
     Notes
     -----
     Missing values are left out. Cost: decodes `channels` once, one shard at a time (``robust``: by channel twice);
-    later calls read a small file. Quantiles are exact, of values as float32.
+    later calls read a small file. Quantiles are exact.
     """
     kinds = _kinds(channels, kind)
     fitted = fitted_on(store, split, kinds, by, members)
@@ -135,6 +140,14 @@ def fit_scaler(
     count = store.n_series if by == "series" and set(kinds.values()) != {"none"} else 1
     columns = [_fit(training, name, kinds[name], count) for name in channels]
     offset, scale = (np.stack(parts, axis=-1) for parts in zip(*columns, strict=True))
+    for position, name in enumerate(channels):
+        if not (np.isfinite(offset[:, position]).all() and np.isfinite(scale[:, position]).all()):
+            raise NotFiniteError(
+                f"a {kinds[name]} scaler of channel {name!r} that is not finite",
+                expected="training values that float64 can subtract from each other",
+                where=store.path,
+                fix="another --data.scaler for it, or leave it out with --data.channels",
+            )
     if count == 1:
         offset, scale = offset[0], scale[0]
     log = np.array([kinds[name] == "log1p" for name in channels])
@@ -154,7 +167,7 @@ def fitted_on(
     members: NDArray[np.bool_] | None = None,
 ) -> str:
     """Digest of all that a scaler depends on: the store and its version, the split, each channel's kind, the series."""
-    key = [store.schema.uuid, store.version, split.digest(), list(kinds.items()), by]
+    key = [_RULES, store.schema.uuid, store.version, split.digest(), list(kinds.items()), by]
     key += [] if members is None else [np.flatnonzero(members).tolist()]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
@@ -175,10 +188,18 @@ def scaled_std(training: Training, scaler: Scaler) -> Float64:
     """
     columns = []
     for position, name in enumerate(scaler.channels):
-        moments = _moments(training, name, training.store.n_series, log=bool(scaler.log[position]))
-        found = np.where(moments.count > 0, moments.std, moments.total().std)
-        columns.append(found / scaler.scale[..., position])
+        spread = _filled(training, name, training.store.n_series, log=bool(scaler.log[position]))
+        columns.append(spread.std / scaler.scale[..., position])
     return np.stack(columns, axis=-1)
+
+
+def source_std(training: Training, channels: Sequence[str]) -> Float64:
+    """(series, channel) population standard deviation of each series' training values in source units.
+
+    That of the channel where a series has none. Cost: decodes the channels once.
+    """
+    n_series = training.store.n_series
+    return np.stack([_filled(training, name, n_series, log=False).std for name in channels], axis=-1)
 
 
 def _kinds(channels: Sequence[str], kind: ScalerKind | Mapping[str, ScalerKind]) -> dict[str, ScalerKind]:
@@ -198,6 +219,7 @@ def _fit(training: Training, channel: str, kind: ScalerKind, count: int) -> tupl
     """(count,) offset and scale of a channel, over all series or of each."""
     if kind == "none":
         return np.zeros(count), np.ones(count)
+    _refuse_infinite(training, channel)
     if kind == "robust":
         return _robust(training, channel, count)
     if kind == "log1p" and (low := _lowest(training.store, channel)) <= -1:
@@ -207,50 +229,120 @@ def _fit(training: Training, channel: str, kind: ScalerKind, count: int) -> tupl
             where=training.store.path,
             fix="another --data.scaler for it",
         )
-    moments = _moments(training, channel, count, log=kind == "log1p")
-    if count > 1 and (moments.count == 0).any():
-        total = moments.total()
-        blank = moments.count == 0
-        moments = Moments(
-            *(np.where(blank, whole, own) for own, whole in zip(_values(moments), _values(total), strict=True))
-        )
+    spread = _filled(training, channel, count, log=kind == "log1p")
     if kind == "minmax":
-        seen = moments.count > 0
-        return np.where(seen, moments.low, 0.0), np.where(seen, moments.high - moments.low, 1.0)
-    return moments.mean, moments.std
+        with np.errstate(over="ignore"):
+            return spread.low, spread.high - spread.low
+    return spread.mean, spread.std
 
 
-def _values(moments: Moments) -> list[NDArray[Any]]:
-    return list(moments.fields().values())
+@dataclass(frozen=True)
+class _Spread:
+    """What scalers take from some values: (group,) count, and mean, deviation, lowest and highest, 0 of no values."""
+
+    count: NDArray[np.int64]
+    mean: Float64
+    std: Float64
+    low: Float64
+    high: Float64
+
+    @classmethod
+    def of(cls, moments: Moments, unit: Float64) -> _Spread:
+        """From moments of values that were divided by a power of 2."""
+        seen, constant = moments.count > 0, moments.low == moments.high
+        low, high = (np.where(seen, ends, 0.0) * unit for ends in (moments.low, moments.high))
+        mean = np.where(constant, moments.low, moments.mean)
+        return cls(moments.count, np.where(seen, mean, 0.0) * unit, moments.std * unit, low, high)
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """Groups whose sums or squares left the range of float64, above or below."""
+        sound = np.isfinite(self.mean) & np.isfinite(self.std) & ((self.std > 0) | (self.low == self.high))
+        lost: NDArray[np.bool_] = (self.count > 0) & np.isfinite(self.low) & np.isfinite(self.high) & ~sound
+        return lost
+
+
+def _spread(training: Training, channel: str, count: int, log: bool) -> _Spread:
+    """Of the training rows of a channel, over all series or of each."""
+    spread = _Spread.of(_moments(training, channel, count, log, np.ones(count)), np.ones(count))
+    if not spread.lost.any():
+        return spread
+    largest = np.maximum(np.abs(spread.low), np.abs(spread.high))
+    unit = np.where(spread.lost, np.ldexp(1.0, np.frexp(largest)[1] - 1), 1.0)  # so that squares are near 1
+    return _Spread.of(_moments(training, channel, count, log, unit), unit)
+
+
+def _filled(training: Training, channel: str, count: int, log: bool) -> _Spread:
+    """As :func:`_spread`; series without any observed training value have what the channel has."""
+    spread = _spread(training, channel, count, log)
+    blank = spread.count == 0
+    if count == 1 or not blank.any():
+        return spread
+    total = _spread(training, channel, 1, log)
+    pairs = zip(vars(spread).values(), vars(total).values(), strict=True)
+    return _Spread(*(np.where(blank, whole, own) for own, whole in pairs))
+
+
+def _refuse_infinite(training: Training, channel: str) -> None:
+    """Refuse training rows that are infinite. Cost: nothing, where the store's moments know of none."""
+    store, moments = training.store, training.store.moments
+    column = store.channels.index(store.channel(channel).name)
+    ends = np.stack([moments.low[:, column], moments.high[:, column]])[:, moments.count[:, column] > 0]
+    if np.isfinite(ends).all():
+        return
+    starts, stops = target_rows(store, training.split, "train", training.members)
+    named: list[str] = []
+    n_infinite = 0
+    for start, stop, series in zip(starts.tolist(), stops.tolist(), store.index.runs.series.tolist(), strict=True):
+        values = store.read(channel, start, stop)
+        rows = np.flatnonzero(np.isinf(values))
+        n_infinite += len(rows)
+        for row in rows[: _NAMED - len(named)].tolist():
+            time = store.schema.time.show(int(store.times(start + row, start + row + 1)[0]))
+            named.append(f"{values[row]:g} in {store.ids[series]} at {time}")
+    if n_infinite:
+        raise NotFiniteError(
+            f"{n_infinite:,} infinite training values in channel {channel!r} ({', '.join(named)})",
+            expected="finite numbers",
+            where=store.path,
+            fix="correct the source, or ingest it with those values as missing; or leave the channel out with "
+            "--data.channels and --data.targets",
+        )
 
 
 def _lowest(store: Store, channel: str) -> float:
     return float(store.moments.low[:, store.channels.index(store.channel(channel).name)].min())
 
 
-def _moments(training: Training, channel: str, count: int, log: bool) -> Moments:
-    """(count,) moments of the training rows of a channel, over all series or of each."""
-    moments = Moments.empty((count,))
+def _moments(training: Training, channel: str, count: int, log: bool, unit: Float64) -> Moments:
+    """(count,) moments of the training rows of a channel over `unit`, (count,), over all series or of each."""
+    moments, scaled = Moments.empty((count,)), bool((unit != 1).any())
     for series, starts, values in _training_parts(training, channel):
         values = np.log1p(values.astype(np.float64)) if log else values
+        if scaled:
+            sizes = np.diff(np.append(starts, len(values)))
+            values = values / (unit[0] if count == 1 else np.repeat(unit[series], sizes))
         if count == 1:
             moments = moments.merge(Moments.of_segments(values, np.zeros(1, np.int64)))
         else:
             merged = moments.at(series).merge(Moments.of_segments(values, starts))
-            for old, new in zip(_values(moments), _values(merged), strict=True):
+            for old, new in zip(moments.fields().values(), merged.fields().values(), strict=True):
                 old[series] = new
     return moments
 
 
 def _robust(training: Training, channel: str, count: int) -> tuple[Float64, Float64]:
-    whole = quantiles(lambda: (values for _, _, values in _training_parts(training, channel)), _QUARTILES)
-    found = np.tile(whole, (count, 1))
+    """(count,) median and interquartile range."""
+    dtype = np.dtype(training.store.channel(channel).dtype)
+    whole = quantiles(lambda: (values for _, _, values in _training_parts(training, channel)), _QUARTILES, dtype)
+    quartiles = np.tile(whole, (count, 1))
     if count > 1:
         for series, values in _by_series(_training_parts(training, channel)):
             seen = values[~np.isnan(values)]
             if len(seen):
-                found[series] = np.quantile(seen.astype(np.float32).astype(np.float64), _QUARTILES)
-    return found[:, 1], found[:, 2] - found[:, 0]
+                quartiles[series] = np.quantile(seen.astype(dtype).astype(np.float64), _QUARTILES)
+    with np.errstate(over="ignore"):
+        return quartiles[:, 1], quartiles[:, 2] - quartiles[:, 0]
 
 
 def _by_series(

@@ -112,6 +112,7 @@ class SeriesView:
 
     def reader(self, scaler: Scaler, cache: Path) -> StoreReader:
         """Decodes chunks of the store."""
+        self.store.require_float32(scaler.channels, scaler.scaling)
         return StoreReader(self.store, scaler, self.masked)
 
     def observed(self, columns: Sequence[int], scaler: Scaler, cache: Path) -> Iterator[NDArray[np.bool_]]:

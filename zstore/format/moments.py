@@ -128,8 +128,11 @@ class Moments:
 
     @property
     def std(self) -> Float64:
-        """Population standard deviation (ddof 0); 0 where nothing was observed."""
-        return np.sqrt(self.m2 / np.maximum(self.count, 1))
+        """Population standard deviation (ddof 0); 0 where nothing was observed, and where all values are the same.
+
+        The mean of equal values may be off by a rounding error, so their `m2` need not be 0.
+        """
+        return np.where(self.low == self.high, 0.0, np.sqrt(self.m2 / np.maximum(self.count, 1)))
 
     def fields(self) -> dict[str, NDArray[np.generic]]:
         """Every field by name, in the order of the constructor."""

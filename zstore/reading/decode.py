@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.errors import NotFiniteError
 from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import n_shards, shard_bounds, shard_key
 from zstore.format.schema import Channel
 from zstore.reading.scaling import Scaling
+
+_LARGEST = float(np.finfo(np.float32).max)
+_MANY_SCALES = float(1 << 24)  # beyond, float64 products leave less than float32 keeps
 
 if TYPE_CHECKING:
     from zstore.reading.store import Store
@@ -23,13 +27,13 @@ if TYPE_CHECKING:
 def decode_rows_of(
     store: Store,
     channels: Sequence[str],
-    out: NDArray[np.float32],
+    out: NDArray[Any],
     scaling: Scaling | None,
     observed: NDArray[np.bool_] | None,
     threads: int,
 ) -> None:
     """See :meth:`zstore.reading.store.Store.decode`."""
-    wanted = _columns_of(store, channels, scaling)
+    wanted = _columns_of(store, channels, scaling, out.dtype)
     schema = store.schema
     grid = (schema.chunk_rows, schema.shard_rows)
     routes = _Routes.of(store.index)
@@ -60,12 +64,12 @@ def decode_part(
     store: Store,
     channels: Sequence[str],
     start: int,
-    out: NDArray[np.float32],
+    out: NDArray[Any],
     scaling: Scaling | None,
     observed: NDArray[np.bool_] | None,
 ) -> None:
     """See :meth:`zstore.reading.store.Store.decode_part`."""
-    wanted = _columns_of(store, channels, scaling)
+    wanted = _columns_of(store, channels, scaling, out.dtype)
     buffer: NDArray[Any] = np.empty(len(out), wanted[0].dtype)
     series = store.index.series_of(start, start + len(out)) if scaling and scaling.per_series else None
     if observed is not None:
@@ -79,7 +83,8 @@ def decode_part(
 class _Column:
     """How one channel becomes a column of rows: unpacked, less `offset`, over `scale`, as `dtype`.
 
-    `offset` and `scale` are one number, or (series,).
+    `offset` and `scale` are one number, or (series,). `exact`: subtract and divide one after the other, where the
+    offset is so many scales that the difference of two products would show its rounding, or 1 / scale overflows.
     """
 
     channel: Channel
@@ -87,13 +92,14 @@ class _Column:
     offset: Any
     log: bool
     missing: bool
+    exact: bool
     dtype: type[np.floating[Any]]
 
     def unpack(
         self,
         stored: NDArray[Any],
         buffer: NDArray[Any],
-        out: NDArray[np.float32],
+        out: NDArray[Any],
         observed: NDArray[np.bool_] | None,
         rows: Any,
         position: int,
@@ -110,8 +116,13 @@ class _Column:
                 np.log1p(values, out=values)
             unit = 1
         if series is not None or offset or scale != 1:  # in float64: two passes, and no error that float32 shows
-            values *= 1 / (unit * scale)
-            values -= offset / scale
+            if self.exact:
+                values /= unit
+                values -= offset
+                values /= scale
+            else:
+                values *= 1 / (unit * scale)
+                values -= offset / scale
         elif unit != 1:
             values /= self.dtype(unit)
         if self.missing and (packing.packed or observed is not None):
@@ -122,15 +133,46 @@ class _Column:
         out[rows, position] = values
 
 
-def _columns_of(store: Store, channels: Sequence[str], scaling: Scaling | None) -> list[_Column]:
+def require_float32(store: Store, channels: Sequence[str], scaling: Scaling | None) -> None:
+    """See :meth:`zstore.reading.store.Store.require_float32`."""
+    scaling = scaling or Scaling.identity(len(channels))
+    moments = store.moments
+    for position, name in enumerate(channels):
+        channel, log = store.channel(name), bool(scaling.log[position])
+        offset, scale = (part[..., position] for part in (scaling.offset, scaling.scale))
+        column = store.channels.index(channel.name)
+        for ends in (moments.low[:, column], moments.high[:, column]):
+            with np.errstate(all="ignore"):
+                scaled = ((np.log1p(ends) if log else ends) - offset) / scale
+            beyond = np.flatnonzero(np.isfinite(ends) & ~(np.abs(scaled) <= _LARGEST))
+            if len(beyond):
+                value = float(ends[beyond[0]])
+                raise NotFiniteError(
+                    f"{value:g} in channel {name!r} of series {store.ids[beyond[0]]}, which is {scaled[beyond[0]]:g} "
+                    "once scaled",
+                    expected=f"at most {_LARGEST:.2g}, the largest float32",
+                    where=store.path,
+                    fix="scale the channel by other means (--data.scaler standard or minmax), leave it out with "
+                    "--data.channels, or correct the value in the source",
+                )
+
+
+def _columns_of(
+    store: Store, channels: Sequence[str], scaling: Scaling | None, wanted: type[np.floating[Any]] | np.dtype[Any]
+) -> list[_Column]:
     scaling = scaling or Scaling.identity(len(channels))
     missing = store.missing(channels).tolist()
     columns = []
     for position, name in enumerate(channels):
         offset, scale = (part[..., position] for part in (scaling.offset, scaling.scale))
         log = bool(scaling.log[position])
-        dtype = np.float64 if scaling.changes else np.float32
-        columns.append(_Column(store.channel(name), scale, offset, log, missing[position], dtype))
+        dtype = np.float64 if scaling.changes or wanted == np.float64 else np.float32
+        channel = store.channel(name)
+        with np.errstate(all="ignore"):
+            reciprocal = 1 / (10 ** (channel.packing.decimals or 0) * np.asarray(scale, np.float64))
+            steep = ~(np.abs(offset / scale) <= _MANY_SCALES)
+        exact = bool(np.any(steep) or not np.all(np.isfinite(reciprocal) & (reciprocal != 0)))
+        columns.append(_Column(channel, scale, offset, log, missing[position], exact, dtype))
     return columns
 
 

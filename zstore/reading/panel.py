@@ -195,12 +195,15 @@ def open_panel(
         If the file cannot be written.
     CorruptionError
         If the store is damaged.
+    NotFiniteError
+        If a value does not fit float32 once scaled.
 
     Notes
     -----
     Missing values, and steps at which a series has no row, are 0. Cost: the rows of these series decoded once, and
     written once in time order. Memory: some 200 MB, whatever the size.
     """
+    store.require_float32(channels, scaling)
     masked = not grid.whole or bool(store.missing(channels).any())
     digest = xxhash.xxh3_128_hexdigest(grid.series.tobytes())
     identity = ["panel", _LAYOUT, store.schema.uuid, store.version, list(channels), scaling.digest(), digest]

@@ -64,11 +64,14 @@ def open_rows(
         If the file cannot be written.
     CorruptionError
         If the store is damaged.
+    NotFiniteError
+        If a value does not fit float32 once scaled.
 
     Notes
     -----
     Built at the speed of :meth:`Store.decode`; see :func:`zstore.reading.cached.open_cached`.
     """
+    store.require_float32(channels, scaling)
     shape = (store.n_rows, len(channels))
     masked = fill and bool(store.missing(channels).any())
     if not store.n_rows:

@@ -19,7 +19,7 @@ from zstore.format.packing import unpack
 from zstore.format.schema import Channel, Schema
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
-from zstore.reading.decode import decode_part, decode_rows_of
+from zstore.reading.decode import decode_part, decode_rows_of, require_float32
 from zstore.reading.objects import ObjectReader
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
@@ -255,7 +255,7 @@ class Store:
     def decode(
         self,
         channels: Sequence[str],
-        out: NDArray[np.float32],
+        out: NDArray[Any],
         scaling: Scaling | None = None,
         observed: NDArray[np.bool_] | None = None,
         threads: int = 2,
@@ -267,7 +267,7 @@ class Store:
         channels
             Channels to read, in the order of the last axis of `out`.
         out
-            (row, channel) float32, all rows of the store; NaN where missing, or 0 if `observed` is given.
+            (row, channel) float32 or float64, all rows of the store; NaN where missing, or 0 if `observed` is given.
         scaling
             Of each channel; None for source units.
         observed
@@ -281,7 +281,7 @@ class Store:
         self,
         channels: Sequence[str],
         start: int,
-        out: NDArray[np.float32],
+        out: NDArray[Any],
         scaling: Scaling | None = None,
         observed: NDArray[np.bool_] | None = None,
     ) -> None:
@@ -301,6 +301,25 @@ class Store:
         Cost: the chunks that these rows lie in, on one thread; call it from several. See :attr:`chunk_starts`.
         """
         decode_part(self, channels, start, out, scaling, observed)
+
+    def require_float32(self, channels: Sequence[str], scaling: Scaling | None = None) -> None:
+        """Refuse a scaling of some channels that float32 does not hold.
+
+        Parameters
+        ----------
+        channels, scaling
+            As :meth:`decode` takes them.
+
+        Raises
+        ------
+        NotFiniteError
+            If a finite value would become infinite; it names the channel, a series and the value.
+
+        Notes
+        -----
+        Cost: the smallest and largest value of each series; no row is read.
+        """
+        require_float32(self, channels, scaling)
 
     def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
         """(channel,) whether any value of some channels is missing."""

@@ -1,0 +1,151 @@
+"""Numbers: what is not finite is an error, what does not vary has scale 1, and metrics are of source values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.quantiles import quantiles
+from lightning_app.data.scaler import ScaledBy, ScalerKind, fit_scaler
+from lightning_app.data.splits import Split
+from lightning_app.data.statics import static_matrix
+from tests.conftest import write_table
+from zstore import NotFiniteError, Scaling, Store, ingest, open_store
+
+Values = dict[str, Sequence[float]]
+KINDS: list[ScalerKind] = ["standard", "minmax", "robust", "log1p"]
+HALF = Split(sizes=(0.5, 0.25, 0.25))
+
+
+def make(folder: Path, series: dict[str, Values], dtype: str = "float32", static: Values | None = None) -> Store:
+    """A daily store of some series, each of some channels; static attributes are by name, a value a series."""
+    names = list(next(iter(series.values())))
+    days = np.datetime64("2001-01-01") + np.arange(10_000)
+    rows = [
+        [id_, days[n], *("" if np.isnan(v) else repr(float(v)) for v in row)]
+        for id_, columns in series.items()
+        for n, row in enumerate(zip(*columns.values(), strict=True))
+    ]
+    write_table(folder / "rows.csv", ["id", "date", *names], rows)
+    options: dict[str, Any] = {"id": "id", "time": "date", "dtype": dtype}
+    if static is not None:
+        lines = [[id_, *(values[n] for values in static.values())] for n, id_ in enumerate(series)]
+        options["static"] = write_table(folder / "static.csv", ["id", *static], lines)
+    ingest(folder / "rows.csv", folder / "rows.zarr", overwrite=True, **options)
+    return open_store(folder / "rows.zarr")
+
+
+def inputs(store: Store, folder: Path, **options: Any) -> NDArray[np.float32]:
+    """What models see of every row of the first channel."""
+    data = WindowDataModule(store.path, 1, 1, cache=str(folder / "cache"), split=HALF, residency="host", **options)
+    return data.source.rows.values[:, 0].numpy()
+
+
+@pytest.mark.parametrize("by", ["channel", "series"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_an_infinite_training_value_is_refused_with_its_channel_and_row(
+    tmp_path: Path, kind: ScalerKind, by: ScaledBy, value: float
+) -> None:
+    values = np.arange(40.0)
+    values[3] = value
+    store = make(tmp_path, {"s": {"flow": values}, "t": {"flow": np.arange(40.0)}})
+    with pytest.raises(NotFiniteError, match=f"1 infinite training value.*'flow' .{value:g} in s at 2001-01-04"):
+        fit_scaler(store, HALF, ["flow"], kind, tmp_path / "cache", by)
+
+
+def test_an_infinite_value_outside_of_the_training_rows_leaves_the_scaler_as_it_is(tmp_path: Path) -> None:
+    values = np.arange(40.0)
+    values[39] = np.inf
+    store = make(tmp_path, {"s": {"flow": values}})
+    scaler = fit_scaler(store, HALF, ["flow"], "standard", tmp_path / "cache")
+    assert (np.arange(20).mean(), np.arange(20).std()) == (scaler.offset[0], pytest.approx(scaler.scale[0]))
+
+
+@pytest.mark.parametrize("by", ["channel", "series"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("level", [0.1, 1e7 + 0.1])
+def test_a_channel_that_is_constant_in_training_has_scale_1_and_becomes_0(
+    tmp_path: Path, kind: ScalerKind, by: ScaledBy, dtype: str, level: float
+) -> None:
+    values = [level] * 37 + [level + 1] * 37
+    store = make(tmp_path, {"s": {"a": values}, "t": {"a": values}}, dtype)
+    scaler = fit_scaler(store, HALF, ["a"], kind, tmp_path / "cache", by)
+    assert (scaler.scale == 1).all()
+    rows = inputs(store, tmp_path, scaler=kind, scale_by=by)
+    step = np.log1p(level + 1) - np.log1p(level) if kind == "log1p" else 1.0
+    assert np.abs(rows[:37]).max() <= 1e-7 * level
+    assert rows[37:74] == pytest.approx(step, abs=1e-6 if level < 1e6 else 1)
+
+
+@pytest.mark.parametrize("value", [45.3, 0.1, -1e-3])
+def test_a_static_attribute_that_is_the_same_everywhere_becomes_0(tmp_path: Path, value: float) -> None:
+    store = make(tmp_path, {f"s{n}": {"a": range(8)} for n in range(7)}, static={"area": [value] * 7})
+    assert (static_matrix(store, HALF, ["area"]) == 0).all()
+
+
+def test_a_static_attribute_of_large_numbers_is_standardised(tmp_path: Path) -> None:
+    areas = np.array([1e200, 2e200, 3e200])
+    store = make(tmp_path, {f"s{n}": {"a": range(8)} for n in range(3)}, static={"area": areas})
+    expected = (areas / 1e200 - 2) / np.std([1, 2, 3])
+    assert static_matrix(store, HALF, ["area"])[:, 0].numpy() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("by", ["channel", "series"])
+@pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
+@pytest.mark.parametrize("unit", [1e200, 1e307, 1e-200, 1e-310])
+def test_a_float64_channel_beyond_float32_is_scaled_in_float64(
+    tmp_path: Path, kind: ScalerKind, by: ScaledBy, unit: float
+) -> None:
+    plain = np.random.default_rng(0).normal(0, 1, 60).round(3)
+    expected = inputs(make(tmp_path, {"s": {"a": plain}}, "float64"), tmp_path, scaler=kind, scale_by=by)
+    rows = inputs(make(tmp_path, {"s": {"a": plain * unit}}, "float64"), tmp_path, scaler=kind, scale_by=by)
+    assert rows == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_value_that_float32_does_not_hold_is_refused_with_its_channel(tmp_path: Path) -> None:
+    store = make(tmp_path, {"s": {"a": [1e200] * 20 + [2e200] * 20}}, "float64")
+    with pytest.raises(NotFiniteError, match="1e\\+200 in channel 'a' of series s.*float32.*--data.scaler"):
+        inputs(store, tmp_path, scaler="none")
+    with pytest.raises(NotFiniteError, match="1e\\+200 in channel 'a'"):
+        store.windows(2, 1, cache=tmp_path / "cache")
+
+
+@settings(max_examples=25)
+@given(
+    level=st.sampled_from([0.0, 1e3, 1e7, 1e12]),
+    spread=st.sampled_from([0.5, 3.0, 1e3]),
+    kind=st.sampled_from(["standard", "minmax", "robust"]),
+    seed=st.integers(0, 99),
+)
+def test_scaled_rows_are_those_of_float64_arithmetic(
+    tmp_path_factory: pytest.TempPathFactory, level: float, spread: float, kind: ScalerKind, seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("scaled")
+    values = level + np.random.default_rng(seed).normal(0, spread, 80)
+    store = make(folder, {"s": {"a": values}}, "float64")
+    scaler = fit_scaler(store, HALF, ["a"], kind, folder / "cache")
+    expected = (values - scaler.offset[0]) / scaler.scale[0]
+    rows = np.empty((80, 1), np.float32)
+    store.decode(["a"], rows, Scaling.linear(scaler.offset, scaler.scale))
+    assert rows[:, 0] == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=60), st.integers(1, 20))
+def test_quantiles_of_float64_keep_all_of_its_digits(values: list[float], size: int) -> None:
+    kept = np.array(values)
+    blocks: Callable[[], Any] = lambda: (kept[at : at + size] for at in range(0, len(kept), size))  # noqa: E731
+    assert np.sort(kept)[[0, -1]].tolist() == quantiles(blocks, (0.0, 1.0), np.dtype(np.float64)).tolist()
+    middle = quantiles(blocks, (0.5,), np.dtype(np.float64))[0]
+    if len(kept) % 2:
+        assert np.sort(kept)[len(kept) // 2] == middle
