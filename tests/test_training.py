@@ -261,7 +261,7 @@ def test_a_fit_logs_its_speed_its_waiting_and_its_memory(app: App, hourly: Store
     config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 2, "log_every_n_steps": 5})
     fitted = app("fit", "--config", "n.yaml", check=True)
     assert re.search(r"steps +windows/s +waiting for data +precision +peak RSS +RSS now +PSS now", fitted.stdout)
-    assert re.search(r"\d+ +[1-9][\d,]* +\d+\.\d% +\d\.\d\d GB", fitted.stdout)
+    assert re.search(r"\d+ +[1-9][\d,]* +\d+\.\d% +32-true +\d\.\d\d GB", fitted.stdout)
     logged = pd.read_csv(tmp_path / "runs/n/logs/metrics.csv")
     speed, share = logged["perf/windows_per_s"].dropna(), logged["perf/wait_share"].dropna()
     assert len(speed) > 2
