@@ -9,16 +9,19 @@ from typing import Any, Protocol, TypedDict, cast
 from torch import Tensor
 
 
-class TimeIndices(TypedDict, total=False):
-    """What a batch has beside the rest, if the configuration asks for time features as whole numbers."""
+class OptionalParts(TypedDict, total=False):
+    """What a batch has beside the rest where it is asked for: time features as whole numbers, targets as stored."""
 
     x_time: Tensor
     """(batch, lookback, time feature) int64 steps, hours or days of the input rows."""
     y_time: Tensor
     """(batch, horizon, time feature) int64 steps, hours or days of the target rows."""
+    y_source: Tensor
+    """(batch, horizon, target) the bits of float64 targets in source units as int64, in evaluation for models that
+    measure in source units: bits, so that no precision of Lightning's rounds them. Anything where `mask` is False."""
 
 
-class Batch(TimeIndices):
+class Batch(OptionalParts):
     """What a loader yields and a model reads.
 
     In a panel, `x`, `y`, `mask` and `x_future` have an axis `node` before the last one, and `series` and `x_static`
@@ -94,6 +97,8 @@ def by_series(batch: Batch) -> Batch:
     """A batch of panels as windows of single series: those of the first panel, then those of the second, and so on."""
     n_nodes = batch["series"].shape[1]
     parts = {name: part_by_series(batch[name]) for name in _BY_NODE}  # type: ignore[literal-required]
+    if "y_source" in batch:
+        parts["y_source"] = part_by_series(batch["y_source"])
     parts |= {"series": batch["series"].flatten(0, 1), "x_static": batch["x_static"].flatten(0, 1)}
     for name in ("time", "x_time", "y_time"):
         if name in batch:
@@ -122,8 +127,12 @@ class DataOfModels(Protocol):
     def target_std(self) -> Tensor:
         """(series, target) float32 standard deviation of the scaled training targets."""
 
+    @property
+    def source_std(self) -> Tensor:
+        """(series, target) float64 standard deviation of the training targets in source units."""
+
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
-        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float32."""
+        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64."""
 
     @property
     def node_positions(self) -> Tensor:

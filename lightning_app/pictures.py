@@ -112,8 +112,7 @@ def forecasts(model: ForecastModel, data: WindowDataModule, windows: list[Batch]
         series = flat["series"][place : place + 1]
 
         def source(values: Tensor, place: int = place, series: Tensor = series) -> Any:
-            scaled = values[place : place + 1].float()
-            return data.to_source(scaled, series)[0, :, 0].cpu().numpy()
+            return data.to_source(values[place : place + 1], series)[0, :, 0].cpu().numpy()
 
         ahead = np.arange(shape.horizon)
         observed = np.where(flat["mask"][place, :, 0].cpu().numpy(), source(flat["y"]), np.nan)

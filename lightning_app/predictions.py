@@ -41,7 +41,8 @@ class PredictionWriter(pl.Callback):
     Notes
     -----
     The store has the dimensions `window` and `step`: ``id`` (window), ``time`` (window, step), and each target
-    in source units (window, step), with its scale and offset as attributes; of panels ``id`` is (series), and
+    in source units (window, step), float64 where its channel is, else float32, with its scale and offset as
+    attributes; of panels ``id`` is (series), and
     targets are (window, step, series). Each target has its own name, see :func:`target_variables`. Attributes are
     numbers and text, so xarray can write what it reads as netCDF; the ``missing_value`` of ``id`` is no id, and lets
     xarray read ids as ordinary Python strings. It replaces an earlier one when whole. Memory: one chunk of windows.
@@ -73,7 +74,7 @@ class PredictionWriter(pl.Callback):
         with part.with_suffix(".samples").open("ab") as file:
             samples.astype(np.int64).tofile(file)
         with part.with_suffix(".values").open("ab") as file:
-            cast(Tensor, outputs).to("cpu", torch.float32).numpy().tofile(file)
+            cast(Tensor, outputs).to("cpu", torch.float64).numpy().tofile(file)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gather all parts in the order of the windows."""
@@ -97,7 +98,7 @@ class PredictionWriter(pl.Callback):
             part = self._parts / str(rank)
             mine = np.fromfile(part.with_suffix(".samples"), np.int64)
             samples.append(mine)
-            values.append(np.memmap(part.with_suffix(".values"), np.float32, "r", shape=(len(mine), *tail)))
+            values.append(np.memmap(part.with_suffix(".values"), np.float64, "r", shape=(len(mine), *tail)))
         n_windows = sum(map(len, samples))
         places = np.empty((n_windows, 2), np.int64)  # (sample) -> (rank, row of its part)
         for rank, mine in enumerate(samples):
@@ -108,7 +109,7 @@ class PredictionWriter(pl.Callback):
         size = _windows_of_chunk(data)
         for start in range(0, n_windows, size):
             stop = min(start + size, n_windows)
-            block = np.empty((stop - start, *tail), np.float32)
+            block = np.empty((stop - start, *tail))
             for rank, part_values in enumerate(values):
                 here = np.flatnonzero(places[start:stop, 0] == rank)
                 block[here] = part_values[places[start:stop, 1][here]]
@@ -181,7 +182,7 @@ def _create(path: Path, data: WindowDataModule, n_windows: int) -> tuple[Any, An
     scaler, forecasts = data.scaler.of(data.targets), []
     for position, (target, name) in enumerate(zip(data.targets, target_variables(store, data.targets), strict=True)):
         about = {"long_name": target, **({} if scaler.scaling.per_series else _linear(scaler, position))}
-        forecasts.append(create(name, "float32", of_target, about))
+        forecasts.append(create(name, np.result_type(np.float32, store.channel(target).dtype), of_target, about))
     return ids, times, forecasts
 
 

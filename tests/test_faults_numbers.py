@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lightning_app.batch import by_series
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.quantiles import quantiles
 from lightning_app.data.scaler import ScaledBy, ScalerKind, fit_scaler
 from lightning_app.data.splits import Split
 from lightning_app.data.statics import static_matrix
+from lightning_app.data.views import Panel
+from lightning_app.losses import NSE
+from lightning_app.models import Repeat
 from tests.conftest import write_table
-from zstore import NotFiniteError, Scaling, Store, ingest, open_store
+from zstore import NotFiniteError, Scaling, Store, UsageError, ingest, open_store
 
 Values = dict[str, Sequence[float]]
 KINDS: list[ScalerKind] = ["standard", "minmax", "robust", "log1p"]
@@ -114,9 +121,9 @@ def test_a_float64_channel_beyond_float32_is_scaled_in_float64(
 
 def test_a_value_that_float32_does_not_hold_is_refused_with_its_channel(tmp_path: Path) -> None:
     store = make(tmp_path, {"s": {"a": [1e200] * 20 + [2e200] * 20}}, "float64")
-    with pytest.raises(NotFiniteError, match="1e\\+200 in channel 'a' of series s.*float32.*--data.scaler"):
+    with pytest.raises(NotFiniteError, match=r"1e\+200 in channel 'a' of series s.*float32.*--data.scaler"):
         inputs(store, tmp_path, scaler="none")
-    with pytest.raises(NotFiniteError, match="1e\\+200 in channel 'a'"):
+    with pytest.raises(NotFiniteError, match=r"1e\+200 in channel 'a'"):
         store.windows(2, 1, cache=tmp_path / "cache")
 
 
@@ -149,3 +156,144 @@ def test_quantiles_of_float64_keep_all_of_its_digits(values: list[float], size: 
     middle = quantiles(blocks, (0.5,), np.dtype(np.float64))[0]
     if len(kept) % 2:
         assert np.sort(kept)[len(kept) // 2] == middle
+
+
+def tested(store: Store, folder: Path, model: dict[str, Any], **options: Any) -> Repeat:
+    """The model that repeats the last value, tested in source units."""
+    data = WindowDataModule(
+        store.path,
+        3,
+        2,
+        cache=str(folder / "cache"),
+        split=HALF,
+        **{"evaluation_stride": 2, "batch_size": 8, **options},
+    )
+    repeat = Repeat(data.shape, units="source", **model)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder
+    )
+    trainer.test(repeat, data, verbose=False)
+    return repeat
+
+
+def repeated(columns: Sequence[NDArray[np.float64]], stride: int = 2) -> tuple[NDArray[np.float64], ...]:
+    """Targets of the last quarter of some series in windows of 2, and the value before each: plain slices."""
+    pairs = [
+        (values[start : start + 2], values[start - 1])
+        for values in columns
+        for start in range(len(values) - len(values) // 4, len(values) - 1, stride)
+    ]
+    truth = np.array([window for window, _ in pairs])
+    return truth, np.repeat(np.array([last for _, last in pairs])[:, None], 2, axis=1)
+
+
+RESIDENCE: list[dict[str, Any]] = [
+    {"residency": "host"},
+    {"residency": "device"},
+    {"residency": "stream", "memory_budget": "1MiB"},
+    {"panel": Panel()},
+    {"panel": Panel(), "residency": "stream", "memory_budget": "1MiB"},
+]
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+@pytest.mark.parametrize("options", RESIDENCE)
+@pytest.mark.parametrize("level", [0.0, 1e7])
+@pytest.mark.parametrize("kind", ["standard", "log1p"])
+def test_metrics_in_source_units_are_those_of_the_values_in_the_table(
+    tmp_path: Path, options: dict[str, Any], level: float, kind: str
+) -> None:
+    random = np.random.default_rng(0)
+    series = [level + random.poisson(1.0, 160) * 0.5 for _ in range(3)]
+    store = make(tmp_path, {f"s{n}": {"a": values} for n, values in enumerate(series)}, "float64")
+    model = tested(store, tmp_path, {"series_scores": True}, scaler=kind, **options)
+    truth, guess = repeated(series)
+    seen = truth != 0
+    expected = {
+        "test/mse": np.mean((guess - truth) ** 2),
+        "test/mae": np.mean(np.abs(guess - truth)),
+        "test/mape": np.mean(np.abs(guess - truth)[seen] / truth[seen]),
+        "test/r2": 1 - np.sum((guess - truth) ** 2) / np.sum((truth - truth.mean()) ** 2),
+    }
+    tolerance = 1e-5 if level == 0 or kind == "standard" else 0.2  # a logarithm of 1e7 as float32 keeps no halves
+    assert {name: model.exact[name] for name in expected} == pytest.approx(expected, rel=tolerance)
+    nse = [1 - np.sum((g - t) ** 2) / np.sum((t - t.mean()) ** 2) for t, g in (repeated([own]) for own in series)]
+    assert model.report["by_series"]["nse"][:, 0].numpy() == pytest.approx(np.array(nse), rel=tolerance)
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+@settings(max_examples=15)
+@given(
+    rows=st.lists(st.floats(-1e6, 1e6, width=32) | st.just(0.0) | st.none(), min_size=24, max_size=60),
+    kind=st.sampled_from(["standard", "minmax", "robust", "none"]),
+    by=st.sampled_from(["channel", "series"]),
+    horizon=st.integers(1, 4),
+    stride=st.integers(1, 5),
+    options=st.sampled_from(RESIDENCE),
+)
+def test_a_batch_of_an_evaluation_has_the_values_of_the_store(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[float | None],
+    kind: ScalerKind,
+    by: ScaledBy,
+    horizon: int,
+    stride: int,
+    options: dict[str, Any],
+) -> None:
+    folder = tmp_path_factory.mktemp("evaluated")
+    values = np.array([np.nan if value is None else value for value in rows])
+    store = make(folder, {"s": {"a": values, "b": values[::-1]}, "t": {"a": values * 2, "b": values}})
+    split = Split(sizes=(0.3, 0.3, 0.4))
+    data = WindowDataModule(
+        store.path, 2, horizon, targets=["b"], cache=str(folder / "cache"), split=split, scaler=kind, scale_by=by,
+        evaluation_stride=stride, batch_size=3, **options,
+    )  # fmt: skip
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        lightning_module=SimpleNamespace(measures_source=True), global_rank=0, world_size=1, num_devices=1,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")), is_global_zero=True, current_epoch=0,
+    )  # fmt: skip
+    try:
+        loader = data.test_dataloader()
+    except UsageError:
+        return
+    times = [store.times(*store.index.row_start[n : n + 2]) for n in range(2)]
+    columns = [store.read("b", *store.index.row_start[n : n + 2]) for n in range(2)]
+    for whole in loader:
+        batch = by_series(whole) if "panel" in options else whole
+        truth = batch["y_source"].view(torch.float64)[..., 0].numpy()
+        seen = batch["mask"][..., 0].numpy()
+        for window, series, time, mask in zip(truth, batch["series"].tolist(), batch["time"], seen, strict=True):
+            first = int(np.searchsorted(times[series], int(time)))
+            expected = columns[series][first : first + horizon]
+            assert (mask == ~np.isnan(expected)).all()
+            assert (window[mask].astype(np.float32) == expected[mask]).all()
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_forecasts_keep_their_digits_beside_an_outlier(tmp_path: Path) -> None:
+    values = np.full(80, -48.0)
+    values[::3] = -47.0
+    values[5] = 1e6
+    store = make(tmp_path, {"s": {"a": values}})
+    data = WindowDataModule(store.path, 3, 2, cache=str(tmp_path / "cache"), split=HALF, batch_size=64)
+    batch = next(iter(data.test_dataloader()))
+    forecasts = data.to_source(batch["y"], batch["series"]).numpy()
+    truth = np.stack([values[row : row + 2] for row in range(60, 79)])
+    kept = np.spacing(np.abs(batch["y"].numpy()).max()) / 2 * data.scaler.scale[0]  # what the scaled float32 has lost
+    assert np.abs(forecasts[..., 0] - truth).max() <= kept * 1.001
+
+
+def test_the_nse_loss_in_source_units_weighs_by_the_spread_in_source_units(tmp_path: Path) -> None:
+    wave = np.sin(np.arange(80.0)).round(3)
+    store = make(tmp_path, {"s": {"a": 100 * wave}, "t": {"a": wave}})
+    data = WindowDataModule(
+        store.path, 3, 2, cache=str(tmp_path / "cache"), split=HALF, scale_by="series", batch_size=16
+    )
+    model = Repeat(data.shape, loss=NSE(), loss_units="source")
+    model._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    std = data.source_std[:, 0].numpy()
+    assert std == pytest.approx([100 * wave[:40].std(), wave[:40].std()], rel=1e-6)
+    batch = next(iter(data.val_dataloader()))
+    residual = (model(batch) - batch["y"]).double()[..., 0].numpy() * std[batch["series"].numpy()][:, None]
+    expected = np.mean(residual**2 / (std[batch["series"].numpy()][:, None] + 0.1) ** 2)
+    assert float(model.loss_of(model, batch)) == pytest.approx(expected, rel=1e-5)

@@ -94,7 +94,7 @@ def test_batches_are_scaled_and_come_back_to_source_units(
         truth = torch.from_numpy(np.stack([column[row : row + 3] for row in first]))
         mask = batch["mask"][..., position]
         assert torch.equal(mask, ~truth.isnan())
-        torch.testing.assert_close(source[..., position][mask], truth[mask].float(), rtol=2e-5, atol=2e-4)
+        torch.testing.assert_close(source[..., position][mask], truth[mask].double(), rtol=2e-5, atol=2e-4)
         scaler = data.scaler
         owner = batch["series"].numpy()
         offset, scale = (

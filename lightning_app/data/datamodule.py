@@ -20,7 +20,7 @@ from lightning_app.data.leaks import refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.pool import Pool, PoolPlan
 from lightning_app.data.residency import Placement, Residency, choose, parse_budget
-from lightning_app.data.scaler import ScaledBy, Scaler, ScalerKind, Training, fit_scaler, scaled_std
+from lightning_app.data.scaler import ScaledBy, Scaler, ScalerKind, Training, fit_scaler, scaled_std, source_std
 from lightning_app.data.shown import module_html, module_text
 from lightning_app.data.source import Columns, WindowSource, as_range
 from lightning_app.data.splits import NoWindowError, Split, SplitName
@@ -224,6 +224,12 @@ class WindowDataModule(pl.LightningDataModule):
         with torch.inference_mode(False):  # a test may be first to ask, and a fit next
             return torch.from_numpy(scaled_std(self._training, self.scaler.of(self.targets))).float()
 
+    @cached_property
+    def source_std(self) -> Tensor:
+        """(series, target) float64 standard deviation of each series' training targets in source units."""
+        with torch.inference_mode(False):  # a test may be first to ask, and a fit next
+            return torch.from_numpy(source_std(self._training, self.targets))
+
     @property
     def _training(self) -> Training:
         return Training(self.store, self.split, self.view.members)
@@ -246,7 +252,7 @@ class WindowDataModule(pl.LightningDataModule):
         return torch.from_numpy(self.view.positions())
 
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
-        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float32."""
+        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64."""
         return self._unscaler.to_source(scaled, series)
 
     @cached_property
@@ -328,11 +334,11 @@ class WindowDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> WindowLoader:
         """Every validation window once, in order."""
-        return self._loader(self._checked("val", self.evaluation_stride))
+        return self._loader(self._checked("val", self.evaluation_stride), evaluated=True)
 
     def test_dataloader(self) -> WindowLoader:
         """Every test window once, in order."""
-        return self._loader(self._checked("test", self.evaluation_stride))
+        return self._loader(self._checked("test", self.evaluation_stride), evaluated=True)
 
     def predict_dataloader(self) -> WindowLoader:
         """Every window of the split `predict_on` once, in order, whether its targets were observed or not."""
@@ -400,14 +406,16 @@ class WindowDataModule(pl.LightningDataModule):
         self.__dict__.pop("_unscaler", None)
         self.__dict__.pop("target_std", None)
 
-    def _loader(self, index: WindowIndex, shuffle: bool = False) -> WindowLoader:
+    def _loader(self, index: WindowIndex, shuffle: bool = False, evaluated: bool = False) -> WindowLoader:
         trainer = self.trainer
+        measured = evaluated and trainer is not None and getattr(trainer.lightning_module, "measures_source", False)
+        targets = self.view.observed_targets(self.targets, self.window.horizon, self.cache) if measured else None
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         epoch = None if trainer is None else lambda: trainer.current_epoch
         source = self.source
         ahead = _PREFETCH if source.target != source.device else 0
         return WindowLoader(
-            source, index, self.batch_size, shuffle, self.seed, rank, world, epoch, self._pool, prefetch=ahead
+            source, index, self.batch_size, shuffle, self.seed, rank, world, epoch, self._pool, ahead, targets
         )
 
     @property

@@ -8,8 +8,10 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lightning_app.batch import Batch
+from lightning_app.data.observed import ObservedTargets
 from lightning_app.data.order import shuffled
 from lightning_app.data.pool import Pool
 from lightning_app.data.pooled import PooledOrder
@@ -49,6 +51,8 @@ class WindowLoader:
         Where the rows of `source` come and go, if they are not all in memory.
     prefetch
         Batches made ahead on a thread: where they are copied to a GPU, and else for a test.
+    targets
+        Reads what batches have in `y_source`; None for batches without it.
 
     Raises
     ------
@@ -68,6 +72,7 @@ class WindowLoader:
         epoch: Callable[[], int] | None = None,
         pool: Pool | None = None,
         prefetch: int = 0,
+        targets: ObservedTargets | None = None,
     ) -> None:
         if batch_size % world:
             raise UsageError(
@@ -83,6 +88,7 @@ class WindowLoader:
         self._epoch, self._consumed, self._resuming = -1, 0, False
         self._next_epoch, self._pool, self._prefetch = epoch, pool, prefetch
         self._order: PooledOrder | None = None
+        self._targets = targets
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.index), self.batch_size)
@@ -134,7 +140,15 @@ class WindowLoader:
             located = self._locate(np.concatenate([np.arange(*bound) for bound in bounds]))
             parts = located.split([high - low for low, high in bounds])
             for (low, high), windows in zip(bounds, parts, strict=True):
-                yield self._batch(low, high, windows)
+                batch = self._batch(low, high, windows)
+                if self._targets is not None:
+                    batch["y_source"] = self._observed(self._targets, np.arange(low, high))
+                yield batch
+
+    def _observed(self, targets: ObservedTargets, positions: Samples) -> Tensor:
+        """The bits of the targets of the windows at some positions, on the device of the batch."""
+        first = self.index.locate(self.samples_at(positions))[0] + self.index.shape.target_offset
+        return torch.from_numpy(targets.at(first).view(np.int64)).to(self.source.target, non_blocking=True)
 
     def _locate(self, positions: Samples) -> Located:
         """Where the windows at some positions lie in the rows of the source."""

@@ -20,7 +20,7 @@ class Unscaler:
     def __init__(self, scaler: Scaler) -> None:
         self._per_series = scaler.scaling.per_series
         with torch.inference_mode(False):  # a test may be first to ask, and a fit next
-            self._parts = tuple(torch.from_numpy(part).float() for part in (scaler.offset, scaler.scale))
+            self._parts = tuple(torch.from_numpy(part) for part in (scaler.offset, scaler.scale))
             self._log = torch.from_numpy(scaler.log)
         self._logs = bool(scaler.log.any())
 
@@ -36,12 +36,12 @@ class Unscaler:
 
         Returns
         -------
-        (batch, horizon, target) float32.
+        (batch, horizon, target) float64, so that an offset much larger than the value costs no digits.
         """
         if self._log.device != scaled.device:
             with torch.inference_mode(False):
                 self._parts = tuple(part.to(scaled.device) for part in self._parts)
                 self._log = self._log.to(scaled.device)
         offset, scale = (part[series][:, None] if self._per_series else part for part in self._parts)
-        values = scaled.float() * scale + offset
+        values = scaled.double() * scale + offset
         return torch.where(self._log, torch.expm1(values), values) if self._logs else values

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_app.data.observed import ObservedTargets
 from lightning_app.data.residency import Rows
 from lightning_app.data.scaler import Scaler
 from lightning_app.data.splits import (
@@ -28,7 +29,7 @@ from lightning_app.data.splits import (
     time_borders,
     with_values,
 )
-from zstore import PanelFile, PanelGrid, RowFile, Store, UsageError, open_panel, open_rows
+from zstore import PanelFile, PanelGrid, RowFile, Scaling, Store, UsageError, open_panel, open_rows
 
 Int64 = NDArray[np.int64]
 
@@ -114,6 +115,17 @@ class SeriesView:
         """Decodes chunks of the store."""
         self.store.require_float32(scaler.channels, scaler.scaling)
         return StoreReader(self.store, scaler, self.masked)
+
+    def observed_targets(self, targets: Sequence[str], horizon: int, cache: Path) -> ObservedTargets:
+        """True values of targets, by row."""
+        store = self.store
+
+        def read(start: int, stop: int) -> NDArray[np.float64]:
+            values = np.empty((stop - start, len(targets)))
+            store.decode_part(targets, start, values)
+            return values
+
+        return ObservedTargets(read, self.n_rows, 8 * len(targets), horizon, store.schema.chunk_rows)
 
     def observed(self, columns: Sequence[int], scaler: Scaler, cache: Path) -> Iterator[NDArray[np.bool_]]:
         """(row,) whether any of some columns was observed, in blocks."""
@@ -210,6 +222,18 @@ class PanelView:
     def reader(self, scaler: Scaler, cache: Path) -> PanelReader:
         """Reads steps of the panel file."""
         return PanelReader(self._file(scaler, cache), self.store.path)
+
+    def observed_targets(self, targets: Sequence[str], horizon: int, cache: Path) -> ObservedTargets:
+        """True values of targets, by step; from a panel file of them alone, float64 where one of them is."""
+        dtype = np.result_type(*(self.store.channel(name).dtype for name in targets), np.float32)
+        file = open_panel(self.store, self.grid, targets, Scaling.identity(len(targets)), cache, str(dtype))
+
+        def read(start: int, stop: int) -> NDArray[np.float64]:
+            values = np.empty((stop - start, self.n_nodes, len(targets)), dtype)
+            file.read(start, values, None)
+            return values.astype(np.float64, copy=False)
+
+        return ObservedTargets(read, self.n_rows, 8 * file.width, horizon, self.n_rows)
 
     def observed(self, columns: Sequence[int], scaler: Scaler, cache: Path) -> Iterator[NDArray[np.bool_]]:
         """(step,) whether any series has any of some columns, in blocks."""

@@ -30,11 +30,13 @@ class ForecastModel(pl.LightningModule):
     shape
         Lengths and widths of the batches; linked from the data by the command line.
     units
-        Units of the metrics: ``scaled`` as the model sees them, or ``source`` as the CSV has them.
+        Units of the metrics: ``scaled`` as the model sees them, or ``source``: forecasts are brought to source units in
+        float64 and compared with the values of the store.
     loss
         What training minimises. Default: the mean squared error.
     loss_units
-        Of the values that the loss is of: ``scaled``, or ``source``.
+        Of the values that the loss is of: ``scaled``, or ``source``; in float64 then. Weights by series are of targets
+        in the same units.
     series_scores
         Whether NSE, KGE, log-NSE and bias of each series are measured too, in source units.
     series_least
@@ -104,7 +106,10 @@ class ForecastModel(pl.LightningModule):
         """The loss of what this model, or a member of it, forecasts."""
         predicted, windows = model.forecast(batch)
         observed, series = windows["y"], windows["series"]
-        std = self._data.target_std.to(self.device)[series] if self.loss.by_series else None
+        std = None
+        if self.loss.by_series:
+            of_series = self._data.source_std if self.loss_units == "source" else self._data.target_std
+            std = of_series.to(self.device)[series]
         if self.loss_units == "source":
             predicted, observed = (self._data.to_source(values, series) for values in (predicted, observed))
         loss: Tensor = self.loss(predicted, observed, windows["mask"], std)
@@ -127,7 +132,7 @@ class ForecastModel(pl.LightningModule):
         self._log("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Predictions in source units, (batch, horizon, target) or (batch, horizon, node, target)."""
+        """Predictions in source units, (batch, horizon, target) or (batch, horizon, node, target), float64."""
         predicted, windows = self.forecast(batch)
         found = self._data.to_source(predicted, windows["series"])
         return part_by_panel(found, self.shape.n_nodes) if self.shape.n_nodes else found
@@ -170,21 +175,22 @@ class ForecastModel(pl.LightningModule):
             raise _misfit(f"checkpoint with further weights {', '.join(sizes)}", "the weights of this model")
 
     @property
+    def measures_source(self) -> bool:
+        """Whether metrics are of source units, so that batches of an evaluation need `y_source`."""
+        return self.units == "source" or self.series_scores
+
+    @property
     def _data(self) -> DataOfModels:
         return cast(DataOfModels, self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def _update(self, stage: str, batch: Batch) -> None:
         predicted, batch = self.forecast(batch)
-        observed, mask = batch["y"], batch["mask"]
-        source = self.units == "source" or self.series_scores
-        pairs = {"scaled": (predicted, observed)}
-        if source:
-            both = (self._data.to_source(values, batch["series"]) for values in (predicted, observed))
-            pairs["source"] = next(both), next(both)
-        errors = cast(MaskedErrors, self.errors[stage])
-        errors.update(pairs[self.units][0].float(), pairs[self.units][1], mask)
+        mask, errors = batch["mask"], cast(MaskedErrors, self.errors[stage])
+        if self.measures_source:
+            source = self._data.to_source(predicted, batch["series"]), batch["y_source"].view(torch.float64)
+        errors.update(*(source if self.units == "source" else (predicted, batch["y"])), mask)
         if self.series_scores:
-            cast(SeriesScores, self.scores[stage]).update(*pairs["source"], mask, batch["series"])
+            cast(SeriesScores, self.scores[stage]).update(*source, mask, batch["series"])
 
     def _log(self, stage: str) -> None:
         # float64 survives in `exact`; `log` would round it to float32.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.format.index import RunTable
-from zstore.reading.cached import CacheEntry, Observed, Values, map_values, open_cached
+from zstore.reading.cached import CacheEntry, Observed, map_values, open_cached
 from zstore.reading.rowfile import RowFile, new_entry
 from zstore.reading.scaling import Scaling
 
@@ -139,12 +139,15 @@ class PanelFile:
         Whether any value is missing.
     path
         The file: (step, node, channel) float32, then as many bytes that say what was observed, if `masked`.
+    itemsize
+        4; 8 where values are float64.
     """
 
     grid: PanelGrid
     n_channels: int
     masked: bool
     path: Path
+    itemsize: int = 4
 
     @property
     def width(self) -> int:
@@ -155,7 +158,7 @@ class PanelFile:
         """All steps, memory-mapped: (step, node * channel)."""
         return RowFile(*map_values(self.path, (self.grid.n_steps, self.width), self.masked))
 
-    def read(self, start: int, values: Values, observed: Observed | None) -> None:
+    def read(self, start: int, values: NDArray[Any], observed: Observed | None) -> None:
         """Copy steps from `start` on out of the file, without mapping it.
 
         Parameters
@@ -163,16 +166,21 @@ class PanelFile:
         start
             First step.
         values, observed
-            (step, node * channel), contiguous, to be filled.
+            (step, node * channel), contiguous, to be filled; `values` of the dtype of the file.
         """
         with self.path.open("rb", buffering=0) as file:
-            _read_into(file.fileno(), values, start * self.width * 4)
+            _read_into(file.fileno(), values, start * self.width * self.itemsize)
             if observed is not None:
-                _read_into(file.fileno(), observed, (self.grid.n_steps * 4 + start) * self.width)
+                _read_into(file.fileno(), observed, (self.grid.n_steps * self.itemsize + start) * self.width)
 
 
 def open_panel(
-    store: Store, grid: PanelGrid, channels: Sequence[str], scaling: Scaling, cache: str | Path | None = None
+    store: Store,
+    grid: PanelGrid,
+    channels: Sequence[str],
+    scaling: Scaling,
+    cache: str | Path | None = None,
+    dtype: str = "float32",
 ) -> PanelFile:
     """A panel of scaled values, from a file that is built on first use.
 
@@ -188,6 +196,8 @@ def open_panel(
         Of each channel, as for :func:`open_rows`.
     cache
         Folder of the files; None for :func:`cache_folder`.
+    dtype
+        ``float32``, or ``float64`` for values that are read by :meth:`PanelFile.read` alone.
 
     Raises
     ------
@@ -203,28 +213,39 @@ def open_panel(
     Missing values, and steps at which a series has no row, are 0. Cost: the rows of these series decoded once, and
     written once in time order. Memory: some 200 MB, whatever the size.
     """
-    store.require_float32(channels, scaling)
+    if dtype == "float32":
+        store.require_float32(channels, scaling)
     masked = not grid.whole or bool(store.missing(channels).any())
     digest = xxhash.xxh3_128_hexdigest(grid.series.tobytes())
     identity = ["panel", _LAYOUT, store.schema.uuid, store.version, list(channels), scaling.digest(), digest]
-    entry: CacheEntry = new_entry(store, channels, cache, identity, grid.n_steps * grid.n_nodes, masked)
+    identity += [] if dtype == "float32" else [dtype]
+    itemsize = np.dtype(dtype).itemsize
+    entry: CacheEntry = new_entry(store, channels, cache, identity, grid.n_steps * grid.n_nodes, masked, itemsize)
 
     def build(path: Path) -> None:
-        _build(store, grid, channels, scaling, masked, path)
+        _build(store, grid, channels, scaling, masked, path, np.dtype(dtype))
 
-    return open_cached(entry, build, lambda path: PanelFile(grid, len(channels), masked, path))
+    return open_cached(entry, build, lambda path: PanelFile(grid, len(channels), masked, path, itemsize))
 
 
-def _build(store: Store, grid: PanelGrid, channels: Sequence[str], scaling: Scaling, masked: bool, path: Path) -> None:
+def _build(
+    store: Store,
+    grid: PanelGrid,
+    channels: Sequence[str],
+    scaling: Scaling,
+    masked: bool,
+    path: Path,
+    dtype: np.dtype[Any],
+) -> None:
     n_channels, n_nodes, n_steps = len(channels), grid.n_nodes, grid.n_steps
-    together = max(1, _BUFFER_BYTES // (n_steps * n_channels * (5 if masked else 4)))
-    at_once = max(1, _PIECE_BYTES // (n_channels * 4))
+    together = max(1, _BUFFER_BYTES // (n_steps * n_channels * (dtype.itemsize + masked)))
+    at_once = max(1, _PIECE_BYTES // (n_channels * dtype.itemsize))
     for low in range(0, n_nodes, together):
         high = min(low + together, n_nodes)
-        values = np.zeros((n_steps, high - low, n_channels), np.float32)
+        values = np.zeros((n_steps, high - low, n_channels), dtype)
         observed = np.zeros(values.shape, np.bool_) if masked else None
         for begin, end, runs in grid.pieces(low, high, at_once):
-            rows = np.empty((end - begin, n_channels), np.float32)
+            rows = np.empty((end - begin, n_channels), dtype)
             seen = np.empty(rows.shape, np.bool_) if masked else None
             store.decode_part(channels, begin, rows, scaling, seen)
             for run in runs.tolist():
@@ -236,7 +257,7 @@ def _build(store: Store, grid: PanelGrid, channels: Sequence[str], scaling: Scal
                     observed[step : step + last - first, node] = seen[inside]
         _write(path, 0, values, low, n_nodes)
         if observed is not None:
-            _write(path, n_steps * n_nodes * n_channels * 4, observed, low, n_nodes)
+            _write(path, n_steps * n_nodes * n_channels * dtype.itemsize, observed, low, n_nodes)
 
 
 def _write(path: Path, offset: int, part: NDArray[Any], low: int, n_nodes: int) -> None:

@@ -93,10 +93,16 @@ def open_rows(
 
 
 def new_entry(
-    store: Store, channels: Sequence[str], cache: str | Path | None, identity: list[Any], n_rows: int, masked: bool
+    store: Store,
+    channels: Sequence[str],
+    cache: str | Path | None,
+    identity: list[Any],
+    n_rows: int,
+    masked: bool,
+    itemsize: int = 4,
 ) -> CacheEntry:
     """What a file of some rows of a store is to be; its name is a digest of all that its bytes depend on."""
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
     path = (Path(cache) if cache else cache_folder()) / f"rows-{name}.f4"
-    n_bytes = n_rows * len(channels) * (5 if masked else 4)
+    n_bytes = n_rows * len(channels) * (itemsize + masked)
     return CacheEntry(str(path), store.path, store.version, tuple(channels), n_rows, n_bytes, "")
