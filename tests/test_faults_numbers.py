@@ -158,7 +158,7 @@ def test_quantiles_of_float64_keep_all_of_its_digits(values: list[float], size: 
         assert np.sort(kept)[len(kept) // 2] == middle
 
 
-def tested(store: Store, folder: Path, model: dict[str, Any], **options: Any) -> Repeat:
+def measured(store: Store, folder: Path, model: dict[str, Any], **options: Any) -> Repeat:
     """The model that repeats the last value, tested in source units."""
     data = WindowDataModule(
         store.path,
@@ -206,7 +206,7 @@ def test_metrics_in_source_units_are_those_of_the_values_in_the_table(
     random = np.random.default_rng(0)
     series = [level + random.poisson(1.0, 160) * 0.5 for _ in range(3)]
     store = make(tmp_path, {f"s{n}": {"a": values} for n, values in enumerate(series)}, "float64")
-    model = tested(store, tmp_path, {"series_scores": True}, scaler=kind, **options)
+    model = measured(store, tmp_path, {"series_scores": True}, scaler=kind, **options)
     truth, guess = repeated(series)
     seen = truth != 0
     expected = {
