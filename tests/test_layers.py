@@ -21,6 +21,8 @@ LAYERS = {
             "reading.objects",
             "reading.shown",
             "reading.windows",
+            "reading.columns",
+            "reading.dataset",
             "reading.series",
             "reading.scaling",
             "reading.cached",

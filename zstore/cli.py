@@ -37,6 +37,7 @@ from zstore.printing import (
 )
 from zstore.progress import show_size, shown_progress
 from zstore.reading.cached import cache_entries, cache_folder, clear_cache
+from zstore.reading.columns import free_name
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.compact import compact
 from zstore.upkeep.compare import compare_sources
@@ -236,7 +237,7 @@ def _show(options: Namespace) -> int:
     store = _open(options)
     series = store.series(options.id)
     show = store.schema.time.show
-    print(",".join(csv_cell(name) for name in ("time", *store.channels)))
+    print(",".join(csv_cell(name) for name in (free_name("time", store.channels), *store.channels)))
     first, last = series.rows(options.start, options.stop)
     columns = [shown_values(store, name, first, last) for name in store.channels]
     for time, *cells in zip(store.times(first, last).tolist(), *columns, strict=True):

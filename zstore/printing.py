@@ -13,6 +13,7 @@ from rich.table import Table
 from zstore.datasets import DATASETS
 from zstore.progress import show_size
 from zstore.reading.cached import CacheEntry
+from zstore.reading.columns import read_codes, to_words
 from zstore.reading.store import Store
 from zstore.upkeep.doctor import KINDS, Diagnosis
 from zstore.upkeep.history import LogEntry
@@ -202,10 +203,10 @@ def print_info(store: Store) -> None:
 def shown_values(store: Store, name: str, start: int, stop: int) -> list[str]:
     """Values as the source wrote them, as far as the store keeps that: empty where missing."""
     channel = store.channel(name)
-    values = store.read(name, start, stop)
-    decimals = channel.packing.decimals
     if channel.categories is not None:
-        return ["" if value != value else csv_cell(channel.categories[int(value)]) for value in values.tolist()]
+        words = to_words(read_codes(store, channel, start, stop), channel.categories)
+        return ["" if word is None else csv_cell(word) for word in words.tolist()]
+    values, decimals = store.read(name, start, stop), channel.packing.decimals
     if decimals is not None:
         return ["" if value != value else f"{value:.{decimals}f}" for value in values.astype("float64").tolist()]
     return ["" if value != value else str(value) for value in values]

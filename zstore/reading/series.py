@@ -10,6 +10,15 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.format.layout import TIME
+from zstore.reading.columns import (
+    as_times,
+    channel_attributes,
+    free_name,
+    pandas_column,
+    polars_column,
+    read_column,
+    time_attributes,
+)
 from zstore.reading.shown import series_html
 
 if TYPE_CHECKING:
@@ -83,40 +92,65 @@ class Series:
         )
 
     def times(self, start: str | int | None = None, stop: str | int | None = None) -> NDArray[Any]:
-        """(row,) times as datetime64, or int64 for plain steps."""
-        times = self.store.times(*self.rows(start, stop))
-        unit = self.store.schema.time.unit
-        return times if unit is None else times.astype(f"datetime64[{unit}]")
+        """(row,) times as datetime64, in UTC where the source wrote zones, or int64 for plain steps."""
+        return self._times(self.rows(start, stop))
 
     def read(self, channel: str, start: str | int | None = None, stop: str | int | None = None) -> NDArray[Any]:
-        """(row,) values of one channel, NaN where missing."""
+        """(row,) floats of one channel, NaN where missing; of categories, their codes."""
         return self.store.read(channel, *self.rows(start, stop))
 
     def to_pandas(self, start: str | int | None = None, stop: str | int | None = None) -> pandas.DataFrame:
-        """All channels as a data frame over time."""
+        """All channels as a data frame over time, categories as Categorical.
+
+        The index is called ``time``; ``time_`` beside a channel ``time``.
+        """
         import pandas
 
-        columns = {name: self.read(name, start, stop) for name in self.store.channels}
-        return pandas.DataFrame(columns, index=pandas.Index(self.times(start, stop), name=TIME))
+        rows, store = self.rows(start, stop), self.store
+        columns = {channel.name: pandas_column(store, channel, *rows) for channel in store.schema.channels}
+        return pandas.DataFrame(columns, index=pandas.Index(self._times(rows), name=free_name(TIME, columns)))
 
     def to_polars(self, start: str | int | None = None, stop: str | int | None = None) -> polars.DataFrame:
-        """All channels as a polars data frame, with a column `time`."""
+        """All channels as a polars data frame, categories as Enum, with a column `time` first.
+
+        Dates are Datetime, of milliseconds where the store has seconds. The column is called ``time_`` beside a channel
+        ``time``.
+        """
         import polars
 
-        columns = {name: self.read(name, start, stop) for name in self.store.channels}
-        return polars.DataFrame({TIME: self.times(start, stop), **columns})
+        rows, store = self.rows(start, stop), self.store
+        columns = {channel.name: polars_column(store, channel, *rows) for channel in store.schema.channels}
+        times = self._times(rows)
+        times = times.astype("datetime64[ms]") if times.dtype == "datetime64[s]" else times  # polars has no seconds
+        return polars.DataFrame({free_name(TIME, columns): times, **columns})
 
-    def to_xarray(self, start: str | int | None = None, stop: str | int | None = None) -> xarray.Dataset:
-        """All channels over `time`, with static attributes as scalars, in memory."""
+    def to_xarray(
+        self, start: str | int | None = None, stop: str | int | None = None, words: bool = False
+    ) -> xarray.Dataset:
+        """All channels over `time`, with the id and static attributes as scalar coordinates, in memory.
+
+        Names and, with `words`, categories are those of :meth:`zstore.Store.to_xarray`; missing static attributes are
+        left out.
+        """
         import xarray
 
-        channels = {channel.name: channel.units for channel in self.store.schema.channels}
+        rows, store = self.rows(start, stop), self.store
+        time, id_ = free_name(TIME, store.channels), free_name("id", store.channels)
         columns = {
-            name: (TIME, self.read(name, start, stop), {"units": units} if units else {})
-            for name, units in channels.items()
+            channel.name: (time, read_column(store, channel, words, *rows), channel_attributes(channel, words))
+            for channel in store.schema.channels
         }
-        known = {name: value for name, value in self.statics.items() if value is not None and name not in channels}
-        return xarray.Dataset(columns, coords={TIME: self.times(start, stop), "id": self.id, **known})
+        coordinates: dict[str, Any] = {
+            time: (time, self._times(rows), *time_attributes(store.schema.time)),
+            id_: self.id,
+        }
+        for name, value in self.statics.items():
+            if value is not None:
+                coordinates[free_name(name, {*columns, *coordinates}, "_static")] = value
+        return xarray.Dataset(columns, coordinates)
+
+    def _times(self, rows: tuple[int, int]) -> NDArray[Any]:
+        return as_times(self.store.times(*rows), self.store.schema.time)
 
     def plot(
         self, channels: Sequence[str] | None = None, start: str | int | None = None, stop: str | int | None = None

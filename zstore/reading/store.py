@@ -19,6 +19,7 @@ from zstore.format.packing import unpack
 from zstore.format.schema import Channel, Schema
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
+from zstore.reading.dataset import to_dataset
 from zstore.reading.decode import decode_part, decode_rows_of, require_float32
 from zstore.reading.objects import ObjectReader
 from zstore.reading.rowfile import open_rows
@@ -405,23 +406,28 @@ class Store:
         """Draw channels of a series below each other; see :meth:`Series.plot`."""
         return self.series(id_).plot(channels, start, stop)
 
-    def to_xarray(self) -> xarray.Dataset:
-        """The store as a lazy CF contiguous ragged array: channels over `row`, ids and attributes over `series`.
+    def to_xarray(self, words: bool = False) -> xarray.Dataset:
+        """The rows of this version as a lazy CF contiguous ragged array.
 
-        A static attribute that has the name of a channel becomes ``NAME_static``.
+        Parameters
+        ----------
+        words
+            Whether categories are Python strings, None where missing. False: codes with the CF attributes
+            ``flag_values`` and ``flag_meanings``, and the exact words in ``categories``; -1 where missing.
+
+        Returns
+        -------
+        Channels over `row`, in the order of (id, time) whatever was appended, as dask arrays along stored chunks;
+        the coordinates ``time`` (row) and ``id`` (series); ``row_size``, ``time_start``, ``time_stop`` and static
+        attributes over `series`. Channels keep their names. What else is called like a channel gets ``_`` behind its
+        name, such as a coordinate ``time_`` beside a channel ``time``. A static attribute that is called like
+        anything else becomes ``NAME_static``. Names with ``/`` must be renamed before ``to_netcdf``.
+
+        Notes
+        -----
+        Cost: the index. Rows are decoded when they are used, and compared with their digests then.
         """
-        import xarray
-
-        group = index_path(self.version)
-        rows = xarray.open_zarr(self.storage.zarr(), consolidated=True)
-        index = xarray.open_zarr(self.storage.zarr(), group=group, consolidated=False)
-        kept = [name for name in index.data_vars if index[name].dims == ("series",)]
-        rows = rows.rename_vars({channel.variable: channel.name for channel in self.schema.channels})
-        index = index[kept].rename_vars({name: f"{name}_static" for name in kept if name in rows.variables})
-        merged: xarray.Dataset = xarray.merge([rows, index], combine_attrs="override")
-        merged.attrs = {key: value for key, value in rows.attrs.items() if not key.startswith("zstore")}
-        coordinates: xarray.Dataset = merged.set_coords([TIME, "id"])
-        return coordinates
+        return to_dataset(self, words)
 
 
 def no_window(store: Store, shape: WindowShape, where: str = "") -> UsageError:

@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from zstore.errors import StoreError, UsageError
 from zstore.format.layout import TIME
+from zstore.reading.columns import free_name, read_codes
 from zstore.reading.store import Store
 
 _BATCH_ROWS = 1 << 18
@@ -33,7 +34,8 @@ def export(
     store
         What to write.
     target
-        A file ending in ``.csv`` or ``.parquet``; it appears when it is whole.
+        A file ending in ``.csv`` or ``.parquet``; it appears when it is whole. Categories are words; in Parquet they
+        are dictionaries, which pandas reads as Categorical.
     ids
         Series to write; None for all.
     progress
@@ -43,6 +45,12 @@ def export(
     -------
     The number of rows. Memory: one batch of 262,144 rows.
 
+    Notes
+    -----
+    Channels keep their names. Ids are called as in the source, or ``id`` where it had no column of them, and times
+    ``time``; either gets ``_`` behind its name as often as it takes to be unique, see :func:`id_and_time`. So the file
+    can be ingested again with ``--id`` and ``--time``.
+
     Raises
     ------
     UsageError
@@ -51,10 +59,12 @@ def export(
         If the store has no such id.
     """
     if target.suffix not in (".csv", ".parquet"):
-        raise UsageError(f"export to {target}", expected="a file ending in .csv or .parquet", fix="mend OUT")
+        raise UsageError(
+            f"export to {target}", expected="a file ending in .csv or .parquet", fix="choose one of these endings"
+        )
     ranges = _ranges(store, ids)
     n_rows, done = sum(stop - start for start, stop in ranges), 0
-    schema = _schema(store)
+    schema = _schema(store, words_once=target.suffix == ".parquet")
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with _writer(temporary, target.suffix, schema) as writer:
@@ -87,33 +97,39 @@ def _batches(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             yield first, min(first + _BATCH_ROWS, stop)
 
 
-def _schema(store: Store) -> Any:
+def id_and_time(store: Store) -> tuple[str, str]:
+    """Names of the columns of ids and of times in an export."""
+    id_ = free_name(store.schema.id_name or "id", store.channels)
+    return id_, free_name(TIME, {id_, *store.channels})
+
+
+def _schema(store: Store, words_once: bool) -> Any:
+    """Columns and their types; with `words_once` categories are dictionaries."""
     axis = store.schema.time
-    time = pa.int64() if axis.unit is None else pa.timestamp(axis.unit, tz=axis.zone)
-    fields = [(store.schema.id_name or "id", pa.string()), (TIME, time)]
+    id_, time = id_and_time(store)
+    fields = [(id_, pa.string()), (time, pa.int64() if axis.unit is None else pa.timestamp(axis.unit, tz=axis.zone))]
     for channel in store.schema.channels:
-        kind = pa.string() if channel.categories is not None else pa.from_numpy_dtype(np.dtype(channel.dtype))
+        kind = pa.from_numpy_dtype(np.dtype(channel.dtype))
+        if channel.categories is not None:
+            kind = pa.dictionary(pa.int32(), pa.string()) if words_once else pa.string()
         fields.append((channel.name, kind))
     return pa.schema(fields)
 
 
 def _batch(store: Store, schema: Any, start: int, stop: int) -> Any:
-    index = store.index
-    bounds = index.row_start
-    series = np.arange(np.searchsorted(bounds, start, side="right") - 1, np.searchsorted(bounds, stop))
-    low, high = np.maximum(bounds[series], start), np.minimum(bounds[series + 1], stop)
-    ids = pa.array(index.ids[series].astype(object), pa.string()).take(
-        pa.array(np.repeat(np.arange(len(series)), high - low))
-    )
-    columns = [ids, pa.array(store.times(start, stop)).cast(schema.field(1).type)]
-    for channel in store.schema.channels:
-        values = store.read(channel.name, start, stop)
-        missing = np.isnan(values)
-        if channel.categories is not None:
-            codes = pa.array(np.where(missing, 0, values).astype(np.int32), mask=missing)
-            columns.append(pa.array(channel.categories, pa.string()).take(codes))
-        else:
-            columns.append(pa.array(values, mask=missing))
+    series = store.index.series_of(start, stop)
+    ids = pa.array(store.index.ids[series[0] : series[-1] + 1].tolist(), pa.string())
+    columns = [ids.take(pa.array(series - series[0]))]
+    columns.append(pa.array(store.times(start, stop)).cast(schema.field(1).type))
+    for number, channel in enumerate(store.schema.channels, 2):
+        if channel.categories is None:
+            values = store.read(channel.name, start, stop)
+            columns.append(pa.array(values, mask=np.isnan(values)))
+            continue
+        codes = read_codes(store, channel, start, stop)
+        indices = pa.array(np.maximum(codes, 0).astype(np.int32), mask=codes < 0)
+        words = pa.DictionaryArray.from_arrays(indices, pa.array(channel.categories, pa.string()))
+        columns.append(words.cast(schema.field(number).type))
     return pa.record_batch(columns, schema=schema)
 
 

@@ -1,0 +1,113 @@
+"""Columns as other packages have them: free names, times as datetime64, categories with their words.
+
+Names: a channel keeps its name in every view. What stands beside channels (times, ids, dimensions, ``row_size``) gets
+``_`` behind its name where a channel has it already, and a static attribute gets ``_static``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.packing import flag_attributes
+from zstore.format.schema import Channel, TimeAxis
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+    from zstore.reading.store import Store
+
+MISSING_CODE = -1
+
+
+def free_name(name: str, taken: Collection[str], suffix: str = "_") -> str:
+    """`name`, with `suffix` behind it as often as it takes not to be one of `taken`."""
+    while name in taken:
+        name += suffix
+    return name
+
+
+def as_times(times: NDArray[np.int64], axis: TimeAxis) -> NDArray[Any]:
+    """(row,) stored times as datetime64 in the axis' unit, in UTC where it has a zone; int64 for plain steps."""
+    return times if axis.unit is None else times.astype(f"datetime64[{axis.unit}]")
+
+
+def time_attributes(axis: TimeAxis) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Attributes and encoding of times in a dataset of xarray: written and read back, they are the same int64."""
+    attributes = axis.attributes()
+    if axis.unit is None:
+        return attributes, {}
+    return attributes, {"units": attributes.pop("units"), "calendar": attributes.pop("calendar"), "dtype": "int64"}
+
+
+def read_codes(store: Store, channel: Channel, start: int, stop: int) -> NDArray[Any]:
+    """(row,) codes of a channel of categories in the rows ``[start, stop)``, as stored integers; -1 where missing."""
+    stored = store.read_stored(channel.name, start, stop)
+    return np.where(stored == channel.packing.fill, MISSING_CODE, stored).astype(stored.dtype)
+
+
+def read_column(store: Store, channel: Channel, words: bool, start: int, stop: int) -> NDArray[Any]:
+    """(row,) rows ``[start, stop)`` of one channel as xarray has them.
+
+    Numbers are floats with NaN for missing. Categories are codes with -1 for missing, or, with `words`, Python strings
+    with None for missing.
+    """
+    if channel.categories is None:
+        return store.read(channel.name, start, stop)
+    codes = read_codes(store, channel, start, stop)
+    return to_words(codes, channel.categories) if words else codes
+
+
+def column_dtype(channel: Channel, words: bool) -> np.dtype[Any]:
+    """The dtype that :func:`read_column` returns."""
+    if channel.categories is None:
+        return np.dtype(channel.dtype)
+    return np.dtype(object if words else channel.packing.dtype)
+
+
+def to_words(codes: NDArray[Any], categories: tuple[str, ...]) -> NDArray[Any]:
+    """Codes to Python strings, None for codes below 0."""
+    return np.array([*categories, None], dtype=object)[np.where(codes < 0, len(categories), codes)]
+
+
+def flags(categories: tuple[str, ...], dtype: Any) -> dict[str, Any]:
+    """CF attributes of codes in memory, of the codes' own dtype; `categories` has the exact words."""
+    kind = np.dtype(dtype).type
+    codes = np.arange(len(categories), dtype=dtype)
+    return {**flag_attributes(categories), "flag_values": codes, "missing_value": kind(MISSING_CODE)}
+
+
+def channel_attributes(channel: Channel, words: bool) -> dict[str, Any]:
+    """Attributes of a channel in a dataset of xarray."""
+    known: dict[str, Any] = {"long_name": channel.name}
+    if channel.units:
+        known["units"] = channel.units
+    if channel.categories is not None and not words:
+        known |= flags(channel.categories, channel.packing.dtype)
+    return known
+
+
+def pandas_column(store: Store, channel: Channel, start: int, stop: int) -> pandas.Categorical | NDArray[Any]:
+    """Rows ``[start, stop)`` of one channel for pandas: floats, or a Categorical that has every word of the channel."""
+    import pandas
+
+    if channel.categories is None:
+        return store.read(channel.name, start, stop)
+    codes = read_codes(store, channel, start, stop)
+    return pandas.Categorical.from_codes(codes, categories=list(channel.categories))
+
+
+def polars_column(store: Store, channel: Channel, start: int, stop: int) -> polars.Series | NDArray[Any]:
+    """Rows ``[start, stop)`` of one channel for polars: floats, NaN where missing, or an Enum, null where missing."""
+    import polars
+
+    if channel.categories is None:
+        return store.read(channel.name, start, stop)
+    codes = read_codes(store, channel, start, stop).astype(np.int64)
+    lexicon = polars.Series(channel.categories, dtype=polars.Enum(channel.categories))
+    known = polars.Series(codes).to_frame("code").select(polars.when(polars.col("code") >= 0).then(polars.col("code")))
+    return lexicon.gather(known.to_series())

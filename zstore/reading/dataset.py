@@ -1,0 +1,128 @@
+"""A whole store as a dataset of xarray: rows in the order of (id, time), decoded when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.layout import TIME
+from zstore.reading.columns import (
+    as_times,
+    channel_attributes,
+    column_dtype,
+    flags,
+    free_name,
+    read_column,
+    time_attributes,
+    to_words,
+)
+
+if TYPE_CHECKING:
+    import xarray
+
+    from zstore.reading.store import Store
+
+
+def to_dataset(store: Store, words: bool) -> xarray.Dataset:
+    """See :meth:`zstore.reading.store.Store.to_xarray`."""
+    import xarray
+
+    schema, index = store.schema, store.index
+    row, series, time, id_, *sizes = (
+        free_name(name, store.channels) for name in ("row", "series", TIME, "id", "row_size", "time_start", "time_stop")
+    )
+    about_time, encoding = time_attributes(schema.time)
+    lazily = partial(_lazy_array, store, _chunk_sizes(store))
+    variables: dict[str, Any] = {
+        channel.name: xarray.Variable(
+            row,
+            lazily(channel.name, partial(read_column, store, channel, words), column_dtype(channel, words)),
+            channel_attributes(channel, words),
+        )
+        for channel in schema.channels
+    }
+    stamp = as_times(np.zeros(0, np.int64), schema.time).dtype
+    times = lazily("times of rows", partial(_read_times, store), stamp)
+    about_size = {"long_name": "rows of the series", "sample_dimension": row}
+    variables[sizes[0]] = xarray.Variable(series, index.row_size, about_size)
+    for name, values in zip(sizes[1:], (index.time_start, index.time_stop), strict=True):
+        variables[name] = xarray.Variable(series, as_times(values, schema.time), encoding=encoding)
+    for static in store.statics:
+        values, about = static.values, {"long_name": static.name}
+        if static.categories is not None and words:
+            values = to_words(values, static.categories)
+        elif static.categories is not None:
+            about |= flags(static.categories, values.dtype)
+        name = free_name(static.name, {*variables, row, series, time, id_}, "_static")
+        variables[name] = xarray.Variable(series, values, about)
+    ids = np.array(index.ids.tolist(), dtype=object)
+    coordinates = {
+        time: xarray.Variable(row, times, about_time, encoding),
+        id_: xarray.Variable(series, ids, {"long_name": schema.id_name or "id", "cf_role": "timeseries_id"}),
+    }
+    return xarray.Dataset(variables, coordinates, {"Conventions": "CF-1.11", "featureType": "timeSeries"})
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some column of a store as dask reads arrays: by slices.
+
+    Parameters
+    ----------
+    read
+        From the first row and the row after the last to the values.
+    n_rows
+        Rows of all series.
+    dtype
+        Of the values.
+    """
+
+    read: Callable[[int, int], NDArray[Any]]
+    n_rows: int
+    dtype: np.dtype[Any]
+
+    ndim = 1
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (self.n_rows,)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        (wanted,) = key if isinstance(key, tuple) else (key,)
+        if not isinstance(wanted, slice):
+            return self.read(int(wanted), int(wanted) + 1)[0]  # type: ignore[no-any-return]
+        rows = range(self.n_rows)[wanted]
+        if not rows:
+            return np.zeros(0, self.dtype)
+        low, high = min(rows[0], rows[-1]), max(rows[0], rows[-1])
+        return self.read(low, high + 1)[rows[0] - low :: rows.step][: len(rows)]
+
+
+def _lazy_array(
+    store: Store, sizes: tuple[int, ...], name: str, read: Callable[[int, int], NDArray[Any]], dtype: np.dtype[Any]
+) -> Any:
+    """A dask array over the rows of a store."""
+    import dask.array
+    from dask.base import tokenize
+
+    token = tokenize(store.path, store.objects.document["digest"], name, str(dtype))
+    source = _Rows(read, store.n_rows, dtype)
+    return dask.array.from_array(  # type: ignore[no-untyped-call]
+        source, (sizes,), name=f"zstore-{token}", fancy=False, asarray=False, meta=np.zeros(0, dtype)
+    )
+
+
+def _read_times(store: Store, start: int, stop: int) -> NDArray[Any]:
+    return as_times(store.times(start, stop), store.schema.time)
+
+
+def _chunk_sizes(store: Store) -> tuple[int, ...]:
+    """Rows that are decoded together: stored chunks; in a grown store, neighbouring parts of them."""
+    starts = store.chunk_starts
+    _, first = np.unique(starts // store.schema.chunk_rows, return_index=True)
+    return tuple(np.diff(np.append(starts[first], store.n_rows)).tolist())
