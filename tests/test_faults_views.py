@@ -14,7 +14,7 @@ from conftest import write_table
 from lightning_app.batch import BatchShape
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models import GRU, LSTM
-from zstore import NotFoundError, UsageError, append, ingest, open_store
+from zstore import NotFoundError, UsageError, append, export, ingest, open_store
 
 App = Callable[..., Any]
 
@@ -110,3 +110,99 @@ def test_predictions_of_an_older_version_survive_netcdf_with_ids_as_python_strin
         assert {key: str(value) for key, value in again.attrs.items()} == {
             key: str(value) for key, value in predicted.attrs.items()
         }
+
+
+def test_xarray_has_the_rows_of_each_version_though_an_append_recoded_channels_and_brought_late_rows(
+    tmp_path: Path,
+) -> None:
+    path = two_versions(tmp_path)
+    late = write_table(tmp_path / "3.csv", ["id", "t", "v", "w"], [["p", -1, 0.5, "a"]])
+    append(late, path)
+    expected = {1: 40, 2: 70, 3: 71}
+    for version, n_rows in expected.items():
+        store = open_store(path, version)
+        dataset = store.to_xarray()
+        assert dataset.sizes["row"] == n_rows
+        assert dataset["v"].chunks is not None
+        start = 0
+        for id_, size in zip(dataset["id"].values, dataset["row_size"].values, strict=True):
+            one, series = dataset.isel(row=slice(start, start + int(size))), store.series(id_)
+            assert one["time"].values.tolist() == series.times().tolist()
+            assert one["v"].values.tolist() == series.read("v").tolist()
+            start += int(size)
+    words = open_store(path, 3).to_xarray(words=True)["w"].values.tolist()
+    assert words[:3] == ["a", "a", "b"]
+    assert words[-1] == "c"
+
+
+def test_categories_are_categorical_in_pandas_flags_in_xarray_and_enum_in_polars(tmp_path: Path) -> None:
+    rows = [["a", 0, "low"], ["a", 1, ""], ["a", 2, "high water"]]
+    ingest(write_table(tmp_path / "1.csv", ["id", "t", "w"], rows), tmp_path / "s.zarr", id="id", time="t")
+    store = open_store(tmp_path / "s.zarr")
+    series = store.series("a")
+    frame = series.to_pandas()["w"]
+    assert frame.dtype == "category"
+    assert [word if isinstance(word, str) else None for word in frame] == ["low", None, "high water"]
+    assert series.to_polars()["w"].to_list() == ["low", None, "high water"]
+    categories = list(store.channel("w").categories or ())
+    for dataset in (series.to_xarray(), store.to_xarray()):
+        codes = dataset["w"]
+        assert codes.dtype.kind == "i"
+        assert [None if code < 0 else categories[code] for code in codes.values] == ["low", None, "high water"]
+        assert codes.attrs["categories"] == categories
+        assert codes.attrs["flag_values"].tolist() == [0, 1]
+        assert set(codes.attrs["flag_meanings"].split()) == {"low", "high_water"}
+    for dataset in (series.to_xarray(words=True), store.to_xarray(words=True)):
+        assert dataset["w"].isnull().values.tolist() == [False, True, False]
+        assert dataset["w"].values[::2].tolist() == ["low", "high water"]
+
+
+@pytest.mark.parametrize("step", ["D", "h", "W", "ms", "ns"])
+def test_polars_has_the_times_of_daily_hourly_weekly_and_finer_stores(tmp_path: Path, step: str) -> None:
+    times = np.datetime64("2001-01-01", step) + 7 * np.arange(5)
+    rows = [["a", time, n] for n, time in enumerate(times)]
+    ingest(write_table(tmp_path / "1.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    frame = open_store(tmp_path / "s.zarr").series("a").to_polars()
+    assert np.array_equal(frame["time"].to_numpy(), times)
+
+
+def test_a_channel_called_time_and_an_id_column_called_time_stay_apart_in_every_view(tmp_path: Path) -> None:
+    header, rows = ["id", "t", "time", "row", "row_size"], [["a", 0, 5, 7, 1], ["a", 1, 6, 8, 2], ["b", 0, 9, 9, 3]]
+    ingest(write_table(tmp_path / "1.csv", header, rows), tmp_path / "1.zarr", id="id", time="t")
+    store = open_store(tmp_path / "1.zarr")
+    dataset, frame, polar = store.to_xarray(), store.series("a").to_pandas(), store.series("a").to_polars()
+    assert (dataset["time"].values.tolist(), dataset["time_"].values.tolist()) == ([5, 6, 9], [0, 1, 0])
+    assert (dataset["row"].values.tolist(), dataset["row_size_"].values.tolist()) == ([7, 8, 9], [2, 1])
+    assert (frame["time"].tolist(), frame.index.tolist(), frame.index.name) == ([5, 6], [0, 1], "time_")
+    assert (polar["time"].to_list(), polar["time_"].to_list()) == ([5, 6], [0, 1])
+    one = store.series("a").to_xarray()
+    assert (one["time"].values.tolist(), one["time_"].values.tolist()) == ([5, 6], [0, 1])
+    export(store, tmp_path / "out.csv")
+    ingest(tmp_path / "out.csv", tmp_path / "2.zarr", id="id", time="time_")
+    assert open_store(tmp_path / "2.zarr").channels == store.channels
+    named = [["time", "t", "v"], ["a", 0, 5], ["a", 1, 6]]
+    ingest(write_table(tmp_path / "3.csv", named[0], named[1:]), tmp_path / "3.zarr", id="time", time="t")
+    export(open_store(tmp_path / "3.zarr"), tmp_path / "3.csv")
+    ingest(tmp_path / "3.csv", tmp_path / "4.zarr", id="time", time="time_")
+    assert open_store(tmp_path / "4.zarr").ids.tolist() == ["a"]
+    assert open_store(tmp_path / "4.zarr").series("a").read("v").tolist() == [5, 6]
+
+
+def test_a_store_survives_netcdf_and_ids_can_be_compared(tmp_path: Path) -> None:
+    path = two_versions(tmp_path)
+    dataset = open_store(path).to_xarray()
+    assert dataset["row_size"].where(dataset["id"] == "q", drop=True).values.tolist() == [30]
+    dataset.to_netcdf(tmp_path / "s.nc", engine="h5netcdf")
+    again = xarray.load_dataset(tmp_path / "s.nc", engine="h5netcdf")
+    assert again["id"].values.tolist() == dataset["id"].values.tolist()
+    for name in ("time", "v", "row_size"):
+        np.testing.assert_array_equal(again[name].values, dataset[name].values)
+    assert again["w"].attrs["categories"] == ["a", "b", "c"]
+    assert np.array_equal(again["w"].values, dataset["w"].values)
+
+
+def test_parts_of_a_lazy_dataset_are_those_of_the_whole(tmp_path: Path) -> None:
+    values = open_store(two_versions(tmp_path)).to_xarray()["v"]
+    whole = values.values
+    for part in (slice(3, 50, 7), slice(None, None, -1), slice(69, 2, -5), slice(5, 5), 12, -1, [60, 1, 1]):
+        assert np.array_equal(values.isel(row=part).values, whole[part])

@@ -54,12 +54,12 @@ def read_column(store: Store, channel: Channel, words: bool, start: int, stop: i
     """(row,) rows ``[start, stop)`` of one channel as xarray has them.
 
     Numbers are floats with NaN for missing. Categories are codes with -1 for missing, or, with `words`, Python strings
-    with None for missing.
+    with NaN for missing, which is what xarray makes of None.
     """
     if channel.categories is None:
         return store.read(channel.name, start, stop)
     codes = read_codes(store, channel, start, stop)
-    return to_words(codes, channel.categories) if words else codes
+    return to_words(codes, channel.categories, np.nan) if words else codes
 
 
 def column_dtype(channel: Channel, words: bool) -> np.dtype[Any]:
@@ -69,9 +69,9 @@ def column_dtype(channel: Channel, words: bool) -> np.dtype[Any]:
     return np.dtype(object if words else channel.packing.dtype)
 
 
-def to_words(codes: NDArray[Any], categories: tuple[str, ...]) -> NDArray[Any]:
-    """Codes to Python strings, None for codes below 0."""
-    return np.array([*categories, None], dtype=object)[np.where(codes < 0, len(categories), codes)]
+def to_words(codes: NDArray[Any], categories: tuple[str, ...], missing: float | None = None) -> NDArray[Any]:
+    """Codes to Python strings, `missing` for codes below 0."""
+    return np.array([*categories, missing], dtype=object)[np.where(codes < 0, len(categories), codes)]
 
 
 def flags(categories: tuple[str, ...], dtype: Any) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def to_dataset(store: Store, words: bool) -> xarray.Dataset:
     for static in store.statics:
         values, about = static.values, {"long_name": static.name}
         if static.categories is not None and words:
-            values = to_words(values, static.categories)
+            values = to_words(values, static.categories, np.nan)
         elif static.categories is not None:
             about |= flags(static.categories, values.dtype)
         name = free_name(static.name, {*variables, row, series, time, id_}, "_static")

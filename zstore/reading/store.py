@@ -412,7 +412,7 @@ class Store:
         Parameters
         ----------
         words
-            Whether categories are Python strings, None where missing. False: codes with the CF attributes
+            Whether categories are Python strings, NaN where missing. False: codes with the CF attributes
             ``flag_values`` and ``flag_meanings``, and the exact words in ``categories``; -1 where missing.
 
         Returns
