@@ -257,8 +257,8 @@ def _missing(data: WindowDataModule, ranges: dict[SplitName, tuple[Int64, Int64]
     return found
 
 
-def main(arguments: Sequence[str]) -> int:
-    """``python -m lightning_app splits``."""
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of ``python -m lightning_app splits``."""
     parser = argparse.ArgumentParser(
         prog="python -m lightning_app splits",
         description="Count the windows, rows and missing targets of train, val and test, prove that no target belongs "
@@ -267,7 +267,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config", nargs="+", action="extend", required=True, help="YAML files, as for fit")
     parser.add_argument("--out", type=Path, help="picture to write, such as splits.png")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    options, flags = parser.parse_known_args(list(arguments))
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``python -m lightning_app splits``."""
+    options, flags = make_parser().parse_known_args(list(arguments))
     log = logging.getLogger("lightning_app")
     level = log.level
     log.setLevel(logging.WARNING)  # what a fit says of its rows is no part of the table

@@ -86,8 +86,8 @@ class Run:
         return found
 
 
-def main(arguments: Sequence[str]) -> int:
-    """``python -m lightning_app table``."""
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of ``python -m lightning_app table``."""
     parser = argparse.ArgumentParser(
         prog="python -m lightning_app table",
         description="Fit and test configurations, and write a table of them. Runs that are there already are kept. "
@@ -102,7 +102,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--published", default="configs/published.yaml", help="values to put beside")
     parser.add_argument("--runs", default="runs/table", help="folder of the runs")
     parser.add_argument("--out", required=True, help="Markdown file to write")
-    options, flags = parser.parse_known_args(list(arguments))
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``python -m lightning_app table``."""
+    options, flags = make_parser().parse_known_args(list(arguments))
     published = Path(options.published)
     known = yaml.safe_load(published.read_text()) if published.exists() else {}
     rows = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -76,7 +77,8 @@ class Reader:
         (folder / "configs").symlink_to(REPOSITORY / "configs")
         (folder / ".venv").symlink_to(REPOSITORY / ".venv")
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        own = {"ZSTORE_CACHE": str(folder / "cache"), "MPLBACKEND": "agg", "PYTHONPATH": str(folder)}
+        paths = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+        own = {"ZSTORE_CACHE": str(folder / "cache"), "MPLBACKEND": "agg", "PYTHONPATH": paths}
         own["OMP_NUM_THREADS"] = "1"  # other pages are read at the same time
         self._environment = {**os.environ, "PATH": path, **own, **environment}
         self._shell = self._start("bash", "--norc", "-eo", "pipefail", "-s")
@@ -141,6 +143,15 @@ def same(expected: str, found: str) -> bool:
     """Whether that was printed; ``…`` on a line of its own stands for any lines."""
     parts = [re.escape(part) for part in re.split(r"^…\n", expected, flags=re.MULTILINE)]
     return re.fullmatch(r"(?:.*\n)*?".join(parts), found) is not None
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Words of the commands that stand within sentences, in tables and in blocks that are not run."""
+    text = page.read_text(encoding="utf-8")
+    lines = [line for block in blocks(page) if block.language == "text" for line in block.text.splitlines()]
+    for code in [*re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)), *lines]:
+        if re.match(r"(zstore|python -m lightning_app) [a-z]", code) and "→" not in code:
+            yield shlex.split(re.sub(r"\s#.*", "", code))
 
 
 def links(page: Path) -> Iterator[str]:

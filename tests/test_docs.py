@@ -1,5 +1,7 @@
 """The documentation is true: its blocks run and print what they say, its references lead somewhere."""
 
+import contextlib
+import io
 import re
 import shutil
 import subprocess
@@ -10,11 +12,14 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from documents import NOT_CODE, RUN, Reader, blocks, links, same
+from documents import NOT_CODE, RUN, Reader, blocks, commands, links, same
 from s3server import S3Server
 
 import zstore
+from lightning_app import audit, table
+from lightning_app.cli import main as app
 from zstore import cli
+from zstore.flags import make_parser
 
 TASKS = sorted(page for page in (REPOSITORY / "docs").rglob("*.md"))
 PAGES = [*TASKS, *(REPOSITORY / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"))]
@@ -66,6 +71,58 @@ def test_what_a_page_links_to_or_names_is_there(page: Path) -> None:
     assert [each for each in named if not list(REPOSITORY.glob(each.rstrip("./,*") or "."))] == []
 
 
+@pytest.mark.filterwarnings("default")  # of Lightning and jsonargparse, as in the tests of the command
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_command_within_a_sentence_has_the_arguments_it_needs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(sys, "argv", ["lightning_app"])
+    for words in commands(page):
+        assert refusal(words) is None, f"{name_of(page)}: {' '.join(words)}"
+
+
+def refusal(words: list[str]) -> str | None:
+    """Why a command cannot be what its page says, or None."""
+    try:
+        if words[0] == "zstore":
+            words = words[1 : words.index(">")] if ">" in words else words[1:]
+            if (
+                any(not word.startswith("-") for word in words[1:]) or words[0] not in zstore_commands()
+            ):  # alone, or with a flag, it is a mention
+                make_parser().parse_args(words)
+        elif words[3] == "table":
+            table.make_parser().parse_args([path for word in words[4:] for path in expanded(word)])
+        elif words[3] == "splits":
+            audit.make_parser().parse_args(words[4:])
+        else:
+            app([*words[3:], "--print_config"])
+    except SystemExit as stop:
+        return None if stop.code in (None, 0) else f"exit {stop.code}"
+    return None
+
+
+@pytest.mark.filterwarnings("default")  # of Lightning and jsonargparse, as in the tests of the command
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_flag_that_a_page_names_exists(page: Path, every_flag: str) -> None:
+    spans = re.findall(r"`([^`\n]+)`", page.read_text())
+    named = {flag for span in spans if "pip " not in span for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*", span)}
+    assert [
+        flag for flag in sorted(named) if not re.search(rf"{re.escape(flag.rstrip('.'))}(?![\w-])", every_flag)
+    ] == []
+
+
+@pytest.fixture(scope="session")
+def every_flag() -> str:
+    """The help of all commands."""
+    arguments, sys.argv = sys.argv, ["lightning_app"]
+    helps = [table.make_parser().format_help(), audit.make_parser().format_help()]
+    for run, command in [*((cli.main, name) for name in zstore_commands()), (app, "fit"), (app, "predict")]:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+            run([command, "--help"])
+        helps.append(printed.getvalue())
+    sys.argv = arguments
+    return "\n".join(helps)
+
+
 def expanded(word: str) -> list[str]:
     """The paths that a shell makes of braces."""
     parts = [part.split(",") for part in re.split(r"[{}]", word)]
@@ -76,8 +133,8 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     assert built(REPOSITORY / "docs", tmp_path / "html") == (0, "")
     reference = (tmp_path / "html" / "reference" / "zstore.html").read_text()
     assert [name for name in zstore.__all__ if f'id="zstore.{name}"' not in reference and name != "__version__"] == []
-    commands = (tmp_path / "html" / "reference" / "commands.html").read_text()
-    assert [name for name in zstore_commands() if f'id="zstore-{name}"' not in commands] == []
+    described = (tmp_path / "html" / "reference" / "commands.html").read_text()
+    assert [name for name in zstore_commands() if f'id="zstore-{name}"' not in described] == []
 
 
 @pytest.mark.parametrize("broken", ["[](nowhere.md)", "{doc}`nowhere`", "[](ingest.md#no-such-heading)"])
