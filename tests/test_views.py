@@ -66,7 +66,8 @@ class Table:
     def time_of(self, step: int) -> Any:
         if self.times == "steps":
             return step
-        start = np.datetime64("2001-01-01T00:00:00.000000001" if self.times == "ns" else "2001-01-01")
+        fraction = {"ms": "T00:00:00.001", "ns": "T00:00:00.000000001"}.get(self.times, "")
+        start = np.datetime64(f"2001-01-01{fraction}")
         return start + np.timedelta64(step, UNITS[self.times])
 
     def write(self, folder: Path, version: int) -> Path:
