@@ -21,11 +21,12 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.scaler import Scaler
 from lightning_app.data.views import PanelView
-from zstore import Store
+from zstore import Store, WindowIndex
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_WINDOWS = 1 << 14
+_GAP_ROWS = 1 << 12  # between targets that are read together
 _RESERVED = ("id", "time", "window", "step", "series")
 _SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 
@@ -115,7 +116,7 @@ class PredictionWriter(pl.Callback):
                 block[here] = part_values[places[start:stop, 1][here]]
             if not n_nodes:
                 ids[start:stop] = data.store.ids[loader.index.locate(np.arange(start, stop))[1]]
-            times[start:stop] = target_times(loader, np.arange(start, stop))
+            times[start:stop] = target_times(data.store, loader.index, np.arange(start, stop))
             for position, forecast in enumerate(forecasts):
                 forecast[start:stop] = block[..., position]
         with warnings.catch_warnings():
@@ -124,13 +125,29 @@ class PredictionWriter(pl.Callback):
         return n_windows
 
 
-def target_times(loader: WindowLoader, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(batch, horizon) times of the target rows of some samples."""
-    first, _, time = loader.index.locate(samples)
-    steps = np.arange(loader.index.shape.horizon)
-    if loader.source.times is None:
-        return time[:, None] + steps * (loader.index.freq or 0)
-    times: NDArray[np.int64] = loader.source.times.numpy()[first[:, None] + loader.index.shape.target_offset + steps]
+def target_times(store: Store, index: WindowIndex, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(batch, horizon) times of the target rows of some samples, whichever rows are in memory.
+
+    Parameters
+    ----------
+    store
+        Where times are read from, where they are irregular: row by row near each other, at most `_GAP_ROWS` too many.
+    index
+        Which windows there are.
+    samples
+        (batch,) sample numbers.
+    """
+    first, _, time = index.locate(samples)
+    steps = np.arange(index.shape.horizon)
+    if index.freq is not None:
+        return time[:, None] + steps * index.freq
+    rows = first[:, None] + index.shape.target_offset + steps
+    order = np.argsort(first, kind="stable")
+    times = np.empty_like(rows)
+    gaps = np.flatnonzero(np.diff(first[order]) > _GAP_ROWS) + 1
+    for near in np.split(order, gaps) if len(order) else []:
+        low = int(rows[near[0], 0])
+        times[near] = store.times(low, int(rows[near[-1], -1]) + 1)[rows[near] - low]
     return times
 
 

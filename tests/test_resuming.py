@@ -21,7 +21,7 @@ Step = tuple[int, int]
 SAVED_EVERY = 4
 
 
-def write_config(folder: Path, store: Store, residency: str) -> None:
+def write_config(folder: Path, store: Store, residency: str, budget: str = "2MB") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "fit.yaml").write_text(
         yaml.safe_dump(
@@ -36,7 +36,7 @@ def write_config(folder: Path, store: Store, residency: str) -> None:
                     "batch_size": 64,
                     "cache": str(folder / "cache"),
                     "residency": residency,
-                    "memory_budget": "2MB",
+                    "memory_budget": budget,
                 },
                 "model": {"class_path": "LSTM", "init_args": {"hidden": 8}},
                 "checkpoint": {"monitor": None, "every_n_train_steps": SAVED_EVERY},
@@ -125,13 +125,15 @@ def test_a_fit_killed_at_twenty_steps_goes_on_with_the_same_windows_and_losses(
     kill_again_and_again(tmp_path, catchments, ranks, residency, 20)
 
 
+@pytest.mark.parametrize("residency", ["host", pytest.param("stream", marks=pytest.mark.long)])
 def test_a_fit_of_one_process_goes_on_with_two_and_no_window_is_lost_or_repeated(
-    catchments: Store, tmp_path: Path
+    catchments: Store, tmp_path: Path, residency: str
 ) -> None:
-    write_config(tmp_path, catchments, "host")
+    write_config(tmp_path, catchments, residency, budget="2MB")
     fit(tmp_path, "whole", run="undisturbed")
     whole = {step["step"]: step["windows"] for step in seen(tmp_path, "whole")}
     fit(tmp_path, "one", kill_at=7)
+    write_config(tmp_path, catchments, residency, budget="6MB")  # of the machine: two pools of as many pieces
     fit(tmp_path, "two", ranks=2)
     after = {step["step"]: step["windows"] for step in seen(tmp_path, "two", 2)}
     assert min(after) == SAVED_EVERY + 1

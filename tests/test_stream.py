@@ -194,7 +194,7 @@ def test_an_epoch_goes_on_in_its_middle_with_the_same_batches(chunky: Store, tmp
     whole = [batch["x"] for batch in fresh()]
     for consumed in (1, 7, len(whole) - 1):
         resumed = fresh()
-        resumed.load_state_dict({"epoch": 0, "consumed": consumed})
+        resumed.load_state_dict({**resumed.state_dict(), "epoch": 0, "consumed": consumed})
         rest = [batch["x"] for batch in resumed]
         assert all(torch.equal(a, b) for a, b in zip(whole[consumed:], rest, strict=True))
 

@@ -12,17 +12,19 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_app.batch import BatchShape
 from lightning_app.data.calendar import TimeEncoding, TimeFeature, n_values
 from lightning_app.data.leaks import refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.loader import WindowLoader
+from lightning_app.data.plan import EpochOrder, OrderPlan, Pieces, digest
 from lightning_app.data.pool import Pool, PoolPlan
 from lightning_app.data.residency import Placement, Residency, choose, parse_budget
 from lightning_app.data.scaler import ScaledBy, Scaler, ScalerKind, Training, fit_scaler, scaled_std, source_std
 from lightning_app.data.shown import module_html, module_text
-from lightning_app.data.source import Columns, WindowSource, as_range
+from lightning_app.data.source import Columns, PositionTimes, WindowSource, as_range
 from lightning_app.data.splits import NoWindowError, Split, SplitName
 from lightning_app.data.statics import n_columns, static_matrix
 from lightning_app.data.stores import open_or_ingest
@@ -167,6 +169,7 @@ class WindowDataModule(pl.LightningDataModule):
         self._trained: dict[str, Any] | None = None
         self._scaler: Scaler | None = None
         self._placement: Placement | None = None
+        self._recorded: OrderPlan | None = None
         self._pool: Pool | None = None
         self._source: WindowSource | None = None
 
@@ -324,13 +327,28 @@ class WindowDataModule(pl.LightningDataModule):
         """Whether any of their values may be missing in a row."""
         return bool(self.view.missing(channels).any())
 
+    def setup(self, stage: str) -> None:
+        """Let the first process decide for all where rows live: what is free differs between them."""
+        if self.trainer is not None:
+            placement = self.trainer.strategy.broadcast(self.placement)
+            self._placement = placement
+
     def train_dataloader(self) -> WindowLoader:
-        """Shuffled training windows."""
+        """Shuffled training windows, in the order that a checkpoint began with if there is one.
+
+        Raises
+        ------
+        UsageError
+            If that order cannot be kept to, or processes have different ones.
+        """
+        self._refuse_other_plan()
         index = self._checked("train", self.window.stride)
         if self._is_first:
             kind = f"steps of {self.view.n_nodes:,} series" if self.view.n_nodes else "rows"
             logger.info(f"{len(index):,} training windows read {index.n_rows():,} of {self.view.n_rows:,} {kind}")
-        return self._loader(index, shuffle=True)
+        loader = self._loader(index, shuffle=True)
+        self._refuse_other_ranks(loader)
+        return loader
 
     def val_dataloader(self) -> WindowLoader:
         """Every validation window once, in order."""
@@ -370,6 +388,7 @@ class WindowDataModule(pl.LightningDataModule):
             "fitted_on": self.scaler.fitted_on,
             "split": self.split.digest(),
             "trained_on": trained_on(self.store, self.split),
+            "order": None if (plan := self._order_plan) is None else plan.to_json(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -403,6 +422,7 @@ class WindowDataModule(pl.LightningDataModule):
         if self._pool is not None:
             self._pool.close()
         self._scaler, self._source, self._pool, self._trained = scaler, None, None, state_dict["trained_on"]
+        self._take_plan(state_dict.get("order"))
         self.__dict__.pop("_unscaler", None)
         self.__dict__.pop("target_std", None)
 
@@ -411,23 +431,112 @@ class WindowDataModule(pl.LightningDataModule):
         measured = evaluated and trainer is not None and getattr(trainer.lightning_module, "measures_source", False)
         targets = self.view.observed_targets(self.targets, self.window.horizon, self.cache) if measured else None
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        epoch = None if trainer is None else lambda: trainer.current_epoch
+        epoch = None if trainer is None else lambda: 0 if trainer.overfit_batches else trainer.current_epoch  # type: ignore[attr-defined]
         source = self.source
         ahead = _PREFETCH if source.target != source.device else 0
+        pieces = self._pieces() if shuffle else None
+
+        def describe(batch_size: int) -> EpochOrder:
+            nodes = self.view.grid.series if isinstance(self.view, PanelView) else None
+            windows = digest(index, self.store, nodes, pieces)
+            plan = OrderPlan() if pieces is None else pieces.plan
+            return EpochOrder(
+                windows, len(index), batch_size, self.seed, plan, self.store.version, str(self.store.path)
+            )
+
         return WindowLoader(
-            source, index, self.batch_size, shuffle, self.seed, rank, world, epoch, self._pool, ahead, targets
+            source,
+            index,
+            self.batch_size,
+            shuffle,
+            self.seed,
+            rank,
+            world,
+            epoch,
+            self._pool,
+            ahead,
+            targets,
+            pieces,
+            describe if shuffle else None,
         )
+
+    @property
+    def _order_plan(self) -> OrderPlan | None:
+        """What fixes the order of training windows: as recorded, or as rows are placed; None before they are."""
+        if self._recorded is not None or self._source is None:
+            return self._recorded
+        return OrderPlan() if self._pool is None else self._pool.plan.pieces.plan
+
+    def _pieces(self) -> Pieces | None:
+        """The pieces that training windows are mixed over; None where all windows are mixed."""
+        if self._pool is not None:
+            return self._pool.plan.pieces
+        plan = self._order_plan
+        if plan is None or not plan.streamed:
+            return None
+        reader = self.view.reader(self.scaler, self.cache)
+        return plan.pieces(reader.chunk_starts, reader.n_rows, self.window.span)
+
+    @property
+    def _is_fitting(self) -> bool:
+        """Whether the order of a checkpoint matters: not in tests and predictions, which have their own."""
+        return self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+
+    def _take_plan(self, recorded: Any) -> None:
+        """Keep to the order of a checkpoint from now on."""
+        self._recorded = None if recorded is None else OrderPlan.from_json(recorded)
+        mixed_whole = self._recorded is not None and not self._recorded.streamed
+        if mixed_whole and self._is_fitting and self.residency == "auto" and self.placement.place == "stream":
+            logger.info("residency host, for the epochs of the checkpoint mix all windows")
+            self._placement = Placement("host", self.placement.limit)
+
+    def _refuse_other_plan(self) -> None:
+        """Raise where rows are in a pool, and the epochs of the checkpoint mix all windows."""
+        if self._recorded is None or self._recorded.streamed or self.placement.place != "stream":
+            return
+        raise UsageError(
+            "checkpoint of a fit with residency host or device, to go on with residency stream",
+            expected="host or device: its epochs mix all windows, a stream mixes those in memory",
+            where=self.store.path,
+            fix="--data.residency host",
+        )
+
+    def _refuse_other_ranks(self, loader: WindowLoader) -> None:
+        """Raise on all processes if one has another order than the first."""
+        trainer = self.trainer
+        if trainer is None or trainer.world_size == 1 or loader.order is None:
+            return
+        mine = loader.order.to_json()
+        first = trainer.strategy.broadcast(mine)
+        if not trainer.strategy.reduce_boolean_decision(mine == first, all=True):
+            raise UsageError(
+                f"processes with different windows ({mine['n_windows']:,} of version {mine['version']} here, "
+                f"{first['n_windows']:,} of version {first['version']} on the first)",
+                expected="the same store and options on all",
+                where=self.store.path,
+                fix="start again, with --data.version if the store grows meanwhile",
+            )
 
     @property
     def placement(self) -> Placement:
         """Where rows live."""
         if self._placement is None:
-            view, trainer = self.view, self.trainer
-            n_processes = 1 if trainer is None else trainer.num_devices
+            view = self.view
             self._placement = choose(
-                self.residency, view.n_rows, self.row_bytes, self._device, self.memory_budget, self.cache, n_processes
+                self.residency,
+                view.n_rows,
+                self.row_bytes,
+                self._device,
+                self.memory_budget,
+                self.cache,
+                self._n_processes,
             )
         return self._placement
+
+    @property
+    def _n_processes(self) -> int:
+        """Processes of this machine."""
+        return 1 if self.trainer is None else self.trainer.num_devices
 
     @property
     def row_bytes(self) -> int:
@@ -450,11 +559,15 @@ class WindowDataModule(pl.LightningDataModule):
         store, view, placement = self.store, self.view, self.placement
         if placement.place == "stream":
             reader = view.reader(self.scaler, self.cache)
-            self._pool = Pool(reader, PoolPlan.fit(reader, self.window.span, placement.limit))
-            rows, times = self._pool.rows, self._pool.times
+            order, n_processes = self._recorded if self._is_fitting else None, self._n_processes
+            order = order if order is not None and order.streamed else None
+            plan = PoolPlan.fit(reader, self.window.span, placement.limit, order, n_processes)
+            self._pool = Pool(reader, plan)
+            rows, slot_times = self._pool.rows, self._pool.times
+            times = None if slot_times is None else PositionTimes(slot_times)
         else:
             rows, irregular = view.open(self.scaler, self.cache), store.schema.time.freq is None
-            times = torch.from_numpy(store.times(0, store.n_rows)) if irregular else None
+            times = PositionTimes(torch.from_numpy(store.times(0, store.n_rows))) if irregular else None
         source = WindowSource(
             rows,
             self.columns_of,

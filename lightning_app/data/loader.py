@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from typing import cast
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,11 +15,14 @@ from torch import Tensor
 from lightning_app.batch import Batch
 from lightning_app.data.observed import ObservedTargets
 from lightning_app.data.order import shuffled
+from lightning_app.data.plan import EpochOrder, Pieces
 from lightning_app.data.pool import Pool
 from lightning_app.data.pooled import PooledOrder
 from lightning_app.data.prefetch import prefetched
 from lightning_app.data.source import Located, WindowSource
 from zstore import UsageError, WindowIndex
+
+logger = logging.getLogger(__name__)
 
 Samples = NDArray[np.int64]
 
@@ -49,6 +54,12 @@ class WindowLoader:
         Asked for the number of each epoch that begins; without it epochs count up from 0.
     pool
         Where the rows of `source` come and go, if they are not all in memory.
+    pieces
+        Pieces that are mixed. Default: those of `pool`; without one all windows are mixed. A loader without a pool
+        keeps to the order of one that has it.
+    describe
+        Says what fixes the order; asked once, when a state is taken or loaded. Without it states of other orders are
+        not told apart.
     prefetch
         Batches made ahead on a thread: where they are copied to a GPU, and else for a test.
     targets
@@ -73,22 +84,31 @@ class WindowLoader:
         pool: Pool | None = None,
         prefetch: int = 0,
         targets: ObservedTargets | None = None,
+        pieces: Pieces | None = None,
+        describe: Callable[[int], EpochOrder] | None = None,
     ) -> None:
         if batch_size % world:
             raise UsageError(
                 f"batch size {batch_size} on {world} processes",
                 expected="a multiple of the number of processes",
-                fix="mend --data.batch_size",
+                fix="another --data.batch_size, or other --trainer.devices",
             )
         if len(index) < world:
             raise UsageError(f"{len(index)} windows on {world} processes", expected="one for each", fix="fewer devices")
         self.source, self.index, self.shuffle, self.seed = source, index, shuffle, seed
         self.rank, self.world = rank, world
-        self.batch_size = min(batch_size, len(index) // world * world)
+        self.batch_size = min(batch_size, len(index))
         self._epoch, self._consumed, self._resuming = -1, 0, False
         self._next_epoch, self._pool, self._prefetch = epoch, pool, prefetch
+        self._pieces = pool.plan.pieces if pieces is None and pool is not None else pieces
+        self._describe = describe
         self._order: PooledOrder | None = None
         self._targets = targets
+
+    @cached_property
+    def order(self) -> EpochOrder | None:
+        """What fixes the order of an epoch; None where nothing says so."""
+        return None if self._describe is None else self._describe(self.batch_size)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.index), self.batch_size)
@@ -119,15 +139,14 @@ class WindowLoader:
         return self._at(positions)[0]
 
     def _pooled(self) -> PooledOrder | None:
-        """The order of the epoch where rows are in a pool."""
-        if self._pool is None:
+        """The order of the epoch where pieces are mixed."""
+        if self._pieces is None:
             return None
-        plan = self._pool.plan
-        active = plan.active if self.shuffle else 1
-        return PooledOrder(self.index, plan.cuts, active, self.shuffle, self.seed, self._epoch)
+        active = self._pieces.active if self.shuffle else 1
+        return PooledOrder(self.index, self._pieces.cuts, active, self.shuffle, self.seed, self._epoch)
 
     def _at(self, positions: Samples) -> tuple[Samples, Samples | None]:
-        """Samples at some positions of the epoch and, in a pool, the turns of the pieces that they are in."""
+        """Samples at some positions of the epoch and, of pieces, the turns of those that they are in."""
         if self._order is not None:
             return self._order.at(positions)
         return shuffled(positions, len(self.index), self.seed, self._epoch) if self.shuffle else positions, None
@@ -181,10 +200,26 @@ class WindowLoader:
         high = start + (stop - start) * (self.rank + 1) // self.world
         return low, high
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the epoch stands, counted in batches handed out; Lightning keeps it in its checkpoints."""
-        return {"epoch": self._epoch, "consumed": self._consumed}
+    def state_dict(self) -> dict[str, Any]:
+        """Where the epoch stands, counted in batches handed out, and its order; Lightning keeps it in checkpoints."""
+        state: dict[str, Any] = {"epoch": self._epoch, "consumed": self._consumed, "n_batches": len(self)}
+        return state if self.order is None else {**state, "order": self.order.to_json()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue where :meth:`state_dict` was taken."""
-        self._epoch, self._consumed, self._resuming = state["epoch"], state["consumed"], True
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where :meth:`state_dict` was taken.
+
+        Raises
+        ------
+        UsageError
+            If that was in the middle of an epoch, whose other batches would be different ones now. At its end other
+            windows are a line of the log: the next epoch has those of the store.
+        """
+        epoch, consumed = state["epoch"], state["consumed"]
+        recorded, n_batches = state.get("order"), state.get("n_batches", len(self))
+        if self.order is not None and 0 < consumed < n_batches:
+            self.order.refuse_other(recorded, epoch)
+        if self.order is not None and consumed >= n_batches:
+            if isinstance(recorded, dict) and recorded.get("windows") != self.order.windows:
+                logger.info(f"epoch {epoch} ended on other windows than those of now, {self.order.n_windows:,}")
+            consumed = len(self)
+        self._epoch, self._consumed, self._resuming = epoch, consumed, True

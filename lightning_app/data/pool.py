@@ -5,13 +5,14 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_app.data.pooled import PooledOrder, cut_pieces
+from lightning_app.data.plan import OrderPlan, Pieces
+from lightning_app.data.pooled import PooledOrder
 from lightning_app.data.residency import Rows
 from zstore import UsageError
 
@@ -69,21 +70,18 @@ class PoolPlan:
 
     Parameters
     ----------
-    cuts
-        (piece + 1,) rows between which pieces lie.
+    pieces
+        Which pieces there are, and how many of them are mixed: what fixes the order.
     n_slots
-        Pieces in memory.
-    n_ahead
-        How many of them are being decoded, or wait for their turn; 0 where all rows fit.
+        Pieces in memory: those that are mixed, and those that are being decoded or wait for their turn.
     slot_rows
         Rows of a slot: a piece, and on both sides what windows across its borders need.
     row_bytes
         Bytes of a row.
     """
 
-    cuts: NDArray[np.int64]
+    pieces: Pieces
     n_slots: int
-    n_ahead: int
     slot_rows: int
     row_bytes: int
 
@@ -93,12 +91,19 @@ class PoolPlan:
         return self.n_slots * self.slot_rows * self.row_bytes
 
     @property
-    def active(self) -> int:
-        """Pieces that are mixed at any time."""
-        return self.n_slots - self.n_ahead
+    def cuts(self) -> NDArray[np.int64]:
+        """(piece + 1,) rows between which pieces lie."""
+        return self.pieces.cuts
+
+    @property
+    def n_ahead(self) -> int:
+        """Pieces that are being decoded, or wait for their turn; 0 where all rows fit."""
+        return self.n_slots - self.pieces.active
 
     @classmethod
-    def fit(cls, reader: RowReader, span: int, budget: int) -> PoolPlan:
+    def fit(
+        cls, reader: RowReader, span: int, budget: int, order: OrderPlan | None = None, n_processes: int = 1
+    ) -> PoolPlan:
         """The plan for a budget.
 
         Parameters
@@ -109,11 +114,15 @@ class PoolPlan:
             Rows of a window.
         budget
             Bytes of memory for the pool.
+        order
+            The order that an earlier process began with, to be kept to whatever the budget; None for a new one.
+        n_processes
+            Pools of this machine, for messages.
 
         Raises
         ------
         UsageError
-            If not even three pieces fit.
+            If not even three pieces fit, or not as many as the order mixes.
 
         Notes
         -----
@@ -122,27 +131,47 @@ class PoolPlan:
         is there) are the fewer the longer pieces are. Room is kept for all of them; about half wait at a time.
         """
         row_bytes = reader.width * (5 if reader.masked else 4) + (8 if reader.irregular else 0)
-        halo, chunk = span - 1, reader.chunk_rows
-        starts, n_rows = reader.chunk_starts, reader.n_rows
-        fitting = min(budget // row_bytes, n_rows) // chunk
-        with_few_edges = -(-n_rows * halo * row_bytes // (chunk * max(budget // _EDGES, 1)))
-        wanted = max(fitting // (_MOST_ACTIVE + _THREADS), min(with_few_edges, fitting // _FEW_SLOTS))
-        per_piece = max(1, wanted, -(-span // chunk))
-        cuts = cut_pieces(starts, n_rows, per_piece * chunk, span)
+        cut = order if order is not None else OrderPlan(_piece_rows(reader, span, budget, row_bytes), 1)
+        pieces = cut.pieces(reader.chunk_starts, reader.n_rows, span)
+        cuts, halo = pieces.cuts, span - 1
+        n_pieces = len(cuts) - 1
         slot_rows = int(np.diff(cuts).max()) + 2 * halo
-        edges = len(cuts) * halo * row_bytes
-        around = edges + min(_THREADS * slot_rows * _SCRATCH_BYTES, budget // _SCRATCH_SHARE)
-        n_slots = min(max(budget - around, 0) // (slot_rows * row_bytes), len(cuts) - 1)
-        if n_slots < min(_LEAST_SLOTS, len(cuts) - 1):
-            least = _LEAST_SLOTS * slot_rows * row_bytes + around
-            raise UsageError(
-                f"memory budget of {budget / 1e6:,.1f} MB for a stream",
-                expected=f"at least {least / 1e6:,.1f} MB, for {_LEAST_SLOTS} pieces of {slot_rows:,} rows",
-                where=reader.where,
-                fix="a larger --data.memory_budget, fewer --data.channels, or --data.residency host",
-            )
-        n_ahead = 0 if n_slots == len(cuts) - 1 else _THREADS if n_slots > _LEAST_SLOTS else 1
-        return cls(cuts, n_slots, n_ahead, slot_rows, row_bytes)
+        edges, scratch = len(cuts) * halo * row_bytes, _THREADS * slot_rows * _SCRATCH_BYTES
+        around = edges + min(scratch, budget // _SCRATCH_SHARE)
+        n_slots = min(max(budget - around, 0) // (slot_rows * row_bytes), n_pieces)
+        n_least = min(_LEAST_SLOTS, n_pieces) if order is None else pieces.active
+        if n_slots < n_least:
+            _refuse(reader.where, budget, n_least * slot_rows * row_bytes + edges, scratch, n_least, order, n_processes)
+        if order is not None:
+            return cls(pieces, min(n_slots, pieces.active + _THREADS), slot_rows, row_bytes)
+        n_ahead = 0 if n_slots == n_pieces else _THREADS if n_slots > _LEAST_SLOTS else 1
+        active = n_slots - n_ahead
+        return cls(Pieces(OrderPlan(cut.piece_rows, active), cuts, active), n_slots, slot_rows, row_bytes)
+
+
+def _piece_rows(reader: RowReader, span: int, budget: int, row_bytes: int) -> int:
+    """Rows of a piece: a chunk, or several of them."""
+    chunk, n_rows = reader.chunk_rows, reader.n_rows
+    fitting = min(budget // row_bytes, n_rows) // chunk
+    with_few_edges = -(-n_rows * (span - 1) * row_bytes // (chunk * max(budget // _EDGES, 1)))
+    wanted = max(fitting // (_MOST_ACTIVE + _THREADS), min(with_few_edges, fitting // _FEW_SLOTS))
+    return max(1, wanted, -(-span // chunk)) * chunk
+
+
+def _refuse(
+    where: str, budget: int, held: int, scratch: int, n_least: int, order: OrderPlan | None, n_processes: int
+) -> NoReturn:
+    """Say which budget `n_least` pieces need that take `held` bytes, and up to `scratch` to decode them."""
+    least = min(held + scratch, -(-held * _SCRATCH_SHARE // (_SCRATCH_SHARE - 1)) + _SCRATCH_SHARE) * n_processes
+    processes = f" on {n_processes} processes" if n_processes > 1 else ""
+    what = f"{n_least} pieces" + (", which the epochs of this checkpoint mix" if order is not None else "")
+    raise UsageError(
+        f"memory budget of {budget * n_processes / 1e6:,.1f} MB for a stream{processes}",
+        expected=f"at least {least / 1e6:,.1f} MB ({least:,} bytes), for {what}",
+        where=where,
+        fix=f"--data.memory_budget {least}b"
+        + (", or --data.residency host" if order is not None else ", fewer --data.channels, or --data.residency host"),
+    )
 
 
 class Pool:

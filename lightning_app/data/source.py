@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,21 @@ from zstore import WindowShape
 
 _KEPT = 16
 _NUMPY = {torch.float32: np.dtype(np.float32), torch.bool: np.dtype(np.bool_)}
-_LISTED = [np.zeros(1)]
-_UNUSED = sys.getrefcount(_LISTED[0])  # references to what only a list holds
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where some windows lie, each (batch,) int64: first row, series, and time of the first target."""
+    """Where some windows lie, each (batch,) int64.
+
+    Parameters
+    ----------
+    start
+        Position of the first row in the rows of the source: a row of the store only where all of them are in memory.
+    series
+        Position of the series in the store's ids.
+    time
+        Time of the first target; 0 where times are irregular.
+    """
 
     start: Tensor
     series: Tensor
@@ -79,24 +88,57 @@ class Columns:
         return self.freq or 0
 
 
+@dataclass(frozen=True)
+class PositionTimes:
+    """Times of irregular rows, by position in the rows of a source; in a pool these are other rows all the time.
+
+    Parameters
+    ----------
+    values
+        (position,) int64.
+    """
+
+    values: Tensor
+
+    def at(self, positions: Tensor) -> Tensor:
+        """Times at some positions, which must be in the source when it is asked: never rows of the store."""
+        return self.values[positions]
+
+    def to(self, device: torch.device) -> PositionTimes:
+        """The same in the memory of a device."""
+        return PositionTimes(self.values.to(device))
+
+
 class Buffers:
     """Memory for batches, used again once nobody holds any part of a batch that was in it.
 
     Fresh memory of a few megabytes is unmapped when it is freed and mapped again, page by page, when it is next
     written to, which takes twice as long as copying the windows.
+
+    Notes
+    -----
+    What is handed out is a view of its own of the memory, held by the storage of the tensor and by nobody else. When
+    the last tensor on that storage is gone, so is the view: a weak reference to it says so, on any build of Python.
     """
 
     def __init__(self) -> None:
-        self._kept: list[NDArray[Any]] = []
+        self._kept: list[tuple[NDArray[Any], weakref.ref[NDArray[Any]]]] = []
+        self._lock = Lock()  # two threads must not take the same memory
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
         """A tensor whose values are anything."""
-        kept = self._kept
-        for number in range(len(kept) - 1, -1, -1):  # what was used last may still be in cache
-            if sys.getrefcount(kept[number]) == _UNUSED and kept[number].shape == shape and kept[number].dtype == dtype:
-                return torch.from_numpy(kept[number])
-        self._kept = [*kept[-_KEPT + 1 :], np.empty(shape, dtype)]
-        return torch.from_numpy(self._kept[-1])
+        with self._lock:
+            kept = self._kept
+            for number in range(len(kept) - 1, -1, -1):  # what was used last may still be in cache
+                memory, lent = kept[number]
+                if lent() is None and memory.shape == shape and memory.dtype == dtype:
+                    view = memory[:]
+                    kept[number] = memory, weakref.ref(view)
+                    return torch.from_numpy(view)
+            memory = np.empty(shape, dtype)
+            view = memory[:]
+            self._kept = [*kept[-_KEPT + 1 :], (memory, weakref.ref(view))]
+            return torch.from_numpy(view)
 
 
 @dataclass(frozen=True)
@@ -116,7 +158,7 @@ class WindowSource:
     masked
         Whether any target is missing anywhere.
     times
-        (row,) int64 times, where they are irregular; else None.
+        Times of `rows`, by position in them, where they are irregular; else None.
     target
         Device that batches are for.
     buffers
@@ -128,7 +170,7 @@ class WindowSource:
     statics: Tensor
     masked: bool
     nodes: Tensor | None = None
-    times: Tensor | None = None
+    times: PositionTimes | None = None
     target: torch.device = field(default_factory=lambda: torch.device("cpu"))
     buffers: Buffers = field(default_factory=Buffers)
 
@@ -179,7 +221,7 @@ class WindowSource:
         if columns.observed and self.rows.observed is not None:
             seen = self._gather(self.rows.observed, windows.start, shape.lookback)
             x = self._beside(x, _pick(seen, columns.observed).float())
-        time = windows.time if self.times is None else self.times[first]
+        time = windows.time if self.times is None else self.times.at(first)
         there = Located(windows.start, windows.series, time)
         there = there if self.target == self.device else there.to(self.target)
         batch: Batch = {
@@ -226,7 +268,7 @@ class WindowSource:
         """(batch, step) times of rows, counted from the first target, whose row is `first` and whose time is `time`."""
         places = torch.tensor(steps)
         if self.times is not None:
-            return self.times[first[:, None] + places.to(self.device)].to(self.target)
+            return self.times.at(first[:, None] + places.to(self.device)).to(self.target)
         return time[:, None] + places.to(time.device) * (self.columns.freq or 0)
 
     def _beside(self, *parts: Tensor) -> Tensor:

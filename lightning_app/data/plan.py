@@ -1,0 +1,223 @@
+"""What fixes the order of an epoch: decided once, kept in checkpoints, and obeyed or refused by whoever resumes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_app.data.pooled import cut_pieces
+from zstore import Store, UsageError, WindowIndex
+
+Int64 = NDArray[np.int64]
+
+_BLOCK_ROWS = 1 << 20  # times that are read together
+
+
+@dataclass(frozen=True)
+class OrderPlan:
+    """Which windows may be near each other in a shuffled epoch.
+
+    Parameters
+    ----------
+    piece_rows
+        Rows of a piece where windows are mixed over a pool of pieces; 0 where all windows are mixed.
+    active
+        Pieces that are mixed at any time; 0 where all windows are mixed.
+    """
+
+    piece_rows: int = 0
+    active: int = 0
+
+    @property
+    def streamed(self) -> bool:
+        """Whether windows are mixed over a pool of pieces."""
+        return self.active > 0
+
+    def to_json(self) -> dict[str, int]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Any) -> OrderPlan:
+        """What :meth:`to_json` gave.
+
+        Raises
+        ------
+        UsageError
+            If these are no such values.
+        """
+        names, whole = {"piece_rows", "active"}, isinstance(values, dict)
+        numbers = list(values.values()) if whole else []
+        sound = whole and set(values) == names and all(type(number) is int and number >= 0 for number in numbers)
+        if not sound or (values["piece_rows"] > 0) != (values["active"] > 0):
+            raise UsageError(
+                f"checkpoint with the order {values!r}",
+                expected="piece_rows and active, both 0 or both positive",
+                fix="another --ckpt_path",
+            )
+        return cls(**values)
+
+    def pieces(self, starts: Int64, n_rows: int, span: int) -> Pieces:
+        """The pieces that some rows are cut into.
+
+        Parameters
+        ----------
+        starts
+            Rows where a chunk begins, ascending from 0.
+        n_rows
+            Rows in all.
+        span
+            Rows of a window, which no piece is shorter than.
+        """
+        cuts = cut_pieces(starts, n_rows, max(self.piece_rows, span), span)
+        return Pieces(self, cuts, min(self.active, len(cuts) - 1))
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Rows cut into pieces, some of which are mixed at any time.
+
+    Parameters
+    ----------
+    plan
+        What they were cut by.
+    cuts
+        (piece + 1,) rows between which pieces lie.
+    active
+        Pieces that are mixed at any time: those of the plan, or all where there are fewer.
+    """
+
+    plan: OrderPlan
+    cuts: Int64
+    active: int
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """Everything that says which window is at which position of an epoch.
+
+    Parameters
+    ----------
+    windows
+        Digest of the windows by number, see :func:`digest`.
+    n_windows
+        How many there are.
+    batch_size
+        Windows of a global batch.
+    seed
+        Of the order.
+    plan
+        Which windows are mixed.
+    version
+        Of the store.
+    store
+        Where it is, for messages; it may move.
+    """
+
+    windows: str
+    n_windows: int
+    batch_size: int
+    seed: int
+    plan: OrderPlan
+    version: int
+    store: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+    def refuse_other(self, recorded: Any, epoch: int) -> None:
+        """Raise where an epoch that was begun in one order would go on in another.
+
+        Parameters
+        ----------
+        recorded
+            What :meth:`to_json` gave when the checkpoint was written.
+        epoch
+            The epoch that was begun, counted from 0.
+
+        Raises
+        ------
+        UsageError
+            If anything but the version and the place of the store differs.
+        """
+        where = self.store
+        what = f"checkpoint in the middle of epoch {epoch}"
+        start_anew = "a checkpoint of the end of an epoch, or fit again"
+        if not isinstance(recorded, dict) or set(recorded) != set(self.to_json()):
+            raise UsageError(
+                f"{what}, without a record of its order", expected="one", where=where, fix=f"take {start_anew}"
+            )
+        now = self.to_json()
+        for name, flag in (("batch_size", "--data.batch_size"), ("seed", "--data.seed")):
+            if recorded[name] != now[name]:
+                raise UsageError(
+                    f"{what} with {flag} {now[name]}",
+                    expected=f"{recorded[name]}, as the epoch began, or windows would repeat",
+                    where=where,
+                    fix=f"{flag} {recorded[name]}, or take {start_anew}",
+                )
+        if recorded["windows"] != self.windows or recorded["plan"] != now["plan"]:
+            raise UsageError(
+                f"{what} over other windows ({recorded['n_windows']:,} of version {recorded['version']} of its store; "
+                f"now {self.n_windows:,} of version {self.version})",
+                expected="the windows that the epoch began with, in their order",
+                where=where,
+                fix=f"--data.version {recorded['version']} if the store has grown since, the options of the run "
+                f"if they have changed, or take {start_anew}",
+            )
+
+
+def digest(index: WindowIndex, store: Store, nodes: Int64 | None, pieces: Pieces | None) -> str:
+    """A digest of which id and times each sample number stands for and, in a stream, of which rows and pieces.
+
+    Parameters
+    ----------
+    index
+        The windows.
+    store
+        Where ids and, where they are irregular, times come from.
+    nodes
+        (node,) series of a panel; None for windows of single series.
+    pieces
+        Pieces that windows are mixed over; None where all are mixed.
+
+    Notes
+    -----
+    O(stretches of windows); where times are irregular, all times that windows reach are read once.
+    """
+    shape = index.shape
+    result = hashlib.blake2b(digest_size=16)
+    result.update(repr((shape.lookback, shape.horizon, shape.delay, shape.stride, index.freq, len(index))).encode())
+    named = index.series if nodes is None else nodes
+    for values in (index.ends, index.time):
+        result.update(values.astype("<i8").tobytes())
+    for id_ in store.ids[named].tolist():
+        text = str(id_).encode()
+        result.update(len(text).to_bytes(8, "little") + text)
+    if index.freq is None:
+        for times in _times(index, store):
+            result.update(times.astype("<i8").tobytes())
+    if pieces is not None:
+        result.update(index.first.astype("<i8").tobytes())
+        result.update(repr(pieces.active).encode() + pieces.cuts.astype("<i8").tobytes())
+    return result.hexdigest()
+
+
+def _times(index: WindowIndex, store: Store) -> Iterator[Int64]:
+    """The times that each stretch of windows reaches; stretches near each other are read together."""
+    counts = np.diff(index.ends, prepend=0)
+    stops = index.first + (counts - 1) * index.shape.stride + index.shape.span
+    low = 0
+    block = np.zeros(0, np.int64)
+    for first, stop in zip(index.first.tolist(), stops.tolist(), strict=True):
+        if first < low or stop > low + len(block):
+            n_near = int(np.searchsorted(stops, first + _BLOCK_ROWS))
+            low, high = first, max(stop, int(stops[n_near - 1]) if n_near else 0)
+            block = store.times(low, high)
+        yield block[first - low : stop - low]
