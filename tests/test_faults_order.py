@@ -234,6 +234,8 @@ def test_fewer_windows_than_a_batch_are_one_global_batch_on_any_number_of_ranks(
 
     def batch(n_ranks: int) -> list[int]:
         ranks = [WindowLoader(data.source, index, 160, True, 1, rank, n_ranks) for rank in range(n_ranks)]
+        for loader in ranks:
+            loader.start_epoch(0)
         return np.concatenate([loader.samples(0) for loader in ranks]).tolist()  # type: ignore[no-any-return]
 
     assert batch(world) == batch(1)
