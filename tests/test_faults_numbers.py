@@ -33,6 +33,8 @@ from lightning_app.models import Repeat
 from lightning_app.models.finite import LossWatch
 from tests.conftest import write_table
 from zstore import NotFiniteError, Scaling, Store, UsageError, ingest, open_store
+from zstore.upkeep.doctor import examine
+from zstore.upkeep.report import to_html
 
 App = Callable[..., subprocess.CompletedProcess[str]]
 Values = dict[str, Sequence[float]]
@@ -435,3 +437,19 @@ def test_a_test_says_which_share_of_the_windows_it_has_seen(tmp_path: Path, app:
     assert (report["n_windows"], report["n_windows_of_split"]) == (10, 29)
     assert "metrics of 10 of 29 test windows" in (tmp_path / "run" / "summary.md").read_text()
     assert "on 29 test windows" in app("test", "--config", path, "--model", "Repeat", check=True).stdout
+
+
+@pytest.mark.parametrize("n_rows", [6, 80])
+def test_infinite_values_are_counted_by_the_receipt_and_found_by_the_doctor(tmp_path: Path, n_rows: int) -> None:
+    values = wave(n_rows)
+    values[[2, 5]] = np.inf, -np.inf
+    store = make(tmp_path, {"s": {"flow": values, "level": wave(n_rows)}, "t": {"flow": wave(n_rows), "level": values}})
+    assert "flow has 2 infinite values, which models cannot be trained on" in store.receipt["notes"]
+    diagnosis = examine(store)
+    findings = [finding for finding in diagnosis.findings if finding.kind == "infinite"]
+    assert [("s", "flow", 2, 3), ("t", "level", n_rows + 2, n_rows + 3)] == [
+        (finding.series, finding.channel, finding.start, finding.stop) for finding in findings
+    ]
+    assert findings[0].detail == "2 such as inf"
+    assert list(diagnosis.counts) == ["infinite"]
+    assert "infinite" in to_html(diagnosis)
