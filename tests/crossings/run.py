@@ -1,0 +1,776 @@
+"""The project's side of a draw, and the comparison."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import zarr
+from pytorch_lightning.trainer.states import TrainerFn
+
+import zstore
+from lightning_app import models
+from lightning_app.audit import audit
+from lightning_app.callbacks import TestReport
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.splits import Split, assign_series
+from lightning_app.data.views import Panel
+from lightning_app.predictions import PredictionWriter
+from zstore import SourceError, Store, UsageError
+
+from .draws import DRAWS_PER_CASE, Action, Case, Draw, Row, case, draw
+from .reference import STAGES, Array, InvalidError, Reference, Stage, Version, errors, history
+
+KEYS = ("x", "y", "mask", "x_future", "x_static", "series", "time", "x_time", "y_time")
+
+
+@dataclass
+class Built:
+    """The store of a case, and what the reference says of the version that is read.
+
+    Parameters
+    ----------
+    case, folder
+        Which, and where it lies.
+    number
+        The version to read.
+    version
+        What it holds.
+    problems
+        Where the store is not what it should be.
+    """
+
+    case: Case
+    folder: Path
+    number: int
+    version: Version
+    problems: list[str]
+
+    @property
+    def path(self) -> Path:
+        """The store."""
+        return self.folder / "s.zarr"
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the newest version is read."""
+        return zstore.open_store(self.path).version == self.number
+
+
+@dataclass
+class Outcome:
+    """What came out of one draw.
+
+    Parameters
+    ----------
+    draw
+        Which.
+    problems
+        Where project and reference disagree; empty if nowhere.
+    counts
+        What was compared, by kind.
+    """
+
+    draw: Draw
+    problems: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, what: str, n: int = 1) -> None:
+        """Add to the counts."""
+        self.counts[what] = self.counts.get(what, 0) + n
+
+
+# Stores --------------------------------------------------------------------------------------------------------------
+
+
+def write_rows(path: Path, case: Case, rows: Sequence[Row]) -> Path:
+    """A CSV of some rows; wide ones have a column per series."""
+    times = sorted({time for _, time, _ in rows}) if case.layout == "wide" else [time for _, time, _ in rows]
+    shown = time_texts(case, times)
+    if case.layout == "wide":
+        ids = list(dict.fromkeys(id_ for id_, _, _ in rows))
+        cells = {(id_, time): texts[0] for id_, time, texts in rows}
+        lines = [["t", *ids]] + [
+            [text, *(cells[id_, at] for id_ in ids)] for text, at in zip(shown, times, strict=True)
+        ]
+    else:
+        lines = [["id", "t", *case.channels]] + [[r[0], text, *r[2]] for r, text in zip(rows, shown, strict=True)]
+        lines = [line[1:] for line in lines] if case.kind == "single" else lines
+    path.write_text("\n".join(",".join(line) for line in lines) + "\n", encoding="utf-8")
+    return path
+
+
+def time_texts(case: Case, times: Sequence[int]) -> list[str]:
+    """Times as they are written."""
+    if not case.dated:
+        return [str(time) for time in times]
+    unit = "ms" if case.kind == "ms" else "s"
+    return [str(np.datetime64(int(time), "ms").astype(f"datetime64[{unit}]")) for time in times]
+
+
+def build(case: Case, folder: Path) -> Built:
+    """Do to a store what the case says; compare what is refused, and the rows of the version that is read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, problems = folder / "s.zarr", []
+    versions: dict[int, Version] = {}
+    for number, (action, after) in enumerate(zip(case.actions, history(case), strict=True)):
+        try:
+            _act(case, action, folder, number)
+        except SourceError as error:
+            if after is not None:
+                return Built(case, folder, 0, after, [f"action {number} {action.verb} was refused: {error}"])
+            continue
+        if after is None:
+            problems.append(f"action {number} {action.verb} was not refused")
+            continue
+        versions[zstore.open_store(path).version] = after
+    newest = max(versions)
+    read = newest - case.read if newest - case.read in versions else newest
+    problems += _differences(case, zstore.open_store(path, version=read), versions[read])
+    return Built(case, folder, read, versions[read], problems)
+
+
+def _act(case: Case, action: Action, folder: Path, number: int) -> None:
+    path, quick = folder / "s.zarr", {"workers": 1}
+    if action.verb in ("ingest", "append"):
+        rows = write_rows(folder / f"{number}.csv", case, action.rows)
+    if action.verb == "ingest":
+        options: dict[str, Any] = {"layout": case.layout, "dtype": case.dtype, "categories": list(case.words), **quick}
+        options |= {"on_duplicate": action.on_duplicate, "fill_gaps": action.fill_gaps}
+        if case.layout == "wide":
+            options["value_name"] = case.channels[0]
+        elif case.kind != "single":
+            options["id"] = "id"
+        if case.statics:
+            ids = list(dict.fromkeys(id_ for values in case.statics.values() for id_ in values))
+            lines = [["id", *case.statics]] + [[i, *(case.statics[name][i] for name in case.statics)] for i in ids]
+            (folder / "statics.csv").write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
+            options["static"] = folder / "statics.csv"
+        zstore.ingest(rows, path, time="t", **options)
+    elif action.verb == "append":
+        zstore.append(rows, path, on_duplicate=action.on_duplicate, **quick)  # type: ignore[arg-type]
+    elif action.verb == "compact":
+        zstore.compact(path, **quick)  # type: ignore[arg-type]
+    elif action.verb == "gc":
+        zstore.gc(path, keep=1)
+    else:
+        zstore.rollback(path, action.version)
+
+
+def factor(store: Store) -> int:
+    """Milliseconds of a time of the store; 1 for plain steps."""
+    return {"s": 1000, "ms": 1, None: 1}[store.schema.time.unit]
+
+
+def _differences(case: Case, store: Store, version: Version) -> list[str]:
+    """Where ids, times, values, words and steps of a store are not those of the reference."""
+    per = factor(store)
+    freq = None if store.schema.time.freq is None else store.schema.time.freq * per
+    keys = sorted(version.rows, key=lambda key: (key[0].encode(), key[1]))
+    found = []
+    if store.ids.tolist() != version.ids:
+        return [f"ids {store.ids.tolist()}, not {version.ids}"]
+    if freq != version.freq:
+        found.append(f"step {freq}, not {version.freq}")
+    if store.n_rows != len(keys):
+        return [*found, f"{store.n_rows} rows, not {len(keys)}"]
+    if (store.times(0, store.n_rows) * per).tolist() != [time for _, time in keys]:
+        found.append("times differ")
+    for place, name in enumerate(case.channels):
+        texts = ["" if version.rows[key] is None else version.rows[key][place] for key in keys]  # type: ignore[index]
+        values = store.read(name, 0, store.n_rows)
+        if name in case.words:
+            words = list(store.channel(name).categories or ())
+            shown = ["" if np.isnan(value) else words[int(value)] for value in values]
+            if len(set(words)) < len(words) or shown != texts:
+                found.append(f"words of {name} differ")
+            continue
+        wanted = np.array([float(text or "nan") for text in texts]).astype(case.dtype)
+        if not np.array_equal(values.astype(case.dtype), wanted, equal_nan=True):
+            found.append(f"values of {name} differ")
+    return found
+
+
+# Data modules and loaders --------------------------------------------------------------------------------------------
+
+
+class Ranks:
+    """Trainers of several processes, one after another: what rank 0 says, the others hear."""
+
+    def __init__(self, world: int, epoch: int) -> None:
+        self.world, self.epoch, self.said = world, epoch, []
+        self._heard: dict[int, int] = {}
+
+    def trainer(self, rank: int) -> Any:
+        """What a data module asks of its trainer."""
+        strategy = SimpleNamespace(
+            root_device=torch.device("cpu"),
+            broadcast=partial(self._broadcast, rank),
+            barrier=lambda *_: None,
+            reduce_boolean_decision=lambda decision, all=True: decision,  # noqa: A006  # Lightning's name
+        )
+        return SimpleNamespace(
+            global_rank=rank,
+            local_rank=rank,
+            node_rank=0,
+            num_nodes=1,
+            world_size=self.world,
+            num_devices=self.world,
+            is_global_zero=rank == 0,
+            current_epoch=self.epoch,
+            strategy=strategy,
+            overfit_batches=0.0,
+            state=SimpleNamespace(fn=TrainerFn.FITTING, stage=None),
+            lightning_module=None,
+        )
+
+    def _broadcast(self, rank: int, value: Any, src: int = 0) -> Any:
+        if rank == 0:
+            self.said.append(value)
+            return value
+        number = self._heard.get(rank, 0)
+        self._heard[rank] = number + 1
+        return self.said[number]
+
+
+@dataclass
+class Maker:
+    """Makes data modules of one draw.
+
+    Parameters
+    ----------
+    built, draw
+        What they are of.
+    path, version
+        Of the store; another one after it changed.
+    share
+        Of the bytes of all rows that a stream may have.
+    """
+
+    built: Built
+    draw: Draw
+    path: Path
+    version: int | None
+    share: float
+
+    def module(self, budget: str = "1GiB") -> WindowDataModule:
+        """One, without a trainer."""
+        options: dict[str, Any] = {**self.draw.options}
+        split = {**self.draw.split}
+        if "dates" in split:
+            split["dates"] = tuple(time_texts(self.built.case, split["dates"]))
+        if self.draw.panel is not None:
+            options["panel"] = Panel(**self.draw.panel)
+        return WindowDataModule(
+            str(self.path),
+            split=Split(**split),
+            memory_budget=budget,
+            cache=str(self.built.folder / "cache"),
+            version=self.version,
+            **options,
+        )
+
+    def ranks(self, world: int, epoch: int) -> list[WindowDataModule]:
+        """One for each process, with a budget that a stream can do with."""
+        budget = self.budget(world)
+        ranks, found = Ranks(world, epoch), []
+        for rank in range(world):
+            data = self.module(budget)
+            data.trainer = ranks.trainer(rank)
+            data.setup("fit")
+            found.append(data)
+        return found
+
+    def budget(self, world: int) -> str:
+        """At least the share of the rows; more where that is too little for a stream."""
+        if self.draw.options["residency"] != "stream":
+            return "1GiB"
+        size = 0
+        for _ in range(20):
+            data = self.module(f"{size or 1}b")
+            size = size * 2 or max(int(self.share * data.view.n_rows * data.row_bytes) * world, 1)
+            data = self.module(f"{size}b")
+            data.trainer = Ranks(world, 0).trainer(0)
+            try:
+                data.source  # noqa: B018  # opens the pool
+                return f"{size}b"
+            except UsageError as error:
+                if "memory budget" not in str(error):
+                    return "1GiB"
+            finally:
+                close(data)
+        raise AssertionError(f"no budget is enough: {size} bytes")
+
+
+def close(*modules: WindowDataModule) -> None:
+    """Stop the threads of their pools."""
+    for data in modules:
+        if data._pool is not None:
+            data._pool.close()
+
+
+def loaders(modules: Sequence[WindowDataModule], stage: str) -> list[Any]:
+    """Of each process."""
+    return [getattr(data, f"{stage}_dataloader")() for data in modules]
+
+
+# Comparisons ---------------------------------------------------------------------------------------------------------
+
+
+class Comparison:
+    """One draw, compared step by step."""
+
+    def __init__(self, built: Built, draw: Draw) -> None:
+        self.built, self.draw, self.outcome = built, draw, Outcome(draw)
+        self.case = built.case
+        self.maker = Maker(built, draw, built.path, None if built.is_newest else built.number, draw.budget)
+        store = zstore.open_store(built.path, version=built.number)
+        self.per = factor(store)
+        words = {name: list(store.channel(name).categories or ()) for name in self.case.words}
+        self.reference = Reference(self.case, built.version, draw, words, self._assigned(store))
+        self.stages: dict[tuple[str, bool], Stage | None] = {}
+
+    def problem(self, text: str) -> None:
+        """Note a disagreement."""
+        self.outcome.problems.append(text)
+
+    def _assigned(self, store: Store) -> Array | None:
+        """Which split a shuffle deals each series to: the project says it, and fractions must be kept."""
+        split = self.draw.split
+        if split["by"] == "time" or "ids" in split or "attribute" in split:
+            return None
+        assigned = assign_series(store, Split(**{**split, "dates": None} if "dates" in split else split))
+        n = store.n_series
+        if "folds" in split:
+            sizes = np.bincount(np.where(assigned == 0, 0, assigned), minlength=3)
+            wanted = n / split["folds"]
+            if abs(sizes[1] - wanted) >= 1 or abs(sizes[2] - wanted) >= 1 or sizes.sum() != n:
+                self.problem(f"folds of {sizes.tolist()} series of {n}")
+        else:
+            shares = split.get("sizes", (0.7, 0.1, 0.2)) if split["by"] == "series" else (0.7, 0.1, 0.2)
+            ends = np.cumsum(np.bincount(assigned[assigned >= 0], minlength=3))
+            if (np.abs(ends - np.cumsum(shares) * n) > 1).any():
+                self.problem(f"series dealt out as {ends.tolist()} of {n} for {shares}")
+        return assigned
+
+    def stage(self, name: str, everything: bool = False) -> Stage | None:
+        """The windows of a split; None if there are none."""
+        key = name, everything
+        if key not in self.stages:
+            try:
+                self.stages[key] = self.reference.stage(name, everything)
+            except InvalidError:
+                self.stages[key] = None
+        return self.stages[key]
+
+    def run(self) -> Outcome:
+        """Everything."""
+        reasons = self.reference.refusals()
+        if reasons:
+            self._refused(reasons)
+            return self.outcome
+        self._shapes()
+        for name in STAGES:
+            self._loaders(name, name, self.stage(name))
+        predicted = self.draw.options["predict_on"]
+        self._loaders("predict", predicted, self.stage(predicted, everything=True))
+        self._counts()
+        self._models()
+        if self.draw.resume is not None and self.stage("train") is not None:
+            self._resumed()
+        return self.outcome
+
+    def _refused(self, reasons: list[str]) -> None:
+        """All that can be asked for is refused."""
+        self.outcome.count("refused draws")
+        for name in (*STAGES, "predict"):
+            modules: list[WindowDataModule] = []
+            try:
+                modules = self.maker.ranks(1, 0)
+                list(loaders(modules, name)[0])
+                self.problem(f"{name} is not refused: {'; '.join(reasons)}")
+            except UsageError:
+                pass
+            finally:
+                close(*modules)
+
+    def _shapes(self) -> None:
+        data, options = self.maker.module(), self.draw.options
+        cycles = 2 * len(options["time_features"]) if options["time_encoding"] == "cyclic" else 0
+        wanted = {
+            "n_inputs": len(options["channels"]) + len(self.reference.observed_inputs) + cycles,
+            "n_targets": len(options["targets"]),
+            "n_future": len(options["future"]) + cycles,
+            "n_static": self.reference.statics.shape[1],
+            "n_nodes": len(self.reference.members) if self.draw.panel is not None else 0,
+        }
+        for name, value in wanted.items():
+            if getattr(data.shape, name) != value:
+                self.problem(f"shape {name} {getattr(data.shape, name)}, not {value}")
+
+    def _loaders(self, name: str, split: str, stage: Stage | None) -> None:
+        """Every batch of every process, of one stage."""
+        world = self.draw.world
+        modules = self.maker.ranks(world, self.draw.number % 3)
+        few = stage is None or len(stage) < world
+        try:
+            epoch = [list(loader) for loader in loaders(modules, name)]
+        except UsageError as error:
+            if not few:
+                self.problem(f"{name} was refused: {error}")
+            self.outcome.count("refused stages")
+            return
+        finally:
+            close(*modules)
+        if few:
+            self.problem(f"{name} was not refused: no window for each process")
+            return
+        assert stage is not None
+        if len({len(part) for part in epoch}) != 1:
+            self.problem(f"{name}: processes have {[len(part) for part in epoch]} batches")
+        seen: list[int] = []
+        lookup = {key: n for n, key in enumerate(stage.keys)}
+        for number, parts in enumerate(zip(*epoch, strict=False)):
+            for rank, batch in enumerate(parts):
+                seen += self._batch(f"{name} batch {number} rank {rank}", batch, stage, lookup)
+        self.outcome.count("windows", len(seen))
+        if name != "train":
+            if seen != list(range(len(stage))):
+                self.problem(f"{name}: {len(seen)} windows are not the {len(stage)} of the split in order")
+            return
+        size = min(self.draw.options["batch_size"], len(stage))
+        if len(set(seen)) != len(seen):
+            self.problem(f"train: {len(seen) - len(set(seen))} windows come twice")
+        if len(seen) != len(stage) // size * size:
+            self.problem(f"train: {len(seen)} windows of {len(stage)} in batches of {size}")
+        if world > 1:
+            self._same_global_batches(epoch, stage, lookup)
+
+    def _same_global_batches(self, epoch: list[Any], stage: Stage, lookup: dict[Any, int]) -> None:
+        """What a batch of all processes holds does not depend on their number."""
+        alone = self.maker.ranks(1, self.draw.number % 3)
+        try:
+            batches = list(loaders(alone, "train")[0])
+        finally:
+            close(*alone)
+        for number, batch in enumerate(batches):
+            wanted = sorted(self._positions(batch, lookup))
+            found = sorted(n for part in epoch for n in self._positions(part[number], lookup))
+            if wanted != found:
+                self.problem(f"train: global batch {number} is another on one process")
+                return
+
+    def _positions(self, batch: Any, lookup: dict[Any, int]) -> list[int]:
+        series, time = batch["series"].numpy(), batch["time"].numpy() * self.per
+        panel = self.draw.panel is not None
+        keys = [(0 if panel else int(s), int(t)) for s, t in zip(series, time, strict=True)]
+        return [lookup.get(key, -1) for key in keys]
+
+    def _batch(self, where: str, batch: Any, stage: Stage, lookup: dict[Any, int]) -> list[int]:
+        """Compare a batch; which windows it has."""
+        found = self._positions(batch, lookup)
+        if -1 in found:
+            self.problem(f"{where}: {found.count(-1)} windows that are not in the split")
+            return [n for n in found if n >= 0]
+        self.outcome.count("batches")
+        for key in KEYS:
+            if (key in batch) != (key in stage.batch):
+                self.problem(f"{where}: {key} is {'' if key in batch else 'not '}there")
+                continue
+            if key not in batch:
+                continue
+            values, wanted = batch[key].numpy(), stage.batch[key][found]
+            values = values * self.per if key == "time" else values
+            if values.shape != wanted.shape:
+                self.problem(f"{where}: {key} {values.shape}, not {wanted.shape}")
+            elif not np.allclose(values, wanted, rtol=1e-5, atol=1e-4 if self.case.kind == "ms" else 2e-5):
+                off = np.unravel_index(np.argmax(np.abs(values - wanted)), wanted.shape)
+                self.problem(f"{where}: {key}{[int(n) for n in off]} is {values[off]}, not {wanted[off]}")
+        return found
+
+    def _counts(self) -> None:
+        """What is logged of a fit, and what an audit counts."""
+        data = self.maker.module()
+        strides = {"train": self.draw.options["stride"], "val": self.draw.options["evaluation_stride"]}
+        found = audit(data)
+        for part in found.parts:
+            stage = self.stage(part.name)
+            wanted = {
+                "n_windows": 0 if stage is None else len(stage),
+                "n_targets": 0 if stage is None else stage.n_targets,
+                "n_missing": 0 if stage is None else stage.n_missing,
+            }
+            if strides.get(part.name, self.draw.options["evaluation_stride"]) <= self.reference.span:
+                wanted["n_rows"] = 0 if stage is None else stage.n_rows
+            for name, value in wanted.items():
+                self.outcome.count("counts")
+                if getattr(part, name) != value:
+                    self.problem(f"audit of {part.name}: {name} {getattr(part, name)}, not {value}")
+        stage = self.stage("train")
+        if stage is None:
+            return
+        with logged("lightning_app.data.datamodule") as lines:
+            data.train_dataloader()
+        close(data)
+        match = re.search(r"([\d,]+) training windows read ([\d,]+) of", "\n".join(lines))
+        counts = [int(text.replace(",", "")) for text in match.groups()] if match else []
+        width = len(self.reference.members) if self.draw.panel is not None else 1
+        if not counts or counts[0] != len(stage):
+            self.problem(f"logged {lines}, of {len(stage)} windows")
+        elif strides["train"] <= self.reference.span and counts[1] * width != stage.n_rows:
+            self.problem(f"logged {counts[1]} rows, not {stage.n_rows // width}")
+
+    # Models ----------------------------------------------------------------------------------------------------------
+
+    def _models(self) -> None:
+        """Metrics of a test and forecasts of a prediction, through Lightning."""
+        random = np.random.default_rng(self.draw.number)
+        shape = self.reference.horizon, self.reference.lookback
+        weight, bias = random.normal(0, 0.5, shape).astype(np.float32), random.normal(0, 1, shape[0]).astype(np.float32)
+        data, folder = self.maker.ranks(1, 0)[0], Path(tempfile.mkdtemp(dir=self.built.folder))
+        data.trainer = None
+        options: dict[str, Any] = {"units": self.draw.units}
+        if self.draw.model == "SeasonalRepeat":
+            options["season"] = self.draw.season
+        wrong = self.reference.model_refusal()
+        try:
+            model = getattr(models, self.draw.model)(data.shape, **options)
+        except UsageError as error:
+            if wrong is None:
+                self.problem(f"{self.draw.model} was refused: {error}")
+            self.outcome.count("refused models")
+            return
+        if wrong is not None:
+            self.problem(f"{self.draw.model} was not refused: {wrong}")
+            return
+        if self.draw.model == "NLinear":
+            model.linear.weight.data, model.linear.bias.data = torch.from_numpy(weight), torch.from_numpy(bias)
+        forecast = partial(self.reference.forecast, weight=weight.astype(float), bias=bias.astype(float))
+        self._tested(data, model, folder, forecast)
+        self._predicted(data, model, folder, forecast)
+        close(data)
+        shutil.rmtree(folder)
+
+    def _tested(self, data: Any, model: Any, folder: Path, forecast: Callable[[Stage], Array]) -> None:
+        stage = self.stage("test")
+        ended = self._trainer(
+            folder, lambda trainer: trainer.test(model, data, verbose=False), stage is not None, "test"
+        )
+        if not ended or stage is None:
+            return
+        report = json.loads((folder / "test_metrics.json").read_text())
+        size, limit = min(self.draw.options["batch_size"], len(stage)), self.draw.limit
+        n = len(stage) if limit is None else min(limit * size, len(stage))
+        if report["n_windows"] != n:
+            self.problem(f"test says {report['n_windows']} windows, not {n}")
+        guess, mask, units = forecast(stage), stage.batch["mask"], self.draw.units
+        slack = self.reference.slack(guess, stage, units)
+        truth = stage.batch["y"] if units == "scaled" else np.nan_to_num(stage.truth)
+        guess = guess if units == "scaled" else self.reference.in_source(guess, stage.batch["series"])
+        parts = [np.moveaxis(part[:n], 1, 0) for part in (truth, guess, slack, mask)]
+        groups: list[tuple[str, int | None, Any]] = [("all", None, np.s_[...])]
+        groups += [("by_step", step, np.s_[step]) for step in range(self.reference.horizon)]
+        groups += [("by_target", target, np.s_[..., target]) for target in range(len(self.reference.targets))]
+        for group, number, where in groups:
+            t, g, s, m = (part[where] for part in parts)
+            for name, (value, off) in errors(t[m], g[m], s[m], units == "source").items():
+                found = report[f"test/{name}"] if number is None else report[group][name][number]
+                self.outcome.count("metrics")
+                if np.isinf(off) or (np.isnan(value) and not m.any()):
+                    continue
+                if name == "r2" and np.isnan(value):
+                    continue
+                if not (np.isnan(value) and np.isnan(found)) and not abs(found - value) <= off + 2e-6 * abs(value):
+                    self.problem(f"test {group} {name} of {self.draw.model} {units}: {found}, not {value} ± {off:.2g}")
+
+    def _predicted(self, data: Any, model: Any, folder: Path, forecast: Callable[[Stage], Array]) -> None:
+        stage = self.stage(self.draw.options["predict_on"], everything=True)
+        ended = self._trainer(
+            folder,
+            lambda trainer: trainer.predict(model, data, return_predictions=False),
+            stage is not None,
+            "predict",
+        )
+        if not ended or stage is None:
+            return
+        group = zarr.open_group(str(folder / "predictions.zarr"), mode="r")
+        scaled = forecast(stage)
+        wanted = self.reference.in_source(scaled, stage.batch["series"])
+        slack = self.reference.slack(scaled, stage, "source")
+        times = np.asarray(group["time"][:]) * self.per
+        starts = [time for _, time in stage.keys]
+        if times[:, 0].tolist() != starts or len(times) != len(stage):
+            self.problem("times of predictions differ")
+            return
+        if self.built.version.freq is not None:
+            steps = np.arange(self.reference.horizon) * self.built.version.freq
+            if not np.array_equal(times, np.array(starts)[:, None] + steps):
+                self.problem("times of the steps of predictions differ")
+        ids = [str(id_) for id_ in group["id"][:]]
+        series = stage.batch["series"][0] if self.draw.panel is not None else stage.batch["series"]
+        if ids != [self.reference.ids[n] for n in series]:
+            self.problem("ids of predictions differ")
+        arrays = {array.attrs.get("long_name"): array for name, array in group.arrays() if name not in ("id", "time")}
+        for n, target in enumerate(self.draw.options["targets"]):
+            values = np.asarray(arrays[target][:], np.float64)
+            self.outcome.count("predictions", values.size)
+            off = np.abs(values - wanted[..., n])
+            if values.shape != wanted[..., n].shape or not (off <= slack[..., n] + 1e-9).all():
+                at = np.unravel_index(np.nanargmax(off - slack[..., n]), off.shape)
+                self.problem(f"prediction of {target} at {at} is {values[at]}, not {wanted[..., n][at]}")
+
+    def _trainer(self, folder: Path, call: Callable[[Any], Any], valid: bool, what: str) -> bool:
+        """Run something on a trainer; whether it ended."""
+        with warnings.catch_warnings():
+            for message in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
+                warnings.filterwarnings("ignore", message=message)
+            trainer = pl.Trainer(
+                accelerator="cpu",
+                devices=1,
+                logger=False,
+                enable_progress_bar=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                default_root_dir=str(folder),
+                limit_test_batches=self.draw.limit,
+                callbacks=[TestReport(folder), PredictionWriter(folder)],
+            )
+            try:
+                call(trainer)
+            except UsageError as error:
+                if valid:
+                    self.problem(f"{what} was refused: {error}")
+                return False
+        if not valid:
+            self.problem(f"{what} was not refused")
+        return valid
+
+    # Resuming --------------------------------------------------------------------------------------------------------
+
+    def _resumed(self) -> None:
+        """A fit that stops in the middle of an epoch and goes on: each window once, or refused."""
+        stage, (share, budget, world, change) = self.stage("train"), self.draw.resume or (0.0, 0.0, 0, "")
+        assert stage is not None
+        if min(len(stage), self.draw.options["batch_size"]) < max(world, self.draw.world):
+            return
+        epoch = self.draw.number % 3
+        before = self.maker.ranks(self.draw.world, epoch)
+        first = loaders(before, "train")
+        whole = len(first[0])
+        if whole < 2:  # there is no middle
+            close(*before)
+            return
+        stop = 1 + int(share * (whole - 1))
+        seen: list[Any] = []
+        for loader in first:
+            iterator = iter(loader)
+            seen += [key for _ in range(stop) for key in self._keys(next(iterator))]
+        state = _kept({"data": before[0].state_dict(), "loader": first[0].state_dict()}, self.built.folder)
+        close(*before)
+        other = Maker(self.built, self.draw, *self._changed(change), budget)
+        after: list[WindowDataModule] = []
+        changed = bool(change) or world != self.draw.world or budget != self.draw.budget
+        try:
+            after = other.ranks(world, epoch)
+            for data in after:
+                data.load_state_dict(state["data"])
+            rest = loaders(after, "train")
+            for loader in rest:
+                loader.load_state_dict(state["loader"])
+            seen += [key for loader in rest for batch in loader for key in self._keys(batch)]
+        except UsageError as error:
+            self.outcome.count("resumes refused")
+            if not changed:
+                self.problem(f"resuming was refused: {error}")
+            return
+        finally:
+            close(*after)
+        self.outcome.count("resumes")
+        size = min(self.draw.options["batch_size"], len(stage))
+        if len(set(seen)) != len(seen) or not set(seen) <= set(stage.keys) or len(seen) != whole * size:
+            self.problem(
+                f"resumed after {stop} of {whole} batches, {self.draw.world} to {world} processes, "
+                f"{self.draw.options['residency']} {self.draw.budget} to {budget}, {change or 'same'} store: "
+                f"{len(seen)} windows, {len(set(seen))} distinct, of {whole * size}"
+            )
+
+    def _keys(self, batch: Any) -> list[tuple[int, int]]:
+        panel, time = self.draw.panel is not None, batch["time"].numpy() * self.per
+        return [(0 if panel else int(s), int(t)) for s, t in zip(batch["series"].numpy(), time, strict=True)]
+
+    def _changed(self, change: str) -> tuple[Path, int | None]:
+        """The store, or a copy of it to which something happened."""
+        if not change or not self.built.is_newest:
+            return self.maker.path, self.maker.version
+        copy = self.built.folder / f"copy{self.draw.number}.zarr"
+        shutil.copytree(self.built.path, copy)
+        if change == "compact":
+            zstore.compact(copy, workers=1)
+            return copy, None
+        version, case = self.built.version, self.case
+        known = sorted(version.rows.items(), key=lambda item: item[0])
+        texts = next(texts for _, texts in known[self.draw.number % len(known) :] + known if texts is not None)
+        rows = [(id_, version.times(id_)[-1] + (version.freq or 1000), texts) for id_ in version.ids]
+        table = write_rows(self.built.folder / f"more{self.draw.number}.csv", case, rows)
+        zstore.append(table, copy, workers=1)
+        return copy, None
+
+
+def _kept(state: Any, folder: Path) -> Any:
+    """As it comes out of a checkpoint."""
+    torch.save(state, folder / "state.pt")
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
+@contextmanager
+def logged(name: str) -> Iterator[list[str]]:
+    """The lines of a logger."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def run_draws(numbers: Sequence[int], folder: Path) -> Iterator[Outcome]:
+    """Some draws; those of one case share its store."""
+    built: Built | None = None
+    for number in numbers:
+        wanted = number // DRAWS_PER_CASE
+        if built is None or built.case.number != wanted:
+            if built is not None:
+                shutil.rmtree(built.folder)
+            built = build(case(wanted), folder / f"case{wanted}")
+        runs = [len(run) for _, run in built.version.runs()]
+        times = sorted({time for _, time in built.version.rows})
+        chosen = draw(number, built.case, built.version.ids, max(runs), times)
+        if built.problems:
+            yield Outcome(chosen, [f"case {wanted}: {problem}" for problem in built.problems])
+            continue
+        try:
+            yield Comparison(built, chosen).run()
+        except Exception as error:  # a traceback is a disagreement too
+            if isinstance(error, AssertionError):
+                raise
+            yield Outcome(chosen, [f"{type(error).__name__}: {error}"])
