@@ -271,8 +271,7 @@ def test_a_batch_of_an_evaluation_has_the_values_of_the_store(
 
 @pytest.mark.filterwarnings("ignore::Warning")
 def test_forecasts_keep_their_digits_beside_an_outlier(tmp_path: Path) -> None:
-    values = np.full(80, -48.0)
-    values[::3] = -47.0
+    values = np.random.default_rng(0).uniform(-50, -40, 80).round(2)
     values[5] = 1e6
     store = make(tmp_path, {"s": {"a": values}})
     data = WindowDataModule(store.path, 3, 2, cache=str(tmp_path / "cache"), split=HALF, batch_size=64)
