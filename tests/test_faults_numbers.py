@@ -125,6 +125,9 @@ def test_a_value_that_float32_does_not_hold_is_refused_with_its_channel(tmp_path
         inputs(store, tmp_path, scaler="none")
     with pytest.raises(NotFiniteError, match=r"1e\+200 in channel 'a'"):
         store.windows(2, 1, cache=tmp_path / "cache")
+    tiny = make(tmp_path, {"s": {"a": [1e-200] * 20 + [2e-200] * 20}}, "float64")
+    with pytest.raises(NotFiniteError, match="2e-200 in channel 'a'"):
+        inputs(tiny, tmp_path, scaler="none")
 
 
 @settings(max_examples=25)

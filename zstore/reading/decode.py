@@ -18,6 +18,7 @@ from zstore.format.schema import Channel
 from zstore.reading.scaling import Scaling
 
 _LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 _MANY_SCALES = float(1 << 24)  # beyond, float64 products leave less than float32 keeps
 
 if TYPE_CHECKING:
@@ -141,20 +142,28 @@ def require_float32(store: Store, channels: Sequence[str], scaling: Scaling | No
         channel, log = store.channel(name), bool(scaling.log[position])
         offset, scale = (part[..., position] for part in (scaling.offset, scaling.scale))
         column = store.channels.index(channel.name)
+        largest = 0.0
         for ends in (moments.low[:, column], moments.high[:, column]):
             with np.errstate(all="ignore"):
-                scaled = ((np.log1p(ends) if log else ends) - offset) / scale
-            beyond = np.flatnonzero(np.isfinite(ends) & ~(np.abs(scaled) <= _LARGEST))
+                scaled = np.abs(((np.log1p(ends) if log else ends) - offset) / scale)
+            finite = np.isfinite(ends)
+            largest = max(largest, float(scaled[finite].max(initial=0.0)))
+            beyond = np.flatnonzero(finite & ~(scaled <= _LARGEST))
             if len(beyond):
-                value = float(ends[beyond[0]])
-                raise NotFiniteError(
-                    f"{value:g} in channel {name!r} of series {store.ids[beyond[0]]}, which is {scaled[beyond[0]]:g} "
-                    "once scaled",
-                    expected=f"at most {_LARGEST:.2g}, the largest float32",
-                    where=store.path,
-                    fix="scale the channel by other means (--data.scaler standard or minmax), leave it out with "
-                    "--data.channels, or correct the value in the source",
-                )
+                raise _misfit(store, name, int(beyond[0]), float(ends[beyond[0]]), float(scaled[beyond[0]]))
+        if 0 < largest < _SMALLEST:
+            series = int(np.argmax(moments.count[:, column]))
+            raise _misfit(store, name, series, float(moments.high[series, column]), largest)
+
+
+def _misfit(store: Store, channel: str, series: int, value: float, scaled: float) -> NotFiniteError:
+    return NotFiniteError(
+        f"{value:g} in channel {channel!r} of series {store.ids[series]}, which is {scaled:g} away from 0 once scaled",
+        expected=f"at most {_LARGEST:.2g} and in some rows at least {_SMALLEST:.2g}, which float32 holds",
+        where=store.path,
+        fix="scale the channel by other means (--data.scaler standard or minmax), leave it out with --data.channels, "
+        "or correct the value in the source",
+    )
 
 
 def _columns_of(
