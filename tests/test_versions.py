@@ -178,7 +178,7 @@ def test_values_that_need_more_room_widen_their_channel_alone(tmp_path: Path) ->
         ("id,t,w\na,9,1\n", "channel 'v' is missing; expected what .* holds: v"),
         ("id,t,v,w\na,9,1,1\n", "channel 'w' is not in the store"),
         ("id,t,v\na,9,up\na,10,up\na,11,up\n", "text in channel 'v'"),
-        ("id,t,v\na,2001-01-01,1\n", "times of another kind"),
+        ("id,t,v\na,2001-01-01,1\n", "expected a whole number"),
     ],
 )
 def test_rows_of_another_kind_are_refused_and_nothing_is_left(tmp_path: Path, text: str, message: str) -> None:

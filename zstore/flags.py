@@ -86,7 +86,7 @@ def _add_ingest(parser: ArgumentParser) -> None:
         "--time-unit",
         type=str | None,
         metavar="UNIT",
-        help="times are numbers since 1970: d, h, min, s, ms, us, ns",
+        help="times are numbers since 1970: d, h, min, s, ms, us, ns; or steps, whatever they look like",
     )
     add("--freq", type=str | None, metavar="STEP", help="step between rows, as 1D or 15min; default: the usual")
     add(

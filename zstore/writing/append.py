@@ -46,6 +46,7 @@ from zstore.writing.sort import DuplicateTimeError, count_rows
 from zstore.writing.sources.files import expand, find
 from zstore.writing.sources.sniff import TableOptions
 from zstore.writing.sources.table import TableSpec
+from zstore.writing.sources.times import STEPS
 from zstore.writing.statics import read_statics
 from zstore.writing.target import building, set_aside
 from zstore.writing.version import commit_version, usual_freq
@@ -242,6 +243,8 @@ def _as_before(base: Store, options: TableOptions) -> TableOptions:
     """The options of the first ingest; columns that held categories do so whatever the new rows look like."""
     words = {channel.name for channel in base.schema.channels if channel.categories is not None}
     columns = {name: column for column, name in options.rename.items()}
+    if base.schema.time.unit is None and options.time_format is None:
+        options = replace(options, time_unit=STEPS)  # they were read so, whatever the new ones look like
     return replace(options, categories=tuple({*options.categories, *(columns.get(word, word) for word in words)}))
 
 

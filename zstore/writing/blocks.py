@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zstore.errors import SourceError
 from zstore.format.packing import BlockColumn, BlockForm, pack_block, pack_categories
 from zstore.format.storage import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
@@ -90,6 +91,14 @@ def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> SortedBlock:
     block, before = task
     sizes = np.diff(block.starts)
     rank = np.arange(block.spill.n_rows) + np.repeat(before - block.starts[:-1], sizes)
+    low, high = time.bounds
+    for last in (time.start, time.start + int(rank.max(initial=0)) * time.step):
+        if not low <= last <= high:
+            raise SourceError(
+                f"time {last:,} of a row that is numbered",
+                expected=f"times from {low:,} to {high:,}, in the units of --freq",
+                fix="an earlier --start, or a smaller --freq",
+            )
     return replace(block, spill=block.spill.with_times(time.start + rank * time.step))
 
 

@@ -139,7 +139,8 @@ def ingest(
     time_format
         How times are written, as `strptime` has it.
     time_unit
-        Unit of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us`` or ``ns``.
+        Unit of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us`` or ``ns``; ``steps``
+        where they count steps. Needed only where numbers look like dates (20010131) or like epochs (978307200).
     layout
         ``long``: a row per id and time. ``wide``: a row per time, a column per series.
     value_name

@@ -92,18 +92,23 @@ def read_block(
     try:
         if judge_all and _part(content, block, spec)[1]:
             raise RefusedError("a number is too large")
-        return _columns(_parse(content, block.source.header, spec), block, spec, ())
+        table = _parse(content, block.source.header, spec)
+        if spec.time.whole and (b"0x" in content or b"0X" in content):  # Arrow takes hexadecimal numbers
+            table = _with_times_as_words(table, content, block.source.header, spec)
+        return _columns(table, block, spec, ())
     except (pa.ArrowInvalid, RefusedError) as error:
         good, bad = _part(content, block, spec)
-        if not bad:
+        if bad and not keep_bad:
+            raise bad_row_error(bad[0]) from None
+        try:
+            # Times one by one: the strict reader takes some that Arrow does not, such as those with more zeros.
+            return _columns(_parse(good, block.source.header, spec, times_as_words=True), block, spec, tuple(bad))
+        except (pa.ArrowInvalid, RefusedError):
             raise SourceError(
                 f"cannot parse ({error})",
                 expected="a CSV record",
                 where=f"{block.source.name} from byte {block.start:,}",
             ) from error
-        if not keep_bad:
-            raise bad_row_error(bad[0]) from None
-        return _columns(_parse(good, block.source.header, spec), block, spec, tuple(bad))
 
 
 def read_bytes(block: Block) -> bytes:
@@ -146,11 +151,18 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
     return places[:limit]
 
 
-def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table:
+def _with_times_as_words(table: pa.Table, content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table:
+    words = _parse(content, header, spec, times_as_words=True)
+    for name in spec.time.columns:
+        table = table.set_column(table.column_names.index(name), name, words[name])
+    return table
+
+
+def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec, times_as_words: bool = False) -> pa.Table:
     words = pa.dictionary(pa.int32(), pa.string())
     types: dict[str, pa.DataType] = dict.fromkeys(spec.numbers, pa.float64())
     types.update(dict.fromkeys([*spec.texts, *([spec.id] if spec.id is not None else [])], words))
-    types.update(spec.time.arrow_types())
+    types.update(spec.time.arrow_types(times_as_words))
     needed = [name for name in spec.needed if name in header]
     quoted = b'"' in content
     if not is_strict(content, spec.delimiter):

@@ -16,7 +16,7 @@ from zstore.writing.sources.formats import check_format, has_zone, unit_of
 from zstore.writing.sources.parts import PARTS
 from zstore.writing.sources.records import record_end, shorten, split_fields, split_records
 from zstore.writing.sources.table import ChannelSpec, Source, TableSpec
-from zstore.writing.sources.times import EPOCH_UNITS, TimeSpec, sniff_iso
+from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec, dates_or_epochs, sniff_iso
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 _HEAD_BYTES = 1 << 18
@@ -227,16 +227,26 @@ def _first_time_spec(options: TableOptions, source: Source, texts: list[str]) ->
     if options.time_format is not None:
         form = check_format(options.time_format)
         return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
+    if options.time_unit == STEPS:
+        return TimeSpec("steps", options.time, None)
     if options.time_unit is not None:
         if options.time_unit not in EPOCH_UNITS:
             raise UsageError(
                 f"--time-unit {options.time_unit!r}",
-                expected=f"one of {', '.join(EPOCH_UNITS)}",
-                fix="mend --time-unit",
+                expected=f"one of {', '.join(EPOCH_UNITS)}, {STEPS}",
+                fix="as in --time-unit ms",
             )
         unit, factor = EPOCH_UNITS[options.time_unit]
         return TimeSpec("epoch", options.time, unit, factor=factor)
     spec = sniff_iso(column, texts)
+    flags = dates_or_epochs(texts) if spec is not None and spec.kind == "steps" else []
+    if flags:
+        raise SourceError(
+            f"time {shorten(texts[0])!r} in column {column!r}, which may be a date or an epoch",
+            expected="to be told how to read such numbers",
+            where=f"{source.name} line 2",
+            fix=f"{' or '.join(flags)}; --time-unit {STEPS} if they do count steps",
+        )
     if spec is None:
         raise SourceError(
             f"unreadable time {shorten(texts[0])!r} in column {column!r}",

@@ -1,10 +1,17 @@
-"""Times of rows: the ways people write them, and int64 in the units of the store's time axis."""
+"""Times of rows: the ways people write them, and int64 in the units of the store's time axis.
+
+What a time is stands here once, in :meth:`TimeSpec.read_cells`. The strict reader goes by it, and so do blocks whose
+times come as words. Blocks whose times Arrow parses take a short cut to the same numbers. Arrow takes more than this:
+years before 1, which :meth:`TimeSpec.read` refuses, and hexadecimal numbers, for which callers look.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -12,20 +19,26 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zstore.writing.sources.arrow import RefusedError, as_numpy
-from zstore.writing.sources.formats import read_formatted, read_one
+from zstore.writing.sources.formats import moment_in, read_formatted, read_one
 from zstore.writing.sources.parts import seconds_of_parts
 
 Int64 = NDArray[np.int64]
 Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows"]
 
-EPOCH_UNITS = {"d": ("s", 86_400), "h": ("s", 3_600), "min": ("s", 60), **{u: (u, 1) for u in ("s", "ms", "us", "ns")}}
+UNITS = ("s", "ms", "us", "ns")
+STEPS = "steps"
+EPOCH_UNITS = {"d": ("s", 86_400), "h": ("s", 3_600), "min": ("s", 60), **{u: (u, 1) for u in UNITS}}
 
 _ISO = re.compile(
-    r"(?P<clock>\d{4}-\d\d-\d\d([ T]\d\d(:\d\d(:\d\d(\.(?P<fraction>\d+))?)?)?)?)(?P<zone>Z|[+-]\d\d(:?\d\d)?)?",
+    r"(?P<day>\d{4}-\d\d-\d\d)"
+    r"(?:[ T](?P<hour>\d\d)(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d+))?)?)?"
+    r"(?P<zone>Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?",
     re.ASCII,
 )
-_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
-_FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_WHOLE = re.compile(r"[ \t]*(-?)0*(\d{1,19})[ \t]*", re.ASCII)
+_MOST_STEPS = 10**18 - 1
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
+_INT64 = np.iinfo(np.int64)
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,9 @@ class TimeSpec:
         For ``epoch``, units of the axis per number.
     start, step
         For ``rows``, the first time and the step, in units of the axis.
+    written
+        For ``iso``, the unit that holds the fractions of seconds as they are written, zeros behind them included; None
+        for `unit`. Other rows may be written with more zeros or fewer; this is what is fast.
     """
 
     kind: Kind
@@ -60,14 +76,28 @@ class TimeSpec:
     factor: int = 1
     start: int = 0
     step: int = 1
+    written: str | None = None
 
-    def arrow_types(self) -> dict[str, Any]:
-        """What Arrow is to parse each column as."""
-        if self.kind == "format":
-            return {self.columns[0]: pa.dictionary(pa.int32(), pa.string())}
+    def arrow_types(self, as_words: bool = False) -> dict[str, Any]:
+        """What Arrow is to parse each column as: words where they are to be read one by one, else as is fast."""
+        if self.kind == "format" or as_words:
+            return dict.fromkeys(self.columns, pa.dictionary(pa.int32(), pa.string()))
         if self.kind == "iso":
-            return {self.columns[0]: pa.timestamp(str(self.unit), tz="UTC" if self.zone else None)}
+            return {self.columns[0]: pa.timestamp(self._written, tz="UTC" if self.zone else None)}
         return dict.fromkeys(self.columns, pa.int64())
+
+    @property
+    def whole(self) -> bool:
+        """Whether times are whole numbers, which Arrow takes in hexadecimal too."""
+        return self.kind in ("steps", "epoch", "parts")
+
+    @cached_property
+    def bounds(self) -> tuple[int, int]:
+        """First and last time of the axis: those of the years 1 to 9999 that int64 holds; 18 digits of plain steps."""
+        if self.unit is None:
+            return -_MOST_STEPS, _MOST_STEPS
+        per_s = 1000 ** UNITS.index(self.unit)
+        return max(_FIRST_S * per_s, int(_INT64.min) + 1), min(_LAST_S * per_s + per_s - 1, int(_INT64.max))
 
     def read(self, table: Any, n_rows: int) -> Int64:
         """(row,) times of a parsed table; zeros for ``rows``, which are numbered once all blocks are known.
@@ -75,54 +105,161 @@ class TimeSpec:
         Raises
         ------
         RefusedError
-            If a time is missing or does not exist.
+            If a time is missing, does not exist, or lies outside :attr:`bounds`.
+
+        Notes
+        -----
+        Words are read once for each distinct one, some 5 us; what Arrow has parsed costs a pass or two over the block.
         """
         if self.kind == "rows":
             return np.zeros(n_rows, np.int64)
         if any(table[name].null_count for name in self.columns):
             raise RefusedError("a time is missing")
-        if self.kind == "format":
-            return _formatted(table[self.columns[0]], str(self.format))
-        columns = [as_numpy(table[name], "int64") for name in self.columns]  # timestamps are int64 underneath
+        if not n_rows:
+            return np.zeros(0, np.int64)
+        columns = [self._column(table[name]) for name in self.columns]
         if self.kind == "parts":
             times, wrong = seconds_of_parts(columns)
             if wrong.any():
                 raise RefusedError("a time does not exist")
             return times
-        return columns[0] * self.factor if self.factor != 1 else columns[0]
+        (times,) = columns
+        low, high = self.bounds
+        if int(times.min()) < -(-low // self.factor) or int(times.max()) > high // self.factor:
+            raise RefusedError("a time is out of range")
+        return times * self.factor if self.factor != 1 else times
 
     def judge(self, cells: Mapping[str, str]) -> tuple[str, str] | None:
         """What is wrong with the time of one record and what was expected, or None."""
         for name in self.columns:
-            if not self._readable(cells[name]):
+            if self._cell(cells[name]) is None:
                 return f"unreadable time {cells[name][:200]!r} in column {name!r}", self.expected
-        if self.kind == "parts" and bool(seconds_of_parts([np.array([int(cells[n])]) for n in self.columns])[1][0]):
-            text = "-".join(cells[name] for name in self.columns)
-            return f"time that does not exist {text!r} in columns {', '.join(self.columns)}", self.expected
+        if self.kind != "rows" and self.read_cells([cells[name] for name in self.columns]) is None:
+            text = "-".join(cells[name][:200] for name in self.columns)
+            if self.kind == "parts":
+                return f"time that does not exist {text!r} in columns {', '.join(self.columns)}", self.expected
+            low, high = self.bounds
+            limits = (
+                f"from {low} to {high}"
+                if self.unit is None
+                else f"from {_day(low, self.unit)} to {_day(high, self.unit)}"
+            )
+            return f"time {text!r} in column {self.columns[0]!r} out of range", f"{self.expected}, {limits}"
         return None
+
+    def read_cells(self, cells: Sequence[str]) -> int | None:
+        """The time that the cells of one record say, in units of the axis; None if there is no such time.
+
+        This is what a time is; everything faster must give the same.
+        """
+        values = [self._cell(cell) for cell in cells]
+        if any(value is None for value in values):
+            return None
+        if self.kind == "parts":
+            if any(abs(value or 0) > _MOST_STEPS for value in values):
+                return None
+            seconds, wrong = seconds_of_parts([np.array([value], np.int64) for value in values])
+            return None if wrong[0] else int(seconds[0])
+        time = (values[0] or 0) * self.factor
+        low, high = self.bounds
+        return time if low <= time <= high else None
 
     @property
     def expected(self) -> str:
         """What a time should look like."""
         if self.kind == "iso":
-            return f"an ISO date or date and time {'with' if self.zone else 'without'} zone, as in the first rows"
+            digits = 3 * UNITS.index(str(self.unit))
+            finest = f"at most {digits} digits of a second" if digits else "whole seconds"
+            zone = "with zone" if self.zone else "without zone"
+            return f"an ISO date or date and time {zone}, {finest}, as in the first rows"
         return f"a time written as {self.format}" if self.kind == "format" else "a whole number"
 
-    def _readable(self, text: str) -> bool:
-        if self.kind == "format":
-            return read_one(text, str(self.format)) is not None
+    @property
+    def _written(self) -> str:
+        """What Arrow reads ISO times in: never coarser than the axis."""
+        return max(self.written or "s", str(self.unit), key=UNITS.index)
+
+    @property
+    def _finer(self) -> int:
+        """Units that Arrow reads ISO times in per unit of the axis; 1 where these are the same."""
         if self.kind != "iso":
-            return _WHOLE.fullmatch(text.strip(" \t")) is not None
-        match = _ISO.fullmatch(text)
-        if match is None or (match["zone"] is not None) != self.zone:
-            return False
-        if len(match["fraction"] or "") > _FRACTION_DIGITS[str(self.unit)]:
-            return False
-        try:
-            np.array(match["clock"].replace(" ", "T"), f"datetime64[{self.unit}]")
-        except ValueError:
-            return False
-        return True
+            return 1
+        return int(1000 ** (UNITS.index(self._written) - UNITS.index(str(self.unit))))
+
+    def _column(self, column: Any) -> Int64:
+        """(row,) what a column says: times in units of the axis, or whole numbers as they are written."""
+        if not pa.types.is_dictionary(column.type):
+            values = as_numpy(column, "int64")  # timestamps are int64 underneath
+            if self._finer == 1:
+                return values
+            values, rest = np.divmod(values, self._finer)
+            if rest.any():
+                raise RefusedError("a time is finer than the axis")
+            return values
+        array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        if self.kind == "format":
+            values, wrong = read_formatted(array.dictionary, str(self.format), str(self.unit))
+        else:
+            values, wrong = self._words(array.dictionary.to_pylist())
+        if wrong.any():
+            raise RefusedError("a time does not exist")
+        return np.take(values, as_numpy(array.indices, "int32"))
+
+    def _words(self, words: Sequence[str]) -> tuple[Int64, NDArray[np.bool_]]:
+        values, wrong = np.zeros(len(words), np.int64), np.zeros(len(words), bool)
+        for position, word in enumerate(words):
+            value = self._cell(word)
+            if value is None or not _INT64.min < value <= _INT64.max:
+                wrong[position] = True
+            else:
+                values[position] = value
+        return values, wrong
+
+    def _cell(self, text: str) -> int | None:
+        """The number that one cell says; None if it says none."""
+        if self.kind == "format":
+            return read_one(text, str(self.format), str(self.unit))
+        if self.kind == "iso":
+            return read_iso(text, str(self.unit), self.zone)
+        match = _WHOLE.fullmatch(text)
+        return None if match is None else int(match[1] + match[2])
+
+
+def read_iso(text: str, unit: str, zone: bool) -> int | None:
+    """An ISO date, or date and time.
+
+    Parameters
+    ----------
+    text
+        ``YYYY-MM-DD``, and behind ``T`` or a space ``hh``, ``hh:mm``, ``hh:mm:ss`` or ``hh:mm:ss.f…``; behind that
+        ``Z``, ``+hh``, ``+hhmm`` or ``+hh:mm`` if `zone`.
+    unit
+        ``s``, ``ms``, ``us`` or ``ns``.
+    zone
+        Whether it has an offset from UTC.
+
+    Returns
+    -------
+    Whole units since 1970-01-01 (UTC if `zone`); None where there is no such time, or it is finer than `unit`. Zeros
+    behind a fraction are nothing.
+    """
+    match = _ISO.fullmatch(text)
+    if match is None or (match["zone"] is not None) != zone:
+        return None
+    try:
+        day = datetime.fromisoformat(match["day"]).replace(tzinfo=UTC)
+        clock = [int(match[name] or 0) for name in ("hour", "minute", "second")]
+        moment = day.replace(hour=clock[0], minute=clock[1], second=clock[2])
+    except ValueError:
+        return None
+    fraction, digits = (match["fraction"] or "").rstrip("0"), 3 * UNITS.index(unit)
+    if len(fraction) > digits:
+        return None
+    seconds = moment_in(moment, "s")
+    if zone and match["zone"] != "Z":
+        hours, minutes = int(match["zone"][1:3]), int(match["zone"][3:].lstrip(":") or 0)
+        seconds -= int(match["zone"][0] + "1") * (hours * 3600 + minutes * 60)
+    return seconds * int(10**digits) + int(fraction.ljust(digits, "0") or 0)
 
 
 def sniff_iso(column: str, texts: Sequence[str]) -> TimeSpec | None:
@@ -132,22 +269,57 @@ def sniff_iso(column: str, texts: Sequence[str]) -> TimeSpec | None:
     """
     if not texts:
         return TimeSpec("iso", (column,), "s")
-    if all(_WHOLE.fullmatch(text.strip()) for text in texts):
+    if all(_WHOLE.fullmatch(text) for text in texts):
         return TimeSpec("steps", (column,), None)
     matches = [match for match in map(_ISO.fullmatch, texts) if match is not None]
     if not matches or _ISO.fullmatch(texts[0]) is None:
         return None
-    digits = max(len((match["fraction"] or "").rstrip("0")) for match in matches)
-    unit = {0: "s", 1: "ms", 2: "us", 3: "ns"}[min(-(-digits // 3), 3)]
-    return TimeSpec("iso", (column,), unit, zone=matches[0]["zone"] is not None)
+    fractions = [match["fraction"] or "" for match in matches]
+    unit = _unit_of(max(len(fraction.rstrip("0")) for fraction in fractions))
+    written = _unit_of(max(map(len, fractions)))
+    return TimeSpec(
+        "iso", (column,), unit, matches[0]["zone"] is not None, written=None if written == unit else written
+    )
 
 
-def _formatted(column: Any, form: str) -> Int64:
-    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    if isinstance(array, pa.ChunkedArray):  # no chunk at all
-        return np.zeros(0, np.int64)
-    times, wrong = read_formatted(array.dictionary, form)
-    if wrong.any():
-        raise RefusedError("a time does not exist")
-    found: Int64 = times[as_numpy(array.indices, "int32")]
-    return found
+def dates_or_epochs(texts: Sequence[str]) -> list[str]:
+    """What whole numbers are, if they hardly count steps, as flags that read them so.
+
+    Parameters
+    ----------
+    texts
+        The first cells of the column.
+
+    Returns
+    -------
+    Such as ``["--time-format %Y%m%d"]`` where all are dates of the years 1000 to 2999 in six digits or more, or
+    ``["--time-unit s"]`` where all are at least as large as the epoch of 1980 in that unit; empty where they may well
+    count steps.
+    """
+    numbers = [text.strip(" \t") for text in texts]
+    flags = []
+    for form, width in _DATES.items():
+        if all(
+            len(number) == width and "1" <= number[0] <= "2" and read_one(number, form, "s") is not None
+            for number in numbers
+        ):
+            flags.append(f"--time-format {form}")
+    values = [int(number) for number in numbers]
+    for unit, power in zip(UNITS, (0, 3, 6, 9), strict=True):
+        low, high = _EPOCHS[0] * 10**power, _EPOCHS[1] * 10**power
+        if all(low <= value < high for value in values):
+            flags.append(f"--time-unit {unit}")
+    return flags
+
+
+_DATES = {"%Y%m": 6, "%Y%m%d": 8, "%Y%m%d%H": 10, "%Y%m%d%H%M": 12, "%Y%m%d%H%M%S": 14}
+_EPOCHS = (315_532_800, 7_258_118_400)  # seconds from 1980 to 2200
+
+
+def _unit_of(digits: int) -> str:
+    """The coarsest unit that holds so many digits of a second; the finest if none does."""
+    return UNITS[min(-(-digits // 3), 3)]
+
+
+def _day(time: int, unit: str) -> str:
+    return str(np.array(time).astype(f"datetime64[{unit}]").astype("datetime64[D]"))
