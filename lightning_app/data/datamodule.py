@@ -363,10 +363,23 @@ class WindowDataModule(pl.LightningDataModule):
         return self._loader(self.index(self.predict_on, self.evaluation_stride, all_windows=True))
 
     def training_rows(self) -> WindowLoader:
-        """Every training target once, in order, as input and target of a window of one row; on every process."""
+        """Every training target once, in order, as input and target of a window of one row; on every process.
+
+        Raises
+        ------
+        NoWindowError
+            If no training row has an observed target.
+        """
         view, freq = self.view, self.store.schema.time.freq
         index = WindowIndex.build(view.runs, WindowShape(1, 1, -1), freq, view.ranges("train"))
         index = index.observed(self._holes) if self._may_miss(self.targets) else index
+        if not len(index):
+            raise NoWindowError(
+                f"no training row has an observed target ({', '.join(self.targets)})",
+                expected="one at least, for what is learned of the training rows",
+                where=self.store.path,
+                fix="another --data.split, or other --data.targets",
+            )
         return WindowLoader(self.source, index, max(1, _ROWS // max(view.n_nodes, 1)), pool=self._pool)
 
     def _checked(self, name: SplitName, stride: int) -> WindowIndex:

@@ -497,7 +497,13 @@ class Reference:
         return "it would copy the target" if self.delay < 0 and model != "NLinear" else None
 
     def forecast(self, stage: Stage, weight: Array, bias: Array) -> Array:
-        """Scaled forecasts, like `y`."""
+        """Scaled forecasts, like `y`.
+
+        Raises
+        ------
+        InvalidError
+            If nothing can be learned from the training rows.
+        """
         if self.draw.model == "Climatology":
             return self._climatology(stage)
         x = np.moveaxis(stage.batch["x"][..., self.targets_in_inputs], 1, -1)
@@ -525,6 +531,8 @@ class Reference:
         features = [f"f{n}" for n in range(len(self.options["time_features"]))]
         targets = [f"y{n}" for n in range(len(self.targets))]
         frame = pd.DataFrame(records, columns=["series", *features, *targets])
+        if not frame[targets].notna().to_numpy().any():
+            raise InvalidError("no training row has an observed target")
         levels = [["series", *features], ["series", features[0]], ["series"]]
         tables = [frame.groupby(level)[targets].mean() for level in levels]
         overall = frame[targets].mean().fillna(0).to_numpy()

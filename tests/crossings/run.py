@@ -566,18 +566,17 @@ class Comparison:
         shutil.rmtree(folder)
 
     def _tested(self, data: Any, model: Any, folder: Path, forecast: Callable[[Stage], Array]) -> None:
-        stage = self.stage("test")
-        ended = self._trainer(
-            folder, lambda trainer: trainer.test(model, data, verbose=False), stage is not None, "test"
-        )
-        if not ended or stage is None:
+        stage, guess = self._forecasts("test", False, forecast)
+        test = partial(pl.Trainer.test, model=model, datamodule=data, verbose=False)
+        ended = self._trainer(folder, test, stage is not None, "test")
+        if not ended or stage is None or guess is None:
             return
         report = json.loads((folder / "test_metrics.json").read_text())
         size, limit = min(self.draw.options["batch_size"], len(stage)), self.draw.limit
         n = len(stage) if limit is None else min(limit * size, len(stage))
         if report["n_windows"] != n:
             self.problem(f"test says {report['n_windows']} windows, not {n}")
-        guess, mask, units = forecast(stage), stage.batch["mask"], self.draw.units
+        mask, units = stage.batch["mask"], self.draw.units
         slack = self.reference.slack(guess, stage, units)
         truth = stage.batch["y"] if units == "scaled" else np.nan_to_num(stage.truth)
         guess = guess if units == "scaled" else self.reference.in_source(guess, stage.batch["series"])
@@ -597,18 +596,23 @@ class Comparison:
                 if not (np.isnan(value) and np.isnan(found)) and not abs(found - value) <= off + 2e-6 * abs(value):
                     self.problem(f"test {group} {name} of {self.draw.model} {units}: {found}, not {value} ± {off:.2g}")
 
+    def _forecasts(
+        self, name: str, everything: bool, forecast: Callable[[Stage], Array]
+    ) -> tuple[Stage | None, Array | None]:
+        """The windows of a split and what is forecast of them; None if there is nothing to be forecast."""
+        stage = self.stage(name, everything)
+        try:
+            return stage, None if stage is None else forecast(stage)
+        except InvalidError:
+            return None, None
+
     def _predicted(self, data: Any, model: Any, folder: Path, forecast: Callable[[Stage], Array]) -> None:
-        stage = self.stage(self.draw.options["predict_on"], everything=True)
-        ended = self._trainer(
-            folder,
-            lambda trainer: trainer.predict(model, data, return_predictions=False),
-            stage is not None,
-            "predict",
-        )
-        if not ended or stage is None:
+        stage, scaled = self._forecasts(self.draw.options["predict_on"], True, forecast)
+        predict = partial(pl.Trainer.predict, model=model, datamodule=data, return_predictions=False)
+        ended = self._trainer(folder, predict, stage is not None, "predict")
+        if not ended or stage is None or scaled is None:
             return
         group = zarr.open_group(str(folder / "predictions.zarr"), mode="r")
-        scaled = forecast(stage)
         wanted = self.reference.in_source(scaled, stage.batch["series"])
         slack = self.reference.slack(scaled, stage, "source")
         times = np.asarray(group["time"][:]) * self.per
