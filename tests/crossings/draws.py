@@ -82,6 +82,8 @@ class Case:
         Of the channels.
     layout
         long or wide.
+    numbered
+        The step of a file without a column of times; empty where it has one.
     """
 
     number: int
@@ -94,6 +96,7 @@ class Case:
     statics: dict[str, dict[str, str]] = field(default_factory=dict)
     dtype: str = "float32"
     layout: str = "long"
+    numbered: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ class Draw:
         What forecasts, and the units of its metrics.
     limit
         Test batches that are looked at; None for all.
+    scores
+        Whether series are scored too.
     """
 
     number: int
@@ -132,6 +137,7 @@ class Draw:
     season: int
     units: str
     limit: int | None
+    scores: bool
 
 
 class Maker:
@@ -293,6 +299,7 @@ def case(number: int) -> Case:
         statics,
         dtype,
         "wide" if wide else "long",
+        {DAY_MS: "1D", 3_600_000: "1h", 300_000: "5min"}[step] if wide and maker.chance(0.4) else "",
     )
 
 
@@ -417,6 +424,7 @@ def draw(number: int, case: Case, ids: list[str], longest: int, times: list[int]
         maker.whole(1, lookback),
         maker.pick(["scaled", "source"]),
         maker.pick([None, None, None, 1]),
+        maker.chance(0.3),
     )
 
 

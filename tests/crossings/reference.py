@@ -558,6 +558,21 @@ class Reference:
             for n, position in enumerate(self.members if self.panel else [stretch.series]):
                 yield position, stretch.times[allowed], values[:, n] if self.panel else values
 
+    def spread(self, units: str) -> Array:
+        """(series, target) population standard deviation of training targets; of all, where a series has none."""
+        found = np.empty((len(self.ids), len(self.targets)))
+        for n, column in enumerate(self.targets):
+            logs = units == "scaled" and self.kind(column) == "log1p"
+            parts = {s: rows[:, column] for s, rows in self.training}
+            parts = {s: values[~np.isnan(values)] for s, values in parts.items()}
+            parts = {s: np.log1p(values) if logs else values for s, values in parts.items()}
+            whole = np.concatenate([np.zeros(0), *parts.values()])
+            for series in range(len(self.ids)):
+                own = parts.get(series, whole)
+                own = own if len(own) else whole
+                found[series, n] = own.std() if len(own) else 0.0
+        return found / self.scaler[1][:, self.targets] if units == "scaled" else found
+
     def in_source(self, scaled: Array, series: Array) -> Array:
         """Scaled targets, (window, step, [node,] target), in source units."""
         series = series[:, None]
@@ -625,3 +640,24 @@ def errors(truth: Array, guess: Array, slack: Array, exact: bool) -> dict[str, t
         "smape": (float(symmetric.mean()), float(off_symmetric.mean())),
         "r2": (r2, off_r2),
     }
+
+
+def scores(truth: Array, guess: Array) -> dict[str, float]:
+    """NSE, KGE, log-NSE and bias of one series, (n,) each, in source units; NaN or infinite where there is none."""
+
+    def nse(observed: Array, predicted: Array) -> float:
+        spread = ((observed - observed.mean()) ** 2).sum() if np.ptp(observed) else 0.0
+        return float(1 - ((predicted - observed) ** 2).sum() / spread)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        varied = np.ptp(truth) > 0 and np.ptp(guess) > 0
+        correlation = np.corrcoef(truth, guess)[0, 1] if varied else np.nan
+        ratio = guess.mean() / truth.mean()
+        alpha = guess.std() / truth.std() if np.ptp(truth) else np.nan
+        logs = [np.log(np.maximum(part, 0) + 0.01) for part in (truth, guess)]
+        return {
+            "nse": nse(truth, guess),
+            "kge": float(1 - np.sqrt((correlation - 1) ** 2 + (alpha - 1) ** 2 + (ratio - 1) ** 2)),
+            "log_nse": nse(*logs),
+            "bias": float(ratio - 1),
+        }

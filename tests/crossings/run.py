@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import re
@@ -33,7 +34,7 @@ from lightning_app.predictions import PredictionWriter
 from zstore import SourceError, Store, UsageError
 
 from .draws import DRAWS_PER_CASE, Action, Case, Draw, Row, case, draw
-from .reference import STAGES, Array, InvalidError, Reference, Stage, Version, errors, history
+from .reference import STAGES, Array, InvalidError, Reference, Stage, Version, errors, history, scores
 
 KEYS = ("x", "y", "mask", "x_future", "x_static", "series", "time", "x_time", "y_time")
 
@@ -101,6 +102,7 @@ def write_rows(path: Path, case: Case, rows: Sequence[Row]) -> Path:
     """A CSV of some rows; wide ones have a column per series."""
     times = sorted({time for _, time, _ in rows}) if case.layout == "wide" else [time for _, time, _ in rows]
     shown = time_texts(case, times)
+    first = 1 if case.numbered else 0
     if case.layout == "wide":
         ids = list(dict.fromkeys(id_ for id_, _, _ in rows))
         cells = {(id_, time): texts[0] for id_, time, texts in rows}
@@ -110,7 +112,7 @@ def write_rows(path: Path, case: Case, rows: Sequence[Row]) -> Path:
     else:
         lines = [["id", "t", *case.channels]] + [[r[0], text, *r[2]] for r, text in zip(rows, shown, strict=True)]
         lines = [line[1:] for line in lines] if case.kind == "single" else lines
-    path.write_text("\n".join(",".join(line) for line in lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join(",".join(line[first:]) for line in lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -155,12 +157,17 @@ def _act(case: Case, action: Action, folder: Path, number: int) -> None:
             options["value_name"] = case.channels[0]
         elif case.kind != "single":
             options["id"] = "id"
+        if case.numbered:
+            start = min(time for _, time, _ in action.rows)
+            options |= {"start": time_texts(case, [start])[0], "freq": case.numbered}
+        else:
+            options["time"] = "t"
         if case.statics:
             ids = list(dict.fromkeys(id_ for values in case.statics.values() for id_ in values))
             lines = [["id", *case.statics]] + [[i, *(case.statics[name][i] for name in case.statics)] for i in ids]
             (folder / "statics.csv").write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
             options["static"] = folder / "statics.csv"
-        zstore.ingest(rows, path, time="t", **options)
+        zstore.ingest(rows, path, **options)
     elif action.verb == "append":
         zstore.append(rows, path, on_duplicate=action.on_duplicate, **quick)  # type: ignore[arg-type]
     elif action.verb == "compact":
@@ -389,6 +396,7 @@ class Comparison:
         predicted = self.draw.options["predict_on"]
         self._loaders("predict", predicted, self.stage(predicted, everything=True))
         self._counts()
+        self._spreads()
         self._models()
         if self.draw.resume is not None and self.stage("train") is not None:
             self._resumed()
@@ -534,6 +542,15 @@ class Comparison:
         elif strides["train"] <= self.reference.span and counts[1] * width != stage.n_rows:
             self.problem(f"logged {counts[1]} rows, not {stage.n_rows // width}")
 
+    def _spreads(self) -> None:
+        """Deviations of the training targets of each series, which a loss may weigh with."""
+        data = self.maker.module()
+        for units, values in (("scaled", data.target_std), ("source", data.source_std)):
+            wanted = self.reference.spread(units)
+            self.outcome.count("counts", wanted.size)
+            if not np.allclose(values.numpy(), wanted, rtol=1e-5, atol=1e-6 if units == "scaled" else 0):
+                self.problem(f"{units} deviations of series are {values.tolist()}, not {wanted.tolist()}")
+
     # Models ----------------------------------------------------------------------------------------------------------
 
     def _models(self) -> None:
@@ -543,7 +560,7 @@ class Comparison:
         weight, bias = random.normal(0, 0.5, shape).astype(np.float32), random.normal(0, 1, shape[0]).astype(np.float32)
         data, folder = self.maker.ranks(1, 0)[0], Path(tempfile.mkdtemp(dir=self.built.folder))
         data.trainer = None
-        options: dict[str, Any] = {"units": self.draw.units}
+        options: dict[str, Any] = {"units": self.draw.units, "series_scores": self.draw.scores}
         if self.draw.model == "SeasonalRepeat":
             options["season"] = self.draw.season
         wrong = self.reference.model_refusal()
@@ -568,12 +585,16 @@ class Comparison:
     def _tested(self, data: Any, model: Any, folder: Path, forecast: Callable[[Stage], Array]) -> None:
         stage, guess = self._forecasts("test", False, forecast)
         test = partial(pl.Trainer.test, model=model, datamodule=data, verbose=False)
-        ended = self._trainer(folder, test, stage is not None, "test")
+        by_series = {} if stage is None or guess is None or not self.draw.scores else self._scores(stage, guess)
+        scored = not self.draw.scores or any(
+            count >= 2 and np.isfinite(list(values.values())).any() for count, values, _ in by_series.values()
+        )
+        ended = self._trainer(folder, test, stage is not None and scored, "test")
         if not ended or stage is None or guess is None:
             return
+        self._same_scores(folder, by_series)
         report = json.loads((folder / "test_metrics.json").read_text())
-        size, limit = min(self.draw.options["batch_size"], len(stage)), self.draw.limit
-        n = len(stage) if limit is None else min(limit * size, len(stage))
+        n = self._n_tested(stage)
         if report["n_windows"] != n:
             self.problem(f"test says {report['n_windows']} windows, not {n}")
         mask, units = stage.batch["mask"], self.draw.units
@@ -595,6 +616,50 @@ class Comparison:
                     continue
                 if not (np.isnan(value) and np.isnan(found)) and not abs(found - value) <= off + 2e-6 * abs(value):
                     self.problem(f"test {group} {name} of {self.draw.model} {units}: {found}, not {value} ± {off:.2g}")
+
+    def _n_tested(self, stage: Stage) -> int:
+        """Windows of the test batches that are looked at."""
+        size, limit = min(self.draw.options["batch_size"], len(stage)), self.draw.limit
+        return len(stage) if limit is None else min(limit * size, len(stage))
+
+    def _scores(self, stage: Stage, guess: Array) -> dict[tuple[str, str], tuple[int, dict[str, float], Any]]:
+        """By id and target: observed targets, scores, and how far others may be from them."""
+        n = self._n_tested(stage)
+        slack = self.reference.slack(guess, stage, "source")
+        source, found = self.reference.in_source(guess, stage.batch["series"]), {}
+        shape = stage.truth[:n].shape[:-1]
+        series = stage.batch["series"][:n]
+        owner = np.broadcast_to(series[:, None], shape)
+        for position, id_ in enumerate(self.reference.ids):
+            for number, target in enumerate(self.draw.options["targets"]):
+                mine = (owner == position) & ~np.isnan(stage.truth[:n, ..., number])
+                t, g, s = (part[:n, ..., number][mine] for part in (stage.truth, source, slack))
+                if not len(t):
+                    continue
+                wanted, off = scores(t, g), {}
+                others = [scores(t, g + sign * s) for sign in (1, -1, np.where(np.arange(len(s)) % 2, 1, -1))]
+                for name, value in wanted.items():
+                    moved = [abs(other[name] - value) for other in others]
+                    off[name] = 4 * max(moved) + 1e-6 * max(1.0, abs(value))
+                if np.ptp(g) < 100 * s.max(initial=0):
+                    off["kge"] = np.nan
+                found[id_, target] = len(t), wanted, off
+        return found
+
+    def _same_scores(self, folder: Path, by_series: dict[Any, Any]) -> None:
+        """Compare the table of scores."""
+        if not self.draw.scores:
+            return
+        with (folder / "test_series.csv").open(encoding="utf-8") as file:
+            rows = {(row["id"], row["target"]): row for row in csv.DictReader(file)}
+        for key, (_, wanted, off) in by_series.items():
+            for name, value in wanted.items():
+                found = float(rows[key][name])
+                self.outcome.count("scores")
+                if np.isfinite(value) != np.isfinite(found) and not np.isnan(off[name]):
+                    self.problem(f"{name} of {key} is {found}, not {value}")
+                elif np.isfinite(value) and np.isfinite(off[name]) and abs(found - value) > off[name]:
+                    self.problem(f"{name} of {key} is {found}, not {value} ± {off[name]:.2g}")
 
     def _forecasts(
         self, name: str, everything: bool, forecast: Callable[[Stage], Array]
