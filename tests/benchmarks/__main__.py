@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [--suite ingest|read|panel] [--n 5] [--data FOLDER]``."""
+"""``python -m tests.benchmarks [--suite ingest|read|panel|before] [--n 5] [--data FOLDER] [--before FOLDER]``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from tests.benchmarks import ingest, panel, read
+from tests.benchmarks import before, ingest, panel, read
 from tests.benchmarks.harness import setting
 
 SUITES = {"ingest": ingest, "read": read, "panel": panel}
@@ -15,17 +15,21 @@ SUITES = {"ingest": ingest, "read": read, "panel": panel}
 def main() -> None:
     """Run the suites and print Markdown tables; figures go to the folder as JSON."""
     parser = argparse.ArgumentParser(description="Ratios against peers, measured in one run.")
-    parser.add_argument("--suite", choices=list(SUITES), action="append", help="default: all")
+    parser.add_argument("--suite", choices=[*SUITES, "before"], action="append", help="default: all but before")
     parser.add_argument("--n", type=int, default=5, help="counted runs of each command; default: 5")
     parser.add_argument("--folder", type=Path, default=Path(".bench"), help="for data and figures; default: .bench")
     named = os.environ.get("ZSTORE_DATA")
     data = Path(named) if named else None
     parser.add_argument("--data", type=Path, default=data, help="folder of real data sets; default: $ZSTORE_DATA")
+    parser.add_argument("--before", type=Path, help="a worktree of another commit, for the suite before")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     print(f"{setting()}\n")
     for suite in options.suite or SUITES:
-        SUITES[suite].run(options.folder, options.data, options.n)
+        if suite == "before":
+            before.run(options.folder, options.data, options.n, options.before)
+        else:
+            SUITES[suite].run(options.folder, options.data, options.n)
 
 
 if __name__ == "__main__":
