@@ -167,7 +167,7 @@ def fitted_on(
     members: NDArray[np.bool_] | None = None,
 ) -> str:
     """Digest of all that a scaler depends on: the store and its version, the split, each channel's kind, the series."""
-    key = [_RULES, store.schema.uuid, store.version, split.digest(), list(kinds.items()), by]
+    key = [_RULES, store.digest, split.digest(), list(kinds.items()), by]
     key += [] if members is None else [np.flatnonzero(members).tolist()]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 

@@ -217,7 +217,7 @@ def open_panel(
         store.require_float32(channels, scaling)
     masked = not grid.whole or bool(store.missing(channels).any())
     digest = xxhash.xxh3_128_hexdigest(grid.series.tobytes())
-    identity = ["panel", _LAYOUT, store.schema.uuid, store.version, list(channels), scaling.digest(), digest]
+    identity = ["panel", _LAYOUT, store.digest, list(channels), scaling.digest(), digest]
     identity += [] if dtype == "float32" else [dtype]
     itemsize = np.dtype(dtype).itemsize
     entry: CacheEntry = new_entry(store, channels, cache, identity, grid.n_steps * grid.n_nodes, masked, itemsize)

@@ -87,7 +87,7 @@ def open_rows(
             if isinstance(mapped, np.memmap):
                 mapped.flush()
 
-    identity = [_LAYOUT, fill, store.schema.uuid, store.version, list(channels), scaling.digest()]
+    identity = [_LAYOUT, fill, store.digest, list(channels), scaling.digest()]
     entry = new_entry(store, channels, cache, identity, store.n_rows, masked)
     return RowFile(*open_cached(entry, build, lambda path: map_values(path, shape, masked)))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.errors import NotFoundError, UsageError
+from zstore.errors import NotFoundError, StoreError, UsageError
 from zstore.format.index import SeriesIndex, StaticAttribute
 from zstore.format.layout import TIME, index_path, moments_path, shard_bounds
 from zstore.format.manifest import ObjectRecord
@@ -90,7 +90,7 @@ class Store:
         return store_html(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Store, (self.storage, self.version)  # another process opens it anew
+        return _reopened, (self.storage, self.version, self.digest)  # another process opens it anew
 
     @property
     def path(self) -> str:
@@ -101,6 +101,15 @@ class Store:
     def version(self) -> int:
         """Number of the version opened."""
         return self.schema.version
+
+    @property
+    def digest(self) -> str:
+        """Digest of the version's root document: 32 hex digits, the same only where every object is the same.
+
+        What is kept of a version elsewhere goes by it: a store that was restored from a copy and appended to has
+        other rows under the same uuid and version number.
+        """
+        return str(self.objects.document["digest"])
 
     @property
     def n_rows(self) -> int:
@@ -428,6 +437,24 @@ class Store:
         Cost: the index. Rows are decoded when they are used, and compared with their digests then.
         """
         return to_dataset(self, words)
+
+
+def _reopened(storage: Storage, version: int, digest: str) -> Store:
+    """The same version in another process.
+
+    Raises
+    ------
+    StoreError
+        If the store was replaced, or restored from a copy and written to, meanwhile.
+    """
+    store = Store(storage, version)
+    if store.digest != digest:
+        raise StoreError(
+            f"version {version} of {storage} is another one than when it was opened",
+            expected="the rows that were there then",
+            fix="open the store again",
+        )
+    return store
 
 
 def no_window(store: Store, shape: WindowShape, where: str = "") -> UsageError:
