@@ -192,7 +192,8 @@ def audit(data: WindowDataModule) -> Audit:
         except NoWindowError as error:
             indices[name] = str(error)
     spans = {name: Spans.of(data.store, None if isinstance(index, str) else index) for name, index in indices.items()}
-    ranges = {name: spans[name].merged() for name in NAMES}
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    ranges = {name: nothing if isinstance(index, str) else index.target_ranges() for name, index in indices.items()}
     _refuse_overlaps(data, ranges)
     missing = _missing(data, ranges)
     return Audit(tuple(_part(data, name, indices[name], spans[name], missing[name]) for name in NAMES), spans, data)
@@ -207,7 +208,7 @@ def _part(
 ) -> Part:
     if isinstance(index, str):
         return Part(name, why_none=index)
-    start, stop = spans.merged()
+    start, stop = index.target_ranges()
     first, last = spans.show(data.store.schema.time)
     width = max(data.view.n_nodes, 1)
     return Part(

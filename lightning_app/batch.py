@@ -124,6 +124,14 @@ class DataOfModels(Protocol):
         """Series that `series` of a batch counts."""
 
     @property
+    def where(self) -> str:
+        """The store, for messages."""
+
+    @property
+    def infinite_channels(self) -> list[str]:
+        """Channels in use that have infinite values somewhere in the store."""
+
+    @property
     def target_std(self) -> Tensor:
         """(series, target) float32 standard deviation of the scaled training targets."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.loader import WindowLoader
 from lightning_app.models.base import ForecastModel
+from zstore import NotFiniteError
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,36 @@ class Stopping(EarlyStopping):
             super().on_train_epoch_end(trainer, pl_module)
 
 
+class FiniteMonitors(pl.Callback):
+    """Ends a fit where what early stopping or checkpoints go by is not finite; to stand before them."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at what validation logged."""
+        if trainer.training and not trainer.sanity_checking:
+            self._require(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at what training logged."""
+        self._require(trainer)
+
+    def _require(self, trainer: pl.Trainer) -> None:
+        callbacks = [*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks]
+        for monitor in dict.fromkeys(getattr(callback, "monitor", None) for callback in callbacks):
+            value = trainer.callback_metrics.get(monitor) if monitor is not None else None
+            if value is not None and not bool(value.isfinite().all()):
+                raise NotFiniteError(
+                    f"{monitor} is {float(value)} after epoch {trainer.current_epoch}, step {trainer.global_step:,}",
+                    expected="a finite number, which early stopping and checkpoints go by",
+                    fix="another --early_stopping.monitor and --checkpoint.monitor, or a smaller learning rate",
+                )
+
+
 class FitReport(pl.Callback):
-    """Says, at the end of a fit, why it ended and where its best checkpoint is."""
+    """Says, at the end of a fit, why it ended and where its best checkpoint is.
+
+    A fit without validation has no best checkpoint; one that an earlier fit left in its folder is set aside then, as
+    ``best-earlier.ckpt``, since `test` and `predict` would take it for this fit's.
+    """
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log one or two lines."""
@@ -49,6 +78,13 @@ class FitReport(pl.Callback):
         if checkpoint is not None and checkpoint.best_model_path and checkpoint.best_model_score is not None:
             score = float(checkpoint.best_model_score)
             logger.info(f"best {checkpoint.monitor} {score:.4f}: {checkpoint.best_model_path}")
+        elif checkpoint is not None and checkpoint.dirpath is not None and not checkpoint.best_model_path:
+            stale = Path(checkpoint.dirpath) / "best.ckpt"
+            if stale.exists():
+                stale.replace(stale.with_name("best-earlier.ckpt"))
+                logger.info("the best checkpoint of an earlier fit is now best-earlier.ckpt")
+            if checkpoint.last_model_path:
+                logger.info(f"no validation, so no best checkpoint; the last one: {checkpoint.last_model_path}")
 
 
 class TestReport(pl.Callback):
@@ -71,6 +107,7 @@ class TestReport(pl.Callback):
             return
         model = cast(ForecastModel, pl_module)
         data = cast(WindowDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        n_windows = _loader(trainer).n_windows(int(trainer.num_test_batches[0]))
         document = {
             **model.exact,
             **{name: _plain(model.report[name]) for name in ("by_step", "by_target")},
@@ -78,14 +115,15 @@ class TestReport(pl.Callback):
             "units": model.units,
             "model": type(model).__name__,
             "horizon": data.window.horizon,
-            "n_windows": len(_loader(trainer).index),
+            "n_windows": n_windows,
+            "n_windows_of_split": len(_loader(trainer).index),
             "store": {"uuid": data.store.schema.uuid, "version": data.store.version},
             "split": data.split.digest(),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(document, indent=1) + "\n")
         shown = "  ".join(f"{name} {model.exact[name]:.4f}" for name in _SHOWN if name in model.exact)
-        logger.info(f"{type(model).__name__} on {document['n_windows']:,} test windows: {shown} ({model.units} units)")
+        logger.info(f"{type(model).__name__} on {shown_windows(trainer)}: {shown} ({model.units} units)")
         if "by_series" in model.report:
             self._write_series(data, model.report["by_series"])
         logger.info(f"wrote {self.path}")
@@ -101,6 +139,13 @@ class TestReport(pl.Callback):
                 for number, target in enumerate(data.targets):
                     writer.writerow([id_, target, *(column[position][number] for column in columns)])
         logger.info(f"wrote {path}")
+
+
+def shown_windows(trainer: pl.Trainer) -> str:
+    """How many test windows were seen, and of how many, if not all of them were."""
+    loader = _loader(trainer)
+    n_windows, n_all = loader.n_windows(int(trainer.num_test_batches[0])), len(loader.index)
+    return f"{n_windows:,} test windows" if n_windows == n_all else f"{n_windows:,} of {n_all:,} test windows"
 
 
 def _plain(values: dict[str, Tensor]) -> dict[str, list[float]]:

@@ -18,7 +18,7 @@ import lightning_app.models
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
 from lightning_app import audit, table
 from lightning_app.batch import BatchShape
-from lightning_app.callbacks import FitReport, Stopping, TestReport
+from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models import ForecastModel
@@ -27,6 +27,8 @@ from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
 from zstore import UsageError, ZstoreError
+
+logger = logging.getLogger(__name__)
 
 _LOGGERS = ("CSVLogger", "TensorBoardLogger")
 
@@ -87,6 +89,7 @@ class AppCLI(LightningCLI):
         precision = usable_precision(options["precision"], options["accelerator"])
         trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins, precision=precision)
         folder = self.run_folder
+        trainer.callbacks.insert(0, FiniteMonitors())  # before early stopping and checkpoints
         trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), Pictures(folder), PredictionWriter(folder)]
         return trainer
 
@@ -118,6 +121,10 @@ class AppCLI(LightningCLI):
             return
         folder = self.run_folder / "checkpoints"
         path = folder / f"{named}.ckpt" if named in ("best", "last") else Path(named)
+        last = folder / "last.ckpt"
+        if options["ckpt_path"] is None and not path.is_file() and last.is_file():
+            logger.info(f"no best checkpoint, for the fit had no validation; taking the last one: {last}")
+            path = last
         if not path.is_file():
             raise UsageError(
                 f"no checkpoint ({path})",
@@ -197,6 +204,7 @@ def _quiet() -> None:
     for message in (
         ".*configure_optimizers` will be overridden.*",  # the configuration's optimizer replaces the default
         ".*exists and is not empty.*",  # a run folder is used again by fit, test and predict
+        ".*could not find the monitored key.*",  # a fit without validation, which FitReport tells of
         ".*does not have many workers.*",
         ".*is smaller than the logging interval.*",
         ".*LeafSpec.*is deprecated.*",  # inside Lightning, of torch

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_app.batch import Batch
+from lightning_app.callbacks import shown_windows
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models.base import ForecastModel
 
@@ -68,7 +69,7 @@ class Pictures(pl.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         drawn = self._draw(model, data) if importlib.util.find_spec("matplotlib") else []
         page = self.folder / "summary.md"
-        page.write_text(summary(model, data, drawn), encoding="utf-8")
+        page.write_text(summary(model, data, drawn, shown_windows(trainer)), encoding="utf-8")
         logger.info(f"wrote {page}" + (f", with {', '.join(drawn)}" if drawn else ""))
 
     def _draw(self, model: ForecastModel, data: WindowDataModule) -> list[str]:
@@ -174,14 +175,15 @@ def scores_map(scores: Tensor, places: Any, targets: list[str]) -> Any:
     return figure
 
 
-def summary(model: ForecastModel, data: WindowDataModule, drawn: list[str]) -> str:
-    """The run on one page of Markdown."""
+def summary(model: ForecastModel, data: WindowDataModule, drawn: list[str], windows: str) -> str:
+    """The run on one page of Markdown; `windows` says how many were tested."""
     store, window = data.store, data.window
     kind = f"panels of {data.view.n_nodes:,} series" if data.view.n_nodes else f"windows of {store.n_series:,} series"
     lines = [
         f"# {type(model).__name__} on {Path(store.path).name}",
         "",
         f"- {kind}: lookback {window.lookback:,}, delay {window.delay:,}, horizon {window.horizon:,}",
+        f"- metrics of {windows}",
         f"- inputs: {', '.join(data.inputs)}; targets: {', '.join(data.targets)}"
         + (f"; static attributes: {model.shape.n_static:,} columns" if model.shape.n_static else ""),
         f"- store {store.schema.uuid} version {store.version}",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,22 +14,29 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lightning_app.audit import audit
 from lightning_app.batch import by_series
+from lightning_app.cli import _quiet
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.quantiles import quantiles
 from lightning_app.data.scaler import ScaledBy, ScalerKind, fit_scaler
-from lightning_app.data.splits import Split
+from lightning_app.data.splits import Split, _fraction_edges
 from lightning_app.data.statics import static_matrix
 from lightning_app.data.views import Panel
 from lightning_app.losses import NSE
 from lightning_app.models import Repeat
+from lightning_app.models.finite import LossWatch
 from tests.conftest import write_table
 from zstore import NotFiniteError, Scaling, Store, UsageError, ingest, open_store
+from zstore.upkeep.doctor import examine
+from zstore.upkeep.report import to_html
 
+App = Callable[..., subprocess.CompletedProcess[str]]
 Values = dict[str, Sequence[float]]
 KINDS: list[ScalerKind] = ["standard", "minmax", "robust", "log1p"]
 HALF = Split(sizes=(0.5, 0.25, 0.25))
@@ -299,3 +309,149 @@ def test_the_nse_loss_in_source_units_weighs_by_the_spread_in_source_units(tmp_p
     residual = (model(batch) - batch["y"]).double()[..., 0].numpy() * std[batch["series"].numpy()][:, None]
     expected = np.mean(residual**2 / (std[batch["series"].numpy()][:, None] + 0.1) ** 2)
     assert float(model.loss_of(model, batch)) == pytest.approx(expected, rel=1e-5)
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 20_000), st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.8, 0.1, 0.1)]))
+def test_fractions_of_time_are_rounded_down_as_the_literature_does(n_steps: int, sizes: tuple[float, ...]) -> None:
+    n_train, n_test = int(n_steps * sizes[0]), int(n_steps * sizes[2])  # Informer's data_loader.py
+    edges = _fraction_edges(np.array([n_steps]), sizes)  # type: ignore[arg-type]
+    assert [0, n_train, n_steps - n_test, n_steps] == [int(edge[0]) for edge in edges]
+
+
+def test_the_split_of_exchange_rates_is_that_of_the_literature() -> None:
+    edges = _fraction_edges(np.array([7588, 10]), (0.7, 0.1, 0.2))
+    assert np.stack(edges, axis=1).tolist() == [[0, 5311, 6071, 7588], [0, 7, 8, 10]]
+    assert [int(edge[0]) for edge in _fraction_edges(np.array([100]), (0.29, 0.29, 0.29))] == [0, 29, 58, 87]
+
+
+@settings(max_examples=12)
+@given(horizon=st.integers(1, 5), stride=st.integers(1, 9), lookback=st.integers(1, 4), delay=st.integers(-1, 2))
+def test_the_audit_counts_the_targets_of_windows_and_none_between_them(
+    tmp_path_factory: pytest.TempPathFactory, horizon: int, stride: int, lookback: int, delay: int
+) -> None:
+    folder = tmp_path_factory.mktemp("audited")
+    values = np.arange(60.0)
+    values[[7, 33, 41, 50]] = np.nan
+    store = make(folder, {"s": {"a": values}, "t": {"a": values[:45]}})
+    try:
+        data = WindowDataModule(
+            store.path, lookback, horizon, max(delay, -horizon, -lookback), cache=str(folder / "cache"),
+            evaluation_stride=stride, stride=stride, split=HALF,
+        )  # fmt: skip
+    except UsageError:
+        return
+    for part in audit(data).parts:
+        if not part.n_windows:
+            continue
+        index = data.index(part.name, stride)
+        first = index.locate(np.arange(len(index)))[0]
+        targets = {row + index.shape.target_offset + n for row in first.tolist() for n in range(horizon)}
+        read = {row + n for row in first.tolist() for n in range(index.shape.span)}
+        missing = np.isnan(np.concatenate([values, values[:45]]))
+        expected = (len(targets), len(read), int(missing[sorted(targets)].sum()))
+        assert expected == (part.n_targets, part.n_rows, part.n_missing)
+
+
+def configuration(folder: Path, store: Store, **data: Any) -> Path:
+    """A linear model on some store, fitted for two epochs of few steps."""
+    document = {
+        "data": {
+            "store": store.path, "lookback": 3, "horizon": 2, "batch_size": 16, "cache": str(folder / "cache"),
+            "split": {"sizes": [0.5, 0.25, 0.25]}, **data,
+        },
+        "model": {"class_path": "NLinear"},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "logger": False, "default_root_dir": str(folder / "run")},
+    }  # fmt: skip
+    path = folder / "n.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def wave(n_rows: int = 120) -> NDArray[np.float64]:
+    return (np.sin(np.arange(n_rows) / 3) + 2).round(3)
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+@pytest.mark.parametrize("where", [10, 70, 100])
+def test_an_infinite_value_ends_a_run_with_1_and_its_channel_and_leaves_no_best(
+    tmp_path: Path, app: App, where: int
+) -> None:
+    values = wave()
+    values[where] = np.inf
+    path = configuration(tmp_path, make(tmp_path, {"s": {"flow": values}}), scaler="none")
+    done = app("fit", "--config", path)
+    if where == 100:  # in test alone
+        assert done.returncode == 0, done.stderr
+        done = app("test", "--config", path)
+        assert "test/mse is" in done.stderr
+        assert not (tmp_path / "run" / "test_metrics.json").exists()
+    else:
+        assert ("training loss of step" if where == 10 else "val/mse is") in done.stderr
+        assert not list(tmp_path.glob("run/checkpoints/*.ckpt"))
+    assert done.returncode == 1
+    assert "'flow'" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_a_loss_that_explodes_ends_a_fit_with_1_and_leaves_an_earlier_best(tmp_path: Path, app: App) -> None:
+    path = configuration(tmp_path, make(tmp_path, {"s": {"flow": wave()}}))
+    app("fit", "--config", path, check=True)
+    best = (tmp_path / "run" / "checkpoints" / "best.ckpt").read_bytes()
+    done = app("fit", "--config", path, "--optimizer", "SGD", "--optimizer.lr", "1e30", "--trainer.max_epochs", "9")
+    assert done.returncode == 1
+    assert "expected a finite number" in done.stderr
+    assert "learning rate" in done.stderr
+    assert best == (tmp_path / "run" / "checkpoints" / "best.ckpt").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_a_loss_is_looked_at_before_a_checkpoint_where_no_step_was_waited_for(tmp_path: Path) -> None:
+    watch = LossWatch()
+    for step, loss in enumerate([1.0, np.inf, 2.0, np.nan]):
+        watch.see(torch.tensor(loss), step)
+    assert watch.step() == 1
+    assert LossWatch().step() is None
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_a_fit_without_validation_is_tested_by_its_last_checkpoint_and_says_so(tmp_path: Path, app: App) -> None:
+    path = configuration(tmp_path, make(tmp_path, {"s": {"flow": wave()}}))
+    app("fit", "--config", path, check=True)
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        _quiet()
+        fitted = app("fit", "--config", path, "--trainer.limit_val_batches", "0", check=True)
+    assert not [str(each.message) for each in raised if "monitor" in str(each.message)]
+    assert "no validation, so no best checkpoint; the last one" in fitted.stdout
+    assert (tmp_path / "run" / "checkpoints" / "best-earlier.ckpt").exists()
+    for command in ("test", "predict"):
+        done = app(command, "--config", path, check=True)
+        assert f"taking the last one: {tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}" in done.stdout
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_a_test_says_which_share_of_the_windows_it_has_seen(tmp_path: Path, app: App) -> None:
+    path = configuration(tmp_path, make(tmp_path, {"s": {"flow": wave()}}), batch_size=5)
+    few = app("test", "--config", path, "--model", "Repeat", "--trainer.limit_test_batches", "2", check=True)
+    assert "on 10 of 29 test windows" in few.stdout
+    report = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
+    assert (report["n_windows"], report["n_windows_of_split"]) == (10, 29)
+    assert "metrics of 10 of 29 test windows" in (tmp_path / "run" / "summary.md").read_text()
+    assert "on 29 test windows" in app("test", "--config", path, "--model", "Repeat", check=True).stdout
+
+
+@pytest.mark.parametrize("n_rows", [6, 80])
+def test_infinite_values_are_counted_by_the_receipt_and_found_by_the_doctor(tmp_path: Path, n_rows: int) -> None:
+    values = wave(n_rows)
+    values[[2, 5]] = np.inf, -np.inf
+    store = make(tmp_path, {"s": {"flow": values, "level": wave(n_rows)}, "t": {"flow": wave(n_rows), "level": values}})
+    assert "flow has 2 infinite values, which models cannot be trained on" in store.receipt["notes"]
+    diagnosis = examine(store)
+    findings = [finding for finding in diagnosis.findings if finding.kind == "infinite"]
+    assert [("s", "flow", 2, 3), ("t", "level", n_rows + 2, n_rows + 3)] == [
+        (finding.series, finding.channel, finding.start, finding.stop) for finding in findings
+    ]
+    assert findings[0].detail == "2 such as inf"
+    assert list(diagnosis.counts) == ["infinite"]
+    assert "infinite" in to_html(diagnosis)

@@ -221,6 +221,16 @@ class WindowDataModule(pl.LightningDataModule):
         """Series of the store, which `series` of a batch counts."""
         return self.store.n_series
 
+    @property
+    def where(self) -> str:
+        """The store, for messages."""
+        return self.store.path
+
+    @property
+    def infinite_channels(self) -> list[str]:
+        """Channels in use that have infinite values somewhere in the store."""
+        return [name for name in self.columns if self.store.n_infinite_series(name)]
+
     @cached_property
     def target_std(self) -> Tensor:
         """(series, target) float32 standard deviation of the scaled training targets."""

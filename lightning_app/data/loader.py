@@ -114,6 +114,10 @@ class WindowLoader:
         whole, rest = divmod(len(self.index), self.batch_size)
         return whole if self.shuffle or rest < self.world else whole + 1
 
+    def n_windows(self, n_batches: int) -> int:
+        """Windows of the first global batches, of all processes."""
+        return len(self.index) if n_batches >= len(self) and not self.shuffle else n_batches * self.batch_size
+
     def __iter__(self) -> Iterator[Batch]:
         # A generator: this runs when the first batch is asked for, when Lightning knows its epoch.
         if not self._resuming or self._consumed >= len(self):

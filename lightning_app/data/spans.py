@@ -48,15 +48,6 @@ class Spans:
         first = index.time + index.shape.target_offset * index.freq
         return cls(start, stop, index.series, first, first + (stop - 1 - start) * index.freq)
 
-    def merged(self) -> tuple[Int64, Int64]:
-        """The same rows as ranges that do not overlap."""
-        start, stop = self.start, self.stop  # both ascend
-        if not len(start):
-            return start, stop
-        reach = np.maximum.accumulate(stop)
-        new = np.append(True, start[1:] > reach[:-1])
-        return start[new], reach[np.append(new[1:], True)]
-
     def show(self, axis: Any) -> tuple[str, str]:
         """The first and the last time as text; empty without windows."""
         return (axis.show(int(self.first.min())), axis.show(int(self.last.max()))) if len(self.first) else ("", "")

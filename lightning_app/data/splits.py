@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ Int64 = NDArray[np.int64]
 SplitName = Literal["train", "val", "test"]
 NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 _USUAL = (0.7, 0.1, 0.2)
+_DENOMINATOR = 10**6  # of the fractions that sizes stand for
 
 
 class NoWindowError(UsageError):
@@ -36,7 +38,10 @@ class Split:
         period; all else belongs to nobody.
     sizes
         Train, val and test as fractions that add up to at most 1, or (by time) as whole numbers of time
-        steps. By series: fractions of the series. Default, where nothing else shares targets out: 0.7, 0.1 and 0.2.
+        steps. Default, where nothing else shares targets out: 0.7, 0.1 and 0.2. Fractions of n time steps: train has
+        its share rounded down, and so has test, which ends where time ends if they add up to 1; val has what lies
+        between, as in the data sets of Informer and what came after it. If they add up to less, each has its share
+        rounded down. By series: fractions of the series, their borders rounded to whole ones.
     dates
         By time, instead of `sizes`: first time of train, of val, of test, and the time after test.
     over
@@ -313,14 +318,23 @@ def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
         edges = [first + int(n) * step for n in steps]
     else:
         _check_fractions(split.shares, "time")
-        total = last - first + step
-        edges = [first + np.round(total * share / step).astype(np.int64) * step for share in _shares(split.shares)]
+        edges = [first + n_steps * step for n_steps in _fraction_edges((last - first) // step + 1, split.shares)]
     gap = split.embargo * step
     return [(edges[n] + (gap if n else 0), edges[n + 1]) for n in range(3)]
 
 
-def _shares(sizes: tuple[float, float, float]) -> list[float]:
-    return [float(share) for share in np.cumsum([0.0, *sizes])]
+def _fraction_edges(n_steps: Int64, sizes: tuple[float, float, float]) -> list[Int64]:
+    """Steps at which train, val and test begin, and test ends: each (series,), as `n_steps` is; see :class:`Split`."""
+    exact = [Fraction(size).limit_denominator(_DENOMINATOR) for size in sizes]  # 0.29 of 100 is 29, not 28.99…
+    numbers, position = np.unique(n_steps, return_inverse=True)
+    edges = []
+    for n in numbers.tolist():
+        train, val, test = (n * share.numerator // share.denominator for share in exact)
+        if abs(sum(sizes) - 1) < 1e-9:
+            val = n - train - test
+        edges.append([0, train, train + val, train + val + test])
+    found = np.array(edges, np.int64).reshape(-1, 4)[position.reshape(-1)]
+    return list(found.T)
 
 
 def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:

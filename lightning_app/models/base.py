@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from lightning_app.batch import Batch, BatchShape, DataOfModels, by_series, part_by_panel, part_by_series
 from lightning_app.losses import MSE, Loss
 from lightning_app.metrics import MaskedErrors, SeriesScores
-from zstore import UsageError
+from lightning_app.models.finite import LossWatch, not_finite
+from zstore import NotFiniteError, UsageError
 
 Units = Literal["scaled", "source"]
 
@@ -73,6 +75,7 @@ class ForecastModel(pl.LightningModule):
         self._compile_with = compile_with
         self._predict: Callable[[Batch], Tensor] = self.forward
         self.exact: dict[str, float] = {}
+        self._watch = LossWatch()
         self.report: dict[str, dict[str, Tensor]] = {}
 
     def setup(self, stage: str) -> None:
@@ -99,8 +102,45 @@ class ForecastModel(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss over the observed targets of one batch."""
         loss = self.loss_of(self, batch)
+        self.watch(loss)
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
+
+    def watch(self, loss: Tensor) -> None:
+        """Refuse a loss that is not finite: at once on a CPU; else when steps are logged, and before a checkpoint.
+
+        Raises
+        ------
+        NotFiniteError
+            It names the step.
+        """
+        self._watch.see(loss, self.global_step)
+        if loss.device.type == "cpu" and self.trainer.world_size == 1:
+            self.require_finite_losses()
+
+    def require_finite_losses(self) -> None:
+        """Refuse what was trained on with a loss that was not finite; on every process at once."""
+        if self._watch.first is None:
+            return
+        step = self._watch.step(self.all_gather if self.trainer.world_size > 1 else None)
+        if step is not None:
+            raise self._not_finite(f"the training loss of step {step:,} (epoch {self.current_epoch}) is not finite")
+
+    def on_fit_start(self) -> None:
+        """Forget the losses of an earlier fit."""
+        self._watch = LossWatch()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Look at the losses of some steps, where that was not done at once."""
+        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.require_finite_losses()
+
+    def on_validation_start(self) -> None:
+        """Do not validate what was trained on with such a loss."""
+        self.require_finite_losses()
+
+    def _not_finite(self, what: str) -> NotFiniteError:
+        return not_finite(what, self._data.infinite_channels, self._data.where)
 
     def loss_of(self, model: ForecastModel, batch: Batch) -> Tensor:
         """The loss of what this model, or a member of it, forecasts."""
@@ -148,7 +188,8 @@ class ForecastModel(pl.LightningModule):
         return torch.optim.Adam(self.parameters())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what the model was built for."""
+        """Note what the model was built for; nothing is saved after a loss that is not finite."""
+        self.require_finite_losses()
         checkpoint["lightning_app"] = {"model": type(self).__name__, "shape": self.shape.to_json()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -196,7 +237,11 @@ class ForecastModel(pl.LightningModule):
         # float64 survives in `exact`; `log` would round it to float32.
         errors = cast(MaskedErrors, self.errors[stage])
         self.report = errors.compute()
+        n_targets, mse = float(errors.moments[0].sum()), float(self.report["all"]["mse"])
         errors.reset()
+        if n_targets and not math.isfinite(mse):
+            when = f" after step {self.global_step:,}" if stage == "val" and self.trainer.training else ""
+            raise self._not_finite(f"{stage}/mse is {mse}{when}")
         if self.series_scores:
             scores = cast(SeriesScores, self.scores[stage])
             found = scores.compute()

@@ -73,5 +73,6 @@ class Ensemble(ForecastModel):
         """The mean of the losses of the members, each by itself."""
         losses = [self.loss_of(cast(ForecastModel, member), batch) for member in self.members]
         loss = torch.stack(losses).mean()
+        self.watch(loss)
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss

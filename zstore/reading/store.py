@@ -331,6 +331,12 @@ class Store:
         """
         require_float32(self, channels, scaling)
 
+    def n_infinite_series(self, channel: str) -> int:
+        """Series that have an infinite value in a channel. Cost: the statistics of each series; no row is read."""
+        column, moments = self.channels.index(self.channel(channel).name), self.moments
+        ends = np.isinf(moments.low[:, column]) | np.isinf(moments.high[:, column])
+        return int(np.count_nonzero(ends & (moments.count[:, column] > 0)))
+
     def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
         """(channel,) whether any value of some channels is missing."""
         found: NDArray[np.bool_] = self.moments.n_missing.sum(axis=0) > 0

@@ -193,11 +193,33 @@ class WindowIndex:
         first = self.first + self.shape.target_offset
         return first, first + (np.diff(self.ends, prepend=0) - 1) * self.shape.stride + self.shape.horizon
 
+    def target_ranges(self) -> tuple[Int64, Int64]:
+        """(range,) rows ``[start, stop)`` that are a target of some window; ascending, and none of them overlap."""
+        return self._ranges(self.shape.target_offset, self.shape.horizon)
+
     def n_rows(self) -> int:
-        """How many rows any window reads, each counted once. With a stride, rows between windows count too."""
-        stop = self.first + (np.diff(self.ends, prepend=0) - 1) * self.shape.stride + self.shape.span
-        reached = np.maximum.accumulate(np.append(0, stop[:-1])) if len(stop) else stop
-        return int(np.maximum(stop - np.maximum(self.first, reached), 0).sum())
+        """How many rows any window reads, each counted once; rows of a delay count too."""
+        start, stop = self._ranges(0, self.shape.span)
+        return int((stop - start).sum())
+
+    def _ranges(self, offset: int, length: int) -> tuple[Int64, Int64]:
+        """The rows from `offset` on of all windows, as ranges that do not overlap.
+
+        Cost: O(pieces); where the stride leaves rows between windows out, O(windows).
+        """
+        n_windows, stride = np.diff(self.ends, prepend=0), self.shape.stride
+        if stride <= length:
+            start = self.first + offset
+            stop = start + (n_windows - 1) * stride + length
+        else:
+            number = np.arange(len(self)) - np.repeat(self.ends - n_windows, n_windows)
+            start = np.repeat(self.first, n_windows) + number * stride + offset
+            stop = start + length
+        if not len(start):
+            return start, stop
+        reach = np.maximum.accumulate(stop)  # both ascend
+        new = np.append(True, start[1:] > reach[:-1])
+        return start[new], reach[np.append(new[1:], True)]
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0

@@ -43,6 +43,14 @@ def missing_run(values: Values) -> Stretch | None:
     return Stretch(start, stop, f"{stop - start:,} rows without a value")
 
 
+def infinite(values: Values) -> Stretch | None:
+    """The first infinite value, and how many there are."""
+    rows = np.flatnonzero(np.isinf(values))
+    if not len(rows):
+        return None
+    return Stretch(int(rows[0]), int(rows[0]) + 1, f"{len(rows):,} such as {values[rows[0]]:g}")
+
+
 def flat_line(values: Values) -> Stretch | None:
     """The longest stretch of one value, if it has 24 rows and ten times as many as nearly all others have.
 

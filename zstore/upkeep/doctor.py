@@ -22,6 +22,7 @@ KINDS = {
     "gap": "time steps without a row",
     "clock_change": "an hour missing on a Sunday in spring: times with summer time",
     "sampling_change": "another step between rows at the end than at the beginning",
+    "infinite": "values that are infinite, which no scaler takes and every loss shows",
     "empty": "a channel without any value in a series",
     "constant": "a channel with one value only in a series",
     "copy": "a series with the numbers of another one",
@@ -158,9 +159,15 @@ def _pieces(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _of_values(store: Store, position: int, channel: str, first: int, values: NDArray[Any]) -> Iterator[Finding]:
+    values = np.asarray(values, np.float64)
+    infinite = checks.infinite(values)
+    if infinite is not None:
+        yield _finding(
+            store, "infinite", position, channel, first + infinite.start, first + infinite.stop, infinite.detail
+        )
+        values = np.where(np.isinf(values), np.nan, values)
     if len(values) < checks.LEAST_ROWS:
         return
-    values = np.asarray(values, np.float64)
     kinds = {kind: stretch for kind, check in _CHECKS.items() if (stretch := check(values)) is not None}
     if "sentinel" in kinds:  # says why they are far away
         kinds.pop("outlier", None)

@@ -28,6 +28,7 @@ from zstore.writing.phases import (
     duplicate_error,
     freq_notes,
     given_freq,
+    infinite_notes,
     inflate,
     matched,
     open_all,
@@ -201,7 +202,12 @@ def append(
             quarantine=set_aside(target, bad, site.version),
             n_inexact=inexact,
         )
-        remarks = [*channel_notes(rows, inexact), *freq_notes(summary, rows.time, row_start, ids), *unmatched]
+        remarks = [
+            *channel_notes(rows, inexact),
+            *infinite_notes(rows, shards),
+            *freq_notes(summary, rows.time, row_start, ids),
+            *unmatched,
+        ]
         remarks += ["gaps are filled by an ingest only, not by an append"] if table["fill_gaps"] else []
         remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []
         remarks += [f"{n_old - n_kept_old:,} rows of the store were replaced"] if n_old > n_kept_old else []

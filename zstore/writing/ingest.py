@@ -34,6 +34,7 @@ from zstore.writing.phases import (
     fill_skipped,
     freq_notes,
     given_freq,
+    infinite_notes,
     inflate,
     matched,
     open_all,
@@ -282,7 +283,11 @@ def ingest(
         summary = sum_up(shards, plans, rows, row_start, step, runner)
         statics: tuple[StaticAttribute, ...] = ()
         inexact = [sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels))]
-        remarks = [*channel_notes(rows, inexact), *freq_notes(summary, rows.time, row_start, ids)]
+        remarks = [
+            *channel_notes(rows, inexact),
+            *infinite_notes(rows, shards),
+            *freq_notes(summary, rows.time, row_start, ids),
+        ]
         if known_statics is not None:
             statics, unmatched = matched(ids, known_statics, static)
             remarks += unmatched

@@ -329,6 +329,14 @@ def channel_notes(rows: RowsSpec, inexact: Sequence[int]) -> Iterator[str]:
         yield f"times have offsets and are stored as {rows.time.zone}"
 
 
+def infinite_notes(rows: RowsSpec, shards: Sequence[ShardReport]) -> Iterator[str]:
+    """Channels that have infinite values among the rows that were written."""
+    for position, channel in enumerate(rows.channels):
+        n_infinite = sum(shard.n_infinite[position] for shard in shards)
+        if n_infinite:
+            yield f"{channel.name} has {n_infinite:,} infinite values, which models cannot be trained on"
+
+
 def given_freq(freq: str | None, axis: TimeAxis) -> int | None:
     """The step that the user named, in units of the axis."""
     if freq is None:

@@ -66,6 +66,8 @@ class ShardReport:
         (segment, channel).
     steps
         Steps inside the shard.
+    n_infinite
+        (channel,) values that are infinite; looked for where the moments say that there are any.
     """
 
     records: tuple[ObjectRecord, ...]
@@ -75,6 +77,7 @@ class ShardReport:
     last_time: Int64
     moments: Moments
     steps: StepReport
+    n_infinite: tuple[int, ...] = ()
 
 
 class Gathered:
@@ -126,11 +129,13 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     number = spec.first_shard + plan.shard
     records = [_put(spec, TIME, number, spec.plan(None), times)]
-    moments = []
+    moments, n_infinite = [], []
     for position, channel in enumerate(spec.channels):
         stored = rows.column(position)
         records.append(_put(spec, channel.variable, number, spec.plan(channel), stored))
         moments.append(_segment_moments(stored, channel.packing, starts))
+        endless = moments[-1].count.any() and np.isinf([moments[-1].low.min(), moments[-1].high.max()]).any()
+        n_infinite.append(int(np.count_nonzero(np.isinf(stored))) if endless and not channel.packing.packed else 0)
     segments = Moments.empty((len(starts), 0)) if not moments else stack(moments, axis=1)
     stops = np.append(starts[1:], len(codes)) - 1
     return ShardReport(
@@ -141,6 +146,7 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
         times[stops],
         segments,
         report_steps(encode_steps(codes, times, plan.start)),
+        tuple(n_infinite),
     )
 
 
