@@ -23,9 +23,10 @@ from lightning_app.audit import audit
 from lightning_app.batch import by_series
 from lightning_app.cli import _quiet
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.fractions import share_out
 from lightning_app.data.quantiles import quantiles
 from lightning_app.data.scaler import ScaledBy, ScalerKind, fit_scaler
-from lightning_app.data.splits import Split, _fraction_edges
+from lightning_app.data.splits import Split
 from lightning_app.data.statics import static_matrix
 from lightning_app.data.views import Panel
 from lightning_app.losses import NSE
@@ -315,14 +316,13 @@ def test_the_nse_loss_in_source_units_weighs_by_the_spread_in_source_units(tmp_p
 @given(st.integers(1, 20_000), st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.8, 0.1, 0.1)]))
 def test_fractions_of_time_are_rounded_down_as_the_literature_does(n_steps: int, sizes: tuple[float, ...]) -> None:
     n_train, n_test = int(n_steps * sizes[0]), int(n_steps * sizes[2])  # Informer's data_loader.py
-    edges = _fraction_edges(np.array([n_steps]), sizes)  # type: ignore[arg-type]
-    assert [0, n_train, n_steps - n_test, n_steps] == [int(edge[0]) for edge in edges]
+    counts = share_out(np.array([n_steps]), sizes)  # type: ignore[arg-type]
+    assert [[n_train, n_steps - n_train - n_test, n_test]] == counts.tolist()
 
 
 def test_the_split_of_exchange_rates_is_that_of_the_literature() -> None:
-    edges = _fraction_edges(np.array([7588, 10]), (0.7, 0.1, 0.2))
-    assert np.stack(edges, axis=1).tolist() == [[0, 5311, 6071, 7588], [0, 7, 8, 10]]
-    assert [int(edge[0]) for edge in _fraction_edges(np.array([100]), (0.29, 0.29, 0.29))] == [0, 29, 58, 87]
+    assert share_out(np.array([7588, 10]), (0.7, 0.1, 0.2)).tolist() == [[5311, 760, 1517], [7, 1, 2]]
+    assert share_out(np.array([100]), (0.29, 0.29, 0.29)).tolist() == [[29, 29, 29]]
 
 
 @settings(max_examples=12)

@@ -54,7 +54,16 @@ LAYERS = {
     ],
     "lightning_app": [
         ["batch", "schedules"],
-        ["data.stores", "data.splits", "data.leaks", "data.statics", "data.quantiles", "data.scaler", "data.unscaler"],
+        [
+            "data.stores",
+            "data.fractions",
+            "data.splits",
+            "data.leaks",
+            "data.statics",
+            "data.quantiles",
+            "data.scaler",
+            "data.unscaler",
+        ],
         ["data.observed", "data.order", "data.pooled", "data.plan", "data.residency", "data.views", "data.pool"],
         ["data.calendar"],
         ["data.source", "data.prefetch", "data.loader", "data.mixing", "data.spans", "data.shown", "data.datamodule"],

@@ -116,12 +116,12 @@ SPLITS = st.one_of(
         over=st.sampled_from(["store", "series"]),
         embargo=st.integers(0, 5),
     ),
-    st.builds(Split, by=st.just("series"), sizes=st.tuples(*[st.floats(0.05, 0.33)] * 3), seed=st.integers(0, 9)),
+    st.builds(Split, by=st.just("series"), sizes=st.tuples(*[st.floats(0.12, 0.33)] * 3), seed=st.integers(0, 9)),
     st.builds(
         Split,
         by=st.just("both"),
         sizes=st.tuples(*[st.floats(0.05, 0.33)] * 3),
-        series_sizes=st.tuples(*[st.floats(0.05, 0.33)] * 3),
+        series_sizes=st.tuples(*[st.floats(0.12, 0.33)] * 3),
         over=st.sampled_from(["store", "series"]),
     ),
 )

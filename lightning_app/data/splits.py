@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -13,13 +12,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_app.data.fractions import refuse_nothing, refuse_overlap, share_out
 from zstore import NotFoundError, Store, UsageError
 
 Int64 = NDArray[np.int64]
 SplitName = Literal["train", "val", "test"]
 NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 _USUAL = (0.7, 0.1, 0.2)
-_DENOMINATOR = 10**6  # of the fractions that sizes stand for
 
 
 class NoWindowError(UsageError):
@@ -38,10 +37,9 @@ class Split:
         period; all else belongs to nobody.
     sizes
         Train, val and test as fractions that add up to at most 1, or (by time) as whole numbers of time
-        steps. Default, where nothing else shares targets out: 0.7, 0.1 and 0.2. Fractions of n time steps: train has
-        its share rounded down, and so has test, which ends where time ends if they add up to 1; val has what lies
-        between, as in the data sets of Informer and what came after it. If they add up to less, each has its share
-        rounded down. By series: fractions of the series, their borders rounded to whole ones.
+        steps. By series: fractions of the series. Default, where nothing else shares targets out: 0.7, 0.1 and 0.2.
+        Fractions of time steps and of series are rounded down; if they add up to 1, val has the rest (train, where val
+        has 0), as in the data sets of Informer and what came after it. A fraction that comes to nothing is refused.
     dates
         By time, instead of `sizes`: first time of train, of val, of test, and the time after test.
     over
@@ -208,7 +206,8 @@ def assign_series(store: Store, split: Split) -> Int64:
     Raises
     ------
     UsageError
-        If the sizes are not fractions, a series would be in two splits, or there is no such id, attribute or value.
+        If the sizes are not fractions, one of them or a fold comes to no series, a series would be in two splits, or
+        there is no such id, attribute or value.
     """
     n_series = store.n_series
     if split.ids is not None:
@@ -221,15 +220,23 @@ def assign_series(store: Store, split: Split) -> Int64:
     order = np.random.default_rng(split.seed).permutation(n_series)
     assigned = np.full(n_series, -1, np.int64)
     if split.folds is not None:
+        if split.folds > n_series:
+            raise UsageError(
+                f"{split.folds} folds of {n_series:,} series",
+                expected="one series at least in each fold",
+                where=store.path,
+                fix="fewer --data.split.folds",
+            )
         part = np.arange(n_series) * split.folds // n_series
         role = (part - split.fold) % split.folds
         assigned[order] = np.where(role == 0, 2, np.where(role == 1, 1, 0))
         return assigned
-    sizes = split.series_sizes if split.by == "both" else split.shares
-    _check_fractions(sizes, "time" if split.by == "time" else "series")
-    stops = np.round(np.cumsum(sizes) * n_series).astype(np.int64)
-    for number, (start, stop) in enumerate(zip([0, *stops[:-1]], stops, strict=True)):
-        assigned[order[start:stop]] = number
+    sizes, flag = (split.series_sizes, "series_sizes") if split.by == "both" else (split.shares, "sizes")
+    refuse_overlap(sizes)
+    counts = share_out(np.array([n_series]), sizes)
+    refuse_nothing(counts, n_series, sizes, "series", f"--data.split.{flag}", store.path)
+    dealt = np.repeat(np.arange(3), counts[0])
+    assigned[order[: len(dealt)]] = dealt
     return assigned
 
 
@@ -307,34 +314,24 @@ def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
         edges = [date * whole for date in _dates(store, split.dates)]
     elif all(float(size).is_integer() for size in split.shares) and sum(split.shares) > 1:
         steps = np.cumsum([0, *map(int, split.shares)])
-        n_steps = int((last - first).max(initial=0)) // step + 1
-        if axis.freq is None or steps[-1] > n_steps:
+        most = int((last - first).max(initial=0)) // step + 1
+        if axis.freq is None or steps[-1] > most:
             raise UsageError(
                 f"split of {steps[-1]:,} steps",
-                expected=f"at most {n_steps:,} steps" if axis.freq else "fractions or dates, since times are irregular",
+                expected=f"at most {most:,} steps" if axis.freq else "fractions or dates, since times are irregular",
                 where=str(store.path),
-                fix="mend --data.split.sizes",
+                fix="smaller --data.split.sizes",
             )
         edges = [first + int(n) * step for n in steps]
     else:
-        _check_fractions(split.shares, "time")
-        edges = [first + n_steps * step for n_steps in _fraction_edges((last - first) // step + 1, split.shares)]
+        refuse_overlap(split.shares, steps=True)
+        n_steps = (last - first) // step + 1
+        counts = share_out(n_steps, split.shares)
+        longest = int(n_steps.max(initial=0))
+        refuse_nothing(counts, longest, split.shares, "time steps", "--data.split.sizes", store.path)
+        edges = [first, *(first[:, None] + counts.cumsum(axis=1) * step).T]
     gap = split.embargo * step
     return [(edges[n] + (gap if n else 0), edges[n + 1]) for n in range(3)]
-
-
-def _fraction_edges(n_steps: Int64, sizes: tuple[float, float, float]) -> list[Int64]:
-    """Steps at which train, val and test begin, and test ends: each (series,), as `n_steps` is; see :class:`Split`."""
-    exact = [Fraction(size).limit_denominator(_DENOMINATOR) for size in sizes]  # 0.29 of 100 is 29, not 28.99…
-    numbers, position = np.unique(n_steps, return_inverse=True)
-    edges = []
-    for n in numbers.tolist():
-        train, val, test = (n * share.numerator // share.denominator for share in exact)
-        if abs(sum(sizes) - 1) < 1e-9:
-            val = n - train - test
-        edges.append([0, train, train + val, train + val + test])
-    found = np.array(edges, np.int64).reshape(-1, 4)[position.reshape(-1)]
-    return list(found.T)
 
 
 def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
@@ -351,12 +348,6 @@ def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
             fix="mend --data.split.dates",
         )
     return edges
-
-
-def _check_fractions(sizes: tuple[float, float, float], of: str) -> None:
-    if sum(sizes) > 1 + 1e-9:
-        kind = "fractions that add up to at most 1" + (", or whole numbers of steps" if of == "time" else "")
-        raise UsageError(f"split sizes {list(sizes)} overlap", expected=kind, fix="mend --data.split.sizes")
 
 
 def _rows_at(store: Store, time: Int64) -> Int64:

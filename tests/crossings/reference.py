@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ import pandas as pd
 from .draws import DAY_MS, Action, Case, Draw
 
 STAGES = ("train", "val", "test")
+USUAL = (0.7, 0.1, 0.2)
 Array = np.ndarray[Any, Any]
 Key = tuple[str, int]
 
@@ -250,7 +252,7 @@ class Reference:
         step = freq or 1
         if "dates" in split:
             edges = [np.full(len(self.ids), date) for date in split["dates"]]
-        elif (sizes := split.get("sizes", (0.7, 0.1, 0.2))) and sum(sizes) > 1 and all(s == int(s) for s in sizes):
+        elif (sizes := split.get("sizes", USUAL)) and sum(sizes) > 1 and all(s == int(s) for s in sizes):
             if freq is None:
                 raise InvalidError("steps of irregular times")
             if sum(sizes) > int((last - first).max()) // step + 1:
@@ -259,10 +261,17 @@ class Reference:
         else:
             if sum(sizes) > 1 + 1e-9:
                 raise InvalidError("fractions of more than the whole")
-            n_steps, shares = (last - first) // step + 1, np.cumsum([0, *sizes])
-            edges = [first + step_of_share(n_steps, share) * step for share in shares]
+            counts = np.array([shared(n, sizes) for n in ((last - first) // step + 1).tolist()])
+            refuse_nothing(counts, sizes)
+            edges = [first, *(first[:, None] + counts.cumsum(axis=1) * step).T]
         gap = split.get("embargo", 0) * step
         return np.array([np.stack([edges[n] + (gap if n else 0), edges[n + 1]], axis=1) for n in range(3)])
+
+    @property
+    def series_sizes(self) -> Sequence[float]:
+        """Fractions of the series."""
+        sizes: Sequence[float] = self.draw.split.get("sizes", USUAL) if self.draw.split["by"] == "series" else USUAL
+        return sizes
 
     @cached_property
     def of_split(self) -> Array:
@@ -278,6 +287,11 @@ class Reference:
                 land = [self.case.statics[split["attribute"]].get(id_) for id_ in self.ids]
                 found[[value in split["values"][name] for value in land]] = n
         else:
+            if split.get("folds", 0) > len(self.ids):
+                raise InvalidError("more folds than series")
+            if "folds" not in split:
+                sizes = self.series_sizes
+                refuse_nothing(np.array([shared(len(self.ids), sizes)]), sizes)
             assert self.assigned is not None
             found = self.assigned
         return found
@@ -407,7 +421,7 @@ class Reference:
             reasons.append("time of day of irregular times")
         if features and self.panel and self.options["time_encoding"] != "index":
             reasons.append("cycles of a panel")
-        for part in ("stretches", "borders", "scaler"):
+        for part in ("stretches", "borders", "of_split", "scaler"):
             try:
                 getattr(self, part)
             except InvalidError as why:
@@ -608,9 +622,19 @@ def fitted(values: Array, kind: str) -> tuple[float, float]:
     return (float(values.mean()), float(values.std())) if high > low else (low, 1.0)
 
 
-def step_of_share(n_steps: Array, share: float) -> Array:
-    """The first step after a share of so many."""
-    return np.round(np.round(n_steps * share, 6)).astype(np.int64)
+def shared(n: int, sizes: Sequence[float]) -> list[int]:
+    """How many of n things train, val and test have: fractions rounded down, the rest of the whole to val."""
+    shares = [Decimal(str(size)) for size in sizes]
+    counts = [int(n * share) for share in shares]
+    if sum(shares) == 1:
+        counts[1 if shares[1] else 0] += n - sum(counts)
+    return counts
+
+
+def refuse_nothing(counts: Array, sizes: Sequence[float]) -> None:
+    """Raise where a fraction is nothing in all of some (group, split) counts."""
+    if ((np.array(sizes) > 0) & (counts == 0).all(axis=0)).any():
+        raise InvalidError("a fraction of nothing")
 
 
 def errors(truth: Array, guess: Array, slack: Array, exact: bool) -> dict[str, tuple[float, float]]:

@@ -34,7 +34,7 @@ from lightning_app.predictions import PredictionWriter
 from zstore import SourceError, Store, UsageError
 
 from .draws import DRAWS_PER_CASE, Action, Case, Draw, Row, case, draw
-from .reference import STAGES, Array, InvalidError, Reference, Stage, Version, errors, history, scores
+from .reference import STAGES, USUAL, Array, InvalidError, Reference, Stage, Version, errors, history, scores, shared
 
 KEYS = ("x", "y", "mask", "x_future", "x_static", "series", "time", "x_time", "y_time")
 
@@ -360,18 +360,21 @@ class Comparison:
         split = self.draw.split
         if split["by"] == "time" or "ids" in split or "attribute" in split:
             return None
-        assigned = assign_series(store, Split(**{**split, "dates": None} if "dates" in split else split))
         n = store.n_series
+        try:
+            assigned = assign_series(store, Split(**{**split, "dates": None} if "dates" in split else split))
+        except UsageError:
+            return None  # the reference says whether that is right
         if "folds" in split:
             sizes = np.bincount(np.where(assigned == 0, 0, assigned), minlength=3)
             wanted = n / split["folds"]
             if abs(sizes[1] - wanted) >= 1 or abs(sizes[2] - wanted) >= 1 or sizes.sum() != n:
                 self.problem(f"folds of {sizes.tolist()} series of {n}")
         else:
-            shares = split.get("sizes", (0.7, 0.1, 0.2)) if split["by"] == "series" else (0.7, 0.1, 0.2)
-            ends = np.cumsum(np.bincount(assigned[assigned >= 0], minlength=3))
-            if (np.abs(ends - np.cumsum(shares) * n) > 1).any():
-                self.problem(f"series dealt out as {ends.tolist()} of {n} for {shares}")
+            shares = split.get("sizes", USUAL) if split["by"] == "series" else USUAL
+            dealt = np.bincount(assigned[assigned >= 0], minlength=3).tolist()
+            if dealt != shared(n, shares):
+                self.problem(f"series dealt out as {dealt} of {n} for {shares}")
         return assigned
 
     def stage(self, name: str, everything: bool = False) -> Stage | None:
