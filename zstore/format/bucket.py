@@ -139,6 +139,11 @@ class Bucket:
         age = datetime.now(UTC) - found["last_modified"]
         return found["size"], str(found["e_tag"]), age.total_seconds()
 
+    def state(self, key: str) -> tuple[int, str] | None:
+        """Length and ETag of an object; None if there is none."""
+        found = self.head(key)
+        return None if found is None else found[:2]
+
     def n_bytes(self, key: str) -> int | None:
         """Length of an object."""
         found = self.head(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -36,9 +37,23 @@ class Folder:
     def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
         """The bytes ``[start, stop)`` of a file."""
         path = self.path / key
-        if start == 0 and stop is None:
+        if start == 0 and stop is None and etag is None:
             return path.read_bytes()
-        return self.open(key).read(start, stop)
+        opened = self.open(key)
+        if etag is None:
+            return opened.read(start, stop)
+        opened.check(etag, str(path))
+        content = opened.read(start, stop)
+        opened.check(etag, str(path))
+        return content
+
+    def state(self, key: str) -> tuple[int, str] | None:
+        """Length of a file, and what tells this state of it from every other; None if there is none."""
+        try:
+            opened = self.open(key)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return os.fstat(opened.descriptor).st_size, opened.etag()
 
     def open(self, key: str) -> OpenFile:
         """A file to read parts of; it lives on, for this reader, when it is removed."""
@@ -172,6 +187,19 @@ class OpenFile:
         """What tells this file from another that takes its place."""
         found = os.fstat(self.descriptor)
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def etag(self) -> str:
+        """What tells this state of the file from every other: which file it is, its size, and when it was changed.
+
+        The time of change of the inode tells of an edit whose time of modification was set back.
+        """
+        found = os.fstat(self.descriptor)
+        return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+
+    def check(self, etag: str, where: str) -> None:
+        """Raise an `OSError` (ESTALE) if the file is in another state."""
+        if self.etag() != etag:
+            raise OSError(errno.ESTALE, "the file was changed while it was read", where)
 
     def __del__(self) -> None:
         os.close(self.descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,14 +37,14 @@ class Storage(Protocol):
         start, stop
             Which bytes; None for all to the end.
         etag
-            What the object must still be, where the storage can tell; None for anything.
+            The state that the object must be in, before and after it is read; None for any.
 
         Raises
         ------
         FileNotFoundError
             If there is none.
         OSError
-            If it cannot be read, or has another `etag`.
+            If it cannot be read; with ESTALE if it is in another state than `etag`.
         """
         ...
 
@@ -66,6 +67,10 @@ class Storage(Protocol):
 
     def n_bytes(self, key: str) -> int | None:
         """Length of an object; None if there is none."""
+        ...
+
+    def state(self, key: str) -> tuple[int, str] | None:
+        """Length of an object, and what tells this state of it from every other (`etag`); None if there is none."""
         ...
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -138,7 +143,7 @@ class File:
     n_bytes
         Its length.
     etag
-        Which state of the object is meant, where the storage can tell.
+        Which state of the object is meant, from :meth:`Storage.state`; None for any.
     """
 
     storage: Storage
@@ -155,9 +160,17 @@ class File:
         return PurePosixPath(Path(self.key).as_posix())
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes ``[start, stop)``; raises as :meth:`Storage.read`."""
+        """The bytes ``[start, stop)``; raises as :meth:`Storage.read`, and where there are fewer of them."""
         stop = self.n_bytes if stop is None else min(stop, self.n_bytes)
-        return self.storage.read(self.key, start, stop, self.etag) if stop > start else b""
+        content = self.storage.read(self.key, start, stop, self.etag) if stop > start else b""
+        if len(content) < stop - start:
+            raise OSError(errno.ESTALE, f"it ends after {start + len(content):,} of {self.n_bytes:,} bytes", str(self))
+        return content
+
+    def check(self) -> None:
+        """Raise an `OSError` (ESTALE) if the object is no longer in the state that is meant."""
+        if self.etag is not None and self.storage.state(self.key) != (self.n_bytes, self.etag):
+            raise OSError(errno.ESTALE, "the file was changed while it was read", str(self))
 
     def pieces(self, start: int = 0, stop: int | None = None, piece_bytes: int = _PIECE_BYTES) -> Iterator[bytes]:
         """The bytes ``[start, stop)`` piece by piece."""

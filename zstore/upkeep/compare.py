@@ -16,7 +16,7 @@ from zstore.format.folder import Folder
 from zstore.format.storage import File, Storage
 from zstore.reading.store import Store
 from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.files import expand, plain_utf8
+from zstore.writing.sources.files import check_unchanged, expand, plain_utf8
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import Block, Categories, Columns, TableSpec
 
@@ -86,9 +86,12 @@ def compare_sources(
             "a store whose rows were numbered or thinned", expected="rows with times of their own, each once"
         )
     with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
-        blocks, spec = _blocks(expand(sources, storage_options), options, encoding, Folder(Path(scratch)))
+        files = expand(sources, storage_options)
+        blocks, spec = _blocks(files, options, encoding, Folder(Path(scratch)))
         rows = _decoded(store, Path(scratch))
-        return _compare(store, blocks, spec, rows, progress)
+        comparison = _compare(store, blocks, spec, rows, progress)
+        check_unchanged(files)
+        return comparison
 
 
 def _blocks(files: list[File], options: TableOptions, encoding: str, scratch: Storage) -> tuple[list[Block], TableSpec]:

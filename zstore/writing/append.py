@@ -44,7 +44,7 @@ from zstore.writing.resume import begin
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import widen_shard, write_shard
 from zstore.writing.sort import DuplicateTimeError, count_rows
-from zstore.writing.sources.files import expand, find
+from zstore.writing.sources.files import check_unchanged, expand, find
 from zstore.writing.sources.sniff import TableOptions
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.times import STEPS
@@ -223,6 +223,7 @@ def append(
             "table": table,
             "next_shard": rows.first_shard + len(plans),
         }
+        check_unchanged(files)
         commit_version(site.root, schema, rows, index, moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})

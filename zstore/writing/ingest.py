@@ -53,7 +53,7 @@ from zstore.writing.sort import (
     DuplicateTimeError,
     count_rows,
 )
-from zstore.writing.sources.files import expand, find
+from zstore.writing.sources.files import check_unchanged, expand, find
 from zstore.writing.sources.sniff import MISSING, TableOptions
 from zstore.writing.statics import read_statics
 from zstore.writing.sweep import free_shard
@@ -320,6 +320,7 @@ def ingest(
         index = index_of(ids, row_start, summary, statics, first_place)
         records = [record for shard in shards for record in shard.records]
         notes = {"action": "ingest", "receipt": kept, "table": table, "next_shard": rows.first_shard + len(plans)}
+        check_unchanged(files)
         commit_version(site.root, schema, rows, index, summary.moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})

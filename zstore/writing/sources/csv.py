@@ -16,14 +16,16 @@ from pyarrow import csv as pacsv
 
 from zstore.errors import SourceError
 from zstore.format.storage import File
+from zstore.format.urls import is_remote
 from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
-from zstore.writing.sources.files import read_source
+from zstore.writing.sources.files import read_source, source_pieces
 from zstore.writing.sources.records import is_strict, judge, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
 
 SINGLE_ID = "0"
 _LOOK_BYTES = 1 << 16
 _READERS = 16
+_PIECE_BYTES = 1 << 22
 
 
 def count_quotes(file: File, start: int, stop: int) -> int:
@@ -52,7 +54,7 @@ def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[in
     inside = np.cumsum(quotes) % 2
     stops = [(stop, int(odd)) for (_, stop), odd in zip(ranges, inside, strict=True)]
     with ThreadPoolExecutor(_READERS) as pool:  # many short reads, each waiting for a bucket
-        run = pool.map if source.file.etag else map
+        run = pool.map if is_remote(str(source.file)) else map
         borders = [source.body, *run(partial(_next_record, source.file), stops)]
     return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
 
@@ -118,7 +120,7 @@ def read_bytes(block: Block) -> bytes:
 
 def line_of(source: Source, byte: int) -> int:
     """Line of a byte of the file, counted from 1. Reads everything before it."""
-    return 1 + sum(piece.count(b"\n") for piece in source.file.pieces(0, byte))
+    return 1 + sum(piece.count(b"\n") for piece in source_pieces(source.file, 0, byte, _PIECE_BYTES))
 
 
 def bad_row_error(bad: BadRow) -> SourceError:

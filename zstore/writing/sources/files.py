@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import glob
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import translate
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from zstore.format.storage import File, Storage
 from zstore.format.urls import is_remote, open_storage
 
 _COPY_BYTES = 1 << 22
+_CHECKERS = 16
 COMPRESSED = (".gz", ".zst", ".zstd")
 
 
@@ -60,7 +63,14 @@ def _local(path: Path, flag: str = "the path") -> File:
         raise SourceError(f"no such file ({path})", expected="a CSV file", fix=f"check {flag}")
     if not path.is_file():
         raise SourceError(f"not a file ({path})", expected="a CSV file", fix=f"name its files: '{path}/*.csv'")
-    return File(Folder(Path.cwd()), str(path), path.stat().st_size)
+    folder = Folder(Path.cwd())
+    try:
+        state = folder.state(str(path))
+    except OSError as error:
+        raise cannot_read(str(path), error) from error
+    if state is None:
+        raise SourceError(f"no such file ({path})", expected="a CSV file", fix=f"check {flag}")
+    return File(folder, str(path), *state)
 
 
 def _in_bucket(pattern: str, options: Mapping[str, str]) -> list[File]:
@@ -97,8 +107,40 @@ def read_source(file: File, start: int = 0, stop: int | None = None) -> bytes:
         raise cannot_read(str(file), error) from error
 
 
+def check_unchanged(files: Iterable[File]) -> None:
+    """Compare files with what they were when they were found.
+
+    Raises
+    ------
+    SourceError
+        If one was changed, replaced or removed since: its rows may be of two states.
+    """
+    with ThreadPoolExecutor(_CHECKERS) as pool:  # each waits for its bucket or file server
+        list(pool.map(_check, files))
+
+
+def _check(file: File) -> None:
+    try:
+        file.check()
+    except OSError as error:
+        raise cannot_read(str(file), error) from error
+
+
+def source_pieces(file: File, start: int, stop: int, piece_bytes: int) -> Iterator[bytes]:
+    """The bytes ``[start, stop)`` of a file piece by piece; raises as :func:`read_source`."""
+    for first in range(start, stop, piece_bytes):
+        yield read_source(file, first, min(first + piece_bytes, stop))
+
+
 def cannot_read(name: str, error: OSError) -> SourceError:
     """A refusal of the storage as the error that the user sees."""
+    if error.errno == errno.ESTALE:
+        return SourceError(
+            f"changed while it was read ({error.strerror})",
+            expected="a file that stays as it is until it is read",
+            where=name,
+            fix="run again once it is complete, or read a copy of it",
+        )
     return SourceError(
         f"cannot read ({error.strerror})",
         expected="a file that stays as it is and can be read",
@@ -163,6 +205,8 @@ def _pieces(file: File) -> Iterator[bytes]:
             while piece := stream.read(_COPY_BYTES):
                 yield piece
     except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the storage, not of the stream in it
+            raise cannot_read(str(file), error) from error
         raise SourceError(
             f"damaged file ({file}): {error}", expected=f"a whole {file.path.suffix} stream", fix="fetch the file again"
         ) from error
