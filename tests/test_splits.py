@@ -29,6 +29,12 @@ def staggered(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(folder / "s.zarr")
 
 
+def targets_of(store: Store, split: Split, name: SplitName) -> WindowIndex:
+    """Windows of one row, the targets of a split."""
+    freq = store.schema.time.freq
+    return WindowIndex.build(store.index.runs, WindowShape(1, 1, -1), freq, target_rows(store, split, name))
+
+
 def rows_of(store: Store, split: Split, name: SplitName) -> dict[int, tuple[int, int]]:
     """First and last target time of each series that has any."""
     start, stop = target_rows(store, split, name)
@@ -175,20 +181,23 @@ def test_a_model_is_not_tested_on_what_another_split_trained_it_on(
     def rows(split: Split, name: SplitName) -> set[int]:
         return {row for a, b in zip(*target_rows(staggered, split, name), strict=True) for row in range(a, b)}
 
-    trained = trained_on(staggered, first)
+    trained = trained_on(staggered, targets_of(staggered, first, "train"))
+    tested = targets_of(staggered, second, "test")
     if rows(first, "train") & rows(second, "test"):
         with pytest.raises(UsageError, match="trained on targets that are in test here"):
-            refuse_trained(staggered, second, "test", trained)
+            refuse_trained(staggered, tested, "test", trained)
     else:
-        refuse_trained(staggered, second, "test", trained)
+        refuse_trained(staggered, tested, "test", trained)
 
 
 def test_what_was_trained_on_is_known_by_id_in_a_store_with_other_series(staggered: Store, tmp_path: Path) -> None:
     rows = [[f"s{n}", 10 * n + t, t] for n in (8, 3, 20) for t in range(100)]
     ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
     other = open_store(tmp_path / "s.zarr")
-    trained = trained_on(staggered, Split(by="series", ids={"train": ["s3"], "test": ["s0"]}))
-    refuse_trained(other, Split(by="series", ids={"test": ["s20", "s8"]}), "test", trained)
+    split = Split(by="series", ids={"train": ["s3"], "test": ["s0"]})
+    trained = trained_on(staggered, targets_of(staggered, split, "train"))
+    unseen, seen = (Split(by="series", ids={"test": ["s20", id_]}) for id_ in ("s8", "s3"))
+    refuse_trained(other, targets_of(other, unseen, "test"), "test", trained)
     with pytest.raises(UsageError, match="in test here: series s3"):
-        refuse_trained(other, Split(by="series", ids={"test": ["s20", "s3"]}), "test", trained)
+        refuse_trained(other, targets_of(other, seen, "test"), "test", trained)
     assert all(isinstance(value, torch.Tensor | str) for value in trained.values())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from lightning_app.batch import BatchShape
 from lightning_app.data.calendar import TimeEncoding, TimeFeature, n_values
-from lightning_app.data.leaks import refuse_leaks, refuse_trained, trained_on
+from lightning_app.data.leaks import joined, refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.plan import EpochOrder, OrderPlan, Pieces, digest
 from lightning_app.data.pool import Pool, PoolPlan
@@ -150,6 +152,11 @@ class WindowDataModule(pl.LightningDataModule):
             raise UsageError("no channel of numbers", where=self.store.path, fix="name some with --data.channels")
         self.targets = list(targets or self.inputs)
         self.future = list(future or [])
+        self.statics = list(statics or [])
+        for option, names in {"channels": self.inputs, "targets": self.targets, "future": self.future}.items():
+            _refuse_repeated(option, names)
+        _refuse_repeated("statics", self.statics)
+        _refuse_repeated("time_features", list(time_features or []))
         self.split, self.scaler_kind, self.scale_by, self.batch_size = split, scaler, scale_by, batch_size
         self.seed = int(os.environ.get(_GLOBAL_SEED, 0)) if seed is None else seed
         self.predict_on: SplitName = predict_on
@@ -164,9 +171,9 @@ class WindowDataModule(pl.LightningDataModule):
             else PanelView(self.store, split, self.columns, panel)
         )
         self.columns_of = self._columns(list(time_features or []), time_encoding, observed_inputs)
-        self.statics = list(statics or [])
         self._n_static = n_columns(self.store, self.statics)
-        self._trained: dict[str, Any] | None = None
+        self._trained: dict[str, Any] | None = None  # as a checkpoint says
+        self._trains: dict[str, Any] | None = None  # in this fit
         self._scaler: Scaler | None = None
         self._placement: Placement | None = None
         self._recorded: OrderPlan | None = None
@@ -397,8 +404,25 @@ class WindowDataModule(pl.LightningDataModule):
         index = self.index(name, stride)
         refuse_leaks(self.view.ranges, index, name, self.store.path)
         if name != "train" and self._trained is not None:
-            refuse_trained(self.store, self.split, name, self._trained)
+            refuse_trained(self.store, index, name, self._trained, self._nodes)
         return index
+
+    @property
+    def _nodes(self) -> NDArray[np.int64] | None:
+        """(node,) positions of the series of a panel; None without one."""
+        return self.view.grid.series if isinstance(self.view, PanelView) else None
+
+    def _trained_on(self) -> dict[str, Any]:
+        """When each series was a training target: what a checkpoint says, and, in a fit, what this one has."""
+        if self._trained is not None and not self._is_fitting:
+            return self._trained
+        if self._trains is None:
+            try:
+                index = self.index("train", self.window.stride)
+            except NoWindowError:  # of a module that only tests
+                index = None
+            self._trains = trained_on(self.store, index, self._nodes)
+        return self._trains if self._trained is None else joined(self._trained, self._trains)
 
     @property
     def _is_first(self) -> bool:
@@ -406,12 +430,13 @@ class WindowDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The scaler, the split and what was trained on, for checkpoints."""
+        plan = self._order_plan  # first, for what follows places the rows
         return {
             "scaler": self.scaler.to_json(),
             "fitted_on": self.scaler.fitted_on,
             "split": self.split.digest(),
-            "trained_on": trained_on(self.store, self.split),
-            "order": None if (plan := self._order_plan) is None else plan.to_json(),
+            "trained_on": self._trained_on(),
+            "order": None if plan is None else plan.to_json(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -460,8 +485,7 @@ class WindowDataModule(pl.LightningDataModule):
         pieces = self._pieces() if shuffle else None
 
         def describe(batch_size: int) -> EpochOrder:
-            nodes = self.view.grid.series if isinstance(self.view, PanelView) else None
-            windows = digest(index, self.store, nodes, pieces)
+            windows = digest(index, self.store, self._nodes, pieces)
             plan = OrderPlan() if pieces is None else pieces.plan
             return EpochOrder(
                 windows, len(index), batch_size, self.seed, plan, self.store.version, str(self.store.path)
@@ -638,4 +662,14 @@ class WindowDataModule(pl.LightningDataModule):
             encoding=encoding,
             unit=time.unit or "s",
             freq=time.freq,
+        )
+
+
+def _refuse_repeated(option: str, names: Sequence[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise UsageError(
+            f"--data.{option} with {', '.join(map(repr, repeated))} more than once",
+            expected="each name once",
+            fix=f"--data.{option} [{', '.join(dict.fromkeys(names))}]",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
-from lightning_app.data.splits import NAMES, Split, SplitName, assign_series, time_borders
+from lightning_app.data.spans import Spans
+from lightning_app.data.splits import NAMES, SplitName
 from zstore import Store, UsageError, WindowIndex
 
 Int64 = NDArray[np.int64]
+
+UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def refuse_leaks(
@@ -59,80 +63,195 @@ def refuse_leaks(
                 f"row {row:,} is a target of both {name} and {other}",
                 expected="targets in one split at most",
                 where=where,
-                fix="mend --data.split",
+                fix="change --data.split",
             )
 
 
-def trained_on(store: Store, split: Split) -> dict[str, Any]:
-    """The times of the training targets of each series, for checkpoints.
-
-    Returns
-    -------
-    `start` and `stop`, (1,) int64 if they are the same for all series, else (series,) with `ids`, (series,) int64
-    hashes of the ids, ascending; and the `unit` of time.
-    """
-    start, stop = _spans(store, split, "train")
-    axis = store.schema.time
-    if split.by == "time" and split.over == "store":
-        return {"start": torch.from_numpy(start[:1]), "stop": torch.from_numpy(stop[:1]), "unit": axis.unit or ""}
-    ids, mine = _hashes(store), stop > start
-    order = np.argsort(ids[mine])
-    columns = {"ids": ids, "start": start, "stop": stop}
-    return {
-        **{name: torch.from_numpy(values[mine][order]) for name, values in columns.items()},
-        "unit": axis.unit or "",
-    }
-
-
-def refuse_trained(store: Store, split: Split, name: SplitName, trained: dict[str, Any]) -> None:
-    """Refuse to evaluate a model on targets that it was trained on.
+def trained_on(store: Store, index: WindowIndex | None, nodes: Int64 | None = None) -> dict[str, Any]:
+    """When each series was a training target, for checkpoints.
 
     Parameters
     ----------
-    store, split, name
-        What it is to be evaluated on.
-    trained
-        What :func:`trained_on` found when it was trained; of this store, or of another one that has the same ids.
+    store
+        What is trained on.
+    index
+        Its training windows; None for none.
+    nodes
+        (node,) positions of the series of a panel, whose steps the windows are of; None for windows of single series.
+
+    Returns
+    -------
+    `ids`, (span,) int64 hashes of ids, ascending; `first` and `last`, (span,) int64 times of the first and the last
+    target of each stretch of windows; and the `unit` of time, empty for plain steps. Nothing of series without windows.
+    """
+    spans = _spans(store, index, nodes)
+    return {**spans.to_tensors(), "unit": store.schema.time.unit or ""}
+
+
+def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What was trained on in two fits, one after the other; where units differ, in the coarser one, rounded outwards.
 
     Raises
     ------
     UsageError
-        If a target would be one of those.
+        If one has dates and the other plain steps, or `before` is nothing that :func:`trained_on` gives.
     """
-    if trained["unit"] != (store.schema.time.unit or ""):
+    unit = _coarser(str(before.get("unit", "")), str(now["unit"]))
+    parts = [_Spans.of(trained).within(trained["unit"], unit, outwards=True) for trained in (before, now)]
+    return {**_Spans.joined(parts).to_tensors(), "unit": unit}
+
+
+def refuse_trained(
+    store: Store, index: WindowIndex, name: SplitName, trained: dict[str, Any], nodes: Int64 | None = None
+) -> None:
+    """Refuse to evaluate a model on targets that it was trained on.
+
+    Parameters
+    ----------
+    store, index, nodes
+        The windows that it is to be evaluated on, as :func:`trained_on` has them.
+    name
+        Their split.
+    trained
+        What :func:`trained_on` gave when it was trained: on this store, or on another one.
+
+    Raises
+    ------
+    UsageError
+        If a target would be one of those, or times cannot be compared.
+
+    Notes
+    -----
+    Stretches of windows are compared, from the first target to the last, by id and in the coarser of both units of
+    time. Cost: O(stretches).
+    """
+    axis = store.schema.time
+    unit = _coarser(str(trained.get("unit", "")), axis.unit or "")
+    known = _Spans.of(trained).within(trained["unit"], unit)
+    spans = _spans(store, index, nodes)
+    here = spans.within(axis.unit or "", unit)
+    both = here.meeting(known)
+    if not len(both):
         return
-    start, stop = _spans(store, split, name)
-    seen_start, seen_stop = trained["start"].numpy(), trained["stop"].numpy()
-    if "ids" in trained:
-        ids, known = _hashes(store), trained["ids"].numpy()
-        at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
-        found = known[at] == ids if len(known) else np.zeros(len(ids), bool)
-        start, stop, at = start[found], stop[found], at[found]
-        positions = np.flatnonzero(found)
-        seen_start, seen_stop = seen_start[at], seen_stop[at]
-    else:
-        positions = np.arange(store.n_series)
-    low, high = np.maximum(start, seen_start), np.minimum(stop, seen_stop)
-    both = np.flatnonzero(high > low)
-    if len(both):
-        times = " to ".join(store.schema.time.show(int(time)) for time in (low[both[0]], high[both[0]]))
-        raise UsageError(
-            f"model trained on targets that are in {name} here: series {store.ids[positions[both[0]]]}, {times}",
-            expected=f"none, of {len(both):,} such series",
-            where=store.path,
-            fix="the --data.split it was trained with, or fit again",
+    place = int(both[0])
+    times = " to ".join(axis.show(int(time)) for time in (spans.first[place], spans.last[place]))
+    ids = {int(hashed): str(id_) for hashed, id_ in zip(_hashes(store), store.ids.tolist(), strict=True)}
+    n_series = len(np.unique(here.ids[both]))
+    raise UsageError(
+        f"model trained on targets that are in {name} here: series {ids[int(here.ids[place])]}, among {times}",
+        expected=f"none, of {n_series:,} such series",
+        where=store.path,
+        fix="the --data.split it was trained with, or fit again",
+    )
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Stretches of time, each of one series: (span,) hashes of ids, ascending, first and last times, both included.
+
+    Without ids: of all series, as old checkpoints have it where all had the same times.
+    """
+
+    ids: Int64
+    first: Int64
+    last: Int64
+    everyone: bool = False
+
+    @classmethod
+    def of(cls, trained: dict[str, Any]) -> _Spans:
+        """Read a checkpoint; old ones have `start` and `stop`, the time after the last."""
+        try:
+            first = trained["first"] if "first" in trained else trained["start"]
+            last = trained["last"] if "last" in trained else trained["stop"] - 1
+            ids = trained["ids"] if "ids" in trained else torch.zeros_like(first)
+            ids, first, last = (np.asarray(part.numpy(), np.int64) for part in (ids, first, last))
+            if len({part.shape for part in (ids, first, last)}) != 1 or ids.ndim != 1:
+                raise ValueError("lengths differ")
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"checkpoint that does not say what it was trained on ({error})",
+                expected="times by series",
+                fix="another --ckpt_path, or fit again",
+            ) from None
+        kept = last >= first
+        return cls(ids[kept], first[kept], last[kept], "ids" not in trained).ordered()
+
+    @classmethod
+    def joined(cls, parts: list[_Spans]) -> _Spans:
+        """All of some."""
+        ids, first, last = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "first", "last")
         )
+        return cls(ids, first, last, any(part.everyone for part in parts)).ordered()
+
+    def ordered(self) -> _Spans:
+        """By id, then by time; each once."""
+        ids, first, last = np.unique(np.stack([self.ids, self.first, self.last]), axis=1)
+        return _Spans(ids, first, last, self.everyone)
+
+    def to_tensors(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        names = ("first", "last") if self.everyone else ("ids", "first", "last")
+        return {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in names}
+
+    def within(self, unit: str, coarser: str, outwards: bool = False) -> _Spans:
+        """The same in another unit, of the times that it has; `outwards`: and those around them."""
+        factor = 1 if unit == coarser else UNITS_PER_SECOND[unit] // UNITS_PER_SECOND[coarser]
+        before, after = self.first // factor, -(-self.last // factor)
+        if not outwards:
+            before, after = -(-self.first // factor), self.last // factor
+        return _Spans(self.ids, before, after, self.everyone)
+
+    def meeting(self, known: _Spans) -> Int64:
+        """Which of these have a time that one of `known` has, for the same id."""
+        if known.everyone:
+            known = _Spans(np.zeros_like(known.ids), known.first, known.last).ordered()
+            return _Spans(np.zeros_like(self.ids), self.first, self.last).meeting(known)
+        latest = _running_latest(known.ids, known.last)
+        begin, end = (np.searchsorted(known.ids, self.ids, side=side) for side in ("left", "right"))
+        low, high = begin.copy(), end.copy()
+        while (open_ := low < high).any():  # the first of the same id that begins after the end of each
+            middle = (low + high) // 2
+            early = open_ & (known.first[np.minimum(middle, len(known.first) - 1)] <= self.last)
+            low, high = np.where(early, middle + 1, low), np.where(open_ & ~early, middle, high)
+        candidate = np.flatnonzero((low > begin) & (self.last >= self.first))
+        return candidate[latest[low[candidate] - 1] >= self.first[candidate]]
 
 
-def _spans(store: Store, split: Split, name: SplitName) -> tuple[Int64, Int64]:
-    """(series,) times ``[start, stop)`` between which the targets of a split lie; empty where start equals stop."""
-    index, position = store.index, NAMES.index(name)
-    start, stop = index.time_start, index.time_stop + 1
-    if split.by != "series":
-        start, stop = time_borders(store, split)[position]
-    if split.by != "time":
-        stop = np.where(assign_series(store, split) == position, stop, start)
-    return start, stop
+def _running_latest(ids: Int64, last: Int64) -> Int64:
+    """(span,) the latest end so far among those of the same id, ids ascending."""
+    latest = last.copy()
+    borders = np.flatnonzero(np.diff(ids)) + 1
+    for part in np.split(latest, borders) if (np.diff(last) < 0).any() else []:
+        np.maximum.accumulate(part, out=part)
+    return latest
+
+
+def _spans(store: Store, index: WindowIndex | None, nodes: Int64 | None) -> _Spans:
+    """When the targets of some windows are, by series, within the times at which these have rows."""
+    spans = Spans.of(store, index)
+    series, first, last = spans.series, spans.first, spans.last
+    if nodes is not None:
+        series, first, last = np.tile(nodes, len(first)), np.repeat(first, len(nodes)), np.repeat(last, len(nodes))
+        first, last = np.maximum(first, store.index.time_start[series]), np.minimum(last, store.index.time_stop[series])
+        kept = last >= first
+        series, first, last = series[kept], first[kept], last[kept]
+    return _Spans(_hashes(store)[series], first, last).ordered()
+
+
+def _coarser(one: str, other: str) -> str:
+    """Of two units of time that with fewer of them in a second."""
+    known = all(unit in UNITS_PER_SECOND for unit in (one, other))
+    if one != other and not known:
+        names = [
+            unit if unit in UNITS_PER_SECOND else "plain steps" if not unit else repr(unit) for unit in (one, other)
+        ]
+        raise UsageError(
+            f"model trained on times in {names[0]}, and times in {names[1]} here",
+            expected="dates in both, or plain steps in both",
+            fix="the store that it was trained on, or fit again",
+        )
+    return one if one == other or UNITS_PER_SECOND[one] < UNITS_PER_SECOND[other] else other
 
 
 def _hashes(store: Store) -> Int64:
