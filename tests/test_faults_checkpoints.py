@@ -70,7 +70,7 @@ def test_dates_are_not_compared_with_plain_steps(tmp_path: Path) -> None:
     dated, plain = (
         make(tmp_path / name, steps("a", 0, 100), **unit) for name, unit in (("d", {"time_unit": "s"}), ("p", {}))
     )
-    with pytest.raises(UsageError, match="seconds|dates"):
+    with pytest.raises(UsageError, match="plain steps"):
         evaluated(module(dated), module(plain))
     with pytest.raises(UsageError, match="plain steps"):
         evaluated(module(plain), module(dated))
