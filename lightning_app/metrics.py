@@ -78,9 +78,13 @@ class MaskedErrors(Metric):
 
 
 def _moments(values: Tensor, mask: Tensor) -> Tensor:
-    """(3, horizon, target) count, mean and M2 of a batch, of values that are 0 where masked."""
+    """(3, horizon, target) count, mean and M2 of a batch, of values that are 0 where masked.
+
+    Sums are of differences from one of the values, so that M2 is exactly 0 where they are all the same.
+    """
     count = mask.sum(dim=0).double()
-    mean = values.sum(dim=0) / count.clamp(min=1)
+    pivot = torch.where(count > 0, torch.where(mask, values, -torch.inf).amax(dim=0), 0.0)
+    mean = pivot + torch.where(mask, values - pivot, 0.0).sum(dim=0) / count.clamp(min=1)
     deviation = torch.where(mask, values - mean, 0.0)
     return torch.stack([count, mean, deviation.square().sum(dim=0)])
 
@@ -197,7 +201,10 @@ class SeriesScores(Metric):
 
 
 def _pairs(predicted: Tensor, observed: Tensor, mask: Tensor, place: Tensor, n_places: int) -> Tensor:
-    """(7, place, target) count, means, M2s, co-moment and squared error of a batch, of o and s."""
+    """(7, place, target) count, means, M2s, co-moment and squared error of a batch, of o and s.
+
+    Sums are of differences from one of the values, so that an M2 is exactly 0 where they are all the same.
+    """
     n_targets = mask.shape[-1]
     flat = place[:, None].expand(mask.shape[:2]).reshape(-1)
     seen = mask.reshape(-1, n_targets)
@@ -206,8 +213,15 @@ def _pairs(predicted: Tensor, observed: Tensor, mask: Tensor, place: Tensor, n_p
     def added(values: Tensor) -> Tensor:
         return values.new_zeros(n_places, n_targets).index_add_(0, flat, values)
 
+    def mean_of(values: Tensor) -> Tensor:
+        pivot = values.new_full((n_places, n_targets), -torch.inf)
+        observed = torch.where(seen, values, -torch.inf)
+        pivot.scatter_reduce_(0, flat[:, None].expand(-1, n_targets), observed, "amax")
+        pivot = torch.where(count > 0, pivot, 0.0)
+        return pivot + added(torch.where(seen, values - pivot[flat], 0.0)) / count.clamp(min=1)
+
     count = added(seen.double())
-    mean_o, mean_s = (added(values) / count.clamp(min=1) for values in (truth, guess))
+    mean_o, mean_s = mean_of(truth), mean_of(guess)
     off_o, off_s = (torch.where(seen, v - mean[flat], 0.0) for v, mean in ((truth, mean_o), (guess, mean_s)))
     sums = [added(values) for values in (off_o.square(), off_s.square(), off_o * off_s, (guess - truth).square())]
     return torch.stack([count, mean_o, mean_s, *sums])

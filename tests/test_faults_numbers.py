@@ -265,10 +265,11 @@ def test_a_batch_of_an_evaluation_has_the_values_of_the_store(
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
         lightning_module=SimpleNamespace(measures_source=True), global_rank=0, world_size=1, num_devices=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")), is_global_zero=True, current_epoch=0,
+        overfit_batches=0.0, state=SimpleNamespace(fn=None),
     )  # fmt: skip
     try:
         loader = data.test_dataloader()
-    except UsageError:
+    except (UsageError, NotFiniteError):
         return
     times = [store.times(*store.index.row_start[n : n + 2]) for n in range(2)]
     columns = [store.read("b", *store.index.row_start[n : n + 2]) for n in range(2)]
