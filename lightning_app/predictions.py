@@ -21,12 +21,14 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.scaler import Scaler
 from lightning_app.data.views import PanelView
+from lightning_app.models.finite import not_finite
 from zstore import Store, WindowIndex
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_WINDOWS = 1 << 14
 _GAP_ROWS = 1 << 12  # between targets that are read together
+_OTHER_WEIGHTS = "another --ckpt_path, or fit again: with a smaller learning rate, or another --data.scaler"
 _RESERVED = ("id", "time", "window", "step", "series")
 _SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 
@@ -78,20 +80,37 @@ class PredictionWriter(pl.Callback):
             cast(Tensor, outputs).to("cpu", torch.float64).numpy().tofile(file)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gather all parts in the order of the windows."""
+        """Gather all parts in the order of the windows.
+
+        Raises
+        ------
+        NotFiniteError
+            On all processes, if a forecast is not finite, or does not fit the type of its channel; then nothing is
+            written, and earlier predictions stay.
+        """
         trainer.strategy.barrier("predictions")
-        if not trainer.is_global_zero:
-            return
         data = cast(WindowDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        wrong = self._write(data, _loader(trainer)) if trainer.is_global_zero else None
+        wrong = trainer.strategy.broadcast(wrong)
+        if wrong is not None:
+            raise not_finite(wrong, data.infinite_channels, data.where, _OTHER_WEIGHTS)
+
+    def _write(self, data: WindowDataModule, loader: WindowLoader) -> str | None:
+        """The store of predictions, as a whole; or nothing, and which forecast is not finite."""
         building = self.target.with_name(f".{self.target.name}.partial")
         shutil.rmtree(building, ignore_errors=True)
-        n_windows = self._gather(building, data, _loader(trainer))
-        shutil.rmtree(self.target, ignore_errors=True)
-        building.rename(self.target)
+        n_windows, wrong = self._gather(building, data, loader)
+        if wrong is None:
+            shutil.rmtree(self.target, ignore_errors=True)
+            building.rename(self.target)
+            logger.info(f"wrote the predictions of {n_windows:,} windows: {self.target}")
+        else:
+            shutil.rmtree(building)
         shutil.rmtree(self._parts)
-        logger.info(f"wrote the predictions of {n_windows:,} windows: {self.target}")
+        return wrong
 
-    def _gather(self, building: Path, data: WindowDataModule, loader: WindowLoader) -> int:
+    def _gather(self, building: Path, data: WindowDataModule, loader: WindowLoader) -> tuple[int, str | None]:
+        """How many windows were written; and, where that stopped, which forecast is not finite."""
         n_nodes = data.view.n_nodes
         tail = (data.window.horizon, *([n_nodes] if n_nodes else []), len(data.targets))
         samples, values = [], []
@@ -116,13 +135,28 @@ class PredictionWriter(pl.Callback):
                 block[here] = part_values[places[start:stop, 1][here]]
             if not n_nodes:
                 ids[start:stop] = data.store.ids[loader.index.locate(np.arange(start, stop))[1]]
-            times[start:stop] = target_times(data.store, loader.index, np.arange(start, stop))
+            block_times = target_times(data.store, loader.index, np.arange(start, stop))
+            times[start:stop] = block_times
             for position, forecast in enumerate(forecasts):
-                forecast[start:stop] = block[..., position]
+                with np.errstate(over="ignore"):  # it is looked for
+                    stored = block[..., position].astype(forecast.dtype)
+                wrong = np.argwhere(~np.isfinite(stored))
+                if len(wrong):
+                    window, step, *node = wrong[0].tolist()
+                    id_, value = ids[node[0] if node else start + window], block[window, step, ..., position][*node]
+                    when = data.store.schema.time.show(int(block_times[window, step]))
+                    return n_windows, _not_written(data.targets[position], f"{id_} at {when}", value, forecast.dtype)
+                forecast[start:stop] = stored
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(str(building))
-        return n_windows
+        return n_windows, None
+
+
+def _not_written(target: str, where: str, value: float, dtype: Any) -> str:
+    """What is wrong with a forecast."""
+    why = f", which {dtype} does not hold" if np.isfinite(value) else ""
+    return f"forecast of {target!r} for {where} is {value:g}{why} (no predictions are written)"
 
 
 def target_times(store: Store, index: WindowIndex, samples: NDArray[np.int64]) -> NDArray[np.int64]:

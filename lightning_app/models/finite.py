@@ -1,4 +1,4 @@
-"""A loss or a metric that is not finite ends a run: what is trained on after it, or chosen by it, means nothing."""
+"""A loss, metric or forecast that is not finite ends a run: what comes after it, or is chosen by it, means nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from zstore import NotFiniteError
 
 _NEVER = 2**62
+_CALMER = "a smaller learning rate, --trainer.gradient_clip_val 1, or another --data.scaler"
 
 
 class LossWatch:
@@ -44,8 +45,8 @@ class LossWatch:
         return None if first == _NEVER else first
 
 
-def not_finite(what: str, infinite: Sequence[str], where: str) -> NotFiniteError:
-    """The error of a loss or metric.
+def not_finite(what: str, infinite: Sequence[str], where: str, fix: str = _CALMER) -> NotFiniteError:
+    """The error of a loss, a metric or a forecast.
 
     Parameters
     ----------
@@ -55,6 +56,8 @@ def not_finite(what: str, infinite: Sequence[str], where: str) -> NotFiniteError
         Channels in use that have infinite values somewhere in the store.
     where
         The store.
+    fix
+        What to do where no channel has infinite values. Default: train more gently.
     """
     if infinite:
         names = ", ".join(map(repr, infinite))
@@ -65,9 +68,4 @@ def not_finite(what: str, infinite: Sequence[str], where: str) -> NotFiniteError
             fix="correct the source, or ingest it with those values as missing; or leave the channel out with "
             "--data.channels and --data.targets",
         )
-    return NotFiniteError(
-        what,
-        expected="a finite number",
-        where=where,
-        fix="a smaller learning rate, --trainer.gradient_clip_val 1, or another --data.scaler",
-    )
+    return NotFiniteError(what, expected="a finite number", where=where, fix=fix)
