@@ -32,7 +32,7 @@ def refusal(tmp_path: Path, files: dict[str, bytes | str], source: str, **option
         ({}, "a.csv", BY_ID, "no such file", "a.csv", "check the path"),
         ({}, ".", BY_ID, "not a file", "", "name its files"),
         ({"a.csv": ""}, "a.csv", BY_ID, "empty file", "a.csv", "leave it out"),
-        ({"a.csv": '"id,t,v\n'}, "a.csv", BY_ID, "unreadable header", "a.csv line 1", "mend the header"),
+        ({"a.csv": '"id,t,v\n'}, "a.csv", BY_ID, "unreadable header", "a.csv line 1", "correct the header"),
         ({"a.csv": "id,t,t\na,1,2\n"}, "a.csv", BY_ID, "column 't' stands 2 times", "a.csv line 1", "rename one"),
         ({"a.csv": "id,t\na,1\n"}, "a.csv", BY_ID, "no channel", "a.csv line 1", "--leave-out"),
         ({"a.csv": "id,t,v\na,soon,1\n"}, "a.csv", BY_ID, "unreadable time 'soon'", "a.csv line 2", "--time-format"),
@@ -81,7 +81,7 @@ def refusal(tmp_path: Path, files: dict[str, bytes | str], source: str, **option
             "--dtype float64",
         ),
         (
-            {"a.csv": "id,t,v\na,1,1_000\n"},
+            {"a.csv": "id,t,v\na,1,1_000\na,2,5\n"},
             "a.csv",
             BY_ID,
             "text '1_000' in number column 'v'",

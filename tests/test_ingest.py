@@ -22,7 +22,7 @@ from conftest import small_grid, table, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zstore import Store, ingest, open_store, verify
+from zstore import SourceError, Store, ingest, open_store, verify
 from zstore.upkeep.compare import compare_sources
 
 
@@ -330,13 +330,12 @@ def test_a_killed_ingest_leaves_no_store_and_the_next_one_clears_up(tmp_path: Pa
     assert sorted(path.name for path in target.iterdir() if path.name.startswith(".")) == []
 
 
-def test_a_header_without_rows_makes_an_empty_store(tmp_path: Path) -> None:
+def test_a_header_without_rows_makes_no_store(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("id,date,v\n")
-    receipt = ingest(path, tmp_path / "s.zarr", id="id", time="date")
-    store = open_store(tmp_path / "s.zarr")
-    assert (receipt.n_stored, store.n_rows, store.n_series) == (0, 0, 0)
-    assert verify(store).faults == ()
+    with pytest.raises(SourceError, match="no row to store"):
+        ingest(path, tmp_path / "s.zarr", id="id", time="date")
+    assert not (tmp_path / "s.zarr").exists()
 
 
 def test_the_root_document_records_the_receipt(store: Store) -> None:

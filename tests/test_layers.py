@@ -31,9 +31,9 @@ LAYERS = {
             "reading.panel",
             "reading.store",
         ],
-        ["writing.sources.arrow", "writing.sources.parts", "writing.sources.formats"],
+        ["writing.sources.arrow", "writing.sources.cells", "writing.sources.parts", "writing.sources.formats"],
         ["writing.sources.times", "writing.sources.table", "writing.sources.files"],
-        ["writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
+        ["writing.sources.numbers", "writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
         [
             "writing.lock",
             "writing.sweep",

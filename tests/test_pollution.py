@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.files import find
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import TableSpec
+from zstore.writing.statics import open_statics, read_statics
 
 HEADER = "id,time,level,flow\n"
 PLAIN = ["a1,2001-01-02,1.5,NA\n", "0042,2001-01-02,-3e2,7\n"]
@@ -126,6 +128,10 @@ def oracle(content: bytes, read_time: ReadTime = iso_seconds) -> list[Row] | Non
         return None
     rows, position = [], 0
     while position < len(text):
+        blank = re.compile(r"\r?\n").match(text, position)
+        if blank is not None:  # a line without a byte is no record
+            position = blank.end()
+            continue
         match = RECORD.match(text, position)
         if match is None:
             return None
@@ -178,8 +184,6 @@ def as_rows(path: Path, spec: TableSpec) -> list[Row]:
     size = path.stat().st_size
     block = source_csv.align(source, [(source.body, size)], [0])[0]
     columns = source_csv.read_block(block, spec, keep_bad=False)
-    if any(np.isinf(channel).any() for channel in columns.channels):
-        columns = source_csv.read_block(block, spec, keep_bad=False, judge_all=True)
     ids = [columns.ids[code].as_py() for code in columns.codes.tolist()]
     return list(zip(ids, columns.times.tolist(), *(channel.tolist() for channel in columns.channels), strict=True))
 
@@ -267,3 +271,50 @@ def test_a_sample_of_the_damage_goes_the_whole_way(tmp_path: Path, on_bad_row: s
         assert receipt.n_rows_in == receipt.n_stored + receipt.n_quarantined == store.n_rows + receipt.n_quarantined
         if expected is not None and not receipt.n_quarantined:
             assert sorted(store.ids.tolist()) == sorted({row[0] for row in expected})
+
+
+def static_oracle(cell: str) -> float | None:
+    """One cell of a column of numbers: its value, NaN for missing, None where it is refused."""
+    if cell in MISSING or cell in ("-9", "-9.0"):
+        return math.nan
+    if not NUMBER.fullmatch(cell):
+        return None
+    value = float(cell)
+    return None if math.isinf(value) and "n" not in cell.lower() else math.nan if value == -9 else value
+
+
+@pytest.mark.parametrize("where", ["rows", "static"])
+def test_no_cell_of_rows_or_static_attributes_is_read_in_another_way(where: str, tmp_path: Path) -> None:
+    """One damaged cell beside a good one, with a number that means missing."""
+    path, other = tmp_path / "r.csv", tmp_path / "s.csv"
+    wrong: list[Any] = []
+    nowhere: list[str] = []
+    whole = [c for c in CHARACTERS if c not in (b",", b'"', b"\n", b"\r", b"\0", b"\xff")]
+    letters = ["", *(character.decode() for character in whole)]
+    plain = [f for f in FIELDS if '"' not in f and "," not in f] + ["-9", "-9.0", "-09", "-9e0", "nan(abc)", "nan()"]
+    cells = sorted({a + base + b for base in ("1.5", "-9") for a in letters for b in letters} | set(plain))
+    other.write_text("id,level\nb,2\na,1\n")
+    for cell in cells:
+        rows = cell if where == "rows" else "1"
+        path.write_text(f"id,time,level\nb,1,2\na,1,{rows}\n")
+        if where == "static":
+            other.write_text(f"id,level\nb,2\na,{cell}\n")
+        expected = static_oracle(cell)
+        try:
+            missing = [*MISSING, "level=-9"]
+            source, delimiter = open_source(as_file(path), as_file(path))
+            options = TableOptions(id="id", time=("time",), missing=tuple(missing))
+            spec = sniff([source], delimiter, options)
+            if where == "rows":
+                found: float | None = as_rows(path, spec)[1][2]
+            else:
+                table, comma = open_statics(as_file(other), options, "utf-8", as_file(other).storage)
+                statics = read_statics(table, comma, options, spec.missing)
+                found = float(statics.attributes[0].values[1])
+        except SourceError as error:
+            nowhere += [] if " line 3" in str(error) else [str(error)]
+            found = None
+        if found != expected and not (found is not None and expected is not None and math.isnan(found + expected)):
+            wrong.append((cell, found, expected))
+    assert (wrong, nowhere) == ([], [])
+    assert len(cells) > 250

@@ -166,7 +166,7 @@ def test_compressed_files_are_read_and_broken_ones_refused(tmp_path: Path, suffi
 def test_text_becomes_categories_with_exact_words(tmp_path: Path) -> None:
     words = ["NNW", "", "very calm", "N", "NA", "NNW"]
     rows = "".join(f"{n},{word},{n}\n" for n, word in enumerate(words))
-    store = made(tmp_path, f"t,wind,v\n{rows}", time="t", blocksize=8)
+    store = made(tmp_path, f"t,wind,v\n{rows}", time="t", blocksize=8, missing=["wind=NA"])
     channel = store.channel("wind")
     assert channel.categories == ("N", "NNW", "very calm")
     np.testing.assert_array_equal(values(store, "wind"), [1, np.nan, 2, 0, np.nan, 1])

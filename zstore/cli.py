@@ -54,7 +54,17 @@ from zstore.writing.receipt import Receipt
 logger = logging.getLogger("zstore.cli")
 
 _AS_GIVEN: tuple[str, ...] = ("id", "time_format", "time_unit", "freq", "start", "layout", "id_from_path")
-_AS_GIVEN += ("allow_new_channels", "value_name", "delimiter", "decimal", "encoding", "dtype", "codec", "fill_gaps")
+_AS_GIVEN += (
+    "allow_new_channels",
+    "value_name",
+    "delimiter",
+    "decimal",
+    "thousands",
+    "encoding",
+    "dtype",
+    "codec",
+    "fill_gaps",
+)
 _SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _SIZES |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
@@ -67,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 if it did what was asked, 1 if that failed, 2 if the arguments cannot be meant.
     """
     parser = make_parser()
-    parsed = parser.parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    parsed = parser.parse_args(_joined(list(sys.argv[1:] if arguments is None else arguments)))
     command = parsed.subcommand
     options = parsed[command]
     level = logging.DEBUG if options.debug else logging.WARNING
@@ -108,6 +118,39 @@ def parse_size(text: str) -> int:
         raise UsageError(f"size {text!r}", expected="bytes, or a size such as 512MiB or 2GB") from None
 
 
+def parse_share(text: str) -> float:
+    """Rows as an int from ``20``, or a share of all rows as a float from ``0.01`` or ``1%``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    try:
+        written = str(text).strip()
+        if written.isdecimal():
+            return int(written)
+        share = float(written.removesuffix("%")) / (100 if written.endswith("%") else 1)
+        if not 0 <= share <= 1:
+            raise ValueError(text)
+        return share
+    except ValueError:
+        raise UsageError(
+            f"--max-bad-rows {text!r}", expected="a number of rows, or a share such as 1% or 0.01"
+        ) from None
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """The arguments, with a value of --missing that begins with a minus (``-999.00,``) told from a flag."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--missing" and re.match(r"-(?!-[a-z])", argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _ingest(options: Namespace) -> int:
     if len(options.paths) < 2:
         raise UsageError(
@@ -120,6 +163,7 @@ def _ingest(options: Namespace) -> int:
     run: dict[str, Any] = {
         "static": options.static,
         "on_bad_row": options.on_bad_row,
+        "max_bad_rows": parse_share(options.max_bad_rows),
         "on_duplicate": options.on_duplicate,
         "memory_limit": parse_size(options.memory_limit),
         "blocksize": parse_size(options.blocksize) if options.blocksize else None,
@@ -166,7 +210,9 @@ def _plan(options: Namespace, sources: list[str], store: str, table: dict[str, A
 def _table(options: Namespace) -> dict[str, Any]:
     """How the files are read, as far as the user says so."""
     found: dict[str, Any] = {name: options[name] for name in _AS_GIVEN}
-    found |= {name: _names(options[name]) for name in ("time", "channels", "leave_out", "categories", "missing")}
+    found |= {
+        name: _names(options[name]) for name in ("time", "channels", "leave_out", "categories", "missing", "percent")
+    }
     found |= {name: _pairs(options[name], f"--{name}") for name in ("rename", "units")}
     usual = inspect.signature(ingest).parameters
     return {name: value for name, value in found.items() if value and value != usual[name].default}
@@ -289,6 +335,8 @@ def _verify_source(store: Store, options: Namespace) -> int:
         f"{found.n_rows:,} rows of the sources compared: {found.n_different:,} differ, {found.n_unseen:,} rows of the "
         f"store are in none, {found.n_bad:,} records cannot be stored"
     )
+    if found.n_inexact:
+        text += f"; {found.n_inexact:,} cells have more digits than the store keeps, and those were not compared"
     if n_wrong:
         print(text)
     else:

@@ -124,6 +124,13 @@ def _add_ingest(parser: ArgumentParser) -> None:
         help="refuse the first bad row (default), or set bad rows aside in STORE.quarantine.csv",
     )
     add(
+        "--max-bad-rows",
+        type=str,
+        default="0.5",
+        metavar="N|SHARE",
+        help="most bad rows to set aside: a number, or a share as 1%% or 0.01; default: 0.5",
+    )
+    add(
         "--on-duplicate",
         type=Literal["error", "first", "last"],
         default="error",
@@ -133,11 +140,13 @@ def _add_ingest(parser: ArgumentParser) -> None:
     add("--delimiter", type=str | None, metavar="CHAR", help="between fields; default: found")
     add("--decimal", type=Literal[".", ","], default=".", metavar=".|,", help="decimal point; default: .")
     add("--encoding", type=str, default="utf-8", metavar="NAME", help="of the files; default: utf-8")
+    add("--thousands", type=str | None, metavar="CHAR", help="between groups of three digits, as , in 1,234")
+    add("--percent", type=names, metavar="COL,COL", help="columns of numbers with a %% behind each, which is dropped")
     add(
         "--missing",
         type=names,
-        metavar="TEXT,TEXT",
-        help=f"texts that mean missing; default: empty, {shown}",
+        metavar="TEXT,COL=TEXT",
+        help=f"what means missing among numbers (default: empty, {shown}), or in one column, words too",
     )
     add(
         "--codec",

@@ -175,8 +175,19 @@ def count_inexact(source: NDArray[np.float64], kept: Values) -> int:
     A float32 keeps six to eight significant digits. A value is exact if its float32 is the very number, or if rounding
     the float32 to seven digits (eight after a leading 1) gives the value back. Cost: some ten passes.
     """
+    return len(_inexact_rows(source, kept))
+
+
+def is_inexact(source: NDArray[np.float64], kept: Values) -> NDArray[np.bool_]:
+    """(row,) the values that :func:`count_inexact` counts."""
+    inexact = np.zeros(len(source), bool)
+    inexact[_inexact_rows(source, kept)] = True
+    return inexact
+
+
+def _inexact_rows(source: NDArray[np.float64], kept: Values) -> NDArray[np.int64]:
     if kept.dtype != np.float32:
-        return 0
+        return np.zeros(0, np.int64)
     odd = np.flatnonzero((kept != source) & ~np.isnan(source))
     values, floats = source[odd], kept[odd].astype(np.float64)
     shift = _digit_shifts()[values.view(np.int64) >> 52 & (_EXPONENTS - 1)]
@@ -187,7 +198,8 @@ def count_inexact(source: NDArray[np.float64], kept: Values) -> int:
         off = np.abs(floats * shift - whole)
         told = (off < 0.5) | ((off < 5) & (whole == tens) & (np.abs(whole) >= 1e7))
         exact = told & (np.abs(digits - whole) < 1e-6) & (np.abs(whole) >= 1e5)
-    return len(odd) - int(np.count_nonzero(exact))
+    inexact: NDArray[np.int64] = odd[~exact]
+    return inexact
 
 
 @cache
@@ -285,12 +297,17 @@ def _pack_exactly(
             return None
     dtype = np.dtype("int16" if largest < 1 << 15 else "int32")
     values = whole.astype(dtype)
-    back = np.multiply(whole, scale_of(decimals), out=whole).astype(kept.dtype)
-    wrong = back != kept
+    # A quotient of exact numbers is the float64 nearest to the decimal: the source itself, unless it has more digits.
+    longer = whole / 10.0**decimals != source if decimals else whole != source
     if missing is not None:
-        wrong &= ~missing
+        longer &= ~missing
         values[missing] = fill_of(dtype)
-    if wrong.any():
-        return None
-    n_inexact = count_inexact(source, kept) if largest >= _EXACT_LIMIT else 0
+    n_inexact = 0
+    if longer.any():
+        back = np.multiply(whole, scale_of(decimals), out=whole).astype(kept.dtype)
+        if np.any((back != kept) & longer):
+            return None
+        n_inexact = count_inexact(source, kept)
+    elif largest >= _EXACT_LIMIT:
+        n_inexact = count_inexact(source, kept)
     return BlockColumn(values, decimals, int(largest), n_inexact)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.format.folder import Folder
+from zstore.format.packing import count_inexact
 from zstore.format.storage import File, Storage
 from zstore.reading.store import Store
 from zstore.writing.sources import csv as source_csv
@@ -38,14 +39,17 @@ class SourceComparison:
         Rows whose cells differ, or that the store lacks.
     n_unseen
         Rows of the store that no source has and that are not missing as a whole.
+    n_inexact
+        Cells with more digits than the store's float type keeps; the digits beyond are not compared.
     faults
-        The first of them as sentences.
+        The first differences as sentences.
     """
 
     n_rows: int
     n_bad: int
     n_different: int
     n_unseen: int
+    n_inexact: int
     faults: tuple[str, ...]
 
 
@@ -80,27 +84,31 @@ def compare_sources(
     Decodes the store once into a scratch file, then streams the sources. Times are looked up by the run table.
     """
     document = store.objects.document["table"]
-    encoding, options = document["encoding"], TableOptions.from_json(document)
+    words = [channel.name for channel in store.schema.channels if channel.categories is not None]
+    encoding, options = document["encoding"], TableOptions.from_json(document).with_categories(words)
     if not options.time or store.receipt["n_duplicates"]:
         raise UsageError(
             "a store whose rows were numbered or thinned", expected="rows with times of their own, each once"
         )
     with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
         files = expand(sources, storage_options)
-        blocks, spec = _blocks(files, options, encoding, Folder(Path(scratch)))
+        others = [static.name for static in store.statics]
+        blocks, spec = _blocks(files, options, encoding, Folder(Path(scratch)), others)
         rows = _decoded(store, Path(scratch))
         comparison = _compare(store, blocks, spec, rows, progress)
         check_unchanged(files)
         return comparison
 
 
-def _blocks(files: list[File], options: TableOptions, encoding: str, scratch: Storage) -> tuple[list[Block], TableSpec]:
+def _blocks(
+    files: list[File], options: TableOptions, encoding: str, scratch: Storage, others: Sequence[str]
+) -> tuple[list[Block], TableSpec]:
     opened, delimiter = [], options.delimiter
     for number, file in enumerate(files):
         plain = plain_utf8(file, scratch, f"{number}.csv", encoding)
         source, delimiter = open_source(file, plain, delimiter, options.id_from_path)
         opened.append(source)
-    spec = sniff(opened, str(delimiter), options)
+    spec = sniff(opened, str(delimiter), options, others)
     blocks: list[Block] = []
     for source in opened:
         ranges = source_csv.nominal_ranges(source, _BLOCK_BYTES)
@@ -128,7 +136,7 @@ def _compare(
     progress: Callable[[int, int], None] | None,
 ) -> SourceComparison:
     seen = np.zeros(store.n_rows, bool)
-    n_rows = n_bad = n_different = 0
+    n_rows = n_bad = n_different = n_inexact = 0
     faults: list[str] = []
     times = store.times(0, store.n_rows)
     positions = {str(id_): position for position, id_ in enumerate(store.ids)}
@@ -137,8 +145,10 @@ def _compare(
         place = _places(store, columns, positions, times)
         wrong = place < 0
         safe = np.where(wrong, 0, place)
+        n_inexact += sum(columns.n_lost)
         for values, channel, stored in zip(columns.channels, store.schema.channels, rows, strict=True):
             expected = _as_stored(values, channel.categories, channel.dtype)
+            n_inexact += 0 if isinstance(values, Categories) else count_inexact(values, expected)
             found = stored[safe]
             wrong |= ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
         seen[place[place >= 0]] = True
@@ -150,7 +160,7 @@ def _compare(
     n_unseen = int(np.count_nonzero(~seen & ~filled))
     if n_unseen:
         faults.append(f"{n_unseen:,} rows of the store are in no source")
-    return SourceComparison(n_rows, n_bad, n_different, n_unseen, tuple(faults))
+    return SourceComparison(n_rows, n_bad, n_different, n_unseen, n_inexact, tuple(faults))
 
 
 def _places(store: Store, columns: Columns, positions: dict[str, int], times: NDArray[np.int64]) -> NDArray[np.int64]:

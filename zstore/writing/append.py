@@ -22,6 +22,7 @@ from zstore.writing.fan_in import limit_fan_in, plan_shards
 from zstore.writing.ledger import read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
 from zstore.writing.phases import (
+    MOST_BAD,
     Clock,
     block_bytes,
     channel_notes,
@@ -35,7 +36,9 @@ from zstore.writing.phases import (
     parse,
     parse_all,
     plan_of,
+    refuse_most_bad,
     rows_spec,
+    source_notes,
     sum_up,
     without_duplicates,
 )
@@ -48,7 +51,7 @@ from zstore.writing.sources.files import check_unchanged, expand, find
 from zstore.writing.sources.sniff import TableOptions
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.times import STEPS
-from zstore.writing.statics import read_statics
+from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.target import building, set_aside
 from zstore.writing.version import commit_version, usual_freq
 
@@ -59,6 +62,7 @@ def append(
     *,
     static: str | Path | None = None,
     on_bad_row: Literal["error", "quarantine"] = "error",
+    max_bad_rows: float = MOST_BAD,
     on_duplicate: Literal["error", "first", "last"] = "error",
     force: bool = False,
     storage_options: Mapping[str, str] | None = None,
@@ -84,6 +88,8 @@ def append(
         CSV of static attributes that replaces the known ones; None to keep those.
     on_bad_row
         ``error`` refuses the first bad row; ``quarantine`` sets bad rows aside in ``STORE.quarantine.csv``.
+    max_bad_rows
+        As for :func:`zstore.ingest`.
     on_duplicate
         Which row stays where the store or the files have several of an id at one time; rows of the store come first.
     storage_options, scratch
@@ -132,11 +138,13 @@ def append(
         reading = {**table, "on_bad_row": on_bad_row, "sized": [blocksize, memory_limit, runner.sharers]}
         done = begin(site.scratch, plan_of(added, site.version, reading=reading))
         plain = inflate(files, site.scratch, encoding, done, runner)
-        opened, spec = open_all(files, plain, _as_before(base, options))
+        attributes = None
+        if static is not None:
+            attributes = open_statics(find(static, "--static", storage_options), options, encoding, site.scratch)
+        others = {static.name for static in base.statics} | set(attributes[0].header if attributes is not None else ())
+        opened, spec = open_all(files, plain, _as_before(base, options), others)
         spec = _like_before(base, spec, opened[0].name)
-        known_statics = (
-            read_statics(find(static, "--static", storage_options), options.id) if static is not None else None
-        )
+        known_statics = None if attributes is None else read_statics(*attributes, options, spec.missing)
         clock.lap("plan")
 
         dtype = base.schema.channels[0].dtype
@@ -145,6 +153,8 @@ def append(
         n_bytes = sum(source.file.n_bytes for source in opened)
         size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
         blocks, reports = parse_all(opened, size, reader, runner)
+        bad = [row for report in reports for row in report.bad]
+        refuse_most_bad(bad, reports, spec, max_bad_rows)
         clock.lap("parse")
 
         ids, fresh = reduce_blocks(reports)
@@ -175,7 +185,7 @@ def append(
         statics = scatter_statics(base.statics, places)
         unmatched: list[str] = []
         if known_statics is not None:
-            statics, unmatched = matched(places.ids, known_statics, static)
+            statics, unmatched = matched(places.ids, known_statics)
         first_place = rows.first_shard * rows.shard_rows
         index, moments = merge(base, places, late, row_start, summary, first_place, statics)
         kept, wider = kept_shards(base, rows, index), to_widen(base, rows)
@@ -192,7 +202,6 @@ def append(
             time=replace(base.schema.time, freq=summary.freq),
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        bad = [row for report in reports for row in report.bad]
         inexact = tuple(sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels)))
         n_stored = int(row_start[-1]) - n_kept_old
         counts = RowCounts(
@@ -203,10 +212,11 @@ def append(
             n_inexact=inexact,
         )
         remarks = [
-            *channel_notes(rows, inexact),
+            *channel_notes(rows, inexact, spec),
             *infinite_notes(rows, shards),
             *freq_notes(summary, rows.time, row_start, ids),
             *unmatched,
+            *source_notes(reports, spec, known_statics.seen if known_statics is not None else ()),
         ]
         remarks += ["gaps are filled by an ingest only, not by an append"] if table["fill_gaps"] else []
         remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []
@@ -231,7 +241,7 @@ def append(
 
 def _refuse_other(given: Mapping[str, Any], table: Mapping[str, Any], store: str | Path) -> None:
     for name, value in given.items():
-        known = table[name]
+        known = table.get(name, getattr(TableOptions(), name, None))  # recorded since there is such an option
         if json.loads(json.dumps(value)) != known:
             raise UsageError(
                 f"--{name.replace('_', '-')} {_shown(value)}",
@@ -248,11 +258,9 @@ def _shown(value: Any) -> str:
 
 def _as_before(base: Store, options: TableOptions) -> TableOptions:
     """The options of the first ingest; columns that held categories do so whatever the new rows look like."""
-    words = {channel.name for channel in base.schema.channels if channel.categories is not None}
-    columns = {name: column for column, name in options.rename.items()}
     if base.schema.time.unit is None and options.time_format is None:
         options = replace(options, time_unit=STEPS)  # they were read so, whatever the new ones look like
-    return replace(options, categories=tuple({*options.categories, *(columns.get(word, word) for word in words)}))
+    return options.with_categories(channel.name for channel in base.schema.channels if channel.categories is not None)
 
 
 def _like_before(base: Store, spec: TableSpec, source: str) -> TableSpec:

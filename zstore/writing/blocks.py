@@ -36,6 +36,10 @@ class BlockReport:
         Per channel the words its codes stand for, None for numbers.
     bad
         Records left out.
+    n_blank
+        Lines without a byte, passed over.
+    seen
+        Texts of --missing that occurred.
     """
 
     spill: Spill
@@ -44,6 +48,8 @@ class BlockReport:
     packed: tuple[BlockForm, ...]
     words: tuple[Any, ...]
     bad: tuple[BadRow, ...]
+    n_blank: int = 0
+    seen: frozenset[str] = frozenset()
 
 
 def parse_block(
@@ -53,27 +59,22 @@ def parse_block(
     number, block = task
     columns = source_csv.read_block(block, spec, keep_bad, quotes_counted)
     order = sort_order(columns.codes, columns.times)
-    try:
-        packed = _pack(columns, order, dtype, finite=True)
-    except OverflowError:
-        # Numbers too large for the dtype are bad rows; infinities that the source itself wrote are not.
-        columns = source_csv.read_block(block, spec, keep_bad, quotes_counted, judge_all=True)
-        order = sort_order(columns.codes, columns.times)
-        packed = _pack(columns, order, dtype, finite=False)
+    packed = _pack(columns, order, dtype)
     everything = slice(None) if order is None else order
     spill = Spill.write(scratch, str(number), [columns.times[everything], *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
-    forms = tuple(column.form for column in packed)
+    lost = columns.n_lost
+    forms = tuple(column.form._replace(n_inexact=column.n_inexact + n) for column, n in zip(packed, lost, strict=True))
     words = tuple(column.words if isinstance(column, Categories) else None for column in columns.channels)
-    return BlockReport(spill, columns.ids, counts, forms, words, columns.bad)
+    return BlockReport(spill, columns.ids, counts, forms, words, columns.bad, columns.n_blank, columns.seen)
 
 
-def _pack(columns: Columns, order: Any, dtype: str, finite: bool) -> list[BlockColumn]:
+def _pack(columns: Columns, order: Any, dtype: str) -> list[BlockColumn]:
     everything = slice(None) if order is None else order
     return [
         pack_categories(column.codes[everything])
         if isinstance(column, Categories)
-        else pack_block(column[everything], dtype, finite)
+        else pack_block(column[everything], dtype, finite=False)  # too large ones were refused as they were read
         for column in columns.channels
     ]
 

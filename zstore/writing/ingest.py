@@ -26,6 +26,7 @@ from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
 from zstore.writing.fan_in import limit_fan_in, plan_shards
 from zstore.writing.ledger import read_digests
 from zstore.writing.phases import (
+    MOST_BAD,
     Clock,
     block_bytes,
     channel_notes,
@@ -41,7 +42,10 @@ from zstore.writing.phases import (
     parse,
     parse_all,
     plan_of,
+    refuse_empty,
+    refuse_most_bad,
     rows_spec,
+    source_notes,
     sum_up,
     without_duplicates,
 )
@@ -55,7 +59,7 @@ from zstore.writing.sort import (
 )
 from zstore.writing.sources.files import check_unchanged, expand, find
 from zstore.writing.sources.sniff import MISSING, TableOptions
-from zstore.writing.statics import read_statics
+from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import Mode, building, set_aside
 from zstore.writing.version import commit_version, index_of, usual_freq
@@ -88,7 +92,10 @@ def ingest(
     decimal: Literal[".", ","] = ".",
     encoding: str = "utf-8",
     missing: Sequence[str] = MISSING,
+    thousands: str | None = None,
+    percent: Sequence[str] = (),
     on_bad_row: Literal["error", "quarantine"] = "error",
+    max_bad_rows: float = MOST_BAD,
     on_duplicate: Literal["error", "first", "last"] = "error",
     overwrite: bool = False,
     storage_options: Mapping[str, str] | None = None,
@@ -155,9 +162,19 @@ def ingest(
     encoding
         Of the files.
     missing
-        Texts that mean a missing value. Never applied to ids.
+        What means a missing value. ``TEXT``: in columns of numbers, where numbers are compared as numbers (``-999``
+        is ``-999.00`` too), and in times, which then are bad rows. ``COLUMN=TEXT``: in that column, whether of
+        numbers or words, rows or static attributes. Words are missing only where empty or where so named. Texts take
+        the place of the usual ones; those of a column are added. Never applied to ids.
+    thousands
+        Character between groups of three digits, as in ``1,234``; a space stands for every kind of space.
+    percent
+        Columns of numbers with a ``%`` behind each, which is dropped.
     on_bad_row
         ``error`` refuses the first bad row; ``quarantine`` sets bad rows aside in ``STORE.quarantine.csv``.
+    max_bad_rows
+        Most rows that `on_bad_row` may set aside: a number of rows if it is an int, else a share of all rows, such as
+        0.01. With more, or without a row left, nothing is stored.
     on_duplicate
         Which row stays when an id has several at one time, in the order of the files as named and the rows in them.
     overwrite
@@ -221,6 +238,8 @@ def ingest(
         delimiter=delimiter,
         decimal=decimal,
         missing=tuple(missing),
+        thousands=thousands,
+        percent=tuple(percent),
         largest=float(np.finfo(dtype).max),
     )
     mode: Mode = "overwrite" if overwrite else "new"
@@ -234,14 +253,18 @@ def ingest(
         reading = {**options.to_json(), "encoding": encoding, "dtype": dtype, "on_bad_row": on_bad_row}
         sized = [blocksize, memory_limit, runner.sharers]
         done = begin(site.scratch, plan_of(ledger, site.version, reading=reading, sized=sized))
-        opened, spec = open_all(files, inflate(files, site.scratch, encoding, done, runner), options)
+        plain = inflate(files, site.scratch, encoding, done, runner)
+        attributes = None
+        if static is not None:
+            attributes = open_statics(find(static, "--static", storage_options), options, encoding, site.scratch)
+        opened, spec = open_all(files, plain, options, attributes[0].header if attributes is not None else ())
         if spec.time.kind == "rows" and on_bad_row == "quarantine":
             raise UsageError(
                 "quarantine without a time column",
                 expected="a time for the rows that stay",
                 fix="name the time column with --time, or --on-bad-row error",
             )
-        known_statics = read_statics(find(static, "--static", storage_options), id) if static is not None else None
+        known_statics = None if attributes is None else read_statics(*attributes, options, spec.missing)
         clock.lap("plan")
 
         keep_bad = on_bad_row == "quarantine"
@@ -249,6 +272,8 @@ def ingest(
         n_bytes = sum(source.file.n_bytes for source in opened)
         size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
         blocks, reports = parse_all(opened, size, reader, runner)
+        bad = [row for report in reports for row in report.bad]
+        refuse_most_bad(bad, reports, spec, max_bad_rows)
         clock.lap("parse")
 
         ids, sorted_blocks = reduce_blocks(reports)
@@ -256,6 +281,7 @@ def ingest(
             tasks = rows_before(len(ids), sorted_blocks)
             sorted_blocks = runner.map("number", partial(number_rows, time=spec.time), tasks)
         n_parsed = int(count_rows(len(ids), sorted_blocks)[-1])
+        refuse_empty(n_parsed, len(bad), opened)
         rows = rows_spec(site, spec, reports, dtype)
         sorted_blocks, rows = limit_fan_in(len(ids), sorted_blocks, rows, site.scratch, runner)
         if on_duplicate != "error":
@@ -284,14 +310,14 @@ def ingest(
         statics: tuple[StaticAttribute, ...] = ()
         inexact = [sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels))]
         remarks = [
-            *channel_notes(rows, inexact),
+            *channel_notes(rows, inexact, spec),
             *infinite_notes(rows, shards),
             *freq_notes(summary, rows.time, row_start, ids),
         ]
         if known_statics is not None:
-            statics, unmatched = matched(ids, known_statics, static)
+            statics, unmatched = matched(ids, known_statics)
             remarks += unmatched
-        bad = [row for report in reports for row in report.bad]
+        remarks += source_notes(reports, spec, known_statics.seen if known_statics is not None else ())
         schema = Schema(
             uuid=str(uuid.uuid4()),
             version=site.version,

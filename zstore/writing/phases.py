@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -41,10 +41,12 @@ from zstore.writing.sort import (
 )
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.arrow import as_numpy
+from zstore.writing.sources.cells import PLAIN
 from zstore.writing.sources.files import is_plain, plain_utf8
+from zstore.writing.sources.records import shorten
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
-from zstore.writing.sources.table import Block, Source, TableSpec
-from zstore.writing.statics import match_statics
+from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
+from zstore.writing.statics import StaticTable, match_statics, named_words
 from zstore.writing.steps import usual_step_of
 from zstore.writing.target import Site
 from zstore.writing.version import Summary, summarise
@@ -57,6 +59,7 @@ _BLOCKS = 24  # fewer leave threads idle at the end of a phase
 BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
 _THREAD_BYTES = 1 << 28
 _SHOWN_IDS = 3
+MOST_BAD = 0.5  # share of bad rows above which it is not the rows that are wrong, but how they are read
 
 
 class Clock:
@@ -130,12 +133,14 @@ def plan_of(ledger: Sequence[ObjectRecord], version: int, **reading: Any) -> str
     return json.dumps([__version__, version, sources, reading])
 
 
-def open_all(files: Sequence[File], plain: Sequence[File], options: TableOptions) -> tuple[list[Source], TableSpec]:
-    """Headers of all files, and what the columns mean."""
+def open_all(
+    files: Sequence[File], plain: Sequence[File], options: TableOptions, others: Collection[str] = ()
+) -> tuple[list[Source], TableSpec]:
+    """Headers of all files, and what the columns mean; `others` are columns of static attributes."""
     first, delimiter = open_source(files[0], plain[0], options.delimiter, options.id_from_path)
     rest = [open_source(n, p, delimiter, options.id_from_path)[0] for n, p in zip(files[1:], plain[1:], strict=True)]
     sources = [first, *rest]
-    return sources, sniff(sources, delimiter, options)
+    return sources, sniff(sources, delimiter, options, others)
 
 
 def parse_all(
@@ -291,12 +296,12 @@ def sum_up(
     return summarise(shards, row_start, len(rows.channels), step, reread)
 
 
-def matched(ids: Any, known: tuple[Any, tuple[StaticAttribute, ...]], named: Any) -> tuple[Any, list[str]]:
-    """Static attributes in the order of `ids`, and what should be known of those that match nothing."""
-    statics, n_without, n_unused = match_statics(ids, *known)
+def matched(ids: Any, known: StaticTable) -> tuple[tuple[StaticAttribute, ...], list[str]]:
+    """Static attributes in the order of `ids`, and what should be known of them."""
+    statics, n_without, n_unused = match_statics(ids, known.ids, known.attributes)
     remarks = [f"{n_without} series have no static attributes"] if n_without else []
-    remarks += [f"{n_unused} ids of {named} are not in the rows"] if n_unused else []
-    return statics, remarks
+    remarks += [f"{n_unused} ids of {known.name} are not in the rows"] if n_unused else []
+    return statics, [*known.notes, *remarks]
 
 
 def duplicate_error(
@@ -315,16 +320,24 @@ def duplicate_error(
     )
 
 
-def channel_notes(rows: RowsSpec, inexact: Sequence[int]) -> Iterator[str]:
+def channel_notes(rows: RowsSpec, inexact: Sequence[int], spec: TableSpec) -> Iterator[str]:
     """What should be known of the channels."""
+    columns = {channel.name: channel.column for channel in spec.channels}
     for channel, n_inexact in zip(rows.channels, inexact, strict=True):
-        if n_inexact:
+        column = columns.get(channel.name, channel.name)
+        if n_inexact and channel.dtype == "float32":
             yield (
                 f"{channel.name} has {n_inexact:,} values with more digits than float32 keeps (about 7); "
                 "--dtype float64 keeps them"
             )
+        elif n_inexact:
+            yield (
+                f"{channel.name} has {n_inexact:,} values with more digits than float64 keeps (about 16); "
+                f"--categories {column} keeps them as words"
+            )
         if channel.categories is not None:
-            yield f"{channel.name} holds text and is stored as categories; --leave-out {channel.name} leaves it out"
+            yield f"{channel.name} holds text and is stored as categories; --leave-out {column} leaves it out"
+            yield from named_words(channel.name, column, list(channel.categories), spec.missing)
     if rows.time.zone is not None:
         yield f"times have offsets and are stored as {rows.time.zone}"
 
@@ -335,6 +348,57 @@ def infinite_notes(rows: RowsSpec, shards: Sequence[ShardReport]) -> Iterator[st
         n_infinite = sum(shard.n_infinite[position] for shard in shards)
         if n_infinite:
             yield f"{channel.name} has {n_infinite:,} infinite values, which models cannot be trained on"
+
+
+def source_notes(reports: Sequence[BlockReport], spec: TableSpec, seen: Collection[str]) -> Iterator[str]:
+    """What should be known of how the sources were read; `seen` are missing texts that statics have."""
+    n_blank = sum(report.n_blank for report in reports)
+    if n_blank:
+        yield f"{n_blank:,} blank lines were skipped"
+    met = frozenset(seen).union(*(report.seen for report in reports))
+    numbers = {PLAIN.read(name.rpartition("=")[2]) for name in met} - {None}
+    for name in sorted(spec.tracked - met):
+        if "=" in name or PLAIN.read(name) not in numbers:
+            yield f"--missing {name} never occurred"
+
+
+def refuse_most_bad(bad: Sequence[BadRow], reports: Sequence[BlockReport], spec: TableSpec, most: float | int) -> None:
+    """Refuse sources of which more rows are bad than the user allows.
+
+    Parameters
+    ----------
+    bad, reports, spec
+        What was read.
+    most
+        A number of rows where it is an int, else a share of all rows.
+
+    Raises
+    ------
+    SourceError
+        With the first bad row.
+    """
+    n_rows = sum(report.spill.n_rows for report in reports) // max(len(spec.series), 1) + len(bad)
+    allowed = most if isinstance(most, int) else most * n_rows
+    if len(bad) <= allowed:
+        return
+    first = bad[0]
+    raise SourceError(
+        f"{len(bad):,} of {n_rows:,} rows are bad, the first for this: {first.reason}",
+        expected=f"at most {most:,}" if isinstance(most, int) else f"at most {most:.3g} of all rows",
+        where=f"{first.source} line {first.line:,}: {shorten(first.raw)!r}",
+        fix="check how the files are read (header, delimiter, times), or allow more with --max-bad-rows",
+    )
+
+
+def refuse_empty(n_rows: int, n_bad: int, sources: Sequence[Source]) -> None:
+    """Refuse to make a store without a row."""
+    if n_rows == 0:
+        raise SourceError(
+            f"no row to store ({n_bad:,} are bad)" if n_bad else "no row to store",
+            expected="at least one row below the header",
+            where=sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1:,} more",
+            fix="check the files",
+        )
 
 
 def given_freq(freq: str | None, axis: TimeAxis) -> int | None:

@@ -161,7 +161,7 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
         path.write_bytes(text if whole else text[: text.rfind(b"\n") + 1])
         plainly = {**table, "encoding": "utf-8", "on_duplicate": "first", "static": None}
         if table.get("time") or table.get("layout") == "wide":
-            plainly["on_bad_row"] = "quarantine"
+            plainly |= {"on_bad_row": "quarantine", "max_bad_rows": 1.0}
         receipt = ingest(path, Path(folder) / "s.zarr", storage_options=storage_options, workers=1, **plainly)
         store = open_store(Path(folder) / "s.zarr")
         widths = [np.dtype(channel.packing.dtype).itemsize for channel in store.schema.channels]

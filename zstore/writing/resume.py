@@ -55,6 +55,8 @@ def note_report(scratch: Storage, name: str, report: BlockReport) -> None:
         "packed": [form._asdict() for form in report.packed],
         "words": [None if words is None else words.to_pylist() for words in report.words],
         "bad": [asdict(row) for row in report.bad],
+        "n_blank": report.n_blank,
+        "seen": sorted(report.seen),
     }
     # Not pa.array, which would import pandas to look at numpy's.
     counts = np.ascontiguousarray(report.counts, np.int64)
@@ -85,6 +87,8 @@ def noted_report(scratch: Storage, note: bytes) -> BlockReport | None:
         tuple(BlockForm(**form) for form in document["packed"]),
         tuple(None if words is None else text_array(words) for words in document["words"]),
         tuple(BadRow(**row) for row in document["bad"]),
+        document["n_blank"],
+        frozenset(document["seen"]),
     )
 
 

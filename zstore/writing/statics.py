@@ -1,72 +1,202 @@
-"""Static attributes: a second CSV with one row per series, numbers and categories."""
+"""Static attributes: a second CSV with one row per series, numbers and categories, read by the reader of rows."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import csv as pacsv
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.index import StaticAttribute
-from zstore.format.storage import File
-from zstore.writing.sources.files import read_source
-from zstore.writing.sources.sniff import MISSING, open_source
+from zstore.format.storage import File, Storage
+from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits
+from zstore.writing.sources.csv import bad_row_error, line_of, read_block, read_bytes
+from zstore.writing.sources.files import plain_utf8
+from zstore.writing.sources.records import is_blank, shorten, split_records
+from zstore.writing.sources.sniff import TableOptions, open_source, refuse_dialect
+from zstore.writing.sources.table import BadRow, Block, Categories, ChannelSpec, MissingTexts, Source, TableSpec
+from zstore.writing.sources.times import TimeSpec
+
+_NO_TIMES = TimeSpec("rows", (), None)
+_FIX = "correct the file"
 
 
-def read_statics(file: File, id_column: str | None) -> tuple[NDArray[Any], tuple[StaticAttribute, ...]]:
-    """Read a table of static attributes.
+@dataclass(frozen=True)
+class StaticTable:
+    """A table of static attributes.
+
+    Parameters
+    ----------
+    name
+        The file.
+    ids
+        (row,) its ids.
+    attributes
+        Each with a value per row of the table.
+    notes
+        What should be known of it.
+    seen
+        Texts of --missing that occurred.
+    """
+
+    name: str
+    ids: NDArray[Any]
+    attributes: tuple[StaticAttribute, ...]
+    notes: tuple[str, ...] = ()
+    seen: frozenset[str] = frozenset()
+
+
+def open_statics(file: File, options: TableOptions, encoding: str, scratch: Storage) -> tuple[Source, str]:
+    """Read the header of a table of static attributes.
 
     Parameters
     ----------
     file
         CSV with a header, one row per series.
-    id_column
-        Its id column; None for its first.
+    options
+        How the rows are written. Their delimiter holds here too if it stands in the header; else one is looked for.
+    encoding
+        Of the file.
+    scratch
+        Where a plain copy may lie.
 
     Returns
     -------
-    The ids, and every other column aligned with them: a number where every value is one or missing,
-    else a category.
+    The file and its delimiter.
+    """
+    plain = plain_utf8(file, scratch, "statics.csv", encoding)
+    if options.delimiter is not None:
+        source, _ = open_source(file, plain, options.delimiter)
+        if len(source.header) > 1:
+            return source, options.delimiter
+    return open_source(file, plain)
+
+
+def read_statics(source: Source, delimiter: str, options: TableOptions, missing: MissingTexts) -> StaticTable:
+    """Read a table of static attributes, as strictly as rows are read.
+
+    Parameters
+    ----------
+    source, delimiter
+        From :func:`open_statics`.
+    options
+        How the rows are written, and the name of the id column; without one it is the first.
+    missing
+        What means a missing value.
+
+    Returns
+    -------
+    The ids, and every other column aligned with them: a number where every value is one or missing, else a category.
+    Whole numbers with leading zeros are codes, and so is a column that has any.
 
     Raises
     ------
     SourceError, UsageError
-        If the file cannot be read, has no id column, or names an id twice.
+        If a row cannot be stored as written, the file has no id column, or names an id twice.
     """
-    source, delimiter = open_source(file, file)
-    id_column = id_column if id_column is not None else source.header[0]
+    id_column = options.id if options.id is not None else source.header[0]
     if id_column not in source.header:
         raise UsageError(
             f"no column {id_column!r} in the static attributes",
             expected=f"one of {', '.join(map(repr, source.header))}",
-            where=f"{file} line 1",
+            where=f"{source.name} line 1",
             fix="name the id column as in the rows' CSV",
         )
-    try:
-        table = pacsv.read_csv(
-            pa.BufferReader(read_source(file)),
-            pacsv.ReadOptions(use_threads=False),
-            pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            pacsv.ConvertOptions(column_types=dict.fromkeys(source.header, pa.string()), strings_can_be_null=False),
+    names = [name for name in source.header if name != id_column]
+    channels = tuple(ChannelSpec(name, name, text=True) for name in names)
+    as_words = MissingTexts((), as_texts=True)
+    spec = TableSpec(delimiter, options.decimal, id_column, _NO_TIMES, channels, (), as_words, options.largest)
+    block = Block(source, source.body, source.file.n_bytes)
+    columns = read_block(block, spec, keep_bad=True)
+    if columns.bad:
+        raise bad_row_error(columns.bad[0], _FIX)
+    counts = np.bincount(columns.codes, minlength=len(columns.ids))
+    for code in np.flatnonzero(counts > 1)[:1].tolist():
+        raise SourceError(
+            f"id {columns.ids[code].as_py()!r} stands {counts[code]} times",
+            expected="one row per id",
+            where=source.name,
+            fix="keep one of them",
         )
-    except pa.ArrowInvalid as error:
-        raise SourceError(f"cannot parse ({error})", expected="CSV", where=str(file), fix="clean the file") from error
-    ids = table[id_column].combine_chunks()
-    counts = pc.value_counts(ids)
-    for entry in counts:
-        if entry["counts"].as_py() > 1:
-            raise SourceError(
-                f"id {entry['values'].as_py()!r} stands {entry['counts'].as_py()} times",
-                expected="one row per id",
-                where=str(file),
-                fix="keep one of them",
+    reader = _Reader(block, delimiter, options, MissingTexts(missing.everywhere) if missing.as_texts else missing)
+    attributes = tuple(reader.read(n, column) for n, column in zip(names, columns.channels, strict=True))  # type: ignore[arg-type]  # all are categories
+    ids = np.array(columns.ids.to_pylist(), dtype=np.dtypes.StringDType())[columns.codes]
+    blank = [f"{columns.n_blank:,} blank lines of {source.name} were skipped"] if columns.n_blank else []
+    return StaticTable(source.name, ids, attributes, (*reader.notes, *blank), frozenset(reader.seen))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads columns of words as attributes, and gathers what should be known of them."""
+
+    block: Block
+    delimiter: str
+    options: TableOptions
+    missing: MissingTexts
+    notes: list[str] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    def read(self, name: str, column: Categories) -> StaticAttribute:
+        style = NumberStyle(self.options.decimal, self.options.thousands, name in self.options.percent)
+        absent = self.missing.of_numbers(name, style)
+        words: list[str] = column.words.to_pylist()
+        texts = {word: style.text(word) for word in words}
+        known = {w: t for w, t in texts.items() if absent.name(w, None if t is None else float(t)) is None}
+        codes = [word for word in known if is_code(word)]
+        if name in self.options.categories or (known and (codes or not any(known.values()))):
+            if name not in self.options.categories and codes:
+                self.notes.append(f"static attribute {name} has codes such as {codes[0]!r} and is stored as words")
+            elif name not in self.options.categories:
+                refuse_dialect(name, list(known), style, self.block.source.name)
+            return self._words(name, column, words)
+        values = np.array([self._number(name, word, texts[word], absent) for word in words])
+        n_lost = sum(text is not None and lost_digits(text) for text in known.values())
+        if n_lost:
+            self.notes.append(
+                f"static attribute {name} has {n_lost:,} values with more digits than float64 keeps (about 16); "
+                f"--categories {name} keeps them as words"
             )
-    statics = tuple(_attribute(name, table[name]) for name in source.header if name != id_column)
-    return np.array(ids.to_pylist(), dtype=np.dtypes.StringDType()), statics
+        return StaticAttribute(name, values[column.codes] if len(words) else np.full(len(column.codes), np.nan))
+
+    def _words(self, name: str, column: Categories, words: list[str]) -> StaticAttribute:
+        absent = self.missing.of_words(name)
+        kept = [word for word in words if word not in absent.texts]
+        self.seen.update(absent.texts[word] for word in words if word in absent.texts)
+        self.notes.extend(named_words(f"static attribute {name}", name, kept, self.missing))
+        code = {word: number for number, word in enumerate(kept)}
+        codes = np.array([code.get(word, -1) for word in words], np.int32)
+        return StaticAttribute(name, codes[column.codes], tuple(kept))
+
+    def _number(self, name: str, word: str, text: str | None, absent: Missing) -> float:
+        label = absent.name(word, None if text is None else float(text))
+        if label is not None:
+            self.seen.add(label)
+            return np.nan
+        if text is None:
+            raise self._bad_cell(name, word, f"text {shorten(word)!r} in number column {name!r}", "a decimal number")
+        if is_excess(text, float(text), self.options.largest):
+            most = f"at most {self.options.largest:.2g}"
+            raise self._bad_cell(name, word, f"number {shorten(word)} in column {name!r}", most)
+        return float(text)
+
+    def _bad_cell(self, name: str, word: str, reason: str, expected: str) -> SourceError:
+        """The error of the first row with a cell that cannot be stored."""
+        source = self.block.source
+        position, first = source.header.index(name), line_of(source, source.body)
+        for record in split_records(read_bytes(self.block), self.delimiter, source.body, first):
+            if not is_blank(record, source.header) and record.fields and record.fields[position] == word:
+                raw = record.raw.decode().rstrip("\r\n")
+                row = BadRow(source.name, record.line, record.byte, reason, expected, raw)
+                return bad_row_error(row, f"--missing {name}={word}, --categories {name}, or {_FIX}")
+        raise AssertionError(name, word)
+
+
+def named_words(what: str, column: str, words: list[str], missing: MissingTexts) -> list[str]:
+    """A note of words that mean missing in columns of numbers, and in this column do not."""
+    texts = [word for word in words if word in missing.everywhere] if not missing.as_texts else []
+    return [f"{what} has the word {text!r}; --missing {column}={text} makes it missing" for text in texts]
 
 
 def match_statics(
@@ -89,16 +219,3 @@ def match_statics(
         values[found] = static.values[position[found]]
         matched.append(StaticAttribute(static.name, values, static.categories))
     return tuple(matched), int(np.count_nonzero(~found)), len(known) - int(np.count_nonzero(found))
-
-
-def _attribute(name: str, column: pa.ChunkedArray) -> StaticAttribute:
-    texts = column.combine_chunks()
-    missing = pc.is_in(texts, value_set=pa.array(MISSING))
-    try:
-        numbers = pc.cast(pc.if_else(missing, pa.scalar(None, pa.string()), texts), pa.float64())
-        return StaticAttribute(name, numbers.to_numpy(zero_copy_only=False))
-    except pa.ArrowInvalid:
-        words = sorted({text for text in texts.to_pylist() if text != ""})
-        code = {word: number for number, word in enumerate(words)}
-        codes = np.array([code.get(text, -1) for text in texts.to_pylist()], np.int32)
-        return StaticAttribute(name, codes, tuple(words))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -18,12 +19,23 @@ from zstore.errors import SourceError
 from zstore.format.storage import File
 from zstore.format.urls import is_remote
 from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
+from zstore.writing.sources.cells import Missing
 from zstore.writing.sources.files import read_source, source_pieces
-from zstore.writing.sources.records import is_strict, judge, shorten, split_records
+from zstore.writing.sources.numbers import (
+    NumberColumn,
+    count_lost,
+    encoded,
+    from_arrow,
+    from_words,
+    is_suspect,
+    may_lose_digits,
+)
+from zstore.writing.sources.records import Record, is_blank, is_strict, judge, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
 
 SINGLE_ID = "0"
 _LOOK_BYTES = 1 << 16
+_MOST_HITS = 100
 _READERS = 16
 _PIECE_BYTES = 1 << 22
 
@@ -63,9 +75,7 @@ class UncountedQuotesError(Exception):
     """A block has quotes, though its borders were found as if there were none."""
 
 
-def read_block(
-    block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bool = True, judge_all: bool = False
-) -> Columns:
+def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bool = True) -> Columns:
     """Parse one block into typed columns.
 
     Parameters
@@ -78,8 +88,6 @@ def read_block(
         Leave bad rows out and return them, instead of raising on the first.
     quotes_counted
         Whether the quotes before the block are known, so that its borders are right.
-    judge_all
-        Judge every record, also where Arrow finds nothing wrong: it takes a number that is too large for infinity.
 
     Raises
     ------
@@ -92,25 +100,43 @@ def read_block(
     if not quotes_counted and b'"' in content:
         raise UncountedQuotesError
     try:
-        if judge_all and _part(content, block, spec)[1]:
-            raise RefusedError("a number is too large")
-        table = _parse(content, block.source.header, spec)
-        if spec.time.whole and (b"0x" in content or b"0X" in content):  # Arrow takes hexadecimal numbers
-            table = _with_times_as_words(table, content, block.source.header, spec)
-        return _columns(table, block, spec, ())
+        if not is_strict(content, spec.delimiter):
+            raise RefusedError("a quote or a carriage return stands where none may")
+        columns = _columns(content, block.source, spec)
+        n_blank = _count_blank(content, block.source, spec, columns.n_records)
+        return replace(columns, n_blank=n_blank) if n_blank else columns
+    except (pa.ArrowInvalid, RefusedError):
+        return _read_judged(content, block, spec, keep_bad)
+
+
+def _read_judged(content: bytes, block: Block, spec: TableSpec, keep_bad: bool) -> Columns:
+    """Parse the records of a block that are good one by one; what Arrow refuses of those is bad as well."""
+    good, bad, n_blank = _part(content, block, spec)
+    try:
+        columns = _columns(b"".join(record.raw for record in good), block.source, spec, judged=True)
+    except (pa.ArrowInvalid, RefusedError):
+        unread = _refused(good, block.source, spec)
+        bad = sorted([*bad, *unread], key=lambda row: row.byte)
+        refused = {row.byte for row in unread}
+        rest = b"".join(record.raw for record in good if record.byte not in refused)
+        columns = _columns(rest, block.source, spec, judged=True)
+    if bad and not keep_bad:
+        raise bad_row_error(bad[0]) from None
+    return replace(columns, bad=tuple(bad), n_records=columns.n_records + len(bad), n_blank=n_blank)
+
+
+def _refused(records: list[Record], source: Source, spec: TableSpec) -> list[BadRow]:
+    """The records that Arrow cannot read, found by halving; each is named with its line."""
+    try:
+        _columns(b"".join(record.raw for record in records), source, spec, judged=True)
+        return []
     except (pa.ArrowInvalid, RefusedError) as error:
-        good, bad = _part(content, block, spec)
-        if bad and not keep_bad:
-            raise bad_row_error(bad[0]) from None
-        try:
-            # Times one by one: the strict reader takes some that Arrow does not, such as those with more zeros.
-            return _columns(_parse(good, block.source.header, spec, times_as_words=True), block, spec, tuple(bad))
-        except (pa.ArrowInvalid, RefusedError):
-            raise SourceError(
-                f"cannot parse ({error})",
-                expected="a CSV record",
-                where=f"{block.source.name} from byte {block.start:,}",
-            ) from error
+        if len(records) > 1:
+            middle = len(records) // 2
+            return _refused(records[:middle], source, spec) + _refused(records[middle:], source, spec)
+        reason = f"a cell that cannot be stored ({str(error).splitlines()[0]})"
+        text = records[0].raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
+        return [BadRow(source.name, records[0].line, records[0].byte, reason, "cells as in the other rows", text)]
 
 
 def read_bytes(block: Block) -> bytes:
@@ -123,13 +149,16 @@ def line_of(source: Source, byte: int) -> int:
     return 1 + sum(piece.count(b"\n") for piece in source_pieces(source.file, 0, byte, _PIECE_BYTES))
 
 
-def bad_row_error(bad: BadRow) -> SourceError:
+_FIX_ROW = "--on-bad-row quarantine to set such rows aside, or clean the file"
+
+
+def bad_row_error(bad: BadRow, fix: str = _FIX_ROW) -> SourceError:
     """A bad row as the error that refuses the ingest."""
     return SourceError(
         bad.reason,
         expected=bad.expected,
         where=f"{bad.source} line {bad.line:,}: {shorten(bad.raw)!r}",
-        fix="--on-bad-row quarantine to set such rows aside, or clean the file",
+        fix=fix,
     )
 
 
@@ -146,29 +175,26 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
         wanted = set((rows % n_good).tolist())  # a wide table has its rows series by series
         skipped = {bad.byte for bad in columns.bad}
         records = split_records(read_bytes(block), spec.delimiter, block.start, line_of(block.source, block.start))
-        good = (record for record in records if record.byte not in skipped)
+        good = (r for r in records if r.byte not in skipped and not is_blank(r, block.source.header))
         places += [f"{block.source.name} line {r.line:,}" for n, r in enumerate(good) if n in wanted]
         if len(places) >= limit:
             break
     return places[:limit]
 
 
-def _with_times_as_words(table: pa.Table, content: bytes, header: tuple[str, ...], spec: TableSpec) -> pa.Table:
-    words = _parse(content, header, spec, times_as_words=True)
-    for name in spec.time.columns:
-        table = table.set_column(table.column_names.index(name), name, words[name])
-    return table
-
-
-def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec, times_as_words: bool = False) -> pa.Table:
+def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec, as_words: Collection[str], judged: bool) -> Any:
+    """The needed columns of a block, or only those `as_words`; these, and with `judged` numbers and times, as texts."""
     words = pa.dictionary(pa.int32(), pa.string())
-    types: dict[str, pa.DataType] = dict.fromkeys(spec.numbers, pa.float64())
+    types: dict[str, pa.DataType] = {
+        name: words if judged or name in as_words or not _is_plain(name, spec) else pa.float64()
+        for name in spec.numbers
+    }
     types.update(dict.fromkeys([*spec.texts, *([spec.id] if spec.id is not None else [])], words))
-    types.update(spec.time.arrow_types(times_as_words))
+    types.update(spec.time.arrow_types(judged or not set(spec.time.columns).isdisjoint(as_words)))
     needed = [name for name in spec.needed if name in header]
+    if as_words:
+        needed = [name for name in needed if name in as_words]
     quoted = b'"' in content
-    if not is_strict(content, spec.delimiter):
-        raise RefusedError("a quote or a carriage return stands where none may")
     if not content:
         return pa.schema([(name, types[name]) for name in needed]).empty_table()
     return pacsv.read_csv(
@@ -178,12 +204,12 @@ def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec, times_as_wo
             delimiter=spec.delimiter,
             quote_char='"' if quoted else False,
             newlines_in_values=quoted,
-            ignore_empty_lines=False,
+            ignore_empty_lines=len(header) > 1,  # under a single column, one may be a missing value
         ),
         pacsv.ConvertOptions(
             column_types=types,
             include_columns=needed,
-            null_values=list(spec.missing),
+            null_values=[] if judged else sorted(spec.null_texts),
             strings_can_be_null=False,
             decimal_point=spec.decimal,
             timestamp_parsers=[pacsv.ISO8601],
@@ -191,25 +217,124 @@ def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec, times_as_wo
     )
 
 
-def _columns(table: pa.Table, block: Block, spec: TableSpec, bad: tuple[BadRow, ...]) -> Columns:
-    times = spec.time.read(table, table.num_rows)
-    n_records = table.num_rows + len(bad)
+def _with_times_as_words(table: Any, content: bytes, header: tuple[str, ...], spec: TableSpec) -> Any:
+    words = _parse(content, header, spec, spec.time.columns, judged=False)
+    for name in spec.time.columns:
+        table = table.set_column(table.column_names.index(name), name, words[name])
+    return table
+
+
+def _is_plain(column: str, spec: TableSpec) -> bool:
+    """Whether Arrow reads a column of numbers itself: so it does unless groups, signs or texts of its own are in it."""
+    style, missing = spec.styles[column]
+    return style.plain and missing.texts.keys() == spec.null_texts
+
+
+def _columns(content: bytes, source: Source, spec: TableSpec, judged: bool = False) -> Columns:
+    """The columns of a block, if all of its rows are good.
+
+    With `judged`, every record was judged before, and numbers are read as the judge reads them. Else a cell of which
+    Arrow and the judge may think differently raises `RefusedError`.
+    """
+    table = _parse(content, source.header, spec, (), judged)
+    if spec.time.whole and not judged and (b"0x" in content or b"0X" in content):  # Arrow takes hexadecimal numbers
+        table = _with_times_as_words(table, content, source.header, spec)
+    times = _times(table, spec)
+    numbers = _numbers(table, content, source, spec)
+    seen = frozenset[str]().union(*(column.seen for column in numbers.values()))
+    if not judged:
+        seen |= _seen_texts(content, table, source, spec, seen)
     if spec.series:
-        return _melt(table, times, block.source, spec, bad, n_records)
+        return _melt(table, times, source, spec, numbers, seen)
     channels: list[Any] = []
     for channel in spec.channels:
-        if channel.column not in block.source.header:  # a channel that other files add
+        if channel.column not in source.header:  # a channel that other files add
             channels.append(_all_missing(len(times), channel.text))
-            continue
-        column = table[channel.column]
-        channels.append(_categories(column, spec.missing) if channel.text else as_numpy(column, "float64"))
+        elif channel.text:
+            column, named = _categories(table[channel.column], spec.missing.of_words(channel.column))
+            channels.append(column)
+            seen |= named
+        else:
+            channels.append(numbers[channel.column].values)
+    lost = [numbers[c.column].n_lost if c.column in numbers else 0 for c in spec.channels]
     if spec.id is None:
-        ids = text_array([block.source.id or SINGLE_ID] if len(times) else [])
-        return Columns(ids, np.zeros(len(times), np.int32), times, channels, bad, n_records)
-    codes, ids = _encoded(table[spec.id])
-    if len(ids) and ids[0].as_py() == "":
-        raise RefusedError("an id is empty")
-    return Columns(ids, codes, times, channels, bad, n_records)
+        ids = text_array([source.id or SINGLE_ID] if len(times) else [])
+        codes = np.zeros(len(times), np.int32)
+    else:
+        codes, ids = _encoded(table[spec.id])
+        if len(ids) and ids[0].as_py() == "":
+            raise RefusedError("an id is empty")
+    return Columns(ids, codes, times, channels, (), len(times), n_lost=tuple(lost), seen=seen)
+
+
+def _times(table: Any, spec: TableSpec) -> NDArray[np.int64]:
+    times = spec.time.read(table, table.num_rows)
+    for name in spec.time.columns if spec.missing_times else ():
+        if pa.types.is_dictionary(table[name].type):
+            _, texts = encoded(table[name])
+            if pc.any(pc.is_in(texts, value_set=text_array(sorted(spec.missing_times)))).as_py():
+                raise RefusedError("a time is missing")
+    return times
+
+
+def _numbers(table: Any, content: bytes, source: Source, spec: TableSpec) -> dict[str, NumberColumn]:
+    """The columns of numbers that a file has, by name."""
+    names = [name for name in spec.styles if name in source.header]
+    parsed = {name: table[name] for name in names if pa.types.is_floating(table[name].type)}
+    suspects = {name for name, column in parsed.items() if is_suspect(column, spec.largest)}
+    again = _parse(content, source.header, spec, suspects, judged=False) if suspects else table
+    numbers = {}
+    for name in names:
+        style, missing = spec.styles[name]
+        if name in parsed and name not in suspects:
+            numbers[name] = from_arrow(parsed[name], missing)
+        else:
+            numbers[name] = from_words(again[name], style, missing, spec.largest, spec.dtype)
+    clear = [name for name in parsed if name not in suspects]
+    if clear and may_lose_digits(content, spec.decimal, [parsed[name] for name in clear], spec.dtype):
+        again = _parse(content, source.header, spec, clear, judged=False)
+        for name in clear:
+            texts = again[name].cast(pa.string())
+            lost = count_lost(texts, numbers[name].values, spec.styles[name][0], spec.dtype)
+            numbers[name] = replace(numbers[name], n_lost=lost)
+    return numbers
+
+
+def _seen_texts(content: bytes, table: Any, source: Source, spec: TableSpec, seen: frozenset[str]) -> frozenset[str]:
+    """Which of the texts that the user named for every column, and Arrow has taken for missing, are in a block."""
+    columns = [name for name in spec.styles if name in source.header and table[name].null_count]
+    if not columns:
+        return frozenset()
+    sure = {
+        text: _stands_in(content, text, columns, source.header, spec) for text in spec.tracked & spec.null_texts - seen
+    }
+    found = {text for text, stands in sure.items() if stands}
+    wanted = [text for text, stands in sure.items() if stands is None]
+    if wanted:
+        again = _parse(content, source.header, spec, columns, judged=False)
+        words = [encoded(again[name])[1] for name in columns]
+        found |= {w for some in words for w in some.filter(pc.is_in(some, value_set=text_array(wanted))).to_pylist()}
+    return frozenset(found)
+
+
+def _stands_in(
+    content: bytes, text: str, columns: Sequence[str], header: tuple[str, ...], spec: TableSpec
+) -> bool | None:
+    """Whether a cell of some columns is a text; None where that would take long to say."""
+    wanted, delimiter, position = text.encode(), spec.delimiter.encode(), -1
+    for _ in range(_MOST_HITS):
+        position = content.find(wanted, position + 1)
+        if position < 0:
+            return None if b'"' in content and wanted in content else False
+        start, stop = content.rfind(b"\n", 0, position) + 1, position + len(wanted)
+        whole = content[position - 1 : position] in (delimiter, b"\n", b"") and (
+            content[stop : stop + 1] in (delimiter, b"\n", b"\r", b"")
+        )
+        if whole and content.find(b'"', start, position) < 0:
+            place = content.count(delimiter, start, position)
+            if place < len(header) and header[place] in columns:
+                return True
+    return None
 
 
 def _all_missing(n_rows: int, text: bool) -> NDArray[np.float64] | Categories:
@@ -218,50 +343,85 @@ def _all_missing(n_rows: int, text: bool) -> NDArray[np.float64] | Categories:
 
 def _encoded(column: Any) -> tuple[NDArray[np.int32], Any]:
     """(row,) codes and the distinct texts they stand for, sorted by their UTF-8 bytes."""
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # no chunk at all
-        return np.zeros(0, np.int32), text_array([])
-    order = pc.sort_indices(array.dictionary)
+    codes, words = encoded(column)
+    order = pc.sort_indices(words)
     rank = np.empty(len(order), np.int32)
     rank[as_numpy(order, "uint64")] = np.arange(len(order), dtype=np.int32)
-    return rank[as_numpy(array.indices, "int32")], array.dictionary.take(order)
+    return rank[codes], words.take(order)
 
 
-def _categories(column: Any, missing: tuple[str, ...]) -> Categories:
+def _categories(column: Any, missing: Missing) -> tuple[Categories, frozenset[str]]:
+    """A column of words, and what names those of it that are missing."""
     codes, words = _encoded(column)
-    absent = as_numpy(pc.is_in(words, value_set=text_array(missing)).cast(pa.int8()), "int8").astype(bool)
+    is_missing = pc.is_in(words, value_set=text_array(list(missing.texts)))
+    absent = as_numpy(is_missing.cast(pa.int8()), "int8").astype(bool)
     place = np.where(absent, -1, np.cumsum(~absent) - 1).astype(np.int32)
-    return Categories(place[codes], words.filter(pc.invert(pc.is_in(words, value_set=text_array(missing)))))
+    seen = frozenset(missing.texts[word] for word in words.filter(is_missing).to_pylist())
+    return Categories(place[codes], words.filter(pc.invert(is_missing))), seen
 
 
 def _melt(
-    table: pa.Table,
+    table: Any,
     times: NDArray[np.int64],
     source: Source,
     spec: TableSpec,
-    bad: tuple[BadRow, ...],
-    n_records: int,
+    numbers: dict[str, NumberColumn],
+    seen: frozenset[str],
 ) -> Columns:
     """A wide table of series: one row per record and column."""
     names = sorted((name for name in spec.series if name in source.header), key=str.encode)
-    values = np.concatenate([as_numpy(table[name], "float64") for name in names])
+    values = np.concatenate([numbers[name].values for name in names])
     codes = np.repeat(np.arange(len(names), dtype=np.int32), len(times))
     ids = text_array(names if len(times) else [])
-    return Columns(ids, codes, np.tile(times, len(names)), [values], bad, n_records)
+    lost = sum(column.n_lost for column in numbers.values())
+    return Columns(ids, codes, np.tile(times, len(names)), [values], (), len(times), n_lost=(lost,), seen=seen)
 
 
-def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[bytes, list[BadRow]]:
-    """Split a block into its good bytes and its bad rows."""
-    good: list[bytes] = []
+def _count_blank(content: bytes, source: Source, spec: TableSpec, n_records: int) -> int:
+    """Lines without a byte that Arrow has passed over.
+
+    Raises
+    ------
+    RefusedError
+        If there may be one under a single column, where it would be a missing value.
+    """
+    quoted = b'"' in content
+    if (quoted or len(source.header) == 1) and not _may_have_blank(content):
+        return 0
+    octets = np.frombuffer(content, np.uint8)
+    if not quoted:
+        n_lines = int(np.count_nonzero(octets == ord("\n")))
+    else:
+        quotes = np.flatnonzero(octets == ord('"'))
+        n_lines = int(np.count_nonzero(np.searchsorted(quotes, np.flatnonzero(octets == ord("\n"))) % 2 == 0))
+    n_lines += bool(content) and not content.endswith(b"\n")
+    if len(source.header) == 1:
+        raise RefusedError("a blank line may be a missing value")
+    return n_lines - n_records
+
+
+def _may_have_blank(content: bytes) -> bool:
+    """Whether two line breaks follow each other, within quotes or not."""
+    starts = content.startswith((b"\n", b"\r\n"))
+    return starts or b"\n\n" in content or (b"\r" in content and b"\n\r\n" in content)
+
+
+def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[list[Record], list[BadRow], int]:
+    """The good records of a block, its bad rows, and how many lines are blank."""
+    good: list[Record] = []
     bad: list[BadRow] = []
+    n_blank = 0
     first_line = line_of(block.source, block.start)
     for record in split_records(content, spec.delimiter, block.start, first_line):
-        found = judge(record, block.source.header, spec, block.source.name)
-        if found is None:
-            good.append(record.raw)
+        if is_blank(record, block.source.header):
+            n_blank += 1
+            continue
+        wrong = judge(record, block.source.header, spec, block.source.name)
+        if wrong is None:
+            good.append(record)
         else:
-            bad.append(found)
-    return b"".join(good), bad
+            bad.append(wrong)
+    return good, bad, n_blank
 
 
 def _next_record(file: File, border: tuple[int, int]) -> int:

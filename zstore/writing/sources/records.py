@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from zstore.writing.sources.cells import dialect_of, is_excess
 from zstore.writing.sources.table import BadRow, TableSpec
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE | re.ASCII)
 _SHOWN = 200
+_BLANK = (b"\n", b"\r\n")
 _LONE_CR = "a carriage return without a line feed stands outside quotes"
 
 
@@ -144,10 +144,17 @@ def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
         position += 1
 
 
+def is_blank(record: Record, header: tuple[str, ...]) -> bool:
+    """Whether a record has no byte at all. Under a header of one column it may be a missing value."""
+    return len(header) > 1 and record.raw in _BLANK
+
+
 def judge(record: Record, header: tuple[str, ...], spec: TableSpec, source: str) -> BadRow | None:
     """What is wrong with one record, or None."""
     if record.fields is None:
         reason, expected = record.reason, "a record as RFC 4180 has it"
+    elif len(header) == 1 and record.raw in _BLANK:
+        reason, expected = "a blank line in a file of one column", 'a value, or a text that means missing, such as ""'
     elif len(record.fields) != len(header):
         kind = "short" if len(record.fields) < len(header) else "long"
         reason, expected = f"{kind} row: {len(record.fields)} fields", f"{len(header)}"
@@ -171,19 +178,26 @@ def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | No
     wrong = spec.time.judge(cells)
     if wrong is not None:
         return wrong
-    for column in spec.numbers:
+    for column in spec.time.columns:
+        if cells[column] in spec.missing_times:
+            return f"missing time {shorten(cells[column])!r} in column {column!r}", "a time in every row"
+    for column, (style, missing) in spec.styles.items():
         if column not in cells:
             continue
         cell = cells[column]
-        plain = cell.strip(" \t").replace(spec.decimal, ".") if "." not in cell or spec.decimal == "." else "."
-        if cell not in spec.missing and not _NUMBER.fullmatch(plain):
+        text = style.text(cell)
+        if missing.name(cell, None if text is None else float(text)) is not None:
+            continue
+        if text is None:
+            dialect = dialect_of([cell], column, style)
+            way = f" ({dialect.what}: {dialect.fix})" if dialect is not None else ""
             return (
-                f"text {shorten(cell)!r} in number column '{column}'",
-                "a decimal number, or a text that means missing (--missing says which do)",
+                f"text {shorten(cell)!r} in number column {column!r}",
+                f"a decimal number, or a text that means missing (--missing says which do){way}",
             )
-        if cell not in spec.missing and "n" not in plain.lower() and abs(float(plain)) > spec.largest:
+        if is_excess(text, float(text), spec.largest):
             return (
-                f"number {shorten(cell)} in column '{column}'",
-                f"at most {spec.largest:.2g}; --dtype float64 has more",
+                f"number {shorten(cell)} in column {column!r}",
+                f"at most {spec.largest:.2g}" + ("; --dtype float64 has more" if spec.dtype == "float32" else ""),
             )
     return None

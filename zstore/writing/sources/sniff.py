@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.format.storage import File
+from zstore.writing.sources.cells import NumberStyle, dialect_of
 from zstore.writing.sources.files import read_source
 from zstore.writing.sources.formats import check_format, has_zone, unit_of
 from zstore.writing.sources.parts import PARTS
 from zstore.writing.sources.records import record_end, shorten, split_fields, split_records
-from zstore.writing.sources.table import ChannelSpec, Source, TableSpec
+from zstore.writing.sources.table import ChannelSpec, MissingTexts, Source, TableSpec
 from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec, dates_or_epochs, sniff_iso
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
@@ -52,6 +53,9 @@ class TableOptions:
     delimiter: str | None = None
     decimal: str = "."
     missing: tuple[str, ...] = MISSING
+    missing_by: Literal["column", "text"] = "column"
+    thousands: str | None = None
+    percent: tuple[str, ...] = ()
     largest: float = sys.float_info.max
 
     def to_json(self) -> dict[str, Any]:
@@ -60,10 +64,58 @@ class TableOptions:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> TableOptions:
-        """Read :meth:`to_json` back; what else the document has is left alone."""
+        """Read :meth:`to_json` back; what else the document has is left alone.
+
+        A store of before `missing_by` was recorded has one list of texts for columns of every kind.
+        """
+        document = {"missing_by": "text", **document}
         found = {option.name: document[option.name] for option in fields(cls) if option.name in document}
         known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
         return cls(**known)
+
+    def with_categories(self, words: Iterable[str]) -> TableOptions:
+        """The options under which these channels hold words, whatever those look like."""
+        columns = {name: column for column, name in self.rename.items()}
+        return replace(self, categories=tuple({*self.categories, *(columns.get(word, word) for word in words)}))
+
+    def missing_texts(self, columns: Collection[str]) -> MissingTexts:
+        """What `missing` means for a table.
+
+        Parameters
+        ----------
+        columns
+            Those that ``COL=TEXT`` may name.
+
+        Raises
+        ------
+        UsageError
+            If it names another.
+        """
+        if self.missing_by == "text":
+            return MissingTexts(self.missing, as_texts=True)
+        everywhere: list[str] = []
+        own: dict[str, tuple[str, ...]] = {}
+        for entry in self.missing:
+            column, sign, text = _split_entry(entry, columns)
+            if not sign or not column:
+                everywhere.append(entry)
+            elif column in columns:
+                own[column] = (*own.get(column, ()), text)
+            else:
+                raise UsageError(
+                    f"no column {column!r}",
+                    expected=f"one of {', '.join(map(repr, columns))}",
+                    fix="name an existing column with --missing COL=TEXT",
+                )
+        return MissingTexts(tuple(everywhere) if everywhere or not own else MISSING, own)
+
+
+def _split_entry(entry: str, columns: Collection[str]) -> tuple[str, str, str]:
+    """Column, sign and text of ``COL=TEXT``; the name of a column may have a sign of its own."""
+    for column in columns:
+        if entry.startswith(f"{column}="):
+            return column, "=", entry[len(column) + 1 :]
+    return entry.partition("=")
 
 
 def open_source(
@@ -91,12 +143,12 @@ def open_source(
     line = head[start : head.find(b"\n", start) + 1 or None].decode("utf-8", "replace")
     delimiter = delimiter or max(_DELIMITERS, key=line.count)
     if len(delimiter.encode()) != 1 or delimiter in '"\r\n':
-        raise UsageError(f"delimiter {delimiter!r}", expected="one ASCII character", fix="mend --delimiter")
+        raise UsageError(f"delimiter {delimiter!r}", expected="one ASCII character", fix="change --delimiter")
     stop = record_end(head, start, delimiter)
     header, reason = split_fields(head[start:stop], delimiter)
     if header is None:
         raise SourceError(
-            f"unreadable header ({reason})", expected="column names", where=f"{named} line 1", fix="mend the header"
+            f"unreadable header ({reason})", expected="column names", where=f"{named} line 1", fix="correct the header"
         )
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
@@ -110,8 +162,15 @@ def open_source(
     return Source(str(named), plain, tuple(header), stop, b'"' in head, id_), delimiter
 
 
-def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> TableSpec:
+def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions, others: Collection[str] = ()) -> TableSpec:
     """Decide what the columns mean from the headers and the first rows.
+
+    Parameters
+    ----------
+    sources, delimiter, options
+        The files, and what the user said about them.
+    others
+        Columns of static attributes, which options may name too.
 
     Raises
     ------
@@ -120,9 +179,13 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
     SourceError
         If headers disagree, or times cannot be read.
     """
-    first, missing = sources[0], options.missing
+    first = sources[0]
     columns = _all_columns(sources, options.allow_new_channels)
-    _check_names(options, columns, first)
+    _check_names(options, columns, first, others)
+    _check_thousands(options)
+    missing = options.missing_texts(dict.fromkeys([*columns, *others]))
+    given = options.missing if options.missing != MISSING else ()
+    tracked = frozenset(text for text in given if text and not text.endswith("=") and not _names(text, others, columns))
     used = {options.id, *options.time, *options.leave_out}
     wanted = tuple(options.channels or (column for column in columns if column not in used))
     if not wanted:
@@ -132,35 +195,57 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions) -> T
             where=f"{first.name} line 1",
             fix="add a column of values, or leave out fewer with --leave-out",
         )
-    samples = [_first_sample(first, delimiter, missing), *(_sample(s, delimiter, _LATER_BYTES) for s in sources[1:])]
+    samples = [
+        _first_sample(first, delimiter, missing.everywhere),
+        *(_sample(s, delimiter, _LATER_BYTES) for s in sources[1:]),
+    ]
     time = _time_spec(options, sources, samples)
     if options.layout == "wide":
         name, units = options.value_name, options.units.get(options.value_name)
         channels: tuple[ChannelSpec, ...] = (ChannelSpec(name, name, units=units),)
-        return TableSpec(delimiter, options.decimal, None, time, channels, wanted, missing, options.largest)
+        spec = TableSpec(delimiter, options.decimal, None, time, channels, wanted, missing, options.largest)
+        return replace(spec, thousands=options.thousands, percent=options.percent, tracked=tracked)
     channels = tuple(
         ChannelSpec(
             column,
             options.rename.get(column, column),
-            column in options.categories or _holds_text(column, sources, samples, options),
-            options.units.get(column),
+            column in options.categories or _holds_text(column, sources, samples, options, missing),
+            options.units.get(column, "%" if column in options.percent else None),
         )
         for column in wanted
     )
     names = [channel.name for channel in channels]
     if len(set(names)) < len(names):
-        raise UsageError(f"channels {', '.join(names)}", expected="every name once", fix="mend --rename")
-    return TableSpec(delimiter, options.decimal, options.id, time, channels, (), missing, options.largest)
+        raise UsageError(f"channels {', '.join(names)}", expected="every name once", fix="change --rename")
+    spec = TableSpec(delimiter, options.decimal, options.id, time, channels, (), missing, options.largest)
+    return replace(spec, thousands=options.thousands, percent=options.percent, tracked=tracked)
 
 
-def _check_names(options: TableOptions, columns: Sequence[str], first: Source) -> None:
+def _names(entry: str, others: Collection[str], columns: Collection[str]) -> bool:
+    """Whether ``COL=TEXT`` names a static attribute alone."""
+    column, sign, _ = _split_entry(entry, [*columns, *others])
+    return bool(sign) and column in others and column not in columns
+
+
+def _check_thousands(options: TableOptions) -> None:
+    mark = options.thousands
+    if mark is not None and (len(mark) != 1 or mark.isalnum() or mark in '"+-%\r\n' or mark == options.decimal):
+        raise UsageError(
+            f"--thousands {mark!r}",
+            expected=f"one character that is no digit, letter, sign or quote, and not --decimal {options.decimal}",
+            fix="as in --decimal , --thousands .",
+        )
+
+
+def _check_names(options: TableOptions, columns: Sequence[str], first: Source, others: Collection[str]) -> None:
     named = [("--id", options.id), *(("--time", column) for column in options.time)]
     named += [
         (flag, c)
         for flag, group in (
             ("--channels", options.channels),
             ("--leave-out", options.leave_out),
-            ("--categories", options.categories),
+            ("--categories", [column for column in options.categories if column not in others]),
+            ("--percent", [column for column in options.percent if column not in others]),
             ("--rename", options.rename),
             ("--units", options.units),
         )
@@ -276,24 +361,50 @@ def _numbered_rows(options: TableOptions) -> TimeSpec:
         ) from None
 
 
-def _holds_text(column: str, sources: Sequence[Source], samples: Sequence[Sample], options: TableOptions) -> bool:
+def _holds_text(
+    column: str, sources: Sequence[Source], samples: Sequence[Sample], options: TableOptions, missing: MissingTexts
+) -> bool:
     """Whether a column holds categories: nothing that the first file with known cells has in it is a number.
 
     Raises
     ------
     SourceError
-        If it is all numbers in one file and all text in another.
+        If it is all numbers in one file and all text in another, or nearly all numbers in another spelling.
     """
+    style = NumberStyle(options.decimal, options.thousands, column in options.percent)
+    absent = missing.of_numbers(column, style)
     first: tuple[bool, str] | None = None
     for source, sample in zip(sources, samples, strict=True):
-        cells = [cell for cell in (row.get(column, "") for row in sample) if cell not in options.missing]
-        numbers = [_is_float(cell.replace(options.decimal, ".")) for cell in cells]
+        pairs = [(cell, style.read(cell)) for cell in (row.get(column, "") for row in sample)]
+        cells = [(cell, value) for cell, value in pairs if absent.name(cell, value) is None]
+        numbers = [value is not None for _, value in cells]
         if first is None and cells:
             first = not any(numbers), source.name
+            if first[0]:
+                refuse_dialect(column, [cell for cell, _ in cells], style, source.name)
         elif first is not None and len(cells) >= _ENOUGH and all(number == first[0] for number in numbers):
             kind, other = ("categories", "number") if first[0] else ("numbers", "text")
-            raise _retyped(source, f"{other} {shorten(cells[0])!r} in column {column!r}", f"{kind} as in {first[1]}")
+            text = shorten(cells[0][0])
+            raise _retyped(source, f"{other} {text!r} in column {column!r}", f"{kind} as in {first[1]}")
     return first is not None and first[0]
+
+
+def refuse_dialect(column: str, cells: Sequence[str], style: NumberStyle, source: str) -> None:
+    """Refuse words of which nearly all would be numbers if the user said how they are written.
+
+    Raises
+    ------
+    SourceError
+        If they are; with the flags that read them.
+    """
+    dialect = dialect_of(cells, column, style)
+    if dialect is not None:
+        raise SourceError(
+            f"column {column!r} holds words such as {shorten(cells[0])!r} that look like {dialect.what}",
+            expected=f"numbers with a decimal {'point' if style.decimal == '.' else 'comma'}, or words",
+            where=f"{source}, in its first rows",
+            fix=dialect.fix,
+        )
 
 
 def _retyped(source: Source, problem: str, expected: str) -> SourceError:
@@ -340,11 +451,3 @@ def _sample(source: Source, delimiter: str, n_bytes: int) -> Sample:
     records = split_records(content, delimiter, 0, 1)
     header = source.header
     return [dict(zip(header, r.fields, strict=True)) for r in records if r.fields and len(r.fields) == len(header)]
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from zstore.format.storage import File
+from zstore.writing.sources.cells import Missing, NumberStyle
 from zstore.writing.sources.times import TimeSpec
 
 
@@ -72,6 +75,45 @@ class ChannelSpec:
 
 
 @dataclass(frozen=True)
+class MissingTexts:
+    """Texts that mean a missing value, column by column. Never applied to ids.
+
+    Parameters
+    ----------
+    everywhere
+        In columns of numbers and times.
+    in_column
+        Further ones of some columns, numbers and words alike.
+    as_texts
+        Whether they are compared as texts alone, and in columns of words too, as stores made before `in_column` was
+        there have it.
+    """
+
+    everywhere: tuple[str, ...] = ("",)
+    in_column: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    as_texts: bool = False
+
+    def of_numbers(self, column: str, style: NumberStyle) -> Missing:
+        """Of a column of numbers: compared as numbers where they are some."""
+        names = {text: text for text in self.everywhere}
+        names |= self._own(column)
+        return Missing(names) if self.as_texts else Missing.of_numbers(names, style)
+
+    def of_words(self, column: str) -> Missing:
+        """Of a column of words: empty ones, and what is named for it."""
+        if self.as_texts:
+            return Missing({text: text for text in self.everywhere})
+        return Missing({"": "", **self._own(column)})
+
+    def everywhere_as_texts(self, style: NumberStyle) -> frozenset[str]:
+        """Texts that mean missing in every column of numbers, but for those that are compared as numbers."""
+        return frozenset(replace(self, in_column={}).of_numbers("", style).texts)
+
+    def _own(self, column: str) -> dict[str, str]:
+        return {text: f"{column}={text}" for text in self.in_column.get(column, ())}
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """What the columns mean, decided once before any block is read.
 
@@ -90,9 +132,15 @@ class TableSpec:
     series
         In a wide table of series, its columns of series; else empty.
     missing
-        Texts that mean a missing value. Never applied to ids.
+        What means a missing value.
     largest
         Largest number that is stored.
+    thousands
+        Character between groups of three digits, if any.
+    percent
+        Columns of numbers with a ``%`` behind each.
+    tracked
+        Names of missing texts (see :class:`~zstore.writing.sources.cells.Missing`) of which to tell whether they occur.
     """
 
     delimiter: str
@@ -101,8 +149,32 @@ class TableSpec:
     time: TimeSpec
     channels: tuple[ChannelSpec, ...]
     series: tuple[str, ...]
-    missing: tuple[str, ...]
+    missing: MissingTexts
     largest: float
+    thousands: str | None = None
+    percent: tuple[str, ...] = ()
+    tracked: frozenset[str] = frozenset()
+
+    @property
+    def dtype(self) -> str:
+        """Float type that numbers are stored as."""
+        return "float32" if self.largest <= float(np.finfo(np.float32).max) else "float64"
+
+    @cached_property
+    def missing_times(self) -> frozenset[str]:
+        """Texts that stand for a time that is missing, which no row may have. No numbers: 0 is an hour."""
+        return replace(self.missing, as_texts=False).everywhere_as_texts(NumberStyle()) - {""}
+
+    @cached_property
+    def null_texts(self) -> frozenset[str]:
+        """Texts that Arrow is to take for missing."""
+        return self.missing.everywhere_as_texts(NumberStyle(self.decimal))
+
+    @cached_property
+    def styles(self) -> dict[str, tuple[NumberStyle, Missing]]:
+        """Per column of numbers, how they are written and what means missing."""
+        styles = {column: NumberStyle(self.decimal, self.thousands, column in self.percent) for column in self.numbers}
+        return {column: (style, self.missing.of_numbers(column, style)) for column, style in styles.items()}
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -166,6 +238,12 @@ class Columns:
         Records left out.
     n_records
         Records read, bad ones included. In a wide table of series each makes a row per series.
+    n_blank
+        Lines without a byte, which are no records.
+    n_lost
+        Per channel, cells with more digits than a float64 keeps whose values do not tell.
+    seen
+        Texts of --missing that occurred.
     """
 
     ids: pa.Array
@@ -174,6 +252,9 @@ class Columns:
     channels: list[NDArray[np.float64] | Categories]
     bad: tuple[BadRow, ...]
     n_records: int
+    n_blank: int = 0
+    n_lost: tuple[int, ...] = ()
+    seen: frozenset[str] = frozenset()
 
     @property
     def n_rows(self) -> int:
