@@ -155,7 +155,7 @@ def _add_ingest(parser: ArgumentParser) -> None:
         help="auto: try some on a sample; or zstd-3, …",
     )
     add("--append", action="store_true", help="add to the store, reading only files that it does not know; or make it")
-    add("--force", action="store_true", help="with --append: read files again that the store knows")
+    add("--force", action="store_true", help="with --append: read files again that the store knows, or that changed")
     add("--overwrite", action="store_true", help="replace an existing store once the new one is complete")
     add(
         "--dtype",

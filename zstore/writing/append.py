@@ -19,7 +19,7 @@ from zstore.reading.store import Store
 from zstore.writing.blocks import reduce_blocks
 from zstore.writing.committed import find_late, kept_shards, old_blocks, old_forms, rows_behind, to_widen
 from zstore.writing.fan_in import limit_fan_in, plan_shards
-from zstore.writing.ledger import read_digests
+from zstore.writing.ledger import new_sources, read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
 from zstore.writing.phases import (
     MOST_BAD,
@@ -81,7 +81,8 @@ def append(
     Parameters
     ----------
     sources
-        Files or globs. Those whose rows the store has already (same name, size and digest) are left out.
+        Files or globs. Those whose rows the store has already (same name, size and digest, in whatever folder) are left
+        out; one that changed after its rows were taken is refused.
     store
         Folder of the store.
     static
@@ -95,7 +96,7 @@ def append(
     storage_options, scratch
         As for :func:`zstore.ingest`.
     force
-        Whether to read files again that the store knows.
+        Whether to read files again that the store knows, and those that changed.
     given
         How the user says that the files are read, by the names of :func:`zstore.ingest`; must be as the store records.
     blocksize, memory_limit, workers, scheduler, progress
@@ -127,9 +128,8 @@ def append(
         table = base.objects.document["table"]
         _refuse_other(given or {}, table, store)
         encoding, options = table["encoding"], TableOptions.from_json(table)
-        known = set() if force else set(base.ledger)
-        read = read_digests(files, options.id_from_path is not None, runner)
-        pairs = [(file, record) for file, record in zip(files, read, strict=True) if record not in known]
+        read = read_digests(files, target, options.id_from_path, runner)
+        pairs = new_sources(files, read, () if force else base.ledger, options.id_from_path)
         if not pairs:
             site.scratch.clear()
             return None

@@ -249,7 +249,7 @@ def ingest(
     ):
         sizes = {str(file): file.n_bytes for file in files}
         logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(files), store)
-        ledger = read_digests(files, options.id_from_path is not None, runner)
+        ledger = read_digests(files, target, options.id_from_path, runner)
         reading = {**options.to_json(), "encoding": encoding, "dtype": dtype, "on_bad_row": on_bad_row}
         sized = [blocksize, memory_limit, runner.sharers]
         done = begin(site.scratch, plan_of(ledger, site.version, reading=reading, sized=sized))

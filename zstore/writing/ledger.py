@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
 import xxhash
 
+from zstore.errors import SourceError
 from zstore.format.manifest import ObjectRecord, digest
-from zstore.format.storage import File
+from zstore.format.storage import File, Storage
 from zstore.format.urls import is_remote
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.files import source_pieces
+from zstore.writing.sources.sniff import id_in_path
 
 PIECE_BYTES = 1 << 24
 _READ_BYTES = 1 << 20
 
 
-def read_digests(files: Sequence[File], whole_path: bool, runner: Scheduler) -> list[ObjectRecord]:
+def read_digests(
+    files: Sequence[File], target: Storage, id_from_path: str | None, runner: Scheduler
+) -> list[ObjectRecord]:
     """Name, bytes and digest of each file.
 
     Parameters
     ----------
     files
         The files.
-    whole_path
-        Whether the whole path is the name, because ids come from it; else its last part is, so that a folder may move.
+    target
+        The store: names are paths from the folder that it lies in, so that both may move together, and files of one
+        name in several folders are told apart. Whole paths or URLs where either is in a bucket.
+    id_from_path
+        Where ids come from paths, the pattern of them: the same bytes of another id are other rows, so the id is part
+        of the digest.
     runner
         Reads pieces of 16 MiB in parallel.
 
@@ -41,9 +51,79 @@ def read_digests(files: Sequence[File], whole_path: bool, runner: Scheduler) -> 
     for (file, _), found in zip(tasks, runner.map("digest", _digest_piece, tasks, sizes, "bytes"), strict=True):
         pieces[file].append(found)
     return [
-        ObjectRecord(str(file) if whole_path else file.path.name, file.n_bytes, digest("".join(found).encode()))
+        ObjectRecord(_name(file, target), file.n_bytes, _with_id(digest("".join(found).encode()), file, id_from_path))
         for file, found in pieces.items()
     ]
+
+
+def new_sources(
+    files: Sequence[File], records: Sequence[ObjectRecord], ledger: Iterable[ObjectRecord], id_from_path: str | None
+) -> list[tuple[File, ObjectRecord]]:
+    """The files whose rows a store does not have yet, with their records.
+
+    A file that was taken is known by the last part of its name, its size and its digest, in whatever folder it lies
+    now.
+
+    Parameters
+    ----------
+    files, records
+        What an append is to take, and :func:`read_digests` of it.
+    ledger
+        What the store has taken.
+    id_from_path
+        As there.
+
+    Raises
+    ------
+    SourceError
+        If a file has changed since it was taken.
+    """
+    taken = {record.key: record for record in ledger}
+    known = {_wherever(record) for record in taken.values()}
+    new: list[tuple[File, ObjectRecord]] = []
+    for file, record in zip(files, records, strict=True):
+        before = taken.get(record.key)
+        if before is not None and not _is_same(before, record, file, id_from_path):
+            raise SourceError(
+                f"changed after its rows were taken ({record.n_bytes:,} bytes)",
+                expected=f"the {before.n_bytes:,} bytes of digest {before.digest} whose rows the store has",
+                where=str(file),
+                fix="put new rows into a file of their own; or --force to read it again, with --on-duplicate last if "
+                "its rows are to replace those of the store",
+            )
+        named = taken.get(str(file))  # as ledgers of version 0.1 have it where ids come from paths
+        same = named is not None and _is_same(named, record, file, id_from_path)
+        if before is None and not same and _wherever(record) not in known:
+            new.append((file, record))
+    return new
+
+
+def _is_same(before: ObjectRecord, record: ObjectRecord, file: File, id_from_path: str | None) -> bool:
+    """Whether the bytes are those of before; early ledgers have their digest without the id."""
+    return record.digest in (before.digest, _with_id(before.digest, file, id_from_path))
+
+
+def _wherever(record: ObjectRecord) -> tuple[str, int, str]:
+    """What tells a file, but for the folder."""
+    return PurePosixPath(record.key).name, record.n_bytes, record.digest
+
+
+def _name(file: File, target: Storage) -> str:
+    if is_remote(str(file)):
+        return str(file)
+    path = _real(Path(str(file.storage), file.key))
+    return str(path) if is_remote(str(target)) else os.path.relpath(path, _real(Path(str(target))).parent)
+
+
+def _real(path: Path) -> Path:
+    """The path, whatever links the folder lies behind; a link to a file is a file of its own name."""
+    return path.absolute().parent.resolve() / path.name
+
+
+def _with_id(bytes_digest: str, file: File, id_from_path: str | None) -> str:
+    if id_from_path is None:
+        return bytes_digest
+    return digest(f"{bytes_digest} {id_in_path(str(file), id_from_path)}".encode())
 
 
 def _digest_piece(task: tuple[File, int]) -> str:

@@ -158,7 +158,7 @@ def open_source(
             where=f"{named} line 1",
             fix="rename one of them in the file",
         )
-    id_ = _id_in_path(str(named), id_from_path) if id_from_path is not None else None
+    id_ = id_in_path(str(named), id_from_path) if id_from_path is not None else None
     return Source(str(named), plain, tuple(header), stop, b'"' in head, id_), delimiter
 
 
@@ -269,7 +269,14 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: Source, o
         raise UsageError(f"--id with {other}", expected="one place that ids come from", fix=f"drop --id or {other}")
 
 
-def _id_in_path(name: str, pattern: str) -> str:
+def id_in_path(name: str, pattern: str) -> str:
+    """The id of a file's rows: the first group of a pattern, searched in the path as the user named it.
+
+    Raises
+    ------
+    UsageError
+        If that is no regular expression, or finds no id.
+    """
     try:
         match = re.search(pattern, name)
     except re.error as error:
