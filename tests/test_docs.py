@@ -123,6 +123,13 @@ def every_flag() -> str:
     return "\n".join(helps)
 
 
+def test_the_file_tree_names_every_module() -> None:
+    tree = (REPOSITORY / "ARCHITECTURE.md").read_text().partition("### Where everything is")[2]
+    paths = [path for package in ("zstore", "lightning_app") for path in (REPOSITORY / package).rglob("[!_]*.py")]
+    as_folders = ("models", "demo")
+    assert [path.name for path in paths if path.name not in tree and path.parent.name not in as_folders] == []
+
+
 def expanded(word: str) -> list[str]:
     """The paths that a shell makes of braces."""
     parts = [part.split(",") for part in re.split(r"[{}]", word)]
