@@ -14,12 +14,13 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import zstore
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split, assign_series, time_borders
 from lightning_app.data.views import Panel
 from lightning_app.predictions import PredictionWriter
-from tests.conftest import write_table
-from zstore import NotFiniteError, Store, UsageError, ingest, open_store
+from tests.conftest import small_grid, write_table
+from zstore import Store, UsageError, ZstoreError, ingest, open_store
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*LeafSpec.*:FutureWarning")  # Lightning's
 
@@ -104,7 +105,7 @@ class Planted(pl.LightningModule):
         return forecasts
 
 
-def predict(data: WindowDataModule, folder: Path, model: Planted) -> PredictionWriter:
+def predict(data: WindowDataModule, folder: Path, model: pl.LightningModule) -> PredictionWriter:
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     writer = PredictionWriter(folder)
     trainer = pl.Trainer(accelerator="cpu", devices=1, default_root_dir=folder, callbacks=[writer], **quiet)
@@ -125,7 +126,7 @@ def test_a_forecast_that_is_not_finite_is_refused_with_its_series_and_time_and_e
     before = zarr.open_group(str(writer.target), mode="r")["v"][:]
     assert before[(window, *place[:-1])].reshape(-1).tolist() == [2.0]
     with pytest.raises(
-        NotFiniteError, match=rf"forecast of 'v' for s01 at 21 is {re.escape(f'{value:g}')}.*no predictions are written"
+        ZstoreError, match=rf"forecast of 'v' for s01 at 21 is {re.escape(f'{value:g}')}.*no predictions are written"
     ):
         predict(data, tmp_path, Planted(value, window, place))
     assert np.array_equal(before, zarr.open_group(str(writer.target), mode="r")["v"][:])
@@ -139,3 +140,213 @@ def test_a_float64_channel_takes_forecasts_that_float32_does_not_hold(tmp_path: 
     data = WindowDataModule(str(tmp_path / "s.zarr"), 2, 3, cache=str(tmp_path / "c"), split=Split(sizes=(10, 8, 12)))
     writer = predict(data, tmp_path, Planted(1e39, 2, (1, 0)))
     assert zarr.open_group(str(writer.target), mode="r")["v"][2, 1] == 1e39
+
+
+class KilledError(Exception):
+    """A process that dies."""
+
+
+class Watcher(pl.LightningModule):
+    """Keeps what it is given in training, saves after each step and each validation, and forecasts the truth."""
+
+    def __init__(self, folder: Path | None = None, stop_after: int | None = None) -> None:
+        super().__init__()
+        self.level, self.folder, self.stop_after = torch.nn.Parameter(torch.zeros(1)), folder, stop_after
+        self.batches: list[dict[str, torch.Tensor]] = []
+
+    @property
+    def windows(self) -> list[list[Any]]:
+        """Series and times of each step."""
+        return [[batch["series"].tolist(), batch["time"].tolist()] for batch in self.batches]
+
+    def training_step(self, batch: Any, _: int) -> torch.Tensor:
+        self.batches.append({name: values.clone() for name, values in batch.items()})
+        return (batch["y"] - self.level).square().mean()  # type: ignore[no-any-return]
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        self.log("val/mse", (batch["y"] - self.level).square().mean())
+
+    def predict_step(self, batch: Any, _: int) -> torch.Tensor:
+        return batch["y"]  # type: ignore[no-any-return]
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._save("step")
+        if self.global_step == self.stop_after:
+            raise KilledError
+
+    def on_validation_end(self) -> None:
+        self._save("validation")
+
+    def on_train_epoch_end(self) -> None:
+        self._save("epoch")
+
+    def _save(self, hook: str) -> None:
+        if self.folder is not None:
+            self.trainer.save_checkpoint(self.folder / f"{hook}-{self.global_step}.ckpt")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(data: WindowDataModule, folder: Path, model: Watcher, ckpt_path: Path | None = None, **options: Any) -> Watcher:
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    given = {"max_epochs": 3, "limit_val_batches": 1, "num_sanity_val_steps": 0, **quiet, **options}
+    trainer = pl.Trainer(accelerator="cpu", devices=1, default_root_dir=folder, enable_checkpointing=False, **given)
+    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    return model
+
+
+def windows_of(store: Store, folder: Path, **options: Any) -> WindowDataModule:
+    """Windows of 3 + 2 rows in source units, in batches of 20."""
+    given: dict[str, Any] = {"batch_size": 20, "scaler": "none", "seed": 1, "cache": str(folder / "cache"), **options}
+    return WindowDataModule(store.path, 3, 2, **given)
+
+
+POOL = {"residency": "stream", "memory_budget": "3000b"}
+
+
+@pytest.mark.parametrize(
+    ("data", "limits"),
+    [
+        ({}, {"limit_train_batches": 2}),
+        (POOL, {"limit_train_batches": 2}),
+        ({}, {"limit_train_batches": 0.6, "max_steps": 6}),
+        ({}, {}),
+        ({}, {"limit_train_batches": 2, "val_check_interval": 1}),
+        ({}, {"overfit_batches": 2}),
+        (POOL, {"overfit_batches": 2, "max_steps": 4}),
+    ],
+)
+def test_a_fit_goes_on_after_the_last_step_of_a_cut_epoch_as_if_it_had_not_ended(
+    tmp_path: Path, data: dict[str, Any], limits: dict[str, Any]
+) -> None:
+    store = chunked(tmp_path)
+    more = {name: limits[name] for name in limits if name != "max_steps"}
+    whole = fit(windows_of(store, tmp_path, **data), tmp_path, Watcher(), **more).windows
+    n_steps = len(whole) // 3
+    first = fit(windows_of(store, tmp_path, **data), tmp_path, Watcher(tmp_path), **limits).windows
+    assert first == whole[: len(first)]
+    for step, hook in ((n_steps, "step"), (n_steps, "validation"), (n_steps, "epoch"), (n_steps + 1, "step")):
+        path = tmp_path / f"{hook}-{step}.ckpt"
+        if path.exists():
+            resumed = fit(windows_of(store, tmp_path, **data), tmp_path, Watcher(), path, **more)
+            assert whole[step:] == resumed.windows, path.name
+
+
+def test_a_fit_that_its_steps_end_within_an_epoch_goes_on_with_the_next_one(tmp_path: Path) -> None:
+    store = chunked(tmp_path)
+    whole = fit(windows_of(store, tmp_path), tmp_path, Watcher()).windows
+    n_steps = len(whole) // 3
+    fit(windows_of(store, tmp_path), tmp_path, Watcher(tmp_path), max_steps=n_steps - 2)
+    resumed = fit(windows_of(store, tmp_path), tmp_path, Watcher(), tmp_path / f"epoch-{n_steps - 2}.ckpt")
+    assert whole[n_steps:] == resumed.windows
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2)])
+def test_no_window_comes_twice_in_an_epoch_where_another_number_of_batches_is_taken(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    store = chunked(tmp_path)
+    whole = fit(windows_of(store, tmp_path), tmp_path, Watcher()).windows
+    fit(windows_of(store, tmp_path), tmp_path, Watcher(tmp_path), limit_train_batches=before)
+    for path in (tmp_path / f"{hook}-{before}.ckpt" for hook in ("step", "validation", "epoch")):
+        resumed = fit(windows_of(store, tmp_path), tmp_path, Watcher(), path, limit_train_batches=after).windows
+        numbers = [whole.index(step) for step in resumed]
+        assert min(numbers) >= before
+        assert len(set(numbers)) == len(numbers)
+
+
+def test_an_epoch_that_was_cut_has_ended_for_a_store_that_has_grown(tmp_path: Path) -> None:
+    store = steps(tmp_path, [60, 60])
+    fit(windows_of(store, tmp_path), tmp_path, Watcher(tmp_path), limit_train_batches=2, max_epochs=1)
+    zstore.append(write_table(tmp_path / "more.csv", ["id", "t", "v"], [["s00", 60, 1], ["s00", 61, 1]]), store.path)
+    grown = windows_of(open_store(store.path), tmp_path)
+    path = tmp_path / "step-2.ckpt"
+    resumed = fit(grown, tmp_path, Watcher(), path, limit_train_batches=2, max_epochs=2).windows
+    whole = fit(windows_of(open_store(store.path), tmp_path), tmp_path, Watcher(), max_epochs=2).windows
+    n_steps = len(whole) // 2
+    assert whole[n_steps : n_steps + 2] == resumed
+    with pytest.raises(UsageError, match="middle of epoch 0 over other windows"):
+        fit(windows_of(open_store(store.path), tmp_path), tmp_path, Watcher(), tmp_path / "step-1.ckpt", max_epochs=2)
+
+
+def chunked(folder: Path) -> Store:
+    """Two series of 60 steps in chunks of 16 rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_grid(patch, chunk_rows=16, shard_rows=64)
+        return steps(folder, [60, 60])
+
+
+@pytest.fixture(scope="module")
+def panel_table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[tuple[str, int], float]]:
+    """Four series on one grid that begin and end at other times, with a gap; and their values by id and time."""
+    folder = tmp_path_factory.mktemp("panel")
+    cells = {
+        (f"s{n}", 10 + 3 * step): n * 1000 + step
+        for n in range(4)
+        for step in range(2 * n, 80 - 3 * n)
+        if (n, step) not in ((1, 20), (1, 21), (2, 70))
+    }
+    rows = [[id_, time, value] for (id_, time), value in cells.items()]
+    with pytest.MonkeyPatch.context() as patch:
+        small_grid(patch, chunk_rows=16, shard_rows=64)
+        ingest(write_table(folder / "r.csv", ["id", "t", "v"], rows), folder / "s.zarr", id="id", time="t", freq="3")
+    return open_store(folder / "s.zarr"), cells
+
+
+def cut(cells: dict[tuple[str, int], float], first: int, n_steps: int) -> list[list[float | None]]:
+    """(step, node) values from a time on; None where there is no row."""
+    return [[cells.get((f"s{n}", first + 3 * step)) for n in range(4)] for step in range(n_steps)]
+
+
+def plain(tensor: Any, mask: Any = None) -> list[list[float | None]]:
+    """(step, node, 1) values, None where the mask is False."""
+    values = [[node[0] for node in step] for step in tensor.tolist()]
+    if mask is None:
+        return values
+    return [[v if m else None for v, m in zip(*pair, strict=True)] for pair in zip(values, plain(mask), strict=True)]
+
+
+@pytest.mark.parametrize("data", [{"residency": "host"}, {"residency": "stream", "memory_budget": "4000b"}])
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_a_panel_that_is_resumed_has_each_window_of_an_epoch_once_with_the_values_of_its_times(
+    panel_table: tuple[Store, dict[tuple[str, int], float]], tmp_path: Path, data: dict[str, Any], stop_after: int
+) -> None:
+    store, cells = panel_table
+    options = {"panel": Panel(), "batch_size": 16, "split": Split(sizes=(0.7, 0.1, 0.2)), **data}
+    whole = fit(windows_of(store, tmp_path, **options), tmp_path, Watcher(), max_epochs=2)
+    with pytest.raises(KilledError):
+        fit(windows_of(store, tmp_path, **options), tmp_path, Watcher(tmp_path, stop_after), max_epochs=2)
+    path = tmp_path / f"step-{stop_after}.ckpt"
+    after = fit(windows_of(store, tmp_path, **options), tmp_path, Watcher(), path, max_epochs=2)
+    assert whole.windows[stop_after:] == after.windows
+    windows = {10 + 3 * step for step in range(3, 56 - 1)}  # 56 of 80 steps are for training
+    n_steps = len(windows) // 16
+    assert 2 * n_steps == len(whole.batches)
+    for batches in (whole.batches[:n_steps], whole.batches[n_steps:stop_after] + after.batches[-n_steps:]):
+        times = [time for batch in batches for time in batch["time"].tolist()]
+        assert len(set(times) & windows) == len(times) >= 16 * n_steps
+    for batch in whole.batches + after.batches:
+        for n, time in enumerate(batch["time"].tolist()):
+            assert cut(cells, time, 2) == plain(batch["y"][n], batch["mask"][n])
+            assert [[value or 0 for value in step] for step in cut(cells, time - 9, 3)] == plain(batch["x"][n])
+
+
+@pytest.mark.parametrize("data", [{"residency": "host"}, {"residency": "stream", "memory_budget": "4000b"}])
+@pytest.mark.parametrize(("delay", "stride"), [(0, 1), (2, 3), (-2, 2)])
+def test_predictions_of_a_panel_have_the_times_and_ids_of_their_values(
+    panel_table: tuple[Store, dict[tuple[str, int], float]],
+    tmp_path: Path,
+    data: dict[str, Any],
+    delay: int,
+    stride: int,
+) -> None:
+    store, cells = panel_table
+    options = {"panel": Panel(), "delay": delay, "evaluation_stride": stride, "batch_size": 3, **data}
+    writer = predict(windows_of(store, tmp_path, **options), tmp_path, Watcher())
+    group: Any = zarr.open_group(str(writer.target), mode="r")
+    firsts = list(range(10 + 3 * 64, 10 + 3 * 79, 3 * stride))  # of the last 16 of 80 steps, two for each window
+    assert [[first, first + 3] for first in firsts] == group["time"][:].tolist()
+    assert [f"s{n}" for n in range(4)] == group["id"][:].tolist()
+    expected = [[[value or 0 for value in step] for step in cut(cells, first, 2)] for first in firsts]
+    assert expected == group["v"][:].tolist()

@@ -479,7 +479,7 @@ class WindowDataModule(pl.LightningDataModule):
         measured = evaluated and trainer is not None and getattr(trainer.lightning_module, "measures_source", False)
         targets = self.view.observed_targets(self.targets, self.window.horizon, self.cache) if measured else None
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        epoch = None if trainer is None else lambda: 0 if trainer.overfit_batches else trainer.current_epoch  # type: ignore[attr-defined]
+        epoch = None if trainer is None else lambda: trainer.current_epoch
         source = self.source
         ahead = _PREFETCH if source.target != source.device else 0
         pieces = self._pieces() if shuffle else None
@@ -505,6 +505,8 @@ class WindowDataModule(pl.LightningDataModule):
             targets,
             pieces,
             describe if shuffle else None,
+            trainer is not None and bool(trainer.overfit_batches),  # type: ignore[attr-defined]
+            (lambda: trainer.num_training_batches) if shuffle and trainer is not None else None,
         )
 
     @property

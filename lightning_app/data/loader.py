@@ -51,7 +51,11 @@ class WindowLoader:
     rank, world
         Which process this is, of how many.
     epoch
-        Asked for the number of each epoch that begins; without it epochs count up from 0.
+        Asked for the number of the epoch where one begins or goes on; without it epochs count up from 0.
+    same_order
+        Whether each epoch has the order of epoch 0.
+    n_taken
+        Asked for how many batches of an epoch are taken; without it all are. An epoch that was cut there has ended.
     pool
         Where the rows of `source` come and go, if they are not all in memory.
     pieces
@@ -86,6 +90,8 @@ class WindowLoader:
         targets: ObservedTargets | None = None,
         pieces: Pieces | None = None,
         describe: Callable[[int], EpochOrder] | None = None,
+        same_order: bool = False,
+        n_taken: Callable[[], float] | None = None,
     ) -> None:
         if batch_size % world:
             raise UsageError(
@@ -101,7 +107,7 @@ class WindowLoader:
         self._epoch, self._consumed, self._resuming = -1, 0, False
         self._next_epoch, self._pool, self._prefetch = epoch, pool, prefetch
         self._pieces = pool.plan.pieces if pieces is None and pool is not None else pieces
-        self._describe = describe
+        self._describe, self._same_order, self._n_taken = describe, same_order, n_taken
         self._order: PooledOrder | None = None
         self._targets = targets
 
@@ -119,9 +125,15 @@ class WindowLoader:
         return len(self.index) if n_batches >= len(self) and not self.shuffle else n_batches * self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator: this runs when the first batch is asked for, when Lightning knows its epoch.
-        if not self._resuming or self._consumed >= len(self):
-            self._epoch, self._consumed = self._epoch + 1 if self._next_epoch is None else self._next_epoch(), 0
+        # A generator: this runs when the first batch is asked for, when Lightning knows its epoch. An epoch that it
+        # goes on with has the batches that are left, maybe none: windows must not come twice.
+        if self._next_epoch is None:
+            goes_on, epoch = self._resuming and self._consumed < len(self), self._epoch + 1
+        else:
+            epoch = self._next_epoch()
+            goes_on = self._resuming and epoch == self._epoch
+        if not goes_on:
+            self._epoch, self._consumed = epoch, 0
         self._resuming = False
         self._order = self._pooled()
         batches = prefetched(self._batches(self._consumed), self._prefetch)
@@ -147,13 +159,18 @@ class WindowLoader:
         if self._pieces is None:
             return None
         active = self._pieces.active if self.shuffle else 1
-        return PooledOrder(self.index, self._pieces.cuts, active, self.shuffle, self.seed, self._epoch)
+        return PooledOrder(self.index, self._pieces.cuts, active, self.shuffle, self.seed, self._key)
+
+    @property
+    def _key(self) -> int:
+        """The epoch whose order this one has."""
+        return 0 if self._same_order else self._epoch
 
     def _at(self, positions: Samples) -> tuple[Samples, Samples | None]:
         """Samples at some positions of the epoch and, of pieces, the turns of those that they are in."""
         if self._order is not None:
             return self._order.at(positions)
-        return shuffled(positions, len(self.index), self.seed, self._epoch) if self.shuffle else positions, None
+        return shuffled(positions, len(self.index), self.seed, self._key) if self.shuffle else positions, None
 
     def _batches(self, first: int) -> Iterator[Batch]:
         """The batches from one on; windows are located for many at once, at little more than the cost of one."""
@@ -206,7 +223,8 @@ class WindowLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands, counted in batches handed out, and its order; Lightning keeps it in checkpoints."""
-        state: dict[str, Any] = {"epoch": self._epoch, "consumed": self._consumed, "n_batches": len(self)}
+        n_batches = len(self) if self._n_taken is None else int(min(self._n_taken(), len(self)))
+        state: dict[str, Any] = {"epoch": self._epoch, "consumed": self._consumed, "n_batches": n_batches}
         return state if self.order is None else {**state, "order": self.order.to_json()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -225,5 +243,5 @@ class WindowLoader:
         if self.order is not None and consumed >= n_batches:
             if isinstance(recorded, dict) and recorded.get("windows") != self.order.windows:
                 logger.info(f"epoch {epoch} ended on other windows than those of now, {self.order.n_windows:,}")
-            consumed = len(self)
+                consumed = len(self)
         self._epoch, self._consumed, self._resuming = epoch, consumed, True
