@@ -240,8 +240,8 @@ class WindowLoader:
         recorded, n_batches = state.get("order"), state.get("n_batches", len(self))
         if self.order is not None and 0 < consumed < n_batches:
             self.order.refuse_other(recorded, epoch)
-        if self.order is not None and consumed >= n_batches:
-            if isinstance(recorded, dict) and recorded.get("windows") != self.order.windows:
-                logger.info(f"epoch {epoch} ended on other windows than those of now, {self.order.n_windows:,}")
-                consumed = len(self)
+        others = isinstance(recorded, dict) and self.order is not None and recorded.get("windows") != self.order.windows
+        if others and consumed >= n_batches:
+            logger.info(f"epoch {epoch} ended on other windows than those of now, {len(self.index):,}")
+            consumed = len(self)
         self._epoch, self._consumed, self._resuming = epoch, consumed, True
