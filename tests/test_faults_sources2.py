@@ -1,16 +1,21 @@
 """Which sources a store has taken, which of its rows are fillers, and what of both is checked later."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_table
+from conftest import small_grid, write_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from zstore import SourceError, Store, append, ingest, open_store
+from zstore import SourceError, Store, append, compact, ingest, open_store, rollback
 from zstore.format.commit import marked
+from zstore.upkeep.compare import compare_sources
 from zstore.writing.ledger import read_digests
+from zstore.writing.version import commit_version
 
 HEADER = ["site", "date", "v"]
 
@@ -132,3 +137,157 @@ def test_ledgers_of_earlier_releases_are_understood(
     append(files, store)
     assert open_store(store).ids.tolist() == ["a", "b"]
     assert append(files, store) is None
+
+
+Cell = tuple[str, int, float | None, str | None]
+CELLS = st.tuples(
+    st.sampled_from("ab"),
+    st.integers(0, 8),
+    st.sampled_from([None, 0.0, 1.0, 2.5, 1 / 3]),
+    st.sampled_from([None, "x", "y"]),
+)
+
+
+def cells(path: Path, rows: Sequence[Cell]) -> Path:
+    return write_table(path, ["id", "t", "v", "w"], [["" if c is None else c for c in row] for row in rows])
+
+
+def stored_cells(store: Store) -> dict[tuple[str, int], tuple[float | None, str | None]]:
+    """What a store has by id and time."""
+    words = (*(store.channel("w").categories or ()), None)
+    values, codes = store.read("v", 0, store.n_rows), np.nan_to_num(store.read("w", 0, store.n_rows), nan=-1)
+    ids = store.ids[store.index.series_of(0, store.n_rows)].tolist()
+    rows = zip(ids, store.times(0, store.n_rows).tolist(), values.tolist(), codes.astype(int).tolist(), strict=True)
+    return {(id_, t): (None if np.isnan(v) else v, words[code]) for id_, t, v, code in rows}
+
+
+@given(
+    first=st.lists(CELLS, min_size=1, max_size=8, unique_by=lambda row: row[:2]),
+    later=st.lists(
+        st.tuples(st.lists(CELLS, min_size=1, max_size=5), st.sampled_from(["error", "first", "last"]), st.booleans()),
+        min_size=1,
+        max_size=3,
+    ),
+)
+@settings(max_examples=12)
+def test_a_filler_gives_way_to_any_row(
+    tmp_path_factory: pytest.TempPathFactory, first: list[Cell], later: list[tuple[list[Cell], Any, bool]]
+) -> None:
+    folder = tmp_path_factory.mktemp("fill")
+    # The first two rows say that v holds numbers and w words.
+    first = [("z", 0, 1.25, "x"), ("z", 1, None, "y"), *first]
+    store, files = str(folder / "s.zarr"), [cells(folder / "0.csv", first)]
+    ingest(files[0], store, id="id", time="t", freq="1", fill_gaps=True, workers=1)
+    expected: dict[tuple[str, int], tuple[float | None, str | None]] = {}
+    for id_ in {row[0] for row in first}:
+        times = [row[1] for row in first if row[0] == id_]
+        expected.update({(id_, t): (None, None) for t in range(min(times), max(times) + 1)})
+    expected.update({row[:2]: (None if row[2] is None else float(np.float32(row[2])), row[3]) for row in first})
+    n_dropped = 0
+    for number, (rows, policy, compacted) in enumerate(later, start=1):
+        before, after, refused = dict(expected), dict(expected), False
+        fresh: set[tuple[str, int]] = set()
+        for id_, t, v, w in rows:
+            known = before.get((id_, t), (None, None)) != (None, None) or (id_, t) in fresh
+            refused |= known
+            if not known or policy == "last":
+                after[id_, t] = (None if v is None else float(np.float32(v)), w)
+            fresh.add((id_, t))
+        path = cells(folder / f"{number}.csv", rows)
+        if refused and policy == "error":
+            with pytest.raises(SourceError, match="duplicate time"):
+                append(path, store, workers=1)
+        else:
+            receipt = append(path, store, on_duplicate=policy, workers=1)
+            assert receipt is not None
+            assert receipt.n_rows_in == len(rows)
+            expected, n_dropped = after, n_dropped + receipt.n_duplicates
+            files.append(path)
+        if compacted:
+            compact(store, workers=1)
+        assert stored_cells(open_store(store)) == expected
+    comparison = compare_sources(open_store(store), files)
+    assert (comparison.n_different, comparison.n_unseen, comparison.faults) == (0, 0, ())
+
+
+def test_a_filler_gives_way_in_every_packing_and_across_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_grid(monkeypatch)
+    for name, scale in (("ints", 1.0), ("decimals", 0.25), ("floats", 1 / 3)):
+        rows = [["a", t, t * scale] for t in range(100) if t % 4 == 0 or t in (1, 2, 99)]
+        store = tmp_path / f"{name}.zarr"
+        ingest(
+            write_table(tmp_path / f"{name}.csv", ["id", "t", "v"], rows),
+            store,
+            id="id",
+            time="t",
+            freq="1",
+            fill_gaps=True,
+        )
+        late = [["a", t, t * scale] for t in range(100) if [t] not in [row[1:2] for row in rows]]
+        append(write_table(tmp_path / f"{name}-late.csv", ["id", "t", "v"], late), store)
+        expected = (np.arange(100) * scale).astype(np.float32)
+        np.testing.assert_array_equal(open_store(store).read("v", 0, open_store(store).n_rows), expected)
+
+
+def test_a_row_without_any_value_that_a_store_without_fillers_has_does_not_give_way(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "rows.csv", HEADER, [["a", "2001-01-01", 1], ["a", "2001-01-02", ""]])
+    ingest(path, tmp_path / "s.zarr", id="site", time="date")
+    with pytest.raises(SourceError, match="duplicate time"):
+        append(days(tmp_path / "more.csv", [2], "2001-01-02"), tmp_path / "s.zarr")
+
+
+@given(
+    batches=st.lists(
+        st.tuples(st.lists(CELLS, min_size=1, max_size=6), st.sampled_from(["first", "last"])), min_size=1, max_size=4
+    ),
+    then=st.sampled_from(["nothing", "compact", "rollback"]),
+    spoiled=st.booleans(),
+)
+@settings(max_examples=12)
+def test_a_sound_store_equals_its_sources_whatever_was_dropped_on_the_way(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[list[Cell], Any]], then: str, spoiled: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("chain")
+    store = str(folder / "s.zarr")
+    files = [cells(folder / "0.csv", [("z", 0, 1.25, "x"), ("z", 1, None, "y")])]
+    ingest(files[0], store, id="id", time="t", workers=1)
+    for number, (rows, policy) in enumerate(batches, start=1):
+        files.append(cells(folder / f"{number}.csv", rows))
+        append(files[-1], store, on_duplicate=policy, workers=1)
+    if then == "compact":
+        compact(store, workers=1)
+    elif then == "rollback":
+        rollback(store, len(batches))
+        files.pop()
+    opened = open_store(store)
+    if spoiled:  # a row of the sources that is nowhere, and one of the store that no source has so
+        cells(files[0], [("z", 0, 1.5, "x"), ("z", 1, None, "y"), ("y", 5, 1.0, None)])
+    comparison = compare_sources(opened, files)
+    expected = (2, 0, 2) if spoiled else (0, 0, 0)
+    assert (comparison.n_different, comparison.n_unseen, len(comparison.faults)) == expected
+
+
+def test_more_rows_that_differ_than_were_dropped_are_told(tmp_path: Path) -> None:
+    store = made(tmp_path, 1, 2, 3)
+    more = write_table(tmp_path / "again.csv", HEADER, [["a", "2001-01-02", 9]])
+    comparison = compare_sources(store, [tmp_path / "rows.csv", more])
+    assert comparison.n_different == 1
+    assert "2001-01-02" in comparison.faults[0]
+
+
+def test_receipts_of_earlier_releases_tell_what_was_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They did not add up what the appends before had dropped."""
+    for module in ("ingest", "append"):
+        commit = commit_version
+        monkeypatch.setattr(
+            f"zstore.writing.{module}.commit_version",
+            lambda *args, commit=commit: commit(*args[:-1], {k: v for k, v in args[-1].items() if k != "n_dropped"}),
+        )
+    store = made(tmp_path, 1, 2, 3)
+    assert compare_sources(store, [tmp_path / "rows.csv"]).n_different == 0
+    files = [tmp_path / "rows.csv", days(tmp_path / "again.csv", [7, 4], "2001-01-03")]
+    assert compare_sources(store, files).n_different == 2
+    append(files[1], store.path, on_duplicate="last")
+    files.append(days(tmp_path / "more.csv", [5], "2001-01-05"))
+    append(files[2], store.path)
+    assert compare_sources(open_store(store.path), files).n_different == 0

@@ -15,7 +15,7 @@ from zstore.format.layout import n_shards, safe_names
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
-from zstore.writing.committed import old_forms, spill_rows
+from zstore.writing.committed import dropped_before, old_forms, spill_rows
 from zstore.writing.fan_in import plan_shards
 from zstore.writing.phases import given_freq, sum_up
 from zstore.writing.scheduler import Progress, Scheduler
@@ -100,6 +100,7 @@ def compact(
             "action": "compact",
             "receipt": document["receipt"],
             "table": document["table"],
+            **dropped_before(base),
             "next_shard": max(int(document["next_shard"]), first_shard + len(plans)),
         }
         commit_version(root, schema, rows, index, summary.moments, records, base.ledger, notes)

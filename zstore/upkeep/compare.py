@@ -15,6 +15,7 @@ from zstore.errors import UsageError
 from zstore.format.folder import Folder
 from zstore.format.packing import count_inexact
 from zstore.format.storage import File, Storage
+from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.files import check_unchanged, expand, plain_utf8
@@ -36,7 +37,7 @@ class SourceComparison:
     n_bad
         Records of the sources that cannot be stored.
     n_different
-        Rows whose cells differ, or that the store lacks.
+        Rows whose cells differ, or that the store lacks; not those that were dropped or replaced as duplicates.
     n_unseen
         Rows of the store that no source has and that are not missing as a whole.
     n_inexact
@@ -75,20 +76,25 @@ def compare_sources(
     Raises
     ------
     UsageError
-        If the store cannot be compared: its rows have no times of their own, or duplicates were dropped.
+        If the store cannot be compared: its rows have no times of their own.
     SourceError
         If a source cannot be read.
 
     Notes
     -----
     Decodes the store once into a scratch file, then streams the sources. Times are looked up by the run table.
+
+    Where an ingest or an append dropped or replaced rows of one time, the store has one of them: the others may differ
+    from it, as many as all receipts together tell of.
     """
     document = store.objects.document["table"]
     words = [channel.name for channel in store.schema.channels if channel.categories is not None]
     encoding, options = document["encoding"], TableOptions.from_json(document).with_categories(words)
-    if not options.time or store.receipt["n_duplicates"]:
+    if not options.time:
         raise UsageError(
-            "a store whose rows were numbered or thinned", expected="rows with times of their own, each once"
+            f"--source of {store.path}, whose rows were numbered",
+            expected="rows with times of their own",
+            fix="zstore verify without --source compares every byte with its digest",
         )
     with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
         files = expand(sources, storage_options)
@@ -135,12 +141,12 @@ def _compare(
     rows: list[NDArray[Any]],
     progress: Callable[[int, int], None] | None,
 ) -> SourceComparison:
-    seen = np.zeros(store.n_rows, bool)
-    n_rows = n_bad = n_different = n_inexact = 0
-    faults: list[str] = []
+    n_equal, n_other = np.zeros(store.n_rows, np.int64), np.zeros(store.n_rows, np.int64)
+    n_rows = n_bad = n_lacking = n_inexact = 0
+    wrong_rows: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = []
     times = store.times(0, store.n_rows)
     positions = {str(id_): position for position, id_ in enumerate(store.ids)}
-    for done, block in enumerate(blocks, start=1):
+    for number, block in enumerate(blocks):
         columns = source_csv.read_block(block, spec, keep_bad=True)
         place = _places(store, columns, positions, times)
         wrong = place < 0
@@ -151,16 +157,38 @@ def _compare(
             n_inexact += 0 if isinstance(values, Categories) else count_inexact(values, expected)
             found = stored[safe]
             wrong |= ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
-        seen[place[place >= 0]] = True
-        n_rows, n_bad, n_different = n_rows + columns.n_rows, n_bad + len(columns.bad), n_different + int(wrong.sum())
-        faults += _sentences(store, block, columns, np.flatnonzero(wrong)[: _SHOWN - len(faults)])
+        np.add.at(n_equal, place[~wrong], 1)
+        np.add.at(n_other, place[wrong & (place >= 0)], 1)
+        n_rows, n_bad, n_lacking = n_rows + columns.n_rows, n_bad + len(columns.bad), n_lacking + int((place < 0).sum())
+        if wrong.any():
+            wrong_rows.append((number, np.flatnonzero(wrong), place[wrong]))
         if progress:
-            progress(done, len(blocks))
+            progress(number + 1, len(blocks))
+    # A row beside one that the store has was dropped or replaced, if the receipts tell of so many.
+    most, dropped = _n_dropped(store), n_equal > 0
+    if most is not None and int(n_other[dropped].sum()) > most:
+        dropped[:] = False
+    n_different = n_lacking + int(n_other[~dropped].sum())
+    faults = list(_sentences(store, blocks, spec, wrong_rows, dropped))
     filled = np.all([np.isnan(column[: store.n_rows]) for column in rows], axis=0)
-    n_unseen = int(np.count_nonzero(~seen & ~filled))
+    n_unseen = int(np.count_nonzero((n_equal + n_other == 0) & ~filled))
     if n_unseen:
         faults.append(f"{n_unseen:,} rows of the store are in no source")
     return SourceComparison(n_rows, n_bad, n_different, n_unseen, n_inexact, tuple(faults))
+
+
+def _n_dropped(store: Store) -> int | None:
+    """Rows of sources that were dropped as duplicates, or replaced, at most; None where nothing tells any more."""
+    known: int | None = store.objects.document.get("n_dropped")
+    if known is not None:
+        return known
+    versions = [version for version in committed_versions(store.storage) if version <= store.version]
+    documents = [ObjectReader(store.storage, version).document for version in versions]
+    begins = [version for version, document in zip(versions, documents, strict=True) if document["action"] == "ingest"]
+    whole = bool(begins) and versions[versions.index(begins[-1]) :] == list(range(begins[-1], store.version + 1))
+    receipts = [document["receipt"] for document in documents]
+    replaced = any("were replaced" in note for receipt in receipts for note in receipt["notes"])
+    return 0 if whole and not replaced and not any(receipt["n_duplicates"] for receipt in receipts) else None
 
 
 def _places(store: Store, columns: Columns, positions: dict[str, int], times: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -190,8 +218,24 @@ def _as_stored(values: Any, categories: tuple[str, ...] | None, dtype: str) -> N
     return codes[values.codes].astype(dtype)
 
 
-def _sentences(store: Store, block: Block, columns: Columns, wrong: NDArray[Any]) -> Iterator[str]:
-    show = store.schema.time.show
-    for row in wrong:
-        id_ = columns.ids[int(columns.codes[row])].as_py()
-        yield f"id {id_!r} at {show(int(columns.times[row]))} in {block.source.name} is not what the store has"
+def _sentences(
+    store: Store,
+    blocks: Sequence[Block],
+    spec: TableSpec,
+    wrong_rows: Sequence[tuple[int, NDArray[np.int64], NDArray[np.int64]]],
+    dropped: NDArray[np.bool_],
+) -> Iterator[str]:
+    """The first rows of sources that differ, but for those that stand beside a row that the store has."""
+    show, n_left = store.schema.time.show, _SHOWN
+    for number, rows, places in wrong_rows:
+        told = rows[(places < 0) | ~dropped[np.maximum(places, 0)]][:n_left] if len(dropped) else rows[:n_left]
+        if not len(told):
+            continue
+        n_left -= len(told)
+        columns = source_csv.read_block(blocks[number], spec, keep_bad=True)
+        for row in told.tolist():
+            id_ = columns.ids[int(columns.codes[row])].as_py()
+            yield (
+                f"id {id_!r} at {show(int(columns.times[row]))} in {blocks[number].source.name} "
+                "is not what the store has"
+            )

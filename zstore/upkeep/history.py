@@ -12,6 +12,7 @@ from zstore.errors import UsageError
 from zstore.format.urls import open_storage
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
+from zstore.writing.committed import dropped_before
 from zstore.writing.sweep import needed_keys, remove_others
 from zstore.writing.target import building
 from zstore.writing.version import commit_version, rows_of
@@ -82,7 +83,7 @@ def rollback(path: str | Path, version: int, storage_options: Mapping[str, str] 
         )
         shards = [record for record in old.objects.records.values() if record.key.partition("/c/")[0] in _arrays(old)]
         notes = {key: old.objects.document[key] for key in ("receipt", "table")}
-        notes = {"action": "rollback", **notes, "next_shard": site.first_shard}
+        notes = {"action": "rollback", **notes, **dropped_before(old), "next_shard": site.first_shard}
         site.scratch.clear()
         commit_version(root, schema, rows_of(root, schema), old.index, old.moments, shards, old.ledger, notes)
     return Store(store)

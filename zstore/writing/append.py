@@ -17,7 +17,15 @@ from zstore.errors import SourceError, UsageError
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
 from zstore.writing.blocks import reduce_blocks
-from zstore.writing.committed import find_late, kept_shards, old_blocks, old_forms, rows_behind, to_widen
+from zstore.writing.committed import (
+    dropped_before,
+    find_late,
+    kept_shards,
+    old_blocks,
+    old_forms,
+    rows_behind,
+    to_widen,
+)
 from zstore.writing.fan_in import limit_fan_in, plan_shards
 from zstore.writing.ledger import new_sources, read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
@@ -41,6 +49,7 @@ from zstore.writing.phases import (
     source_notes,
     sum_up,
     without_duplicates,
+    without_fillers,
 )
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.resume import begin
@@ -166,6 +175,9 @@ def append(
         n_old, n_parsed = (int(count_rows(len(ids), part)[-1]) for part in (old, fresh))
         rows = replace(rows, forms=(old_forms(base),) * len(old) + rows.forms)
         everything = old + fresh
+        if table["fill_gaps"] and old:
+            everything = without_fillers(len(ids), everything, len(old), runner)
+        n_left = int(count_rows(len(ids), everything[: len(old)])[-1])
         if on_duplicate != "error":
             everything = without_duplicates(len(ids), everything, on_duplicate, runner)
         row_start = count_rows(len(ids), everything)
@@ -220,7 +232,8 @@ def append(
         ]
         remarks += ["gaps are filled by an ingest only, not by an append"] if table["fill_gaps"] else []
         remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []
-        remarks += [f"{n_old - n_kept_old:,} rows of the store were replaced"] if n_old > n_kept_old else []
+        remarks += [f"{n_old - n_left:,} rows that filled gaps gave way to rows"] if n_old > n_left else []
+        remarks += [f"{n_left - n_kept_old:,} rows of the store were replaced"] if n_left > n_kept_old else []
         remarks += [f"{name} was written anew, since its new values need more room" for name in wider.values()]
         source_sizes = {str(file): file.n_bytes for file in files}
         told = replace(schema, n_rows=n_stored)
@@ -231,6 +244,7 @@ def append(
             "action": "append",
             "receipt": receipt.lasting(),
             "table": table,
+            **dropped_before(base, n_parsed - n_stored + n_old - n_kept_old),
             "next_shard": rows.first_shard + len(plans),
         }
         check_unchanged(files)

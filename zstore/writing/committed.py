@@ -149,6 +149,12 @@ def kept_shards(base: Store, rows: RowsSpec, index: SeriesIndex) -> list[ObjectR
     return kept
 
 
+def dropped_before(base: Store, n_more: int = 0) -> dict[str, int]:
+    """The note on rows of sources that were dropped or replaced since the ingest; none where a release kept none."""
+    known = base.objects.document.get("n_dropped")
+    return {} if known is None else {"n_dropped": known + n_more}
+
+
 def to_widen(base: Store, rows: RowsSpec) -> dict[str, str]:
     """Variables of the store whose packing does not hold the new rows, and the channels in them."""
     pairs = zip(base.schema.channels, rows.channels, strict=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.format.packing import fill_of
 from zstore.writing.sort import ShardPlan, SortedBlock, Spill
 from zstore.writing.steps import gather_keys
 
@@ -33,20 +34,64 @@ def find_extra(
     -------
     Pairs of a block's number and the rows of its spill to drop, ascending.
     """
+    return _repeated(plan, blocks, keep)
+
+
+def find_fillers(plan: ShardPlan, blocks: Sequence[SortedBlock], n_old: int) -> list[tuple[int, Int64]]:
+    """Rows of a store that fill gaps, and stand where a row has come between two places of the final order.
+
+    Parameters
+    ----------
+    plan
+        The places; no (series, time) lies on both sides of either.
+    blocks
+        All blocks: first `n_old` of the store, which has each (series, time) once, in the packing that it has there.
+    n_old
+        Blocks of the store.
+
+    Returns
+    -------
+    Pairs of a block's number and the rows of its spill to drop, ascending.
+
+    Notes
+    -----
+    A filler is a row without any value: nothing tells it from one that a source had so, and neither says anything.
+    """
+    fillers = []
+    for n, rows in _repeated(plan, blocks, "last"):
+        if n >= n_old:
+            continue
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        for column in range(1, len(blocks[n].spill.dtypes)):
+            rows = rows[_is_missing(blocks[n].spill.read(column, low, high)[rows - low])]
+        if len(rows):
+            fillers.append((n, rows))
+    return fillers
+
+
+def _is_missing(stored: NDArray[Any]) -> NDArray[np.bool_]:
+    missing: NDArray[np.bool_] = np.isnan(stored) if stored.dtype.kind == "f" else stored == fill_of(stored.dtype)
+    return missing
+
+
+def _repeated(
+    plan: ShardPlan, blocks: Sequence[SortedBlock], keep: Literal["first", "last"]
+) -> list[tuple[int, Int64]]:
+    """Rows of each block that have the series and time of another, but for the first or last of these."""
     codes, times, (slices, order) = gather_keys(plan, blocks)
     if not slices:
         return []
-    place = np.arange(len(codes)) if order is None else order
+    position = np.arange(len(codes)) if order is None else order
     same = (codes[1:] == codes[:-1]) & (times[1:] == times[:-1])
     extra = np.concatenate([[False], same]) if keep == "first" else np.concatenate([same, [False]])
-    dropped = np.sort(place[extra])
-    found, begin = [], 0
+    dropped = np.sort(position[extra])
+    rows, begin = [], 0
     for n, start, stop in slices:
-        mine = dropped[(dropped >= begin) & (dropped < begin + stop - start)]
-        if len(mine):
-            found.append((n, mine - begin + start))
+        inside = dropped[(dropped >= begin) & (dropped < begin + stop - start)]
+        if len(inside):
+            rows.append((n, inside - begin + start))
         begin += stop - start
-    return found
+    return rows
 
 
 def drop_rows(task: tuple[SortedBlock, Int64]) -> SortedBlock:

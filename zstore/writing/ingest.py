@@ -345,7 +345,8 @@ def ingest(
         site.scratch.clear()
         index = index_of(ids, row_start, summary, statics, first_place)
         records = [record for shard in shards for record in shard.records]
-        notes = {"action": "ingest", "receipt": kept, "table": table, "next_shard": rows.first_shard + len(plans)}
+        notes = {"action": "ingest", "receipt": kept, "table": table, "n_dropped": counts.n_duplicates}
+        notes["next_shard"] = rows.first_shard + len(plans)
         check_unchanged(files)
         commit_version(site.root, schema, rows, index, summary.moments, records, ledger, notes)
         clock.lap("commit")

@@ -25,7 +25,7 @@ from zstore.format.packing import Packing, choose
 from zstore.format.schema import Channel, TimeAxis
 from zstore.format.storage import File, Storage
 from zstore.writing.blocks import BlockReport, parse_block, union
-from zstore.writing.duplicates import drop_rows, find_extra
+from zstore.writing.duplicates import drop_rows, find_extra, find_fillers
 from zstore.writing.fan_in import plan_shards
 from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
 from zstore.writing.resume import note_plain, note_report, noted_plain, noted_report
@@ -192,10 +192,24 @@ def without_duplicates(
     n_series: int, blocks: list[SortedBlock], keep: Literal["first", "last"], runner: Scheduler
 ) -> list[SortedBlock]:
     """Blocks that have each (series, time) once: the first or the last in their order."""
+    return _without(n_series, blocks, partial(find_extra, blocks=blocks, keep=keep), runner)
+
+
+def without_fillers(n_series: int, blocks: list[SortedBlock], n_old: int, runner: Scheduler) -> list[SortedBlock]:
+    """Blocks of which the first `n_old`, of a store, have no filler where another block has a row."""
+    return _without(n_series, blocks, partial(find_fillers, blocks=blocks, n_old=n_old), runner)
+
+
+def _without(
+    n_series: int,
+    blocks: list[SortedBlock],
+    find: Callable[[ShardPlan], list[tuple[int, Any]]],
+    runner: Scheduler,
+) -> list[SortedBlock]:
+    """Blocks without the rows that `find` names between two places of the final order."""
     plans = plan_shards(count_rows(n_series, blocks), blocks, unique=False)
-    found = runner.map("duplicates", partial(find_extra, blocks=blocks, keep=keep), plans)
     extra: dict[int, list[Any]] = {}
-    for number, rows in (pair for pairs in found for pair in pairs):
+    for number, rows in (pair for pairs in runner.map("duplicates", find, plans) for pair in pairs):
         extra.setdefault(number, []).append(rows)
     tasks = [(blocks[number], np.sort(np.concatenate(rows))) for number, rows in extra.items()]
     thinned = dict(zip(extra, runner.map("drop", drop_rows, tasks), strict=True))
