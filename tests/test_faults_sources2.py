@@ -1,6 +1,6 @@
 """Which sources a store has taken, which of its rows are fillers, and what of both is checked later."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,26 @@ import pytest
 from conftest import small_grid, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from s3server import S3Server
 
+from lightning_app.data.stores import open_or_ingest
 from zstore import SourceError, Store, append, compact, ingest, open_store, rollback
 from zstore.format.commit import marked
+from zstore.format.urls import open_storage
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.ledger import read_digests
 from zstore.writing.version import commit_version
 
 HEADER = ["site", "date", "v"]
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A new bucket, reached through the usual environment variables."""
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield f"s3://{server.make_bucket()}"
 
 
 def days(path: Path, values: list[float], first: str = "2001-01-01", site: str = "a") -> Path:
@@ -291,3 +303,43 @@ def test_receipts_of_earlier_releases_tell_what_was_dropped(tmp_path: Path, monk
     files.append(days(tmp_path / "more.csv", [5], "2001-01-05"))
     append(files[2], store.path)
     assert compare_sources(open_store(store.path), files).n_different == 0
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_csv_files_behind_wildcards_or_in_a_bucket_are_ingested_again_when_they_change(
+    tmp_path: Path, request: pytest.FixtureRequest, place: str
+) -> None:
+    root = str(tmp_path / "q") if place == "folder" else request.getfixturevalue("bucket")
+
+    def write(month: int, values: list[float]) -> None:
+        path = days(tmp_path / "new.csv", values, f"2001-0{month}-01")
+        storage, key = open_storage(root), f"2001-0{month}/data.csv"
+        if place == "folder":
+            (tmp_path / "q" / key).parent.mkdir(parents=True, exist_ok=True)
+        storage.replace(key, path.read_bytes())
+
+    def read() -> list[float]:
+        first, store = (
+            open_or_ingest(f"{root}/*/data.csv", {"id": "site", "time": "date"}, tmp_path / "cache", None) for _ in "12"
+        )
+        assert first.digest == store.digest  # it was not ingested once more
+        return store.read("v", 0, store.n_rows).tolist()
+
+    write(1, [1, 2])
+    write(2, [3, 4])
+    assert read() == [1, 2, 3, 4]
+    write(2, [3, 5])
+    assert read() == [1, 2, 3, 5]
+    write(3, [6])
+    assert read() == [1, 2, 3, 5, 6]
+    open_storage(root).remove(["2001-01/data.csv"])
+    assert read() == [3, 5, 6]
+
+
+def test_csv_files_are_known_from_every_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    days(tmp_path / "q" / "data.csv", [1, 2])
+    stores = []
+    for folder, name in ((tmp_path, "q/data.csv"), (tmp_path / "q", "data.csv")):
+        monkeypatch.chdir(folder)
+        stores.append(open_or_ingest(name, {"id": "site", "time": "date"}, tmp_path / "cache", None))
+    assert stores[0].digest == stores[1].digest

@@ -28,6 +28,7 @@ from zstore.upkeep.verify import Verification, verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
 from zstore.writing.receipt import Receipt
+from zstore.writing.sources.files import source_states
 
 __all__ = [
     "CacheEntry",
@@ -69,5 +70,6 @@ __all__ = [
     "open_store",
     "rollback",
     "shown_progress",
+    "source_states",
     "verify",
 ]

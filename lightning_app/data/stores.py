@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import xxhash
 import yaml
 
-from zstore import Store, UsageError, ingest, open_store
+from zstore import Store, UsageError, ingest, open_store, source_states
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ def open_or_ingest(
     cache
         Folder whose `stores` holds what was ingested.
     storage_options
-        Of a store in object storage.
+        Of a store, or of files, in object storage.
     version
         Version of the store to open, from 1; None for the newest.
 
@@ -55,8 +54,9 @@ def open_or_ingest(
 
     Notes
     -----
-    Files are the same if their sizes and times of change are, or else their bytes. A file that has changed is ingested
-    anew, in the place of what was there. Of several processes that start at once, one ingests.
+    Files are the same if their sizes and times of change are, or else their bytes; in a bucket, if their ETags are.
+    Where one has changed, came or went, all are ingested anew, in the place of what was there. Of several processes
+    that start at once, one ingests.
     """
     if not store.endswith(_ENDINGS):
         if options:
@@ -73,15 +73,17 @@ def open_or_ingest(
             fix="drop it, or name a store",
         )
     wanted = _options(options)
-    key = hashlib.sha256(json.dumps([os.path.abspath(store), wanted], sort_keys=True).encode()).hexdigest()[:16]
+    source = store if "://" in store else os.path.abspath(store)
+    key = hashlib.sha256(json.dumps([source, wanted], sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / "stores"
     folder.mkdir(parents=True, exist_ok=True)
     target, note = folder / f"{key}.zarr", folder / f"{key}.json"
     with (folder / f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted.setdefault("storage_options", storage_options)
         files = [store, *([str(wanted["static"])] if wanted.get("static") else [])]
         before = json.loads(note.read_text()) if note.exists() and target.exists() else None
-        now = _state(files, before or {})
+        now = source_states(files, before, wanted["storage_options"])
         if before is None or _digests(before) != _digests(now):
             changed = [name for name in now if before and before.get(name, {}).get("digest") != now[name]["digest"]]
             why = f"{', '.join(changed) or 'the list of files'} changed" if before else "not ingested yet"
@@ -114,24 +116,5 @@ def _options(options: Mapping[str, Any] | str | None) -> dict[str, Any]:
     return found
 
 
-def _state(patterns: list[str], before: Mapping[str, Any]) -> dict[str, Any]:
-    """What the files are, by name; read only where size or time of change are not those of before."""
-    state: dict[str, Any] = {}
-    for pattern in patterns:
-        path = Path(pattern)
-        for file in sorted(path.parent.glob(path.name)) if not path.is_file() else [path]:
-            found = file.stat()
-            stamp = {"n_bytes": found.st_size, "changed_ns": found.st_mtime_ns}
-            known = before.get(str(file), {})
-            same = all(known.get(name) == value for name, value in stamp.items())
-            state[str(file)] = {**stamp, "digest": known["digest"] if same else _digest(file)}
-    return state
-
-
 def _digests(state: Mapping[str, Any]) -> dict[str, str]:
     return {name: file["digest"] for name, file in state.items()}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

@@ -6,6 +6,7 @@ import codecs
 import errno
 import glob
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import xxhash
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.folder import Folder
@@ -51,6 +53,50 @@ def find(path: str | Path, flag: str, storage_options: Mapping[str, str] | None 
     if is_remote(path):
         return _in_bucket(str(path), storage_options or {})[0]
     return _local(Path(path), flag)
+
+
+def source_states(
+    sources: Sequence[str | Path],
+    before: Mapping[str, Mapping[str, Any]] | None = None,
+    storage_options: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """What the files that paths, globs and URLs name are now, so that a later call tells whether any has changed.
+
+    Parameters
+    ----------
+    sources
+        As :func:`zstore.ingest` takes them.
+    before
+        What an earlier call has returned; files that are in the same state are not read again.
+    storage_options
+        For object storage, see :func:`zstore.ingest`.
+
+    Returns
+    -------
+    By absolute path or URL: ``n_bytes``, ``state`` (which changes with every write) and ``digest`` (of the bytes, 32
+    hex digits; of an object in a bucket its ETag).
+
+    Raises
+    ------
+    SourceError
+        If there is no such file, or it is changed while it is read.
+    """
+    states: dict[str, dict[str, Any]] = {}
+    for file in expand(sources, storage_options):
+        remote = is_remote(str(file))
+        name = str(file) if remote else os.path.abspath(str(file))
+        states[name] = {"n_bytes": file.n_bytes, "state": str(file.etag)}
+        known = (before or {}).get(name, {})
+        same = all(known.get(key) == value for key, value in states[name].items()) and "digest" in known
+        states[name]["digest"] = str(file.etag) if remote else known["digest"] if same else _digest(file)
+    return states
+
+
+def _digest(file: File) -> str:
+    hasher = xxhash.xxh3_128()
+    for piece in source_pieces(file, 0, file.n_bytes, _COPY_BYTES):
+        hasher.update(piece)
+    return hasher.hexdigest()
 
 
 def _on_disk(pattern: str) -> list[File]:
