@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace, set_parsing_settings
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -21,6 +23,7 @@ from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.meaning import Meaning
 from lightning_app.models import ForecastModel
 from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
@@ -49,7 +52,7 @@ class AppCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
-        parser.link_arguments("data.shape", "model.init_args.shape", apply_on="instantiate")
+        parser.link_arguments("data", "model.init_args.shape", self._shape, apply_on="instantiate")
         parser.add_argument("--quiet", action="store_true", help="print warnings and errors only; no progress either")
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -78,6 +81,15 @@ class AppCLI(LightningCLI):
         """Leave a model without parameters alone: a configuration with an optimizer may be tested with Repeat too."""
         if self.model.fitted:
             super()._add_configure_optimizers_method_to_model(subcommand)
+
+    def instantiate_classes(self) -> None:
+        """Let an error of ours be told as such, though it came up in a link."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if isinstance(error.__cause__, ZstoreError):
+                raise error.__cause__ from None
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the callbacks that report, checkpoints that a kill does not tear, and a precision that the device has."""
@@ -111,20 +123,36 @@ class AppCLI(LightningCLI):
         self._choose_checkpoint(default="best")
         self.config_init[self.subcommand]["return_predictions"] = False
 
+    def _shape(self, data: WindowDataModule) -> BatchShape:
+        """The shape of batches, once the data are read as the checkpoint in use has them."""
+        config = self.config[self.subcommand]
+        default = None if self.subcommand == "fit" or not _has_weights(config["model"]["class_path"]) else "best"
+        path = self._checkpoint(config["ckpt_path"], default)
+        if path is not None and path.is_file():
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            meaning = checkpoint.get(type(data).__name__, {}).get("meaning")
+            if meaning is not None:
+                data.obey(Meaning.from_json(meaning))
+        return data.shape
+
+    def _checkpoint(self, named: str | None, default: str | None) -> Path | None:
+        """The file of a checkpoint: `best` or `last` of the run folder, or any other; last where there is no best."""
+        folder = self.run_folder / "checkpoints"
+        name = named or default
+        if name is None:
+            return None
+        path, last = folder / f"{name}.ckpt" if name in ("best", "last") else Path(name), folder / "last.ckpt"
+        return last if named is None and not path.is_file() and last.is_file() else path
+
     def _choose_checkpoint(self, default: str | None) -> None:
         options = self.config_init[self.subcommand]
         options["weights_only"] = True
         named = options["ckpt_path"]
-        if named is None and self.model.fitted:
-            named = default
-        if named is None:
+        path = self._checkpoint(named, default if self.model.fitted else None)
+        if path is None:
             return
-        folder = self.run_folder / "checkpoints"
-        path = folder / f"{named}.ckpt" if named in ("best", "last") else Path(named)
-        last = folder / "last.ckpt"
-        if options["ckpt_path"] is None and not path.is_file() and last.is_file():
-            logger.info(f"no best checkpoint, for the fit had no validation; taking the last one: {last}")
-            path = last
+        if named is None and path.name == "last.ckpt":
+            logger.info(f"no best checkpoint, for the fit had no validation; taking the last one: {path}")
         if not path.is_file():
             raise UsageError(
                 f"no checkpoint ({path})",
@@ -132,6 +160,12 @@ class AppCLI(LightningCLI):
                 fix="fit first, or name one with --ckpt_path",
             )
         options["ckpt_path"] = str(path)
+
+
+def _has_weights(class_path: str) -> bool:
+    """Whether a model has anything to fit."""
+    module, _, name = class_path.rpartition(".")
+    return bool(getattr(importlib.import_module(module), name).fitted)
 
 
 def _logger(name: str, folder: Path) -> Namespace:

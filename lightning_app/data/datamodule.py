@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,14 +22,25 @@ from lightning_app.batch import BatchShape
 from lightning_app.data.calendar import TimeEncoding, TimeFeature, n_values
 from lightning_app.data.leaks import joined, refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.loader import WindowLoader
+from lightning_app.data.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of, refuse_unknown
+from lightning_app.data.old_checkpoints import require_plain, require_same_store
 from lightning_app.data.plan import EpochOrder, OrderPlan, Pieces, digest
 from lightning_app.data.pool import Pool, PoolPlan
 from lightning_app.data.residency import Placement, Residency, choose, parse_budget
-from lightning_app.data.scaler import ScaledBy, Scaler, ScalerKind, Training, fit_scaler, scaled_std, source_std
+from lightning_app.data.scaler import (
+    ScaledBy,
+    Scaler,
+    ScalerKind,
+    Training,
+    channel_kinds,
+    fit_scaler,
+    scaled_std,
+    source_std,
+)
 from lightning_app.data.shown import module_html, module_text
 from lightning_app.data.source import Columns, PositionTimes, WindowSource, as_range
 from lightning_app.data.splits import NoWindowError, Split, SplitName
-from lightning_app.data.statics import n_columns, static_matrix
+from lightning_app.data.statics import encode_statics, fit_statics, unknown_words
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.unscaler import Unscaler
 from lightning_app.data.views import Panel, PanelView, SeriesView, View
@@ -111,6 +123,11 @@ class WindowDataModule(pl.LightningDataModule):
         the configuration: secrets belong into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
     version
         Version of the store to read, from 1; see ``zstore log``. Default: the newest. Not for a CSV file.
+    unknown
+        What a model that is fitted now makes of what it has never seen, when it is used on another store: words of
+        categories, and series where each has its own scaler. ``refuse``: an error that names them. ``own_column``:
+        a word gets a column, or a code, of its own, and a series the scaler of the channel. A checkpoint keeps to the
+        rule that it was fitted with.
     """
 
     def __init__(
@@ -141,44 +158,72 @@ class WindowDataModule(pl.LightningDataModule):
         ingest: dict[str, Any] | str | None = None,
         storage_options: dict[str, str] | None = None,
         version: int | None = None,
+        unknown: Unknown = "refuse",
     ) -> None:
         super().__init__()
         self.cache = Path(cache) if cache else cache_folder()
         self.store: Store = open_or_ingest(store, ingest, self.cache, storage_options, version)
         self.window = WindowShape(lookback, horizon, delay, stride)
         self.evaluation_stride = evaluation_stride
-        self.inputs = list(channels or self.store.numbers)
-        if not self.inputs:
-            raise UsageError("no channel of numbers", where=self.store.path, fix="name some with --data.channels")
-        self.targets = list(targets or self.inputs)
-        self.future = list(future or [])
-        self.statics = list(statics or [])
-        for option, names in {"channels": self.inputs, "targets": self.targets, "future": self.future}.items():
+        self._asked: dict[str, list[str]] = {
+            "channels": list(channels or []),
+            "targets": list(targets or []),
+            "future": list(future or []),
+            "statics": list(statics or []),
+            "time_features": list(time_features or []),
+        }
+        for option, names in self._asked.items():
             _refuse_repeated(option, names)
-        _refuse_repeated("statics", self.statics)
-        _refuse_repeated("time_features", list(time_features or []))
+        self.unknown, self._panel, self._observed_inputs = unknown, panel, observed_inputs
+        self._encoding: TimeEncoding = time_encoding
         self.split, self.scaler_kind, self.scale_by, self.batch_size = split, scaler, scale_by, batch_size
         self.seed = int(os.environ.get(_GLOBAL_SEED, 0)) if seed is None else seed
         self.predict_on: SplitName = predict_on
         self.residency, self.memory_budget = residency, memory_budget
         parse_budget(memory_budget, 1)
-        self.columns = list(dict.fromkeys(self.inputs + self.targets + self.future))
-        for name in self.columns:
-            self.store.channel(name)
-        self.view: View = (
-            SeriesView(self.store, split, self.columns)
-            if panel is None
-            else PanelView(self.store, split, self.columns, panel)
-        )
-        self.columns_of = self._columns(list(time_features or []), time_encoding, observed_inputs)
-        self._n_static = n_columns(self.store, self.statics)
+        self._obeyed: Meaning | None = None
+        self._arrange()
         self._trained: dict[str, Any] | None = None  # as a checkpoint says
         self._trains: dict[str, Any] | None = None  # in this fit
         self._scaler: Scaler | None = None
+        self._recorded_scaler: Scaler | None = None  # of a checkpoint, with the series of its own store
         self._placement: Placement | None = None
         self._recorded: OrderPlan | None = None
         self._pool: Pool | None = None
         self._source: WindowSource | None = None
+
+    def _arrange(self) -> None:
+        """Say which columns rows have, as asked for, or as a checkpoint has them."""
+        asked, meant, store = self._asked, self._obeyed, self.store
+        if meant is None:
+            self.inputs = asked["channels"] or store.numbers
+            if not self.inputs:
+                raise UsageError("no channel of numbers", where=store.path, fix="name some with --data.channels")
+            self.targets, self.future = asked["targets"] or list(self.inputs), asked["future"]
+            self.statics, calendar = asked["statics"], asked["time_features"]
+        else:
+            names = {"channels": meant.inputs, "targets": meant.targets, "future": meant.future}
+            self.inputs, self.targets, self.future = (agreed(name, asked[name], names[name]) for name in names)
+            self.statics = agreed("statics", asked["statics"], [static.name for static in meant.statics])
+            calendar = agreed("time_features", asked["time_features"], meant.calendar)
+            if asked["time_features"]:
+                agreed("time_encoding", [self._encoding], [meant.encoding])
+            if self._observed_inputs and not meant.observed_inputs:
+                agreed("observed_inputs", ["true"], ["false"])
+            self._encoding = meant.encoding  # type: ignore[assignment]  # one of those, as it was read
+        self.columns = list(dict.fromkeys([*self.inputs, *self.targets, *self.future]))
+        for name in self.columns:
+            store.channel(name)
+        panel = self._panel
+        self.view: View = (
+            SeriesView(store, self.split, self.columns)
+            if panel is None
+            else PanelView(store, self.split, self.columns, panel)
+        )
+        missing = zip(self.inputs, self.view.missing(self.inputs).tolist(), strict=True)
+        masked = [name for name, blank in missing if blank and self._observed_inputs]
+        observed = masked if meant is None else list(meant.observed)
+        self.columns_of = self._columns(calendar, self._encoding, observed)  # type: ignore[arg-type]  # likewise
 
     def __repr__(self) -> str:
         return module_text(self)
@@ -200,7 +245,7 @@ class WindowDataModule(pl.LightningDataModule):
             n_inputs=len(self.inputs) + len(columns.observed) + cycles,
             n_targets=len(self.targets),
             target_inputs=[self.inputs.index(name) if name in self.inputs else -1 for name in self.targets],
-            n_static=self._n_static,
+            n_static=sum(static.n_columns(self._rule) for static in self._static_words),
             n_future=len(self.future) + cycles,
             time_sizes=[n_values(name, columns.unit, columns.step) for name in columns.calendar]
             if columns.encoding == "index"
@@ -212,16 +257,148 @@ class WindowDataModule(pl.LightningDataModule):
     def scaler(self) -> Scaler:
         """The scaler of all columns, fitted on the training rows or taken from a checkpoint."""
         if self._scaler is None:
-            self._scaler = fit_scaler(
-                self.store,
-                self.split,
-                self.columns,
-                self.scaler_kind,
-                self.cache,
-                self.scale_by,
-                self.view.members,
-            )
+            self._scaler = self._fitted(self.scale_by)
         return self._scaler
+
+    def _fitted(self, by: ScaledBy) -> Scaler:
+        members = self.view.members
+        return fit_scaler(self.store, self.split, self.columns, self.scaler_kind, self.cache, by, members)
+
+    @property
+    def _rule(self) -> Unknown:
+        """What becomes of what is unknown."""
+        return self.unknown if self._obeyed is None else self._obeyed.unknown
+
+    @property
+    def _static_words(self) -> tuple[StaticMeaning, ...]:
+        """Static attributes and their words; without means and deviations, so that nothing is fitted."""
+        if self._obeyed is not None:
+            return self._obeyed.statics
+        found = [self.store.static(name) for name in self.statics]
+        return tuple(StaticMeaning(static.name, static.categories) for static in found)
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the columns of batches mean: as a checkpoint has it, or as this store and split do."""
+        if self._obeyed is not None:
+            return self._obeyed
+        store, axis, others = self.store, self.store.schema.time, None
+        per_series = self.scaler.scaling.per_series
+        if per_series and self.unknown == "own_column":
+            whole = self._fitted("channel")
+            others = (tuple(whole.offset.tolist()), tuple(whole.scale.tolist()))
+        columns, nodes = self.columns_of, self._nodes
+        categories = {name: store.channel(name).categories for name in self.columns}
+        return Meaning(
+            inputs=tuple(self.inputs),
+            targets=tuple(self.targets),
+            future=tuple(self.future),
+            observed=tuple(self.inputs[column] for column in columns.observed),
+            observed_inputs=self._observed_inputs,
+            words={name: words for name, words in categories.items() if words is not None},
+            statics=self._static_meanings,
+            time_unit=axis.unit or "",
+            time_step=axis.freq or 0,
+            calendar=tuple(columns.calendar),
+            encoding=columns.encoding,
+            unknown=self.unknown,
+            series=tuple(store.ids.tolist()) if per_series else None,
+            other_series=others,
+            nodes=None if nodes is None else tuple(store.ids[nodes].tolist()),
+        )
+
+    def obey(self, meaning: Meaning) -> None:
+        """Take the columns of batches from a checkpoint: every name, word and time of this store is read as there.
+
+        Raises
+        ------
+        UsageError
+            If this store has not what the model was trained with, or other things were asked for.
+        """
+        if meaning == self._obeyed:
+            return
+        meaning.require_time(self.store)
+        columns = dict.fromkeys([*meaning.inputs, *meaning.targets, *meaning.future])
+        meaning.require_channels(self.store, list(columns))
+        meaning.require_statics(self.store)
+        if self.unknown == "own_column" and meaning.unknown != "own_column":
+            agreed("unknown", ["own_column"], [meaning.unknown])
+        before, self._obeyed = self._obeyed, meaning
+        try:
+            self._arrange()
+        except UsageError:
+            self._obeyed = before
+            self._arrange()
+            raise
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was made of other columns or another scaler."""
+        if self._pool is not None:
+            self._pool.close()
+        self._source, self._pool, self._trains = None, None, None
+        for name in ("_unscaler", "target_std", "source_std", "_holes", "node_positions"):
+            self.__dict__.pop(name, None)
+
+    def _recoded(self) -> dict[str, NDArray[np.int64]]:
+        """By channel, what the checkpoint has for each code of this store, where that is another code."""
+        found = {}
+        for name, known in (self._obeyed.words if self._obeyed is not None else {}).items():
+            words = self.store.channel(name).categories or ()
+            if tuple(words) != known[: len(words)]:
+                found[name] = codes_of(words, known)
+        return found
+
+    def _matched(self, scaler: Scaler) -> Scaler:
+        """The scaler of a checkpoint for the codes and series of this store."""
+        recoded, meant = self._recoded(), self._obeyed
+        if recoded:
+            scaler = replace(scaler, codes=tuple(recoded.get(name) for name in scaler.channels))
+        if not scaler.scaling.per_series or meant is None:
+            return scaler
+        n_channels = len(scaler.channels)
+        if meant.series is None or scaler.offset.shape != (len(meant.series), n_channels):
+            raise UsageError("checkpoint with a scaler by series, without their ids", fix="fit again")
+        others = (np.zeros(n_channels), np.ones(n_channels))  # never used: such series are refused
+        if meant.other_series is not None:
+            others = (np.array(meant.other_series[0]), np.array(meant.other_series[1]))
+        return scaler.by_id(meant.series, self.store.ids.tolist(), others)
+
+    def _refuse_unknown(self, index: WindowIndex) -> None:
+        """Raise where some windows have words, or are of series, that the model of a checkpoint has never seen."""
+        meant, store = self._obeyed, self.store
+        if meant is None:
+            return
+        series = np.unique(index.series) if self._nodes is None else self._nodes
+        if meant.series is not None and meant.other_series is None:
+            known = set(meant.series)
+            unseen = [id_ for id_ in store.ids[series].tolist() if id_ not in known]
+            refuse_unknown(store, "series without a scaler", unseen, meant.unknown)
+        if meant.unknown == "own_column":
+            return
+        for static in meant.statics:
+            refuse_unknown(store, f"words of {static.name!r}", unknown_words(store, static, series), meant.unknown)
+        for name, codes in self._recoded().items():
+            strange = np.flatnonzero(codes == len(meant.words[name]))
+            if len(strange):
+                words = store.channel(name).categories or ()
+                used = [words[code] for code in strange.tolist() if self._reads(index, series, name, code)]
+                refuse_unknown(store, f"words of {name!r}", used, meant.unknown)
+
+    def _reads(self, index: WindowIndex, series: NDArray[np.int64], channel: str, code: int) -> bool:
+        """Whether some windows read rows with one code; of a panel, whether its series have it anywhere."""
+        store = self.store
+        if self._nodes is None:
+            first, stop = index.target_spans()
+            windows = np.diff(index.ends, prepend=0) - 1
+            start = np.minimum(index.first, first)
+            stop = np.maximum(stop, index.first + windows * index.shape.stride + index.shape.span)
+        else:
+            start, stop = (store.index.row_start[series + shift] for shift in (0, 1))
+        return any(
+            bool((store.read(channel, low, high) == code).any())
+            for low, high in zip(start.tolist(), stop.tolist(), strict=True)
+        )
 
     @property
     def n_series(self) -> int:
@@ -252,7 +429,7 @@ class WindowDataModule(pl.LightningDataModule):
 
     @property
     def _training(self) -> Training:
-        return Training(self.store, self.split, self.view.members)
+        return Training(self.store, self.split, self.view.members, self._recoded())
 
     @cached_property
     def node_positions(self) -> Tensor:
@@ -377,7 +554,9 @@ class WindowDataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> WindowLoader:
         """Every window of the split `predict_on` once, in order, whether its targets were observed or not."""
-        return self._loader(self.index(self.predict_on, self.evaluation_stride, all_windows=True))
+        index = self.index(self.predict_on, self.evaluation_stride, all_windows=True)
+        self._refuse_unknown(index)
+        return self._loader(index)
 
     def training_rows(self) -> WindowLoader:
         """Every training target once, in order, as input and target of a window of one row; on every process.
@@ -403,6 +582,7 @@ class WindowDataModule(pl.LightningDataModule):
         """The windows of a split, after a proof that no target is in another one, or was trained on elsewhere."""
         index = self.index(name, stride)
         refuse_leaks(self.view.ranges, index, name, self.store.path)
+        self._refuse_unknown(index)
         if name != "train" and self._trained is not None:
             refuse_trained(self.store, index, name, self._trained, self._nodes)
         return index
@@ -431,23 +611,30 @@ class WindowDataModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The scaler, the split and what was trained on, for checkpoints."""
         plan = self._order_plan  # first, for what follows places the rows
+        scaler = self._recorded_scaler or self.scaler
         return {
-            "scaler": self.scaler.to_json(),
-            "fitted_on": self.scaler.fitted_on,
+            "meaning": self.meaning.to_json(),
+            "scaler": scaler.to_json(),
+            "fitted_on": scaler.fitted_on,
             "split": self.split.digest(),
             "trained_on": self._trained_on(),
             "order": None if plan is None else plan.to_json(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the scaler a model was trained with.
+        """Take what a model was trained with: the meaning of columns, the scaler, the order of an epoch.
 
         Raises
         ------
         UsageError
-            If it was trained on other channels.
+            If this store has not what it was trained with, or that is not known.
         """
         scaler = Scaler.from_json(state_dict["scaler"])
+        if state_dict.get("meaning") is not None:
+            self.obey(Meaning.from_json(state_dict["meaning"]))
+            self._refuse_other_nodes()
+        else:
+            self._require_plain(scaler)
         if list(scaler.channels) != self.columns:
             raise UsageError(
                 f"checkpoint trained on channels {', '.join(scaler.channels)}",
@@ -460,24 +647,46 @@ class WindowDataModule(pl.LightningDataModule):
                 expected="the one that it was trained with",
                 fix="fit again",
             )
-        if scaler.scaling.per_series and len(scaler.offset) != self.n_series:
-            raise UsageError(
-                f"checkpoint scaled by series, of {len(scaler.offset):,}",
-                expected=f"the {self.n_series:,} of this store",
-                where=self.store.path,
-                fix="the store it was trained on, or fit with --data.scale_by channel",
-            )
-        if self._pool is not None:
-            self._pool.close()
-        self._scaler, self._source, self._pool, self._trained = scaler, None, None, state_dict["trained_on"]
+        if state_dict.get("meaning") is None:
+            kinds = channel_kinds(self.columns, self.scaler_kind)
+            require_same_store(self.store, state_dict["split"], kinds, scaler.fitted_on, self.view.members)
+        matched = self._matched(scaler)
+        self._forget()
+        self._scaler, self._recorded_scaler, self._trained = matched, scaler, state_dict["trained_on"]
         self._take_plan(state_dict.get("order"))
-        self.__dict__.pop("_unscaler", None)
-        self.__dict__.pop("target_std", None)
+
+    def _refuse_other_nodes(self) -> None:
+        """Raise where a model with weights for each series of its panel is given another panel."""
+        model = None if self.trainer is None else self.trainer.lightning_module
+        recorded = None if self._obeyed is None else self._obeyed.nodes
+        if not getattr(model, "panels", False) or recorded is None:
+            return
+        nodes = [] if self._nodes is None else self.store.ids[self._nodes].tolist()
+        unseen = [id_ for id_ in nodes if id_ not in set(recorded)]
+        refuse_unknown(self.store, "series of the panel", unseen, "refuse")
+        if nodes != list(recorded):
+            absent = [id_ for id_ in recorded if id_ not in set(nodes)]
+            raise UsageError(
+                f"panel without {len(absent):,} series that the model has weights for ({', '.join(absent[:3])})",
+                expected=f"all {len(recorded):,} of its panel",
+                where=self.store.path,
+                fix="--data.panel.ids of the panel it was trained with",
+            )
+
+    def _require_plain(self, scaler: Scaler) -> None:
+        """Raise unless a checkpoint that does not say what its columns mean can be understood without that."""
+        told = {
+            "static attributes": self.statics,
+            "observed inputs": self._observed_inputs,
+            "channels known in advance": self.future,
+        }
+        require_plain(self.store, self.columns, [name for name, used in told.items() if used], scaler)
 
     def _loader(self, index: WindowIndex, shuffle: bool = False, evaluated: bool = False) -> WindowLoader:
         trainer = self.trainer
         measured = evaluated and trainer is not None and getattr(trainer.lightning_module, "measures_source", False)
-        targets = self.view.observed_targets(self.targets, self.window.horizon, self.cache) if measured else None
+        scaled = self.scaler.of(self.targets)
+        targets = self.view.observed_targets(scaled, self.window.horizon, self.cache) if measured else None
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         epoch = None if trainer is None else lambda: trainer.current_epoch
         source = self.source
@@ -620,7 +829,7 @@ class WindowDataModule(pl.LightningDataModule):
         source = WindowSource(
             rows,
             self.columns_of,
-            static_matrix(store, self.split, self.statics, view.members),
+            encode_statics(store, self._static_meanings, self._rule),
             self._may_miss(self.targets),
             torch.from_numpy(view.grid.series) if isinstance(view, PanelView) else None,
             times,
@@ -631,7 +840,13 @@ class WindowDataModule(pl.LightningDataModule):
             source = source.delivered_to(self._device)
         return source
 
-    def _columns(self, calendar: list[TimeFeature], encoding: TimeEncoding, observed: bool) -> Columns:
+    @property
+    def _static_meanings(self) -> tuple[StaticMeaning, ...]:
+        if self._obeyed is not None:
+            return self._obeyed.statics
+        return fit_statics(self.store, self.split, self.statics, self.view.members)
+
+    def _columns(self, calendar: list[TimeFeature], encoding: TimeEncoding, observed: list[str]) -> Columns:
         """Which columns of the rows are what."""
         time = self.store.schema.time
         if calendar and time.unit is None:
@@ -654,12 +869,11 @@ class WindowDataModule(pl.LightningDataModule):
                 where=self.store.path,
                 fix="hour_of_day",
             )
-        missing = self.view.missing(self.inputs)
         return Columns(
             inputs=range(len(self.inputs)),
             targets=as_range([self.columns.index(name) for name in self.targets]),
             future=as_range([self.columns.index(name) for name in self.future]),
-            observed=as_range(np.flatnonzero(missing).tolist() if observed else []),
+            observed=as_range([self.inputs.index(name) for name in observed]),
             calendar=calendar,
             encoding=encoding,
             unit=time.unit or "s",

@@ -11,13 +11,12 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
+from lightning_app.data.meaning import UNITS_PER_SECOND
 from lightning_app.data.spans import Spans
 from lightning_app.data.splits import NAMES, SplitName
 from zstore import Store, UsageError, WindowIndex
 
 Int64 = NDArray[np.int64]
-
-UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def refuse_leaks(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from zstore import Moments, NotFiniteError, Scaling, Store, UsageError
 ScalerKind = Literal["standard", "minmax", "robust", "log1p", "none"]
 ScaledBy = Literal["channel", "series"]
 Float64 = NDArray[np.float64]
+Codes = tuple[NDArray[np.int64] | None, ...]
 
 _QUARTILES = (0.25, 0.5, 0.75)
 _RULES = 2  # how offsets and scales are worked out; another number fits all of them anew
@@ -40,6 +41,8 @@ class Scaler:
         (channel,) bool.
     fitted_on
         What it was fitted on, see :func:`fitted_on`; empty for source units.
+    codes
+        (channel,) what stands for each code of a store where a checkpoint has other codes, see :class:`zstore.Scaling`.
     """
 
     channels: tuple[str, ...]
@@ -47,6 +50,7 @@ class Scaler:
     scale: Float64
     log: NDArray[np.bool_]
     fitted_on: str = ""
+    codes: Codes = ()
 
     @classmethod
     def identity(cls, channels: Sequence[str]) -> Scaler:
@@ -57,7 +61,13 @@ class Scaler:
     @property
     def scaling(self) -> Scaling:
         """What the store decodes rows with."""
-        return Scaling(self.offset, self.scale, self.log)
+        return Scaling(self.offset, self.scale, self.log, self.codes)
+
+    @property
+    def source_units(self) -> Scaling:
+        """Source units, with the same codes."""
+        n_channels = len(self.channels)
+        return Scaling(np.zeros(n_channels), np.ones(n_channels), np.zeros(n_channels, bool), self.codes)
 
     def of(self, channels: Sequence[str]) -> Scaler:
         """The scaler of some of its channels, in their order."""
@@ -68,7 +78,16 @@ class Scaler:
             self.scale[..., positions],
             self.log[positions],
             self.fitted_on,
+            tuple(self.codes[position] for position in positions) if self.codes else (),
         )
+
+    def by_id(self, ids: Sequence[str], wanted: Sequence[str], others: tuple[Float64, Float64]) -> Scaler:
+        """A scaler by series, of the ids `ids`, for other series: those of the same id, and `others` for the rest."""
+        row = {id_: number for number, id_ in enumerate(ids)}
+        rows = [row.get(id_, len(row)) for id_ in wanted]
+        parts = zip((self.offset, self.scale), others, strict=True)
+        offset, scale = (np.concatenate([part, other[None]])[rows] for part, other in parts)
+        return replace(self, offset=offset, scale=scale)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for checkpoints and the cache."""
@@ -129,7 +148,7 @@ def fit_scaler(
     Missing values are left out. Cost: decodes `channels` once, one shard at a time (``robust``: by channel twice);
     later calls read a small file. Quantiles are exact.
     """
-    kinds = _kinds(channels, kind)
+    kinds = channel_kinds(channels, kind)
     fitted = fitted_on(store, split, kinds, by, members)
     training = Training(store, split, members)
     path = cache / f"scaler-{fitted}.json"
@@ -174,11 +193,21 @@ def fitted_on(
 
 @dataclass(frozen=True)
 class Training:
-    """The training rows of a store, or of some of its series."""
+    """The training rows of a store, or of some of its series; `codes` by channel as :class:`Scaler` has them."""
 
     store: Store
     split: Split
     members: NDArray[np.bool_] | None = None
+    codes: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def read(self, channel: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows of a channel, NaN where missing."""
+        values, codes = self.store.read(channel, start, stop), self.codes.get(channel)
+        if codes is None or not len(codes):
+            return values
+        seen = np.isfinite(values)
+        values[seen] = codes[values[seen].astype(np.int64)]
+        return values
 
 
 def scaled_std(training: Training, scaler: Scaler) -> Float64:
@@ -202,7 +231,8 @@ def source_std(training: Training, channels: Sequence[str]) -> Float64:
     return np.stack([_filled(training, name, n_series, log=False).std for name in channels], axis=-1)
 
 
-def _kinds(channels: Sequence[str], kind: ScalerKind | Mapping[str, ScalerKind]) -> dict[str, ScalerKind]:
+def channel_kinds(channels: Sequence[str], kind: ScalerKind | Mapping[str, ScalerKind]) -> dict[str, ScalerKind]:
+    """The kind of the scaler of each channel."""
     if isinstance(kind, str):
         return dict.fromkeys(channels, kind)
     for name in kind:
@@ -210,7 +240,7 @@ def _kinds(channels: Sequence[str], kind: ScalerKind | Mapping[str, ScalerKind])
             raise UsageError(
                 f"a scaler for channel {name!r}",
                 expected=f"one of those in use: {', '.join(channels)}",
-                fix="mend --data.scaler",
+                fix="change --data.scaler",
             )
     return {name: kind.get(name, "standard") for name in channels}
 
@@ -375,7 +405,7 @@ def _training_parts(
         if not inside.any():
             continue
         first, last = np.maximum(starts[inside], low) - low, np.minimum(stops[inside], high) - low
-        values = store.read(channel, low, high)[_covered(first, last)]
+        values = training.read(channel, low, high)[_covered(first, last)]
         begins = np.cumsum(last - first) - (last - first)
         owner = series[inside]
         new = np.diff(owner, prepend=-1) != 0

@@ -221,6 +221,8 @@ class WindowSource:
         if columns.observed and self.rows.observed is not None:
             seen = self._gather(self.rows.observed, windows.start, shape.lookback)
             x = self._beside(x, _pick(seen, columns.observed).float())
+        elif columns.observed:  # nothing is missing here; it was where the model was trained
+            x = self._beside(x, x.new_ones(*x.shape[:-1], len(columns.observed)))
         time = windows.time if self.times is None else self.times.at(first)
         there = Located(windows.start, windows.series, time)
         there = there if self.target == self.device else there.to(self.target)

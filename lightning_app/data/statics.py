@@ -9,29 +9,56 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_app.data.meaning import StaticMeaning, Unknown, codes_of
 from lightning_app.data.splits import Split, assign_series, target_rows
 from zstore import NotFiniteError, Store
 
 
-def n_columns(store: Store, names: Sequence[str]) -> int:
-    """Columns that some attributes become."""
-    found = [store.static(name).categories for name in names]
-    return sum(1 if categories is None else len(categories) for categories in found)
-
-
 def static_matrix(store: Store, split: Split, names: Sequence[str], members: NDArray[np.bool_] | None = None) -> Tensor:
     """(series, column) float32. What is missing is 0: the training mean, or none of the categories."""
-    train = _training_series(store, split, members)
-    columns = []
+    return encode_statics(store, fit_statics(store, split, names, members), "refuse")
+
+
+def fit_statics(
+    store: Store, split: Split, names: Sequence[str], members: NDArray[np.bool_] | None = None
+) -> tuple[StaticMeaning, ...]:
+    """What the columns of some attributes mean: words, or the mean and deviation of the training series."""
+    meanings, train = [], _training_series(store, split, members) if names else None
     for static in map(store.static, names):
         if static.categories is not None:
-            columns += [static.values == code for code in range(len(static.categories))]
+            meanings.append(StaticMeaning(static.name, tuple(static.categories)))
             continue
-        _refuse_infinite(store, static.name, static.values)
-        mean, std = mean_and_std(static.values[train])
-        columns.append(np.nan_to_num((static.values - mean) / std, nan=0.0))
+        refuse_infinite(store, static.name)
+        meanings.append(StaticMeaning(static.name, None, *mean_and_std(static.values[train])))
+    return tuple(meanings)
+
+
+def encode_statics(store: Store, meanings: Sequence[StaticMeaning], unknown: Unknown) -> Tensor:
+    """(series, column) float32 columns of attributes as a model knows them.
+
+    Numbers are standardised; what is missing is 0. Categories have a column for each word, and, with `own_column`, one
+    more for words that are none of these.
+    """
+    columns = []
+    for meaning in meanings:
+        static = store.static(meaning.name)
+        if meaning.words is None or static.categories is None:
+            refuse_infinite(store, static.name)
+            columns.append(np.nan_to_num((static.values - meaning.mean) / meaning.std, nan=0.0))
+            continue
+        codes = np.append(codes_of(static.categories, meaning.words), -1)[static.values]  # -1 is missing
+        columns += [codes == code for code in range(meaning.n_columns(unknown))]
     stacked = np.stack(columns, axis=1) if columns else np.zeros((store.n_series, 0))
     return torch.from_numpy(stacked.astype(np.float32))
+
+
+def unknown_words(store: Store, meaning: StaticMeaning, series: NDArray[np.int64]) -> list[str]:
+    """Words of an attribute that some series have and a model does not know."""
+    static = store.static(meaning.name)
+    if meaning.words is None or static.categories is None:
+        return []
+    used = np.unique(static.values[series])
+    return [word for code in used[used >= 0].tolist() if (word := static.categories[code]) not in meaning.words]
 
 
 def mean_and_std(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -47,7 +74,9 @@ def mean_and_std(values: NDArray[np.float64]) -> tuple[float, float]:
     return mean * unit, float((seen / unit).std()) * unit
 
 
-def _refuse_infinite(store: Store, name: str, values: NDArray[np.float64]) -> None:
+def refuse_infinite(store: Store, name: str) -> None:
+    """Raise NotFiniteError if a static attribute has infinite values."""
+    values = store.static(name).values
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise NotFiniteError(

@@ -29,7 +29,7 @@ from lightning_app.data.splits import (
     time_borders,
     with_values,
 )
-from zstore import PanelFile, PanelGrid, RowFile, Scaling, Store, UsageError, open_panel, open_rows
+from zstore import PanelFile, PanelGrid, RowFile, Store, UsageError, open_panel, open_rows
 
 Int64 = NDArray[np.int64]
 
@@ -116,13 +116,13 @@ class SeriesView:
         self.store.require_float32(scaler.channels, scaler.scaling)
         return StoreReader(self.store, scaler, self.masked)
 
-    def observed_targets(self, targets: Sequence[str], horizon: int, cache: Path) -> ObservedTargets:
-        """True values of targets, by row."""
-        store = self.store
+    def observed_targets(self, scaler: Scaler, horizon: int, cache: Path) -> ObservedTargets:
+        """True values of the targets that a scaler is of, by row; of categories its codes."""
+        store, targets = self.store, scaler.channels
 
         def read(start: int, stop: int) -> NDArray[np.float64]:
             values = np.empty((stop - start, len(targets)))
-            store.decode_part(targets, start, values)
+            store.decode_part(targets, start, values, scaler.source_units)
             return values
 
         return ObservedTargets(read, self.n_rows, 8 * len(targets), horizon, store.schema.chunk_rows)
@@ -223,10 +223,11 @@ class PanelView:
         """Reads steps of the panel file."""
         return PanelReader(self._file(scaler, cache), self.store.path)
 
-    def observed_targets(self, targets: Sequence[str], horizon: int, cache: Path) -> ObservedTargets:
-        """True values of targets, by step; from a panel file of them alone, float64 where one of them is."""
+    def observed_targets(self, scaler: Scaler, horizon: int, cache: Path) -> ObservedTargets:
+        """True values of the targets that a scaler is of, by step; from a panel file, float64 where one of them is."""
+        targets = scaler.channels
         dtype = np.result_type(*(self.store.channel(name).dtype for name in targets), np.float32)
-        file = open_panel(self.store, self.grid, targets, Scaling.identity(len(targets)), cache, str(dtype))
+        file = open_panel(self.store, self.grid, targets, scaler.source_units, cache, str(dtype))
 
         def read(start: int, stop: int) -> NDArray[np.float64]:
             values = np.empty((stop - start, self.n_nodes, len(targets)), dtype)

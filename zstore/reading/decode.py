@@ -84,7 +84,8 @@ def decode_part(
 class _Column:
     """How one channel becomes a column of rows: unpacked, less `offset`, over `scale`, as `dtype`.
 
-    `offset` and `scale` are one number, or (series,). `exact`: subtract and divide one after the other, where the
+    `offset` and `scale` are one number, or (series,). `codes`: what is unpacked instead of each stored code; None for
+    the codes themselves. `exact`: subtract and divide one after the other, where the
     offset is so many scales that the difference of two products would show its rounding, or 1 / scale overflows.
     """
 
@@ -95,6 +96,7 @@ class _Column:
     missing: bool
     exact: bool
     dtype: type[np.floating[Any]]
+    codes: NDArray[np.int64] | None
 
     def unpack(
         self,
@@ -108,7 +110,7 @@ class _Column:
     ) -> None:
         """Write stored values to some rows of a column; `buffer` is room for them to be worked on."""
         packing, values = self.channel.packing, buffer[: len(stored)]
-        values[:] = stored
+        values[:] = stored if self.codes is None else self.codes[np.clip(stored, 0, len(self.codes) - 1)]
         unit = 10 ** (packing.decimals or 0)
         offset, scale = (self.offset, self.scale) if series is None else (self.offset[series], self.scale[series])
         if self.log:
@@ -143,7 +145,11 @@ def require_float32(store: Store, channels: Sequence[str], scaling: Scaling | No
         offset, scale = (part[..., position] for part in (scaling.offset, scaling.scale))
         column = store.channels.index(channel.name)
         largest = 0.0
-        for ends in (moments.low[:, column], moments.high[:, column]):
+        codes = scaling.codes_of(position)
+        both = (moments.low[:, column], moments.high[:, column])
+        if codes is not None and len(codes):
+            both = (np.full_like(both[0], codes.min()), np.full_like(both[1], codes.max()))
+        for ends in both:
             with np.errstate(all="ignore"):
                 scaled = np.abs(((np.log1p(ends) if log else ends) - offset) / scale)
             finite = np.isfinite(ends)
@@ -181,7 +187,9 @@ def _columns_of(
             reciprocal = 1 / (10 ** (channel.packing.decimals or 0) * np.asarray(scale, np.float64))
             steep = ~(np.abs(offset / scale) <= _MANY_SCALES)
         exact = bool(np.any(steep) or not np.all(np.isfinite(reciprocal) & (reciprocal != 0)))
-        columns.append(_Column(channel, scale, offset, log, missing[position], exact, dtype))
+        codes = scaling.codes_of(position)
+        codes = None if codes is None or not len(codes) else codes
+        columns.append(_Column(channel, scale, offset, log, missing[position], exact, dtype, codes))
     return columns
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xxhash
@@ -21,11 +21,15 @@ class Scaling:
         (channel,), or (series, channel) where each series has its own.
     log
         (channel,) whether the logarithm of 1 + value is scaled instead of the value.
+    codes
+        (channel,) of channels of categories, (code,) the number that stands for each code of the store; None where
+        codes stand for themselves. Empty: nowhere.
     """
 
     offset: Float64
     scale: Float64
     log: NDArray[np.bool_]
+    codes: tuple[NDArray[np.int64] | None, ...] = field(default=())
 
     @classmethod
     def identity(cls, n_channels: int) -> Scaling:
@@ -47,7 +51,13 @@ class Scaling:
         """Whether it is anything but the identity."""
         return bool(self.log.any() or self.offset.any() or (self.scale != 1).any())
 
+    def codes_of(self, position: int) -> NDArray[np.int64] | None:
+        """What stands for the codes of a channel; None where they stand for themselves."""
+        return self.codes[position] if self.codes else None
+
     def digest(self) -> str:
         """What names it in caches."""
         parts = [np.ascontiguousarray(part).tobytes() for part in (self.offset, self.scale, self.log)]
-        return xxhash.xxh3_128_hexdigest(b"".join(parts) + bytes(str(self.offset.shape), "ascii"))
+        parts.append(bytes(str(self.offset.shape), "ascii"))
+        parts += [f"{n}:{codes.tolist()}".encode() for n, codes in enumerate(self.codes) if codes is not None]
+        return xxhash.xxh3_128_hexdigest(b"".join(parts))
