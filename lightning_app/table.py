@@ -147,12 +147,18 @@ def runs_of(config: Path, horizon: int | None, seeds: list[int], folder: Path, f
 
 
 def _row(name: str, found: list[dict[str, Any]], metrics: list[str], theirs: dict[str, float]) -> list[str]:
-    cells = [name, str(found[0]["horizon"]), str(len(found)), f"{found[0]['n_windows']:,}"]
+    cells = [name, str(found[0]["horizon"]), str(len(found)), _windows(found)]
     for metric in metrics:
         values = [_value(result, metric) for result in found]
         spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         cells += [f"{statistics.fmean(values):.4f}{spread}", f"{theirs[metric]:.3f}" if metric in theirs else "–"]
     return cells
+
+
+def _windows(found: list[dict[str, Any]]) -> str:
+    """How many windows the tests saw; ``10 of 29`` where one of them saw a part of its split."""
+    n_windows, of_split = min((run["n_windows"], run.get("n_windows_of_split", run["n_windows"])) for run in found)
+    return f"{n_windows:,}" if n_windows == of_split else f"{n_windows:,} of {of_split:,}"
 
 
 def _value(result: dict[str, Any], metric: str) -> float:

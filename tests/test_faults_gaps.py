@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+import xarray
+import yaml
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,8 +27,11 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split, assign_series, time_borders
 from lightning_app.data.views import Panel
 from lightning_app.predictions import PredictionWriter
+from lightning_app.table import _row
 from tests.conftest import small_grid, write_table
+from tests.s3server import S3Server
 from zstore import Store, UsageError, ZstoreError, ingest, open_store
+from zstore.cli import main as zstore_command
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*LeafSpec.*:FutureWarning")  # Lightning's
 
@@ -350,3 +361,123 @@ def test_predictions_of_a_panel_have_the_times_and_ids_of_their_values(
     assert [f"s{n}" for n in range(4)] == group["id"][:].tolist()
     expected = [[[value or 0 for value in step] for step in cut(cells, first, 2)] for first in firsts]
     assert expected == group["v"][:].tolist()
+
+
+def recoded(folder: Path, target: str) -> None:
+    """Four versions of a store: grown by more decimals and a word, by late rows and a series, and compacted."""
+    first = [[id_, time, time + n, "xz"[time % 2]] for n, id_ in enumerate("pq") for time in range(20)]
+    more = [[id_, time, time + 0.25, "y"] for id_ in "pq" for time in range(20, 26)]
+    late = [["p", -3, 0.125, "a"], ["r", 4, 7, "z"], ["r", 5, "", ""], ["q", 26, 8, "x"]]
+    for number, rows in enumerate((first, more, late)):
+        table = write_table(folder / f"{number}.csv", ["id", "t", "v", "w"], rows)
+        if number:
+            zstore.append(table, target)
+        else:
+            ingest(table, target, id="id", time="t")
+    zstore.compact(target)
+
+
+def views(store: Store) -> list[Any]:
+    """The rows of a version as its users see them: xarray, pandas, windows."""
+    dataset = store.to_xarray(words=True).load()
+    windows = store.windows(3, 2, channels=["v"])
+    frames = [store.series(id_).to_pandas() for id_ in store.ids.tolist()]
+    return [dataset, *frames, windows.batch(np.arange(len(windows)))]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_each_version_of_a_grown_store_in_a_bucket_has_the_rows_of_the_local_one(
+    grown: tuple[str, str], version: int
+) -> None:
+    remote, local = (views(open_store(path, version)) for path in grown)
+    xarray.testing.assert_identical(local[0], remote[0])
+    for ours, theirs in zip(local[1:-1], remote[1:-1], strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+    assert len(local[-1]["x"]) > 0
+    for name, values in local[-1].items():
+        np.testing.assert_array_equal(values, remote[-1][name])
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The same store in a bucket and on disk."""
+    folder = tmp_path_factory.mktemp("grown")
+    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        remote = f"s3://{server.make_bucket()}/s.zarr"
+        for target in (remote, str(folder / "s.zarr")):
+            recoded(folder, target)
+        yield remote, str(folder / "s.zarr")
+
+
+def test_show_and_export_give_the_rows_of_the_version_they_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "s.zarr")
+    recoded(tmp_path, store)
+    capsys.readouterr()
+    shown = {}
+    for version in (1, 2, 3, None):
+        flag = [] if version is None else ["--version", str(version)]
+        assert zstore_command(["show", store, "p", *flag]) == 0
+        shown[version] = capsys.readouterr().out.splitlines()[1:]
+        out = tmp_path / f"{version}.csv"
+        assert zstore_command(["export", store, str(out), "--ids", "p", *flag]) == 0
+        assert f"of {store} version {version or 4}" in capsys.readouterr().out
+        assert len(shown[version]) == len(out.read_text().splitlines()) - 1
+    assert [f"{time},{time},{'xz'[time % 2]}" for time in range(20)] == shown[1]
+    assert [f"{time},{time}.00,{'xz'[time % 2]}" for time in range(20)] == shown[2][:20]
+    assert shown[2][20:] == [f"{time},{time}.25,y" for time in range(20, 26)]
+    assert shown[3][:2] == ["-3,0.125,a", "0,0.000,x"]
+    assert shown[3] == shown[None]
+    assert zstore_command(["show", store, "r", "--version", "2"]) == 1
+    assert zstore_command(["show", store, "p", "--version", "9"]) == 1
+    assert "version 9" in capsys.readouterr().err
+
+
+def test_a_table_says_where_a_test_saw_a_part_of_the_windows(tmp_path: Path) -> None:
+    whole: dict[str, Any] = {"horizon": 2, "n_windows": 1029, "n_windows_of_split": 1029, "test/mse": 0.5}
+    part = {**whole, "n_windows": 10}
+    older = {name: whole[name] for name in whole if name != "n_windows_of_split"}
+    cells = [_row("c", runs, ["mse"], {})[3] for runs in ([whole], [whole, part], [part], [older])]
+    assert cells == ["1,029", "10 of 1,029", "10 of 1,029", "1,029"]
+
+
+def test_times_of_years_1_to_9999_come_back_from_netcdf_as_seconds(tmp_path: Path) -> None:
+    days = ["0001-01-01", "1582-10-10", "2000-02-29", "9999-12-31"]
+    table = write_table(tmp_path / "r.csv", ["id", "t", "v"], [["a", day, n] for n, day in enumerate(days)])
+    ingest(table, tmp_path / "s.zarr", id="id", time="t")
+    open_store(tmp_path / "s.zarr").to_xarray().to_netcdf(tmp_path / "s.nc", engine="h5netcdf")
+    coder = xarray.coders.CFDatetimeCoder(time_unit="s")
+    with xarray.open_dataset(tmp_path / "s.nc", engine="h5netcdf", decode_times=coder) as found:
+        assert np.array(days, "datetime64[s]").tolist() == found["time"].values.tolist()
+
+
+@pytest.mark.long
+def test_a_loss_that_explodes_ends_a_fit_with_1_on_each_of_two_processes_without_a_best_checkpoint(
+    tmp_path: Path,
+) -> None:
+    store = steps(tmp_path, [200, 200])
+    document = {
+        "data": {"store": store.path, "lookback": 3, "horizon": 2, "batch_size": 8, "cache": str(tmp_path / "cache")},
+        "model": {"class_path": "NLinear"},
+        "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}},
+        "trainer": {"max_epochs": 3, "accelerator": "cpu", "strategy": "ddp", "devices": 2, "logger": False},
+    }
+    (tmp_path / "n.yaml").write_text(yaml.safe_dump(document))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "lightning_app", "fit", "--config", "n.yaml"]
+    command += ["--trainer.default_root_dir", str(tmp_path / "run")]
+    group = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "WORLD_SIZE": "2"}
+    piped: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    ranks = [
+        subprocess.Popen(command, cwd=tmp_path, env={**group, "LOCAL_RANK": str(rank)}, **piped) for rank in range(2)
+    ]
+    printed = [rank.communicate(timeout=300)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [1, 1], printed
+    assert all("training loss of step" in text and "is not finite" in text for text in printed)
+    assert not any("Traceback" in text for text in printed)
+    assert not list((tmp_path / "run").rglob("best*.ckpt"))

@@ -266,7 +266,7 @@ def _storage(options: Namespace) -> dict[str, str]:
 
 
 def _open(options: Namespace) -> Store:
-    return open_store(options.store, storage_options=_storage(options))
+    return open_store(options.store, options.get("version"), storage_options=_storage(options))
 
 
 def _info(options: Namespace) -> int:

@@ -205,6 +205,7 @@ def _add_show(parser: ArgumentParser) -> None:
     parser.add_argument("id", type=str, metavar="ID", help="exact id of the series; 0 in a store without ids")
     parser.add_argument("--start", type=str | None, metavar="T", help="first time: an ISO date (and time), or a step")
     parser.add_argument("--stop", type=str | None, metavar="T", help="time to stop before")
+    _add_version(parser)
 
 
 def _add_verify(parser: ArgumentParser) -> None:
@@ -230,6 +231,12 @@ def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
     parser.add_argument("out", type=str, metavar="OUT", help="file to write, ending in .csv or .parquet")
     parser.add_argument("--ids", type=str | list[str] | None, metavar="ID,ID", help="series to write; default: all")
+    _add_version(parser)
+
+
+def _add_version(parser: ArgumentParser) -> None:
+    which = "rows of this version, see zstore log; default: the newest"
+    parser.add_argument("--version", type=int | None, metavar="N", help=which)
 
 
 def _add_log(parser: ArgumentParser) -> None:
