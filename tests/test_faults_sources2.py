@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from s3server import S3Server
 
 from lightning_app.data.stores import open_or_ingest
-from zstore import SourceError, Store, append, compact, ingest, open_store, rollback
+from zstore import (
+    CorruptionError,
+    SourceError,
+    Store,
+    StoreError,
+    append,
+    compact,
+    ingest,
+    open_store,
+    rollback,
+    verify,
+)
 from zstore.format.commit import marked
 from zstore.format.urls import open_storage
 from zstore.upkeep.compare import compare_sources
@@ -343,3 +354,41 @@ def test_csv_files_are_known_from_every_working_directory(tmp_path: Path, monkey
         monkeypatch.chdir(folder)
         stores.append(open_or_ingest(name, {"id": "site", "time": "date"}, tmp_path / "cache", None))
     assert stores[0].digest == stores[1].digest
+
+
+@pytest.mark.parametrize("read", ["rows", "index", "moments", "manifest", "verify", "rows of the shard in use"])
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_a_reader_of_a_store_that_was_replaced_is_told_so(
+    tmp_path: Path, request: pytest.FixtureRequest, place: str, read: str
+) -> None:
+    path = str(tmp_path / "s.zarr") if place == "folder" else f"{request.getfixturevalue('bucket')}/s.zarr"
+    ingest(days(tmp_path / "rows.csv", [1, 2, 3]), path, id="site", time="date")
+    store = open_store(path)
+    if read in ("rows", "verify"):
+        assert store.objects.records
+    elif read == "rows of the shard in use":
+        assert store.read("v", 0, 1).tolist() == [1]
+        store.objects._recent.clear()  # as when many others were read since
+    ingest(days(tmp_path / "other.csv", [7, 8], site="b"), path, id="site", time="date", overwrite=True)
+    with pytest.raises(StoreError, match=r"the store was replaced.*open the store again") as caught:
+        {
+            "rows": lambda: store.read("v", 0, 3),
+            "index": lambda: store.ids,
+            "moments": lambda: store.moments,
+            "manifest": lambda: store.ledger,
+            "verify": lambda: verify(store),
+            "rows of the shard in use": lambda: store.read("v", 0, 3),
+        }[read]()
+    assert not isinstance(caught.value, CorruptionError)
+    assert open_store(path).read("v", 0, 2).tolist() == [7, 8]
+
+
+def test_damage_is_still_told_as_damage(tmp_path: Path) -> None:
+    store = made(tmp_path, 1, 2, 3)
+    shard = next((tmp_path / "s.zarr" / "v").rglob("0"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
+    with pytest.raises(CorruptionError, match="has digest"):
+        store.read("v", 0, 3)
+    shard.unlink()
+    with pytest.raises(CorruptionError, match="is missing"):
+        open_store(store.path).read("v", 0, 3)

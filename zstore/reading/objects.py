@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from zstore.errors import CorruptionError, NotFoundError, StoreError
+from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreError
 from zstore.format.arrays import decode_rows, decode_small
 from zstore.format.commit import check_root, read_root
 from zstore.format.folder import Folder
@@ -118,7 +118,41 @@ class ObjectReader:
         CorruptionError
             If it is missing, of another length, or of another digest.
         """
-        return compare(self.storage, self._record(key))
+        with self._unless_replaced():
+            return compare(self.storage, self._record(key))
+
+    def refuse_replaced(self) -> None:
+        """Refuse a store that is another one than when it was opened: what is not as it was then is no damage.
+
+        Raises
+        ------
+        StoreError
+            If the root document of this version is a sound one, and not the one that was opened.
+        """
+        try:
+            document = ObjectReader(self.storage, int(self.document["version"])).document
+        except NotFoundError:
+            document = ObjectReader(self.storage).document
+            if document["uuid"] == self.document["uuid"]:
+                return  # this version was collected
+        except (ZstoreError, OSError):
+            return  # nothing tells
+        if document["digest"] != self.document["digest"]:
+            raise StoreError(
+                f"the store was replaced ({self.storage})",
+                expected=f"version {self.document['version']} of {self.document['committed']}, as it was opened",
+                where=f"{self.storage}/{ROOT}",
+                fix="open the store again",
+            )
+
+    @contextmanager
+    def _unless_replaced(self) -> Iterator[None]:
+        """Say that the store was replaced where that is why something is not as it was."""
+        try:
+            yield
+        except StoreError:
+            self.refuse_replaced()
+            raise
 
     def _record(self, key: str) -> ObjectRecord:
         record = self.records.get(key)
@@ -145,8 +179,11 @@ class ObjectReader:
             key, first = shard_key(variable, shard), shard * shard_rows
             rows = max(start - first, 0), min(stop - first, shard_rows)
             try:
-                parts.append(decode_rows(self._opened(key).read, self._record(key).n_bytes, document, *rows))
+                with self._unless_replaced():
+                    opened = self._opened(key)
+                parts.append(decode_rows(opened.read, self._record(key).n_bytes, document, *rows))
             except ValueError as error:
+                self.refuse_replaced()
                 raise CorruptionError(
                     f"object {key} was changed ({error})",
                     expected="what was there when it was opened",
@@ -154,6 +191,7 @@ class ObjectReader:
                     fix=_FIX,
                 ) from error
             except OSError as error:
+                self.refuse_replaced()
                 raise StoreError(
                     f"cannot read object {key} any more ({error.strerror})",
                     where=f"{self.storage}/{key}",
@@ -193,7 +231,7 @@ class ObjectReader:
         """The objects that the manifest lists, or, with the prefix ``source_``, the sources."""
         group = manifest_path(self.document["version"])
         listed = {key: ObjectRecord(key, n_bytes, expected) for key, n_bytes, expected in self.document["manifest"]}
-        with ThreadPoolExecutor(_READERS) as pool:
+        with self._unless_replaced(), ThreadPoolExecutor(_READERS) as pool:
             run = map if isinstance(self.storage, Folder) else pool.map
             found = run(partial(compare, self.storage), listed.values())
             contents = dict(zip(listed, found, strict=True))

@@ -48,6 +48,8 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     ------
     CorruptionError
         If the manifest itself cannot be trusted, so nothing else can be checked.
+    StoreError
+        If the store was replaced since it was opened.
     """
     records = list(store.objects.records.values())
     faults: list[str] = []
@@ -60,6 +62,8 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     faults += _root_faults(store)
     if not faults:
         faults += _index_faults(store)
+    if faults:
+        store.objects.refuse_replaced()
     return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
 
 
