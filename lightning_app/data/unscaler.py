@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_app.data.scaler import Scaler
 
+_EPSILON = float(torch.finfo(torch.float32).eps)
 
 class Unscaler:
     """The inverse of a scaler.
@@ -36,12 +37,16 @@ class Unscaler:
 
         Returns
         -------
-        (batch, horizon, target) float64, so that an offset much larger than the value costs no digits.
+        (batch, horizon, target) float64, so that an offset much larger than the value costs no digits. What float32
+        cannot tell from a scaled 0 is 0: relative errors of a rounding error would be as large as they get.
         """
         if self._log.device != scaled.device:
             with torch.inference_mode(False):
                 self._parts = tuple(part.to(scaled.device) for part in self._parts)
                 self._log = self._log.to(scaled.device)
         offset, scale = (part[series][:, None] if self._per_series else part for part in self._parts)
-        values = scaled.double() * scale + offset
+        product = scaled.double() * scale
+        values = product + offset
+        is_zero = values.detach().abs() <= product.detach().abs() * _EPSILON
+        values = values - torch.where(is_zero, values.detach(), 0.0)  # the gradient stays
         return torch.where(self._log, torch.expm1(values), values) if self._logs else values

@@ -1,0 +1,61 @@
+"""Inputs that an adversary tried: zeros and constants that rounding passes for something else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_app.data.scaler import Scaler
+from lightning_app.data.unscaler import Unscaler
+from lightning_app.metrics import MaskedErrors, SeriesScores
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 45.3, -7.77])
+@pytest.mark.parametrize("sizes", [(11,), (97, 3), (333, 1000, 2)])
+def test_targets_that_never_vary_have_no_finite_score_however_they_are_batched(
+    value: float, sizes: tuple[int, ...]
+) -> None:
+    scores, errors = SeriesScores(2, 1), MaskedErrors(2, 1)
+    generator = torch.Generator().manual_seed(0)
+    for size in sizes:
+        observed = torch.full((size, 2, 1), value, dtype=torch.float64)
+        predicted = observed + torch.randn(observed.shape, generator=generator, dtype=torch.float64)
+        mask = torch.ones_like(observed, dtype=torch.bool)
+        scores.update(predicted, observed, mask, torch.zeros(size, dtype=torch.int64))
+        errors.update(predicted, observed, mask)
+    found = scores.compute()
+    assert float(found["by_series"]["nse"][0, 0]) == -np.inf
+    assert np.isnan(float(found["all"]["nse_median"]))
+    assert float(errors.compute()["all"]["r2"]) == -np.inf
+
+
+def test_a_forecast_that_never_varies_has_no_kge() -> None:
+    scores = SeriesScores(1, 1)
+    observed = torch.arange(1000, dtype=torch.float64).reshape(500, 2, 1)
+    mask, series = torch.ones_like(observed, dtype=torch.bool), torch.zeros(500, dtype=torch.int64)
+    scores.update(torch.full_like(observed, 0.1), observed, mask, series)
+    assert np.isnan(float(scores.compute()["by_series"]["kge"]))
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_forecast_of_zero_is_zero_in_source_units(log: bool) -> None:
+    rng = np.random.default_rng(0)
+    offset, scale = rng.uniform(-50, 50, 200), rng.uniform(0.01, 50, 200)
+    scaler = Scaler(tuple(map(str, range(200))), offset, scale, np.full(200, log))
+    scaled = torch.from_numpy(-offset / scale).float()[None, None]
+    zeros = Unscaler(scaler).to_source(scaled, torch.zeros(1, dtype=torch.int64))
+    assert zeros.abs().max().item() == 0.0
+    symmetric = MaskedErrors(1, 200)
+    symmetric.update(zeros, torch.zeros_like(zeros), torch.ones_like(zeros, dtype=torch.bool))
+    assert float(symmetric.compute()["all"]["smape"]) == 0.0
+
+
+def test_a_forecast_near_zero_keeps_its_value_and_its_gradient() -> None:
+    unscaler = Unscaler(Scaler(("a",), np.array([10.0]), np.array([2.0]), np.array([False])))
+    scaled = torch.tensor([[[-5.0], [-4.999998]]], requires_grad=True)
+    values = unscaler.to_source(scaled, torch.zeros(1, dtype=torch.int64))
+    expected = scaled.detach().double() * 2 + 10
+    torch.testing.assert_close(values.detach(), expected, rtol=0, atol=0)
+    values.sum().backward()
+    torch.testing.assert_close(scaled.grad, torch.full_like(scaled, 2.0))
