@@ -9,6 +9,7 @@ from lightning_app.data.scaler import Scaler
 
 _EPSILON = float(torch.finfo(torch.float32).eps)
 
+
 class Unscaler:
     """The inverse of a scaler.
 
