@@ -59,7 +59,8 @@ class FitReport(pl.Callback):
     """Says, at the end of a fit, why it ended and where its best checkpoint is.
 
     A fit without validation has no best checkpoint; one that an earlier fit left in its folder is set aside then, as
-    ``best-earlier.ckpt``, since `test` and `predict` would take it for this fit's.
+    ``best-earlier.ckpt``, since `test` and `predict` would take it for this fit's. With ``fast_dev_run`` nothing is
+    saved, and checkpoints stay as they are.
     """
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -75,7 +76,9 @@ class FitReport(pl.Callback):
         else:
             logger.info(f"fitted {trainer.current_epoch} epochs, {trainer.global_step:,} steps")
         checkpoint = cast(ModelCheckpoint | None, trainer.checkpoint_callback)
-        if checkpoint is not None and checkpoint.best_model_path and checkpoint.best_model_score is not None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            logger.info("no checkpoint, for fast_dev_run saves none")
+        elif checkpoint is not None and checkpoint.best_model_path and checkpoint.best_model_score is not None:
             score = float(checkpoint.best_model_score)
             logger.info(f"best {checkpoint.monitor} {score:.4f}: {checkpoint.best_model_path}")
         elif checkpoint is not None and checkpoint.dirpath is not None and not checkpoint.best_model_path:

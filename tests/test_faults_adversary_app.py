@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 
+from lightning_app.callbacks import FitReport
+from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.scaler import Scaler
+from lightning_app.data.splits import Split
 from lightning_app.data.unscaler import Unscaler
 from lightning_app.metrics import MaskedErrors, SeriesScores
+from tests.conftest import write_table
+from zstore import UsageError, ingest
+
+
+def make(folder: Path) -> Path:
+    """A store of two series of 40 steps."""
+    rows = [[id_, step, (step * 7) % 5 + number] for number, id_ in enumerate("pq") for step in range(40)]
+    ingest(write_table(folder / "rows.csv", ["id", "t", "v"], rows), folder / "s.zarr", id="id", time="t")
+    return folder / "s.zarr"
 
 
 @pytest.mark.parametrize("value", [0.1, 0.3, 45.3, -7.77])
@@ -59,3 +76,32 @@ def test_a_forecast_near_zero_keeps_its_value_and_its_gradient() -> None:
     torch.testing.assert_close(values.detach(), expected, rtol=0, atol=0)
     values.sum().backward()
     torch.testing.assert_close(scaled.grad, torch.full_like(scaled, 2.0))
+
+
+@pytest.mark.parametrize("number", [0, -1])
+@pytest.mark.parametrize("option", ["batch_size", "evaluation_stride"])
+def test_sizes_of_batches_and_strides_of_an_evaluation_are_at_least_one(
+    tmp_path: Path, option: str, number: int
+) -> None:
+    options: dict[str, Any] = {option: number}
+    with pytest.raises(UsageError, match=f"{option} {number}; expected at least 1. Fix: change --data.{option}"):
+        WindowDataModule(str(make(tmp_path)), 2, 1, cache=str(tmp_path / "cache"), **options)
+
+
+@pytest.mark.parametrize("size", [-0.1, np.nan])
+def test_a_fraction_of_a_split_is_a_number_from_zero_on(size: float) -> None:
+    with pytest.raises(UsageError, match="expected numbers, no negative ones"):
+        Split(sizes=(0.6, size, 0.2))
+
+
+def test_a_fit_with_fast_dev_run_leaves_the_checkpoints_of_an_earlier_fit_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "best.ckpt").write_bytes(b"of an earlier fit")
+    trainer: Any = pl.Trainer(
+        fast_dev_run=True, accelerator="cpu", logger=False, callbacks=[ModelCheckpoint(dirpath=tmp_path)]
+    )
+    with caplog.at_level("INFO", logger="lightning_app"):
+        FitReport().on_fit_end(trainer, pl.LightningModule())
+    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
+    assert caplog.messages[-1] == "no checkpoint, for fast_dev_run saves none"

@@ -164,6 +164,9 @@ class WindowDataModule(pl.LightningDataModule):
         self.cache = Path(cache) if cache else cache_folder()
         self.store: Store = open_or_ingest(store, ingest, self.cache, storage_options, version)
         self.window = WindowShape(lookback, horizon, delay, stride)
+        for option, number in {"batch_size": batch_size, "evaluation_stride": evaluation_stride}.items():
+            if number < 1:
+                raise UsageError(f"{option} {number}", expected="at least 1", fix=f"change --data.{option}")
         self.evaluation_stride = evaluation_stride
         self._asked: dict[str, list[str]] = {
             "channels": list(channels or []),

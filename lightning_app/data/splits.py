@@ -84,9 +84,11 @@ class Split:
         if self.embargo < 0:
             raise UsageError(f"embargo {self.embargo}", expected="0 or more steps", fix="mend --data.split.embargo")
         for name, sizes in (("sizes", self.shares), ("series_sizes", self.series_sizes)):
-            if min(sizes) < 0:
+            if not all(size >= 0 for size in sizes):  # nor NaN
                 raise UsageError(
-                    f"split {name} {list(sizes)}", expected="no negative ones", fix=f"mend --data.split.{name}"
+                    f"split {name} {list(sizes)}",
+                    expected="numbers, no negative ones",
+                    fix=f"change --data.split.{name}",
                 )
         if self.sizes is not None and self.dates is not None:
             raise UsageError(
