@@ -241,6 +241,7 @@ class Ranks:
             current_epoch=self.epoch,
             strategy=strategy,
             overfit_batches=0.0,
+            num_training_batches=float("inf"),
             state=SimpleNamespace(fn=TrainerFn.FITTING, stage=None),
             lightning_module=None,
         )
