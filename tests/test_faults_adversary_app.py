@@ -15,10 +15,11 @@ from lightning_app.callbacks import FitReport
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.scaler import Scaler
 from lightning_app.data.splits import Split
+from lightning_app.data.statics import static_matrix
 from lightning_app.data.unscaler import Unscaler
 from lightning_app.metrics import MaskedErrors, SeriesScores
 from tests.conftest import write_table
-from zstore import UsageError, ingest
+from zstore import NotFiniteError, UsageError, ingest, open_store
 
 
 def make(folder: Path) -> Path:
@@ -105,3 +106,13 @@ def test_a_fit_with_fast_dev_run_leaves_the_checkpoints_of_an_earlier_fit_alone(
         FitReport().on_fit_end(trainer, pl.LightningModule())
     assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
     assert caplog.messages[-1] == "no checkpoint, for fast_dev_run saves none"
+
+
+def test_a_static_attribute_beyond_float32_once_standardised_is_refused_by_name(tmp_path: Path) -> None:
+    statics = write_table(tmp_path / "static.csv", ["id", "area"], [["p", "1e-30"], ["q", "0"], ["r", "1e10"]])
+    rows = [[id_, step, step] for id_ in "pqr" for step in range(4)]
+    table = write_table(tmp_path / "rows.csv", ["id", "t", "v"], rows)
+    ingest(table, tmp_path / "s.zarr", id="id", time="t", static=statics)
+    split = Split(by="series", ids={"train": ["p", "q"], "test": ["r"]})
+    with pytest.raises(NotFiniteError, match=r"1e\+10 in static attribute 'area' of series r, which is beyond float32"):
+        static_matrix(open_store(tmp_path / "s.zarr"), split, ["area"])

@@ -13,6 +13,8 @@ from lightning_app.data.meaning import StaticMeaning, Unknown, codes_of
 from lightning_app.data.splits import Split, assign_series, target_rows
 from zstore import NotFiniteError, Store
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def static_matrix(store: Store, split: Split, names: Sequence[str], members: NDArray[np.bool_] | None = None) -> Tensor:
     """(series, column) float32. What is missing is 0: the training mean, or none of the categories."""
@@ -38,18 +40,41 @@ def encode_statics(store: Store, meanings: Sequence[StaticMeaning], unknown: Unk
 
     Numbers are standardised; what is missing is 0. Categories have a column for each word, and, with `own_column`, one
     more for words that are none of these.
+
+    Raises
+    ------
+    NotFiniteError
+        If a number is infinite, or beyond float32 once standardised.
     """
     columns = []
     for meaning in meanings:
         static = store.static(meaning.name)
         if meaning.words is None or static.categories is None:
             refuse_infinite(store, static.name)
-            columns.append(np.nan_to_num((static.values - meaning.mean) / meaning.std, nan=0.0))
+            columns.append(_standardised(store, static.name, meaning))
             continue
         codes = np.append(codes_of(static.categories, meaning.words), -1)[static.values]  # -1 is missing
         columns += [codes == code for code in range(meaning.n_columns(unknown))]
     stacked = np.stack(columns, axis=1) if columns else np.zeros((store.n_series, 0))
     return torch.from_numpy(stacked.astype(np.float32))
+
+
+def _standardised(store: Store, name: str, meaning: StaticMeaning) -> NDArray[np.float64]:
+    """(series,) numbers of an attribute, less the mean, over the deviation; 0 where missing."""
+    values = store.static(name).values
+    missing = np.isnan(values)
+    with np.errstate(all="ignore"):  # what leaves float64 is refused below
+        scaled = (values - meaning.mean) / meaning.std
+    beyond = np.flatnonzero(~missing & ~(np.abs(scaled) <= _LARGEST))
+    if len(beyond):
+        raise NotFiniteError(
+            f"{values[beyond[0]]:g} in static attribute {name!r} of series {store.ids[beyond[0]]}, which is beyond "
+            f"float32 once standardised by mean {meaning.mean:g} and deviation {meaning.std:g}",
+            expected=f"at most {_LARGEST:.2g} deviations from the mean of the training series",
+            where=store.path,
+            fix="correct the table of attributes, or leave it out with --data.statics",
+        )
+    return np.where(missing, 0.0, scaled)
 
 
 def unknown_words(store: Store, meaning: StaticMeaning, series: NDArray[np.int64]) -> list[str]:
