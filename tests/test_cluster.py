@@ -44,7 +44,7 @@ def threaded(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 100}),
         LocalCluster(getattr(request, "param", 2), **options) as running,

@@ -88,7 +88,7 @@ def test_a_dask_cluster_makes_the_same_bytes_as_threads(csv: Path, tmp_path: Pat
     from distributed import LocalCluster
 
     ingest(csv, tmp_path / "a.zarr", id="site", time="date")
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=False) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", processes=False) as cluster:
         ingest(csv, tmp_path / "b.zarr", id="site", time="date", scheduler=cluster.scheduler_address, blocksize=1000)
     assert objects(tmp_path / "a.zarr") == objects(tmp_path / "b.zarr")
 

@@ -217,6 +217,9 @@ class WindowDataModule(pl.LightningDataModule):
         self.columns = list(dict.fromkeys([*self.inputs, *self.targets, *self.future]))
         for name in self.columns:
             store.channel(name)
+        if meant is None:
+            for name in self.statics:
+                store.static(name)
         panel = self._panel
         self.view: View = (
             SeriesView(store, self.split, self.columns)

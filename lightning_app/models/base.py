@@ -115,14 +115,19 @@ class ForecastModel(pl.LightningModule):
             It names the step.
         """
         self._watch.see(loss, self.global_step)
-        if loss.device.type == "cpu" and self.trainer.world_size == 1:
+        if loss.device.type == "cpu" and self._n_processes == 1:
             self.require_finite_losses()
+
+    @property
+    def _n_processes(self) -> int:
+        """Processes that train together; 1 in a loop of one's own, without a trainer."""
+        return 1 if self._trainer is None else self.trainer.world_size
 
     def require_finite_losses(self) -> None:
         """Refuse what was trained on with a loss that was not finite; on every process at once."""
         if self._watch.first is None:
             return
-        step = self._watch.step(self.all_gather if self.trainer.world_size > 1 else None)
+        step = self._watch.step(self.all_gather if self._n_processes > 1 else None)
         if step is not None:
             raise self._not_finite(f"the training loss of step {step:,} (epoch {self.current_epoch}) is not finite")
 
