@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from zstore.writing.sources.sniff import TableOptions, open_source, refuse_diale
 from zstore.writing.sources.table import BadRow, Block, Categories, ChannelSpec, MissingTexts, Source, TableSpec
 from zstore.writing.sources.times import TimeSpec
 
+_LARGEST = sys.float_info.max  # attributes are float64, whatever rows are
 _NO_TIMES = TimeSpec("rows", (), None)
 _FIX = "correct the file"
 
@@ -107,7 +109,7 @@ def read_statics(source: Source, delimiter: str, options: TableOptions, missing:
     names = [name for name in source.header if name != id_column]
     channels = tuple(ChannelSpec(name, name, text=True) for name in names)
     as_words = MissingTexts((), as_texts=True)
-    spec = TableSpec(delimiter, options.decimal, id_column, _NO_TIMES, channels, (), as_words, options.largest)
+    spec = TableSpec(delimiter, options.decimal, id_column, _NO_TIMES, channels, (), as_words, _LARGEST)
     block = Block(source, source.body, source.file.n_bytes)
     columns = read_block(block, spec, keep_bad=True)
     if columns.bad:
@@ -176,8 +178,8 @@ class _Reader:
             return np.nan
         if text is None:
             raise self._bad_cell(name, word, f"text {shorten(word)!r} in number column {name!r}", "a decimal number")
-        if is_excess(text, float(text), self.options.largest):
-            most = f"at most {self.options.largest:.2g}"
+        if is_excess(text, float(text), _LARGEST):
+            most = f"at most {_LARGEST:.2g}"
             raise self._bad_cell(name, word, f"number {shorten(word)} in column {name!r}", most)
         return float(text)
 
