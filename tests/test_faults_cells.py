@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zstore import Receipt, SourceError, Store, UsageError, append, ingest, open_store
-from zstore.cli import main, parse_share
+from zstore.cli import main
 from zstore.format.packing import pack_block
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.cells import NumberStyle, lost_digits
 from zstore.writing.sources.files import find
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 
@@ -78,6 +77,8 @@ def read_cell(cell: str, decimal: str, folder: Path, neighbour: str = "1") -> fl
 def test_a_block_takes_a_cell_if_and_only_if_the_strict_reader_does_and_with_its_value(
     cell: str, decimal: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    from zstore.writing.sources.cells import NumberStyle  # here, so that other tests need no such module
+
     folder = tmp_path_factory.getbasetemp()
     expected = NumberStyle(decimal).read(cell)
     if expected is not None and math.isinf(expected) and "n" not in cell.lower():
@@ -162,6 +163,8 @@ def test_a_value_of_missing_may_begin_with_a_minus(tmp_path: Path, monkeypatch: 
 
 
 def test_an_append_reads_as_the_store_was_read_also_one_of_before(tmp_path: Path) -> None:
+    from zstore.writing.sources.cells import NumberStyle
+
     made(tmp_path, "t,prov,v\n1,NA,-1\n2,MI,2\n", missing=["-1", "prov=NA"])
     (tmp_path / "more.csv").write_text("t,prov,v\n3,NA,-1.0\n4,RM,4\n")
     append(tmp_path / "more.csv", tmp_path / "s.zarr")
@@ -214,6 +217,7 @@ def test_words_that_look_like_numbers_are_refused_and_the_flag_is_named(
 @pytest.mark.parametrize(
     ("cells", "options", "expected"),
     [
+        (["45%", "-9"], {"percent": ["v"], "missing": ["v=-9"]}, [45, np.nan]),
         (["1.234,5", "-12.345.678", "0,25", ""], {"decimal": ",", "thousands": "."}, [1234.5, -12345678, 0.25, np.nan]),
         (["1,234", "7", "1,234.5e1"], {"thousands": ","}, [1234, 7, 12345]),
         (["1 234", "1\u00a0234", "1\u202f234"], {"thousands": " "}, [1234] * 3),
@@ -303,6 +307,8 @@ def test_digits_and_codes_of_static_attributes_are_noted(tmp_path: Path) -> None
     exponent=st.integers(-30, 12),
 )
 def test_digits_are_lost_if_the_float64_does_not_give_them_back(digits: int, exponent: int) -> None:
+    from zstore.writing.sources.cells import lost_digits
+
     text = f"{digits}e{exponent}"
     exact = Decimal(text)
     significant = len(str(digits).rstrip("0"))
@@ -392,6 +398,8 @@ def test_a_row_that_only_arrow_refuses_is_set_aside_with_its_line(tmp_path: Path
 
 
 def test_more_bad_rows_than_allowed_are_refused(tmp_path: Path) -> None:
+    from zstore.cli import parse_share
+
     text = "t,v\n" + "".join(f"{n},{'x' if n % 10 == 3 else n}\n" for n in range(100))
     _, receipt = made(tmp_path, text, on_bad_row="quarantine")
     assert receipt.n_quarantined == 10

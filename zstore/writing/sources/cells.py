@@ -98,10 +98,11 @@ class Missing:
         for text, name in named.items():
             value = style.read(text)
             value = PLAIN.read(text) if value is None else value
-            if value is None or value != value:
+            is_number = value is not None and value == value
+            if not is_number or not style.plain:  # -9 among numbers with a % behind each
                 texts[text] = name
-            else:
-                numbers[value] = name
+            if is_number:
+                numbers[float(value or 0)] = name
         return cls(texts, numbers)
 
     def name(self, cell: str, value: float | None) -> str | None:

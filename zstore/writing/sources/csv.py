@@ -24,11 +24,13 @@ from zstore.writing.sources.files import read_source, source_pieces
 from zstore.writing.sources.numbers import (
     NumberColumn,
     count_lost,
+    count_newlines,
     encoded,
     from_arrow,
     from_words,
     is_suspect,
     may_lose_digits,
+    reach,
 )
 from zstore.writing.sources.records import Record, is_blank, is_strict, judge, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
@@ -182,9 +184,14 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
     return places[:limit]
 
 
-def _parse(content: bytes, header: tuple[str, ...], spec: TableSpec, as_words: Collection[str], judged: bool) -> Any:
-    """The needed columns of a block, or only those `as_words`; these, and with `judged` numbers and times, as texts."""
-    words = pa.dictionary(pa.int32(), pa.string())
+def _parse(
+    content: bytes, header: tuple[str, ...], spec: TableSpec, as_words: Collection[str], judged: bool, once: bool = True
+) -> Any:
+    """The needed columns of a block, or only those `as_words`; these, and with `judged` numbers and times, as texts.
+
+    Texts are dictionary-encoded if `once`, so that each is looked at once.
+    """
+    words = pa.dictionary(pa.int32(), pa.string()) if once else pa.string()
     types: dict[str, pa.DataType] = {
         name: words if judged or name in as_words or not _is_plain(name, spec) else pa.float64()
         for name in spec.numbers
@@ -281,7 +288,8 @@ def _numbers(table: Any, content: bytes, source: Source, spec: TableSpec) -> dic
     """The columns of numbers that a file has, by name."""
     names = [name for name in spec.styles if name in source.header]
     parsed = {name: table[name] for name in names if pa.types.is_floating(table[name].type)}
-    suspects = {name for name, column in parsed.items() if is_suspect(column, spec.largest)}
+    farthest = {name: reach(column) for name, column in parsed.items()}
+    suspects = {name for name in parsed if is_suspect(farthest[name], spec.largest)}
     again = _parse(content, source.header, spec, suspects, judged=False) if suspects else table
     numbers = {}
     for name in names:
@@ -291,11 +299,11 @@ def _numbers(table: Any, content: bytes, source: Source, spec: TableSpec) -> dic
         else:
             numbers[name] = from_words(again[name], style, missing, spec.largest, spec.dtype)
     clear = [name for name in parsed if name not in suspects]
-    if clear and may_lose_digits(content, spec.decimal, [parsed[name] for name in clear], spec.dtype):
-        again = _parse(content, source.header, spec, clear, judged=False)
+    far = max((farthest[name] for name in clear), default=0.0)
+    if clear and may_lose_digits(content, spec.decimal, [parsed[name] for name in clear], far, spec.dtype):
+        again = _parse(content, source.header, spec, clear, judged=False, once=False)
         for name in clear:
-            texts = again[name].cast(pa.string())
-            lost = count_lost(texts, numbers[name].values, spec.styles[name][0], spec.dtype)
+            lost = count_lost(again[name], numbers[name].values, spec.styles[name][0], spec.dtype)
             numbers[name] = replace(numbers[name], n_lost=lost)
     return numbers
 
@@ -388,10 +396,10 @@ def _count_blank(content: bytes, source: Source, spec: TableSpec, n_records: int
     quoted = b'"' in content
     if (quoted or len(source.header) == 1) and not _may_have_blank(content):
         return 0
-    octets = np.frombuffer(content, np.uint8)
     if not quoted:
-        n_lines = int(np.count_nonzero(octets == ord("\n")))
+        n_lines = count_newlines(content)
     else:
+        octets = np.frombuffer(content, np.uint8)
         quotes = np.flatnonzero(octets == ord('"'))
         n_lines = int(np.count_nonzero(np.searchsorted(quotes, np.flatnonzero(octets == ord("\n"))) % 2 == 0))
     n_lines += bool(content) and not content.endswith(b"\n")

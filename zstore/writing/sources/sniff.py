@@ -382,16 +382,23 @@ def _holds_text(
     absent = missing.of_numbers(column, style)
     first: tuple[bool, str] | None = None
     for source, sample in zip(sources, samples, strict=True):
-        pairs = [(cell, style.read(cell)) for cell in (row.get(column, "") for row in sample)]
-        cells = [(cell, value) for cell, value in pairs if absent.name(cell, value) is None]
-        numbers = [value is not None for _, value in cells]
+        cells: list[str] = []  # known ones, up to the first of the kind that settles it
+        settled = False
+        for cell in (row.get(column, "") for row in sample):
+            value = style.read(cell) if cell else None
+            if absent.name(cell, value) is not None:
+                continue
+            cells.append(cell)
+            settled = value is not None if first is None else (value is not None) != first[0]
+            if settled:
+                break
         if first is None and cells:
-            first = not any(numbers), source.name
+            first = not settled, source.name
             if first[0]:
-                refuse_dialect(column, [cell for cell, _ in cells], style, source.name)
-        elif first is not None and len(cells) >= _ENOUGH and all(number == first[0] for number in numbers):
+                refuse_dialect(column, cells, style, source.name)
+        elif first is not None and len(cells) >= _ENOUGH and not settled:
             kind, other = ("categories", "number") if first[0] else ("numbers", "text")
-            text = shorten(cells[0][0])
+            text = shorten(cells[0])
             raise _retyped(source, f"{other} {text!r} in column {column!r}", f"{kind} as in {first[1]}")
     return first is not None and first[0]
 
