@@ -138,7 +138,7 @@ def test_rows_refused_and_duplicates_of_every_version_are_told(clean: list[Row],
         heads,
         [["s0", "2031-01-01 00:00:00", 1, 1], ["s0", "never", 1, 1], ["s1", "never", 1, 1]],
     )
-    zstore.append(more, store.path, on_bad_row="quarantine")
+    zstore.append(more, store.path, on_bad_row="quarantine", max_bad_rows=0.9)
     found = [each for each in examine(open_store(store.path)).findings if not each.series]
     assert [each.detail for each in found if each.kind == "duplicate"] == ["1 rows of version 1"]
     refused = [each.detail.split(",")[0] for each in found if each.kind == "refused"]

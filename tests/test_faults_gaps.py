@@ -19,8 +19,10 @@ import torch
 import xarray
 import yaml
 import zarr
+from conftest import small_grid, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from s3server import S3Server
 
 import zstore
 from lightning_app.data.datamodule import WindowDataModule
@@ -28,8 +30,6 @@ from lightning_app.data.splits import Split, assign_series, time_borders
 from lightning_app.data.views import Panel
 from lightning_app.predictions import PredictionWriter
 from lightning_app.table import _row
-from tests.conftest import small_grid, write_table
-from tests.s3server import S3Server
 from zstore import Store, UsageError, ZstoreError, ingest, open_store
 from zstore.cli import main as zstore_command
 

@@ -121,8 +121,8 @@ def test_every_preset_fits(app: App, hourly: Store, tmp_path: Path, preset: Path
     assert f"residency {residency}, for " in done.stdout
 
 
-def test_there_are_the_presets_that_the_readme_names() -> None:
-    text = (REPOSITORY / "README.md").read_text()
+def test_there_are_the_presets_that_the_benchmarks_name() -> None:
+    text = (REPOSITORY / "docs" / "benchmarks.md").read_text()
     assert [path.stem for path in PRESETS] == ["default", "high_performance", "low_memory", "quick_demo"]
     assert all(f"presets/{path.name}" in text or f"`{path.stem}`" in text for path in PRESETS)
 
