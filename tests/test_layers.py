@@ -71,7 +71,7 @@ LAYERS = {
         ["data.calendar"],
         ["data.source", "data.prefetch", "data.loader", "data.mixing", "data.shown", "data.datamodule"],
         ["metrics", "losses"],
-        ["models.finite", "models.base", "models.states"],
+        ["models.finite", "models.rebuild", "models.base", "models.states"],
         ["models.repeat", "models.seasonal", "models.climatology"],
         ["models.nlinear", "models.linear", "models.dlinear"],
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],

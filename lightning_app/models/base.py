@@ -14,6 +14,7 @@ from lightning_app.batch import Batch, BatchShape, DataOfModels, by_series, part
 from lightning_app.losses import MSE, Loss
 from lightning_app.metrics import MaskedErrors, SeriesScores
 from lightning_app.models.finite import LossWatch, not_finite
+from lightning_app.models.rebuild import arguments_of, plain_arguments
 from zstore import NotFiniteError, UsageError
 
 Units = Literal["scaled", "source"]
@@ -49,6 +50,7 @@ class ForecastModel(pl.LightningModule):
 
     fitted: ClassVar[bool] = True
     """Whether there is anything to fit."""
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
     panels: ClassVar[bool] = False
     """Whether `forward` reads panels: (batch, lookback, node, channel) to (batch, horizon, node, target)."""
 
@@ -77,6 +79,34 @@ class ForecastModel(pl.LightningModule):
         self.exact: dict[str, float] = {}
         self._watch = LossWatch()
         self.report: dict[str, dict[str, Tensor]] = {}
+
+    def __new__(cls, *args: Any, **options: Any) -> ForecastModel:
+        """Remember the arguments, which a checkpoint notes."""
+        model = super().__new__(cls)
+        model.__dict__["_given"] = args, options
+        return model
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Any:
+        """A model with the weights of a checkpoint, built with the arguments that it was fitted with.
+
+        Parameters
+        ----------
+        checkpoint_path
+            Its file. Nothing but tensors and plain values is loaded.
+        args, options
+            As for Lightning's method; arguments of the model replace those of the checkpoint.
+
+        Raises
+        ------
+        UsageError
+            If the checkpoint is of another model, or of a release that did not note arguments, and `shape` is not
+            passed.
+        """
+        if "shape" not in options:
+            noted = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("lightning_app")
+            options = {**arguments_of(noted, cls.__name__), **options}
+        return super().load_from_checkpoint(checkpoint_path, *args, **{"weights_only": True, **options})
 
     def setup(self, stage: str) -> None:
         """Make room for what is measured by series; compile."""
@@ -195,7 +225,9 @@ class ForecastModel(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note what the model was built for; nothing is saved after a loss that is not finite."""
         self.require_finite_losses()
-        checkpoint["lightning_app"] = {"model": type(self).__name__, "shape": self.shape.to_json()}
+        arguments = plain_arguments(type(self).__init__, self._given)
+        noted = {"model": type(self).__name__, "shape": self.shape.to_json(), "arguments": arguments}
+        checkpoint["lightning_app"] = noted
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Compare that with this model.
