@@ -22,7 +22,19 @@ Units = Literal["scaled", "source"]
 _STAGES = ("val", "test")
 
 
-class ForecastModel(pl.LightningModule):
+class _Remembers(type(pl.LightningModule)):  # type: ignore[misc]
+    """Keeps the arguments that a model was made with, which its checkpoints note.
+
+    A metaclass, for `__new__` with ``**options`` would hide the options of a constructor from the command line.
+    """
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        model = super().__call__(*args, **options)
+        model.__dict__["_given"] = args, options
+        return model
+
+
+class ForecastModel(pl.LightningModule, metaclass=_Remembers):
     """A model from a batch to targets.
 
     Windows are of single series. Those of a panel are taken apart for models that do not read panels as such, and for
@@ -79,12 +91,6 @@ class ForecastModel(pl.LightningModule):
         self.exact: dict[str, float] = {}
         self._watch = LossWatch()
         self.report: dict[str, dict[str, Tensor]] = {}
-
-    def __new__(cls, *args: Any, **options: Any) -> ForecastModel:
-        """Remember the arguments, which a checkpoint notes."""
-        model = super().__new__(cls)
-        model.__dict__["_given"] = args, options
-        return model
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Any:
