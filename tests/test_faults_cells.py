@@ -423,3 +423,11 @@ def test_a_damaged_header_and_a_file_without_rows_make_no_store(tmp_path: Path) 
         with pytest.raises(SourceError):
             made(tmp_path, text, **options)
         assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_dry_run_takes_options_that_name_static_attributes(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(ROWS)
+    (tmp_path / "a.csv").write_bytes("id,a\n01,\u00e9\n1,NA\n".encode("latin-1"))
+    words = ["ingest", str(tmp_path / "r.csv"), str(tmp_path / "s.zarr"), "--id", "id", "--time", "t", "--dry-run"]
+    assert main([*words, "--static", str(tmp_path / "a.csv"), "--missing", "a=NA", "--encoding", "latin-1"]) == 0
+    assert not (tmp_path / "s.zarr").exists()

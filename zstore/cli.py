@@ -198,6 +198,7 @@ def _plan(options: Namespace, sources: list[str], store: str, table: dict[str, A
         memory_limit=parse_size(options.memory_limit),
         workers=options.workers,
         remote_scratch=is_remote(options.scratch or (store if options.scheduler else "")),
+        static=options.static,
         **table,
     )
     if options.json:

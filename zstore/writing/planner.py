@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from zstore.format.folder import Folder
 from zstore.format.layout import SHARD_ROWS, n_shards
 from zstore.format.storage import File
 from zstore.reading.store import open_store
@@ -21,7 +22,7 @@ from zstore.writing.ingest import ingest
 from zstore.writing.ledger import PIECE_BYTES
 from zstore.writing.phases import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.sources.files import COMPRESSED, expand, is_plain_text, read_source
+from zstore.writing.sources.files import COMPRESSED, expand, find, is_plain_text, plain_utf8, read_source
 
 _SAMPLE_BYTES = 1 << 24
 _RECORD_BYTES = 90  # of the manifest for an object, as it was measured before compression
@@ -159,7 +160,11 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
         path.parent.mkdir(parents=True)
         text, whole, growth = _head(file, table.get("encoding", "utf-8"))
         path.write_bytes(text if whole else text[: text.rfind(b"\n") + 1])
-        plainly = {**table, "encoding": "utf-8", "on_duplicate": "first", "static": None}
+        plainly = {**table, "encoding": "utf-8", "on_duplicate": "first"}
+        if table.get("static") is not None:  # options may name its columns
+            named = find(table["static"], "--static", storage_options)
+            plain = plain_utf8(named, Folder(Path(folder)), "static.csv", table.get("encoding", "utf-8"))
+            plainly["static"] = table["static"] if plain is named else Path(folder) / "static.csv"
         if table.get("time") or table.get("layout") == "wide":
             plainly |= {"on_bad_row": "quarantine", "max_bad_rows": 1.0}
         receipt = ingest(path, Path(folder) / "s.zarr", storage_options=storage_options, workers=1, **plainly)
