@@ -104,9 +104,7 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
     try:
         if not is_strict(content, spec.delimiter):
             raise RefusedError("a quote or a carriage return stands where none may")
-        columns = _columns(content, block.source, spec)
-        n_blank = _count_blank(content, block.source, spec, columns.n_records)
-        return replace(columns, n_blank=n_blank) if n_blank else columns
+        return _columns(content, block.source, spec)
     except (pa.ArrowInvalid, RefusedError):
         return _read_judged(content, block, spec, keep_bad)
 
@@ -185,11 +183,18 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
 
 
 def _parse(
-    content: bytes, header: tuple[str, ...], spec: TableSpec, as_words: Collection[str], judged: bool, once: bool = True
+    content: bytes,
+    header: tuple[str, ...],
+    spec: TableSpec,
+    as_words: Collection[str],
+    judged: bool,
+    once: bool = True,
+    skip_blank: bool = True,
 ) -> Any:
     """The needed columns of a block, or only those `as_words`; these, and with `judged` numbers and times, as texts.
 
-    Texts are dictionary-encoded if `once`, so that each is looked at once.
+    Texts are dictionary-encoded if `once`, so that each is looked at once. Unless `skip_blank`, a blank line is a row
+    of empty cells; under a single column it always is, since it may be a missing value there.
     """
     words = pa.dictionary(pa.int32(), pa.string()) if once else pa.string()
     types: dict[str, pa.DataType] = {
@@ -211,7 +216,7 @@ def _parse(
             delimiter=spec.delimiter,
             quote_char='"' if quoted else False,
             newlines_in_values=quoted,
-            ignore_empty_lines=len(header) > 1,  # under a single column, one may be a missing value
+            ignore_empty_lines=skip_blank and len(header) > 1,
         ),
         pacsv.ConvertOptions(
             column_types=types,
@@ -243,8 +248,12 @@ def _columns(content: bytes, source: Source, spec: TableSpec, judged: bool = Fal
     With `judged`, every record was judged before, and numbers are read as the judge reads them. Else a cell of which
     Arrow and the judge may think differently raises `RefusedError`.
     """
-    table = _parse(content, source.header, spec, (), judged)
-    if spec.time.whole and not judged and (b"0x" in content or b"0X" in content):  # Arrow takes hexadecimal numbers
+    table = _parse(content, source.header, spec, (), judged, skip_blank=judged)
+    n_blank = 0
+    if not judged and _may_have_blank(table, content):
+        table = _parse(content, source.header, spec, (), judged)
+        n_blank = _count_blank(content, source, table.num_rows)
+    if spec.time.whole and not judged and _has_hexadecimal(content):  # which Arrow takes for a number
         table = _with_times_as_words(table, content, source.header, spec)
     times = _times(table, spec)
     numbers = _numbers(table, content, source, spec)
@@ -252,7 +261,7 @@ def _columns(content: bytes, source: Source, spec: TableSpec, judged: bool = Fal
     if not judged:
         seen |= _seen_texts(content, table, source, spec, seen)
     if spec.series:
-        return _melt(table, times, source, spec, numbers, seen)
+        return replace(_melt(table, times, source, spec, numbers, seen), n_blank=n_blank)
     channels: list[Any] = []
     for channel in spec.channels:
         if channel.column not in source.header:  # a channel that other files add
@@ -271,7 +280,7 @@ def _columns(content: bytes, source: Source, spec: TableSpec, judged: bool = Fal
         codes, ids = _encoded(table[spec.id])
         if len(ids) and ids[0].as_py() == "":
             raise RefusedError("an id is empty")
-    return Columns(ids, codes, times, channels, (), len(times), n_lost=tuple(lost), seen=seen)
+    return Columns(ids, codes, times, channels, (), len(times), n_blank, tuple(lost), seen)
 
 
 def _times(table: Any, spec: TableSpec) -> NDArray[np.int64]:
@@ -385,18 +394,35 @@ def _melt(
     return Columns(ids, codes, np.tile(times, len(names)), [values], (), len(times), n_lost=(lost,), seen=seen)
 
 
-def _count_blank(content: bytes, source: Source, spec: TableSpec, n_records: int) -> int:
+def _has_hexadecimal(content: bytes) -> bool:
+    """Whether a hexadecimal number may stand anywhere. One byte is looked for first, which is many times as fast."""
+    return any(mark[1:] in content and mark in content for mark in (b"0x", b"0X"))
+
+
+def _may_have_blank(table: Any, content: bytes) -> bool:
+    """Whether any record of a block may be a blank line: every column has an empty cell, and line breaks follow."""
+    if not all(_has_empty(column) for column in table.columns):
+        return False
+    starts = content.startswith((b"\n", b"\r\n"))
+    return starts or b"\n\n" in content or (b"\r" in content and b"\n\r\n" in content)
+
+
+def _has_empty(column: Any) -> bool:
+    """Whether a parsed column has a missing cell, or an empty text."""
+    if not pa.types.is_dictionary(column.type):
+        return bool(column.null_count)
+    return bool(pc.index(encoded(column)[1], "").as_py() >= 0)
+
+
+def _count_blank(content: bytes, source: Source, n_records: int) -> int:
     """Lines without a byte that Arrow has passed over.
 
     Raises
     ------
     RefusedError
-        If there may be one under a single column, where it would be a missing value.
+        If one stands under a single column, where it would be a missing value.
     """
-    quoted = b'"' in content
-    if (quoted or len(source.header) == 1) and not _may_have_blank(content):
-        return 0
-    if not quoted:
+    if b'"' not in content:
         n_lines = count_newlines(content)
     else:
         octets = np.frombuffer(content, np.uint8)
@@ -406,12 +432,6 @@ def _count_blank(content: bytes, source: Source, spec: TableSpec, n_records: int
     if len(source.header) == 1:
         raise RefusedError("a blank line may be a missing value")
     return n_lines - n_records
-
-
-def _may_have_blank(content: bytes) -> bool:
-    """Whether two line breaks follow each other, within quotes or not."""
-    starts = content.startswith((b"\n", b"\r\n"))
-    return starts or b"\n\n" in content or (b"\r" in content and b"\n\r\n" in content)
 
 
 def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[list[Record], list[BadRow], int]:

