@@ -411,7 +411,7 @@ def _has_empty(column: Any) -> bool:
     """Whether a parsed column has a missing cell, or an empty text."""
     if not pa.types.is_dictionary(column.type):
         return bool(column.null_count)
-    return bool(pc.index(encoded(column)[1], "").as_py() >= 0)
+    return bool(pc.any(pc.is_in(encoded(column)[1], value_set=text_array([""]))).as_py())
 
 
 def _count_blank(content: bytes, source: Source, n_records: int) -> int:
