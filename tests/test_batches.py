@@ -140,6 +140,16 @@ def test_memory_is_used_again_only_when_no_part_of_a_batch_is_held() -> None:
     assert all(torch.equal(found[3, 2], rows[first + 5]) for first, found in enumerate(many))
 
 
+def test_a_loader_holds_none_of_its_batches(hourly: Store, tmp_path: Path) -> None:
+    batches = iter(module(hourly, tmp_path).train_dataloader())
+    places = set()
+    for _ in range(6):
+        batch = next(batches)
+        places.add(batch["x"].untyped_storage().data_ptr())
+        del batch
+    assert len(places) == 1
+
+
 def test_batches_for_another_device_are_copied_there(catchments: Store, tmp_path: Path) -> None:
     data = module(catchments, tmp_path, targets=["flow_mm"], future=["rain_mm"], statics=["elevation_m"])
     loader = data.train_dataloader()

@@ -180,10 +180,14 @@ class WindowLoader:
             located = self._locate(np.concatenate([np.arange(*bound) for bound in bounds]))
             parts = located.split([high - low for low, high in bounds])
             for (low, high), windows in zip(bounds, parts, strict=True):
-                batch = self._batch(low, high, windows)
-                if self._targets is not None:
-                    batch["y_source"] = self._observed(self._targets, np.arange(low, high))
-                yield batch
+                # No name here holds the batch, so that its memory may be that of the next one.
+                yield self._with_targets(self._batch(low, high, windows), low, high)
+
+    def _with_targets(self, batch: Batch, low: int, high: int) -> Batch:
+        """A batch, with the targets as stored of the windows from one position to another where they are asked for."""
+        if self._targets is not None:
+            batch["y_source"] = self._observed(self._targets, np.arange(low, high))
+        return batch
 
     def _observed(self, targets: ObservedTargets, positions: Samples) -> Tensor:
         """The bits of the targets of the windows at some positions, on the device of the batch."""
