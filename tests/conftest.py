@@ -23,10 +23,15 @@ from zstore.format.urls import open_storage
 REPOSITORY = Path(__file__).parents[1]
 
 # No test has a clock: a slow machine, or a busy one, is no fault of the code. Fixtures are made once for all examples.
-settings.register_profile(
-    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
-settings.load_profile("tests")
+# HYPOTHESIS_PROFILE=deep draws ten times as many examples where a test does not say how many.
+for profile, examples in {"tests": 40, "deep": 400}.items():
+    settings.register_profile(
+        profile,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:

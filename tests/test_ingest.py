@@ -380,7 +380,7 @@ def written_times(clock: str, times: Iterable[int]) -> tuple[list[str], list[int
     return [moment.strftime(form) for moment in local], seconds, {"time_format": form}
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     rows=st.dictionaries(st.tuples(ids, st.integers(-1000, 1000)), numbers, min_size=1, max_size=40),
     column=columns,

@@ -109,7 +109,7 @@ def kill_again_and_again(folder: Path, store: Store, ranks: int, residency: str,
     assert len(taken) > len(whole)
 
 
-@pytest.mark.parametrize(("ranks", "residency", "n_kills"), [(1, "stream", 2), (2, "host", 1)])
+@pytest.mark.parametrize(("ranks", "residency", "n_kills"), [(1, "stream", 1), (2, "host", 1)])
 def test_a_fit_that_is_killed_goes_on_with_the_same_windows_and_losses(
     catchments: Store, tmp_path: Path, ranks: int, residency: str, n_kills: int
 ) -> None:

@@ -249,7 +249,12 @@ def test_a_quiet_fit_prints_nothing(run: Run, hourly: Store, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("given", "found"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+    ("given", "found"),
+    [
+        ({}, "3000"),
+        pytest.param({"GOMP_SPINCOUNT": "7"}, "7", marks=pytest.mark.long),
+        pytest.param({"OMP_WAIT_POLICY": "ACTIVE"}, "None", marks=pytest.mark.long),
+    ],
 )
 def test_threads_of_torch_wait_asleep_unless_told_otherwise(given: dict[str, str], found: str) -> None:
     code = "import runpy, os; runpy.run_module('lightning_app'); print(os.environ.get('GOMP_SPINCOUNT'))"

@@ -190,7 +190,7 @@ def test_rows_of_another_kind_are_refused_and_nothing_is_left(tmp_path: Path, te
     assert sorted((tmp_path / "s.zarr").rglob("*")) == before
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     parts=st.lists(
         st.dictionaries(
