@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,12 @@ from zstore.format.layout import FORMAT_VERSION
 from zstore.format.packing import Packing, flag_attributes
 
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_MOMENT = re.compile(
+    r"(\d{4}(?:-\d\d(?:-\d\d(?:[ T]\d\d(?::\d\d(?::\d\d)?)?)?)?)?)(?:(?<=:\d\d:\d\d)\.(\d+))?"
+    r"(Z|([+-])(\d\d):?(\d\d))?",
+    re.ASCII,
+)
+_LATEST = int(np.iinfo(np.int64).max)
 _CF_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
@@ -107,15 +114,33 @@ class TimeAxis:
     def parse(self, text: str | int) -> int:
         """A person's time (an ISO date, date and time, or step number) as int64.
 
+        Parameters
+        ----------
+        text
+            Such as ``2001``, ``2001-02``, ``2001-02-03`` or ``2001-02-03 04:05:06.7``; with ``Z`` or ``+01:00`` behind
+            a clock if times of the axis carry offsets from UTC, which it has where it says none.
+
         Raises
         ------
         ValueError
-            If `text` is not such a time.
+            If `text` is not such a time, or finer than the axis.
         """
+        written = str(text).strip()
         if self.unit is None:
-            return int(text)
-        moment: Any = np.array(str(text).strip().replace(" ", "T"), f"datetime64[{self.unit}]")
-        return int(moment.astype(np.int64))
+            if re.fullmatch(r"[+-]?\d+", written, re.ASCII) is None:
+                raise ValueError(text)
+            return int(written)
+        match = _MOMENT.fullmatch(written)
+        if match is None:
+            raise ValueError(text)
+        clock, fraction, zone, sign, hours, minutes = match.groups("")
+        fraction, n_digits = fraction.rstrip("0"), len(str(UNITS_PER_SECOND[self.unit])) - 1
+        if len(fraction) > n_digits or (zone and (self.zone is None or ":" not in clock)):
+            raise ValueError(text)
+        seconds = int(np.array(clock.replace(" ", "T"), "datetime64[s]").astype(np.int64))
+        seconds -= int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60) if hours else 0
+        moment = seconds * UNITS_PER_SECOND[self.unit] + int(fraction.ljust(n_digits, "0") or 0)
+        return min(max(moment, -_LATEST), _LATEST)
 
     def parse_freq(self, text: str) -> int:
         """A person's step, such as ``1D``, ``15min``, ``3600s`` or ``1``, in this axis' units.

@@ -34,6 +34,7 @@ from zstore.writing.phases import (
     Clock,
     block_bytes,
     channel_notes,
+    check_most_bad,
     duplicate_error,
     freq_notes,
     given_freq,
@@ -63,6 +64,7 @@ from zstore.writing.sources.times import STEPS
 from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.target import building, set_aside
 from zstore.writing.version import commit_version, usual_freq
+from zstore.writing.words import refuse_all_numbers
 
 
 def append(
@@ -107,7 +109,8 @@ def append(
     force
         Whether to read files again that the store knows, and those that changed.
     given
-        How the user says that the files are read, by the names of :func:`zstore.ingest`; must be as the store records.
+        How the user says that the files are read, by the names of :func:`zstore.ingest`; must be as the store records,
+        but that `categories` may name further columns of words.
     blocksize, memory_limit, workers, scheduler, progress
         As for :func:`zstore.ingest`.
 
@@ -125,6 +128,7 @@ def append(
         Another process writes to it.
     """
     clock = Clock()
+    check_most_bad(max_bad_rows)
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
     files = expand(names, storage_options)
     target = open_storage(store, storage_options)
@@ -134,7 +138,7 @@ def append(
         building(target, "append", aside, runner.shared) as site,
     ):
         base = Store(site.root)
-        table = base.objects.document["table"]
+        table = _with_categories(base, given or {})
         _refuse_other(given or {}, table, store)
         encoding, options = table["encoding"], TableOptions.from_json(table)
         read = read_digests(files, target, options.id_from_path, runner)
@@ -164,6 +168,7 @@ def append(
         blocks, reports = parse_all(opened, size, reader, runner)
         bad = [row for report in reports for row in report.bad]
         refuse_most_bad(bad, reports, spec, max_bad_rows)
+        refuse_all_numbers(reports, blocks, spec, options.categories, _words_by_column(base, spec))
         clock.lap("parse")
 
         ids, fresh = reduce_blocks(reports)
@@ -251,6 +256,22 @@ def append(
         commit_version(site.root, schema, rows, index, moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
+
+
+def _with_categories(base: Store, given: Mapping[str, Any]) -> dict[str, Any]:
+    """How the store was read; the user may name further columns that it has words of."""
+    table: dict[str, Any] = dict(base.objects.document["table"])
+    columns = {name: column for column, name in table["rename"].items()}
+    words = {columns.get(c.name, c.name) for c in base.schema.channels if c.categories is not None}
+    further = [column for column in given.get("categories") or () if column not in table["categories"]]
+    if further and words.issuperset(further) and set(table["categories"]) <= set(given["categories"]):
+        table["categories"] = list(given["categories"])
+    return table
+
+
+def _words_by_column(base: Store, spec: TableSpec) -> dict[str, Sequence[str]]:
+    columns = {channel.name: channel.column for channel in spec.channels}
+    return {columns[c.name]: c.categories for c in base.schema.channels if c.categories is not None}
 
 
 def _refuse_other(given: Mapping[str, Any], table: Mapping[str, Any], store: str | Path) -> None:

@@ -30,6 +30,7 @@ from zstore.writing.phases import (
     Clock,
     block_bytes,
     channel_notes,
+    check_most_bad,
     choose_codecs,
     duplicate_error,
     fill_skipped,
@@ -63,6 +64,7 @@ from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import Mode, building, set_aside
 from zstore.writing.version import commit_version, index_of, usual_freq
+from zstore.writing.words import refuse_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -213,6 +215,7 @@ def ingest(
         The target exists or cannot be written.
     """
     clock = Clock()
+    check_most_bad(max_bad_rows)
     if codec not in (None, AUTO):
         check_codec(str(codec))
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
@@ -274,6 +277,7 @@ def ingest(
         blocks, reports = parse_all(opened, size, reader, runner)
         bad = [row for report in reports for row in report.bad]
         refuse_most_bad(bad, reports, spec, max_bad_rows)
+        refuse_numbers(reports, blocks, spec, options.categories)
         clock.lap("parse")
 
         ids, sorted_blocks = reduce_blocks(reports)

@@ -376,6 +376,16 @@ def source_notes(reports: Sequence[BlockReport], spec: TableSpec, seen: Collecti
             yield f"--missing {name} never occurred"
 
 
+def check_most_bad(most: float | int) -> None:
+    """Refuse a `max_bad_rows` that is neither a number of rows nor a share."""
+    if not (most >= 0 if isinstance(most, int) else 0 <= most <= 1):
+        raise UsageError(
+            f"--max-bad-rows {most}",
+            expected="a number of rows from 0 on (an int), or a share from 0 to 1 (a float)",
+            fix="as in --max-bad-rows 20 or --max-bad-rows 1%",
+        )
+
+
 def refuse_most_bad(bad: Sequence[BadRow], reports: Sequence[BlockReport], spec: TableSpec, most: float | int) -> None:
     """Refuse sources of which more rows are bad than the user allows.
 

@@ -7,6 +7,8 @@ float64, but for ``nan(…)``; :mod:`zstore.writing.sources.numbers` looks for t
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,7 +20,9 @@ _SEPARATORS = ",._'\u2019" + _SPACES
 _MOST_DIGITS = 800  # no float64 has more than 767 significant digits
 _SHARE = 0.9  # of the words of a column that make it one of numbers
 _LARGEST_SINGLE_ROUNDED = float((2 - 2**-24) * 2**127)  # smallest number that is no longer rounded to a float32
-_CURRENCY = "$€£¥₹₽₩₺₿¢"
+_CURRENCY = "[$€£¥₹₽₩₺₿¢]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
+_SAYS_NOTHING = re.compile(r"\W*(?:na|n/a|nan|nil|null|none|missing|no ?data)?\W*", re.IGNORECASE)
+_WITH_UNIT = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)\s*(?P<unit>[^\W\d_][^\d+-]*)")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class NumberStyle:
     decimal
         ``.`` or ``,``.
     thousands
-        Character between groups of three digits; None where digits are not grouped. A space stands for every space.
+        Character between groups of three digits, the first of which does not begin with 0; None where digits are not
+        grouped. A space stands for every space.
     percent
         Whether each number has a ``%`` behind it, which is dropped.
     """
@@ -67,11 +72,12 @@ PLAIN = NumberStyle()
 def _pattern(style: NumberStyle) -> re.Pattern[str]:
     point, digits = re.escape(style.decimal), r"\d+"
     if style.thousands is not None:
-        digits = rf"(?:\d{{1,3}}(?:[{re.escape(_grouping(style.thousands))}]\d{{3}})+|\d+)"
+        digits = rf"(?:[1-9]\d{{0,2}}(?:[{re.escape(_grouping(style.thousands))}]\d{{3}})+|\d+)"
     number = rf"[+-]?(?:{digits}(?:{point}\d*)?|{point}\d+)(?:e[+-]?\d+)?"
     special, blanks = r"[+-]?(?:inf|infinity|nan)", f"[{BLANKS}]*"
     if style.percent:
-        return re.compile(f"{blanks}(?:({number}){blanks}%|({special})){blanks}", re.IGNORECASE | re.ASCII)
+        sign = f"[\t{_SPACES}]*%"
+        return re.compile(f"{blanks}(?:({number}){sign}|({special})){blanks}", re.IGNORECASE | re.ASCII)
     return re.compile(f"{blanks}({number}|{special}){blanks}", re.IGNORECASE | re.ASCII)
 
 
@@ -149,20 +155,27 @@ def is_excess(text: str, value: float, largest: float) -> bool:
 
 @dataclass(frozen=True)
 class Dialect:
-    """A way in which nearly all words of a column are numbers: what it is called, and what to do."""
+    """A way in which nearly all words of a column are numbers: what it is called, what to do, and one of the words."""
 
     what: str
     fix: str
+    example: str
 
 
 def dialect_of(cells: Sequence[str], column: str, style: NumberStyle) -> Dialect | None:
-    """How cells that are no numbers in `style` would be, if nearly all of them would."""
-    words = [cell.strip(BLANKS + _SPACES) for cell in cells]
-    if not words:
-        return None
+    """How cells that are no numbers in `style` would be, if nearly all that say anything would."""
+    words = [(unicodedata.normalize("NFKC", cell).strip(), cell) for cell in cells]
+    words = [(word, cell) for word, cell in words if _SAYS_NOTHING.fullmatch(word) is None]
+    enough = max(_SHARE * len(words), 1)
     for name, pattern in _dialects(style.decimal):
-        if sum(pattern.fullmatch(word) is not None for word in words) >= _SHARE * len(words):
-            return Dialect(*_advice(name, words, column, style))
+        like = [(word, cell) for word, cell in words if pattern.fullmatch(word) is not None]
+        if len(like) >= enough:
+            return Dialect(*_advice(name, [word for word, _ in like], column, style), like[0][1])
+    matches = [(match["unit"], cell) for word, cell in words if (match := _WITH_UNIT.fullmatch(word)) is not None]
+    unit, n_cells = max(Counter(unit for unit, _ in matches).items(), key=lambda item: item[1], default=("", 0))
+    like = [(unit, cell) for cell in dict.fromkeys(cell for other, cell in matches if other == unit)]
+    if n_cells >= enough and len(like) > 1:
+        return Dialect(f"numbers in {unit}", _advice("unit", [], column, style)[1], like[0][1])
     return None
 
 
@@ -171,16 +184,16 @@ def _dialects(decimal: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
     other = "," if decimal == "." else "."
     separators = re.escape(_SEPARATORS)
     some = rf"[+-]?(?:\d+(?:[{separators}]\d+)*[.,]?|[.,]\d+)(?:e[+-]?\d+)?"
-    money = f"[{_CURRENCY}]"
+    money, fortran = f"(?:{_CURRENCY})", r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)d[+-]?\d+"
     return tuple(
-        (name, re.compile(pattern, re.IGNORECASE | re.ASCII))
+        (name, re.compile(pattern, re.IGNORECASE))
         for name, pattern in (
             ("number", rf"[+-]?(?:\d+{re.escape(decimal)}?\d*|{re.escape(decimal)}\d+)(?:e[+-]?\d+)?"),
             ("decimal", rf"[+-]?(?:\d+{re.escape(other)}?\d*|{re.escape(other)}\d+)(?:e[+-]?\d+)?"),
             ("grouped", some),
             ("percent", rf"{some}\s*%"),
             ("currency", rf"[+-]?\s*{money}\s*{some}|{some}\s*{money}|[+-]?\({money}?\s*{some}\)"),
-            ("minus", rf"[+\u2212\u2013-]?{some}|{some}-"),
+            ("minus", rf"[+\u2212\u2013-]?\s*{some}|{some}\s*-|{fortran}"),
         )
     )
 
@@ -190,7 +203,7 @@ def _advice(name: str, words: Sequence[str], column: str, style: NumberStyle) ->
     if name == "decimal":
         other = "," if style.decimal == "." else "."
         fix = f"--decimal {other}, if {words[0]!r} is {words[0].replace(other, '.')}"
-        if all(re.fullmatch(rf"[+-]?\d{{1,3}}(?:\{other}\d{{3}})+|[+-]?\d{{1,3}}", word) for word in words):
+        if all(re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}(?:\{other}\d{{3}})+|[+-]?\d{{1,3}}", word) for word in words):
             fix += f", or --thousands {other}, if it is {words[0].replace(other, '')}"
         return "numbers with a decimal " + ("comma" if other == "," else "point"), f"{fix}; or {keep}"
     if name == "grouped":

@@ -182,6 +182,19 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
     return places[:limit]
 
 
+def find_word(blocks: Sequence[Block], spec: TableSpec, column: str, word: str) -> str:
+    """Where a word first stands in a column, as ``file line n``. A slow look for error messages."""
+    for block in blocks:
+        content, header = read_bytes(block), block.source.header
+        if column not in header or word.encode() not in content.replace(b'""', b'"'):
+            continue
+        position = header.index(column)
+        for record in split_records(content, spec.delimiter, block.start, line_of(block.source, block.start)):
+            if record.fields and len(record.fields) == len(header) and record.fields[position] == word:
+                return f"{block.source.name} line {record.line:,}"
+    return blocks[0].source.name
+
+
 def _parse(
     content: bytes,
     header: tuple[str, ...],

@@ -223,11 +223,16 @@ def is_plain_text(encoding: str) -> bool:
         If there is no such encoding.
     """
     try:
-        return codecs.lookup(encoding).name == "utf-8"
+        b"-".decode(encoding)  # codecs of bytes, such as hex, can be looked up, but decode to no text
+    except UnicodeError:  # half a character is none
+        pass
     except LookupError:
         raise UsageError(
-            f"encoding {encoding!r}", expected="one that Python knows, such as latin-1 or utf-16", fix="mend --encoding"
+            f"encoding {encoding!r}",
+            expected="one that Python knows, such as latin-1 or utf-16",
+            fix="change --encoding",
         ) from None
+    return codecs.lookup(encoding).name == "utf-8"
 
 
 def _transcoded(file: File, encoding: str) -> Iterator[bytes]:
@@ -236,9 +241,12 @@ def _transcoded(file: File, encoding: str) -> Iterator[bytes]:
         for piece in _pieces(file):
             yield decoder.decode(piece).encode()
         yield decoder.decode(b"", final=True).encode()
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
+        what = f"bytes ({error})"
+        if isinstance(error, UnicodeDecodeError):
+            what = f"bytes {error.object[error.start : error.start + 4]!r}"
         raise SourceError(
-            f"bytes {error.object[error.start : error.start + 4]!r} are not {encoding}",
+            f"{what} are not {encoding}",
             expected=f"text in {encoding}",
             where=str(file),
             fix="name the right encoding with --encoding",

@@ -182,6 +182,7 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions, othe
     first = sources[0]
     columns = _all_columns(sources, options.allow_new_channels)
     _check_names(options, columns, first, others)
+    _check_roles(options)
     _check_thousands(options)
     missing = options.missing_texts(dict.fromkeys([*columns, *others]))
     given = options.missing if options.missing != MISSING else ()
@@ -194,6 +195,13 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions, othe
             expected="a column beside id and time",
             where=f"{first.name} line 1",
             fix="add a column of values, or leave out fewer with --leave-out",
+        )
+    if options.layout == "wide" and "" in wanted:
+        raise SourceError(
+            f"column {columns.index('') + 1} has no name",
+            expected="the id of a series above each column",
+            where=f"{first.name} line 1",
+            fix="name it in the file, or leave it out: --leave-out ''",
         )
     samples = [
         _first_sample(first, delimiter, missing.everywhere),
@@ -237,6 +245,23 @@ def _check_thousands(options: TableOptions) -> None:
         )
 
 
+def _check_roles(options: TableOptions) -> None:
+    """Refuse a column of times that is to be something else as well."""
+    twice = [column for column in options.time if options.time.count(column) > 1]
+    for column, flag in [
+        *((column, "--time, twice") for column in twice),
+        *((column, "--channels") for column in options.channels or () if column in options.time),
+        *((column, "--id") for column in options.time if column == options.id),
+    ]:
+        raise UsageError(
+            f"column {column!r} in --time and in {flag}"
+            if flag != "--time, twice"
+            else f"column {column!r} twice in --time",
+            expected="one use of a column of times",
+            fix=f"drop it from {flag.partition(',')[0]}, or write a copy of it to the file under another name",
+        )
+
+
 def _check_names(options: TableOptions, columns: Sequence[str], first: Source, others: Collection[str]) -> None:
     named = [("--id", options.id), *(("--time", column) for column in options.time)]
     named += [
@@ -254,11 +279,13 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: Source, o
     made = {options.value_name} if options.layout == "wide" else set()
     for flag, column in named:
         if column is not None and column not in columns and not (flag == "--units" and column in made):
+            together = any(mark in name for name in columns for mark in _DELIMITERS)
             raise UsageError(
                 f"no column {column!r}",
                 expected=f"one of {', '.join(map(repr, columns))}",
                 where=f"{first.name} line 1",
-                fix=f"name an existing column with {flag}",
+                fix=f"name an existing column with {flag}"
+                + (", or say what stands between columns with --delimiter" if together else ""),
             )
     for flag, group in (("--rename", options.rename), ("--units", options.units)):
         for column in group:
@@ -334,9 +361,9 @@ def _first_time_spec(options: TableOptions, source: Source, texts: list[str]) ->
     flags = dates_or_epochs(texts) if spec is not None and spec.kind == "steps" else []
     if flags:
         raise SourceError(
-            f"time {shorten(texts[0])!r} in column {column!r}, which may be a date or an epoch",
+            f"times such as {shorten(texts[len(texts) // 2])!r} in column {column!r}, which may be dates or epochs",
             expected="to be told how to read such numbers",
-            where=f"{source.name} line 2",
+            where=f"{source.name}, in its first rows",
             fix=f"{' or '.join(flags)}; --time-unit {STEPS} if they do count steps",
         )
     if spec is None:
@@ -414,7 +441,7 @@ def refuse_dialect(column: str, cells: Sequence[str], style: NumberStyle, source
     dialect = dialect_of(cells, column, style)
     if dialect is not None:
         raise SourceError(
-            f"column {column!r} holds words such as {shorten(cells[0])!r} that look like {dialect.what}",
+            f"column {column!r} holds words such as {shorten(dialect.example)!r} that look like {dialect.what}",
             expected=f"numbers with a decimal {'point' if style.decimal == '.' else 'comma'}, or words",
             where=f"{source}, in its first rows",
             fix=dialect.fix,

@@ -263,16 +263,16 @@ def read_iso(text: str, unit: str, zone: bool) -> int | None:
 
 
 def sniff_iso(column: str, texts: Sequence[str]) -> TimeSpec | None:
-    """The spec of a column of ISO times or whole numbers from its first texts, or None if it is neither.
+    """The spec of a column of ISO times or whole numbers from its first texts, or None if most are neither.
 
     The unit is the coarsest that holds the fractions of seconds seen.
     """
     if not texts:
         return TimeSpec("iso", (column,), "s")
-    if all(_WHOLE.fullmatch(text) for text in texts):
+    if 2 * sum(_WHOLE.fullmatch(text) is not None for text in texts) > len(texts):
         return TimeSpec("steps", (column,), None)
     matches = [match for match in map(_ISO.fullmatch, texts) if match is not None]
-    if not matches or _ISO.fullmatch(texts[0]) is None:
+    if 2 * len(matches) <= len(texts):
         return None
     fractions = [match["fraction"] or "" for match in matches]
     unit = _unit_of(max(len(fraction.rstrip("0")) for fraction in fractions))
@@ -292,27 +292,38 @@ def dates_or_epochs(texts: Sequence[str]) -> list[str]:
 
     Returns
     -------
-    Such as ``["--time-format %Y%m%d"]`` where all are dates of the years 1000 to 2999 in six digits or more, or
-    ``["--time-unit s"]`` where all are at least as large as the epoch of 1980 in that unit; empty where they may well
-    count steps.
+    Such as ``["--time-format %Y%m%d"]`` where nearly all are dates, or ``["--time-unit s"]`` where nearly all are at
+    least as large as the epoch of 1980 in that unit; empty where they may well count steps. A few that are not, such as
+    0 for an unknown day, make no counter of the others.
     """
-    numbers = [text.strip(" \t") for text in texts]
+    numbers = [text.strip(" \t") for text in texts if _WHOLE.fullmatch(text)]
+    most = _SHARE * len(numbers)
     flags = []
-    for form, width in _DATES.items():
-        if all(
-            len(number) == width and "1" <= number[0] <= "2" and read_one(number, form, "s") is not None
-            for number in numbers
-        ):
+    for form, pattern in _DATES.items():
+        likely = [number for number in numbers if re.fullmatch(pattern, number, re.ASCII)]
+        dates = [date for date in (read_one(number, form, "s") for number in likely) if date is not None]
+        if dates and len(dates) >= most and (form != _SHORT_DATE or len({number[:4] for number in likely}) > 1):
             flags.append(f"--time-format {form}")
     values = [int(number) for number in numbers]
     for unit, power in zip(UNITS, (0, 3, 6, 9), strict=True):
         low, high = _EPOCHS[0] * 10**power, _EPOCHS[1] * 10**power
-        if all(low <= value < high for value in values):
+        if values and sum(low <= value < high for value in values) >= most:
             flags.append(f"--time-unit {unit}")
     return flags
 
 
-_DATES = {"%Y%m": 6, "%Y%m%d": 8, "%Y%m%d%H": 10, "%Y%m%d%H%M": 12, "%Y%m%d%H%M%S": 14}
+_SHARE = 0.9
+_SHORT_DATE = "%y%m%d"
+_DATES = {
+    "%Y%m": r"[12]\d{5}",
+    "%Y%m%d": r"[12]\d{7}",
+    "%Y%m%d%H": r"[12]\d{9}",
+    "%Y%m%d%H%M": r"[12]\d{11}",
+    "%Y%m%d%H%M%S": r"[12]\d{13}",
+    "%Y%j": r"(?:19|20)\d{5}",
+    _SHORT_DATE: r"\d{6}",
+}
+"""Dates without a separator, and what they look like. Short ones are told from counters by days of several months."""
 _EPOCHS = (315_532_800, 7_258_118_400)  # seconds from 1980 to 2200
 
 

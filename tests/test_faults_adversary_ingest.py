@@ -1,0 +1,210 @@
+"""What an adversary's CSV files led the reader to believe: each is read right now, or refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zstore import Receipt, SourceError, Store, UsageError, append, ingest, open_store
+from zstore.format.schema import TimeAxis
+from zstore.writing.sources.cells import NumberStyle, dialect_of
+from zstore.writing.sources.times import dates_or_epochs
+
+
+def made(tmp_path: Path, text: str, **options: Any) -> tuple[Store, Receipt]:
+    """A store of one file, with times in `t`, and its receipt."""
+    (tmp_path / "rows.csv").write_text(text)
+    receipt = ingest(tmp_path / "rows.csv", tmp_path / "s.zarr", **{"time": "t", "overwrite": True, **options})
+    return open_store(tmp_path / "s.zarr"), receipt
+
+
+def values(store: Store, channel: str = "v") -> list[float]:
+    return store.read(channel, 0, store.n_rows).tolist()
+
+
+# Times.
+
+
+@pytest.mark.parametrize(
+    ("times", "flag"),
+    [
+        ([f"2001{day:03}" for day in range(1, 60)], "--time-format %Y%j"),
+        (["990130", "990131", "990201", "990202"], "--time-format %y%m%d"),
+        (["010130", "010131", "010201", "010202"], "--time-format %y%m%d"),
+        ([f"200101{day:02}" for day in range(1, 31)] + ["20010231"], "--time-format %Y%m%d"),
+        (["0", *(f"200101{day:02}" for day in range(1, 31))], "--time-format %Y%m%d"),
+        (["0", *(str(978_307_200 + 3600 * n) for n in range(30))], "--time-unit s"),
+    ],
+)
+def test_dates_and_epochs_are_asked_about_though_a_few_cells_are_none(times: list[str], flag: str) -> None:
+    assert flag in dates_or_epochs(times)
+
+
+@given(first=st.integers(0, 10**9), step=st.sampled_from([1, 2, 5, 10, 24, 60]))
+def test_short_dates_are_told_from_counters(first: int, step: int) -> None:
+    assert "--time-format %y%m%d" not in dates_or_epochs([str(first + step * n) for n in range(500)])
+
+
+@pytest.mark.parametrize(
+    ("cells", "line"),
+    [(["1", "2", "t", "3"], 4), (["2001-01-01", "2001-01-02", "date", "2001-01-03"], 4), (["mm", "1", "2", "3"], 2)],
+)
+def test_a_cell_that_is_no_time_is_named_with_its_own_line(tmp_path: Path, cells: list[str], line: int) -> None:
+    text = "t,v\n" + "".join(f"{cell},1\n" for cell in cells)
+    with pytest.raises(SourceError, match=rf"unreadable time .* line {line}: "):
+        made(tmp_path, text)
+    store, receipt = made(tmp_path, text, on_bad_row="quarantine")
+    assert (store.n_rows, receipt.n_quarantined) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("axis", "text", "expected"),
+    [
+        (TimeAxis("s"), "2001", 978_307_200),
+        (TimeAxis("s"), "2001-01-01 00:00:01.000", 978_307_201),
+        (TimeAxis("ms"), "2001-01-01T00:00:00.5", 978_307_200_500),
+        (TimeAxis("s", zone="UTC"), "2001-01-01 01:00+01:00", 978_307_200),
+        (TimeAxis("s", zone="UTC"), "2001-01-01T00:00Z", 978_307_200),
+        (TimeAxis("ns"), "1600-01-01", -(2**63 - 1)),
+        (TimeAxis("s"), "2001-01-01T00:00:00.5", None),
+        (TimeAxis("s"), "2001-01-01T00:00+05:00", None),
+        (TimeAxis("s"), "2001-01-01T00:00Z", None),
+        (TimeAxis("s"), "NaT", None),
+        (TimeAxis("s"), "now", None),
+        (TimeAxis("s"), "today", None),
+        (TimeAxis("s"), "", None),
+        (TimeAxis(None), "-12", -12),
+        (TimeAxis(None), "1_0", None),
+        (TimeAxis(None), 1.5, None),
+    ],
+)
+def test_a_time_that_a_person_types_is_what_it_says_or_refused(axis: TimeAxis, text: Any, expected: int | None) -> None:
+    if expected is not None:
+        assert axis.parse(text) == expected
+        return
+    with pytest.raises(ValueError, match=r".*"):
+        axis.parse(text)
+
+
+def test_numbered_rows_do_not_start_at_the_moment_of_the_ingest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--start now"):
+        made(tmp_path, "v\n1\n2\n", time=None, freq="1D", start="now")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": ["t", "v"]}, "column 't' in --time and in --channels"),
+        ({"id": "t"}, "column 't' in --time and in --id"),
+        ({"time": ["t", "v", "v"]}, "column 'v' twice in --time"),
+    ],
+)
+def test_a_column_of_times_is_nothing_else(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        made(tmp_path, "t,v,w\n1,1,1\n2,2,2\n", **options)
+
+
+# Words that look like numbers.
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["45\u00a0%", "5\u00a0%"],
+        ["45\u202f€", "5\u202f€"],
+        ["USD 5", "USD 6"],
+        ["12 mm", "5.5 mm"],
+        ["12m/s", "5m/s"],
+        ["1.25D+02", "1.5D-01"],
+        ["- 5", "- 6"],
+        ["\uff11\uff12", "\uff15"],
+        ["\u0661\u0662", "\u0663"],
+        ["-", "1,5", "n/a", "2,25"],
+    ],
+)
+def test_words_that_a_person_reads_as_numbers_are_refused(tmp_path: Path, cells: list[str]) -> None:
+    text = "t;v\n" + "".join(f"{n};{cell}\n" for n, cell in enumerate(cells))
+    with pytest.raises(SourceError, match=r"column 'v' holds words such as .* that look like"):
+        made(tmp_path, text, delimiter=";")
+    store, _ = made(tmp_path, text, delimiter=";", categories=["v"])
+    assert set(store.channel("v").categories or ()) == set(cells)
+
+
+@pytest.mark.parametrize("cells", [["a", "b"], ["2m", "2m"], ["1a", "2b"], ["Q1", "Q2"], ["-", "n/a"], ["NW", "SE"]])
+def test_other_words_are_words(cells: list[str]) -> None:
+    assert dialect_of(cells, "v", NumberStyle()) is None
+
+
+def test_a_space_of_any_kind_stands_before_a_percent_sign(tmp_path: Path) -> None:
+    store, _ = made(tmp_path, "t,v\n1,45\u00a0%\n2,5 %\n3,6%\n", percent=["v"])
+    assert values(store) == [45, 5, 6]
+
+
+@pytest.mark.parametrize("cell", ["0,123", "00,123", "012,345"])
+def test_digits_that_begin_with_0_are_not_grouped(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(SourceError, match=rf"text '{cell}' in number column 'v'.* line 3"):
+        made(tmp_path, f't,v\n1,"1,234"\n2,"{cell}"\n', thousands=",")
+
+
+LATE = 9000  # rows that are more than what decides on the kind of a column
+
+
+@pytest.mark.parametrize("late", ["{}.5", '"{},5"'])
+def test_numbers_behind_many_words_are_refused_with_their_line(tmp_path: Path, late: str) -> None:
+    rows = [f"{n:09},-" for n in range(LATE)] + [f"{n:09},{late.format(n)}" for n in range(LATE, LATE + 100)]
+    text = "t,v\n" + "\n".join(rows) + "\n"
+    with pytest.raises(SourceError, match=rf"column 'v'.* line {LATE + 2:,}\."):
+        made(tmp_path, text)
+    assert not (tmp_path / "s.zarr").exists()
+    store, _ = made(tmp_path, text, categories=["v"])
+    assert len(store.channel("v").categories or ()) == 101
+    if "," not in late:
+        store, _ = made(tmp_path, text, missing=["v=-"])
+        np.testing.assert_array_equal(values(store)[-101:], [np.nan, *(n + 0.5 for n in range(LATE, LATE + 100))])
+
+
+def test_an_append_of_numbers_to_words_is_refused_until_they_are_named(tmp_path: Path) -> None:
+    made(tmp_path, "t,v\n1,-\n2,-\n")
+    more = write_table(tmp_path / "more.csv", ["t", "v"], [[3, 4.5], [4, 5]])
+    with pytest.raises(SourceError, match=r"number '4.5' in column 'v' of words.*more.csv line 2.*--categories v"):
+        append(more, tmp_path / "s.zarr")
+    append(more, tmp_path / "s.zarr", given={"categories": ["v"]})
+    append(write_table(tmp_path / "again.csv", ["t", "v"], [[5, 6]]), tmp_path / "s.zarr")
+    assert open_store(tmp_path / "s.zarr").channel("v").categories == ("-", "4.5", "5", "6")
+    with pytest.raises(UsageError, match="--categories"):
+        append(write_table(tmp_path / "c.csv", ["t", "v"], [[7, 6]]), tmp_path / "s.zarr", given={"categories": ["w"]})
+
+
+def test_a_number_among_words_of_an_append_is_a_word(tmp_path: Path) -> None:
+    made(tmp_path, "t,v\n1,A1\n2,B2\n")
+    append(write_table(tmp_path / "more.csv", ["t", "v"], [[3, 77], [4, "A3"]]), tmp_path / "s.zarr")
+    assert set(open_store(tmp_path / "s.zarr").channel("v").categories or ()) == {"A1", "B2", "77", "A3"}
+
+
+# What options and files may say.
+
+
+@pytest.mark.parametrize("most", [float("nan"), -1, -0.5, 1.5, float("inf")])
+def test_a_ceiling_of_bad_rows_is_a_number_or_a_share(tmp_path: Path, most: float) -> None:
+    with pytest.raises(UsageError, match="--max-bad-rows"):
+        made(tmp_path, "t,v\n1,1\n", max_bad_rows=most)
+    made(tmp_path, "t,v\n1,1\n")
+    with pytest.raises(UsageError, match="--max-bad-rows"):
+        append(tmp_path / "rows.csv", tmp_path / "s.zarr", max_bad_rows=most)
+
+
+@pytest.mark.parametrize("encoding", ["hex", "zlib", "rot13", "base64", "no-such", "undefined", "punycode"])
+def test_an_encoding_that_is_not_of_this_text_is_refused(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises((UsageError, SourceError), match=encoding):
+        made(tmp_path, "t,v\n1,1\n", encoding=encoding)
+
+
+def test_a_column_without_a_name_is_no_series(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="column 1 has no name"):
+        made(tmp_path, ",t,a\n0,1,5\n1,2,6\n", layout="wide")
+    store, _ = made(tmp_path, ",t,a\n0,1,5\n1,2,6\n", layout="wide", leave_out=[""])
+    assert store.ids.tolist() == ["a"]
