@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from zstore import Receipt, SourceError, Store, UsageError, append, ingest, open_store
 from zstore.format.schema import TimeAxis
+from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources.cells import NumberStyle, dialect_of
 from zstore.writing.sources.times import dates_or_epochs
 
@@ -208,3 +209,75 @@ def test_a_column_without_a_name_is_no_series(tmp_path: Path) -> None:
         made(tmp_path, ",t,a\n0,1,5\n1,2,6\n", layout="wide")
     store, _ = made(tmp_path, ",t,a\n0,1,5\n1,2,6\n", layout="wide", leave_out=[""])
     assert store.ids.tolist() == ["a"]
+
+
+# Stores that were appended to, and their sources.
+
+
+def added(tmp_path: Path, name: str, text: str, **options: Any) -> Path:
+    """A file whose rows were appended to the store of `made`."""
+    path = tmp_path / name
+    path.write_text(text)
+    append(path, tmp_path / "s.zarr", **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options"),
+    [
+        ("t;v\n1;1.5\n", "t,v\n3,4\n", {}),
+        ("t,v\n2001-01-01 00:00:00.5,1\n", "t,v\n2001-01-03,4\n", {}),
+        ("t,v\n5,1\n6,1\n", "t,v\n20010131,4\n20010201,4\n", {}),
+        ("t,v\n1,x\n", "t,v\n3,7\n4,y\n", {}),
+        ("t,v\n1,1\n", "v,t\n,3\n", {}),
+        ("t,v,w\n1,1,a\n", "t,v,w\n3,4,b\n", {"rename": {"v": "w", "w": "v"}}),
+    ],
+)
+def test_a_sound_store_equals_its_files_in_any_order_and_each_dialect(
+    tmp_path: Path, first: str, second: str, options: dict[str, Any]
+) -> None:
+    made(tmp_path, first, **options)
+    files = [tmp_path / "rows.csv", added(tmp_path, "more.csv", second)]
+    store = open_store(tmp_path / "s.zarr")
+    for order in (files, files[::-1]):
+        compared = compare_sources(store, order)
+        assert (compared.n_rows, compared.n_different, compared.n_unseen) == (store.n_rows, 0, 0), compared
+    files[1].write_text(second.replace("3", "2", 1))
+    assert compare_sources(store, files).n_different + compare_sources(store, files).n_unseen > 0
+
+
+def test_a_file_whose_only_row_is_bad_is_compared_too(tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("t,v\nnever,1\n")
+    text = "t,v\n2001-01-01,1\n2001-01-02,2\n2001-01-03,3\n"
+    (tmp_path / "rows.csv").write_text(text)
+    files = [tmp_path / "rows.csv", tmp_path / "bad.csv"]
+    ingest(files, tmp_path / "s.zarr", time="t", on_bad_row="quarantine")
+    compared = compare_sources(open_store(tmp_path / "s.zarr"), files)
+    assert (compared.n_rows, compared.n_bad, compared.n_different) == (3, 1, 0)
+
+
+@pytest.mark.parametrize("options", [{"missing": ["q=-9", ""]}, {"categories": ["q"]}, {"percent": ["q"]}])
+def test_options_may_name_static_attributes_that_were_replaced(tmp_path: Path, options: dict[str, Any]) -> None:
+    cell = "5%" if "percent" in options else "5"
+    (tmp_path / "static.csv").write_text(f"id,q\na,{cell}\n")
+    made(tmp_path, "t,id,v\n1,a,1\n", static=tmp_path / "static.csv", id="id", **options)
+    (tmp_path / "other.csv").write_text("id,w\na,7\n")
+    files = [tmp_path / "rows.csv", added(tmp_path, "b.csv", "t,id,v\n2,a,2\n", static=tmp_path / "other.csv")]
+    files.append(added(tmp_path, "c.csv", "t,id,v\n3,a,3\n"))
+    store = open_store(tmp_path / "s.zarr")
+    assert (values(store), [static.name for static in store.statics]) == ([1, 2, 3], ["w"])
+    assert compare_sources(store, files).n_different == 0
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.csv").write_text("v\n1\n2\n")
+    monkeypatch.chdir(tmp_path)
+    paths = ["rows.csv", tmp_path / "rows.csv", f"../{tmp_path.name}/rows.csv"]
+    assert ingest(paths, "s.zarr", freq="1").n_stored == 2
+
+
+def test_a_header_may_be_longer_than_the_first_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zstore.writing.sources.sniff._HEAD_BYTES", 50)
+    names = [f"gauge {n:04}" for n in range(100)]
+    store, _ = made(tmp_path, ",".join(["t", *names]) + "\n1" + ",5" * 100 + "\n", layout="wide")
+    assert (store.ids.tolist(), store.n_rows) == (names, 100)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from zstore.reading.store import Store
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.files import check_unchanged, expand, plain_utf8
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
-from zstore.writing.sources.table import Block, Categories, Columns, TableSpec
+from zstore.writing.sources.table import Block, Categories, ChannelSpec, Columns, TableSpec
 
 _BLOCK_BYTES = 1 << 24
 _SHOWN = 20
@@ -88,8 +88,7 @@ def compare_sources(
     from it, as many as all receipts together tell of.
     """
     document = store.objects.document["table"]
-    words = [channel.name for channel in store.schema.channels if channel.categories is not None]
-    encoding, options = document["encoding"], TableOptions.from_json(document).with_categories(words)
+    encoding, options = document["encoding"], TableOptions.from_json(document)
     if not options.time:
         raise UsageError(
             f"--source of {store.path}, whose rows were numbered",
@@ -98,28 +97,48 @@ def compare_sources(
         )
     with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
         files = expand(sources, storage_options)
-        others = [static.name for static in store.statics]
-        blocks, spec = _blocks(files, options, encoding, Folder(Path(scratch)), others)
+        blocks = _blocks(store, files, options, encoding, Folder(Path(scratch)))
         rows = _decoded(store, Path(scratch))
-        comparison = _compare(store, blocks, spec, rows, progress)
+        comparison = _compare(store, blocks, rows, progress)
         check_unchanged(files)
         return comparison
 
 
 def _blocks(
-    files: list[File], options: TableOptions, encoding: str, scratch: Storage, others: Sequence[str]
-) -> tuple[list[Block], TableSpec]:
-    opened, delimiter = [], options.delimiter
+    store: Store, files: list[File], options: TableOptions, encoding: str, scratch: Storage
+) -> list[tuple[Block, TableSpec]]:
+    """Blocks of the sources, and what the columns of each file mean.
+
+    Each file is read on its own, for those that were appended may have another delimiter. What its columns hold and
+    which times it has is for the store to say, not for the first rows of a file.
+    """
+    columns = {name: column for column, name in options.rename.items()}
+    channels = {channel.name: columns.get(channel.name, channel.name) for channel in store.schema.channels}
+    others = {*channels.values(), *options.named(), *(static.name for static in store.statics)}
+    blocks: list[tuple[Block, TableSpec]] = []
     for number, file in enumerate(files):
         plain = plain_utf8(file, scratch, f"{number}.csv", encoding)
-        source, delimiter = open_source(file, plain, delimiter, options.id_from_path)
-        opened.append(source)
-    spec = sniff(opened, str(delimiter), options, others)
-    blocks: list[Block] = []
-    for source in opened:
+        source, delimiter = open_source(file, plain, options.delimiter, options.id_from_path)
+        known = _of_header(options, source.header).with_categories(channels.values())
+        spec = sniff([source], delimiter, known, others, store.schema.time)
+        if not spec.series:
+            kinds = [ChannelSpec(channels[c.name], c.name, c.categories is not None) for c in store.schema.channels]
+            spec = replace(spec, channels=tuple(kinds))
         ranges = source_csv.nominal_ranges(source, _BLOCK_BYTES)
-        blocks += source_csv.align(source, ranges, [source_csv.count_quotes(source.file, a, b) for a, b in ranges])
-    return blocks, spec
+        quotes = [source_csv.count_quotes(source.file, start, stop) for start, stop in ranges]
+        blocks += [(block, spec) for block in source_csv.align(source, ranges, quotes)]
+    return blocks
+
+
+def _of_header(options: TableOptions, header: Collection[str]) -> TableOptions:
+    """The options without columns that only other files have."""
+    return replace(
+        options,
+        channels=tuple(name for name in options.channels or () if name in header) or None,
+        leave_out=tuple(name for name in options.leave_out if name in header),
+        rename={},
+        units={},
+    )
 
 
 def _decoded(store: Store, scratch: Path) -> list[NDArray[Any]]:
@@ -136,8 +155,7 @@ def _decoded(store: Store, scratch: Path) -> list[NDArray[Any]]:
 
 def _compare(
     store: Store,
-    blocks: Sequence[Block],
-    spec: TableSpec,
+    blocks: Sequence[tuple[Block, TableSpec]],
     rows: list[NDArray[Any]],
     progress: Callable[[int, int], None] | None,
 ) -> SourceComparison:
@@ -146,7 +164,7 @@ def _compare(
     wrong_rows: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = []
     times = store.times(0, store.n_rows)
     positions = {str(id_): position for position, id_ in enumerate(store.ids)}
-    for number, block in enumerate(blocks):
+    for number, (block, spec) in enumerate(blocks):
         columns = source_csv.read_block(block, spec, keep_bad=True)
         place = _places(store, columns, positions, times)
         wrong = place < 0
@@ -169,7 +187,7 @@ def _compare(
     if most is not None and int(n_other[dropped].sum()) > most:
         dropped[:] = False
     n_different = n_lacking + int(n_other[~dropped].sum())
-    faults = list(_sentences(store, blocks, spec, wrong_rows, dropped))
+    faults = list(_sentences(store, blocks, wrong_rows, dropped))
     filled = np.all([np.isnan(column[: store.n_rows]) for column in rows], axis=0)
     n_unseen = int(np.count_nonzero((n_equal + n_other == 0) & ~filled))
     if n_unseen:
@@ -220,8 +238,7 @@ def _as_stored(values: Any, categories: tuple[str, ...] | None, dtype: str) -> N
 
 def _sentences(
     store: Store,
-    blocks: Sequence[Block],
-    spec: TableSpec,
+    blocks: Sequence[tuple[Block, TableSpec]],
     wrong_rows: Sequence[tuple[int, NDArray[np.int64], NDArray[np.int64]]],
     dropped: NDArray[np.bool_],
 ) -> Iterator[str]:
@@ -232,10 +249,8 @@ def _sentences(
         if not len(told):
             continue
         n_left -= len(told)
-        columns = source_csv.read_block(blocks[number], spec, keep_bad=True)
+        block, spec = blocks[number]
+        columns = source_csv.read_block(block, spec, keep_bad=True)
         for row in told.tolist():
             id_ = columns.ids[int(columns.codes[row])].as_py()
-            yield (
-                f"id {id_!r} at {show(int(columns.times[row]))} in {blocks[number].source.name} "
-                "is not what the store has"
-            )
+            yield (f"id {id_!r} at {show(int(columns.times[row]))} in {block.source.name} is not what the store has")

@@ -154,7 +154,11 @@ def append(
         attributes = None
         if static is not None:
             attributes = open_statics(find(static, "--static", storage_options), options, encoding, site.scratch)
-        others = {static.name for static in base.statics} | set(attributes[0].header if attributes is not None else ())
+        others = (
+            options.named()
+            | {static.name for static in base.statics}
+            | set(attributes[0].header if attributes is not None else ())
+        )
         opened, spec = open_all(files, plain, _as_before(base, options), others)
         spec = _like_before(base, spec, opened[0].name)
         known_statics = None if attributes is None else read_statics(*attributes, options, spec.missing)

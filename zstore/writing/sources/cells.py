@@ -216,6 +216,8 @@ def _advice(name: str, words: Sequence[str], column: str, style: NumberStyle) ->
         flag = f"--thousands {first!r}" if first in _SPACES + "'\u2019" else f"--thousands {first}"
         flags = flag if point == style.decimal else f"--decimal {point} {flag}"
         return "numbers whose digits are grouped", f"{flags}, or {keep}"
+    if name == "number" and style.percent:
+        return "numbers without a percent sign", f"leave {column} out of --percent, or write the sign behind each"
     if name == "percent":
         return "percentages", f"--percent {column} to store the numbers before the sign, or {keep}"
     if name == "currency":

@@ -41,10 +41,10 @@ def expand(patterns: Sequence[str | Path], storage_options: Mapping[str, str] | 
         some = _in_bucket(pattern, storage_options or {}) if is_remote(pattern) else _on_disk(pattern)
         if not some:
             raise SourceError(f"no file matches {pattern!r}", expected="at least one", fix="check the pattern")
-        found.update({str(file): file for file in some})
-    for name, file in found.items():
+        found.update({os.path.abspath(str(file)) if not is_remote(str(file)) else str(file): file for file in some})
+    for file in found.values():
         if file.n_bytes == 0:
-            raise SourceError(f"empty file ({name})", expected="a header line and rows", fix="leave it out")
+            raise SourceError(f"empty file ({file})", expected="a header line and rows", fix="leave it out")
     return list(found.values())
 
 

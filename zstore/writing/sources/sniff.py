@@ -78,6 +78,11 @@ class TableOptions:
         columns = {name: column for column, name in self.rename.items()}
         return replace(self, categories=tuple({*self.categories, *(columns.get(word, word) for word in words)}))
 
+    def named(self) -> set[str]:
+        """Columns that the options name and a table need not have any more: static attributes can be replaced."""
+        entries = [entry.partition("=")[0] for entry in self.missing if "=" in entry]
+        return {*self.categories, *self.percent, *(entries if self.missing_by == "column" else ())} - {""}
+
     def missing_texts(self, columns: Collection[str]) -> MissingTexts:
         """What `missing` means for a table.
 
@@ -140,6 +145,8 @@ def open_source(
     """
     head = read_source(plain, 0, _HEAD_BYTES)
     start = len(_BOM) if head.startswith(_BOM) else 0
+    while len(head) < plain.n_bytes and not _has_whole_header(head, start, delimiter):
+        head = read_source(plain, 0, 4 * len(head))
     line = head[start : head.find(b"\n", start) + 1 or None].decode("utf-8", "replace")
     delimiter = delimiter or max(_DELIMITERS, key=line.count)
     if len(delimiter.encode()) != 1 or delimiter in '"\r\n':
@@ -147,8 +154,12 @@ def open_source(
     stop = record_end(head, start, delimiter)
     header, reason = split_fields(head[start:stop], delimiter)
     if header is None:
+        other = "name the encoding with --encoding, or " if "UTF-8" in reason else ""
         raise SourceError(
-            f"unreadable header ({reason})", expected="column names", where=f"{named} line 1", fix="correct the header"
+            f"unreadable header ({reason})",
+            expected="column names",
+            where=f"{named} line 1",
+            fix=f"{other}correct the header",
         )
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
@@ -162,7 +173,18 @@ def open_source(
     return Source(str(named), plain, tuple(header), stop, b'"' in head, id_), delimiter
 
 
-def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions, others: Collection[str] = ()) -> TableSpec:
+def _has_whole_header(head: bytes, start: int, delimiter: str | None) -> bool:
+    """Whether the first bytes of a file go on behind its header; a wide table may have a long one."""
+    return record_end(head, start, delimiter or ",") < len(head) or head.endswith(b"\n")
+
+
+def sniff(
+    sources: Sequence[Source],
+    delimiter: str,
+    options: TableOptions,
+    others: Collection[str] = (),
+    axis: TimeAxis | None = None,
+) -> TableSpec:
     """Decide what the columns mean from the headers and the first rows.
 
     Parameters
@@ -171,6 +193,8 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions, othe
         The files, and what the user said about them.
     others
         Columns of static attributes, which options may name too.
+    axis
+        Times that the rows are known to have; None to find out.
 
     Raises
     ------
@@ -207,7 +231,7 @@ def sniff(sources: Sequence[Source], delimiter: str, options: TableOptions, othe
         _first_sample(first, delimiter, missing.everywhere),
         *(_sample(s, delimiter, _LATER_BYTES) for s in sources[1:]),
     ]
-    time = _time_spec(options, sources, samples)
+    time = _time_spec(options, sources, samples) if axis is None else _known_time_spec(options, samples, axis)
     if options.layout == "wide":
         name, units = options.value_name, options.units.get(options.value_name)
         channels: tuple[ChannelSpec, ...] = (ChannelSpec(name, name, units=units),)
@@ -325,7 +349,7 @@ def _time_spec(options: TableOptions, sources: Sequence[Source], samples: Sequen
         return _numbered_rows(options)
     known = [(source, sample) for source, sample in zip(sources, samples, strict=True) if sample]
     texts = [cells[options.time[0]] for cells in known[0][1]] if known else []
-    spec = _first_time_spec(options, known[0][0] if known else sources[0], texts)
+    spec = _first_time_spec(options, texts, known[0][0] if known else sources[0])
     for source, sample in known[1:]:
         found = [spec.judge(cells) for cells in sample]
         if len(found) >= _ENOUGH and found[0] is not None and all(found):
@@ -333,7 +357,20 @@ def _time_spec(options: TableOptions, sources: Sequence[Source], samples: Sequen
     return spec
 
 
-def _first_time_spec(options: TableOptions, source: Source, texts: list[str]) -> TimeSpec:
+def _known_time_spec(options: TableOptions, samples: Sequence[Sample], axis: TimeAxis) -> TimeSpec:
+    """How times are written that a store has already, whatever the first rows of these files look like."""
+    if len(options.time) > 1 or options.time_format is not None or options.time_unit is not None:
+        spec = _first_time_spec(options, [])
+    elif axis.unit is None:
+        spec = TimeSpec("steps", options.time, None)
+    else:
+        seen = sniff_iso(options.time[0], [cells[options.time[0]] for cells in samples[0]])
+        spec = seen if seen is not None and seen.kind == "iso" else TimeSpec("iso", options.time, axis.unit)
+        spec = replace(spec, written=spec.written or spec.unit)
+    return replace(spec, unit=axis.unit, zone=axis.zone is not None)
+
+
+def _first_time_spec(options: TableOptions, texts: list[str], source: Source | None = None) -> TimeSpec:
     if len(options.time) > 1:
         if len(options.time) > len(PARTS) or len(options.time) < 3:
             raise UsageError(
@@ -363,14 +400,14 @@ def _first_time_spec(options: TableOptions, source: Source, texts: list[str]) ->
         raise SourceError(
             f"times such as {shorten(texts[len(texts) // 2])!r} in column {column!r}, which may be dates or epochs",
             expected="to be told how to read such numbers",
-            where=f"{source.name}, in its first rows",
+            where=f"{source.name}, in its first rows" if source is not None else "",
             fix=f"{' or '.join(flags)}; --time-unit {STEPS} if they do count steps",
         )
     if spec is None:
         raise SourceError(
             f"unreadable time {shorten(texts[0])!r} in column {column!r}",
             expected="ISO dates or dates and times, or whole numbers",
-            where=f"{source.name} line 2",
+            where=f"{source.name} line 2" if source is not None else "",
             fix="say how it is written with --time-format, or name another column with --time",
         )
     return spec
