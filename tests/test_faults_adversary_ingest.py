@@ -1,5 +1,6 @@
 """What an adversary's CSV files led the reader to believe: each is read right now, or refused."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from zstore import Receipt, SourceError, Store, UsageError, append, ingest, open
 from zstore.format.schema import TimeAxis
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources.cells import NumberStyle, dialect_of
+from zstore.writing.sources.csv import nominal_ranges
+from zstore.writing.sources.files import find
+from zstore.writing.sources.records import record_end
+from zstore.writing.sources.sniff import open_source
 from zstore.writing.sources.times import dates_or_epochs
 
 
@@ -281,3 +286,82 @@ def test_a_header_may_be_longer_than_the_first_read(tmp_path: Path, monkeypatch:
     names = [f"gauge {n:04}" for n in range(100)]
     store, _ = made(tmp_path, ",".join(["t", *names]) + "\n1" + ",5" * 100 + "\n", layout="wide")
     assert (store.ids.tolist(), store.n_rows) == (names, 100)
+
+
+# Quotes, lines and missing times.
+
+
+def test_a_stray_quote_spoils_its_own_record_whatever_the_blocks(tmp_path: Path) -> None:
+    rows = [f'{n},"x\ny{n}"' if n % 3 else f"{n},plain{n}" for n in range(30)]
+    rows[6] = '6,pl"ain6'
+    (tmp_path / "rows.csv").write_text("t,note\n" + "\n".join(rows) + "\n")
+    for size in (20, 33, 64, 150, None):
+        with pytest.raises(SourceError, match=r"a quote stands inside an unquoted field.* line 12: "):
+            ingest(tmp_path / "rows.csv", tmp_path / "s.zarr", time="t", blocksize=size, overwrite=True)
+        options: dict[str, Any] = {"time": "t", "blocksize": size, "on_bad_row": "quarantine", "overwrite": True}
+        receipt = ingest(tmp_path / "rows.csv", tmp_path / "s.zarr", **options)
+        assert (receipt.n_stored, receipt.n_quarantined) == (29, 1), size
+
+
+PIECES = ['"', '"', "a", ",", "\n", "\n", '""', '"x\ny"', ',"q",', "\r\n", "1"]
+
+
+@given(
+    pieces=st.lists(st.sampled_from(PIECES), max_size=60),
+    blocksize=st.integers(1, 20),
+    n_bytes=st.sampled_from([1, 2, 3, 8, 1000]),
+)
+def test_blocks_end_where_records_end_though_quotes_are_stray(
+    pieces: list[str], blocksize: int, n_bytes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from zstore.writing.sources.csv import exact_blocks
+
+    path = tmp_path_factory.getbasetemp() / "quotes.csv"
+    content = ("t,a\n" + "".join(pieces)).encode()
+    path.write_bytes(content)
+    file = find(path, "SRC")
+    source, _ = open_source(file, file, ",")
+    ends, position = [], source.body
+    while position < len(content):
+        position = record_end(content, position, ",")
+        ends.append(position)
+    stops = [stop for _, stop in nominal_ranges(source, blocksize)]
+    borders = sorted({source.body, *(min(end for end in ends if end >= stop) for stop in stops)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zstore.writing.sources.csv._PIECE_BYTES", n_bytes)
+        found = [(block.start, block.stop) for block in exact_blocks(source, blocksize, ",")]
+    assert found == list(pairwise(borders))
+
+
+def test_rows_behind_a_quote_that_is_not_closed_are_counted(tmp_path: Path) -> None:
+    rows = [f"{n},{n}" for n in range(100)]
+    rows[90] = '90,"90'
+    text = "t,v\n" + "\n".join(rows) + "\n"
+    _, receipt = made(tmp_path, text, on_bad_row="quarantine")
+    assert any("10 lines were set aside as 1 bad rows, the first from" in note for note in receipt.notes)
+    with pytest.raises(SourceError, match="10 of 100 lines are bad"):
+        made(tmp_path, text, on_bad_row="quarantine", max_bad_rows=0.05)
+
+
+@pytest.mark.parametrize(
+    ("header", "good", "bad", "options"),
+    [
+        ("t,v", "1,5", "-999,5", {"time": "t", "missing": ["t=-999"]}),
+        ("t,v", "2001-01-01,5", "1900-01-01,5", {"time": "t", "missing": ["t=1900-01-01"]}),
+        ("Y,M,D,v", "2001,2,3,5", "2001,1,1,5", {"time": ["Y", "M", "D"], "missing": ["D=1"]}),
+    ],
+)
+def test_a_time_that_a_text_of_its_column_says_is_missing_makes_a_bad_row(
+    tmp_path: Path, header: str, good: str, bad: str, options: dict[str, Any]
+) -> None:
+    text = f"{header}\n{good}\n{bad}\n"
+    with pytest.raises(SourceError, match=r"missing time .* line 3"):
+        made(tmp_path, text, **options)
+    store, receipt = made(tmp_path, text, on_bad_row="quarantine", **options)
+    assert (store.n_rows, receipt.n_quarantined) == (1, 1)
+    assert not [note for note in receipt.notes if "never occurred" in note]
+
+
+def test_an_id_is_never_missing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--missing id=NA of the id column"):
+        made(tmp_path, "t,id,v\n1,NA,1\n", id="id", missing=["id=NA"])

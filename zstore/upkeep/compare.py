@@ -124,9 +124,7 @@ def _blocks(
         if not spec.series:
             kinds = [ChannelSpec(channels[c.name], c.name, c.categories is not None) for c in store.schema.channels]
             spec = replace(spec, channels=tuple(kinds))
-        ranges = source_csv.nominal_ranges(source, _BLOCK_BYTES)
-        quotes = [source_csv.count_quotes(source.file, start, stop) for start, stop in ranges]
-        blocks += [(block, spec) for block in source_csv.align(source, ranges, quotes)]
+        blocks += [(block, spec) for block in source_csv.exact_blocks(source, _BLOCK_BYTES, delimiter)]
     return blocks
 
 

@@ -169,7 +169,7 @@ def append(
         reader = partial(parse, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=keep_bad, done=done)
         n_bytes = sum(source.file.n_bytes for source in opened)
         size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
-        blocks, reports = parse_all(opened, size, reader, runner)
+        blocks, reports = parse_all(opened, spec.delimiter, size, reader, runner)
         bad = [row for report in reports for row in report.bad]
         refuse_most_bad(bad, reports, spec, max_bad_rows)
         refuse_all_numbers(reports, blocks, spec, options.categories, _words_by_column(base, spec))

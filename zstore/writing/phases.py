@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from time import perf_counter
 from typing import Any, Literal
 
@@ -144,7 +144,7 @@ def open_all(
 
 
 def parse_all(
-    sources: Sequence[Source], blocksize: int, parse: partial[BlockReport], runner: Scheduler
+    sources: Sequence[Source], delimiter: str, blocksize: int, parse: partial[BlockReport], runner: Scheduler
 ) -> tuple[list[Block], list[BlockReport]]:
     """Cut the sources into blocks and parse them.
 
@@ -163,8 +163,27 @@ def parse_all(
     quotes = runner.map("scan", _count_quotes, tasks, [stop - start for _, start, stop in tasks], "bytes")
     if failed is not None and not any(quotes):
         raise failed
-    blocks = _cut(sources, ranges, quotes)
-    return blocks, _parse_blocks(blocks, partial(parse, quotes_counted=True), runner)
+    blocks, counted = _cut(sources, ranges, quotes), partial(parse, quotes_counted=True)
+    try:
+        reports = _parse_blocks(blocks, counted, runner)
+        if not any(report.bad for report in reports):
+            return blocks, reports
+        failed = None
+    except SourceError as error:
+        failed = error
+    # A bad row may have a stray quote: then blocks behind it begin within records.
+    exact = list(
+        chain.from_iterable(runner.map("scan", partial(_exact, blocksize=blocksize, delimiter=delimiter), sources))
+    )
+    if exact != blocks:
+        return exact, _parse_blocks(exact, counted, runner)
+    if failed is not None:
+        raise failed
+    return blocks, reports
+
+
+def _exact(source: Source, blocksize: int, delimiter: str) -> list[Block]:
+    return source_csv.exact_blocks(source, blocksize, delimiter)
 
 
 def _parse_blocks(
@@ -369,6 +388,13 @@ def source_notes(reports: Sequence[BlockReport], spec: TableSpec, seen: Collecti
     n_blank = sum(report.n_blank for report in reports)
     if n_blank:
         yield f"{n_blank:,} blank lines were skipped"
+    long = [row for report in reports for row in report.bad if row.n_lines > 1]
+    if long:
+        n_lines = sum(row.n_lines for row in long)
+        yield (
+            f"{n_lines:,} lines were set aside as {len(long):,} bad rows, the first from {long[0].source} line "
+            f"{long[0].line:,} on: a quote there may lack its closing one"
+        )
     met = frozenset(seen).union(*(report.seen for report in reports))
     numbers = {PLAIN.read(name.rpartition("=")[2]) for name in met} - {None}
     for name in sorted(spec.tracked - met):
@@ -394,20 +420,22 @@ def refuse_most_bad(bad: Sequence[BadRow], reports: Sequence[BlockReport], spec:
     bad, reports, spec
         What was read.
     most
-        A number of rows where it is an int, else a share of all rows.
+        A number of rows where it is an int, else a share of all rows. A bad row counts as often as it has lines: behind
+        a quote that is not closed there may be many rows.
 
     Raises
     ------
     SourceError
         With the first bad row.
     """
-    n_rows = sum(report.spill.n_rows for report in reports) // max(len(spec.series), 1) + len(bad)
+    n_bad = sum(row.n_lines for row in bad)
+    n_rows = sum(report.spill.n_rows for report in reports) // max(len(spec.series), 1) + n_bad
     allowed = most if isinstance(most, int) else most * n_rows
-    if len(bad) <= allowed:
+    if n_bad <= allowed:
         return
-    first = bad[0]
+    first, what = bad[0], "rows" if n_bad == len(bad) else "lines"
     raise SourceError(
-        f"{len(bad):,} of {n_rows:,} rows are bad, the first for this: {first.reason}",
+        f"{n_bad:,} of {n_rows:,} {what} are bad, the first for this: {first.reason}",
         expected=f"at most {most:,}" if isinstance(most, int) else f"at most {most:.3g} of all rows",
         where=f"{first.source} line {first.line:,}: {shorten(first.raw)!r}",
         fix="check how the files are read (header, delimiter, times), or allow more with --max-bad-rows",

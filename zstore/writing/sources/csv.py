@@ -73,6 +73,45 @@ def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[in
     return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
 
 
+def exact_blocks(source: Source, blocksize: int, delimiter: str) -> list[Block]:
+    """Blocks as of :func:`nominal_ranges` and :func:`align`, found by reading every quote before a border.
+
+    A quote opens a field only at its beginning. One that stands elsewhere spoils its own record, and the parity that
+    :func:`align` goes by from there on. Cost: some 0.3 us a quote, on one thread.
+    """
+    wanted = [stop for _, stop in nominal_ranges(source, blocksize)][::-1]
+    borders, edges = [source.body], (delimiter.encode(), b"\n")
+    before, inside = b"\n", False
+    start, content = source.body, b""
+    for piece in source_pieces(source.file, source.body, source.file.n_bytes, _PIECE_BYTES):
+        content += piece
+        last = start + len(content) >= source.file.n_bytes
+        position, end = 0, len(content) if last else len(content) - 1  # the byte behind a quote says what it is
+        while position < end:
+            quote = content.find(b'"', position, end)
+            if inside:
+                if quote >= 0 and content[quote + 1 : quote + 2] == b'"':
+                    position = quote + 2
+                    continue
+                inside, position = quote < 0, quote + 1 if quote >= 0 else end
+                continue
+            opened = quote
+            while opened >= 0 and (content[opened - 1 : opened] if opened else before) not in edges:
+                opened = content.find(b'"', opened + 1, end)
+            stop = opened if opened >= 0 else end
+            while wanted:
+                newline = content.find(b"\n", max(position, wanted[-1] - 1 - start), stop)
+                if newline < 0:
+                    break
+                borders.append(start + newline + 1)
+                wanted.pop()
+            inside, position = opened >= 0, stop + 1 if opened >= 0 else end
+        before = content[position - 1 : position] if position else before
+        start, content = start + position, content[position:]
+    borders += [source.file.n_bytes] * bool(wanted)
+    return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
+
+
 class UncountedQuotesError(Exception):
     """A block has quotes, though its borders were found as if there were none."""
 
@@ -215,7 +254,8 @@ def _parse(
         for name in spec.numbers
     }
     types.update(dict.fromkeys([*spec.texts, *([spec.id] if spec.id is not None else [])], words))
-    types.update(spec.time.arrow_types(judged or not set(spec.time.columns).isdisjoint(as_words)))
+    as_texts = judged or spec.has_own_missing_times or not set(spec.time.columns).isdisjoint(as_words)
+    types.update(spec.time.arrow_types(as_texts))
     needed = [name for name in spec.needed if name in header]
     if as_words:
         needed = [name for name in needed if name in as_words]
@@ -298,10 +338,10 @@ def _columns(content: bytes, source: Source, spec: TableSpec, judged: bool = Fal
 
 def _times(table: Any, spec: TableSpec) -> NDArray[np.int64]:
     times = spec.time.read(table, table.num_rows)
-    for name in spec.time.columns if spec.missing_times else ():
+    for name, missing in spec.missing_times.items():
         if pa.types.is_dictionary(table[name].type):
             _, texts = encoded(table[name])
-            if pc.any(pc.is_in(texts, value_set=text_array(sorted(spec.missing_times)))).as_py():
+            if pc.any(pc.is_in(texts, value_set=text_array(sorted(missing)))).as_py():
                 raise RefusedError("a time is missing")
     return times
 

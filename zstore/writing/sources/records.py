@@ -178,8 +178,8 @@ def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | No
     wrong = spec.time.judge(cells)
     if wrong is not None:
         return wrong
-    for column in spec.time.columns:
-        if cells[column] in spec.missing_times:
+    for column, texts in spec.missing_times.items():
+        if cells[column] in texts:
             return f"missing time {shorten(cells[column])!r} in column {column!r}", "a time in every row"
     for column, (style, missing) in spec.styles.items():
         if column not in cells:

@@ -209,8 +209,19 @@ def sniff(
     _check_roles(options)
     _check_thousands(options)
     missing = options.missing_texts(dict.fromkeys([*columns, *others]))
+    if options.id in missing.in_column:
+        raise UsageError(
+            f"--missing {options.id}={missing.in_column[str(options.id)][0]} of the id column",
+            expected="a column of numbers, words or times; ids are kept as they are",
+            fix="drop it, or leave such rows out of the file",
+        )
     given = options.missing if options.missing != MISSING else ()
-    tracked = frozenset(text for text in given if text and not text.endswith("=") and not _names(text, others, columns))
+    elsewhere = [*others, *options.time]  # a row without a time is bad
+    tracked = frozenset(
+        t
+        for t in given
+        if t and not t.endswith("=") and not _names(t, elsewhere, [c for c in columns if c not in options.time])
+    )
     used = {options.id, *options.time, *options.leave_out}
     wanted = tuple(options.channels or (column for column in columns if column not in used))
     if not wanted:

@@ -161,9 +161,19 @@ class TableSpec:
         return "float32" if self.largest <= float(np.finfo(np.float32).max) else "float64"
 
     @cached_property
-    def missing_times(self) -> frozenset[str]:
-        """Texts that stand for a time that is missing, which no row may have. No numbers: 0 is an hour."""
-        return replace(self.missing, as_texts=False).everywhere_as_texts(NumberStyle()) - {""}
+    def missing_times(self) -> Mapping[str, frozenset[str]]:
+        """Per column, texts that stand for a time that is missing, which no row may have.
+
+        Of those for every column no numbers: 0 is an hour.
+        """
+        everywhere = replace(self.missing, as_texts=False).everywhere_as_texts(NumberStyle()) - {""}
+        texts = {name: everywhere.union(self.missing.in_column.get(name, ())) for name in self.time.columns}
+        return {name: some for name, some in texts.items() if some}
+
+    @property
+    def has_own_missing_times(self) -> bool:
+        """Whether a text means a missing time in a column of its own, be it a number."""
+        return any(self.missing.in_column.get(name) for name in self.time.columns)
 
     @cached_property
     def null_texts(self) -> frozenset[str]:
@@ -202,6 +212,11 @@ class BadRow:
     reason: str
     expected: str
     raw: str
+
+    @property
+    def n_lines(self) -> int:
+        """Lines that it goes on over: many where a quote has no closing one."""
+        return self.raw.count("\n") + 1
 
 
 @dataclass(frozen=True)
