@@ -49,6 +49,11 @@ def small_grid(monkeypatch: pytest.MonkeyPatch, chunk_rows: int = 8, shard_rows:
     monkeypatch.setattr("zstore.writing.fan_in.n_shards", lambda n: n_shards(n, shard_rows))
 
 
+def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave flushing to the system, for tests of many small stores that no crash is part of."""
+    monkeypatch.setattr("zstore.format.folder._fsync", lambda _: None)
+
+
 def stored(path: Path | str) -> dict[str, bytes]:
     """Every object of a store but those that record times."""
     storage = open_storage(path)

@@ -2,7 +2,7 @@
 
 A model is trained on one store. Another one is made of the same rows, beside others: series are renamed, removed and
 added, words, channels and static attributes too, rows are appended, the store is compacted. Then every forecast of rows
-that both have is compared, by id and time.
+that both have is compared, by id and time: of single series, and of panels, whose models may have weights by node.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import write_table
+from conftest import no_flush, write_table
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from pytorch_lightning.trainer.states import TrainerFn
 
 import zstore
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.meaning import Meaning
 from lightning_app.data.splits import Split
-from lightning_app.models import LSTM
+from lightning_app.data.views import Panel
+from lightning_app.models import LSTM, NLinear, PatchSTG
+from lightning_app.models.patches import Patches
 from zstore import NotFoundError, Store, UsageError, ingest, open_store
 
 N_ROWS = 16
@@ -156,6 +161,8 @@ OPTIONS = st.fixed_dictionaries(
         "residency": st.sampled_from(["host", "device", "stream"]),
     }
 )
+MODELS = st.sampled_from([LSTM, LSTM, NLinear, PatchSTG])
+PANELS = st.sampled_from(["none", "none", "all", "shared"])
 
 
 def module(store: Store, **options: Any) -> WindowDataModule:
@@ -176,9 +183,25 @@ def forecasts(model: Any, data: WindowDataModule) -> Forecasts:
     return found
 
 
-def model_of(data: WindowDataModule, kind: Any = LSTM) -> Any:
+SIZES: dict[Any, dict[str, Any]] = {
+    LSTM: {"hidden": 5},
+    NLinear: {},
+    PatchSTG: {"depth": 0, "layers": 1, "input_width": 4, "node_width": 4, "time_width": 4},
+}
+
+
+def model_of(data: WindowDataModule, kind: Any) -> Any:
     torch.manual_seed(3)
-    return kind(data.shape, **({"hidden": 5} if kind is LSTM else {}))
+    return kind(data.shape, **SIZES[kind], **({"leaf_size": data.view.n_nodes} if kind is PatchSTG else {}))
+
+
+def fitted(data: WindowDataModule, kind: Any) -> Any:
+    """A model with some weights; its patches, which a fit finds, in an order that is not that of the nodes."""
+    model = model_of(data, kind)
+    if kind is PatchSTG:
+        positions = np.random.default_rng(1).normal(size=(data.view.n_nodes, 2))
+        model.place(Patches.of(positions, positions, 0))
+    return model
 
 
 def kept(data: WindowDataModule, model: Any, folder: Path) -> Any:
@@ -189,27 +212,39 @@ def kept(data: WindowDataModule, model: Any, folder: Path) -> Any:
     return torch.load(folder / "c.ckpt", weights_only=True)
 
 
-def restored(checkpoint: Any, data: WindowDataModule, kind: Any = LSTM) -> Any:
+def restored(checkpoint: Any, data: WindowDataModule, kind: Any) -> Any:
     """The model of a checkpoint, for another store: as the command line makes it."""
-    from lightning_app.data.meaning import Meaning
-
     data.obey(Meaning.from_json(checkpoint["WindowDataModule"]["meaning"]))
     model = model_of(data, kind)
     model.on_load_checkpoint(checkpoint)
     model.load_state_dict(checkpoint["state_dict"])
+    data.trainer = bystander(model)
     data.load_state_dict(copy.deepcopy(checkpoint["WindowDataModule"]))
     return model
+
+
+def bystander(model: Any) -> Any:
+    """What the data module asks of Lightning's trainer where a model is tested."""
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    state, world = SimpleNamespace(fn=TrainerFn.PREDICTING), {"global_rank": 0, "world_size": 1, "num_devices": 1}
+    return SimpleNamespace(
+        **world, strategy=strategy, state=state, lightning_module=model, current_epoch=0, overfit_batches=0
+    )
 
 
 def same_rows(first: World, other: World) -> set[str]:
     return {id_ for id_, own in other.series.items() if first.series.get(id_) == own}
 
 
-def across(folder: Path, first: World, other: World, options: dict[str, Any], named: bool) -> str:
+def across(folder: Path, pair: tuple[World, World], asked: dict[str, Any], named: bool, kind: Any, panel: str) -> str:
     """Whether forecasts are equal, or refused."""
+    first, other = pair
+    options, nodes = with_panel(asked, kind, panel, pair)
+    kind = kind if kind is LSTM or (panel != "none" and kind is PatchSTG) else NLinear
+    kind = LSTM if kind is NLinear and not set(options["targets"]) <= set(options["channels"]) else kind
     split = Split(dates=("2001-01-01", "2001-01-09", "2001-01-10", "2002-01-01"))
     data = module(first.make(folder / "1"), split=split, **options)
-    model = model_of(data)
+    model = fitted(data, kind)
     wanted = forecasts(model, data)
     checkpoint = kept(data, model, folder)
     other_options = dict(options)
@@ -219,34 +254,59 @@ def across(folder: Path, first: World, other: World, options: dict[str, Any], na
     elif options["channels"]:
         other_options["channels"] = options["channels"][::-1]
         other_options["statics"] = options["statics"] and options["statics"][::-1]
+    nodes_of = [set(world.series) if nodes is None else nodes for world in pair]
+    weights_fit = kind is not PatchSTG or nodes_of[0] == nodes_of[1]
+    refusal = ""
     try:
         after = module(other.make(folder / "2"), split=split, **other_options)
-        found = forecasts(restored(checkpoint, after), after)
+        found = forecasts(restored(checkpoint, after, kind), after)
     except (UsageError, NotFoundError) as error:
-        expect_refused(str(error), first, other, options)
+        refusal, found = str(error), {}
+    strange = unseen(first, other, options, nodes_of[1]) and options["unknown"] == "refuse"
+    if lacks(other, options) or strange or not weights_fit:
+        assert refusal, "not refused"
         return "refused"
+    assert not refusal
     assert after.targets == data.targets
-    expect_taken(first, other, options)
-    both = [key for key in wanted if key in found and key[0] in same_rows(first, other)]
+    same = same_rows(first, other) & nodes_of[0] & nodes_of[1]
+    if kind is PatchSTG and same != nodes_of[1]:  # nodes see each other
+        return "other rows"
+    both = [key for key in wanted if key in found and key[0] in same]
     for key in both:
         np.testing.assert_allclose(found[key], wanted[key], rtol=1e-6, atol=1e-6, err_msg=str(key))
-    assert {key[0] for key in both} == same_rows(first, other)
+    assert {key[0] for key in both} == same
     return "equal" if both else "nothing in common"
 
 
-def unseen(first: World, other: World, options: dict[str, Any]) -> bool:
-    """Whether the other store has anything in windows of test that the model has never seen."""
+def with_panel(
+    asked: dict[str, Any], kind: Any, panel: str, pair: tuple[World, World]
+) -> tuple[dict[str, Any], set[str] | None]:
+    """Options for a panel of all series, or of those with the same rows in both stores; and its ids, None for all."""
+    if panel == "none":
+        return asked, None
+    nodes = same_rows(*pair) if panel == "shared" else set()
+    options = {**asked, "panel": Panel(ids=sorted(nodes, reverse=True) or None), "time_encoding": "index"}
+    if kind is PatchSTG:
+        options |= {"future": None, "time_features": asked["time_features"] or ["day_of_week", "day_of_year"]}
+    return options, nodes or None
+
+
+def unseen(first: World, other: World, options: dict[str, Any], used: set[str]) -> bool:
+    """Whether windows of test in the other store have anything that the model has never seen."""
     known = {word for own in first.series.values() for word in own.kind}
     words = {own.word for own in first.series.values()}
-    uses_statics = options["statics"] is not None
-    for id_, own in other.series.items():
+    begin = 0 if "panel" in options else 6  # of a panel, no series may have unknown words anywhere
+    for id_ in used:
+        own = other.series[id_]
         new_id = options["scale_by"] == "series" and id_ not in first.series
-        if new_id or (uses_statics and own.word not in words) or not set(own.kind[6:]) <= known:
+        new_word = options["statics"] is not None and own.word not in words
+        if new_id or new_word or not set(own.kind[begin:]) <= known:
             return True
     return False
 
 
 def lacks(other: World, options: dict[str, Any]) -> bool:
+    """Whether the other store has not what the model was trained with."""
     return (
         other.day != 1
         or "kind" not in other.channels
@@ -254,29 +314,39 @@ def lacks(other: World, options: dict[str, Any]) -> bool:
     )
 
 
-def expect_refused(message: str, first: World, other: World, options: dict[str, Any]) -> None:
-    reason = lacks(other, options) or (options["unknown"] == "refuse" and unseen(first, other, options))
-    assert reason, f"refused without a reason: {message}"
-
-
-def expect_taken(first: World, other: World, options: dict[str, Any]) -> None:
-    assert not lacks(other, options)
-    assert options["unknown"] == "own_column" or not unseen(first, other, options)
-
-
 @settings(max_examples=30)
-@given(worlds(), OPTIONS, st.booleans())
+@given(worlds(), OPTIONS, st.booleans(), MODELS, PANELS)
 def test_the_same_rows_have_the_same_forecasts_in_another_store_or_it_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, pair: tuple[World, World], options: dict[str, Any], named: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    pair: tuple[World, World],
+    options: dict[str, Any],
+    named: bool,
+    kind: Any,
+    panel: str,
 ) -> None:
-    event(across(tmp_path_factory.mktemp("across"), *pair, options, named))
+    with pytest.MonkeyPatch.context() as patch:
+        no_flush(patch)
+        event(
+            f"{kind.__name__}, panel {panel}: "
+            + across(tmp_path_factory.mktemp("across"), pair, options, named, kind, panel)
+        )
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @settings(max_examples=500)
-@given(worlds(), OPTIONS, st.booleans())
+@given(worlds(), OPTIONS, st.booleans(), MODELS, PANELS)
 def test_the_same_rows_have_the_same_forecasts_in_five_hundred_other_stores_or_they_are_refused(
-    tmp_path_factory: pytest.TempPathFactory, pair: tuple[World, World], options: dict[str, Any], named: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    pair: tuple[World, World],
+    options: dict[str, Any],
+    named: bool,
+    kind: Any,
+    panel: str,
 ) -> None:
-    event(across(tmp_path_factory.mktemp("across"), *pair, options, named))
+    with pytest.MonkeyPatch.context() as patch:
+        no_flush(patch)
+        event(
+            f"{kind.__name__}, panel {panel}: "
+            + across(tmp_path_factory.mktemp("across"), pair, options, named, kind, panel)
+        )

@@ -18,7 +18,7 @@ from lightning_app.data.splits import Split
 from lightning_app.data.statics import static_matrix
 from lightning_app.data.unscaler import Unscaler
 from lightning_app.metrics import MaskedErrors, SeriesScores
-from tests.conftest import write_table
+from conftest import write_table
 from zstore import NotFiniteError, UsageError, ingest, open_store
 
 

@@ -32,7 +32,7 @@ from lightning_app.data.views import Panel
 from lightning_app.losses import NSE
 from lightning_app.models import Repeat
 from lightning_app.models.finite import LossWatch
-from tests.conftest import write_table
+from conftest import write_table
 from zstore import NotFiniteError, Scaling, Store, UsageError, ingest, open_store
 from zstore.upkeep.doctor import examine
 from zstore.upkeep.report import to_html

@@ -685,6 +685,7 @@ class WindowDataModule(pl.LightningDataModule):
             "static attributes": self.statics,
             "observed inputs": self._observed_inputs,
             "channels known in advance": self.future,
+            "time features": self.columns_of.calendar and self._encoding == "cyclic",  # all of two channels each
         }
         require_plain(self.store, self.columns, [name for name, used in told.items() if used], scaler)
 

@@ -62,7 +62,7 @@ class Patches:
         Raises
         ------
         UsageError
-            If there are more leaves than nodes, or a leaf has more nodes than slots.
+            If there are more leaves than nodes, or a leaf has more nodes than slots, or fewer are left to pad it with.
 
         Notes
         -----
@@ -72,11 +72,11 @@ class Patches:
         leaves = kd_leaves(positions, depth)
         largest, smallest = max(map(len, leaves)), min(map(len, leaves))
         size = size or largest
-        if not smallest or size < largest:
+        if not smallest or not largest <= size <= len(positions):
             raise UsageError(
                 f"{len(leaves):,} leaves of {size} slots for {len(positions):,} nodes, {smallest} to {largest} a leaf",
-                expected=f"at least a node in each leaf, and at least {largest} slots",
-                fix="a smaller --model.depth, or a larger --model.leaf_size",
+                expected=f"at least a node in each leaf, and from {largest} to {len(positions):,} slots",
+                fix="a smaller --model.depth, or another --model.leaf_size",
             )
         directions = np.nan_to_num(profiles)
         directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
