@@ -33,6 +33,12 @@ from zstore import UsageError, ZstoreError
 
 logger = logging.getLogger(__name__)
 
+_LIMITS = {  # of the batches that a command is about
+    "fit": "limit_train_batches",
+    "validate": "limit_val_batches",
+    "test": "limit_test_batches",
+    "predict": "limit_predict_batches",
+}
 _LOGGERS = ("CSVLogger", "TensorBoardLogger")
 
 
@@ -65,6 +71,13 @@ class AppCLI(LightningCLI):
         """Fill in what depends on the run folder."""
         config = self.config[self.subcommand]
         trainer = config["trainer"]
+        limit = _LIMITS.get(self.subcommand or "")
+        if limit is not None and trainer[limit] == 0:
+            raise UsageError(
+                f"{self.subcommand} with --trainer.{limit} 0, which does nothing",
+                expected="at least one batch",
+                fix=f"drop --trainer.{limit}",
+            )
         if trainer["default_root_dir"] is None:
             files = config.get("config") or []
             trainer["default_root_dir"] = f"runs/{Path(str(files[0])).stem}" if files else "runs/unnamed"

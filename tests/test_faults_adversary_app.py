@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import write_table
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_app.callbacks import FitReport
@@ -18,8 +21,9 @@ from lightning_app.data.splits import Split
 from lightning_app.data.statics import static_matrix
 from lightning_app.data.unscaler import Unscaler
 from lightning_app.metrics import MaskedErrors, SeriesScores
-from conftest import write_table
 from zstore import NotFiniteError, UsageError, ingest, open_store
+
+App = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def make(folder: Path) -> Path:
@@ -116,3 +120,14 @@ def test_a_static_attribute_beyond_float32_once_standardised_is_refused_by_name(
     split = Split(by="series", ids={"train": ["p", "q"], "test": ["r"]})
     with pytest.raises(NotFiniteError, match=r"1e\+10 in static attribute 'area' of series r, which is beyond float32"):
         static_matrix(open_store(tmp_path / "s.zarr"), split, ["area"])
+
+
+@pytest.mark.parametrize(
+    ("command", "split"), [("fit", "train"), ("validate", "val"), ("test", "test"), ("predict", "predict")]
+)
+@pytest.mark.filterwarnings("default")  # jsonargparse's and Lightning's own
+def test_a_command_without_any_batch_is_refused(app: App, tmp_path: Path, command: str, split: str) -> None:
+    words = ["--data.store", make(tmp_path), "--data.lookback", 2, "--data.horizon", 1, "--model", "Repeat"]
+    done = app(command, *words, f"--trainer.limit_{split}_batches", 0)
+    assert done.returncode == 2
+    assert f"{command} with --trainer.limit_{split}_batches 0, which does nothing" in done.stderr

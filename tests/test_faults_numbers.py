@@ -15,6 +15,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from conftest import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -32,7 +33,6 @@ from lightning_app.data.views import Panel
 from lightning_app.losses import NSE
 from lightning_app.models import Repeat
 from lightning_app.models.finite import LossWatch
-from conftest import write_table
 from zstore import NotFiniteError, Scaling, Store, UsageError, ingest, open_store
 from zstore.upkeep.doctor import examine
 from zstore.upkeep.report import to_html

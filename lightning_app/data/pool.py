@@ -166,12 +166,17 @@ def _refuse(
     processes = f" on {n_processes} processes" if n_processes > 1 else ""
     what = f"{n_least} pieces" + (", which the epochs of this checkpoint mix" if order is not None else "")
     raise UsageError(
-        f"memory budget of {budget * n_processes / 1e6:,.1f} MB for a stream{processes}",
-        expected=f"at least {least / 1e6:,.1f} MB ({least:,} bytes), for {what}",
+        f"memory budget of {_shown(budget * n_processes)} for a stream{processes}",
+        expected=f"at least {_shown(least)}, for {what}",
         where=where,
         fix=f"--data.memory_budget {least}b"
         + (", or --data.residency host" if order is not None else ", fewer --data.channels, or --data.residency host"),
     )
+
+
+def _shown(n_bytes: int) -> str:
+    """Bytes, and what they come to where that is a tenth of a megabyte or more."""
+    return f"{n_bytes / 1e6:,.1f} MB ({n_bytes:,} bytes)" if n_bytes >= 100_000 else f"{n_bytes:,} bytes"
 
 
 class Pool:
