@@ -20,6 +20,7 @@ from lightning_app.data.scaler import Scaler
 from lightning_app.data.splits import Split
 from lightning_app.data.statics import static_matrix
 from lightning_app.data.unscaler import Unscaler
+from lightning_app.data.views import Panel
 from lightning_app.metrics import MaskedErrors, SeriesScores
 from zstore import NotFiniteError, UsageError, ingest, open_store
 
@@ -131,3 +132,45 @@ def test_a_command_without_any_batch_is_refused(app: App, tmp_path: Path, comman
     done = app(command, *words, f"--trainer.limit_{split}_batches", 0)
     assert done.returncode == 2
     assert f"{command} with --trainer.limit_{split}_batches 0, which does nothing" in done.stderr
+
+
+def infinite(folder: Path, id_: str, step: int) -> Path:
+    """Three series of 40 steps, of which one has an infinite value of `w`."""
+    rows = [[i, t, (t * 7) % 5, "inf" if (i, t) == (id_, step) else t % 3] for i in "abc" for t in range(40)]
+    ingest(write_table(folder / "rows.csv", ["id", "t", "v", "w"], rows), folder / "s.zarr", id="id", time="t")
+    return folder / "s.zarr"
+
+
+@pytest.mark.parametrize("panel", [None, Panel(ids=["a", "b"])])
+@pytest.mark.parametrize("step", [9, 21, 26, 33, 39])
+def test_windows_that_read_an_infinite_input_are_refused_and_no_others(
+    tmp_path: Path, step: int, panel: Panel | None
+) -> None:
+    path = infinite(tmp_path, "a", step)
+    split = Split(sizes=(20, 8, 12), embargo=2)
+    for future in (None, ["w"]):
+        channels = ["v"] if future else ["v", "w"]
+        options: dict[str, Any] = {"channels": channels, "targets": ["v"], "future": future, "scaler": "none"}
+        data = WindowDataModule(str(path), 3, 2, split=split, panel=panel, cache=str(tmp_path / "c"), **options)
+        bounds = {"train": (3, 20), "val": (22, 28), "test": (30, 40)}
+        for name, (low, high) in bounds.items():
+            firsts = range(low, high - 1)
+            read = {first + n for first in firsts for n in (range(2) if future else range(-3, 0))}
+            loader = getattr(data, f"{name}_dataloader")
+            if step in read:
+                with pytest.raises(NotFiniteError, match=rf"'w' that {name} windows read \(inf in a at {step}\)"):
+                    loader()
+            else:
+                assert len(loader().index) == len(firsts) * (1 if panel else 3)
+
+
+def test_an_infinite_input_of_another_store_is_not_forecast_from(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    options: dict[str, Any] = {"channels": ["w"], "targets": ["w"], "split": Split(sizes=(0.5, 0.2, 0.3))}
+    first = WindowDataModule(str(infinite(tmp_path / "1", "z", 0)), 3, 2, cache=str(tmp_path / "c"), **options)
+    other = WindowDataModule(str(infinite(tmp_path, "c", 33)), 3, 2, cache=str(tmp_path / "c"), **options)
+    other.load_state_dict(first.state_dict())
+    with pytest.raises(
+        NotFiniteError, match=r"1 infinite values in channel 'w' that test windows read \(inf in c at 33"
+    ):
+        other.predict_dataloader()

@@ -355,14 +355,14 @@ def test_the_audit_counts_the_targets_of_windows_and_none_between_them(
         assert expected == (part.n_targets, part.n_rows, part.n_missing)
 
 
-def configuration(folder: Path, store: Store, **data: Any) -> Path:
+def configuration(folder: Path, store: Store, model: str = "NLinear", **data: Any) -> Path:
     """A linear model on some store, fitted for two epochs of few steps."""
     document = {
         "data": {
             "store": store.path, "lookback": 3, "horizon": 2, "batch_size": 16, "cache": str(folder / "cache"),
             "split": {"sizes": [0.5, 0.25, 0.25]}, **data,
         },
-        "model": {"class_path": "NLinear"},
+        "model": {"class_path": model},
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "logger": False, "default_root_dir": str(folder / "run")},
     }  # fmt: skip
     path = folder / "n.yaml"
@@ -381,7 +381,9 @@ def test_an_infinite_value_ends_a_run_with_1_and_its_channel_and_leaves_no_best(
 ) -> None:
     values = wave()
     values[where] = np.inf
-    path = configuration(tmp_path, make(tmp_path, {"s": {"flow": values}}), scaler="none")
+    other = {"channels": ["rain"], "targets": ["flow"]}
+    store = make(tmp_path, {"s": {"flow": values, "rain": wave()}})
+    path = configuration(tmp_path, store, "LSTM", scaler="none", **other)
     done = app("fit", "--config", path)
     if where == 100:  # in test alone
         assert done.returncode == 0, done.stderr

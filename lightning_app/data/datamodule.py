@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lightning_app.batch import BatchShape
 from lightning_app.data.calendar import TimeEncoding, TimeFeature, n_values
+from lightning_app.data.infinite import refuse_infinite_inputs
 from lightning_app.data.leaks import joined, refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of, refuse_unknown
@@ -562,6 +563,7 @@ class WindowDataModule(pl.LightningDataModule):
         """Every window of the split `predict_on` once, in order, whether its targets were observed or not."""
         index = self.index(self.predict_on, self.evaluation_stride, all_windows=True)
         self._refuse_unknown(index)
+        refuse_infinite_inputs(self.view, index, self.inputs, self.future, self.predict_on)
         return self._loader(index)
 
     def training_rows(self) -> WindowLoader:
@@ -589,6 +591,7 @@ class WindowDataModule(pl.LightningDataModule):
         index = self.index(name, stride)
         refuse_leaks(self.view.ranges, index, name, self.store.path)
         self._refuse_unknown(index)
+        refuse_infinite_inputs(self.view, index, self.inputs, self.future, name)
         if name != "train" and self._trained is not None:
             refuse_trained(self.store, index, name, self._trained, self._nodes)
         return index

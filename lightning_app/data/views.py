@@ -107,6 +107,15 @@ class SeriesView:
         """(run,) rows ``[start, stop)`` in which the targets of a split lie."""
         return target_rows(self.store, self.split, name)
 
+    def rows_of(self, series: Int64, start: Int64, stop: Int64) -> Iterator[tuple[int, int, int]]:
+        """A series, and rows ``[start, stop)`` of it, for each of some series and ascending ranges of rows."""
+        edges = self.store.index.row_start
+        for position in series.tolist():
+            low, high = int(edges[position]), int(edges[position + 1])
+            near = slice(int(np.searchsorted(stop, low, "right")), int(np.searchsorted(start, high)))
+            for first, last in zip(start[near].tolist(), stop[near].tolist(), strict=True):
+                yield position, max(first, low), min(last, high)
+
     def open(self, scaler: Scaler, cache: Path) -> Rows:
         """All rows, from the row file."""
         return as_rows(open_rows(self.store, scaler.channels, scaler.scaling, cache))
@@ -214,6 +223,17 @@ class PanelView:
         # The first step at or after a border, which may lie between two steps.
         start, stop = (np.clip(-((grid.time - edge[:1]) // grid.freq), 0, grid.n_steps) for edge in edges)
         return start, np.maximum(start, stop)
+
+    def rows_of(self, series: Int64, start: Int64, stop: Int64) -> Iterator[tuple[int, int, int]]:
+        """A series, and rows of it, for each of some series that are in the panel and ascending ranges of steps."""
+        grid, edges = self.grid, self.store.index.row_start
+        for position in np.intersect1d(series, grid.series).tolist():
+            low, high = int(edges[position]), int(edges[position + 1])
+            times = self.store.times(low, high)
+            bounds = (low + np.searchsorted(times, grid.time + grid.freq * steps) for steps in (start, stop))
+            for first, last in zip(*(bound.tolist() for bound in bounds), strict=True):
+                if first < last:
+                    yield position, first, last
 
     def open(self, scaler: Scaler, cache: Path) -> Rows:
         """All steps, from the panel file."""

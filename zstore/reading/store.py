@@ -333,9 +333,13 @@ class Store:
 
     def n_infinite_series(self, channel: str) -> int:
         """Series that have an infinite value in a channel. Cost: the statistics of each series; no row is read."""
+        return len(self.infinite_series(channel))
+
+    def infinite_series(self, channel: str) -> NDArray[np.int64]:
+        """(found,) positions of the series that have an infinite value in a channel; costs what the number does."""
         column, moments = self.channels.index(self.channel(channel).name), self.moments
         ends = np.isinf(moments.low[:, column]) | np.isinf(moments.high[:, column])
-        return int(np.count_nonzero(ends & (moments.count[:, column] > 0)))
+        return np.flatnonzero(ends & (moments.count[:, column] > 0))
 
     def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
         """(channel,) whether any value of some channels is missing."""

@@ -197,6 +197,10 @@ class WindowIndex:
         """(range,) rows ``[start, stop)`` that are a target of some window; ascending, and none of them overlap."""
         return self._ranges(self.shape.target_offset, self.shape.horizon)
 
+    def input_ranges(self) -> tuple[Int64, Int64]:
+        """(range,) rows ``[start, stop)`` that are an input of some window; ascending, and none of them overlap."""
+        return self._ranges(0, self.shape.lookback)
+
     def n_rows(self) -> int:
         """How many rows any window reads, each counted once; rows of a delay count too."""
         start, stop = self._ranges(0, self.shape.span)

@@ -1,0 +1,61 @@
+"""Infinite values among the inputs of windows: some models forecast a finite number from them, which means nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lightning_app.data.splits import SplitName
+from lightning_app.data.views import View
+from zstore import NotFiniteError, WindowIndex
+
+_NAMED = 3  # values that an error names
+
+
+def refuse_infinite_inputs(
+    view: View, index: WindowIndex, inputs: Sequence[str], future: Sequence[str], name: SplitName
+) -> None:
+    """Refuse windows that read an infinite value.
+
+    Parameters
+    ----------
+    view, index
+        Where rows come from, and the windows.
+    inputs, future
+        Channels of the input rows, and channels known in advance, of the target rows.
+    name
+        The split of the windows.
+
+    Raises
+    ------
+    NotFiniteError
+        If one does; it names the channel, the series and the times.
+
+    Notes
+    -----
+    Cost: nothing, where the statistics of the store know of no infinite value; else rows of the series that have some.
+    """
+    store = view.store
+    for channels, ranges in ((inputs, index.input_ranges), (future, index.target_ranges)):
+        for channel in channels:
+            suspects = store.infinite_series(channel)
+            if not len(suspects):
+                continue
+            named, n_infinite = [], 0
+            for series, start, stop in view.rows_of(suspects, *ranges()):
+                values = store.read(channel, start, stop)
+                rows = np.flatnonzero(np.isinf(values))
+                n_infinite += len(rows)
+                for row in rows[: _NAMED - len(named)].tolist():
+                    time = store.schema.time.show(int(store.times(start + row, start + row + 1)[0]))
+                    named.append(f"{values[row]:g} in {store.ids[series]} at {time}")
+            if n_infinite:
+                raise NotFiniteError(
+                    f"{n_infinite:,} infinite values in channel {channel!r} that {name} windows read "
+                    f"({', '.join(named)})",
+                    expected="finite inputs",
+                    where=store.path,
+                    fix="correct the source, or ingest it with those values as missing; or leave the channel out with "
+                    "--data.channels, or their times with --data.split.dates",
+                )
