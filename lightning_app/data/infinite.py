@@ -42,7 +42,8 @@ def refuse_infinite_inputs(
             suspects = store.infinite_series(channel)
             if not len(suspects):
                 continue
-            named, n_infinite = [], 0
+            named: list[str] = []
+            n_infinite = 0
             for series, start, stop in view.rows_of(suspects, *ranges()):
                 values = store.read(channel, start, stop)
                 rows = np.flatnonzero(np.isinf(values))
