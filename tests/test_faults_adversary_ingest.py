@@ -130,6 +130,13 @@ def test_a_column_of_times_is_nothing_else(tmp_path: Path, options: dict[str, An
         ["\uff11\uff12", "\uff15"],
         ["\u0661\u0662", "\u0663"],
         ["-", "1,5", "n/a", "2,25"],
+        ["<0.5", ">0.6"],
+        ["5*", "6*"],
+        ["~5", "~6"],
+        ["'5'", "'6'"],
+        ["5.1 \u00b0C", "6 \u00b0C"],
+        ["\ufeff5", "\ufeff6"],
+        ["1\u00b75", "2\u00b75"],
     ],
 )
 def test_words_that_a_person_reads_as_numbers_are_refused(tmp_path: Path, cells: list[str]) -> None:
@@ -140,7 +147,20 @@ def test_words_that_a_person_reads_as_numbers_are_refused(tmp_path: Path, cells:
     assert set(store.channel("v").categories or ()) == set(cells)
 
 
-@pytest.mark.parametrize("cells", [["a", "b"], ["2m", "2m"], ["1a", "2b"], ["Q1", "Q2"], ["-", "n/a"], ["NW", "SE"]])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["a", "b"],
+        ["2m", "2m"],
+        ["1a", "2b"],
+        ["Q1", "Q2"],
+        ["-", "n/a"],
+        ["NW", "SE"],
+        ["#1", "#2"],
+        ["1/2", "3/4"],
+        ["5-6", "7-8"],
+    ],
+)
 def test_other_words_are_words(cells: list[str]) -> None:
     assert dialect_of(cells, "v", NumberStyle()) is None
 
@@ -365,3 +385,37 @@ def test_a_time_that_a_text_of_its_column_says_is_missing_makes_a_bad_row(
 def test_an_id_is_never_missing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--missing id=NA of the id column"):
         made(tmp_path, "t,id,v\n1,NA,1\n", id="id", missing=["id=NA"])
+
+
+@pytest.mark.parametrize("neighbour", ["2,2,x", "2,oops,x", '2,"2",x'])
+def test_bytes_that_are_not_utf8_are_refused_in_columns_that_are_not_read_too(tmp_path: Path, neighbour: str) -> None:
+    (tmp_path / "rows.csv").write_bytes(f"t,v,n\n1,1,caf\u00e9\n{neighbour}\n3,3,x\n".encode("latin-1"))
+    options: dict[str, Any] = {"time": "t", "leave_out": ["n"], "overwrite": True}
+    with pytest.raises(SourceError, match=r"byte 0xe9 is not UTF-8.* line 2: "):
+        ingest(tmp_path / "rows.csv", tmp_path / "s.zarr", **options)
+    receipt = ingest(tmp_path / "rows.csv", tmp_path / "s.zarr", on_bad_row="quarantine", max_bad_rows=2, **options)
+    assert receipt.n_quarantined == 1 + ("oops" in neighbour)
+
+
+@pytest.mark.parametrize(
+    ("magic", "what"),
+    [(b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "Excel"), (b"PAR1", "Parquet"), (b"\x89HDF\r\n", "HDF5")],
+)
+def test_a_file_that_is_no_text_is_named_for_what_it_is(tmp_path: Path, magic: bytes, what: str) -> None:
+    (tmp_path / "rows.csv").write_bytes(magic + bytes(range(200)))
+    with pytest.raises(SourceError, match=what):
+        ingest(tmp_path / "rows.csv", tmp_path / "s.zarr", time="t")
+
+
+@pytest.mark.parametrize("form", ["%Y %H", "%m/%Y %H:%M", "%Y-%m %I %p"])
+def test_a_format_with_a_clock_has_a_day(tmp_path: Path, form: str) -> None:
+    with pytest.raises(UsageError, match="a day"):
+        made(tmp_path, "t,v\n1,1\n", time_format=form)
+
+
+def test_new_series_without_static_attributes_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "static.csv").write_text("id,q\na,5\n")
+    made(tmp_path, "t,id,v\n1,a,1\n", id="id", static=tmp_path / "static.csv")
+    receipt = append(write_table(tmp_path / "b.csv", ["t", "id", "v"], [[1, "b", 2]]), tmp_path / "s.zarr")
+    assert receipt is not None
+    assert "1 new series have no static attributes" in receipt.notes

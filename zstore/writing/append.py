@@ -204,7 +204,8 @@ def append(
             step = usual_freq(shards)  # there was no step to be irregular; else runs are not cut, and stay so
         summary = sum_up(shards, plans, rows, row_start, step, runner)
         statics = scatter_statics(base.statics, places)
-        unmatched: list[str] = []
+        n_new = len(places.ids) - base.n_series
+        unmatched = [f"{n_new:,} new series have no static attributes"] if n_new and base.statics else []
         if known_statics is not None:
             statics, unmatched = matched(places.ids, known_statics)
         first_place = rows.first_shard * rows.shard_rows

@@ -22,7 +22,7 @@ _SHARE = 0.9  # of the words of a column that make it one of numbers
 _LARGEST_SINGLE_ROUNDED = float((2 - 2**-24) * 2**127)  # smallest number that is no longer rounded to a float32
 _CURRENCY = "[$€£¥₹₽₩₺₿¢]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
 _SAYS_NOTHING = re.compile(r"\W*(?:na|n/a|nan|nil|null|none|missing|no ?data)?\W*", re.IGNORECASE)
-_WITH_UNIT = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)\s*(?P<unit>[^\W\d_][^\d+-]*)")
+_WITH_UNIT = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)\s*(?P<unit>[^\w\s.,+-]?[^\W\d_][^\d+-]*)")
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,7 @@ def _dialects(decimal: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
     other = "," if decimal == "." else "."
     separators = re.escape(_SEPARATORS)
     some = rf"[+-]?(?:\d+(?:[{separators}]\d+)*[.,]?|[.,]\d+)(?:e[+-]?\d+)?"
+    mark = r"(?:[^\w\s#/:%+-]|[<>]=)*"  # such as < of what was below a limit, or * of what was estimated
     money, fortran = f"(?:{_CURRENCY})", r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)d[+-]?\d+"
     return tuple(
         (name, re.compile(pattern, re.IGNORECASE))
@@ -193,7 +194,8 @@ def _dialects(decimal: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
             ("grouped", some),
             ("percent", rf"{some}\s*%"),
             ("currency", rf"[+-]?\s*{money}\s*{some}|{some}\s*{money}|[+-]?\({money}?\s*{some}\)"),
-            ("minus", rf"[+\u2212\u2013-]?\s*{some}|{some}\s*-|{fortran}"),
+            ("minus", rf"[+\u2212\u2013-]?\s*{some}|{some}\s*-|{fortran}|[+-]?\d+[\u00b7\u066b]\d+"),
+            ("marked", rf"{mark}\s*{some}\s*{mark}"),
         )
     )
 
@@ -206,6 +208,10 @@ def _advice(name: str, words: Sequence[str], column: str, style: NumberStyle) ->
         if all(re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}(?:\{other}\d{{3}})+|[+-]?\d{{1,3}}", word) for word in words):
             fix += f", or --thousands {other}, if it is {words[0].replace(other, '')}"
         return "numbers with a decimal " + ("comma" if other == "," else "point"), f"{fix}; or {keep}"
+    if name == "marked":
+        return "numbers with a mark beside each", f"write plain numbers to the file, or {keep}"
+    if name == "grouped" and style.thousands is not None:
+        return "numbers whose digits are grouped in another way", f"write plain numbers to the file, or {keep}"
     if name == "grouped":
         marks = [character for character in "".join(words) if not (character.isascii() and character.isalnum())]
         marks = [mark for mark in marks if mark in _SEPARATORS]

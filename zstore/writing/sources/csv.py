@@ -32,7 +32,7 @@ from zstore.writing.sources.numbers import (
     may_lose_digits,
     reach,
 )
-from zstore.writing.sources.records import Record, is_blank, is_strict, judge, shorten, split_records
+from zstore.writing.sources.records import Record, is_blank, is_strict, is_utf8, judge, shorten, split_records
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
 
 SINGLE_ID = "0"
@@ -143,6 +143,8 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
     try:
         if not is_strict(content, spec.delimiter):
             raise RefusedError("a quote or a carriage return stands where none may")
+        if not is_utf8(content):  # Arrow looks at the columns that are read
+            raise RefusedError("a byte is not UTF-8")
         return _columns(content, block.source, spec)
     except (pa.ArrowInvalid, RefusedError):
         return _read_judged(content, block, spec, keep_bad)

@@ -78,6 +78,9 @@ def _problem(text: str) -> str | None:
         return "hours as %H, or as %I with %p"
     if "d" in directives and not directives & set("mbB"):
         return "a month (%m) beside %d"
+    weekday = directives & set("wuaA") and directives & set("UWV")
+    if directives & set("HIMSf") and not directives & set("dj") and not weekday:
+        return "a day (%d) beside a clock"
     for needs, of in (("H", "M"), ("M", "S"), ("S", "f")):
         if of in directives and not directives & {needs, "I" if needs == "H" else needs}:
             return f"%{needs} beside %{of}"

@@ -106,6 +106,17 @@ def is_strict(content: bytes, delimiter: str) -> bool:
     return bool(opens.all() and closes.all())
 
 
+def is_utf8(content: bytes) -> bool:
+    """Whether bytes are UTF-8. Cost: some 0.05 ns a byte of ASCII, else 1 ns."""
+    if content.isascii():
+        return True
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
     """The fields of one record, or None and the reason why there are none."""
     try:

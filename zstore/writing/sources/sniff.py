@@ -27,6 +27,14 @@ _LATER_BYTES = 1 << 14
 _ENOUGH = 3  # cells of one kind that tell a retyped column from some bad rows
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"
+_NO_TEXT = {
+    b"\x1f\x8b": ("gzip", "name it .csv.gz"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "name it .csv.zst"),
+    b"PK\x03\x04": ("a ZIP archive or Excel sheet", "unpack it, or save it as CSV"),
+    b"PAR1": ("Parquet", "write it as CSV"),
+    b"\x89HDF\r\n": ("HDF5", "write it as CSV"),
+}
+"""First bytes of what is no text: what it is, and what to do."""
 
 Sample = list[dict[str, str]]
 
@@ -144,6 +152,9 @@ def open_source(
     The source and its delimiter.
     """
     head = read_source(plain, 0, _HEAD_BYTES)
+    for magic, (what, fix) in _NO_TEXT.items():
+        if head.startswith(magic):
+            raise SourceError(f"{what}, and no text", expected="a CSV file", where=str(named), fix=fix)
     start = len(_BOM) if head.startswith(_BOM) else 0
     while len(head) < plain.n_bytes and not _has_whole_header(head, start, delimiter):
         head = read_source(plain, 0, 4 * len(head))
