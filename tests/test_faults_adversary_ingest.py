@@ -419,3 +419,25 @@ def test_new_series_without_static_attributes_are_noted(tmp_path: Path) -> None:
     receipt = append(write_table(tmp_path / "b.csv", ["t", "id", "v"], [[1, "b", 2]]), tmp_path / "s.zarr")
     assert receipt is not None
     assert "1 new series have no static attributes" in receipt.notes
+
+
+def test_words_of_any_length_are_judged_at_once() -> None:
+    long = ["-" * 1_000_000 + "x", "1." * 500_000 + "x", "1" * 1_000_000]
+    assert dialect_of(long, "v", NumberStyle()) is None
+    assert dialect_of([*long, *["1,5"] * 99], "v", NumberStyle()) is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": "2001-01-01"}, "--start 2001-01-01 with --time"),
+        ({"time_format": "%Y", "time_unit": "s"}, "--time-unit s with --time-format"),
+        ({"time": ["t", "v", "w"], "time_format": "%Y"}, "--time-format %Y with --time of several columns"),
+        ({"time": None, "freq": "1", "time_unit": "s"}, "--time-unit s with no --time"),
+        ({"rename": {"v": ""}}, "--rename v="),
+        ({"channels": ["v", "v"]}, "change --channels"),
+    ],
+)
+def test_no_option_is_passed_over(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        made(tmp_path, "t,v,w\n1,1,1\n", **options)

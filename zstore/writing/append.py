@@ -291,7 +291,7 @@ def _refuse_other(given: Mapping[str, Any], table: Mapping[str, Any], store: str
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    if value is None or value in ([], {}):
         return "none"
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 

@@ -59,7 +59,7 @@ from zstore.writing.sort import (
     count_rows,
 )
 from zstore.writing.sources.files import check_unchanged, expand, find
-from zstore.writing.sources.sniff import MISSING, TableOptions
+from zstore.writing.sources.sniff import MISSING, TableOptions, check_options
 from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import Mode, building, set_aside
@@ -245,6 +245,7 @@ def ingest(
         percent=tuple(percent),
         largest=float(np.finfo(dtype).max),
     )
+    check_options(options)
     mode: Mode = "overwrite" if overwrite else "new"
     with (
         Scheduler(workers, scheduler, progress) as runner,

@@ -21,6 +21,7 @@ _MOST_DIGITS = 800  # no float64 has more than 767 significant digits
 _SHARE = 0.9  # of the words of a column that make it one of numbers
 _LARGEST_SINGLE_ROUNDED = float((2 - 2**-24) * 2**127)  # smallest number that is no longer rounded to a float32
 _CURRENCY = "[$€£¥₹₽₩₺₿¢]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
+_LONGEST = 100  # characters of a word that may be a number in another spelling
 _SAYS_NOTHING = re.compile(r"\W*(?:na|n/a|nan|nil|null|none|missing|no ?data)?\W*", re.IGNORECASE)
 _WITH_UNIT = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)\s*(?P<unit>[^\w\s.,+-]?[^\W\d_][^\d+-]*)")
 
@@ -164,9 +165,10 @@ class Dialect:
 
 def dialect_of(cells: Sequence[str], column: str, style: NumberStyle) -> Dialect | None:
     """How cells that are no numbers in `style` would be, if nearly all that say anything would."""
-    words = [(unicodedata.normalize("NFKC", cell).strip(), cell) for cell in cells]
+    words = [(unicodedata.normalize("NFKC", cell).strip(), cell) for cell in cells if len(cell) <= _LONGEST]
+    n_longer = len(cells) - len(words)
     words = [(word, cell) for word, cell in words if _SAYS_NOTHING.fullmatch(word) is None]
-    enough = max(_SHARE * len(words), 1)
+    enough = max(_SHARE * (len(words) + n_longer), 1)
     for name, pattern in _dialects(style.decimal):
         like = [(word, cell) for word, cell in words if pattern.fullmatch(word) is not None]
         if len(like) >= enough:

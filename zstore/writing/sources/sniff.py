@@ -270,7 +270,8 @@ def sniff(
     )
     names = [channel.name for channel in channels]
     if len(set(names)) < len(names):
-        raise UsageError(f"channels {', '.join(names)}", expected="every name once", fix="change --rename")
+        flag = "--channels" if len(set(wanted)) < len(wanted) else "--rename"
+        raise UsageError(f"channels {', '.join(names)}", expected="every name once", fix=f"change {flag}")
     spec = TableSpec(delimiter, options.decimal, options.id, time, channels, (), missing, options.largest)
     return replace(spec, thousands=options.thousands, percent=options.percent, tracked=tracked)
 
@@ -289,6 +290,29 @@ def _check_thousands(options: TableOptions) -> None:
             expected=f"one character that is no digit, letter, sign or quote, and not --decimal {options.decimal}",
             fix="as in --decimal , --thousands .",
         )
+
+
+def check_options(options: TableOptions) -> None:
+    """Refuse options of which one would be passed over.
+
+    Raises
+    ------
+    UsageError
+        Naming both.
+    """
+    for flag, value, other in (
+        ("--start", options.start, "--time" if options.time else ""),
+        ("--time-unit", options.time_unit, "--time-format" if options.time_format is not None else ""),
+        ("--time-unit", options.time_unit, "--time of several columns" if len(options.time) > 1 else ""),
+        ("--time-format", options.time_format, "--time of several columns" if len(options.time) > 1 else ""),
+        ("--time-unit", options.time_unit, "no --time" if not options.time else ""),
+        ("--time-format", options.time_format, "no --time" if not options.time else ""),
+    ):
+        if value is not None and other:
+            raise UsageError(f"{flag} {value} with {other}", expected="one way to read times", fix=f"drop {flag}")
+    for column, name in options.rename.items():
+        if not name:
+            raise UsageError(f"--rename {column}=", expected="a name", fix=f"as in --rename {column}=level")
 
 
 def _check_roles(options: TableOptions) -> None:
