@@ -441,3 +441,14 @@ def test_words_of_any_length_are_judged_at_once() -> None:
 def test_no_option_is_passed_over(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         made(tmp_path, "t,v,w\n1,1,1\n", **options)
+
+
+def test_a_wide_file_may_have_none_of_the_series_that_were_chosen(tmp_path: Path) -> None:
+    files = [
+        write_table(tmp_path / "a.csv", ["t", "a"], [[1, 1]]),
+        write_table(tmp_path / "b.csv", ["t", "b", "a"], [[2, 5, 3]]),
+    ]
+    ingest(files, tmp_path / "s.zarr", time="t", layout="wide", channels=["b"], allow_new_channels=True)
+    store = open_store(tmp_path / "s.zarr")
+    assert (store.ids.tolist(), values(store, "value")) == (["b"], [5])
+    assert compare_sources(store, files).n_different == 0

@@ -119,6 +119,8 @@ def _blocks(
     for number, file in enumerate(files):
         plain = plain_utf8(file, scratch, f"{number}.csv", encoding)
         source, delimiter = open_source(file, plain, options.delimiter, options.id_from_path)
+        if options.layout == "wide" and options.channels and not set(options.channels) & set(source.header):
+            continue  # none of the series that were chosen is in this file
         known = _of_header(options, source.header).with_categories(channels.values())
         spec = sniff([source], delimiter, known, others, store.schema.time)
         if not spec.series:

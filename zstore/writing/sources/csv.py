@@ -442,7 +442,7 @@ def _melt(
 ) -> Columns:
     """A wide table of series: one row per record and column."""
     names = sorted((name for name in spec.series if name in source.header), key=str.encode)
-    values = np.concatenate([numbers[name].values for name in names])
+    values = np.concatenate([np.zeros(0), *(numbers[name].values for name in names)])
     codes = np.repeat(np.arange(len(names), dtype=np.int32), len(times))
     ids = text_array(names if len(times) else [])
     lost = sum(column.n_lost for column in numbers.values())
