@@ -16,7 +16,7 @@ LAYERS = {
         ["_version", "errors"],
         ["format.layout", "format.packing", "format.codecs", "format.arrays"],
         ["format.schema", "format.index", "format.moments", "format.manifest"],
-        ["format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
+        ["format.locks", "format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
         [
             "reading.objects",
             "reading.shown",
