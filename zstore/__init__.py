@@ -14,9 +14,10 @@ from zstore.errors import (
 )
 from zstore.format.moments import Moments
 from zstore.progress import shown_progress
-from zstore.reading.cached import CacheEntry, cache_entries, cache_folder, clear_cache
+from zstore.reading.eviction import Cache, cache_entries, cache_folder, clear_cache, verify_cache
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
 from zstore.reading.rowfile import RowFile, open_rows
+from zstore.reading.rownotes import CacheEntry
 from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
@@ -31,6 +32,7 @@ from zstore.writing.receipt import Receipt
 from zstore.writing.sources.files import source_states
 
 __all__ = [
+    "Cache",
     "CacheEntry",
     "ConflictError",
     "CorruptionError",
@@ -72,4 +74,5 @@ __all__ = [
     "shown_progress",
     "source_states",
     "verify",
+    "verify_cache",
 ]

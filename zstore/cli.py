@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 import logging
+import math
 import os
 import re
 import subprocess
@@ -23,6 +24,7 @@ from zstore.datasets import DATASETS, fetch
 from zstore.errors import UsageError, ZstoreError
 from zstore.flags import make_parser
 from zstore.format.commit import is_store
+from zstore.format.sizes import parse_size
 from zstore.format.urls import is_remote, open_storage
 from zstore.printing import (
     csv_cell,
@@ -36,8 +38,8 @@ from zstore.printing import (
     shown_values,
 )
 from zstore.progress import show_size, shown_progress
-from zstore.reading.cached import cache_entries, cache_folder, clear_cache
 from zstore.reading.columns import free_name
+from zstore.reading.eviction import Cache, cache_entries, clear_cache, make_room, verify_cache
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.compact import compact
 from zstore.upkeep.compare import compare_sources
@@ -65,8 +67,6 @@ _AS_GIVEN += (
     "codec",
     "fill_gaps",
 )
-_SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
-_SIZES |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,23 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"zstore {command}: interrupted; nothing was committed", file=sys.stderr)
         return 130
-
-
-def parse_size(text: str) -> int:
-    """Bytes from a size such as ``512MiB``, ``1GiB`` or ``2e9``.
-
-    Raises
-    ------
-    UsageError
-        If it is not a size.
-    """
-    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)", str(text).strip().lower())
-    try:
-        if match is None or match[2] not in _SIZES:
-            raise ValueError(text)
-        return int(float(match[1]) * _SIZES[match[2]])
-    except ValueError:
-        raise UsageError(f"size {text!r}", expected="bytes, or a size such as 512MiB or 2GB") from None
 
 
 def parse_share(text: str) -> float:
@@ -398,15 +381,56 @@ def _gc(options: Namespace) -> int:
 
 
 def _cache(options: Namespace) -> int:
-    folder = Path(options.folder) if options.folder else cache_folder()
+    if options.action is None:
+        return _help("cache")
+    cache = Cache.of(options.folder)
+    folder = cache.folder
     if options.action == "clear":
-        n_files, n_bytes = clear_cache(folder, options.days * 86_400)
+        if options.limit is None:
+            n_files, n_bytes = clear_cache(folder, options.days * 86_400)
+        else:
+            n_files, n_bytes = make_room(Cache(folder, options.limit, options.days or math.inf), 0)
         print(f"removed {n_files:,} row files, {show_size(n_bytes)}, from {folder}")
-    elif options.json:
+        _say_what_stays(options, folder)
+        return 0
+    if options.action == "verify":
+        return _verify_cache(folder)
+    if options.json:
         print(json.dumps([asdict(entry) for entry in cache_entries(folder)], indent=1, ensure_ascii=False))
     else:
-        print(show_cache(cache_entries(folder), folder), end="")
+        print(show_cache(cache_entries(folder), cache), end="")
     return 0
+
+
+def _say_what_stays(options: Namespace, folder: Path) -> None:
+    """Say what a process has open, where everything was to go."""
+    entries = [] if options.days or options.limit is not None else cache_entries(folder)
+    if entries:
+        size = show_size(sum(entry.n_bytes for entry in entries))
+        print(f"left {len(entries):,} row files, {size}, that a process has open")
+
+
+def _verify_cache(folder: Path) -> int:
+    n_files, damaged = verify_cache(folder)
+    for entry in damaged:
+        print(f"{entry.path}: differs from its digest, and was removed ({entry.store} version {entry.version})")
+    if damaged:
+        print(
+            f"{len(damaged):,} of {n_files:,} row files were damaged. They are built anew when they are next needed. "
+            "Start runs that have them open again, and look at the disk"
+        )
+        return 1
+    print(f"{n_files:,} row files in {folder}, all as they were written")
+    return 0
+
+
+def _help(command: str) -> int:
+    """Print the help of a command."""
+    try:
+        make_parser().parse_args([command, "--help"])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 1
 
 
 def _fit_plan(options: Namespace) -> int:

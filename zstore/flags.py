@@ -43,7 +43,7 @@ def make_parser() -> ArgumentParser:
         ("gc", _add_gc, "remove what only old versions need"),
         ("plan", _add_plan, "try what a fit will cost here, and choose"),
         ("bench", _add_bench, "measure windows per second of each residency here"),
-        ("cache", _add_cache, "list or clear the decoded rows that training keeps"),
+        ("cache", _add_cache, "list, clear or verify the decoded rows that training keeps"),
         ("fetch", _add_fetch, "download a public data set, or list them"),
         ("completion", _add_completion, "print what makes a shell complete these commands"),
     ):
@@ -284,10 +284,14 @@ def _add_measuring(parser: ArgumentParser) -> None:
 
 
 def _add_cache(parser: ArgumentParser) -> None:
-    parser.add_argument("action", type=Literal["list", "clear"], metavar="list|clear", help="what to do")
+    actions = Literal["list", "clear", "verify"] | None
+    what = "list them; clear: remove them; verify: compare each with its digest, and remove what is damaged"
+    parser.add_argument("action", nargs="?", type=actions, metavar="list|clear|verify", help=what)
     parser.add_argument("--folder", type=str | None, metavar="DIR", help="default: $ZSTORE_CACHE, or ~/.cache/zstore")
     parser.add_argument("--days", type=float, default=0.0, metavar="N", help="clear: only what was not used for N days")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    size = "clear: only what was used longest ago, until the rest fits in a size such as 50GiB, or a share of the disk"
+    parser.add_argument("--limit", type=str | None, metavar="SIZE", help=size)
+    parser.add_argument("--json", action="store_true", help="list: print JSON")
 
 
 def _add_gc(parser: ArgumentParser) -> None:

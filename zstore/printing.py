@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from io import StringIO
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from zstore.datasets import DATASETS
 from zstore.progress import show_size
-from zstore.reading.cached import CacheEntry
 from zstore.reading.columns import read_codes, to_words
+from zstore.reading.eviction import Cache
+from zstore.reading.rownotes import CacheEntry
 from zstore.reading.store import Store
 from zstore.upkeep.doctor import KINDS, Diagnosis
 from zstore.upkeep.history import LogEntry
@@ -26,23 +28,37 @@ _SHOWN_CHANNELS = 60
 _SHOWN_FINDINGS = 5
 
 
-def show_cache(entries: Sequence[CacheEntry], folder: Path) -> str:
+def show_cache(entries: Sequence[CacheEntry], cache: Cache) -> str:
     """The row files of a cache folder, for a person."""
     if not entries:
-        return f"no row files in {folder}\n"
+        return f"no row files in {cache.folder}\n"
     out = Console(file=StringIO(), highlight=False, markup=False, soft_wrap=True, width=_WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("used", "size", "store", "version", "rows", "channels"):
-        table.add_column(name, justify="right" if name in ("size", "version", "rows") else "left")
+    for name in ("used", "age", "size", "store", "version", "rows", "channels"):
+        table.add_column(name, justify="right" if name in ("age", "size", "version", "rows") else "left")
     for entry in entries:
         used = datetime.fromtimestamp(entry.used).astimezone().isoformat(" ", "minutes")[:16]
         size, channels = show_size(entry.n_bytes), ", ".join(entry.channels)
         shown = channels if len(channels) <= _SHOWN_CHANNELS else f"{channels[:_SHOWN_CHANNELS]}…"
-        table.add_row(used, size, entry.store, str(entry.version), f"{entry.n_rows:,}", shown)
+        age = show_age(time.time() - entry.used)
+        table.add_row(used, age, size, entry.store, str(entry.version), f"{entry.n_rows:,}", shown)
     out.print(table)
-    out.print(f"{len(entries):,} row files, {show_size(sum(entry.n_bytes for entry in entries))}, in {folder}")
+    limit = show_size(cache.limit_on(shutil.disk_usage(cache.folder).total))
+    size = show_size(sum(entry.n_bytes for entry in entries))
+    out.print(
+        f"{len(entries):,} row files, {size}, in {cache.folder}. When one is built, those leave that were used longest "
+        f"ago, to stay within {limit}, and those that were not used for {cache.unused_s / 86_400:g} days"
+    )
     text: str = out.file.getvalue()  # type: ignore[attr-defined]
     return text
+
+
+def show_age(seconds: float) -> str:
+    """A time that has gone by as a person says it, such as ``3 h``; 0 min for one to come."""
+    for size, unit in ((86_400, "d"), (3_600, "h")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0) // 60:.0f} min"
 
 
 def show_datasets() -> str:

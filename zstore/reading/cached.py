@@ -1,26 +1,37 @@
-"""Files of decoded values in a cache folder: built once under a lock, checked by digest, shared by all processes."""
+"""Files of decoded values in a cache folder: built once, opened in constant time, shared by all processes."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
+import errno
 import logging
-import mmap
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import psutil
-import xxhash
 from numpy.typing import NDArray
 
-from zstore.errors import StoreError
+from zstore.errors import CorruptionError, StoreError
+from zstore.format.locks import file_lock, mark_used
+from zstore.reading.eviction import Cache, make_room, remove_partials
+from zstore.reading.heldfile import HeldFile
+from zstore.reading.rownotes import (
+    CacheEntry,
+    FileState,
+    RowNote,
+    is_known,
+    lock_path,
+    partial_path,
+    read_note,
+    refuse_stranger,
+    remember_use,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,191 +39,167 @@ Opened = TypeVar("Opened")
 Values = NDArray[np.float32]
 Observed = NDArray[np.bool_]
 
-_MADV_POPULATE_READ = 22  # of Linux; mmap has no name for it
+_BUILDS = 2  # of one file before giving up: a disk that does not keep what is written is no reason to go on
+_AHEAD_BYTES, _ZEROS_BYTES = 1 << 20, 1 << 22
 
 
-@dataclass(frozen=True)
-class CacheEntry:
-    """One file of a cache folder.
-
-    Parameters
-    ----------
-    path
-        The file.
-    store, version
-        Where its values come from, as it was named when the file was built.
-    channels
-        Its columns.
-    n_rows, n_bytes
-        Its size.
-    digest
-        xxh3-128 of its bytes.
-    used
-        Seconds since 1970 when it was last opened.
-    """
-
-    path: str
-    store: str
-    version: int
-    channels: tuple[str, ...]
-    n_rows: int
-    n_bytes: int
-    digest: str
-    used: float = field(default=0.0, compare=False)
-
-
-def cache_folder() -> Path:
-    """``$ZSTORE_CACHE``, or ``zstore`` under the user's cache folder."""
-    named = os.environ.get("ZSTORE_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(named) if named else base / "zstore"
-
-
-def open_cached(entry: CacheEntry, build: Callable[[Path], None], read: Callable[[Path], Opened]) -> Opened:
+def open_cached(
+    entry: CacheEntry, build: Callable[[Path], None], read: Callable[[HeldFile], Opened], cache: Cache
+) -> Opened:
     """Open a file of the cache, built on first use.
 
     Parameters
     ----------
     entry
-        What it is to be; its digest is found here.
+        What it is to be; its digest is worked out here.
     build
         Writes the values into a file that has the full size already.
     read
-        Opens the file.
+        Takes what it needs of the open file.
+    cache
+        The folder, and how much it may hold.
 
     Raises
     ------
     StoreError
-        If the file cannot be written.
+        If the file cannot be written, or belongs to a stranger (see :func:`refuse_stranger`).
+    CorruptionError
+        If the disk does not keep what is written to it.
 
     Notes
     -----
-    Built under a lock beside its final name and renamed when whole, with its digest in a file beside it. Each opening
-    compares the digest, some 0.1 s a GB in memory; a file that differs is built anew.
+    Opening costs two small reads and no lock, whatever the size: the note beside the file says how the system
+    described the file when its digest was taken. Where that differs (the file was edited, cut off, copied or
+    restored), its bytes are compared with the digest, some 0.1 s a GB in memory, and it is built anew if they differ.
+    A builder writes under a name of its own, flushes, and renames when all is there, so one that dies leaves nothing
+    that is taken for whole. Of several that start at once one builds and the others wait; where the folder has no
+    locks, each builds its own and the last one stays.
     """
     path = Path(entry.path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            if not _is_whole(path, entry.n_bytes):
-                _build(entry, build)
-            os.utime(_note(path))
-            return read(path)
+        file = _open_whole(path, entry)
+        if file is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _sole_builder(path):
+                file = _built(path, entry, build, cache)
+        remember_use(path)
+        return read(file)
     except OSError as error:
         raise StoreError(
-            f"cannot write the row file, {entry.n_bytes:,} bytes ({error.strerror})",
+            f"cannot use the row file, {entry.n_bytes:,} bytes ({error.strerror or error})",
+            expected=f"a folder that can be written to, with {entry.n_bytes:,} bytes free",
             where=str(path),
             fix="free some space (zstore cache clear), or name another folder with --data.cache or ZSTORE_CACHE",
         ) from error
 
 
-def cache_entries(cache: Path | None = None) -> list[CacheEntry]:
-    """The files of a cache folder, the one used last first."""
-    found = []
-    for note in (cache or cache_folder()).glob("rows-*.json"):
-        document = _read_note(note)
-        if document is not None and note.with_suffix(".f4").exists():
-            path, used = str(note.with_suffix(".f4")), note.stat().st_mtime
-            found.append(
-                CacheEntry(**{**document, "channels": tuple(document["channels"]), "path": path, "used": used})
-            )
-    return sorted(found, key=lambda entry: (-entry.used, entry.path))
+def map_values(file: HeldFile, shape: tuple[int, int], masked: bool) -> tuple[Values, Observed | None]:
+    """Values, (row, column), and whether each was observed, to be read; what is changed stays in this process.
 
-
-def clear_cache(cache: Path | None = None, older_than_s: float = 0.0) -> tuple[int, int]:
-    """Remove the files of a cache folder, and what builders that died have left.
-
-    Parameters
-    ----------
-    cache
-        The folder; None for :func:`cache_folder`.
-    older_than_s
-        Only those that were not opened for so long.
-
-    Returns
-    -------
-    Files and bytes removed. Processes that have one open keep it; one that is being built is left alone.
+    The file counts as in use while a mapping of it lives. Cost: none; its pages are read ahead on a thread.
     """
-    folder, n_files, n_bytes = cache or cache_folder(), 0, 0
-    limit = time.time() - older_than_s
-    for path in sorted({file.with_suffix(".f4") for file in folder.glob("rows-*")}):
-        with _locked(path, wait=False) as free:
-            there = [file for file in (path, _note(path), path.with_suffix(".partial")) if file.exists()]
-            if not free or any(file.stat().st_mtime > limit for file in there[:2] if older_than_s):
-                continue
-            n_files += path.exists()
-            n_bytes += sum(file.stat().st_size for file in there)
-            for file in (*there, path.with_suffix(".lock")):
-                file.unlink(missing_ok=True)
-    return n_files, n_bytes
-
-
-def map_values(path: Path, shape: tuple[int, int], masked: bool) -> tuple[Values, Observed | None]:
-    """Values, (row, column), and whether each was observed, to be read; what is changed stays in this process."""
     n_values = shape[0] * shape[1]
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    if len(mapped) < psutil.virtual_memory().available // 2:
-        # All pages at once, in 60 ms a GB, where random reads would meet them one by one in the first epoch.
-        with suppress(OSError):  # a kernel before 5.14
-            mapped.madvise(_MADV_POPULATE_READ)
+    mapped = file.mapped()
+    if hasattr(os, "posix_fadvise") and len(mapped) < psutil.virtual_memory().available // 2:
+        threading.Thread(target=_read_ahead, args=(file.path, len(mapped)), name="read ahead", daemon=True).start()
     values = np.frombuffer(mapped, np.float32, n_values).reshape(shape)
     return values, np.frombuffer(mapped, np.bool_, n_values, values.nbytes).reshape(shape) if masked else None
 
 
-def _build(entry: CacheEntry, build: Callable[[Path], None]) -> None:
-    path, began = Path(entry.path), time.perf_counter()
-    temporary = path.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, entry.n_bytes)
-    build(temporary)
-    document = {**asdict(entry), "digest": _digest(temporary)}
-    note = _note(path).with_suffix(".partial-json")
-    note.write_text(json.dumps({name: document[name] for name in document if name not in ("path", "used")}))
-    os.replace(note, _note(path))
-    os.replace(temporary, path)
-    logger.info("built the row file %s: %.1f MB in %.1f s", path, entry.n_bytes / 1e6, time.perf_counter() - began)
+def _read_ahead(path: Path, n_bytes: int) -> None:
+    """Have the pages of a file read in their order, where random reads would fetch them one by one."""
+    with suppress(OSError), path.open("rb") as file:  # an opening of its own, which does not count as a use
+        for offset in range(0, n_bytes, _AHEAD_BYTES):  # the system reads a stretch at a time
+            os.posix_fadvise(file.fileno(), offset, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
 
 
-def _is_whole(path: Path, n_bytes: int) -> bool:
-    """Whether a row file is there, and is what its builder wrote."""
-    document = _read_note(_note(path))
-    if document is None or not path.exists() or path.stat().st_size != n_bytes:
-        return False
-    if _digest(path) == document["digest"]:
-        return True
-    logger.warning("the row file %s differs from its digest and is built anew", path)
-    return False
-
-
-def _read_note(path: Path) -> dict[str, Any] | None:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+def _open_whole(path: Path, entry: CacheEntry) -> HeldFile | None:
+    """The row file, if it is there and is what its builder wrote."""
+    note = read_note(path)
+    if note is None or (note.entry.n_rows, note.entry.n_bytes) != (entry.n_rows, entry.n_bytes):
         return None
-    return document
-
-
-def _note(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+    file = HeldFile.open(path)
+    if file is None:
+        return None
+    refuse_stranger(file)
+    if is_known(file, note):
+        return file
+    logger.warning("the row file %s is not what was written, and is built anew", path)
+    return None
 
 
 @contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of a row file; without waiting, say whether it was free."""
-    lock = path.with_suffix(".lock")
-    while True:
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:  # else it was cleared meanwhile
-                yield True
-                return
+def _sole_builder(path: Path) -> Iterator[None]:
+    """Build while nobody else builds the same file; alone under a name of one's own where there are no locks."""
+    with ExitStack() as stack:
+        try:
+            if not stack.enter_context(file_lock(lock_path(path), wait=False)):
+                logger.info("waiting for another process that builds the row file %s", path)
+                stack.enter_context(file_lock(lock_path(path)))
+        except OSError as error:
+            logger.info("no lock for the row file %s (%s); it is built without one", path, error.strerror or error)
+        yield
+
+
+def _built(path: Path, entry: CacheEntry, build: Callable[[Path], None], cache: Cache) -> HeldFile:
+    """The row file, built unless another process has built it meanwhile."""
+    for _ in range(_BUILDS):
+        file = _open_whole(path, entry)
+        if file is not None:
+            return file
+        _build(path, entry, build, cache)
+    file = _open_whole(path, entry)
+    if file is None:
+        raise CorruptionError(
+            f"the row file differs from what was written to it, {_BUILDS} times",
+            expected="a disk that keeps what is written",
+            where=str(path),
+            fix="look at the disk, or name another folder with --data.cache or ZSTORE_CACHE",
+        )
+    return file
+
+
+def _build(path: Path, entry: CacheEntry, build: Callable[[Path], None], cache: Cache) -> None:
+    began, temporary = time.perf_counter(), partial_path(path)
+    remove_partials(path)
+    make_room(cache, entry.n_bytes, path)
+    try:
+        with temporary.open("x+b") as file:
+            mark_used(file.fileno())
+            _allocate(file, entry.n_bytes)
+            build(temporary)
+            os.fsync(file.fileno())  # no power cut leaves a file that looks whole
+            inode = os.fstat(file.fileno()).st_ino
+        entry = replace(entry, digest=_digest(temporary))
+        os.utime(temporary, ns=(time.time_ns(),) * 2)  # finer than the clock of the file system
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    done = HeldFile.open(path)
+    if done is not None and done.status.st_ino == inode:  # else another builder's, who writes the note
+        RowNote(entry, FileState.of(done)).write()
+    logger.info("built the row file %s: %.1f MB in %.1f s", path, entry.n_bytes / 1e6, time.perf_counter() - began)
+
+
+def _digest(path: Path) -> str:
+    """Of a file that this process has just written."""
+    file = HeldFile.open(path)
+    if file is None:
+        raise FileNotFoundError(errno.ENOENT, "it was removed while it was built", str(path))
+    return file.digest()
+
+
+def _allocate(file: BinaryIO, n_bytes: int) -> None:
+    """Give a file its size on the disk now: writing through a mapping to a disk that is full kills the process."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+        else:
+            return
+    zeros = memoryview(bytes(min(n_bytes, _ZEROS_BYTES)))
+    for offset in range(0, n_bytes, _ZEROS_BYTES):
+        file.write(zeros[: n_bytes - offset])
+    file.flush()

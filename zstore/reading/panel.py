@@ -6,7 +6,6 @@ then one stretch of steps, as a window of a series is one stretch of rows.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,9 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.format.index import RunTable
-from zstore.reading.cached import CacheEntry, Observed, map_values, open_cached
+from zstore.reading.cached import Observed, map_values, open_cached
+from zstore.reading.eviction import Cache
+from zstore.reading.heldfile import HeldFile
 from zstore.reading.rowfile import RowFile, new_entry
 from zstore.reading.scaling import Scaling
 
@@ -137,8 +138,8 @@ class PanelFile:
         Columns of each series.
     masked
         Whether any value is missing.
-    path
-        The file: (step, node, channel) float32, then as many bytes that say what was observed, if `masked`.
+    file
+        Held open: (step, node, channel) float32, then as many bytes that say what was observed, if `masked`.
     itemsize
         4; 8 where values are float64.
     """
@@ -146,8 +147,13 @@ class PanelFile:
     grid: PanelGrid
     n_channels: int
     masked: bool
-    path: Path
+    file: HeldFile
     itemsize: int = 4
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, or was when it was opened."""
+        return self.file.path
 
     @property
     def width(self) -> int:
@@ -156,7 +162,7 @@ class PanelFile:
 
     def rows(self) -> RowFile:
         """All steps, memory-mapped: (step, node * channel)."""
-        return RowFile(*map_values(self.path, (self.grid.n_steps, self.width), self.masked))
+        return RowFile(*map_values(self.file, (self.grid.n_steps, self.width), self.masked))
 
     def read(self, start: int, values: NDArray[Any], observed: Observed | None) -> None:
         """Copy steps from `start` on out of the file, without mapping it.
@@ -168,10 +174,9 @@ class PanelFile:
         values, observed
             (step, node * channel), contiguous, to be filled; `values` of the dtype of the file.
         """
-        with self.path.open("rb", buffering=0) as file:
-            _read_into(file.fileno(), values, start * self.width * self.itemsize)
-            if observed is not None:
-                _read_into(file.fileno(), observed, (self.grid.n_steps * self.itemsize + start) * self.width)
+        self.file.fill(values, start * self.width * self.itemsize)
+        if observed is not None:
+            self.file.fill(observed, (self.grid.n_steps * self.itemsize + start) * self.width)
 
 
 def open_panel(
@@ -179,7 +184,7 @@ def open_panel(
     grid: PanelGrid,
     channels: Sequence[str],
     scaling: Scaling,
-    cache: str | Path | None = None,
+    cache: Cache | str | Path | None = None,
     dtype: str = "float32",
 ) -> PanelFile:
     """A panel of scaled values, from a file that is built on first use.
@@ -195,7 +200,7 @@ def open_panel(
     scaling
         Of each channel, as for :func:`open_rows`.
     cache
-        Folder of the files; None for :func:`cache_folder`.
+        Folder of the files, with how much it may hold if that is not the usual; None for :func:`cache_folder`.
     dtype
         ``float32``, or ``float64`` for values that are read by :meth:`PanelFile.read` alone.
 
@@ -220,12 +225,13 @@ def open_panel(
     identity = ["panel", _LAYOUT, store.digest, list(channels), scaling.digest(), digest]
     identity += [] if dtype == "float32" else [dtype]
     itemsize = np.dtype(dtype).itemsize
-    entry: CacheEntry = new_entry(store, channels, cache, identity, grid.n_steps * grid.n_nodes, masked, itemsize)
+    folder = Cache.of(cache)
+    entry = new_entry(store, channels, folder, identity, grid.n_steps * grid.n_nodes, masked, itemsize)
 
     def build(path: Path) -> None:
         _build(store, grid, channels, scaling, masked, path, np.dtype(dtype))
 
-    return open_cached(entry, build, lambda path: PanelFile(grid, len(channels), masked, path, itemsize))
+    return open_cached(entry, build, lambda file: PanelFile(grid, len(channels), masked, file, itemsize), folder)
 
 
 def _build(
@@ -269,13 +275,3 @@ def _write(path: Path, offset: int, part: NDArray[Any], low: int, n_nodes: int) 
         place = offset + begin * n_nodes * n_channels * part.itemsize
         mapped = np.memmap(path, part.dtype, "r+", place, (end - begin, n_nodes, n_channels))
         mapped[:, low : low + n_mine] = part[begin:end]
-
-
-def _read_into(descriptor: int, out: NDArray[Any], offset: int) -> None:
-    """Fill an array from a place of a file."""
-    view, done = out.data.cast("B"), 0
-    while done < len(view):
-        n_read = os.preadv(descriptor, [view[done:]], offset + done)
-        if not n_read:
-            raise OSError(f"the file ends at {offset + done:,}")
-        done += n_read

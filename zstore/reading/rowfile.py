@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zstore.reading.cached import CacheEntry, Observed, Values, cache_folder, map_values, open_cached
+from zstore.reading.cached import Observed, Values, map_values, open_cached
+from zstore.reading.eviction import Cache
+from zstore.reading.rownotes import SUFFIX, CacheEntry
 from zstore.reading.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def open_rows(
     store: Store,
     channels: Sequence[str],
     scaling: Scaling,
-    cache: str | Path | None = None,
+    cache: Cache | str | Path | None = None,
     fill: bool = True,
 ) -> RowFile:
     """Scaled rows of a store from a row file that is built on first use.
@@ -54,7 +56,7 @@ def open_rows(
     scaling
         Of each channel.
     cache
-        Folder of row files; None for :func:`cache_folder`.
+        Folder of row files, with how much it may hold if that is not the usual; None for :func:`cache_folder`.
     fill
         Whether missing values become 0, and `observed` says which; else they are NaN.
 
@@ -83,19 +85,17 @@ def open_rows(
         if observed is not None:
             observed[:] = True
         store.decode(channels, values, scaling, observed)
-        for mapped in (values, observed):
-            if isinstance(mapped, np.memmap):
-                mapped.flush()
 
     identity = [_LAYOUT, fill, store.digest, list(channels), scaling.digest()]
-    entry = new_entry(store, channels, cache, identity, store.n_rows, masked)
-    return RowFile(*open_cached(entry, build, lambda path: map_values(path, shape, masked)))
+    folder = Cache.of(cache)
+    entry = new_entry(store, channels, folder, identity, store.n_rows, masked)
+    return RowFile(*open_cached(entry, build, lambda file: map_values(file, shape, masked), folder))
 
 
 def new_entry(
     store: Store,
     channels: Sequence[str],
-    cache: str | Path | None,
+    cache: Cache,
     identity: list[Any],
     n_rows: int,
     masked: bool,
@@ -103,6 +103,6 @@ def new_entry(
 ) -> CacheEntry:
     """What a file of some rows of a store is to be; its name is a digest of all that its bytes depend on."""
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-    path = (Path(cache) if cache else cache_folder()) / f"rows-{name}.f4"
+    path = cache.folder / f"rows-{name}{SUFFIX}"
     n_bytes = n_rows * len(channels) * (itemsize + masked)
     return CacheEntry(str(path), store.path, store.version, tuple(channels), n_rows, n_bytes, "")

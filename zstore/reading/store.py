@@ -21,6 +21,7 @@ from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
 from zstore.reading.dataset import to_dataset
 from zstore.reading.decode import decode_part, decode_rows_of, require_float32
+from zstore.reading.eviction import Cache
 from zstore.reading.objects import ObjectReader
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
@@ -382,7 +383,7 @@ class Store:
         stride: int = 1,
         channels: Sequence[str] | None = None,
         targets: Sequence[str] | None = None,
-        cache: str | Path | None = None,
+        cache: Cache | str | Path | None = None,
     ) -> Windows:
         """Every window of the store, as numpy: a map-style dataset for loaders of any kind.
 
@@ -395,7 +396,8 @@ class Store:
         targets
             Target channels; None for the input channels.
         cache
-            Folder of row files; None for ``$ZSTORE_CACHE``, or ``zstore`` under the user's cache folder.
+            Folder of row files, with how much it may hold if that is not the usual; None for ``$ZSTORE_CACHE``, or
+            ``zstore`` under the user's cache folder.
 
         Returns
         -------
