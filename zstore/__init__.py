@@ -12,6 +12,7 @@ from zstore.errors import (
     UsageError,
     ZstoreError,
 )
+from zstore.format.locks import file_lock
 from zstore.format.moments import Moments
 from zstore.progress import shown_progress
 from zstore.reading.eviction import Cache, cache_entries, cache_folder, clear_cache, verify_cache
@@ -63,6 +64,7 @@ __all__ = [
     "compact",
     "export",
     "fetch",
+    "file_lock",
     "find_holes",
     "gc",
     "ingest",

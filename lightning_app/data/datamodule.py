@@ -671,10 +671,11 @@ class WindowDataModule(pl.LightningDataModule):
         if not getattr(model, "panels", False) or recorded is None:
             return
         nodes = [] if self._nodes is None else self.store.ids[self._nodes].tolist()
-        unseen = [id_ for id_ in nodes if id_ not in set(recorded)]
+        known, present = set(recorded), set(nodes)
+        unseen = [id_ for id_ in nodes if id_ not in known]
         refuse_unknown(self.store, "series of the panel", unseen, "refuse")
         if nodes != list(recorded):
-            absent = [id_ for id_ in recorded if id_ not in set(nodes)]
+            absent = [id_ for id_ in recorded if id_ not in present]
             raise UsageError(
                 f"panel without {len(absent):,} series that the model has weights for ({', '.join(absent[:3])})",
                 expected=f"all {len(recorded):,} of its panel",

@@ -272,7 +272,7 @@ def positions_of(store: Store, ids: list[str], option: str) -> Int64:
 
 
 def with_values(store: Store, attribute: str, values: list[str | float], option: str) -> Int64:
-    """Positions of the series with one of some values of a static attribute.
+    """Positions of the series with one of some values of a static attribute, ascending.
 
     Raises
     ------
@@ -280,22 +280,29 @@ def with_values(store: Store, attribute: str, values: list[str | float], option:
         If there is no such attribute, or no series with such a value; it names the option.
     """
     static = store.static(attribute)
-    found = []
-    for value in values:
-        if static.categories is not None:
-            known = value in static.categories
-            wanted = static.values == static.categories.index(str(value)) if known else np.zeros(0, bool)
-        else:
-            wanted = static.values == float(value)
-        if not wanted.any():
-            raise UsageError(
-                f"no series has {attribute} {value}",
-                expected=f"one of {', '.join(static.categories)}" if static.categories else "a value that occurs",
-                where=store.path,
-                fix=f"mend {option}",
-            )
-        found.append(np.flatnonzero(wanted))
-    return np.concatenate([np.zeros(0, np.int64), *found])
+    if static.categories is not None:
+        codes = {word: code for code, word in enumerate(static.categories)}
+        unknown = len(codes)
+        wanted = np.array([codes.get(v, unknown) if isinstance(v, str) else unknown for v in values], np.int64)
+    else:
+        wanted = np.array([_number(value) for value in values], np.float64)
+    absent = np.flatnonzero(~np.isin(wanted, static.values))
+    if len(absent):
+        raise UsageError(
+            f"no series has {attribute} {values[absent[0]]}",
+            expected=f"one of {', '.join(static.categories)}" if static.categories else "a value that occurs",
+            where=store.path,
+            fix=f"change {option}",
+        )
+    return np.flatnonzero(np.isin(static.values, wanted))
+
+
+def _number(value: str | float) -> float:
+    """A value of an attribute of numbers; NaN, which no series has, if it is none."""
+    try:
+        return float(value)
+    except ValueError:
+        return np.nan
 
 
 def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:

@@ -82,8 +82,8 @@ def unknown_words(store: Store, meaning: StaticMeaning, series: NDArray[np.int64
     static = store.static(meaning.name)
     if meaning.words is None or static.categories is None:
         return []
-    used = np.unique(static.values[series])
-    return [word for code in used[used >= 0].tolist() if (word := static.categories[code]) not in meaning.words]
+    used, known = np.unique(static.values[series]), set(meaning.words)
+    return [word for code in used[used >= 0].tolist() if (word := static.categories[code]) not in known]
 
 
 def mean_and_std(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import inspect
 import json
@@ -14,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from zstore import Store, UsageError, ingest, open_store, source_states
+from zstore import Store, UsageError, file_lock, ingest, open_store, source_states
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +77,7 @@ def open_or_ingest(
     folder = cache / "stores"
     folder.mkdir(parents=True, exist_ok=True)
     target, note = folder / f"{key}.zarr", folder / f"{key}.json"
-    with (folder / f"{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(folder / f"{key}.lock"):
         wanted.setdefault("storage_options", storage_options)
         files = [store, *([str(wanted["static"])] if wanted.get("static") else [])]
         before = json.loads(note.read_text()) if note.exists() and target.exists() else None

@@ -139,11 +139,11 @@ class _Column:
 def require_float32(store: Store, channels: Sequence[str], scaling: Scaling | None) -> None:
     """See :meth:`zstore.reading.store.Store.require_float32`."""
     scaling = scaling or Scaling.identity(len(channels))
-    moments = store.moments
+    moments, columns = store.moments, {name: column for column, name in enumerate(store.channels)}
     for position, name in enumerate(channels):
         channel, log = store.channel(name), bool(scaling.log[position])
         offset, scale = (part[..., position] for part in (scaling.offset, scaling.scale))
-        column = store.channels.index(channel.name)
+        column = columns[channel.name]
         largest = 0.0
         codes = scaling.codes_of(position)
         both = (moments.low[:, column], moments.high[:, column])

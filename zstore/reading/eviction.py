@@ -195,7 +195,7 @@ def make_room(cache: Cache, n_bytes: int, for_: Path | None = None) -> tuple[int
         logger.info("evicted %d row files, %.1f MB, from %s", n_files, n_removed / 1e6, cache.folder)
     if held + n_bytes > limit:
         logger.warning(
-            "the cache %s takes %.1f MB, %.1f MB more than its limit: what is in use stays",
+            "the cache %s takes %.1f MB with what is built now, %.1f MB more than its limit: what is in use stays",
             cache.folder,
             (held + n_bytes) / 1e6,
             (held + n_bytes - limit) / 1e6,
