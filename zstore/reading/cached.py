@@ -96,14 +96,19 @@ def open_cached(
 def map_values(file: HeldFile, shape: tuple[int, int], masked: bool) -> tuple[Values, Observed | None]:
     """Values, (row, column), and whether each was observed, to be read; what is changed stays in this process.
 
-    The file counts as in use while a mapping of it lives. Cost: none; its pages are read ahead on a thread.
+    The file counts as in use while a mapping of it lives. Cost: none; what is not in memory is read ahead on a thread.
     """
     n_values = shape[0] * shape[1]
     mapped = file.mapped()
-    if hasattr(os, "posix_fadvise") and len(mapped) < psutil.virtual_memory().available // 2:
+    if hasattr(os, "posix_fadvise") and not file.is_in_memory() and _fits(len(mapped)):
         threading.Thread(target=_read_ahead, args=(file.path, len(mapped)), name="read ahead", daemon=True).start()
     values = np.frombuffer(mapped, np.float32, n_values).reshape(shape)
     return values, np.frombuffer(mapped, np.bool_, n_values, values.nbytes).reshape(shape) if masked else None
+
+
+def _fits(n_bytes: int) -> bool:
+    """Whether so much may be read ahead without pushing out what others need."""
+    return bool(n_bytes < psutil.virtual_memory().available // 2)
 
 
 def _read_ahead(path: Path, n_bytes: int) -> None:

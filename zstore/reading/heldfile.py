@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zstore.format.locks import mark_used
 
 _BUFFER_BYTES = 1 << 22
+_SAMPLES = 32
 
 
 class HeldFile:
@@ -86,6 +87,16 @@ class HeldFile:
             digest.update(buffer[:n_read])
             offset += n_read
         return digest.hexdigest()
+
+    def is_in_memory(self) -> bool:
+        """Whether the system has its bytes in memory, as far as a few samples tell; False if that cannot be told."""
+        if not hasattr(os, "RWF_NOWAIT"):
+            return False
+        sample, size = [bytearray(1)], self.status.st_size
+        try:
+            return all(os.preadv(self.descriptor, sample, size * n // _SAMPLES, os.RWF_NOWAIT) for n in range(_SAMPLES))
+        except OSError:  # it would have to be fetched, or the file system does not say
+            return False
 
     def mapped(self) -> mmap.mmap:
         """All of it in memory, page by page as it is used; what is changed stays in this process."""
