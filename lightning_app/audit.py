@@ -243,7 +243,7 @@ def _missing(data: WindowDataModule, ranges: dict[SplitName, tuple[Int64, Int64]
     found: dict[SplitName, int] = dict.fromkeys(NAMES, 0)
     if not data.view.masked:
         return found
-    reader, columns = data.view.reader(data.scaler, data.cache), list(data.columns_of.targets)
+    reader, columns = data.view.reader(data.scaler, data.row_cache), list(data.columns_of.targets)
     for low in range(0, reader.n_rows, reader.chunk_rows):
         high = min(low + reader.chunk_rows, reader.n_rows)
         inside = {name: (np.clip(a, low, high), np.clip(b, low, high)) for name, (a, b) in ranges.items()}

@@ -129,7 +129,7 @@ def measure(options: dict[str, Any], place: Place, seconds: float) -> Measured:
     if pool is not None:
         cuts = pool.plan.cuts
         pieces = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
-        reader = data.view.reader(data.scaler, data.cache)
+        reader = data.view.reader(data.scaler, data.row_cache)
         decoded = sum(reader.n_chunks(*piece) for piece in pieces) / reader.n_chunks_stored
     return Measured(
         place,

@@ -45,7 +45,7 @@ from lightning_app.data.statics import encode_statics, fit_statics, unknown_word
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.unscaler import Unscaler
 from lightning_app.data.views import Panel, PanelView, SeriesView, View
-from zstore import Store, UsageError, WindowIndex, WindowShape, cache_folder, find_holes
+from zstore import Cache, Store, UsageError, WindowIndex, WindowShape, cache_folder, find_holes
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +117,9 @@ class WindowDataModule(pl.LightningDataModule):
         Of memory, that rows may take: a share of what is free, or a size such as ``8GiB``.
     cache
         Folder of row files and scalers. Default: $ZSTORE_CACHE, or zstore under the user's cache folder.
+    cache_limit
+        Of row files, that are kept in that folder when one is built: a size such as ``50GiB``, or a share of its disk.
+        Those go first that were used longest ago; what a process has open stays. Default: $ZSTORE_CACHE_LIMIT, or 0.2.
     ingest
         How a CSV file is ingested: arguments of ``zstore.ingest``, or a YAML file of them.
     storage_options
@@ -156,6 +159,7 @@ class WindowDataModule(pl.LightningDataModule):
         residency: Residency = "auto",
         memory_budget: float | str = 0.5,
         cache: str | None = None,
+        cache_limit: float | str | None = None,
         ingest: dict[str, Any] | str | None = None,
         storage_options: dict[str, str] | None = None,
         version: int | None = None,
@@ -163,6 +167,7 @@ class WindowDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.cache = Path(cache) if cache else cache_folder()
+        self.row_cache = Cache(self.cache, cache_limit)
         self.store: Store = open_or_ingest(store, ingest, self.cache, storage_options, version)
         self.window = WindowShape(lookback, horizon, delay, stride)
         for option, number in {"batch_size": batch_size, "evaluation_stride": evaluation_stride}.items():
@@ -515,7 +520,7 @@ class WindowDataModule(pl.LightningDataModule):
         if not all(self._may_miss([name]) for name in self.targets):
             return nothing, nothing
         if self.placement.place == "stream":
-            return find_holes(self.view.observed(columns, self.scaler, self.cache))
+            return find_holes(self.view.observed(columns, self.scaler, self.row_cache))
         observed = self.source.rows.observed
         if observed is None:
             return nothing, nothing
@@ -697,7 +702,7 @@ class WindowDataModule(pl.LightningDataModule):
         trainer = self.trainer
         measured = evaluated and trainer is not None and getattr(trainer.lightning_module, "measures_source", False)
         scaled = self.scaler.of(self.targets)
-        targets = self.view.observed_targets(scaled, self.window.horizon, self.cache) if measured else None
+        targets = self.view.observed_targets(scaled, self.window.horizon, self.row_cache) if measured else None
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         epoch = None if trainer is None else lambda: trainer.current_epoch
         source = self.source
@@ -743,7 +748,7 @@ class WindowDataModule(pl.LightningDataModule):
         plan = self._order_plan
         if plan is None or not plan.streamed:
             return None
-        reader = self.view.reader(self.scaler, self.cache)
+        reader = self.view.reader(self.scaler, self.row_cache)
         return plan.pieces(reader.chunk_starts, reader.n_rows, self.window.span)
 
     @property
@@ -827,7 +832,7 @@ class WindowDataModule(pl.LightningDataModule):
     def _opened(self) -> WindowSource:
         store, view, placement = self.store, self.view, self.placement
         if placement.place == "stream":
-            reader = view.reader(self.scaler, self.cache)
+            reader = view.reader(self.scaler, self.row_cache)
             order, n_processes = self._recorded if self._is_fitting else None, self._n_processes
             order = order if order is not None and order.streamed else None
             plan = PoolPlan.fit(reader, self.window.span, placement.limit, order, n_processes)
@@ -835,7 +840,7 @@ class WindowDataModule(pl.LightningDataModule):
             rows, slot_times = self._pool.rows, self._pool.times
             times = None if slot_times is None else PositionTimes(slot_times)
         else:
-            rows, irregular = view.open(self.scaler, self.cache), store.schema.time.freq is None
+            rows, irregular = view.open(self.scaler, self.row_cache), store.schema.time.freq is None
             times = PositionTimes(torch.from_numpy(store.times(0, store.n_rows))) if irregular else None
         source = WindowSource(
             rows,

@@ -29,7 +29,7 @@ from lightning_app.data.splits import (
     time_borders,
     with_values,
 )
-from zstore import PanelFile, PanelGrid, RowFile, Store, UsageError, open_panel, open_rows
+from zstore import Cache, PanelFile, PanelGrid, RowFile, Store, UsageError, open_panel, open_rows
 
 Int64 = NDArray[np.int64]
 
@@ -116,16 +116,16 @@ class SeriesView:
             for first, last in zip(start[near].tolist(), stop[near].tolist(), strict=True):
                 yield position, max(first, low), min(last, high)
 
-    def open(self, scaler: Scaler, cache: Path) -> Rows:
+    def open(self, scaler: Scaler, cache: Cache | Path) -> Rows:
         """All rows, from the row file."""
         return as_rows(open_rows(self.store, scaler.channels, scaler.scaling, cache))
 
-    def reader(self, scaler: Scaler, cache: Path) -> StoreReader:
+    def reader(self, scaler: Scaler, cache: Cache | Path) -> StoreReader:
         """Decodes chunks of the store."""
         self.store.require_float32(scaler.channels, scaler.scaling)
         return StoreReader(self.store, scaler, self.masked)
 
-    def observed_targets(self, scaler: Scaler, horizon: int, cache: Path) -> ObservedTargets:
+    def observed_targets(self, scaler: Scaler, horizon: int, cache: Cache | Path) -> ObservedTargets:
         """True values of the targets that a scaler is of, by row; of categories its codes."""
         store, targets = self.store, scaler.channels
 
@@ -136,7 +136,7 @@ class SeriesView:
 
         return ObservedTargets(read, self.n_rows, 8 * len(targets), horizon, store.schema.chunk_rows)
 
-    def observed(self, columns: Sequence[int], scaler: Scaler, cache: Path) -> Iterator[NDArray[np.bool_]]:
+    def observed(self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path) -> Iterator[NDArray[np.bool_]]:
         """(row,) whether any of some columns was observed, in blocks."""
         size, names = self.store.schema.chunk_rows, [self.columns[column] for column in columns]
         for low in range(0, self.n_rows, size):
@@ -235,15 +235,15 @@ class PanelView:
                 if first < last:
                     yield position, first, last
 
-    def open(self, scaler: Scaler, cache: Path) -> Rows:
+    def open(self, scaler: Scaler, cache: Cache | Path) -> Rows:
         """All steps, from the panel file."""
         return as_rows(self._file(scaler, cache).rows())
 
-    def reader(self, scaler: Scaler, cache: Path) -> PanelReader:
+    def reader(self, scaler: Scaler, cache: Cache | Path) -> PanelReader:
         """Reads steps of the panel file."""
         return PanelReader(self._file(scaler, cache), self.store.path)
 
-    def observed_targets(self, scaler: Scaler, horizon: int, cache: Path) -> ObservedTargets:
+    def observed_targets(self, scaler: Scaler, horizon: int, cache: Cache | Path) -> ObservedTargets:
         """True values of the targets that a scaler is of, by step; from a panel file, float64 where one of them is."""
         targets = scaler.channels
         dtype = np.result_type(*(self.store.channel(name).dtype for name in targets), np.float32)
@@ -256,7 +256,7 @@ class PanelView:
 
         return ObservedTargets(read, self.n_rows, 8 * file.width, horizon, self.n_rows)
 
-    def observed(self, columns: Sequence[int], scaler: Scaler, cache: Path) -> Iterator[NDArray[np.bool_]]:
+    def observed(self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path) -> Iterator[NDArray[np.bool_]]:
         """(step,) whether any series has any of some columns, in blocks."""
         reader = self.reader(scaler, cache)
         for low, high in zip(reader.chunk_starts, [*reader.chunk_starts[1:], self.n_rows], strict=True):
@@ -264,7 +264,7 @@ class PanelView:
             reader.read(int(low), np.empty(seen.shape, np.float32), seen)
             yield np.any(seen.reshape(len(seen), self.n_nodes, -1)[..., columns], axis=(1, 2))
 
-    def _file(self, scaler: Scaler, cache: Path) -> PanelFile:
+    def _file(self, scaler: Scaler, cache: Cache | Path) -> PanelFile:
         return open_panel(self.store, self.grid, scaler.channels, scaler.scaling, cache)
 
 
