@@ -32,7 +32,7 @@ from zstore import (
 )
 from zstore.cli import main
 from zstore.format.locks import file_lock
-from zstore.reading import cached, eviction, heldfile
+from zstore.reading import cached, eviction, heldfile, rownotes
 
 N_ROWS = 300
 PER_CHANNEL = 4 * N_ROWS  # bytes of a row file
@@ -195,6 +195,37 @@ def test_a_row_file_that_was_copied_or_touched_is_read_once_and_known_again(
     for _ in range(2):
         rows_of(store, tmp_path / "restored")
     assert n_digests() == 3
+
+
+def test_the_bytes_of_a_new_row_file_are_compared_once_after_a_restart_of_the_system(
+    store: Store, folder: Path, n_digests: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_of(store, folder)
+    assert rownotes.boot_id()
+    monkeypatch.setattr(rownotes, "boot_id", lambda: "another")
+    for _ in range(2):
+        rows_of(store, folder)
+    assert n_digests() == 2
+    monkeypatch.setattr(rownotes, "boot_id", lambda: "and another")
+    rows_of(store, folder)
+    assert n_digests() == 2  # it was on the disk
+
+
+def test_a_row_file_that_the_disk_refuses_is_not_used_again(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    rows_of(store, folder)
+    path = row_file(folder)
+    monkeypatch.setattr(os, "fsync", refused)
+    cached._flush(path, path.stat().st_ino + 1)
+    assert len(cache_entries(folder)) == 1
+    cached._flush(path, path.stat().st_ino)
+    assert cache_entries(folder) == []
+    assert "the disk does not keep the row file" in caplog.text
+    cached._flush(folder / "rows-gone.f4", 1)
 
 
 def test_a_file_of_another_user_in_a_folder_for_everybody_is_refused(

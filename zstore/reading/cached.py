@@ -25,8 +25,10 @@ from zstore.reading.rownotes import (
     CacheEntry,
     FileState,
     RowNote,
+    boot_id,
     is_known,
     lock_path,
+    note_path,
     partial_path,
     read_note,
     refuse_stranger,
@@ -71,9 +73,10 @@ def open_cached(
     Opening costs two small reads and no lock, whatever the size: the note beside the file says how the system
     described the file when its digest was taken. Where that differs (the file was edited, cut off, copied or
     restored), its bytes are compared with the digest, some 0.1 s a GB in memory, and it is built anew if they differ.
-    A builder writes under a name of its own, flushes, and renames when all is there, so one that dies leaves nothing
-    that is taken for whole. Of several that start at once one builds and the others wait; where the folder has no
-    locks, each builds its own and the last one stays.
+    A builder writes under a name of its own and renames when all is there, so one that dies leaves nothing that is
+    taken for whole. Of several that start at once one builds and the others wait; where the folder has no locks, each
+    builds its own and the last one stays. Nobody waits for the disk: a file that was not surely on it when the system
+    stopped has its bytes compared when it is next opened.
     """
     path = Path(entry.path)
     try:
@@ -173,7 +176,9 @@ def _build(path: Path, entry: CacheEntry, build: Callable[[Path], None], cache: 
             mark_used(file.fileno())
             _allocate(file, entry.n_bytes)
             build(temporary)
-            os.fsync(file.fileno())  # no power cut leaves a file that looks whole
+            boot = boot_id()
+            if boot is None:  # else others need not wait for the disk
+                os.fsync(file.fileno())
             inode = os.fstat(file.fileno()).st_ino
         entry = replace(entry, digest=_digest(temporary))
         os.utime(temporary, ns=(time.time_ns(),) * 2)  # finer than the clock of the file system
@@ -182,8 +187,21 @@ def _build(path: Path, entry: CacheEntry, build: Callable[[Path], None], cache: 
         temporary.unlink(missing_ok=True)
     done = HeldFile.open(path)
     if done is not None and done.status.st_ino == inode:  # else another builder's, who writes the note
-        RowNote(entry, FileState.of(done)).write()
+        RowNote(entry, FileState.of(done), boot).write()
+        threading.Thread(target=_flush, args=(path, inode), name="flush", daemon=True).start()
     logger.info("built the row file %s: %.1f MB in %.1f s", path, entry.n_bytes / 1e6, time.perf_counter() - began)
+
+
+def _flush(path: Path, inode: int) -> None:
+    """Have a new row file written to the disk, and forget it if the disk refuses it."""
+    with suppress(OSError), path.open("r+b") as file:  # an opening of its own, which does not count as a use
+        if os.fstat(file.fileno()).st_ino != inode:
+            return
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            logger.error("the disk does not keep the row file %s (%s); it is not used again", path, error.strerror)
+            note_path(path).unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:

@@ -88,15 +88,19 @@ class RowNote:
         What the file holds.
     state
         Of the file when its bytes were last compared with the digest; None if the note does not say.
+    boot
+        Since which start of the system the bytes may be in memory alone, see :func:`boot_id`; None if they are surely
+        on the disk.
     """
 
     entry: CacheEntry
     state: FileState | None
+    boot: str | None
 
     def write(self) -> None:
         """Put it beside its file, whole or not at all."""
         document: dict[str, Any] = asdict(self.entry) | {"name": Path(self.entry.path).name}
-        document["state"] = None if self.state is None else asdict(self.state)
+        document |= {"state": None if self.state is None else asdict(self.state), "boot": self.boot}
         document = {name: value for name, value in document.items() if name not in ("path", "used")}
         path = note_path(Path(self.entry.path))
         temporary = partial_path(path)
@@ -140,7 +144,8 @@ def read_note(path: Path) -> RowNote | None:
     if not all(isinstance(name, str) for name in document["channels"]):
         return None
     known = {name: document[name] for name in _NEEDS} | {"channels": tuple(document["channels"])}
-    return RowNote(CacheEntry(path=str(path), **known, used=used), _state(document.get("state")))
+    boot = document.get("boot", "")  # of an older note: no start that was ever
+    return RowNote(CacheEntry(path=str(path), **known, used=used), _state(document.get("state")), boot)
 
 
 def _state(document: Any) -> FileState | None:
@@ -171,6 +176,18 @@ def refuse_stranger(file: HeldFile) -> None:
     )
 
 
+def boot_id() -> str | None:
+    """What names the start of the system that we live in; None where nothing does.
+
+    What a process wrote is seen by all others at once, but is on the disk only later; a power cut in between leaves a
+    file that is whole by all that the file system says, and is not. It also ends what this names.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() or None
+    except OSError:
+        return None
+
+
 def is_known(file: HeldFile, note: RowNote) -> bool:
     """Whether an open row file is what its note says: by its state, or, where that has changed, by all its bytes.
 
@@ -179,13 +196,14 @@ def is_known(file: HeldFile, note: RowNote) -> bool:
     state = FileState.of(file)
     if state.n_bytes != note.entry.n_bytes:
         return False
-    if state == note.state:
+    if state == note.state and (note.boot is None or note.boot == boot_id()):
         return True
     if file.digest() != note.entry.digest or FileState.of(file) != state:
         return False
     with suppress(OSError):  # a folder that may only be read: bytes are compared each time
+        os.fsync(file.descriptor)
         if os.stat(note.entry.path).st_ino == state.inode:
-            RowNote(note.entry, state).write()
+            RowNote(note.entry, state, None).write()
     return True
 
 
