@@ -116,7 +116,7 @@ def test_a_row_file_that_was_edited_in_place_is_built_anew(store: Store, folder:
 
 
 @pytest.mark.parametrize(
-    "harm", ["cut", "longer", "torn copy", "other file", "link", "pipe", "folder", "no note", "half a note"]
+    "harm", ["cut", "longer", "torn copy", "other file", "link", "pipe", "link for a note", "no note", "half a note"]
 )
 def test_a_row_file_that_is_not_what_was_built_is_built_anew(
     store: Store, folder: Path, harm: str, tmp_path: Path
@@ -143,7 +143,7 @@ def test_a_row_file_that_is_not_what_was_built_is_built_anew(
     elif harm == "pipe":
         path.unlink()
         os.mkfifo(path)
-    elif harm == "folder":
+    elif harm == "link for a note":
         note.unlink()
         note.symlink_to("/dev/zero")
     elif harm == "no note":
