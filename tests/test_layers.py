@@ -16,7 +16,7 @@ LAYERS = {
         ["_version", "errors"],
         ["format.layout", "format.packing", "format.codecs", "format.arrays"],
         ["format.schema", "format.index", "format.moments", "format.manifest"],
-        ["format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
+        ["format.portable", "format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
         [
             "reading.objects",
             "reading.shown",
@@ -37,6 +37,7 @@ LAYERS = {
         [
             "writing.lock",
             "writing.sweep",
+            "writing.quarantine",
             "writing.target",
             "writing.scheduler",
             "writing.statics",
