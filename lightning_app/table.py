@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 
 import lightning_app.models
+from lightning_app.arguments import child_environment, lasting
 from zstore import UsageError
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Run:
     @property
     def digest(self) -> str:
         """What names the run: its flags and what its file says."""
-        return hashlib.sha256(json.dumps([self.words, self.config.read_text()]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([lasting(self.words), self.config.read_text()]).encode()).hexdigest()
 
     def result(self) -> dict[str, Any]:
         """Test metrics: those of a run that is whole, or else of one that is made now.
@@ -74,9 +76,16 @@ class Run:
             log = self.folder / "run.log"
             with log.open("w") as output:
                 for command in ("test",) if self.seed is None else ("fit", "test"):
-                    words = [sys.executable, "-m", "lightning_app", command, *self.words]
-                    words += ["--trainer.default_root_dir", str(self.folder)]
-                    if subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:  # noqa: S603  # ours
+                    words = [command, *self.words, "--trainer.default_root_dir", str(self.folder)]
+                    visible, variables = child_environment(words)
+                    done = subprocess.run(  # noqa: S603  # ours
+                        [sys.executable, "-m", "lightning_app", *visible],
+                        env={**os.environ, **variables},
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        check=False,
+                    )
+                    if done.returncode:
                         last = log.read_text().strip().rpartition("\n")[2]
                         raise UsageError(
                             f"{command} of {self.folder.name} failed: {last}", where=str(log), fix="see there"

@@ -19,6 +19,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
+from lightning_app.arguments import without_secrets
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.mixing import inflation
 from lightning_app.data.residency import Place, room
@@ -98,7 +99,9 @@ def build(options: dict[str, Any], residency: str) -> WindowDataModule:
     try:
         found = parser.parse_object({"data": {**options, "residency": residency}})
     except argparse.ArgumentError as error:
-        raise UsageError(f"data options ({error})", expected="those of fit", fix="mend the configuration") from error
+        raise UsageError(
+            f"data options ({without_secrets(str(error))})", expected="those of fit", fix="mend the configuration"
+        ) from error
     data: WindowDataModule = parser.instantiate(found).data
     return data
 
@@ -246,12 +249,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--set", type=json.loads, default={}, help="arguments of the data module, as JSON")
+    parser.add_argument("--set", default="{}", help="arguments of the data module, as JSON; - to read them from stdin")
     parser.add_argument("--json", action="store_true")
     parsed = parser.parse_args(arguments)
+    given = json.loads(sys.stdin.read() if parsed.set == "-" else parsed.set)
     logging.getLogger("lightning_app").setLevel(logging.WARNING)
     try:
-        options = data_options(parsed.store, parsed.config, parsed.set)
+        options = data_options(parsed.store, parsed.config, given)
         found = plan(options, parsed.seconds)
     except FileNotFoundError as error:
         print(f"zstore: no configuration {error.filename}", file=sys.stderr)

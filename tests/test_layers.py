@@ -59,10 +59,10 @@ LAYERS = {
         ["writing.ingest", "writing.planner"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
         ["upkeep.checks", "upkeep.doctor", "upkeep.report"],
-        ["progress", "datasets", "printing", "flags", "cli"],
+        ["output", "progress", "datasets", "printing", "flags", "cli"],
     ],
     "lightning_app": [
-        ["batch", "schedules"],
+        ["batch", "schedules", "arguments"],
         [
             "data.stores",
             "data.fractions",

@@ -13,6 +13,7 @@ from zstore.errors import (
     ZstoreError,
 )
 from zstore.format.moments import Moments
+from zstore.output import end_quietly
 from zstore.progress import shown_progress
 from zstore.reading.cached import CacheEntry, cache_entries, cache_folder, clear_cache
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
@@ -59,6 +60,7 @@ __all__ = [
     "cache_folder",
     "clear_cache",
     "compact",
+    "end_quietly",
     "export",
     "fetch",
     "find_holes",
