@@ -16,7 +16,8 @@ LAYERS = {
         ["_version", "errors"],
         ["format.layout", "format.packing", "format.codecs", "format.arrays"],
         ["format.schema", "format.index", "format.moments", "format.manifest"],
-        ["format.portable", "format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
+        ["format.portable"],
+        ["format.locks", "format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
         [
             "reading.objects",
             "reading.shown",
