@@ -303,7 +303,7 @@ def _module(configs: Sequence[str], flags: Sequence[str]) -> WindowDataModule:
     words = []
     for config in configs:
         try:
-            document = yaml.safe_load(Path(config).read_text()) or {}
+            document = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
             raise UsageError(f"configuration {config} ({error})", expected="a YAML file", fix="mend --config") from None
         words += ["--config", json.dumps({"data": document.get("data", {})})]

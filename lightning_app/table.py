@@ -59,7 +59,9 @@ class Run:
     @property
     def digest(self) -> str:
         """What names the run: its flags and what its file says."""
-        return hashlib.sha256(json.dumps([lasting(self.words), self.config.read_text()]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([lasting(self.words), self.config.read_text(encoding="utf-8")]).encode()
+        ).hexdigest()
 
     def result(self) -> dict[str, Any]:
         """Test metrics: those of a run that is whole, or else of one that is made now.
@@ -86,7 +88,7 @@ class Run:
                         check=False,
                     )
                     if done.returncode:
-                        last = log.read_text().strip().rpartition("\n")[2]
+                        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
                         raise UsageError(
                             f"{command} of {self.folder.name} failed: {last}", where=str(log), fix="see there"
                         )
@@ -118,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     """``python -m lightning_app table``."""
     options, flags = make_parser().parse_known_args(list(arguments))
     published = Path(options.published)
-    known = yaml.safe_load(published.read_text()) if published.exists() else {}
+    known = yaml.safe_load(published.read_text(encoding="utf-8")) if published.exists() else {}
     rows = []
     for config in map(Path, options.configs):
         for horizon in options.horizons or [None]:
@@ -127,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
             theirs = known.get(config.stem, {}).get(horizon or found[0]["horizon"], {})
             rows.append(_row(config.stem, found, options.metrics, theirs))
             logger.info("  ".join(rows[-1]))
-    Path(options.out).write_text(to_markdown(rows, options.metrics))
+    Path(options.out).write_text(to_markdown(rows, options.metrics), encoding="utf-8")
     logger.info(f"wrote {options.out}")
     return 0
 
@@ -141,7 +143,7 @@ def runs_of(config: Path, horizon: int | None, seeds: list[int], folder: Path, f
         If the file is none, or names no model.
     """
     try:
-        name = yaml.safe_load(config.read_text())["model"]["class_path"]
+        name = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["class_path"]
         module, _, cls = name.rpartition(".")
         model = getattr(importlib.import_module(module) if module else lightning_app.models, cls)
     except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ImportError) as error:

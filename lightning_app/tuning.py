@@ -87,7 +87,7 @@ class FitPlan:
 
 def data_options(store: str, config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of the data module: those of a configuration, with some replaced."""
-    document = yaml.safe_load(config.read_text()) if config is not None else {}
+    document = yaml.safe_load(config.read_text(encoding="utf-8")) if config is not None else {}
     options = (document or {}).get("data", {})
     return {"lookback": 96, "horizon": 24, **options, **given, "store": store}
 
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     print(json.dumps(asdict(found), indent=1) if parsed.json else show(found), end="\n" if parsed.json else "")
     if parsed.write is not None:
-        parsed.write.write_text(overlay(found, options))
+        parsed.write.write_text(overlay(found, options), encoding="utf-8")
         print(f"wrote {parsed.write}: python -m lightning_app fit --config {parsed.config} --config {parsed.write}")
     return 0
 

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 BROKEN_PIPE = 141
 """The exit code that a shell gives to a tool which SIGPIPE has ended."""
@@ -23,6 +24,8 @@ def end_quietly(command: Callable[[], int]) -> int:
     OSError
         If the command did well, but what it has printed cannot be written.
     """
+    if os.name == "nt" and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as files are, where it leads to one
     try:
         code = command()
     except BrokenPipeError:

@@ -11,7 +11,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from zstore.errors import ConflictError, StoreError
 from zstore.format.commit import conflict, owner_of
 from zstore.format.layout import MARKER, ROOT
+from zstore.format.locks import file_lock
 from zstore.format.portable import OPEN_TO_READ
 
 try:
@@ -71,22 +72,15 @@ def _folder_locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _file_locked(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout  # not needed where folders can be locked
-
     path = Path(os.path.realpath(folder))  # the same for every name of the folder
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise conflict(str(folder)) from None
-    except OSError as error:
-        raise _no_lock(folder, error) from error
-    try:
-        if not folder.is_dir():
-            raise conflict(str(folder))  # another writer that failed took the folder away
+    with ExitStack() as stack:
+        try:
+            held = stack.enter_context(file_lock(path.with_name(f".{path.name}.lock"), wait=False))
+        except OSError as error:
+            raise _no_lock(folder, error) from error
+        if not held or not folder.is_dir():  # else another writer that failed took the folder away
+            raise conflict(str(folder))
         yield
-    finally:
-        lock.release()
 
 
 def _no_lock(folder: Path, error: OSError) -> StoreError:
