@@ -141,13 +141,18 @@ def drift(values: Values) -> Stretch | None:
     if min(map(len, thirds)) < LEAST_ROWS:
         return None
     medians = [float(np.median(part)) for part in thirds]
-    spreads = [float(np.subtract(*np.quantile(part, [0.99, 0.01]))) for part in thirds]
+    spreads = [float(np.subtract(*_inner(part))) for part in thirds]
     start, typical = len(values) - len(values) // _PARTS, float(np.mean(spreads))
     if typical and abs(medians[-1] - medians[0]) > _DRIFT * typical:
         return Stretch(start, len(values), _thirds("the median is", medians))
     if min(spreads[0], spreads[-1]) > 0 and not 1 / _SPREAD < spreads[-1] / spreads[0] < _SPREAD:
         return Stretch(start, len(values), _thirds("98 % of the values span", spreads))
     return None
+
+
+def _inner(values: Values) -> tuple[Any, Any]:
+    """The highest and the lowest of the inner 98 % of some values, of which one that is far away is none."""
+    return np.quantile(values, 0.99, method="lower"), np.quantile(values, 0.01, method="higher")
 
 
 def _thirds(what: str, figures: list[float]) -> str:

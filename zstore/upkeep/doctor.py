@@ -84,8 +84,12 @@ class Finding:
     @property
     def sentence(self) -> str:
         """What it is and when, for a person; when is left out of what is about a whole series."""
-        where = _WHEN.get(self.kind, "at" if self.stop - self.start == 1 else "from")
-        where = f"the longest {where}" if self.kind == "gap" and " gaps" in self.detail else where
+        one_row = self.stop - self.start == 1
+        where = _WHEN.get(self.kind, "at" if one_row else "from")
+        if self.kind == "off_grid" and one_row:
+            where = "first at"
+        elif self.kind == "gap" and " gaps" in self.detail:
+            where = "the longest until"
         if not self.when or not where:
             return self.detail
         what, stop, why = self.detail.partition(";")
