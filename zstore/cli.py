@@ -275,7 +275,7 @@ def _storage(options: Namespace) -> dict[str, str]:
     given = options.storage_options
     try:
         pairs = _pairs(given, "--storage-options")
-    except UsageError:
+    except (UsageError, AttributeError):  # the latter where it is neither a text nor a mapping
         pairs = None
     if not isinstance(pairs, dict) or not all(isinstance(text, str) for pair in pairs.items() for text in pair):
         raise UsageError(

@@ -78,8 +78,8 @@ def to_words(codes: NDArray[Any], categories: tuple[str, ...], missing: float | 
 def flags(categories: tuple[str, ...], dtype: Any) -> dict[str, Any]:
     """CF attributes of codes in memory, of the codes' own dtype.
 
-    `categories` has the exact words as the text of a JSON list, since netCDF-3 has no lists of texts, and netCDF-4 makes
-    a text of a list of one.
+    `categories` has the exact words as the text of a JSON list, since netCDF-3 has no lists of texts, and netCDF-4
+    makes a text of a list of one.
     """
     words, kind = json.dumps(list(categories), ensure_ascii=False), np.dtype(dtype).type
     codes = np.arange(len(categories), dtype=dtype)
