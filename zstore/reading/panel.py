@@ -6,10 +6,10 @@ then one stretch of steps, as a window of a series is one stretch of rows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,9 +169,9 @@ class PanelFile:
             (step, node * channel), contiguous, to be filled; `values` of the dtype of the file.
         """
         with self.path.open("rb", buffering=0) as file:
-            _read_into(file, values, start * self.width * self.itemsize)
+            _read_into(file.fileno(), values, start * self.width * self.itemsize)
             if observed is not None:
-                _read_into(file, observed, (self.grid.n_steps * self.itemsize + start) * self.width)
+                _read_into(file.fileno(), observed, (self.grid.n_steps * self.itemsize + start) * self.width)
 
 
 def open_panel(
@@ -271,12 +271,11 @@ def _write(path: Path, offset: int, part: NDArray[Any], low: int, n_nodes: int) 
         mapped[:, low : low + n_mine] = part[begin:end]
 
 
-def _read_into(file: FileIO, out: NDArray[Any], offset: int) -> None:
-    """Fill an array with the bytes of a file from an offset on."""
+def _read_into(descriptor: int, out: NDArray[Any], offset: int) -> None:
+    """Fill an array from a place of a file."""
     view, done = out.data.cast("B"), 0
-    file.seek(offset)
     while done < len(view):
-        n_read = file.readinto(view[done:])
+        n_read = os.preadv(descriptor, [view[done:]], offset + done)
         if not n_read:
             raise OSError(f"the file ends at {offset + done:,}")
         done += n_read
