@@ -401,11 +401,14 @@ def test_the_doctor_speaks_in_whole_sentences(tmp_path: Path) -> None:
     assert Finding("empty", "a", "v", "no value in 3 rows", 0, 3, "2001-01-01").sentence == "no value in 3 rows"
 
 
-def test_a_constant_word_in_every_series_is_no_finding(tmp_path: Path) -> None:
+def test_what_is_constant_in_every_series_is_told_once_if_a_number_and_not_at_all_if_a_word(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    lines = [[s, DAY + t, round(random.normal(), 2), f"group {s % 3}"] for s in range(6) for t in range(80)]
-    zstore.ingest(write_table(tmp_path / "s.csv", ["id", "t", "v", "group"], lines), tmp_path / "s.zarr", **BY_ID)
-    assert found(open_store(tmp_path / "s.zarr")) == []
+    lines = [[s, DAY + t, round(random.normal(), 2), f"group {s % 3}", s % 3] for s in range(6) for t in range(80)]
+    table = write_table(tmp_path / "s.csv", ["id", "t", "v", "group", "number"], lines)
+    zstore.ingest(table, tmp_path / "s.zarr", **BY_ID)
+    (told,) = examine(open_store(tmp_path / "s.zarr")).findings
+    assert (told.kind, told.series, told.channel) == ("constant", "", "number")
+    assert told.sentence == "one value in each of 6 series; a static attribute would say it once"
 
 
 # Secrets

@@ -44,6 +44,7 @@ _CHECKS: dict[str, Callable[[NDArray[Any]], Stretch | None]] = {
     "drift": checks.drift,
 }
 _PIECE_ROWS = 1 << 20
+_MANY = 3  # series in which a channel is constant, if most are: then it is told once
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
 
@@ -314,13 +315,19 @@ def _of_moments(store: Store) -> Iterator[Finding]:
         if channel.categories is not None:
             continue
         count, low, high = (values[:, column] for values in (moments.count, moments.low, moments.high))
-        n_rows = store.index.row_size.tolist()
-        for position in np.flatnonzero(store.index.row_size > 0).tolist():
-            if not count[position]:
-                yield _whole(store, "empty", position, channel.name, f"no value in {counted(n_rows[position], 'row')}")
-            elif low[position] == high[position] and count[position] >= checks.LEAST_ROWS:
-                detail = f"{low[position]:g} in all {count[position]:,} rows that have a value"
-                yield _whole(store, "constant", position, channel.name, detail)
+        n_rows = store.index.row_size
+        for position in np.flatnonzero((n_rows > 0) & (count == 0)).tolist():
+            detail = f"no value in {counted(int(n_rows[position]), 'row')}"
+            yield _whole(store, "empty", position, channel.name, detail)
+        judged = count >= checks.LEAST_ROWS
+        constant = np.flatnonzero(judged & (low == high)).tolist()
+        if len(constant) >= _MANY and 2 * len(constant) > int(judged.sum()):
+            detail = f"one value in each of {len(constant):,} series; a static attribute would say it once"
+            yield Finding("constant", "", channel.name, detail)
+            continue
+        for position in constant:
+            detail = f"{low[position]:g} in all {count[position]:,} rows that have a value"
+            yield _whole(store, "constant", position, channel.name, detail)
     fields = [moments.count, moments.mean, moments.m2, moments.low, moments.high]
     numbers = np.nan_to_num(np.concatenate(fields, axis=1).astype(np.float64), posinf=0, neginf=0)
     _, first, inverse = np.unique(numbers, axis=0, return_index=True, return_inverse=True)
