@@ -15,9 +15,11 @@ import torch
 from lightning_app.batch import Batch
 
 try:
-    import resource
+    import resource as _resource
 except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+    resource: Any = None
+else:
+    resource = _resource
 
 logger = logging.getLogger(__name__)
 
