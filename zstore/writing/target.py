@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,8 @@ from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.writing.lock import leased, locked
 from zstore.writing.quarantine import remove_quarantines, replaced_quarantine
 from zstore.writing.sweep import is_finished, needed_keys, remove_others, tidy
+
+logger = logging.getLogger(__name__)
 
 Mode = Literal["new", "overwrite", "append"]
 
@@ -243,7 +246,7 @@ def _replacing(store: Path) -> Iterator[Path]:
     except OSError as error:
         raise StoreError(f"cannot make {root} ({error.strerror})", fix="check the permissions around it") from error
     with locked(root):
-        remove_others(Folder(root), set(), SCRATCH)  # of a writer that died
+        remove_others(Folder(root), {MARKER}, SCRATCH)  # of a writer that died
         try:
             yield root
             (root / MARKER).unlink()
@@ -271,7 +274,7 @@ def _discard(folder: Path) -> None:
     """Remove a folder that a writer made beside a store; its mark goes last, and tells that what is left is ours."""
     if not folder.exists():
         return
-    with suppress(OSError):  # what cannot be removed now is when the store is replaced the next time
+    try:
         (folder / MARKER).touch()
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -279,6 +282,8 @@ def _discard(folder: Path) -> None:
             elif path.name != MARKER:
                 path.unlink()
         shutil.rmtree(folder)
+    except OSError as error:
+        logger.warning("%s stays, which nothing needs (%s); the next --overwrite removes it", folder, error.strerror)
 
 
 def _put_back(store: Path) -> None:
