@@ -136,7 +136,7 @@ def test_rows_refused_and_duplicates_of_every_version_are_told(clean: list[Row],
     more = write_table(
         tmp_path / "more.csv",
         heads,
-        [["s0", "2031-01-01 00:00:00", 1, 1], ["s0", "never", 1, 1], ["s1", "never", 1, 1]],
+        [*(["s0", f"2031-01-01 0{n}:00:00", 1, 1] for n in range(5)), ["s0", "never", 1, 1], ["s1", "never", 1, 1]],
     )
     zstore.append(more, store.path, on_bad_row="quarantine", max_bad_rows=0.9)
     found = [each for each in examine(open_store(store.path)).findings if not each.series]
