@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from lightning_app.arguments import without_secrets
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.leaks import refuse_leaks
 from lightning_app.data.shown import splits_table, timeline
@@ -302,12 +303,13 @@ def _module(configs: Sequence[str], flags: Sequence[str]) -> WindowDataModule:
     words = []
     for config in configs:
         try:
-            document = yaml.safe_load(Path(config).read_text()) or {}
+            document = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
             raise UsageError(f"configuration {config} ({error})", expected="a YAML file", fix="mend --config") from None
         words += ["--config", json.dumps({"data": document.get("data", {})})]
     try:
         module: WindowDataModule = parser.instantiate(parser.parse_args([*words, *flags])).data
     except argparse.ArgumentError as error:
-        raise UsageError(f"options ({error})", expected="those of fit", fix="mend the configuration") from error
+        why = without_secrets(str(error))
+        raise UsageError(f"options ({why})", expected="those of fit", fix="mend the configuration") from error
     return module

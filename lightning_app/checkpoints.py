@@ -68,6 +68,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 
 def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":  # where folders cannot be opened, and the file system keeps a journal of names
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 import lightning_app.models
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
 from lightning_app import audit, table
+from lightning_app.arguments import Parser, SavedConfig, take_arguments
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO
@@ -29,7 +31,7 @@ from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
-from zstore import UsageError, ZstoreError
+from zstore import UsageError, ZstoreError, end_quietly
 
 logger = logging.getLogger(__name__)
 
@@ -200,9 +202,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    0 if it did what was asked, 1 if that failed, 2 if the arguments cannot be meant.
+    0 if it did what was asked, 1 if that failed, 2 if the arguments cannot be meant, 141 if nobody reads its output.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    return end_quietly(partial(_main, arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    words = take_arguments() if arguments is None else list(arguments)
     debug = "--debug" in words
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)
@@ -219,10 +225,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             WindowDataModule,
             subclass_mode_model=True,
             seed_everything_default=0,
+            save_config_callback=SavedConfig,
             save_config_kwargs={"overwrite": True},
+            parser_class=Parser,
             trainer_defaults={"enable_progress_bar": None, "enable_model_summary": None},
             parser_kwargs={"prog": "python -m lightning_app"},
-            args=None if arguments is None else words,
+            args=words if words != sys.argv[1:] else None,
         )
     except ZstoreError as error:
         if debug:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 from dataclasses import dataclass
 from time import perf_counter
@@ -14,6 +13,13 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_app.batch import Batch
+
+try:
+    import resource as _resource
+except ImportError:  # Windows
+    resource: Any = None
+else:
+    resource = _resource
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +128,11 @@ class Monitor(pl.Callback):
 
 def peak_bytes() -> int:
     """The most memory that this process has held, mapped files included."""
+    if resource is None:
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))  # Windows knows the peak; else what is held now
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
 def memory(trainer: pl.Trainer) -> dict[str, float]:

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 
 import lightning_app.models
+from lightning_app.arguments import child_environment, lasting
 from zstore import UsageError
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,9 @@ class Run:
     @property
     def digest(self) -> str:
         """What names the run: its flags and what its file says."""
-        return hashlib.sha256(json.dumps([self.words, self.config.read_text()]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([lasting(self.words), self.config.read_text(encoding="utf-8")]).encode()
+        ).hexdigest()
 
     def result(self) -> dict[str, Any]:
         """Test metrics: those of a run that is whole, or else of one that is made now.
@@ -74,10 +78,17 @@ class Run:
             log = self.folder / "run.log"
             with log.open("w") as output:
                 for command in ("test",) if self.seed is None else ("fit", "test"):
-                    words = [sys.executable, "-m", "lightning_app", command, *self.words]
-                    words += ["--trainer.default_root_dir", str(self.folder)]
-                    if subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:  # noqa: S603  # ours
-                        last = log.read_text().strip().rpartition("\n")[2]
+                    words = [command, *self.words, "--trainer.default_root_dir", str(self.folder)]
+                    visible, variables = child_environment(words)
+                    done = subprocess.run(  # noqa: S603  # ours
+                        [sys.executable, "-m", "lightning_app", *visible],
+                        env={**os.environ, **variables},
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        check=False,
+                    )
+                    if done.returncode:
+                        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
                         raise UsageError(
                             f"{command} of {self.folder.name} failed: {last}", where=str(log), fix="see there"
                         )
@@ -109,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     """``python -m lightning_app table``."""
     options, flags = make_parser().parse_known_args(list(arguments))
     published = Path(options.published)
-    known = yaml.safe_load(published.read_text()) if published.exists() else {}
+    known = yaml.safe_load(published.read_text(encoding="utf-8")) if published.exists() else {}
     rows = []
     for config in map(Path, options.configs):
         for horizon in options.horizons or [None]:
@@ -118,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
             theirs = known.get(config.stem, {}).get(horizon or found[0]["horizon"], {})
             rows.append(_row(config.stem, found, options.metrics, theirs))
             logger.info("  ".join(rows[-1]))
-    Path(options.out).write_text(to_markdown(rows, options.metrics))
+    Path(options.out).write_text(to_markdown(rows, options.metrics), encoding="utf-8")
     logger.info(f"wrote {options.out}")
     return 0
 
@@ -132,7 +143,7 @@ def runs_of(config: Path, horizon: int | None, seeds: list[int], folder: Path, f
         If the file is none, or names no model.
     """
     try:
-        name = yaml.safe_load(config.read_text())["model"]["class_path"]
+        name = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["class_path"]
         module, _, cls = name.rpartition(".")
         model = getattr(importlib.import_module(module) if module else lightning_app.models, cls)
     except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ImportError) as error:

@@ -19,6 +19,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
+from lightning_app.arguments import without_secrets
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.mixing import inflation
 from lightning_app.data.residency import Place, room
@@ -86,7 +87,7 @@ class FitPlan:
 
 def data_options(store: str, config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of the data module: those of a configuration, with some replaced."""
-    document = yaml.safe_load(config.read_text()) if config is not None else {}
+    document = yaml.safe_load(config.read_text(encoding="utf-8")) if config is not None else {}
     options = (document or {}).get("data", {})
     return {"lookback": 96, "horizon": 24, **options, **given, "store": store}
 
@@ -98,7 +99,9 @@ def build(options: dict[str, Any], residency: str) -> WindowDataModule:
     try:
         found = parser.parse_object({"data": {**options, "residency": residency}})
     except argparse.ArgumentError as error:
-        raise UsageError(f"data options ({error})", expected="those of fit", fix="mend the configuration") from error
+        raise UsageError(
+            f"data options ({without_secrets(str(error))})", expected="those of fit", fix="mend the configuration"
+        ) from error
     data: WindowDataModule = parser.instantiate(found).data
     return data
 
@@ -246,12 +249,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--set", type=json.loads, default={}, help="arguments of the data module, as JSON")
+    parser.add_argument("--set", default="{}", help="arguments of the data module, as JSON; - to read them from stdin")
     parser.add_argument("--json", action="store_true")
     parsed = parser.parse_args(arguments)
+    given = json.loads(sys.stdin.read() if parsed.set == "-" else parsed.set)
     logging.getLogger("lightning_app").setLevel(logging.WARNING)
     try:
-        options = data_options(parsed.store, parsed.config, parsed.set)
+        options = data_options(parsed.store, parsed.config, given)
         found = plan(options, parsed.seconds)
     except FileNotFoundError as error:
         print(f"zstore: no configuration {error.filename}", file=sys.stderr)
@@ -261,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     print(json.dumps(asdict(found), indent=1) if parsed.json else show(found), end="\n" if parsed.json else "")
     if parsed.write is not None:
-        parsed.write.write_text(overlay(found, options))
+        parsed.write.write_text(overlay(found, options), encoding="utf-8")
         print(f"wrote {parsed.write}: python -m lightning_app fit --config {parsed.config} --config {parsed.write}")
     return 0
 

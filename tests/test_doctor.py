@@ -140,9 +140,9 @@ def test_rows_refused_and_duplicates_of_every_version_are_told(clean: list[Row],
     )
     zstore.append(more, store.path, on_bad_row="quarantine", max_bad_rows=0.9)
     found = [each for each in examine(open_store(store.path)).findings if not each.series]
-    assert [each.detail for each in found if each.kind == "duplicate"] == ["1 rows of version 1"]
+    assert [each.detail for each in found if each.kind == "duplicate"] == ["1 row dropped by version 1"]
     refused = [each.detail.split(",")[0] for each in found if each.kind == "refused"]
-    assert refused == ["2 rows of version 2", "1 rows of version 1"]
+    assert refused == ["2 rows set aside by version 2", "1 row set aside by version 1"]
 
 
 def test_irregular_times_whose_step_changes_are_found(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_report_is_one_page_of_markup_that_needs_nothing_else(clean: list[Ro
     assert "http" not in html
     text = "".join(page.itertext())
     assert hostile in text
-    assert "12.34 in 100 rows on end" in text
+    assert "12.34 in 100 consecutive rows" in text
     assert text.count("Looked for, and not found") == 1
 
 
@@ -176,7 +176,7 @@ def test_the_command_says_writes_and_fails_on_what_it_is_told_to(clean: list[Row
     store = store_of(tmp_path, changed(clean, PLANTED["outlier"][1]))
     done = run("zstore.cli", "doctor", store.path, "--html", tmp_path / "report.html", check=True)
     assert "outlier: values far beyond all others (1)" in done.stdout
-    assert "s3 temperature: 1 such as 4321" in done.stdout
+    assert "s3 temperature: a value of 4321, at 2021-02-21 10:00:00; 98 % of the values lie between" in done.stdout
     assert "<svg" in (tmp_path / "report.html").read_text()
     for words, code in ((["gap"], 0), (["gap,outlier"], 1), (["any"], 1), (["nonsense"], 2)):
         assert run("zstore.cli", "doctor", store.path, "--fail-on", *words).returncode == code

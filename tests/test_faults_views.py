@@ -1,5 +1,6 @@
 """What is shown of a store or of predictions elsewhere: other packages' tables, older versions, names that collide."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def test_categories_are_categorical_in_pandas_flags_in_xarray_and_enum_in_polars
         codes = dataset["w"]
         assert codes.dtype.kind == "i"
         assert [None if code < 0 else categories[code] for code in codes.values] == ["low", None, "high water"]
-        assert codes.attrs["categories"] == categories
+        assert json.loads(codes.attrs["categories"]) == categories
         assert codes.attrs["flag_values"].tolist() == [0, 1]
         assert set(codes.attrs["flag_meanings"].split()) == {"low", "high_water"}
     for dataset in (series.to_xarray(words=True), store.to_xarray(words=True)):
@@ -197,7 +198,7 @@ def test_a_store_survives_netcdf_and_ids_can_be_compared(tmp_path: Path) -> None
     assert again["id"].values.tolist() == dataset["id"].values.tolist()
     for name in ("time", "v", "row_size"):
         np.testing.assert_array_equal(again[name].values, dataset[name].values)
-    assert again["w"].attrs["categories"] == ["a", "b", "c"]
+    assert json.loads(again["w"].attrs["categories"]) == ["a", "b", "c"]
     assert np.array_equal(again["w"].values, dataset["w"].values)
 
 

@@ -16,6 +16,7 @@ LAYERS = {
         ["_version", "errors"],
         ["format.layout", "format.packing", "format.codecs", "format.arrays"],
         ["format.schema", "format.index", "format.moments", "format.manifest"],
+        ["format.portable"],
         [
             "format.locks",
             "format.sizes",
@@ -48,6 +49,7 @@ LAYERS = {
         [
             "writing.lock",
             "writing.sweep",
+            "writing.quarantine",
             "writing.target",
             "writing.scheduler",
             "writing.statics",
@@ -69,10 +71,10 @@ LAYERS = {
         ["writing.ingest", "writing.planner"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
         ["upkeep.checks", "upkeep.doctor", "upkeep.report"],
-        ["progress", "datasets", "printing", "flags", "cli"],
+        ["output", "progress", "datasets", "printing", "flags", "cli"],
     ],
     "lightning_app": [
-        ["batch", "schedules"],
+        ["batch", "schedules", "arguments"],
         [
             "data.stores",
             "data.fractions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def texts(words: Any) -> list[str | None]:
 
 
 def codes_to_words(codes: Any) -> list[str | None]:
-    words = codes.attrs["categories"]
+    words = json.loads(codes.attrs["categories"])
     words = [words] if isinstance(words, str) else list(words)  # netCDF has no lists of one text
     return [None if code < 0 or code != code else words[int(code)] for code in codes.values]
 

@@ -14,6 +14,7 @@ from zstore.errors import (
 )
 from zstore.format.locks import file_lock
 from zstore.format.moments import Moments
+from zstore.output import end_quietly
 from zstore.progress import shown_progress
 from zstore.reading.eviction import Cache, cache_entries, cache_folder, clear_cache, verify_cache
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
@@ -62,6 +63,7 @@ __all__ = [
     "cache_folder",
     "clear_cache",
     "compact",
+    "end_quietly",
     "export",
     "fetch",
     "file_lock",

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from zstore.flags import make_parser
 from zstore.format.commit import is_store
 from zstore.format.sizes import parse_size
 from zstore.format.urls import is_remote, open_storage
+from zstore.output import end_quietly
 from zstore.printing import (
     csv_cell,
     print_info,
@@ -74,8 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    0 if it did what was asked, 1 if that failed, 2 if the arguments cannot be meant.
+    0 if it did what was asked, 1 if that failed, 2 if the arguments cannot be meant, 141 if nobody reads its output.
     """
+    return end_quietly(partial(_main, arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = make_parser()
     parsed = parser.parse_args(_joined(list(sys.argv[1:] if arguments is None else arguments)))
     command = parsed.subcommand
@@ -85,14 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stream.setLevel(level)  # a log file may take more
     logging.basicConfig(level=level, format="%(message)s", handlers=[stream])
     try:
-        return _COMMANDS[command](options)
+        code = _COMMANDS[command](options)
+        sys.stdout.flush()  # so that a full disk is told of as well
+        return code
     except ZstoreError as error:
         if options.debug:
             raise
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"zstore {command}: {error}")
         return error.exit_code
     except OSError as error:
-        if options.debug:
+        if options.debug or isinstance(error, BrokenPipeError):
             raise
         print(f"zstore {command}: {error}. Fix: check the disk or the network, and run again", file=sys.stderr)
         return 1
@@ -246,7 +254,19 @@ def _pairs(given: str | dict[str, str] | None, flag: str) -> dict[str, str]:
 
 
 def _storage(options: Namespace) -> dict[str, str]:
-    return _pairs(options.storage_options, "--storage-options")
+    """Options of an object storage. They may hold secrets, so no message shows what is given."""
+    given = options.storage_options
+    try:
+        pairs = _pairs(given, "--storage-options")
+    except (UsageError, AttributeError):  # the latter where it is neither a text nor a mapping
+        pairs = None
+    if not isinstance(pairs, dict) or not all(isinstance(text, str) for pair in pairs.items() for text in pair):
+        raise UsageError(
+            "--storage-options (not shown, for they may hold secrets)",
+            expected="KEY=VALUE,KEY=VALUE, or a mapping of texts such as {region: eu-west-1}",
+            fix="check the commas and quotes, or set the usual environment variables, such as AWS_ACCESS_KEY_ID",
+        )
+    return pairs
 
 
 def _open(options: Namespace) -> Store:
@@ -454,8 +474,10 @@ def _tune(options: Namespace, words: list[str], given: dict[str, Any]) -> int:
     open_store(options.store, storage_options=_storage(options))  # says so if there is none, before seconds of imports
     given |= {"storage_options": _storage(options)} if _storage(options) else {}
     command = [sys.executable, "-m", "lightning_app.tuning", options.store, "--seconds", str(options.seconds), *words]
-    command += ["--set", json.dumps(given), *(["--json"] if options.json else [])]
-    return subprocess.run(command, check=False).returncode  # noqa: S603  # this interpreter, a module of our own
+    command += ["--set", "-", *(["--json"] if options.json else [])]
+    # Through a pipe, since everybody on the machine can read command lines, and storage options may hold secrets.
+    done = subprocess.run(command, input=json.dumps(given), text=True, check=False)  # noqa: S603  # ours
+    return done.returncode
 
 
 def _fetch(options: Namespace) -> int:

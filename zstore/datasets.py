@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,11 +179,11 @@ def _bring(file: RemoteFile, path: Path, mirror: str | None, shown: _Bytes) -> N
         raise SourceError(
             f"cannot download {file.name} ({_reason(error)})",
             expected="an answer",
-            where=url,
+            where=_without_password(url),
             fix=f"download {file.url} elsewhere and name its folder: --mirror FOLDER",
         ) from error
     except ValueError as error:  # pooch: the digest is another one
-        raise _another(file, url) from error
+        raise _another(file, _without_password(url)) from error
 
 
 def _copy(file: RemoteFile, path: Path, mirror: Path) -> None:
@@ -214,7 +215,12 @@ def _reason(error: Exception) -> str:
     """The innermost cause, which names it in a few words."""
     while error.__context__ is not None and isinstance(error.__context__, Exception):
         error = error.__context__
-    return str(error) or type(error).__name__
+    return _without_password(str(error)) or type(error).__name__
+
+
+def _without_password(text: str) -> str:
+    """A text in which no URL names a user and a password."""
+    return re.sub(r"://[^/\s@]*@", "://", text)
 
 
 def _digest(path: Path) -> str:

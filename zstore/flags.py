@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Action
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
@@ -52,8 +52,9 @@ def make_parser() -> ArgumentParser:
         if name in _QUIET:
             command.add_argument("--quiet", action="store_true", help="print errors only; no progress either")
         if name not in ("cache", "fetch", "completion"):
-            pairs, of_buckets = str | dict[str, str] | None, "for s3://, as region=…"
-            command.add_argument("--storage-options", type=pairs, metavar="KEY=VALUE,…", help=of_buckets)
+            # Of any type, since the parser would repeat what is of another one, and it may be secret.
+            of_buckets = "for s3://, as region=…; secrets are better set as AWS_SECRET_ACCESS_KEY and the like"
+            command.add_argument("--storage-options", type=Any, metavar="KEY=VALUE,…", help=of_buckets)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         commands.add_subcommand(name, command, help=text)
     return parser

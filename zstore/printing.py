@@ -17,6 +17,7 @@ from zstore.reading.columns import read_codes, to_words
 from zstore.reading.eviction import Cache
 from zstore.reading.rownotes import CacheEntry
 from zstore.reading.store import Store
+from zstore.upkeep.checks import counted
 from zstore.upkeep.doctor import KINDS, Diagnosis
 from zstore.upkeep.history import LogEntry
 from zstore.writing.planner import IngestPlan
@@ -146,18 +147,19 @@ def show_receipt(receipt: Receipt) -> str:
 def show_diagnosis(diagnosis: Diagnosis) -> str:
     """What is wrong with the data of a store, for a person: the first findings of each kind."""
     store = diagnosis.store
-    lines = [f"{store.path} version {store.version}: {store.n_rows:,} rows of {store.n_series:,} series"]
+    lines = [
+        f"{store.path} version {store.version}: {counted(store.n_rows, 'row')} of {store.n_series:,} series, "
+        f"{counted(len(diagnosis.findings), 'finding')}"
+    ]
     for kind, count in diagnosis.counts.items():
-        mine = [finding for finding in diagnosis.findings if finding.kind == kind]
+        of_kind = [finding for finding in diagnosis.findings if finding.kind == kind]
         lines.append(f"{kind}: {KINDS[kind]} ({count:,})")
-        for finding in mine[:_SHOWN_FINDINGS]:
-            where = " ".join(part for part in (finding.series, finding.channel) if part) or "the store"
-            lines.append(f"  {where}: {finding.detail}" + (f", from {finding.when}" if finding.when else ""))
+        lines += [f"  {finding.where(store)}: {finding.sentence}" for finding in of_kind[:_SHOWN_FINDINGS]]
         if count > _SHOWN_FINDINGS:
-            lines.append(f"  and {count - _SHOWN_FINDINGS:,} more (--json)")
-    if not diagnosis.counts:
-        lines.append("nothing found")
-    return "\n".join(lines)
+            lines.append(f"  and {count - _SHOWN_FINDINGS:,} more (--json lists all)")
+    others = ", ".join(kind.replace("_", " ") for kind in KINDS if kind not in diagnosis.counts)
+    lines.append(f"looked for, and not found: {others}" if others else "")
+    return "\n".join(lines).rstrip("\n")
 
 
 def show_log(entries: Sequence[LogEntry]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from zstore.errors import StoreError
 from zstore.format.layout import ROOT
+from zstore.format.portable import OPEN_TO_READ, flush_file, flush_folder, read_at
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Folder:
 
     def open(self, key: str) -> OpenFile:
         """A file to read parts of; it lives on, for this reader, when it is removed."""
-        return OpenFile(os.open(self.path / key, os.O_RDONLY | os.O_CLOEXEC))
+        return OpenFile(os.open(self.path / key, OPEN_TO_READ))
 
     def reopen(self, key: str, identity: Hashable) -> OpenFile | None:
         """A file, if it is the one that had this identity."""
@@ -74,7 +75,7 @@ class Folder:
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Every file below whose key starts with `prefix`."""
         folder = self.path / prefix.rpartition("/")[0]
-        found = {str(path.relative_to(self.path)): path for path in folder.rglob("*") if path.is_file()}
+        found = {path.relative_to(self.path).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         return {key: path.stat().st_size for key, path in found.items() if key.startswith(prefix)}
 
     def write(self, key: str, content: bytes) -> None:
@@ -123,9 +124,9 @@ class Folder:
         return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
     def _put_in_place(self, temporary: Path, key: str) -> None:
-        _fsync(temporary)
+        flush_file(temporary)
         os.replace(temporary, self.path / key)
-        _fsync(temporary.parent)
+        flush_folder(temporary.parent)
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove files, and folders that are empty."""
@@ -142,10 +143,10 @@ class Folder:
         """
         folders = {self.path}
         for key in keys:
-            _fsync(self.path / key)
+            flush_file(self.path / key)
             folders.update(parent for parent in (self.path / key).parents if self.path in parent.parents)
         for folder in sorted(folders):
-            _fsync(folder)
+            flush_folder(folder)
         self.replace(ROOT, document)
 
     def at(self, name: str) -> Folder:
@@ -178,7 +179,7 @@ class OpenFile:
         """The bytes ``[start, stop)``."""
         pieces = []
         stop = os.fstat(self.descriptor).st_size if stop is None else stop
-        while start < stop and (piece := os.pread(self.descriptor, stop - start, start)):
+        while start < stop and (piece := read_at(self.descriptor, stop - start, start)):
             pieces.append(piece)
             start += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -212,11 +213,3 @@ def cannot_write(where: str, n_bytes: int, error: OSError) -> StoreError:
         where=where,
         fix="free some space or check the permissions, then run again; what was committed is whole",
     )
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

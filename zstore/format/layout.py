@@ -15,6 +15,7 @@ SCRATCH = f"{MARKER}.scratch"
 RESERVED = frozenset({TIME, "row", "series", "index", "manifest", "moments", "zarr.json", "c"})
 
 _SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
+_FOREIGN = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?|.*\.", re.IGNORECASE)  # no folder of Windows
 
 
 def index_path(version: int) -> str:
@@ -60,21 +61,22 @@ def shards_of(start: int, stop: int, shard_rows: int = SHARD_ROWS) -> range:
 def safe_names(names: Iterable[str], reserved: Iterable[str] = RESERVED) -> list[str]:
     """A variable name for every column name: the name itself if it is safe, else one made from it.
 
-    Safe are letters, digits, ``_ . -`` after a first letter, at most 64 of them, not reserved, and
-    unique when case is ignored, so that no name of the data ever steers a path.
+    Safe are letters, digits, ``_ . -`` after a first letter, at most 64 of them and no ``.`` at the end, not reserved
+    here or on Windows (``aux``), and unique when case is ignored, so that no name of the data ever steers a path, and a
+    store can be copied to any file system.
     """
     taken = {name.lower() for name in reserved}
     names = list(names)
     made: list[str | None] = []
     for name in names:
-        safe = _SAFE.fullmatch(name) is not None and name.lower() not in taken
+        safe = _SAFE.fullmatch(name) is not None and not _FOREIGN.fullmatch(name) and name.lower() not in taken
         made.append(name if safe else None)
         if safe:
             taken.add(name.lower())
     for position, name in enumerate(names):
         if made[position] is None:
             stem = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[:48] or "column"
-            stem = stem if stem[0].isalpha() else f"v_{stem}"
+            stem = stem if stem[0].isalpha() and not _FOREIGN.fullmatch(stem) else f"v_{stem}"
             candidate, number = stem, 1
             while candidate.lower() in taken:
                 number += 1

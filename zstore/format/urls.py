@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from zstore.format.folder import Folder
 from zstore.format.storage import Storage
 
 _REMOTE = "s3://"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # of two letters at least: one is a drive, as in C://data
 
 
 def is_remote(url: str | Path) -> bool:
@@ -34,8 +36,8 @@ def open_storage(url: str | Path, options: Mapping[str, str] | None = None) -> S
     """
     text = str(url)
     if not is_remote(text):
-        if "://" in text:
-            raise UsageError(f"URL {text!r}", expected="a path, or s3://BUCKET/PREFIX", fix="mend the URL")
+        if _SCHEME.match(text):
+            raise UsageError(f"URL {text!r}", expected="a path, or s3://BUCKET/PREFIX", fix="check the URL")
         return Folder(Path(url))
     try:
         from zstore.format.bucket import Bucket  # needs obstore

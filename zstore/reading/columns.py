@@ -6,6 +6,7 @@ Names: a channel keeps its name in every view. What stands beside channels (time
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +76,15 @@ def to_words(codes: NDArray[Any], categories: tuple[str, ...], missing: float | 
 
 
 def flags(categories: tuple[str, ...], dtype: Any) -> dict[str, Any]:
-    """CF attributes of codes in memory, of the codes' own dtype; `categories` has the exact words."""
-    kind = np.dtype(dtype).type
+    """CF attributes of codes in memory, of the codes' own dtype.
+
+    `categories` has the exact words as the text of a JSON list, since netCDF-3 has no lists of texts, and netCDF-4
+    makes a text of a list of one.
+    """
+    words, kind = json.dumps(list(categories), ensure_ascii=False), np.dtype(dtype).type
     codes = np.arange(len(categories), dtype=dtype)
-    return {**flag_attributes(categories), "flag_values": codes, "missing_value": kind(MISSING_CODE)}
+    about = {"flag_values": codes, "categories": words, "missing_value": kind(MISSING_CODE)}
+    return {**flag_attributes(categories), **about}
 
 
 def channel_attributes(channel: Channel, words: bool) -> dict[str, Any]:

@@ -127,8 +127,19 @@ class ObjectReader:
         Raises
         ------
         StoreError
-            If the root document of this version is a sound one, and not the one that was opened.
+            If the root document of this version is a sound one, and not the one that was opened, or if there is none.
         """
+        try:
+            gone = self.storage.n_bytes(ROOT) is None
+        except OSError:
+            return  # nothing tells
+        if gone:
+            raise StoreError(
+                f"the store is gone ({self.storage})",
+                expected="the store that was opened",
+                where=f"{self.storage}/{ROOT}",
+                fix="open it where it is now; if nobody has moved or removed it, restore it from a copy",
+            )
         try:
             document = ObjectReader(self.storage, int(self.document["version"])).document
         except NotFoundError:

@@ -442,7 +442,7 @@ class Store:
         ----------
         words
             Whether categories are Python strings, NaN where missing. False: codes with the CF attributes
-            ``flag_values`` and ``flag_meanings``, and the exact words in ``categories``; -1 where missing.
+            ``flag_values`` and ``flag_meanings``, and the exact words in ``categories``, a JSON list; -1 where missing.
 
         Returns
         -------

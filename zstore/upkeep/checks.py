@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,11 @@ LEAST_ROWS = 50
 
 _HOUR_S = 3600
 _WORDS = "-99 -999 -9999 -99999 -99.9 -999.9 -9999.9 99999 9999 999.9 9999.9 -1e+30 1e+30"
-SENTINELS = np.array([float(word) for word in _WORDS.split()])
-"""Numbers that people write for a missing value."""
+SENTINELS = np.unique([kind(word) for word in _WORDS.split() for kind in (np.float32, np.float64)])
+"""Numbers that people write for a missing value, as float32 and as float64 have them."""
 
+_LEAST_TIMES, _OFTEN = 3, 10  # rows of a sentinel; times as often as any value near it, where there is one
+_LEAST_DISTINCT = 10  # values beside one that may be a sentinel, though it is no number that people write for it
 _FAR = 10  # inner ranges beyond the inner range, for an outlier
 _FLAT_ROWS, _FLAT_TIMES = 24, 10  # rows of one value, and times the 99th percentile of such stretches
 _MISSING_ROWS, _MISSING_SHARE = 10, 0.02
@@ -35,6 +38,11 @@ class Stretch:
     detail: str
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 row``, ``2 rows``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def missing_run(values: Values) -> Stretch | None:
     """The longest stretch of missing values, if it has 10 rows and a fiftieth of the series."""
     start, stop = _longest(np.isnan(values))
@@ -48,7 +56,7 @@ def infinite(values: Values) -> Stretch | None:
     rows = np.flatnonzero(np.isinf(values))
     if not len(rows):
         return None
-    return Stretch(int(rows[0]), int(rows[0]) + 1, f"{len(rows):,} such as {values[rows[0]]:g}")
+    return Stretch(int(rows[0]), int(rows[0]) + 1, f"{counted(len(rows), 'value')}, the first {values[rows[0]]:g}")
 
 
 def flat_line(values: Values) -> Stretch | None:
@@ -67,7 +75,7 @@ def flat_line(values: Values) -> Stretch | None:
     if not len(others) or sizes[longest] < max(_FLAT_ROWS, _FLAT_TIMES * float(np.quantile(others, 0.99))):
         return None
     first, last = seen[begins[longest]], seen[begins[longest] + sizes[longest] - 1]
-    return Stretch(int(first), int(last) + 1, f"{kept[begins[longest]]:g} in {int(sizes[longest]):,} rows on end")
+    return Stretch(int(first), int(last) + 1, f"{kept[begins[longest]]:g} in {int(sizes[longest]):,} consecutive rows")
 
 
 def outliers(values: Values) -> Stretch | None:
@@ -82,22 +90,49 @@ def outliers(values: Values) -> Stretch | None:
     if not len(far) or not reach:
         return None
     worst = int(far[np.argmax(np.abs(values[far] - (low + high) / 2))])
-    return Stretch(worst, worst + 1, f"{len(far):,} such as {values[worst]:g}; 98 % lie from {low:g} to {high:g}")
+    some = f"{len(far):,} values such as {values[worst]:g}" if len(far) > 1 else f"a value of {values[worst]:g}"
+    return Stretch(worst, worst + 1, f"{some}; 98 % of the values lie between {low:g} and {high:g}")
 
 
 def sentinels(values: Values) -> Stretch | None:
-    """A number that people write for a missing value, three times or more, outside of what the other values are."""
+    """A number in three rows or more that may stand for a missing value.
+
+    Either one that people write for it, and no other value lies half as far from the median on its side, or it is ten
+    times as frequent as each of those that do. Or the lowest or highest value, whatever it is, in fewer than half of
+    the rows, if it is farther from the others than these are from each other: 0 K among 250 to 303.
+    """
     seen = values[~np.isnan(values)]
     if len(seen) < LEAST_ROWS:
         return None
-    for word in SENTINELS[np.isin(SENTINELS, [seen.min(), seen.max()])]:
-        there, others = np.flatnonzero(values == word), seen[seen != word]
-        if len(there) >= 3 and len(others):
-            low, high = np.quantile(others, [0.01, 0.99])
-            if word < low - (high - low) or word > high + (high - low):
-                first = int(there[0])
-                return Stretch(first, first + 1, f"{word:g} in {len(there):,} rows, which may stand for missing")
+    low, high = float(seen.min()), float(seen.max())
+    known = SENTINELS[(low <= SENTINELS) & (high >= SENTINELS)].tolist()
+    for word in sorted({*known, low, high}, key=lambda word: (word not in known, -abs(word))):
+        rows, others = np.flatnonzero(values == word), seen[seen != word]
+        if len(rows) < _LEAST_TIMES or not len(others):
+            continue
+        if (_is_apart if word in known else _is_far)(word, len(rows), others):
+            detail = f"{word:g} in {len(rows):,} of {len(values):,} rows"
+            detail += f"; all other values lie between {others.min():g} and {others.max():g}"
+            return Stretch(int(rows[0]), int(rows[0]) + 1, detail)
     return None
+
+
+def _is_apart(word: float, n_rows: int, others: Values) -> bool:
+    """Whether a number that people write for a missing value is none of the values beside it."""
+    median = float(np.median(others))
+    side = np.sign(word - median)
+    near = others[side * (others - median) > abs(word - median) / 2]
+    if not len(near):
+        return True
+    _, counts = np.unique(near, return_counts=True)
+    return bool(n_rows >= _OFTEN * counts.max())
+
+
+def _is_far(word: float, n_rows: int, others: Values) -> bool:
+    """Whether a value lies farther from all others than these from each other."""
+    low, high = float(others.min()), float(others.max())
+    gap = low - word if word < low else word - high
+    return gap > high - low and n_rows < len(others) and len(np.unique(others)) >= _LEAST_DISTINCT
 
 
 def drift(values: Values) -> Stretch | None:
@@ -106,16 +141,25 @@ def drift(values: Values) -> Stretch | None:
     if min(map(len, thirds)) < LEAST_ROWS:
         return None
     medians = [float(np.median(part)) for part in thirds]
-    spreads = [float(np.subtract(*np.quantile(part, [0.99, 0.01]))) for part in thirds]
+    spreads = [float(np.subtract(*_inner(part))) for part in thirds]
     start, typical = len(values) - len(values) // _PARTS, float(np.mean(spreads))
     if typical and abs(medians[-1] - medians[0]) > _DRIFT * typical:
-        return Stretch(start, len(values), f"median {medians[0]:g} in the first third, {medians[-1]:g} in the last")
+        return Stretch(start, len(values), _thirds("the median is", medians))
     if min(spreads[0], spreads[-1]) > 0 and not 1 / _SPREAD < spreads[-1] / spreads[0] < _SPREAD:
-        return Stretch(start, len(values), f"spread {spreads[0]:g} in the first third, {spreads[-1]:g} in the last")
+        return Stretch(start, len(values), _thirds("98 % of the values span", spreads))
     return None
 
 
-def sampling_change(times: Int64) -> Stretch | None:
+def _inner(values: Values) -> tuple[Any, Any]:
+    """The highest and the lowest of the inner 98 % of some values, of which one that is far away is none."""
+    return np.quantile(values, 0.99, method="lower"), np.quantile(values, 0.01, method="higher")
+
+
+def _thirds(what: str, figures: list[float]) -> str:
+    return f"{what} {figures[0]:g} in the first third of the rows and {figures[-1]:g} in the last"
+
+
+def sampling_change(times: Int64, show: Callable[[int], str]) -> Stretch | None:
     """Another usual step in the last third of the times than in the first: its median has changed by half."""
     steps = np.diff(times)
     if len(steps) < LEAST_ROWS:
@@ -123,7 +167,8 @@ def sampling_change(times: Int64) -> Stretch | None:
     first, last = (float(np.median(part)) for part in np.array_split(steps, _PARTS)[:: _PARTS - 1])
     if 1 / 1.5 < last / first < 1.5:
         return None
-    return Stretch(len(times) - len(times) // _PARTS, len(times), f"a step of {first:g} at first, of {last:g} at last")
+    detail = f"a row every {show(round(first))} in the first third, every {show(round(last))} in the last"
+    return Stretch(len(times) - len(times) // _PARTS, len(times), detail)
 
 
 def clock_changes(before: Int64, after: Int64, freq: int, per_second: int) -> Int64:

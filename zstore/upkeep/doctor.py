@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.format.schema import TimeAxis
 from zstore.reading.store import Store
 from zstore.upkeep import checks
-from zstore.upkeep.checks import Stretch
+from zstore.upkeep.checks import Stretch, counted
 from zstore.upkeep.history import log
 
 KINDS = {
-    "refused": "rows that were set aside at ingest",
-    "duplicate": "rows dropped at ingest, whose time another row had",
-    "off_grid": "series between the time steps of the others",
+    "refused": "rows that were set aside by an ingest or append",
+    "duplicate": "rows that were dropped by an ingest or append, because another row had the same id and time",
+    "off_grid": "times between the time steps of the others",
     "gap": "time steps without a row",
-    "clock_change": "an hour missing on a Sunday in spring: times with summer time",
-    "sampling_change": "another step between rows at the end than at the beginning",
-    "infinite": "values that are infinite, which no scaler takes and every loss shows",
+    "clock_change": "an hour missing on a Sunday in spring, as in local times with daylight saving time",
+    "sampling_change": "rows farther apart, or closer together, in a part of a series",
+    "infinite": "infinite values, which no scaler takes",
     "empty": "a channel without any value in a series",
     "constant": "a channel with one value only in a series",
-    "copy": "a series with the numbers of another one",
+    "copy": "a series with the same numbers as another one",
     "missing_run": "a long stretch without values",
     "flat_line": "a long stretch of one value",
-    "sentinel": "numbers that people write for a missing value",
+    "sentinel": "a number that may stand for a missing value; --missing reads it so",
     "outlier": "values far beyond all others",
     "drift": "another level or spread at the end than at the beginning",
 }
@@ -42,6 +44,7 @@ _CHECKS: dict[str, Callable[[NDArray[Any]], Stretch | None]] = {
     "drift": checks.drift,
 }
 _PIECE_ROWS = 1 << 20
+_MANY = 3  # series in which a channel is constant, if most are: then it is told once
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
 
@@ -73,6 +76,29 @@ class Finding:
     start: int = 0
     stop: int = 0
     when: str = ""
+
+    def where(self, store: Store) -> str:
+        """The series and channel for a person: a store of one series without an id names the channel alone."""
+        series = self.series if store.schema.id_name or store.n_series > 1 else ""
+        return " ".join(part for part in (series, self.channel) if part) or "the store"
+
+    @property
+    def sentence(self) -> str:
+        """What it is and when, for a person; when is left out of what is about a whole series."""
+        one_row = self.stop - self.start == 1
+        where = _WHEN.get(self.kind, "at" if one_row else "from")
+        if self.kind == "off_grid" and one_row:
+            where = "first at"
+        elif self.kind == "gap" and " gaps" in self.detail:
+            where = "the longest until"
+        if not self.when or not where:
+            return self.detail
+        what, stop, why = self.detail.partition(";")
+        return f"{what}, {where} {self.when}{stop}{why}"
+
+
+_WHEN = {"sentinel": "first at", "infinite": "first at", "gap": "until", "clock_change": "one at"}
+_WHEN |= dict.fromkeys(("empty", "constant", "copy"), "")
 
 
 @dataclass(frozen=True)
@@ -176,23 +202,30 @@ def _of_values(store: Store, position: int, channel: str, first: int, values: ND
 
 
 def _of_ingest(store: Store, storage_options: Mapping[str, str] | None) -> Iterator[Finding]:
-    """What the receipts of all versions that are kept say."""
-    for entry in log(store.path, storage_options):
-        if entry.version > store.version:
-            continue
+    """What the receipts of the rows in the store say, each once: the newest, and those of the versions before it.
+
+    A version that was compacted or rolled back to has the receipt of its rows, which an earlier version has as well.
+    """
+    entries = {entry.version: entry for entry in log(store.path, storage_options)}
+    version: int | None = store.version
+    while version is not None and (entry := entries.get(version)) is not None:
         receipt = entry.receipt
-        for kind, name in (("refused", "n_quarantined"), ("duplicate", "n_duplicates")):
+        version = int(receipt.get("version", version))
+        for kind, name, done in (("refused", "n_quarantined", "set aside"), ("duplicate", "n_duplicates", "dropped")):
             if count := int(receipt.get(name, 0)):
                 aside = f", see {receipt['quarantine']}" if kind == "refused" and receipt.get("quarantine") else ""
-                yield Finding(kind, "", "", f"{count:,} rows of version {entry.version}{aside}")
+                yield Finding(kind, "", "", f"{counted(count, 'row')} {done} by version {version}{aside}")
+        made = entries.get(version)
+        version = version - 1 if made is not None and made.action == "append" else None
 
 
 def _of_times(store: Store) -> Iterator[Finding]:
     index, axis = store.index, store.schema.time
     if axis.freq is None:
+        show = partial(_show_step, axis)
         for position in range(store.n_series):
             first, last = index.row_start[position : position + 2].tolist()
-            if (stretch := checks.sampling_change(store.times(first, last))) is not None:
+            if (stretch := checks.sampling_change(store.times(first, last), show)) is not None:
                 start, stop = first + stretch.start, first + stretch.stop
                 yield _finding(store, "sampling_change", position, "", start, stop, stretch.detail)
         return
@@ -202,10 +235,13 @@ def _of_times(store: Store) -> Iterator[Finding]:
         off = off[:0] if store.n_series < 3 else np.zeros(1, np.int64)
     for position in off.tolist():
         row = int(index.row_start[position])
-        detail = f"times lie between steps of {freq:,} {axis.unit or 'steps'}"
+        detail = f"its times lie between the steps of {axis.show_freq()} of the others"
         yield _finding(store, "off_grid", position, "", row, int(index.row_start[position + 1]), detail)
     last_time = runs.time + (runs.stop - runs.start - 1) * freq
     follows = np.flatnonzero(runs.series[1:] == runs.series[:-1])
+    step = runs.time[follows + 1] - last_time[follows]
+    yield from _odd_steps(store, follows, step % freq != 0)
+    follows = follows[step >= 2 * freq]  # a shorter one is odd, but no gap
     before, after, rows = last_time[follows], runs.time[follows + 1], runs.start[follows + 1]
     owner, lost = runs.series[follows + 1], (after - before) // freq - 1
     per_second = _PER_SECOND.get(axis.unit or "")
@@ -220,12 +256,51 @@ def _of_times(store: Store) -> Iterator[Finding]:
         for mine in np.split(there, np.flatnonzero(np.diff(owner[there])) + 1) if len(there) else []:
             position = int(owner[mine[0]])
             longest = mine[np.argmax(lost[mine])]
-            detail = f"{len(mine):,} of {int(lost[mine].sum()):,} steps together, the longest of {int(lost[longest]):,}"
+            detail = _lost(kind, lost[mine].tolist())
             if kind == "gap" and _thinned(lost[mine], int(index.row_size[position])):
-                kept = f"a row every {int(np.median(lost[mine])) + 1:,} steps"
+                kept = f"mostly a row every {_show_step(axis, (int(np.median(lost[mine])) + 1) * freq)}"
                 yield _finding(store, "sampling_change", position, "", int(rows[longest]), int(rows[longest]) + 1, kept)
             else:
                 yield _finding(store, kind, position, "", int(rows[longest]), int(rows[longest]) + 1, detail)
+
+
+def _odd_steps(store: Store, follows: NDArray[np.int64], is_odd: NDArray[np.bool_]) -> Iterator[Finding]:
+    """Series with steps between rows that are no multiple of the usual one: some of them, or most.
+
+    Parameters
+    ----------
+    store
+        The store.
+    follows
+        (border,) runs that another run of the same series follows.
+    is_odd
+        (border,) whether the step between the two is no multiple of the usual one.
+    """
+    index, runs, usual = store.index, store.index.runs, store.schema.time.show_freq()
+    first, n_odd = np.unique(runs.series[follows[is_odd]], return_index=True, return_counts=True)[1:]
+    for border, count in zip(follows[is_odd][first].tolist(), n_odd.tolist(), strict=True):
+        row = int(runs.start[border + 1])
+        detail = f"{counted(count, 'step')} that {'is' if count == 1 else 'are'} no multiple of {usual}"
+        yield _finding(store, "off_grid", int(runs.series[border]), "", row, row + 1, detail)
+    whole = np.bincount(runs.series, minlength=store.n_series) == 1  # irregular series are not cut
+    span = (index.row_size - 1) * (store.schema.time.freq or 0)
+    for position in np.flatnonzero(whole & (index.time_stop - index.time_start != span)).tolist():
+        start, stop = index.row_start[position : position + 2].tolist()
+        yield _finding(store, "off_grid", position, "", start, stop, f"most of its steps are no multiple of {usual}")
+
+
+def _lost(kind: str, lost: list[int]) -> str:
+    """Gaps in words, from how many steps each has."""
+    if kind == "clock_change":
+        return f"{counted(len(lost), 'hour')} missing"
+    if len(lost) == 1:
+        return f"{counted(lost[0], 'step')} missing"
+    return f"{counted(sum(lost), 'step')} missing in {len(lost):,} gaps, at most {max(lost):,} together"
+
+
+def _show_step(axis: TimeAxis, step: int) -> str:
+    """A step between rows, for a person."""
+    return replace(axis, freq=step).show_freq()
 
 
 def _thinned(lost: NDArray[np.int64], n_rows: int) -> bool:
@@ -240,19 +315,28 @@ def _of_moments(store: Store) -> Iterator[Finding]:
         if channel.categories is not None:
             continue
         count, low, high = (values[:, column] for values in (moments.count, moments.low, moments.high))
-        for position in np.flatnonzero(store.index.row_size > 0).tolist():
-            if not count[position]:
-                yield _whole(store, "empty", position, channel.name, "no value")
-            elif low[position] == high[position] and count[position] >= checks.LEAST_ROWS:
-                detail = f"{low[position]:g} in all {count[position]:,} rows"
-                yield _whole(store, "constant", position, channel.name, detail)
+        n_rows = store.index.row_size
+        for position in np.flatnonzero((n_rows > 0) & (count == 0)).tolist():
+            detail = f"no value in {counted(int(n_rows[position]), 'row')}"
+            yield _whole(store, "empty", position, channel.name, detail)
+        judged = count >= checks.LEAST_ROWS
+        constant = np.flatnonzero(judged & (low == high)).tolist()
+        if len(constant) >= _MANY and 2 * len(constant) > int(judged.sum()):
+            detail = f"one value in each of {len(constant):,} series; a static attribute would say it once"
+            yield Finding("constant", "", channel.name, detail)
+            continue
+        for position in constant:
+            detail = f"{low[position]:g} in all {count[position]:,} rows that have a value"
+            yield _whole(store, "constant", position, channel.name, detail)
     fields = [moments.count, moments.mean, moments.m2, moments.low, moments.high]
     numbers = np.nan_to_num(np.concatenate(fields, axis=1).astype(np.float64), posinf=0, neginf=0)
     _, first, inverse = np.unique(numbers, axis=0, return_index=True, return_inverse=True)
     varied = (moments.m2 > 0).any(axis=1)
     for position in np.flatnonzero(varied & (first[inverse.ravel()] != np.arange(store.n_series))).tolist():
         other = store.ids[first[inverse.ravel()[position]]]
-        yield _whole(store, "copy", position, "", f"the same count, mean, spread and range as {other} in every channel")
+        yield _whole(
+            store, "copy", position, "", f"the same counts, means, spreads and ranges as {other} in every channel"
+        )
 
 
 def _whole(store: Store, kind: str, position: int, channel: str, detail: str) -> Finding:

@@ -83,9 +83,7 @@ def _of_kind(store: Store, kind: str, diagnosis: Diagnosis) -> str:
 
 
 def _figure(store: Store, finding: Finding) -> str:
-    where = " · ".join(escape(part) for part in (finding.series, finding.channel) if part)
-    when = f", from {escape(finding.when)}" if finding.when else ""
-    caption = f"<figcaption><b>{where}</b> {escape(finding.detail)}{when}</figcaption>"
+    caption = f"<figcaption><b>{escape(finding.where(store))}</b> {escape(finding.sentence)}</figcaption>"
     drawn = ""
     if finding.series and finding.channel and finding.stop > finding.start:
         first, last = _rows_of(store, finding.series)

@@ -52,6 +52,7 @@ from zstore.writing.phases import (
     without_duplicates,
     without_fillers,
 )
+from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.resume import begin
 from zstore.writing.scheduler import Progress, Scheduler
@@ -62,7 +63,7 @@ from zstore.writing.sources.sniff import TableOptions
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.times import STEPS
 from zstore.writing.statics import open_statics, read_statics
-from zstore.writing.target import building, set_aside
+from zstore.writing.target import building
 from zstore.writing.version import commit_version, usual_freq
 from zstore.writing.words import refuse_all_numbers
 
@@ -230,7 +231,7 @@ def append(
             n_filled=0,
             n_quarantined=len(bad) * max(len(spec.series), 1),
             n_duplicates=n_parsed - n_stored,
-            quarantine=set_aside(target, bad, site.version),
+            quarantine=set_aside(site.root, target, bad, site.version),
             n_inexact=inexact,
         )
         remarks = [

@@ -50,6 +50,7 @@ from zstore.writing.phases import (
     sum_up,
     without_duplicates,
 )
+from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.resume import begin
 from zstore.writing.scheduler import Progress, Scheduler
@@ -62,7 +63,7 @@ from zstore.writing.sources.files import check_unchanged, expand, find
 from zstore.writing.sources.sniff import MISSING, TableOptions, check_options
 from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.sweep import free_shard
-from zstore.writing.target import Mode, building, set_aside
+from zstore.writing.target import Mode, building
 from zstore.writing.version import commit_version, index_of, usual_freq
 from zstore.writing.words import refuse_numbers
 
@@ -340,7 +341,7 @@ def ingest(
             n_filled=schema.n_rows - n_stored,
             n_quarantined=len(bad) * max(len(spec.series), 1),
             n_duplicates=n_parsed - n_stored,
-            quarantine=set_aside(target, bad, site.version),
+            quarantine=set_aside(site.root, target, bad, site.version),
             n_inexact=tuple(inexact),
         )
         receipt = write_receipt(str(target), sizes, schema, summary, shards, counts, trials, remarks)

@@ -112,7 +112,10 @@ def _name(file: File, target: Storage) -> str:
     if is_remote(str(file)):
         return str(file)
     path = _real(Path(str(file.storage), file.key))
-    return str(path) if is_remote(str(target)) else os.path.relpath(path, _real(Path(str(target))).parent)
+    folder = None if is_remote(str(target)) else _real(Path(str(target))).parent
+    if folder is None or folder.drive != path.drive:  # of Windows, between which no relative path leads
+        return path.as_posix()
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _real(path: Path) -> Path:

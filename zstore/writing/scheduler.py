@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import dask.threaded
 from dask.callbacks import Callback
 
 from zstore.errors import StoreError, UsageError
+from zstore.format.portable import n_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,7 +51,7 @@ class Scheduler:
     ) -> None:
         if workers is not None and workers < 1:
             raise UsageError(f"{workers} workers", expected="one or more", fix="mend --workers")
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or n_cores()
         self.address = address
         self._progress = progress or (lambda phase, done, total, unit: None)
         self._stack = ExitStack()

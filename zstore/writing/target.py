@@ -1,14 +1,12 @@
-"""Where a version is built, what it may replace, and where bad rows are set aside."""
+"""Where a version is built, and what it may replace."""
 
 from __future__ import annotations
 
-import csv
-import ctypes
-import io
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +17,16 @@ from zstore.format.commit import conflict, is_committed, is_store, is_unfinished
 from zstore.format.folder import Folder
 from zstore.format.layout import MARKER, ROOT, SCRATCH
 from zstore.format.manifest import digest
+from zstore.format.portable import exchange
 from zstore.format.storage import Storage
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.writing.lock import leased, locked
-from zstore.writing.sources.table import BadRow
+from zstore.writing.quarantine import remove_quarantines, replaced_quarantine
 from zstore.writing.sweep import is_finished, needed_keys, remove_others, tidy
 
-Mode = Literal["new", "overwrite", "append"]
+logger = logging.getLogger(__name__)
 
-_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+Mode = Literal["new", "overwrite", "append"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,7 @@ def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared:
 @contextmanager
 def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[Site]:
     path = store.path
+    _put_back(path)
     if mode == "append" and not (path / ROOT).exists():
         raise _no_store(store)
     if path.exists() and not path.is_dir():
@@ -111,14 +111,19 @@ def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[S
             (path / MARKER).unlink(missing_ok=True)
             raise _is_there(store)
         if exists and mode == "overwrite":
-            with _replacing(path) as root, _marked(Folder(root, store.shared), scratch) as site:
+            real = Path(os.path.realpath(path))  # a link to a store stays one
+            with (
+                replaced_quarantine(path, _beside(real, "new")),
+                _replacing(real) as root,
+                _marked(Folder(root, store.shared), scratch) as site,
+            ):
                 yield site
-            (path / MARKER).unlink(missing_ok=True)
             return
         if not exists:
             remove_others(store, {MARKER}, SCRATCH)  # the marker goes last: it tells that the rest is ours
         try:
             with _marked(store, scratch, *(_behind(store) if exists else ())) as site:
+                remove_quarantines(store, site.version)  # of runs that did not come to a commit, or of a store before
                 yield site
         except BaseException:
             committed = is_store(store)  # it may have come to that before it failed
@@ -171,9 +176,11 @@ def _in_bucket(store: Storage, mode: Mode, scratch: Storage | None, shared: bool
             tidy(held)
         try:
             site = Site(held, place, *(_behind(held) if exists else ()))
+            remove_quarantines(held, site.version)
             yield site
             if mode == "overwrite":
                 remove_others(held, needed_keys(held, [site.version]))
+                remove_quarantines(held, 1, site.version - 1)
         except BaseException:
             held.check_held()  # what a later writer made is not touched
             committed = is_store(held)  # it may have come to that before it failed, or lost the answer that told so
@@ -225,43 +232,69 @@ def _stranger(store: Storage) -> StoreError:
 
 @contextmanager
 def _replacing(store: Path) -> Iterator[Path]:
-    """A folder beside the store that takes its place at the end, in one step."""
-    root = store.with_name(f".{store.name}.new")
-    root.mkdir(exist_ok=True)
-    remove_others(Folder(root), set(), SCRATCH)  # of a writer that died
-    try:
-        yield root
-        (root / MARKER).unlink()
-        _exchange(root, store)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    """A folder beside the store that takes its place at the end, in one step where the system can.
 
-
-def _exchange(a: Path, b: Path) -> None:
-    """Let two folders change places, atomically where the system can (Linux)."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None or rename(_HERE, os.fsencode(a), _HERE, os.fsencode(b), _EXCHANGE) != 0:
-        aside = a.with_suffix(".old")
-        os.rename(b, aside)
-        os.rename(a, b)
-        os.rename(aside, a)
-
-
-def set_aside(store: Storage, bad: Sequence[BadRow], version: int) -> str | None:
-    """Write bad rows to ``STORE.quarantine.csv``, with file, line, byte, reason and the row itself.
-
-    Those of an append go to ``STORE.quarantine-<version>.csv``, so that none take the place of earlier ones.
-
-    Returns
-    -------
-    Where they are; None if there are none.
+    The new folder is locked as well, until all is done: when it has taken the place of the store, the next writer locks
+    it, and must not find this one still at work.
     """
-    if not bad:
-        return None
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["file", "line", "byte", "reason", "row"])
-    writer.writerows([row.source, row.line, row.byte, row.reason, row.raw] for row in bad)
-    place, key = store.beside(f".quarantine{'' if version == 1 else f'-{version}'}.csv")
-    place.replace(key, text.getvalue().encode())
-    return key if isinstance(place, Folder) else f"{place}/{key}"
+    root, aside = _beside(store, "new"), _beside(store, "old")
+    for folder in (root, aside):
+        if not _is_ours(folder):
+            raise _stranger(Folder(folder))
+    try:
+        root.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {root} ({error.strerror})", fix="check the permissions around it") from error
+    with locked(root):
+        remove_others(Folder(root), {MARKER}, SCRATCH)  # of a writer that died
+        try:
+            yield root
+            (root / MARKER).unlink()
+            _discard(aside)  # of a writer that died when the store was in its place again
+            try:
+                exchange(root, store, aside)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot replace {store} ({error.strerror})",
+                    expected="a store that no process has open, where the system needs that",
+                    fix="end what reads the store, check the permissions of the folder around it, and run again",
+                ) from error
+        finally:
+            _discard(root)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether there is nothing, or a folder that a writer made beside a store."""
+    if folder.is_symlink() or not folder.is_dir():
+        return not folder.is_symlink() and not folder.exists()
+    return not any(folder.iterdir()) or (folder / MARKER).exists() or is_store(Folder(folder))
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder that a writer made beside a store; its mark goes last, and tells that what is left is ours."""
+    if not folder.exists():
+        return
+    try:
+        (folder / MARKER).touch()
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != MARKER:
+                path.unlink()
+        shutil.rmtree(folder)
+    except OSError as error:
+        logger.warning("%s stays, which nothing needs (%s); the next --overwrite removes it", folder, error.strerror)
+
+
+def _put_back(store: Path) -> None:
+    """Put a store back that a writer took away to replace it, and died; only where two folders cannot be exchanged."""
+    aside = _beside(store, "old")
+    if store.exists() or not (aside / ROOT).exists():
+        return
+    with locked(aside):  # else that writer lives
+        if not store.exists():
+            os.rename(aside, store)
+
+
+def _beside(store: Path, suffix: str) -> Path:
+    return store.with_name(f".{store.name}.{suffix}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -367,7 +368,7 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: Source, o
 
 
 def id_in_path(name: str, pattern: str) -> str:
-    """The id of a file's rows: the first group of a pattern, searched in the path as the user named it.
+    """The id of a file's rows: the first group of a pattern, searched in the path as the user named it, with ``/``.
 
     Raises
     ------
@@ -375,7 +376,7 @@ def id_in_path(name: str, pattern: str) -> str:
         If that is no regular expression, or finds no id.
     """
     try:
-        match = re.search(pattern, name)
+        match = re.search(pattern, name.replace(os.sep, "/"))
     except re.error as error:
         raise UsageError(
             f"--id-from-path {pattern!r} ({error})", expected="a regular expression", fix="mend --id-from-path"

@@ -333,4 +333,4 @@ def _unit_of(digits: int) -> str:
 
 
 def _day(time: int, unit: str) -> str:
-    return str(np.array(time).astype(f"datetime64[{unit}]").astype("datetime64[D]"))
+    return str(np.array(time // (86_400 * 1000 ** UNITS.index(unit)), "datetime64[D]"))

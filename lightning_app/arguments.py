@@ -1,0 +1,99 @@
+"""Storage options may hold secrets, which stand on no command line made here, in no saved configuration, in no message.
+
+The usual environment variables (``AWS_SECRET_ACCESS_KEY``) keep them off the command line that a user types, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import Namespace
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
+
+_NAME = "storage_options"
+_WORDS = "LIGHTNING_APP_ARGUMENTS"
+_HARMLESS = ("allow_http", "bucket", "connect_timeout", "default_region", "endpoint", "region", "timeout")
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors do not repeat storage options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """End with a message about the arguments."""
+        return super().error(without_secrets(message), None if _NAME in message else ex)
+
+
+class SavedConfig(SaveConfigCallback):
+    """Saves the configuration of a run without what may be secret in its storage options."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save it."""
+        self.config = self.config.clone()
+        _strip(self.config)
+        super().setup(trainer, pl_module, stage)
+
+
+def without_secrets(message: str) -> str:
+    """A message of the parser; one about storage options says what they should be, not what they are."""
+    if _NAME not in message:
+        return message
+    return f"{_NAME} (not shown, for they may hold secrets); expected names and texts, such as {{region: eu-west-1}}"
+
+
+def child_environment(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """How a process of this program gets its arguments: on its command line, unless there are storage options in them.
+
+    Returns
+    -------
+    Words for the command line, and variables to add to the environment, which only the same user can read.
+    """
+    if not _are_secret(words):
+        return list(words), {}
+    return [], {_WORDS: json.dumps(list(words))}
+
+
+def take_arguments() -> list[str]:
+    """The arguments of this process, with storage options kept off the command lines of processes that it starts.
+
+    Lightning starts a process for each further GPU with the arguments of this one (`sys.argv`).
+    """
+    words = sys.argv[1:] or json.loads(os.environ.get(_WORDS, "[]"))
+    visible, variables = child_environment(words)
+    sys.argv[1:] = visible
+    os.environ.update(variables)
+    return list(words)
+
+
+def lasting(words: Sequence[str]) -> list[str]:
+    """Arguments without storage options, which say how a result is reached, not what it is."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip and not word.startswith("--"):
+            skip = False
+            continue
+        skip = _NAME in word and "=" not in word
+        if _NAME not in word:
+            kept.append(word)
+    return kept
+
+
+def _are_secret(words: Sequence[str]) -> bool:
+    return any(_NAME in word for word in words)
+
+
+def _strip(config: Any) -> None:
+    """Drop what may be secret from every mapping of storage options, wherever it stands."""
+    items = list(vars(config).items()) if isinstance(config, Namespace) else list(config.items())
+    for name, value in items:
+        if name == _NAME and isinstance(value, (dict, Namespace)):
+            known = value if isinstance(value, dict) else vars(value)
+            kept = {key: known[key] for key in known if key.lower().removeprefix("aws_") in _HARMLESS}
+            config[name] = kept or None
+        elif isinstance(value, (dict, Namespace)):
+            _strip(value)

@@ -1,0 +1,62 @@
+"""What a command prints, and how it ends when nobody reads that any more."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+
+BROKEN_PIPE = 141
+"""The exit code that a shell gives to a tool which SIGPIPE has ended."""
+
+
+def end_quietly(command: Callable[[], int]) -> int:
+    """Run a command; end without a word where the reader of its output has gone, as in ``zstore show … | head``.
+
+    Returns
+    -------
+    Its exit code, or 141 where the reader has gone.
+
+    Raises
+    ------
+    OSError
+        If the command did well, but what it has printed cannot be written.
+    """
+    if os.name == "nt" and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as files are, where it leads to one
+    try:
+        code = command()
+    except BrokenPipeError:
+        _flush_all()
+        return BROKEN_PIPE
+    except SystemExit:  # help, or wrong usage
+        if _is_pipe(_flush_all()):
+            return BROKEN_PIPE
+        raise
+    error = _flush_all()
+    if _is_pipe(error):
+        return BROKEN_PIPE
+    if error is not None and code == 0:
+        raise error
+    return code
+
+
+def _flush_all() -> OSError | None:
+    """Write what is still to be written; if that fails, why, and it goes nowhere from then on."""
+    failed = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            failed = error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    return failed
+
+
+def _is_pipe(error: OSError | None) -> bool:
+    """Whether an error says that the reader of a pipe has gone; Windows calls that an invalid argument."""
+    return isinstance(error, BrokenPipeError) or (os.name == "nt" and error is not None and error.errno == errno.EINVAL)

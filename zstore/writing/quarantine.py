@@ -1,0 +1,100 @@
+"""Rows set aside: a file beside the store for each version that has any, and none that tells of other rows."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from zstore.format.folder import Folder
+from zstore.format.storage import Storage
+from zstore.writing.sources.table import BadRow
+
+_HEADER = ("file", "line", "byte", "reason", "row")
+_NAME = re.compile(r"\.quarantine(?:-([0-9]+))?\.csv")
+
+
+def set_aside(root: Storage, store: Storage, bad: Sequence[BadRow], version: int) -> str | None:
+    """Write bad rows to ``STORE.quarantine.csv``, with file, line, byte, reason and the row itself.
+
+    Those of an append go to ``STORE.quarantine-<version>.csv``, so that none take the place of earlier ones.
+
+    Parameters
+    ----------
+    root
+        Where the version is built: the store, or a folder that is to take its place, beside which the file lies till
+        then.
+    store
+        The store as the user names it.
+    bad
+        The rows.
+    version
+        The version that they are missing in.
+
+    Returns
+    -------
+    Where they are once the version is committed; None if there are none.
+    """
+    if not bad:
+        return None
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(_HEADER)
+    writer.writerows([row.source, row.line, row.byte, row.reason, row.raw] for row in bad)
+    place, key = root.beside(_suffix(version))
+    place.replace(key, text.getvalue().encode())
+    place, key = store.beside(_suffix(version))
+    return key if isinstance(place, Folder) else f"{place}/{key}"
+
+
+def remove_quarantines(store: Storage, first: int = 1, last: int | None = None) -> None:
+    """Remove the files of rows that were set aside for some versions, which are gone or were never committed.
+
+    Parameters
+    ----------
+    store
+        The store.
+    first, last
+        The versions; None for all from `first` on, or, in a bucket, which is not listed for this, for `first` alone.
+    """
+    if isinstance(store, Folder):
+        for path, version in _files(store.path):
+            if first <= version and (last is None or version <= last):
+                path.unlink(missing_ok=True)
+    else:
+        place, _ = store.beside("")
+        place.remove([store.beside(_suffix(version))[1] for version in range(first, (last or first) + 1)])
+
+
+@contextmanager
+def replaced_quarantine(store: Path, root: Path) -> Iterator[None]:
+    """Let the rows that are set aside with `root` take the place of those of `store` when that is replaced by it."""
+    pending, final = (Path(Folder(path).beside(_suffix(1))[1]) for path in (root, store))
+    pending.unlink(missing_ok=True)  # of a writer that died
+    try:
+        yield
+        remove_quarantines(Folder(store))
+        if pending.exists():
+            shutil.move(pending, final)
+    finally:
+        pending.unlink(missing_ok=True)
+
+
+def _suffix(version: int) -> str:
+    return f".quarantine{'' if version == 1 else f'-{version}'}.csv"
+
+
+def _files(store: Path) -> Iterator[tuple[Path, int]]:
+    """The files beside a store that have rows set aside, and their versions."""
+    for path in store.parent.glob(f"{glob.escape(store.name)}.quarantine*.csv"):
+        match = _NAME.fullmatch(path.name.removeprefix(store.name))
+        if match is None or path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            if file.readline(len(",".join(_HEADER)) + 2).rstrip(b"\r\n") == ",".join(_HEADER).encode():
+                yield path, int(match[1] or 1)
