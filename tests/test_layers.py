@@ -16,7 +16,7 @@ LAYERS = {
         ["_version", "errors"],
         ["format.layout", "format.packing", "format.codecs", "format.arrays"],
         ["format.schema", "format.index", "format.moments", "format.manifest"],
-        ["format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
+        ["format.flush", "format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
         [
             "reading.objects",
             "reading.shown",
@@ -32,7 +32,7 @@ LAYERS = {
             "reading.store",
         ],
         ["writing.sources.arrow", "writing.sources.cells", "writing.sources.parts", "writing.sources.formats"],
-        ["writing.sources.times", "writing.sources.table", "writing.sources.files"],
+        ["writing.sources.times", "writing.sources.table", "writing.sources.join", "writing.sources.files"],
         ["writing.sources.numbers", "writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
         [
             "writing.lock",
@@ -43,6 +43,7 @@ LAYERS = {
             "writing.sort",
             "writing.steps",
             "writing.blocks",
+            "writing.bad_rows",
             "writing.resume",
         ],
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.fan_in", "writing.version"],

@@ -227,4 +227,3 @@ def cannot_write(where: str, n_bytes: int, error: OSError) -> StoreError:
         where=where,
         fix="free some space or check the permissions, then run again; what was committed is whole",
     )
-

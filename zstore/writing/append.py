@@ -45,7 +45,6 @@ from zstore.writing.phases import (
     parse,
     parse_all,
     plan_of,
-    refuse_most_bad,
     rows_spec,
     source_notes,
     sum_up,
@@ -169,9 +168,8 @@ def append(
         reader = partial(parse, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=keep_bad, done=done)
         n_bytes = sum(source.file.n_bytes for source in opened)
         size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
-        blocks, reports = parse_all(opened, spec.delimiter, size, reader, runner)
-        bad = [row for report in reports for row in report.bad]
-        refuse_most_bad(bad, reports, spec, max_bad_rows)
+        most_bad = max_bad_rows if keep_bad else None
+        blocks, reports, bad = parse_all(opened, spec.delimiter, size, reader, runner, most_bad)
         refuse_all_numbers(reports, blocks, spec, options.categories, _words_by_column(base, spec))
         clock.lap("parse")
 
@@ -238,7 +236,7 @@ def append(
             *infinite_notes(rows, shards),
             *freq_notes(summary, rows.time, row_start, ids),
             *unmatched,
-            *source_notes(reports, spec, known_statics.seen if known_statics is not None else ()),
+            *source_notes(reports, bad, spec, known_statics.seen if known_statics is not None else ()),
         ]
         remarks += ["gaps are filled by an ingest only, not by an append"] if table["fill_gaps"] else []
         remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []

@@ -44,7 +44,6 @@ from zstore.writing.phases import (
     parse_all,
     plan_of,
     refuse_empty,
-    refuse_most_bad,
     rows_spec,
     source_notes,
     sum_up,
@@ -275,9 +274,8 @@ def ingest(
         reader = partial(parse, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=keep_bad, done=done)
         n_bytes = sum(source.file.n_bytes for source in opened)
         size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
-        blocks, reports = parse_all(opened, spec.delimiter, size, reader, runner)
-        bad = [row for report in reports for row in report.bad]
-        refuse_most_bad(bad, reports, spec, max_bad_rows)
+        most_bad = max_bad_rows if keep_bad else None
+        blocks, reports, bad = parse_all(opened, spec.delimiter, size, reader, runner, most_bad)
         refuse_numbers(reports, blocks, spec, options.categories)
         clock.lap("parse")
 
@@ -322,7 +320,7 @@ def ingest(
         if known_statics is not None:
             statics, unmatched = matched(ids, known_statics)
             remarks += unmatched
-        remarks += source_notes(reports, spec, known_statics.seen if known_statics is not None else ())
+        remarks += source_notes(reports, bad, spec, known_statics.seen if known_statics is not None else ())
         schema = Schema(
             uuid=str(uuid.uuid4()),
             version=site.version,

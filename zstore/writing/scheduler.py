@@ -82,6 +82,7 @@ class Scheduler:
         items: Sequence[Item],
         sizes: Sequence[int] | None = None,
         unit: str = "tasks",
+        seen: Callable[[int, Result], None] | None = None,
     ) -> list[Result]:
         """Run one phase; when this returns or raises, no task is running any more.
 
@@ -95,6 +96,9 @@ class Scheduler:
             One task each.
         sizes, unit
             How much of what each item is, to show progress; None to count tasks.
+        seen
+            Called with the number of an item and its result as soon as that is there, in no order; what it raises
+            ends the phase.
 
         Returns
         -------
@@ -112,30 +116,36 @@ class Scheduler:
         tasks = {key: (partial(_apply, item), name) for key, item in zip(keys, items, strict=True)}
         graph = {name: (_Held(function),), **tasks}
         size_of = {name: 0, **dict(zip(keys, sizes or [1] * len(items), strict=True))}
+        number_of = {key: number for number, key in enumerate(keys)}
         total, done = sum(size_of.values()), 0
 
-        def finished(key: str, *_: object) -> None:
+        def finished(key: str, result: Any, *_: object) -> None:
             nonlocal done
             done += size_of[key]
             self._progress(phase, done, total, unit)
+            if seen is not None and key in number_of:
+                seen(number_of[key], result)
 
         self._progress(phase, 0, total, unit)
         if self.shared:
-            results: list[Result] = self._on_cluster(name, graph, keys, finished)
+            results: list[Result] = self._on_cluster(name, graph, keys, finished, seen is not None)
             return results
         with ThreadPoolExecutor(self.workers) as pool, Callback(posttask=finished):  # type: ignore[no-untyped-call]
             return list(dask.threaded.get(graph, keys, pool=pool))
 
-    def _on_cluster(self, name: str, graph: dict[str, Any], keys: list[str], finished: Callable[[str], None]) -> Any:
+    def _on_cluster(
+        self, name: str, graph: dict[str, Any], keys: list[str], finished: Callable[[str, Any], None], seen: bool
+    ) -> Any:
         from distributed import KilledWorker, as_completed  # heavy, and only for clusters
 
         client = self._connected()
         futures = client.get(graph, keys, sync=False)
         try:
             for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
-                if future.status == "error":
-                    future.result()
-                finished(future.key)
+                if seen or future.status == "error":
+                    finished(future.key, future.result())
+                else:
+                    finished(future.key, None)
             return client.gather(futures)
         except KilledWorker as error:
             raise StoreError(
