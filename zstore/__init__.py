@@ -13,6 +13,7 @@ from zstore.errors import (
     ZstoreError,
 )
 from zstore.format.moments import Moments
+from zstore.memory import free_memory, total_memory
 from zstore.progress import shown_progress
 from zstore.reading.cached import CacheEntry, cache_entries, cache_folder, clear_cache
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
@@ -62,6 +63,7 @@ __all__ = [
     "export",
     "fetch",
     "find_holes",
+    "free_memory",
     "gc",
     "ingest",
     "log",
@@ -71,5 +73,6 @@ __all__ = [
     "rollback",
     "shown_progress",
     "source_states",
+    "total_memory",
     "verify",
 ]

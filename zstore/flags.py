@@ -166,10 +166,9 @@ def _add_ingest(parser: ArgumentParser) -> None:
     )
     add(
         "--memory-limit",
-        type=str,
-        default="1GiB",
+        type=str | None,
         metavar="SIZE",
-        help="memory to stay under, at least 256MiB a thread; default: 1GiB",
+        help="memory to stay under, with a thread for each 256MiB at most; default: 256MiB a thread, at most half of all",
     )
     add("--blocksize", type=str | None, metavar="SIZE", help="bytes of a file parsed at once; default: by memory limit")
     add("--workers", type=int | None, metavar="N", help="threads, or processes; default: one per core")

@@ -37,15 +37,14 @@ class Folder:
 
     def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
         """The bytes ``[start, stop)`` of a file."""
-        path = self.path / key
         if start == 0 and stop is None and etag is None:
-            return path.read_bytes()
+            return (self.path / key).read_bytes()
         opened = self.open(key)
         if etag is None:
             return opened.read(start, stop)
-        opened.check(etag, str(path))
+        opened.check(etag, f"{self.path}/{key}")
         content = opened.read(start, stop)
-        opened.check(etag, str(path))
+        opened.check(etag, f"{self.path}/{key}")
         return content
 
     def state(self, key: str) -> tuple[int, str] | None:
@@ -58,7 +57,7 @@ class Folder:
 
     def open(self, key: str) -> OpenFile:
         """A file to read parts of; it lives on, for this reader, when it is removed."""
-        return OpenFile(os.open(self.path / key, os.O_RDONLY | os.O_CLOEXEC))
+        return OpenFile(os.open(os.path.join(self.path, key), os.O_RDONLY | os.O_CLOEXEC))
 
     def reopen(self, key: str, identity: Hashable) -> OpenFile | None:
         """A file, if it is the one that had this identity."""

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import psutil
 import xxhash
 from numpy.typing import NDArray
 
 from zstore.errors import StoreError
+from zstore.memory import free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def map_values(path: Path, shape: tuple[int, int], masked: bool) -> tuple[Values
     n_values = shape[0] * shape[1]
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    if len(mapped) < psutil.virtual_memory().available // 2:
+    if len(mapped) < free_memory() // 2:
         # All pages at once, in 60 ms a GB, where random reads would meet them one by one in the first epoch.
         with suppress(OSError):  # a kernel before 5.14
             mapped.madvise(_MADV_POPULATE_READ)

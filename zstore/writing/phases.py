@@ -59,7 +59,6 @@ _SAMPLE_CHUNKS = 2
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
 _BLOCKS = 24  # fewer leave threads idle at the end of a phase
 BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
-_THREAD_BYTES = 1 << 28
 _SHOWN_IDS = 3
 MOST_BAD = 0.5  # share of bad rows above which it is not the rows that are wrong, but how they are read
 
@@ -81,7 +80,7 @@ class Clock:
 
 def block_bytes(memory_limit: int, workers: int, n_bytes: int) -> int:
     """Bytes of sources parsed at once, of `n_bytes` in all, so that every worker stays within its share of memory."""
-    share = max(memory_limit // workers, _THREAD_BYTES) // BLOCK_COPIES
+    share = memory_limit // workers // BLOCK_COPIES
     return max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
 
 

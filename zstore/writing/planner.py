@@ -119,7 +119,7 @@ def plan_ingest(
     *,
     storage_options: Mapping[str, str] | None = None,
     blocksize: int | None = None,
-    memory_limit: int = 1 << 30,
+    memory_limit: int | None = None,
     workers: int | None = None,
     remote_scratch: bool = False,
     **table: Any,
@@ -147,9 +147,10 @@ def plan_ingest(
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
     files = expand(names, storage_options)
     sample = take_sample(files[0], storage_options, **table)
-    n_bytes, threads = sum(file.n_bytes for file in files), Scheduler(workers).workers
-    size = blocksize or block_bytes(memory_limit, threads, int(n_bytes * sample.growth))
-    return extrapolate(sample, n_bytes, len(files), size, threads, remote_scratch)
+    n_bytes = sum(file.n_bytes for file in files)
+    runner = Scheduler(workers, memory_limit=memory_limit, task_bytes=BLOCK_COPIES * (blocksize or 0))
+    size = blocksize or block_bytes(runner.memory_limit, runner.sharers, int(n_bytes * sample.growth))
+    return extrapolate(sample, n_bytes, len(files), size, runner.workers, remote_scratch)
 
 
 def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **table: Any) -> Sample:

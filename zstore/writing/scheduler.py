@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -16,6 +17,9 @@ import dask.threaded
 from dask.callbacks import Callback
 
 from zstore.errors import StoreError, UsageError
+from zstore.memory import total_memory
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,6 +27,8 @@ Progress = Callable[[str, int, int, str], None]
 """Called with a phase's name, how much of it is done, how much there is in all, and of what."""
 
 LOCAL = "local"
+THREAD_BYTES = 1 << 28
+"""Memory of a task at most: blocks are cut so, and a shard takes less."""
 _CONNECT_S, _SETTLE_S = 10, 60
 _DEATHS = 50  # of workers that a task may be running on, before it is taken for their cause
 
@@ -39,6 +45,16 @@ class Scheduler:
         None for threads.
     progress
         Called as tasks finish.
+    memory_limit
+        Bytes of memory to stay under, of this process or of each worker of a cluster; None for what all workers may
+        need, but at most half of the memory that there is.
+    task_bytes
+        Memory of a task, at most.
+
+    Raises
+    ------
+    UsageError
+        If there is no worker, or not memory enough for one.
 
     Notes
     -----
@@ -47,15 +63,45 @@ class Scheduler:
     """
 
     def __init__(
-        self, workers: int | None = None, address: str | None = None, progress: Progress | None = None
+        self,
+        workers: int | None = None,
+        address: str | None = None,
+        progress: Progress | None = None,
+        memory_limit: int | None = None,
+        task_bytes: int = THREAD_BYTES,
     ) -> None:
         if workers is not None and workers < 1:
             raise UsageError(f"{workers} workers", expected="one or more", fix="mend --workers")
+        if memory_limit is not None and memory_limit < THREAD_BYTES:
+            raise UsageError(
+                f"memory limit of {memory_limit:,} bytes",
+                expected=f"at least {THREAD_BYTES:,} (256MiB), for one thread",
+                fix="a larger --memory-limit",
+            )
         self.workers = workers or len(os.sched_getaffinity(0))
         self.address = address
+        self.memory_limit = THREAD_BYTES if memory_limit is None else memory_limit
+        if address is None:
+            self._fit(memory_limit, max(task_bytes, THREAD_BYTES))
         self._progress = progress or (lambda phase, done, total, unit: None)
         self._stack = ExitStack()
         self._client: Any = None
+
+    def _fit(self, memory_limit: int | None, task_bytes: int) -> None:
+        """Take no more memory than there is, and no more threads than it has room for."""
+        there = total_memory()
+        wanted = memory_limit or min(self.workers * task_bytes, there // 2)
+        self.memory_limit = min(wanted, there // 4 * 3)
+        fitting = max(self.memory_limit // task_bytes, 1)
+        if fitting < self.workers:
+            logger.info(
+                "%d threads instead of %d: %s bytes of memory, %s for each",
+                fitting,
+                self.workers,
+                f"{self.memory_limit:,}",
+                f"{task_bytes:,}",
+            )
+            self.workers = fitting
 
     def __enter__(self) -> Scheduler:
         return self

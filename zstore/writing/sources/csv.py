@@ -67,9 +67,12 @@ def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[in
     """
     inside = np.cumsum(quotes) % 2
     stops = [(stop, int(odd)) for (_, stop), odd in zip(ranges, inside, strict=True)]
-    with ThreadPoolExecutor(_READERS) as pool:  # many short reads, each waiting for a bucket
-        run = pool.map if is_remote(str(source.file)) else map
-        borders = [source.body, *run(partial(_next_record, source.file), stops)]
+    following = partial(_next_record, source.file)
+    if is_remote(str(source.file)):  # many short reads, each waiting for a bucket
+        with ThreadPoolExecutor(_READERS) as pool:
+            borders = [source.body, *pool.map(following, stops)]
+    else:
+        borders = [source.body, *map(following, stops)]
     return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
 
 
@@ -519,6 +522,8 @@ def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[list[Record], 
 def _next_record(file: File, border: tuple[int, int]) -> int:
     """First byte after the next line break outside quotes, from a byte that lies inside quotes or not."""
     position, inside = border
+    if position >= file.n_bytes:
+        return file.n_bytes
     around = read_source(file, position - 1, position - 1 + _LOOK_BYTES)
     if around[:1] == b"\n" and not inside:
         return position
