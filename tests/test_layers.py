@@ -32,7 +32,8 @@ LAYERS = {
             "reading.store",
         ],
         ["writing.sources.arrow", "writing.sources.cells", "writing.sources.parts", "writing.sources.formats"],
-        ["writing.sources.times", "writing.sources.table", "writing.sources.join", "writing.sources.files"],
+        ["writing.room", "writing.sources.times", "writing.sources.table", "writing.sources.join"],
+        ["writing.sources.files", "writing.sources.inflate"],
         ["writing.sources.numbers", "writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
         [
             "writing.lock",

@@ -168,7 +168,7 @@ def _add_ingest(parser: ArgumentParser) -> None:
         "--memory-limit",
         type=str | None,
         metavar="SIZE",
-        help="memory to stay under, with a thread for each 256MiB at most; default: 256MiB a thread, at most half of all",
+        help="memory to stay under, 256MiB a thread; default: enough for all, at most half of what is there",
     )
     add("--blocksize", type=str | None, metavar="SIZE", help="bytes of a file parsed at once; default: by memory limit")
     add("--workers", type=int | None, metavar="N", help="threads, or processes; default: one per core")

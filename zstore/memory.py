@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -59,14 +59,14 @@ def _groups(root: Path) -> Iterator[_Group]:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            names = ("memory.max", "memory.high"), "memory.current", "inactive_file"
-            yield from _limited(root / "sys/fs/cgroup", path, *names)
+            limits: Sequence[str] = ("memory.max", "memory.high")
+            yield from _limited(root / "sys/fs/cgroup", path, limits, "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"
-            yield from _limited(root / "sys/fs/cgroup/memory", path, *names)
+            mount, limits = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes",)
+            yield from _limited(mount, path, limits, "memory.usage_in_bytes", "total_inactive_file")
 
 
-def _limited(mount: Path, path: str, limits: tuple[str, ...], usage: str, reclaimable: str) -> Iterator[_Group]:
+def _limited(mount: Path, path: str, limits: Sequence[str], usage: str, reclaimable: str) -> Iterator[_Group]:
     """The group at a path and those above it; a container may see its own at the top, whatever the path says."""
     inner = PurePosixPath(path.lstrip("/"))
     inner = PurePosixPath() if ".." in inner.parts else inner

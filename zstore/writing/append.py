@@ -151,7 +151,7 @@ def append(
         reading = {
             **table,
             "on_bad_row": on_bad_row,
-            "sized": [blocksize, runner.memory_limit, runner.sharers, runner.workers],
+            "sized": [blocksize, *runner.shares],
         }
         done = begin(site.scratch, plan_of(added, site.version, reading=reading))
         plain = inflate(files, site.scratch, encoding, done, runner)

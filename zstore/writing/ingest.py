@@ -195,9 +195,9 @@ def ingest(
     blocksize
         Bytes of a source parsed at once; None to derive it from `memory_limit`.
     memory_limit
-        Bytes of memory to stay under, at least 256 MiB; on a cluster, of each worker. There are no more threads than one
-        for each 256 MiB of it, or for each 8 times `blocksize`, if that is more. None for 256 MiB a thread, but at most
-        half of the memory that this process may use, which may be that of a container.
+        Bytes of memory to stay under, at least 256 MiB; on a cluster, of each worker. A thread takes 256 MiB, or 8
+        times `blocksize` if that is more, and there are only as many threads as fit. None for enough for all threads,
+        but at most half of the memory that this process may use: that of the machine, or of its container.
     workers
         Threads, or processes where `scheduler` is ``local``; None for one per core.
     scheduler
@@ -257,7 +257,7 @@ def ingest(
         logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(files), store)
         ledger = read_digests(files, target, options.id_from_path, runner)
         reading = {**options.to_json(), "encoding": encoding, "dtype": dtype, "on_bad_row": on_bad_row}
-        sized = [blocksize, runner.memory_limit, runner.sharers, runner.workers]
+        sized = [blocksize, *runner.shares]
         done = begin(site.scratch, plan_of(ledger, site.version, reading=reading, sized=sized))
         plain = inflate(files, site.scratch, encoding, done, runner)
         attributes = None

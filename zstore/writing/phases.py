@@ -31,6 +31,7 @@ from zstore.writing.duplicates import drop_rows, find_extra, find_fillers
 from zstore.writing.fan_in import plan_shards
 from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
 from zstore.writing.resume import note_plain, note_report, noted_plain, noted_report
+from zstore.writing.room import check_room
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import Gathered, RowsSpec, ShardReport, stored_breaks
 from zstore.writing.sort import (
@@ -44,7 +45,7 @@ from zstore.writing.sort import (
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.arrow import as_numpy
 from zstore.writing.sources.cells import PLAIN
-from zstore.writing.sources.files import is_plain, plain_utf8
+from zstore.writing.sources.inflate import is_plain, is_plain_text, plain_utf8
 from zstore.writing.sources.join import grouped, union
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
@@ -91,6 +92,8 @@ def inflate(
     plain = list(files)
     tasks = [(n, file) for n, file in enumerate(files) if not is_plain(file, encoding)]
     sizes = [file.n_bytes for _, file in tasks]
+    if is_plain_text(encoding):
+        check_room(scratch, sum(sizes))  # text that is inflated takes more than that
     made = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding, done=done), tasks, sizes, "bytes")
     for (number, _), file in zip(tasks, made, strict=True):
         plain[number] = file

@@ -121,6 +121,11 @@ class Scheduler:
         """Threads among which a limit of memory is divided: all of this process, or those of one worker."""
         return 1 if self.shared else self.workers
 
+    @property
+    def shares(self) -> list[int]:
+        """What decides how work is cut: the memory, among how many it is divided, and how many work."""
+        return [self.memory_limit, self.sharers, self.workers]
+
     def map(
         self,
         phase: str,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from zstore.format.folder import Folder
 from zstore.format.storage import Storage
+from zstore.writing.room import check_room
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -63,6 +64,7 @@ class Spill:
         pieces = [np.ascontiguousarray(column).view(np.uint8).data for column in columns]
         for piece in pieces:
             hasher.update(piece)
+        check_room(scratch, sum(map(len, pieces)), key)
         scratch.write_stream(key, pieces)
         dtypes = tuple(str(column.dtype) for column in columns)
         return cls(scratch, key, len(columns[0]), dtypes, hasher.hexdigest())

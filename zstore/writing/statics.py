@@ -14,7 +14,7 @@ from zstore.format.index import StaticAttribute
 from zstore.format.storage import File, Storage
 from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits
 from zstore.writing.sources.csv import bad_row_error, lines_before, read_block, read_bytes
-from zstore.writing.sources.files import plain_utf8
+from zstore.writing.sources.inflate import plain_utf8
 from zstore.writing.sources.records import is_blank, shorten, split_records
 from zstore.writing.sources.sniff import TableOptions, open_source, refuse_dialect
 from zstore.writing.sources.table import BadRow, Block, Categories, ChannelSpec, MissingTexts, Source, TableSpec
