@@ -27,31 +27,32 @@ class _Group:
     used: int
 
 
-def total_memory(root: Path = _ROOT) -> int:
+def total_memory(root: Path | None = None) -> int:
     """Bytes of memory that this process may use at most: those of the machine, or the limit of its control group.
 
     Parameters
     ----------
     root
-        Folder that has ``proc`` and ``sys``.
+        Folder that has ``proc`` and ``sys``; None for that of the system.
     """
     return min([int(psutil.virtual_memory().total), *(group.limit for group in _groups(root))])
 
 
-def free_memory(root: Path = _ROOT) -> int:
+def free_memory(root: Path | None = None) -> int:
     """Bytes of memory that this process may still take: those that the machine has, and its control group allows.
 
     Parameters
     ----------
     root
-        Folder that has ``proc`` and ``sys``.
+        Folder that has ``proc`` and ``sys``; None for that of the system.
     """
     left = (max(group.limit - group.used, 0) for group in _groups(root))
     return min([int(psutil.virtual_memory().available), *left])
 
 
-def _groups(root: Path) -> Iterator[_Group]:
+def _groups(root: Path | None) -> Iterator[_Group]:
     """The control groups that have a limit, of this process and above, in both versions of them."""
+    root = _ROOT if root is None else root
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:  # not Linux

@@ -34,7 +34,8 @@ def check_room(scratch: Storage, n_bytes: int, key: str = "") -> None:
     """
     if not isinstance(scratch, Folder):
         return
-    disk = shutil.disk_usage(scratch.path)
+    path = scratch.path.absolute()
+    disk = shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists()))
     spared = min(_SPARED, disk.total // 100)
     if n_bytes + spared > disk.free:
         raise StoreError(
