@@ -163,9 +163,8 @@ class Scheduler:
         if not items:
             return []
         name = f"zstore-{phase}-{uuid.uuid4().hex}"  # other runs may use the same cluster
-        keys = [f"{name}-{number}" for number in range(len(items))]
-        tasks = {key: (partial(_apply, item), name) for key, item in zip(keys, items, strict=True)}
-        graph = {name: (_Held(function),), **tasks}
+        # Tasks that need no other are started in the reverse order of their names, so that files are read in theirs.
+        keys = [f"{name}-{number:09}" for number in reversed(range(len(items)))]
         size_of = {name: 0, **dict(zip(keys, sizes or [1] * len(items), strict=True))}
         number_of = {key: number for number, key in enumerate(keys)}
         total, done = sum(size_of.values()), 0
@@ -179,10 +178,13 @@ class Scheduler:
 
         self._progress(phase, 0, total, unit)
         if self.shared:
+            tasks = {key: (partial(_apply, item), name) for key, item in zip(keys, items, strict=True)}
+            graph = {name: (_Held(function),), **tasks}
             results: list[Result] = self._on_cluster(name, graph, keys, finished, seen is not None)
             return results
+        alone = {key: (partial(function, item),) for key, item in zip(keys, items, strict=True)}
         with ThreadPoolExecutor(self.workers) as pool, Callback(posttask=finished):  # type: ignore[no-untyped-call]
-            return list(dask.threaded.get(graph, keys, pool=pool))
+            return list(dask.threaded.get(alone, keys, pool=pool))
 
     def _on_cluster(
         self, name: str, graph: dict[str, Any], keys: list[str], finished: Callable[[str, Any], None], seen: bool
