@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import yaml
 from jsonargparse import ArgumentParser
@@ -23,7 +22,7 @@ from lightning_app.arguments import without_secrets
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.mixing import inflation
 from lightning_app.data.residency import Place, room
-from zstore import UsageError, ZstoreError
+from zstore import UsageError, ZstoreError, free_memory, total_memory
 
 _PLACES: tuple[Place, ...] = ("device", "host", "stream")
 
@@ -194,9 +193,8 @@ def plan(options: dict[str, Any], seconds: float = 2.0) -> FitPlan:
 
 def machine(cache: Path) -> str:
     """Cores, memory, GPU and disk, in words."""
-    memory = psutil.virtual_memory()
     parts = [f"{len(os.sched_getaffinity(0))} cores" if hasattr(os, "sched_getaffinity") else f"{os.cpu_count()} cores"]
-    parts.append(f"{memory.total / 1e9:.1f} GB RAM, {memory.available / 1e9:.1f} GB free")
+    parts.append(f"{total_memory() / 1e9:.1f} GB RAM, {free_memory() / 1e9:.1f} GB free")
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         parts.append(f"{torch.cuda.get_device_name()}, {total / 1e9:.0f} GB, {free / 1e9:.0f} GB free")

@@ -13,10 +13,10 @@ import zstore
 # A module imports only what stands above it; on one line, in the order of the line.
 LAYERS = {
     "zstore": [
-        ["_version", "errors"],
+        ["_version", "errors", "memory"],
         ["format.layout", "format.packing", "format.codecs", "format.arrays"],
         ["format.schema", "format.index", "format.moments", "format.manifest"],
-        ["format.portable"],
+        ["format.portable", "format.flush"],
         [
             "format.locks",
             "format.sizes",
@@ -44,7 +44,8 @@ LAYERS = {
             "reading.store",
         ],
         ["writing.sources.arrow", "writing.sources.cells", "writing.sources.parts", "writing.sources.formats"],
-        ["writing.sources.times", "writing.sources.table", "writing.sources.files"],
+        ["writing.room", "writing.sources.times", "writing.sources.table", "writing.sources.join"],
+        ["writing.sources.files", "writing.sources.inflate"],
         ["writing.sources.numbers", "writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
         [
             "writing.lock",
@@ -56,6 +57,7 @@ LAYERS = {
             "writing.sort",
             "writing.steps",
             "writing.blocks",
+            "writing.bad_rows",
             "writing.resume",
         ],
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.fan_in", "writing.version"],

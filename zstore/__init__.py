@@ -14,6 +14,7 @@ from zstore.errors import (
 )
 from zstore.format.locks import file_lock
 from zstore.format.moments import Moments
+from zstore.memory import free_memory, total_memory
 from zstore.output import end_quietly
 from zstore.progress import shown_progress
 from zstore.reading.eviction import Cache, cache_entries, cache_folder, clear_cache, verify_cache
@@ -68,6 +69,7 @@ __all__ = [
     "fetch",
     "file_lock",
     "find_holes",
+    "free_memory",
     "gc",
     "ingest",
     "log",
@@ -77,6 +79,7 @@ __all__ = [
     "rollback",
     "shown_progress",
     "source_states",
+    "total_memory",
     "verify",
     "verify_cache",
 ]

@@ -167,10 +167,9 @@ def _add_ingest(parser: ArgumentParser) -> None:
     )
     add(
         "--memory-limit",
-        type=str,
-        default="1GiB",
+        type=str | None,
         metavar="SIZE",
-        help="memory to stay under, at least 256MiB a thread; default: 1GiB",
+        help="memory to stay under, 256MiB a thread; default: enough for all, at most half of what is there",
     )
     add("--blocksize", type=str | None, metavar="SIZE", help="bytes of a file parsed at once; default: by memory limit")
     add("--workers", type=int | None, metavar="N", help="threads, or processes; default: one per core")

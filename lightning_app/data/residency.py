@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil
 import torch
 from torch import Tensor
 
-from zstore import UsageError
+from zstore import UsageError, free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +131,7 @@ def room(budget: float | str, device: torch.device | None) -> Room:
     if device is not None and device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         return Room(parse_budget(budget, free), free, str(device))
-    free = psutil.virtual_memory().available
+    free = free_memory()
     return Room(parse_budget(budget, free), free, "RAM")
 
 

@@ -197,6 +197,11 @@ class Bucket:
         except OSError as error:
             raise cannot_write(f"{self}/{key}", len(content), error) from error
 
+    def replace_all(self, objects: Mapping[str, bytes]) -> None:
+        """Put objects in the place of others, several at once."""
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            list(pool.map(self.replace, objects.keys(), objects.values()))
+
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects, a thousand with each request."""
         paths = [self._path(key) for key in keys]

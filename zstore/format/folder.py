@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from zstore.errors import StoreError
+from zstore.format.flush import flush_all
 from zstore.format.layout import ROOT
-from zstore.format.portable import OPEN_TO_READ, flush_file, flush_folder, read_at
+from zstore.format.portable import OPEN_TO_READ, read_at
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,14 @@ class Folder:
 
     def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
         """The bytes ``[start, stop)`` of a file."""
-        path = self.path / key
         if start == 0 and stop is None and etag is None:
-            return path.read_bytes()
+            return (self.path / key).read_bytes()
         opened = self.open(key)
         if etag is None:
             return opened.read(start, stop)
-        opened.check(etag, str(path))
+        opened.check(etag, f"{self.path}/{key}")
         content = opened.read(start, stop)
-        opened.check(etag, str(path))
+        opened.check(etag, f"{self.path}/{key}")
         return content
 
     def state(self, key: str) -> tuple[int, str] | None:
@@ -74,9 +74,12 @@ class Folder:
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Every file below whose key starts with `prefix`."""
-        folder = self.path / prefix.rpartition("/")[0]
-        found = {path.relative_to(self.path).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        return {key: path.stat().st_size for key, path in found.items() if key.startswith(prefix)}
+        sizes: dict[str, int] = {}
+        for folder, _, names in os.walk(self.path / prefix.rpartition("/")[0]):
+            below = Path(folder).relative_to(self.path).as_posix()
+            keys = {name if below == "." else f"{below}/{name}": Path(folder, name) for name in names}
+            sizes |= {key: p.stat().st_size for key, p in keys.items() if key.startswith(prefix) and p.is_file()}
+        return sizes
 
     def write(self, key: str, content: bytes) -> None:
         """Write a file."""
@@ -93,7 +96,7 @@ class Folder:
             return self._write(self.path / key, pieces)
         temporary = self._beside(key)
         n_bytes = self._write(temporary, pieces)
-        self._put_in_place(temporary, key)
+        self._put_in_place({key: temporary})
         return n_bytes
 
     def _write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> int:
@@ -112,41 +115,52 @@ class Folder:
 
     def replace(self, key: str, content: bytes) -> None:
         """Put one file in the place of another; nothing is done where it is there already."""
-        path = self.path / key
-        if path.exists() and path.read_bytes() == content:
-            return
-        temporary = self._beside(key)
-        self._write(temporary, (content,))
-        self._put_in_place(temporary, key)
+        self.replace_all({key: content})
+
+    def replace_all(self, objects: Mapping[str, bytes]) -> None:
+        """Put files in the place of others; nothing is done about those that are there already."""
+        changed = {key: content for key, content in objects.items() if not self._holds(key, content)}
+        temporaries = {key: self._beside(key) for key in changed}
+        for key, content in changed.items():
+            self._write(temporaries[key], (content,))
+        self._put_in_place(temporaries)
+
+    def _holds(self, key: str, content: bytes) -> bool:
+        """Whether a file has these bytes."""
+        return self.n_bytes(key) == len(content) and (self.path / key).read_bytes() == content
 
     def _beside(self, key: str) -> Path:
         path = self.path / key
         return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
-    def _put_in_place(self, temporary: Path, key: str) -> None:
-        flush_file(temporary)
-        os.replace(temporary, self.path / key)
-        flush_folder(temporary.parent)
+    def _put_in_place(self, temporaries: Mapping[str, Path]) -> None:
+        """Let whole files, flushed, take the names of their keys."""
+        flush_all(temporaries.values())
+        for key, temporary in temporaries.items():
+            os.replace(temporary, self.path / key)
+        flush_all({temporary.parent for temporary in temporaries.values()})
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove files, and folders that are empty."""
         for key in keys:
             (self.path / key).unlink(missing_ok=True)
-        for folder in sorted((path for path in self.path.rglob("*") if path.is_dir()), reverse=True):
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        emptied: set[str] = set()
+        for folder, folders, names in os.walk(self.path, topdown=False):
+            inside = [f"{folder}/{name}" for name in folders]
+            if not names and emptied.issuperset(inside) and Path(folder) != self.path:
+                os.rmdir(folder)
+                emptied.add(folder)
 
     def commit(self, keys: Iterable[str], document: bytes) -> None:
         """Flush files and their folders, then replace the root document.
 
         Readers see the version before or this one, never anything between; after a crash the same holds.
         """
-        folders = {self.path}
-        for key in keys:
-            flush_file(self.path / key)
-            folders.update(parent for parent in (self.path / key).parents if self.path in parent.parents)
-        for folder in sorted(folders):
-            flush_folder(folder)
+        named, folders = list(keys), {""}
+        for key in named:
+            while (key := key.rpartition("/")[0]) not in folders:
+                folders.add(key)
+        flush_all([self.path / key for key in (*named, *sorted(folders))])
         self.replace(ROOT, document)
 
     def at(self, name: str) -> Folder:

@@ -99,6 +99,10 @@ class Storage(Protocol):
         """Put one object in the place of another, atomically and durably. Raises as :meth:`write`."""
         ...
 
+    def replace_all(self, objects: Mapping[str, bytes]) -> None:
+        """Put objects in the place of others, each as :meth:`replace` does; all are durable when this returns."""
+        ...
+
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects, and folders that are empty."""
         ...

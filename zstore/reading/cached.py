@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, StoreError
 from zstore.format.locks import file_lock, mark_used
+from zstore.memory import free_memory
 from zstore.reading.eviction import Cache, make_room, remove_partials
 from zstore.reading.heldfile import HeldFile
 from zstore.reading.rownotes import (
@@ -111,7 +111,7 @@ def map_values(file: HeldFile, shape: tuple[int, int], masked: bool) -> tuple[Va
 
 def _fits(n_bytes: int) -> bool:
     """Whether so much may be read ahead without pushing out what others need."""
-    return bool(n_bytes < psutil.virtual_memory().available // 2)
+    return n_bytes < free_memory() // 2
 
 
 def _read_ahead(path: Path, n_bytes: int) -> None:

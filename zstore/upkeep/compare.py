@@ -18,7 +18,8 @@ from zstore.format.storage import File, Storage
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.files import check_unchanged, expand, plain_utf8
+from zstore.writing.sources.files import check_unchanged, expand
+from zstore.writing.sources.inflate import plain_utf8
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import Block, Categories, ChannelSpec, Columns, TableSpec
 

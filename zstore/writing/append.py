@@ -30,6 +30,7 @@ from zstore.writing.fan_in import limit_fan_in, plan_shards
 from zstore.writing.ledger import new_sources, read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
 from zstore.writing.phases import (
+    BLOCK_COPIES,
     MOST_BAD,
     Clock,
     block_bytes,
@@ -45,7 +46,6 @@ from zstore.writing.phases import (
     parse,
     parse_all,
     plan_of,
-    refuse_most_bad,
     rows_spec,
     source_notes,
     sum_up,
@@ -81,7 +81,7 @@ def append(
     scratch: str | Path | None = None,
     given: Mapping[str, Any] | None = None,
     blocksize: int | None = None,
-    memory_limit: int = 1 << 30,
+    memory_limit: int | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
@@ -135,7 +135,7 @@ def append(
     target = open_storage(store, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
     with (
-        Scheduler(workers, scheduler, progress) as runner,
+        Scheduler(workers, scheduler, progress, memory_limit, BLOCK_COPIES * (blocksize or 0)) as runner,
         building(target, "append", aside, runner.shared) as site,
     ):
         base = Store(site.root)
@@ -149,7 +149,11 @@ def append(
             return None
         files, added = [file for file, _ in pairs], [record for _, record in pairs]
         ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
-        reading = {**table, "on_bad_row": on_bad_row, "sized": [blocksize, memory_limit, runner.sharers]}
+        reading = {
+            **table,
+            "on_bad_row": on_bad_row,
+            "sized": [blocksize, *runner.shares],
+        }
         done = begin(site.scratch, plan_of(added, site.version, reading=reading))
         plain = inflate(files, site.scratch, encoding, done, runner)
         attributes = None
@@ -169,10 +173,9 @@ def append(
         keep_bad = on_bad_row == "quarantine"
         reader = partial(parse, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=keep_bad, done=done)
         n_bytes = sum(source.file.n_bytes for source in opened)
-        size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
-        blocks, reports = parse_all(opened, spec.delimiter, size, reader, runner)
-        bad = [row for report in reports for row in report.bad]
-        refuse_most_bad(bad, reports, spec, max_bad_rows)
+        size = blocksize or block_bytes(runner.memory_limit, runner.sharers, n_bytes)
+        most_bad = max_bad_rows if keep_bad else None
+        blocks, reports, bad = parse_all(opened, spec.delimiter, size, reader, runner, most_bad)
         refuse_all_numbers(reports, blocks, spec, options.categories, _words_by_column(base, spec))
         clock.lap("parse")
 
@@ -239,7 +242,7 @@ def append(
             *infinite_notes(rows, shards),
             *freq_notes(summary, rows.time, row_start, ids),
             *unmatched,
-            *source_notes(reports, spec, known_statics.seen if known_statics is not None else ()),
+            *source_notes(reports, bad, spec, known_statics.seen if known_statics is not None else ()),
         ]
         remarks += ["gaps are filled by an ingest only, not by an append"] if table["fill_gaps"] else []
         remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []

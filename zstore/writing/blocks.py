@@ -1,4 +1,4 @@
-"""One block of a source: parsed, sorted, packed and spilled; and all blocks in terms of the same ids."""
+"""Blocks of sources: parsed, sorted, packed and spilled; and all of them in terms of the same ids."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from zstore.errors import SourceError
 from zstore.format.packing import BlockColumn, BlockForm, pack_block, pack_categories
 from zstore.format.storage import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
 from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.arrow import as_numpy, text_array
+from zstore.writing.sources.join import join, positions, union
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, TableSpec
 from zstore.writing.sources.times import TimeSpec
 
 
 @dataclass(frozen=True)
 class BlockReport:
-    """What one parsed block holds.
+    """What one task has parsed: a block, or neighbouring ones of small files.
 
     Parameters
     ----------
@@ -35,11 +34,13 @@ class BlockReport:
     words
         Per channel the words its codes stand for, None for numbers.
     bad
-        Records left out.
+        Records left out, with their lines in their blocks.
     n_blank
         Lines without a byte, passed over.
     seen
         Texts of --missing that occurred.
+    n_lines
+        Line breaks of each block; only where bad rows are left out.
     """
 
     spill: Spill
@@ -50,14 +51,20 @@ class BlockReport:
     bad: tuple[BadRow, ...]
     n_blank: int = 0
     seen: frozenset[str] = frozenset()
+    n_lines: tuple[int, ...] = ()
 
 
 def parse_block(
-    task: tuple[int, Block], spec: TableSpec, dtype: str, scratch: Storage, keep_bad: bool, quotes_counted: bool
+    task: tuple[int, tuple[Block, ...]],
+    spec: TableSpec,
+    dtype: str,
+    scratch: Storage,
+    keep_bad: bool,
+    quotes_counted: bool,
 ) -> BlockReport:
-    """Read one block, sort it by (id, time), pack each channel, and spill it."""
-    number, block = task
-    columns = source_csv.read_block(block, spec, keep_bad, quotes_counted)
+    """Read one block, or some small ones as one; sort its rows by (id, time), pack each channel, and spill them."""
+    number, blocks = task
+    columns = join([source_csv.read_block(block, spec, keep_bad, quotes_counted) for block in blocks])
     order = sort_order(columns.codes, columns.times)
     packed = _pack(columns, order, dtype)
     everything = slice(None) if order is None else order
@@ -66,7 +73,9 @@ def parse_block(
     lost = columns.n_lost
     forms = tuple(column.form._replace(n_inexact=column.n_inexact + n) for column, n in zip(packed, lost, strict=True))
     words = tuple(column.words if isinstance(column, Categories) else None for column in columns.channels)
-    return BlockReport(spill, columns.ids, counts, forms, words, columns.bad, columns.n_blank, columns.seen)
+    return BlockReport(
+        spill, columns.ids, counts, forms, words, columns.bad, columns.n_blank, columns.seen, columns.n_lines
+    )
 
 
 def _pack(columns: Columns, order: Any, dtype: str) -> list[BlockColumn]:
@@ -107,16 +116,9 @@ def reduce_blocks(reports: Sequence[BlockReport]) -> tuple[Any, list[SortedBlock
     """All ids in order, and each block in terms of them."""
     ids = union([report.ids for report in reports])
     blocks = []
-    for report in reports:
-        series = as_numpy(pc.index_in(report.ids, value_set=ids), "int32")
+    for report, series in zip(reports, positions([report.ids for report in reports], ids), strict=True):
         blocks.append(SortedBlock(report.spill, series, np.concatenate([[0], np.cumsum(report.counts)])))
     return np.array(ids.to_pylist(), dtype=np.dtypes.StringDType()), blocks
-
-
-def union(parts: Sequence[Any]) -> Any:
-    """All texts of some arrays, each once, sorted by their UTF-8 bytes."""
-    texts = pc.unique(pa.concat_arrays(list(parts) or [text_array([])]))
-    return texts.take(pc.sort_indices(texts))
 
 
 def rows_before(n_series: int, blocks: Sequence[SortedBlock]) -> list[tuple[SortedBlock, Any]]:

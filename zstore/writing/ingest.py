@@ -26,6 +26,7 @@ from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
 from zstore.writing.fan_in import limit_fan_in, plan_shards
 from zstore.writing.ledger import read_digests
 from zstore.writing.phases import (
+    BLOCK_COPIES,
     MOST_BAD,
     Clock,
     block_bytes,
@@ -44,7 +45,6 @@ from zstore.writing.phases import (
     parse_all,
     plan_of,
     refuse_empty,
-    refuse_most_bad,
     rows_spec,
     source_notes,
     sum_up,
@@ -106,7 +106,7 @@ def ingest(
     codec: str | None = None,
     dtype: Literal["float32", "float64"] = "float32",
     blocksize: int | None = None,
-    memory_limit: int = 1 << 30,
+    memory_limit: int | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
@@ -196,7 +196,9 @@ def ingest(
     blocksize
         Bytes of a source parsed at once; None to derive it from `memory_limit`.
     memory_limit
-        Bytes of memory to stay under, at least 256 MiB a thread; on a cluster, of each worker.
+        Bytes of memory to stay under, at least 256 MiB; on a cluster, of each worker. A thread takes 256 MiB, or 8
+        times `blocksize` if that is more, and there are only as many threads as fit. None for enough for all threads,
+        but at most half of the memory that this process may use: that of the machine, or of its container.
     workers
         Threads, or processes where `scheduler` is ``local``; None for one per core.
     scheduler
@@ -249,14 +251,14 @@ def ingest(
     check_options(options)
     mode: Mode = "overwrite" if overwrite else "new"
     with (
-        Scheduler(workers, scheduler, progress) as runner,
+        Scheduler(workers, scheduler, progress, memory_limit, BLOCK_COPIES * (blocksize or 0)) as runner,
         building(target, mode, aside, runner.shared) as site,
     ):
         sizes = {str(file): file.n_bytes for file in files}
         logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(files), store)
         ledger = read_digests(files, target, options.id_from_path, runner)
         reading = {**options.to_json(), "encoding": encoding, "dtype": dtype, "on_bad_row": on_bad_row}
-        sized = [blocksize, memory_limit, runner.sharers]
+        sized = [blocksize, *runner.shares]
         done = begin(site.scratch, plan_of(ledger, site.version, reading=reading, sized=sized))
         plain = inflate(files, site.scratch, encoding, done, runner)
         attributes = None
@@ -275,10 +277,9 @@ def ingest(
         keep_bad = on_bad_row == "quarantine"
         reader = partial(parse, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=keep_bad, done=done)
         n_bytes = sum(source.file.n_bytes for source in opened)
-        size = blocksize or block_bytes(memory_limit, runner.sharers, n_bytes)
-        blocks, reports = parse_all(opened, spec.delimiter, size, reader, runner)
-        bad = [row for report in reports for row in report.bad]
-        refuse_most_bad(bad, reports, spec, max_bad_rows)
+        size = blocksize or block_bytes(runner.memory_limit, runner.sharers, n_bytes)
+        most_bad = max_bad_rows if keep_bad else None
+        blocks, reports, bad = parse_all(opened, spec.delimiter, size, reader, runner, most_bad)
         refuse_numbers(reports, blocks, spec, options.categories)
         clock.lap("parse")
 
@@ -323,7 +324,7 @@ def ingest(
         if known_statics is not None:
             statics, unmatched = matched(ids, known_statics)
             remarks += unmatched
-        remarks += source_notes(reports, spec, known_statics.seen if known_statics is not None else ())
+        remarks += source_notes(reports, bad, spec, known_statics.seen if known_statics is not None else ())
         schema = Schema(
             uuid=str(uuid.uuid4()),
             version=site.version,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import xxhash
@@ -14,6 +15,7 @@ from zstore.format.storage import File, Storage
 from zstore.format.urls import is_remote
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.files import source_pieces
+from zstore.writing.sources.join import grouped
 from zstore.writing.sources.sniff import id_in_path
 
 PIECE_BYTES = 1 << 24
@@ -43,16 +45,20 @@ def read_digests(
     The digest is xxh3-128 of the digests of the pieces. Cost: reading the files once, some 40 ms for 240 MB in cache.
     For an object of a bucket it is that of the ETag, by which the bucket tells its contents apart: nothing is read.
     """
-    tasks = [
-        (file, start) for file in files if not is_remote(str(file)) for start in range(0, file.n_bytes, PIECE_BYTES)
-    ]
-    sizes = [min(file.n_bytes - start, PIECE_BYTES) for file, start in tasks]
-    pieces = {file: [str(file.etag)] if is_remote(str(file)) else [] for file in files}
-    for (file, _), found in zip(tasks, runner.map("digest", _digest_piece, tasks, sizes, "bytes"), strict=True):
-        pieces[file].append(found)
+    local = [number for number, file in enumerate(files) if not is_remote(str(file))]
+    pieces = [(n, start) for n in local for start in range(0, files[n].n_bytes, PIECE_BYTES)]
+    sizes = [min(files[n].n_bytes - start, PIECE_BYTES) for n, start in pieces]
+    together = grouped(sizes, PIECE_BYTES, runner.workers)
+    tasks = [[(files[n], start) for n, start in pieces[first:last]] for first, last in together]
+    n_bytes = [sum(sizes[first:last]) for first, last in together]
+    made = [piece for task in runner.map("digest", _digest_pieces, tasks, n_bytes, "bytes") for piece in task]
+    digests = [str(file.etag) if is_remote(str(file)) else "" for file in files]
+    for (n, _), piece in zip(pieces, made, strict=True):
+        digests[n] += piece
+    names = _names(files, target)
     return [
-        ObjectRecord(_name(file, target), file.n_bytes, _with_id(digest("".join(found).encode()), file, id_from_path))
-        for file, found in pieces.items()
+        ObjectRecord(name, file.n_bytes, _with_id(digest(of_pieces.encode()), file, id_from_path))
+        for name, file, of_pieces in zip(names, files, digests, strict=True)
     ]
 
 
@@ -108,19 +114,22 @@ def _wherever(record: ObjectRecord) -> tuple[str, int, str]:
     return PurePosixPath(record.key).name, record.n_bytes, record.digest
 
 
-def _name(file: File, target: Storage) -> str:
-    if is_remote(str(file)):
-        return str(file)
-    path = _real(Path(str(file.storage), file.key))
-    folder = None if is_remote(str(target)) else _real(Path(str(target))).parent
-    if folder is None or folder.drive != path.drive:  # of Windows, between which no relative path leads
-        return path.as_posix()
-    return Path(os.path.relpath(path, folder)).as_posix()
-
-
-def _real(path: Path) -> Path:
-    """The path, whatever links the folder lies behind; a link to a file is a file of its own name."""
-    return path.absolute().parent.resolve() / path.name
+def _names(files: Sequence[File], target: Storage) -> list[str]:
+    """What the ledger calls each file."""
+    real = cache(Path.resolve)  # of folders, whatever links they lie behind; a link to a file is one of its own name
+    above = None if is_remote(str(target)) else real(Path(str(target)).absolute().parent)
+    names = []
+    for file in files:
+        if is_remote(str(file)):
+            names.append(str(file))
+        else:
+            path = Path(str(file.storage), file.key).absolute()
+            path = real(path.parent) / path.name
+            if above is None or above.drive != path.drive:  # of Windows, between which no relative path leads
+                names.append(path.as_posix())
+            else:
+                names.append(Path(os.path.relpath(path, above)).as_posix())
+    return names
 
 
 def _with_id(bytes_digest: str, file: File, id_from_path: str | None) -> str:
@@ -129,8 +138,11 @@ def _with_id(bytes_digest: str, file: File, id_from_path: str | None) -> str:
     return digest(f"{bytes_digest} {id_in_path(str(file), id_from_path)}".encode())
 
 
-def _digest_piece(task: tuple[File, int]) -> str:
-    file, start = task
+def _digest_pieces(pieces: Sequence[tuple[File, int]]) -> list[str]:
+    return [_digest_piece(file, start) for file, start in pieces]
+
+
+def _digest_piece(file: File, start: int) -> str:
     hasher = xxhash.xxh3_128()
     for piece in source_pieces(file, start, min(start + PIECE_BYTES, file.n_bytes), _READ_BYTES):
         hasher.update(piece)

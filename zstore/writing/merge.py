@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute
 from zstore.format.moments import Moments
 from zstore.reading.store import Store
-from zstore.writing.blocks import union
 from zstore.writing.sources.arrow import as_numpy, text_array
+from zstore.writing.sources.join import union
 from zstore.writing.version import Summary
 
 Int64 = NDArray[np.int64]

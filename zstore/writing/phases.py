@@ -6,6 +6,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
@@ -24,11 +25,13 @@ from zstore.format.manifest import ObjectRecord
 from zstore.format.packing import Packing, choose
 from zstore.format.schema import Channel, TimeAxis
 from zstore.format.storage import File, Storage
-from zstore.writing.blocks import BlockReport, parse_block, union
+from zstore.writing.bad_rows import BadRowLimit, Group, numbered
+from zstore.writing.blocks import BlockReport, parse_block
 from zstore.writing.duplicates import drop_rows, find_extra, find_fillers
 from zstore.writing.fan_in import plan_shards
 from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
 from zstore.writing.resume import note_plain, note_report, noted_plain, noted_report
+from zstore.writing.room import check_room
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import Gathered, RowsSpec, ShardReport, stored_breaks
 from zstore.writing.sort import (
@@ -42,8 +45,8 @@ from zstore.writing.sort import (
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.arrow import as_numpy
 from zstore.writing.sources.cells import PLAIN
-from zstore.writing.sources.files import is_plain, plain_utf8
-from zstore.writing.sources.records import shorten
+from zstore.writing.sources.inflate import is_plain, is_plain_text, plain_utf8
+from zstore.writing.sources.join import grouped, union
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
 from zstore.writing.statics import StaticTable, match_statics, named_words
@@ -57,7 +60,6 @@ _SAMPLE_CHUNKS = 2
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
 _BLOCKS = 24  # fewer leave threads idle at the end of a phase
 BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
-_THREAD_BYTES = 1 << 28
 _SHOWN_IDS = 3
 MOST_BAD = 0.5  # share of bad rows above which it is not the rows that are wrong, but how they are read
 
@@ -79,7 +81,7 @@ class Clock:
 
 def block_bytes(memory_limit: int, workers: int, n_bytes: int) -> int:
     """Bytes of sources parsed at once, of `n_bytes` in all, so that every worker stays within its share of memory."""
-    share = max(memory_limit // workers, _THREAD_BYTES) // BLOCK_COPIES
+    share = memory_limit // workers // BLOCK_COPIES
     return max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
 
 
@@ -90,6 +92,8 @@ def inflate(
     plain = list(files)
     tasks = [(n, file) for n, file in enumerate(files) if not is_plain(file, encoding)]
     sizes = [file.n_bytes for _, file in tasks]
+    if is_plain_text(encoding):
+        check_room(scratch, sum(sizes))  # text that is inflated takes more than that
     made = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding, done=done), tasks, sizes, "bytes")
     for (number, _), file in zip(tasks, made, strict=True):
         plain[number] = file
@@ -108,7 +112,7 @@ def _plain(task: tuple[int, File], scratch: Storage, encoding: str, done: Mappin
 
 
 def parse(
-    task: tuple[int, Block],
+    task: tuple[int, Group],
     spec: TableSpec,
     dtype: str,
     scratch: Storage,
@@ -116,9 +120,9 @@ def parse(
     quotes_counted: bool,
     done: Mapping[str, bytes],
 ) -> BlockReport:
-    """Parse a block, unless a run that died has done it."""
-    number, block = task
-    name = f"block-{number}-{block.start}-{block.stop}-{quotes_counted:d}"
+    """Parse a block, or some small ones as one, unless a run that died has done it."""
+    number, blocks = task
+    name = f"blocks-{number}-{len(blocks)}-{blocks[0].start}-{blocks[-1].stop}-{quotes_counted:d}"
     there = noted_report(scratch, done[name]) if name in done else None
     if there is not None:
         return there
@@ -144,42 +148,57 @@ def open_all(
 
 
 def parse_all(
-    sources: Sequence[Source], delimiter: str, blocksize: int, parse: partial[BlockReport], runner: Scheduler
-) -> tuple[list[Block], list[BlockReport]]:
+    sources: Sequence[Source],
+    delimiter: str,
+    blocksize: int,
+    parse: partial[BlockReport],
+    runner: Scheduler,
+    most_bad: float | int | None = None,
+) -> tuple[list[Block], list[BlockReport], list[BadRow]]:
     """Cut the sources into blocks and parse them.
 
     Where a record ends depends on the quotes before it. Few files have any, so blocks are cut as if there were
-    none; if one turns up (or a block cannot be parsed), quotes are counted and everything is cut and parsed anew.
+    none; if one turns up, quotes are counted and everything is cut and parsed anew.
+
+    Parameters
+    ----------
+    sources, delimiter
+        The files, and what stands between their fields.
+    blocksize
+        Bytes of a block; small files are parsed together, up to as many.
+    parse
+        Function of a task.
+    runner
+        Runs the tasks.
+    most_bad
+        Where bad rows are kept, the most of them, see :class:`BadRowLimit`; None where there are none.
+
+    Returns
+    -------
+    The blocks, what each task reports, and the bad rows with their lines in the files.
     """
     ranges = [source_csv.nominal_ranges(source, blocksize) for source in sources]
-    failed: Exception | None = None
     if not any(source.quoted for source in sources):
-        blocks = _cut(sources, ranges, None)
-        try:
-            return blocks, _parse_blocks(blocks, partial(parse, quotes_counted=False), runner)
-        except (source_csv.UncountedQuotesError, SourceError) as error:
-            failed = error
+        with suppress(source_csv.UncountedQuotesError):
+            return _parse_blocks(_cut(sources, ranges, None), blocksize, parse, runner, most_bad, False)
     tasks = [(source.file, *ab) for source, pairs in zip(sources, ranges, strict=True) for ab in pairs]
     quotes = runner.map("scan", _count_quotes, tasks, [stop - start for _, start, stop in tasks], "bytes")
-    if failed is not None and not any(quotes):
-        raise failed
-    blocks, counted = _cut(sources, ranges, quotes), partial(parse, quotes_counted=True)
+    blocks = _cut(sources, ranges, quotes)
+    failed: SourceError | None = None
     try:
-        reports = _parse_blocks(blocks, counted, runner)
-        if not any(report.bad for report in reports):
-            return blocks, reports
-        failed = None
+        parsed = _parse_blocks(blocks, blocksize, parse, runner, most_bad, True)
+        if not any(report.bad for report in parsed[1]):
+            return parsed
     except SourceError as error:
         failed = error
     # A bad row may have a stray quote: then blocks behind it begin within records.
-    exact = list(
-        chain.from_iterable(runner.map("scan", partial(_exact, blocksize=blocksize, delimiter=delimiter), sources))
-    )
+    scan = partial(_exact, blocksize=blocksize, delimiter=delimiter)
+    exact = list(chain.from_iterable(runner.map("scan", scan, sources)))
     if exact != blocks:
-        return exact, _parse_blocks(exact, counted, runner)
+        return _parse_blocks(exact, blocksize, parse, runner, most_bad, True)
     if failed is not None:
         raise failed
-    return blocks, reports
+    return parsed
 
 
 def _exact(source: Source, blocksize: int, delimiter: str) -> list[Block]:
@@ -187,10 +206,21 @@ def _exact(source: Source, blocksize: int, delimiter: str) -> list[Block]:
 
 
 def _parse_blocks(
-    blocks: Sequence[Block], parse: Callable[[tuple[int, Block]], BlockReport], runner: Scheduler
-) -> list[BlockReport]:
-    sizes = [block.stop - block.start for block in blocks]
-    return runner.map("parse", parse, list(enumerate(blocks)), sizes, "bytes")
+    blocks: list[Block],
+    blocksize: int,
+    parse: partial[BlockReport],
+    runner: Scheduler,
+    most_bad: float | int | None,
+    quotes_counted: bool,
+) -> tuple[list[Block], list[BlockReport], list[BadRow]]:
+    n_bytes = [block.stop - block.start for block in blocks]
+    together = grouped(n_bytes, blocksize, runner.workers)
+    groups = [tuple(blocks[first:last]) for first, last in together]
+    sizes = [sum(n_bytes[first:last]) for first, last in together]
+    limit = None if most_bad is None else BadRowLimit(most_bad, groups, parse.keywords["spec"], quotes_counted)
+    task = partial(parse, quotes_counted=quotes_counted)
+    reports = runner.map("parse", task, list(enumerate(groups)), sizes, "bytes", None if limit is None else limit.count)
+    return blocks, reports, [] if limit is None else numbered(groups, reports)
 
 
 def _cut(
@@ -383,12 +413,14 @@ def infinite_notes(rows: RowsSpec, shards: Sequence[ShardReport]) -> Iterator[st
             yield f"{channel.name} has {n_infinite:,} infinite values, which models cannot be trained on"
 
 
-def source_notes(reports: Sequence[BlockReport], spec: TableSpec, seen: Collection[str]) -> Iterator[str]:
+def source_notes(
+    reports: Sequence[BlockReport], bad: Sequence[BadRow], spec: TableSpec, seen: Collection[str]
+) -> Iterator[str]:
     """What should be known of how the sources were read; `seen` are missing texts that statics have."""
     n_blank = sum(report.n_blank for report in reports)
     if n_blank:
         yield f"{n_blank:,} blank lines were skipped"
-    long = [row for report in reports for row in report.bad if row.n_lines > 1]
+    long = [row for row in bad if row.n_lines > 1]
     if long:
         n_lines = sum(row.n_lines for row in long)
         yield (
@@ -410,36 +442,6 @@ def check_most_bad(most: float | int) -> None:
             expected="a number of rows from 0 on (an int), or a share from 0 to 1 (a float)",
             fix="as in --max-bad-rows 20 or --max-bad-rows 1%",
         )
-
-
-def refuse_most_bad(bad: Sequence[BadRow], reports: Sequence[BlockReport], spec: TableSpec, most: float | int) -> None:
-    """Refuse sources of which more rows are bad than the user allows.
-
-    Parameters
-    ----------
-    bad, reports, spec
-        What was read.
-    most
-        A number of rows where it is an int, else a share of all rows. A bad row counts as often as it has lines: behind
-        a quote that is not closed there may be many rows.
-
-    Raises
-    ------
-    SourceError
-        With the first bad row.
-    """
-    n_bad = sum(row.n_lines for row in bad)
-    n_rows = sum(report.spill.n_rows for report in reports) // max(len(spec.series), 1) + n_bad
-    allowed = most if isinstance(most, int) else most * n_rows
-    if n_bad <= allowed:
-        return
-    first, what = bad[0], "rows" if n_bad == len(bad) else "lines"
-    raise SourceError(
-        f"{n_bad:,} of {n_rows:,} {what} are bad, the first for this: {first.reason}",
-        expected=f"at most {most:,}" if isinstance(most, int) else f"at most {most:.3g} of all rows",
-        where=f"{first.source} line {first.line:,}: {shorten(first.raw)!r}",
-        fix="check how the files are read (header, delimiter, times), or allow more with --max-bad-rows",
-    )
 
 
 def refuse_empty(n_rows: int, n_bad: int, sources: Sequence[Source]) -> None:

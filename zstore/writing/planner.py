@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from zstore.format.folder import Folder
 from zstore.format.layout import SHARD_ROWS, n_shards
 from zstore.format.storage import File
 from zstore.reading.store import open_store
@@ -22,7 +19,9 @@ from zstore.writing.ingest import ingest
 from zstore.writing.ledger import PIECE_BYTES
 from zstore.writing.phases import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.sources.files import COMPRESSED, expand, find, is_plain_text, plain_utf8, read_source
+from zstore.writing.sources.files import expand, find
+from zstore.writing.sources.inflate import COMPRESSED, head, is_plain, is_plain_text
+from zstore.writing.sources.join import MOST_TOGETHER
 
 _SAMPLE_BYTES = 1 << 24
 _RECORD_BYTES = 90  # of the manifest for an object, as it was measured before compression
@@ -119,7 +118,7 @@ def plan_ingest(
     *,
     storage_options: Mapping[str, str] | None = None,
     blocksize: int | None = None,
-    memory_limit: int = 1 << 30,
+    memory_limit: int | None = None,
     workers: int | None = None,
     remote_scratch: bool = False,
     **table: Any,
@@ -147,9 +146,10 @@ def plan_ingest(
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
     files = expand(names, storage_options)
     sample = take_sample(files[0], storage_options, **table)
-    n_bytes, threads = sum(file.n_bytes for file in files), Scheduler(workers).workers
-    size = blocksize or block_bytes(memory_limit, threads, int(n_bytes * sample.growth))
-    return extrapolate(sample, n_bytes, len(files), size, threads, remote_scratch)
+    n_bytes = sum(file.n_bytes for file in files)
+    runner = Scheduler(workers, memory_limit=memory_limit, task_bytes=BLOCK_COPIES * (blocksize or 0))
+    size = blocksize or block_bytes(runner.memory_limit, runner.sharers, int(n_bytes * sample.growth))
+    return extrapolate(sample, n_bytes, len(files), size, runner.workers, remote_scratch)
 
 
 def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **table: Any) -> Sample:
@@ -158,13 +158,14 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
         path = Path(folder) / "sources" / file.key.lstrip("/")  # so that ids are found in the path
         path = path.with_suffix("") if path.suffix in COMPRESSED else path
         path.parent.mkdir(parents=True)
-        text, whole, growth = _head(file, table.get("encoding", "utf-8"))
-        path.write_bytes(text if whole else text[: text.rfind(b"\n") + 1])
+        text, growth = _head(file, table.get("encoding", "utf-8"))
+        path.write_bytes(text)
         plainly = {**table, "encoding": "utf-8", "on_duplicate": "first"}
         if table.get("static") is not None:  # options may name its columns
             named = find(table["static"], "--static", storage_options)
-            plain = plain_utf8(named, Folder(Path(folder)), "static.csv", table.get("encoding", "utf-8"))
-            plainly["static"] = table["static"] if plain is named else Path(folder) / "static.csv"
+            if not is_plain(named, table.get("encoding", "utf-8")) or named.n_bytes > _SAMPLE_BYTES:
+                plainly["static"] = Path(folder) / "static.csv"
+                plainly["static"].write_bytes(_head(named, table.get("encoding", "utf-8"))[0])
         if table.get("time") or table.get("layout") == "wide":
             plainly |= {"on_bad_row": "quarantine", "max_bad_rows": 1.0}
         receipt = ingest(path, Path(folder) / "s.zarr", storage_options=storage_options, workers=1, **plainly)
@@ -204,14 +205,14 @@ def extrapolate(
     """
     plain = int(source_bytes * sample.growth)
     n_rows = round(plain / sample.n_bytes * sample.n_rows)
-    n_blocks, shards = max(math.ceil(plain / size), n_files), n_shards(n_rows)
+    n_blocks, shards = _n_groups(plain, n_files, size, workers), n_shards(n_rows)
     most, groups, passes = MOST_OBJECTS if remote_scratch else MOST_FILES, n_blocks, 0
     while groups > most:
         groups, passes = math.ceil(groups / most), passes + 1
     fan_in = groups if not passes else min(2 * groups, shards + groups)
     parse_s, write_s = (seconds / sample.n_rows * n_rows for seconds in (sample.parse_s, sample.write_s))
     tasks = {
-        "digest": math.ceil(source_bytes / PIECE_BYTES),
+        "digest": _n_groups(source_bytes, n_files, PIECE_BYTES, workers),
         **({"inflate": n_files} if sample.growth > 1 else {}),
         "parse": n_blocks,
         **({"merge": shards * passes} if passes else {}),
@@ -243,20 +244,18 @@ def extrapolate(
     )
 
 
-def _head(file: File, encoding: str) -> tuple[bytes, bool, float]:
-    """The first plain bytes of a file, whether they are all, and plain bytes for each byte of the file."""
-    content = read_source(file, 0, _SAMPLE_BYTES // 4 if file.path.suffix in COMPRESSED else _SAMPLE_BYTES)
-    whole, plain = len(content) == file.n_bytes, content
-    if file.path.suffix == ".gz":
-        plain = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content)
-    elif file.path.suffix in COMPRESSED:
-        pieces = []
-        with pa.CompressedInputStream(pa.BufferReader(content), "zstd") as stream:
-            try:
-                while piece := stream.read(1 << 16):
-                    pieces.append(piece)
-            except OSError:
-                whole = False  # the end of what was read, in the middle of a frame
-        plain = b"".join(pieces)
-    text = plain.decode(encoding, "ignore").encode() if not is_plain_text(encoding) else plain
-    return text[:_SAMPLE_BYTES], whole and len(text) <= _SAMPLE_BYTES, len(text) / max(len(content), 1)
+def _n_groups(n_bytes: int, n_files: int, size: int, workers: int) -> int:
+    """Tasks of files of equal size, of which neighbours go together up to `size` bytes, and larger ones are cut."""
+    each = n_bytes / n_files
+    if each >= size:
+        return n_files * math.ceil(each / size)
+    together = min(MOST_TOGETHER, max(int(size // max(each, 1)), 1))
+    return max(math.ceil(n_files / together), min(n_files, workers))
+
+
+def _head(file: File, encoding: str) -> tuple[bytes, float]:
+    """The first rows of a file as plain UTF-8, and plain bytes for each byte of the file."""
+    first = head(file, _SAMPLE_BYTES)
+    text = first.plain if is_plain_text(encoding) else first.plain.decode(encoding, "ignore").encode()
+    growth = len(text) / max(first.n_read, 1)
+    return text if first.whole else text[: text.rfind(b"\n") + 1], growth

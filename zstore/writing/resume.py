@@ -57,6 +57,7 @@ def note_report(scratch: Storage, name: str, report: BlockReport) -> None:
         "bad": [asdict(row) for row in report.bad],
         "n_blank": report.n_blank,
         "seen": sorted(report.seen),
+        "n_lines": report.n_lines,
     }
     # Not pa.array, which would import pandas to look at numpy's.
     counts = np.ascontiguousarray(report.counts, np.int64)
@@ -89,6 +90,7 @@ def noted_report(scratch: Storage, note: bytes) -> BlockReport | None:
         tuple(BadRow(**row) for row in document["bad"]),
         document["n_blank"],
         frozenset(document["seen"]),
+        tuple(document["n_lines"]),
     )
 
 

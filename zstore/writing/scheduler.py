@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -16,6 +17,9 @@ from dask.callbacks import Callback
 
 from zstore.errors import StoreError, UsageError
 from zstore.format.portable import n_cores
+from zstore.memory import total_memory
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,6 +27,8 @@ Progress = Callable[[str, int, int, str], None]
 """Called with a phase's name, how much of it is done, how much there is in all, and of what."""
 
 LOCAL = "local"
+THREAD_BYTES = 1 << 28
+"""Memory of a task at most: blocks are cut so, and a shard takes less."""
 _CONNECT_S, _SETTLE_S = 10, 60
 _DEATHS = 50  # of workers that a task may be running on, before it is taken for their cause
 
@@ -39,6 +45,16 @@ class Scheduler:
         None for threads.
     progress
         Called as tasks finish.
+    memory_limit
+        Bytes of memory to stay under, of this process or of each worker of a cluster; None for what all workers may
+        need, but at most half of the memory that there is.
+    task_bytes
+        Memory of a task, at most.
+
+    Raises
+    ------
+    UsageError
+        If there is no worker, or not memory enough for one.
 
     Notes
     -----
@@ -47,15 +63,45 @@ class Scheduler:
     """
 
     def __init__(
-        self, workers: int | None = None, address: str | None = None, progress: Progress | None = None
+        self,
+        workers: int | None = None,
+        address: str | None = None,
+        progress: Progress | None = None,
+        memory_limit: int | None = None,
+        task_bytes: int = THREAD_BYTES,
     ) -> None:
         if workers is not None and workers < 1:
             raise UsageError(f"{workers} workers", expected="one or more", fix="mend --workers")
+        if memory_limit is not None and memory_limit < THREAD_BYTES:
+            raise UsageError(
+                f"memory limit of {memory_limit:,} bytes",
+                expected=f"at least {THREAD_BYTES:,} (256MiB), for one thread",
+                fix="a larger --memory-limit",
+            )
         self.workers = workers or n_cores()
         self.address = address
+        self.memory_limit = THREAD_BYTES if memory_limit is None else memory_limit
+        if address is None:
+            self._fit(memory_limit, max(task_bytes, THREAD_BYTES))
         self._progress = progress or (lambda phase, done, total, unit: None)
         self._stack = ExitStack()
         self._client: Any = None
+
+    def _fit(self, memory_limit: int | None, task_bytes: int) -> None:
+        """Take no more memory than there is, and no more threads than it has room for."""
+        there = total_memory()
+        wanted = memory_limit or min(self.workers * task_bytes, there // 2)
+        self.memory_limit = min(wanted, there // 4 * 3)
+        fitting = max(self.memory_limit // task_bytes, 1)
+        if fitting < self.workers:
+            logger.info(
+                "%d threads instead of %d: %s bytes of memory, %s for each",
+                fitting,
+                self.workers,
+                f"{self.memory_limit:,}",
+                f"{task_bytes:,}",
+            )
+            self.workers = fitting
 
     def __enter__(self) -> Scheduler:
         return self
@@ -75,6 +121,11 @@ class Scheduler:
         """Threads among which a limit of memory is divided: all of this process, or those of one worker."""
         return 1 if self.shared else self.workers
 
+    @property
+    def shares(self) -> list[int]:
+        """What decides how work is cut: the memory, among how many it is divided, and how many work."""
+        return [self.memory_limit, self.sharers, self.workers]
+
     def map(
         self,
         phase: str,
@@ -82,6 +133,7 @@ class Scheduler:
         items: Sequence[Item],
         sizes: Sequence[int] | None = None,
         unit: str = "tasks",
+        seen: Callable[[int, Result], None] | None = None,
     ) -> list[Result]:
         """Run one phase; when this returns or raises, no task is running any more.
 
@@ -95,6 +147,9 @@ class Scheduler:
             One task each.
         sizes, unit
             How much of what each item is, to show progress; None to count tasks.
+        seen
+            Called with the number of an item and its result as soon as that is there, in no order; what it raises
+            ends the phase.
 
         Returns
         -------
@@ -108,34 +163,42 @@ class Scheduler:
         if not items:
             return []
         name = f"zstore-{phase}-{uuid.uuid4().hex}"  # other runs may use the same cluster
-        keys = [f"{name}-{number}" for number in range(len(items))]
-        tasks = {key: (partial(_apply, item), name) for key, item in zip(keys, items, strict=True)}
-        graph = {name: (_Held(function),), **tasks}
+        # Tasks that need no other are started in the reverse order of their names, so that files are read in theirs.
+        keys = [f"{name}-{number:09}" for number in reversed(range(len(items)))]
         size_of = {name: 0, **dict(zip(keys, sizes or [1] * len(items), strict=True))}
+        number_of = {key: number for number, key in enumerate(keys)}
         total, done = sum(size_of.values()), 0
 
-        def finished(key: str, *_: object) -> None:
+        def finished(key: str, result: Any, *_: object) -> None:
             nonlocal done
             done += size_of[key]
             self._progress(phase, done, total, unit)
+            if seen is not None and key in number_of:
+                seen(number_of[key], result)
 
         self._progress(phase, 0, total, unit)
         if self.shared:
-            results: list[Result] = self._on_cluster(name, graph, keys, finished)
+            tasks = {key: (partial(_apply, item), name) for key, item in zip(keys, items, strict=True)}
+            graph = {name: (_Held(function),), **tasks}
+            results: list[Result] = self._on_cluster(name, graph, keys, finished, seen is not None)
             return results
+        alone = {key: (partial(function, item),) for key, item in zip(keys, items, strict=True)}
         with ThreadPoolExecutor(self.workers) as pool, Callback(posttask=finished):  # type: ignore[no-untyped-call]
-            return list(dask.threaded.get(graph, keys, pool=pool))
+            return list(dask.threaded.get(alone, keys, pool=pool))
 
-    def _on_cluster(self, name: str, graph: dict[str, Any], keys: list[str], finished: Callable[[str], None]) -> Any:
+    def _on_cluster(
+        self, name: str, graph: dict[str, Any], keys: list[str], finished: Callable[[str, Any], None], seen: bool
+    ) -> Any:
         from distributed import KilledWorker, as_completed  # heavy, and only for clusters
 
         client = self._connected()
         futures = client.get(graph, keys, sync=False)
         try:
             for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
-                if future.status == "error":
-                    future.result()
-                finished(future.key)
+                if seen or future.status == "error":
+                    finished(future.key, future.result())
+                else:
+                    finished(future.key, None)
             return client.gather(futures)
         except KilledWorker as error:
             raise StoreError(

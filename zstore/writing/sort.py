@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from zstore.format.folder import Folder
 from zstore.format.storage import Storage
+from zstore.writing.room import check_room
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -62,6 +64,7 @@ class Spill:
         pieces = [np.ascontiguousarray(column).view(np.uint8).data for column in columns]
         for piece in pieces:
             hasher.update(piece)
+        check_room(scratch, sum(map(len, pieces)), key)
         scratch.write_stream(key, pieces)
         dtypes = tuple(str(column.dtype) for column in columns)
         return cls(scratch, key, len(columns[0]), dtypes, hasher.hexdigest())
@@ -69,7 +72,7 @@ class Spill:
     @property
     def n_bytes(self) -> int:
         """Its length."""
-        return self._offset(len(self.dtypes))
+        return self._offsets[-1]
 
     def read(self, column: int, start: int, stop: int) -> NDArray[Any]:
         """Rows ``[start, stop)`` of one column, not to be written to.
@@ -79,7 +82,7 @@ class Spill:
         OSError
             If the object is shorter than it was.
         """
-        dtype, offset = np.dtype(self.dtypes[column]), self._offset(column)
+        dtype, offset = np.dtype(self.dtypes[column]), self._offsets[column]
         first, last = offset + start * dtype.itemsize, offset + stop * dtype.itemsize
         content = self.scratch.read(self.key, first, last) if last > first else b""
         if len(content) != last - first:
@@ -95,10 +98,12 @@ class Spill:
         """Times of the rows ``[start, stop)``; many of a file are memory-mapped, for searching touches few of them."""
         if stop - start <= _SEARCH_ROWS or not isinstance(self.scratch, Folder):
             return self.read(0, start, stop)
-        return np.memmap(self.scratch.path / self.key, np.int64, "r", self._offset(0) + start * 8, (stop - start,))
+        return np.memmap(self.scratch.path / self.key, np.int64, "r", start * 8, (stop - start,))
 
-    def _offset(self, column: int) -> int:
-        return sum(np.dtype(dtype).itemsize * self.n_rows for dtype in self.dtypes[:column])
+    @cached_property
+    def _offsets(self) -> list[int]:
+        """(column + 1,) where each column starts, and the end."""
+        return list(accumulate((np.dtype(dtype).itemsize * self.n_rows for dtype in self.dtypes), initial=0))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from zstore.errors import SourceError, UsageError
 from zstore.format.index import StaticAttribute
 from zstore.format.storage import File, Storage
 from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits
-from zstore.writing.sources.csv import bad_row_error, line_of, read_block, read_bytes
-from zstore.writing.sources.files import plain_utf8
+from zstore.writing.sources.csv import bad_row_error, lines_before, read_block, read_bytes
+from zstore.writing.sources.inflate import plain_utf8
 from zstore.writing.sources.records import is_blank, shorten, split_records
 from zstore.writing.sources.sniff import TableOptions, open_source, refuse_dialect
 from zstore.writing.sources.table import BadRow, Block, Categories, ChannelSpec, MissingTexts, Source, TableSpec
@@ -113,7 +113,8 @@ def read_statics(source: Source, delimiter: str, options: TableOptions, missing:
     block = Block(source, source.body, source.file.n_bytes)
     columns = read_block(block, spec, keep_bad=True)
     if columns.bad:
-        raise bad_row_error(columns.bad[0], _FIX)
+        row = columns.bad[0]
+        raise bad_row_error(replace(row, line=row.line + lines_before(source, block.start)), _FIX)
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     for code in np.flatnonzero(counts > 1)[:1].tolist():
         raise SourceError(
@@ -186,7 +187,7 @@ class _Reader:
     def _bad_cell(self, name: str, word: str, reason: str, expected: str) -> SourceError:
         """The error of the first row with a cell that cannot be stored."""
         source = self.block.source
-        position, first = source.header.index(name), line_of(source, source.body)
+        position, first = source.header.index(name), 1 + lines_before(source, source.body)
         for record in split_records(read_bytes(self.block), self.delimiter, source.body, first):
             if not is_blank(record, source.header) and record.fields and record.fields[position] == word:
                 raw = record.raw.decode().rstrip("\r\n")

@@ -33,10 +33,9 @@ def tidy(storage: Storage) -> None:
     """
     needed, newest = needed_keys(storage, committed_versions(storage)), ObjectReader(storage)
     remove_others(storage, needed, SCRATCH)
-    for key in needed:
-        node = key.removesuffix(f"/{ROOT}")
-        if key.endswith(f"/{ROOT}") and "/" not in node and node in newest.nodes:
-            storage.replace(key, to_bytes(newest.nodes[node]))
+    nodes = {key: key.removesuffix(f"/{ROOT}") for key in needed if key.endswith(f"/{ROOT}")}
+    mirrors = {key: node for key, node in nodes.items() if "/" not in node and node in newest.nodes}
+    storage.replace_all({key: to_bytes(newest.nodes[node]) for key, node in mirrors.items()})
     storage.replace(root_copy_key(int(newest.document["version"])), newest.root)
 
 

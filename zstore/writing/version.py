@@ -196,8 +196,8 @@ def commit_version(
     root.commit([*(record.key for record in shards), *written], document)
     # The copy comes after the commit: a copy that is newer than the root then tells of a root that was put back.
     try:
-        for key, content in {**mirrors, root_copy_key(version): document}.items():
-            root.replace(key, content)
+        root.replace_all(mirrors)
+        root.replace(root_copy_key(version), document)  # last: it tells that all copies are made
     except StoreError as error:
         logger.warning("version %d is committed; the next writer will finish its copies: %s", version, error)
 

@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from zstore.errors import SourceError
-from zstore.writing.blocks import BlockReport, union
+from zstore.writing.blocks import BlockReport
 from zstore.writing.sources.cells import NumberStyle, dialect_of
 from zstore.writing.sources.csv import find_word
+from zstore.writing.sources.join import union
 from zstore.writing.sources.records import shorten
 from zstore.writing.sources.table import Block, ChannelSpec, TableSpec
 

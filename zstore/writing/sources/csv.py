@@ -67,9 +67,12 @@ def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[in
     """
     inside = np.cumsum(quotes) % 2
     stops = [(stop, int(odd)) for (_, stop), odd in zip(ranges, inside, strict=True)]
-    with ThreadPoolExecutor(_READERS) as pool:  # many short reads, each waiting for a bucket
-        run = pool.map if is_remote(str(source.file)) else map
-        borders = [source.body, *run(partial(_next_record, source.file), stops)]
+    following = partial(_next_record, source.file)
+    if is_remote(str(source.file)):  # many short reads, each waiting for a bucket
+        with ThreadPoolExecutor(_READERS) as pool:
+            borders = [source.body, *pool.map(following, stops)]
+    else:
+        borders = [source.body, *map(following, stops)]
     return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
 
 
@@ -126,14 +129,14 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
     spec
         What the columns mean.
     keep_bad
-        Leave bad rows out and return them, instead of raising on the first.
+        Leave bad rows out and return them, with their lines in the block, instead of raising on the first.
     quotes_counted
         Whether the quotes before the block are known, so that its borders are right.
 
     Raises
     ------
     UncountedQuotesError
-        If they are not, and the block has quotes.
+        If they are not, and the block has quotes, or seems to have a bad row and there are quotes before it.
     SourceError
         On a bad row, naming file and line.
     """
@@ -145,12 +148,18 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
             raise RefusedError("a quote or a carriage return stands where none may")
         if not is_utf8(content):  # Arrow looks at the columns that are read
             raise RefusedError("a byte is not UTF-8")
-        return _columns(content, block.source, spec)
+        columns = _columns(content, block.source, spec)
     except (pa.ArrowInvalid, RefusedError):
-        return _read_judged(content, block, spec, keep_bad)
+        columns = _read_judged(content, block, spec)
+    if columns.bad and not keep_bad:
+        if not quotes_counted and has_quotes_before(block.source, block.start):
+            raise UncountedQuotesError
+        line = lines_before(block.source, block.start) + columns.bad[0].line
+        raise bad_row_error(replace(columns.bad[0], line=line))
+    return replace(columns, n_lines=(count_newlines(content),)) if keep_bad else columns
 
 
-def _read_judged(content: bytes, block: Block, spec: TableSpec, keep_bad: bool) -> Columns:
+def _read_judged(content: bytes, block: Block, spec: TableSpec) -> Columns:
     """Parse the records of a block that are good one by one; what Arrow refuses of those is bad as well."""
     good, bad, n_blank = _part(content, block, spec)
     try:
@@ -161,8 +170,6 @@ def _read_judged(content: bytes, block: Block, spec: TableSpec, keep_bad: bool) 
         refused = {row.byte for row in unread}
         rest = b"".join(record.raw for record in good if record.byte not in refused)
         columns = _columns(rest, block.source, spec, judged=True)
-    if bad and not keep_bad:
-        raise bad_row_error(bad[0]) from None
     return replace(columns, bad=tuple(bad), n_records=columns.n_records + len(bad), n_blank=n_blank)
 
 
@@ -185,9 +192,14 @@ def read_bytes(block: Block) -> bytes:
     return read_source(block.source.file, block.start, block.stop)
 
 
-def line_of(source: Source, byte: int) -> int:
-    """Line of a byte of the file, counted from 1. Reads everything before it."""
-    return 1 + sum(piece.count(b"\n") for piece in source_pieces(source.file, 0, byte, _PIECE_BYTES))
+def lines_before(source: Source, byte: int) -> int:
+    """Line breaks before a byte of the file. Reads all before it: only for headers and for errors."""
+    return sum(piece.count(b"\n") for piece in source_pieces(source.file, 0, byte, _PIECE_BYTES))
+
+
+def has_quotes_before(source: Source, byte: int) -> bool:
+    """Whether a quote stands between the header and a byte of the file. Reads up to it: only for errors."""
+    return any(b'"' in piece for piece in source_pieces(source.file, source.body, byte, _PIECE_BYTES))
 
 
 _FIX_ROW = "--on-bad-row quarantine to set such rows aside, or clean the file"
@@ -215,7 +227,8 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
         n_good = columns.n_records - len(columns.bad)
         wanted = set((rows % n_good).tolist())  # a wide table has its rows series by series
         skipped = {bad.byte for bad in columns.bad}
-        records = split_records(read_bytes(block), spec.delimiter, block.start, line_of(block.source, block.start))
+        first_line = 1 + lines_before(block.source, block.start)
+        records = split_records(read_bytes(block), spec.delimiter, block.start, first_line)
         good = (r for r in records if r.byte not in skipped and not is_blank(r, block.source.header))
         places += [f"{block.source.name} line {r.line:,}" for n, r in enumerate(good) if n in wanted]
         if len(places) >= limit:
@@ -230,7 +243,7 @@ def find_word(blocks: Sequence[Block], spec: TableSpec, column: str, word: str) 
         if column not in header or word.encode() not in content.replace(b'""', b'"'):
             continue
         position = header.index(column)
-        for record in split_records(content, spec.delimiter, block.start, line_of(block.source, block.start)):
+        for record in split_records(content, spec.delimiter, block.start, 1 + lines_before(block.source, block.start)):
             if record.fields and len(record.fields) == len(header) and record.fields[position] == word:
                 return f"{block.source.name} line {record.line:,}"
     return blocks[0].source.name
@@ -490,12 +503,11 @@ def _count_blank(content: bytes, source: Source, n_records: int) -> int:
 
 
 def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[list[Record], list[BadRow], int]:
-    """The good records of a block, its bad rows, and how many lines are blank."""
+    """The good records of a block, its bad rows, and how many lines are blank; lines are those of the block."""
     good: list[Record] = []
     bad: list[BadRow] = []
     n_blank = 0
-    first_line = line_of(block.source, block.start)
-    for record in split_records(content, spec.delimiter, block.start, first_line):
+    for record in split_records(content, spec.delimiter, block.start, 1):
         if is_blank(record, block.source.header):
             n_blank += 1
             continue
@@ -510,6 +522,8 @@ def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[list[Record], 
 def _next_record(file: File, border: tuple[int, int]) -> int:
     """First byte after the next line break outside quotes, from a byte that lies inside quotes or not."""
     position, inside = border
+    if position >= file.n_bytes:
+        return file.n_bytes
     around = read_source(file, position - 1, position - 1 + _LOOK_BYTES)
     if around[:1] == b"\n" and not inside:
         return position

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import glob
-import gzip
 import os
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import translate
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import xxhash
 
-from zstore.errors import SourceError, UsageError
+from zstore.errors import SourceError
 from zstore.format.folder import Folder
-from zstore.format.storage import File, Storage
+from zstore.format.storage import File
 from zstore.format.urls import is_remote, open_storage
 
 _COPY_BYTES = 1 << 22
 _CHECKERS = 16
-COMPRESSED = (".gz", ".zst", ".zstd")
 
 
 def expand(patterns: Sequence[str | Path], storage_options: Mapping[str, str] | None = None) -> list[File]:
@@ -193,82 +188,3 @@ def cannot_read(name: str, error: OSError) -> SourceError:
         where=name,
         fix="check the path and its permissions, and run again",
     )
-
-
-def is_plain(file: File, encoding: str) -> bool:
-    """Whether a file can be read as it is."""
-    return file.path.suffix not in COMPRESSED and is_plain_text(encoding)
-
-
-def plain_utf8(file: File, scratch: Storage, key: str, encoding: str) -> File:
-    """The file as plain UTF-8: itself if it is, else a copy on scratch space, inflated and transcoded as a stream.
-
-    Raises
-    ------
-    SourceError
-        If the file is cut short, damaged, or not of this encoding.
-    """
-    if is_plain(file, encoding):
-        return file
-    pieces = _pieces(file) if is_plain_text(encoding) else _transcoded(file, encoding)
-    return File(scratch, key, scratch.write_stream(key, pieces))
-
-
-def is_plain_text(encoding: str) -> bool:
-    """Whether an encoding is UTF-8.
-
-    Raises
-    ------
-    UsageError
-        If there is no such encoding.
-    """
-    try:
-        b"-".decode(encoding)  # codecs of bytes, such as hex, can be looked up, but decode to no text
-    except UnicodeError:  # half a character is none
-        pass
-    except LookupError:
-        raise UsageError(
-            f"encoding {encoding!r}",
-            expected="one that Python knows, such as latin-1 or utf-16",
-            fix="change --encoding",
-        ) from None
-    return codecs.lookup(encoding).name == "utf-8"
-
-
-def _transcoded(file: File, encoding: str) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
-    try:
-        for piece in _pieces(file):
-            yield decoder.decode(piece).encode()
-        yield decoder.decode(b"", final=True).encode()
-    except UnicodeError as error:
-        what = f"bytes ({error})"
-        if isinstance(error, UnicodeDecodeError):
-            what = f"bytes {error.object[error.start : error.start + 4]!r}"
-        raise SourceError(
-            f"{what} are not {encoding}",
-            expected=f"text in {encoding}",
-            where=str(file),
-            fix="name the right encoding with --encoding",
-        ) from error
-
-
-def _pieces(file: File) -> Iterator[bytes]:
-    try:
-        with _opened(file) as stream:
-            while piece := stream.read(_COPY_BYTES):
-                yield piece
-    except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the storage, not of the stream in it
-            raise cannot_read(str(file), error) from error
-        raise SourceError(
-            f"damaged file ({file}): {error}", expected=f"a whole {file.path.suffix} stream", fix="fetch the file again"
-        ) from error
-
-
-def _opened(file: File) -> Any:
-    if file.path.suffix == ".gz":
-        return gzip.open(file.open(), "rb")
-    if file.path.suffix in (".zst", ".zstd"):
-        return pa.CompressedInputStream(pa.PythonFile(file.open(), "r"), "zstd")
-    return file.open()

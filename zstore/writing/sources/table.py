@@ -204,7 +204,19 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A record that cannot be stored as written."""
+    """A record that cannot be stored as written.
+
+    Parameters
+    ----------
+    source
+        The file.
+    line, byte
+        Where it starts. Lines count from 1, bytes from 0; as long as a block is read, the line is that of the block.
+    reason, expected
+        What is wrong with it, and what would be right.
+    raw
+        Its text.
+    """
 
     source: str
     line: int
@@ -259,6 +271,8 @@ class Columns:
         Per channel, cells with more digits than a float64 keeps whose values do not tell.
     seen
         Texts of --missing that occurred.
+    n_lines
+        Line breaks of each block that was read; only where bad rows are kept.
     """
 
     ids: pa.Array
@@ -270,6 +284,7 @@ class Columns:
     n_blank: int = 0
     n_lost: tuple[int, ...] = ()
     seen: frozenset[str] = frozenset()
+    n_lines: tuple[int, ...] = ()
 
     @property
     def n_rows(self) -> int:

@@ -1,0 +1,98 @@
+"""The columns of several blocks as those of one, so that many small files cost no more than a few large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from zstore.writing.sources.arrow import as_numpy, text_array
+from zstore.writing.sources.table import Categories, Columns
+
+MOST_TOGETHER = 256
+"""Blocks, or files, that one task takes. A small block costs some 0.5 ms, so a task outlasts its own start."""
+
+
+def grouped(sizes: Sequence[int], n_bytes: int, n_groups: int = 1) -> list[tuple[int, int]]:
+    """Ranges of neighbours that one task takes together: as many as have `n_bytes` in all.
+
+    Parameters
+    ----------
+    sizes
+        Bytes of each.
+    n_bytes
+        Most bytes of a group; one that has more is a group by itself.
+    n_groups
+        Groups there should be at least, for as many threads, where there are enough to share out.
+
+    Returns
+    -------
+    Ranges ``[first, last)`` of `sizes`, none of them empty.
+    """
+    most = min(MOST_TOGETHER, -(-len(sizes) // n_groups))
+    ranges: list[tuple[int, int]] = []
+    first = together = 0
+    for position, size in enumerate(sizes):
+        if position > first and (together + size > n_bytes or position - first >= most):
+            ranges.append((first, position))
+            first, together = position, 0
+        together += size
+    return [*ranges, (first, len(sizes))] if sizes else []
+
+
+def join(parts: Sequence[Columns]) -> Columns:
+    """Columns of the rows of all parts, in their order.
+
+    Parameters
+    ----------
+    parts
+        At least one, of blocks that were read by the same specification.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    codes, ids = _recoded([part.ids for part in parts], [part.codes for part in parts])
+    return replace(
+        parts[0],
+        ids=ids,
+        codes=codes,
+        times=np.concatenate([part.times for part in parts]),
+        channels=[_joined(column) for column in zip(*(part.channels for part in parts), strict=True)],
+        bad=tuple(row for part in parts for row in part.bad),
+        n_records=sum(part.n_records for part in parts),
+        n_blank=sum(part.n_blank for part in parts),
+        n_lost=tuple(map(sum, zip(*(part.n_lost for part in parts), strict=True))),
+        seen=frozenset[str]().union(*(part.seen for part in parts)),
+        n_lines=tuple(n for part in parts for n in part.n_lines),
+    )
+
+
+def union(texts: Sequence[Any]) -> Any:
+    """All texts of some arrays, each once, sorted by their UTF-8 bytes."""
+    distinct = pc.unique(pa.concat_arrays(list(texts) or [text_array([])]))
+    return distinct.take(pc.sort_indices(distinct))
+
+
+def positions(texts: Sequence[Any], among: Any) -> Iterator[NDArray[np.int32]]:
+    """(text,) int32 for each array of texts, where they stand in one that has them all."""
+    lengths = list(map(len, texts))
+    everywhere = as_numpy(pc.index_in(pa.concat_arrays(list(texts) or [text_array([])]), value_set=among), "int32")
+    yield from np.split(everywhere, np.cumsum(lengths)[:-1]) if lengths else []
+
+
+def _joined(column: tuple[NDArray[np.float64] | Categories, ...]) -> NDArray[np.float64] | Categories:
+    words = [part for part in column if isinstance(part, Categories)]
+    if not words:
+        return np.concatenate([part for part in column if not isinstance(part, Categories)])
+    return Categories(*_recoded([part.words for part in words], [part.codes for part in words]))
+
+
+def _recoded(texts: Sequence[Any], codes: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], Any]:
+    """(row,) codes in terms of all texts, -1 where they were, and the texts."""
+    everything = union(texts)
+    places = [np.append(position, np.int32(-1)) for position in positions(texts, everything)]
+    return np.concatenate([place[old] for place, old in zip(places, codes, strict=True)]), everything
