@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import uuid
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zstore.errors import StoreError
+from zstore.format.beneath import check_links, flush, new_file, open_file, remove_tree, walk
 from zstore.format.layout import ROOT
 
 
@@ -26,25 +26,37 @@ class Folder:
     shared
         Whether processes of other machines write to it as well: files then appear whole and flushed, so that neither
         a task that runs twice nor a machine that fails leaves a torn one.
+    depth
+        How many of the last parts of `path` lie inside a store, where no link is followed. The parts before are the
+        user's own words, and may be links.
+    named
+        Whether keys are the user's own words too, as those of source files are: then links are followed everywhere.
+
+    Notes
+    -----
+    Inside a store no link is followed, whether to read, to write or to remove, and only regular files are opened:
+    see :mod:`zstore.format.beneath`.
     """
 
     path: Path
     shared: bool = False
+    depth: int = 0
+    named: bool = False
 
     def __str__(self) -> str:
         return str(self.path)
 
-    def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
+    def read(
+        self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None, most: int | None = None
+    ) -> bytes:
         """The bytes ``[start, stop)`` of a file."""
-        path = self.path / key
-        if start == 0 and stop is None and etag is None:
-            return path.read_bytes()
-        opened = self.open(key)
+        opened = self.open(key, most)
         if etag is None:
             return opened.read(start, stop)
-        opened.check(etag, str(path))
+        path = str(self.path / key)
+        opened.check(etag, path)
         content = opened.read(start, stop)
-        opened.check(etag, str(path))
+        opened.check(etag, path)
         return content
 
     def state(self, key: str) -> tuple[int, str] | None:
@@ -55,9 +67,13 @@ class Folder:
             return None
         return os.fstat(opened.descriptor).st_size, opened.etag()
 
-    def open(self, key: str) -> OpenFile:
+    def open(self, key: str, most: int | None = None) -> OpenFile:
         """A file to read parts of; it lives on, for this reader, when it is removed."""
-        return OpenFile(os.open(self.path / key, os.O_RDONLY | os.O_CLOEXEC))
+        opened = OpenFile(open_file(*self._beneath(key)))
+        n_bytes = os.fstat(opened.descriptor).st_size
+        if most is not None and n_bytes > most:
+            raise too_large(n_bytes, most, str(self.path / key))
+        return opened
 
     def reopen(self, key: str, identity: Hashable) -> OpenFile | None:
         """A file, if it is the one that had this identity."""
@@ -66,16 +82,21 @@ class Folder:
 
     def n_bytes(self, key: str) -> int | None:
         """Length of a file."""
+        base, parts = self._beneath(key)
         try:
-            return (self.path / key).stat().st_size
+            check_links(base, parts[:-1])
+            return base.joinpath(*parts).lstat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Every file below whose key starts with `prefix`."""
-        folder = self.path / prefix.rpartition("/")[0]
-        found = {str(path.relative_to(self.path)): path for path in folder.rglob("*") if path.is_file()}
-        return {key: path.stat().st_size for key, path in found.items() if key.startswith(prefix)}
+        """Every file below whose key starts with `prefix`; a link, or what is no file, counts as one of its own size."""
+        folder = prefix.rpartition("/")[0]
+        base, parts = self._beneath(folder)
+        check_links(base, parts)
+        files, _ = walk(base.joinpath(*parts))
+        keys = {f"{folder}/{name}" if folder else name: n_bytes for name, n_bytes in files.items()}
+        return {key: n_bytes for key, n_bytes in keys.items() if key.startswith(prefix)}
 
     def write(self, key: str, content: bytes) -> None:
         """Write a file."""
@@ -89,17 +110,19 @@ class Folder:
     def write_stream(self, key: str, pieces: Iterable[bytes | memoryview]) -> int:
         """Write a file piece by piece."""
         if not self.shared:
-            return self._write(self.path / key, pieces)
-        temporary = self._beside(key)
+            return self._write(key, pieces)
+        temporary = _beside(key)
         n_bytes = self._write(temporary, pieces)
         self._put_in_place(temporary, key)
         return n_bytes
 
-    def _write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> int:
-        n_bytes = 0
+    def _write(self, key: str, pieces: Iterable[bytes | memoryview]) -> int:
+        n_bytes, path = 0, self.path / key
+        base, parts = self._beneath(key)
         try:
+            check_links(base, parts[:-1])
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb", buffering=0) as file:
+            with open(new_file(base, parts), "wb", buffering=0) as file:
                 for piece in pieces:
                     n_bytes += len(piece)
                     left = memoryview(piece)
@@ -111,55 +134,86 @@ class Folder:
 
     def replace(self, key: str, content: bytes) -> None:
         """Put one file in the place of another; nothing is done where it is there already."""
-        path = self.path / key
-        if path.exists() and path.read_bytes() == content:
+        if self._is(key, content):
             return
-        temporary = self._beside(key)
+        temporary = _beside(key)
         self._write(temporary, (content,))
         self._put_in_place(temporary, key)
 
-    def _beside(self, key: str) -> Path:
-        path = self.path / key
-        return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    def _is(self, key: str, content: bytes) -> bool:
+        """Whether a file holds this; a link does not, and gives way."""
+        try:
+            return self.n_bytes(key) == len(content) and self.open(key).read() == content
+        except OSError:
+            return False
 
-    def _put_in_place(self, temporary: Path, key: str) -> None:
-        _fsync(temporary)
-        os.replace(temporary, self.path / key)
-        _fsync(temporary.parent)
+    def _put_in_place(self, temporary: str, key: str) -> None:
+        base, parts = self._beneath(key)
+        flush(base, self._beneath(temporary)[1])
+        os.replace(self.path / temporary, self.path / key)
+        flush(base, parts[:-1])
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove files, and folders that are empty."""
         for key in keys:
-            (self.path / key).unlink(missing_ok=True)
-        for folder in sorted((path for path in self.path.rglob("*") if path.is_dir()), reverse=True):
-            if not any(folder.iterdir()):
-                folder.rmdir()
+            base, parts = self._beneath(key)
+            check_links(base, parts[:-1])
+            base.joinpath(*parts).unlink(missing_ok=True)
+        base, parts = self._beneath("")
+        check_links(base, parts)
+        for folder in sorted(walk(self.path)[1], reverse=True):
+            if not any((self.path / folder).iterdir()):
+                (self.path / folder).rmdir()
 
     def commit(self, keys: Iterable[str], document: bytes) -> None:
         """Flush files and their folders, then replace the root document.
 
         Readers see the version before or this one, never anything between; after a crash the same holds.
         """
-        folders = {self.path}
+        folders: set[tuple[str, ...]] = {()}
         for key in keys:
-            _fsync(self.path / key)
-            folders.update(parent for parent in (self.path / key).parents if self.path in parent.parents)
+            base, parts = self._beneath(key)
+            flush(base, parts)
+            folders.update(parts[:n] for n in range(1, len(parts)))
         for folder in sorted(folders):
-            _fsync(folder)
+            flush(self._beneath("")[0], folder)
         self.replace(ROOT, document)
 
     def at(self, name: str) -> Folder:
         """A folder in this one."""
-        return Folder(self.path / name, self.shared)
+        return replace(self, path=self.path / name, depth=self.depth + len(Path(name).parts))
+
+    def make(self) -> None:
+        """Make the folder, if it is not there. Raises `OSError` if it is a link inside a store."""
+        base, parts = self._beneath("")
+        check_links(base, parts)
+        self.path.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Remove the folder."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        """Remove the folder; if it is a link inside a store, the link alone."""
+        base, parts = self._beneath("")
+        check_links(base, parts[:-1])
+        remove_tree(self.path)
 
     def beside(self, suffix: str) -> tuple[Folder, str]:
         """A file beside this folder."""
-        return Folder(Path()), str(self.path.with_name(f"{self.path.name}{suffix}"))
+        return Folder(self.path.parent), f"{self.path.name}{suffix}"
+
+    def _beneath(self, key: str) -> tuple[Path, tuple[str, ...]]:
+        """The last folder that the user named, and the parts below it, which nothing but us and the store named.
+
+        Raises
+        ------
+        PermissionError
+            If a key leaves the folder.
+        """
+        if self.named:
+            return self.path / key, ()
+        parts = tuple(key.split("/")) if key else ()
+        if any(part in ("", ".", "..") or "\0" in part or os.sep in part for part in parts):
+            raise PermissionError(errno.EPERM, "its name leaves the folder", str(self.path / key))
+        inner = self.path.parts[len(self.path.parts) - self.depth :]
+        return self.path.parents[self.depth - 1] if self.depth else self.path, (*inner, *parts)
 
     def zarr(self) -> Any:
         """The folder as zarr-python sees it."""
@@ -214,9 +268,12 @@ def cannot_write(where: str, n_bytes: int, error: OSError) -> StoreError:
     )
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def too_large(n_bytes: int, most: int, where: str) -> OSError:
+    """A file or object that is longer than it can be."""
+    return OSError(errno.EFBIG, f"{n_bytes:,} bytes, where at most {most:,} are expected", where)
+
+
+def _beside(key: str) -> str:
+    """A key of a file beside another one, that nobody else has."""
+    folder, _, name = key.rpartition("/")
+    return f"{folder}/.{name}.{uuid.uuid4().hex}" if folder else f".{name}.{uuid.uuid4().hex}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import ctypes
 import io
+import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from zstore.errors import StoreError, UsageError
+from zstore.format.beneath import remove_tree
 from zstore.format.commit import conflict, is_committed, is_store, is_unfinished
 from zstore.format.folder import Folder
 from zstore.format.layout import MARKER, ROOT, SCRATCH
@@ -24,6 +25,8 @@ from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.writing.lock import leased, locked
 from zstore.writing.sources.table import BadRow
 from zstore.writing.sweep import is_finished, needed_keys, remove_others, tidy
+
+logger = logging.getLogger(__name__)
 
 Mode = Literal["new", "overwrite", "append"]
 
@@ -113,7 +116,6 @@ def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[S
         if exists and mode == "overwrite":
             with _replacing(path) as root, _marked(Folder(root, store.shared), scratch) as site:
                 yield site
-            (path / MARKER).unlink(missing_ok=True)
             return
         if not exists:
             remove_others(store, {MARKER}, SCRATCH)  # the marker goes last: it tells that the rest is ours
@@ -133,11 +135,13 @@ def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[S
 
 @contextmanager
 def _marked(root: Folder, scratch: Storage | None, version: int = 1, first_shard: int = 0) -> Iterator[Site]:
-    place = scratch or Folder(root.path / SCRATCH)
+    place = scratch or root.at(SCRATCH)
     try:
-        (root.path / MARKER).touch()  # says that an unfinished folder is one of ours
+        root.write(MARKER, b"")  # says that an unfinished folder is one of ours
         if isinstance(place, Folder):
-            place.path.mkdir(parents=True, exist_ok=True)
+            place.make()
+    except StoreError:
+        raise
     except OSError as error:
         raise StoreError(f"cannot write in {root} ({error.strerror})", fix="check its permissions") from error
     try:
@@ -190,7 +194,7 @@ def _temporary(held: Storage, scratch: Storage | None, shared: bool) -> Iterator
         return
     place = scratch or held.at(SCRATCH)
     if isinstance(place, Folder):
-        place.path.mkdir(parents=True, exist_ok=True)
+        place.make()
     try:
         yield place
     finally:
@@ -227,14 +231,27 @@ def _stranger(store: Storage) -> StoreError:
 def _replacing(store: Path) -> Iterator[Path]:
     """A folder beside the store that takes its place at the end, in one step."""
     root = store.with_name(f".{store.name}.new")
+    folder = Folder(root)
+    if root.is_symlink() or (root.exists() and not _is_ours(root)):
+        raise _stranger(folder)
     root.mkdir(exist_ok=True)
-    remove_others(Folder(root), set(), SCRATCH)  # of a writer that died
+    remove_others(folder, {MARKER}, SCRATCH)  # of a writer that died
     try:
         yield root
+        Folder(store).write(MARKER, b"")  # after the exchange it says that what lies aside is ours to remove
         (root / MARKER).unlink()
         _exchange(root, store)
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        try:
+            remove_others(folder, {MARKER})
+            remove_tree(root)
+        except OSError as error:
+            logger.warning("%s stays, which is needed no more (%s); the next --overwrite removes it", root, error.strerror)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder has something that a writer of a store made, or nothing at all."""
+    return folder.is_dir() and ((folder / MARKER).exists() or is_store(Folder(folder)) or not any(folder.iterdir()))
 
 
 def _exchange(a: Path, b: Path) -> None:
@@ -264,4 +281,4 @@ def set_aside(store: Storage, bad: Sequence[BadRow], version: int) -> str | None
     writer.writerows([row.source, row.line, row.byte, row.reason, row.raw] for row in bad)
     place, key = store.beside(f".quarantine{'' if version == 1 else f'-{version}'}.csv")
     place.replace(key, text.getvalue().encode())
-    return key if isinstance(place, Folder) else f"{place}/{key}"
+    return str(place.path / key) if isinstance(place, Folder) else f"{place}/{key}"
