@@ -14,9 +14,9 @@ import zstore
 LAYERS = {
     "zstore": [
         ["_version", "errors"],
-        ["format.layout", "format.packing", "format.codecs", "format.arrays"],
-        ["format.schema", "format.index", "format.moments", "format.manifest"],
-        ["format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
+        ["format.layout", "format.packing", "format.codecs", "format.arrays", "format.trust"],
+        ["format.schema", "format.index", "format.moments", "format.manifest", "format.nodes", "format.soundness"],
+        ["format.storage", "format.beneath", "format.folder", "format.commit", "format.bucket", "format.urls"],
         [
             "reading.objects",
             "reading.shown",

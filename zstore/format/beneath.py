@@ -2,8 +2,8 @@
 
 The folder itself is the user's own word, and may be a link. Below it, a link is refused, whether it stands for a file
 or for a folder on the way, and so is everything that is no regular file: a FIFO would wait for ever, and a device never
-ends. Where the system can open files relative to a folder (``dir_fd``), each part of a path is opened in the one before,
-so nothing can be put in its place meanwhile; elsewhere each part is looked at before the file is opened.
+ends. Where the system can open files relative to a folder (``dir_fd``), each part of a path is opened in the one
+before, so nothing can be put in its place meanwhile; elsewhere each part is looked at before the file is opened.
 """
 
 from __future__ import annotations
@@ -127,6 +127,12 @@ def remove_tree(path: Path) -> None:
         (path / name).rmdir()
     if path.exists():
         path.rmdir()
+
+
+def irregular_files(folder: Path) -> list[PermissionError]:
+    """An error for each link and special file below a folder, by path."""
+    paths = (folder / name for name in sorted(walk(folder)[0]))
+    return [irregular(path) for path in paths if not stat.S_ISREG(path.lstat().st_mode)]
 
 
 def irregular(path: Path) -> PermissionError:

@@ -36,6 +36,7 @@ from zstore.errors import ConflictError, StoreError, UsageError
 from zstore.format.commit import UNFINISHED, conflict, is_committed, marked, owner_of, unmarked
 from zstore.format.folder import cannot_write, too_large
 from zstore.format.layout import ROOT
+from zstore.format.trust import most_root_bytes
 
 Result = TypeVar("Result")
 
@@ -259,7 +260,7 @@ class Bucket:
 
     def root(self) -> tuple[bytes, str] | None:
         """The root document, marks included, and its ETag; None if there is none."""
-        return self._look(ROOT)
+        return self._look(ROOT, most_root_bytes())
 
     def check_held(self) -> str:
         """The ETag of the root document that has this writer's mark.
@@ -282,9 +283,11 @@ class Bucket:
         prefix = _parts(self.url)[1]
         return f"{prefix}/{key}" if prefix else key
 
-    def _look(self, key: str) -> tuple[bytes, str] | None:
+    def _look(self, key: str, most: int | None = None) -> tuple[bytes, str] | None:
         def look() -> tuple[bytes, str]:
             found = obstore.get(self._store, self._path(key))
+            if most is not None and found.meta["size"] > most:
+                raise too_large(found.meta["size"], most, f"{self}/{key}")
             return bytes(found.bytes()), str(found.meta["e_tag"])
 
         try:

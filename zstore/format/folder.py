@@ -90,7 +90,7 @@ class Folder:
             return None
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Every file below whose key starts with `prefix`; a link, or what is no file, counts as one of its own size."""
+        """Every file below whose key starts with `prefix`; links and special files too, with their own size."""
         folder = prefix.rpartition("/")[0]
         base, parts = self._beneath(folder)
         check_links(base, parts)

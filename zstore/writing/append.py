@@ -213,7 +213,7 @@ def append(
         kept, wider = kept_shards(base, rows, index), to_widen(base, rows)
         widen = partial(widen_shard, before=base.schema.channels, spec=rows)
         records = [r for r in kept if r.key.partition("/c/")[0] not in wider]
-        records += runner.map("widen", widen, [r.key for r in kept if r.key.partition("/c/")[0] in wider])
+        records += runner.map("widen", widen, [r for r in kept if r.key.partition("/c/")[0] in wider])
         schema = replace(
             base.schema,
             version=site.version,

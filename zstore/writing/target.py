@@ -246,7 +246,9 @@ def _replacing(store: Path) -> Iterator[Path]:
             remove_others(folder, {MARKER})
             remove_tree(root)
         except OSError as error:
-            logger.warning("%s stays, which is needed no more (%s); the next --overwrite removes it", root, error.strerror)
+            logger.warning(
+                "%s stays, which is needed no more (%s); the next --overwrite removes it", root, error.strerror
+            )
 
 
 def _is_ours(folder: Path) -> bool:
