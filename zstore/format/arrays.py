@@ -155,9 +155,7 @@ def chunk_ranges(index: bytes, n_bytes: int) -> list[list[int]]:
     return ranges.tolist()
 
 
-def check_chunks(
-    read: Callable[[int, int], bytes], n_bytes: int, library: str, chunk_bytes: int, chunk_rows: int, shard_rows: int
-) -> None:
+def check_chunks(read: Callable[[int, int], bytes], n_bytes: int, library: str, chunk_bytes: int, n_chunks: int) -> int:
     """Check every chunk of a shard without inflating it: where it lies, its CRC-32C, and its size once inflated.
 
     Parameters
@@ -168,18 +166,23 @@ def check_chunks(
         ``zstd`` or ``blosc``.
     chunk_bytes
         Bytes of a chunk, inflated.
-    chunk_rows, shard_rows
-        Rows per chunk and per shard.
+    n_chunks
+        Chunks that a full shard has.
+
+    Returns
+    -------
+    The number of chunks that were written; they are the first ones.
 
     Raises
     ------
     ValueError
         Naming the first chunk that cannot be decoded.
     """
-    size = 16 * (shard_rows // chunk_rows) + CHECKSUM_BYTES
-    for number, (offset, length) in enumerate(chunk_ranges(read(n_bytes - size, n_bytes), n_bytes)):
-        if offset != _ABSENT:
-            check_inflated(library, checked(read(offset, offset + length), f"chunk {number}"), chunk_bytes)
+    size = 16 * n_chunks + CHECKSUM_BYTES
+    written = [each for each in chunk_ranges(read(n_bytes - size, n_bytes), n_bytes) if each[0] != _ABSENT]
+    for number, (offset, length) in enumerate(written):
+        check_inflated(library, checked(read(offset, offset + length), f"chunk {number}"), chunk_bytes)
+    return len(written)
 
 
 def decode_rows(

@@ -64,9 +64,12 @@ def new_file(base: Path, parts: Sequence[str]) -> int:
 
 
 def flush(base: Path, parts: Sequence[str]) -> None:
-    """Flush a file or a folder below a folder to its disk."""
+    """Flush a file or a folder below a folder to its disk. Raises as :func:`open_file`."""
     descriptor = _open_below(base, parts, os.O_RDONLY)
     try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise irregular(base.joinpath(*parts))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -173,7 +173,15 @@ class Folder:
         folders: set[tuple[str, ...]] = {()}
         for key in keys:
             base, parts = self._beneath(key)
-            flush(base, parts)
+            try:
+                flush(base, parts)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot commit, for object {key} is not on its disk ({error.strerror})",
+                    expected="every object of the version, as a regular file",
+                    where=str(self.path / key),
+                    fix="zstore verify lists what is wrong; nothing was committed",
+                ) from error
             folders.update(parts[:n] for n in range(1, len(parts)))
         for folder in sorted(folders):
             flush(self._beneath("")[0], folder)

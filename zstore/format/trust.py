@@ -24,7 +24,7 @@ from zstore.format.packing import MAX_DECIMALS, fill_of
 MOST_ROOT_BYTES = 192 << 20
 """Memory that a root document may take when it is parsed; ``ZSTORE_ROOT_BYTES`` sets another limit."""
 MOST_PLACES = 1 << 53
-MOST_CHUNK_ROWS, MOST_SHARD_ROWS = 1 << 22, 1 << 28
+MOST_CHUNK_ROWS, MOST_SHARD_ROWS, MOST_CHUNKS = 1 << 20, 1 << 28, 1 << 16
 MOST_VERSION = 99_999_999
 
 _VALUE_BYTES = 64  # of memory for each value in a JSON document, at most, its text left out
@@ -129,6 +129,7 @@ def _check_sizes(document: Mapping[str, Any], where: str) -> None:
             refuse(f"{name} {rows:,}", "a power of two", where)
     if document["shard_rows"] < document["chunk_rows"]:
         refuse(f"shard_rows {document['shard_rows']:,}", f"at least chunk_rows {document['chunk_rows']:,}", where)
+    whole(document["shard_rows"] // document["chunk_rows"], 1, MOST_CHUNKS, "chunks of a shard", where)
     most_shards = MOST_PLACES // document["shard_rows"]
     least = n_shards(n_places, document["shard_rows"])
     whole(document["next_shard"], least, most_shards, "next_shard", where)

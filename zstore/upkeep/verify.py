@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from zstore.format.folder import Folder
 from zstore.format.layout import ROOT, TIME, root_copy_key, shard_bounds
 from zstore.reading.objects import ObjectReader, committed_versions, open_compared
 from zstore.reading.store import Store
+from zstore.writing.sources.sniff import TableOptions
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     """
     records = list(store.objects.records.values())
     faults = _linked_faults(store)
+    wanted = _chunks_needed(store)
     with ThreadPoolExecutor(workers) as pool:
-        for done, fault in enumerate(pool.map(lambda record: _fault(store, record.key), records), start=1):
+        for done, fault in enumerate(pool.map(lambda record: _fault(store, record.key, wanted), records), start=1):
             if fault:
                 faults.append(fault)
             if progress:
@@ -69,12 +72,14 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
 
 
-def _fault(store: Store, key: str) -> str:
+def _fault(store: Store, key: str, wanted: Mapping[int, int]) -> str:
     record = store.objects.records[key]
     try:
         opened = open_compared(store.storage, record)
         if (grid := _shard_grid(store, key)) is not None:
-            check_chunks(opened.read, record.n_bytes, *grid)
+            n_written = check_chunks(opened.read, record.n_bytes, *grid)
+            if n_written < (needed := wanted.get(int(key.rpartition("/")[2]), 0)):
+                raise ValueError(f"it has {n_written:,} chunks, and its rows need {needed:,}")
     except CorruptionError as error:
         return f"{error.what}{f', expected {error.expected}' if error.expected else ''}{_rows_hit(store, key)}"
     except ValueError as error:
@@ -82,15 +87,30 @@ def _fault(store: Store, key: str) -> str:
     return ""
 
 
-def _shard_grid(store: Store, key: str) -> tuple[str, int, int, int] | None:
-    """Library, bytes of a chunk and rows of chunk and shard of the array that a shard belongs to."""
+def _chunks_needed(store: Store) -> dict[int, int]:
+    """By shard that holds rows, the chunks that it must have; nothing where the index tells nothing."""
+    try:
+        start, stop = store.index.extent_start, store.index.extent_stop
+    except StoreError:
+        return {}  # told where the index is checked
+    size, needed = store.schema.shard_rows, dict[int, int]()
+    for low, high in zip(start.tolist(), stop.tolist(), strict=True):
+        for shard in range(low // size, (high - 1) // size + 1):
+            last = min(high - shard * size, size)
+            needed[shard] = max(needed.get(shard, 0), -(-last // store.schema.chunk_rows))
+    return needed
+
+
+def _shard_grid(store: Store, key: str) -> tuple[str, int, int] | None:
+    """Library, bytes of a chunk and chunks of a shard, of the array that a shard belongs to."""
     variable, _, shard = key.partition("/c/")
     schema = store.schema
     stored = {channel.variable: channel.packing.dtype for channel in schema.channels} | {TIME: "int64"}
     if variable not in stored or not shard:
         return None
     library = store.objects.nodes[variable]["codecs"][0]["configuration"]["codecs"][1]["name"]
-    return library, np.dtype(stored[variable]).itemsize * schema.chunk_rows, schema.chunk_rows, schema.shard_rows
+    n_chunks = schema.shard_rows // schema.chunk_rows
+    return library, np.dtype(stored[variable]).itemsize * schema.chunk_rows, n_chunks
 
 
 def _linked_faults(store: Store) -> list[str]:
@@ -158,9 +178,11 @@ def _rows_hit(store: Store, key: str) -> str:
 def _small_faults(store: Store) -> list[str]:
     """What is wrong with index, moments and ledger, though they have their digests; each is checked as readers do."""
     faults = []
-    for name in ("index", "moments", "ledger"):
+    checks = {name: partial(getattr, store, name) for name in ("index", "moments", "ledger")}
+    checks["table"] = partial(TableOptions.from_json, store.objects.document["table"])
+    for name, check in checks.items():
         try:
-            getattr(store, name)
+            check()
         except StoreError as error:
             faults.append(f"{name}: {error.what}; expected {error.expected}")
             break  # the others rely on it

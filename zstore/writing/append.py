@@ -192,7 +192,7 @@ def append(
         row_start = count_rows(len(ids), everything)
         n_kept_old = int(count_rows(len(ids), everything[: len(old)])[-1])
         try:
-            plans = plan_shards(row_start, everything)
+            plans = plan_shards(row_start, everything, shard_rows=rows.shard_rows)
             sizes = [plan.stop - plan.start for plan in plans]
             shards = runner.map("write", partial(write_shard, blocks=everything, spec=rows), plans, sizes, "rows")
         except DuplicateTimeError as error:
