@@ -1,5 +1,6 @@
 """A store from elsewhere can make us fail. It never makes us hang, take memory without end, or leave its folder."""
 
+import gzip
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ from foreign import (
     texts,
 )
 
-from zstore import StoreError, ingest
+from zstore import SourceError, StoreError, UsageError, append, ingest, open_store, verify
 
 Change = Callable[[ForeignStore], None]
 
@@ -291,14 +293,14 @@ def test_an_overwritten_store_has_nothing_of_a_foreign_one(sound: Path, tmp_path
 
 
 _CHILD = """
-import json, resource, sys, time
+import json, re, sys, time
 sys.path.insert(0, sys.argv[1])
 from foreign import refusals
 from pathlib import Path
 for path in sys.argv[2:]:
     begun = time.monotonic()
     said = refusals(Path(path))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
     print(json.dumps([path, time.monotonic() - begun, peak, "verify" in said]), flush=True)
 """
 
@@ -315,3 +317,38 @@ def test_every_crafted_store_is_refused_within_five_seconds_and_300_megabytes(so
     assert slow == []
     assert measured[-1][2] < 300_000  # kB, at most so far
     assert all(refused for _, _, _, refused in measured)
+
+
+def test_a_file_that_would_fill_the_disk_is_refused_while_it_is_inflated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = rows(tmp_path, range(40)).read_bytes()
+    header, _, body = plain.partition(b"\n")
+    source = tmp_path / "bomb.csv.gz"
+    source.write_bytes(gzip.compress(header + b"\n" + body * 2_000))
+    free = iter(range(300 << 20, 0, -(4 << 20)))  # as pieces of 4 MiB are written
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=10**12, free=next(free)))
+    with pytest.raises(SourceError, match=r"needs more scratch space than there is: [0-9,]+ bytes of it are inflated"):
+        ingest(source, tmp_path / "s.zarr", id="site", time="date", workers=1)
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_root_document_may_be_larger_where_the_user_says_so(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZSTORE_ROOT_BYTES", "1000")
+    with pytest.raises(StoreError, match="ZSTORE_ROOT_BYTES"):
+        open_store(sound)
+    monkeypatch.setenv("ZSTORE_ROOT_BYTES", str(1 << 30))
+    assert open_store(sound).n_rows == 200
+    monkeypatch.setenv("ZSTORE_ROOT_BYTES", "much")
+    with pytest.raises(UsageError, match="ZSTORE_ROOT_BYTES='much'"):
+        open_store(sound)
+
+
+def test_rows_of_a_store_with_another_grid_are_appended_on_that_grid(sound: Path, tmp_path: Path) -> None:
+    shutil.copytree(sound, tmp_path / "s.zarr")
+    append(rows(tmp_path, range(40, 200)), tmp_path / "s.zarr", workers=1)
+    store = open_store(tmp_path / "s.zarr")
+    assert verify(store).faults == ()
+    assert [day for _ in range(5) for day in range(200)] == store.read("count", 0, store.n_rows).tolist()

@@ -13,7 +13,7 @@ import zstore
 # A module imports only what stands above it; on one line, in the order of the line.
 LAYERS = {
     "zstore": [
-        ["_version", "errors"],
+        ["_version", "text", "errors"],
         ["format.layout", "format.packing", "format.codecs", "format.arrays", "format.trust"],
         ["format.schema", "format.index", "format.moments", "format.manifest", "format.nodes", "format.soundness"],
         ["format.storage", "format.beneath", "format.folder", "format.commit", "format.bucket", "format.urls"],

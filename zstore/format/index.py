@@ -227,4 +227,4 @@ def cut_runs(
     order = np.argsort(start, kind="stable")
     start, time = start[order], time[order]
     series = extent_series[np.searchsorted(extent_start, start, side="right") - 1]
-    return RunTable(start, np.append(start[1:], n_rows).astype(np.int64), series, time)
+    return RunTable(start, np.append(start[1:], n_rows).astype(np.int64)[: len(start)], series, time)

@@ -165,12 +165,13 @@ def _check_runs(index: SeriesIndex, n_rows: int, where: str) -> None:
     _in_range(runs.start, 0, n_rows, "run_start", where)
     _in_range(runs.stop, 0, n_rows, "run_stop", where)
     _in_range(runs.series, 0, max(len(index.ids) - 1, 0), "run_series", where)
-    edges = np.concatenate([[0], runs.stop])
-    if np.any(runs.start != edges[:-1]) or edges[-1] != n_rows or np.any(runs.stop < runs.start):
+    stop = runs.stop[: len(runs.start)]  # an early store without rows has the end of a run, and no run
+    edges = np.concatenate([[0], stop])
+    if np.any(runs.start != edges[:-1]) or edges[-1] != n_rows or np.any(stop < runs.start):
         refuse("runs that do not follow each other", "every row in one run", where)
     if len(runs.start) and not len(index.ids):
         refuse("runs of no series", "a series for each run", where)
-    if np.any(runs.start < bounds[runs.series]) or np.any(runs.stop > bounds[runs.series + 1]):
+    if np.any(runs.start < bounds[runs.series]) or np.any(stop > bounds[runs.series + 1]):
         refuse("a run that leaves its series", "runs inside series", where)
     for name, times in (("run_time", runs.time), ("time_start", index.time_start), ("time_stop", index.time_stop)):
         _in_range(times, -_LATEST, _LATEST, name, where)

@@ -29,6 +29,7 @@ from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
 from zstore.reading.shown import store_html
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.text import shown
 
 if TYPE_CHECKING:
     import xarray
@@ -85,7 +86,7 @@ class Store:
         schema = self.schema
         return (
             f"<zstore.Store {self.path} version {schema.version}: {schema.n_rows:,} rows, "
-            f"{schema.n_series:,} series, channels {', '.join(self.channels)}>"
+            f"{schema.n_series:,} series, channels {', '.join(shown(name) for name in self.channels)}>"
         )
 
     def _repr_html_(self) -> str:

@@ -8,6 +8,7 @@ import glob
 import gzip
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from zstore.format.urls import is_remote, open_storage
 
 _COPY_BYTES = 1 << 22
 _CHECKERS = 16
+_RESERVE_BYTES, _RESERVE_SHARE = 1 << 28, 50  # of a disk: 256 MiB, or a fiftieth where that is less
 COMPRESSED = (".gz", ".zst", ".zstd")
 
 
@@ -206,12 +208,41 @@ def plain_utf8(file: File, scratch: Storage, key: str, encoding: str) -> File:
     Raises
     ------
     SourceError
-        If the file is cut short, damaged, or not of this encoding.
+        If the file is cut short, damaged, not of this encoding, or larger than the scratch space has room for.
     """
     if is_plain(file, encoding):
         return file
     pieces = _pieces(file) if is_plain_text(encoding) else _transcoded(file, encoding)
-    return File(scratch, key, scratch.write_stream(key, pieces))
+    return File(scratch, key, scratch.write_stream(key, _with_room(pieces, file, scratch)))
+
+
+def _with_room(pieces: Iterable[bytes], file: File, scratch: Storage) -> Iterator[bytes]:
+    """The pieces, as long as the disk they are written to keeps a reserve of free space.
+
+    A small file can inflate to a thousand times its size, and a disk that is full harms everybody who writes to it.
+
+    Raises
+    ------
+    SourceError
+        If the next piece would leave less than the reserve.
+    """
+    if not isinstance(scratch, Folder):
+        yield from pieces
+        return
+    n_bytes = 0
+    for piece in pieces:
+        disk = shutil.disk_usage(scratch.path)
+        reserve = min(_RESERVE_BYTES, disk.total // _RESERVE_SHARE)
+        if disk.free - len(piece) < reserve:
+            raise SourceError(
+                f"{file} needs more scratch space than there is: {n_bytes:,} bytes of it are inflated from "
+                f"{file.n_bytes:,}, and {disk.free:,} are free",
+                expected=f"{reserve:,} bytes that stay free",
+                where=str(scratch),
+                fix="free some space, or name another disk with --scratch",
+            )
+        n_bytes += len(piece)
+        yield piece
 
 
 def is_plain_text(encoding: str) -> bool:
