@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import Any
 
@@ -67,6 +68,12 @@ def is_store(storage: Storage) -> bool:
 
 
 def _unreadable(storage: Storage, error: OSError) -> StoreError:
+    if error.errno == errno.EFBIG:
+        return StoreError(
+            f"a root document of {error.strerror}",
+            where=f"{storage}/{ROOT}",
+            fix="if you know whose store it is, set ZSTORE_ROOT_BYTES to a higher limit",
+        )
     return StoreError(f"cannot read {storage}/{ROOT} ({error.strerror or error})", fix="try again, or check the path")
 
 
