@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from lightning_app.data.leaks import refuse_leaks
 from lightning_app.data.shown import splits_table, timeline
 from lightning_app.data.spans import COLOURS, Spans, some
 from lightning_app.data.splits import NAMES, NoWindowError, SplitName
-from zstore import UsageError, WindowIndex
+from zstore import UsageError, WindowIndex, shown_html
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ class Audit:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        whys = "".join(f"<div>{part.name}: {escape(part.why_none)}</div>" for part in self.parts if part.why_none)
+        whys = "".join(f"<div>{part.name}: {shown_html(part.why_none)}</div>" for part in self.parts if part.why_none)
         return (
             f"<div style='font-family:sans-serif;font-size:13px;overflow-x:auto'>{splits_table(self._rows())}{whys}"
             f"<div>{self._proof()}</div>{timeline(self.data.store, self.spans, self.data.view.n_nodes > 0)}</div>"

@@ -31,7 +31,7 @@ from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
-from zstore import UsageError, ZstoreError, end_quietly
+from zstore import UsageError, ZstoreError, end_quietly, shown
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class _Printed(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""
-        print(self.format(record))
+        print("\n".join(shown(line, None) for line in self.format(record).split("\n")))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from lightning_app.batch import Batch
 from lightning_app.callbacks import shown_windows
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models.base import ForecastModel
+from zstore import shown
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,8 @@ def forecasts(model: ForecastModel, data: WindowDataModule, windows: list[Batch]
         axes.plot(ahead, source(predicted), color=_PREDICTED, linewidth=1.6, marker=marker, label="forecast")
         id_ = data.store.ids[int(series[0])]
         when = "" if axis.freq is None else f" from {axis.show(int(flat['time'][place]))}"
-        axes.set_title(f"{id_}{when}" if data.store.n_series > 1 else when.strip(), loc="left", fontsize=9)
+        title = f"{shown(id_)}{when}" if data.store.n_series > 1 else when.strip()
+        axes.set_title(title, loc="left", fontsize=9, parse_math=False)  # an id may have a $
         axes.set_xlabel("steps from the first target", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -45,13 +45,13 @@ def small_grid(monkeypatch: pytest.MonkeyPatch, chunk_rows: int = 8, shard_rows:
     """Let what is ingested from now on have chunks and shards of so few rows."""
     monkeypatch.setattr("zstore.writing.phases.CHUNK_ROWS", chunk_rows)
     monkeypatch.setattr("zstore.writing.phases.SHARD_ROWS", shard_rows)
-    monkeypatch.setattr("zstore.writing.fan_in.shard_bounds", lambda s, n: shard_bounds(s, n, shard_rows))
-    monkeypatch.setattr("zstore.writing.fan_in.n_shards", lambda n: n_shards(n, shard_rows))
+    monkeypatch.setattr("zstore.writing.fan_in.shard_bounds", lambda s, n, size=shard_rows: shard_bounds(s, n, size))
+    monkeypatch.setattr("zstore.writing.fan_in.n_shards", lambda n, size=shard_rows: n_shards(n, size))
 
 
 def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave flushing to the system, for tests of many small stores that no crash is part of."""
-    monkeypatch.setattr("zstore.format.folder._fsync", lambda _: None)
+    monkeypatch.setattr("zstore.format.flush.flush", lambda *_: None)
 
 
 def stored(path: Path | str) -> dict[str, bytes]:

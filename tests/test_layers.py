@@ -13,10 +13,10 @@ import zstore
 # A module imports only what stands above it; on one line, in the order of the line.
 LAYERS = {
     "zstore": [
-        ["_version", "errors", "memory"],
-        ["format.layout", "format.packing", "format.codecs", "format.arrays"],
-        ["format.schema", "format.index", "format.moments", "format.manifest"],
-        ["format.portable", "format.flush"],
+        ["_version", "text", "errors", "memory"],
+        ["format.layout", "format.packing", "format.codecs", "format.arrays", "format.trust"],
+        ["format.schema", "format.index", "format.moments", "format.manifest", "format.nodes", "format.soundness"],
+        ["format.portable", "format.beneath", "format.flush"],
         [
             "format.locks",
             "format.sizes",

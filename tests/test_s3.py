@@ -311,8 +311,10 @@ def test_a_stream_from_a_bucket_fetches_each_shard_once_and_then_only_the_parts_
     url, fetched = in_small_chunks(bucket, tmp_path, monkeypatch), Counter[str]()
     get = Bucket._get
 
-    def counted(self: Bucket, key: str, start: int, stop: int | None, etag: str | None) -> tuple[bytes, str | None]:
-        content = get(self, key, start, stop, etag)
+    def counted(
+        self: Bucket, key: str, start: int, stop: int | None, etag: str | None, most: int | None
+    ) -> tuple[bytes, str | None]:
+        content = get(self, key, start, stop, etag, most)
         fetched.update({"whole" if (start, stop) == (0, None) else "part": key.startswith("v/c/")})
         return content
 

@@ -25,6 +25,7 @@ from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, Windows, WindowShape, find_holes
+from zstore.text import shown, shown_html
 from zstore.upkeep.compact import compact
 from zstore.upkeep.export import export
 from zstore.upkeep.history import LogEntry, gc, log, rollback
@@ -77,6 +78,8 @@ __all__ = [
     "open_rows",
     "open_store",
     "rollback",
+    "shown",
+    "shown_html",
     "shown_progress",
     "source_states",
     "total_memory",

@@ -43,6 +43,7 @@ from zstore.progress import show_size, shown_progress
 from zstore.reading.columns import free_name
 from zstore.reading.eviction import Cache, cache_entries, clear_cache, make_room, verify_cache
 from zstore.reading.store import Store, open_store
+from zstore.text import MOST_MESSAGE, HarmlessFormatter, shown, shown_json, shown_lines
 from zstore.upkeep.compact import compact
 from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.doctor import KINDS, examine
@@ -89,7 +90,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     level = logging.DEBUG if options.debug else logging.WARNING
     stream = logging.StreamHandler()
     stream.setLevel(level)  # a log file may take more
-    logging.basicConfig(level=level, format="%(message)s", handlers=[stream])
+    stream.setFormatter(HarmlessFormatter("%(message)s"))
+    logging.basicConfig(level=level, handlers=[stream])
     try:
         code = _COMMANDS[command](options)
         sys.stdout.flush()  # so that a full disk is told of as well
@@ -102,7 +104,10 @@ def _main(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         if options.debug or isinstance(error, BrokenPipeError):
             raise
-        print(f"zstore {command}: {error}. Fix: check the disk or the network, and run again", file=sys.stderr)
+        print(
+            f"zstore {command}: {shown_lines(error)}. Fix: check the disk or the network, and run again",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"zstore {command}: interrupted; nothing was committed", file=sys.stderr)
@@ -175,7 +180,7 @@ def _ingest(options: Namespace) -> int:
         text = show_receipt(made) if made else f"nothing new: {store} has the rows of all these files already\n"
         logger.info("%s", text)
     if options.json:
-        print(json.dumps(made.to_json() if made else None, indent=1, ensure_ascii=False))
+        print(shown_json(made.to_json() if made else None))
     else:
         _say(options, text.rstrip("\n"))
     return 0
@@ -193,7 +198,7 @@ def _plan(options: Namespace, sources: list[str], store: str, table: dict[str, A
         **table,
     )
     if options.json:
-        print(json.dumps(planned.to_json(), indent=1))
+        print(shown_json(planned.to_json()))
     else:
         print(show_plan(planned, store), end="")
     return 0
@@ -221,7 +226,7 @@ def _logged_to(path: str | None) -> Iterator[None]:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write the log file {path} ({error.strerror})", fix="another --log-file") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(HarmlessFormatter("%(asctime)s %(message)s"))
     handler.setLevel(logging.INFO)
     level = log.level
     log.addHandler(handler)
@@ -277,7 +282,7 @@ def _info(options: Namespace) -> int:
     store = _open(options)
     if options.json:
         document = {key: value for key, value in store.objects.document.items() if key != "manifest"}
-        print(json.dumps(document, indent=1, ensure_ascii=False))
+        print(shown_json(document))
     else:
         print_info(store)
     return 0
@@ -287,7 +292,7 @@ def _show(options: Namespace) -> int:
     store = _open(options)
     series = store.series(options.id)
     show = store.schema.time.show
-    print(",".join(csv_cell(name) for name in (free_name("time", store.channels), *store.channels)))
+    print(",".join(csv_cell(shown(name, None)) for name in (free_name("time", store.channels), *store.channels)))
     first, last = series.rows(options.start, options.stop)
     columns = [shown_values(store, name, first, last) for name in store.channels]
     for time, *cells in zip(store.times(first, last).tolist(), *columns, strict=True):
@@ -300,9 +305,9 @@ def _verify(options: Namespace) -> int:
     with shown_progress(options.quiet) as progress:
         found = verify(store, options.workers, lambda done, total: progress("verify", done, total, "objects"))
     for fault in found.faults:
-        print(fault)
+        print(shown(fault, MOST_MESSAGE))
     if found.faults:
-        print(f"{len(found.faults)} faults in {options.store} version {store.version}", file=sys.stderr)
+        print(f"{len(found.faults)} faults in {shown(options.store)} version {store.version}", file=sys.stderr)
         return 1
     if options.source:
         return _verify_source(store, options)
@@ -321,7 +326,7 @@ def _doctor(options: Namespace) -> int:
     if options.html:
         Path(options.html).write_text(to_html(found), encoding="utf-8")
     if options.json:
-        print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        print(shown_json(found.to_json()))
     else:
         _say(options, show_diagnosis(found) + (f"\nwrote {options.html}" if options.html else ""))
     return int(any(kind in found.counts or (kind == "any" and found.counts) for kind in wanted))
@@ -333,7 +338,7 @@ def _verify_source(store: Store, options: Namespace) -> int:
             store, options.source, lambda done, total: progress("compare", done, total, "blocks"), _storage(options)
         )
     for fault in found.faults:
-        print(fault)
+        print(shown(fault, MOST_MESSAGE))
     n_wrong = found.n_different + found.n_unseen
     text = (
         f"{found.n_rows:,} rows of the sources compared: {found.n_different:,} differ, {found.n_unseen:,} rows of the "
@@ -361,7 +366,7 @@ def _export(options: Namespace) -> int:
 def _log(options: Namespace) -> int:
     entries = log(options.store, _storage(options))
     if options.json:
-        print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
+        print(shown_json([asdict(entry) for entry in entries]))
     else:
         print(show_log(entries), end="")
     return 0
@@ -416,7 +421,7 @@ def _cache(options: Namespace) -> int:
     if options.action == "verify":
         return _verify_cache(folder)
     if options.json:
-        print(json.dumps([asdict(entry) for entry in cache_entries(folder)], indent=1, ensure_ascii=False))
+        print(shown_json([asdict(entry) for entry in cache_entries(folder)]))
     else:
         print(show_cache(cache_entries(folder), cache), end="")
     return 0
@@ -508,7 +513,7 @@ def _completion(options: Namespace) -> int:
 def _say(options: Namespace, text: str) -> None:
     """Print what went well, unless it is not wanted."""
     if not options.quiet:
-        print(text)
+        print(shown_lines(text))
 
 
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {

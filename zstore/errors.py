@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zstore.text import MOST_MESSAGE, shown
+
 __all__ = [
     "ConflictError",
     "CorruptionError",
@@ -33,6 +35,8 @@ class ZstoreError(Exception):
 
     def __init__(self, what: str, *, expected: str = "", where: str = "", fix: str = "") -> None:
         self.what, self.expected, self.where, self.fix = what, expected, where, fix
+        # Names from files and stores are in there: shown harmlessly, though the attributes have them as they are.
+        what, expected, where, fix = (shown(part, MOST_MESSAGE) for part in (what, expected, where, fix))
         head = f"{what}; expected {expected}" if expected else what
         parts = [head, where, f"Fix: {fix}" if fix else ""]
         super().__init__(" ".join(part.rstrip(".") + "." for part in parts if part))

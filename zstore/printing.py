@@ -17,6 +17,7 @@ from zstore.reading.columns import read_codes, to_words
 from zstore.reading.eviction import Cache
 from zstore.reading.rownotes import CacheEntry
 from zstore.reading.store import Store
+from zstore.text import MOST_MESSAGE, shown
 from zstore.upkeep.checks import counted
 from zstore.upkeep.doctor import KINDS, Diagnosis
 from zstore.upkeep.history import LogEntry
@@ -40,15 +41,15 @@ def show_cache(entries: Sequence[CacheEntry], cache: Cache) -> str:
     for entry in entries:
         used = datetime.fromtimestamp(entry.used).astimezone().isoformat(" ", "minutes")[:16]
         size, channels = show_size(entry.n_bytes), ", ".join(entry.channels)
-        shown = channels if len(channels) <= _SHOWN_CHANNELS else f"{channels[:_SHOWN_CHANNELS]}…"
+        names = channels if len(channels) <= _SHOWN_CHANNELS else f"{channels[:_SHOWN_CHANNELS]}…"
         age = show_age(time.time() - entry.used)
-        table.add_row(used, age, size, entry.store, str(entry.version), f"{entry.n_rows:,}", shown)
+        table.add_row(used, age, size, shown(entry.store), str(entry.version), f"{entry.n_rows:,}", shown(names))
     out.print(table)
     limit = show_size(cache.limit_on(shutil.disk_usage(cache.folder).total))
     size = show_size(sum(entry.n_bytes for entry in entries))
     out.print(
-        f"{len(entries):,} row files, {size}, in {cache.folder}. When one is built, those leave that were used longest "
-        f"ago, to stay within {limit}, and those that were not used for {cache.unused_s / 86_400:g} days"
+        f"{len(entries):,} row files, {size}, in {shown(cache.folder)}. When one is built, those leave that were used "
+        f"longest ago, to stay within {limit}, and those that were not used for {cache.unused_s / 86_400:g} days"
     )
     text: str = out.file.getvalue()  # type: ignore[attr-defined]
     return text
@@ -79,7 +80,8 @@ def show_plan(plan: IngestPlan, store: str) -> str:
     size = show_size(plan.block_bytes)
     lines = [
         f"sources   {plan.n_files:,} files, {show_size(plan.source_bytes)}{inflated}, about {plan.n_rows:,} rows",
-        f"store     {store}: {show_size(plan.stored_bytes)}, {plan.n_shards:,} shards, {plan.n_objects:,} objects",
+        f"store     {shown(store)}: {show_size(plan.stored_bytes)}, {plan.n_shards:,} shards, "
+        f"{plan.n_objects:,} objects",
         f"manifest  {show_size(plan.manifest_bytes)}",
         f"tasks     {', '.join(f'{phase} {count:,}' for phase, count in plan.tasks.items())}",
         f"blocks    {plan.n_blocks:,} of {size}; a shard reads from at most {plan.fan_in:,}{passes}",
@@ -102,7 +104,7 @@ def show_receipt(receipt: Receipt) -> str:
     out = Console(file=StringIO(), highlight=False, markup=False, soft_wrap=True, width=_WIDTH)
     n_rows = receipt.n_stored + receipt.n_filled
     out.print(
-        f"{receipt.store} version {receipt.version}: {n_rows:,} rows of {receipt.n_series:,} series"
+        f"{shown(receipt.store)} version {receipt.version}: {n_rows:,} rows of {receipt.n_series:,} series"
         + (f", {receipt.time_start} to {receipt.time_stop}, {receipt.freq}" if receipt.time_start else "")
     )
     out.print(
@@ -112,7 +114,7 @@ def show_receipt(receipt: Receipt) -> str:
     if receipt.n_filled:
         out.print(f"rows added in gaps: {receipt.n_filled:,}, all of them missing")
     if receipt.quarantine:
-        out.print(f"rows set aside: {receipt.quarantine}")
+        out.print(f"rows set aside: {shown(receipt.quarantine)}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, justify in (
         ("channel", "left"),
@@ -126,7 +128,7 @@ def show_receipt(receipt: Receipt) -> str:
     for channel in receipt.channels:
         stored = _show_stored(channel.stored, channel.decimals, channel.n_categories)
         table.add_row(
-            channel.name,
+            shown(channel.name),
             stored,
             channel.codec,
             f"{channel.n_missing:,}",
@@ -135,7 +137,7 @@ def show_receipt(receipt: Receipt) -> str:
         )
     out.print(table)
     for note in receipt.notes:
-        out.print(f"note: {note}")
+        out.print(f"note: {shown(note, MOST_MESSAGE)}")
     source = sum(receipt.sources.values())
     phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in receipt.seconds.items() if phase != "total")
     out.print(
@@ -148,13 +150,16 @@ def show_diagnosis(diagnosis: Diagnosis) -> str:
     """What is wrong with the data of a store, for a person: the first findings of each kind."""
     store = diagnosis.store
     lines = [
-        f"{store.path} version {store.version}: {counted(store.n_rows, 'row')} of {store.n_series:,} series, "
+        f"{shown(store.path)} version {store.version}: {counted(store.n_rows, 'row')} of {store.n_series:,} series, "
         f"{counted(len(diagnosis.findings), 'finding')}"
     ]
     for kind, count in diagnosis.counts.items():
         of_kind = [finding for finding in diagnosis.findings if finding.kind == kind]
         lines.append(f"{kind}: {KINDS[kind]} ({count:,})")
-        lines += [f"  {finding.where(store)}: {finding.sentence}" for finding in of_kind[:_SHOWN_FINDINGS]]
+        lines += [
+            f"  {shown(finding.where(store))}: {shown(finding.sentence, MOST_MESSAGE)}"
+            for finding in of_kind[:_SHOWN_FINDINGS]
+        ]
         if count > _SHOWN_FINDINGS:
             lines.append(f"  and {count - _SHOWN_FINDINGS:,} more (--json lists all)")
     others = ", ".join(kind.replace("_", " ") for kind in KINDS if kind not in diagnosis.counts)
@@ -169,10 +174,10 @@ def show_log(entries: Sequence[LogEntry]) -> str:
     for name in ("version", "committed", "by", "rows", "ids", "sources"):
         table.add_column(name, justify="left" if name in ("committed", "by", "sources") else "right")
     for entry in entries:
-        sources = list(entry.receipt["sources"])
+        sources = [shown(name) for name in entry.receipt["sources"]]
         named = ", ".join(sources[:_SHOWN_SOURCES]) + (", …" if len(sources) > _SHOWN_SOURCES else "")
         counts = f"{entry.n_rows:,}", f"{entry.n_series:,}"
-        table.add_row(str(entry.version), entry.committed, entry.action, *counts, named)
+        table.add_row(str(entry.version), shown(entry.committed), shown(entry.action), *counts, named)
     out.print(table)
     return str(out.file.getvalue())  # type: ignore[attr-defined]  # a StringIO
 
@@ -181,7 +186,7 @@ def print_info(store: Store) -> None:
     """What a store holds, for a person."""
     out = Console(highlight=False, markup=False, soft_wrap=True)
     schema, index = store.schema, store.index
-    out.print(f"{store.path} version {schema.version}, committed {schema.committed}")
+    out.print(f"{shown(store.path)} version {schema.version}, committed {shown(schema.committed)}")
     span = ""
     if schema.n_rows:
         show = schema.time.show
@@ -193,7 +198,8 @@ def print_info(store: Store) -> None:
     if schema.n_series:
         sizes = index.row_size
         out.print(
-            f"rows per series: {int(sizes.min()):,} to {int(sizes.max()):,}; ids {index.ids[0]!r} to {index.ids[-1]!r}"
+            f"rows per series: {int(sizes.min()):,} to {int(sizes.max()):,}; "
+            f"ids {shown(repr(index.ids[0]))} to {shown(repr(index.ids[-1]))}"
         )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("channel", "stored as", "missing", "mean", "std", "min", "max"):
@@ -208,22 +214,22 @@ def print_info(store: Store) -> None:
         numbers = [total.mean, total.std, total.low, total.high]
         seen = total.count[position] > 0
         table.add_row(
-            channel.name,
+            shown(channel.name),
             stored,
             f"{int(total.n_missing[position]):,}",
             *(f"{values[position]:.6g}" if seen else "" for values in numbers),
         )
     out.print(table)
     if store.statics:
-        out.print(f"static attributes: {', '.join(static.name for static in store.statics)}", markup=False)
+        out.print(f"static attributes: {', '.join(shown(static.name) for static in store.statics)}", markup=False)
 
 
 def shown_values(store: Store, name: str, start: int, stop: int) -> list[str]:
-    """Values as the source wrote them, as far as the store keeps that: empty where missing."""
+    """Values as the source wrote them, as far as the store keeps that: empty where missing, words on one line."""
     channel = store.channel(name)
     if channel.categories is not None:
         words = to_words(read_codes(store, channel, start, stop), channel.categories)
-        return ["" if word is None else csv_cell(word) for word in words.tolist()]
+        return ["" if word is None else csv_cell(shown(word, None)) for word in words.tolist()]
     values, decimals = store.read(name, start, stop), channel.packing.decimals
     if decimals is not None:
         return ["" if value != value else f"{value:.{decimals}f}" for value in values.astype("float64").tolist()]

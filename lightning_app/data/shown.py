@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lightning_app.data.spans import COLOURS, Spans, some
 from lightning_app.data.splits import NAMES, NoWindowError, SplitName
-from zstore import Store, WindowIndex
+from zstore import Store, WindowIndex, shown_html
 
 if TYPE_CHECKING:
     from lightning_app.data.datamodule import WindowDataModule
@@ -64,8 +63,8 @@ def module_html(data: WindowDataModule) -> str:
     return "\n".join(
         [
             f'<div style="{_STYLE}">',
-            f"<div><b>WindowDataModule</b> of <b>{escape(store.path)}</b> version {store.version}{panel}</div>",
-            "".join(f"<div>{name}: {escape(value)}</div>" for name, value in what if value),
+            f"<div><b>WindowDataModule</b> of <b>{shown_html(store.path)}</b> version {store.version}{panel}</div>",
+            "".join(f"<div>{name}: {shown_html(value)}</div>" for name, value in what if value),
             splits_table(rows),
             timeline(store, spans, whole=data.view.n_nodes > 0),
             "<div style='margin-top:6px'>training:</div>" + train._repr_html_() if train is not None else "",
@@ -76,10 +75,10 @@ def module_html(data: WindowDataModule) -> str:
 
 def splits_table(rows: Sequence[Sequence[str]]) -> str:
     """A head, and a row for each split, which its name begins."""
-    lines = ["".join(f"<th style='{_CELL}'>{escape(cell)}</th>" for cell in rows[0])]
+    lines = ["".join(f"<th style='{_CELL}'>{shown_html(cell)}</th>" for cell in rows[0])]
     for name, *cells in rows[1:]:
         first = f"<td style='{_CELL};color:{COLOURS[name]};font-weight:bold'>{name}</td>"
-        lines.append(first + "".join(f"<td style='{_CELL}'>{escape(cell)}</td>" for cell in cells))
+        lines.append(first + "".join(f"<td style='{_CELL}'>{shown_html(cell)}</td>" for cell in cells))
     return (
         f"<table style='font-size:inherit;border-spacing:8px 0'>{''.join(f'<tr>{row}</tr>' for row in lines)}</table>"
     )
@@ -105,8 +104,8 @@ def timeline(store: Store, spans: Mapping[SplitName, Spans], whole: bool) -> str
     height = len(chosen) * _BAR
     return (
         f"<div style='color:#777;width:{_WIDTH}px;max-width:100%;display:flex;justify-content:space-between'>"
-        f"<span>{escape(axis.show(low))}</span><span>targets of {what}</span>"
-        f"<span>{escape(axis.show(high))}</span></div>"
+        f"<span>{shown_html(axis.show(low))}</span><span>targets of {what}</span>"
+        f"<span>{shown_html(axis.show(high))}</span></div>"
         f"<svg width='{_WIDTH}' height='{height}' viewBox='0 0 {_WIDTH} {height}' style='max-width:100%' "
         f"preserveAspectRatio='none' role='img' aria-label='when which split has targets'>{''.join(bars)}</svg>"
     )

@@ -10,11 +10,23 @@ from typing import Any
 
 import numpy as np
 from numcodecs.vlen import VLenUTF8
-from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from zstore.format.codecs import CHECKSUM, CHECKSUM_BYTES, checked, codec_documents, decoder, encoder, with_checksum
+from zstore.format.codecs import (
+    CHECKSUM,
+    CHECKSUM_BYTES,
+    check_inflated,
+    checked,
+    codec_documents,
+    decoder,
+    encoder,
+    inflated_bytes,
+    with_checksum,
+)
 from zstore.format.layout import ROOT
+
+MOST_TEXT_BYTES, MOST_TEXT_FACTOR = 16 << 20, 256
+"""Texts may inflate to so many bytes, and to so many for each byte of their object."""
 
 _SMALL_CHUNK = 1 << 20
 _SMALL_CODEC = "zstd-3"
@@ -103,16 +115,75 @@ def decode_shard(content: bytes, dtype: str, codec: str, chunk_rows: int, shard_
     -----
     For reading everything: the object is read once, for its digest and for its rows, and a chunk is unpacked while it
     is still in cache.
+
+    Raises
+    ------
+    ValueError
+        If a chunk lies outside the object, or does not inflate to its rows.
     """
     decode, view = decoder(codec), memoryview(content)
-    n_chunks = shard_rows // chunk_rows
-    index = np.frombuffer(content[-16 * n_chunks - CHECKSUM_BYTES : -CHECKSUM_BYTES], "<u8").reshape(n_chunks, 2)
     chunk = np.empty(chunk_rows, dtype)
-    for offset, length in index.tolist():
+    for offset, length in chunk_ranges(content[-16 * (shard_rows // chunk_rows) - CHECKSUM_BYTES :], len(content)):
         if offset == _ABSENT:
             return
         decode(view[offset : offset + length], chunk)
         yield chunk
+
+
+def chunk_ranges(index: bytes, n_bytes: int) -> list[list[int]]:
+    """Offset and length of each chunk of a shard, from the index at its end, its checksum included.
+
+    Parameters
+    ----------
+    index
+        Those bytes.
+    n_bytes
+        Length of the shard's object.
+
+    Raises
+    ------
+    ValueError
+        If the index differs from its CRC-32C, or a chunk lies outside the object, or after one that was never written.
+    """
+    ranges = np.frombuffer(checked(index, "index of chunks"), "<u8").reshape(-1, 2)
+    written = ranges[:, 0] != _ABSENT
+    offset, length = ranges[written].T
+    body = n_bytes - len(index)
+    if np.any(offset > body) or np.any(length > body - np.minimum(offset, body)) or np.any(length < CHECKSUM_BYTES):
+        raise ValueError(f"a chunk lies outside the {body:,} bytes of its shard")
+    if np.any(written[1:] & ~written[:-1]):
+        raise ValueError("a chunk lies behind one that was never written")
+    return ranges.tolist()
+
+
+def check_chunks(read: Callable[[int, int], bytes], n_bytes: int, library: str, chunk_bytes: int, n_chunks: int) -> int:
+    """Check every chunk of a shard without inflating it: where it lies, its CRC-32C, and its size once inflated.
+
+    Parameters
+    ----------
+    read, n_bytes
+        As for :func:`decode_rows`.
+    library
+        ``zstd`` or ``blosc``.
+    chunk_bytes
+        Bytes of a chunk, inflated.
+    n_chunks
+        Chunks that a full shard has.
+
+    Returns
+    -------
+    The number of chunks that were written; they are the first ones.
+
+    Raises
+    ------
+    ValueError
+        Naming the first chunk that cannot be decoded.
+    """
+    size = 16 * n_chunks + CHECKSUM_BYTES
+    written = [each for each in chunk_ranges(read(n_bytes - size, n_bytes), n_bytes) if each[0] != _ABSENT]
+    for number, (offset, length) in enumerate(written):
+        check_inflated(library, checked(read(offset, offset + length), f"chunk {number}"), chunk_bytes)
+    return len(written)
 
 
 def decode_rows(
@@ -138,19 +209,21 @@ def decode_rows(
     Raises
     ------
     ValueError
-        If a chunk, or the index of chunks, differs from its CRC-32C.
+        If a chunk, or the index of chunks, differs from its CRC-32C, is not there, or does not inflate to its rows.
     """
     sharding = document["codecs"][0]["configuration"]
     (size,), (shard_rows,) = sharding["chunk_shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
     n_chunks, decode = shard_rows // size, decoder(sharding["codecs"][1]["name"])
-    content = checked(read(n_bytes - 16 * n_chunks - CHECKSUM_BYTES, n_bytes), "index of chunks")
+    ranges = chunk_ranges(read(n_bytes - 16 * n_chunks - CHECKSUM_BYTES, n_bytes), n_bytes)
     first, last = start // size, -(-stop // size)
-    index = np.frombuffer(content, "<u8").reshape(n_chunks, 2)[first:last]
-    written = index[index[:, 0] != _ABSENT]  # a shard that is not full ends early
-    begin, end = (int(written[0, 0]), int(written[-1].sum())) if len(written) else (0, 0)
+    written = ranges[first:last]
+    if any(offset == _ABSENT for offset, _ in written):
+        raise ValueError(f"a chunk of the rows {start:,} to {stop - 1:,} was never written")
+    begin = min((offset for offset, _ in written), default=0)
+    end = max((offset + length for offset, length in written), default=0)
     body = memoryview(read(begin, end))
-    rows = np.full((last - first) * size, float(document["fill_value"]), document["data_type"])
-    for number, (offset, length) in enumerate(written.tolist()):
+    rows = np.empty((last - first) * size, document["data_type"])
+    for number, (offset, length) in enumerate(written):
         encoded = body[offset - begin : offset - begin + length]
         checked(encoded, f"chunk {first + number}")
         decode(encoded, rows[number * size : (number + 1) * size])
@@ -198,16 +271,41 @@ def decode_small(document: dict[str, Any], read: Callable[[str], bytes]) -> NDAr
         Its ``zarr.json``.
     read
         From a relative key to the bytes there.
+
+    Raises
+    ------
+    ValueError
+        If a chunk does not inflate to what the shape says. Nothing larger than that is ever made.
     """
     shape, (chunk, *_) = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
     text = document["data_type"] == "string"
     dtype: Any = np.dtypes.StringDType() if text else np.dtype(document["data_type"]).newbyteorder("<")
+    decode = decoder("zstd")
     parts = [np.zeros((0, *shape[1:]), dtype)]
     for number in range(-(-shape[0] // chunk) if math.prod(shape) else 0):
-        content = Zstd().decode(read("/".join(["c", str(number), *["0"] * (len(shape) - 1)]))[:-CHECKSUM_BYTES])
-        values = VLenUTF8().decode(content).astype(dtype) if text else np.frombuffer(content, dtype)
-        parts.append(values.reshape(-1, *shape[1:]))
+        content = memoryview(read("/".join(["c", str(number), *["0"] * (len(shape) - 1)])))
+        if text:
+            parts.append(_decode_texts(content[:-CHECKSUM_BYTES], chunk).astype(dtype))
+            continue
+        values = np.empty((chunk, *shape[1:]), dtype)
+        decode(content, values)
+        parts.append(values)
     return np.concatenate(parts)[: shape[0]] if math.prod(shape) else np.zeros(shape, dtype)
+
+
+def _decode_texts(compressed: memoryview, n_texts: int) -> NDArray[Any]:
+    """The texts of one chunk; their number is compared with `n_texts` before anything is made of them."""
+    n_bytes = inflated_bytes(compressed)
+    if n_bytes > MOST_TEXT_BYTES + MOST_TEXT_FACTOR * len(compressed):
+        raise ValueError(f"texts of {n_bytes:,} bytes in {len(compressed):,} bytes")
+    content = np.empty(n_bytes, np.uint8)
+    decoder("zstd")(memoryview(bytes(compressed) + bytes(CHECKSUM_BYTES)), content)
+    if n_bytes < 4 or int.from_bytes(content[:4].tobytes(), "little") != n_texts:
+        raise ValueError(f"a chunk of another number of texts than {n_texts:,}")
+    if n_bytes < 4 + 4 * n_texts:
+        raise ValueError(f"a chunk of {n_texts:,} texts that is cut short")
+    texts: NDArray[Any] = VLenUTF8().decode(content)
+    return texts
 
 
 def array_document(

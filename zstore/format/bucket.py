@@ -34,8 +34,9 @@ from obstore.store import S3Store
 
 from zstore.errors import ConflictError, StoreError, UsageError
 from zstore.format.commit import UNFINISHED, conflict, is_committed, marked, owner_of, unmarked
-from zstore.format.folder import cannot_write
+from zstore.format.folder import cannot_write, too_large
 from zstore.format.layout import ROOT
+from zstore.format.trust import most_root_bytes
 
 Result = TypeVar("Result")
 
@@ -102,11 +103,15 @@ class Bucket:
     def __str__(self) -> str:
         return self.url
 
-    def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
+    def read(
+        self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None, most: int | None = None
+    ) -> bytes:
         """The bytes ``[start, stop)`` of an object."""
-        return self._get(key, start, stop, etag)[0]
+        return self._get(key, start, stop, etag, most)[0]
 
-    def _get(self, key: str, start: int, stop: int | None, etag: str | None) -> tuple[bytes, str | None]:
+    def _get(
+        self, key: str, start: int, stop: int | None, etag: str | None, most: int | None
+    ) -> tuple[bytes, str | None]:
         """Some bytes of an object, and its ETag."""
         options: dict[str, Any] = {"if_match": etag} if etag else {}
         if start or stop is not None:
@@ -114,6 +119,8 @@ class Bucket:
 
         def read() -> tuple[bytes, str | None]:
             found = obstore.get(self._store, self._path(key), options=options)  # type: ignore[arg-type]
+            if most is not None and found.meta["size"] > most:  # nothing of it was fetched yet
+                raise too_large(found.meta["size"], most, f"{self}/{key}")
             return bytes(found.bytes()), found.meta["e_tag"]
 
         try:
@@ -121,9 +128,9 @@ class Bucket:
         except PreconditionError:
             raise OSError(errno.ESTALE, "the object was replaced meanwhile", f"{self}/{key}") from None
 
-    def open(self, key: str) -> Fetched:
+    def open(self, key: str, most: int | None = None) -> Fetched:
         """An object, fetched as a whole."""
-        return Fetched(*self._get(key, 0, None, None))
+        return Fetched(*self._get(key, 0, None, None, most))
 
     def reopen(self, key: str, identity: Hashable) -> Ranged:
         """An object that was compared before, of which parts are fetched as they are asked for."""
@@ -258,7 +265,7 @@ class Bucket:
 
     def root(self) -> tuple[bytes, str] | None:
         """The root document, marks included, and its ETag; None if there is none."""
-        return self._look(ROOT)
+        return self._look(ROOT, most_root_bytes())
 
     def check_held(self) -> str:
         """The ETag of the root document that has this writer's mark.
@@ -281,9 +288,11 @@ class Bucket:
         prefix = _parts(self.url)[1]
         return f"{prefix}/{key}" if prefix else key
 
-    def _look(self, key: str) -> tuple[bytes, str] | None:
+    def _look(self, key: str, most: int | None = None) -> tuple[bytes, str] | None:
         def look() -> tuple[bytes, str]:
             found = obstore.get(self._store, self._path(key))
+            if most is not None and found.meta["size"] > most:
+                raise too_large(found.meta["size"], most, f"{self}/{key}")
             return bytes(found.bytes()), str(found.meta["e_tag"])
 
         try:

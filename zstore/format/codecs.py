@@ -85,10 +85,73 @@ def encoder(name: str) -> Callable[[NDArray[Any]], bytes]:
 def decoder(name: str) -> Callable[[memoryview, NDArray[Any]], None]:
     """The codec backwards, into an array; the checksum is left to whoever has compared a digest of the whole.
 
-    The name of its library is enough: ``zstd`` or ``blosc``.
+    The name of its library is enough: ``zstd`` or ``blosc``. What would not fill the array exactly is refused before
+    anything is inflated, with a `ValueError`; so is what cannot be inflated.
     """
     codec: Any = Zstd() if name.startswith("zstd") else Blosc()
-    return lambda content, out: codec.decode(content[:-CHECKSUM_BYTES], out)
+    library = name.partition("-")[0]
+
+    def decode(content: memoryview, out: NDArray[Any]) -> None:
+        compressed = content[:-CHECKSUM_BYTES]
+        check_inflated(library, compressed, out.nbytes)
+        try:
+            codec.decode(compressed, out)
+        except RuntimeError as error:
+            raise ValueError(f"a chunk that cannot be inflated ({error})") from error
+
+    return decode
+
+
+def check_inflated(library: str, compressed: bytes | memoryview, n_bytes: int) -> None:
+    """Compare what a compressed chunk says of its sizes with what it is, and with the room that it is to fill.
+
+    Parameters
+    ----------
+    library
+        ``zstd`` or ``blosc``.
+    compressed
+        One chunk, without its checksum.
+    n_bytes
+        Bytes that it must have once inflated.
+
+    Raises
+    ------
+    ValueError
+        If it says otherwise, or nothing.
+    """
+    if library == "zstd":
+        claimed = _zstd_size(compressed)
+    else:
+        header = bytes(compressed[:16])
+        if len(header) < 16 or int.from_bytes(header[12:16], "little") != len(compressed):
+            raise ValueError(f"a chunk of {len(compressed):,} bytes that says it has another length")
+        claimed = int.from_bytes(header[4:8], "little")
+    if claimed != n_bytes:
+        size = "an unknown number of" if claimed is None else f"{claimed:,}"
+        raise ValueError(f"a chunk of {len(compressed):,} bytes that inflates to {size} bytes, not {n_bytes:,}")
+
+
+def inflated_bytes(frame: bytes | memoryview) -> int:
+    """What a zstd frame inflates to, as it says itself. Raises `ValueError` where it does not say."""
+    size = _zstd_size(frame)
+    if size is None:
+        raise ValueError(f"a chunk of {len(frame):,} bytes that does not say what it inflates to")
+    return size
+
+
+def _zstd_size(frame: bytes | memoryview) -> int | None:
+    """What a zstd frame says that it inflates to (RFC 8878, 3.1.1.1); None where it does not say, or is no frame."""
+    head = bytes(frame[:18])
+    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    descriptor = head[4]
+    single, flag = descriptor >> 5 & 1, descriptor >> 6
+    width = (1 if single else 0, 2, 4, 8)[flag]
+    first = 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3]
+    field = head[first : first + width]
+    if not width or len(field) < width:
+        return None
+    return int.from_bytes(field, "little") + (256 if width == 2 else 0)
 
 
 def with_checksum(content: bytes) -> bytes:

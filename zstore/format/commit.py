@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from zstore.format.arrays import group_document, to_bytes
 from zstore.format.layout import ROOT
 from zstore.format.manifest import digest
 from zstore.format.storage import Storage
+from zstore.format.trust import most_root_bytes
 
 _UNSIGNED = "0" * 32
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{32})"')
@@ -29,7 +31,7 @@ def read_root(storage: Storage) -> bytes:
         If there is no committed store there, or it cannot be read.
     """
     try:
-        content = storage.read(ROOT)
+        content = storage.read(ROOT, most=most_root_bytes())
     except (FileNotFoundError, NotADirectoryError):
         content = b""
     except OSError as error:
@@ -58,7 +60,7 @@ def is_unfinished(root: bytes) -> bool:
 def is_store(storage: Storage) -> bool:
     """Whether something was committed there."""
     try:
-        return is_committed(storage.read(ROOT))
+        return is_committed(storage.read(ROOT, most=most_root_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -66,7 +68,13 @@ def is_store(storage: Storage) -> bool:
 
 
 def _unreadable(storage: Storage, error: OSError) -> StoreError:
-    return StoreError(f"cannot read {storage}/{ROOT} ({error.strerror})", fix="try again, or check the path")
+    if error.errno == errno.EFBIG:
+        return StoreError(
+            f"a root document of {error.strerror}",
+            where=f"{storage}/{ROOT}",
+            fix="if you know whose store it is, set ZSTORE_ROOT_BYTES to a higher limit",
+        )
+    return StoreError(f"cannot read {storage}/{ROOT} ({error.strerror or error})", fix="try again, or check the path")
 
 
 def root_document(attributes: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> bytes:

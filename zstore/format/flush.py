@@ -6,18 +6,16 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from zstore.format.portable import flush_file, flush_folder
+from zstore.format.beneath import flush
 
 _FLUSHERS = 16  # a file system with a journal writes it once for all flushes that wait for it
 _SHARE = 64  # paths of one task: handing over a path costs as much as flushing it on a quick disk
 
-
-def flush(path: Path) -> None:
-    """Let a file, or the names in a folder, reach the disk."""
-    (flush_folder if path.is_dir() else flush_file)(path)
+Beneath = tuple[Path, tuple[str, ...]]
+"""A folder, and the parts of a path below it, of which none may be a link."""
 
 
-def flush_all(paths: Collection[Path]) -> None:
+def flush_all(paths: Collection[Beneath]) -> None:
     """Let files, and the names in folders, reach the disk, in any order.
 
     Parameters
@@ -42,6 +40,6 @@ def flush_all(paths: Collection[Path]) -> None:
             pass
 
 
-def _flush_some(paths: list[Path]) -> None:
-    for path in paths:
-        flush(path)
+def _flush_some(paths: list[Beneath]) -> None:
+    for base, parts in paths:
+        flush(base, parts)

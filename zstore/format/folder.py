@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import uuid
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zstore.errors import StoreError
+from zstore.format.beneath import check_links, new_file, open_file, remove_tree, walk
 from zstore.format.flush import flush_all
 from zstore.format.layout import ROOT
-from zstore.format.portable import OPEN_TO_READ, read_at
+from zstore.format.portable import read_at
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,37 @@ class Folder:
     shared
         Whether processes of other machines write to it as well: files then appear whole and flushed, so that neither
         a task that runs twice nor a machine that fails leaves a torn one.
+    depth
+        How many of the last parts of `path` lie inside a store, where no link is followed. The parts before are the
+        user's own words, and may be links.
+    named
+        Whether keys are the user's own words too, as those of source files are: then links are followed everywhere.
+
+    Notes
+    -----
+    Inside a store no link is followed, whether to read, to write or to remove, and only regular files are opened:
+    see :mod:`zstore.format.beneath`.
     """
 
     path: Path
     shared: bool = False
+    depth: int = 0
+    named: bool = False
 
     def __str__(self) -> str:
         return str(self.path)
 
-    def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
+    def read(
+        self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None, most: int | None = None
+    ) -> bytes:
         """The bytes ``[start, stop)`` of a file."""
-        if start == 0 and stop is None and etag is None:
-            return (self.path / key).read_bytes()
-        opened = self.open(key)
+        opened = self.open(key, most)
         if etag is None:
             return opened.read(start, stop)
-        opened.check(etag, f"{self.path}/{key}")
+        path = str(self.path / key)
+        opened.check(etag, path)
         content = opened.read(start, stop)
-        opened.check(etag, f"{self.path}/{key}")
+        opened.check(etag, path)
         return content
 
     def state(self, key: str) -> tuple[int, str] | None:
@@ -56,9 +69,13 @@ class Folder:
             return None
         return os.fstat(opened.descriptor).st_size, opened.etag()
 
-    def open(self, key: str) -> OpenFile:
+    def open(self, key: str, most: int | None = None) -> OpenFile:
         """A file to read parts of; it lives on, for this reader, when it is removed."""
-        return OpenFile(os.open(self.path / key, OPEN_TO_READ))
+        opened = OpenFile(open_file(*self._beneath(key)))
+        n_bytes = os.fstat(opened.descriptor).st_size
+        if most is not None and n_bytes > most:
+            raise too_large(n_bytes, most, str(self.path / key))
+        return opened
 
     def reopen(self, key: str, identity: Hashable) -> OpenFile | None:
         """A file, if it is the one that had this identity."""
@@ -67,19 +84,21 @@ class Folder:
 
     def n_bytes(self, key: str) -> int | None:
         """Length of a file."""
+        base, parts = self._beneath(key)
         try:
-            return (self.path / key).stat().st_size
+            check_links(base, parts[:-1])
+            return base.joinpath(*parts).lstat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Every file below whose key starts with `prefix`."""
-        sizes: dict[str, int] = {}
-        for folder, _, names in os.walk(self.path / prefix.rpartition("/")[0]):
-            below = Path(folder).relative_to(self.path).as_posix()
-            keys = {name if below == "." else f"{below}/{name}": Path(folder, name) for name in names}
-            sizes |= {key: p.stat().st_size for key, p in keys.items() if key.startswith(prefix) and p.is_file()}
-        return sizes
+        """Every file below whose key starts with `prefix`; links and special files too, with their own size."""
+        folder = prefix.rpartition("/")[0]
+        base, parts = self._beneath(folder)
+        check_links(base, parts)
+        files, _ = walk(base.joinpath(*parts))
+        keys = {f"{folder}/{name}" if folder else name: n_bytes for name, n_bytes in files.items()}
+        return {key: n_bytes for key, n_bytes in keys.items() if key.startswith(prefix)}
 
     def write(self, key: str, content: bytes) -> None:
         """Write a file."""
@@ -93,17 +112,19 @@ class Folder:
     def write_stream(self, key: str, pieces: Iterable[bytes | memoryview]) -> int:
         """Write a file piece by piece."""
         if not self.shared:
-            return self._write(self.path / key, pieces)
-        temporary = self._beside(key)
+            return self._write(key, pieces)
+        temporary = _beside(key)
         n_bytes = self._write(temporary, pieces)
         self._put_in_place({key: temporary})
         return n_bytes
 
-    def _write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> int:
-        n_bytes = 0
+    def _write(self, key: str, pieces: Iterable[bytes | memoryview]) -> int:
+        n_bytes, path = 0, self.path / key
+        base, parts = self._beneath(key)
         try:
+            check_links(base, parts[:-1])
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb", buffering=0) as file:
+            with open(new_file(base, parts), "wb", buffering=0) as file:
                 for piece in pieces:
                     n_bytes += len(piece)
                     left = memoryview(piece)
@@ -119,37 +140,37 @@ class Folder:
 
     def replace_all(self, objects: Mapping[str, bytes]) -> None:
         """Put files in the place of others; nothing is done about those that are there already."""
-        changed = {key: content for key, content in objects.items() if not self._holds(key, content)}
-        temporaries = {key: self._beside(key) for key in changed}
+        changed = {key: content for key, content in objects.items() if not self._is(key, content)}
+        temporaries = {key: _beside(key) for key in changed}
         for key, content in changed.items():
             self._write(temporaries[key], (content,))
         self._put_in_place(temporaries)
 
-    def _holds(self, key: str, content: bytes) -> bool:
-        """Whether a file has these bytes."""
-        return self.n_bytes(key) == len(content) and (self.path / key).read_bytes() == content
+    def _is(self, key: str, content: bytes) -> bool:
+        """Whether a file holds this; a link does not, and gives way."""
+        try:
+            return self.n_bytes(key) == len(content) and self.open(key).read() == content
+        except OSError:
+            return False
 
-    def _beside(self, key: str) -> Path:
-        path = self.path / key
-        return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-
-    def _put_in_place(self, temporaries: Mapping[str, Path]) -> None:
+    def _put_in_place(self, temporaries: Mapping[str, str]) -> None:
         """Let whole files, flushed, take the names of their keys."""
-        flush_all(temporaries.values())
+        flush_all([self._beneath(temporary) for temporary in temporaries.values()])
         for key, temporary in temporaries.items():
-            os.replace(temporary, self.path / key)
-        flush_all({temporary.parent for temporary in temporaries.values()})
+            os.replace(self.path / temporary, self.path / key)
+        flush_all([self._beneath(key.rpartition("/")[0]) for key in temporaries])
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove files, and folders that are empty."""
         for key in keys:
-            (self.path / key).unlink(missing_ok=True)
-        emptied: set[str] = set()
-        for folder, folders, names in os.walk(self.path, topdown=False):
-            inside = [f"{folder}/{name}" for name in folders]
-            if not names and emptied.issuperset(inside) and Path(folder) != self.path:
-                os.rmdir(folder)
-                emptied.add(folder)
+            base, parts = self._beneath(key)
+            check_links(base, parts[:-1])
+            base.joinpath(*parts).unlink(missing_ok=True)
+        base, parts = self._beneath("")
+        check_links(base, parts)
+        for folder in sorted(walk(self.path)[1], reverse=True):
+            if not any((self.path / folder).iterdir()):
+                (self.path / folder).rmdir()
 
     def commit(self, keys: Iterable[str], document: bytes) -> None:
         """Flush files and their folders, then replace the root document.
@@ -160,21 +181,52 @@ class Folder:
         for key in named:
             while (key := key.rpartition("/")[0]) not in folders:
                 folders.add(key)
-        flush_all([self.path / key for key in (*named, *sorted(folders))])
+        try:
+            flush_all([self._beneath(key) for key in (*named, *sorted(folders))])
+        except OSError as error:
+            raise StoreError(
+                f"cannot commit, for an object is not on its disk ({error.strerror})",
+                expected="every object of the version, as a regular file",
+                where=str(error.filename or self.path),
+                fix="zstore verify lists what is wrong; nothing was committed",
+            ) from error
         self.replace(ROOT, document)
 
     def at(self, name: str) -> Folder:
         """A folder in this one."""
-        return Folder(self.path / name, self.shared)
+        return replace(self, path=self.path / name, depth=self.depth + len(Path(name).parts))
+
+    def make(self) -> None:
+        """Make the folder, if it is not there. Raises `OSError` if it is a link inside a store."""
+        base, parts = self._beneath("")
+        check_links(base, parts)
+        self.path.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Remove the folder."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        """Remove the folder; if it is a link inside a store, the link alone."""
+        base, parts = self._beneath("")
+        check_links(base, parts[:-1])
+        remove_tree(self.path)
 
     def beside(self, suffix: str) -> tuple[Folder, str]:
         """A file beside this folder."""
-        return Folder(Path()), str(self.path.with_name(f"{self.path.name}{suffix}"))
+        return Folder(self.path.parent), f"{self.path.name}{suffix}"
+
+    def _beneath(self, key: str) -> tuple[Path, tuple[str, ...]]:
+        """The last folder that the user named, and the parts below it, which nothing but us and the store named.
+
+        Raises
+        ------
+        PermissionError
+            If a key leaves the folder.
+        """
+        if self.named:
+            return self.path / key, ()
+        parts = tuple(key.split("/")) if key else ()
+        if any(part in ("", ".", "..") or "\0" in part or os.sep in part for part in parts):
+            raise PermissionError(errno.EPERM, "its name leaves the folder", str(self.path / key))
+        inner = self.path.parts[len(self.path.parts) - self.depth :]
+        return self.path.parents[self.depth - 1] if self.depth else self.path, (*inner, *parts)
 
     def zarr(self) -> Any:
         """The folder as zarr-python sees it."""
@@ -227,3 +279,14 @@ def cannot_write(where: str, n_bytes: int, error: OSError) -> StoreError:
         where=where,
         fix="free some space or check the permissions, then run again; what was committed is whole",
     )
+
+
+def too_large(n_bytes: int, most: int, where: str) -> OSError:
+    """A file or object that is longer than it can be."""
+    return OSError(errno.EFBIG, f"{n_bytes:,} bytes, where at most {most:,} are expected", where)
+
+
+def _beside(key: str) -> str:
+    """A key of a file beside another one, that nobody else has."""
+    folder, _, name = key.rpartition("/")
+    return f"{folder}/.{name}.{uuid.uuid4().hex}" if folder else f".{name}.{uuid.uuid4().hex}"

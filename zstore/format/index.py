@@ -15,7 +15,7 @@ from zstore.format.packing import flag_attributes
 
 Int64 = NDArray[np.int64]
 
-_FIELDS = frozenset(
+INDEX_FIELDS = frozenset(
     ["id", "series", "row_size", "extent_ptr", "extent_start", "extent_stop"]
     + [f"run_{field}" for field in ("start", "stop", "series", "time")]
     + ["time_start", "time_stop"]
@@ -158,7 +158,7 @@ class SeriesIndex:
             "time_start": (self.time_start, "series", stamp),
             "time_stop": (self.time_stop, "series", stamp),
         }
-        names = safe_names([static.name for static in self.statics], reserved=_FIELDS)
+        names = safe_names([static.name for static in self.statics], reserved=INDEX_FIELDS)
         for place, (variable, static) in enumerate(zip(names, self.statics, strict=True)):
             arrays[variable] = (static.values, "series", {"zstore_static": place, **static.attributes()})
         return arrays
@@ -227,4 +227,4 @@ def cut_runs(
     order = np.argsort(start, kind="stable")
     start, time = start[order], time[order]
     series = extent_series[np.searchsorted(extent_start, start, side="right") - 1]
-    return RunTable(start, np.append(start[1:], n_rows).astype(np.int64), series, time)
+    return RunTable(start, np.append(start[1:], n_rows).astype(np.int64)[: len(start)], series, time)

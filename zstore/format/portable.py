@@ -24,7 +24,10 @@ OPEN_TO_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _SWAP = 2  # RENAME_SWAP of macOS
 _SEEKING = threading.Lock()
-_WINDOWS = os.name == "nt"
+FLUSHES_FOLDERS = os.name != "nt"
+"""Whether the names in a folder are flushed: Windows cannot, whose file system keeps a journal of them."""
+OPEN_TO_FLUSH = os.O_RDONLY if FLUSHES_FOLDERS else os.O_RDWR
+"""Flags of `os.open`: Windows flushes only what can be written."""
 
 
 def n_cores() -> int:
@@ -46,22 +49,8 @@ def read_at(descriptor: int, n_bytes: int, offset: int) -> bytes:
         return os.read(descriptor, n_bytes)
 
 
-def flush_file(path: Path) -> None:
-    """Let the bytes of a file reach the disk."""
-    descriptor = os.open(path, os.O_RDWR if _WINDOWS else OPEN_TO_READ)  # Windows flushes only what can be written
-    try:
-        _flush(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def flush_folder(path: Path) -> None:
-    """Let the names in a folder reach the disk; nothing on Windows, whose file system keeps a journal of them."""
-    if not _WINDOWS:
-        flush_file(path)
-
-
-def _flush(descriptor: int) -> None:
+def flush_descriptor(descriptor: int) -> None:
+    """Let the bytes of an open file, or the names in an open folder, reach the disk."""
     full = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, whose fsync leaves bytes in the memory of the disk
     if full is not None:
         try:

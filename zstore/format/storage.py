@@ -27,7 +27,9 @@ class Opened(Protocol):
 class Storage(Protocol):
     """Objects by key. It can be pickled, for the workers of a cluster."""
 
-    def read(self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes:
+    def read(
+        self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None, most: int | None = None
+    ) -> bytes:
         """The bytes ``[start, stop)`` of an object.
 
         Parameters
@@ -38,20 +40,23 @@ class Storage(Protocol):
             Which bytes; None for all to the end.
         etag
             The state that the object must be in, before and after it is read; None for any.
+        most
+            The length that the object may have, which is looked at before anything is read; None for any.
 
         Raises
         ------
         FileNotFoundError
             If there is none.
         OSError
-            If it cannot be read; with ESTALE if it is in another state than `etag`.
+            If it cannot be read; with ESTALE if it is in another state than `etag`, with EFBIG if it is longer than
+            `most`, with EPERM if it is a link, or no regular file.
         """
         ...
 
-    def open(self, key: str) -> Opened:
+    def open(self, key: str, most: int | None = None) -> Opened:
         """An object to read parts of, which stays what it is now whatever is done to its key.
 
-        Raises as :meth:`read`.
+        Raises as :meth:`read`, which also says what `most` is.
         """
         ...
 

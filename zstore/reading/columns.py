@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.errors import CorruptionError
 from zstore.format.packing import flag_attributes
 from zstore.format.schema import Channel, TimeAxis
 
@@ -48,7 +49,16 @@ def time_attributes(axis: TimeAxis) -> tuple[dict[str, Any], dict[str, Any]]:
 def read_codes(store: Store, channel: Channel, start: int, stop: int) -> NDArray[Any]:
     """(row,) codes of a channel of categories in the rows ``[start, stop)``, as stored integers; -1 where missing."""
     stored = store.read_stored(channel.name, start, stop)
-    return np.where(stored == channel.packing.fill, MISSING_CODE, stored).astype(stored.dtype)
+    codes: NDArray[Any] = np.where(stored == channel.packing.fill, MISSING_CODE, stored).astype(stored.dtype)
+    words = channel.categories or ()
+    if len(codes) and not MISSING_CODE <= codes.min() <= codes.max() < len(words):
+        raise CorruptionError(
+            f"codes {codes.min():,} to {codes.max():,} in channel {channel.name!r}",
+            expected=f"codes of {len(words):,} words",
+            where=store.path,
+            fix="do not use this store: no release of zstore wrote it like this",
+        )
+    return codes
 
 
 def read_column(store: Store, channel: Channel, words: bool, start: int, stop: int) -> NDArray[Any]:

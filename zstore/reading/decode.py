@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.errors import NotFiniteError
+from zstore.errors import CorruptionError, NotFiniteError
 from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import n_shards, shard_bounds, shard_key
@@ -50,15 +50,30 @@ def decode_rows_of(
             for content, column in zip(contents, wanted, strict=True)
         ]
         buffer: NDArray[Any] = np.empty(schema.chunk_rows, wanted[0].dtype)
+        reached = start
         # Chunk by chunk over all channels, so that the rows written to stay in cache.
         for first, chunks in zip(range(start, stop, schema.chunk_rows), zip(*columns, strict=True), strict=False):
             taken, rows = routes.through(first, min(first + schema.chunk_rows, stop))
             series = everyone[rows] if everyone is not None else None
             for position, (chunk, column) in enumerate(zip(chunks, wanted, strict=True)):
                 column.unpack(chunk[taken], buffer, out, observed, rows, position, series)
+            reached = first + schema.chunk_rows
+        if reached < stop and routes.any_in(reached, stop):
+            raise ValueError(f"a chunk of the rows at places {reached:,} to {stop - 1:,} was never written")
+
+    def checked(shard: int) -> None:
+        try:
+            work(shard)
+        except ValueError as error:
+            raise CorruptionError(
+                f"shard {shard:,} cannot be decoded ({error})",
+                expected="chunks that inflate to their rows",
+                where=store.path,
+                fix="restore the store from a copy, or ingest again; zstore verify lists every damaged object",
+            ) from error
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(n_shards(schema.n_places, schema.shard_rows))))
+        list(pool.map(checked, range(n_shards(schema.n_places, schema.shard_rows))))
 
 
 def decode_part(

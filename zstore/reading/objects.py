@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import re
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,7 +21,11 @@ from zstore.format.commit import check_root, read_root
 from zstore.format.folder import Folder
 from zstore.format.layout import FORMAT_VERSION, ROOT, manifest_path, root_copy_key, shard_key, shards_of
 from zstore.format.manifest import ObjectRecord, digest, from_arrays
+from zstore.format.nodes import check_nodes
+from zstore.format.schema import Schema
+from zstore.format.soundness import check_records
 from zstore.format.storage import Opened, Storage
+from zstore.format.trust import check_document, most_root_bytes, parse_json, refuse
 
 _READERS = 8
 _PIECE_BYTES = 1 << 18
@@ -57,7 +62,9 @@ class ObjectReader:
             if not 0 < version < newest or storage.n_bytes(key) is None:
                 known = ", ".join(map(str, committed_versions(storage, newest)))
                 raise NotFoundError(f"no version {version}", expected=f"one of {known}", where=str(storage))
-            self._load(storage.read(key), key)
+            self._load(_read_copy(storage, key), key)
+            if int(self.document["version"]) != version:
+                refuse(f"version {self.document['version']} in {key}", f"version {version}", str(storage))
         self._records: dict[str, ObjectRecord] | None = None
         self._recent: dict[str, Opened] = {}
         self._compared: dict[str, Hashable] = {}
@@ -81,19 +88,23 @@ class ObjectReader:
 
     def _load(self, content: bytes, key: str) -> None:
         where = f"{self.storage}/{key}"
+        root = parse_json(content, where)
         try:
-            root = json.loads(content)
             self.document: dict[str, Any] = root["attributes"]["zstore"]
             self.nodes: dict[str, Any] = root["consolidated_metadata"]["metadata"]
-        except (ValueError, KeyError, TypeError) as error:
+            known = self.document.get("format") == FORMAT_VERSION  # other formats are refused by name
+        except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"not a zstore root document ({error!r})",
                 expected="a Zarr v3 group written by zstore",
                 where=where,
                 fix="restore the file, or ingest again",
             ) from error
-        if self.document.get("format") == FORMAT_VERSION:  # other formats are refused by name
-            check_root(content, where)
+        if not known:
+            Schema.from_json(self.document, str(self.storage))  # refuses it
+        check_root(content, where)
+        check_document(self.document, where)
+        check_nodes(self.document, self.nodes, where)
         self.root = content
 
     @property
@@ -101,8 +112,14 @@ class ObjectReader:
         """The manifest by key; read once, itself checked against the root document."""
         with self._lock:
             if self._records is None:
-                self._records = {record.key: record for record in self.listing()}
+                records = self.listing()
+                check_records(records, self.document, self.nodes, self._manifest)
+                self._records = {record.key: record for record in records}
             return self._records
+
+    @property
+    def _manifest(self) -> str:
+        return f"{self.storage}/{manifest_path(self.document['version'])}"
 
     @property
     def keys(self) -> set[str]:
@@ -176,11 +193,20 @@ class ObjectReader:
     def small(self, path: str) -> tuple[NDArray[Any], dict[str, Any]]:
         """A whole small array (index, moments) and its attributes, checked."""
         document = self.nodes[path]
-        return decode_small(document, lambda key: self.content(f"{path}/{key}")), dict(document["attributes"])
+        values = self._decoded(path, lambda key: self.content(f"{path}/{key}"))
+        return values, dict(document["attributes"])
 
-    def children(self, group: str) -> list[str]:
-        """Names of the arrays of a group."""
-        return [path.rpartition("/")[2] for path in self.nodes if path.rpartition("/")[0] == group]
+    def _decoded(self, path: str, read: Callable[[str], bytes]) -> NDArray[Any]:
+        """A small array from its objects. Raises `CorruptionError` if they are not what its shape says."""
+        try:
+            return decode_small(self.nodes[path], read)
+        except ValueError as error:
+            raise CorruptionError(
+                f"array {path} cannot be decoded ({error})",
+                expected=f"an array of shape {tuple(self.nodes[path]['shape'])}",
+                where=str(self.storage),
+                fix=_FIX,
+            ) from error
 
     def stored(self, variable: str, start: int, stop: int, shard_rows: int) -> NDArray[Any]:
         """Stored values at the places ``[start, stop)`` of a variable; every shard touched is checked."""
@@ -246,17 +272,37 @@ class ObjectReader:
             run = map if isinstance(self.storage, Folder) else pool.map
             found = run(partial(compare, self.storage), listed.values())
             contents = dict(zip(listed, found, strict=True))
-        paths = [f"{group}/{prefix}{name}" for name in ("key", "n_bytes", "digest")]
-        return from_arrays(*(decode_small(self.nodes[p], lambda key, p=p: contents[f"{p}/{key}"]) for p in paths))  # type: ignore[misc]
+        return from_arrays(
+            *(
+                self._decoded(path, partial(_listed, contents, path))
+                for path in (f"{group}/{prefix}{name}" for name in ("key", "n_bytes", "digest"))
+            )
+        )
+
+
+def _listed(contents: Mapping[str, bytes], path: str, key: str) -> bytes:
+    """A chunk of an array of the manifest, from the objects that the root document lists."""
+    content = contents.get(f"{path}/{key}")
+    if content is None:
+        raise ValueError(f"the root document does not list {path}/{key}")
+    return content
+
+
+def _read_copy(storage: Storage, key: str) -> bytes:
+    """The copy of a root document."""
+    try:
+        return storage.read(key, most=most_root_bytes())
+    except OSError as error:
+        raise StoreError(f"cannot read {key} ({error.strerror})", where=f"{storage}/{key}", fix="try again") from error
 
 
 def committed_versions(storage: Storage, newest: int | None = None) -> list[int]:
     """Versions that can be opened, ascending."""
     if newest is None:
         newest = int(ObjectReader(storage).document["version"])
-    folders = (key.split("/") for key in storage.sizes("manifest/") if key.endswith("/root.json"))
-    found = (int(parts[1]) for parts in folders if len(parts) == 3 and parts[1].isdigit())
-    return sorted({*(version for version in found if version < newest), newest})
+    copies = (re.fullmatch(r"manifest/([0-9]{8})/root\.json", key) for key in storage.sizes("manifest/"))
+    found = (int(copy[1]) for copy in copies if copy is not None)
+    return sorted({*(version for version in found if 0 < version < newest), newest})
 
 
 def compare(storage: Storage, record: ObjectRecord) -> bytes:
@@ -268,7 +314,7 @@ def compare(storage: Storage, record: ObjectRecord) -> bytes:
         If they differ, or there are none.
     """
     with _reading(storage, record):
-        content = storage.open(record.key).read()
+        content = storage.open(record.key, record.n_bytes).read()
     _check(storage, record, len(content), digest(content))
     return content
 
@@ -277,7 +323,7 @@ def open_compared(storage: Storage, record: ObjectRecord) -> Opened:
     """One stored object, opened, after it was read piece by piece and compared with its record. Raises as `compare`."""
     hasher, n_bytes = xxhash.xxh3_128(), 0
     with _reading(storage, record):
-        opened = storage.open(record.key)
+        opened = storage.open(record.key, record.n_bytes)
         while piece := opened.read(n_bytes, n_bytes + _PIECE_BYTES):
             hasher.update(piece)
             n_bytes += len(piece)
@@ -294,6 +340,8 @@ def _reading(storage: Storage, record: ObjectRecord) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise CorruptionError(f"object {record.key} is missing ({error.strerror})", where=where, fix=_FIX) from error
     except OSError as error:
+        if error.errno in (errno.EFBIG, errno.EPERM):  # it is longer than the manifest says, or no regular file
+            raise CorruptionError(f"object {record.key}: {error.strerror}", where=where, fix=_FIX) from error
         raise StoreError(f"cannot read object {record.key} ({error.strerror})", where=where, fix="try again") from error
 
 

@@ -20,6 +20,7 @@ from zstore.reading.columns import (
     time_attributes,
 )
 from zstore.reading.shown import series_html
+from zstore.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,7 +180,8 @@ class Series:
         for axes, name in zip(grid[:, 0], names, strict=True):
             units = self.store.channel(name).units
             axes.plot(times, self.read(name, start, stop), linewidth=0.9, color="#4878a8")
-            axes.set_ylabel(f"{name}\n{units}" if units else name, fontsize=9)
+            label = f"{shown(name)}\n{shown(units)}" if units else shown(name)
+            axes.set_ylabel(label, fontsize=9, parse_math=False)
             axes.spines[["top", "right"]].set_visible(False)
             axes.margins(x=0)
         figure.suptitle(self.id, x=0.01, ha="left", fontsize=10)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from zstore.text import shown_html
 
 if TYPE_CHECKING:
     from zstore.reading.series import Series
@@ -35,16 +36,16 @@ def store_html(store: Store) -> str:
     span = ""
     if store.n_rows:
         first, last = schema.time.show(int(index.time_start.min())), schema.time.show(int(index.time_stop.max()))
-        span = f", {escape(first)} to {escape(last)}"
-    name = escape(PurePosixPath(store.path).name)
+        span = f", {shown_html(first)} to {shown_html(last)}"
+    name = shown_html(PurePosixPath(store.path).name)
     lines = [
         f'<div style="{_STYLE}">',
-        f"<div><b>{name}</b> version {store.version} <span style='color:#777'>{escape(store.path)}</span></div>",
+        f"<div><b>{name}</b> version {store.version} <span style='color:#777'>{shown_html(store.path)}</span></div>",
         f"<div>{store.n_rows:,} rows of {store.n_series:,} series{span}</div>",
         _channels(store),
     ]
     if store.statics:
-        names = [escape(static.name) for static in store.statics[:_MOST_STATICS]]
+        names = [shown_html(static.name) for static in store.statics[:_MOST_STATICS]]
         more = f" and {len(store.statics) - len(names):,} more" if len(store.statics) > len(names) else ""
         lines.append(f"<div style='color:#555'>static attributes: {', '.join(names)}{more}</div>")
     return "\n".join([*lines, _presence(store), _layout(store), "</div>"])
@@ -55,16 +56,17 @@ def series_html(series: Series) -> str:
     store = series.store
     known = [(name, value) for name, value in series.statics.items() if value is not None][:_MOST_STATICS]
     statics = ", ".join(
-        f"{escape(name)} {escape(f'{value:g}' if isinstance(value, float) else value)}" for name, value in known
+        f"{shown_html(name)} {shown_html(f'{value:g}' if isinstance(value, float) else value)}" for name, value in known
     )
     rows = [
-        f"<tr><td style='text-align:left'>{escape(name)}</td><td>{_sparkline(series, name, 3 * _LINE_W)}</td></tr>"
+        f"<tr><td style='text-align:left'>{shown_html(name)}</td><td>{_sparkline(series, name, 3 * _LINE_W)}</td></tr>"
         for name in store.channels[:_MOST_CHANNELS]
     ]
     return "\n".join(
         [
             f'<div style="{_STYLE}">',
-            f"<div><b>{escape(series.id)}</b> <span style='color:#777'>{escape(repr(series)[1:-1])}</span></div>",
+            f"<div><b>{shown_html(series.id)}</b> "
+            f"<span style='color:#777'>{shown_html(repr(series)[1:-1])}</span></div>",
             f"<div style='color:#555'>{statics}</div>" if statics else "",
             f"<table style='font-size:inherit'>{''.join(rows)}</table></div>",
         ]
@@ -76,7 +78,7 @@ def windows_html(index: WindowIndex) -> str:
     shape, n_pieces = index.shape, len(index.ends)
     lines = [
         f'<div style="{_STYLE}">',
-        f"<div><b>{len(index):,} windows</b> of {escape(str(shape))}</div>",
+        f"<div><b>{len(index):,} windows</b> of {shown_html(str(shape))}</div>",
     ]
     if n_pieces:
         sizes = np.bincount(index.series, weights=np.diff(index.ends, prepend=0))
@@ -112,20 +114,20 @@ def _channels(store: Store) -> str:
     """A table: a channel a row."""
     total, chosen = store.moments.total(), store.schema.channels[:_MOST_CHANNELS]
     first = store.series(str(store.ids[0])) if store.n_series else None
-    heads = ["channel", "missing", "mean", "std", "min", "max", f"{escape(first.id)}" if first is not None else ""]
+    heads = ["channel", "missing", "mean", "std", "min", "max", shown_html(first.id) if first is not None else ""]
     sides = ["left", *["right"] * 5, "left"]
     rows = ["".join(f"<th style='text-align:{side}'>{head}</th>" for side, head in zip(sides, heads, strict=True))]
     for position, channel in enumerate(chosen):
         missing = int(total.n_missing[position])
         share = f"{missing / max(store.n_rows, 1):.1%}" if missing else "none"
-        unit = f" <span style='color:#777'>{escape(channel.units)}</span>" if channel.units else ""
+        unit = f" <span style='color:#777'>{shown_html(channel.units)}</span>" if channel.units else ""
         numbers = (total.mean, total.std, total.low, total.high)
         cells = [_number(float(value[position])) for value in numbers]
         if channel.categories is not None:  # codes have no mean
             cells = ["", "", "", f"{len(channel.categories):,} words"]
         line = _sparkline(first, channel.name, _LINE_W) if first is not None else ""
         right = "".join(f"<td style='text-align:right'>{cell}</td>" for cell in [share, *cells])
-        rows.append(f"<td style='text-align:left'>{escape(channel.name)}{unit}</td>{right}<td>{line}</td>")
+        rows.append(f"<td style='text-align:left'>{shown_html(channel.name)}{unit}</td>{right}<td>{line}</td>")
     more = len(store.schema.channels) - len(chosen)
     rows += [f"<td colspan='7' style='text-align:left'>and {more:,} more</td>"] if more else []
     return f"<table style='font-size:inherit;border-spacing:8px 0'>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
@@ -176,7 +178,7 @@ def line_svg(values: NDArray[Any], width: int, height: int, label: str, marked: 
     )
     return (
         f"<svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' style='max-width:100%' role='img' "
-        f"aria-label='{escape(label, quote=True)}'>"
+        f"aria-label='{shown_html(label)}'>"
         f"{ground}<path d='{bars}' stroke='{_BLUE}' stroke-width='{stroke:.1f}' fill='none'/></svg>"
     )
 
@@ -207,7 +209,7 @@ def _presence(store: Store) -> str:
             )
     what = f"{len(chosen):,} of {store.n_series:,} series" if len(chosen) < store.n_series else "series"
     height = len(chosen) * _BAR_H
-    ends = [escape(store.schema.time.show(int(time))) for time in (low, index.time_stop.max())]
+    ends = [shown_html(store.schema.time.show(int(time))) for time in (low, index.time_stop.max())]
     return (
         f"<div style='color:#777;width:{_MAP_W}px;max-width:100%;display:flex;justify-content:space-between'>"
         f"<span>{ends[0]}</span><span>rows of {what}</span><span>{ends[1]}</span></div>"

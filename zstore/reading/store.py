@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from zstore.errors import NotFoundError, StoreError, UsageError
 from zstore.format.index import SeriesIndex, StaticAttribute
-from zstore.format.layout import TIME, index_path, moments_path, shard_bounds
+from zstore.format.layout import TIME, index_path, moments_path
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
+from zstore.format.nodes import index_arrays
 from zstore.format.packing import unpack
 from zstore.format.schema import Channel, Schema
+from zstore.format.soundness import check_index, check_moments, check_sources
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
 from zstore.reading.dataset import to_dataset
@@ -29,6 +31,7 @@ from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
 from zstore.reading.shown import store_html
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.text import shown
 
 if TYPE_CHECKING:
     import xarray
@@ -85,7 +88,7 @@ class Store:
         schema = self.schema
         return (
             f"<zstore.Store {self.path} version {schema.version}: {schema.n_rows:,} rows, "
-            f"{schema.n_series:,} series, channels {', '.join(self.channels)}>"
+            f"{schema.n_series:,} series, channels {', '.join(shown(name) for name in self.channels)}>"
         )
 
     def _repr_html_(self) -> str:
@@ -142,20 +145,26 @@ class Store:
     @cached_property
     def index(self) -> SeriesIndex:
         """The ID index."""
-        group = index_path(self.version)
-        names = self.objects.children(group)
-        return SeriesIndex.from_arrays({name: self.objects.small(f"{group}/{name}") for name in names})
+        group, objects = index_path(self.version), self.objects
+        names = index_arrays(group, objects.nodes)
+        index = SeriesIndex.from_arrays({name: objects.small(f"{group}/{name}") for name in names})
+        check_index(index, objects.document, objects.records.keys(), f"{self.path}/{group}")
+        return index
 
     @cached_property
     def moments(self) -> Moments:
         """Moments per series and channel, each field (series, channel)."""
         group = moments_path(self.version)
-        return Moments(*(self.objects.small(f"{group}/{name}")[0] for name in Moments.empty((0,)).fields()))
+        moments = Moments(*(self.objects.small(f"{group}/{name}")[0] for name in Moments.empty((0,)).fields()))
+        check_moments(moments, self.index, self.objects.document, f"{self.path}/{group}")
+        return moments
 
     @cached_property
     def ledger(self) -> list[ObjectRecord]:
         """The sources whose rows were taken: name, bytes and digest of each."""
-        return self.objects.listing("source_")
+        sources = self.objects.listing("source_")
+        check_sources(sources, self.path)
+        return sources
 
     @property
     def ids(self) -> NDArray[Any]:
@@ -266,8 +275,8 @@ class Store:
         found = np.empty(len(place), dtype)
         shard_of = place // size
         for shard in np.unique(shard_of).tolist():
-            low, high = shard_bounds(shard, self.schema.n_places, size)
             mine = shard_of == shard
+            low, high = int(place[mine].min()), int(place[mine].max()) + 1
             found[mine] = self.objects.stored(variable, low, high, size)[place[mine] - low]
         return found
 

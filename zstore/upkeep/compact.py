@@ -78,7 +78,7 @@ def compact(
         size, row_start = base.schema.shard_rows, base.index.row_start
         ranges = [(start, min(start + size, base.n_rows)) for start in range(0, base.n_rows, size)]
         blocks = runner.map("read", partial(_spill, base=base, scratch=site.scratch), ranges)
-        plans = plan_shards(row_start, blocks)
+        plans = plan_shards(row_start, blocks, shard_rows=size)
         n_rows = [plan.stop - plan.start for plan in plans]
         shards = runner.map("write", partial(write_shard, blocks=blocks, spec=rows), plans, n_rows, "rows")
         step = given_freq(base.objects.document["table"]["freq"], rows.time) or usual_freq(shards)

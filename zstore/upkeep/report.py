@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from zstore.reading.shown import line_svg, store_html
 from zstore.reading.store import Store
+from zstore.text import shown_html
 from zstore.upkeep.doctor import KINDS, Diagnosis, Finding
 
 _SHOWN = 12  # findings of a kind
@@ -39,7 +39,7 @@ def to_html(diagnosis: Diagnosis) -> str:
     60 series for the map of what is missing.
     """
     store = diagnosis.store
-    name = escape(store.path.rstrip("/").rpartition("/")[2])
+    name = shown_html(store.path.rstrip("/").rpartition("/")[2])
     return "\n".join(
         [
             "<!doctype html>",
@@ -83,7 +83,7 @@ def _of_kind(store: Store, kind: str, diagnosis: Diagnosis) -> str:
 
 
 def _figure(store: Store, finding: Finding) -> str:
-    caption = f"<figcaption><b>{escape(finding.where(store))}</b> {escape(finding.sentence)}</figcaption>"
+    caption = f"<figcaption><b>{shown_html(finding.where(store))}</b> {shown_html(finding.sentence)}</figcaption>"
     drawn = ""
     if finding.series and finding.channel and finding.stop > finding.start:
         first, last = _rows_of(store, finding.series)
@@ -132,7 +132,8 @@ def _missing_map(store: Store) -> str:
     return (
         f"<figure><svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' role='img' "
         f"aria-label='values over time'><rect width='{width}' height='{height}' fill='#f4f0ea'/>{''.join(cells)}</svg>"
-        f"<figcaption>{escape(show(low))} to {escape(show(high - 1))}, {of}, a line each; the darker, the more of "
+        f"<figcaption>{shown_html(show(low))} to {shown_html(show(high - 1))}, {of}, a line each; "
+        "the darker, the more of "
         f"{len(names):,} channels is observed</figcaption></figure>"
     )
 
@@ -154,11 +155,11 @@ def _histograms(store: Store) -> str:
             f"height='{count * scale:.1f}' fill='{_BLUE}'/>"
             for n, count in enumerate(counts.tolist())
         )
-        name, unit = escape(channel.name), f" {escape(channel.units)}" if channel.units else ""
+        name, unit = shown_html(channel.name), f" {shown_html(channel.units)}" if channel.units else ""
         parts.append(
             f"<figure><figcaption><b>{name}</b>{unit}</figcaption><svg width='{_BARS * _BAR_W}' height='{_BAR_H}' "
             f"viewBox='0 0 {_BARS * _BAR_W} {_BAR_H}' "
-            f"role='img' aria-label='distribution of {escape(channel.name, quote=True)}'>{bars}</svg>"
+            f"role='img' aria-label='distribution of {shown_html(channel.name)}'>{bars}</svg>"
             f"<figcaption>99.8 % from {low:g} to {high:g}, median {np.median(values):g}</figcaption></figure>"
         )
     return f"<div class='side'>{''.join(parts)}</div>" if parts else "<p class='quiet'>no numbers</p>"
@@ -193,7 +194,7 @@ def _places(store: Store, diagnosis: Diagnosis) -> str:
     dots = "".join(
         f"<circle cx='{(longitude[n] - west) * narrow * scale + 6:.1f}' "
         f"cy='{(north - latitude[n]) * scale + 6:.1f}' r='3' fill='{_RED if str(store.ids[n]) in ill else _BLUE}'>"
-        f"<title>{escape(str(store.ids[n]))}</title></circle>"
+        f"<title>{shown_html(str(store.ids[n]))}</title></circle>"
         for n in np.flatnonzero(known).tolist()
     )
     return (

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from zstore.errors import CorruptionError
-from zstore.format.arrays import to_bytes
+from zstore.errors import CorruptionError, StoreError
+from zstore.format.arrays import check_chunks, to_bytes
+from zstore.format.beneath import irregular_files
+from zstore.format.folder import Folder
 from zstore.format.layout import ROOT, TIME, root_copy_key, shard_bounds
 from zstore.reading.objects import ObjectReader, committed_versions, open_compared
 from zstore.reading.store import Store
+from zstore.writing.sources.sniff import TableOptions
 
 
 @dataclass(frozen=True)
@@ -52,27 +56,68 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
         If the store was replaced since it was opened.
     """
     records = list(store.objects.records.values())
-    faults: list[str] = []
+    faults = _linked_faults(store)
+    wanted = _chunks_needed(store)
     with ThreadPoolExecutor(workers) as pool:
-        for done, fault in enumerate(pool.map(lambda record: _fault(store, record.key), records), start=1):
+        for done, fault in enumerate(pool.map(lambda record: _fault(store, record.key, wanted), records), start=1):
             if fault:
                 faults.append(fault)
             if progress:
                 progress(done, len(records))
     faults += _root_faults(store)
     if not faults:
-        faults += _index_faults(store)
+        faults += _small_faults(store)
     if faults:
         store.objects.refuse_replaced()
     return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
 
 
-def _fault(store: Store, key: str) -> str:
+def _fault(store: Store, key: str, wanted: Mapping[int, int]) -> str:
+    record = store.objects.records[key]
     try:
-        open_compared(store.storage, store.objects.records[key])
+        opened = open_compared(store.storage, record)
+        if (grid := _shard_grid(store, key)) is not None:
+            n_written = check_chunks(opened.read, record.n_bytes, *grid)
+            if n_written < (needed := wanted.get(int(key.rpartition("/")[2]), 0)):
+                raise ValueError(f"it has {n_written:,} chunks, and its rows need {needed:,}")
     except CorruptionError as error:
         return f"{error.what}{f', expected {error.expected}' if error.expected else ''}{_rows_hit(store, key)}"
+    except ValueError as error:
+        return f"object {key} has its digest, and cannot be decoded ({error}){_rows_hit(store, key)}"
     return ""
+
+
+def _chunks_needed(store: Store) -> dict[int, int]:
+    """By shard that holds rows, the chunks that it must have; nothing where the index tells nothing."""
+    try:
+        start, stop = store.index.extent_start, store.index.extent_stop
+    except StoreError:
+        return {}  # told where the index is checked
+    size, needed = store.schema.shard_rows, dict[int, int]()
+    for low, high in zip(start.tolist(), stop.tolist(), strict=True):
+        for shard in range(low // size, (high - 1) // size + 1):
+            last = min(high - shard * size, size)
+            needed[shard] = max(needed.get(shard, 0), -(-last // store.schema.chunk_rows))
+    return needed
+
+
+def _shard_grid(store: Store, key: str) -> tuple[str, int, int] | None:
+    """Library, bytes of a chunk and chunks of a shard, of the array that a shard belongs to."""
+    variable, _, shard = key.partition("/c/")
+    schema = store.schema
+    stored = {channel.variable: channel.packing.dtype for channel in schema.channels} | {TIME: "int64"}
+    if variable not in stored or not shard:
+        return None
+    library = store.objects.nodes[variable]["codecs"][0]["configuration"]["codecs"][1]["name"]
+    n_chunks = schema.shard_rows // schema.chunk_rows
+    return library, np.dtype(stored[variable]).itemsize * schema.chunk_rows, n_chunks
+
+
+def _linked_faults(store: Store) -> list[str]:
+    """Links and special files in the folder of a store, whatever they are called: nobody's work but a stranger's."""
+    if not isinstance(store.storage, Folder):
+        return []
+    return [f"{error.strerror}" for error in irregular_files(store.storage.path)]
 
 
 def _root_faults(store: Store) -> list[str]:
@@ -81,16 +126,25 @@ def _root_faults(store: Store) -> list[str]:
     key, versions = root_copy_key(store.version), committed_versions(store.storage)
     # The writer that committed may have died before it made the copy.
     unfinished = store.version == versions[-1] and store.storage.n_bytes(key) is None
-    if not unfinished and store.storage.read(key) != objects.root:
+    if not unfinished and not _is(store, key, objects.root):
         faults.append(f"object {root_copy_key(store.version)} is not the root document of version {store.version}")
     if store.version != versions[-1]:
         return faults
     for variable in (TIME, *(channel.variable for channel in store.schema.channels)):
         mirror = f"{variable}/{ROOT}"
-        content = b"" if store.storage.n_bytes(mirror) is None else store.storage.read(mirror)
-        if content != to_bytes(objects.nodes[variable]) and content != _older_mirror(store, versions[:-1], variable):
-            faults.append(f"object {mirror} is not the array's document in the root")
+        if not _is(store, mirror, to_bytes(objects.nodes[variable])):
+            older = _older_mirror(store, versions[:-1], variable)
+            if older is None or not _is(store, mirror, older):
+                faults.append(f"object {mirror} is not the array's document in the root")
     return faults
+
+
+def _is(store: Store, key: str, content: bytes) -> bool:
+    """Whether an object is this; one of another length is not read."""
+    try:
+        return store.storage.n_bytes(key) == len(content) and store.storage.read(key, most=len(content)) == content
+    except OSError:
+        return False  # a link, or gone meanwhile
 
 
 def _older_mirror(store: Store, versions: list[int], variable: str) -> bytes | None:
@@ -112,7 +166,7 @@ def _rows_hit(store: Store, key: str) -> str:
     text = f": {names[variable]}, rows {start:,} to {stop - 1:,}"
     try:
         index = store.index
-    except CorruptionError:
+    except StoreError:
         return text
     touched = np.flatnonzero((index.extent_start < stop) & (index.extent_stop > start))
     if not len(touched):
@@ -121,24 +175,15 @@ def _rows_hit(store: Store, key: str) -> str:
     return f"{text}, ids {index.ids[series.min()]!r} to {index.ids[series.max()]!r}"
 
 
-def _index_faults(store: Store) -> list[str]:
-    index, faults = store.index, []
-    if int(index.row_size.sum()) != int((index.extent_stop - index.extent_start).sum()):
-        faults.append("index: the sizes of the series do not add up to their extents")
-    if len(index.runs.start) and int((index.runs.stop - index.runs.start).sum()) != int(index.row_size.sum()):
-        faults.append("index: the runs do not cover the rows")
-    order = np.argsort(index.extent_start)
-    bounds = np.stack([index.extent_start[order], index.extent_stop[order]], axis=1).ravel()
-    if len(bounds) and (np.any(np.diff(bounds) < 0) or bounds[0] < 0 or bounds[-1] > store.schema.n_places):
-        faults.append("index: extents overlap, or lie outside the arrays")
-    keys = [str(id_).encode() for id_ in index.ids]
-    if keys != sorted(set(keys)):
-        faults.append("index: ids are not sorted and unique")
-    counted = store.moments.count + store.moments.n_missing
-    if counted.size and np.any(counted != index.row_size[:, None]):
-        faults.append("moments: values and missing values do not add up to the rows")
-    for position in range(store.n_series):
-        first, last = index.extent_ptr[position], index.extent_ptr[position + 1]
-        if np.any(index.extent_stop[first:last] <= index.extent_start[first:last]):
-            faults.append(f"index: id {str(index.ids[position])!r} has an empty extent")
+def _small_faults(store: Store) -> list[str]:
+    """What is wrong with index, moments and ledger, though they have their digests; each is checked as readers do."""
+    faults = []
+    checks = {name: partial(getattr, store, name) for name in ("index", "moments", "ledger")}
+    checks["table"] = partial(TableOptions.from_json, store.objects.document["table"])
+    for name, check in checks.items():
+        try:
+            check()
+        except StoreError as error:
+            faults.append(f"{name}: {error.what}; expected {error.expected}")
+            break  # the others rely on it
     return faults

@@ -196,7 +196,7 @@ def append(
         row_start = count_rows(len(ids), everything)
         n_kept_old = int(count_rows(len(ids), everything[: len(old)])[-1])
         try:
-            plans = plan_shards(row_start, everything)
+            plans = plan_shards(row_start, everything, shard_rows=rows.shard_rows)
             sizes = [plan.stop - plan.start for plan in plans]
             shards = runner.map("write", partial(write_shard, blocks=everything, spec=rows), plans, sizes, "rows")
         except DuplicateTimeError as error:
@@ -217,7 +217,7 @@ def append(
         kept, wider = kept_shards(base, rows, index), to_widen(base, rows)
         widen = partial(widen_shard, before=base.schema.channels, spec=rows)
         records = [r for r in kept if r.key.partition("/c/")[0] not in wider]
-        records += runner.map("widen", widen, [r.key for r in kept if r.key.partition("/c/")[0] in wider])
+        records += runner.map("widen", widen, [r for r in kept if r.key.partition("/c/")[0] in wider])
         schema = replace(
             base.schema,
             version=site.version,

@@ -42,7 +42,7 @@ def find_late(base: Store, places: Places, blocks: Sequence[SortedBlock]) -> NDA
 
 
 def rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> RowsSpec:
-    """Where and how new rows are written: on fresh shards, in the packing of the store where that holds them."""
+    """Where and how new rows are written: on fresh shards of the store's grid, in its packing where that holds them."""
     channels: list[Channel] = []
     forms = [list(form) for form in rows.forms]
     largest, taken = _largest(base), {channel.variable for channel in base.schema.channels}
@@ -72,7 +72,10 @@ def rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> 
                 codec=old.codec if same else default_codec(packing.dtype),
             )
         )
-    return replace(rows, channels=tuple(channels), forms=tuple(map(tuple, forms)))
+    schema, made = base.schema, tuple(map(tuple, forms))
+    return replace(
+        rows, channels=tuple(channels), forms=made, chunk_rows=schema.chunk_rows, shard_rows=schema.shard_rows
+    )
 
 
 def _largest(base: Store) -> list[int]:

@@ -73,10 +73,15 @@ def limit_fan_in(
     return [block for block, _ in pairs], replace(rows, forms=tuple(form for _, form in pairs))
 
 
-def plan_shards(row_start: Any, blocks: Sequence[SortedBlock], unique: bool = True) -> list[ShardPlan]:
-    """Which task writes which rows."""
+def plan_shards(
+    row_start: Any, blocks: Sequence[SortedBlock], unique: bool = True, shard_rows: int | None = None
+) -> list[ShardPlan]:
+    """Which task writes which rows; `shard_rows` are those of a store that is there, None for those of a new one."""
     n_rows = int(row_start[-1])
-    bounds = [shard_bounds(shard, n_rows) for shard in range(n_shards(n_rows))]
+    if shard_rows is None:
+        bounds = [shard_bounds(shard, n_rows) for shard in range(n_shards(n_rows))]
+    else:
+        bounds = [shard_bounds(shard, n_rows, shard_rows) for shard in range(n_shards(n_rows, shard_rows))]
     filled = [block for block in blocks if len(block.series)]
     first, last = (np.array([block.series[n] for block in filled], np.int64) for n in (0, -1))
     borders = []

@@ -74,10 +74,10 @@ def noted_report(scratch: Storage, note: bytes) -> BlockReport | None:
     try:
         table = pa.ipc.open_stream(note).read_all()
         document = json.loads(table.schema.metadata[_NOTE.encode()])
-    except (pa.ArrowInvalid, OSError, ValueError):
+        known = document["spill"]
+        spill = Spill(scratch, known["key"], known["n_rows"], tuple(known["dtypes"]), document["digest"])
+    except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError):
         return None  # cut short when its writer was killed
-    known = document["spill"]
-    spill = Spill(scratch, known["key"], known["n_rows"], tuple(known["dtypes"]), document["digest"])
     if scratch.n_bytes(spill.key) != spill.n_bytes or _digest(scratch, spill.key, spill.n_bytes) != spill.digest:
         return None
     ids = table["ids"].combine_chunks() if len(table) else text_array([])

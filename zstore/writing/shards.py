@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.errors import CorruptionError
 from zstore.format.arrays import ArrayPlan, decode_shard
 from zstore.format.codecs import TIME_CODEC
 from zstore.format.layout import TIME, shard_key
@@ -18,6 +19,7 @@ from zstore.format.moments import Moments, stack
 from zstore.format.packing import Packing, recode, repack, unpack
 from zstore.format.schema import Channel, TimeAxis
 from zstore.format.storage import Storage
+from zstore.reading.objects import compare
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate, read_all
 from zstore.writing.steps import Breaks, StepReport, encode_steps, gather_keys, report_steps
 
@@ -171,23 +173,35 @@ def stored_breaks(plan: ShardPlan, spec: RowsSpec, row_start: Int64, freq: int) 
     return encode_steps(series, times, plan.start).unlike(freq)
 
 
-def widen_shard(key: str, before: Sequence[Channel], spec: RowsSpec) -> ObjectRecord:
+def widen_shard(record: ObjectRecord, before: Sequence[Channel], spec: RowsSpec) -> ObjectRecord:
     """Write a committed shard of a channel anew, in the channel's new packing and under its new variable.
 
     Parameters
     ----------
-    key
-        Of the shard.
+    record
+        The shard, as the manifest has it.
     before
         The channels as they were.
     spec
         The channels as they are to be.
+
+    Raises
+    ------
+    CorruptionError
+        If the shard differs from its digest, or cannot be decoded.
     """
-    variable, shard = key.split("/c/")
+    variable, shard = record.key.split("/c/")
     old, new = next(pair for pair in zip(before, spec.channels, strict=True) if pair[0].variable == variable)
-    content = spec.root.read(key)
-    chunks = decode_shard(content, old.packing.dtype, old.codec, spec.chunk_rows, spec.shard_rows)
-    values = repack(np.concatenate([chunk.copy() for chunk in chunks]), old.packing.decimals, new.packing)
+    content = compare(spec.root, record)
+    try:
+        chunks = decode_shard(content, old.packing.dtype, old.codec, spec.chunk_rows, spec.shard_rows)
+        values = repack(np.concatenate([chunk.copy() for chunk in chunks]), old.packing.decimals, new.packing)
+    except ValueError as error:
+        raise CorruptionError(
+            f"object {record.key} cannot be decoded ({error})",
+            where=f"{spec.root}/{record.key}",
+            fix="restore the store from a copy, or ingest again",
+        ) from error
     return _put(spec, new.variable, int(shard), spec.plan(new), values)
 
 

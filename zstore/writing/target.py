@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from zstore.errors import StoreError, UsageError
+from zstore.format.beneath import remove_tree
 from zstore.format.commit import conflict, is_committed, is_store, is_unfinished
 from zstore.format.folder import Folder
 from zstore.format.layout import MARKER, ROOT, SCRATCH
@@ -138,11 +138,13 @@ def _in_folder(store: Folder, mode: Mode, scratch: Storage | None) -> Iterator[S
 
 @contextmanager
 def _marked(root: Folder, scratch: Storage | None, version: int = 1, first_shard: int = 0) -> Iterator[Site]:
-    place = scratch or Folder(root.path / SCRATCH)
+    place = scratch or root.at(SCRATCH)
     try:
-        (root.path / MARKER).touch()  # says that an unfinished folder is one of ours
+        root.write(MARKER, b"")  # says that an unfinished folder is one of ours
         if isinstance(place, Folder):
-            place.path.mkdir(parents=True, exist_ok=True)
+            place.make()
+    except StoreError:
+        raise
     except OSError as error:
         raise StoreError(f"cannot write in {root} ({error.strerror})", fix="check its permissions") from error
     try:
@@ -197,7 +199,7 @@ def _temporary(held: Storage, scratch: Storage | None, shared: bool) -> Iterator
         return
     place = scratch or held.at(SCRATCH)
     if isinstance(place, Folder):
-        place.path.mkdir(parents=True, exist_ok=True)
+        place.make()
     try:
         yield place
     finally:
@@ -275,15 +277,13 @@ def _discard(folder: Path) -> None:
     if not folder.exists():
         return
     try:
-        (folder / MARKER).touch()
+        Folder(folder).write(MARKER, b"")
         for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != MARKER:
-                path.unlink()
-        shutil.rmtree(folder)
-    except OSError as error:
-        logger.warning("%s stays, which nothing needs (%s); the next --overwrite removes it", folder, error.strerror)
+            if path.name != MARKER:
+                remove_tree(path)
+        remove_tree(folder)
+    except (OSError, StoreError) as error:
+        logger.warning("%s stays, which nothing needs (%s); the next --overwrite removes it", folder, error)
 
 
 def _put_back(store: Path) -> None:

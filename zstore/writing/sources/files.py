@@ -104,7 +104,7 @@ def _local(path: Path, flag: str = "the path") -> File:
         raise SourceError(f"no such file ({path})", expected="a CSV file", fix=f"check {flag}")
     if not path.is_file():
         raise SourceError(f"not a file ({path})", expected="a CSV file", fix=f"name its files: '{path}/*.csv'")
-    folder = Folder(Path.cwd())
+    folder = Folder(Path.cwd(), named=True)
     try:
         state = folder.state(str(path))
     except OSError as error:

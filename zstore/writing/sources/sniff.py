@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from zstore.errors import SourceError, UsageError
+from zstore.errors import SourceError, StoreError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.format.storage import File
 from zstore.writing.sources.cells import NumberStyle, dialect_of
@@ -80,6 +80,14 @@ class TableOptions:
         document = {"missing_by": "text", **document}
         found = {option.name: document[option.name] for option in fields(cls) if option.name in document}
         known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+        for name, value in known.items():
+            usual = getattr(_USUAL, name)
+            if not (value is None and name in _OPTIONAL) and not _is_like(value, "" if usual is None else usual):
+                raise StoreError(
+                    f"option {name} {value!r} of the store's record of its sources",
+                    expected="an option as zstore ingest records it",
+                    fix="do not append to this store: no release of zstore wrote it like this; ingest its sources",
+                )
         return cls(**known)
 
     def with_categories(self, words: Iterable[str]) -> TableOptions:
@@ -122,6 +130,19 @@ class TableOptions:
                     fix="name an existing column with --missing COL=TEXT",
                 )
         return MissingTexts(tuple(everywhere) if everywhere or not own else MISSING, own)
+
+
+_USUAL = TableOptions()
+_OPTIONAL = frozenset(option.name for option in fields(TableOptions) if getattr(_USUAL, option.name) is None)
+
+
+def _is_like(value: Any, usual: Any) -> bool:
+    """Whether a value from a store is of the kind of the usual one: text, a tuple or mapping of texts, a number."""
+    if isinstance(usual, (tuple, Mapping)) or isinstance(value, tuple):
+        inner = [*value, *value.values()] if isinstance(value, Mapping) else value
+        same = isinstance(value, Mapping) == isinstance(usual, Mapping)
+        return same and isinstance(value, (tuple, Mapping)) and all(isinstance(each, str) for each in inner)
+    return isinstance(value, (float, int) if isinstance(usual, float) else type(usual))
 
 
 def _split_entry(entry: str, columns: Collection[str]) -> tuple[str, str, str]:

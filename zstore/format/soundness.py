@@ -1,0 +1,186 @@
+"""What the manifest, the index and the moments of a version may say, checked when they are first read.
+
+Readers rely on each of these without looking again: that rows lie inside the arrays and once only, that every shard
+that holds a row is there, and that runs, ids and codes are in their order and range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.codecs import CHECKSUM_BYTES
+from zstore.format.index import SeriesIndex
+from zstore.format.layout import TIME
+from zstore.format.manifest import ObjectRecord
+from zstore.format.moments import Moments
+from zstore.format.nodes import check_promise, small_arrays
+from zstore.format.trust import check_record, refuse, text
+
+_LATEST = 1 << 62
+
+
+def check_records(
+    records: Collection[ObjectRecord], document: Mapping[str, Any], nodes: Mapping[str, Any], where: str
+) -> None:
+    """Check the manifest of a version.
+
+    Parameters
+    ----------
+    records
+        Its objects, as the manifest lists them.
+    document, nodes
+        The root document, which has been checked.
+    where
+        For messages.
+
+    Raises
+    ------
+    StoreError
+        Naming the first entry that cannot be.
+    """
+    rows = {TIME, *(channel["variable"] for channel in document["channels"])}
+    shortest = 16 * (document["shard_rows"] // document["chunk_rows"]) + CHECKSUM_BYTES
+    small = tuple(f"{path}/" for path in small_arrays(document, nodes))
+    promised_bytes, seen = 0, set()
+    for record in records:
+        check_record(record.key, record.n_bytes, record.digest, where)
+        if record.key in seen:
+            refuse(f"object {record.key!r} twice in the manifest", "each object once", where)
+        seen.add(record.key)
+        variable, _, shard = record.key.partition("/c/")
+        if variable in rows and shard:
+            if not (shard.isascii() and shard.isdigit()) or str(int(shard)) != shard:
+                refuse(f"object {record.key!r}", "a shard by its number", where)
+            if int(shard) >= document["next_shard"]:
+                refuse(f"shard {int(shard):,} of {variable}", f"shards before {document['next_shard']:,}", where)
+            if record.n_bytes < shortest:
+                refuse(
+                    f"{record.n_bytes:,} bytes of {record.key}", f"at least {shortest:,}, the index of chunks", where
+                )
+        elif record.key.startswith(small):
+            promised_bytes += record.n_bytes
+    check_promise([nodes[path.rstrip("/")] for path in small], promised_bytes, where)
+
+
+def check_sources(records: Collection[ObjectRecord], where: str) -> None:
+    """Check the ledger of sources; names are for comparing, and open nothing."""
+    for record in records:
+        text(record.key, "the name of a source", where)
+        if record.n_bytes < 0:
+            refuse(f"{record.n_bytes:,} bytes of source {record.key!r}", "zero or more", where)
+
+
+def check_index(index: SeriesIndex, document: Mapping[str, Any], records: Collection[str], where: str) -> None:
+    """Check the index of a version.
+
+    Parameters
+    ----------
+    index
+        What was read; the lengths of its arrays have been checked.
+    document
+        The root document, which has been checked.
+    records
+        Keys of the objects of the version.
+    where
+        For messages.
+
+    Raises
+    ------
+    StoreError
+        Naming the first thing that cannot be.
+
+    Notes
+    -----
+    Cost: some passes over arrays of a number per series, extent or run.
+    """
+    if np.any(index.ids[1:] <= index.ids[:-1]):
+        refuse("ids that are not sorted, or not unique", "each id once, sorted", where)
+    n_rows = document["n_rows"]
+    _in_range(index.row_size, 0, n_rows, "row_size", where)
+    if len(index.row_size) and float(index.row_size.sum(dtype=np.float64)) > 2.0 * max(n_rows, 1):
+        refuse("sizes of series that add up to more than all rows", f"{n_rows:,}", where)
+    if int(index.row_size.sum()) != n_rows:
+        refuse(f"sizes of series that add up to {int(index.row_size.sum()):,}", f"{n_rows:,} rows", where)
+    _check_extents(index, document, where)
+    _check_shards(index, document, records, where)
+    _check_runs(index, n_rows, where)
+    for static in index.statics:
+        if static.categories is not None:
+            _in_range(static.values, -1, len(static.categories) - 1, f"codes of {static.name!r}", where)
+
+
+def check_moments(moments: Moments, index: SeriesIndex, document: Mapping[str, Any], where: str) -> None:
+    """Check the moments of a version: counts fit the rows, and codes of categories have a word. Raises `StoreError`."""
+    for name, counts in (("count", moments.count), ("n_missing", moments.n_missing)):
+        _in_range(counts, 0, document["n_rows"], name, where)
+    if np.any(moments.count + moments.n_missing != index.row_size[:, None]):
+        refuse("values and missing values that do not add up to the rows", "the rows of each series", where)
+    for position, channel in enumerate(document["channels"]):
+        seen = moments.count[:, position] > 0
+        low, high = moments.low[seen, position], moments.high[seen, position]
+        if np.any(np.isnan(low)) or np.any(low > high):
+            refuse(f"a lowest value of {channel['name']!r} above the highest", "the lowest and the highest", where)
+        if channel["categories"] is not None:
+            _in_range(low, 0, np.inf, f"codes of {channel['name']!r}", where)
+            _in_range(high, 0, len(channel["categories"]) - 1, f"codes of {channel['name']!r}", where)
+
+
+def _check_extents(index: SeriesIndex, document: Mapping[str, Any], where: str) -> None:
+    start, stop, pointer = index.extent_start, index.extent_stop, index.extent_ptr
+    _in_range(start, 0, document["n_places"], "extent_start", where)
+    _in_range(stop, 0, document["n_places"], "extent_stop", where)
+    if np.any(stop <= start):
+        refuse("an empty extent", "places [start, stop)", where)
+    if pointer[0] != 0 or pointer[-1] != len(start) or np.any(np.diff(pointer) < 0):
+        refuse("extent_ptr that does not ascend from 0 to the number of extents", f"{len(start):,} extents", where)
+    total = np.concatenate([[0], np.cumsum(stop - start)])
+    if np.any(total[pointer[1:]] - total[pointer[:-1]] != index.row_size):
+        refuse("extents that are not of the size of their series", "as many places as rows", where)
+    order = slice(None) if np.all(start[1:] >= start[:-1]) else np.argsort(start)
+    if np.any(start[order][1:] < stop[order][:-1]):
+        refuse("extents that overlap", "each place in one series at most", where)
+
+
+def _check_shards(index: SeriesIndex, document: Mapping[str, Any], records: Collection[str], where: str) -> None:
+    """Every shard that holds a row must be among the objects."""
+    size = document["shard_rows"]
+    first, last = index.extent_start // size, (index.extent_stop - 1) // size
+    shards: set[int] = set()
+    for low, high in {*zip(first.tolist(), last.tolist(), strict=True)}:
+        if high - low > len(records):
+            refuse(f"rows in {high - low + 1:,} shards", f"at most {len(records):,}, the objects there are", where)
+        shards.update(range(low, high + 1))
+    for variable in (TIME, *(channel["variable"] for channel in document["channels"])):
+        for shard in shards:
+            if f"{variable}/c/{shard}" not in records:
+                refuse(f"no object {variable}/c/{shard} in the manifest", "every shard that holds a row", where)
+
+
+def _check_runs(index: SeriesIndex, n_rows: int, where: str) -> None:
+    runs, bounds = index.runs, index.row_start
+    _in_range(runs.start, 0, n_rows, "run_start", where)
+    _in_range(runs.stop, 0, n_rows, "run_stop", where)
+    _in_range(runs.series, 0, max(len(index.ids) - 1, 0), "run_series", where)
+    stop = runs.stop[: len(runs.start)]  # an early store without rows has the end of a run, and no run
+    edges = np.concatenate([[0], stop])
+    if np.any(runs.start != edges[:-1]) or edges[-1] != n_rows or np.any(stop < runs.start):
+        refuse("runs that do not follow each other", "every row in one run", where)
+    if len(runs.start) and not len(index.ids):
+        refuse("runs of no series", "a series for each run", where)
+    if np.any(runs.start < bounds[runs.series]) or np.any(stop > bounds[runs.series + 1]):
+        refuse("a run that leaves its series", "runs inside series", where)
+    for name, times in (("run_time", runs.time), ("time_start", index.time_start), ("time_stop", index.time_stop)):
+        _in_range(times, -_LATEST, _LATEST, name, where)
+    if np.any(index.time_stop < index.time_start):
+        refuse("a series that ends before it starts", "time_start before time_stop", where)
+
+
+def _in_range(values: NDArray[Any], least: float, most: float, what: str, where: str) -> None:
+    """Refuse numbers out of their range, naming one."""
+    if len(values) and (values.min() < least or values.max() > most):
+        beyond = values.min() if values.min() < least else values.max()
+        refuse(f"{what} {beyond:,}", f"{least:,} to {most:,}", where)

@@ -1,0 +1,279 @@
+"""What a root document may say, checked once when a store is opened, before anything in it is believed.
+
+A store may come from anywhere, and its digests can be computed by anybody: they tell damage, and do not authenticate.
+So names cannot leave the store, numbers cannot be out of their range, what is promised cannot be larger than what is
+there, and parsing cannot take more memory than :data:`MOST_ROOT_BYTES`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from zstore.errors import StoreError, UsageError
+from zstore.format.codecs import check_codec
+from zstore.format.layout import RESERVED, manifest_path, n_shards
+from zstore.format.packing import MAX_DECIMALS, fill_of
+
+MOST_ROOT_BYTES = 192 << 20
+"""Memory that a root document may take when it is parsed; ``ZSTORE_ROOT_BYTES`` sets another limit."""
+MOST_PLACES = 1 << 53
+MOST_CHUNK_ROWS, MOST_SHARD_ROWS, MOST_CHUNKS = 1 << 20, 1 << 28, 1 << 16
+MOST_VERSION = 99_999_999
+
+_VALUE_BYTES = 64  # of memory for each value in a JSON document, at most, its text left out
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,127}")
+_KEY = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}/){0,7}[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_UUID = re.compile(r"[0-9a-f\-]{1,64}")
+_STORED = {"int16": True, "int32": True, "float32": False, "float64": False}
+_UNITS = (None, "s", "ms", "us", "ns")
+_FIX = "do not use this store: no release of zstore wrote it like this; fetch it again, or ingest its sources"
+
+
+def most_root_bytes() -> int:
+    """The limit in force. Raises `UsageError` if ``ZSTORE_ROOT_BYTES`` is no number."""
+    given = os.environ.get("ZSTORE_ROOT_BYTES")
+    if given is None:
+        return MOST_ROOT_BYTES
+    if not (given.isascii() and given.isdigit()):
+        raise UsageError(f"ZSTORE_ROOT_BYTES={given!r}", expected="a number of bytes", fix="correct it, or unset it")
+    return int(given)
+
+
+def refuse(what: str, expected: str, where: str, fix: str = _FIX) -> NoReturn:
+    """Say what in a store cannot be.
+
+    Raises
+    ------
+    StoreError
+        Always.
+    """
+    raise StoreError(what, expected=expected, where=where, fix=fix)
+
+
+def parse_json(content: bytes, where: str) -> Any:
+    """A JSON document from bytes that nobody vouches for.
+
+    Raises
+    ------
+    StoreError
+        If it would take more than the limit to parse, is nested too deeply, is not UTF-8, or is no JSON, which has no
+        NaN.
+    """
+    wide = 1 if content.isascii() else 4 if max(content) >= 0xF0 else 2  # bytes of memory for each character
+    n_values = sum(content.count(mark) for mark in (b",", b":", b"[", b"{"))
+    needed = (1 + 2 * wide) * len(content) + _VALUE_BYTES * n_values
+    if needed > most_root_bytes():
+        too_large_root(needed, where)
+    try:
+        return json.loads(content, parse_constant=_no_constant)
+    except RecursionError:
+        refuse("a JSON document nested too deeply", "a root document of zstore", where)
+    except ValueError as error:
+        raise StoreError(
+            f"not a zstore root document ({error})",
+            expected="a Zarr v3 group written by zstore",
+            where=where,
+            fix="restore the file, or ingest again",
+        ) from error
+
+
+def too_large_root(n_bytes: int, where: str) -> NoReturn:
+    """Refuse a root document for its size. Raises `StoreError`."""
+    refuse(
+        f"a root document that would take {n_bytes:,} bytes of memory",
+        f"at most {most_root_bytes():,}",
+        where,
+        "if you know whose store it is, set ZSTORE_ROOT_BYTES to a higher limit",
+    )
+
+
+def check_document(document: Mapping[str, Any], where: str) -> None:
+    """Check ``attributes["zstore"]`` of a root document whose digest is right.
+
+    Raises
+    ------
+    StoreError
+        Naming the first thing that cannot be.
+    """
+    try:
+        _check_sizes(document, where)
+        _check_channels(document, where)
+        _check_listing(document, where)
+        _check_notes(document, where)
+        _check_time(document["time"], document.get("format") == 1, where)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"a root document that lacks something, or has it in another form ({error!r})",
+            expected="all that the store format has",
+            where=where,
+            fix=_FIX,
+        ) from error
+
+
+def _check_sizes(document: Mapping[str, Any], where: str) -> None:
+    whole(document["version"], 1, MOST_VERSION, "version", where)
+    n_places = whole(document["n_places"], 0, MOST_PLACES, "n_places", where)
+    whole(document["n_rows"], 0, n_places, "n_rows", where)
+    whole(document["n_series"], 0, 1 << 31, "n_series", where)
+    for name, most in (("chunk_rows", MOST_CHUNK_ROWS), ("shard_rows", MOST_SHARD_ROWS)):
+        rows = whole(document[name], 1, most, name, where)
+        if rows & (rows - 1):
+            refuse(f"{name} {rows:,}", "a power of two", where)
+    if document["shard_rows"] < document["chunk_rows"]:
+        refuse(f"shard_rows {document['shard_rows']:,}", f"at least chunk_rows {document['chunk_rows']:,}", where)
+    whole(document["shard_rows"] // document["chunk_rows"], 1, MOST_CHUNKS, "chunks of a shard", where)
+    most_shards = MOST_PLACES // document["shard_rows"]
+    least = n_shards(n_places, document["shard_rows"])
+    whole(document["next_shard"], least, most_shards, "next_shard", where)
+    if not _UUID.fullmatch(text(document["uuid"], "uuid", where)):
+        refuse(f"uuid {document['uuid']!r}", "hex digits", where)
+    for name in ("committed", "id_name", "action"):
+        text(document[name], name, where)
+
+
+def _check_channels(document: Mapping[str, Any], where: str) -> None:
+    channels = document["channels"]
+    if not isinstance(channels, list):
+        refuse("channels that are no list", "a list", where)
+    taken = {name.lower() for name in RESERVED}
+    names: set[str] = set()
+    for channel in channels:
+        name = text(channel["name"], "the name of a channel", where)
+        if name in names:
+            refuse(f"two channels {name!r}", "each name once", where)
+        names.add(name)
+        variable = text(channel["variable"], f"the variable of channel {name!r}", where)
+        if not _NAME.fullmatch(variable):
+            refuse(f"variable {variable!r} of channel {name!r}", "a letter, then letters, digits, _ . -", where)
+        if variable.lower() in taken:
+            refuse(f"variable {variable!r} of channel {name!r}", "a name that is not taken, whatever its case", where)
+        taken.add(variable.lower())
+        _check_channel(channel, f"channel {name!r}", where)
+
+
+def _check_channel(channel: Mapping[str, Any], name: str, where: str) -> None:
+    stored, decimals, words = channel["stored"], channel["decimals"], channel["categories"]
+    if not isinstance(stored, str) or stored not in _STORED:
+        refuse(f"{name} stored as {stored!r}", f"one of {', '.join(_STORED)}", where)
+    if _STORED[stored]:
+        whole(decimals, 0, MAX_DECIMALS, f"decimals of {name}", where)
+    elif decimals is not None:
+        refuse(f"decimals {decimals!r} of {name}", f"none, for {stored}", where)
+    if channel["dtype"] not in ("float32", "float64"):
+        refuse(f"{name} read as {channel['dtype']!r}", "float32 or float64", where)
+    if channel["units"] is not None:
+        text(channel["units"], f"units of {name}", where)
+    try:
+        check_codec(text(channel["codec"], f"the codec of {name}", where))
+    except UsageError as error:
+        refuse(f"codec {channel['codec']!r} of {name}", error.expected, where)
+    if words is not None:
+        check_words(words, f"categories of {name}", where)
+        if decimals != 0 or len(words) > -int(fill_of(np.dtype(stored))):
+            refuse(f"{len(words):,} categories of {name} as {stored}", "integers that hold every code", where)
+
+
+def check_words(words: Any, what: str, where: str) -> None:
+    """Refuse categories that are no list of distinct texts."""
+    if not isinstance(words, list):
+        refuse(f"{what} that are no list", "a list of texts", where)
+    for word in words:
+        text(word, f"one of the {what}", where)
+    if len(set(words)) < len(words):
+        refuse(f"{what} that have a word twice", "each word once", where)
+
+
+def _check_listing(document: Mapping[str, Any], where: str) -> None:
+    """The objects of the manifest itself."""
+    if not isinstance(document["manifest"], list):
+        refuse("a manifest that is no list", "a list", where)
+    group, seen = f"{manifest_path(document['version'])}/", set()
+    for entry in document["manifest"]:
+        if not isinstance(entry, list) or len(entry) != 3:
+            refuse(f"{entry!r} in the manifest", "key, length and digest", where)
+        check_record(entry[0], entry[1], entry[2], where)
+        if not (entry[0].startswith(group) or entry[0] == "manifest/zarr.json") or entry[0] in seen:
+            refuse(f"object {entry[0]!r} in the manifest", f"objects of {group}, each once", where)
+        seen.add(entry[0])
+
+
+def check_record(key: Any, n_bytes: Any, digest: Any, where: str) -> None:
+    """Refuse an entry of a manifest whose key could leave the store, or whose length or digest is none."""
+    if not _KEY.fullmatch(text(key, "the key of an object", where)):
+        refuse(f"object {key!r}", "a key of letters, digits, _ . - and /, inside the store", where)
+    whole(n_bytes, 0, MOST_PLACES, f"length of object {key}", where)
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        refuse(f"digest {digest!r} of object {key}", "32 hex digits", where)
+
+
+def _check_notes(document: Mapping[str, Any], where: str) -> None:
+    """What is there for people, and for the next append."""
+    receipt, table = document["receipt"], document["table"]
+    for name, size in receipt["sources"].items():
+        text(name, "the name of a source", where)
+        whole(size, 0, 1 << 63, f"length of source {name!r}", where)
+    for name in ("n_quarantined", "n_duplicates"):
+        whole(receipt.get(name, 0), 0, 1 << 63, f"{name} of the receipt", where)
+    for note in (*receipt.get("notes", ()), receipt.get("quarantine") or ""):
+        text(note, "a note of the receipt", where)
+    if document.get("n_dropped") is not None:
+        whole(document["n_dropped"], 0, 1 << 63, "n_dropped", where)
+    if not isinstance(table, dict):
+        refuse("a table that is none", "how the sources were read", where)
+    encoding = text(table["encoding"], "the encoding of the sources", where)
+    try:
+        known = codecs.lookup(encoding)._is_text_encoding
+    except (LookupError, ValueError):
+        known = False
+    if not known:
+        refuse(f"encoding {encoding!r} of the sources", "an encoding of text", where)
+
+
+def _check_time(time: Mapping[str, Any], fixed: bool, where: str) -> None:
+    if time["unit"] not in _UNITS:
+        refuse(f"time unit {time['unit']!r}", f"one of {', '.join(map(str, _UNITS))}", where)
+    if time["zone"] not in (None, "UTC"):
+        refuse(f"time zone {time['zone']!r}", "UTC, or none", where)
+    if time["freq"] is not None and (fixed or not isinstance(time["freq"], str)):
+        whole(time["freq"], 1, 1 << 62, "time step", where)
+
+
+def is_key(name: str) -> bool:
+    """Whether a key or the path of a node stays inside a store."""
+    return _KEY.fullmatch(name) is not None
+
+
+def whole(value: Any, least: int, most: int, what: str, where: str) -> int:
+    """A whole number from `least` to `most`, or a refusal."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        shown = f"{value:,}" if isinstance(value, int) else repr(value)
+        refuse(f"{what} {shown}", f"a whole number from {least:,} to {most:,}", where)
+    return value
+
+
+def text(value: Any, what: str, where: str) -> str:
+    """A text that can be encoded, or a refusal."""
+    if not isinstance(value, str):
+        refuse(f"{what} is {value!r}", "a text", where)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        refuse(f"{what} is {value!r}", "a text without half of a surrogate pair", where)
+    return value
+
+
+def texts(values: Iterable[Any], what: str, where: str) -> list[str]:
+    """Texts that can be encoded, or a refusal."""
+    return [text(value, what, where) for value in values]
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
