@@ -15,7 +15,7 @@ LAYERS = {
     "zstore": [
         ["_version", "errors"],
         ["format.layout", "format.packing", "format.codecs", "format.arrays"],
-        ["format.schema", "format.index", "format.moments", "format.manifest"],
+        ["format.timesteps", "format.schema", "format.index", "format.moments", "format.manifest"],
         ["format.storage", "format.folder", "format.commit", "format.bucket", "format.urls"],
         [
             "reading.objects",

@@ -18,7 +18,7 @@ from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreErro
 from zstore.format.arrays import decode_rows, decode_small
 from zstore.format.commit import check_root, read_root
 from zstore.format.folder import Folder
-from zstore.format.layout import FORMAT_VERSION, ROOT, manifest_path, root_copy_key, shard_key, shards_of
+from zstore.format.layout import FORMATS, ROOT, manifest_path, root_copy_key, shard_key, shards_of
 from zstore.format.manifest import ObjectRecord, digest, from_arrays
 from zstore.format.storage import Opened, Storage
 
@@ -92,7 +92,7 @@ class ObjectReader:
                 where=where,
                 fix="restore the file, or ingest again",
             ) from error
-        if self.document.get("format") == FORMAT_VERSION:  # other formats are refused by name
+        if self.document.get("format") in FORMATS:  # other formats are refused by name
             check_root(content, where)
         self.root = content
 
