@@ -41,6 +41,7 @@ LAYERS = {
             "writing.scheduler",
             "writing.statics",
             "writing.sort",
+            "writing.calendars",
             "writing.steps",
             "writing.blocks",
             "writing.resume",

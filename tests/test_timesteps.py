@@ -75,6 +75,7 @@ def test_a_step_is_the_last_one_at_or_before_a_time_so_order_is_kept(
     assert np.all(rule.times(number, origin) <= times)
     assert np.all(rule.times(number + 1, origin) > times)
     assert on_grid.tolist() == (rule.times(number, origin) == times).tolist()
+    assert (number + ~on_grid).tolist() == rule.first_step(times, origin).tolist()
 
 
 @settings(max_examples=80)

@@ -13,6 +13,7 @@ from zstore.errors import (
     ZstoreError,
 )
 from zstore.format.moments import Moments
+from zstore.format.timesteps import TimeStepRule
 from zstore.progress import shown_progress
 from zstore.reading.cached import CacheEntry, cache_entries, cache_folder, clear_cache
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
@@ -47,6 +48,7 @@ __all__ = [
     "SourceError",
     "Store",
     "StoreError",
+    "TimeStepRule",
     "UsageError",
     "Verification",
     "WindowIndex",

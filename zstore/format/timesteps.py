@@ -103,6 +103,11 @@ class TimeStepRule:
         return self.kind in ("month", "weekday")
 
     @property
+    def plain(self) -> bool:
+        """Whether the length of a step tells it: a fixed step without an anchor."""
+        return self.kind == "fixed" and self.period == 1
+
+    @property
     def complete(self) -> bool:
         """Whether nothing is left to be taken from the rows."""
         return None not in (self.anchor, self.day, self.clock)
@@ -153,15 +158,25 @@ class TimeStepRule:
         return _DAY_S * UNITS_PER_SECOND[self.unit or "s"]
 
     @property
-    def longest(self) -> int:
-        """Units of the axis in the longest step; 0 for ``rows`` and ``irregular``."""
+    def shortest(self) -> int:
+        """Units of the axis that no step is shorter than; 1 for ``rows`` and ``irregular``."""
         if self.kind == "month":
-            return (
-                -(-self.count * 366 // 12) * self.per_day if self.count % 12 else self.count // 12 * 366 * self.per_day
-            )
-        if self.kind == "weekday":
-            return (self.count + 2 * -(-self.count // 5)) * self.per_day
-        return self.count if self.regular else 0
+            return self.count * 28 * self.per_day
+        return self.count * (self.per_day if self.kind == "weekday" else 1)
+
+    def begun(self, start: int) -> TimeStepRule:
+        """The rule with what it leaves open taken from the time of a first row, which may not fit the rest."""
+        days, clock = divmod(start, self.per_day)
+        date = np.array(days, "datetime64[D]")
+        month = date.astype("datetime64[M]")
+        day = int((date - month.astype("datetime64[D]")).astype(np.int64)) + 1
+        anchor = int(month.astype(np.int64)) % self.period if self.anchor is None else self.anchor
+        return replace(
+            self,
+            anchor=anchor,
+            day=day if self.day is None else self.day,
+            clock=clock if self.clock is None else self.clock,
+        )
 
     def steps(self, times: Int64 | int, origin: Int64 | int | None = None) -> tuple[Int64, Bool]:
         """Step numbers of times.
@@ -221,6 +236,11 @@ class TimeStepRule:
         moved = self._times(self._locate(origin)[0] + steps * self.count)
         return np.where(steps == 0, origin, moved)
 
+    def first_step(self, times: Int64 | int, origin: Int64 | int) -> Int64:
+        """The first step of the grid of `origin` at or after each time: so many steps lie before it from there on."""
+        number, _ = self.steps(times, origin)
+        return np.asarray(number + (self.times(number, origin) < times))
+
     def fits(self, times: Int64 | int) -> Bool:
         """Whether each time has the day, the time of day and the anchor of the rule; its phase is not looked at."""
         self._require()
@@ -236,8 +256,11 @@ class TimeStepRule:
         """Steps from each of some times to the next, and whether both lie on one grid; one shorter than `times`."""
         self._require()
         ordinals, fits = self._locate(times)
-        number, rest = np.divmod(np.diff(ordinals), self.count)
-        return number, (rest == 0) & fits[1:] & fits[:-1]
+        number, on_grid = np.diff(ordinals), fits[1:] & fits[:-1]
+        if self.count == 1:
+            return number, on_grid
+        number, rest = np.divmod(number, self.count)
+        return number, on_grid & (rest == 0)
 
     def to_json(self) -> dict[str, Any]:
         """The document kept in the root of a store."""
@@ -296,19 +319,22 @@ class TimeStepRule:
 
     def _locate(self, times: Int64) -> tuple[Int64, Bool]:
         """The last ordinal whose time is not after each time; and whether that is its time, and has the anchor."""
+        if self.plain:
+            return times, np.ones(times.shape, np.bool_)
         if self.kind == "fixed":
-            if self.period == 1:
-                return times, np.ones(times.shape, np.bool_)
             return times, (times - self._first) % self.period == 0
         days = times // self.per_day
         clock = times - days * self.per_day
         low, high = (int(days.min()), int(days.max())) if days.size else (0, 0)
         if high - low < days.size:  # a table of days is shorter
+            days -= low
             table = self._locate_days(np.arange(low, high + 1))
-            ordinals, same, fits = (values[days - low] for values in table)
+            ordinals, same, fits = table[0][days], table[1][days], table[2][days]
         else:
             ordinals, same, fits = self._locate_days(days)
-        return ordinals - (same & (clock < (self.clock or 0))), fits & (clock == self.clock)
+        if self.clock:
+            ordinals -= same & (clock < self.clock)
+        return ordinals, fits & (clock == self.clock)
 
     def _locate_days(self, days: Int64) -> tuple[Int64, Bool, Bool]:
         """The last ordinal whose day is not after each day; whether it is that day; and whether it has the anchor."""
@@ -345,6 +371,8 @@ class TimeStepRule:
 
 IRREGULAR = TimeStepRule("irregular")
 """No rule: rows lie at times of their own."""
+UNIT_STEPS = TimeStepRule("fixed")
+"""Plain steps of 1."""
 
 
 def _counted(count: int, name: str) -> str:

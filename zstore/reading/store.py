@@ -16,7 +16,7 @@ from zstore.format.layout import TIME, index_path, moments_path, shard_bounds
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.packing import unpack
-from zstore.format.schema import Channel, Schema
+from zstore.format.schema import Channel, Schema, TimeAxis
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
 from zstore.reading.dataset import to_dataset
@@ -125,6 +125,11 @@ class Store:
     def channels(self) -> tuple[str, ...]:
         """Names of the channels."""
         return tuple(channel.name for channel in self.schema.channels)
+
+    @property
+    def time(self) -> TimeAxis:
+        """The time axis: ``time.rule`` is how far it is from row to row, ``time.show`` writes a time as a date."""
+        return self.schema.time
 
     @property
     def receipt(self) -> dict[str, Any]:
@@ -407,10 +412,10 @@ class Store:
         shape = WindowShape(lookback, horizon, delay, stride)
         wanted = tuple(dict.fromkeys(inputs + outputs))
         rows = open_rows(self, wanted, Scaling.identity(len(wanted)), cache, fill=False).values
-        index = WindowIndex.build(self.index.runs, shape, self.schema.time.freq)
+        index = WindowIndex.build(self.index.runs, shape, self.time.rule)
         if not len(index):
             raise no_window(self, shape)
-        times = None if self.schema.time.freq is not None else self.times(0, self.n_rows)
+        times = None if self.time.rule.regular else self.times(0, self.n_rows)
         places = [wanted.index(name) for name in inputs], [wanted.index(name) for name in outputs]
         again = partial(self.windows, lookback, horizon, delay=delay, stride=stride, channels=inputs, targets=outputs)
         return Windows(rows, index, *places, times, partial(again, cache=cache))

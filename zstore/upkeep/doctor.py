@@ -189,29 +189,31 @@ def _of_ingest(store: Store, storage_options: Mapping[str, str] | None) -> Itera
 
 def _of_times(store: Store) -> Iterator[Finding]:
     index, axis = store.index, store.schema.time
-    if axis.freq is None:
+    rule = axis.rule
+    if not rule.regular:
         for position in range(store.n_series):
             first, last = index.row_start[position : position + 2].tolist()
             if (stretch := checks.sampling_change(store.times(first, last))) is not None:
                 start, stop = first + stretch.start, first + stretch.stop
                 yield _finding(store, "sampling_change", position, "", start, stop, stretch.detail)
         return
-    runs, freq = index.runs, axis.freq
-    off: NDArray[np.int64] = np.flatnonzero((index.time_start - index.time_start[:1]) % freq)
+    runs = index.runs
+    off: NDArray[np.int64] = np.flatnonzero(~rule.steps(index.time_start, index.time_start[:1])[1])
     if 2 * len(off) > store.n_series:  # most are: then it is the first that is off
         off = off[:0] if store.n_series < 3 else np.zeros(1, np.int64)
     for position in off.tolist():
         row = int(index.row_start[position])
-        detail = f"times lie between steps of {freq:,} {axis.unit or 'steps'}"
+        between = f"{rule.count:,} {axis.unit or 'steps'}" if rule.plain else str(rule)
+        detail = f"times lie between steps of {between}"
         yield _finding(store, "off_grid", position, "", row, int(index.row_start[position + 1]), detail)
-    last_time = runs.time + (runs.stop - runs.start - 1) * freq
+    last_time = rule.times(runs.stop - runs.start - 1, runs.time)
     follows = np.flatnonzero(runs.series[1:] == runs.series[:-1])
     before, after, rows = last_time[follows], runs.time[follows + 1], runs.start[follows + 1]
-    owner, lost = runs.series[follows + 1], (after - before) // freq - 1
+    owner, lost = runs.series[follows + 1], np.maximum(rule.steps(after, before)[0] - 1, 0)
     per_second = _PER_SECOND.get(axis.unit or "")
     clock = (
-        checks.clock_changes(before, after, freq, per_second)
-        if per_second and freq < _DAY_S * per_second
+        checks.clock_changes(before, after, rule.count, per_second)
+        if per_second and rule.plain and rule.count < _DAY_S * per_second
         else np.zeros(0, np.int64)
     )
     by_clock = np.isin(np.arange(len(follows)), clock)
@@ -220,7 +222,9 @@ def _of_times(store: Store) -> Iterator[Finding]:
         for mine in np.split(there, np.flatnonzero(np.diff(owner[there])) + 1) if len(there) else []:
             position = int(owner[mine[0]])
             longest = mine[np.argmax(lost[mine])]
-            detail = f"{len(mine):,} of {int(lost[mine].sum()):,} steps together, the longest of {int(lost[longest]):,}"
+            n_lost = int(lost[mine].sum())
+            what = f"{n_lost:,} {rule.noun(n_lost) if rule.calendar else 'steps'}"
+            detail = f"{len(mine):,} of {what} together, the longest of {int(lost[longest]):,}"
             if kind == "gap" and _thinned(lost[mine], int(index.row_size[position])):
                 kept = f"a row every {int(np.median(lost[mine])) + 1:,} steps"
                 yield _finding(store, "sampling_change", position, "", int(rows[longest]), int(rows[longest]) + 1, kept)

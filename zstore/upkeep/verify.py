@@ -131,6 +131,7 @@ def _index_faults(store: Store) -> list[str]:
     bounds = np.stack([index.extent_start[order], index.extent_stop[order]], axis=1).ravel()
     if len(bounds) and (np.any(np.diff(bounds) < 0) or bounds[0] < 0 or bounds[-1] > store.schema.n_places):
         faults.append("index: extents overlap, or lie outside the arrays")
+    faults += _run_faults(store)
     keys = [str(id_).encode() for id_ in index.ids]
     if keys != sorted(set(keys)):
         faults.append("index: ids are not sorted and unique")
@@ -142,3 +143,17 @@ def _index_faults(store: Store) -> list[str]:
         if np.any(index.extent_stop[first:last] <= index.extent_start[first:last]):
             faults.append(f"index: id {str(index.ids[position])!r} has an empty extent")
     return faults
+
+
+def _run_faults(store: Store) -> list[str]:
+    """Whether runs, by the time step rule, lead from the first time of each series to its last one."""
+    index, rule = store.index, store.time.rule
+    runs = index.runs
+    if not rule.regular or not len(runs.series):
+        return []
+    begins = np.append(True, runs.series[1:] != runs.series[:-1])
+    ends = np.append(begins[1:], True)
+    reach = rule.times(runs.stop - runs.start - 1, runs.time)
+    wrong = set(runs.series[begins & (runs.time != index.time_start[runs.series])].tolist())
+    wrong |= set(runs.series[ends & (reach != index.time_stop[runs.series])].tolist())
+    return [f"index: the runs of id {str(index.ids[each])!r} do not lead to its times" for each in sorted(wrong)]
