@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
-from zstore import PanelGrid, SourceError, Store, UsageError, ingest, open_panel, open_store
+from zstore import PanelGrid, SourceError, Store, StoreError, UsageError, ingest, open_panel, open_store
 from zstore.cli import main
+from zstore.format.schema import Schema
 from zstore.reading.scaling import Scaling
 from zstore.upkeep.doctor import examine
 
@@ -217,7 +218,7 @@ def test_quarters_of_series_with_different_months_are_every_third_month(tmp_path
     ]
     store = made(tmp_path, rows)
     assert (store.schema.time.show_freq(), len(store.index.runs.start)) == ("3MS", 2)
-    with pytest.raises(UsageError, match="series b is off the others' time grid, at 2000-02-01.*steps of 3MS apart"):
+    with pytest.raises(UsageError, match=r"series b is off the others' time grid, at 2000-02-01.*steps of 3MS apart"):
         PanelGrid.of(store)
     asked = made(tmp_path, rows, freq="QS-FEB")
     assert (asked.schema.time.show_freq(), len(asked.index.runs.start)) == ("QS-FEB", 21)
@@ -338,3 +339,23 @@ def test_a_yearly_append_after_a_leap_year_goes_on(tmp_path: Path) -> None:
     )
     zstore.append(tmp_path / "more.csv", store.path)
     assert len(open_store(store.path).index.runs.start) == 1
+
+
+def test_the_doctor_tells_rows_off_the_rule_from_gaps(tmp_path: Path) -> None:
+    rows = [["a", date.date(), n] for n, date in enumerate(pd.date_range("2000-01-01", periods=24, freq="MS"))]
+    rows[10][1] = "2000-11-09"
+    rows.pop(5)
+    found = [(finding.kind, finding.detail) for finding in examine(made(tmp_path, rows)).findings]
+    assert ("gap", "1 of 1 month together, the longest of 1") in found
+    assert ("off_grid", "2 rows less than a step of MS, or no whole one, after the row before") in found
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rule": None}, {"rule": {"kind": "month"}}, {"unit": "year"}, {"rule": {"kind": "fixed", "count": -1}}]
+)
+def test_a_root_document_with_a_rule_that_is_none_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    document = made(tmp_path, rows_of("MS")).schema.to_json()
+    document["time"] |= changes
+    with pytest.raises(StoreError, match=r"root document with time .*; expected a time axis of format 2. s\.zarr"):
+        Schema.from_json(document, "s.zarr")

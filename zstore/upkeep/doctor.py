@@ -18,7 +18,7 @@ from zstore.upkeep.history import log
 KINDS = {
     "refused": "rows that were set aside at ingest",
     "duplicate": "rows dropped at ingest, whose time another row had",
-    "off_grid": "series between the time steps of the others",
+    "off_grid": "rows between the time steps of their series, or series between those of the others",
     "gap": "time steps without a row",
     "clock_change": "an hour missing on a Sunday in spring: times with summer time",
     "sampling_change": "another step between rows at the end than at the beginning",
@@ -217,7 +217,9 @@ def _of_times(store: Store) -> Iterator[Finding]:
         else np.zeros(0, np.int64)
     )
     by_clock = np.isin(np.arange(len(follows)), clock)
-    for kind, chosen in (("clock_change", by_clock), ("gap", ~by_clock)):
+    skipped = lost > 0
+    yield from _off_rule(store, owner[~skipped], rows[~skipped])
+    for kind, chosen in (("clock_change", by_clock & skipped), ("gap", ~by_clock & skipped)):
         there = np.flatnonzero(chosen)
         for mine in np.split(there, np.flatnonzero(np.diff(owner[there])) + 1) if len(there) else []:
             position = int(owner[mine[0]])
@@ -230,6 +232,17 @@ def _of_times(store: Store) -> Iterator[Finding]:
                 yield _finding(store, "sampling_change", position, "", int(rows[longest]), int(rows[longest]) + 1, kept)
             else:
                 yield _finding(store, kind, position, "", int(rows[longest]), int(rows[longest]) + 1, detail)
+
+
+def _off_rule(store: Store, owner: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[Finding]:
+    """Rows before which no row is missing, and which follow no other: they lie between the steps of the rule."""
+    for position in np.unique(owner).tolist():
+        mine = rows[owner == position]
+        first, n_rows = int(mine[0]), len(mine)
+        detail = (
+            f"{n_rows:,} row{'s' if n_rows > 1 else ''} less than a step of {store.time.rule}, or no whole one, after"
+        )
+        yield _finding(store, "off_grid", position, "", first, first + 1, f"{detail} the row before")
 
 
 def _thinned(lost: NDArray[np.int64], n_rows: int) -> bool:

@@ -60,11 +60,14 @@ class CalendarTally:
 
     @property
     def usual_day(self) -> int:
-        """The day of the month that fits most rows, where it is the last one in months that are shorter."""
+        """The day of the month that fits most rows, where it is the last one in months that are shorter.
+
+        Of several the first of the month, else the latest.
+        """
         fitting = [0] * (LAST_DAY + 1)
         for day in range(1, LAST_DAY + 1):
             fitting[day] = int(self.days[day].sum() + self.days[:day, 1].sum())
-        return max(range(1, LAST_DAY + 1), key=lambda day: (fitting[day], day))
+        return max(range(1, LAST_DAY + 1), key=lambda day: (fitting[day], day == 1, day))
 
 
 def sum_tallies(tallies: Iterable[CalendarTally | None]) -> CalendarTally | None:
