@@ -192,3 +192,12 @@ def test_rows_have_no_step_numbers_and_an_open_rule_neither() -> None:
 )
 def test_a_rule_is_shown_with_its_constants(rule: TimeStepRule, shown: str) -> None:
     assert shown == str(rule)
+
+
+@pytest.mark.parametrize("text", ["1ns", "1D", "W-WED", "MS", "5YE", "B"])
+@pytest.mark.parametrize("year", [1700, 1970, 2250])
+def test_the_first_step_at_a_border_beyond_all_times_is_before_or_behind_all(text: str, year: int) -> None:
+    rule, (origin,) = drawn(text, "ns", pd.Timestamp(f"{year}-06-01"), 1)
+    borders = np.array([-(2**63) + 1, 2**63 - 1])
+    before, behind = rule.first_step(borders, origin).tolist()
+    assert before < 0 < behind

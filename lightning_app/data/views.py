@@ -230,7 +230,7 @@ class PanelView:
         for position in np.intersect1d(series, grid.series).tolist():
             low, high = int(edges[position]), int(edges[position + 1])
             times = self.store.times(low, high)
-            bounds = (low + np.searchsorted(times, grid.time + grid.freq * steps) for steps in (start, stop))
+            bounds = (low + np.searchsorted(times, grid.time_of(steps)) for steps in (start, stop))
             for first, last in zip(*(bound.tolist() for bound in bounds), strict=True):
                 if first < last:
                     yield position, first, last

@@ -30,6 +30,8 @@ _PERIODS = {"M": 1, "Q": 3, "Y": 12}
 _TEXT = re.compile(r"(\d*)[ ]?([A-Za-z]*)(?:-([A-Z]{3}))?", re.ASCII)
 _DIGITS = 18
 _MOST = 10**18
+_HIGH = int(np.iinfo(np.int64).max)
+_LOW = -_HIGH
 _MOST_CALENDAR = 10**5  # months or weekdays in a step
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 
@@ -238,6 +240,16 @@ class TimeStepRule:
 
     def first_step(self, times: Int64 | int, origin: Int64 | int) -> Int64:
         """The first step of the grid of `origin` at or after each time: so many steps lie before it from there on."""
+        times, origin = np.asarray(times, np.int64), np.asarray(origin, np.int64)
+        if self.kind == "fixed":
+            self._require()
+            ahead = times - origin
+            overflown = (times < 0) != (origin < 0)
+            overflown &= (ahead < 0) != (times < 0)
+            ahead = np.where(overflown, np.where(times < 0, _LOW, _HIGH), ahead)
+            return np.asarray(-(-ahead // self.count))
+        reach = (self.count * LAST_DAY + 2 * LAST_DAY) * self.per_day  # steps next to a time are times too
+        times = np.clip(times, _LOW + min(reach, _HIGH), _HIGH - min(reach, _HIGH))
         number, _ = self.steps(times, origin)
         return np.asarray(number + (self.times(number, origin) < times))
 

@@ -132,9 +132,13 @@ class PanelGrid:
 
     def times(self, start: int, stop: int) -> Int64:
         """(step,) times of the steps ``[start, stop)``, in units of the time axis."""
+        return self.time_of(np.arange(start, stop))
+
+    def time_of(self, steps: Int64) -> Int64:
+        """Time of each of some steps; of :attr:`n_steps`, one that is later than all."""
         if self.all_times is not None:
-            return self.all_times[start:stop]
-        return self.rule.times(np.arange(start, stop), self.time)
+            return np.append(self.all_times, self.all_times[-1] + 1)[steps]
+        return self.rule.times(steps, self.time)
 
     def first_step(self, times: Int64) -> Int64:
         """The first step at or after each of some times, from 0 to :attr:`n_steps`."""
