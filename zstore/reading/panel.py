@@ -135,13 +135,13 @@ class PanelGrid:
         return self.time_of(np.arange(start, stop))
 
     def time_of(self, steps: Int64) -> Int64:
-        """Time of each of some steps; of :attr:`n_steps`, one that is later than all."""
+        """Time of each of some steps; of `n_steps`, one that is later than all."""
         if self.all_times is not None:
             return np.append(self.all_times, self.all_times[-1] + 1)[steps]
         return self.rule.times(steps, self.time)
 
     def first_step(self, times: Int64) -> Int64:
-        """The first step at or after each of some times, from 0 to :attr:`n_steps`."""
+        """The first step at or after each of some times, from 0 to `n_steps`."""
         if self.all_times is not None:
             return np.searchsorted(self.all_times, times).astype(np.int64)
         return np.clip(self.rule.first_step(times, self.time), 0, self.n_steps)
