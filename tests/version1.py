@@ -76,7 +76,8 @@ def appended(path: Path) -> dict[str, Any]:
     keys = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
     timed = {"zarr.json"} | {key for key in keys if key.endswith("/root.json")}
     document = json.loads((path / "zarr.json").read_text())["attributes"]["zstore"]
-    document["receipt"].pop("sources")  # their paths
+    for key in ("sources", "notes"):  # paths, and sentences for people
+        document["receipt"].pop(key)
     same = ("format", "version", "n_rows", "n_places", "n_series", "time", "channels", "receipt", "table", "manifest")
     return {
         "objects": {k: xxhash.xxh3_128_hexdigest((path / k).read_bytes()) for k in keys if k not in timed},
