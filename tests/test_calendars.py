@@ -37,6 +37,7 @@ RULES = {
     "YE-JUN": ("YE-JUN", "years"),
     "QS-FEB": ("QS-FEB", "quarters"),
     "B": ("B", "weekdays"),
+    "2B": ("2B", "steps"),
     "W-WED": ("7d", "steps"),
     "15min": ("15min", "steps"),
 }

@@ -98,8 +98,9 @@ def calendar_steps(step: Int64, count: Int64, unit: str) -> list[tuple[TimeStepR
     per_day = _DAY_S * UNITS_PER_SECOND[unit]
     days = {int(s) // per_day: int(n) for s, n in zip(step, count, strict=True) if s > 0 and s % per_day == 0}
     bounds: dict[tuple[str, int], int] = {}
-    if days.get(3, 0) * _WEEKENDS >= days.get(1, 0) > 0:
-        bounds["weekday", 1] = days[1] + days[3]
+    for n in range(1, 5):  # weekdays in a step, which is two days longer over a weekend; five are a week
+        if days.get(n + 2, 0) * _WEEKENDS >= days.get(n, 0) > 0:
+            bounds["weekday", n] = days[n] + days[n + 2]
     for day, n in days.items():
         months = round(day / _MONTH_DAYS)
         if day >= _SHORTEST and _lengths(months)[0] <= day <= _lengths(months)[1]:
