@@ -14,8 +14,15 @@ import zstore
 LAYERS = {
     "zstore": [
         ["_version", "text", "errors", "memory"],
-        ["format.layout", "format.packing", "format.codecs", "format.arrays", "format.trust"],
-        ["format.schema", "format.index", "format.moments", "format.manifest", "format.nodes", "format.soundness"],
+        ["format.layout", "format.packing", "format.codecs", "format.arrays", "format.timesteps", "format.trust"],
+        [
+            "format.schema",
+            "format.index",
+            "format.moments",
+            "format.manifest",
+            "format.nodes",
+            "format.soundness",
+        ],
         ["format.portable", "format.beneath", "format.flush"],
         [
             "format.locks",
@@ -55,6 +62,7 @@ LAYERS = {
             "writing.scheduler",
             "writing.statics",
             "writing.sort",
+            "writing.calendars",
             "writing.steps",
             "writing.blocks",
             "writing.bad_rows",

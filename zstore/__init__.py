@@ -14,6 +14,7 @@ from zstore.errors import (
 )
 from zstore.format.locks import file_lock
 from zstore.format.moments import Moments
+from zstore.format.timesteps import TimeStepRule
 from zstore.memory import free_memory, total_memory
 from zstore.output import end_quietly
 from zstore.progress import shown_progress
@@ -53,6 +54,7 @@ __all__ = [
     "SourceError",
     "Store",
     "StoreError",
+    "TimeStepRule",
     "UsageError",
     "Verification",
     "WindowIndex",

@@ -89,7 +89,13 @@ def _add_ingest(parser: ArgumentParser) -> None:
         metavar="UNIT",
         help="times are numbers since 1970: d, h, min, s, ms, us, ns; or steps, whatever they look like",
     )
-    add("--freq", type=str | None, metavar="STEP", help="step between rows, as 1D or 15min; default: the usual")
+    add(
+        "--freq",
+        type=str | None,
+        metavar="RULE",
+        help="from row to row: 15min, 1D; MS ME QS QE YS YE for months, quarters, years (2MS, YE-JUN); W-WED; "
+        "B for weekdays; rows to count rows. Default: the one that most rows follow",
+    )
     add(
         "--start",
         type=str | None,

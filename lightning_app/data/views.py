@@ -221,7 +221,7 @@ class PanelView:
         grid = self.grid
         edges = time_borders(self.store, self.split)[NAMES.index(name)]
         # The first step at or after a border, which may lie between two steps.
-        start, stop = (np.clip(-((grid.time - edge[:1]) // grid.freq), 0, grid.n_steps) for edge in edges)
+        start, stop = (grid.first_step(edge[:1]) for edge in edges)
         return start, np.maximum(start, stop)
 
     def rows_of(self, series: Int64, start: Int64, stop: Int64) -> Iterator[tuple[int, int, int]]:
@@ -230,7 +230,7 @@ class PanelView:
         for position in np.intersect1d(series, grid.series).tolist():
             low, high = int(edges[position]), int(edges[position + 1])
             times = self.store.times(low, high)
-            bounds = (low + np.searchsorted(times, grid.time + grid.freq * steps) for steps in (start, stop))
+            bounds = (low + np.searchsorted(times, grid.time_of(steps)) for steps in (start, stop))
             for first, last in zip(*(bound.tolist() for bound in bounds), strict=True):
                 if first < last:
                     yield position, first, last
@@ -375,7 +375,7 @@ class PanelReader:
 
     def times(self, start: int, stop: int) -> Int64:
         """Times of some steps."""
-        return self.file.grid.time + self.file.grid.freq * np.arange(start, stop)
+        return self.file.grid.times(start, stop)
 
 
 def as_rows(file: RowFile) -> Rows:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+FORMATS = (1, 2)  # that are read and appended to
 CHUNK_ROWS = 1 << 16
 SHARD_ROWS = 1 << 20
 ROOT = "zarr.json"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from zstore.errors import StoreError
-from zstore.format.layout import FORMAT_VERSION
+from zstore.format.layout import FORMAT_VERSION, FORMATS
 from zstore.format.packing import Packing, flag_attributes
+from zstore.format.timesteps import IRREGULAR, UNITS_PER_SECOND, TimeStepRule
 
-UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _MOMENT = re.compile(
     r"(\d{4}(?:-\d\d(?:-\d\d(?:[ T]\d\d(?::\d\d(?::\d\d)?)?)?)?)?)(?:(?<=:\d\d:\d\d)\.(\d+))?"
     r"(Z|([+-])(\d\d):?(\d\d))?",
@@ -70,15 +70,20 @@ class TimeAxis:
     ----------
     unit
         ``s``, ``ms``, ``us`` or ``ns`` since 1970-01-01 for calendar times; None for plain steps.
-    freq
-        Usual step between two rows of a series, in `unit`; None where there is none.
+    rule
+        How far it is from one row of a series to the next.
     zone
         ``UTC`` where the source wrote offsets from it; None where it wrote no zone.
     """
 
     unit: str | None
-    freq: int | None = None
+    rule: TimeStepRule = IRREGULAR
     zone: str | None = None
+
+    @property
+    def freq(self) -> int | None:
+        """The step in `unit` where all steps are that long; None where they differ, as months do."""
+        return self.rule.count if self.rule.kind == "fixed" else None
 
     def attributes(self) -> dict[str, Any]:
         """CF attributes of the time variable."""
@@ -100,16 +105,8 @@ class TimeAxis:
         return text.removesuffix(" 00:00:00")
 
     def show_freq(self) -> str:
-        """The usual step as a person writes it, such as ``1d``, ``15min`` or ``irregular``."""
-        if self.freq is None:
-            return "irregular"
-        if self.unit is None:
-            return f"{self.freq} steps" if self.freq != 1 else "1 step"
-        per_second = UNITS_PER_SECOND[self.unit]
-        for name, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-            if self.freq % (seconds * per_second) == 0:
-                return f"{self.freq // (seconds * per_second)}{name}"
-        return f"{self.freq}{self.unit}"
+        """The rule as a person writes it, such as ``1d``, ``15min``, ``MS``, ``rows`` or ``irregular``."""
+        return str(self.rule)
 
     def parse(self, text: str | int) -> int:
         """A person's time (an ISO date, date and time, or step number) as int64.
@@ -142,26 +139,39 @@ class TimeAxis:
         moment = seconds * UNITS_PER_SECOND[self.unit] + int(fraction.ljust(n_digits, "0") or 0)
         return min(max(moment, -_LATEST), _LATEST)
 
-    def parse_freq(self, text: str) -> int:
-        """A person's step, such as ``1D``, ``15min``, ``3600s`` or ``1``, in this axis' units.
+    def parse_freq(self, text: str) -> TimeStepRule:
+        """A person's rule for this axis, such as ``1D``, ``15min``, ``MS`` or ``1``.
 
         Raises
         ------
         ValueError
-            If `text` is not such a step, or not a whole number of units.
+            If `text` is no rule, or not a whole number of units; see :meth:`TimeStepRule.parse`.
         """
-        seconds = {"d": 86_400, "h": 3_600, "min": 60, "s": 1}
-        digits = len(text) - len(text.lstrip("0123456789"))
-        count, name = int(text[:digits] or 1), text[digits:].strip().lower()
-        if self.unit is None and not name:
-            step = count
-        elif self.unit is not None and name in seconds:
-            step = count * seconds[name] * UNITS_PER_SECOND[self.unit]
-        else:
-            raise ValueError(text)
-        if step < 1:
-            raise ValueError(text)
-        return step
+        return TimeStepRule.parse(text, self.unit)
+
+    def to_json(self, form: int) -> dict[str, Any]:
+        """The document kept in the root, of a format version."""
+        steps = {"freq": self.freq} if form == 1 else {"rule": self.rule.to_json()}
+        return {"unit": self.unit, **steps, "zone": self.zone}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any], form: int) -> TimeAxis:
+        """Read :meth:`to_json` back.
+
+        Raises
+        ------
+        ValueError
+            If it is none.
+        """
+        unit, zone = document["unit"], document["zone"]
+        if unit is not None and unit not in UNITS_PER_SECOND:
+            raise ValueError(f"time unit {unit!r}")
+        if form > 1:
+            return cls(unit, TimeStepRule.from_json(document["rule"], unit), zone)
+        freq = document["freq"]
+        if freq is not None and (type(freq) is not int or freq < 1):
+            raise ValueError(f"time step {freq!r}")
+        return cls(unit, TimeStepRule("irregular", unit) if freq is None else TimeStepRule.fixed(freq, unit), zone)
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,7 @@ class Schema:
     """The shape of one version of a store, as far as it does not grow with the rows.
 
     `n_rows` counts the rows of all series, `n_places` the length of the arrays' dimension `row`, which has places
-    without a row once something was appended.
+    without a row once something was appended. `form` is the version of the format: appends keep that of the store.
     """
 
     uuid: str
@@ -183,11 +193,12 @@ class Schema:
     time: TimeAxis
     id_name: str
     committed: str
+    form: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:
         """The document kept in ``attributes["zstore"]`` of the root group."""
         return {
-            "format": FORMAT_VERSION,
+            "format": self.form,
             "uuid": self.uuid,
             "version": self.version,
             "committed": self.committed,
@@ -197,7 +208,7 @@ class Schema:
             "chunk_rows": self.chunk_rows,
             "shard_rows": self.shard_rows,
             "id_name": self.id_name,
-            "time": {"unit": self.time.unit, "freq": self.time.freq, "zone": self.time.zone},
+            "time": self.time.to_json(self.form),
             "channels": [
                 {
                     "name": channel.name,
@@ -220,12 +231,13 @@ class Schema:
         Raises
         ------
         StoreError
-            If the document is of another format version.
+            If the document is of a format version that is not known, or not whole.
         """
-        if document.get("format") != FORMAT_VERSION:
+        form = document.get("format")
+        if form not in FORMATS:
             raise StoreError(
-                f"store format {document.get('format')!r}",
-                expected=f"format {FORMAT_VERSION}",
+                f"store format {form!r}",
+                expected=f"format {' or '.join(map(str, FORMATS))}",
                 where=where,
                 fix="install the zstore that wrote this store, or ingest again",
             )
@@ -254,11 +266,18 @@ class Schema:
                 "committed",
             )
             kept = {key: document[key] for key in keys}
-            return cls(channels=channels, time=TimeAxis(**document["time"]), **kept)
+            return cls(channels=channels, time=TimeAxis.from_json(document["time"], form), form=form, **kept)
         except (KeyError, TypeError) as error:
             raise StoreError(
                 f"root document without {error}",
-                expected=f"all of format {FORMAT_VERSION}",
+                expected=f"all of format {form}",
+                where=where,
+                fix="install the zstore that wrote this store, or ingest again",
+            ) from error
+        except ValueError as error:
+            raise StoreError(
+                f"root document with {error}",
+                expected=f"a time axis of format {form}",
                 where=where,
                 fix="install the zstore that wrote this store, or ingest again",
             ) from error

@@ -20,6 +20,7 @@ from zstore.errors import StoreError, UsageError
 from zstore.format.codecs import check_codec
 from zstore.format.layout import RESERVED, manifest_path, n_shards
 from zstore.format.packing import MAX_DECIMALS, fill_of
+from zstore.format.timesteps import TimeStepRule
 
 MOST_ROOT_BYTES = 192 << 20
 """Memory that a root document may take when it is parsed; ``ZSTORE_ROOT_BYTES`` sets another limit."""
@@ -108,7 +109,7 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
         _check_channels(document, where)
         _check_listing(document, where)
         _check_notes(document, where)
-        _check_time(document["time"], document.get("format") == 1, where)
+        _check_time(document["time"], document["format"], where)
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"a root document that lacks something, or has it in another form ({error!r})",
@@ -237,13 +238,19 @@ def _check_notes(document: Mapping[str, Any], where: str) -> None:
         refuse(f"encoding {encoding!r} of the sources", "an encoding of text", where)
 
 
-def _check_time(time: Mapping[str, Any], fixed: bool, where: str) -> None:
+def _check_time(time: Mapping[str, Any], form: int, where: str) -> None:
     if time["unit"] not in _UNITS:
         refuse(f"time unit {time['unit']!r}", f"one of {', '.join(map(str, _UNITS))}", where)
     if time["zone"] not in (None, "UTC"):
         refuse(f"time zone {time['zone']!r}", "UTC, or none", where)
-    if time["freq"] is not None and (fixed or not isinstance(time["freq"], str)):
-        whole(time["freq"], 1, 1 << 62, "time step", where)
+    if form == 1:
+        if time["freq"] is not None:
+            whole(time["freq"], 1, 1 << 62, "time step", where)
+        return
+    try:
+        TimeStepRule.from_json(time["rule"], time["unit"])
+    except ValueError as error:
+        refuse(f"a {error}", "a time step rule of the store format", where)
 
 
 def is_key(name: str) -> bool:

@@ -19,7 +19,7 @@ from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreErro
 from zstore.format.arrays import decode_rows, decode_small
 from zstore.format.commit import check_root, read_root
 from zstore.format.folder import Folder
-from zstore.format.layout import FORMAT_VERSION, ROOT, manifest_path, root_copy_key, shard_key, shards_of
+from zstore.format.layout import ROOT, manifest_path, root_copy_key, shard_key, shards_of
 from zstore.format.manifest import ObjectRecord, digest, from_arrays
 from zstore.format.nodes import check_nodes
 from zstore.format.schema import Schema
@@ -92,7 +92,7 @@ class ObjectReader:
         try:
             self.document: dict[str, Any] = root["attributes"]["zstore"]
             self.nodes: dict[str, Any] = root["consolidated_metadata"]["metadata"]
-            known = self.document.get("format") == FORMAT_VERSION  # other formats are refused by name
+            known = self.document.get("format") in FORMATS  # other formats are refused by name
         except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"not a zstore root document ({error!r})",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.format.index import RunTable
+from zstore.format.timesteps import TimeStepRule
 from zstore.reading.cached import Observed, map_values, open_cached
 from zstore.reading.eviction import Cache
 from zstore.reading.heldfile import HeldFile
@@ -44,22 +45,25 @@ class PanelGrid:
         (node,) positions of the series in the store, ascending.
     time
         Of the first step.
-    freq
-        Between two steps.
+    rule
+        How far it is from one step to the next.
     n_steps
         From the first row of any of these series to the last one.
     run_start, run_stop, run_node, run_step
         (run,) rows of the store, which of the series they belong to, and the step of the first of them.
+    all_times
+        (step,) times of the steps, where the rule is ``rows``: all times that any of these series has.
     """
 
     series: Int64
     time: int
-    freq: int
+    rule: TimeStepRule
     n_steps: int
     run_start: Int64
     run_stop: Int64
     run_node: Int64
     run_step: Int64
+    all_times: Int64 | None = None
 
     @classmethod
     def of(cls, store: Store, series: Int64 | None = None) -> PanelGrid:
@@ -70,33 +74,78 @@ class PanelGrid:
         UsageError
             If there are none, times are irregular, or series lie between each other's steps.
         """
-        freq, runs = store.schema.time.freq, store.index.runs
+        rule, runs = store.time.rule, store.index.runs
         chosen = np.arange(store.n_series) if series is None else np.unique(np.asarray(series, np.int64))
-        if freq is None:
+        if rule.kind == "irregular":
             raise UsageError(
                 "a panel of series whose times are irregular",
                 expected="one time grid",
                 where=store.path,
                 fix="ingest with --fill-gaps, and --freq if it is not the usual step",
             )
+        if rule.kind == "rows":
+            return cls._of_rows(store, chosen)
         node_of = np.full(store.n_series, -1)
         node_of[chosen] = np.arange(len(chosen))
         kept = node_of[runs.series] >= 0
         start, stop, node, time = (values[kept] for values in (runs.start, runs.stop, node_of[runs.series], runs.time))
         if not len(start):
             raise UsageError("a panel without rows", expected="one series that has some", where=store.path)
-        first = int(time.min())
-        off = np.flatnonzero((time - first) % freq)
+        fitting = time[rule.fits(time)]
+        first = int(fitting.min() if len(fitting) else time.min())
+        step, on_grid = rule.steps(time, first)
+        off = np.flatnonzero(~on_grid)
         if len(off):
             where = store.schema.time.show(int(time[off[0]]))
             raise UsageError(
                 f"series {store.ids[chosen[node[off[0]]]]} is off the others' time grid, at {where}",
-                expected=f"times that are whole steps of {freq} apart in all series of a panel",
+                expected=f"times that are whole steps of {rule.count if rule.plain else rule} apart in all series of a "
+                "panel",
                 where=store.path,
                 fix="series that share a grid, by --data.panel.ids or --data.panel.attribute",
             )
-        step = (time - first) // freq
-        return cls(chosen, first, freq, int((step + stop - start).max()), start, stop, node, step)
+        return cls(chosen, first, rule, int((step + stop - start).max()), start, stop, node, step)
+
+    @classmethod
+    def _of_rows(cls, store: Store, chosen: Int64) -> PanelGrid:
+        """The grid of all times that any series has: a row is a step, whatever lies between two."""
+        bounds = store.index.row_start
+        ranges = [(node, int(bounds[series]), int(bounds[series + 1])) for node, series in enumerate(chosen.tolist())]
+        ranges = [(node, start, stop) for node, start, stop in ranges if stop > start]
+        if not ranges:
+            raise UsageError("a panel without rows", expected="one series that has some", where=store.path)
+        every: Int64 = np.zeros(0, np.int64)
+        for _, start, stop in ranges:
+            every = np.union1d(every, store.times(start, stop))
+        rows: list[NDArray[np.int64]] = []
+        for node, start, stop in ranges:
+            step = np.searchsorted(every, store.times(start, stop))
+            first = np.flatnonzero(np.diff(step, prepend=-2) != 1)
+            last = np.append(first[1:], stop - start)
+            rows.append(np.stack([start + first, start + last, np.full(len(first), node), step[first]]))
+        runs = np.concatenate(rows, axis=1)
+        return cls(chosen, int(every[0]), store.time.rule, len(every), runs[0], runs[1], runs[2], runs[3], every)
+
+    @property
+    def freq(self) -> int | None:
+        """Units of time from each step to the next; None where that differs, as for months."""
+        return self.rule.count if self.rule.kind == "fixed" else None
+
+    def times(self, start: int, stop: int) -> Int64:
+        """(step,) times of the steps ``[start, stop)``, in units of the time axis."""
+        return self.time_of(np.arange(start, stop))
+
+    def time_of(self, steps: Int64) -> Int64:
+        """Time of each of some steps; of `n_steps`, one that is later than all."""
+        if self.all_times is not None:
+            return np.append(self.all_times, self.all_times[-1] + 1)[steps]
+        return self.rule.times(steps, self.time)
+
+    def first_step(self, times: Int64) -> Int64:
+        """The first step at or after each of some times, from 0 to `n_steps`."""
+        if self.all_times is not None:
+            return np.searchsorted(self.all_times, times).astype(np.int64)
+        return np.clip(self.rule.first_step(times, self.time), 0, self.n_steps)
 
     @property
     def n_nodes(self) -> int:

@@ -193,17 +193,22 @@ def _ranges(values: NDArray[Any], n_parts: int) -> tuple[NDArray[Any], NDArray[A
 
 def _presence(store: Store) -> str:
     """When series have rows: a bar for each run; of many series some, evenly chosen."""
-    index, freq = store.index, store.schema.time.freq
-    if not store.n_rows or freq is None:
+    index, rule = store.index, store.time.rule
+    if not store.n_rows or rule.kind == "irregular":
         return ""
     chosen = np.unique(np.linspace(0, store.n_series - 1, min(store.n_series, _MOST_SERIES)).astype(np.int64))
     runs, low = index.runs, int(index.time_start.min())
-    scale = _MAP_W / max(int(index.time_stop.max()) + freq - low, 1)
+    if rule.regular:
+        length = runs.stop - runs.start
+        reach = rule.times(length, runs.time)  # of the row that would come next
+    else:
+        reach = index.time_stop[runs.series]  # a series is one run
+    scale = _MAP_W / max(int(reach.max()) - low, 1)
     bars = []
     for line, position in enumerate(chosen.tolist()):
         for run in _runs_of(runs.series, position):
             begin = (int(runs.time[run]) - low) * scale
-            width = max(int(runs.stop[run] - runs.start[run]) * freq * scale, 0.5)
+            width = max(int(reach[run] - runs.time[run]) * scale, 0.5)
             bars.append(
                 f"<rect x='{begin:.1f}' y='{line * _BAR_H}' width='{width:.1f}' height='{_BAR_H - 2}' fill='{_BLUE}'/>"
             )

@@ -18,7 +18,7 @@ from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.nodes import index_arrays
 from zstore.format.packing import unpack
-from zstore.format.schema import Channel, Schema
+from zstore.format.schema import Channel, Schema, TimeAxis
 from zstore.format.soundness import check_index, check_moments, check_sources
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
@@ -135,6 +135,11 @@ class Store:
     def _columns(self) -> dict[str, int]:
         """Where each channel is in :attr:`channels`; some 100 bytes a channel."""
         return {name: column for column, name in enumerate(self.channels)}
+
+    @property
+    def time(self) -> TimeAxis:
+        """The time axis: ``time.rule`` is how far it is from row to row, ``time.show`` writes a time as a date."""
+        return self.schema.time
 
     @property
     def receipt(self) -> dict[str, Any]:
@@ -426,10 +431,10 @@ class Store:
         shape = WindowShape(lookback, horizon, delay, stride)
         wanted = tuple(dict.fromkeys(inputs + outputs))
         rows = open_rows(self, wanted, Scaling.identity(len(wanted)), cache, fill=False).values
-        index = WindowIndex.build(self.index.runs, shape, self.schema.time.freq)
+        index = WindowIndex.build(self.index.runs, shape, self.time.rule)
         if not len(index):
             raise no_window(self, shape)
-        times = None if self.schema.time.freq is not None else self.times(0, self.n_rows)
+        times = None if self.time.rule.regular else self.times(0, self.n_rows)
         places = [wanted.index(name) for name in inputs], [wanted.index(name) for name in outputs]
         again = partial(self.windows, lookback, horizon, delay=delay, stride=stride, channels=inputs, targets=outputs)
         return Windows(rows, index, *places, times, partial(again, cache=cache))

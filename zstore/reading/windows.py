@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.format.index import RunTable
+from zstore.format.timesteps import IRREGULAR, TimeStepRule
 from zstore.reading.shown import windows_html
 
 Int64 = NDArray[np.int64]
@@ -80,8 +81,8 @@ class WindowIndex:
         (piece,) time of `first`.
     ends
         (piece,) number of windows up to and including each piece.
-    freq
-        Time step between rows; None for irregular times.
+    rule
+        How far it is from one row to the next.
     """
 
     shape: WindowShape
@@ -89,14 +90,14 @@ class WindowIndex:
     series: Int64
     time: Int64
     ends: Int64
-    freq: int | None
+    rule: TimeStepRule
 
     @classmethod
     def build(
         cls,
         runs: RunTable,
         shape: WindowShape,
-        freq: int | None,
+        rule: TimeStepRule | int | None,
         targets: tuple[Int64, Int64] | None = None,
         context: bool = True,
     ) -> WindowIndex:
@@ -108,8 +109,9 @@ class WindowIndex:
             Where windows may lie; none crosses the border of a run.
         shape
             The rows of one window.
-        freq
-            Time step between rows; None for irregular times.
+        rule
+            How far it is from one row to the next, such as ``store.schema.time.rule``; an int for fixed steps of so
+            many units of time, None for irregular times.
         targets
             (run,) row range ``[start, stop)`` in each run in which *targets* must lie; None for all.
         context
@@ -121,8 +123,17 @@ class WindowIndex:
         room = stop - shape.span - first
         n_windows = np.where((room >= 0) & (stop > start), room // shape.stride + 1, 0)
         kept = n_windows > 0
-        time = runs.time + (first - runs.start) * (freq or 0)
-        return cls(shape, first[kept], runs.series[kept], time[kept], np.cumsum(n_windows[kept]), freq)
+        if not isinstance(rule, TimeStepRule):
+            rule = IRREGULAR if rule is None else TimeStepRule.fixed(rule, None)
+        time = runs.time[kept]
+        if rule.regular:
+            time = rule.times((first - runs.start)[kept], time)
+        return cls(shape, first[kept], runs.series[kept], time, np.cumsum(n_windows[kept]), rule)
+
+    @property
+    def freq(self) -> int | None:
+        """Units of time from each row to the next; None where that differs, as for months and irregular times."""
+        return self.rule.count if self.rule.kind == "fixed" else None
 
     @cached_property
     def _begins(self) -> Int64:
@@ -177,7 +188,7 @@ class WindowIndex:
         low, high = low[high > low], high[high > low]
         if not n_windows or not len(low):
             nothing = np.zeros(0, np.int64)
-            return WindowIndex(shape, nothing, nothing, nothing, nothing, self.freq)
+            return WindowIndex(shape, nothing, nothing, nothing, nothing, self.rule)
         borders = self.ends[:-1]
         inside = np.searchsorted(low, borders, side="right") - 1
         borders = borders[(inside >= 0) & (borders < high[inside]) & (borders > low[inside])]
@@ -185,8 +196,8 @@ class WindowIndex:
         end = np.minimum(np.append(begin[1:], n_windows), high[np.searchsorted(low, begin, side="right") - 1])
         piece = self._piece(begin)
         first, series, _ = self.locate(begin)
-        time = self.time[piece] + (first - self.first[piece]) * (self.freq or 0)
-        return WindowIndex(shape, first, series, time, np.cumsum(end - begin), self.freq)
+        time = self._time(piece, first - self.first[piece])
+        return WindowIndex(shape, first, series, time, np.cumsum(end - begin), self.rule)
 
     def target_spans(self) -> tuple[Int64, Int64]:
         """(piece,) rows ``[start, stop)`` in which the targets of each piece lie."""
@@ -237,7 +248,7 @@ class WindowIndex:
         return windows_html(self)
 
     def locate(self, samples: Int64) -> tuple[Int64, Int64, Int64]:
-        """First row, series, and time of the first target of each sample; time 0 where times are irregular.
+        """First row, series, and time of the first target of each sample; time 0 where times are irregular, or rows.
 
         Parameters
         ----------
@@ -246,8 +257,13 @@ class WindowIndex:
         """
         piece = self._piece(samples)
         step = (samples - self._begins[piece]) * self.shape.stride
-        time = self.time[piece] + (step + self.shape.target_offset) * (self.freq or 0)
-        return self.first[piece] + step, self.series[piece], time if self.freq is not None else np.zeros_like(time)
+        time = self._time(piece, step + self.shape.target_offset)
+        return self.first[piece] + step, self.series[piece], time if self.rule.regular else np.zeros_like(time)
+
+    def _time(self, piece: Int64, n_rows: Int64) -> Int64:
+        """Time of the row so many rows behind the first of each piece; of the first where times are irregular."""
+        time = self.time[piece]
+        return self.rule.times(n_rows, time) if self.rule.regular else time
 
 
 def find_holes(observed: Iterable[NDArray[np.bool_]]) -> tuple[Int64, Int64]:

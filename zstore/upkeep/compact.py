@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from zstore.format.layout import n_shards, safe_names
+from zstore.format.layout import FORMAT_VERSION, n_shards, safe_names
 from zstore.format.storage import Storage
+from zstore.format.timesteps import IRREGULAR
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
 from zstore.writing.committed import dropped_before, old_forms, spill_rows
 from zstore.writing.fan_in import plan_shards
-from zstore.writing.phases import given_freq, sum_up
+from zstore.writing.phases import sum_up
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import RowsSpec, write_shard
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import building
-from zstore.writing.version import commit_version, index_of, usual_freq
+from zstore.writing.version import commit_version, index_of
 
 
 def compact(
@@ -45,7 +46,7 @@ def compact(
 
     Returns
     -------
-    The new version; the store as it is if it is in order already.
+    The new version, of the newest format version; the store as it is if it is in order, and of that version, already.
 
     Raises
     ------
@@ -71,7 +72,11 @@ def compact(
         first_shard = free_shard(root, n_shards(base.n_rows, base.schema.shard_rows))
         in_order = len(base.index.pieces[0]) <= 1 and [c.variable for c in base.schema.channels] == names
         lowest = first_shard * base.schema.shard_rows
-        if in_order and (base.index.contiguous or lowest >= int(base.index.extent_start.min())):
+        if (
+            base.schema.form == FORMAT_VERSION
+            and in_order
+            and (base.index.contiguous or lowest >= int(base.index.extent_start.min()))
+        ):
             site.scratch.clear()
             return Store(store)
         rows = _rows(base, root, names, first_shard)
@@ -81,8 +86,8 @@ def compact(
         plans = plan_shards(row_start, blocks, shard_rows=size)
         n_rows = [plan.stop - plan.start for plan in plans]
         shards = runner.map("write", partial(write_shard, blocks=blocks, spec=rows), plans, n_rows, "rows")
-        step = given_freq(base.objects.document["table"]["freq"], rows.time) or usual_freq(shards)
-        summary = sum_up(shards, plans, rows, row_start, step, runner)
+        asked = None if base.objects.document["table"]["freq"] is None else base.schema.time.rule
+        summary = sum_up(shards, plans, rows, row_start, asked, runner)
         offset = first_shard * size
         index = index_of(base.ids, row_start, summary, base.statics, offset)
         schema = replace(
@@ -90,7 +95,8 @@ def compact(
             version=site.version,
             n_places=offset + base.n_rows,
             channels=rows.channels,
-            time=replace(base.schema.time, freq=summary.freq),
+            time=replace(base.schema.time, rule=summary.rule),
+            form=FORMAT_VERSION,
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         site.scratch.clear()
@@ -119,7 +125,8 @@ def _rows(base: Store, root: Storage, names: list[str], first_shard: int) -> Row
         channels.append(replace(channel, variable=name, categories=words))
     size = base.schema.shard_rows
     forms = (tuple(form),) * n_shards(base.n_rows, size)
-    return RowsSpec(root, tuple(channels), forms, base.schema.time, base.schema.chunk_rows, size, first_shard)
+    axis = replace(base.schema.time, rule=IRREGULAR)  # found anew
+    return RowsSpec(root, tuple(channels), forms, axis, base.schema.chunk_rows, size, first_shard)
 
 
 def _spill(rows: tuple[int, int], base: Store, scratch: Storage) -> Any:

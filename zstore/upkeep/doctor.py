@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.schema import TimeAxis
+from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
 from zstore.upkeep import checks
 from zstore.upkeep.checks import Stretch, counted
@@ -221,33 +222,34 @@ def _of_ingest(store: Store, storage_options: Mapping[str, str] | None) -> Itera
 
 def _of_times(store: Store) -> Iterator[Finding]:
     index, axis = store.index, store.schema.time
-    if axis.freq is None:
-        show = partial(_show_step, axis)
+    rule = axis.rule
+    if not rule.regular:
+        show = partial(_show_units, axis)
         for position in range(store.n_series):
             first, last = index.row_start[position : position + 2].tolist()
             if (stretch := checks.sampling_change(store.times(first, last), show)) is not None:
                 start, stop = first + stretch.start, first + stretch.stop
                 yield _finding(store, "sampling_change", position, "", start, stop, stretch.detail)
         return
-    runs, freq = index.runs, axis.freq
-    off: NDArray[np.int64] = np.flatnonzero((index.time_start - index.time_start[:1]) % freq)
+    runs = index.runs
+    off: NDArray[np.int64] = np.flatnonzero(~rule.steps(index.time_start, index.time_start[:1])[1])
     if 2 * len(off) > store.n_series:  # most are: then it is the first that is off
         off = off[:0] if store.n_series < 3 else np.zeros(1, np.int64)
     for position in off.tolist():
         row = int(index.row_start[position])
-        detail = f"its times lie between the steps of {axis.show_freq()} of the others"
+        detail = f"its times lie between the steps of {rule} of the others"
         yield _finding(store, "off_grid", position, "", row, int(index.row_start[position + 1]), detail)
-    last_time = runs.time + (runs.stop - runs.start - 1) * freq
+    last_time = rule.times(runs.stop - runs.start - 1, runs.time)
     follows = np.flatnonzero(runs.series[1:] == runs.series[:-1])
-    step = runs.time[follows + 1] - last_time[follows]
-    yield from _odd_steps(store, follows, step % freq != 0)
-    follows = follows[step >= 2 * freq]  # a shorter one is odd, but no gap
+    n_steps, on_grid = rule.steps(runs.time[follows + 1], last_time[follows])
+    yield from _odd_steps(store, follows, ~on_grid)
+    follows, n_steps = follows[n_steps > 1], n_steps[n_steps > 1]  # a shorter one is odd, but no gap
     before, after, rows = last_time[follows], runs.time[follows + 1], runs.start[follows + 1]
-    owner, lost = runs.series[follows + 1], (after - before) // freq - 1
+    owner, lost = runs.series[follows + 1], n_steps - 1
     per_second = _PER_SECOND.get(axis.unit or "")
     clock = (
-        checks.clock_changes(before, after, freq, per_second)
-        if per_second and freq < _DAY_S * per_second
+        checks.clock_changes(before, after, rule.count, per_second)
+        if per_second and rule.plain and rule.count < _DAY_S * per_second
         else np.zeros(0, np.int64)
     )
     by_clock = np.isin(np.arange(len(follows)), clock)
@@ -256,16 +258,16 @@ def _of_times(store: Store) -> Iterator[Finding]:
         for mine in np.split(there, np.flatnonzero(np.diff(owner[there])) + 1) if len(there) else []:
             position = int(owner[mine[0]])
             longest = mine[np.argmax(lost[mine])]
-            detail = _lost(kind, lost[mine].tolist())
+            detail = _lost(kind, lost[mine].tolist(), rule.noun(1) if rule.calendar else "step")
             if kind == "gap" and _thinned(lost[mine], int(index.row_size[position])):
-                kept = f"mostly a row every {_show_step(axis, (int(np.median(lost[mine])) + 1) * freq)}"
+                kept = f"mostly a row every {_show_steps(axis, int(np.median(lost[mine])) + 1)}"
                 yield _finding(store, "sampling_change", position, "", int(rows[longest]), int(rows[longest]) + 1, kept)
             else:
                 yield _finding(store, kind, position, "", int(rows[longest]), int(rows[longest]) + 1, detail)
 
 
 def _odd_steps(store: Store, follows: NDArray[np.int64], is_odd: NDArray[np.bool_]) -> Iterator[Finding]:
-    """Series with steps between rows that are no multiple of the usual one: some of them, or most.
+    """Series with steps between rows that are no whole number of steps of the rule: some of them, or most.
 
     Parameters
     ----------
@@ -274,33 +276,39 @@ def _odd_steps(store: Store, follows: NDArray[np.int64], is_odd: NDArray[np.bool
     follows
         (border,) runs that another run of the same series follows.
     is_odd
-        (border,) whether the step between the two is no multiple of the usual one.
+        (border,) whether what lies between the two is no whole number of steps.
     """
-    index, runs, usual = store.index, store.index.runs, store.schema.time.show_freq()
+    index, runs, rule = store.index, store.index.runs, store.time.rule
     first, n_odd = np.unique(runs.series[follows[is_odd]], return_index=True, return_counts=True)[1:]
     for border, count in zip(follows[is_odd][first].tolist(), n_odd.tolist(), strict=True):
         row = int(runs.start[border + 1])
-        detail = f"{counted(count, 'step')} that {'is' if count == 1 else 'are'} no multiple of {usual}"
+        detail = f"{counted(count, 'step')} that {'is' if count == 1 else 'are'} no multiple of {rule}"
         yield _finding(store, "off_grid", int(runs.series[border]), "", row, row + 1, detail)
     whole = np.bincount(runs.series, minlength=store.n_series) == 1  # irregular series are not cut
-    span = (index.row_size - 1) * (store.schema.time.freq or 0)
-    for position in np.flatnonzero(whole & (index.time_stop - index.time_start != span)).tolist():
+    reach = rule.times(np.maximum(index.row_size - 1, 0), index.time_start)
+    for position in np.flatnonzero(whole & (index.time_stop != reach)).tolist():
         start, stop = index.row_start[position : position + 2].tolist()
-        yield _finding(store, "off_grid", position, "", start, stop, f"most of its steps are no multiple of {usual}")
+        yield _finding(store, "off_grid", position, "", start, stop, f"most of its steps are no multiple of {rule}")
 
 
-def _lost(kind: str, lost: list[int]) -> str:
+def _lost(kind: str, lost: list[int], noun: str) -> str:
     """Gaps in words, from how many steps each has."""
     if kind == "clock_change":
         return f"{counted(len(lost), 'hour')} missing"
     if len(lost) == 1:
-        return f"{counted(lost[0], 'step')} missing"
-    return f"{counted(sum(lost), 'step')} missing in {len(lost):,} gaps, at most {max(lost):,} together"
+        return f"{counted(lost[0], noun)} missing"
+    return f"{counted(sum(lost), noun)} missing in {len(lost):,} gaps, at most {max(lost):,} together"
 
 
-def _show_step(axis: TimeAxis, step: int) -> str:
-    """A step between rows, for a person."""
-    return replace(axis, freq=step).show_freq()
+def _show_units(axis: TimeAxis, step: int) -> str:
+    """So many units of time, for a person."""
+    return TimeStepRule.fixed(step, axis.unit).text
+
+
+def _show_steps(axis: TimeAxis, n: int) -> str:
+    """So many steps, for a person."""
+    rule = axis.rule
+    return f"{n:,} {rule.noun(n)}" if rule.calendar else _show_units(axis, n * rule.count)
 
 
 def _thinned(lost: NDArray[np.int64], n_rows: int) -> bool:

@@ -187,3 +187,17 @@ def _small_faults(store: Store) -> list[str]:
             faults.append(f"{name}: {error.what}; expected {error.expected}")
             break  # the others rely on it
     return faults
+
+
+def _run_faults(store: Store) -> list[str]:
+    """Whether runs, by the time step rule, lead from the first time of each series to its last one."""
+    index, rule = store.index, store.time.rule
+    runs = index.runs
+    if not rule.regular or not len(runs.series):
+        return []
+    begins = np.append(True, runs.series[1:] != runs.series[:-1])
+    ends = np.append(begins[1:], True)
+    reach = rule.times(runs.stop - runs.start - 1, runs.time)
+    wrong = set(runs.series[begins & (runs.time != index.time_start[runs.series])].tolist())
+    wrong |= set(runs.series[ends & (reach != index.time_stop[runs.series])].tolist())
+    return [f"index: the runs of id {str(index.ids[each])!r} do not lead to its times" for each in sorted(wrong)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zstore.errors import SourceError, UsageError
+from zstore.format.timesteps import TimeStepRule
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
 from zstore.writing.blocks import reduce_blocks
@@ -38,7 +39,6 @@ from zstore.writing.phases import (
     check_most_bad,
     duplicate_error,
     freq_notes,
-    given_freq,
     infinite_notes,
     inflate,
     matched,
@@ -64,7 +64,7 @@ from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.times import STEPS
 from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.target import building
-from zstore.writing.version import commit_version, usual_freq
+from zstore.writing.version import commit_version
 from zstore.writing.words import refuse_all_numbers
 
 
@@ -203,10 +203,10 @@ def append(
             raise duplicate_error(error, ids, blocks, spec, rows.time) from None
         clock.lap("write")
 
-        step = given_freq(options.freq, rows.time) or base.schema.time.freq
-        if step is None and base.n_rows == base.n_series:
-            step = usual_freq(shards)  # there was no step to be irregular; else runs are not cut, and stay so
-        summary = sum_up(shards, plans, rows, row_start, step, runner)
+        rule: TimeStepRule | None = base.schema.time.rule
+        if base.schema.time.rule.kind == "irregular" and base.n_rows == base.n_series:
+            rule = None  # there was no step to be irregular; else runs are not cut, and stay so
+        summary = sum_up(shards, plans, rows, row_start, rule, runner, calendar=base.schema.form > 1)
         statics = scatter_statics(base.statics, places)
         n_new = len(places.ids) - base.n_series
         unmatched = [f"{n_new:,} new series have no static attributes"] if n_new and base.statics else []
@@ -225,7 +225,7 @@ def append(
             n_places=first_place + int(row_start[-1]),
             n_series=len(places.ids),
             channels=rows.channels,
-            time=replace(base.schema.time, freq=summary.freq),
+            time=replace(base.schema.time, rule=summary.rule),
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         inexact = tuple(sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels)))

@@ -89,27 +89,28 @@ def _pack(columns: Columns, order: Any, dtype: str) -> list[BlockColumn]:
 
 
 def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> SortedBlock:
-    """A block, whose source has no times, with times: the n-th row of a series is at ``start + n * step``.
+    """A block, whose source has no times, with times: the n-th row of a series is `n` steps behind the first time.
 
     Parameters
     ----------
     task
         The block, and (group,) rows of each of its series in the blocks before.
     time
-        Start and step.
+        First time and rule.
     """
     block, before = task
     sizes = np.diff(block.starts)
     rank = np.arange(block.spill.n_rows) + np.repeat(before - block.starts[:-1], sizes)
     low, high = time.bounds
-    for last in (time.start, time.start + int(rank.max(initial=0)) * time.step):
-        if not low <= last <= high:
-            raise SourceError(
-                f"time {last:,} of a row that is numbered",
-                expected=f"times from {low:,} to {high:,}, in the units of --freq",
-                fix="an earlier --start, or a smaller --freq",
-            )
-    return replace(block, spill=block.spill.with_times(time.start + rank * time.step))
+    n_steps = int(rank.max(initial=0))
+    beyond = not low <= time.start <= high or n_steps * time.rule.shortest > high - time.start
+    if beyond or int(time.rule.times(n_steps, time.start)) > high:
+        raise SourceError(
+            f"{n_steps:,} steps of {time.rule.text} behind time {time.start:,} of a row that is numbered",
+            expected=f"times from {low:,} to {high:,}, in the units of --freq",
+            fix="an earlier --start, or a smaller --freq",
+        )
+    return replace(block, spill=block.spill.with_times(time.rule.times(rank, time.start)))
 
 
 def reduce_blocks(reports: Sequence[BlockReport]) -> tuple[Any, list[SortedBlock]]:

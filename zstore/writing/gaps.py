@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.packing import fill_of
+from zstore.format.schema import TimeAxis
 from zstore.format.storage import Storage
+from zstore.format.timesteps import TimeStepRule
 from zstore.writing.sort import ShardPlan, SortedBlock, Spill
-from zstore.writing.steps import StepReport, encode_steps, gather_keys, report_steps
+from zstore.writing.steps import StepReport, Trial, encode_steps, gather_keys, report_steps
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -20,7 +23,7 @@ _DTYPE = np.dtype("int16")
 
 
 class OffGridError(Exception):
-    """A series steps by something that is no multiple of the usual step."""
+    """A series steps by something that is no whole number of steps of the rule."""
 
     def __init__(self, series: int, time: int) -> None:
         super().__init__(series, time)
@@ -31,21 +34,32 @@ class TooManyRowsError(Exception):
     """Filling would make more rows than anybody wants."""
 
 
-def find_steps(plan: ShardPlan, blocks: Sequence[SortedBlock]) -> StepReport:
+def find_steps(plan: ShardPlan, blocks: Sequence[SortedBlock], axis: TimeAxis) -> StepReport:
     """Time steps between two places of the final order."""
     codes, times, _ = gather_keys(plan, blocks)
-    return report_steps(encode_steps(codes, times, plan.start))
+    return report_steps(encode_steps(codes, times, plan.start), times, axis)
 
 
-def count_off_grid(plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int) -> tuple[Int64, Int64]:
-    """Series with steps that are no multiple of `freq`, and how many of them each has between two places."""
-    codes, _, step = _steps_onward(plan, blocks, freq)
-    series, counts = np.unique(codes[step % freq != 0], return_counts=True)
+def try_rule(plan: ShardPlan, blocks: Sequence[SortedBlock], rule: TimeStepRule) -> Trial:
+    """How many neighbours between two places of the final order follow each other under a rule."""
+    codes, times, _ = gather_keys(plan, blocks)
+    return Trial.of(codes, times, plan.start, rule)
+
+
+def count_off_grid(plan: ShardPlan, blocks: Sequence[SortedBlock], rule: TimeStepRule) -> tuple[Int64, Int64]:
+    """Series with steps that are no whole steps of a rule, and how many of them each has between two places."""
+    onward = _steps_onward(plan, blocks, rule)
+    series, counts = np.unique(onward.codes[~onward.on_grid], return_counts=True)
     return series.astype(np.int64), counts.astype(np.int64)
 
 
 def fill(
-    plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int, irregular: Int64, n_channels: int, scratch: Storage
+    plan: ShardPlan,
+    blocks: Sequence[SortedBlock],
+    rule: TimeStepRule,
+    irregular: Int64,
+    n_channels: int,
+    scratch: Storage,
 ) -> SortedBlock | None:
     """Spill the rows that are missing between two places of the final order.
 
@@ -55,8 +69,8 @@ def fill(
         The places.
     blocks
         All blocks.
-    freq
-        Step of the grid.
+    rule
+        Of the grid.
     irregular
         Series that stay as they are.
     n_channels
@@ -75,12 +89,13 @@ def fill(
     TooManyRowsError
         If there would be more than `MOST_ROWS`.
     """
-    codes, times, step = _steps_onward(plan, blocks, freq)
-    step[np.isin(codes, irregular)] = freq
-    odd = np.flatnonzero(step % freq)
+    onward = _steps_onward(plan, blocks, rule)
+    codes, times = onward.codes, onward.times
+    kept = np.isin(codes, irregular)
+    odd = np.flatnonzero(~onward.on_grid & ~kept)
     if len(odd):
-        raise OffGridError(int(codes[odd[0]]), int(times[odd[0]] + step[odd[0]]))
-    skipped = step // freq - 1
+        raise OffGridError(int(codes[odd[0]]), int(onward.next_times[odd[0]]))
+    skipped = np.where(kept, 0, onward.number - 1)
     n_rows = int(skipped.sum())
     if n_rows > MOST_ROWS:
         raise TooManyRowsError(n_rows)
@@ -91,14 +106,30 @@ def fill(
     series = codes[before]
     starts = np.flatnonzero(np.diff(series, prepend=-1))
     missing: NDArray[np.int16] = np.full(n_rows, fill_of(_DTYPE), _DTYPE)
-    spill = Spill.write(scratch, f"fill{plan.shard}", [times[before] + number * freq, *([missing] * n_channels)])
+    filled = rule.times(number, times[before])
+    spill = Spill.write(scratch, f"fill{plan.shard}", [filled, *([missing] * n_channels)])
     return SortedBlock(spill, series[starts], np.append(starts, n_rows))
 
 
-def _steps_onward(plan: ShardPlan, blocks: Sequence[SortedBlock], freq: int) -> tuple[Int32, Int64, Int64]:
-    """(row,) series and time of the rows between two places, and the step to the next row; `freq` where none is."""
+class _Onward(NamedTuple):
+    """(row,) series and time of each row, the time of the next row, and how many steps later that is.
+
+    Where a series ends, the next row counts as one step later.
+    """
+
+    codes: Int32
+    times: Int64
+    next_times: Int64
+    number: Int64
+    on_grid: NDArray[np.bool_]
+
+
+def _steps_onward(plan: ShardPlan, blocks: Sequence[SortedBlock], rule: TimeStepRule) -> _Onward:
+    """The rows between two places, and the steps from each to the next."""
     codes, times, _ = gather_keys(plan, blocks)
     next_codes, next_times = np.append(codes[1:], -1), np.append(times[1:], 0)
     if plan.last.time is not None:  # the series goes on behind the last place, with a row at that very time
         next_codes[-1], next_times[-1] = plan.last.series, plan.last.time
-    return codes, times, np.where(next_codes == codes, next_times - times, freq)
+    ends = next_codes != codes
+    number, on_grid = rule.steps(np.where(ends, times, next_times), times)
+    return _Onward(codes, times, next_times, np.where(ends, 1, number), on_grid | ends)

@@ -29,6 +29,7 @@ from zstore.writing.phases import (
     BLOCK_COPIES,
     MOST_BAD,
     Clock,
+    asked_rule,
     block_bytes,
     channel_notes,
     check_most_bad,
@@ -36,7 +37,6 @@ from zstore.writing.phases import (
     duplicate_error,
     fill_skipped,
     freq_notes,
-    given_freq,
     infinite_notes,
     inflate,
     matched,
@@ -64,7 +64,7 @@ from zstore.writing.sources.sniff import MISSING, TableOptions, check_options
 from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import Mode, building
-from zstore.writing.version import commit_version, index_of, usual_freq
+from zstore.writing.version import commit_version, index_of
 from zstore.writing.words import refuse_numbers
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,9 @@ def ingest(
     static
         CSV of static attributes, one row per id.
     freq
-        Step between rows, such as ``1D`` or ``15min``; None to find the usual one.
+        Time step rule: a step such as ``1D`` or ``15min``; ``MS ME QS QE YS YE`` for months, quarters and years, with a
+        count (``2MS``) and an anchor month (``YE-JUN``); ``W-WED``; ``B`` for weekdays; ``rows`` where each row is one
+        step after the one before, whatever their times. None to find the one under which most rows follow each other.
     start
         Time of the first row of each series, where there is no time column.
     fill_gaps
@@ -289,14 +291,14 @@ def ingest(
             sorted_blocks = runner.map("number", partial(number_rows, time=spec.time), tasks)
         n_parsed = int(count_rows(len(ids), sorted_blocks)[-1])
         refuse_empty(n_parsed, len(bad), opened)
-        rows = rows_spec(site, spec, reports, dtype)
+        rows = rows_spec(site, spec, reports, dtype, freq)
         sorted_blocks, rows = limit_fan_in(len(ids), sorted_blocks, rows, site.scratch, runner)
         if on_duplicate != "error":
             sorted_blocks = without_duplicates(len(ids), sorted_blocks, on_duplicate, runner)
         n_stored = int(count_rows(len(ids), sorted_blocks)[-1])
+        rule = spec.time.rule if spec.time.kind == "rows" else asked_rule(freq, rows.time)
         if fill_gaps and n_stored:
-            given = given_freq(freq, rows.time)
-            fillers = fill_skipped(ids, sorted_blocks, given, rows, site.scratch, runner)
+            rule, fillers = fill_skipped(ids, sorted_blocks, rule, rows, site.scratch, runner)
             sorted_blocks += fillers
             rows = replace(rows, forms=rows.forms + ((0,) * len(rows.channels),) * len(fillers))
         row_start = count_rows(len(ids), sorted_blocks)
@@ -312,8 +314,7 @@ def ingest(
             raise duplicate_error(error, ids, blocks, spec, rows.time) from None
         clock.lap("write")
 
-        step = given_freq(freq, rows.time) or usual_freq(shards)
-        summary = sum_up(shards, plans, rows, row_start, step, runner)
+        summary = sum_up(shards, plans, rows, row_start, rule, runner)
         statics: tuple[StaticAttribute, ...] = ()
         inexact = [sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels))]
         remarks = [
@@ -334,7 +335,7 @@ def ingest(
             chunk_rows=rows.chunk_rows,
             shard_rows=rows.shard_rows,
             channels=rows.channels,
-            time=replace(rows.time, freq=summary.freq),
+            time=replace(rows.time, rule=summary.rule),
             id_name=id or "",
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )

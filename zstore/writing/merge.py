@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute
 from zstore.format.moments import Moments
+from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
 from zstore.writing.sources.arrow import as_numpy, text_array
 from zstore.writing.sources.join import union
@@ -143,15 +144,16 @@ def _merge_runs(
     series = np.concatenate([owner[kept], fresh])
     time = np.concatenate([runs.time[kept], summary.runs.time])
     order = np.argsort(start, kind="stable")
-    return join_runs(RunTable(start[order], stop[order], series[order], time[order]), summary.freq)
+    return join_runs(RunTable(start[order], stop[order], series[order], time[order]), summary.rule)
 
 
-def join_runs(runs: RunTable, freq: int | None) -> RunTable:
-    """Runs of one series that adjoin and go on in time as one; where there is no usual step, all that adjoin."""
+def join_runs(runs: RunTable, rule: TimeStepRule) -> RunTable:
+    """Runs of one series that adjoin and go on in time as one; where there is no regular rule, all that adjoin."""
     length = runs.stop - runs.start
     same = (runs.series[1:] == runs.series[:-1]) & (runs.start[1:] == runs.stop[:-1])
-    if freq is not None:
-        same &= runs.time[1:] == runs.time[:-1] + length[:-1] * freq
+    if rule.regular:
+        number, on_grid = rule.steps(runs.time[1:], runs.time[:-1])
+        same &= on_grid & (number == length[:-1])
     begins = np.concatenate([np.ones(min(len(length), 1), bool), ~same])
     first = np.flatnonzero(begins)
     last = np.append(first[1:], len(length)) - 1

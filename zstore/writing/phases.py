@@ -25,15 +25,16 @@ from zstore.format.manifest import ObjectRecord
 from zstore.format.packing import Packing, choose
 from zstore.format.schema import Channel, TimeAxis
 from zstore.format.storage import File, Storage
+from zstore.format.timesteps import TimeStepRule
 from zstore.writing.bad_rows import BadRowLimit, Group, numbered
 from zstore.writing.blocks import BlockReport, parse_block
 from zstore.writing.duplicates import drop_rows, find_extra, find_fillers
 from zstore.writing.fan_in import plan_shards
-from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps
+from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps, try_rule
 from zstore.writing.resume import note_plain, note_report, noted_plain, noted_report
 from zstore.writing.room import check_room
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.shards import Gathered, RowsSpec, ShardReport, stored_breaks
+from zstore.writing.shards import Gathered, RowsSpec, ShardReport, stored_trial
 from zstore.writing.sort import (
     Border,
     DuplicateTimeError,
@@ -50,9 +51,9 @@ from zstore.writing.sources.join import grouped, union
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
 from zstore.writing.statics import StaticTable, match_statics, named_words
-from zstore.writing.steps import usual_step_of
+from zstore.writing.steps import Trial, choose_rule
 from zstore.writing.target import Site
-from zstore.writing.version import Summary, summarise
+from zstore.writing.version import Summary, border_steps, rule_of, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
 _BLOCKS = 24  # fewer leave threads idle at the end of a phase
 BLOCK_COPIES = 8  # a block in memory: its bytes, Arrow's columns, float64, sorted and packed copies
 _SHOWN_IDS = 3
+RULES = "a step such as 1D, 1h, 15min or 30s, a rule such as MS, QE, YE-JUN, W-WED or B, or rows"
 MOST_BAD = 0.5  # share of bad rows above which it is not the rows that are wrong, but how they are read
 
 
@@ -266,31 +268,50 @@ def _without(
 
 
 def fill_skipped(
-    ids: Any, blocks: list[SortedBlock], freq: int | None, rows: RowsSpec, scratch: Storage, runner: Scheduler
-) -> list[SortedBlock]:
-    """Blocks of missing rows, one for each shard's worth of rows that skips any."""
+    ids: Any,
+    blocks: list[SortedBlock],
+    asked: TimeStepRule | None,
+    rows: RowsSpec,
+    scratch: Storage,
+    runner: Scheduler,
+) -> tuple[TimeStepRule, list[SortedBlock]]:
+    """The rule of the rows, and blocks of missing rows, one for each shard's worth of rows that skips any."""
+    if asked is not None and not asked.regular:
+        raise UsageError(
+            f"--fill-gaps with --freq {asked.text}",
+            expected="a rule that says where a row is missing",
+            fix="leave out --fill-gaps, or name a rule such as 1D, MS or B with --freq",
+        )
     plans = plan_shards(count_rows(len(ids), blocks), blocks, unique=False)
-    if freq is None:
-        freq = usual_step_of(runner.map("steps", partial(find_steps, blocks=blocks), plans))
-    if not freq:
+    rule = asked
+    if rule is None or not rule.plain:
+        reports = runner.map("steps", partial(find_steps, blocks=blocks, axis=rows.time), plans)
+
+        def measure(rule: TimeStepRule) -> list[Trial]:
+            return runner.map("rule", partial(try_rule, blocks=blocks, rule=rule), plans)
+
+        rule, _ = choose_rule(reports, rows.time.unit, asked, measure)
+    if not rule.regular:
         raise SourceError(
             "gaps in irregular times cannot be filled",
             expected="a step that more than half of all rows have",
             fix="--freq STEP, or leave out --fill-gaps",
         )
-    axis = replace(rows.time, freq=freq)
+    axis = replace(rows.time, rule=rule)
     n_off = np.zeros(len(ids), np.int64)
-    for series, counts in runner.map("grid", partial(count_off_grid, blocks=blocks, freq=freq), plans):
+    for series, counts in runner.map("grid", partial(count_off_grid, blocks=blocks, rule=rule), plans):
         n_off[series] += counts
     irregular = np.flatnonzero(2 * n_off > np.diff(count_rows(len(ids), blocks)) - 1)
     try:
         n_channels = len(rows.channels)
-        make = partial(fill, blocks=blocks, freq=freq, irregular=irregular, n_channels=n_channels, scratch=scratch)
-        return [block for block in runner.map("fill", make, plans) if block is not None]
+        make = partial(fill, blocks=blocks, rule=rule, irregular=irregular, n_channels=n_channels, scratch=scratch)
+        return rule, [block for block in runner.map("fill", make, plans) if block is not None]
     except OffGridError as error:
         raise SourceError(
             f"time {axis.show(error.time)} of id {str(ids[error.series])!r} is off the grid",
-            expected=f"times a multiple of {axis.show_freq()} after the first",
+            expected=f"times a multiple of {axis.show_freq()} after the first"
+            if rule.plain
+            else f"times as {axis.show_freq()} has them",
             fix="another --freq, or leave out --fill-gaps",
         ) from None
     except TooManyRowsError as error:
@@ -301,7 +322,9 @@ def fill_skipped(
         ) from None
 
 
-def rows_spec(site: Site, spec: TableSpec, reports: Sequence[BlockReport], dtype: str) -> RowsSpec:
+def rows_spec(
+    site: Site, spec: TableSpec, reports: Sequence[BlockReport], dtype: str, freq: str | None = None
+) -> RowsSpec:
     """How rows are to lie in the arrays: every channel's variable, type and packing."""
     filled = [report for report in reports if report.spill.n_rows]
     variables = safe_names([channel.name for channel in spec.channels])
@@ -321,6 +344,7 @@ def rows_spec(site: Site, spec: TableSpec, reports: Sequence[BlockReport], dtype
                 form.append(report.packed[n].decimals)
         channels.append(Channel(channel.name, variable, packing, dtype, channel.units, categories))
     axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.zone else None)
+    axis = replace(axis, rule=asked_rule(freq, axis) or axis.rule)
     return RowsSpec(
         site.root, tuple(channels), tuple(map(tuple, forms)), axis, CHUNK_ROWS, SHARD_ROWS, site.first_shard
     )
@@ -350,13 +374,36 @@ def sum_up(
     plans: Sequence[ShardPlan],
     rows: RowsSpec,
     row_start: Any,
-    step: int | None,
+    asked: TimeStepRule | None,
     runner: Scheduler,
+    calendar: bool = True,
 ) -> Summary:
-    """Everything per series of the rows that were written; gaps that were too many to report are read back."""
-    dense = [plan for plan, shard in zip(plans, shards, strict=True) if step and shard.steps.runs is None]
-    reread = runner.map("gaps", partial(stored_breaks, spec=rows, row_start=row_start, freq=step or 0), dense)
-    return summarise(shards, row_start, len(rows.channels), step, reread)
+    """Everything per series of the rows that were written.
+
+    Parameters
+    ----------
+    shards, plans, rows, row_start
+        What was written.
+    asked
+        The rule that the user, or the store, names; None to find it.
+    runner
+        Reads times back where a rule of a calendar is tried, or steps were too many to report.
+    calendar
+        Whether such a rule may be found.
+    """
+    back = partial(stored_trial, spec=rows, row_start=row_start)
+
+    def measure(rule: TimeStepRule) -> list[Trial]:
+        return runner.map("gaps", partial(back, rule=rule), plans)
+
+    rule, trials = rule_of(shards, rows.time.unit, asked, measure, calendar)
+    breaks = [trial.breaks for trial in trials]
+    if rule.plain:
+        steps = [shard.steps.runs for shard in shards if shard.steps.runs is not None]
+        breaks = [each.unlike(rule) for each in (*steps, border_steps(shards))]
+        dense = [plan for plan, shard in zip(plans, shards, strict=True) if shard.steps.runs is None]
+        breaks += [trial.breaks for trial in runner.map("gaps", partial(back, rule=rule), dense)]
+    return summarise(shards, row_start, len(rows.channels), rule, breaks)
 
 
 def matched(ids: Any, known: StaticTable) -> tuple[tuple[StaticAttribute, ...], list[str]]:
@@ -455,28 +502,30 @@ def refuse_empty(n_rows: int, n_bad: int, sources: Sequence[Source]) -> None:
         )
 
 
-def given_freq(freq: str | None, axis: TimeAxis) -> int | None:
-    """The step that the user named, in units of the axis."""
+def asked_rule(freq: str | None, axis: TimeAxis) -> TimeStepRule | None:
+    """The rule that the user named."""
     if freq is None:
         return None
     try:
         return axis.parse_freq(freq)
     except ValueError:
-        wanted = "a whole number of steps" if axis.unit is None else "a step such as 1D, 1h, 15min or 30s"
-        raise UsageError(f"frequency {freq!r}", expected=wanted, fix="mend --freq") from None
+        wanted = "a whole number of steps, or rows" if axis.unit is None else RULES
+        raise UsageError(f"frequency {freq!r}", expected=wanted, fix="choose one for --freq") from None
 
 
 def freq_notes(summary: Summary, axis: TimeAxis, row_start: Any, ids: Any) -> Iterator[str]:
     """What should be known of the steps between rows."""
-    if summary.freq is None and np.any(np.diff(row_start) > 1):
+    rule = summary.rule
+    if rule.kind == "irregular" and np.any(np.diff(row_start) > 1):
         yield "times are irregular: no step between rows is the usual one, so runs are not split"
-    elif summary.freq is not None and summary.n_gaps:
-        usual = TimeAxis(axis.unit, summary.freq).show_freq()
+    elif rule.regular and summary.n_gaps:
+        usual = str(rule)
         yield f"{summary.n_gaps:,} steps in {summary.n_gapped:,} series differ from {usual}; runs are split there"
         if len(summary.irregular):
             shown = ", ".join(repr(str(ids[series])) for series in summary.irregular[:_SHOWN_IDS])
             more = ", …" if len(summary.irregular) > _SHOWN_IDS else ""
+            off = "multiple of" if rule.plain else "whole step of"
             yield (
                 f"{len(summary.irregular):,} series are irregular and kept as they are: most of their steps are no "
-                f"multiple of {usual} ({shown}{more}); ingest them apart for windows over their rows"
+                f"{off} {usual} ({shown}{more}); ingest them apart for windows over their rows"
             )

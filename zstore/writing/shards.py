@@ -19,9 +19,10 @@ from zstore.format.moments import Moments, stack
 from zstore.format.packing import Packing, recode, repack, unpack
 from zstore.format.schema import Channel, TimeAxis
 from zstore.format.storage import Storage
+from zstore.format.timesteps import TimeStepRule
 from zstore.reading.objects import compare
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate, read_all
-from zstore.writing.steps import Breaks, StepReport, encode_steps, gather_keys, report_steps
+from zstore.writing.steps import StepReport, Trial, encode_steps, gather_keys, report_steps
 
 Int64 = NDArray[np.int64]
 
@@ -147,13 +148,13 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
         times[starts],
         times[stops],
         segments,
-        report_steps(encode_steps(codes, times, plan.start)),
+        report_steps(encode_steps(codes, times, plan.start), times, spec.time),
         tuple(n_infinite),
     )
 
 
-def stored_breaks(plan: ShardPlan, spec: RowsSpec, row_start: Int64, freq: int) -> Breaks:
-    """The steps inside a shard that are not `freq`, from its times on disk: for steps too many to report.
+def stored_trial(plan: ShardPlan, spec: RowsSpec, row_start: Int64, rule: TimeStepRule) -> Trial:
+    """What a rule makes of the rows of a shard, from its times on disk: for steps too many to report, and calendars.
 
     Parameters
     ----------
@@ -163,14 +164,14 @@ def stored_breaks(plan: ShardPlan, spec: RowsSpec, row_start: Int64, freq: int) 
         Where it was written.
     row_start
         (series + 1,) first row of each series.
-    freq
-        The usual step.
+    rule
+        Complete and regular.
     """
     content = spec.root.read(shard_key(TIME, spec.first_shard + plan.shard))
     chunks = decode_shard(content, "int64", TIME_CODEC, spec.chunk_rows, spec.shard_rows)
     times = np.concatenate([chunk.copy() for chunk in chunks])[: plan.stop - plan.start]
     series = np.searchsorted(row_start, np.arange(plan.start, plan.stop), side="right") - 1
-    return encode_steps(series, times, plan.start).unlike(freq)
+    return Trial.of(series, times, plan.start, rule)
 
 
 def widen_shard(record: ObjectRecord, before: Sequence[Channel], spec: RowsSpec) -> ObjectRecord:

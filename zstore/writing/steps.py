@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.index import usual_step
+from zstore.format.schema import TimeAxis
+from zstore.format.timesteps import TimeStepRule
+from zstore.writing.calendars import CalendarTally, anchored, calendar_steps, completed, sum_tallies
 from zstore.writing.sort import ShardPlan, SortedBlock, codes_between, locate, read_all, sort_order
 
 Int64 = NDArray[np.int64]
@@ -41,25 +44,34 @@ class Steps:
     length: Int64
     time: Int64
 
-    def unlike(self, freq: int) -> Breaks:
-        """The steps that are not `freq`, one by one."""
-        odd = self.step != freq
+    def unlike(self, rule: TimeStepRule) -> Breaks:
+        """The steps that are not one of `rule`, one by one.
+
+        Cost: O(step runs + breaks) for fixed steps without an anchor; else O(rows).
+        """
+        plain = rule.plain
+        odd = self.step != rule.count if plain else np.ones(len(self.step), np.bool_)
         row, step, length, time = (values[odd] for values in (self.row, self.step, self.length, self.time))
         offset = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
         step = np.repeat(step, length)
-        return Breaks(np.repeat(row, length) + offset, np.repeat(time, length) + offset * step, step % freq != 0)
+        row, time = np.repeat(row, length) + offset, np.repeat(time, length) + offset * step
+        if plain:
+            return Breaks(row, time, step % rule.count != 0)
+        number, on_grid = rule.steps(time, time - step)
+        odd = ~on_grid | (number != 1)
+        return Breaks(row[odd], time[odd], ~on_grid[odd])
 
 
 @dataclass(frozen=True)
 class Breaks:
-    """Rows before which time does not advance by the usual step.
+    """Rows before which time does not advance by one step.
 
     Parameters
     ----------
     row, time
         (break,) the row, and its time.
     off_grid
-        (break,) whether the step is no multiple of the usual one either.
+        (break,) whether it is no whole number of steps of the rule either.
     """
 
     row: Int64
@@ -79,12 +91,15 @@ class StepReport:
         Steps in all.
     runs
         All of them; None where they change too often to be kept.
+    tally
+        Days and times of day of the rows, where steps may be those of a calendar; else None.
     """
 
     step: Int64
     count: Int64
     n_steps: int
     runs: Steps | None
+    tally: CalendarTally | None = None
 
 
 def gather_keys(plan: ShardPlan, blocks: Sequence[SortedBlock]) -> tuple[Int32, Int64, tuple[Slices, Int64 | None]]:
@@ -120,33 +135,156 @@ def encode_steps(codes: Int32 | Int64, times: Int64, first_row: int) -> Steps:
     return Steps(first_row + starts + 1, step[starts], length, times[starts + 1])
 
 
-def report_steps(steps: Steps) -> StepReport:
-    """What to keep of the steps of a stretch of rows."""
+def report_steps(steps: Steps, times: Int64 | None = None, axis: TimeAxis | None = None) -> StepReport:
+    """What to keep of the steps of a stretch of rows.
+
+    Parameters
+    ----------
+    steps
+        All of them.
+    times, axis
+        (row,) times of the stretch, and what they are, to tally days and times of day where that may be asked for.
+    """
     distinct, inverse = np.unique(steps.step, return_inverse=True)
     counts = np.bincount(inverse, weights=steps.length, minlength=len(distinct)).astype(np.int64)
     kept = np.argsort(-counts, kind="stable")[:_MOST_STEPS]
     runs = steps if len(steps.step) <= _MOST_RUNS else None
-    return StepReport(distinct[kept], counts[kept], int(steps.length.sum()), runs)
+    step, count, n_steps = distinct[kept], counts[kept], int(steps.length.sum())
+    tally = None
+    if times is not None and axis is not None and axis.unit is not None:
+        open_rule = axis.rule.regular and not axis.rule.complete
+        if open_rule or calendar_steps(step, count, axis.unit):
+            tally = CalendarTally.of(times, axis.unit)
+    return StepReport(step, count, n_steps, runs, tally)
 
 
-def usual_step_of(reports: Sequence[StepReport]) -> int | None:
-    """The step that more than half of all steps have, else None.
+def find_breaks(series: Int32 | Int64, times: Int64, first_row: int, rule: TimeStepRule) -> Breaks:
+    """Rows of a stretch before which time does not advance by one step.
+
+    Parameters
+    ----------
+    series, times
+        (row,) in order.
+    first_row
+        Number of the first of these rows.
+    rule
+        Complete and regular.
+    """
+    if rule.plain:
+        return encode_steps(series, times, first_row).unlike(rule)
+    inside = series[1:] == series[:-1]
+    number, on_grid = rule.advance(times)
+    odd = np.flatnonzero(inside & ~(on_grid & (number == 1)))
+    return Breaks(first_row + odd + 1, times[odd + 1], ~on_grid[odd])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a rule makes of a stretch of rows.
+
+    Parameters
+    ----------
+    n_following
+        Neighbours that follow each other.
+    months
+        Bits of the months of the year, from January on, in which rows of these lie; 0 where it does not matter.
+    breaks
+        The others.
+    """
+
+    n_following: int
+    months: int
+    breaks: Breaks
+
+    @classmethod
+    def of(cls, series: Int32 | Int64, times: Int64, first_row: int, rule: TimeStepRule) -> Trial:
+        """Try a rule on some rows in order, of which the first has the number `first_row`."""
+        breaks = find_breaks(series, times, first_row, rule)
+        inside = series[1:] == series[:-1]
+        months = 0
+        if rule.kind == "month" and rule.period == 1 and rule.count % 3 == 0:
+            inside[breaks.row - first_row - 1] = False
+            number = replace(rule, count=1).steps(times[1:][inside])[0] % 12
+            months = sum(1 << month for month in np.unique(number).tolist())
+        return cls(int(np.count_nonzero(series[1:] == series[:-1])) - len(breaks.row), months, breaks)
+
+
+def choose_rule(
+    reports: Sequence[StepReport],
+    unit: str | None,
+    asked: TimeStepRule | None,
+    measure: Callable[[TimeStepRule], Sequence[Trial]],
+    calendar: bool = True,
+) -> tuple[TimeStepRule, Sequence[Trial]]:
+    """The rule under which most neighbours follow each other, if more than half do; a fixed step where it is as good.
+
+    Parameters
+    ----------
+    reports
+        All steps between rows.
+    unit
+        Of the time axis.
+    asked
+        What the user asked for: that is what it is then, once the rows have told what it leaves open.
+    measure
+        Tries a rule on all rows; called for a calendar rule, or one with an anchor, alone.
+    calendar
+        Whether rules of calendars may be found.
+
+    Returns
+    -------
+    The rule, and its trials if it was measured, else nothing.
 
     Notes
     -----
-    Such a step is the most frequent of one report at least. In a report of very many different steps, those that are
-    not among its most frequent ones count as none.
+    No row is read again unless the most frequent steps look like those of a calendar.
+    """
+    tally = sum_tallies(report.tally for report in reports)
+    if asked is not None:
+        rule = completed(asked, tally)
+        if not rule.regular or rule.plain:
+            return rule, ()
+        trials = measure(rule)
+        return anchored(rule, asked, _months(trials)), trials
+    step, count, n_steps = _sum_steps(reports)
+    usual = usual_step(step, count, n_steps)
+    fixed = TimeStepRule("irregular", unit) if usual is None else TimeStepRule.fixed(usual, unit)
+    if unit is None or not calendar:
+        return fixed, ()
+    candidates = [(rule, bound) for rule, bound in calendar_steps(step, count, unit) if 2 * bound > n_steps]
+    if not candidates:
+        return fixed, ()
+    rule = completed(max(candidates, key=lambda pair: pair[1])[0], tally)
+    trials = measure(rule)
+    n_following = sum(trial.n_following for trial in trials)
+    if 2 * n_following <= n_steps or n_following <= int(count.max()):
+        return fixed, ()
+    return anchored(rule, None, _months(trials)), trials
+
+
+def _months(trials: Sequence[Trial]) -> int:
+    months = 0
+    for trial in trials:
+        months |= trial.months
+    return months
+
+
+def _sum_steps(reports: Sequence[StepReport]) -> tuple[Int64, Int64, int]:
+    """(step,) distinct steps of some reports, how often each occurs, and the number of all steps.
+
+    A step that more than half of all have is the most frequent of one report at least. In a report of very many
+    different steps, those that are not among its most frequent ones count as none.
     """
     empty = np.zeros(0, np.int64)
     step = np.concatenate([empty, *(report.step for report in reports)])
     count = np.concatenate([empty, *(report.count for report in reports)])
     distinct, inverse = np.unique(step, return_inverse=True)
     counts = np.bincount(inverse, weights=count, minlength=len(distinct)).astype(np.int64)
-    return usual_step(distinct, counts, sum(report.n_steps for report in reports))
+    return distinct, counts, sum(report.n_steps for report in reports)
 
 
 def irregular_series(breaks: Breaks, row_start: Int64) -> Int64:
-    """Series of which more than half of all steps are no multiple of the usual one."""
+    """Series of which more than half of all steps are no whole number of steps of the rule."""
     series = np.searchsorted(row_start, breaks.row[breaks.off_grid], side="right") - 1
     n_off = np.bincount(series, minlength=len(row_start) - 1)
     return np.flatnonzero(2 * n_off > np.diff(row_start) - 1)

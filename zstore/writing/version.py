@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,8 +21,9 @@ from zstore.format.manifest import ObjectRecord, to_arrays
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Schema
 from zstore.format.storage import Storage
+from zstore.format.timesteps import TimeStepRule
 from zstore.writing.shards import RowsSpec, ShardReport
-from zstore.writing.steps import Breaks, Steps, irregular_series, report_steps, usual_step_of
+from zstore.writing.steps import Breaks, Steps, Trial, choose_rule, irregular_series, report_steps
 
 logger = logging.getLogger(__name__)
 
@@ -41,31 +42,44 @@ class Summary:
         (series, channel).
     runs
         The run table.
-    freq
-        Usual step, None if there is none.
+    rule
+        How far it is from one row to the next.
     n_gaps, n_gapped
-        Steps that differ from `freq`, and series that have any.
+        Steps that are not one of `rule`, and series that have any.
     irregular
-        Series of which more than half of all steps are no multiple of `freq`.
+        Series of which more than half of all steps are no whole number of steps of `rule`.
     """
 
     time_start: Int64
     time_stop: Int64
     moments: Moments
     runs: RunTable
-    freq: int | None
+    rule: TimeStepRule
     n_gaps: int
     n_gapped: int
     irregular: Int64
 
 
-def usual_freq(shards: Sequence[ShardReport]) -> int | None:
-    """The step that more than half of all steps have, else None."""
-    return usual_step_of([*(shard.steps for shard in shards), report_steps(_border_steps(shards))])
+def rule_of(
+    shards: Sequence[ShardReport],
+    unit: str | None,
+    asked: TimeStepRule | None,
+    measure: Callable[[TimeStepRule], Sequence[Trial]],
+    calendar: bool,
+) -> tuple[TimeStepRule, Sequence[Trial]]:
+    """The rule of all rows, and its trials on shards and on the borders between them; see :func:`choose_rule`."""
+    border = border_steps(shards)
+
+    def everywhere(rule: TimeStepRule) -> Sequence[Trial]:
+        breaks = border.unlike(rule)
+        return [*measure(rule), Trial(len(border.row) - len(breaks.row), 0, breaks)]
+
+    reports = [*(shard.steps for shard in shards), report_steps(border)]
+    return choose_rule(reports, unit, asked, everywhere, calendar)
 
 
 def summarise(
-    shards: Sequence[ShardReport], row_start: Int64, n_channels: int, freq: int | None, reread: Sequence[Breaks]
+    shards: Sequence[ShardReport], row_start: Int64, n_channels: int, rule: TimeStepRule, parts: Sequence[Breaks]
 ) -> Summary:
     """Merge what the shards report, in row order.
 
@@ -77,10 +91,10 @@ def summarise(
         (series + 1,) first row of each series.
     n_channels
         Channels of each row.
-    freq
-        The usual step; None if there is none.
-    reread
-        Steps unlike it of the shards that did not report theirs.
+    rule
+        How far it is from one row to the next.
+    parts
+        Where it is not that far, in any order.
     """
     n_series = len(row_start) - 1
     time_start, time_stop = np.zeros(n_series, np.int64), np.zeros(n_series, np.int64)
@@ -88,15 +102,13 @@ def summarise(
         time_start[shard.series] = shard.first_time
     for shard in shards:
         time_stop[shard.series] = shard.last_time
-    known = [shard.steps.runs for shard in shards if shard.steps.runs is not None]
-    parts = [] if freq is None else [steps.unlike(freq) for steps in (*known, _border_steps(shards))]
-    breaks = _merge_breaks([*parts, *reread])
+    breaks = _merge_breaks(parts)
     n_rows = int(row_start[-1])
     runs = cut_runs(row_start[:-1], np.arange(n_series), n_rows, breaks.row, breaks.time, time_start)
     n_gapped = int(np.count_nonzero(np.bincount(runs.series, minlength=n_series) > 1))
     moments = _merge_moments(shards, n_series, n_channels)
     irregular = irregular_series(breaks, row_start)
-    return Summary(time_start, time_stop, moments, runs, freq, len(breaks.row), n_gapped, irregular)
+    return Summary(time_start, time_stop, moments, runs, rule, len(breaks.row), n_gapped, irregular)
 
 
 def index_of(
@@ -207,7 +219,7 @@ def _add(objects: dict[str, bytes], nodes: dict[str, dict[str, Any]], path: str,
     nodes[path] = json.loads(made[ROOT])
 
 
-def _border_steps(shards: Sequence[ShardReport]) -> Steps:
+def border_steps(shards: Sequence[ShardReport]) -> Steps:
     """Steps from the last row of a shard to the first of the next."""
     found = [
         (after.start, int(after.first_time[0]) - int(before.last_time[-1]), 1, int(after.first_time[0]))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from zstore.errors import SourceError, StoreError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.format.storage import File
+from zstore.format.timesteps import UNIT_STEPS
 from zstore.writing.sources.cells import NumberStyle, dialect_of
 from zstore.writing.sources.files import read_source
 from zstore.writing.sources.formats import check_format, has_zone, unit_of
@@ -491,13 +492,23 @@ def _numbered_rows(options: TableOptions) -> TimeSpec:
     axis = TimeAxis("s" if options.start is not None and not options.start.lstrip("-").isdigit() else None)
     try:
         start = axis.parse(options.start) if options.start is not None else 0
-        return TimeSpec("rows", (), axis.unit, start=start, step=axis.parse_freq(options.freq))
+        rule = axis.parse_freq(options.freq)
     except ValueError:
+        rule = None
+    if rule is None or (rule.kind == "rows" and axis.unit is not None):
         raise UsageError(
             f"--start {options.start} with --freq {options.freq}",
-            expected="a date and a step such as 5min, or two whole numbers",
-            fix="mend --start or --freq",
-        ) from None
+            expected="a date and a step such as 5min or MS, or two whole numbers",
+            fix="choose another --start or --freq",
+        )
+    rule = UNIT_STEPS if rule.kind == "rows" else rule.begun(start)
+    if not rule.fits(start):
+        raise UsageError(
+            f"--start {options.start} with --freq {options.freq}",
+            expected=f"a first row that {rule.text} has",
+            fix="choose another --start or --freq",
+        )
+    return TimeSpec("rows", (), axis.unit, start=start, rule=rule)
 
 
 def _holds_text(

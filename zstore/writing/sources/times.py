@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zstore.format.timesteps import UNIT_STEPS, TimeStepRule
 from zstore.writing.sources.arrow import RefusedError, as_numpy
 from zstore.writing.sources.formats import moment_in, read_formatted, read_one
 from zstore.writing.sources.parts import seconds_of_parts
@@ -61,8 +62,8 @@ class TimeSpec:
         For ``format``, as `strptime` has it.
     factor
         For ``epoch``, units of the axis per number.
-    start, step
-        For ``rows``, the first time and the step, in units of the axis.
+    start, rule
+        For ``rows``, the first time in units of the axis, and how far it is from each row to the next.
     written
         For ``iso``, the unit that holds the fractions of seconds as they are written, zeros behind them included; None
         for `unit`. Other rows may be written with more zeros or fewer; this is what is fast.
@@ -75,7 +76,7 @@ class TimeSpec:
     format: str | None = None
     factor: int = 1
     start: int = 0
-    step: int = 1
+    rule: TimeStepRule = UNIT_STEPS
     written: str | None = None
 
     def arrow_types(self, as_words: bool = False) -> dict[str, Any]:
