@@ -126,7 +126,7 @@ def forecasts(model: ForecastModel, data: WindowDataModule, windows: list[Batch]
         axes.plot(ahead, observed, color=_OBSERVED, linewidth=1.6, marker=marker, label="observed")
         axes.plot(ahead, source(predicted), color=_PREDICTED, linewidth=1.6, marker=marker, label="forecast")
         id_ = data.store.ids[int(series[0])]
-        when = "" if axis.freq is None else f" from {axis.show(int(flat['time'][place]))}"
+        when = "" if not axis.rule.regular else f" from {axis.show(int(flat['time'][place]))}"
         title = f"{shown(id_)}{when}" if data.store.n_series > 1 else when.strip()
         axes.set_title(title, loc="left", fontsize=9, parse_math=False)  # an id may have a $
         axes.set_xlabel("steps from the first target", fontsize=8)

@@ -173,8 +173,8 @@ def target_times(store: Store, index: WindowIndex, samples: NDArray[np.int64]) -
     """
     first, _, time = index.locate(samples)
     steps = np.arange(index.shape.horizon)
-    if index.freq is not None:
-        return time[:, None] + steps * index.freq
+    if index.rule.regular:
+        return index.rule.times(steps, time[:, None])
     rows = first[:, None] + index.shape.target_offset + steps
     order = np.argsort(first, kind="stable")
     times = np.empty_like(rows)

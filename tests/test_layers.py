@@ -87,6 +87,8 @@ LAYERS = {
         ["batch", "schedules", "arguments"],
         [
             "data.stores",
+            "data.calendar",
+            "data.step_counts",
             "data.fractions",
             "data.splits",
             "data.meaning",
@@ -108,7 +110,6 @@ LAYERS = {
             "data.pool",
             "data.infinite",
         ],
-        ["data.calendar"],
         ["data.source", "data.prefetch", "data.loader", "data.mixing", "data.shown", "data.datamodule"],
         ["metrics", "losses"],
         ["models.finite", "models.rebuild", "models.base", "models.states"],

@@ -8,10 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-TimeFeature = Literal["time_of_day", "hour_of_day", "day_of_week", "day_of_year"]
+from zstore import TimeStepRule
+
+TimeFeature = Literal["time_of_day", "hour_of_day", "day_of_week", "day_of_year", "month_of_year"]
 TimeEncoding = Literal["cyclic", "index"]
 
-_SIZES = {"hour_of_day": 24, "day_of_week": 7, "day_of_year": 366}
+_SIZES = {"hour_of_day": 24, "day_of_week": 7, "day_of_year": 366, "month_of_year": 12}
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
@@ -22,6 +24,7 @@ _PERIOD_S = {
     "day_of_week": _WEEK * _DAY_S,
     "day_of_year": 365.2425 * _DAY_S,
 }
+_DAYS_OF_MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _BEGINS_S = {
     "time_of_day": 0,
     "hour_of_day": 0,
@@ -30,13 +33,18 @@ _BEGINS_S = {
 }  # 1970-01-01 was a Thursday
 
 
+def calendar_step(rule: TimeStepRule) -> str:
+    """A step of months or weekdays, such as ``3 months``; empty where steps have one length, or none."""
+    return f"{rule.count} {rule.kind}s" if rule.calendar else ""
+
+
 def n_values(feature: TimeFeature, unit: str, step: int) -> int:
     """How many values a time feature has as an index; parameters as for :func:`time_index`."""
     return -(-_DAY_S * PER_SECOND[unit] // step) if feature == "time_of_day" else _SIZES[feature]
 
 
 def time_index(times: Tensor, feature: TimeFeature, unit: str, step: int = 0) -> Tensor:
-    """Where times lie, in whole steps, hours or days.
+    """Where times lie, in whole steps, hours, days or months.
 
     Parameters
     ----------
@@ -44,7 +52,7 @@ def time_index(times: Tensor, feature: TimeFeature, unit: str, step: int = 0) ->
         int64, since 1970-01-01, of any shape.
     feature
         ``time_of_day``, in steps from 0; ``hour_of_day`` from 0; ``day_of_week``, Monday is 0; ``day_of_year``, the 1st
-        of January is 0.
+        of January is 0; ``month_of_year``, January is 0.
     unit
         Of `times`: s, ms, us or ns.
     step
@@ -62,11 +70,12 @@ def time_index(times: Tensor, feature: TimeFeature, unit: str, step: int = 0) ->
         return torch.div(seconds - days * _DAY_S, 3600, rounding_mode="floor")
     if feature == "day_of_week":
         return torch.remainder(days + _BEGINS_S[feature] // _DAY_S, _WEEK)
-    return _day_of_year(days)
+    day, leap = _day_of_year(days)
+    return day if feature == "day_of_year" else _month_of_year(day, leap)
 
 
 def time_cycles(times: Tensor, feature: TimeFeature, unit: str) -> Tensor:
-    """Sine and cosine of the share of the day, week or year that has passed.
+    """Sine and cosine of the share of the day, week or year that has passed; of the year in whole months, for months.
 
     Parameters
     ----------
@@ -100,6 +109,8 @@ def cycles_along(time: Tensor, steps: range, freq: int, feature: TimeFeature, un
     -------
     (batch, step, 2) float32, by the addition theorems: one product of (batch, 2) and (2, 2 * step).
     """
+    if feature == "month_of_year":  # goes on by leaps
+        return time_cycles(time[:, None] + torch.tensor(steps, device=time.device) * freq, feature, unit)
     here = time_cycles(time, feature, unit)
     further = torch.tensor(steps, device=time.device).double() * (
         freq / PER_SECOND[unit] * 2 * math.pi / _PERIOD_S[feature]
@@ -111,12 +122,14 @@ def cycles_along(time: Tensor, steps: range, freq: int, feature: TimeFeature, un
 
 
 def _angle(times: Tensor, feature: TimeFeature, unit: str) -> Tensor:
+    if feature == "month_of_year":
+        return time_index(times, feature, unit).double() * (2 * math.pi / _SIZES[feature])
     seconds = torch.div(times, PER_SECOND[unit], rounding_mode="floor") + _BEGINS_S[feature]
     return torch.remainder(seconds.double(), _PERIOD_S[feature]) * (2 * math.pi / _PERIOD_S[feature])
 
 
-def _day_of_year(days: Tensor) -> Tensor:
-    """Days since the 1st of January, from days since 1970-01-01.
+def _day_of_year(days: Tensor) -> tuple[Tensor, Tensor]:
+    """Days since the 1st of January, from days since 1970-01-01; and whether it is a leap year.
 
     In years that begin in March, so that the leap day is their last, cut into eras of 400 years of 146,097 days (the
     proleptic Gregorian calendar repeats after each).
@@ -128,7 +141,14 @@ def _day_of_year(days: Tensor) -> Tensor:
     # March to December lie in the same civil year, January and February in the next one.
     civil = year + (of_year >= 306)
     leap = ((torch.remainder(civil, 4) == 0) & (torch.remainder(civil, 100) != 0)) | (torch.remainder(civil, 400) == 0)
-    return torch.where(of_year >= 306, of_year - 306, of_year + 59 + leap.long())
+    return torch.where(of_year >= 306, of_year - 306, of_year + 59 + leap.long()), leap
+
+
+def _month_of_year(day: Tensor, leap: Tensor) -> Tensor:
+    """Months since January, from days since the 1st of it."""
+    last_days = torch.tensor(_DAYS_OF_MONTHS, device=day.device).cumsum(0) - 1
+    without_leap_day = torch.where(leap & (day >= 59), day - 1, day)  # the 29th of February counts as the 28th
+    return torch.bucketize(without_leap_day, last_days)
 
 
 def _whole(values: Tensor, by: int) -> Tensor:

@@ -19,7 +19,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_app.batch import BatchShape
-from lightning_app.data.calendar import TimeEncoding, TimeFeature, n_values
+from lightning_app.data.calendar import TimeEncoding, TimeFeature, calendar_step, n_values
 from lightning_app.data.infinite import refuse_infinite_inputs
 from lightning_app.data.leaks import joined, refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.loader import WindowLoader
@@ -102,7 +102,7 @@ class WindowDataModule(pl.LightningDataModule):
         The split that `predict` predicts.
     time_features
         Of the times of all rows of a window: ``time_of_day``, in steps of the time grid, ``hour_of_day``,
-        ``day_of_week``, ``day_of_year``.
+        ``day_of_week``, ``day_of_year``, ``month_of_year``.
     time_encoding
         ``cyclic``: sine and cosine of each, as further inputs and further channels known in advance. ``index``: whole
         steps, hours or days, in ``x_time`` and ``y_time`` of a batch, for models with embeddings.
@@ -311,6 +311,7 @@ class WindowDataModule(pl.LightningDataModule):
             statics=self._static_meanings,
             time_unit=axis.unit or "",
             time_step=axis.freq or 0,
+            time_rule=calendar_step(axis.rule),
             calendar=tuple(columns.calendar),
             encoding=columns.encoding,
             unknown=self.unknown,
@@ -488,7 +489,7 @@ class WindowDataModule(pl.LightningDataModule):
         shape = WindowShape(self.window.lookback, self.window.horizon, self.window.delay, stride)
         runs = self.view.runs
         index = WindowIndex.build(
-            runs, shape, self.store.schema.time.freq, self.view.ranges(name), self.split.context == "allow"
+            runs, shape, self.store.time.rule, self.view.ranges(name), self.split.context == "allow"
         )
         if not len(index):
             longest = int(np.max(runs.stop - runs.start, initial=0))
@@ -579,8 +580,8 @@ class WindowDataModule(pl.LightningDataModule):
         NoWindowError
             If no training row has an observed target.
         """
-        view, freq = self.view, self.store.schema.time.freq
-        index = WindowIndex.build(view.runs, WindowShape(1, 1, -1), freq, view.ranges("train"))
+        view, rule = self.view, self.store.time.rule
+        index = WindowIndex.build(view.runs, WindowShape(1, 1, -1), rule, view.ranges("train"))
         index = index.observed(self._holes) if self._may_miss(self.targets) else index
         if not len(index):
             raise NoWindowError(
@@ -840,7 +841,7 @@ class WindowDataModule(pl.LightningDataModule):
             rows, slot_times = self._pool.rows, self._pool.times
             times = None if slot_times is None else PositionTimes(slot_times)
         else:
-            rows, irregular = view.open(self.scaler, self.row_cache), store.schema.time.freq is None
+            rows, irregular = view.open(self.scaler, self.row_cache), not store.time.rule.regular
             times = PositionTimes(torch.from_numpy(store.times(0, store.n_rows))) if irregular else None
         source = WindowSource(
             rows,
@@ -878,9 +879,9 @@ class WindowDataModule(pl.LightningDataModule):
                 expected="index: whole steps, hours or days, the same for all series",
                 fix="--data.time_encoding index",
             )
-        if "time_of_day" in calendar and time.freq is None:
+        if "time_of_day" in calendar and time.rule.kind != "fixed":
             raise UsageError(
-                "time_of_day of irregular times",
+                f"time_of_day of times whose step is {time.show_freq()}",
                 expected="evenly spaced ones",
                 where=self.store.path,
                 fix="hour_of_day",
@@ -893,7 +894,7 @@ class WindowDataModule(pl.LightningDataModule):
             calendar=calendar,
             encoding=encoding,
             unit=time.unit or "s",
-            freq=time.freq,
+            rule=time.rule,
         )
 
 

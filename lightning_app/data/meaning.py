@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_app.data.calendar import calendar_step
 from zstore import Store, UsageError
 
 Unknown = Literal["refuse", "own_column"]
@@ -59,6 +60,8 @@ class Meaning:
         Static attributes, in their order.
     time_unit, time_step
         Of times: ``s``, ``ms``, ``us`` or ``ns``, empty for plain steps; and the step between rows, 0 where it varies.
+    time_rule
+        Steps of months or weekdays, such as ``3 months``; else empty.
     calendar, encoding
         Time features, in their order, and what is made of them.
     unknown
@@ -86,6 +89,7 @@ class Meaning:
     series: tuple[str, ...] | None = None
     other_series: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     nodes: tuple[str, ...] | None = None
+    time_rule: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -101,6 +105,7 @@ class Meaning:
             If it is nothing of the kind.
         """
         try:
+            document = {"time_rule": "", **document}  # not in older checkpoints
             values = {field.name: document[field.name] for field in fields(cls)}
             names = ("inputs", "targets", "future", "observed", "calendar")
             values |= {name: _texts(values[name]) for name in names}
@@ -117,7 +122,7 @@ class Meaning:
             )
             others = values["other_series"]
             values["other_series"] = None if others is None else tuple(tuple(map(float, part)) for part in others)
-            values["time_step"] = int(values["time_step"])
+            values["time_step"], values["time_rule"] = int(values["time_step"]), str(values["time_rule"])
             if values["unknown"] not in ("refuse", "own_column") or values["encoding"] not in ("cyclic", "index"):
                 raise ValueError(values["unknown"])
             return cls(**values)
@@ -133,8 +138,10 @@ class Meaning:
         axis = store.schema.time
         same_kind = bool(self.time_unit) == (axis.unit is not None)
         ours, theirs = UNITS_PER_SECOND.get(self.time_unit, 1), UNITS_PER_SECOND.get(axis.unit or "", 1)
-        if not same_kind or self.time_step * theirs != (axis.freq or 0) * ours:
-            recorded = f"a step of {self.time_step} {self.time_unit}".rstrip() if self.time_step else "irregular times"
+        same_rule = self.time_rule == calendar_step(axis.rule)
+        if not same_kind or not same_rule or self.time_step * theirs != (axis.freq or 0) * ours:
+            step = f"a step of {self.time_step} {self.time_unit}".rstrip() if self.time_step else "irregular times"
+            recorded = f"steps of {self.time_rule}" if self.time_rule else step
             kind = "dates" if axis.unit else "plain steps"
             raise UsageError(
                 f"checkpoint trained on {recorded} of {'dates' if self.time_unit else 'plain steps'}",

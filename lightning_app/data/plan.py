@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_app.data.calendar import calendar_step
 from lightning_app.data.pooled import cut_pieces
 from zstore import Store, UsageError, WindowIndex
 
@@ -193,14 +194,15 @@ def digest(index: WindowIndex, store: Store, nodes: Int64 | None, pieces: Pieces
     """
     shape = index.shape
     result = hashlib.blake2b(digest_size=16)
-    result.update(repr((shape.lookback, shape.horizon, shape.delay, shape.stride, index.freq, len(index))).encode())
+    step = calendar_step(index.rule) or index.freq
+    result.update(repr((shape.lookback, shape.horizon, shape.delay, shape.stride, step, len(index))).encode())
     named = index.series if nodes is None else nodes
     for values in (index.ends, index.time):
         result.update(values.astype("<i8").tobytes())
     for id_ in store.ids[named].tolist():
         text = str(id_).encode()
         result.update(len(text).to_bytes(8, "little") + text)
-    if index.freq is None:
+    if not index.rule.regular:
         for times in _times(index, store):
             result.update(times.astype("<i8").tobytes())
     if pieces is not None:

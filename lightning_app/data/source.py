@@ -17,7 +17,7 @@ from torch import Tensor
 from lightning_app.batch import Batch
 from lightning_app.data.calendar import TimeEncoding, TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.residency import Rows
-from zstore import WindowShape
+from zstore import TimeStepRule, WindowShape
 
 _KEPT = 16
 _NUMPY = {torch.float32: np.dtype(np.float32), torch.bool: np.dtype(np.bool_)}
@@ -69,8 +69,10 @@ class Columns:
     encoding
         ``cyclic``: sine and cosine, behind the inputs and the known channels. ``index``: whole hours or days, in
         `x_time` and `y_time`.
-    unit, freq
-        Of times: s, ms, us or ns; and the step between two rows, None where it varies.
+    unit
+        Of times: s, ms, us or ns.
+    rule
+        How far it is from one row to the next.
     """
 
     inputs: Sequence[int]
@@ -80,12 +82,12 @@ class Columns:
     calendar: list[TimeFeature] = field(default_factory=list)
     encoding: TimeEncoding = "cyclic"
     unit: str = "s"
-    freq: int | None = None
+    rule: TimeStepRule = field(default_factory=lambda: TimeStepRule("irregular"))
 
     @property
     def step(self) -> int:
-        """Between two rows; 0 where it varies."""
-        return self.freq or 0
+        """Units of time between two rows; 0 where that differs, as for months."""
+        return self.rule.count if self.rule.kind == "fixed" else 0
 
 
 @dataclass(frozen=True)
@@ -261,8 +263,8 @@ class WindowSource:
     def _cycles(self, time: Tensor, first: Tensor, steps: range) -> list[Tensor]:
         """(batch, step, 2) of each time feature."""
         columns = self.columns
-        if columns.freq is not None:
-            return [cycles_along(time, steps, columns.freq, feature, columns.unit) for feature in columns.calendar]
+        if columns.step:
+            return [cycles_along(time, steps, columns.step, feature, columns.unit) for feature in columns.calendar]
         times = self._times(time, first, steps)
         return [time_cycles(times, feature, columns.unit) for feature in columns.calendar]
 
@@ -271,7 +273,10 @@ class WindowSource:
         places = torch.tensor(steps)
         if self.times is not None:
             return self.times.at(first[:, None] + places.to(self.device)).to(self.target)
-        return time[:, None] + places.to(time.device) * (self.columns.freq or 0)
+        if self.columns.step:
+            return time[:, None] + places.to(time.device) * self.columns.step
+        times = self.columns.rule.times(places.numpy(), time.cpu().numpy()[:, None])
+        return torch.from_numpy(times).to(time.device)
 
     def _beside(self, *parts: Tensor) -> Tensor:
         """Channels beside each other, on the last axis."""

@@ -42,11 +42,12 @@ class Spans:
             nothing = np.zeros(0, np.int64)
             return cls(nothing, nothing, nothing, nothing, nothing)
         start, stop = index.target_spans()
-        if index.freq is None:
+        if not index.rule.regular:
             times = store.times(0, store.n_rows)
             return cls(start, stop, index.series, times[start], times[stop - 1])
-        first = index.time + index.shape.target_offset * index.freq
-        return cls(start, stop, index.series, first, first + (stop - 1 - start) * index.freq)
+        ahead = index.shape.target_offset
+        first, last = (index.rule.times(steps, index.time) for steps in (np.array(ahead), ahead + stop - 1 - start))
+        return cls(start, stop, index.series, first, last)
 
     def show(self, axis: Any) -> tuple[str, str]:
         """The first and the last time as text; empty without windows."""

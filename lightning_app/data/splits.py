@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.data.fractions import refuse_nothing, refuse_overlap, share_out
+from lightning_app.data.step_counts import count_of
 from zstore import NotFoundError, Store, UsageError
 
 Int64 = NDArray[np.int64]
@@ -313,34 +314,34 @@ def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
     UsageError
         If they do not fit the store, or overlap.
     """
-    index, axis = store.index, store.schema.time
-    step, whole = axis.freq or 1, np.ones(store.n_series, np.int64)
+    index, whole = store.index, np.ones(store.n_series, np.int64)
     if split.over == "series":
         first, last = index.time_start, index.time_stop
     else:
         first, last = index.time_start.min(initial=2**62) * whole, index.time_stop.max(initial=-(2**62)) * whole
+    count = count_of(store, split.over == "series")
     if split.dates is not None:
         edges = [date * whole for date in _dates(store, split.dates)]
     elif all(float(size).is_integer() for size in split.shares) and sum(split.shares) > 1:
         steps = np.cumsum([0, *map(int, split.shares)])
-        most = int((last - first).max(initial=0)) // step + 1
-        if axis.freq is None or steps[-1] > most:
+        most = int(count.n_steps(first, last).max(initial=0))
+        if count.units or steps[-1] > most:
             raise UsageError(
                 f"split of {steps[-1]:,} steps",
-                expected=f"at most {most:,} steps" if axis.freq else "fractions or dates, since times are irregular",
+                expected="fractions or dates, since times are irregular" if count.units else f"at most {most:,} steps",
                 where=str(store.path),
                 fix="smaller --data.split.sizes",
             )
-        edges = [first + int(n) * step for n in steps]
+        edges = [count.later(first, np.full_like(first, n)) for n in steps.tolist()]
     else:
         refuse_overlap(split.shares, steps=True)
-        n_steps = (last - first) // step + 1
+        n_steps = count.n_steps(first, last)
         counts = share_out(n_steps, split.shares)
         longest = int(n_steps.max(initial=0))
         refuse_nothing(counts, longest, split.shares, "time steps", "--data.split.sizes", store.path)
-        edges = [first, *(first[:, None] + counts.cumsum(axis=1) * step).T]
-    gap = split.embargo * step
-    return [(edges[n] + (gap if n else 0), edges[n + 1]) for n in range(3)]
+        edges = [first, *(count.later(first, n) for n in counts.cumsum(axis=1).T)]
+    begins = [count.later(edge, whole * split.embargo) if n else edge for n, edge in enumerate(edges[:3])]
+    return list(zip(begins, edges[1:], strict=True))
 
 
 def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
@@ -361,9 +362,9 @@ def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
 
 def _rows_at(store: Store, time: Int64) -> Int64:
     """(run,) first row of each run whose time is not before `time`, (run,)."""
-    runs, freq = store.index.runs, store.schema.time.freq
-    if freq is not None:
-        rows: Int64 = np.clip(runs.start - (runs.time - time) // freq, runs.start, runs.stop)
+    runs, rule = store.index.runs, store.time.rule
+    if rule.regular:
+        rows: Int64 = np.clip(runs.start + rule.first_step(time, runs.time), runs.start, runs.stop)
         return rows
     times = store.times(0, store.n_rows)
     bounds = zip(runs.start, runs.stop, time, strict=True)

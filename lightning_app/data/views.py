@@ -297,7 +297,7 @@ class StoreReader:
     @property
     def irregular(self) -> bool:
         """Whether times are read too."""
-        return self.store.schema.time.freq is None
+        return not self.store.time.rule.regular
 
     @property
     def chunk_rows(self) -> int:

@@ -19,7 +19,7 @@ from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreErro
 from zstore.format.arrays import decode_rows, decode_small
 from zstore.format.commit import check_root, read_root
 from zstore.format.folder import Folder
-from zstore.format.layout import ROOT, manifest_path, root_copy_key, shard_key, shards_of
+from zstore.format.layout import FORMATS, ROOT, manifest_path, root_copy_key, shard_key, shards_of
 from zstore.format.manifest import ObjectRecord, digest, from_arrays
 from zstore.format.nodes import check_nodes
 from zstore.format.schema import Schema
