@@ -183,9 +183,11 @@ def test_months_of_the_year_are_those_of_pandas() -> None:
 
 
 def test_the_step_of_a_checkpoint_is_that_of_its_rule(tmp_path: Path) -> None:
-    for name in ("months", "days"):
+    stores = {}
+    for name, rule in {"months": "MS", "ends": "ME", "weekdays": "B"}.items():
         (tmp_path / name).mkdir()
-    meaning = module(store_of(tmp_path / "months", "MS"), tmp_path, split=whole_split()).meaning
-    meaning.require_time(store_of(tmp_path / "months", "MS"))
+        stores[name] = store_of(tmp_path / name, rule)
+    meaning = module(stores["months"], tmp_path, split=whole_split()).meaning
+    meaning.require_time(stores["ends"])
     with pytest.raises(UsageError, match="trained on steps of 1 months of dates"):
-        meaning.require_time(store_of(tmp_path / "days", "B"))
+        meaning.require_time(stores["weekdays"])
