@@ -127,7 +127,7 @@ def test_a_flush_that_fails_commits_nothing(csv: Path, tmp_path: Path, monkeypat
         flush(descriptor)
 
     monkeypatch.setattr(os, "fsync", failing)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(zstore.StoreError, match=r"not on its disk .Input/output error"):
         zstore.ingest(csv, tmp_path / "s.zarr", id="site", time="date")
     assert not (tmp_path / "s.zarr").exists()
 

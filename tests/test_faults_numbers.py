@@ -456,6 +456,6 @@ def test_infinite_values_are_counted_by_the_receipt_and_found_by_the_doctor(tmp_
     assert [("s", "flow", 2, 3), ("t", "level", n_rows + 2, n_rows + 3)] == [
         (finding.series, finding.channel, finding.start, finding.stop) for finding in findings
     ]
-    assert findings[0].detail == "2 such as inf"
+    assert findings[0].detail == "2 values, the first inf"
     assert list(diagnosis.counts) == ["infinite"]
     assert "infinite" in to_html(diagnosis)

@@ -49,7 +49,7 @@ def set_aside(root: Storage, store: Storage, bad: Sequence[BadRow], version: int
     place, key = root.beside(_suffix(version))
     place.replace(key, text.getvalue().encode())
     place, key = store.beside(_suffix(version))
-    return key if isinstance(place, Folder) else f"{place}/{key}"
+    return str(place.path / key) if isinstance(place, Folder) else f"{place}/{key}"
 
 
 def remove_quarantines(store: Storage, first: int = 1, last: int | None = None) -> None:
@@ -74,7 +74,7 @@ def remove_quarantines(store: Storage, first: int = 1, last: int | None = None) 
 @contextmanager
 def replaced_quarantine(store: Path, root: Path) -> Iterator[None]:
     """Let the rows that are set aside with `root` take the place of those of `store` when that is replaced by it."""
-    pending, final = (Path(Folder(path).beside(_suffix(1))[1]) for path in (root, store))
+    pending, final = (path.with_name(f"{path.name}{_suffix(1)}") for path in (root, store))
     pending.unlink(missing_ok=True)  # of a writer that died
     try:
         yield
