@@ -81,7 +81,7 @@ LAYERS = {
         ["writing.ingest", "writing.planner"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
         ["upkeep.checks", "upkeep.doctor", "upkeep.report"],
-        ["output", "progress", "datasets", "printing", "flags", "cli"],
+        ["output", "amounts", "bars", "progress", "datasets", "printing", "flags", "cli"],
     ],
     "lightning_app": [
         ["batch", "schedules", "arguments"],

@@ -21,6 +21,7 @@ from typing import Any
 from jsonargparse import Namespace, set_parsing_settings
 from rich.console import Console
 
+from zstore.amounts import show_size
 from zstore.datasets import DATASETS, fetch
 from zstore.errors import UsageError, ZstoreError
 from zstore.flags import make_parser
@@ -39,7 +40,7 @@ from zstore.printing import (
     show_receipt,
     shown_values,
 )
-from zstore.progress import show_size, shown_progress
+from zstore.progress import shown_progress
 from zstore.reading.columns import free_name
 from zstore.reading.eviction import Cache, cache_entries, clear_cache, make_room, verify_cache
 from zstore.reading.store import Store, open_store

@@ -11,8 +11,8 @@ from io import StringIO
 from rich.console import Console
 from rich.table import Table
 
+from zstore.amounts import show_size
 from zstore.datasets import DATASETS
-from zstore.progress import show_size
 from zstore.reading.columns import read_codes, to_words
 from zstore.reading.eviction import Cache
 from zstore.reading.rownotes import CacheEntry

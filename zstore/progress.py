@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 
-import psutil
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.text import Text
+from zstore.amounts import resident_bytes, show_amount, show_size
 
 logger = logging.getLogger(__name__)
 
@@ -19,24 +15,6 @@ Report = Callable[[str, int, int, str], None]
 """Called with a phase, how much of it is done, how much there is in all, and of what: ``bytes``, ``rows``, …"""
 
 _LOG_SECONDS = 10.0
-
-
-def show_size(n_bytes: float) -> str:
-    """Bytes as a person writes them."""
-    size, units = float(n_bytes), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while size >= 1024 and len(units) > 1:
-        size, units = size / 1024, units[1:]
-    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
-
-
-def show_amount(amount: float, unit: str) -> str:
-    """An amount of something as a person writes it."""
-    return show_size(amount) if unit == "bytes" else f"{amount:,.0f} {unit}"
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds."""
-    return int(psutil.Process().memory_info().rss)
 
 
 @contextmanager
@@ -48,29 +26,21 @@ def shown_progress(quiet: bool = False) -> Iterator[Report]:
     quiet
         No bars.
     """
-    console = Console(stderr=True)
-    seen = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
-    columns = (
-        TextColumn("{task.description:>10}"),
-        BarColumn(),
-        _Amount(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        _Memory(),
-    )
-    with Progress(*columns, console=console, disable=quiet or not seen) as bars:
-        phases: dict[str, _Phase] = {}
+    phases: dict[str, _Phase] = {}
+    with ExitStack() as stack:
+        if quiet:
+            shown = None
+        else:
+            from zstore.bars import shown_bars  # rich takes 40 ms to import: only where its bars may be seen
+
+            shown = stack.enter_context(shown_bars())
 
         def report(phase: str, done: int, total: int, unit: str) -> None:
-            if phase not in phases:
-                phases[phase] = _Phase(phase, unit)
-                bars.add_task(phase, total=total, unit=unit)
-            bars.update(bars.task_ids[list(phases).index(phase)], completed=done, total=total)
-            phases[phase].log(done, total)
+            if shown is not None:
+                shown(phase, done, total, unit)
+            phases.setdefault(phase, _Phase(phase, unit)).log(done, total)
 
         yield report
-        bars.refresh()  # rich leaves a notebook with what was shown last
 
 
 class _Phase:
@@ -96,24 +66,3 @@ class _Phase:
             left,
             show_size(resident_bytes()),
         )
-
-
-class _Amount(ProgressColumn):
-    """Done of all, and the rate."""
-
-    def render(self, task: Task) -> Text:
-        unit = task.fields["unit"]
-        rate = task.finished_speed or task.speed
-        per_second = f", {show_amount(rate, unit)}/s" if rate else ""
-        return Text(f"{show_amount(task.completed, unit)} of {show_amount(task.total or 0, unit)}{per_second}")
-
-
-class _Memory(ProgressColumn):
-    """What the process holds now; at the end of a phase, what it held then."""
-
-    max_refresh = 0.5
-
-    def render(self, task: Task) -> Text:
-        if task.finished:
-            return Text("")
-        return Text(f"memory {show_size(resident_bytes())}", style="dim")

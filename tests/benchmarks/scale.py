@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from zstore.progress import show_size
+from zstore.amounts import show_size
 from zstore.writing.planner import extrapolate, take_sample
 from zstore.writing.sources.files import find
 

@@ -17,7 +17,7 @@ LEAST_ROWS = 50
 
 _HOUR_S = 3600
 _WORDS = "-99 -999 -9999 -99999 -99.9 -999.9 -9999.9 99999 9999 999.9 9999.9 -1e+30 1e+30"
-SENTINELS = np.unique([kind(word) for word in _WORDS.split() for kind in (np.float32, np.float64)])
+SENTINELS = np.array(sorted({float(kind(word)) for word in _WORDS.split() for kind in (np.float32, np.float64)}))
 """Numbers that people write for a missing value, as float32 and as float64 have them."""
 
 _LEAST_TIMES, _OFTEN = 3, 10  # rows of a sentinel; times as often as any value near it, where there is one

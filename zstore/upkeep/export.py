@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv as pacsv
-from pyarrow import parquet
 
 from zstore.errors import StoreError, UsageError
 from zstore.format.layout import TIME
@@ -136,4 +135,6 @@ def _batch(store: Store, schema: Any, start: int, stop: int) -> Any:
 def _writer(path: Path, suffix: str, schema: Any) -> Any:
     if suffix == ".csv":
         return pacsv.CSVWriter(str(path), schema, write_options=pacsv.WriteOptions(quoting_style="needed"))
+    from pyarrow import parquet  # takes 10 ms to import, which every command would pay for
+
     return parquet.ParquetWriter(str(path), schema, compression="zstd")
