@@ -210,3 +210,8 @@ def test_the_seed_of_everything_is_that_of_the_order_too(store: Store, tmp_path:
         orders.append(first(None))
     assert not torch.equal(*orders)
     assert torch.equal(orders[0], first(3))
+
+
+def test_memory_of_batches_begins_with_a_cache_line() -> None:
+    buffers = Buffers()
+    assert [buffers.take((n, 3), np.dtype(np.float32)).data_ptr() % 64 for n in (1, 5, 1000, 100_000)] == [0] * 4
