@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import forks
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -113,12 +116,26 @@ def hourly(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(folder / "hourly.zarr")
 
 
+@pytest.fixture(scope="session")
+def python() -> Iterator[str]:
+    """The path of a Python that runs the project's commands without seconds of imports."""
+    with forks.serving() as path:
+        yield path
+
+
+def processes() -> Any:
+    """The standard library's processes, as forks of one that has torch and the project imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lightning_app.cli"])
+    return context
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(tmp_path: Path, python: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``python -m MODULE ARGUMENTS`` in a folder of its own, as a user would."""
 
     def command(module: str, *arguments: object, check: bool = False) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", module, *map(str, arguments)]
+        words = [python, "-m", module, *map(str, arguments)]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
         if check:
             assert done.returncode == 0, done.stderr
@@ -133,6 +150,7 @@ def app(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
+    python: str,
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``python -m lightning_app ARGUMENTS`` in this process: the same code, without seconds of imports."""
 
@@ -140,6 +158,7 @@ def app(
         words = [str(argument) for argument in arguments]
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["lightning_app"])
+        monkeypatch.setattr(sys, "executable", python)  # for commands that start others
         capfd.readouterr()
         caplog.clear()
         try:

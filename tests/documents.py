@@ -70,13 +70,19 @@ class Reader:
         An empty one.
     environment
         Further variables.
+    python
+        Path of the Python to run, with ``zstore`` beside it.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], python: str) -> None:
         self.folder, self._mark = folder, uuid.uuid4().hex
         (folder / "configs").symlink_to(REPOSITORY / "configs")
-        (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        installed, bin_ = Path(sys.executable).parent, folder / ".venv" / "bin"
+        bin_.mkdir(parents=True)
+        (bin_ / "python").symlink_to(python)
+        (bin_ / "zstore").symlink_to(installed / "zstore")
+        (bin_ / "activate").touch()  # the PATH is as it would make it
+        path = os.pathsep.join([str(Path(python).parent), str(installed), os.environ["PATH"]])
         paths = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
         own = {"ZSTORE_CACHE": str(folder / "cache"), "MPLBACKEND": "agg", "PYTHONPATH": paths}
         own["OMP_NUM_THREADS"] = "1"  # other pages are read at the same time

@@ -1,6 +1,5 @@
 """Splits, order, scaler, loader: what is trained on is exactly what the configuration says."""
 
-import multiprocessing
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import write_table
+from conftest import processes, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,10 +141,6 @@ def test_a_fitted_scaler_comes_from_the_cache_unless_the_split_changes(
 
 
 def test_a_constant_channel_is_scaled_by_one(tmp_path: Path) -> None:
-    from conftest import write_table
-
-    from zstore import ingest
-
     path = write_table(tmp_path / "r.csv", ["t", "v"], [[n, 5] for n in range(20)])
     ingest(path, tmp_path / "s.zarr", time="t")
     scaler = fit_scaler(open_store(tmp_path / "s.zarr"), Split(), ["v"], "standard", tmp_path)
@@ -174,7 +169,7 @@ def _sum_rows(path: str, cache: str) -> float:
 
 
 def test_processes_that_build_the_row_file_at_once_share_one(catchments: Store, tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
+    with processes().Pool(3) as pool:
         sums = pool.starmap(_sum_rows, [(str(catchments.path), str(tmp_path))] * 3)
     assert sums == [float(catchments.read("rain_mm", 0, catchments.n_rows).astype(np.float64).sum())] * 3
     assert len(list(tmp_path.glob("*.f4"))) == 1
@@ -224,10 +219,6 @@ def test_codes_of_words_are_inputs_only_if_their_channel_is_named(tmp_path: Path
 
 
 def test_irregular_times_reach_the_batch(tmp_path: Path) -> None:
-    from conftest import write_table
-
-    from zstore import ingest
-
     path = write_table(tmp_path / "r.csv", ["t", "v"], [[n * n, n] for n in range(60)])
     ingest(path, tmp_path / "s.zarr", time="t")
     data = module(open_store(tmp_path / "s.zarr"), tmp_path, lookback=4, horizon=1, split=Split(sizes=(0.5, 0.2, 0.3)))

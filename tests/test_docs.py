@@ -31,15 +31,15 @@ def name_of(page: Path) -> str:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
+def reader(tmp_path: Path, request: pytest.FixtureRequest, python: str) -> Iterator[Reader]:
     page: Path = request.param
     if "s3://" not in page.read_text() or page.parent.name != "docs":
-        reader = Reader(tmp_path, {})
+        reader = Reader(tmp_path, {}, python)
         yield reader
         reader.close()
         return
     with S3Server() as server:
-        reader = Reader(tmp_path, {**server.environment, "BUCKET": server.make_bucket()})
+        reader = Reader(tmp_path, {**server.environment, "BUCKET": server.make_bucket()}, python)
         yield reader
         reader.close()
 

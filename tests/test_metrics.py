@@ -1,6 +1,5 @@
 """Metrics against scikit-learn and formulas written out, on one process and on two."""
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import torch
+from conftest import processes
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed
@@ -118,8 +118,7 @@ def _share_of(rank: int, folder: str) -> None:
 
 
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=_share_of, args=(rank, str(tmp_path))) for rank in range(2)]
+    workers = [processes().Process(target=_share_of, args=(rank, str(tmp_path))) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:

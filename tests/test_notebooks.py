@@ -13,12 +13,14 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 # The kernel is another process; what its start-up warns about on this side is not the notebook's.
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_and_was_saved_with_its_pictures(path: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs_and_was_saved_with_its_pictures(path: Path, tmp_path: Path, python: str) -> None:
     notebook = nbformat.read(path, as_version=4)
     saved = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in saved)
     assert not any(output["output_type"] == "error" for output in saved)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.create_kernel_manager().kernel_spec.argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    client.execute()
 
 
 def test_there_are_notebooks() -> None:

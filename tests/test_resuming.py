@@ -6,7 +6,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,14 +54,14 @@ def free_port() -> int:
             return port
 
 
-def fit(folder: Path, witness: str, ranks: int = 1, kill_at: int | None = None, run: str = "run") -> None:
+def fit(python: str, folder: Path, witness: str, ranks: int = 1, kill_at: int | None = None, run: str = "run") -> None:
     """Fit on some processes, from the last checkpoint where there is one; dies after one step, or ends well."""
     callback = {"class_path": "witness.Witness", "init_args": {"path": str(folder / witness), "kill_at": kill_at}}
     overlay = {"trainer": {"callbacks": [callback], "devices": ranks, "default_root_dir": str(folder / run)}}
     if ranks > 1:
         overlay["trainer"]["strategy"] = "ddp"
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
-    words = [sys.executable, "-m", "lightning_app", "fit", "--config", "fit.yaml", "--config", "overlay.yaml"]
+    words = [python, "-m", "lightning_app", "fit", "--config", "fit.yaml", "--config", "overlay.yaml"]
     if (folder / run / "checkpoints" / "last.ckpt").exists():
         words += ["--ckpt_path", "last"]
     # The callback is found beside the tests; one thread sums in one order.
@@ -87,9 +86,9 @@ def seen(folder: Path, witness: str, ranks: int = 1) -> list[dict[str, Any]]:
     return joined
 
 
-def kill_again_and_again(folder: Path, store: Store, ranks: int, residency: str, n_kills: int) -> None:
+def kill_again_and_again(python: str, folder: Path, store: Store, ranks: int, residency: str, n_kills: int) -> None:
     write_config(folder, store, residency)
-    fit(folder, "whole", ranks, run="undisturbed")
+    fit(python, folder, "whole", ranks, run="undisturbed")
     whole = {step["step"]: step for step in seen(folder, "whole", ranks)}
     assert sorted(whole) == list(range(1, len(whole) + 1))
     assert {step["epoch"] for step in whole.values()} == {0, 1}
@@ -100,8 +99,8 @@ def kill_again_and_again(folder: Path, store: Store, ranks: int, residency: str,
         if number and kill_at <= kills[number - 1]:
             for path in (folder / "run" / "checkpoints").iterdir():
                 path.unlink()  # from the beginning once more
-        fit(folder, "killed", ranks, kill_at)
-    fit(folder, "killed", ranks)
+        fit(python, folder, "killed", ranks, kill_at)
+    fit(python, folder, "killed", ranks)
     taken = seen(folder, "killed", ranks)
     assert {step["step"] for step in taken} == set(whole)
     for step in taken:
@@ -111,30 +110,30 @@ def kill_again_and_again(folder: Path, store: Store, ranks: int, residency: str,
 
 @pytest.mark.parametrize(("ranks", "residency", "n_kills"), [(1, "stream", 1), (2, "host", 1)])
 def test_a_fit_that_is_killed_goes_on_with_the_same_windows_and_losses(
-    catchments: Store, tmp_path: Path, ranks: int, residency: str, n_kills: int
+    catchments: Store, tmp_path: Path, python: str, ranks: int, residency: str, n_kills: int
 ) -> None:
-    kill_again_and_again(tmp_path, catchments, ranks, residency, n_kills)
+    kill_again_and_again(python, tmp_path, catchments, ranks, residency, n_kills)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("ranks", "residency"), [(1, "host"), (2, "host"), (1, "stream"), (2, "stream")])
 def test_a_fit_killed_at_twenty_steps_goes_on_with_the_same_windows_and_losses(
-    catchments: Store, tmp_path: Path, ranks: int, residency: str
+    catchments: Store, tmp_path: Path, python: str, ranks: int, residency: str
 ) -> None:
-    kill_again_and_again(tmp_path, catchments, ranks, residency, 20)
+    kill_again_and_again(python, tmp_path, catchments, ranks, residency, 20)
 
 
 @pytest.mark.parametrize("residency", ["host", pytest.param("stream", marks=pytest.mark.long)])
 def test_a_fit_of_one_process_goes_on_with_two_and_no_window_is_lost_or_repeated(
-    catchments: Store, tmp_path: Path, residency: str
+    catchments: Store, tmp_path: Path, python: str, residency: str
 ) -> None:
     write_config(tmp_path, catchments, residency, budget="2MB")
-    fit(tmp_path, "whole", run="undisturbed")
+    fit(python, tmp_path, "whole", run="undisturbed")
     whole = {step["step"]: step["windows"] for step in seen(tmp_path, "whole")}
-    fit(tmp_path, "one", kill_at=7)
+    fit(python, tmp_path, "one", kill_at=7)
     write_config(tmp_path, catchments, residency, budget="6MB")  # of the machine: two pools of as many pieces
-    fit(tmp_path, "two", ranks=2)
+    fit(python, tmp_path, "two", ranks=2)
     after = {step["step"]: step["windows"] for step in seen(tmp_path, "two", 2)}
     assert min(after) == SAVED_EVERY + 1
     assert {**{step["step"]: step["windows"] for step in seen(tmp_path, "one")}, **after} == whole

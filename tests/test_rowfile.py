@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_table
+from conftest import processes, write_table
 from torch.utils.data import DataLoader
 
 import zstore
@@ -132,7 +132,7 @@ def test_the_cache_is_listed_and_cleared(run: Run, store: Store, tmp_path: Path)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_windows_are_a_dataset_for_a_loader_of_ones_own(store: Store, tmp_path: Path, workers: int) -> None:
     windows = store.windows(lookback=5, horizon=2, targets=["v"], cache=tmp_path / "cache")
-    spawned = {"num_workers": workers, "multiprocessing_context": "spawn"} if workers else {}
+    spawned = {"num_workers": workers, "multiprocessing_context": processes()} if workers else {}
     batches = list(DataLoader(windows, 16, **spawned))  # type: ignore[arg-type]
     assert sum(len(batch["x"]) for batch in batches) == len(windows)
     expected = windows.batch(np.arange(len(windows)))
