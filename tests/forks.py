@@ -55,6 +55,7 @@ def serve(folder: str) -> str:
     import importlib
     import select
     import signal
+    import warnings
 
     for module in ("zstore.cli", "lightning_app.cli"):
         importlib.import_module(module)
@@ -67,7 +68,9 @@ def serve(folder: str) -> str:
     os.write(1, b"ready\n")
     while listener in select.select([listener, 0], [], [])[0]:
         connection, _ = listener.accept()
-        if os.fork() == 0:
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            pid = os.fork()  # the one other thread is pyarrow's allocator's, which minds forks
+        if pid == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             return start(connection)
