@@ -19,7 +19,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
+import numpy as np
 import obstore
+from numpy.typing import NDArray
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -102,6 +104,16 @@ class Bucket:
 
     def __str__(self) -> str:
         return self.url
+
+    @property
+    def remote(self) -> bool:
+        """Each request waits for an answer."""
+        return True
+
+    @property
+    def leased(self) -> bool:
+        """A bucket has no locks, but writes that depend on what is there."""
+        return True
 
     def read(
         self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None, most: int | None = None
@@ -221,9 +233,28 @@ class Bucket:
         etag = self.check_held()
         self._put(ROOT, marked(document, self.owner), etag)
 
+    def array(self, key: str, dtype: str, start: int, n_values: int) -> NDArray[Any]:
+        """(value,) values of an object from byte `start` on."""
+        n_bytes = n_values * np.dtype(dtype).itemsize
+        content = self.read(key, start, start + n_bytes) if n_values else b""
+        if len(content) < n_bytes:
+            raise OSError(errno.EIO, f"{len(content)} of {n_bytes} bytes", f"{self}/{key}")
+        return np.frombuffer(content, dtype)
+
+    def room(self) -> None:
+        """A bucket has no end."""
+        return
+
+    def strangers(self) -> list[PermissionError]:
+        """A bucket has no links."""
+        return []
+
     def at(self, name: str) -> Bucket:
         """A prefix below this one, which nobody holds."""
         return Bucket(f"{self.url}/{name}", self.options)
+
+    def make(self) -> None:
+        """A prefix need not be made."""
 
     def clear(self) -> None:
         """Remove every object."""
@@ -233,6 +264,19 @@ class Bucket:
         """An object beside this prefix."""
         folder, _, name = self.url.rpartition("/")
         return Bucket(folder, self.options), f"{name}{suffix}"
+
+    def suffixes(self, start: str) -> None:
+        """They are not listed."""
+        return
+
+    def remove_beside(self, suffixes: Iterable[str]) -> None:
+        """Remove objects beside this prefix."""
+        place, _ = self.beside("")
+        place.remove([self.beside(suffix)[1] for suffix in suffixes])
+
+    def locate(self, key: str) -> str:
+        """The URL of an object."""
+        return f"{self}/{key}"
 
     def zarr(self) -> Any:
         """The prefix as zarr-python sees it."""

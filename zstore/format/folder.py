@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import shutil
 import uuid
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zstore.errors import StoreError
-from zstore.format.beneath import check_links, new_file, open_file, remove_tree, walk
+from zstore.format.beneath import check_links, irregular_files, new_file, open_file, remove_tree, walk
 from zstore.format.flush import flush_all
 from zstore.format.layout import ROOT
 from zstore.format.portable import read_at
+from zstore.format.storage import Room
+
+_LEAST_MAPPED = 1 << 17  # bytes up to which reading is quicker than mapping
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,16 @@ class Folder:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def remote(self) -> bool:
+        """Nothing waits for an answer from elsewhere."""
+        return False
+
+    @property
+    def leased(self) -> bool:
+        """A folder is locked."""
+        return False
 
     def read(
         self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None, most: int | None = None
@@ -192,6 +210,26 @@ class Folder:
             ) from error
         self.replace(ROOT, document)
 
+    def array(self, key: str, dtype: str, start: int, n_values: int) -> NDArray[Any]:
+        """(value,) values of a file from byte `start` on; many of them are memory-mapped, and few read."""
+        n_bytes = n_values * np.dtype(dtype).itemsize
+        if n_bytes > _LEAST_MAPPED:
+            return np.memmap(self.path / key, dtype, "r", start, (n_values,))
+        content = self.read(key, start, start + n_bytes) if n_values else b""
+        if len(content) < n_bytes:
+            raise OSError(errno.EIO, f"{len(content)} of {n_bytes} bytes", str(self.path / key))
+        return np.frombuffer(content, dtype)
+
+    def room(self) -> Room:
+        """The room on its disk. Cost: one question to the file system, some 2 us."""
+        path = self.path.absolute()
+        usage = shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists()))
+        return Room(usage.free, usage.total)
+
+    def strangers(self) -> list[PermissionError]:
+        """An error for each link and special file in the folder."""
+        return irregular_files(self.path)
+
     def at(self, name: str) -> Folder:
         """A folder in this one."""
         return replace(self, path=self.path / name, depth=self.depth + len(Path(name).parts))
@@ -211,6 +249,20 @@ class Folder:
     def beside(self, suffix: str) -> tuple[Folder, str]:
         """A file beside this folder."""
         return Folder(self.path.parent), f"{self.path.name}{suffix}"
+
+    def suffixes(self, start: str) -> list[str]:
+        """Suffixes of the regular files beside this folder."""
+        paths = self.path.parent.glob(f"{glob.escape(self.path.name + start)}*")
+        return [path.name.removeprefix(self.path.name) for path in paths if path.is_file() and not path.is_symlink()]
+
+    def remove_beside(self, suffixes: Iterable[str]) -> None:
+        """Remove files beside this folder."""
+        for suffix in suffixes:
+            self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
+
+    def locate(self, key: str) -> str:
+        """The path of a file."""
+        return str(self.path / key)
 
     def _beneath(self, key: str) -> tuple[Path, tuple[str, ...]]:
         """The last folder that the user named, and the parts below it, which nothing but us and the store named.

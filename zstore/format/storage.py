@@ -7,7 +7,7 @@ import io
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 _PIECE_BYTES = 1 << 22
 
@@ -24,8 +24,25 @@ class Opened(Protocol):
         ...
 
 
+class Room(NamedTuple):
+    """Bytes of a disk."""
+
+    free: int
+    total: int
+
+
 class Storage(Protocol):
-    """Objects by key. It can be pickled, for the workers of a cluster."""
+    """Objects by key, and what the place can do. It can be pickled, for the workers of a cluster."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether each request waits for an answer from elsewhere, so that few, large, simultaneous ones are best."""
+        ...
+
+    @property
+    def leased(self) -> bool:
+        """Whether its writer holds a lease in the root document; else the place can be locked."""
+        ...
 
     def read(
         self, key: str, start: int = 0, stop: int | None = None, etag: str | None = None, most: int | None = None
@@ -124,8 +141,27 @@ class Storage(Protocol):
         """
         ...
 
+    def array(self, key: str, dtype: str, start: int, n_values: int) -> Any:
+        """(value,) values of an object from byte `start` on, few of which are looked at: mapped where that is cheaper.
+
+        Raises as :meth:`read`.
+        """
+        ...
+
+    def room(self) -> Room | None:
+        """The room on its disk; None where there is no end to it."""
+        ...
+
+    def strangers(self) -> list[PermissionError]:
+        """An error for each link and special file in it, which no writer makes; none where there are no such things."""
+        ...
+
     def at(self, name: str) -> Storage:
         """A place inside this one."""
+        ...
+
+    def make(self) -> None:
+        """Make the place, where places have to be made. Raises `OSError` if it cannot be."""
         ...
 
     def clear(self) -> None:
@@ -134,6 +170,21 @@ class Storage(Protocol):
 
     def beside(self, suffix: str) -> tuple[Storage, str]:
         """Storage and key of an object beside this place, of the same name but for `suffix`."""
+        ...
+
+    def suffixes(self, start: str) -> list[str] | None:
+        """Suffixes, as :meth:`beside` takes them, that begin with `start` and that objects beside this place have.
+
+        None where they are not listed: the user may have named the only prefix of a bucket that may be listed.
+        """
+        ...
+
+    def remove_beside(self, suffixes: Iterable[str]) -> None:
+        """Remove objects beside this place; those that do not exist are passed over."""
+        ...
+
+    def locate(self, key: str) -> str:
+        """Where an object is, as the user names places."""
         ...
 
     def zarr(self) -> Any:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreError
 from zstore.format.arrays import decode_rows, decode_small
 from zstore.format.commit import check_root, read_root
-from zstore.format.folder import Folder
 from zstore.format.layout import FORMATS, ROOT, manifest_path, root_copy_key, shard_key, shards_of
 from zstore.format.manifest import ObjectRecord, digest, from_arrays
 from zstore.format.nodes import check_nodes
@@ -251,7 +250,7 @@ class ObjectReader:
             with self._lock:
                 self._recent.pop(key, None)
                 self._recent[key] = opened  # last
-                while len(self._recent) > (_FILES if isinstance(self.storage, Folder) else _FETCHED):
+                while len(self._recent) > (_FETCHED if self.storage.remote else _FILES):
                     self._recent.pop(next(iter(self._recent)))
         return opened
 
@@ -269,7 +268,7 @@ class ObjectReader:
         group = manifest_path(self.document["version"])
         listed = {key: ObjectRecord(key, n_bytes, expected) for key, n_bytes, expected in self.document["manifest"]}
         with self._unless_replaced(), ThreadPoolExecutor(_READERS) as pool:
-            run = map if isinstance(self.storage, Folder) else pool.map
+            run = pool.map if self.storage.remote else map
             found = run(partial(compare, self.storage), listed.values())
             contents = dict(zip(listed, found, strict=True))
         return from_arrays(

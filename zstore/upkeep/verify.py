@@ -11,8 +11,6 @@ import numpy as np
 
 from zstore.errors import CorruptionError, StoreError
 from zstore.format.arrays import check_chunks, to_bytes
-from zstore.format.beneath import irregular_files
-from zstore.format.folder import Folder
 from zstore.format.layout import ROOT, TIME, root_copy_key, shard_bounds
 from zstore.reading.objects import ObjectReader, committed_versions, open_compared
 from zstore.reading.store import Store
@@ -115,9 +113,7 @@ def _shard_grid(store: Store, key: str) -> tuple[str, int, int] | None:
 
 def _linked_faults(store: Store) -> list[str]:
     """Links and special files in the folder of a store, whatever they are called: nobody's work but a stranger's."""
-    if not isinstance(store.storage, Folder):
-        return []
-    return [f"{error.strerror}" for error in irregular_files(store.storage.path)]
+    return [f"{error.strerror}" for error in store.storage.strangers()]
 
 
 def _root_faults(store: Store) -> list[str]:

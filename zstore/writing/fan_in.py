@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from zstore.format.folder import Folder
 from zstore.format.layout import n_shards, shard_bounds
 from zstore.format.storage import Storage
 from zstore.writing.scheduler import Scheduler
@@ -25,7 +24,7 @@ MOST_OBJECTS = 64
 
 def most_blocks(scratch: Storage) -> int:
     """Blocks that a task may read from."""
-    return MOST_FILES if isinstance(scratch, Folder) else MOST_OBJECTS
+    return MOST_OBJECTS if scratch.remote else MOST_FILES
 
 
 def limit_fan_in(

@@ -55,6 +55,7 @@ from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.resume import begin
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import write_shard
+from zstore.writing.site import Mode
 from zstore.writing.sort import (
     DuplicateTimeError,
     count_rows,
@@ -63,7 +64,7 @@ from zstore.writing.sources.files import check_unchanged, expand, find
 from zstore.writing.sources.sniff import MISSING, TableOptions, check_options
 from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.sweep import free_shard
-from zstore.writing.target import Mode, building
+from zstore.writing.target import building
 from zstore.writing.version import commit_version, index_of
 from zstore.writing.words import refuse_numbers
 

@@ -35,6 +35,7 @@ from zstore.writing.resume import note_plain, note_report, noted_plain, noted_re
 from zstore.writing.room import check_room
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import Gathered, RowsSpec, ShardReport, stored_trial
+from zstore.writing.site import Site
 from zstore.writing.sort import (
     Border,
     DuplicateTimeError,
@@ -52,7 +53,6 @@ from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
 from zstore.writing.statics import StaticTable, match_statics, named_words
 from zstore.writing.steps import Trial, choose_rule
-from zstore.writing.target import Site
 from zstore.writing.version import Summary, border_steps, rule_of, summarise
 
 logger = logging.getLogger(__name__)

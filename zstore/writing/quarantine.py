@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import re
 import shutil
@@ -49,7 +48,7 @@ def set_aside(root: Storage, store: Storage, bad: Sequence[BadRow], version: int
     place, key = root.beside(_suffix(version))
     place.replace(key, text.getvalue().encode())
     place, key = store.beside(_suffix(version))
-    return str(place.path / key) if isinstance(place, Folder) else f"{place}/{key}"
+    return place.locate(key)
 
 
 def remove_quarantines(store: Storage, first: int = 1, last: int | None = None) -> None:
@@ -62,13 +61,15 @@ def remove_quarantines(store: Storage, first: int = 1, last: int | None = None) 
     first, last
         The versions; None for all from `first` on, or, in a bucket, which is not listed for this, for `first` alone.
     """
-    if isinstance(store, Folder):
-        for path, version in _files(store.path):
-            if first <= version and (last is None or version <= last):
-                path.unlink(missing_ok=True)
-    else:
-        place, _ = store.beside("")
-        place.remove([store.beside(_suffix(version))[1] for version in range(first, (last or first) + 1)])
+    suffixes = store.suffixes(".quarantine")
+    if suffixes is None:
+        store.remove_beside(map(_suffix, range(first, (last or first) + 1)))
+        return
+    for suffix in suffixes:
+        match = _NAME.fullmatch(suffix)
+        version = int(match[1] or 1) if match else 0
+        if first <= version and (last is None or version <= last) and _is_ours(*store.beside(suffix)):
+            store.remove_beside([suffix])
 
 
 @contextmanager
@@ -89,12 +90,7 @@ def _suffix(version: int) -> str:
     return f".quarantine{'' if version == 1 else f'-{version}'}.csv"
 
 
-def _files(store: Path) -> Iterator[tuple[Path, int]]:
-    """The files beside a store that have rows set aside, and their versions."""
-    for path in store.parent.glob(f"{glob.escape(store.name)}.quarantine*.csv"):
-        match = _NAME.fullmatch(path.name.removeprefix(store.name))
-        if match is None or path.is_symlink() or not path.is_file():
-            continue
-        with path.open("rb") as file:
-            if file.readline(len(",".join(_HEADER)) + 2).rstrip(b"\r\n") == ",".join(_HEADER).encode():
-                yield path, int(match[1] or 1)
+def _is_ours(place: Storage, key: str) -> bool:
+    """Whether a file has the header of rows that were set aside."""
+    header = ",".join(_HEADER).encode()
+    return place.read(key, 0, len(header) + 2).splitlines()[:1] == [header]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 
 from zstore.errors import StoreError
-from zstore.format.folder import Folder
 from zstore.format.storage import Storage
 
 _SPARED = 1 << 25
@@ -32,10 +30,9 @@ def check_room(scratch: Storage, n_bytes: int, key: str = "") -> None:
     StoreError
         If they are more than there is room for.
     """
-    if not isinstance(scratch, Folder):
+    disk = scratch.room()
+    if disk is None:
         return
-    path = scratch.path.absolute()
-    disk = shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists()))
     spared = min(_SPARED, disk.total // 100)
     if n_bytes + spared > disk.free:
         raise StoreError(

@@ -15,7 +15,6 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from zstore.format.folder import Folder
 from zstore.format.storage import Storage
 from zstore.writing.room import check_room
 
@@ -24,7 +23,6 @@ Int64 = NDArray[np.int64]
 
 _READERS = 16
 _SELECT_ROWS = 1 << 22
-_SEARCH_ROWS = 1 << 14  # up to here reading times is quicker than mapping them
 
 
 class DuplicateTimeError(Exception):
@@ -96,9 +94,8 @@ class Spill:
 
     def times_to_search(self, start: int, stop: int) -> NDArray[Any]:
         """Times of the rows ``[start, stop)``; many of a file are memory-mapped, for searching touches few of them."""
-        if stop - start <= _SEARCH_ROWS or not isinstance(self.scratch, Folder):
-            return self.read(0, start, stop)
-        return np.memmap(self.scratch.path / self.key, np.int64, "r", start * 8, (stop - start,))
+        times: NDArray[Any] = self.scratch.array(self.key, "int64", start * 8, stop - start)
+        return times
 
     @cached_property
     def _offsets(self) -> list[int]:
@@ -134,11 +131,11 @@ class SortedBlock:
 
 def read_all(blocks: Sequence[SortedBlock], reads: Sequence[Callable[[], Any]]) -> Iterator[Any]:
     """The results of reads from the spills of some blocks, in order; several at once where each waits for a bucket."""
-    if not blocks or isinstance(blocks[0].spill.scratch, Folder):
-        yield from (read() for read in reads)
-    else:
+    if blocks and blocks[0].spill.scratch.remote:
         with ThreadPoolExecutor(_READERS) as pool:
             yield from pool.map(lambda read: read(), reads)
+    else:
+        yield from (read() for read in reads)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""A version built in a bucket: under a lease in the root document, with scratch space elsewhere where that will do."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zstore.errors import UsageError
+from zstore.format.commit import conflict, is_committed, is_store, is_unfinished
+from zstore.format.folder import Folder
+from zstore.format.layout import MARKER, ROOT, SCRATCH
+from zstore.format.storage import Storage
+from zstore.reading.objects import committed_versions
+from zstore.writing.lock import leased
+from zstore.writing.quarantine import remove_quarantines
+from zstore.writing.site import Mode, Site, behind, no_store, store_exists, stranger
+from zstore.writing.sweep import is_finished, needed_keys, remove_others, tidy
+
+if TYPE_CHECKING:
+    from zstore.format.bucket import Bucket  # needs obstore
+
+
+@contextmanager
+def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool) -> Iterator[Site]:
+    """As :func:`zstore.writing.target.building`, in a bucket."""
+    if store.url.count("/") < 3:
+        raise UsageError(f"STORE {store}", expected="s3://BUCKET/PREFIX", fix="name a prefix for the store")
+    content, _ = store.root() or (b"", "")
+    exists = is_committed(content)
+    if mode == "append" and not exists:
+        raise no_store(store)
+    if exists and mode == "new":
+        raise store_exists(store)
+    if not exists and not is_unfinished(content) and store.sizes():
+        raise stranger(store) if content or store.root() is None else conflict(str(store))
+    with leased(store) as (held, died), _temporary(held, scratch, shared) as place:
+        if exists != is_committed((store.root() or (b"", ""))[0]):
+            raise conflict(str(store))
+        if not exists:
+            remove_others(held, {ROOT, MARKER}, SCRATCH)
+        elif died or not is_finished(held):
+            tidy(held)
+        try:
+            site = Site(held, place, *(behind(held) if exists else ()))
+            remove_quarantines(held, site.version)
+            yield site
+            if mode == "overwrite":
+                remove_others(held, needed_keys(held, [site.version]))
+                remove_quarantines(held, 1, site.version - 1)
+        except BaseException:
+            held.check_held()  # what a later writer made is not touched
+            committed = is_store(held)  # it may have come to that before it failed, or lost the answer that told so
+            remove_others(held, needed_keys(held, committed_versions(held)) if committed else {ROOT, MARKER})
+            raise
+
+
+@contextmanager
+def _temporary(held: Storage, scratch: Storage | None, shared: bool) -> Iterator[Storage]:
+    """Scratch space for a store in a bucket: as told, else in the bucket where many machines need it, else here."""
+    if scratch is None and not shared:
+        with tempfile.TemporaryDirectory(prefix="zstore-") as folder:
+            yield Folder(Path(folder))
+        return
+    place = scratch or held.at(SCRATCH)
+    place.make()
+    try:
+        yield place
+    finally:
+        place.clear()
