@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from zstore import Receipt, SourceError, Store, UsageError, append, ingest, open_store
 from zstore.cli import main
-from zstore.format.packing import pack_block
+from zstore.format.encodings.numbers import observe_numbers
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.files import find
@@ -344,7 +344,7 @@ def test_digits_that_are_lost_are_counted(
 
 
 def test_values_that_pack_though_they_have_more_digits_are_counted() -> None:
-    assert pack_block(np.array([1.00000001, 2.0]), "float32").n_inexact == 1
+    assert observe_numbers(np.array([1.00000001, 2.0]), "float32").form.n_inexact == 1
 
 
 def test_a_comparison_says_which_digits_it_cannot_see(tmp_path: Path) -> None:

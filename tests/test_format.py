@@ -1,4 +1,4 @@
-"""Packing, moments, names and manifest: pure functions, tried on anything."""
+"""Encodings, moments, names and manifest: pure functions, tried on anything."""
 
 import json
 import math
@@ -15,9 +15,14 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from zstore import Moments
-from zstore.format import layout, packing
+from zstore.arrow import text_array
+from zstore.format import layout
 from zstore.format.arrays import ArrayPlan, encode_small, strings
 from zstore.format.codecs import CANDIDATES
+from zstore.format.encodings import FAMILIES, restored
+from zstore.format.encodings.base import NumberForm
+from zstore.format.encodings.numbers import Plain, count_inexact, observe_numbers, scale_of
+from zstore.format.encodings.words import observe_codes
 from zstore.format.index import cut_runs, usual_step
 
 decimals_or_floats = st.one_of(
@@ -35,25 +40,75 @@ def assert_same(restored: np.ndarray, source: np.ndarray) -> None:
 
 
 @given(st.lists(decimals_or_floats, max_size=40))
-def test_a_packed_block_unpacks_to_the_same_float32(values: list[float]) -> None:
+def test_a_block_that_is_brought_to_its_own_encoding_unpacks_to_the_same_float32(values: list[float]) -> None:
     source = np.array(values, np.float64)
-    column = packing.pack_block(source, "float32", finite=False)
-    if column.decimals is None:
-        restored = column.values
-    else:
-        restored = packing.unpack(column.values, packing.Packing(str(column.values.dtype), column.decimals))
-    assert_same(restored, source)
+    column, form = observe_numbers(source, "float32", finite=False)
+    encoding = FAMILIES["number"].choose([form], "float32")
+    assert_same(encoding.unpack(encoding.bringer(form)(column)), source)
 
 
 @given(st.lists(st.lists(decimals_or_floats, min_size=1, max_size=10), min_size=1, max_size=5))
-def test_blocks_packed_alone_are_exact_in_the_packing_of_the_whole_channel(blocks: list[list[float]]) -> None:
+def test_blocks_observed_alone_are_exact_in_the_encoding_of_the_whole_channel(blocks: list[list[float]]) -> None:
     sources = [np.array(values, np.float64) for values in blocks]
-    columns = [packing.pack_block(source, "float32", finite=False) for source in sources]
-    chosen = packing.choose([column.form for column in columns], "float32")
-    for source, column in zip(sources, columns, strict=True):
-        stored = packing.repack(column.values, column.decimals, chosen)
+    columns = [observe_numbers(source, "float32", finite=False) for source in sources]
+    chosen = FAMILIES["number"].choose([column.form for column in columns], "float32")
+    for source, (values, form) in zip(sources, columns, strict=True):
+        stored = chosen.bringer(form)(values)
         assert str(stored.dtype) == chosen.dtype
-        assert_same(packing.unpack(stored, chosen), source)
+        assert_same(chosen.unpack(stored), source)
+        assert chosen.is_missing(stored).tolist() == np.isnan(source).tolist()
+        assert chosen.count_infinite(stored) == np.count_nonzero(np.isinf(chosen.unpack(stored)))
+
+
+words_of_blocks = st.lists(st.lists(st.none() | st.text(max_size=3), max_size=8), min_size=1, max_size=4)
+
+
+@given(words_of_blocks, st.integers(0, 3))
+def test_words_observed_block_by_block_are_the_same_words_in_the_encoding_of_all_and_after_more_came(
+    blocks: list[list[str | None]], n_before: int
+) -> None:
+    observed = []
+    for block in blocks:
+        words = sorted({word for word in block if word is not None}, key=str.encode)
+        codes = np.array([-1 if word is None else words.index(word) for word in block], np.int32)
+        observed.append(observe_codes(codes, text_array(words)))
+    forms = [form for _, form in observed]
+    before = FAMILIES["category"].choose(forms[:n_before], "float32")
+    chosen = FAMILIES["category"].choose(forms, "float32", before)
+    assert chosen.words[: len(before.words)] == before.words
+    assert set(chosen.words) == {word for block in blocks for word in block} - {None}
+    for encoding in (chosen, chosen.tidied()):
+        for block, (values, form) in zip(blocks, observed, strict=True):
+            stored = encoding.bringer(form)(values)
+            missing = encoding.is_missing(stored)
+            read = [None if lost else encoding.words[code] for code, lost in zip(stored, missing, strict=True)]
+            assert read == block
+            again = encoding.bringer(encoding.form_of(0))(stored)
+            assert again.tolist() == stored.tolist()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"stored": "int16", "decimals": 2, "categories": None},
+        {"stored": "float64", "decimals": None, "categories": None},
+        {"stored": "int16", "decimals": 0, "categories": ["a", "b"]},
+        {"stored": "int16", "decimals": 0, "categories": []},
+    ],
+)
+def test_missing_rows_are_missing_in_every_encoding(document: dict[str, Any]) -> None:
+    encoding = restored(document)
+    stored = encoding.bringer(encoding.empty_form)(np.full(3, np.iinfo(np.int16).min, np.int16))
+    assert (str(stored.dtype), encoding.is_missing(stored).tolist()) == (encoding.dtype, [True] * 3)
+    assert np.isnan(encoding.unpack(stored)).all()
+
+
+def test_integers_of_a_store_become_floats_where_new_rows_need_them() -> None:
+    old = restored({"stored": "int16", "decimals": 2, "categories": None})
+    new = FAMILIES["number"].choose([NumberForm(None, 0)], "float32", old, 3.25)
+    assert new == Plain("float32")
+    brought = new.bringer(old.form_of(3.25))(np.array([325, np.iinfo(np.int16).min], np.int16))
+    np.testing.assert_array_equal(brought, np.array([3.25, np.nan], np.float32))
 
 
 @given(st.integers(-(2**23), 2**23 - 1), st.integers(0, 7), st.integers(0, 7))
@@ -61,8 +116,8 @@ def test_more_decimals_give_the_same_float32(whole: int, few: int, more: int) ->
     few, more = sorted((few, more))
     factor = 10 ** (more - few)
     if abs(whole * factor) < 2**24:
-        exact = np.float32(whole * packing.scale_of(few))
-        assert np.float32(whole * factor * packing.scale_of(more)) == exact
+        exact = np.float32(whole * scale_of(few))
+        assert np.float32(whole * factor * scale_of(more)) == exact
 
 
 @given(st.integers(-9_999_999, 9_999_999), st.integers(-30, 30))
@@ -71,36 +126,36 @@ def test_a_number_is_inexact_if_seven_digits_of_its_float32_do_not_give_it_back(
     kept = source.astype(np.float32)
     back = float(f"{kept.astype(np.float64)[0]:.7g}")
     if abs(kept[0]) > 1e-37 or not whole:  # denormals keep less
-        assert packing.count_inexact(source, kept) == int(back != source[0])
+        assert count_inexact(source, kept) == int(back != source[0])
 
 
 @pytest.mark.parametrize(
     ("value", "inexact"), [(16777217.0, 1), (0.123456789, 1), (5e-324, 1), (2.0**-20, 0), (0.1, 0)]
 )
 def test_numbers_of_more_digits_than_a_float32_keeps_are_counted(value: float, inexact: int) -> None:
-    assert packing.pack_block(np.array([value, np.nan, np.inf]), "float32", finite=False).n_inexact == inexact
+    assert observe_numbers(np.array([value, np.nan, np.inf]), "float32", finite=False).form.n_inexact == inexact
 
 
 def test_two_decimals_become_int16_and_wide_ones_int32() -> None:
-    assert packing.pack_block(np.array([1.25, -300.01]), "float32").values.dtype == np.int16
-    assert packing.pack_block(np.array([1.25, 400.01]), "float32").values.dtype == np.int32
+    assert observe_numbers(np.array([1.25, -300.01]), "float32").values.dtype == np.int16
+    assert observe_numbers(np.array([1.25, 400.01]), "float32").values.dtype == np.int32
 
 
 def test_a_negative_zero_is_a_zero_and_does_not_keep_a_channel_from_packing() -> None:
-    column = packing.pack_block(np.array([-0.0, 1.5]), "float32")
-    assert (column.decimals, column.values.tolist()) == (1, [0, 15])
+    values, form = observe_numbers(np.array([-0.0, 1.5]), "float32")
+    assert (form, values.tolist()) == (NumberForm(1, 15), [0, 15])
 
 
 def test_a_number_too_large_for_float32_is_told_from_an_infinity() -> None:
     with pytest.raises(OverflowError):
-        packing.pack_block(np.array([1e39]), "float32")
-    assert packing.pack_block(np.array([1e39]), "float64").values.tolist() == [1e39]
-    assert packing.pack_block(np.array([np.inf]), "float32", finite=False).values.tolist() == [np.inf]
+        observe_numbers(np.array([1e39]), "float32")
+    assert observe_numbers(np.array([1e39]), "float64").values.tolist() == [1e39]
+    assert observe_numbers(np.array([np.inf]), "float32", finite=False).values.tolist() == [np.inf]
 
 
 def test_float64_channels_pack_only_whole_numbers() -> None:
-    assert packing.pack_block(np.array([1.0, 2.0]), "float64").decimals == 0
-    assert packing.pack_block(np.array([0.1]), "float64").decimals is None
+    assert observe_numbers(np.array([1.0, 2.0]), "float64").form == NumberForm(0, 2)
+    assert observe_numbers(np.array([0.1]), "float64").form == NumberForm(None, 0)
 
 
 @given(

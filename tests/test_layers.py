@@ -13,8 +13,17 @@ import zstore
 # A module imports only what stands above it; on one line, in the order of the line.
 LAYERS = {
     "zstore": [
-        ["_version", "text", "errors", "memory"],
-        ["format.layout", "format.packing", "format.codecs", "format.arrays", "format.timesteps", "format.trust"],
+        ["_version", "text", "errors", "memory", "arrow"],
+        [
+            "format.layout",
+            "format.encodings.base",
+            "format.encodings.numbers",
+            "format.encodings.words",
+            "format.codecs",
+            "format.arrays",
+            "format.timesteps",
+            "format.trust",
+        ],
         [
             "format.schema",
             "format.index",
@@ -50,7 +59,7 @@ LAYERS = {
             "reading.panel",
             "reading.store",
         ],
-        ["writing.sources.arrow", "writing.sources.cells", "writing.sources.parts", "writing.sources.formats"],
+        ["writing.sources.refused", "writing.sources.cells", "writing.sources.parts", "writing.sources.formats"],
         ["writing.room", "writing.sources.times", "writing.sources.table", "writing.sources.join"],
         ["writing.sources.files", "writing.sources.inflate"],
         ["writing.sources.numbers", "writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],

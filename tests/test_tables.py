@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zstore import SourceError, Store, UsageError, ingest, open_store
-from zstore.writing.sources.arrow import text_array
+from zstore.arrow import text_array
 from zstore.writing.sources.formats import read_formatted
 
 
@@ -84,7 +84,7 @@ def test_new_channels_are_missing_in_the_rows_of_other_files(tmp_path: Path) -> 
     np.testing.assert_array_equal(store.read("v", 0, 4), [10, 20, 30, 40])
     np.testing.assert_array_equal(store.read("w", 0, 4), [np.nan, np.nan, 300, np.nan])
     np.testing.assert_array_equal(store.read("kind", 0, 4), [np.nan, np.nan, 0, np.nan])
-    assert store.channel("w").packing.dtype == "int16"
+    assert store.channel("w").encoding.dtype == "int16"
 
 
 def test_new_channels_do_not_excuse_a_missing_one(tmp_path: Path) -> None:

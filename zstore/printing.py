@@ -207,9 +207,9 @@ def print_info(store: Store) -> None:
     total = store.moments.total()
     for position, channel in enumerate(schema.channels):
         stored = _show_stored(
-            channel.packing.dtype,
-            channel.packing.decimals,
-            None if channel.categories is None else len(channel.categories),
+            channel.encoding.dtype,
+            channel.encoding.decimals,
+            None if channel.kind == "number" else len(channel.categories),
         )
         numbers = [total.mean, total.std, total.low, total.high]
         seen = total.count[position] > 0
@@ -227,10 +227,10 @@ def print_info(store: Store) -> None:
 def shown_values(store: Store, name: str, start: int, stop: int) -> list[str]:
     """Values as the source wrote them, as far as the store keeps that: empty where missing, words on one line."""
     channel = store.channel(name)
-    if channel.categories is not None:
+    if channel.kind == "category":
         words = to_words(read_codes(store, channel, start, stop), channel.categories)
         return ["" if word is None else csv_cell(shown(word, None)) for word in words.tolist()]
-    values, decimals = store.read(name, start, stop), channel.packing.decimals
+    values, decimals = store.read(name, start, stop), channel.encoding.decimals
     if decimals is not None:
         return ["" if value != value else f"{value:.{decimals}f}" for value in values.astype("float64").tolist()]
     return ["" if value != value else str(value) for value in values]

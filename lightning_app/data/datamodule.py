@@ -300,14 +300,14 @@ class WindowDataModule(pl.LightningDataModule):
             whole = self._fitted("channel")
             others = (tuple(whole.offset.tolist()), tuple(whole.scale.tolist()))
         columns, nodes = self.columns_of, self._nodes
-        categories = {name: store.channel(name).categories for name in self.columns}
+        known = [store.channel(name) for name in dict.fromkeys(self.columns)]
         return Meaning(
             inputs=tuple(self.inputs),
             targets=tuple(self.targets),
             future=tuple(self.future),
             observed=tuple(self.inputs[column] for column in columns.observed),
             observed_inputs=self._observed_inputs,
-            words={name: words for name, words in categories.items() if words is not None},
+            words={channel.name: channel.categories for channel in known if channel.kind == "category"},
             statics=self._static_meanings,
             time_unit=axis.unit or "",
             time_step=axis.freq or 0,
@@ -357,7 +357,7 @@ class WindowDataModule(pl.LightningDataModule):
         """By channel, what the checkpoint has for each code of this store, where that is another code."""
         found = {}
         for name, known in (self._obeyed.words if self._obeyed is not None else {}).items():
-            words = self.store.channel(name).categories or ()
+            words = self.store.channel(name).categories
             if tuple(words) != known[: len(words)]:
                 found[name] = codes_of(words, known)
         return found
@@ -394,7 +394,7 @@ class WindowDataModule(pl.LightningDataModule):
         for name, codes in self._recoded().items():
             strange = np.flatnonzero(codes == len(meant.words[name]))
             if len(strange):
-                words = store.channel(name).categories or ()
+                words = store.channel(name).categories
                 used = [words[code] for code in strange.tolist() if self._reads(index, series, name, code)]
                 refuse_unknown(store, f"words of {name!r}", used, meant.unknown)
 

@@ -161,7 +161,7 @@ class Meaning:
                 fix="a store that has them, or fit again",
             )
         for name in columns:
-            _require_kind(store, f"channel {name!r}", name in self.words, store.channel(name).categories is not None)
+            _require_kind(store, f"channel {name!r}", name in self.words, store.channel(name).kind == "category")
 
     def require_statics(self, store: Store) -> None:
         """Raise UsageError unless a store has static attributes of the same names, and words where there were words."""

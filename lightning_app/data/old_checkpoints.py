@@ -27,7 +27,7 @@ def require_plain(store: Store, columns: Sequence[str], told_by_code: Sequence[s
         Of the checkpoint.
     """
     needs = list(told_by_code)
-    needs += [f"words of channel {name!r}" for name in columns if store.channel(name).categories is not None]
+    needs += [f"words of channel {name!r}" for name in columns if store.channel(name).kind == "category"]
     needs += ["a scaler by series"] if scaler.scaling.per_series else []
     if needs:
         raise UsageError(

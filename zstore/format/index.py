@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.arrays import strings
+from zstore.format.encodings.words import flag_attributes
 from zstore.format.layout import safe_names
-from zstore.format.packing import flag_attributes
 
 Int64 = NDArray[np.int64]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from zstore.errors import StoreError
+from zstore.format.encodings import Encoding, Kind, restored
 from zstore.format.layout import FORMAT_VERSION, FORMATS
-from zstore.format.packing import Packing, flag_attributes
 from zstore.format.timesteps import IRREGULAR, UNITS_PER_SECOND, TimeStepRule
 
 _MOMENT = re.compile(
@@ -23,8 +23,8 @@ _CF_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "
 
 
 @dataclass(frozen=True)
-class Channel:
-    """One column of the source, one variable on disk.
+class Field:
+    """One variable over the rows of a store; of shape ``()`` it is a channel, one column of the source.
 
     Parameters
     ----------
@@ -32,34 +32,40 @@ class Channel:
         The column's name, as the source has it.
     variable
         Its variable in the store; equal to `name` where that is a safe name.
-    packing
+    encoding
         How it lies on disk.
     dtype
         Its float dtype when read, ``float32`` or ``float64``.
     units
         Its units, if they are known.
-    categories
-        What its codes mean, where it holds categories; None for numbers.
     codec
         Name of its codec.
+    shape
+        Lengths of its dimensions beside the row.
     """
 
     name: str
     variable: str
-    packing: Packing
+    encoding: Encoding
     dtype: str = "float32"
     units: str | None = None
-    categories: tuple[str, ...] | None = None
     codec: str = ""
+    shape: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """``number`` or ``category``."""
+        return self.encoding.kind
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """What the codes of a category mean; empty for numbers."""
+        return self.encoding.words
 
     def attributes(self) -> dict[str, Any]:
         """CF attributes of the variable."""
-        known: dict[str, Any] = {"long_name": self.name}
-        if self.units is not None:
-            known["units"] = self.units
-        if self.categories is not None:
-            return {**known, "_FillValue": int(self.packing.fill), **flag_attributes(self.categories)}
-        return {**known, **self.packing.cf_attributes()}
+        units = {} if self.units is None else {"units": self.units}
+        return {"long_name": self.name, **units, **self.encoding.attributes()}
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,7 @@ class Schema:
     n_series: int
     chunk_rows: int
     shard_rows: int
-    channels: tuple[Channel, ...]
+    channels: tuple[Field, ...]
     time: TimeAxis
     id_name: str
     committed: str
@@ -213,12 +219,12 @@ class Schema:
                 {
                     "name": channel.name,
                     "variable": channel.variable,
-                    "stored": channel.packing.dtype,
-                    "decimals": channel.packing.decimals,
+                    "stored": channel.encoding.dtype,
+                    "decimals": channel.encoding.decimals,
                     "dtype": channel.dtype,
                     "units": channel.units,
                     "codec": channel.codec,
-                    "categories": None if channel.categories is None else list(channel.categories),
+                    "categories": list(channel.categories) if channel.kind == "category" else None,
                 }
                 for channel in self.channels
             ],
@@ -243,15 +249,7 @@ class Schema:
             )
         try:
             channels = tuple(
-                Channel(
-                    c["name"],
-                    c["variable"],
-                    Packing(c["stored"], c["decimals"]),
-                    c["dtype"],
-                    c["units"],
-                    None if c["categories"] is None else tuple(c["categories"]),
-                    c["codec"],
-                )
+                Field(c["name"], c["variable"], restored(c), c["dtype"], c["units"], c["codec"])
                 for c in document["channels"]
             )
             keys = (

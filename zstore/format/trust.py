@@ -18,8 +18,9 @@ import numpy as np
 
 from zstore.errors import StoreError, UsageError
 from zstore.format.codecs import check_codec
+from zstore.format.encodings.base import fill_of
+from zstore.format.encodings.numbers import MAX_DECIMALS
 from zstore.format.layout import RESERVED, manifest_path, n_shards
-from zstore.format.packing import MAX_DECIMALS, fill_of
 from zstore.format.timesteps import TimeStepRule
 
 MOST_ROOT_BYTES = 192 << 20

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError
-from zstore.format.packing import flag_attributes
-from zstore.format.schema import Channel, TimeAxis
+from zstore.format.encodings.words import flag_attributes
+from zstore.format.schema import Field, TimeAxis
 
 if TYPE_CHECKING:
     import pandas
@@ -46,11 +46,11 @@ def time_attributes(axis: TimeAxis) -> tuple[dict[str, Any], dict[str, Any]]:
     return attributes, {"units": attributes.pop("units"), "calendar": attributes.pop("calendar"), "dtype": "int64"}
 
 
-def read_codes(store: Store, channel: Channel, start: int, stop: int) -> NDArray[Any]:
+def read_codes(store: Store, channel: Field, start: int, stop: int) -> NDArray[Any]:
     """(row,) codes of a channel of categories in the rows ``[start, stop)``, as stored integers; -1 where missing."""
     stored = store.read_stored(channel.name, start, stop)
-    codes: NDArray[Any] = np.where(stored == channel.packing.fill, MISSING_CODE, stored).astype(stored.dtype)
-    words = channel.categories or ()
+    codes: NDArray[Any] = np.where(channel.encoding.is_missing(stored), MISSING_CODE, stored).astype(stored.dtype)
+    words = channel.categories
     if len(codes) and not MISSING_CODE <= codes.min() <= codes.max() < len(words):
         raise CorruptionError(
             f"codes {codes.min():,} to {codes.max():,} in channel {channel.name!r}",
@@ -61,23 +61,23 @@ def read_codes(store: Store, channel: Channel, start: int, stop: int) -> NDArray
     return codes
 
 
-def read_column(store: Store, channel: Channel, words: bool, start: int, stop: int) -> NDArray[Any]:
+def read_column(store: Store, channel: Field, words: bool, start: int, stop: int) -> NDArray[Any]:
     """(row,) rows ``[start, stop)`` of one channel as xarray has them.
 
     Numbers are floats with NaN for missing. Categories are codes with -1 for missing, or, with `words`, Python strings
     with NaN for missing, which is what xarray makes of None.
     """
-    if channel.categories is None:
+    if channel.kind == "number":
         return store.read(channel.name, start, stop)
     codes = read_codes(store, channel, start, stop)
     return to_words(codes, channel.categories, np.nan) if words else codes
 
 
-def column_dtype(channel: Channel, words: bool) -> np.dtype[Any]:
+def column_dtype(channel: Field, words: bool) -> np.dtype[Any]:
     """The dtype that :func:`read_column` returns."""
-    if channel.categories is None:
+    if channel.kind == "number":
         return np.dtype(channel.dtype)
-    return np.dtype(object if words else channel.packing.dtype)
+    return np.dtype(object if words else channel.encoding.dtype)
 
 
 def to_words(codes: NDArray[Any], categories: tuple[str, ...], missing: float | None = None) -> NDArray[Any]:
@@ -97,31 +97,31 @@ def flags(categories: tuple[str, ...], dtype: Any) -> dict[str, Any]:
     return {**flag_attributes(categories), **about}
 
 
-def channel_attributes(channel: Channel, words: bool) -> dict[str, Any]:
+def channel_attributes(channel: Field, words: bool) -> dict[str, Any]:
     """Attributes of a channel in a dataset of xarray."""
     known: dict[str, Any] = {"long_name": channel.name}
     if channel.units:
         known["units"] = channel.units
-    if channel.categories is not None and not words:
-        known |= flags(channel.categories, channel.packing.dtype)
+    if channel.kind == "category" and not words:
+        known |= flags(channel.categories, channel.encoding.dtype)
     return known
 
 
-def pandas_column(store: Store, channel: Channel, start: int, stop: int) -> pandas.Categorical | NDArray[Any]:
+def pandas_column(store: Store, channel: Field, start: int, stop: int) -> pandas.Categorical | NDArray[Any]:
     """Rows ``[start, stop)`` of one channel for pandas: floats, or a Categorical that has every word of the channel."""
     import pandas
 
-    if channel.categories is None:
+    if channel.kind == "number":
         return store.read(channel.name, start, stop)
     codes = read_codes(store, channel, start, stop)
     return pandas.Categorical.from_codes(codes, categories=list(channel.categories))
 
 
-def polars_column(store: Store, channel: Channel, start: int, stop: int) -> polars.Series | NDArray[Any]:
+def polars_column(store: Store, channel: Field, start: int, stop: int) -> polars.Series | NDArray[Any]:
     """Rows ``[start, stop)`` of one channel for polars: floats, NaN where missing, or an Enum, null where missing."""
     import polars
 
-    if channel.categories is None:
+    if channel.kind == "number":
         return store.read(channel.name, start, stop)
     codes = read_codes(store, channel, start, stop).astype(np.int64)
     lexicon = polars.Series(channel.categories, dtype=polars.Enum(channel.categories))

@@ -14,7 +14,7 @@ from zstore.errors import CorruptionError, NotFiniteError
 from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import n_shards, shard_bounds, shard_key
-from zstore.format.schema import Channel
+from zstore.format.schema import Field
 from zstore.reading.scaling import Scaling
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -46,7 +46,7 @@ def decode_rows_of(
             return
         contents = [store.objects.content(shard_key(column.channel.variable, shard)) for column in wanted]
         columns = [
-            decode_shard(content, column.channel.packing.dtype, column.channel.codec, *grid)
+            decode_shard(content, column.channel.encoding.dtype, column.channel.codec, *grid)
             for content, column in zip(contents, wanted, strict=True)
         ]
         buffer: NDArray[Any] = np.empty(schema.chunk_rows, wanted[0].dtype)
@@ -104,7 +104,7 @@ class _Column:
     offset is so many scales that the difference of two products would show its rounding, or 1 / scale overflows.
     """
 
-    channel: Channel
+    channel: Field
     scale: Any
     offset: Any
     log: bool
@@ -124,9 +124,9 @@ class _Column:
         series: NDArray[Any] | None,
     ) -> None:
         """Write stored values to some rows of a column; `buffer` is room for them to be worked on."""
-        packing, values = self.channel.packing, buffer[: len(stored)]
+        encoding, values = self.channel.encoding, buffer[: len(stored)]
         values[:] = stored if self.codes is None else self.codes[np.clip(stored, 0, len(self.codes) - 1)]
-        unit = 10 ** (packing.decimals or 0)
+        unit = encoding.unit
         offset, scale = (self.offset, self.scale) if series is None else (self.offset[series], self.scale[series])
         if self.log:
             values /= unit
@@ -143,8 +143,8 @@ class _Column:
                 values -= offset / scale
         elif unit != 1:
             values /= self.dtype(unit)
-        if self.missing and (packing.packed or observed is not None):
-            absent = stored == packing.fill if packing.packed else np.isnan(stored)
+        if self.missing and (encoding.marked or observed is not None):
+            absent = encoding.is_missing(stored)
             values[absent] = np.nan if observed is None else 0.0
             if observed is not None:
                 observed[rows, position] = ~absent
@@ -199,7 +199,7 @@ def _columns_of(
         dtype = np.float64 if scaling.changes or wanted == np.float64 else np.float32
         channel = store.channel(name)
         with np.errstate(all="ignore"):
-            reciprocal = 1 / (10 ** (channel.packing.decimals or 0) * np.asarray(scale, np.float64))
+            reciprocal = 1 / (channel.encoding.unit * np.asarray(scale, np.float64))
             steep = ~(np.abs(offset / scale) <= _MANY_SCALES)
         exact = bool(np.any(steep) or not np.all(np.isfinite(reciprocal) & (reciprocal != 0)))
         codes = scaling.codes_of(position)

@@ -172,7 +172,7 @@ class Series:
         import matplotlib.pyplot as plt
 
         known = self.store.schema.channels
-        names = list(channels or [channel.name for channel in known if channel.categories is None])
+        names = list(channels or [channel.name for channel in known if channel.kind == "number"])
         figure, grid = plt.subplots(
             len(names), 1, sharex=True, squeeze=False, figsize=(9, 0.6 + 1.5 * len(names)), layout="constrained"
         )

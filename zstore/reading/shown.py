@@ -123,7 +123,7 @@ def _channels(store: Store) -> str:
         unit = f" <span style='color:#777'>{shown_html(channel.units)}</span>" if channel.units else ""
         numbers = (total.mean, total.std, total.low, total.high)
         cells = [_number(float(value[position])) for value in numbers]
-        if channel.categories is not None:  # codes have no mean
+        if channel.kind == "category":  # codes have no mean
             cells = ["", "", "", f"{len(channel.categories):,} words"]
         line = _sparkline(first, channel.name, _LINE_W) if first is not None else ""
         right = "".join(f"<td style='text-align:right'>{cell}</td>" for cell in [share, *cells])

@@ -17,8 +17,7 @@ from zstore.format.layout import TIME, index_path, moments_path
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.nodes import index_arrays
-from zstore.format.packing import unpack
-from zstore.format.schema import Channel, Schema, TimeAxis
+from zstore.format.schema import Field, Schema, TimeAxis
 from zstore.format.soundness import check_index, check_moments, check_sources
 from zstore.format.storage import Storage
 from zstore.format.urls import open_storage
@@ -179,7 +178,7 @@ class Store:
     @property
     def numbers(self) -> list[str]:
         """Names of the channels that hold numbers, not categories."""
-        return [channel.name for channel in self.schema.channels if channel.categories is None]
+        return [channel.name for channel in self.schema.channels if channel.kind == "number"]
 
     @property
     def statics(self) -> tuple[StaticAttribute, ...]:
@@ -193,7 +192,7 @@ class Store:
         found = [numbers[known[0]] for names in _PLACES if (known := [name for name in names if name in numbers])]
         return np.stack(found, axis=1).astype(np.float64) if len(found) == len(_PLACES) else None
 
-    def channel(self, name: str) -> Channel:
+    def channel(self, name: str) -> Field:
         """A channel by name.
 
         Raises
@@ -257,7 +256,7 @@ class Store:
             If a shard differs from its digest.
         """
         wanted = self.channel(channel)
-        return unpack(self.read_stored(channel, start, stop), wanted.packing, wanted.dtype)
+        return wanted.encoding.unpack(self.read_stored(channel, start, stop), wanted.dtype)
 
     def read_stored(self, channel: str, start: int, stop: int) -> NDArray[Any]:
         """Rows ``[start, stop)`` of one channel as they are stored: packed integers, codes or floats."""

@@ -115,18 +115,14 @@ def compact(
 
 def _rows(base: Store, root: Storage, names: list[str], first_shard: int) -> RowsSpec:
     """How the rows are to lie: words sorted, as an ingest has them."""
-    channels, form = [], list(old_forms(base))
-    for n, (channel, name) in enumerate(zip(base.schema.channels, names, strict=True)):
-        words = channel.categories
-        if words is not None:
-            order = sorted(range(len(words)), key=lambda code, words=words: words[code].encode())  # type: ignore[misc]
-            form[n] = np.argsort(np.array(order, np.int64)).astype(np.int32)
-            words = tuple(words[code] for code in order)
-        channels.append(replace(channel, variable=name, categories=words))
+    channels = [
+        replace(channel, variable=name, encoding=channel.encoding.tidied())
+        for channel, name in zip(base.schema.channels, names, strict=True)
+    ]
     size = base.schema.shard_rows
-    forms = (tuple(form),) * n_shards(base.n_rows, size)
     axis = replace(base.schema.time, rule=IRREGULAR)  # found anew
-    return RowsSpec(root, tuple(channels), forms, axis, base.schema.chunk_rows, size, first_shard)
+    rows = RowsSpec(root, (), (), axis, base.schema.chunk_rows, size, first_shard)
+    return rows.of(channels, [old_forms(base)] * n_shards(base.n_rows, size))
 
 
 def _spill(rows: tuple[int, int], base: Store, scratch: Storage) -> Any:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import UsageError
+from zstore.format.encodings.numbers import count_inexact
 from zstore.format.folder import Folder
-from zstore.format.packing import count_inexact
 from zstore.format.storage import File, Storage
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
@@ -125,7 +125,7 @@ def _blocks(
         known = _of_header(options, source.header).with_categories(channels.values())
         spec = sniff([source], delimiter, known, others, store.schema.time)
         if not spec.series:
-            kinds = [ChannelSpec(channels[c.name], c.name, c.categories is not None) for c in store.schema.channels]
+            kinds = [ChannelSpec(channels[c.name], c.name, c.kind == "category") for c in store.schema.channels]
             spec = replace(spec, channels=tuple(kinds))
         blocks += [(block, spec) for block in source_csv.exact_blocks(source, _BLOCK_BYTES, delimiter)]
     return blocks

@@ -160,7 +160,7 @@ def examine(
     some 0.3 ms a series and channel. Memory: 1 M rows, or those of the longest series, of one channel.
     """
     found = [*_of_ingest(store, storage_options), *_of_times(store), *_of_moments(store)]
-    numbers = [channel.name for channel in store.schema.channels if channel.categories is None]
+    numbers = [channel.name for channel in store.schema.channels if channel.kind == "number"]
     row_start = store.index.row_start
     for low, high in _pieces(row_start):
         first, last = int(row_start[low]), int(row_start[high])
@@ -320,7 +320,7 @@ def _of_moments(store: Store) -> Iterator[Finding]:
     """What the statistics of each series and channel say, without reading a row."""
     moments = store.moments
     for column, channel in enumerate(store.schema.channels):
-        if channel.categories is not None:
+        if channel.kind == "category":
             continue
         count, low, high = (values[:, column] for values in (moments.count, moments.low, moments.high))
         n_rows = store.index.row_size

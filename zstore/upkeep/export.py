@@ -109,7 +109,7 @@ def _schema(store: Store, words_once: bool) -> Any:
     fields = [(id_, pa.string()), (time, pa.int64() if axis.unit is None else pa.timestamp(axis.unit, tz=axis.zone))]
     for channel in store.schema.channels:
         kind = pa.from_numpy_dtype(np.dtype(channel.dtype))
-        if channel.categories is not None:
+        if channel.kind == "category":
             kind = pa.dictionary(pa.int32(), pa.string()) if words_once else pa.string()
         fields.append((channel.name, kind))
     return pa.schema(fields)
@@ -121,7 +121,7 @@ def _batch(store: Store, schema: Any, start: int, stop: int) -> Any:
     columns = [ids.take(pa.array(series - series[0]))]
     columns.append(pa.array(store.times(start, stop)).cast(schema.field(1).type))
     for number, channel in enumerate(store.schema.channels, 2):
-        if channel.categories is None:
+        if channel.kind == "number":
             values = store.read(channel.name, start, stop)
             columns.append(pa.array(values, mask=np.isnan(values)))
             continue

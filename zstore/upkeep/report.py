@@ -141,7 +141,7 @@ def _missing_map(store: Store) -> str:
 def _histograms(store: Store) -> str:
     parts = []
     for channel in store.schema.channels[:_MOST_CHANNELS]:
-        if channel.categories is not None:
+        if channel.kind == "category":
             continue
         values = _sample(store, channel.name)
         if not len(values):

@@ -103,7 +103,7 @@ def _shard_grid(store: Store, key: str) -> tuple[str, int, int] | None:
     """Library, bytes of a chunk and chunks of a shard, of the array that a shard belongs to."""
     variable, _, shard = key.partition("/c/")
     schema = store.schema
-    stored = {channel.variable: channel.packing.dtype for channel in schema.channels} | {TIME: "int64"}
+    stored = {channel.variable: channel.encoding.dtype for channel in schema.channels} | {TIME: "int64"}
     if variable not in stored or not shard:
         return None
     library = store.objects.nodes[variable]["codecs"][0]["configuration"]["codecs"][1]["name"]

@@ -186,7 +186,8 @@ def append(
         fresh, rows = limit_fan_in(len(ids), fresh, rows, site.scratch, runner)
         old = old_blocks(base, places, late, site.scratch)
         n_old, n_parsed = (int(count_rows(len(ids), part)[-1]) for part in (old, fresh))
-        rows = replace(rows, forms=(old_forms(base),) * len(old) + rows.forms)
+        bringers = rows.of(rows.channels, [old_forms(base)]).bringers * len(old)
+        rows = replace(rows, bringers=bringers + rows.bringers)
         everything = old + fresh
         if table["fill_gaps"] and old:
             everything = without_fillers(len(ids), everything, len(old), runner)
@@ -228,7 +229,7 @@ def append(
             time=replace(base.schema.time, rule=summary.rule),
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        inexact = tuple(sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels)))
+        inexact = tuple(sum(report.forms[n].n_inexact for report in reports) for n in range(len(rows.channels)))
         n_stored = int(row_start[-1]) - n_kept_old
         counts = RowCounts(
             n_filled=0,
@@ -271,7 +272,7 @@ def _with_categories(base: Store, given: Mapping[str, Any]) -> dict[str, Any]:
     """How the store was read; the user may name further columns that it has words of."""
     table: dict[str, Any] = dict(base.objects.document["table"])
     columns = {name: column for column, name in table["rename"].items()}
-    words = {columns.get(c.name, c.name) for c in base.schema.channels if c.categories is not None}
+    words = {columns.get(c.name, c.name) for c in base.schema.channels if c.kind == "category"}
     further = [column for column in given.get("categories") or () if column not in table["categories"]]
     if further and words.issuperset(further) and set(table["categories"]) <= set(given["categories"]):
         table["categories"] = list(given["categories"])
@@ -280,7 +281,7 @@ def _with_categories(base: Store, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _words_by_column(base: Store, spec: TableSpec) -> dict[str, Sequence[str]]:
     columns = {channel.name: channel.column for channel in spec.channels}
-    return {columns[c.name]: c.categories for c in base.schema.channels if c.categories is not None}
+    return {columns[c.name]: c.categories for c in base.schema.channels if c.kind == "category"}
 
 
 def _refuse_other(given: Mapping[str, Any], table: Mapping[str, Any], store: str | Path) -> None:
@@ -304,7 +305,7 @@ def _as_before(base: Store, options: TableOptions) -> TableOptions:
     """The options of the first ingest; columns that held categories do so whatever the new rows look like."""
     if base.schema.time.unit is None and options.time_format is None:
         options = replace(options, time_unit=STEPS)  # they were read so, whatever the new ones look like
-    return options.with_categories(channel.name for channel in base.schema.channels if channel.categories is not None)
+    return options.with_categories(channel.name for channel in base.schema.channels if channel.kind == "category")
 
 
 def _like_before(base: Store, spec: TableSpec, source: str) -> TableSpec:
@@ -321,7 +322,7 @@ def _like_before(base: Store, spec: TableSpec, source: str) -> TableSpec:
     problems += [
         f"text in channel {channel.name!r}"
         for channel in base.schema.channels
-        if channel.name in made and made[channel.name].text and channel.categories is None
+        if channel.name in made and made[channel.name].text and channel.kind == "number"
     ]
     axis, units = base.schema.time, ("s", "ms", "us", "ns")
     if spec.time.zone != (axis.zone is not None) or (spec.time.unit is None) != (axis.unit is None):

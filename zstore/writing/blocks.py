@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from zstore.arrow import positions, union
 from zstore.errors import SourceError
-from zstore.format.packing import BlockColumn, BlockForm, pack_block, pack_categories
+from zstore.format.encodings.base import Form, Observed
+from zstore.format.encodings.numbers import observe_numbers
+from zstore.format.encodings.words import observe_codes
 from zstore.format.storage import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
 from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.join import join, positions, union
+from zstore.writing.sources.join import join
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, TableSpec
 from zstore.writing.sources.times import TimeSpec
 
@@ -29,10 +32,8 @@ class BlockReport:
         Its sorted rows.
     ids, counts
         (id,) its ids in order, and the rows of each.
-    packed
-        Per channel.
-    words
-        Per channel the words its codes stand for, None for numbers.
+    forms
+        Per channel, how its values are spilled.
     bad
         Records left out, with their lines in their blocks.
     n_blank
@@ -46,8 +47,7 @@ class BlockReport:
     spill: Spill
     ids: pa.Array
     counts: Any
-    packed: tuple[BlockForm, ...]
-    words: tuple[Any, ...]
+    forms: tuple[Form, ...]
     bad: tuple[BadRow, ...]
     n_blank: int = 0
     seen: frozenset[str] = frozenset()
@@ -71,19 +71,16 @@ def parse_block(
     spill = Spill.write(scratch, str(number), [columns.times[everything], *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     lost = columns.n_lost
-    forms = tuple(column.form._replace(n_inexact=column.n_inexact + n) for column, n in zip(packed, lost, strict=True))
-    words = tuple(column.words if isinstance(column, Categories) else None for column in columns.channels)
-    return BlockReport(
-        spill, columns.ids, counts, forms, words, columns.bad, columns.n_blank, columns.seen, columns.n_lines
-    )
+    forms = tuple(form._replace(n_inexact=form.n_inexact + n) for (_, form), n in zip(packed, lost, strict=True))
+    return BlockReport(spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.n_lines)
 
 
-def _pack(columns: Columns, order: Any, dtype: str) -> list[BlockColumn]:
+def _pack(columns: Columns, order: Any, dtype: str) -> list[Observed]:
     everything = slice(None) if order is None else order
     return [
-        pack_categories(column.codes[everything])
+        observe_codes(column.codes[everything], column.words)
         if isinstance(column, Categories)
-        else pack_block(column[everything], dtype, finite=False)  # too large ones were refused as they were read
+        else observe_numbers(column[everything], dtype, finite=False)  # too large ones were refused as they were read
         for column in columns.channels
     ]
 

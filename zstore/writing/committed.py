@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.codecs import default_codec
+from zstore.format.encodings import FAMILIES, Form
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import TIME
 from zstore.format.manifest import ObjectRecord
-from zstore.format.packing import BlockForm, Packing, choose
-from zstore.format.schema import Channel
+from zstore.format.schema import Field
 from zstore.format.storage import Storage
 from zstore.reading.store import Store
 from zstore.writing.blocks import BlockReport
@@ -42,49 +42,32 @@ def find_late(base: Store, places: Places, blocks: Sequence[SortedBlock]) -> NDA
 
 
 def rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> RowsSpec:
-    """Where and how new rows are written: on fresh shards of the store's grid, in its packing where that holds them."""
-    channels: list[Channel] = []
-    forms = [list(form) for form in rows.forms]
+    """Where and how new rows are written: on fresh shards of the store's grid, in its encoding if that holds them."""
+    channels: list[Field] = []
     largest, taken = _largest(base), {channel.variable for channel in base.schema.channels}
-    for n, (old, new) in enumerate(zip(base.schema.channels, rows.channels, strict=True)):
-        words = old.categories
-        if words is not None and new.categories is not None:
-            words = (*words, *sorted(set(new.categories) - set(words), key=str.encode))
-            code = {word: number for number, word in enumerate(words)}
-            moved = np.array([code[word] for word in new.categories], np.int32)
-            for form in forms:
-                form[n] = moved[form[n]] if len(moved) else form[n]
-            packing = Packing("int16" if len(words) < 1 << 15 else "int32", 0)
-        else:
-            before = [BlockForm(old.packing.decimals, largest[n], 0)] if base.n_rows else []
-            found = [report.packed[n] for report in reports if report.spill.n_rows]
-            packing = choose([*before, *found], old.dtype) if before or found else old.packing
-        same = packing == old.packing
+    for n, old in enumerate(base.schema.channels):
+        forms = [report.forms[n] for report in reports if report.spill.n_rows]
+        encoding = old.encoding
+        if forms:
+            before = encoding if base.n_rows else None
+            encoding = FAMILIES[old.kind].choose(forms, old.dtype, before, largest[n])
+        same = encoding.same_arrays(old.encoding)
         wider = f"{re.sub(_WIDENED, '', old.variable)}-v{base.version + 1}"
         while wider in taken:
             wider += "_"
-        channels.append(
-            replace(
-                old,
-                categories=words,
-                packing=packing,
-                variable=old.variable if same else wider,
-                codec=old.codec if same else default_codec(packing.dtype),
-            )
-        )
-    schema, made = base.schema, tuple(map(tuple, forms))
-    return replace(
-        rows, channels=tuple(channels), forms=made, chunk_rows=schema.chunk_rows, shard_rows=schema.shard_rows
-    )
+        variable, codec = (old.variable, old.codec) if same else (wider, default_codec(encoding.dtype))
+        channels.append(replace(old, encoding=encoding, variable=variable, codec=codec))
+    schema, made = base.schema, rows.of(channels, [report.forms for report in reports])
+    return replace(made, chunk_rows=schema.chunk_rows, shard_rows=schema.shard_rows)
 
 
-def _largest(base: Store) -> list[int]:
-    """Per channel the largest integer that is stored, 0 for floats."""
-    total, found = base.moments.total(), []
-    for n, channel in enumerate(base.schema.channels):
-        most = max(abs(float(total.low[n])), abs(float(total.high[n]))) if base.n_rows and total.count[n] else 0.0
-        found.append(round(most * 10**channel.packing.decimals) if channel.packing.decimals is not None else 0)
-    return found
+def _largest(base: Store) -> list[float]:
+    """Per channel the largest absolute value that is stored."""
+    total = base.moments.total()
+    return [
+        max(abs(float(total.low[n])), abs(float(total.high[n]))) if base.n_rows and total.count[n] else 0.0
+        for n in range(len(base.schema.channels))
+    ]
 
 
 def old_blocks(base: Store, places: Places, late: NDArray[np.bool_], scratch: Storage) -> list[SortedBlock]:
@@ -131,12 +114,9 @@ def spill_rows(base: Store, group: list[tuple[int, int, int]], scratch: Storage,
     return SortedBlock(spill, np.array([series for series, _, _ in group], np.int32), starts)
 
 
-def old_forms(base: Store) -> tuple[int | NDArray[np.int32] | None, ...]:
+def old_forms(base: Store) -> tuple[Form, ...]:
     """How the rows of a store are spilled: as they are stored."""
-    return tuple(
-        channel.packing.decimals if channel.categories is None else np.arange(len(channel.categories), dtype=np.int32)
-        for channel in base.schema.channels
-    )
+    return tuple(channel.encoding.form_of(0) for channel in base.schema.channels)
 
 
 def kept_shards(base: Store, rows: RowsSpec, index: SeriesIndex) -> list[ObjectRecord]:

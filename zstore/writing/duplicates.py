@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.format.packing import fill_of
+from zstore.format.encodings.base import fill_of
 from zstore.writing.sort import ShardPlan, SortedBlock, Spill
 from zstore.writing.steps import gather_keys
 

@@ -51,17 +51,14 @@ def limit_fan_in(
     groups of groups likewise, until at most m are left: log_m(blocks) passes over the rows. What was merged is removed.
     """
     most = most_blocks(scratch)
-    done = tuple(
-        channel.packing.decimals if channel.categories is None else np.arange(len(channel.categories), dtype=np.int32)
-        for channel in rows.channels
-    )
-    groups = [[pair] for pair in zip(blocks, rows.forms, strict=True)]
+    done = rows.unchanged
+    groups = [[pair] for pair in zip(blocks, rows.bringers, strict=True)]
     while len(groups) > most:
         merged = []
         for first in range(0, len(groups), most):
             members = [pair for group in groups[first : first + most] for pair in group]
             together = [block for block, _ in members]
-            spec = replace(rows, forms=tuple(form for _, form in members))
+            spec = replace(rows, bringers=tuple(bringer for _, bringer in members))
             plans = plan_shards(count_rows(n_series, together), together, unique=False)
             merge = partial(_merge, blocks=together, spec=spec, scratch=scratch)
             sizes = [plan.stop - plan.start for plan in plans]
@@ -69,7 +66,7 @@ def limit_fan_in(
             scratch.remove([block.spill.key for block in together])
         groups = merged
     pairs = [pair for group in groups for pair in group]
-    return [block for block, _ in pairs], replace(rows, forms=tuple(form for _, form in pairs))
+    return [block for block, _ in pairs], replace(rows, bringers=tuple(bringer for _, bringer in pairs))
 
 
 def plan_shards(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.format.packing import fill_of
+from zstore.format.encodings.base import fill_of
 from zstore.format.schema import TimeAxis
 from zstore.format.storage import Storage
 from zstore.format.timesteps import TimeStepRule

@@ -301,7 +301,7 @@ def ingest(
         if fill_gaps and n_stored:
             rule, fillers = fill_skipped(ids, sorted_blocks, rule, rows, site.scratch, runner)
             sorted_blocks += fillers
-            rows = replace(rows, forms=rows.forms + ((0,) * len(rows.channels),) * len(fillers))
+            rows = replace(rows, bringers=rows.bringers + (rows.missing,) * len(fillers))
         row_start = count_rows(len(ids), sorted_blocks)
         if site.version > 1:  # in the place of a store that stays until this one is committed
             rows = replace(rows, first_shard=free_shard(site.root, n_shards(int(row_start[-1]))))
@@ -317,7 +317,7 @@ def ingest(
 
         summary = sum_up(shards, plans, rows, row_start, rule, runner)
         statics: tuple[StaticAttribute, ...] = ()
-        inexact = [sum(report.packed[n].n_inexact for report in reports) for n in range(len(rows.channels))]
+        inexact = [sum(report.forms[n].n_inexact for report in reports) for n in range(len(rows.channels))]
         remarks = [
             *channel_notes(rows, inexact, spec),
             *infinite_notes(rows, shards),

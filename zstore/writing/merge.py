@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from zstore.arrow import as_numpy, text_array, union
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute
 from zstore.format.moments import Moments
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
-from zstore.writing.sources.arrow import as_numpy, text_array
-from zstore.writing.sources.join import union
 from zstore.writing.version import Summary
 
 Int64 = NDArray[np.int64]

@@ -14,16 +14,15 @@ from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow.compute as pc
 
 from zstore._version import __version__
 from zstore.errors import SourceError, UsageError
 from zstore.format.codecs import AUTO, default_codec, smallest
+from zstore.format.encodings import FAMILIES
 from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, safe_names
 from zstore.format.manifest import ObjectRecord
-from zstore.format.packing import Packing, choose
-from zstore.format.schema import Channel, TimeAxis
+from zstore.format.schema import Field, TimeAxis
 from zstore.format.storage import File, Storage
 from zstore.format.timesteps import TimeStepRule
 from zstore.writing.bad_rows import BadRowLimit, Group, numbered
@@ -45,10 +44,9 @@ from zstore.writing.sort import (
     find_border,
 )
 from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.arrow import as_numpy
 from zstore.writing.sources.cells import PLAIN
 from zstore.writing.sources.inflate import is_plain, is_plain_text, plain_utf8
-from zstore.writing.sources.join import grouped, union
+from zstore.writing.sources.join import grouped
 from zstore.writing.sources.sniff import TableOptions, open_source, sniff
 from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
 from zstore.writing.statics import StaticTable, match_statics, named_words
@@ -326,28 +324,16 @@ def rows_spec(
     site: Site, spec: TableSpec, reports: Sequence[BlockReport], dtype: str, freq: str | None = None
 ) -> RowsSpec:
     """How rows are to lie in the arrays: every channel's variable, type and packing."""
-    filled = [report for report in reports if report.spill.n_rows]
     variables = safe_names([channel.name for channel in spec.channels])
-    channels: list[Channel] = []
-    forms: list[list[Any]] = [[] for _ in reports]
+    channels: list[Field] = []
     for n, (channel, variable) in enumerate(zip(spec.channels, variables, strict=True)):
-        categories = None
-        if channel.text:
-            words = union([report.words[n] for report in reports])
-            categories = tuple(words.to_pylist())
-            packing = Packing("int16" if len(categories) < 1 << 15 else "int32", 0)
-            for form, report in zip(forms, reports, strict=True):
-                form.append(as_numpy(pc.index_in(report.words[n], value_set=words), "int32"))
-        else:
-            packing = choose([report.packed[n] for report in filled], dtype)
-            for form, report in zip(forms, reports, strict=True):
-                form.append(report.packed[n].decimals)
-        channels.append(Channel(channel.name, variable, packing, dtype, channel.units, categories))
+        forms = [report.forms[n] for report in reports if report.spill.n_rows]
+        encoding = FAMILIES[channel.kind].choose(forms, dtype)
+        channels.append(Field(channel.name, variable, encoding, dtype, channel.units))
     axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.zone else None)
     axis = replace(axis, rule=asked_rule(freq, axis) or axis.rule)
-    return RowsSpec(
-        site.root, tuple(channels), tuple(map(tuple, forms)), axis, CHUNK_ROWS, SHARD_ROWS, site.first_shard
-    )
+    rows = RowsSpec(site.root, (), (), axis, CHUNK_ROWS, SHARD_ROWS, site.first_shard)
+    return rows.of(channels, [report.forms for report in reports])
 
 
 def choose_codecs(
@@ -355,7 +341,7 @@ def choose_codecs(
 ) -> tuple[RowsSpec, dict[str, dict[str, int]]]:
     """The channels with their codecs, and, for ``auto``, the bytes of a sample of each with every candidate."""
     trials: dict[str, dict[str, int]] = {}
-    chosen = [codec or default_codec(channel.packing.dtype) for channel in rows.channels]
+    chosen = [codec or default_codec(channel.encoding.dtype) for channel in rows.channels]
     n_rows = int(row_start[-1])
     if codec == AUTO and n_rows:
         stop = min(_SAMPLE_CHUNKS * rows.chunk_rows, n_rows)
@@ -364,7 +350,7 @@ def choose_codecs(
         for position, channel in enumerate(rows.channels):
             chosen[position], trials[channel.name] = smallest(sample.column(position), rows.chunk_rows)
     elif codec == AUTO:
-        chosen = [default_codec(channel.packing.dtype) for channel in rows.channels]
+        chosen = [default_codec(channel.encoding.dtype) for channel in rows.channels]
     channels = tuple(replace(channel, codec=name) for channel, name in zip(rows.channels, chosen, strict=True))
     return replace(rows, channels=channels), trials
 
@@ -445,7 +431,7 @@ def channel_notes(rows: RowsSpec, inexact: Sequence[int], spec: TableSpec) -> It
                 f"{channel.name} has {n_inexact:,} values with more digits than float64 keeps (about 16); "
                 f"--categories {column} keeps them as words"
             )
-        if channel.categories is not None:
+        if channel.kind == "category":
             yield f"{channel.name} holds text and is stored as categories; --leave-out {column} leaves it out"
             yield from named_words(channel.name, column, list(channel.categories), spec.missing)
     if rows.time.zone is not None:

@@ -170,7 +170,7 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
             plainly |= {"on_bad_row": "quarantine", "max_bad_rows": 1.0}
         receipt = ingest(path, Path(folder) / "s.zarr", storage_options=storage_options, workers=1, **plainly)
         store = open_store(Path(folder) / "s.zarr")
-        widths = [np.dtype(channel.packing.dtype).itemsize for channel in store.schema.channels]
+        widths = [np.dtype(channel.encoding.dtype).itemsize for channel in store.schema.channels]
     n_rows = max(receipt.n_stored, 1)
     return Sample(
         n_bytes=len(text),

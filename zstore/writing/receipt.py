@@ -164,16 +164,14 @@ def write_receipt(
         raw = schema.n_rows * np.dtype(channel.dtype).itemsize
         n_missing = int(summary.moments.n_missing[:, position].sum())
         ratio = round(raw / n_bytes, 2) if n_bytes else 1.0
-        words = None if channel.categories is None else len(channel.categories)
-        packing = channel.packing
         channels.append(
             ChannelReceipt(
                 name=channel.name,
-                stored=packing.dtype,
-                decimals=packing.decimals,
+                stored=channel.encoding.dtype,
+                decimals=channel.encoding.decimals,
                 codec=channel.codec,
                 trial=trials.get(channel.name, {}),
-                n_categories=words,
+                n_categories=len(channel.categories) if channel.kind == "category" else None,
                 n_missing=n_missing,
                 n_inexact=counts.n_inexact[position],
                 n_bytes=n_bytes,

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from zstore.format.packing import BlockForm
+from zstore.arrow import as_numpy, text_array
+from zstore.format.encodings.base import form_from_json
 from zstore.format.storage import File, Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.sort import Spill
-from zstore.writing.sources.arrow import as_numpy, text_array
 from zstore.writing.sources.table import BadRow
 
 logger = logging.getLogger(__name__)
@@ -52,8 +52,7 @@ def note_report(scratch: Storage, name: str, report: BlockReport) -> None:
     document = {
         "spill": {"key": report.spill.key, "n_rows": report.spill.n_rows, "dtypes": report.spill.dtypes},
         "digest": report.spill.digest,
-        "packed": [form._asdict() for form in report.packed],
-        "words": [None if words is None else words.to_pylist() for words in report.words],
+        "forms": [form.to_json() for form in report.forms],
         "bad": [asdict(row) for row in report.bad],
         "n_blank": report.n_blank,
         "seen": sorted(report.seen),
@@ -85,8 +84,7 @@ def noted_report(scratch: Storage, note: bytes) -> BlockReport | None:
         spill,
         ids,
         as_numpy(table["counts"], "int64") if len(table) else np.zeros(0, np.int64),
-        tuple(BlockForm(**form) for form in document["packed"]),
-        tuple(None if words is None else text_array(words) for words in document["words"]),
+        tuple(map(form_from_json, document["forms"])),
         tuple(BadRow(**row) for row in document["bad"]),
         document["n_blank"],
         frozenset(document["seen"]),

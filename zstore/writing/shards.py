@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from zstore.errors import CorruptionError
 from zstore.format.arrays import ArrayPlan, decode_shard
 from zstore.format.codecs import TIME_CODEC
+from zstore.format.encodings import Encoding, Form
+from zstore.format.encodings.base import Values
 from zstore.format.layout import TIME, shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
-from zstore.format.packing import Packing, recode, repack, unpack
-from zstore.format.schema import Channel, TimeAxis
+from zstore.format.schema import Field, TimeAxis
 from zstore.format.storage import Storage
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.objects import compare
@@ -32,23 +33,39 @@ class RowsSpec:
     """What every shard has in common: where it goes and how its variables are laid out."""
 
     root: Storage
-    channels: tuple[Channel, ...]
-    forms: tuple[tuple[int | NDArray[np.int32] | None, ...], ...]
-    """Per block and channel, how it was spilled: the decimals of integers, None for floats, or, for categories, the
-    codes of the block's words in the whole channel."""
+    channels: tuple[Field, ...]
+    bringers: tuple[tuple[Callable[[Values], Values], ...], ...]
+    """Per block and channel, what brings spilled values to the encoding of the channel."""
     time: TimeAxis
     chunk_rows: int
     shard_rows: int
     first_shard: int = 0
     """Number of the shard that holds row 0 of what is being written."""
 
-    def plan(self, channel: Channel | None) -> ArrayPlan:
+    def of(self, channels: Sequence[Field], forms: Iterable[Sequence[Form]]) -> RowsSpec:
+        """The same for other channels, and blocks in some forms, (block, channel)."""
+        bringers = (
+            tuple(channel.encoding.bringer(form) for channel, form in zip(channels, block, strict=True))
+            for block in forms
+        )
+        return replace(self, channels=tuple(channels), bringers=tuple(bringers))
+
+    @property
+    def unchanged(self) -> tuple[Callable[[Values], Values], ...]:
+        """Per channel, the bringer of a block that is in its encoding already."""
+        return tuple(channel.encoding.bringer(channel.encoding.form_of(0)) for channel in self.channels)
+
+    @property
+    def missing(self) -> tuple[Callable[[Values], Values], ...]:
+        """Per channel, the bringer of a block of int16 that has missing values only."""
+        return tuple(channel.encoding.bringer(channel.encoding.empty_form) for channel in self.channels)
+
+    def plan(self, channel: Field | None) -> ArrayPlan:
         """The array of one channel, or of the time."""
         if channel is None:
             return ArrayPlan("int64", 0, TIME_CODEC, self.chunk_rows, self.shard_rows, self.time.attributes())
-        packing = channel.packing
-        attributes = channel.attributes()
-        return ArrayPlan(packing.dtype, packing.fill, channel.codec, self.chunk_rows, self.shard_rows, attributes)
+        encoding, grid = channel.encoding, (self.chunk_rows, self.shard_rows)
+        return ArrayPlan(encoding.dtype, encoding.fill, channel.codec, *grid, channel.attributes())
 
 
 @dataclass(frozen=True)
@@ -102,16 +119,11 @@ class Gathered:
 
     def column(self, position: int) -> NDArray[Any]:
         """(row,) stored values of one channel."""
-        packing = self._spec.channels[position].packing
-        stored = np.empty(len(self.codes), packing.dtype)
+        stored = np.empty(len(self.codes), self._spec.channels[position].encoding.dtype)
         row = 0
         reads = [partial(self._blocks[n].spill.read, position + 1, start, stop) for n, start, stop in self._slices]
         for (n, start, stop), piece in zip(self._slices, read_all(self._blocks, reads), strict=True):
-            form = self._spec.forms[n][position]
-            if isinstance(form, np.ndarray):
-                stored[row : row + stop - start] = recode(piece, form, packing)
-            else:
-                stored[row : row + stop - start] = repack(piece, form, packing)
+            stored[row : row + stop - start] = self._spec.bringers[n][position](piece)
             row += stop - start
         return stored if self._order is None else stored[self._order]
 
@@ -136,9 +148,9 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
     for position, channel in enumerate(spec.channels):
         stored = rows.column(position)
         records.append(_put(spec, channel.variable, number, spec.plan(channel), stored))
-        moments.append(_segment_moments(stored, channel.packing, starts))
+        moments.append(_segment_moments(stored, channel.encoding, starts))
         endless = moments[-1].count.any() and np.isinf([moments[-1].low.min(), moments[-1].high.max()]).any()
-        n_infinite.append(int(np.count_nonzero(np.isinf(stored))) if endless and not channel.packing.packed else 0)
+        n_infinite.append(channel.encoding.count_infinite(stored) if endless else 0)
     segments = Moments.empty((len(starts), 0)) if not moments else stack(moments, axis=1)
     stops = np.append(starts[1:], len(codes)) - 1
     return ShardReport(
@@ -174,7 +186,7 @@ def stored_trial(plan: ShardPlan, spec: RowsSpec, row_start: Int64, rule: TimeSt
     return Trial.of(series, times, plan.start, rule)
 
 
-def widen_shard(record: ObjectRecord, before: Sequence[Channel], spec: RowsSpec) -> ObjectRecord:
+def widen_shard(record: ObjectRecord, before: Sequence[Field], spec: RowsSpec) -> ObjectRecord:
     """Write a committed shard of a channel anew, in the channel's new packing and under its new variable.
 
     Parameters
@@ -195,8 +207,8 @@ def widen_shard(record: ObjectRecord, before: Sequence[Channel], spec: RowsSpec)
     old, new = next(pair for pair in zip(before, spec.channels, strict=True) if pair[0].variable == variable)
     content = compare(spec.root, record)
     try:
-        chunks = decode_shard(content, old.packing.dtype, old.codec, spec.chunk_rows, spec.shard_rows)
-        values = repack(np.concatenate([chunk.copy() for chunk in chunks]), old.packing.decimals, new.packing)
+        chunks = decode_shard(content, old.encoding.dtype, old.codec, spec.chunk_rows, spec.shard_rows)
+        values = new.encoding.bringer(old.encoding.form_of(0))(np.concatenate([chunk.copy() for chunk in chunks]))
     except ValueError as error:
         raise CorruptionError(
             f"object {record.key} cannot be decoded ({error})",
@@ -213,6 +225,6 @@ def _put(spec: RowsSpec, variable: str, shard: int, plan: ArrayPlan, values: NDA
     return ObjectRecord.of(key, content)
 
 
-def _segment_moments(stored: NDArray[Any], packing: Packing, starts: Int64) -> Moments:
-    moments = Moments.of_segments(unpack(stored, packing, "float64"), starts)
+def _segment_moments(stored: NDArray[Any], encoding: Encoding, starts: Int64) -> Moments:
+    moments = Moments.of_segments(encoding.unpack(stored, "float64"), starts)
     return Moments(*(values[:, None] for values in moments.fields().values()))  # type: ignore[arg-type]

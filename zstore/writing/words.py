@@ -8,11 +8,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from zstore.arrow import union
 from zstore.errors import SourceError
+from zstore.format.encodings.words import words_of
 from zstore.writing.blocks import BlockReport
 from zstore.writing.sources.cells import NumberStyle, dialect_of
 from zstore.writing.sources.csv import find_word
-from zstore.writing.sources.join import union
 from zstore.writing.sources.records import shorten
 from zstore.writing.sources.table import Block, ChannelSpec, TableSpec
 
@@ -102,7 +103,7 @@ def _columns_of_words(
         (
             channel.column,
             NumberStyle(spec.decimal, spec.thousands, channel.column in spec.percent),
-            union([report.words[n] for report in reports]),
+            union([words_of(report.forms[n]) for report in reports]),
         )
         for n, channel in columns
     ]

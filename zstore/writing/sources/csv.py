@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv as pacsv
 
+from zstore.arrow import as_numpy, text_array
 from zstore.errors import SourceError
 from zstore.format.storage import File
 from zstore.format.urls import is_remote
-from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
 from zstore.writing.sources.cells import Missing
 from zstore.writing.sources.files import read_source, source_pieces
 from zstore.writing.sources.numbers import (
@@ -33,6 +33,7 @@ from zstore.writing.sources.numbers import (
     reach,
 )
 from zstore.writing.sources.records import Record, is_blank, is_strict, is_utf8, judge, shorten, split_records
+from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
 
 SINGLE_ID = "0"

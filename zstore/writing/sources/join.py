@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zstore.writing.sources.arrow import as_numpy, text_array
+from zstore.arrow import positions, union
 from zstore.writing.sources.table import Categories, Columns
 
 MOST_TOGETHER = 256
@@ -69,19 +67,6 @@ def join(parts: Sequence[Columns]) -> Columns:
         seen=frozenset[str]().union(*(part.seen for part in parts)),
         n_lines=tuple(n for part in parts for n in part.n_lines),
     )
-
-
-def union(texts: Sequence[Any]) -> Any:
-    """All texts of some arrays, each once, sorted by their UTF-8 bytes."""
-    distinct = pc.unique(pa.concat_arrays(list(texts) or [text_array([])]))
-    return distinct.take(pc.sort_indices(distinct))
-
-
-def positions(texts: Sequence[Any], among: Any) -> Iterator[NDArray[np.int32]]:
-    """(text,) int32 for each array of texts, where they stand in one that has them all."""
-    lengths = list(map(len, texts))
-    everywhere = as_numpy(pc.index_in(pa.concat_arrays(list(texts) or [text_array([])]), value_set=among), "int32")
-    yield from np.split(everywhere, np.cumsum(lengths)[:-1]) if lengths else []
 
 
 def _joined(column: tuple[NDArray[np.float64] | Categories, ...]) -> NDArray[np.float64] | Categories:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zstore.format.packing import is_inexact
-from zstore.writing.sources.arrow import RefusedError, as_numpy, text_array
+from zstore.arrow import as_numpy, text_array
+from zstore.format.encodings.numbers import is_inexact
 from zstore.writing.sources.cells import Missing, NumberStyle, is_excess, lost_digits
+from zstore.writing.sources.refused import RefusedError
 
 _PIECE = 1 << 19  # bytes looked at at once: few calls, and they stay in the cache
 _WORD = 8

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zstore.format.encodings import Kind
 from zstore.format.storage import File
 from zstore.writing.sources.cells import Missing, NumberStyle
 from zstore.writing.sources.times import TimeSpec
@@ -72,6 +73,11 @@ class ChannelSpec:
     name: str
     text: bool = False
     units: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Of its values."""
+        return "category" if self.text else "number"
 
 
 @dataclass(frozen=True)

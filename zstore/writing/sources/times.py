@@ -18,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zstore.arrow import as_numpy
 from zstore.format.timesteps import UNIT_STEPS, TimeStepRule
-from zstore.writing.sources.arrow import RefusedError, as_numpy
 from zstore.writing.sources.formats import moment_in, read_formatted, read_one
 from zstore.writing.sources.parts import seconds_of_parts
+from zstore.writing.sources.refused import RefusedError
 
 Int64 = NDArray[np.int64]
 Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows"]

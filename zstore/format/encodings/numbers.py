@@ -16,13 +16,15 @@ rounds the quotient of two exact numbers correctly, so no float64 is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from zstore.format.encodings.base import Encoding, Form, NumberForm, Observed, Values, fill_of, narrowest
 
 MAX_DECIMALS = 7
 _EXACT_LIMIT = 1 << 24
@@ -30,83 +32,139 @@ _INT_LIMIT = (1 << 31) - 1
 _SAMPLE = 512
 _EXPONENTS = 1 << 11
 
-Values = NDArray[Any]
-
 
 @dataclass(frozen=True)
-class Packing:
-    """How one channel lies on disk.
+class DecimalPacked(Encoding):
+    """Integers that are decimals times a power of ten.
 
     Parameters
     ----------
     dtype
-        On-disk dtype: ``int16``, ``int32``, ``float32`` or ``float64``.
+        ``int16`` or ``int32``.
     decimals
-        Decimals kept by an integer dtype; None for a float dtype.
+        Decimals kept.
     """
 
+    kind = "number"
     dtype: str
-    decimals: int | None = None
+    decimals: int = 0
 
     @property
-    def packed(self) -> bool:
-        """Whether integers are stored."""
-        return self.decimals is not None
+    def unit(self) -> int:
+        """Ten to the number of decimals."""
+        return int(10**self.decimals)
 
-    @property
-    def scale(self) -> float:
-        """CF `scale_factor`; 1.0 for floats."""
-        return 1.0 if self.decimals is None else scale_of(self.decimals)
-
-    @property
-    def fill(self) -> int | float:
-        """Stored value that means missing."""
-        return fill_of(np.dtype(self.dtype))
-
-    def cf_attributes(self) -> dict[str, float | int]:
-        """CF attributes of a packed variable; empty for floats.
+    def attributes(self) -> dict[str, Any]:
+        """CF `scale_factor` and what belongs to it.
 
         `add_offset` is written beside `scale_factor` so that xarray unpacks in float64, whose cast to
         float32 is the value of the CSV; with `scale_factor` alone it multiplies in float32 and is off by a bit.
         """
-        if not self.packed:
-            return {}
-        return {"scale_factor": self.scale, "add_offset": 0.0, "_FillValue": int(self.fill)}
+        return {"scale_factor": scale_of(self.decimals), "add_offset": 0.0, "_FillValue": int(self.fill)}
+
+    def form_of(self, largest: float) -> NumberForm:
+        """Integers of its decimals."""
+        return NumberForm(self.decimals, round(largest * self.unit))
+
+    @property
+    def empty_form(self) -> NumberForm:
+        """Integers without decimals."""
+        return NumberForm(0, 0)
+
+    def bringer(self, form: Form) -> Callable[[Values], Values]:
+        """Multiplies integers of fewer decimals."""
+        return partial(_more_decimals, factor=10 ** (self.decimals - _decimals(form)), dtype=self.dtype)
+
+    def is_missing(self, stored: Values) -> NDArray[np.bool_]:
+        """Where the fill value is."""
+        missing: NDArray[np.bool_] = stored == fill_of(stored.dtype)
+        return missing
+
+    def unpack(self, stored: Values, dtype: str = "float32") -> Values:
+        """Integers over a power of ten."""
+        return _divided(stored, self.decimals, dtype)
+
+    def count_infinite(self, stored: Values) -> int:
+        """No integer is."""
+        return 0
 
 
 @dataclass(frozen=True)
-class BlockColumn:
-    """One channel of one block: packed integers, or floats where packing was not exact.
+class Plain(Encoding):
+    """Floats as they are.
 
     Parameters
     ----------
-    values
-        (row,) int16, int32, float32 or float64.
-    decimals
-        Decimals of the integers; None for floats.
-    largest
-        Largest absolute integer; 0 for floats.
-    n_inexact
-        Values that have more digits than the float dtype of the channel keeps.
+    dtype
+        ``float32`` or ``float64``.
     """
 
-    values: Values
-    decimals: int | None
-    largest: int
-    n_inexact: int = 0
+    kind = "number"
+    dtype: str
 
     @property
-    def form(self) -> BlockForm:
-        """All of it but the values."""
-        return BlockForm(self.decimals, self.largest, self.n_inexact)
+    def marked(self) -> bool:
+        """Missing values are NaN."""
+        return False
+
+    def attributes(self) -> dict[str, Any]:
+        """None: floats mean themselves."""
+        return {}
+
+    def form_of(self, largest: float) -> NumberForm:
+        """Floats."""
+        return NumberForm(None, 0)
+
+    @property
+    def empty_form(self) -> NumberForm:
+        """Integers without decimals."""
+        return NumberForm(0, 0)
+
+    def bringer(self, form: Form) -> Callable[[Values], Values]:
+        """Casts floats, and divides integers."""
+        if _decimals(form) is None:
+            return partial(np.ndarray.astype, dtype=self.dtype, copy=False)
+        return partial(_divided, decimals=_decimals(form), dtype=self.dtype)
+
+    def is_missing(self, stored: Values) -> NDArray[np.bool_]:
+        """Where NaN is."""
+        missing: NDArray[np.bool_] = np.isnan(stored)
+        return missing
+
+    def unpack(self, stored: Values, dtype: str = "float32") -> Values:
+        """Cast, if need be."""
+        return stored.astype(dtype, copy=False)
+
+    def count_infinite(self, stored: Values) -> int:
+        """Infinities of either sign."""
+        return int(np.count_nonzero(np.isinf(stored)))
 
 
-class BlockForm(NamedTuple):
-    """What the packing of a whole channel needs to know of one block, see :class:`BlockColumn`."""
+class Numbers:
+    """The encodings of numbers."""
 
-    decimals: int | None
-    largest: int
-    n_inexact: int
+    def choose(
+        self, forms: Sequence[Form], dtype: str, before: Encoding | None = None, largest: float = 0.0
+    ) -> Encoding:
+        """Integers where every block has them, and they reach; else floats.
+
+        Exact by the argument in this module's docstring. Without any form it is the encoding `before`, or floats.
+        """
+        known = [] if before is None else [before.form_of(largest)]
+        columns = [form for form in (*known, *forms) if isinstance(form, NumberForm)]
+        decimals = max((form.decimals for form in columns if form.decimals is not None), default=0)
+        if not columns or any(form.decimals is None for form in columns):
+            return Plain(dtype)
+        most = max(form.largest * 10 ** (decimals - (form.decimals or 0)) for form in columns)
+        if most >= (_EXACT_LIMIT if decimals else _INT_LIMIT):
+            return Plain(dtype)
+        return DecimalPacked(narrowest(most), decimals)
+
+    def restored(self, document: dict[str, Any]) -> Encoding:
+        """From ``stored`` and ``decimals``."""
+        if document["decimals"] is None:
+            return Plain(document["stored"])
+        return DecimalPacked(document["stored"], document["decimals"])
 
 
 def scale_of(decimals: int) -> float:
@@ -114,12 +172,7 @@ def scale_of(decimals: int) -> float:
     return float(f"1e-{decimals}")
 
 
-def fill_of(dtype: np.dtype[Any]) -> int | float:
-    """The stored value that means missing: the smallest integer, or NaN."""
-    return int(np.iinfo(dtype).min) if dtype.kind == "i" else float("nan")
-
-
-def pack_block(source: NDArray[np.float64], dtype: str, finite: bool = True) -> BlockColumn:
+def observe_numbers(source: NDArray[np.float64], dtype: str, finite: bool = True) -> Observed:
     """Pack one channel of one block if that is exact, else cast it.
 
     Parameters
@@ -157,7 +210,7 @@ def pack_block(source: NDArray[np.float64], dtype: str, finite: bool = True) -> 
         decimals += 1
     if finite and np.isinf(kept).any():
         raise OverflowError
-    return BlockColumn(kept, None, 0, count_inexact(source, kept))
+    return Observed(kept, NumberForm(None, 0, count_inexact(source, kept)))
 
 
 def count_inexact(source: NDArray[np.float64], kept: Values) -> int:
@@ -209,83 +262,32 @@ def _digit_shifts() -> NDArray[np.float64]:
     return np.asarray(10.0 ** np.clip(np.ceil(6 - exponents * np.log10(2)), -308, 308))
 
 
-def pack_categories(codes: NDArray[np.int32]) -> BlockColumn:
-    """Codes of one block, -1 for missing, as a column without decimals."""
-    largest = int(codes.max(initial=0))
-    dtype = np.dtype("int16" if largest < 1 << 15 else "int32")
-    return BlockColumn(np.where(codes < 0, fill_of(dtype), codes).astype(dtype), 0, largest)
+def _decimals(form: Form) -> Any:
+    """Decimals of a block of numbers."""
+    return form.decimals if isinstance(form, NumberForm) else 0
 
 
-def recode(values: Values, places: NDArray[np.int32], packing: Packing) -> Values:
-    """Codes of one block to codes of the whole channel.
-
-    Parameters
-    ----------
-    values
-        (row,) codes of the block.
-    places
-        (word,) code of each word of the block in the whole channel.
-    packing
-        Of the whole channel.
-    """
-    missing = values == fill_of(values.dtype)
-    known = places[np.where(missing, 0, values)] if len(places) else np.zeros(len(values), np.int32)
-    return np.where(missing, np.int32(packing.fill), known).astype(packing.dtype)
-
-
-def flag_attributes(words: Sequence[str]) -> dict[str, Any]:
-    """CF attributes of codes; `categories` has the exact words, which CF's own list joined by spaces cannot keep."""
-    return {
-        "flag_values": list(range(len(words))),
-        "flag_meanings": " ".join("_".join(word.split()) or "_" for word in words),
-        "categories": list(words),
-    }
-
-
-def choose(columns: Iterable[BlockForm], dtype: str) -> Packing:
-    """The packing of a whole channel from every block's form.
-
-    Exact by the argument in this module's docstring; falls back to `dtype` where that does not reach.
-    """
-    columns = list(columns)
-    found = [column.decimals for column in columns if column.decimals is not None]
-    if not columns or len(found) < len(columns):
-        return Packing(dtype)
-    decimals = max(found)
-    largest = max(largest * 10 ** (decimals - k) for k, largest, _ in columns if k is not None)
-    if largest >= (_EXACT_LIMIT if decimals else _INT_LIMIT):
-        return Packing(dtype)
-    return Packing("int16" if largest < 1 << 15 else "int32", decimals)
-
-
-def repack(values: Values, decimals: int | None, packing: Packing) -> Values:
-    """Bring one block's column to the packing of the whole channel; NaN and fill stay missing."""
-    if decimals is None:
-        return values.astype(packing.dtype, copy=False)
-    if not packing.packed:
-        return unpack(values, Packing(str(values.dtype), decimals), packing.dtype)
-    factor = 10 ** (packing.decimals - decimals)  # type: ignore[operator]  # packed: an int
-    if factor == 1 and str(values.dtype) == packing.dtype:
+def _more_decimals(values: Values, factor: int, dtype: str) -> Values:
+    """Integers times a power of ten; the fill value stays one."""
+    if factor == 1 and str(values.dtype) == dtype:
         return values
     wide = values.astype(np.int32, copy=False)
     missing = values == fill_of(values.dtype)
-    wide = np.where(missing, np.int32(packing.fill), wide * np.int32(factor))
-    return wide.astype(packing.dtype, copy=False)
+    wide = np.where(missing, np.int32(fill_of(np.dtype(dtype))), wide * np.int32(factor))
+    return wide.astype(dtype, copy=False)
 
 
-def unpack(stored: Values, packing: Packing, dtype: str = "float32") -> Values:
-    """Stored numbers to float values, NaN where missing."""
-    if not packing.packed:
-        return stored.astype(dtype, copy=False)
-    values: Values = stored.astype(dtype)
-    values /= values.dtype.type(10**packing.decimals)  # type: ignore[operator]  # packed: an int
-    values[stored == packing.fill] = np.nan
-    return values
+def _divided(values: Values, decimals: int, dtype: str) -> Values:
+    """Integers over a power of ten as floats; NaN for the fill value."""
+    floats: Values = values.astype(dtype)
+    floats /= floats.dtype.type(10**decimals)
+    floats[values == fill_of(values.dtype)] = np.nan
+    return floats
 
 
 def _pack_exactly(
     source: NDArray[np.float64], kept: Values, missing: NDArray[np.bool_] | None, decimals: int
-) -> BlockColumn | None:
+) -> Observed | None:
     limit = _EXACT_LIMIT if decimals else _INT_LIMIT
     with np.errstate(invalid="ignore", over="ignore"):
         whole = source * 10.0**decimals
@@ -295,7 +297,7 @@ def _pack_exactly(
         largest = max(float(whole.max(initial=0.0)), -float(whole.min(initial=0.0)))
         if not largest < limit:  # also catches infinities
             return None
-    dtype = np.dtype("int16" if largest < 1 << 15 else "int32")
+    dtype = np.dtype(narrowest(int(largest)))
     values = whole.astype(dtype)
     # A quotient of exact numbers is the float64 nearest to the decimal: the source itself, unless it has more digits.
     longer = whole / 10.0**decimals != source if decimals else whole != source
@@ -310,4 +312,4 @@ def _pack_exactly(
         n_inexact = count_inexact(source, kept)
     elif largest >= _EXACT_LIMIT:
         n_inexact = count_inexact(source, kept)
-    return BlockColumn(values, decimals, int(largest), n_inexact)
+    return Observed(values, NumberForm(decimals, int(largest), n_inexact))

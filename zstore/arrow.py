@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
-
-
-class RefusedError(Exception):
-    """A block that Arrow parses but that holds a row which must not be stored."""
 
 
 def as_numpy(column: Any, dtype: str) -> NDArray[Any]:
@@ -33,3 +30,16 @@ def text_array(texts: Sequence[str]) -> Any:
     encoded = [text.encode() for text in texts]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
+
+
+def union(texts: Sequence[Any]) -> Any:
+    """All texts of some arrays, each once, sorted by their UTF-8 bytes."""
+    distinct = pc.unique(pa.concat_arrays(list(texts) or [text_array([])]))
+    return distinct.take(pc.sort_indices(distinct))
+
+
+def positions(texts: Sequence[Any], among: Any) -> Iterator[NDArray[np.int32]]:
+    """(text,) int32 for each array of texts, where they stand in one that has them all."""
+    lengths = list(map(len, texts))
+    everywhere = as_numpy(pc.index_in(pa.concat_arrays(list(texts) or [text_array([])]), value_set=among), "int32")
+    yield from np.split(everywhere, np.cumsum(lengths)[:-1]) if lengths else []
