@@ -33,7 +33,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-long: .venv/ready
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long -n 2 --dist worksteal
 
 check: .venv/ready
 	$(BIN)/ruff check .
