@@ -19,7 +19,8 @@ from zstore.format.encodings.numbers import observe_numbers
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.files import find
-from zstore.writing.sources.sniff import TableOptions, open_source, sniff
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.sniff import open_source, sniff
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -69,7 +70,7 @@ def read_cell(cell: str, decimal: str, folder: Path, neighbour: str = "1") -> fl
     spec = sniff([source], ";", options)
     block = source_csv.align(source, [(source.body, file.n_bytes)], [0])[0]
     columns = source_csv.read_block(block, spec, keep_bad=True)
-    assert [bad.line for bad in columns.bad] == [2][: len(columns.bad)]  # of the block, which starts below the header
+    assert [bad.place.line for bad in columns.bad] == [2][: len(columns.bad)]  # of the block: below the header
     return None if columns.bad else float(np.asarray(columns.channels[0])[1])
 
 

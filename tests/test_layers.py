@@ -61,8 +61,10 @@ LAYERS = {
         ],
         ["writing.sources.refused", "writing.sources.cells", "writing.sources.parts", "writing.sources.formats"],
         ["writing.room", "writing.sources.times", "writing.sources.table", "writing.sources.join"],
-        ["writing.sources.files", "writing.sources.inflate"],
-        ["writing.sources.numbers", "writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
+        ["writing.sources.options", "writing.sources.protocol", "writing.sources.columns"],
+        ["writing.sources.files", "writing.sources.inflate", "writing.sources.numbers"],
+        ["writing.sources.csv_table", "writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
+        ["writing.sources.csv_source", "writing.sources.kinds"],
         [
             "writing.lock",
             "writing.sweep",
@@ -79,6 +81,7 @@ LAYERS = {
             "writing.blocks",
             "writing.bad_rows",
             "writing.resume",
+            "writing.parse",
         ],
         ["writing.duplicates", "writing.gaps", "writing.shards", "writing.fan_in", "writing.version"],
         [

@@ -17,9 +17,10 @@ import pytest
 from zstore import SourceError, ingest, open_store
 from zstore.format.storage import File
 from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.csv_table import CsvSpec
 from zstore.writing.sources.files import find
-from zstore.writing.sources.sniff import TableOptions, open_source, sniff
-from zstore.writing.sources.table import TableSpec
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.sniff import open_source, sniff
 from zstore.writing.statics import open_statics, read_statics
 
 HEADER = "id,time,level,flow\n"
@@ -178,7 +179,7 @@ def mutations(rows: list[str]) -> list[bytes]:
     return found
 
 
-def as_rows(path: Path, spec: TableSpec) -> list[Row]:
+def as_rows(path: Path, spec: CsvSpec) -> list[Row]:
     """What the reader of one block makes of a file."""
     source, _ = open_source(as_file(path), as_file(path), ",")
     size = path.stat().st_size

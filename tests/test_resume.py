@@ -50,8 +50,8 @@ def unparsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         raise AssertionError
 
     def forbid() -> None:
-        monkeypatch.setattr("zstore.writing.phases.parse_block", refused)
-        monkeypatch.setattr("zstore.writing.phases.plain_utf8", refused)
+        monkeypatch.setattr("zstore.writing.parse.parse_blocks", refused)
+        monkeypatch.setattr("zstore.writing.sources.csv_source.plain_utf8", refused)
 
     return forbid
 

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from zstore._version import __version__
 from zstore.upkeep.doctor import KINDS
-from zstore.writing.sources.sniff import MISSING
+from zstore.writing.sources.options import MISSING
 
 _QUIET = ("ingest", "verify", "doctor", "export", "rollback", "compact", "gc", "fetch")  # what cron runs
 

@@ -1,10 +1,11 @@
-"""A store against the CSV files it came from, row by row and cell by cell, without the ingest's sorting."""
+"""A store against the files it came from, row by row and cell by cell, without the ingest's sorting."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from zstore.format.folder import Folder
 from zstore.format.storage import File, Storage
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
-from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.files import check_unchanged, expand
-from zstore.writing.sources.inflate import plain_utf8
-from zstore.writing.sources.sniff import TableOptions, open_source, sniff
-from zstore.writing.sources.table import Block, Categories, ChannelSpec, Columns, TableSpec
+from zstore.writing.sources.kinds import recorded_source, source_of
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.protocol import Block, Source, Workspace
+from zstore.writing.sources.table import Categories, Columns, TableSpec
 
 _BLOCK_BYTES = 1 << 24
 _SHOWN = 20
@@ -98,48 +99,38 @@ def compare_sources(
         )
     with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
         files = expand(sources, storage_options)
-        blocks = _blocks(store, files, options, encoding, Folder(Path(scratch)))
+        source = recorded_source(document)
+        if source_of(files) is not source:
+            raise UsageError(
+                f"--source {files[0]} ({source_of(files).kind})",
+                expected=f"the files that {store.path} was ingested from ({source.kind})",
+                fix="name those",
+            )
+        blocks = _blocks(store, source, files, options, encoding, Folder(Path(scratch)))
         rows = _decoded(store, Path(scratch))
-        comparison = _compare(store, blocks, rows, progress)
+        comparison = _compare(store, source, blocks, rows, progress)
         check_unchanged(files)
         return comparison
 
 
 def _blocks(
-    store: Store, files: list[File], options: TableOptions, encoding: str, scratch: Storage
+    store: Store, source: Source, files: list[File], options: TableOptions, encoding: str, scratch: Storage
 ) -> list[tuple[Block, TableSpec]]:
     """Blocks of the sources, and what the columns of each file mean.
 
-    Each file is read on its own, for those that were appended may have another delimiter. What its columns hold and
+    Each file is read on its own, for those that were appended may be written in another way. What its columns hold and
     which times it has is for the store to say, not for the first rows of a file.
     """
     columns = {name: column for column, name in options.rename.items()}
-    channels = {channel.name: columns.get(channel.name, channel.name) for channel in store.schema.channels}
-    others = {*channels.values(), *options.named(), *(static.name for static in store.statics)}
+    channels = {columns.get(channel.name, channel.name) for channel in store.schema.channels}
+    others = {*channels, *options.named(), *(static.name for static in store.statics)}
     blocks: list[tuple[Block, TableSpec]] = []
     for number, file in enumerate(files):
-        plain = plain_utf8(file, scratch, f"{number}.csv", encoding)
-        source, delimiter = open_source(file, plain, options.delimiter, options.id_from_path)
-        if options.layout == "wide" and options.channels and not set(options.channels) & set(source.header):
-            continue  # none of the series that were chosen is in this file
-        known = _of_header(options, source.header).with_categories(channels.values())
-        spec = sniff([source], delimiter, known, others, store.schema.time)
-        if not spec.series:
-            kinds = [ChannelSpec(channels[c.name], c.name, c.kind == "category") for c in store.schema.channels]
-            spec = replace(spec, channels=tuple(kinds))
-        blocks += [(block, spec) for block in source_csv.exact_blocks(source, _BLOCK_BYTES, delimiter)]
+        prepared = source.prepare([file], encoding, Workspace(scratch.at(str(number)), {}), None)
+        opened = source.open_known(file, prepared[0], options, others, store.schema)
+        if opened is not None:
+            blocks += [(block, opened[1]) for block in source.cut([opened[0]], opened[1], _BLOCK_BYTES)]
     return blocks
-
-
-def _of_header(options: TableOptions, header: Collection[str]) -> TableOptions:
-    """The options without columns that only other files have."""
-    return replace(
-        options,
-        channels=tuple(name for name in options.channels or () if name in header) or None,
-        leave_out=tuple(name for name in options.leave_out if name in header),
-        rename={},
-        units={},
-    )
 
 
 def _decoded(store: Store, scratch: Path) -> list[NDArray[Any]]:
@@ -156,31 +147,33 @@ def _decoded(store: Store, scratch: Path) -> list[NDArray[Any]]:
 
 def _compare(
     store: Store,
+    source: Source,
     blocks: Sequence[tuple[Block, TableSpec]],
     rows: list[NDArray[Any]],
     progress: Callable[[int, int], None] | None,
 ) -> SourceComparison:
     n_equal, n_other = np.zeros(store.n_rows, np.int64), np.zeros(store.n_rows, np.int64)
     n_rows = n_bad = n_lacking = n_inexact = 0
-    wrong_rows: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = []
+    wrong_rows: list[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]] = []
     times = store.times(0, store.n_rows)
     positions = {str(id_): position for position, id_ in enumerate(store.ids)}
     for number, (block, spec) in enumerate(blocks):
-        columns = source_csv.read_block(block, spec, keep_bad=True)
-        place = _places(store, columns, positions, times)
-        wrong = place < 0
-        safe = np.where(wrong, 0, place)
-        n_inexact += sum(columns.n_lost)
-        for values, channel, stored in zip(columns.channels, store.schema.channels, rows, strict=True):
-            expected = _as_stored(values, channel.categories, channel.dtype)
-            n_inexact += 0 if isinstance(values, Categories) else count_inexact(values, expected)
-            found = stored[safe]
-            wrong |= ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
-        np.add.at(n_equal, place[~wrong], 1)
-        np.add.at(n_other, place[wrong & (place >= 0)], 1)
-        n_rows, n_bad, n_lacking = n_rows + columns.n_rows, n_bad + len(columns.bad), n_lacking + int((place < 0).sum())
-        if wrong.any():
-            wrong_rows.append((number, np.flatnonzero(wrong), place[wrong]))
+        for part, columns in enumerate(source.read(block, spec, keep_bad=True)):
+            place = _places(store, columns, positions, times)
+            wrong = place < 0
+            safe = np.where(wrong, 0, place)
+            n_inexact += sum(columns.n_lost)
+            for values, channel, stored in zip(columns.channels, store.schema.channels, rows, strict=True):
+                expected = _as_stored(values, channel.categories, channel.dtype)
+                n_inexact += 0 if isinstance(values, Categories) else count_inexact(values, expected)
+                found = stored[safe]
+                wrong |= ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
+            np.add.at(n_equal, place[~wrong], 1)
+            np.add.at(n_other, place[wrong & (place >= 0)], 1)
+            n_rows, n_bad = n_rows + columns.n_rows, n_bad + len(columns.bad)
+            n_lacking += int((place < 0).sum())
+            if wrong.any():
+                wrong_rows.append((number, part, np.flatnonzero(wrong), place[wrong]))
         if progress:
             progress(number + 1, len(blocks))
     # A row beside one that the store has was dropped or replaced, if the receipts tell of so many.
@@ -188,7 +181,7 @@ def _compare(
     if most is not None and int(n_other[dropped].sum()) > most:
         dropped[:] = False
     n_different = n_lacking + int(n_other[~dropped].sum())
-    faults = list(_sentences(store, blocks, wrong_rows, dropped))
+    faults = list(_sentences(store, source, blocks, wrong_rows, dropped))
     filled = np.all([np.isnan(column[: store.n_rows]) for column in rows], axis=0)
     n_unseen = int(np.count_nonzero((n_equal + n_other == 0) & ~filled))
     if n_unseen:
@@ -239,19 +232,20 @@ def _as_stored(values: Any, categories: tuple[str, ...] | None, dtype: str) -> N
 
 def _sentences(
     store: Store,
+    source: Source,
     blocks: Sequence[tuple[Block, TableSpec]],
-    wrong_rows: Sequence[tuple[int, NDArray[np.int64], NDArray[np.int64]]],
+    wrong_rows: Sequence[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]],
     dropped: NDArray[np.bool_],
 ) -> Iterator[str]:
     """The first rows of sources that differ, but for those that stand beside a row that the store has."""
     show, n_left = store.schema.time.show, _SHOWN
-    for number, rows, places in wrong_rows:
+    for number, part, rows, places in wrong_rows:
         told = rows[(places < 0) | ~dropped[np.maximum(places, 0)]][:n_left] if len(dropped) else rows[:n_left]
         if not len(told):
             continue
         n_left -= len(told)
         block, spec = blocks[number]
-        columns = source_csv.read_block(block, spec, keep_bad=True)
+        columns = next(islice(source.read(block, spec, keep_bad=True), part, None))
         for row in told.tolist():
             id_ = columns.ids[int(columns.codes[row])].as_py()
-            yield (f"id {id_!r} at {show(int(columns.times[row]))} in {block.source.name} is not what the store has")
+            yield (f"id {id_!r} at {show(int(columns.times[row]))} in {block.name} is not what the store has")

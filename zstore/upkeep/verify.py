@@ -14,7 +14,7 @@ from zstore.format.arrays import check_chunks, to_bytes
 from zstore.format.layout import ROOT, TIME, root_copy_key, shard_bounds
 from zstore.reading.objects import ObjectReader, committed_versions, open_compared
 from zstore.reading.store import Store
-from zstore.writing.sources.sniff import TableOptions
+from zstore.writing.sources.options import TableOptions
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zstore.errors import SourceError, UsageError
+from zstore.format.storage import File
 from zstore.format.timesteps import TimeStepRule
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
@@ -30,6 +31,7 @@ from zstore.writing.committed import (
 from zstore.writing.fan_in import limit_fan_in, plan_shards
 from zstore.writing.ledger import new_sources, read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
+from zstore.writing.parse import ParseTask, parse_all
 from zstore.writing.phases import (
     BLOCK_COPIES,
     MOST_BAD,
@@ -40,11 +42,7 @@ from zstore.writing.phases import (
     duplicate_error,
     freq_notes,
     infinite_notes,
-    inflate,
     matched,
-    open_all,
-    parse,
-    parse_all,
     plan_of,
     rows_spec,
     source_notes,
@@ -59,7 +57,9 @@ from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import widen_shard, write_shard
 from zstore.writing.sort import DuplicateTimeError, count_rows
 from zstore.writing.sources.files import check_unchanged, expand, find
-from zstore.writing.sources.sniff import TableOptions
+from zstore.writing.sources.kinds import recorded_source, source_of
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.protocol import Source, Workspace
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.times import STEPS
 from zstore.writing.statics import open_statics, read_statics
@@ -142,6 +142,7 @@ def append(
         table = _with_categories(base, given or {})
         _refuse_other(given or {}, table, store)
         encoding, options = table["encoding"], TableOptions.from_json(table)
+        source = _same_source(files, table, store)
         read = read_digests(files, target, options.id_from_path, runner)
         pairs = new_sources(files, read, () if force else base.ledger, options.id_from_path)
         if not pairs:
@@ -154,8 +155,8 @@ def append(
             "on_bad_row": on_bad_row,
             "sized": [blocksize, *runner.shares],
         }
-        done = begin(site.scratch, plan_of(added, site.version, reading=reading))
-        plain = inflate(files, site.scratch, encoding, done, runner)
+        noted = begin(site.scratch, plan_of(added, site.version, reading=reading))
+        prepared = source.prepare(files, encoding, Workspace(site.scratch, noted), runner)
         attributes = None
         if static is not None:
             attributes = open_statics(find(static, "--static", storage_options), options, encoding, site.scratch)
@@ -164,19 +165,19 @@ def append(
             | {static.name for static in base.statics}
             | set(attributes[0].header if attributes is not None else ())
         )
-        opened, spec = open_all(files, plain, _as_before(base, options), others)
-        spec = _like_before(base, spec, opened[0].name)
+        opened, spec = source.open(files, prepared, _as_before(base, options), others)
+        spec = _like_before(base, spec, source, opened[0].name)
         known_statics = None if attributes is None else read_statics(*attributes, options, spec.missing)
         clock.lap("plan")
 
         dtype = base.schema.channels[0].dtype
         keep_bad = on_bad_row == "quarantine"
-        reader = partial(parse, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=keep_bad, done=done)
-        n_bytes = sum(source.file.n_bytes for source in opened)
-        size = blocksize or block_bytes(runner.memory_limit, runner.sharers, n_bytes)
-        most_bad = max_bad_rows if keep_bad else None
-        blocks, reports, bad = parse_all(opened, spec.delimiter, size, reader, runner, most_bad)
-        refuse_all_numbers(reports, blocks, spec, options.categories, _words_by_column(base, spec))
+        task = ParseTask(source, spec, dtype, site.scratch, keep_bad, noted)
+        size = blocksize or block_bytes(runner.memory_limit, runner.sharers, source.n_bytes(opened, spec))
+        parsed = parse_all(opened, task, size, runner, max_bad_rows if keep_bad else None)
+        reports, bad = parsed.reports, parsed.bad
+        if not source.typed:
+            refuse_all_numbers(source, parsed, spec, options.categories, _words_by_column(base, spec))
         clock.lap("parse")
 
         ids, fresh = reduce_blocks(reports)
@@ -201,7 +202,7 @@ def append(
             sizes = [plan.stop - plan.start for plan in plans]
             shards = runner.map("write", partial(write_shard, blocks=everything, spec=rows), plans, sizes, "rows")
         except DuplicateTimeError as error:
-            raise duplicate_error(error, ids, blocks, spec, rows.time) from None
+            raise duplicate_error(error, ids, source, parsed.blocks, spec, rows.time) from None
         clock.lap("write")
 
         rule: TimeStepRule | None = base.schema.time.rule
@@ -243,7 +244,7 @@ def append(
             *infinite_notes(rows, shards),
             *freq_notes(summary, rows.time, row_start, ids),
             *unmatched,
-            *source_notes(reports, bad, spec, known_statics.seen if known_statics is not None else ()),
+            *source_notes(source, parsed, spec, known_statics.seen if known_statics is not None else ()),
         ]
         remarks += ["gaps are filled by an ingest only, not by an append"] if table["fill_gaps"] else []
         remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []
@@ -266,6 +267,18 @@ def append(
         commit_version(site.root, schema, rows, index, moments, records, ledger, notes)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
+
+
+def _same_source(files: Sequence[File], table: Mapping[str, Any], store: str | Path) -> Source:
+    """What reads the files, if it has read those that the store has."""
+    source, known = source_of(files), recorded_source(table)
+    if source is not known:
+        raise UsageError(
+            f"{files[0]} ({source.kind})",
+            expected=f"files of the kind that {store} was ingested from ({known.kind})",
+            fix="ingest it into a store of its own",
+        )
+    return source
 
 
 def _with_categories(base: Store, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,7 +321,7 @@ def _as_before(base: Store, options: TableOptions) -> TableOptions:
     return options.with_categories(channel.name for channel in base.schema.channels if channel.kind == "category")
 
 
-def _like_before(base: Store, spec: TableSpec, source: str) -> TableSpec:
+def _like_before(base: Store, spec: TableSpec, source: Source, name: str) -> TableSpec:
     """What the columns mean, if that is what the store holds.
 
     Raises
@@ -327,14 +340,14 @@ def _like_before(base: Store, spec: TableSpec, source: str) -> TableSpec:
     axis, units = base.schema.time, ("s", "ms", "us", "ns")
     if spec.time.zone != (axis.zone is not None) or (spec.time.unit is None) != (axis.unit is None):
         problems.append("times of another kind")
-    elif axis.unit is not None and units.index(str(spec.time.unit)) > units.index(axis.unit):
+    elif not source.typed and axis.unit is not None and units.index(str(spec.time.unit)) > units.index(axis.unit):
         problems.append(f"times in {spec.time.unit}")
     if problems:
         kind = "whole steps" if axis.unit is None else f"times in {axis.unit}, {axis.zone or 'without zone'}"
         raise SourceError(
             problems[0],
             expected=f"what {base.path} holds: {', '.join(base.channels)}; {kind}",
-            where=source,
+            where=name,
             fix="ingest it into a store of its own, or all files together anew",
         )
     if spec.time.kind == "rows":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,15 @@ from zstore.format.encodings.numbers import observe_numbers
 from zstore.format.encodings.words import observe_codes
 from zstore.format.storage import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
-from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.join import join
-from zstore.writing.sources.table import BadRow, Block, Categories, Columns, TableSpec
+from zstore.writing.sources.protocol import Block, Source
+from zstore.writing.sources.table import BadRow, Categories, Columns, TableSpec
 from zstore.writing.sources.times import TimeSpec
 
 
 @dataclass(frozen=True)
 class BlockReport:
-    """What one task has parsed: a block, or neighbouring ones of small files.
+    """What has been parsed: a block, a part of a large one, or neighbouring ones of small files.
 
     Parameters
     ----------
@@ -35,13 +36,13 @@ class BlockReport:
     forms
         Per channel, how its values are spilled.
     bad
-        Records left out, with their lines in their blocks.
+        Records left out, with their places in their blocks.
     n_blank
         Lines without a byte, passed over.
     seen
         Texts of --missing that occurred.
-    n_lines
-        Line breaks of each block; only where bad rows are left out.
+    tallies
+        As in :class:`~zstore.writing.sources.table.Columns`.
     """
 
     spill: Spill
@@ -51,20 +52,21 @@ class BlockReport:
     bad: tuple[BadRow, ...]
     n_blank: int = 0
     seen: frozenset[str] = frozenset()
-    n_lines: tuple[int, ...] = ()
+    tallies: tuple[int, ...] = ()
 
 
-def parse_block(
-    task: tuple[int, tuple[Block, ...]],
-    spec: TableSpec,
-    dtype: str,
-    scratch: Storage,
-    keep_bad: bool,
-    quotes_counted: bool,
-) -> BlockReport:
-    """Read one block, or some small ones as one; sort its rows by (id, time), pack each channel, and spill them."""
+def parse_blocks(
+    task: tuple[int, Sequence[Block]], source: Source, spec: TableSpec, dtype: str, scratch: Storage, keep_bad: bool
+) -> tuple[BlockReport, ...]:
+    """Read one block, part by part, or some small ones as one; each part is sorted, packed and spilled."""
     number, blocks = task
-    columns = join([source_csv.read_block(block, spec, keep_bad, quotes_counted) for block in blocks])
+    parts = chain.from_iterable(source.read(block, spec, keep_bad) for block in blocks)
+    together = parts if len(blocks) == 1 else iter([join(list(parts))])
+    return tuple(_spilled(columns, number, dtype, scratch) for columns in together)
+
+
+def _spilled(columns: Columns, number: int, dtype: str, scratch: Storage) -> BlockReport:
+    """Sort rows by (id, time), pack each channel, and spill them."""
     order = sort_order(columns.codes, columns.times)
     packed = _pack(columns, order, dtype)
     everything = slice(None) if order is None else order
@@ -72,7 +74,7 @@ def parse_block(
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     lost = columns.n_lost
     forms = tuple(form._replace(n_inexact=form.n_inexact + n) for (_, form), n in zip(packed, lost, strict=True))
-    return BlockReport(spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.n_lines)
+    return BlockReport(spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.tallies)
 
 
 def _pack(columns: Columns, order: Any, dtype: str) -> list[Observed]:

@@ -25,6 +25,7 @@ from zstore.format.urls import open_storage
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
 from zstore.writing.fan_in import limit_fan_in, plan_shards
 from zstore.writing.ledger import read_digests
+from zstore.writing.parse import ParseTask, parse_all
 from zstore.writing.phases import (
     BLOCK_COPIES,
     MOST_BAD,
@@ -38,11 +39,7 @@ from zstore.writing.phases import (
     fill_skipped,
     freq_notes,
     infinite_notes,
-    inflate,
     matched,
-    open_all,
-    parse,
-    parse_all,
     plan_of,
     refuse_empty,
     rows_spec,
@@ -61,7 +58,9 @@ from zstore.writing.sort import (
     count_rows,
 )
 from zstore.writing.sources.files import check_unchanged, expand, find
-from zstore.writing.sources.sniff import MISSING, TableOptions, check_options
+from zstore.writing.sources.kinds import record_of, source_of
+from zstore.writing.sources.options import MISSING, TableOptions, check_options
+from zstore.writing.sources.protocol import Workspace
 from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import building
@@ -226,6 +225,7 @@ def ingest(
         check_codec(str(codec))
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
     files = expand(names, storage_options)
+    source = source_of(files)
     target = open_storage(store, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
     options = TableOptions(
@@ -252,6 +252,7 @@ def ingest(
         largest=float(np.finfo(dtype).max),
     )
     check_options(options)
+    source.check(options, encoding)
     mode: Mode = "overwrite" if overwrite else "new"
     with (
         Scheduler(workers, scheduler, progress, memory_limit, BLOCK_COPIES * (blocksize or 0)) as runner,
@@ -260,14 +261,16 @@ def ingest(
         sizes = {str(file): file.n_bytes for file in files}
         logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(files), store)
         ledger = read_digests(files, target, options.id_from_path, runner)
-        reading = {**options.to_json(), "encoding": encoding, "dtype": dtype, "on_bad_row": on_bad_row}
+        reading = {**record_of(source), **options.to_json()}
+        reading |= {"encoding": encoding, "dtype": dtype, "on_bad_row": on_bad_row}
         sized = [blocksize, *runner.shares]
-        done = begin(site.scratch, plan_of(ledger, site.version, reading=reading, sized=sized))
-        plain = inflate(files, site.scratch, encoding, done, runner)
+        notes = begin(site.scratch, plan_of(ledger, site.version, reading=reading, sized=sized))
+        prepared = source.prepare(files, encoding, Workspace(site.scratch, notes), runner)
         attributes = None
         if static is not None:
             attributes = open_statics(find(static, "--static", storage_options), options, encoding, site.scratch)
-        opened, spec = open_all(files, plain, options, attributes[0].header if attributes is not None else ())
+        others = attributes[0].header if attributes is not None else ()
+        opened, spec = source.open(files, prepared, options, others)
         if spec.time.kind == "rows" and on_bad_row == "quarantine":
             raise UsageError(
                 "quarantine without a time column",
@@ -278,12 +281,12 @@ def ingest(
         clock.lap("plan")
 
         keep_bad = on_bad_row == "quarantine"
-        reader = partial(parse, spec=spec, dtype=dtype, scratch=site.scratch, keep_bad=keep_bad, done=done)
-        n_bytes = sum(source.file.n_bytes for source in opened)
-        size = blocksize or block_bytes(runner.memory_limit, runner.sharers, n_bytes)
-        most_bad = max_bad_rows if keep_bad else None
-        blocks, reports, bad = parse_all(opened, spec.delimiter, size, reader, runner, most_bad)
-        refuse_numbers(reports, blocks, spec, options.categories)
+        task = ParseTask(source, spec, dtype, site.scratch, keep_bad, notes)
+        size = blocksize or block_bytes(runner.memory_limit, runner.sharers, source.n_bytes(opened, spec))
+        parsed = parse_all(opened, task, size, runner, max_bad_rows if keep_bad else None)
+        reports, bad = parsed.reports, parsed.bad
+        if not source.typed:
+            refuse_numbers(source, parsed, spec, options.categories)
         clock.lap("parse")
 
         ids, sorted_blocks = reduce_blocks(reports)
@@ -312,7 +315,7 @@ def ingest(
             n_rows = [plan.stop - plan.start for plan in plans]
             shards = runner.map("write", partial(write_shard, blocks=sorted_blocks, spec=rows), plans, n_rows, "rows")
         except DuplicateTimeError as error:
-            raise duplicate_error(error, ids, blocks, spec, rows.time) from None
+            raise duplicate_error(error, ids, source, parsed.blocks, spec, rows.time) from None
         clock.lap("write")
 
         summary = sum_up(shards, plans, rows, row_start, rule, runner)
@@ -326,7 +329,7 @@ def ingest(
         if known_statics is not None:
             statics, unmatched = matched(ids, known_statics)
             remarks += unmatched
-        remarks += source_notes(reports, bad, spec, known_statics.seen if known_statics is not None else ())
+        remarks += source_notes(source, parsed, spec, known_statics.seen if known_statics is not None else ())
         schema = Schema(
             uuid=str(uuid.uuid4()),
             version=site.version,
@@ -350,13 +353,13 @@ def ingest(
         receipt = write_receipt(str(target), sizes, schema, summary, shards, counts, trials, remarks)
         kept = receipt.lasting()
         once = {"encoding": encoding, "dtype": dtype, "codec": codec, "fill_gaps": fill_gaps}
-        table = {**options.to_json(), **once}
+        table = {**record_of(source), **options.to_json(), **once}
         site.scratch.clear()
         index = index_of(ids, row_start, summary, statics, first_place)
         records = [record for shard in shards for record in shard.records]
-        notes = {"action": "ingest", "receipt": kept, "table": table, "n_dropped": counts.n_duplicates}
-        notes["next_shard"] = rows.first_shard + len(plans)
+        document = {"action": "ingest", "receipt": kept, "table": table, "n_dropped": counts.n_duplicates}
+        document["next_shard"] = rows.first_shard + len(plans)
         check_unchanged(files)
-        commit_version(site.root, schema, rows, index, summary.moments, records, ledger, notes)
+        commit_version(site.root, schema, rows, index, summary.moments, records, ledger, document)
         clock.lap("commit")
     return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})

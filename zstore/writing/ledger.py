@@ -16,7 +16,7 @@ from zstore.format.urls import is_remote
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.files import source_pieces
 from zstore.writing.sources.join import grouped
-from zstore.writing.sources.sniff import id_in_path
+from zstore.writing.sources.options import id_in_path
 
 PIECE_BYTES = 1 << 24
 _READ_BYTES = 1 << 20

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain, repeat
 from time import perf_counter
 from typing import Any, Literal
 
@@ -23,15 +20,13 @@ from zstore.format.index import StaticAttribute
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, safe_names
 from zstore.format.manifest import ObjectRecord
 from zstore.format.schema import Field, TimeAxis
-from zstore.format.storage import File, Storage
+from zstore.format.storage import Storage
 from zstore.format.timesteps import TimeStepRule
-from zstore.writing.bad_rows import BadRowLimit, Group, numbered
-from zstore.writing.blocks import BlockReport, parse_block
+from zstore.writing.blocks import BlockReport
 from zstore.writing.duplicates import drop_rows, find_extra, find_fillers
 from zstore.writing.fan_in import plan_shards
 from zstore.writing.gaps import MOST_ROWS, OffGridError, TooManyRowsError, count_off_grid, fill, find_steps, try_rule
-from zstore.writing.resume import note_plain, note_report, noted_plain, noted_report
-from zstore.writing.room import check_room
+from zstore.writing.parse import Parsed
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import Gathered, RowsSpec, ShardReport, stored_trial
 from zstore.writing.site import Site
@@ -43,12 +38,9 @@ from zstore.writing.sort import (
     count_rows,
     find_border,
 )
-from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.cells import PLAIN
-from zstore.writing.sources.inflate import is_plain, is_plain_text, plain_utf8
-from zstore.writing.sources.join import grouped
-from zstore.writing.sources.sniff import TableOptions, open_source, sniff
-from zstore.writing.sources.table import BadRow, Block, Source, TableSpec
+from zstore.writing.sources.protocol import Block, Source, SourceFile
+from zstore.writing.sources.table import TableSpec
 from zstore.writing.statics import StaticTable, match_statics, named_words
 from zstore.writing.steps import Trial, choose_rule
 from zstore.writing.version import Summary, border_steps, rule_of, summarise
@@ -85,156 +77,10 @@ def block_bytes(memory_limit: int, workers: int, n_bytes: int) -> int:
     return max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
 
 
-def inflate(
-    files: Sequence[File], scratch: Storage, encoding: str, done: Mapping[str, bytes], runner: Scheduler
-) -> list[File]:
-    """The plain UTF-8 bytes of each file; those that the notes `done` tell of are there already."""
-    plain = list(files)
-    tasks = [(n, file) for n, file in enumerate(files) if not is_plain(file, encoding)]
-    sizes = [file.n_bytes for _, file in tasks]
-    if is_plain_text(encoding):
-        check_room(scratch, sum(sizes))  # text that is inflated takes more than that
-    made = runner.map("inflate", partial(_plain, scratch=scratch, encoding=encoding, done=done), tasks, sizes, "bytes")
-    for (number, _), file in zip(tasks, made, strict=True):
-        plain[number] = file
-    return plain
-
-
-def _plain(task: tuple[int, File], scratch: Storage, encoding: str, done: Mapping[str, bytes]) -> File:
-    number, file = task
-    name = f"plain-{number}"
-    there = noted_plain(scratch, done[name]) if name in done else None
-    if there is not None:
-        return there
-    made = plain_utf8(file, scratch, f"{number}-{uuid.uuid4().hex}.csv", encoding)
-    note_plain(made, name)
-    return made
-
-
-def parse(
-    task: tuple[int, Group],
-    spec: TableSpec,
-    dtype: str,
-    scratch: Storage,
-    keep_bad: bool,
-    quotes_counted: bool,
-    done: Mapping[str, bytes],
-) -> BlockReport:
-    """Parse a block, or some small ones as one, unless a run that died has done it."""
-    number, blocks = task
-    name = f"blocks-{number}-{len(blocks)}-{blocks[0].start}-{blocks[-1].stop}-{quotes_counted:d}"
-    there = noted_report(scratch, done[name]) if name in done else None
-    if there is not None:
-        return there
-    report = parse_block(task, spec, dtype, scratch, keep_bad, quotes_counted)
-    note_report(scratch, name, report)
-    return report
-
-
 def plan_of(ledger: Sequence[ObjectRecord], version: int, **reading: Any) -> str:
     """Everything that spills depend on, as text."""
     sources = [[record.key, record.n_bytes, record.digest] for record in ledger]
     return json.dumps([__version__, version, sources, reading])
-
-
-def open_all(
-    files: Sequence[File], plain: Sequence[File], options: TableOptions, others: Collection[str] = ()
-) -> tuple[list[Source], TableSpec]:
-    """Headers of all files, and what the columns mean; `others` are columns of static attributes."""
-    first, delimiter = open_source(files[0], plain[0], options.delimiter, options.id_from_path)
-    rest = [open_source(n, p, delimiter, options.id_from_path)[0] for n, p in zip(files[1:], plain[1:], strict=True)]
-    sources = [first, *rest]
-    return sources, sniff(sources, delimiter, options, others)
-
-
-def parse_all(
-    sources: Sequence[Source],
-    delimiter: str,
-    blocksize: int,
-    parse: partial[BlockReport],
-    runner: Scheduler,
-    most_bad: float | int | None = None,
-) -> tuple[list[Block], list[BlockReport], list[BadRow]]:
-    """Cut the sources into blocks and parse them.
-
-    Where a record ends depends on the quotes before it. Few files have any, so blocks are cut as if there were
-    none; if one turns up, quotes are counted and everything is cut and parsed anew.
-
-    Parameters
-    ----------
-    sources, delimiter
-        The files, and what stands between their fields.
-    blocksize
-        Bytes of a block; small files are parsed together, up to as many.
-    parse
-        Function of a task.
-    runner
-        Runs the tasks.
-    most_bad
-        Where bad rows are kept, the most of them, see :class:`BadRowLimit`; None where there are none.
-
-    Returns
-    -------
-    The blocks, what each task reports, and the bad rows with their lines in the files.
-    """
-    ranges = [source_csv.nominal_ranges(source, blocksize) for source in sources]
-    if not any(source.quoted for source in sources):
-        with suppress(source_csv.UncountedQuotesError):
-            return _parse_blocks(_cut(sources, ranges, None), blocksize, parse, runner, most_bad, False)
-    tasks = [(source.file, *ab) for source, pairs in zip(sources, ranges, strict=True) for ab in pairs]
-    quotes = runner.map("scan", _count_quotes, tasks, [stop - start for _, start, stop in tasks], "bytes")
-    blocks = _cut(sources, ranges, quotes)
-    failed: SourceError | None = None
-    try:
-        parsed = _parse_blocks(blocks, blocksize, parse, runner, most_bad, True)
-        if not any(report.bad for report in parsed[1]):
-            return parsed
-    except SourceError as error:
-        failed = error
-    # A bad row may have a stray quote: then blocks behind it begin within records.
-    scan = partial(_exact, blocksize=blocksize, delimiter=delimiter)
-    exact = list(chain.from_iterable(runner.map("scan", scan, sources)))
-    if exact != blocks:
-        return _parse_blocks(exact, blocksize, parse, runner, most_bad, True)
-    if failed is not None:
-        raise failed
-    return parsed
-
-
-def _exact(source: Source, blocksize: int, delimiter: str) -> list[Block]:
-    return source_csv.exact_blocks(source, blocksize, delimiter)
-
-
-def _parse_blocks(
-    blocks: list[Block],
-    blocksize: int,
-    parse: partial[BlockReport],
-    runner: Scheduler,
-    most_bad: float | int | None,
-    quotes_counted: bool,
-) -> tuple[list[Block], list[BlockReport], list[BadRow]]:
-    n_bytes = [block.stop - block.start for block in blocks]
-    together = grouped(n_bytes, blocksize, runner.workers)
-    groups = [tuple(blocks[first:last]) for first, last in together]
-    sizes = [sum(n_bytes[first:last]) for first, last in together]
-    limit = None if most_bad is None else BadRowLimit(most_bad, groups, parse.keywords["spec"], quotes_counted)
-    task = partial(parse, quotes_counted=quotes_counted)
-    reports = runner.map("parse", task, list(enumerate(groups)), sizes, "bytes", None if limit is None else limit.count)
-    return blocks, reports, [] if limit is None else numbered(groups, reports)
-
-
-def _cut(
-    sources: Sequence[Source], ranges: Sequence[Sequence[tuple[int, int]]], quotes: Sequence[int] | None
-) -> list[Block]:
-    counts = iter(quotes) if quotes is not None else repeat(0)
-    blocks: list[Block] = []
-    for source, pairs in zip(sources, ranges, strict=True):
-        blocks += source_csv.align(source, pairs, [next(counts) for _ in pairs])
-    return blocks
-
-
-def _count_quotes(task: tuple[File, int, int]) -> int:
-    return source_csv.count_quotes(*task)
 
 
 def without_duplicates(
@@ -401,11 +247,11 @@ def matched(ids: Any, known: StaticTable) -> tuple[tuple[StaticAttribute, ...], 
 
 
 def duplicate_error(
-    error: DuplicateTimeError, ids: Any, blocks: Sequence[Block], spec: TableSpec, axis: TimeAxis
+    error: DuplicateTimeError, ids: Any, source: Source, blocks: Sequence[Block], spec: TableSpec, axis: TimeAxis
 ) -> SourceError:
-    """Two rows at one time as the error that refuses the ingest, with the lines of both."""
+    """Two rows at one time as the error that refuses the ingest, with the places of both."""
     id_ = str(ids[error.series])
-    places = source_csv.find_rows(blocks, spec, id_, error.time, limit=2)
+    places = source.explain(blocks, spec, id_, error.time, limit=2)
     if len(places) == 1:
         places.append("in the store already")
     return SourceError(
@@ -446,21 +292,10 @@ def infinite_notes(rows: RowsSpec, shards: Sequence[ShardReport]) -> Iterator[st
             yield f"{channel.name} has {n_infinite:,} infinite values, which models cannot be trained on"
 
 
-def source_notes(
-    reports: Sequence[BlockReport], bad: Sequence[BadRow], spec: TableSpec, seen: Collection[str]
-) -> Iterator[str]:
+def source_notes(source: Source, parsed: Parsed, spec: TableSpec, seen: Collection[str]) -> Iterator[str]:
     """What should be known of how the sources were read; `seen` are missing texts that statics have."""
-    n_blank = sum(report.n_blank for report in reports)
-    if n_blank:
-        yield f"{n_blank:,} blank lines were skipped"
-    long = [row for row in bad if row.n_lines > 1]
-    if long:
-        n_lines = sum(row.n_lines for row in long)
-        yield (
-            f"{n_lines:,} lines were set aside as {len(long):,} bad rows, the first from {long[0].source} line "
-            f"{long[0].line:,} on: a quote there may lack its closing one"
-        )
-    met = frozenset(seen).union(*(report.seen for report in reports))
+    yield from source.notes(sum(report.n_blank for report in parsed.reports), parsed.bad)
+    met = frozenset(seen).union(*(report.seen for report in parsed.reports))
     numbers = {PLAIN.read(name.rpartition("=")[2]) for name in met} - {None}
     for name in sorted(spec.tracked - met):
         if "=" in name or PLAIN.read(name) not in numbers:
@@ -477,7 +312,7 @@ def check_most_bad(most: float | int) -> None:
         )
 
 
-def refuse_empty(n_rows: int, n_bad: int, sources: Sequence[Source]) -> None:
+def refuse_empty(n_rows: int, n_bad: int, sources: Sequence[SourceFile]) -> None:
     """Refuse to make a store without a row."""
     if n_rows == 0:
         raise SourceError(

@@ -19,9 +19,11 @@ from zstore.writing.ingest import ingest
 from zstore.writing.ledger import PIECE_BYTES
 from zstore.writing.phases import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
+from zstore.writing.sources.csv_source import first_text
 from zstore.writing.sources.files import expand, find
-from zstore.writing.sources.inflate import COMPRESSED, head, is_plain, is_plain_text
+from zstore.writing.sources.inflate import is_plain
 from zstore.writing.sources.join import MOST_TOGETHER
+from zstore.writing.sources.kinds import source_of
 
 _SAMPLE_BYTES = 1 << 24
 _RECORD_BYTES = 90  # of the manifest for an object, as it was measured before compression
@@ -43,7 +45,9 @@ class Sample:
     n_channels
         Channels.
     growth
-        Plain bytes for each byte of the sources.
+        Bytes as they are read for each byte of the sources.
+    prepared
+        Whether copies of the sources have to lie on scratch space.
     """
 
     n_bytes: int
@@ -55,6 +59,7 @@ class Sample:
     write_s: float
     n_channels: int
     growth: float
+    prepared: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,25 +160,22 @@ def plan_ingest(
 def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **table: Any) -> Sample:
     """Ingest the first 16 MiB of a file into a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="zstore-") as folder:
-        path = Path(folder) / "sources" / file.key.lstrip("/")  # so that ids are found in the path
-        path = path.with_suffix("") if path.suffix in COMPRESSED else path
-        path.parent.mkdir(parents=True)
-        text, growth = _head(file, table.get("encoding", "utf-8"))
-        path.write_bytes(text)
-        plainly = {**table, "encoding": "utf-8", "on_duplicate": "first"}
+        encoding = table.get("encoding", "utf-8")
+        taken = source_of([file]).sample(file, encoding, Path(folder) / "sources", _SAMPLE_BYTES)
+        plainly = {**table, "encoding": taken.encoding, "on_duplicate": "first"}
         if table.get("static") is not None:  # options may name its columns
             named = find(table["static"], "--static", storage_options)
-            if not is_plain(named, table.get("encoding", "utf-8")) or named.n_bytes > _SAMPLE_BYTES:
+            if not is_plain(named, encoding) or named.n_bytes > _SAMPLE_BYTES:
                 plainly["static"] = Path(folder) / "static.csv"
-                plainly["static"].write_bytes(_head(named, table.get("encoding", "utf-8"))[0])
+                plainly["static"].write_bytes(first_text(named, encoding, _SAMPLE_BYTES)[0])
         if table.get("time") or table.get("layout") == "wide":
             plainly |= {"on_bad_row": "quarantine", "max_bad_rows": 1.0}
-        receipt = ingest(path, Path(folder) / "s.zarr", storage_options=storage_options, workers=1, **plainly)
+        receipt = ingest(taken.path, Path(folder) / "s.zarr", storage_options=storage_options, workers=1, **plainly)
         store = open_store(Path(folder) / "s.zarr")
         widths = [np.dtype(channel.encoding.dtype).itemsize for channel in store.schema.channels]
     n_rows = max(receipt.n_stored, 1)
     return Sample(
-        n_bytes=len(text),
+        n_bytes=taken.n_bytes,
         n_rows=n_rows,
         n_series=receipt.n_series,
         row_bytes=8 + sum(widths),
@@ -181,7 +183,8 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
         parse_s=receipt.seconds["parse"],
         write_s=receipt.seconds["write"],
         n_channels=len(widths),
-        growth=growth,
+        growth=taken.growth,
+        prepared=taken.prepared,
     )
 
 
@@ -213,7 +216,7 @@ def extrapolate(
     parse_s, write_s = (seconds / sample.n_rows * n_rows for seconds in (sample.parse_s, sample.write_s))
     tasks = {
         "digest": _n_groups(source_bytes, n_files, PIECE_BYTES, workers),
-        **({"inflate": n_files} if sample.growth > 1 else {}),
+        **({"inflate": n_files} if sample.prepared else {}),
         "parse": n_blocks,
         **({"merge": shards * passes} if passes else {}),
         "write": shards,
@@ -235,7 +238,7 @@ def extrapolate(
         merge_passes=passes,
         tasks=tasks,
         scratch_bytes=round(n_rows * sample.row_bytes * (1 + (passes > 0) / max(n_blocks / most, 1)))
-        + (plain if sample.growth > 1 else 0),
+        + (plain if sample.prepared else 0),
         client_bytes=n_blocks * in_block * _GROUP_BYTES,
         manifest_bytes=n_objects * _RECORD_BYTES,
         worker_bytes=max(BLOCK_COPIES * size, SHARD_ROWS * (2 * sample.row_bytes + 24)),
@@ -251,11 +254,3 @@ def _n_groups(n_bytes: int, n_files: int, size: int, workers: int) -> int:
         return n_files * math.ceil(each / size)
     together = min(MOST_TOGETHER, max(int(size // max(each, 1)), 1))
     return max(math.ceil(n_files / together), min(n_files, workers))
-
-
-def _head(file: File, encoding: str) -> tuple[bytes, float]:
-    """The first rows of a file as plain UTF-8, and plain bytes for each byte of the file."""
-    first = head(file, _SAMPLE_BYTES)
-    text = first.plain if is_plain_text(encoding) else first.plain.decode(encoding, "ignore").encode()
-    growth = len(text) / max(first.n_read, 1)
-    return text if first.whole else text[: text.rfind(b"\n") + 1], growth

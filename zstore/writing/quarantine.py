@@ -8,18 +8,20 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple, fields
 from pathlib import Path
 
 from zstore.format.folder import Folder
 from zstore.format.storage import Storage
 from zstore.writing.sources.table import BadRow
 
-_HEADER = ("file", "line", "byte", "reason", "row")
+_HEADER = re.compile(rb"file,[a-z_]+(,[a-z_]+)*,reason,row")
+_LONGEST_HEADER = 100
 _NAME = re.compile(r"\.quarantine(?:-([0-9]+))?\.csv")
 
 
 def set_aside(root: Storage, store: Storage, bad: Sequence[BadRow], version: int) -> str | None:
-    """Write bad rows to ``STORE.quarantine.csv``, with file, line, byte, reason and the row itself.
+    """Write bad rows to ``STORE.quarantine.csv``, with file, place, reason and the row itself.
 
     Those of an append go to ``STORE.quarantine-<version>.csv``, so that none take the place of earlier ones.
 
@@ -43,8 +45,9 @@ def set_aside(root: Storage, store: Storage, bad: Sequence[BadRow], version: int
         return None
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(_HEADER)
-    writer.writerows([row.source, row.line, row.byte, row.reason, row.raw] for row in bad)
+    numbers = [field.name for field in fields(bad[0].place)]
+    writer.writerow(["file", *numbers, "reason", "row"])
+    writer.writerows([row.source, *astuple(row.place), row.reason, row.raw] for row in bad)
     place, key = root.beside(_suffix(version))
     place.replace(key, text.getvalue().encode())
     place, key = store.beside(_suffix(version))
@@ -92,5 +95,5 @@ def _suffix(version: int) -> str:
 
 def _is_ours(place: Storage, key: str) -> bool:
     """Whether a file has the header of rows that were set aside."""
-    header = ",".join(_HEADER).encode()
-    return place.read(key, 0, len(header) + 2).splitlines()[:1] == [header]
+    lines = place.read(key, 0, _LONGEST_HEADER).splitlines()
+    return bool(lines) and _HEADER.fullmatch(lines[0]) is not None

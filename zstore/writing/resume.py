@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
 from zstore.arrow import as_numpy, text_array
 from zstore.format.encodings.base import form_from_json
-from zstore.format.storage import File, Storage
+from zstore.format.storage import Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.sort import Spill
+from zstore.writing.sources.protocol import NOTE, Source, digest_of
 from zstore.writing.sources.table import BadRow
 
 logger = logging.getLogger(__name__)
 
-_PLAN, _NOTE = "plan", ".note"
+_PLAN = "plan"
 
 
 def begin(scratch: Storage, plan: str) -> dict[str, bytes]:
@@ -39,7 +40,7 @@ def begin(scratch: Storage, plan: str) -> dict[str, bytes]:
     there = scratch.sizes()
     found: dict[str, bytes] = {}
     if there.get(_PLAN) == len(plan.encode()) and scratch.read(_PLAN) == plan.encode():
-        found = {key.removesuffix(_NOTE): scratch.read(key) for key in there if key.endswith(_NOTE)}
+        found = {key.removesuffix(NOTE): scratch.read(key) for key in there if key.endswith(NOTE)}
         logger.warning("going on from a run that ended early: %d parts are done already", len(found))
     else:
         scratch.remove(there)
@@ -47,71 +48,80 @@ def begin(scratch: Storage, plan: str) -> dict[str, bytes]:
     return found
 
 
-def note_report(scratch: Storage, name: str, report: BlockReport) -> None:
-    """Note what a parsed block holds."""
+def note_reports(scratch: Storage, name: str, reports: Sequence[BlockReport]) -> None:
+    """Note what a task has parsed."""
+    for number, report in enumerate(reports):
+        _note(scratch, f"{name}-{number}", report, len(reports))
+
+
+def noted_reports(
+    scratch: Storage, name: str, notes: Mapping[str, bytes], source: Source
+) -> tuple[BlockReport, ...] | None:
+    """What a task has parsed from the notes of it; None if any of them, or a spill, is not whole.
+
+    Parameters
+    ----------
+    scratch
+        Where spills are.
+    name
+        Of the task.
+    notes
+        Of all tasks.
+    source
+        What they have read.
+    """
+    reports: list[BlockReport] = []
+    n_reports = 1
+    while len(reports) < n_reports:
+        known = _noted(scratch, notes.get(f"{name}-{len(reports)}", b""), source)
+        if known is None:
+            return None
+        report, n_reports = known
+        reports.append(report)
+    return tuple(reports)
+
+
+def _note(scratch: Storage, name: str, report: BlockReport, n_reports: int) -> None:
     document = {
         "spill": {"key": report.spill.key, "n_rows": report.spill.n_rows, "dtypes": report.spill.dtypes},
         "digest": report.spill.digest,
+        "n_reports": n_reports,
         "forms": [form.to_json() for form in report.forms],
         "bad": [asdict(row) for row in report.bad],
         "n_blank": report.n_blank,
         "seen": sorted(report.seen),
-        "n_lines": report.n_lines,
+        "tallies": report.tallies,
     }
     # Not pa.array, which would import pandas to look at numpy's.
     counts = np.ascontiguousarray(report.counts, np.int64)
     column = pa.Array.from_buffers(pa.int64(), len(counts), [None, pa.py_buffer(counts)])
     table = pa.Table.from_arrays([report.ids, column], ["ids", "counts"])
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema.with_metadata({_NOTE: json.dumps(document)})) as stream:
+    with pa.ipc.new_stream(sink, table.schema.with_metadata({NOTE: json.dumps(document)})) as stream:
         stream.write_table(table)
-    scratch.write_stream(name + _NOTE, (sink.getvalue().to_pybytes(),))
+    scratch.write_stream(name + NOTE, (sink.getvalue().to_pybytes(),))
 
 
-def noted_report(scratch: Storage, note: bytes) -> BlockReport | None:
-    """A parsed block from the note of it; None if note or spill are not whole."""
+def _noted(scratch: Storage, note: bytes, source: Source) -> tuple[BlockReport, int] | None:
+    """A report from the note of it, and how many its task has; None if note or spill are not whole."""
     try:
         table = pa.ipc.open_stream(note).read_all()
-        document = json.loads(table.schema.metadata[_NOTE.encode()])
+        document = json.loads(table.schema.metadata[NOTE.encode()])
         known = document["spill"]
         spill = Spill(scratch, known["key"], known["n_rows"], tuple(known["dtypes"]), document["digest"])
     except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError):
         return None  # cut short when its writer was killed
-    if scratch.n_bytes(spill.key) != spill.n_bytes or _digest(scratch, spill.key, spill.n_bytes) != spill.digest:
+    if scratch.n_bytes(spill.key) != spill.n_bytes or digest_of(scratch, spill.key, spill.n_bytes) != spill.digest:
         return None
     ids = table["ids"].combine_chunks() if len(table) else text_array([])
-    return BlockReport(
+    report = BlockReport(
         spill,
         ids,
         as_numpy(table["counts"], "int64") if len(table) else np.zeros(0, np.int64),
         tuple(map(form_from_json, document["forms"])),
-        tuple(BadRow(**row) for row in document["bad"]),
+        tuple(BadRow(**{**row, "place": source.place(**row["place"])}) for row in document["bad"]),
         document["n_blank"],
         frozenset(document["seen"]),
-        tuple(document["n_lines"]),
+        tuple(document["tallies"]),
     )
-
-
-def note_plain(file: File, name: str) -> None:
-    """Note that a file was inflated."""
-    document = {"key": file.key, "n_bytes": file.n_bytes, "digest": _digest(file.storage, file.key, file.n_bytes)}
-    file.storage.write_stream(name + _NOTE, (json.dumps(document).encode(),))
-
-
-def noted_plain(scratch: Storage, note: bytes) -> File | None:
-    """An inflated file from the note of it; None if note or file are not whole."""
-    try:
-        known = json.loads(note)
-    except ValueError:
-        return None  # cut short when its writer was killed
-    file = File(scratch, known["key"], known["n_bytes"])
-    if scratch.n_bytes(file.key) != file.n_bytes or _digest(scratch, file.key, file.n_bytes) != known["digest"]:
-        return None
-    return file
-
-
-def _digest(scratch: Storage, key: str, n_bytes: int) -> str:
-    hasher = xxhash.xxh3_128()
-    for piece in File(scratch, key, n_bytes).pieces():
-        hasher.update(piece)
-    return hasher.hexdigest()
+    return report, document["n_reports"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from zstore.errors import SourceError, UsageError
 from zstore.format.index import StaticAttribute
 from zstore.format.storage import File, Storage
-from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits
-from zstore.writing.sources.csv import bad_row_error, lines_before, read_block, read_bytes
+from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits, shorten
+from zstore.writing.sources.csv import below, lines_before, read_block, read_bytes
+from zstore.writing.sources.csv_table import CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.inflate import plain_utf8
-from zstore.writing.sources.records import is_blank, shorten, split_records
-from zstore.writing.sources.sniff import TableOptions, open_source, refuse_dialect
-from zstore.writing.sources.table import BadRow, Block, Categories, ChannelSpec, MissingTexts, Source, TableSpec
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.records import bad_record, is_blank, split_records
+from zstore.writing.sources.sniff import open_source, refuse_dialect
+from zstore.writing.sources.table import Categories, ChannelSpec, MissingTexts
 from zstore.writing.sources.times import TimeSpec
 
 _LARGEST = sys.float_info.max  # attributes are float64, whatever rows are
@@ -50,7 +52,7 @@ class StaticTable:
     seen: frozenset[str] = frozenset()
 
 
-def open_statics(file: File, options: TableOptions, encoding: str, scratch: Storage) -> tuple[Source, str]:
+def open_statics(file: File, options: TableOptions, encoding: str, scratch: Storage) -> tuple[CsvFile, str]:
     """Read the header of a table of static attributes.
 
     Parameters
@@ -76,7 +78,7 @@ def open_statics(file: File, options: TableOptions, encoding: str, scratch: Stor
     return open_source(file, plain)
 
 
-def read_statics(source: Source, delimiter: str, options: TableOptions, missing: MissingTexts) -> StaticTable:
+def read_statics(source: CsvFile, delimiter: str, options: TableOptions, missing: MissingTexts) -> StaticTable:
     """Read a table of static attributes, as strictly as rows are read.
 
     Parameters
@@ -109,12 +111,19 @@ def read_statics(source: Source, delimiter: str, options: TableOptions, missing:
     names = [name for name in source.header if name != id_column]
     channels = tuple(ChannelSpec(name, name, text=True) for name in names)
     as_words = MissingTexts((), as_texts=True)
-    spec = TableSpec(delimiter, options.decimal, id_column, _NO_TIMES, channels, (), as_words, _LARGEST)
-    block = Block(source, source.body, source.file.n_bytes)
+    spec = CsvSpec(
+        delimiter=delimiter,
+        decimal=options.decimal,
+        id=id_column,
+        time=_NO_TIMES,
+        channels=channels,
+        missing=as_words,
+        largest=_LARGEST,
+    )
+    block = CsvBlock(source, source.body, source.file.n_bytes)
     columns = read_block(block, spec, keep_bad=True)
     if columns.bad:
-        row = columns.bad[0]
-        raise bad_row_error(replace(row, line=row.line + lines_before(source, block.start)), _FIX)
+        raise below(columns.bad[0], lines_before(source, block.start)).error(_FIX)
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     for code in np.flatnonzero(counts > 1)[:1].tolist():
         raise SourceError(
@@ -134,7 +143,7 @@ def read_statics(source: Source, delimiter: str, options: TableOptions, missing:
 class _Reader:
     """Reads columns of words as attributes, and gathers what should be known of them."""
 
-    block: Block
+    block: CsvBlock
     delimiter: str
     options: TableOptions
     missing: MissingTexts
@@ -190,9 +199,8 @@ class _Reader:
         position, first = source.header.index(name), 1 + lines_before(source, source.body)
         for record in split_records(read_bytes(self.block), self.delimiter, source.body, first):
             if not is_blank(record, source.header) and record.fields and record.fields[position] == word:
-                raw = record.raw.decode().rstrip("\r\n")
-                row = BadRow(source.name, record.line, record.byte, reason, expected, raw)
-                return bad_row_error(row, f"--missing {name}={word}, --categories {name}, or {_FIX}")
+                row = bad_record(record, source.name, reason, expected)
+                return row.error(f"--missing {name}={word}, --categories {name}, or {_FIX}")
         raise AssertionError(name, word)
 
 

@@ -12,24 +12,22 @@ from zstore.arrow import union
 from zstore.errors import SourceError
 from zstore.format.encodings.words import words_of
 from zstore.writing.blocks import BlockReport
-from zstore.writing.sources.cells import NumberStyle, dialect_of
-from zstore.writing.sources.csv import find_word
-from zstore.writing.sources.records import shorten
-from zstore.writing.sources.table import Block, ChannelSpec, TableSpec
+from zstore.writing.parse import Parsed
+from zstore.writing.sources.cells import NumberStyle, dialect_of, shorten
+from zstore.writing.sources.protocol import Source
+from zstore.writing.sources.table import ChannelSpec, TableSpec
 
 _LIKE_NUMBER = r"^[ \t]*[+-]?[0-9.,]"
 _MOST_WORDS = 1 << 14  # that are looked at for a spelling of numbers
 
 
-def refuse_numbers(
-    reports: Sequence[BlockReport], blocks: Sequence[Block], spec: TableSpec, named: Collection[str]
-) -> None:
+def refuse_numbers(source: Source, parsed: Parsed, spec: TableSpec, named: Collection[str]) -> None:
     """Refuse columns of words that the user has not named so, if any of their words is a number.
 
     Parameters
     ----------
-    reports, blocks, spec
-        What was read.
+    source, parsed, spec
+        What has read what.
     named
         Columns that the user says hold words, whatever those look like.
 
@@ -42,16 +40,16 @@ def refuse_numbers(
     -----
     The first rows decide what a column holds. A gauge that was not there yet has only ``-`` in them.
     """
-    for column, style, words in _columns_of_words(reports, spec, named):
+    for column, style, words in _columns_of_words(parsed.reports, spec, named):
         number = next(iter(_numbers(words, column, style, spec)), None)
         if number is not None:
-            _refuse(column, number, "no number, as in its first rows", blocks, spec)
-        refuse_spelling(column, words, style, blocks, spec)
+            _refuse(column, number, "no number, as in its first rows", source, parsed, spec)
+        refuse_spelling(column, words, style, source, parsed, spec)
 
 
 def refuse_all_numbers(
-    reports: Sequence[BlockReport],
-    blocks: Sequence[Block],
+    source: Source,
+    parsed: Parsed,
     spec: TableSpec,
     named: Collection[str],
     known: dict[str, Sequence[str]],
@@ -60,7 +58,7 @@ def refuse_all_numbers(
 
     Parameters
     ----------
-    reports, blocks, spec, named
+    source, parsed, spec, named
         As for :func:`refuse_numbers`.
     known
         Per column, the words of the store.
@@ -70,16 +68,18 @@ def refuse_all_numbers(
     SourceError
         If there are such rows. One number among words is a word.
     """
-    for column, style, words in _columns_of_words(reports, spec, named):
+    for column, style, words in _columns_of_words(parsed.reports, spec, named):
         if any(style.read(word) is not None for word in known.get(column, ())):
             continue
         numbers = _numbers(words, column, style, spec)
         if numbers and len(numbers) == len(words):
-            _refuse(column, numbers[0], "words, as the store has them", blocks, spec)
-        refuse_spelling(column, words, style, blocks, spec)
+            _refuse(column, numbers[0], "words, as the store has them", source, parsed, spec)
+        refuse_spelling(column, words, style, source, parsed, spec)
 
 
-def refuse_spelling(column: str, words: Any, style: NumberStyle, blocks: Sequence[Block], spec: TableSpec) -> None:
+def refuse_spelling(
+    column: str, words: Any, style: NumberStyle, source: Source, parsed: Parsed, spec: TableSpec
+) -> None:
     """Refuse words of which nearly all would be numbers if the user said how they are written."""
     some = list(itertools.islice(words.to_pylist(), 0, None, len(words) // _MOST_WORDS + 1))
     dialect = dialect_of(some, column, style)
@@ -87,7 +87,7 @@ def refuse_spelling(column: str, words: Any, style: NumberStyle, blocks: Sequenc
         raise SourceError(
             f"column {column!r} holds words such as {shorten(dialect.example)!r} that look like {dialect.what}",
             expected="numbers, or words",
-            where=find_word(blocks, spec, column, dialect.example),
+            where=source.find_word(parsed.blocks, spec, column, dialect.example),
             fix=dialect.fix,
         )
 
@@ -102,7 +102,7 @@ def _columns_of_words(
     return [
         (
             channel.column,
-            NumberStyle(spec.decimal, spec.thousands, channel.column in spec.percent),
+            spec.style(channel.column),
             union([words_of(report.forms[n]) for report in reports]),
         )
         for n, channel in columns
@@ -117,11 +117,11 @@ def _numbers(words: Any, column: str, style: NumberStyle, spec: TableSpec) -> li
     return [word for word, value in read.items() if value is not None and absent.name(word, value) is None]
 
 
-def _refuse(column: str, number: str, expected: str, blocks: Sequence[Block], spec: TableSpec) -> None:
+def _refuse(column: str, number: str, expected: str, source: Source, parsed: Parsed, spec: TableSpec) -> None:
     raise SourceError(
         f"number {shorten(number)!r} in column {column!r} of words",
         expected=expected,
-        where=find_word(blocks, spec, column, number),
+        where=source.find_word(parsed.blocks, spec, column, number),
         fix=f"--categories {column} to keep all of them as words, or, in a new store, --missing {column}=TEXT for each "
         "word that stands for a missing number",
     )

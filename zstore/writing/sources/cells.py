@@ -21,6 +21,7 @@ _MOST_DIGITS = 800  # no float64 has more than 767 significant digits
 _SHARE = 0.9  # of the words of a column that make it one of numbers
 _LARGEST_SINGLE_ROUNDED = float((2 - 2**-24) * 2**127)  # smallest number that is no longer rounded to a float32
 _CURRENCY = "[$€£¥₹₽₩₺₿¢]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
+_SHOWN = 200
 _LONGEST = 100  # characters of a word that may be a number in another spelling
 _SAYS_NOTHING = re.compile(r"\W*(?:na|n/a|nan|nil|null|none|missing|no ?data)?\W*", re.IGNORECASE)
 _WITH_UNIT = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)\s*(?P<unit>[^\w\s.,+-]?[^\W\d_][^\d+-]*)")
@@ -116,6 +117,11 @@ class Missing:
         """What names a cell, whose number is `value`, as missing; None if it is not."""
         name = self.texts.get(cell)
         return name if name is not None or value is None else self.numbers.get(value)
+
+
+def shorten(text: str) -> str:
+    """A text short enough for a message."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def lost_digits(text: str) -> bool:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pyarrow import csv as pacsv
 
 from zstore.arrow import as_numpy, text_array
-from zstore.errors import SourceError
 from zstore.format.storage import File
 from zstore.format.urls import is_remote
 from zstore.writing.sources.cells import Missing
+from zstore.writing.sources.csv_table import Borders, CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source, source_pieces
 from zstore.writing.sources.numbers import (
     NumberColumn,
@@ -32,9 +32,10 @@ from zstore.writing.sources.numbers import (
     may_lose_digits,
     reach,
 )
-from zstore.writing.sources.records import Record, is_blank, is_strict, is_utf8, judge, shorten, split_records
+from zstore.writing.sources.protocol import RecutError
+from zstore.writing.sources.records import Record, bad_record, is_blank, is_strict, is_utf8, judge, split_records
 from zstore.writing.sources.refused import RefusedError
-from zstore.writing.sources.table import BadRow, Block, Categories, Columns, Source, TableSpec
+from zstore.writing.sources.table import BadRow, Categories, Columns
 
 SINGLE_ID = "0"
 _LOOK_BYTES = 1 << 16
@@ -48,13 +49,15 @@ def count_quotes(file: File, start: int, stop: int) -> int:
     return read_source(file, start, stop).count(b'"')
 
 
-def nominal_ranges(source: Source, blocksize: int) -> list[tuple[int, int]]:
+def nominal_ranges(source: CsvFile, blocksize: int) -> list[tuple[int, int]]:
     """Byte ranges of `blocksize` after the header, not yet aligned to records."""
     size = source.file.n_bytes
     return [(start, min(start + blocksize, size)) for start in range(source.body, size, blocksize)]
 
 
-def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[int]) -> list[Block]:
+def align(
+    source: CsvFile, ranges: Sequence[tuple[int, int]], quotes: Sequence[int], borders: Borders = "counted"
+) -> list[CsvBlock]:
     """Move every border forward to the next record.
 
     Parameters
@@ -65,19 +68,21 @@ def align(source: Source, ranges: Sequence[tuple[int, int]], quotes: Sequence[in
         From :func:`nominal_ranges`.
     quotes
         Quote characters in each range.
+    borders
+        ``plain`` where they were not counted, and `quotes` are zeros.
     """
     inside = np.cumsum(quotes) % 2
     stops = [(stop, int(odd)) for (_, stop), odd in zip(ranges, inside, strict=True)]
     following = partial(_next_record, source.file)
     if is_remote(str(source.file)):  # many short reads, each waiting for a bucket
         with ThreadPoolExecutor(_READERS) as pool:
-            borders = [source.body, *pool.map(following, stops)]
+            starts = [source.body, *pool.map(following, stops)]
     else:
-        borders = [source.body, *map(following, stops)]
-    return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
+        starts = [source.body, *map(following, stops)]
+    return [CsvBlock(source, a, b, borders) for a, b in pairwise(starts) if b > a]
 
 
-def exact_blocks(source: Source, blocksize: int, delimiter: str) -> list[Block]:
+def exact_blocks(source: CsvFile, blocksize: int, delimiter: str) -> list[CsvBlock]:
     """Blocks as of :func:`nominal_ranges` and :func:`align`, found by reading every quote before a border.
 
     A quote opens a field only at its beginning. One that stands elsewhere spoils its own record, and the parity that
@@ -113,14 +118,10 @@ def exact_blocks(source: Source, blocksize: int, delimiter: str) -> list[Block]:
         before = content[position - 1 : position] if position else before
         start, content = start + position, content[position:]
     borders += [source.file.n_bytes] * bool(wanted)
-    return [Block(source, a, b) for a, b in pairwise(borders) if b > a]
+    return [CsvBlock(source, a, b, "exact") for a, b in pairwise(borders) if b > a]
 
 
-class UncountedQuotesError(Exception):
-    """A block has quotes, though its borders were found as if there were none."""
-
-
-def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bool = True) -> Columns:
+def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
     """Parse one block into typed columns.
 
     Parameters
@@ -131,19 +132,17 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
         What the columns mean.
     keep_bad
         Leave bad rows out and return them, with their lines in the block, instead of raising on the first.
-    quotes_counted
-        Whether the quotes before the block are known, so that its borders are right.
 
     Raises
     ------
-    UncountedQuotesError
-        If they are not, and the block has quotes, or seems to have a bad row and there are quotes before it.
+    RecutError
+        If its borders are plain ones, and it has quotes, or seems to have a bad row and there are quotes before it.
     SourceError
         On a bad row, naming file and line.
     """
     content = read_bytes(block)
-    if not quotes_counted and b'"' in content:
-        raise UncountedQuotesError
+    if block.borders == "plain" and b'"' in content:
+        raise RecutError
     try:
         if not is_strict(content, spec.delimiter):
             raise RefusedError("a quote or a carriage return stands where none may")
@@ -153,28 +152,37 @@ def read_block(block: Block, spec: TableSpec, keep_bad: bool, quotes_counted: bo
     except (pa.ArrowInvalid, RefusedError):
         columns = _read_judged(content, block, spec)
     if columns.bad and not keep_bad:
-        if not quotes_counted and has_quotes_before(block.source, block.start):
-            raise UncountedQuotesError
-        line = lines_before(block.source, block.start) + columns.bad[0].line
-        raise bad_row_error(replace(columns.bad[0], line=line))
-    return replace(columns, n_lines=(count_newlines(content),)) if keep_bad else columns
+        doubt([block])
+        raise below(columns.bad[0], lines_before(block.source, block.start)).error()
+    return replace(columns, tallies=(count_newlines(content),)) if keep_bad else columns
 
 
-def _read_judged(content: bytes, block: Block, spec: TableSpec) -> Columns:
+def doubt(blocks: Sequence[CsvBlock]) -> None:
+    """Raise a `RecutError` if any of some blocks has plain borders, and quotes before it. Reads up to it."""
+    if any(block.borders == "plain" and has_quotes_before(block.source, block.start) for block in blocks):
+        raise RecutError
+
+
+def below(row: BadRow, n_lines: int) -> BadRow:
+    """A bad row of a block, as one of the file that has `n_lines` before the block."""
+    return replace(row, place=replace(row.place, line=row.place.line + n_lines))
+
+
+def _read_judged(content: bytes, block: CsvBlock, spec: CsvSpec) -> Columns:
     """Parse the records of a block that are good one by one; what Arrow refuses of those is bad as well."""
     good, bad, n_blank = _part(content, block, spec)
     try:
         columns = _columns(b"".join(record.raw for record in good), block.source, spec, judged=True)
     except (pa.ArrowInvalid, RefusedError):
         unread = _refused(good, block.source, spec)
-        bad = sorted([*bad, *unread], key=lambda row: row.byte)
-        refused = {row.byte for row in unread}
+        bad = sorted([*bad, *unread], key=lambda row: row.place.byte)
+        refused = {row.place.byte for row in unread}
         rest = b"".join(record.raw for record in good if record.byte not in refused)
         columns = _columns(rest, block.source, spec, judged=True)
     return replace(columns, bad=tuple(bad), n_records=columns.n_records + len(bad), n_blank=n_blank)
 
 
-def _refused(records: list[Record], source: Source, spec: TableSpec) -> list[BadRow]:
+def _refused(records: list[Record], source: CsvFile, spec: CsvSpec) -> list[BadRow]:
     """The records that Arrow cannot read, found by halving; each is named with its line."""
     try:
         _columns(b"".join(record.raw for record in records), source, spec, judged=True)
@@ -184,39 +192,25 @@ def _refused(records: list[Record], source: Source, spec: TableSpec) -> list[Bad
             middle = len(records) // 2
             return _refused(records[:middle], source, spec) + _refused(records[middle:], source, spec)
         reason = f"a cell that cannot be stored ({str(error).splitlines()[0]})"
-        text = records[0].raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
-        return [BadRow(source.name, records[0].line, records[0].byte, reason, "cells as in the other rows", text)]
+        return [bad_record(records[0], source.name, reason, "cells as in the other rows")]
 
 
-def read_bytes(block: Block) -> bytes:
+def read_bytes(block: CsvBlock) -> bytes:
     """The bytes of a block."""
     return read_source(block.source.file, block.start, block.stop)
 
 
-def lines_before(source: Source, byte: int) -> int:
+def lines_before(source: CsvFile, byte: int) -> int:
     """Line breaks before a byte of the file. Reads all before it: only for headers and for errors."""
     return sum(piece.count(b"\n") for piece in source_pieces(source.file, 0, byte, _PIECE_BYTES))
 
 
-def has_quotes_before(source: Source, byte: int) -> bool:
+def has_quotes_before(source: CsvFile, byte: int) -> bool:
     """Whether a quote stands between the header and a byte of the file. Reads up to it: only for errors."""
     return any(b'"' in piece for piece in source_pieces(source.file, source.body, byte, _PIECE_BYTES))
 
 
-_FIX_ROW = "--on-bad-row quarantine to set such rows aside, or clean the file"
-
-
-def bad_row_error(bad: BadRow, fix: str = _FIX_ROW) -> SourceError:
-    """A bad row as the error that refuses the ingest."""
-    return SourceError(
-        bad.reason,
-        expected=bad.expected,
-        where=f"{bad.source} line {bad.line:,}: {shorten(bad.raw)!r}",
-        fix=fix,
-    )
-
-
-def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, limit: int) -> list[str]:
+def find_rows(blocks: Sequence[CsvBlock], spec: CsvSpec, id_: str, time: int, limit: int) -> list[str]:
     """Places, as ``file line n``, of the rows of one id at one time. A slow look for error messages."""
     places: list[str] = []
     for block in blocks:
@@ -227,7 +221,7 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
             continue
         n_good = columns.n_records - len(columns.bad)
         wanted = set((rows % n_good).tolist())  # a wide table has its rows series by series
-        skipped = {bad.byte for bad in columns.bad}
+        skipped = {bad.place.byte for bad in columns.bad}
         first_line = 1 + lines_before(block.source, block.start)
         records = split_records(read_bytes(block), spec.delimiter, block.start, first_line)
         good = (r for r in records if r.byte not in skipped and not is_blank(r, block.source.header))
@@ -237,7 +231,7 @@ def find_rows(blocks: Sequence[Block], spec: TableSpec, id_: str, time: int, lim
     return places[:limit]
 
 
-def find_word(blocks: Sequence[Block], spec: TableSpec, column: str, word: str) -> str:
+def find_word(blocks: Sequence[CsvBlock], spec: CsvSpec, column: str, word: str) -> str:
     """Where a word first stands in a column, as ``file line n``. A slow look for error messages."""
     for block in blocks:
         content, header = read_bytes(block), block.source.header
@@ -253,7 +247,7 @@ def find_word(blocks: Sequence[Block], spec: TableSpec, column: str, word: str) 
 def _parse(
     content: bytes,
     header: tuple[str, ...],
-    spec: TableSpec,
+    spec: CsvSpec,
     as_words: Collection[str],
     judged: bool,
     once: bool = True,
@@ -298,20 +292,20 @@ def _parse(
     )
 
 
-def _with_times_as_words(table: Any, content: bytes, header: tuple[str, ...], spec: TableSpec) -> Any:
+def _with_times_as_words(table: Any, content: bytes, header: tuple[str, ...], spec: CsvSpec) -> Any:
     words = _parse(content, header, spec, spec.time.columns, judged=False)
     for name in spec.time.columns:
         table = table.set_column(table.column_names.index(name), name, words[name])
     return table
 
 
-def _is_plain(column: str, spec: TableSpec) -> bool:
+def _is_plain(column: str, spec: CsvSpec) -> bool:
     """Whether Arrow reads a column of numbers itself: so it does unless groups, signs or texts of its own are in it."""
     style, missing = spec.styles[column]
     return style.plain and missing.texts.keys() == spec.null_texts
 
 
-def _columns(content: bytes, source: Source, spec: TableSpec, judged: bool = False) -> Columns:
+def _columns(content: bytes, source: CsvFile, spec: CsvSpec, judged: bool = False) -> Columns:
     """The columns of a block, if all of its rows are good.
 
     With `judged`, every record was judged before, and numbers are read as the judge reads them. Else a cell of which
@@ -352,7 +346,7 @@ def _columns(content: bytes, source: Source, spec: TableSpec, judged: bool = Fal
     return Columns(ids, codes, times, channels, (), len(times), n_blank, tuple(lost), seen)
 
 
-def _times(table: Any, spec: TableSpec) -> NDArray[np.int64]:
+def _times(table: Any, spec: CsvSpec) -> NDArray[np.int64]:
     times = spec.time.read(table, table.num_rows)
     for name, missing in spec.missing_times.items():
         if pa.types.is_dictionary(table[name].type):
@@ -362,7 +356,7 @@ def _times(table: Any, spec: TableSpec) -> NDArray[np.int64]:
     return times
 
 
-def _numbers(table: Any, content: bytes, source: Source, spec: TableSpec) -> dict[str, NumberColumn]:
+def _numbers(table: Any, content: bytes, source: CsvFile, spec: CsvSpec) -> dict[str, NumberColumn]:
     """The columns of numbers that a file has, by name."""
     names = [name for name in spec.styles if name in source.header]
     parsed = {name: table[name] for name in names if pa.types.is_floating(table[name].type)}
@@ -386,7 +380,7 @@ def _numbers(table: Any, content: bytes, source: Source, spec: TableSpec) -> dic
     return numbers
 
 
-def _seen_texts(content: bytes, table: Any, source: Source, spec: TableSpec, seen: frozenset[str]) -> frozenset[str]:
+def _seen_texts(content: bytes, table: Any, source: CsvFile, spec: CsvSpec, seen: frozenset[str]) -> frozenset[str]:
     """Which of the texts that the user named for every column, and Arrow has taken for missing, are in a block."""
     columns = [name for name in spec.styles if name in source.header and table[name].null_count]
     if not columns:
@@ -404,7 +398,7 @@ def _seen_texts(content: bytes, table: Any, source: Source, spec: TableSpec, see
 
 
 def _stands_in(
-    content: bytes, text: str, columns: Sequence[str], header: tuple[str, ...], spec: TableSpec
+    content: bytes, text: str, columns: Sequence[str], header: tuple[str, ...], spec: CsvSpec
 ) -> bool | None:
     """Whether a cell of some columns is a text; None where that would take long to say."""
     wanted, delimiter, position = text.encode(), spec.delimiter.encode(), -1
@@ -449,8 +443,8 @@ def _categories(column: Any, missing: Missing) -> tuple[Categories, frozenset[st
 def _melt(
     table: Any,
     times: NDArray[np.int64],
-    source: Source,
-    spec: TableSpec,
+    source: CsvFile,
+    spec: CsvSpec,
     numbers: dict[str, NumberColumn],
     seen: frozenset[str],
 ) -> Columns:
@@ -483,7 +477,7 @@ def _has_empty(column: Any) -> bool:
     return bool(pc.any(pc.is_in(encoded(column)[1], value_set=text_array([""]))).as_py())
 
 
-def _count_blank(content: bytes, source: Source, n_records: int) -> int:
+def _count_blank(content: bytes, source: CsvFile, n_records: int) -> int:
     """Lines without a byte that Arrow has passed over.
 
     Raises
@@ -503,7 +497,7 @@ def _count_blank(content: bytes, source: Source, n_records: int) -> int:
     return n_lines - n_records
 
 
-def _part(content: bytes, block: Block, spec: TableSpec) -> tuple[list[Record], list[BadRow], int]:
+def _part(content: bytes, block: CsvBlock, spec: CsvSpec) -> tuple[list[Record], list[BadRow], int]:
     """The good records of a block, its bad rows, and how many lines are blank; lines are those of the block."""
     good: list[Record] = []
     bad: list[BadRow] = []

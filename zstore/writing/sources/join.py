@@ -65,7 +65,7 @@ def join(parts: Sequence[Columns]) -> Columns:
         n_blank=sum(part.n_blank for part in parts),
         n_lost=tuple(map(sum, zip(*(part.n_lost for part in parts), strict=True))),
         seen=frozenset[str]().union(*(part.seen for part in parts)),
-        n_lines=tuple(n for part in parts for n in part.n_lines),
+        tallies=tuple(n for part in parts for n in part.tallies),
     )
 
 

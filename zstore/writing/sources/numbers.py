@@ -115,7 +115,7 @@ def from_words(column: Any, style: NumberStyle, missing: Missing, largest: float
         else:
             values[position] = float(text)
             lost[position] = (len(text) > _SURE_DIGITS or "e" in text.lower()) and lost_digits(text)
-    lost &= ~_is_told(values, dtype)
+    lost &= ~is_told(values, dtype)
     n_lost = int(np.count_nonzero(lost[codes])) if lost.any() else 0
     return NumberColumn(values[codes] if len(values) else np.zeros(0), frozenset(seen), n_lost)
 
@@ -141,7 +141,7 @@ def count_lost(column: Any, values: NDArray[np.float64], style: NumberStyle, dty
         return 0
     long = pc.or_(pc.greater(pc.binary_length(texts), _SURE_DIGITS), pc.match_substring(texts, "e-", ignore_case=True))
     is_long = as_numpy(long.cast(pa.int8()), "int8").astype(bool)
-    rows = np.flatnonzero(is_long & ~np.isnan(values) & ~_is_told(values, dtype))
+    rows = np.flatnonzero(is_long & ~np.isnan(values) & ~is_told(values, dtype))
     if not len(rows):
         return 0
     texts = pc.replace_substring(texts.take(_as_arrow(rows)), style.decimal, ".")
@@ -149,7 +149,7 @@ def count_lost(column: Any, values: NDArray[np.float64], style: NumberStyle, dty
     return sum(lost_digits(text) for text in texts.filter(pc.not_equal(printed, texts)).to_pylist())
 
 
-def _is_told(values: NDArray[np.float64], dtype: str) -> NDArray[np.bool_]:
+def is_told(values: NDArray[np.float64], dtype: str) -> NDArray[np.bool_]:
     """(row,) the values of which the float that is stored tells that it has fewer digits."""
     with np.errstate(over="ignore"):
         return is_inexact(values, values.astype(dtype))

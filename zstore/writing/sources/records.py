@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zstore.writing.sources.cells import dialect_of, is_excess
-from zstore.writing.sources.table import BadRow, TableSpec
+from zstore.writing.sources.cells import dialect_of, is_excess, shorten
+from zstore.writing.sources.csv_table import CsvSpec, Line
+from zstore.writing.sources.table import BadRow
 
-_SHOWN = 200
 _BLANK = (b"\n", b"\r\n")
 _LONE_CR = "a carriage return without a line feed stands outside quotes"
 
@@ -160,7 +160,7 @@ def is_blank(record: Record, header: tuple[str, ...]) -> bool:
     return len(header) > 1 and record.raw in _BLANK
 
 
-def judge(record: Record, header: tuple[str, ...], spec: TableSpec, source: str) -> BadRow | None:
+def judge(record: Record, header: tuple[str, ...], spec: CsvSpec, source: str) -> BadRow | None:
     """What is wrong with one record, or None."""
     if record.fields is None:
         reason, expected = record.reason, "a record as RFC 4180 has it"
@@ -174,16 +174,16 @@ def judge(record: Record, header: tuple[str, ...], spec: TableSpec, source: str)
         if found is None:
             return None
         reason, expected = found
+    return bad_record(record, source, reason, expected)
+
+
+def bad_record(record: Record, source: str, reason: str, expected: str) -> BadRow:
+    """A record as a bad row of a file."""
     raw = record.raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
-    return BadRow(source, record.line, record.byte, reason, expected, raw)
+    return BadRow(source, Line(record.line, record.byte), reason, expected, raw, raw.count("\n") + 1)
 
 
-def shorten(text: str) -> str:
-    """A text short enough for a message."""
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-
-def _judge_cells(cells: dict[str, str], spec: TableSpec) -> tuple[str, str] | None:
+def _judge_cells(cells: dict[str, str], spec: CsvSpec) -> tuple[str, str] | None:
     if spec.id is not None and not cells[spec.id]:
         return f"empty id in column '{spec.id}'", "the id of the series"
     wrong = spec.time.judge(cells)

@@ -1,56 +1,22 @@
-"""What every kind of source hands on: blocks of bytes going in, typed columns coming out."""
+"""What every kind of source is told, and what it hands on: what the columns mean, typed columns, bad rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zstore.errors import SourceError
 from zstore.format.encodings import Kind
-from zstore.format.storage import File
-from zstore.writing.sources.cells import Missing, NumberStyle
+from zstore.writing.sources.cells import Missing, NumberStyle, shorten
 from zstore.writing.sources.times import TimeSpec
 
-
-@dataclass(frozen=True)
-class Source:
-    """One file as the user named it.
-
-    Parameters
-    ----------
-    name
-        Its path, for messages and the receipt.
-    file
-        Where its plain UTF-8 bytes lie: itself, or a copy in the scratch folder.
-    header
-        Its column names, in its own order.
-    body
-        Byte of the first record after the header.
-    quoted
-        Whether its first bytes hold a quote.
-    id
-        Id of all its rows, where that is taken from its path; else None.
-    """
-
-    name: str
-    file: File
-    header: tuple[str, ...]
-    body: int
-    quoted: bool
-    id: str | None = None
-
-
-@dataclass(frozen=True)
-class Block:
-    """A record-aligned byte range ``[start, stop)`` of a source."""
-
-    source: Source
-    start: int
-    stop: int
+FIX_ROW = "--on-bad-row quarantine to set such rows aside, or clean the file"
 
 
 @dataclass(frozen=True)
@@ -67,12 +33,15 @@ class ChannelSpec:
         Whether it holds categories.
     units
         Units to record, if any.
+    item
+        Position in the vectors of the column; None in a column of single values.
     """
 
     column: str
     name: str
     text: bool = False
     units: str | None = None
+    item: int | None = None
 
     @property
     def kind(self) -> Kind:
@@ -119,16 +88,12 @@ class MissingTexts:
         return {text: f"{column}={text}" for text in self.in_column.get(column, ())}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TableSpec:
     """What the columns mean, decided once before any block is read.
 
     Parameters
     ----------
-    delimiter
-        Between fields.
-    decimal
-        ``.`` or ``,``.
     id
         Id column; None when all rows of a file are one series.
     time
@@ -141,24 +106,16 @@ class TableSpec:
         What means a missing value.
     largest
         Largest number that is stored.
-    thousands
-        Character between groups of three digits, if any.
-    percent
-        Columns of numbers with a ``%`` behind each.
     tracked
         Names of missing texts (see :class:`~zstore.writing.sources.cells.Missing`) of which to tell whether they occur.
     """
 
-    delimiter: str
-    decimal: str
     id: str | None
     time: TimeSpec
     channels: tuple[ChannelSpec, ...]
-    series: tuple[str, ...]
-    missing: MissingTexts
+    series: tuple[str, ...] = ()
+    missing: MissingTexts = MissingTexts()
     largest: float
-    thousands: str | None = None
-    percent: tuple[str, ...] = ()
     tracked: frozenset[str] = frozenset()
 
     @property
@@ -181,21 +138,14 @@ class TableSpec:
         """Whether a text means a missing time in a column of its own, be it a number."""
         return any(self.missing.in_column.get(name) for name in self.time.columns)
 
-    @cached_property
-    def null_texts(self) -> frozenset[str]:
-        """Texts that Arrow is to take for missing."""
-        return self.missing.everywhere_as_texts(NumberStyle(self.decimal))
-
-    @cached_property
-    def styles(self) -> dict[str, tuple[NumberStyle, Missing]]:
-        """Per column of numbers, how they are written and what means missing."""
-        styles = {column: NumberStyle(self.decimal, self.thousands, column in self.percent) for column in self.numbers}
-        return {column: (style, self.missing.of_numbers(column, style)) for column, style in styles.items()}
+    def style(self, column: str) -> NumberStyle:
+        """How numbers of a column are written, where they are texts."""
+        return NumberStyle()
 
     @property
     def numbers(self) -> tuple[str, ...]:
         """Columns of numbers."""
-        return self.series or tuple(channel.column for channel in self.channels if not channel.text)
+        return self.series or tuple(dict.fromkeys(channel.column for channel in self.channels if not channel.text))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -216,25 +166,32 @@ class BadRow:
     ----------
     source
         The file.
-    line, byte
-        Where it starts. Lines count from 1, bytes from 0; as long as a block is read, the line is that of the block.
+    place
+        Where it stands there, as its kind of source counts: a frozen dataclass of integers, which reads as messages
+        have it.
     reason, expected
         What is wrong with it, and what would be right.
     raw
         Its text.
+    n_lost
+        Records that it may have swallowed, itself included: lines that a quote without a closing one goes on over.
     """
 
     source: str
-    line: int
-    byte: int
+    place: Any
     reason: str
     expected: str
     raw: str
+    n_lost: int = 1
 
-    @property
-    def n_lines(self) -> int:
-        """Lines that it goes on over: many where a quote has no closing one."""
-        return self.raw.count("\n") + 1
+    def error(self, fix: str = FIX_ROW) -> SourceError:
+        """As the error that refuses the ingest."""
+        return SourceError(
+            self.reason,
+            expected=self.expected,
+            where=f"{self.source} {self.place}: {shorten(self.raw)!r}",
+            fix=fix,
+        )
 
 
 @dataclass(frozen=True)
@@ -277,8 +234,9 @@ class Columns:
         Per channel, cells with more digits than a float64 keeps whose values do not tell.
     seen
         Texts of --missing that occurred.
-    n_lines
-        Line breaks of each block that was read; only where bad rows are kept.
+    tallies
+        A number for each block that was read, by which its source places bad rows (:meth:`Source.placed`); only where
+        those are kept.
     """
 
     ids: pa.Array
@@ -290,7 +248,7 @@ class Columns:
     n_blank: int = 0
     n_lost: tuple[int, ...] = ()
     seen: frozenset[str] = frozenset()
-    n_lines: tuple[int, ...] = ()
+    tallies: tuple[int, ...] = ()
 
     @property
     def n_rows(self) -> int:

@@ -1,0 +1,135 @@
+"""All rows of the sources as sorted, packed spills: blocks are cut, parsed as tasks, and cut anew where that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from zstore.errors import SourceError
+from zstore.format.storage import Storage
+from zstore.writing.bad_rows import BadRowLimit, Group
+from zstore.writing.blocks import BlockReport, parse_blocks
+from zstore.writing.resume import note_reports, noted_reports
+from zstore.writing.scheduler import Scheduler
+from zstore.writing.sources.join import grouped
+from zstore.writing.sources.protocol import Block, RecutError, Source, SourceFile
+from zstore.writing.sources.table import BadRow, TableSpec
+
+
+@dataclass(frozen=True)
+class ParseTask:
+    """Parses a block, or some small ones as one.
+
+    Parameters
+    ----------
+    source, spec
+        What reads them, and what their columns mean.
+    dtype
+        Float type of channels.
+    scratch
+        Where spills go.
+    keep_bad
+        Whether bad rows are set aside.
+    notes
+        Of tasks that a run which died has done.
+    """
+
+    source: Source
+    spec: TableSpec
+    dtype: str
+    scratch: Storage
+    keep_bad: bool
+    notes: Mapping[str, bytes]
+
+    def __call__(self, task: tuple[int, Group]) -> tuple[BlockReport, ...]:
+        """What the numbered task has parsed; a block of many rows makes several spills."""
+        number, blocks = task
+        name = f"blocks-{number}-{len(blocks)}-{blocks[0].key}-{blocks[-1].key}"
+        known = noted_reports(self.scratch, name, self.notes, self.source)
+        if known is not None:
+            return known
+        reports = parse_blocks(task, self.source, self.spec, self.dtype, self.scratch, self.keep_bad)
+        note_reports(self.scratch, name, reports)
+        return reports
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """All rows of the sources.
+
+    Parameters
+    ----------
+    blocks
+        What the sources were cut into.
+    reports
+        What was parsed, in the order of the sources.
+    bad
+        Bad rows that were set aside, with their places in the files.
+    """
+
+    blocks: Sequence[Block]
+    reports: list[BlockReport]
+    bad: list[BadRow]
+
+
+def parse_all(
+    files: Sequence[SourceFile],
+    task: ParseTask,
+    block_bytes: int,
+    runner: Scheduler,
+    most_bad: float | int | None = None,
+) -> Parsed:
+    """Cut the sources into blocks and parse them.
+
+    Parameters
+    ----------
+    files
+        The sources, opened.
+    task
+        Parses some blocks.
+    block_bytes
+        Bytes of a block; small ones are parsed together, up to as many.
+    runner
+        Runs the tasks.
+    most_bad
+        Where bad rows are kept, the most of them, see :class:`BadRowLimit`; None where there are none.
+
+    Raises
+    ------
+    SourceError
+        On a bad row that is not set aside, or where there are too many.
+    """
+    source, spec = task.source, task.spec
+    blocks = source.cut(files, spec, block_bytes, runner)
+    while True:
+        failed: SourceError | RecutError | None = None
+        try:
+            parsed = _parse_blocks(blocks, task, block_bytes, runner, most_bad)
+            if not any(report.bad for report in parsed.reports):
+                return parsed
+        except (SourceError, RecutError) as error:
+            failed = error
+        better = source.recut(files, spec, block_bytes, runner, blocks, failed)
+        if better is not None:
+            blocks = better
+        elif failed is not None:
+            raise failed
+        else:
+            return parsed
+
+
+def _parse_blocks(
+    blocks: Sequence[Block], task: ParseTask, block_bytes: int, runner: Scheduler, most_bad: float | int | None
+) -> Parsed:
+    n_bytes = [block.n_bytes for block in blocks]
+    together = grouped(n_bytes, block_bytes, runner.workers)
+    groups: list[Group] = [tuple(blocks[first:last]) for first, last in together]
+    sizes = [sum(n_bytes[first:last]) for first, last in together]
+    limit = None if most_bad is None else BadRowLimit(most_bad, groups, task.source, task.spec)
+    made = runner.map("parse", task, list(enumerate(groups)), sizes, "bytes", None if limit is None else limit.count)
+    bad: list[BadRow] = []
+    if limit is not None:
+        rows = [[row for report in reports for row in report.bad] for reports in made]
+        tallies = [[n for report in reports for n in report.tallies] for reports in made]
+        bad = task.source.placed(groups, rows, tallies)
+    return Parsed(blocks, [report for reports in made for report in reports], bad)

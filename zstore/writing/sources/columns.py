@@ -1,0 +1,278 @@
+"""What the columns of a source are, by their names and the options: which are channels, and how times are written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from zstore.errors import SourceError, UsageError
+from zstore.format.schema import TimeAxis
+from zstore.format.timesteps import UNIT_STEPS
+from zstore.writing.sources.cells import shorten
+from zstore.writing.sources.formats import check_format, has_zone, unit_of
+from zstore.writing.sources.options import MISSING, TableOptions, split_entry
+from zstore.writing.sources.parts import PARTS
+from zstore.writing.sources.protocol import SourceFile
+from zstore.writing.sources.table import ChannelSpec, MissingTexts
+from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec, dates_or_epochs, sniff_iso
+
+DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """What is read of a source.
+
+    Parameters
+    ----------
+    wanted
+        Columns that become channels, or, in a wide table of series, series.
+    missing
+        What means a missing value.
+    tracked
+        Texts of --missing that the user names, and of which to tell whether they occur.
+    """
+
+    wanted: tuple[str, ...]
+    missing: MissingTexts
+    tracked: frozenset[str]
+
+
+def choose_columns(sources: Sequence[SourceFile], options: TableOptions, others: Collection[str] = ()) -> ColumnChoice:
+    """Decide which columns are read.
+
+    Parameters
+    ----------
+    sources, options
+        The files, and what the user said about them.
+    others
+        Columns of static attributes, which options may name too.
+
+    Raises
+    ------
+    UsageError
+        If a named column does not exist, or options contradict each other.
+    SourceError
+        If headers disagree, or there is nothing to read.
+    """
+    first = sources[0]
+    columns = _all_columns(sources, options.allow_new_channels)
+    _check_names(options, columns, first, others)
+    _check_roles(options)
+    missing = options.missing_texts(dict.fromkeys([*columns, *others]))
+    if options.id in missing.in_column:
+        raise UsageError(
+            f"--missing {options.id}={missing.in_column[str(options.id)][0]} of the id column",
+            expected="a column of numbers, words or times; ids are kept as they are",
+            fix="drop it, or leave such rows out of the file",
+        )
+    given = options.missing if options.missing != MISSING else ()
+    elsewhere = [*others, *options.time]  # a row without a time is bad
+    tracked = frozenset(
+        t
+        for t in given
+        if t and not t.endswith("=") and not _names_other(t, elsewhere, [c for c in columns if c not in options.time])
+    )
+    used = {options.id, *options.time, *options.leave_out}
+    wanted = tuple(options.channels or (column for column in columns if column not in used))
+    if not wanted:
+        raise SourceError(
+            "no channel",
+            expected="a column beside id and time",
+            where=first.head,
+            fix="add a column of values, or leave out fewer with --leave-out",
+        )
+    if options.layout == "wide" and "" in wanted:
+        raise SourceError(
+            f"column {columns.index('') + 1} has no name",
+            expected="the id of a series above each column",
+            where=first.head,
+            fix="name it in the file, or leave it out: --leave-out ''",
+        )
+    return ColumnChoice(wanted, missing, tracked)
+
+
+def series_channel(options: TableOptions) -> ChannelSpec:
+    """The one channel of a wide table of series."""
+    return ChannelSpec(options.value_name, options.value_name, units=options.units.get(options.value_name))
+
+
+def check_channels(channels: Sequence[ChannelSpec], wanted: Sequence[str]) -> None:
+    """Refuse two channels of one name.
+
+    Raises
+    ------
+    UsageError
+        If there are some.
+    """
+    names = [channel.name for channel in channels]
+    if len(set(names)) < len(names):
+        flag = "--channels" if len(set(wanted)) < len(wanted) else "--rename"
+        raise UsageError(f"channels {', '.join(names)}", expected="every name once", fix=f"change {flag}")
+
+
+def first_time_spec(
+    options: TableOptions, texts: Sequence[str], source: SourceFile | None = None, first_row: str = "line 2"
+) -> TimeSpec:
+    """How times are written, by the options and the first texts of their column.
+
+    Parameters
+    ----------
+    options
+        What the user says.
+    texts
+        First cells, as texts.
+    source, first_row
+        The file and the place of its first row, for messages.
+
+    Raises
+    ------
+    UsageError, SourceError
+        If options do not fit, or texts are no times.
+    """
+    if len(options.time) > 1:
+        if len(options.time) > len(PARTS) or len(options.time) < 3:
+            raise UsageError(
+                f"--time {','.join(options.time)}",
+                expected="one column, or three to six: " + ", ".join(PARTS),
+                fix="name the columns with --time, in this order",
+            )
+        return TimeSpec("parts", options.time, "s")
+    column = options.time[0]
+    if options.time_format is not None:
+        form = check_format(options.time_format)
+        return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
+    if options.time_unit == STEPS:
+        return TimeSpec("steps", options.time, None)
+    if options.time_unit is not None:
+        if options.time_unit not in EPOCH_UNITS:
+            raise UsageError(
+                f"--time-unit {options.time_unit!r}",
+                expected=f"one of {', '.join(EPOCH_UNITS)}, {STEPS}",
+                fix="as in --time-unit ms",
+            )
+        unit, factor = EPOCH_UNITS[options.time_unit]
+        return TimeSpec("epoch", options.time, unit, factor=factor)
+    spec = sniff_iso(column, texts)
+    flags = dates_or_epochs(texts) if spec is not None and spec.kind == "steps" else []
+    if flags:
+        raise SourceError(
+            f"times such as {shorten(texts[len(texts) // 2])!r} in column {column!r}, which may be dates or epochs",
+            expected="to be told how to read such numbers",
+            where=f"{source.name}, in its first rows" if source is not None else "",
+            fix=f"{' or '.join(flags)}; --time-unit {STEPS} if they do count steps",
+        )
+    if spec is None:
+        raise SourceError(
+            f"unreadable time {shorten(texts[0])!r} in column {column!r}",
+            expected="ISO dates or dates and times, or whole numbers",
+            where=f"{source.name} {first_row}" if source is not None else "",
+            fix="say how it is written with --time-format, or name another column with --time",
+        )
+    return spec
+
+
+def numbered_rows(options: TableOptions) -> TimeSpec:
+    """The times of rows that have none: the first one, and the step between them."""
+    if options.freq is None:
+        raise UsageError(
+            "no time column",
+            expected="--time COL, or --freq STEP (and --start T) for rows that follow each other",
+            fix="name the time column with --time",
+        )
+    axis = TimeAxis("s" if options.start is not None and not options.start.lstrip("-").isdigit() else None)
+    try:
+        start = axis.parse(options.start) if options.start is not None else 0
+        rule = axis.parse_freq(options.freq)
+    except ValueError:
+        rule = None
+    if rule is None or (rule.kind == "rows" and axis.unit is not None):
+        raise UsageError(
+            f"--start {options.start} with --freq {options.freq}",
+            expected="a date and a step such as 5min or MS, or two whole numbers",
+            fix="choose another --start or --freq",
+        )
+    rule = UNIT_STEPS if rule.kind == "rows" else rule.begun(start)
+    if not rule.fits(start):
+        raise UsageError(
+            f"--start {options.start} with --freq {options.freq}",
+            expected=f"a first row that {rule.text} has",
+            fix="choose another --start or --freq",
+        )
+    return TimeSpec("rows", (), axis.unit, start=start, rule=rule)
+
+
+def _names_other(entry: str, others: Collection[str], columns: Collection[str]) -> bool:
+    """Whether ``COL=TEXT`` names a static attribute alone."""
+    column, sign, _ = split_entry(entry, [*columns, *others])
+    return bool(sign) and column in others and column not in columns
+
+
+def _check_roles(options: TableOptions) -> None:
+    """Refuse a column of times that is to be something else as well."""
+    twice = [column for column in options.time if options.time.count(column) > 1]
+    for column, flag in [
+        *((column, "--time, twice") for column in twice),
+        *((column, "--channels") for column in options.channels or () if column in options.time),
+        *((column, "--id") for column in options.time if column == options.id),
+    ]:
+        raise UsageError(
+            f"column {column!r} in --time and in {flag}"
+            if flag != "--time, twice"
+            else f"column {column!r} twice in --time",
+            expected="one use of a column of times",
+            fix=f"drop it from {flag.partition(',')[0]}, or write a copy of it to the file under another name",
+        )
+
+
+def _check_names(options: TableOptions, columns: Sequence[str], first: SourceFile, others: Collection[str]) -> None:
+    named = [("--id", options.id), *(("--time", column) for column in options.time)]
+    named += [
+        (flag, c)
+        for flag, group in (
+            ("--channels", options.channels),
+            ("--leave-out", options.leave_out),
+            ("--categories", [column for column in options.categories if column not in others]),
+            ("--percent", [column for column in options.percent if column not in others]),
+            ("--rename", options.rename),
+            ("--units", options.units),
+        )
+        for c in group or ()
+    ]
+    made = {options.value_name} if options.layout == "wide" else set()
+    for flag, column in named:
+        if column is not None and column not in columns and not (flag == "--units" and column in made):
+            together = any(mark in name for name in columns for mark in DELIMITERS)
+            raise UsageError(
+                f"no column {column!r}",
+                expected=f"one of {', '.join(map(repr, columns))}",
+                where=first.head,
+                fix=f"name an existing column with {flag}"
+                + (", or say what stands between columns with --delimiter" if together else ""),
+            )
+    for flag, group in (("--rename", options.rename), ("--units", options.units)):
+        for column in group:
+            if column in (options.id, *options.time):
+                raise UsageError(f"{flag} of {column!r}", expected="a channel", fix=f"leave it out of {flag}")
+    if options.id is not None and (options.layout == "wide" or options.id_from_path is not None):
+        other = "--layout wide" if options.layout == "wide" else "--id-from-path"
+        raise UsageError(f"--id with {other}", expected="one place that ids come from", fix=f"drop --id or {other}")
+
+
+def _all_columns(sources: Sequence[SourceFile], allow_new: bool) -> list[str]:
+    """The columns of the first file, and, where they are allowed, those that others add."""
+    first = sources[0]
+    columns = dict.fromkeys(first.header)
+    for other in sources[1:]:
+        lacking = [(column, "is missing") for column in first.header if column not in other.header]
+        extra = [(column, "is not in the files before") for column in other.header if column not in columns]
+        for column, problem in lacking + ([] if allow_new else extra):
+            new = "--allow-new-channels, " if problem != "is missing" else ""
+            raise SourceError(
+                f"column {column!r} {problem}",
+                expected=f"the columns of {first.name} (in any order): {', '.join(first.header)}",
+                where=other.head,
+                fix=f"{new}ingest files of different columns into different stores, or correct the header",
+            )
+        columns.update(dict.fromkeys(other.header))
+    return list(columns)

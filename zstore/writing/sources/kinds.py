@@ -1,0 +1,67 @@
+"""The kinds of sources there are, and which of them some files are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zstore.errors import StoreError, UsageError
+from zstore.format.storage import File
+from zstore.writing.sources.csv_source import CsvSource
+from zstore.writing.sources.protocol import Source
+
+CSV: Source = CsvSource()
+SOURCES: tuple[Source, ...] = (CSV,)
+
+
+def source_of(files: Sequence[File]) -> Source:
+    """The kind of some files, by how their names end; those with other endings are CSV.
+
+    Raises
+    ------
+    UsageError
+        If they are of several kinds.
+    """
+    first = _kind(files[0])
+    other = next((file for file in files if _kind(file) is not first), None)
+    if other is not None:
+        raise UsageError(
+            f"files of several kinds: {files[0]} ({first.kind}) and {other} ({_kind(other).kind})",
+            expected="files of one kind, which are read in one way",
+            fix="ingest each kind into a store of its own",
+        )
+    return first
+
+
+def recorded_source(table: Mapping[str, Any]) -> Source:
+    """The kind of source that a store was ingested from.
+
+    Parameters
+    ----------
+    table
+        The store's record of how its sources were read. Without a kind, it is of CSV.
+
+    Raises
+    ------
+    StoreError
+        If there is no such kind.
+    """
+    kind = table.get("source", CSV.kind)
+    for source in SOURCES:
+        if source.kind == kind:
+            return source
+    raise StoreError(
+        f"source {kind!r} in the store's record of how it was read",
+        expected=f"one of {', '.join(source.kind for source in SOURCES)}",
+        fix="read it with a newer release of zstore",
+    )
+
+
+def record_of(source: Source) -> dict[str, str]:
+    """What a store records of the kind of its sources: nothing of CSV, as in stores from before there were others."""
+    return {} if source is CSV else {"source": source.kind}
+
+
+def _kind(file: File) -> Source:
+    name = str(file).lower()
+    return next((source for source in SOURCES if name.endswith(source.endings)), CSV)

@@ -1,0 +1,184 @@
+"""What the user said about tables of any kind."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from zstore.errors import StoreError, UsageError
+from zstore.writing.sources.table import MissingTexts
+
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What the user said about the tables; see :func:`zstore.ingest` for each."""
+
+    id: str | None = None
+    time: tuple[str, ...] = ()
+    time_format: str | None = None
+    time_unit: str | None = None
+    freq: str | None = None
+    start: str | None = None
+    layout: Literal["long", "wide"] = "long"
+    id_from_path: str | None = None
+    channels: tuple[str, ...] | None = None
+    leave_out: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    allow_new_channels: bool = False
+    rename: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    value_name: str = "value"
+    delimiter: str | None = None
+    decimal: str = "."
+    missing: tuple[str, ...] = MISSING
+    missing_by: Literal["column", "text"] = "column"
+    thousands: str | None = None
+    percent: tuple[str, ...] = ()
+    largest: float = sys.float_info.max
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the store's own record."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> TableOptions:
+        """Read :meth:`to_json` back; what else the document has is left alone.
+
+        A store of before `missing_by` was recorded has one list of texts for columns of every kind.
+        """
+        document = {"missing_by": "text", **document}
+        found = {option.name: document[option.name] for option in fields(cls) if option.name in document}
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+        for name, value in known.items():
+            usual = getattr(_USUAL, name)
+            if not (value is None and name in _OPTIONAL) and not _is_like(value, "" if usual is None else usual):
+                raise StoreError(
+                    f"option {name} {value!r} of the store's record of its sources",
+                    expected="an option as zstore ingest records it",
+                    fix="do not append to this store: no release of zstore wrote it like this; ingest its sources",
+                )
+        return cls(**known)
+
+    def with_categories(self, words: Iterable[str]) -> TableOptions:
+        """The options under which these channels hold words, whatever those look like."""
+        columns = {name: column for column, name in self.rename.items()}
+        return replace(self, categories=tuple({*self.categories, *(columns.get(word, word) for word in words)}))
+
+    def of_header(self, header: Collection[str]) -> TableOptions:
+        """The options without columns that only other files have, and without new names."""
+        return replace(
+            self,
+            channels=tuple(name for name in self.channels or () if name in header) or None,
+            leave_out=tuple(name for name in self.leave_out if name in header),
+            rename={},
+            units={},
+        )
+
+    def named(self) -> set[str]:
+        """Columns that the options name and a table need not have any more: static attributes can be replaced."""
+        entries = [entry.partition("=")[0] for entry in self.missing if "=" in entry]
+        return {*self.categories, *self.percent, *(entries if self.missing_by == "column" else ())} - {""}
+
+    def missing_texts(self, columns: Collection[str]) -> MissingTexts:
+        """What `missing` means for a table.
+
+        Parameters
+        ----------
+        columns
+            Those that ``COL=TEXT`` may name.
+
+        Raises
+        ------
+        UsageError
+            If it names another.
+        """
+        if self.missing_by == "text":
+            return MissingTexts(self.missing, as_texts=True)
+        everywhere: list[str] = []
+        own: dict[str, tuple[str, ...]] = {}
+        for entry in self.missing:
+            column, sign, text = split_entry(entry, columns)
+            if not sign or not column:
+                everywhere.append(entry)
+            elif column in columns:
+                own[column] = (*own.get(column, ()), text)
+            else:
+                raise UsageError(
+                    f"no column {column!r}",
+                    expected=f"one of {', '.join(map(repr, columns))}",
+                    fix="name an existing column with --missing COL=TEXT",
+                )
+        return MissingTexts(tuple(everywhere) if everywhere or not own else MISSING, own)
+
+
+_USUAL = TableOptions()
+_OPTIONAL = frozenset(option.name for option in fields(TableOptions) if getattr(_USUAL, option.name) is None)
+
+
+def _is_like(value: Any, usual: Any) -> bool:
+    """Whether a value from a store is of the kind of the usual one: text, a tuple or mapping of texts, a number."""
+    if isinstance(usual, (tuple, Mapping)) or isinstance(value, tuple):
+        inner = [*value, *value.values()] if isinstance(value, Mapping) else value
+        same = isinstance(value, Mapping) == isinstance(usual, Mapping)
+        return same and isinstance(value, (tuple, Mapping)) and all(isinstance(each, str) for each in inner)
+    return isinstance(value, (float, int) if isinstance(usual, float) else type(usual))
+
+
+def split_entry(entry: str, columns: Collection[str]) -> tuple[str, str, str]:
+    """Column, sign and text of ``COL=TEXT``; the name of a column may have a sign of its own."""
+    for column in columns:
+        if entry.startswith(f"{column}="):
+            return column, "=", entry[len(column) + 1 :]
+    return entry.partition("=")
+
+
+def check_options(options: TableOptions) -> None:
+    """Refuse options of which one would be passed over.
+
+    Raises
+    ------
+    UsageError
+        Naming both.
+    """
+    for flag, value, other in (
+        ("--start", options.start, "--time" if options.time else ""),
+        ("--time-unit", options.time_unit, "--time-format" if options.time_format is not None else ""),
+        ("--time-unit", options.time_unit, "--time of several columns" if len(options.time) > 1 else ""),
+        ("--time-format", options.time_format, "--time of several columns" if len(options.time) > 1 else ""),
+        ("--time-unit", options.time_unit, "no --time" if not options.time else ""),
+        ("--time-format", options.time_format, "no --time" if not options.time else ""),
+    ):
+        if value is not None and other:
+            raise UsageError(f"{flag} {value} with {other}", expected="one way to read times", fix=f"drop {flag}")
+    for column, name in options.rename.items():
+        if not name:
+            raise UsageError(f"--rename {column}=", expected="a name", fix=f"as in --rename {column}=level")
+
+
+def id_in_path(name: str, pattern: str) -> str:
+    """The id of a file's rows: the first group of a pattern, searched in the path as the user named it, with ``/``.
+
+    Raises
+    ------
+    UsageError
+        If that is no regular expression, or finds no id.
+    """
+    try:
+        match = re.search(pattern, name.replace(os.sep, "/"))
+    except re.error as error:
+        raise UsageError(
+            f"--id-from-path {pattern!r} ({error})", expected="a regular expression", fix="correct --id-from-path"
+        ) from None
+    if match is None or not match.groups() or not match[1]:
+        raise UsageError(
+            f"no id in the path {name}",
+            expected=f"a match of {pattern!r} with a group, as in 'site_(\\w+)\\.csv'",
+            fix="correct --id-from-path",
+        )
+    return match[1]

@@ -1,0 +1,325 @@
+"""What a source is: everything that an ingest, an append and a comparison know of the files they read.
+
+Adding one is a module with a class of these methods and a line in :mod:`zstore.writing.sources.kinds`. How a kind of
+file is cut, inflated or decoded, how its quotes are counted and its lines numbered, is its own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import xxhash
+
+from zstore.format.schema import Schema
+from zstore.format.storage import File, Storage
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.table import BadRow, Columns, TableSpec
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+NOTE = ".note"
+"""Ending of notes on scratch space; what stands before it is the name of a piece of work."""
+
+
+class RecutError(Exception):
+    """A block does not begin and end where records do, so all have to be cut anew (:meth:`Source.recut`)."""
+
+
+class Runner(Protocol):
+    """Runs a list of independent tasks, see :class:`zstore.writing.scheduler.Scheduler`."""
+
+    def map(
+        self,
+        phase: str,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        sizes: Sequence[int] | None = None,
+        unit: str = "tasks",
+    ) -> list[Result]:
+        """The results of `function` for all `items`, in their order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a source keeps what it prepares, and what a run that died has left there.
+
+    Parameters
+    ----------
+    scratch
+        Storage of this run.
+    notes
+        From name to content: what an earlier run of the same plan has noted.
+    """
+
+    scratch: Storage
+    notes: Mapping[str, bytes]
+
+    def note(self, name: str, content: bytes) -> None:
+        """Note that a piece of work is done."""
+        self.scratch.write_stream(name + NOTE, (content,))
+
+    def is_whole(self, key: str, n_bytes: int, digest: str) -> bool:
+        """Whether an object that a note tells of is what it was. Reads it."""
+        return self.scratch.n_bytes(key) == n_bytes and digest_of(self.scratch, key, n_bytes) == digest
+
+
+def digest_of(scratch: Storage, key: str, n_bytes: int) -> str:
+    """xxh3-128 of an object, as 32 hex digits."""
+    hasher = xxhash.xxh3_128()
+    for piece in File(scratch, key, n_bytes).pieces():
+        hasher.update(piece)
+    return hasher.hexdigest()
+
+
+class SourceFile(Protocol):
+    """One file, opened: its columns are known."""
+
+    @property
+    def name(self) -> str:
+        """Its path or URL as the user named it, for messages and the receipt."""
+        ...
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Its columns, in its own order."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """Where its columns are named, for messages."""
+        ...
+
+    @property
+    def id(self) -> str | None:
+        """Id of all its rows, where that is taken from its path; else None."""
+        ...
+
+
+class Block(Protocol):
+    """What one task reads of a file, or one of several small ones. It can be pickled, and is small."""
+
+    @property
+    def name(self) -> str:
+        """The file, as the user named it."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other blocks of all ways to cut the file, in letters that a file name may have."""
+        ...
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of memory that its rows take as they are read, about."""
+        ...
+
+
+class Place(Protocol):
+    """Where a record stands in its file, as its kind of source counts. A frozen dataclass of integers."""
+
+    def __str__(self) -> str:
+        """As messages have it, such as ``line 12``."""
+        ...
+
+
+@dataclass(frozen=True)
+class SourceSample:
+    """The first rows of a file as a file of its own.
+
+    Parameters
+    ----------
+    path
+        That file.
+    n_bytes
+        Bytes of its rows as they are read.
+    growth
+        Such bytes for each byte of the whole file.
+    encoding
+        Of the sample.
+    prepared
+        Whether a copy of the file's plain bytes has to lie on scratch space.
+    """
+
+    path: Path
+    n_bytes: int
+    growth: float
+    encoding: str
+    prepared: bool
+
+
+class Source(Protocol):
+    """One kind of file, such as CSV. Has no state, so any worker can be handed one."""
+
+    @property
+    def kind(self) -> str:
+        """Its name, as stores record it."""
+        ...
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """How the names of such files end."""
+        ...
+
+    @property
+    def typed(self) -> bool:
+        """Whether files say what their columns hold; else that is guessed from their first rows, and looked over."""
+        ...
+
+    @property
+    def place(self) -> type[Any]:
+        """The :class:`Place` of its bad rows."""
+        ...
+
+    def check(self, options: TableOptions, encoding: str) -> None:
+        """Refuse options that such files do not have.
+
+        Raises
+        ------
+        UsageError
+            Naming the flag.
+        """
+        ...
+
+    def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
+        """The files as they can be read in any order: themselves, or copies on scratch space.
+
+        Raises
+        ------
+        SourceError, StoreError
+            If one is damaged, or there is no room.
+        """
+        ...
+
+    def open(
+        self, files: Sequence[File], prepared: Sequence[File], options: TableOptions, others: Collection[str] = ()
+    ) -> tuple[Sequence[SourceFile], TableSpec]:
+        """The columns of all files, and what they mean. Reads headers and first rows only.
+
+        Parameters
+        ----------
+        files, prepared
+            As the user named them, and from :meth:`prepare`.
+        options
+            What the user says.
+        others
+            Columns of static attributes, which options may name too.
+
+        Raises
+        ------
+        SourceError, UsageError
+            If they cannot be rows of one store, or options do not fit.
+        """
+        ...
+
+    def open_known(
+        self, file: File, prepared: File, options: TableOptions, others: Collection[str], schema: Schema
+    ) -> tuple[SourceFile, TableSpec] | None:
+        """As :meth:`open` for one file whose rows a store has: what its columns hold is for the store to say.
+
+        Returns
+        -------
+        None where the file has none of the series that the options choose.
+        """
+        ...
+
+    def n_bytes(self, files: Sequence[Any], spec: Any) -> int:
+        """Bytes of memory that all rows take as they are read, about."""
+        ...
+
+    def cut(self, files: Sequence[Any], spec: Any, block_bytes: int, runner: Runner | None = None) -> Sequence[Block]:
+        """All rows as blocks, in the order of the files and of the rows in them.
+
+        Parameters
+        ----------
+        files, spec
+            From :meth:`open`.
+        block_bytes
+            Bytes of a block, at most where the files allow it.
+        runner
+            Reads parts of files where that is needed; blocks may then have to be cut anew (:meth:`recut`). None to be
+            sure of their borders, whatever that costs.
+        """
+        ...
+
+    def recut(
+        self,
+        files: Sequence[Any],
+        spec: Any,
+        block_bytes: int,
+        runner: Runner,
+        before: Sequence[Any],
+        failed: Exception | None,
+    ) -> Sequence[Block] | None:
+        """Better blocks than those of `before`, of which one raised `failed`, or has bad rows; None if none are."""
+        ...
+
+    def read(self, block: Any, spec: Any, keep_bad: bool) -> Iterator[Columns]:
+        """The rows of a block as typed columns, in parts if they take more memory than a block should.
+
+        Parameters
+        ----------
+        block
+            From :meth:`cut`.
+        spec
+            What the columns mean.
+        keep_bad
+            Leave bad rows out and return them, instead of raising on the first.
+
+        Raises
+        ------
+        SourceError
+            On a bad row, naming file and place; or if the file cannot be read.
+        RecutError
+            If blocks have to be cut anew.
+        """
+        ...
+
+    def doubt(self, blocks: Sequence[Any]) -> None:
+        """Raise a `RecutError` if bad rows of these blocks may be there only because of how they were cut."""
+        ...
+
+    def placed(
+        self,
+        groups: Sequence[Sequence[Any]],
+        bad: Sequence[Sequence[BadRow]],
+        tallies: Sequence[Sequence[int]],
+    ) -> list[BadRow]:
+        """The bad rows of all blocks, with their places in the files.
+
+        Parameters
+        ----------
+        groups
+            All blocks, by task.
+        bad, tallies
+            By task, `bad` and `tallies` of what was read (:class:`~zstore.writing.sources.table.Columns`).
+        """
+        ...
+
+    def placed_alone(self, row: BadRow, group: Sequence[Any]) -> BadRow:
+        """One bad row with its place in the file, without the blocks before those that it was read with."""
+        ...
+
+    def most_rows(self, blocks: Sequence[Any], spec: Any) -> int:
+        """Good records that some blocks can hold at most."""
+        ...
+
+    def explain(self, blocks: Sequence[Any], spec: Any, id_: str, time: int, limit: int) -> list[str]:
+        """Where the rows of one id at one time are, as ``file line n``. A slow look for messages."""
+        ...
+
+    def find_word(self, blocks: Sequence[Any], spec: Any, column: str, word: str) -> str:
+        """Where a word first stands in a column. A slow look for messages."""
+        ...
+
+    def notes(self, n_blank: int, bad: Sequence[BadRow]) -> Iterator[str]:
+        """What should be known of how the files were read."""
+        ...
+
+    def sample(self, file: File, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
+        """The first rows of a file, some `n_bytes` as they are read, as a file below `folder`."""
+        ...
