@@ -72,18 +72,45 @@ def die_at(point: int, folder: Path) -> None:
     """From now on, die before the n-th mutating call below a folder; at every second point in the middle of a write."""
     count, torn = 0, point % 2 == 1
 
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    def reached(create: Callable[[], Any] | None) -> None:
         nonlocal count
-        if event not in EVENTS or not str(arguments[0]).startswith(str(folder)):
-            return
-        if event == "open" and not (isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")):
-            return
         count += 1
         if count > point:
-            if torn and event == "open":
-                os.close(os.open(str(arguments[0]), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
+            if torn and create is not None:
+                create()
             os.kill(os.getpid(), signal.SIGKILL)
 
+    watch_files(folder, lambda path, create: reached(create), lambda event, path: reached(None))
+
+
+def watch_files(
+    folder: Path, before_write: Callable[[str, Callable[[], Any]], None], before_change: Callable[[str, str], None]
+) -> None:
+    """Call a function before each file below a folder is opened to be written, and one before each other change.
+
+    The first gets the path, and what makes an empty file there; the other the audit event and its path. Files are
+    opened by :func:`open`, whose audit event tells, or by :func:`os.open`, maybe relative to a folder that no event
+    tells of.
+    """
+    real = os.open
+
+    def watched(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        base = os.getcwd() if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
+        whole = os.path.join(base, path)
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and whole.startswith(str(folder)):
+            before_write(whole, lambda: real(path, flags | os.O_CREAT, mode, dir_fd=dir_fd))
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in EVENTS or not str(arguments[0]).startswith(str(folder)):
+            return
+        if event != "open":
+            before_change(event, str(arguments[0]))
+        elif isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+            path = str(arguments[0])
+            before_write(path, lambda: os.close(real(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)))
+
+    os.open = watched
     sys.addaudithook(watch)
 
 
@@ -91,16 +118,17 @@ def refused_from(point: int, operation: str, folder: Path, number: int = errno.E
     """Run the operation on a disk that is full from its n-th mutating call on; it must say so, with path and bytes."""
     count = 0
 
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    def refuse(path: str) -> None:
         nonlocal count
-        writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
-        if str(arguments[:1]).find(str(folder)) < 0 or not (writes or event == "os.mkdir"):
-            return
         count += 1
         if count > point:
-            raise OSError(number, os.strerror(number), str(arguments[0]))
+            raise OSError(number, os.strerror(number), path)
 
-    sys.addaudithook(watch)
+    watch_files(
+        folder,
+        lambda path, create: refuse(path),
+        lambda event, path: refuse(path) if event == "os.mkdir" else None,
+    )
     try:
         operate(operation, folder)
     except StoreError as error:

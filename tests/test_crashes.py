@@ -29,7 +29,7 @@ def harmed(tmp_path: Path, operation: str, every: int, how: str) -> dict[str, An
 def test_a_writer_killed_at_some_points_loses_nothing(tmp_path: Path, operation: str) -> None:
     report = harmed(tmp_path, operation, 37, "kill")
     assert report["failures"] == []
-    assert report["points"] >= 3
+    assert report["points"] >= 4
 
 
 @pytest.mark.long
@@ -45,7 +45,7 @@ def test_a_writer_killed_at_every_mutating_call_loses_nothing(tmp_path: Path, op
 def test_a_full_disk_is_told_with_path_and_bytes_and_the_next_run_goes_on(tmp_path: Path, operation: str) -> None:
     report = harmed(tmp_path, operation, 13, "full")
     assert report["failures"] == []
-    assert report["points"] >= 5
+    assert report["points"] >= 10
 
 
 @pytest.mark.long
