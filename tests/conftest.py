@@ -20,7 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other; to
 from lightning_app.cli import main
 from lightning_app.demo.catchments import simulate, write
 from zstore import Store, ingest, open_store
-from zstore.format.layout import n_shards, shard_bounds
 from zstore.format.urls import open_storage
 
 REPOSITORY = Path(__file__).parents[1]
@@ -46,10 +45,8 @@ def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[objec
 
 def small_grid(monkeypatch: pytest.MonkeyPatch, chunk_rows: int = 8, shard_rows: int = 16) -> None:
     """Let what is ingested from now on have chunks and shards of so few rows."""
-    monkeypatch.setattr("zstore.writing.phases.CHUNK_ROWS", chunk_rows)
-    monkeypatch.setattr("zstore.writing.phases.SHARD_ROWS", shard_rows)
-    monkeypatch.setattr("zstore.writing.fan_in.shard_bounds", lambda s, n, size=shard_rows: shard_bounds(s, n, size))
-    monkeypatch.setattr("zstore.writing.fan_in.n_shards", lambda n, size=shard_rows: n_shards(n, size))
+    monkeypatch.setattr("zstore.writing.encode_plan.CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr("zstore.writing.encode_plan.SHARD_ROWS", shard_rows)
 
 
 def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:

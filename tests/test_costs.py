@@ -25,7 +25,7 @@ from zstore import SourceError, StoreError, UsageError, open_store, verify
 from zstore.format.arrays import to_bytes
 from zstore.format.folder import Folder
 from zstore.writing import planner
-from zstore.writing.phases import BLOCK_COPIES, block_bytes
+from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.planner import plan_ingest
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources import csv as source_csv

@@ -44,7 +44,7 @@ def contents(store: Store) -> dict[tuple[str, int], list[float | str]]:
     columns = []
     for channel in store.schema.channels:
         values = store.read(channel.name, 0, store.n_rows).tolist()
-        words = channel.categories
+        words = channel.categories or None
         columns.append(values if words is None else ["" if v != v else words[int(v)] for v in values])
     return {
         key: list(cells) for key, cells in zip(zip(owners, times, strict=True), zip(*columns, strict=True), strict=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from zstore.format.timesteps import IRREGULAR
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
 from zstore.writing.committed import dropped_before, old_forms, spill_rows
-from zstore.writing.fan_in import plan_shards
-from zstore.writing.phases import sum_up
+from zstore.writing.pipeline import Ordered, Version, commit, next_schema, write
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.shards import RowsSpec, write_shard
+from zstore.writing.shards import RowsSpec
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import building
-from zstore.writing.version import commit_version, index_of
+from zstore.writing.version import index_of
 
 
 def compact(
@@ -79,38 +77,28 @@ def compact(
         ):
             site.scratch.clear()
             return Store(store)
+        blocks = runner.map("read", partial(_spill, base=base, scratch=site.scratch), _ranges(base))
         rows = _rows(base, root, names, first_shard)
-        size, row_start = base.schema.shard_rows, base.index.row_start
-        ranges = [(start, min(start + size, base.n_rows)) for start in range(0, base.n_rows, size)]
-        blocks = runner.map("read", partial(_spill, base=base, scratch=site.scratch), ranges)
-        plans = plan_shards(row_start, blocks, shard_rows=size)
-        n_rows = [plan.stop - plan.start for plan in plans]
-        shards = runner.map("write", partial(write_shard, blocks=blocks, spec=rows), plans, n_rows, "rows")
         asked = None if base.objects.document["table"]["freq"] is None else base.schema.time.rule
-        summary = sum_up(shards, plans, rows, row_start, asked, runner)
-        offset = first_shard * size
-        index = index_of(base.ids, row_start, summary, base.statics, offset)
-        schema = replace(
-            base.schema,
-            version=site.version,
-            n_places=offset + base.n_rows,
-            channels=rows.channels,
-            time=replace(base.schema.time, rule=summary.rule),
-            form=FORMAT_VERSION,
-            committed=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        site.scratch.clear()
-        records = [record for shard in shards for record in shard.records]
+        written = write(Ordered(blocks, base.index.row_start, rows, asked), runner, keep_codecs=True)
+        index = index_of(base.ids, written.row_start, written.summary, base.statics, written.first_place)
+        schema = replace(next_schema(base.schema, site, written, index), form=FORMAT_VERSION)
         document = base.objects.document
         notes = {
             "action": "compact",
             "receipt": document["receipt"],
             "table": document["table"],
             **dropped_before(base),
-            "next_shard": max(int(document["next_shard"]), first_shard + len(plans)),
+            "next_shard": max(int(document["next_shard"]), written.next_shard),
         }
-        commit_version(root, schema, rows, index, summary.moments, records, base.ledger, notes)
+        commit(site, Version(schema, index, written.summary.moments, written.records, base.ledger, notes), rows)
     return Store(store)
+
+
+def _ranges(base: Store) -> list[tuple[int, int]]:
+    """The rows of a store, a shard's worth at a time."""
+    size = base.schema.shard_rows
+    return [(start, min(start + size, base.n_rows)) for start in range(0, base.n_rows, size)]
 
 
 def _rows(base: Store, root: Storage, names: list[str], first_shard: int) -> RowsSpec:

@@ -8,63 +8,34 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from zstore.errors import SourceError, UsageError
+from zstore.format.index import StaticAttribute
 from zstore.format.storage import File
-from zstore.format.timesteps import TimeStepRule
 from zstore.format.urls import open_storage
 from zstore.reading.store import Store
-from zstore.writing.blocks import reduce_blocks
-from zstore.writing.committed import (
-    dropped_before,
-    find_late,
-    kept_shards,
-    old_blocks,
-    old_forms,
-    rows_behind,
-    to_widen,
-)
-from zstore.writing.fan_in import limit_fan_in, plan_shards
+from zstore.writing.behind import kept_records, order_behind
+from zstore.writing.clock import Clock
+from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.ledger import new_sources, read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
-from zstore.writing.parse import ParseTask, parse_all
-from zstore.writing.phases import (
-    BLOCK_COPIES,
-    MOST_BAD,
-    Clock,
-    block_bytes,
-    channel_notes,
-    check_most_bad,
-    duplicate_error,
-    freq_notes,
-    infinite_notes,
-    matched,
-    plan_of,
-    rows_spec,
-    source_notes,
-    sum_up,
-    without_duplicates,
-    without_fillers,
-)
+from zstore.writing.notes import matched, row_notes
+from zstore.writing.parse import BLOCK_COPIES, duplicate_error, parse
+from zstore.writing.pipeline import Version, commit, next_schema, write
+from zstore.writing.plan import MOST_BAD, Planned, Reading, check_most_bad, plan, plan_text
 from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
-from zstore.writing.resume import begin
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.shards import widen_shard, write_shard
-from zstore.writing.sort import DuplicateTimeError, count_rows
 from zstore.writing.sources.files import check_unchanged, expand, find
 from zstore.writing.sources.kinds import recorded_source, source_of
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.protocol import Source, Workspace
+from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.times import STEPS
-from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.target import building
-from zstore.writing.version import commit_version
 from zstore.writing.words import refuse_all_numbers
 
 
@@ -130,10 +101,10 @@ def append(
     """
     clock = Clock()
     check_most_bad(max_bad_rows)
-    names = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    files = expand(names, storage_options)
+    files = expand([sources] if isinstance(sources, (str, Path)) else list(sources), storage_options)
     target = open_storage(store, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
+    named = None if static is None else find(static, "--static", storage_options)
     with (
         Scheduler(workers, scheduler, progress, memory_limit, BLOCK_COPIES * (blocksize or 0)) as runner,
         building(target, "append", aside, runner.shared) as site,
@@ -141,8 +112,7 @@ def append(
         base = Store(site.root)
         table = _with_categories(base, given or {})
         _refuse_other(given or {}, table, store)
-        encoding, options = table["encoding"], TableOptions.from_json(table)
-        source = _same_source(files, table, store)
+        options, source = TableOptions.from_json(table), _same_source(files, table, store)
         read = read_digests(files, target, options.id_from_path, runner)
         pairs = new_sources(files, read, () if force else base.ledger, options.id_from_path)
         if not pairs:
@@ -150,123 +120,62 @@ def append(
             return None
         files, added = [file for file, _ in pairs], [record for _, record in pairs]
         ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
-        reading = {
-            **table,
-            "on_bad_row": on_bad_row,
-            "sized": [blocksize, *runner.shares],
-        }
-        noted = begin(site.scratch, plan_of(added, site.version, reading=reading))
-        prepared = source.prepare(files, encoding, Workspace(site.scratch, noted), runner)
-        attributes = None
-        if static is not None:
-            attributes = open_statics(find(static, "--static", storage_options), options, encoding, site.scratch)
-        others = (
-            options.named()
-            | {static.name for static in base.statics}
-            | set(attributes[0].header if attributes is not None else ())
-        )
-        opened, spec = source.open(files, prepared, _as_before(base, options), others)
-        spec = _like_before(base, spec, source, opened[0].name)
-        known_statics = None if attributes is None else read_statics(*attributes, options, spec.missing)
-        clock.lap("plan")
-
         dtype = base.schema.channels[0].dtype
-        keep_bad = on_bad_row == "quarantine"
-        task = ParseTask(source, spec, dtype, site.scratch, keep_bad, noted)
-        size = blocksize or block_bytes(runner.memory_limit, runner.sharers, source.n_bytes(opened, spec))
-        parsed = parse_all(opened, task, size, runner, max_bad_rows if keep_bad else None)
-        reports, bad = parsed.reports, parsed.bad
+        reading = Reading(files, source, options, table["encoding"], dtype, on_bad_row, max_bad_rows, blocksize, named)
+        sized = [blocksize, *runner.shares]
+        text = plan_text(added, site.version, reading={**table, "on_bad_row": on_bad_row, "sized": sized})
+        others = options.named() | {attribute.name for attribute in base.statics}
+        planned = plan(reading, text, site, runner, _as_before(base, options), others)
+        planned = replace(planned, spec=_like_before(base, planned.spec, source, planned.files[0].name))
+        clock.lap("plan")
+        parsed = parse(planned, site, runner)
         if not source.typed:
-            refuse_all_numbers(source, parsed, spec, options.categories, _words_by_column(base, spec))
+            refuse_all_numbers(source, parsed, planned.spec, options.categories, _words_by_column(base, planned.spec))
         clock.lap("parse")
-
-        ids, fresh = reduce_blocks(reports)
-        places = Places.of(base, ids)
-        late = find_late(base, places, fresh)
-        rows = rows_behind(base, rows_spec(site, spec, reports, dtype), reports)
-        fresh, rows = limit_fan_in(len(ids), fresh, rows, site.scratch, runner)
-        old = old_blocks(base, places, late, site.scratch)
-        n_old, n_parsed = (int(count_rows(len(ids), part)[-1]) for part in (old, fresh))
-        bringers = rows.of(rows.channels, [old_forms(base)]).bringers * len(old)
-        rows = replace(rows, bringers=bringers + rows.bringers)
-        everything = old + fresh
-        if table["fill_gaps"] and old:
-            everything = without_fillers(len(ids), everything, len(old), runner)
-        n_left = int(count_rows(len(ids), everything[: len(old)])[-1])
-        if on_duplicate != "error":
-            everything = without_duplicates(len(ids), everything, on_duplicate, runner)
-        row_start = count_rows(len(ids), everything)
-        n_kept_old = int(count_rows(len(ids), everything[: len(old)])[-1])
-        try:
-            plans = plan_shards(row_start, everything, shard_rows=rows.shard_rows)
-            sizes = [plan.stop - plan.start for plan in plans]
-            shards = runner.map("write", partial(write_shard, blocks=everything, spec=rows), plans, sizes, "rows")
-        except DuplicateTimeError as error:
-            raise duplicate_error(error, ids, source, parsed.blocks, spec, rows.time) from None
+        added_rows = order_behind(base, planned, parsed, on_duplicate, table["fill_gaps"], site, runner)
+        ids, ordered = added_rows.ids, added_rows.ordered
+        refuse = partial(duplicate_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
+        written = write(ordered, runner, refuse, keep_codecs=True)
         clock.lap("write")
-
-        rule: TimeStepRule | None = base.schema.time.rule
-        if base.schema.time.rule.kind == "irregular" and base.n_rows == base.n_series:
-            rule = None  # there was no step to be irregular; else runs are not cut, and stay so
-        summary = sum_up(shards, plans, rows, row_start, rule, runner, calendar=base.schema.form > 1)
-        statics = scatter_statics(base.statics, places)
-        n_new = len(places.ids) - base.n_series
-        unmatched = [f"{n_new:,} new series have no static attributes"] if n_new and base.statics else []
-        if known_statics is not None:
-            statics, unmatched = matched(places.ids, known_statics)
-        first_place = rows.first_shard * rows.shard_rows
-        index, moments = merge(base, places, late, row_start, summary, first_place, statics)
-        kept, wider = kept_shards(base, rows, index), to_widen(base, rows)
-        widen = partial(widen_shard, before=base.schema.channels, spec=rows)
-        records = [r for r in kept if r.key.partition("/c/")[0] not in wider]
-        records += runner.map("widen", widen, [r for r in kept if r.key.partition("/c/")[0] in wider])
-        schema = replace(
-            base.schema,
-            version=site.version,
-            n_rows=int(index.row_size.sum()),
-            n_places=first_place + int(row_start[-1]),
-            n_series=len(places.ids),
-            channels=rows.channels,
-            time=replace(base.schema.time, rule=summary.rule),
-            committed=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        inexact = tuple(sum(report.forms[n].n_inexact for report in reports) for n in range(len(rows.channels)))
-        n_stored = int(row_start[-1]) - n_kept_old
+        statics, unmatched = _statics(base, planned, added_rows.places)
+        index, moments = merge(base, added_rows.places, added_rows.late, written, statics)
+        records = kept_records(base, written.rows, index, runner)
+        schema = next_schema(base.schema, site, written, index)
+        n_stored = written.n_rows - added_rows.n_kept
         counts = RowCounts(
             n_filled=0,
-            n_quarantined=len(bad) * max(len(spec.series), 1),
-            n_duplicates=n_parsed - n_stored,
-            quarantine=set_aside(site.root, target, bad, site.version),
-            n_inexact=inexact,
+            n_quarantined=len(parsed.bad) * max(len(planned.spec.series), 1),
+            n_duplicates=added_rows.n_parsed - n_stored,
+            quarantine=set_aside(site.root, target, parsed.bad, site.version),
+            n_inexact=parsed.n_inexact(len(schema.channels)),
         )
-        remarks = [
-            *channel_notes(rows, inexact, spec),
-            *infinite_notes(rows, shards),
-            *freq_notes(summary, rows.time, row_start, ids),
-            *unmatched,
-            *source_notes(source, parsed, spec, known_statics.seen if known_statics is not None else ()),
-        ]
+        remarks = row_notes(ids, planned, parsed, written, unmatched)
         remarks += ["gaps are filled by an ingest only, not by an append"] if table["fill_gaps"] else []
-        remarks += [f"{late.sum():,} series had late rows and were written anew"] if late.any() else []
-        remarks += [f"{n_old - n_left:,} rows that filled gaps gave way to rows"] if n_old > n_left else []
-        remarks += [f"{n_left - n_kept_old:,} rows of the store were replaced"] if n_left > n_kept_old else []
-        remarks += [f"{name} was written anew, since its new values need more room" for name in wider.values()]
-        source_sizes = {str(file): file.n_bytes for file in files}
+        remarks += added_rows.notes()
+        wider = to_widen(base, written.rows).values()
+        remarks += [f"{name} was written anew, since its new values need more room" for name in wider]
         told = replace(schema, n_rows=n_stored)
-        receipt = write_receipt(str(target), source_sizes, told, summary, shards, counts, {}, remarks)
-        site.scratch.clear()
-        records += [record for shard in shards for record in shard.records]
+        receipt = write_receipt(str(target), reading.sizes, told, written, counts, remarks)
         notes = {
             "action": "append",
             "receipt": receipt.lasting(),
             "table": table,
-            **dropped_before(base, n_parsed - n_stored + n_old - n_kept_old),
-            "next_shard": rows.first_shard + len(plans),
+            **dropped_before(base, counts.n_duplicates + added_rows.n_old - added_rows.n_kept),
+            "next_shard": written.next_shard,
         }
         check_unchanged(files)
-        commit_version(site.root, schema, rows, index, moments, records, ledger, notes)
+        commit(site, Version(schema, index, moments, [*records, *written.records], ledger, notes), written.rows)
         clock.lap("commit")
-    return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
+    return clock.on(receipt)
+
+
+def _statics(base: Store, planned: Planned, places: Places) -> tuple[tuple[StaticAttribute, ...], list[str]]:
+    """Static attributes of all series, and what should be known of them."""
+    if planned.statics is not None:
+        return matched(places.ids, planned.statics)
+    n_new = len(places.ids) - base.n_series
+    unmatched = [f"{n_new:,} new series have no static attributes"] if n_new and base.statics else []
+    return scatter_statics(base.statics, places), unmatched
 
 
 def _same_source(files: Sequence[File], table: Mapping[str, Any], store: str | Path) -> Source:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.encodings.base import fill_of
-from zstore.writing.sort import ShardPlan, SortedBlock, Spill
+from zstore.writing.scheduler import Scheduler
+from zstore.writing.sort import ShardPlan, SortedBlock, Spill, count_rows, plan_shards
 from zstore.writing.steps import gather_keys
 
 Int64 = NDArray[np.int64]
@@ -104,3 +106,34 @@ def drop_rows(task: tuple[SortedBlock, Int64]) -> SortedBlock:
     thinned = Spill.write(spill.scratch, spill.key.partition("-")[0], columns)
     starts = block.starts - np.searchsorted(rows, block.starts)
     return replace(block, spill=thinned, starts=starts)
+
+
+def without_duplicates(
+    n_series: int, blocks: list[SortedBlock], keep: Literal["first", "last"], shard_rows: int, runner: Scheduler
+) -> list[SortedBlock]:
+    """Blocks that have each (series, time) once: the first or the last in their order."""
+    return _without(n_series, blocks, partial(find_extra, blocks=blocks, keep=keep), shard_rows, runner)
+
+
+def without_fillers(
+    n_series: int, blocks: list[SortedBlock], n_old: int, shard_rows: int, runner: Scheduler
+) -> list[SortedBlock]:
+    """Blocks of which the first `n_old`, of a store, have no filler where another block has a row."""
+    return _without(n_series, blocks, partial(find_fillers, blocks=blocks, n_old=n_old), shard_rows, runner)
+
+
+def _without(
+    n_series: int,
+    blocks: list[SortedBlock],
+    find: Callable[[ShardPlan], list[tuple[int, Any]]],
+    shard_rows: int,
+    runner: Scheduler,
+) -> list[SortedBlock]:
+    """Blocks without the rows that `find` names between two places of the final order."""
+    plans = plan_shards(count_rows(n_series, blocks), blocks, shard_rows, unique=False)
+    extra: dict[int, list[Any]] = {}
+    for number, rows in (pair for pairs in runner.map("duplicates", find, plans) for pair in pairs):
+        extra.setdefault(number, []).append(rows)
+    tasks = [(blocks[number], np.sort(np.concatenate(rows))) for number, rows in extra.items()]
+    thinned = dict(zip(extra, runner.map("drop", drop_rows, tasks), strict=True))
+    return [thinned.get(number, block) for number, block in enumerate(blocks)]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from zstore.format.layout import n_shards, shard_bounds
 from zstore.format.storage import Storage
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import Gathered, RowsSpec
-from zstore.writing.sort import Border, ShardPlan, SortedBlock, Spill, count_rows, find_border
+from zstore.writing.sort import ShardPlan, SortedBlock, Spill, count_rows, plan_shards
 
 MOST_FILES = 1024
 """Blocks on disk that a task may read from. A short read takes some 30 us, so that 1,024 blocks of 13 columns cost a
@@ -59,7 +57,7 @@ def limit_fan_in(
             members = [pair for group in groups[first : first + most] for pair in group]
             together = [block for block, _ in members]
             spec = replace(rows, bringers=tuple(bringer for _, bringer in members))
-            plans = plan_shards(count_rows(n_series, together), together, unique=False)
+            plans = plan_shards(count_rows(n_series, together), together, rows.shard_rows, unique=False)
             merge = partial(_merge, blocks=together, spec=spec, scratch=scratch)
             sizes = [plan.stop - plan.start for plan in plans]
             merged.append([(block, done) for block in runner.map("merge", merge, plans, sizes, "rows")])
@@ -67,26 +65,6 @@ def limit_fan_in(
         groups = merged
     pairs = [pair for group in groups for pair in group]
     return [block for block, _ in pairs], replace(rows, bringers=tuple(bringer for _, bringer in pairs))
-
-
-def plan_shards(
-    row_start: Any, blocks: Sequence[SortedBlock], unique: bool = True, shard_rows: int | None = None
-) -> list[ShardPlan]:
-    """Which task writes which rows; `shard_rows` are those of a store that is there, None for those of a new one."""
-    n_rows = int(row_start[-1])
-    if shard_rows is None:
-        bounds = [shard_bounds(shard, n_rows) for shard in range(n_shards(n_rows))]
-    else:
-        bounds = [shard_bounds(shard, n_rows, shard_rows) for shard in range(n_shards(n_rows, shard_rows))]
-    filled = [block for block in blocks if len(block.series)]
-    first, last = (np.array([block.series[n] for block in filled], np.int64) for n in (0, -1))
-    borders = []
-    for start, _ in bounds:
-        series = int(np.searchsorted(row_start, start, side="right")) - 1
-        near = [filled[n] for n in np.flatnonzero((first <= series) & (last >= series))]
-        borders.append(find_border(start, row_start, near, unique))
-    borders.append(Border(len(row_start) - 1, None))
-    return [ShardPlan(s, start, stop, borders[s], borders[s + 1]) for s, (start, stop) in enumerate(bounds)]
 
 
 def _merge(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec, scratch: Storage) -> SortedBlock:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.errors import SourceError, UsageError
 from zstore.format.encodings.base import fill_of
 from zstore.format.schema import TimeAxis
 from zstore.format.storage import Storage
 from zstore.format.timesteps import TimeStepRule
-from zstore.writing.sort import ShardPlan, SortedBlock, Spill
-from zstore.writing.steps import StepReport, Trial, encode_steps, gather_keys, report_steps
+from zstore.writing.scheduler import Scheduler
+from zstore.writing.shards import RowsSpec
+from zstore.writing.sort import ShardPlan, SortedBlock, Spill, count_rows, plan_shards
+from zstore.writing.steps import StepReport, Trial, choose_rule, encode_steps, gather_keys, report_steps
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -133,3 +138,58 @@ def _steps_onward(plan: ShardPlan, blocks: Sequence[SortedBlock], rule: TimeStep
     ends = next_codes != codes
     number, on_grid = rule.steps(np.where(ends, times, next_times), times)
     return _Onward(codes, times, next_times, np.where(ends, 1, number), on_grid | ends)
+
+
+def fill_skipped(
+    ids: Any,
+    blocks: list[SortedBlock],
+    asked: TimeStepRule | None,
+    rows: RowsSpec,
+    scratch: Storage,
+    runner: Scheduler,
+) -> tuple[TimeStepRule, list[SortedBlock]]:
+    """The rule of the rows, and blocks of missing rows, one for each shard's worth of rows that skips any."""
+    if asked is not None and not asked.regular:
+        raise UsageError(
+            f"--fill-gaps with --freq {asked.text}",
+            expected="a rule that says where a row is missing",
+            fix="leave out --fill-gaps, or name a rule such as 1D, MS or B with --freq",
+        )
+    plans = plan_shards(count_rows(len(ids), blocks), blocks, rows.shard_rows, unique=False)
+    rule = asked
+    if rule is None or not rule.plain:
+        reports = runner.map("steps", partial(find_steps, blocks=blocks, axis=rows.time), plans)
+
+        def measure(rule: TimeStepRule) -> list[Trial]:
+            return runner.map("rule", partial(try_rule, blocks=blocks, rule=rule), plans)
+
+        rule, _ = choose_rule(reports, rows.time.unit, asked, measure)
+    if not rule.regular:
+        raise SourceError(
+            "gaps in irregular times cannot be filled",
+            expected="a step that more than half of all rows have",
+            fix="--freq STEP, or leave out --fill-gaps",
+        )
+    axis = replace(rows.time, rule=rule)
+    n_off = np.zeros(len(ids), np.int64)
+    for series, counts in runner.map("grid", partial(count_off_grid, blocks=blocks, rule=rule), plans):
+        n_off[series] += counts
+    irregular = np.flatnonzero(2 * n_off > np.diff(count_rows(len(ids), blocks)) - 1)
+    try:
+        n_channels = len(rows.channels)
+        make = partial(fill, blocks=blocks, rule=rule, irregular=irregular, n_channels=n_channels, scratch=scratch)
+        return rule, [block for block in runner.map("fill", make, plans) if block is not None]
+    except OffGridError as error:
+        raise SourceError(
+            f"time {axis.show(error.time)} of id {str(ids[error.series])!r} is off the grid",
+            expected=f"times a multiple of {axis.show_freq()} after the first"
+            if rule.plain
+            else f"times as {axis.show_freq()} has them",
+            fix="another --freq, or leave out --fill-gaps",
+        ) from None
+    except TooManyRowsError as error:
+        raise SourceError(
+            f"filling gaps would add {error.args[0]:,} rows to a stretch of {rows.shard_rows:,}",
+            expected=f"at most {MOST_ROWS:,}",
+            fix="a larger --freq, or leave out --fill-gaps",
+        ) from None

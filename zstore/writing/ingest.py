@@ -1,6 +1,6 @@
-"""THE main path: CSV files in, one committed version of a store out.
+"""THE main path: files in, one committed version of a store out.
 
-Reads like the design: plan, parse, reduce, write, commit. This is the one module that puts work on Dask.
+Reads like the design: plan, parse, order, write, commit. This is the one module that puts work on Dask.
 """
 
 from __future__ import annotations
@@ -9,62 +9,38 @@ import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from zstore.errors import UsageError
 from zstore.format.codecs import AUTO, check_codec
-from zstore.format.index import StaticAttribute
 from zstore.format.layout import n_shards
 from zstore.format.schema import Schema
 from zstore.format.urls import open_storage
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
-from zstore.writing.fan_in import limit_fan_in, plan_shards
+from zstore.writing.clock import Clock
+from zstore.writing.duplicates import without_duplicates
+from zstore.writing.encode_plan import asked_rule, rows_spec
+from zstore.writing.fan_in import limit_fan_in
+from zstore.writing.gaps import fill_skipped
 from zstore.writing.ledger import read_digests
-from zstore.writing.parse import ParseTask, parse_all
-from zstore.writing.phases import (
-    BLOCK_COPIES,
-    MOST_BAD,
-    Clock,
-    asked_rule,
-    block_bytes,
-    channel_notes,
-    check_most_bad,
-    choose_codecs,
-    duplicate_error,
-    fill_skipped,
-    freq_notes,
-    infinite_notes,
-    matched,
-    plan_of,
-    refuse_empty,
-    rows_spec,
-    source_notes,
-    sum_up,
-    without_duplicates,
-)
+from zstore.writing.notes import matched, row_notes
+from zstore.writing.parse import BLOCK_COPIES, Parsed, duplicate_error, parse
+from zstore.writing.pipeline import Ordered, Version, Written, commit, write
+from zstore.writing.plan import MOST_BAD, Planned, Reading, check_most_bad, plan, plan_text, refuse_empty
 from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
-from zstore.writing.resume import begin
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.shards import write_shard
-from zstore.writing.site import Mode
-from zstore.writing.sort import (
-    DuplicateTimeError,
-    count_rows,
-)
+from zstore.writing.site import Site
+from zstore.writing.sort import count_rows
 from zstore.writing.sources.files import check_unchanged, expand, find
 from zstore.writing.sources.kinds import record_of, source_of
 from zstore.writing.sources.options import MISSING, TableOptions, check_options
-from zstore.writing.sources.protocol import Workspace
-from zstore.writing.statics import open_statics, read_statics
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import building
-from zstore.writing.version import commit_version, index_of
+from zstore.writing.version import index_of
 from zstore.writing.words import refuse_numbers
 
 logger = logging.getLogger(__name__)
@@ -223,9 +199,7 @@ def ingest(
     check_most_bad(max_bad_rows)
     if codec not in (None, AUTO):
         check_codec(str(codec))
-    names = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    files = expand(names, storage_options)
-    source = source_of(files)
+    files = expand([sources] if isinstance(sources, (str, Path)) else list(sources), storage_options)
     target = open_storage(store, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
     options = TableOptions(
@@ -252,114 +226,99 @@ def ingest(
         largest=float(np.finfo(dtype).max),
     )
     check_options(options)
+    named = None if static is None else find(static, "--static", storage_options)
+    source = source_of(files)
     source.check(options, encoding)
-    mode: Mode = "overwrite" if overwrite else "new"
+    reading = Reading(files, source, options, encoding, dtype, on_bad_row, max_bad_rows, blocksize, named)
     with (
         Scheduler(workers, scheduler, progress, memory_limit, BLOCK_COPIES * (blocksize or 0)) as runner,
-        building(target, mode, aside, runner.shared) as site,
+        building(target, "overwrite" if overwrite else "new", aside, runner.shared) as site,
     ):
-        sizes = {str(file): file.n_bytes for file in files}
-        logger.info("ingest %s of %d files into %s", f"{sum(sizes.values()):,} bytes", len(files), store)
+        logger.info("ingest %s of %d files into %s", f"{sum(reading.sizes.values()):,} bytes", len(files), store)
         ledger = read_digests(files, target, options.id_from_path, runner)
-        reading = {**record_of(source), **options.to_json()}
-        reading |= {"encoding": encoding, "dtype": dtype, "on_bad_row": on_bad_row}
+        table = {**record_of(source), **options.to_json(), "encoding": encoding, "dtype": dtype}
         sized = [blocksize, *runner.shares]
-        notes = begin(site.scratch, plan_of(ledger, site.version, reading=reading, sized=sized))
-        prepared = source.prepare(files, encoding, Workspace(site.scratch, notes), runner)
-        attributes = None
-        if static is not None:
-            attributes = open_statics(find(static, "--static", storage_options), options, encoding, site.scratch)
-        others = attributes[0].header if attributes is not None else ()
-        opened, spec = source.open(files, prepared, options, others)
-        if spec.time.kind == "rows" and on_bad_row == "quarantine":
-            raise UsageError(
-                "quarantine without a time column",
-                expected="a time for the rows that stay",
-                fix="name the time column with --time, or --on-bad-row error",
-            )
-        known_statics = None if attributes is None else read_statics(*attributes, options, spec.missing)
+        text = plan_text(ledger, site.version, reading={**table, "on_bad_row": on_bad_row}, sized=sized)
+        planned = plan(reading, text, site, runner)
         clock.lap("plan")
-
-        keep_bad = on_bad_row == "quarantine"
-        task = ParseTask(source, spec, dtype, site.scratch, keep_bad, notes)
-        size = blocksize or block_bytes(runner.memory_limit, runner.sharers, source.n_bytes(opened, spec))
-        parsed = parse_all(opened, task, size, runner, max_bad_rows if keep_bad else None)
-        reports, bad = parsed.reports, parsed.bad
+        parsed = parse(planned, site, runner)
         if not source.typed:
-            refuse_numbers(source, parsed, spec, options.categories)
+            refuse_numbers(source, parsed, planned.spec, options.categories)
         clock.lap("parse")
-
-        ids, sorted_blocks = reduce_blocks(reports)
-        if spec.time.kind == "rows":
-            tasks = rows_before(len(ids), sorted_blocks)
-            sorted_blocks = runner.map("number", partial(number_rows, time=spec.time), tasks)
-        n_parsed = int(count_rows(len(ids), sorted_blocks)[-1])
-        refuse_empty(n_parsed, len(bad), opened)
-        rows = rows_spec(site, spec, reports, dtype, freq)
-        sorted_blocks, rows = limit_fan_in(len(ids), sorted_blocks, rows, site.scratch, runner)
-        if on_duplicate != "error":
-            sorted_blocks = without_duplicates(len(ids), sorted_blocks, on_duplicate, runner)
-        n_stored = int(count_rows(len(ids), sorted_blocks)[-1])
-        rule = spec.time.rule if spec.time.kind == "rows" else asked_rule(freq, rows.time)
-        if fill_gaps and n_stored:
-            rule, fillers = fill_skipped(ids, sorted_blocks, rule, rows, site.scratch, runner)
-            sorted_blocks += fillers
-            rows = replace(rows, bringers=rows.bringers + (rows.missing,) * len(fillers))
-        row_start = count_rows(len(ids), sorted_blocks)
-        if site.version > 1:  # in the place of a store that stays until this one is committed
-            rows = replace(rows, first_shard=free_shard(site.root, n_shards(int(row_start[-1]))))
-        first_place = rows.first_shard * rows.shard_rows
-        try:
-            plans = plan_shards(row_start, sorted_blocks)
-            rows, trials = choose_codecs(rows, row_start, sorted_blocks, codec)
-            n_rows = [plan.stop - plan.start for plan in plans]
-            shards = runner.map("write", partial(write_shard, blocks=sorted_blocks, spec=rows), plans, n_rows, "rows")
-        except DuplicateTimeError as error:
-            raise duplicate_error(error, ids, source, parsed.blocks, spec, rows.time) from None
+        ids, ordered, n_parsed, n_kept = _order(planned, parsed, on_duplicate, fill_gaps, site, runner)
+        axis = ordered.rows.time
+        refuse = partial(duplicate_error, ids=ids, planned=planned, parsed=parsed, axis=axis)
+        written = write(ordered, runner, refuse, codec)
         clock.lap("write")
-
-        summary = sum_up(shards, plans, rows, row_start, rule, runner)
-        statics: tuple[StaticAttribute, ...] = ()
-        inexact = [sum(report.forms[n].n_inexact for report in reports) for n in range(len(rows.channels))]
-        remarks = [
-            *channel_notes(rows, inexact, spec),
-            *infinite_notes(rows, shards),
-            *freq_notes(summary, rows.time, row_start, ids),
-        ]
-        if known_statics is not None:
-            statics, unmatched = matched(ids, known_statics)
-            remarks += unmatched
-        remarks += source_notes(source, parsed, spec, known_statics.seen if known_statics is not None else ())
-        schema = Schema(
-            uuid=str(uuid.uuid4()),
-            version=site.version,
-            n_rows=int(row_start[-1]),
-            n_places=first_place + int(row_start[-1]),
-            n_series=len(ids),
-            chunk_rows=rows.chunk_rows,
-            shard_rows=rows.shard_rows,
-            channels=rows.channels,
-            time=replace(rows.time, rule=summary.rule),
-            id_name=id or "",
-            committed=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        statics, unmatched = matched(ids, planned.statics) if planned.statics else ((), [])
+        index = index_of(ids, written.row_start, written.summary, statics, written.first_place)
+        schema = _schema(written, site, len(ids), id or "")
         counts = RowCounts(
-            n_filled=schema.n_rows - n_stored,
-            n_quarantined=len(bad) * max(len(spec.series), 1),
-            n_duplicates=n_parsed - n_stored,
-            quarantine=set_aside(site.root, target, bad, site.version),
-            n_inexact=tuple(inexact),
+            n_filled=written.n_rows - n_kept,
+            n_quarantined=len(parsed.bad) * max(len(planned.spec.series), 1),
+            n_duplicates=n_parsed - n_kept,
+            quarantine=set_aside(site.root, target, parsed.bad, site.version),
+            n_inexact=parsed.n_inexact(len(schema.channels)),
         )
-        receipt = write_receipt(str(target), sizes, schema, summary, shards, counts, trials, remarks)
-        kept = receipt.lasting()
-        once = {"encoding": encoding, "dtype": dtype, "codec": codec, "fill_gaps": fill_gaps}
-        table = {**record_of(source), **options.to_json(), **once}
-        site.scratch.clear()
-        index = index_of(ids, row_start, summary, statics, first_place)
-        records = [record for shard in shards for record in shard.records]
-        document = {"action": "ingest", "receipt": kept, "table": table, "n_dropped": counts.n_duplicates}
-        document["next_shard"] = rows.first_shard + len(plans)
+        remarks = row_notes(ids, planned, parsed, written, unmatched)
+        receipt = write_receipt(str(target), reading.sizes, schema, written, counts, remarks)
+        notes = {
+            "action": "ingest",
+            "receipt": receipt.lasting(),
+            "table": {**table, "codec": codec, "fill_gaps": fill_gaps},
+            "n_dropped": counts.n_duplicates,
+            "next_shard": written.next_shard,
+        }
         check_unchanged(files)
-        commit_version(site.root, schema, rows, index, summary.moments, records, ledger, document)
+        commit(site, Version(schema, index, written.summary.moments, written.records, ledger, notes), written.rows)
         clock.lap("commit")
-    return replace(receipt, seconds={**clock.laps, "total": round(sum(clock.laps.values()), 3)})
+    return clock.on(receipt)
+
+
+def _order(
+    planned: Planned,
+    parsed: Parsed,
+    on_duplicate: Literal["error", "first", "last"],
+    fill_gaps: bool,
+    site: Site,
+    runner: Scheduler,
+) -> tuple[Any, Ordered, int, int]:
+    """All ids, the rows in their order, and how many were parsed, and stay once duplicates are dropped."""
+    spec, freq, dtype = planned.spec, planned.reading.options.freq, planned.reading.dtype
+    ids, blocks = reduce_blocks(parsed.reports)
+    n_series = len(ids)
+    if spec.time.kind == "rows":
+        blocks = runner.map("number", partial(number_rows, time=spec.time), rows_before(n_series, blocks))
+    n_parsed = int(count_rows(n_series, blocks)[-1])
+    refuse_empty(n_parsed, len(parsed.bad), planned.files)
+    rows = rows_spec(site, spec, parsed.reports, dtype, freq)
+    blocks, rows = limit_fan_in(n_series, blocks, rows, site.scratch, runner)
+    if on_duplicate != "error":
+        blocks = without_duplicates(n_series, blocks, on_duplicate, rows.shard_rows, runner)
+    n_kept = int(count_rows(n_series, blocks)[-1])
+    rule = spec.time.rule if spec.time.kind == "rows" else asked_rule(freq, rows.time)
+    if fill_gaps and n_kept:
+        rule, fillers = fill_skipped(ids, blocks, rule, rows, site.scratch, runner)
+        blocks += fillers
+        rows = replace(rows, bringers=rows.bringers + (rows.missing,) * len(fillers))
+    row_start = count_rows(n_series, blocks)
+    if site.version > 1:  # in the place of a store that stays until this one is committed
+        rows = replace(rows, first_shard=free_shard(site.root, n_shards(int(row_start[-1]), rows.shard_rows)))
+    return ids, Ordered(blocks, row_start, rows, rule), n_parsed, n_kept
+
+
+def _schema(written: Written, site: Site, n_series: int, id_name: str) -> Schema:
+    rows = written.rows
+    return Schema(
+        uuid=str(uuid.uuid4()),
+        version=site.version,
+        n_rows=written.n_rows,
+        n_places=written.first_place + written.n_rows,
+        n_series=n_series,
+        chunk_rows=rows.chunk_rows,
+        shard_rows=rows.shard_rows,
+        channels=rows.channels,
+        time=replace(rows.time, rule=written.summary.rule),
+        id_name=id_name,
+        committed="",
+    )

@@ -15,6 +15,7 @@ from zstore.format.index import RunTable, SeriesIndex, StaticAttribute
 from zstore.format.moments import Moments
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
+from zstore.writing.pipeline import Written
 from zstore.writing.version import Summary
 
 Int64 = NDArray[np.int64]
@@ -57,9 +58,7 @@ def merge(
     base: Store,
     places: Places,
     late: NDArray[np.bool_],
-    row_start: Int64,
-    summary: Summary,
-    first_place: int,
+    written: Written,
     statics: tuple[StaticAttribute, ...],
 ) -> tuple[SeriesIndex, Moments]:
     """The index and the moments of a store and of rows that were written behind it.
@@ -72,16 +71,13 @@ def merge(
         Its series and the new ones among all.
     late
         (new series,) series of the store that were written anew as a whole.
-    row_start
-        (new series + 1,) first of the written rows of each.
-    summary
-        Of the written rows.
-    first_place
-        Where the first of them lies.
+    written
+        The rows.
     statics
         Static attributes of all series.
     """
     index, n_series = base.index, len(places.ids)
+    row_start, summary, first_place = written.row_start, written.summary, written.first_place
     gone = np.zeros(n_series, bool)
     gone[places.new[late]] = True
     size_before = np.zeros(n_series, np.int64)

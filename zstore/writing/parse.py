@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from zstore.errors import SourceError
+from zstore.format.schema import TimeAxis
 from zstore.format.storage import Storage
 from zstore.writing.bad_rows import BadRowLimit, Group
 from zstore.writing.blocks import BlockReport, parse_blocks
+from zstore.writing.plan import Planned
 from zstore.writing.resume import note_reports, noted_reports
 from zstore.writing.scheduler import Scheduler
+from zstore.writing.site import Site
+from zstore.writing.sort import DuplicateTimeError
 from zstore.writing.sources.join import grouped
 from zstore.writing.sources.protocol import Block, RecutError, Source, SourceFile
 from zstore.writing.sources.table import BadRow, TableSpec
+
+_MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
+_BLOCKS = 24  # fewer leave threads idle at the end of a phase
+BLOCK_COPIES = 8
+"""A block in memory: its bytes, Arrow's columns, float64, sorted and packed copies."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,25 @@ class Parsed:
     blocks: Sequence[Block]
     reports: list[BlockReport]
     bad: list[BadRow]
+
+    def n_inexact(self, n_channels: int) -> tuple[int, ...]:
+        """Per channel, values that were rounded."""
+        return tuple(sum(report.forms[n].n_inexact for report in self.reports) for n in range(n_channels))
+
+
+def parse(planned: Planned, site: Site, runner: Scheduler) -> Parsed:
+    """Parse the sources of a plan. Raises as :func:`parse_all`."""
+    reading, spec = planned.reading, planned.spec
+    task = ParseTask(reading.source, spec, reading.dtype, site.scratch, reading.keep_bad, planned.notes)
+    n_bytes = reading.source.n_bytes(planned.files, spec)
+    size = reading.blocksize or block_bytes(runner.memory_limit, runner.sharers, n_bytes)
+    return parse_all(planned.files, task, size, runner, reading.max_bad_rows if reading.keep_bad else None)
+
+
+def block_bytes(memory_limit: int, workers: int, n_bytes: int) -> int:
+    """Bytes of sources parsed at once, of `n_bytes` in all, so that every worker stays within its share of memory."""
+    share = memory_limit // workers // BLOCK_COPIES
+    return max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
 
 
 def parse_all(
@@ -133,3 +162,31 @@ def _parse_blocks(
         tallies = [[n for report in reports for n in report.tallies] for reports in made]
         bad = task.source.placed(groups, rows, tallies)
     return Parsed(blocks, [report for reports in made for report in reports], bad)
+
+
+def duplicate_error(
+    error: DuplicateTimeError, ids: Any, planned: Planned, parsed: Parsed, axis: TimeAxis
+) -> SourceError:
+    """Two rows at one time as the error that refuses them, with the places of both.
+
+    Parameters
+    ----------
+    error
+        Series, by position in `ids`, and time.
+    ids
+        (series,) ids of the rows.
+    planned, parsed
+        How they were read.
+    axis
+        Of the times.
+    """
+    id_ = str(ids[error.series])
+    places = planned.reading.source.explain(parsed.blocks, planned.spec, id_, error.time, limit=2)
+    if len(places) == 1:
+        places.append("in the store already")
+    return SourceError(
+        f"duplicate time: id {id_!r} has {axis.show(error.time)} twice",
+        expected="one row per (id, time)",
+        where=" and ".join(places),
+        fix="--on-duplicate first or last, clean the file, or name the id column with --id if it holds several series",
+    )

@@ -17,7 +17,7 @@ from zstore.reading.store import open_store
 from zstore.writing.fan_in import MOST_FILES, MOST_OBJECTS
 from zstore.writing.ingest import ingest
 from zstore.writing.ledger import PIECE_BYTES
-from zstore.writing.phases import BLOCK_COPIES, block_bytes
+from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.csv_source import first_text
 from zstore.writing.sources.files import expand, find

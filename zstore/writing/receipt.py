@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from zstore.format.schema import Schema
-from zstore.writing.shards import ShardReport
-from zstore.writing.version import Summary
+from zstore.writing.pipeline import Written
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,8 @@ def write_receipt(
     store: str,
     sources: dict[str, int],
     schema: Schema,
-    summary: Summary,
-    shards: Sequence[ShardReport],
+    written: Written,
     counts: RowCounts,
-    trials: dict[str, dict[str, int]],
     notes: Sequence[str],
 ) -> Receipt:
     """Add up what happened.
@@ -144,20 +141,20 @@ def write_receipt(
         Where.
     sources
         File name to bytes.
-    schema, summary, shards
-        What was written.
+    schema
+        What the receipt is of: all rows of an ingest, or those that an append added.
+    written
+        The rows, as they were written.
     counts
         Rows that were not, and values that were rounded.
-    trials
-        Per channel, the bytes of a sample with each codec tried.
     notes
         What else should be known.
     """
+    summary, trials = written.summary, written.trials
     sizes: dict[str, int] = {}
-    for shard in shards:
-        for record in shard.records:
-            variable = record.key.partition("/")[0]
-            sizes[variable] = sizes.get(variable, 0) + record.n_bytes
+    for record in written.records:
+        variable = record.key.partition("/")[0]
+        sizes[variable] = sizes.get(variable, 0) + record.n_bytes
     channels = []
     for position, channel in enumerate(schema.channels):
         n_bytes = sizes.get(channel.variable, 0)

@@ -15,6 +15,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from zstore.format.layout import n_shards, shard_bounds
 from zstore.format.storage import Storage
 from zstore.writing.room import check_room
 
@@ -225,6 +226,21 @@ def find_border(row: int, row_start: Int64, blocks: Sequence[SortedBlock], uniqu
     if unique and before != rank:
         raise DuplicateTimeError(series, time)
     return Border(series, time)
+
+
+def plan_shards(row_start: Any, blocks: Sequence[SortedBlock], shard_rows: int, unique: bool = True) -> list[ShardPlan]:
+    """Which task writes which rows: those of a shard, of `shard_rows`; `unique` as of :func:`find_border`."""
+    n_rows = int(row_start[-1])
+    bounds = [shard_bounds(shard, n_rows, shard_rows) for shard in range(n_shards(n_rows, shard_rows))]
+    filled = [block for block in blocks if len(block.series)]
+    first, last = (np.array([block.series[n] for block in filled], np.int64) for n in (0, -1))
+    borders = []
+    for start, _ in bounds:
+        series = int(np.searchsorted(row_start, start, side="right")) - 1
+        near = [filled[n] for n in np.flatnonzero((first <= series) & (last >= series))]
+        borders.append(find_border(start, row_start, near, unique))
+    borders.append(Border(len(row_start) - 1, None))
+    return [ShardPlan(s, start, stop, borders[s], borders[s + 1]) for s, (start, stop) in enumerate(bounds)]
 
 
 def locate(block: SortedBlock, border: Border) -> tuple[int, int]:

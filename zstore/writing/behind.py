@@ -1,0 +1,119 @@
+"""New rows behind those of a store: in which order they come, and what of the store they leave as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from zstore.format.index import SeriesIndex
+from zstore.format.manifest import ObjectRecord
+from zstore.reading.store import Store
+from zstore.writing.blocks import reduce_blocks
+from zstore.writing.committed import find_late, kept_shards, old_blocks, old_forms, rows_behind, to_widen
+from zstore.writing.duplicates import without_duplicates, without_fillers
+from zstore.writing.encode_plan import rows_spec
+from zstore.writing.fan_in import limit_fan_in
+from zstore.writing.merge import Places
+from zstore.writing.parse import Parsed
+from zstore.writing.pipeline import Ordered
+from zstore.writing.plan import Planned
+from zstore.writing.scheduler import Scheduler
+from zstore.writing.shards import RowsSpec, widen_shard
+from zstore.writing.site import Site
+from zstore.writing.sort import count_rows
+
+
+@dataclass(frozen=True)
+class Added:
+    """Rows that come to a store, those of it among them whose series get rows before their last one.
+
+    Parameters
+    ----------
+    ids
+        (series of the rows,) their ids.
+    ordered
+        All of them.
+    places
+        Series of the store and of the rows, among all.
+    late
+        (series of the rows,) whether the store's rows of it are among them.
+    n_parsed
+        Rows of the sources.
+    n_old, n_left, n_kept
+        Rows of the store: that were taken, that did not give way as fillers, and that were not replaced either.
+    """
+
+    ids: Any
+    ordered: Ordered
+    places: Places
+    late: Any
+    n_parsed: int
+    n_old: int
+    n_left: int
+    n_kept: int
+
+    def notes(self) -> Iterator[str]:
+        """What should be known of rows of the store."""
+        if self.late.any():
+            yield f"{self.late.sum():,} series had late rows and were written anew"
+        if self.n_old > self.n_left:
+            yield f"{self.n_old - self.n_left:,} rows that filled gaps gave way to rows"
+        if self.n_left > self.n_kept:
+            yield f"{self.n_left - self.n_kept:,} rows of the store were replaced"
+
+
+def order_behind(
+    base: Store,
+    planned: Planned,
+    parsed: Parsed,
+    on_duplicate: Literal["error", "first", "last"],
+    filled: bool,
+    site: Site,
+    runner: Scheduler,
+) -> Added:
+    """Rows of sources in the order of a store, those of the store that are late first.
+
+    Parameters
+    ----------
+    base
+        The store.
+    planned, parsed
+        The rows.
+    on_duplicate
+        Which of several rows of a series at one time stays.
+    filled
+        Whether the store has rows that fill gaps, which give way.
+    site, runner
+        Where spills go, and what runs the tasks.
+    """
+    ids, fresh = reduce_blocks(parsed.reports)
+    n_series, places = len(ids), Places.of(base, ids)
+    late = find_late(base, places, fresh)
+    rows = rows_behind(base, rows_spec(site, planned.spec, parsed.reports, planned.reading.dtype), parsed.reports)
+    fresh, rows = limit_fan_in(n_series, fresh, rows, site.scratch, runner)
+    old = old_blocks(base, places, late, site.scratch)
+    n_old, n_parsed = (int(count_rows(n_series, part)[-1]) for part in (old, fresh))
+    of_store = rows.of(rows.channels, [old_forms(base)]).bringers * len(old)
+    rows = replace(rows, bringers=of_store + rows.bringers)
+    blocks = old + fresh
+    if filled and old:
+        blocks = without_fillers(n_series, blocks, len(old), rows.shard_rows, runner)
+    n_left = int(count_rows(n_series, blocks[: len(old)])[-1])
+    if on_duplicate != "error":
+        blocks = without_duplicates(n_series, blocks, on_duplicate, rows.shard_rows, runner)
+    n_kept = int(count_rows(n_series, blocks[: len(old)])[-1])
+    rule = base.schema.time.rule
+    # With one row a series there was no step to be irregular; else runs are not cut, and stay so.
+    asked = None if rule.kind == "irregular" and base.n_rows == base.n_series else rule
+    ordered = Ordered(blocks, count_rows(n_series, blocks), rows, asked, calendar=base.schema.form > 1)
+    return Added(ids, ordered, places, late, n_parsed, n_old, n_left, n_kept)
+
+
+def kept_records(base: Store, rows: RowsSpec, index: SeriesIndex, runner: Scheduler) -> list[ObjectRecord]:
+    """Shards of a store that still hold rows; those of channels whose new values need more room are written anew."""
+    kept, wider = kept_shards(base, rows, index), to_widen(base, rows)
+    widen = partial(widen_shard, before=base.schema.channels, spec=rows)
+    same = [record for record in kept if record.key.partition("/c/")[0] not in wider]
+    return same + runner.map("widen", widen, [record for record in kept if record.key.partition("/c/")[0] in wider])

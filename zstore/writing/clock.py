@@ -1,0 +1,30 @@
+"""How long the stages of a writer take."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from time import perf_counter
+
+from zstore.writing.receipt import Receipt
+
+logger = logging.getLogger(__name__)
+
+
+class Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self._last = perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = perf_counter()
+        self.laps[stage] = round(now - self._last, 3)
+        logger.info("%s took %.1f s", stage, now - self._last)
+        self._last = now
+
+    def on(self, receipt: Receipt) -> Receipt:
+        """A receipt with the seconds of each stage, and of all."""
+        return replace(receipt, seconds={**self.laps, "total": round(sum(self.laps.values()), 3)})

@@ -1,0 +1,220 @@
+"""From sorted blocks to a committed version: the stages that ingest, append and compact have in common.
+
+Ordered -> Written -> summed -> committed, each made from the one before. How a verb comes to ordered rows, and what its
+version says of them, is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from zstore.errors import SourceError
+from zstore.format.index import SeriesIndex
+from zstore.format.manifest import ObjectRecord
+from zstore.format.moments import Moments
+from zstore.format.schema import Schema
+from zstore.format.timesteps import TimeStepRule
+from zstore.writing.encode_plan import choose_codecs
+from zstore.writing.scheduler import Scheduler
+from zstore.writing.shards import RowsSpec, ShardReport, stored_trial, write_shard
+from zstore.writing.site import Site
+from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, plan_shards
+from zstore.writing.steps import Trial
+from zstore.writing.version import Summary, border_steps, commit_version, rule_of, summarise
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Rows on scratch space, sorted and packed, with nothing left to drop or to add.
+
+    Parameters
+    ----------
+    blocks
+        The rows; of two at one time those of the later block come later.
+    row_start
+        (series + 1,) first row of each series, counted from the first of these rows.
+    rows
+        How they are spilled, and where and how they are to lie in the arrays.
+    rule
+        The time step rule that the user, or the store, names; None to find it.
+    calendar
+        Whether a rule of a calendar may be found.
+    """
+
+    blocks: Sequence[SortedBlock]
+    row_start: Any
+    rows: RowsSpec
+    rule: TimeStepRule | None
+    calendar: bool = True
+
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        return int(self.row_start[-1])
+
+
+@dataclass(frozen=True)
+class Written:
+    """Rows in the arrays of a store, which no version has yet.
+
+    Parameters
+    ----------
+    row_start
+        As of :class:`Ordered`.
+    rows
+        How they lie, codecs included.
+    plans, shards
+        Per shard, its rows and what was written.
+    summary
+        Of each series.
+    trials
+        Per channel, the bytes of a sample with each codec tried.
+    """
+
+    row_start: Any
+    rows: RowsSpec
+    plans: Sequence[ShardPlan]
+    shards: Sequence[ShardReport]
+    summary: Summary
+    trials: dict[str, dict[str, int]]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        return int(self.row_start[-1])
+
+    @property
+    def first_place(self) -> int:
+        """Place of the first row."""
+        return self.rows.first_shard * self.rows.shard_rows
+
+    @property
+    def next_shard(self) -> int:
+        """The first shard behind the rows."""
+        return self.rows.first_shard + len(self.plans)
+
+    @property
+    def records(self) -> list[ObjectRecord]:
+        """The objects that were written."""
+        return [record for shard in self.shards for record in shard.records]
+
+
+@dataclass(frozen=True)
+class Version:
+    """All that a version is committed from.
+
+    Parameters
+    ----------
+    schema
+        What it holds; when it was committed is filled in.
+    index, moments
+        Per series of the store.
+    records
+        Every shard that it needs.
+    ledger
+        The sources whose rows it has.
+    notes
+        What else the root document keeps.
+    """
+
+    schema: Schema
+    index: SeriesIndex
+    moments: Moments
+    records: Sequence[ObjectRecord]
+    ledger: Sequence[ObjectRecord]
+    notes: dict[str, Any]
+
+
+def write(
+    ordered: Ordered,
+    runner: Scheduler,
+    refuse: Callable[[DuplicateTimeError], SourceError] | None = None,
+    codec: str | None = None,
+    keep_codecs: bool = False,
+) -> Written:
+    """Write rows, shard by shard, and sum them up.
+
+    Parameters
+    ----------
+    ordered
+        The rows.
+    runner
+        Runs a task for each shard.
+    refuse
+        The error for two rows of one series at one time; None where there cannot be any.
+    codec
+        Of every channel, as for :func:`zstore.ingest`.
+    keep_codecs
+        Whether channels have theirs already.
+
+    Raises
+    ------
+    SourceError
+        From `refuse`.
+    """
+    row_start, blocks, rows = ordered.row_start, ordered.blocks, ordered.rows
+    trials: dict[str, dict[str, int]] = {}
+    try:
+        plans = plan_shards(row_start, blocks, rows.shard_rows)
+        if not keep_codecs:
+            rows, trials = choose_codecs(rows, row_start, blocks, codec)
+        sizes = [plan.stop - plan.start for plan in plans]
+        shards = runner.map("write", partial(write_shard, blocks=blocks, spec=rows), plans, sizes, "rows")
+    except DuplicateTimeError as error:
+        if refuse is None:
+            raise
+        raise refuse(error) from None
+    return Written(row_start, rows, plans, shards, sum_up(ordered, rows, plans, shards, runner), trials)
+
+
+def sum_up(
+    ordered: Ordered, rows: RowsSpec, plans: Sequence[ShardPlan], shards: Sequence[ShardReport], runner: Scheduler
+) -> Summary:
+    """Everything per series of rows that were written.
+
+    Parameters
+    ----------
+    ordered, rows, plans, shards
+        The rows, and how they were written.
+    runner
+        Reads times back where a rule of a calendar is tried, or steps were too many to report.
+    """
+    back = partial(stored_trial, spec=rows, row_start=ordered.row_start)
+
+    def measure(rule: TimeStepRule) -> list[Trial]:
+        return runner.map("gaps", partial(back, rule=rule), plans)
+
+    rule, trials = rule_of(shards, rows.time.unit, ordered.rule, measure, ordered.calendar)
+    breaks = [trial.breaks for trial in trials]
+    if rule.plain:
+        steps = [shard.steps.runs for shard in shards if shard.steps.runs is not None]
+        breaks = [each.unlike(rule) for each in (*steps, border_steps(shards))]
+        dense = [plan for plan, shard in zip(plans, shards, strict=True) if shard.steps.runs is None]
+        breaks += [trial.breaks for trial in runner.map("gaps", partial(back, rule=rule), dense)]
+    return summarise(shards, ordered.row_start, len(rows.channels), rule, breaks)
+
+
+def next_schema(base: Schema, site: Site, written: Written, index: SeriesIndex) -> Schema:
+    """The schema of the version that comes after one."""
+    return replace(
+        base,
+        version=site.version,
+        n_rows=int(index.row_size.sum()),
+        n_places=written.first_place + written.n_rows,
+        n_series=len(index.ids),
+        channels=written.rows.channels,
+        time=replace(base.time, rule=written.summary.rule),
+    )
+
+
+def commit(site: Site, version: Version, rows: RowsSpec) -> None:
+    """Make a version the newest one, in one step. Scratch space is cleared before, so that no store needs it."""
+    schema = replace(version.schema, committed=datetime.now(UTC).isoformat(timespec="seconds"))
+    site.scratch.clear()
+    commit_version(
+        site.root, schema, rows, version.index, version.moments, version.records, version.ledger, version.notes
+    )

@@ -1,0 +1,168 @@
+"""The first stage: which files are read, how, and what their columns mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zstore._version import __version__
+from zstore.errors import SourceError, UsageError
+from zstore.format.manifest import ObjectRecord
+from zstore.format.storage import File
+from zstore.writing.resume import begin
+from zstore.writing.scheduler import Scheduler
+from zstore.writing.site import Site
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.protocol import Source, SourceFile, Workspace
+from zstore.writing.sources.table import TableSpec
+from zstore.writing.statics import StaticTable, open_statics, read_statics
+
+MOST_BAD = 0.5  # share of bad rows above which it is not the rows that are wrong, but how they are read
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is to be read, and how.
+
+    Parameters
+    ----------
+    files
+        The sources, in the order that decides between rows at one time.
+    source
+        Reads them.
+    options
+        What the user says of their columns.
+    encoding
+        Of texts.
+    dtype
+        Float type of channels.
+    on_bad_row
+        ``error`` or ``quarantine``.
+    max_bad_rows
+        With ``quarantine``, the most of them, see :class:`~zstore.writing.bad_rows.BadRowLimit`.
+    blocksize
+        Bytes parsed at once; None to derive them from the memory there is.
+    statics
+        Table of static attributes, if any.
+    """
+
+    files: Sequence[File]
+    source: Source
+    options: TableOptions
+    encoding: str
+    dtype: str
+    on_bad_row: str
+    max_bad_rows: float | int
+    blocksize: int | None = None
+    statics: File | None = None
+
+    @property
+    def keep_bad(self) -> bool:
+        """Whether bad rows are set aside."""
+        return self.on_bad_row == "quarantine"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """File name to bytes."""
+        return {str(file): file.n_bytes for file in self.files}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Files whose columns are known.
+
+    Parameters
+    ----------
+    reading
+        What was asked for.
+    files
+        The sources, opened.
+    spec
+        What their columns mean.
+    statics
+        Static attributes, if any.
+    notes
+        What a run of the same plan that died has done, from name to note.
+    """
+
+    reading: Reading
+    files: Sequence[SourceFile]
+    spec: TableSpec
+    statics: StaticTable | None
+    notes: Mapping[str, bytes]
+
+
+def plan(
+    reading: Reading,
+    text: str,
+    site: Site,
+    runner: Scheduler,
+    known: TableOptions | None = None,
+    others: Collection[str] = (),
+) -> Planned:
+    """Open the sources, and go on from a run of the same plan that died.
+
+    Parameters
+    ----------
+    reading
+        What to read.
+    text
+        All that spills depend on, from :func:`plan_text`.
+    site
+        Where spills go.
+    runner
+        Runs tasks where files have to be prepared.
+    known
+        What is known of the columns beyond the options; None for the options alone.
+    others
+        Columns of other tables, which options may name.
+
+    Raises
+    ------
+    SourceError, UsageError
+        If the files cannot be rows of one store, or options do not fit.
+    """
+    notes, options = begin(site.scratch, text), reading.options
+    prepared = reading.source.prepare(reading.files, reading.encoding, Workspace(site.scratch, notes), runner)
+    table = None
+    if reading.statics is not None:
+        table = open_statics(reading.statics, options, reading.encoding, site.scratch)
+    others = {*others, *(table[0].header if table is not None else ())}
+    opened, spec = reading.source.open(reading.files, prepared, known or options, others)
+    if spec.time.kind == "rows" and reading.keep_bad and known is None:
+        raise UsageError(
+            "quarantine without a time column",
+            expected="a time for the rows that stay",
+            fix="name the time column with --time, or --on-bad-row error",
+        )
+    statics = None if table is None else read_statics(*table, options, spec.missing)
+    return Planned(reading, opened, spec, statics, notes)
+
+
+def plan_text(ledger: Sequence[ObjectRecord], version: int, **reading: Any) -> str:
+    """Everything that spills depend on, as text."""
+    sources = [[record.key, record.n_bytes, record.digest] for record in ledger]
+    return json.dumps([__version__, version, sources, reading])
+
+
+def check_most_bad(most: float | int) -> None:
+    """Refuse a `max_bad_rows` that is neither a number of rows nor a share."""
+    if not (most >= 0 if isinstance(most, int) else 0 <= most <= 1):
+        raise UsageError(
+            f"--max-bad-rows {most}",
+            expected="a number of rows from 0 on (an int), or a share from 0 to 1 (a float)",
+            fix="as in --max-bad-rows 20 or --max-bad-rows 1%",
+        )
+
+
+def refuse_empty(n_rows: int, n_bad: int, sources: Sequence[SourceFile]) -> None:
+    """Refuse to make a store without a row."""
+    if n_rows == 0:
+        raise SourceError(
+            f"no row to store ({n_bad:,} are bad)" if n_bad else "no row to store",
+            expected="at least one row below the header",
+            where=sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1:,} more",
+            fix="check the files",
+        )
