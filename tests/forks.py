@@ -120,7 +120,7 @@ def become(command: dict[str, Any], files: list[int]) -> str:
     os.environ.update(command["environment"])
     module, *sys.argv[1:] = command["words"]
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:1] = [command["folder"], *(path for path in paths if path and path not in sys.path)]
+    sys.path[:1] = [command["folder"], *(path for path in paths if path and path not in sys.path[1:])]
     if not hasattr(sys.modules.get(module), "__path__"):
         sys.modules.pop(module, None)  # it runs as __main__
     return str(module)

@@ -68,22 +68,16 @@ def test_merged_stretches_are_of_a_shard_and_what_was_merged_is_gone(
 ) -> None:
     """Several stretches a group, whose borders lie inside series."""
     monkeypatch.setattr(fan_in, "MOST_FILES", 4)
-    bounds = fan_in.shard_bounds
-    monkeypatch.setattr(fan_in, "n_shards", lambda n_rows: -(-n_rows // 100))
-    monkeypatch.setattr(fan_in, "shard_bounds", lambda shard, n_rows: bounds(shard, n_rows, 100))
-    blocks: list[int] = []
-    gathered = zstore.writing.ingest.plan_shards  # type: ignore[attr-defined]
+    gathered, blocks = zstore.writing.pipeline.plan_shards, []
+    monkeypatch.setattr(fan_in, "plan_shards", lambda start, parts, _, unique: gathered(start, parts, 100, unique))
 
-    def seen(row_start: Any, parts: Any, unique: bool = True) -> Any:
+    def seen(row_start: Any, parts: Any, shard_rows: int) -> Any:
         blocks.append(len(parts))
         spills = [key for key in parts[0].spill.scratch.sizes() if key.endswith(".spill")]
         assert len(spills) == len(parts)
-        with monkeypatch.context() as undone:
-            undone.setattr(fan_in, "n_shards", lambda n_rows: -(-n_rows // (1 << 20)))
-            undone.setattr(fan_in, "shard_bounds", bounds)
-            return gathered(row_start, parts, unique)
+        return gathered(row_start, parts, shard_rows)
 
-    monkeypatch.setattr("zstore.writing.ingest.plan_shards", seen)
+    monkeypatch.setattr("zstore.writing.pipeline.plan_shards", seen)
     files = tables(tmp_path)[:1]
     zstore.ingest(files, tmp_path / "merged.zarr", id="id", time="t", blocksize=3000)
     monkeypatch.undo()

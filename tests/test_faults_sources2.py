@@ -300,12 +300,10 @@ def test_more_rows_that_differ_than_were_dropped_are_told(tmp_path: Path) -> Non
 
 def test_receipts_of_earlier_releases_tell_what_was_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They did not add up what the appends before had dropped."""
-    for module in ("ingest", "append"):
-        commit = commit_version
-        monkeypatch.setattr(
-            f"zstore.writing.{module}.commit_version",
-            lambda *args, commit=commit: commit(*args[:-1], {k: v for k, v in args[-1].items() if k != "n_dropped"}),
-        )
+    monkeypatch.setattr(
+        "zstore.writing.pipeline.commit_version",
+        lambda *args: commit_version(*args[:-1], {k: v for k, v in args[-1].items() if k != "n_dropped"}),
+    )
     store = made(tmp_path, 1, 2, 3)
     assert compare_sources(store, [tmp_path / "rows.csv"]).n_different == 0
     files = [tmp_path / "rows.csv", days(tmp_path / "again.csv", [7, 4], "2001-01-03")]

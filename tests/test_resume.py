@@ -18,8 +18,8 @@ READING: dict[str, Any] = {"id": "id", "time": "t", "blocksize": 2000, "on_bad_r
 
 DYING = """
 import os, sys
-import zstore, zstore.writing.ingest as i, zstore.writing.append as a
-i.plan_shards = a.plan_shards = lambda *_, **__: os._exit(9)
+import zstore, zstore.writing.pipeline as pipeline
+pipeline.plan_shards = lambda *_, **__: os._exit(9)
 source, store, how = sys.argv[1:4]
 reading = dict(blocksize=2000, on_bad_row="quarantine", scratch=sys.argv[4] if len(sys.argv) > 4 else None)
 if how == "append":

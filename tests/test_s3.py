@@ -158,8 +158,8 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_takes_over_when_it
     zstore.ingest(table(tmp_path / "a.csv", rows(0, 10)), url, **BY_ID)
     more = table(tmp_path / "b.csv", rows(10, 20))
     script = (
-        "import os, sys, zstore, zstore.writing.append as a\n"
-        "a.commit_version = lambda *_: os._exit(9)\n"
+        "import os, sys, zstore, zstore.writing.pipeline as pipeline\n"
+        "pipeline.commit_version = lambda *_: os._exit(9)\n"
         "zstore.append(sys.argv[1], sys.argv[2])"
     )
     assert subprocess.run([sys.executable, "-c", script, str(more), url], check=False).returncode == 9
@@ -181,15 +181,15 @@ def test_a_writer_that_was_taken_for_dead_commits_nothing(
     url = f"{bucket}/s.zarr"
     zstore.ingest(table(tmp_path / "a.csv", rows(0, 10)), url, **BY_ID)
     slow, quick = table(tmp_path / "slow.csv", rows(10, 20)), table(tmp_path / "quick.csv", rows(10, 15))
-    commit = zstore.writing.append.commit_version  # type: ignore[attr-defined]
+    commit = zstore.writing.pipeline.commit_version
 
     def overtaken(*arguments: object) -> None:
-        monkeypatch.setattr("zstore.writing.append.commit_version", commit)
+        monkeypatch.setattr("zstore.writing.pipeline.commit_version", commit)
         monkeypatch.setenv("ZSTORE_LEASE_S", "0")
         assert zstore.append(quick, url) is not None
         commit(*arguments)
 
-    monkeypatch.setattr("zstore.writing.append.commit_version", overtaken)
+    monkeypatch.setattr("zstore.writing.pipeline.commit_version", overtaken)
     with pytest.raises(ConflictError):
         zstore.append(slow, url)
     store = open_store(url)
@@ -260,13 +260,13 @@ def test_a_first_version_that_was_committed_stays_though_its_writer_fails_afterw
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException
 ) -> None:
     url = f"{bucket}/s.zarr" if where == "bucket" else str(tmp_path / "s.zarr")
-    commit = zstore.writing.ingest.commit_version  # type: ignore[attr-defined]
+    commit = zstore.writing.pipeline.commit_version
 
     def committed_and_failed(*arguments: object) -> None:
         commit(*arguments)
         raise error
 
-    monkeypatch.setattr("zstore.writing.ingest.commit_version", committed_and_failed)
+    monkeypatch.setattr("zstore.writing.pipeline.commit_version", committed_and_failed)
     with pytest.raises(type(error)):
         zstore.ingest(table(tmp_path / "a.csv", rows(0, 10)), url, **BY_ID)
     store = open_store(url)

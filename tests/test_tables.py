@@ -47,7 +47,7 @@ def test_columns_may_come_in_any_order(tmp_path: Path) -> None:
 def test_a_later_file_of_another_kind_is_refused_before_anything_is_written(
     tmp_path: Path, later: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zstore.writing.ingest.parse_all", lambda *_: pytest.fail("blocks were parsed"))
+    monkeypatch.setattr("zstore.writing.parse.parse_all", lambda *_: pytest.fail("blocks were parsed"))
     with pytest.raises(SourceError, match=message):
         made(tmp_path, "t,v,w\n1,10,100\n", later, time="t", on_bad_row="quarantine")
     assert not (tmp_path / "made.zarr").exists()
