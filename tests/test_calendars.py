@@ -269,6 +269,21 @@ def test_rows_are_kept_as_the_rule_by_an_append(tmp_path: Path) -> None:
     assert zstore.compact(store.path).schema.time.show_freq() == "rows"
 
 
+@pytest.mark.parametrize("first_rows", [[40, 55], [30, 40, 55], [61, 62]], ids=["long step", "irregular", "days"])
+def test_compact_finds_the_rule_in_all_rows_even_where_late_ones_left_them_in_order(
+    first_rows: list[int], tmp_path: Path
+) -> None:
+    rows = [["a", date.date().isoformat(), n] for n, date in enumerate(dates("MS", N_ROWS))]
+    store = made(tmp_path, [rows[n] for n in first_rows])
+    others = [row for row in rows if row[2] not in first_rows]
+    write_table(tmp_path / "more.csv", ["id", "time", "v"], others)
+    zstore.append(tmp_path / "more.csv", store.path)
+    assert open_store(store.path).schema.time.rule == store.schema.time.rule
+    compacted = zstore.compact(store.path)
+    assert (compacted.schema.time.show_freq(), compacted.index.runs.start.tolist()) == ("MS", [0])
+    assert zstore.compact(store.path).version == compacted.version
+
+
 @pytest.mark.parametrize(
     ("start", "freq", "last"),
     [

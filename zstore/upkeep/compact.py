@@ -44,7 +44,8 @@ def compact(
 
     Returns
     -------
-    The new version, of the newest format version; the store as it is if it is in order, and of that version, already.
+    The new version, of the newest format version; the store as it is if it is in order, of that version, and of a time
+    step rule that was given or found in all of its rows, already.
 
     Raises
     ------
@@ -72,6 +73,7 @@ def compact(
         lowest = first_shard * base.schema.shard_rows
         if (
             base.schema.form == FORMAT_VERSION
+            and _rule_is_of_all_rows(base)
             and in_order
             and (base.index.contiguous or lowest >= int(base.index.extent_start.min()))
         ):
@@ -99,6 +101,12 @@ def _ranges(base: Store) -> list[tuple[int, int]]:
     """The rows of a store, a shard's worth at a time."""
     size = base.schema.shard_rows
     return [(start, min(start + size, base.n_rows)) for start in range(0, base.n_rows, size)]
+
+
+def _rule_is_of_all_rows(base: Store) -> bool:
+    """Whether the time step rule was given, or found in all rows: an append keeps the one of the rows before it."""
+    document = base.objects.document
+    return document["table"]["freq"] is not None or document["action"] in ("ingest", "compact")
 
 
 def _rows(base: Store, root: Storage, names: list[str], first_shard: int) -> RowsSpec:
