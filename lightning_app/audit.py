@@ -191,7 +191,9 @@ def audit(data: WindowDataModule) -> Audit:
             indices[name] = found
         except NoWindowError as error:
             indices[name] = str(error)
-    spans = {name: Spans.of(data.store, None if isinstance(index, str) else index) for name, index in indices.items()}
+    spans = {
+        name: Spans.of(data.view.timed, None if isinstance(index, str) else index) for name, index in indices.items()
+    }
     nothing = np.zeros(0, np.int64), np.zeros(0, np.int64)
     ranges = {name: nothing if isinstance(index, str) else index.target_ranges() for name, index in indices.items()}
     _refuse_overlaps(data, ranges)

@@ -22,7 +22,7 @@ from lightning_app.data.loader import WindowLoader
 from lightning_app.data.scaler import Scaler
 from lightning_app.data.views import PanelView
 from lightning_app.models.finite import not_finite
-from zstore import Store, WindowIndex
+from zstore import PanelGrid, Store, WindowIndex
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class PredictionWriter(pl.Callback):
                 block[here] = part_values[places[start:stop, 1][here]]
             if not n_nodes:
                 ids[start:stop] = data.store.ids[loader.index.locate(np.arange(start, stop))[1]]
-            block_times = target_times(data.store, loader.index, np.arange(start, stop))
+            block_times = target_times(data.view.timed, loader.index, np.arange(start, stop))
             times[start:stop] = block_times
             for position, forecast in enumerate(forecasts):
                 with np.errstate(over="ignore"):  # it is looked for
@@ -159,13 +159,14 @@ def _not_written(target: str, where: str, value: float, dtype: Any) -> str:
     return f"forecast of {target!r} for {where} is {value:g}{why} (no predictions are written)"
 
 
-def target_times(store: Store, index: WindowIndex, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+def target_times(source: Store | PanelGrid, index: WindowIndex, samples: NDArray[np.int64]) -> NDArray[np.int64]:
     """(batch, horizon) times of the target rows of some samples, whichever rows are in memory.
 
     Parameters
     ----------
-    store
+    source
         Where times are read from, where they are irregular: row by row near each other, at most `_GAP_ROWS` too many.
+        The store, or the grid of a panel.
     index
         Which windows there are.
     samples
@@ -181,7 +182,7 @@ def target_times(store: Store, index: WindowIndex, samples: NDArray[np.int64]) -
     gaps = np.flatnonzero(np.diff(first[order]) > _GAP_ROWS) + 1
     for near in np.split(order, gaps) if len(order) else []:
         low = int(rows[near[0], 0])
-        times[near] = store.times(low, int(rows[near[-1], -1]) + 1)[rows[near] - low]
+        times[near] = source.times(low, int(rows[near[-1], -1]) + 1)[rows[near] - low]
     return times
 
 

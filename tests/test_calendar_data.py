@@ -13,6 +13,7 @@ from conftest import small_grid, write_table
 
 from lightning_app.data.calendar import time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.spans import Spans
 from lightning_app.data.splits import Split
 from lightning_app.data.views import Panel
 from lightning_app.predictions import target_times
@@ -191,3 +192,41 @@ def test_the_step_of_a_checkpoint_is_that_of_its_rule(tmp_path: Path) -> None:
     meaning.require_time(stores["ends"])
     with pytest.raises(UsageError, match="trained on steps of 1 months of dates"):
         meaning.require_time(stores["weekdays"])
+
+
+@pytest.mark.parametrize("residency", ["host", "stream"])
+def test_a_panel_of_rows_has_the_times_of_its_steps_in_batches_predictions_and_spans(
+    tmp_path: Path, residency: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_grid(monkeypatch)
+    days = [day for day in pd.date_range("2001-01-01", periods=60, freq="B") if day.day % 7]
+    rows = [(id_, str(day), n) for id_, first in (("a", 0), ("b", 3)) for n, day in enumerate(days) if n >= first]
+    source = write_table(tmp_path / "table.csv", ["id", "time", "x"], rows)
+    ingest(source, tmp_path / "table.zarr", id="id", time="time", freq="rows")
+    store = open_store(tmp_path / "table.zarr")
+    budget = {"memory_budget": "4kB"} if residency == "stream" else {}
+    options: dict[str, Any] = {"time_features": ["day_of_year", "day_of_week"], "time_encoding": "index", **budget}
+    data = module(
+        store, tmp_path, split=Split(sizes=(0.3, 0.2, 0.5)), panel=Panel(ids=["b"]), residency=residency, **options
+    )
+    batch = all_batches(data)
+    known = pd.DatetimeIndex(days)
+    step = batch["y"][:, :, 0, 0].long().numpy()  # a row is its own number
+    seconds = known.to_numpy().astype("datetime64[s]").astype(np.int64)
+    assert seconds[step[:, 0]].tolist() == batch["time"].tolist()
+    assert (known.day_of_year.to_numpy() - 1)[step].tolist() == batch["y_time"][..., 0].tolist()
+    assert known.day_of_week.to_numpy()[step].tolist() == batch["y_time"][..., 1].tolist()
+    index = data.test_dataloader().index
+    assert seconds[step].tolist() == target_times(data.view.timed, index, np.arange(len(index))).tolist()
+    spans = Spans.of(data.view.timed, index)
+    assert (seconds[step.min()], seconds[step.max()]) == (spans.first.min(), spans.last.max())
+
+
+def test_an_embargo_of_steps_is_refused_where_the_store_has_none(tmp_path: Path) -> None:
+    store = store_of(tmp_path, "MS", freq="rows")
+    dates = ("1950-01-01", "1952-01-15", "1953-01-01", "1954-01-02")
+    data = module(store, tmp_path, split=Split(dates=dates, embargo=2), lookback=2, horizon=1)
+    with pytest.raises(UsageError, match=r"embargo of 2 steps; expected 0, or --data\.split\.over series"):
+        data.train_dataloader()
+    data = module(store, tmp_path, split=Split(over="series", embargo=2), lookback=2, horizon=1)
+    assert len(all_batches(data, "val")["y"]) == sum(n - int(0.7 * n) - int(0.2 * n) - 2 for n in N_ROWS)

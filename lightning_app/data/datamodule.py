@@ -842,7 +842,7 @@ class WindowDataModule(pl.LightningDataModule):
             times = None if slot_times is None else PositionTimes(slot_times)
         else:
             rows, irregular = view.open(self.scaler, self.row_cache), not store.time.rule.regular
-            times = PositionTimes(torch.from_numpy(store.times(0, store.n_rows))) if irregular else None
+            times = PositionTimes(torch.from_numpy(view.timed.times(0, view.n_rows))) if irregular else None
         source = WindowSource(
             rows,
             self.columns_of,

@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from lightning_app.data.meaning import UNITS_PER_SECOND
-from lightning_app.data.spans import Spans
+from lightning_app.data.spans import Spans, timed
 from lightning_app.data.splits import NAMES, SplitName
 from zstore import Store, UsageError, WindowIndex
 
@@ -228,7 +228,7 @@ def _running_latest(ids: Int64, last: Int64) -> Int64:
 
 def _spans(store: Store, index: WindowIndex | None, nodes: Int64 | None) -> _Spans:
     """When the targets of some windows are, by series, within the times at which these have rows."""
-    spans = Spans.of(store, index)
+    spans = Spans.of(timed(store, nodes), index)
     series, first, last = spans.series, spans.first, spans.last
     if nodes is not None:
         series, first, last = np.tile(nodes, len(first)), np.repeat(first, len(nodes)), np.repeat(last, len(nodes))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from lightning_app.data.calendar import calendar_step
 from lightning_app.data.pooled import cut_pieces
-from zstore import Store, UsageError, WindowIndex
+from lightning_app.data.spans import timed
+from zstore import PanelGrid, Store, UsageError, WindowIndex
 
 Int64 = NDArray[np.int64]
 
@@ -203,7 +204,7 @@ def digest(index: WindowIndex, store: Store, nodes: Int64 | None, pieces: Pieces
         text = str(id_).encode()
         result.update(len(text).to_bytes(8, "little") + text)
     if not index.rule.regular:
-        for times in _times(index, store):
+        for times in _times(index, timed(store, nodes)):
             result.update(times.astype("<i8").tobytes())
     if pieces is not None:
         result.update(index.first.astype("<i8").tobytes())
@@ -211,7 +212,7 @@ def digest(index: WindowIndex, store: Store, nodes: Int64 | None, pieces: Pieces
     return result.hexdigest()
 
 
-def _times(index: WindowIndex, store: Store) -> Iterator[Int64]:
+def _times(index: WindowIndex, rows: Store | PanelGrid) -> Iterator[Int64]:
     """The times that each stretch of windows reaches; stretches near each other are read together."""
     counts = np.diff(index.ends, prepend=0)
     stops = index.first + (counts - 1) * index.shape.stride + index.shape.span
@@ -221,5 +222,5 @@ def _times(index: WindowIndex, store: Store) -> Iterator[Int64]:
         if first < low or stop > low + len(block):
             n_near = int(np.searchsorted(stops, first + _BLOCK_ROWS))
             low, high = first, max(stop, int(stops[n_near - 1]) if n_near else 0)
-            block = store.times(low, high)
+            block = rows.times(low, high)
         yield block[first - low : stop - low]

@@ -42,7 +42,7 @@ def module_html(data: WindowDataModule) -> str:
     ``python -m lightning_app splits`` leaves them out.
     """
     store, indices = data.store, _indices(data)
-    spans = {name: Spans.of(store, index) for name, index in indices.items()}
+    spans = {name: Spans.of(data.view.timed, index) for name, index in indices.items()}
     what = [
         ("inputs", _names(data.inputs)),
         ("targets", _names(data.targets)),

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore import Store, WindowIndex
+from zstore import PanelGrid, Store, WindowIndex
 
 Int64 = NDArray[np.int64]
 
 COLOURS = {"train": "#4878a8", "val": "#e0a030", "test": "#b04848"}
+
+
+def timed(store: Store, nodes: Int64 | None) -> Store | PanelGrid:
+    """What has the times of the rows that windows lie in: the store, or the grid of a panel of some series."""
+    return store if nodes is None else PanelGrid.of(store, nodes)
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,17 @@ class Spans:
     last: Int64
 
     @classmethod
-    def of(cls, store: Store, index: WindowIndex | None) -> Spans:
-        """Those of some windows; None for no windows. Cost: reads all times where they are irregular."""
+    def of(cls, rows: Store | PanelGrid, index: WindowIndex | None) -> Spans:
+        """Those of some windows in the rows of a store, or in the steps of a panel; None for no windows.
+
+        Cost: reads all times where they are irregular.
+        """
         if index is None:
             nothing = np.zeros(0, np.int64)
             return cls(nothing, nothing, nothing, nothing, nothing)
         start, stop = index.target_spans()
         if not index.rule.regular:
-            times = store.times(0, store.n_rows)
+            times = rows.times(0, int(stop.max(initial=0)))
             return cls(start, stop, index.series, times[start], times[stop - 1])
         ahead = index.shape.target_offset
         first, last = (index.rule.times(steps, index.time) for steps in (np.array(ahead), ahead + stop - 1 - start))

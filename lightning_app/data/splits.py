@@ -20,6 +20,7 @@ Int64 = NDArray[np.int64]
 SplitName = Literal["train", "val", "test"]
 NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 _USUAL = (0.7, 0.1, 0.2)
+_ROWS_OF_SERIES = "0, or --data.split.over series, since steps are the rows of each series"
 
 
 class NoWindowError(UsageError):
@@ -62,7 +63,7 @@ class Split:
     context
         Whether the inputs of a window may reach back over the border before its targets.
     embargo
-        Time steps after each border whose targets belong to nobody.
+        Time steps after each border whose targets belong to nobody; 0 where times are irregular, for they have none.
     seed
         Of the shuffle that deals series out.
     """
@@ -320,6 +321,13 @@ def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
     else:
         first, last = index.time_start.min(initial=2**62) * whole, index.time_stop.max(initial=-(2**62)) * whole
     count = count_of(store, split.over == "series")
+    if split.embargo and count.units:
+        raise UsageError(
+            f"embargo of {split.embargo:,} steps",
+            expected="0, since times are irregular" if store.time.rule.kind == "irregular" else _ROWS_OF_SERIES,
+            where=str(store.path),
+            fix="--data.split.embargo 0, and dates that leave such a time to nobody",
+        )
     if split.dates is not None:
         edges = [date * whole for date in _dates(store, split.dates)]
     elif all(float(size).is_integer() for size in split.shares) and sum(split.shares) > 1:

@@ -93,6 +93,7 @@ class SeriesView:
     def __init__(self, store: Store, split: Split, columns: Sequence[str]) -> None:
         self.store, self.split, self.columns = store, split, list(columns)
         self.runs, self.n_rows, self.width = store.index.runs, store.n_rows, len(self.columns)
+        self.timed = store
 
     def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
         """(channel,) whether any value of some channels is missing."""
@@ -171,7 +172,7 @@ class PanelView:
         self.store, self.split, self.columns, self._panel = store, split, list(columns), panel
         self.grid = PanelGrid.of(store, panel.members(store))
         self.runs, self.n_rows, self.n_nodes = self.grid.runs, self.grid.n_steps, self.grid.n_nodes
-        self.width = self.n_nodes * len(self.columns)
+        self.width, self.timed = self.n_nodes * len(self.columns), self.grid
 
     def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
         """(channel,) whether any value of some channels is missing, or a series has no row at some step."""
@@ -333,12 +334,16 @@ class PanelReader:
 
     file: PanelFile
     where: str
-    irregular = False
 
     @property
     def masked(self) -> bool:
         """Whether any value is missing."""
         return self.file.masked
+
+    @property
+    def irregular(self) -> bool:
+        """Whether times are read too."""
+        return not self.file.grid.rule.regular
 
     @property
     def n_rows(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 SEED = 1609
 DRAWS_PER_CASE = 4
@@ -27,8 +28,10 @@ KINDS = (
     "constant",
     "one_row",
 )
+RULES = ("MS", "B", "YE-JUN", "rows", "ME", "2MS", "QE", "YS", "W-WED", "QS", "YE", "15min")
 MODELS = ("Repeat", "SeasonalRepeat", "NLinear", "Climatology")
 DAY_MS = 86_400_000
+LONGEST = 1100  # steps from the first row of a store to its last one, at most
 
 Row = tuple[str, int, tuple[str, ...]]  # id, time in ms or steps, texts of the channels
 
@@ -46,7 +49,7 @@ class Action:
     on_duplicate
         Policy of an ingest or an append.
     fill_gaps
-        Of an ingest.
+        Of an ingest; one that is not the first takes the place of the store.
     version
         That a rollback brings back.
     """
@@ -84,6 +87,12 @@ class Case:
         long or wide.
     numbered
         The step of a file without a column of times; empty where it has one.
+    rule
+        Time step rule that rows follow, for the most part; empty where steps have one length, or none.
+    freq
+        What the ingest is told of it; empty for nothing.
+    texts
+        Unit of the texts of times: D, s or ms.
     """
 
     number: int
@@ -97,6 +106,9 @@ class Case:
     dtype: str = "float32"
     layout: str = "long"
     numbered: str = ""
+    rule: str = ""
+    freq: str = ""
+    texts: str = "s"
 
 
 @dataclass(frozen=True)
@@ -209,10 +221,88 @@ def cell(maker: Maker, style: dict[str, Any], id_: str, late: bool = False) -> s
     return f"{random.normal() * (2000 if late else 4) + style['level']:.{decimals}f}"
 
 
+def rule_of(number: int) -> str:
+    """The time step rule of a case: of each in turn, for a quarter of all cases; empty for the others."""
+    chosen = (number + number // len(KINDS)) % 4 == 1 and KINDS[number % len(KINDS)] != "steps"
+    return RULES[number // 4 % len(RULES)] if chosen else ""
+
+
+@dataclass
+class Calendar:
+    """When the rows of a case lie that follows a time step rule.
+
+    Parameters
+    ----------
+    rule
+        Which.
+    times
+        (unit,) ms since 1970 of months, quarters, years, weekdays, weeks, days or quarters of an hour.
+    count
+        Units from a row to the next.
+    phase
+        First unit of the series that do not begin with the others.
+    odd
+        Share of rows that lie beside the rule.
+    """
+
+    rule: str
+    times: list[int]
+    count: int
+    phase: dict[str, int]
+    odd: float
+
+    @classmethod
+    def of(cls, maker: Maker, rule: str, kind: str) -> Calendar:
+        """Draw one."""
+        start = pd.Timestamp(year=maker.whole(1890, 2015), month=maker.whole(1, 12), day=maker.whole(1, 28))
+        day = maker.pick([1, 1, 1, 15, 28, 30, 31])
+        clock = pd.Timedelta(hours=0) if maker.chance(0.5) else pd.Timedelta(minutes=maker.whole(1, 1439))
+        if kind == "ms":
+            clock += pd.Timedelta(milliseconds=maker.pick([20, 250, 500]))
+        count, unit = (2, 1) if rule == "2MS" else (1, {"M": 1, "Q": 3, "Y": 12}.get(rule[0], 1))
+        length = LONGEST * count
+        if rule in ("MS", "2MS", "QS", "YS"):
+            offset: Any = pd.DateOffset(months=unit, day=day)
+            start = start + pd.DateOffset(day=day)
+        elif rule == "15min":
+            offset, clock = "15min", pd.Timedelta(0)
+        else:
+            offset = {"rows": "B"}.get(rule, rule)
+            start = pd.tseries.frequencies.to_offset(offset).rollforward(start)
+        times = pd.date_range(start, periods=length, freq=offset, unit="ms") + clock
+        if rule == "rows":
+            times = times[maker.random.random(length) > 0.05]
+        odd = 0 if kind == "wide" else maker.pick([0, 0, 0, 0.02])
+        return cls(rule, times.as_unit("ms").asi8.tolist(), count, {}, odd)
+
+    def shift(self, maker: Maker, ids: list[str], kind: str) -> None:
+        """Let some series begin between the steps of the others."""
+        if kind != "wide" and self.rule in ("2MS", "QS", "YS", "YE") and maker.chance(0.3):
+            self.count = max(self.count, 2)
+            self.phase = {id_: 1 for id_ in ids if maker.chance(0.4)}
+
+    def freq(self, maker: Maker) -> str:
+        """What the ingest is told: nothing, the rule, or something else."""
+        if self.rule == "rows" or maker.chance(0.35):
+            return self.rule
+        other = maker.pick(["MS", "YE", "QS", "B", "1D", "rows", "W-WED", "7D"])
+        return str(other) if maker.chance(0.15) else ""
+
+    def beside(self, maker: Maker, rows: list[Row]) -> list[Row]:
+        """The rows, of which some lie beside the rule."""
+        late = 60_000 if self.rule == "15min" else maker.pick([3_600_000, DAY_MS])
+        return [(id_, time + late * maker.chance(self.odd), texts) for id_, time, texts in rows] if self.odd else rows
+
+    def at(self, id_: str, step: int) -> int:
+        """Time of a step of a series."""
+        return self.times[step * self.count + self.phase.get(id_, 0)]
+
+
 def case(number: int) -> Case:
     """The case of a number."""
     maker = Maker(number)
     kind = maker.kind
+    rule = rule_of(number)
     dated = kind != "steps"
     wide = kind == "wide"
     step = {"ms": maker.pick([20, 250, 1000, 1500]), "steps": maker.pick([1, 1, 3])}.get(
@@ -250,20 +340,43 @@ def case(number: int) -> Case:
         times[id_] = (steps + begin).tolist() or [begin]
         last = max(last, *times[id_])
 
+    calendar = Calendar.of(Maker(SEED * 3 + number), rule, kind) if rule else None
+    if calendar is not None:
+        calendar.shift(maker, ids, kind)
+
     def rows(id_: str, at: Any, late: bool = False) -> list[Row]:
-        return [(id_, start + step * int(k), tuple(cell(maker, styles[n], id_, late) for n in names)) for k in at]
+        when = [start + step * int(k) if calendar is None else calendar.at(id_, int(k)) for k in at]
+        table = [(id_, time, tuple(cell(maker, styles[n], id_, late) for n in names)) for time in when]
+        return table if calendar is None else calendar.beside(maker, table)
 
     first = [row for id_ in ids for row in rows(id_, times[id_])]
     duplicates = "error"
     if not wide and kind not in ("one_row", "gaps") and maker.chance(0.25):
         duplicates = maker.pick(["first", "last"])
         extra = [first[n] for n in maker.random.integers(len(first), size=3)]
-        first += [(id_, time, rows(id_, [(time - start) // step])[0][2]) for id_, time, _ in extra]
+        first += [(id_, time, rows(id_, [0])[0][2]) for id_, time, _ in extra]
     if maker.chance(0.5) and not wide:
         first = [first[n] for n in maker.random.permutation(len(first))]
     fill = kind == "gaps" and maker.chance(0.6)
     actions = [Action("ingest", tuple(first), duplicates, fill)]
-    if kind in ("late", "recoded", "compacted", "older", "categories", "gaps", "float64", "steps") and not wide:
+    if fill and rule:  # which may be refused
+        actions.append(Action("ingest", tuple(first), duplicates))
+        actions = actions[:: maker.pick([1, -1])]
+    if (
+        kind
+        in (
+            *(["one_row"] if rule else []),
+            "late",
+            "recoded",
+            "compacted",
+            "older",
+            "categories",
+            "gaps",
+            "float64",
+            "steps",
+        )
+        and not wide
+    ):
         n_appends = maker.whole(1, 3) if kind in ("late", "recoded", "compacted", "older") else maker.whole(0, 1)
         for _ in range(n_appends):
             actions.append(_append(maker, ids, times, rows, kind))
@@ -288,6 +401,12 @@ def case(number: int) -> Case:
             "land": {id_: str(maker.pick(["forest", "grass", "bare rock"])) for id_ in known},
         }
     dtype = "float64" if kind == "float64" else "float32"
+    numbered = wide and rule not in ("rows", "YE-JUN") and maker.chance(0.4)
+    freq, shown = "", "ms" if kind == "ms" else "s"
+    if calendar is not None:
+        freq = calendar.freq(maker)
+        every = {time % DAY_MS for action in actions for _, time, _ in action.rows}
+        shown = "D" if every == {0} and maker.chance(0.6) else shown
     return Case(
         number,
         kind,
@@ -299,7 +418,10 @@ def case(number: int) -> Case:
         statics,
         dtype,
         "wide" if wide else "long",
-        {DAY_MS: "1D", 3_600_000: "1h", 300_000: "5min"}[step] if wide and maker.chance(0.4) else "",
+        (rule or {DAY_MS: "1D", 3_600_000: "1h", 300_000: "5min"}[step]) if numbered else "",
+        rule,
+        freq,
+        shown,
     )
 
 
@@ -370,6 +492,10 @@ def draw(number: int, case: Case, ids: list[str], longest: int, times: list[int]
     features: list[str] = []
     if maker.chance(0.4) or (model == "Climatology" and case.dated):
         known = ["hour_of_day", "day_of_week", "day_of_year", "time_of_day"]
+        if case.rule:
+            known = ["hour_of_day", "month_of_year", "month_of_year", "day_of_year", "day_of_week", "time_of_day"]
+            known = known[:5] if maker.chance(0.8) else known
+            known = list(dict.fromkeys(maker.random.permutation(known).tolist()))
         features = maker.random.permutation(known)[: maker.whole(1, 2)].tolist()
         if model == "Climatology":
             features = features[:1] if "time_of_day" in features or "day_of_year" in features else features

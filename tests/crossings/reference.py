@@ -6,18 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .draws import DAY_MS, Action, Case, Draw
+from .rules import IRREGULAR, Array, Key, Rule, asked_rule, found_rule
 
 STAGES = ("train", "val", "test")
 USUAL = (0.7, 0.1, 0.2)
-Array = np.ndarray[Any, Any]
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Version:
     """The rows of a store: texts of the channels by id and time, None for a row that only fills a gap."""
 
     rows: dict[Key, tuple[str, ...] | None]
-    freq: int | None
+    rule: Rule
 
     @property
     def ids(self) -> list[str]:
@@ -37,24 +35,17 @@ class Version:
         return sorted(time for other, time in self.rows if other == id_)
 
     def runs(self) -> Iterator[tuple[str, list[int]]]:
-        """Stretches without a gap: each time is the one before plus the usual step, if there is one."""
+        """Stretches without a gap: each time is one step after the one before, if there is a rule that says so."""
         for id_ in self.ids:
             times = self.times(id_)
+            following = self.rule.follows(np.array(times)) if self.rule.regular else np.ones(len(times) - 1, bool)
             run = times[:1]
-            for before, time in pairwise(times):
-                if self.freq is not None and time - before != self.freq:
+            for follows, time in zip(following.tolist(), times[1:], strict=True):
+                if not follows:
                     yield id_, run
                     run = []
                 run.append(time)
             yield id_, run
-
-
-def usual_step(rows: dict[Key, Any]) -> int | None:
-    """The step that more than half of all neighbouring rows of a series have."""
-    version = Version(rows, None)
-    steps = [int(step) for id_ in version.ids for step in np.diff(version.times(id_))]
-    counts = pd.Series(steps, dtype=np.int64).value_counts()
-    return int(counts.index[0]) if len(counts) and 2 * int(counts.iloc[0]) > len(steps) else None
 
 
 def history(case: Case) -> list[Version | None]:
@@ -62,21 +53,23 @@ def history(case: Case) -> list[Version | None]:
     found: list[Version | None] = []
     committed: list[Version] = []
     for action in case.actions:
-        after = _after(action, committed)
+        after = _after(case, action, committed)
         found.append(after)
         if after is not None and (not committed or after is not committed[-1]):
             committed.append(after)
     return found
 
 
-def _after(action: Action, committed: list[Version]) -> Version | None:
+def _after(case: Case, action: Action, committed: list[Version]) -> Version | None:
+    asked = case.freq or case.numbered
     if action.verb == "gc":
         return committed[-1]
     if action.verb == "rollback":
         return replace(committed[action.version - 1])
     if action.verb == "compact":
-        return replace(committed[-1], freq=usual_step(committed[-1].rows))
-    before = committed[-1] if action.verb == "append" else Version({}, None)
+        before = committed[-1]
+        return replace(before, rule=before.rule if asked else found_rule(before.rows, case.dated))
+    before = committed[-1] if action.verb == "append" else Version({}, IRREGULAR)
     rows = dict(before.rows)
     for id_, time, texts in action.rows:
         known = rows.get((id_, time))
@@ -85,23 +78,33 @@ def _after(action: Action, committed: list[Version]) -> Version | None:
         if known is None or action.on_duplicate == "last":
             rows[id_, time] = texts
     if action.verb == "append":
-        return Version(rows, before.freq)
-    freq = usual_step(rows)
-    if action.fill_gaps and freq is not None:
-        rows |= dict.fromkeys(_skipped(Version(rows, freq), freq))
-    return Version(rows, freq)
+        anew = before.rule.kind == "irregular" and len(before.rows) == len(before.ids)
+        return Version(rows, found_rule(rows, case.dated) if anew else before.rule)
+    rule = asked_rule(asked, rows) if asked else found_rule(rows, case.dated)
+    if action.fill_gaps:
+        skipped = _skipped(Version(rows, rule)) if rule.regular else None
+        if skipped is None:
+            return None
+        rows |= dict.fromkeys(skipped)
+    return Version(rows, rule)
 
 
-def _skipped(version: Version, freq: int) -> Iterator[Key]:
-    """Rows that series skip; a series most of whose steps are no multiple of the usual one stays as it is."""
+def _skipped(version: Version) -> list[Key] | None:
+    """Rows that series skip; None where a row lies between the steps of its series.
+
+    A series most of whose steps are no whole ones stays as it is.
+    """
+    found: list[Key] = []
     for id_ in version.ids:
-        times = version.times(id_)
-        steps = np.diff(times)
-        if 2 * int((steps % freq != 0).sum()) > len(steps):
+        times = np.array(version.times(id_))
+        number, whole = version.rule.between(times)
+        if 2 * int((~whole).sum()) > len(number):
             continue
-        for time in range(times[0], times[-1], freq):
-            if (id_, time) not in version.rows:
-                yield id_, time
+        if not whole.all():
+            return None
+        for time, n in zip(times.tolist(), number.tolist(), strict=False):
+            found += [(id_, version.rule.later(time, k)) for k in range(1, n)]
+    return found
 
 
 class InvalidError(Exception):
@@ -132,6 +135,7 @@ class Stage:
     """Every window of a split in order, as arrays over windows."""
 
     keys: list[tuple[int, int]]
+    times: Array
     batch: dict[str, Array]
     truth: Array
     n_rows: int
@@ -153,11 +157,14 @@ class Reference:
         Texts of the codes of each channel of categories, as the store numbers them.
     assigned
         (series,) split of each series, -1 for none, where a shuffle deals them out.
+    unit
+        Of the times of the store, in ms.
     """
 
     def __init__(
-        self, case: Case, version: Version, draw: Draw, words: dict[str, list[str]], assigned: Array | None
+        self, case: Case, version: Version, draw: Draw, words: dict[str, list[str]], assigned: Array | None, unit: int
     ) -> None:
+        self.unit = unit
         self.case, self.version, self.draw, self.words, self.assigned = case, version, draw, words, assigned
         self.options: dict[str, Any] = draw.options
         options = self.options
@@ -215,13 +222,13 @@ class Reference:
                 Stretch(self.ids.index(id_), np.array(times), np.stack([self.table[id_, time] for time in times]))
                 for id_, times in self.version.runs()
             ]
-        freq = self.version.freq
-        if freq is None:
+        rule = self.version.rule
+        if rule.kind == "irregular":
             raise InvalidError("a panel of irregular times")
         names = [self.ids[n] for n in self.members]
-        known = [time for id_ in names for time in self.version.times(id_)]
-        times = np.arange(min(known), max(known) + 1, freq)
-        if not set(known) <= set(times.tolist()):
+        known = np.unique([time for id_ in names for time in self.version.times(id_)])
+        times = known if rule.kind == "rows" else rule.grid(int(known[0]), int(known[-1]))
+        if not np.isin(known, times).all():
             raise InvalidError("series off the grid of the others")
         blank = np.full(len(self.columns), np.nan)
         cells = [[self.table.get((id_, time), blank) for id_ in names] for time in times.tolist()]
@@ -242,30 +249,52 @@ class Reference:
     @cached_property
     def borders(self) -> Array:
         """(split, series, 2) times ``[start, stop)`` of the targets of each split."""
-        split, freq = self.draw.split, self.version.freq
+        split, rule = self.draw.split, self.version.rule
         if split["by"] == "series":
             return np.tile(np.array([-(2**62), 2**62]), (3, len(self.ids), 1))
-        ends = np.array([[times[0], times[-1]] for times in map(self.version.times, self.ids)])
+        of_rows = rule.kind == "rows" and split.get("over") == "series"
+        counted, embargo = rule.regular or of_rows, split.get("embargo", 0)
+        if embargo and not counted:
+            raise InvalidError("an embargo of steps of irregular times")
+        every = [np.array(self.version.times(id_)) for id_ in self.ids]
+        ends = np.array([[times[0], times[-1]] for times in every])
         if split.get("over") != "series":
             ends[:] = ends[:, 0].min(), ends[:, 1].max()
-        first, last = ends.T
-        step = freq or 1
+        first = ends[:, 0]
+        lengths = [
+            len(times) if of_rows else self._n_steps(*end) for times, end in zip(every, ends.tolist(), strict=True)
+        ]
+
+        def later(times: Array, steps: Any) -> Array:
+            steps = np.broadcast_to(steps, len(times)).tolist()
+            if of_rows:
+                return np.array([_rows_later(*parts) for parts in zip(every, times.tolist(), steps, strict=True)])
+            unit = Rule("fixed", self.unit)
+            return np.array(
+                [(rule if counted else unit).later(t, n) for t, n in zip(times.tolist(), steps, strict=True)]
+            )
+
         if "dates" in split:
             edges = [np.full(len(self.ids), date) for date in split["dates"]]
         elif (sizes := split.get("sizes", USUAL)) and sum(sizes) > 1 and all(s == int(s) for s in sizes):
-            if freq is None:
+            if not counted:
                 raise InvalidError("steps of irregular times")
-            if sum(sizes) > int((last - first).max()) // step + 1:
+            if sum(sizes) > max(lengths):
                 raise InvalidError("more steps than there are")
-            edges = [first + int(n) * step for n in np.cumsum([0, *sizes])]
+            edges = [later(first, int(n)) for n in np.cumsum([0, *sizes])]
         else:
             if sum(sizes) > 1 + 1e-9:
                 raise InvalidError("fractions of more than the whole")
-            counts = np.array([shared(n, sizes) for n in ((last - first) // step + 1).tolist()])
+            counts = np.array([shared(n, sizes) for n in lengths])
             refuse_nothing(counts, sizes)
-            edges = [first, *(first[:, None] + counts.cumsum(axis=1) * step).T]
-        gap = split.get("embargo", 0) * step
-        return np.array([np.stack([edges[n] + (gap if n else 0), edges[n + 1]], axis=1) for n in range(3)])
+            edges = [first, *(later(first, n) for n in counts.cumsum(axis=1).T)]
+        begins = [later(edge, embargo) if n else edge for n, edge in enumerate(edges[:3])]
+        return np.array([np.stack([begins[n], edges[n + 1]], axis=1) for n in range(3)])
+
+    def _n_steps(self, first: int, last: int) -> int:
+        """Steps from a time to another, both among them; units of time where no rule counts them."""
+        rule = self.version.rule if self.version.rule.regular else Rule("fixed", self.unit)
+        return rule.number(last, first) + 1
 
     @property
     def series_sizes(self) -> Sequence[float]:
@@ -391,12 +420,19 @@ class Reference:
         for feature in self.options["time_features"]:
             days = times / DAY_MS
             share = {"day_of_week": (days + 3) / 7, "day_of_year": days / 365.2425}.get(feature, days)
+            if feature == "month_of_year":
+                share = (self.dates(times).month.to_numpy().reshape(times.shape) - 1) / 12
             found += [np.sin(2 * np.pi * (share % 1)), np.cos(2 * np.pi * (share % 1))]
         return np.stack(found, axis=-1) if found else np.zeros((*times.shape, 0))
 
+    @staticmethod
+    def dates(times: Array) -> pd.DatetimeIndex:
+        """Times as pandas has them."""
+        return pd.DatetimeIndex(times.ravel().astype("datetime64[ms]"))
+
     def indices(self, times: Array) -> Array:
-        """(…, feature) whole steps, hours and days."""
-        dates = pd.DatetimeIndex(times.ravel().astype("datetime64[ms]"))
+        """(…, feature) whole steps, hours, days and months."""
+        dates = self.dates(times)
         found: list[Any] = []
         for feature in self.options["time_features"]:
             found.append(
@@ -404,7 +440,8 @@ class Reference:
                     "hour_of_day": lambda: dates.hour,
                     "day_of_week": lambda: dates.day_of_week,
                     "day_of_year": lambda: dates.day_of_year - 1,
-                    "time_of_day": lambda: times.ravel() % DAY_MS // self.version.freq,
+                    "month_of_year": lambda: dates.month - 1,
+                    "time_of_day": lambda: times.ravel() % DAY_MS // self.version.rule.count,
                 }[feature]()
             )
         return np.stack([np.asarray(values, np.int64).reshape(times.shape) for values in found], axis=-1)
@@ -417,7 +454,7 @@ class Reference:
         features = self.options["time_features"]
         if features and not self.case.dated:
             reasons.append("time features of plain steps")
-        if "time_of_day" in features and self.version.freq is None:
+        if "time_of_day" in features and self.version.rule.kind != "fixed":
             reasons.append("time of day of irregular times")
         if features and self.panel and self.options["time_encoding"] != "index":
             reasons.append("cycles of a panel")
@@ -496,7 +533,7 @@ class Reference:
         cells = np.array(list(targets.values()))
         keys = [(0 if self.panel else int(s), int(time)) for s, time in zip(series, batch["time"], strict=True)]
         n_rows = len(rows) * (len(self.members) if self.panel else 1)
-        return Stage(keys, batch, truth, n_rows, cells.size, int(np.isnan(cells).sum()))
+        return Stage(keys, times[1], batch, truth, n_rows, cells.size, int(np.isnan(cells).sum()))
 
     # Forecasts and metrics -------------------------------------------------------------------------------------------
 
@@ -607,6 +644,14 @@ class Reference:
             slope = scale[series, column] * (np.abs(source[..., n]) + 1 if self.kind(column) == "log1p" else 1)
             parts.append(slack[..., n] * slope)
         return np.stack(parts, axis=-1) + 3e-7 * np.abs(source)
+
+
+def _rows_later(times: Array, time: int, n: int) -> int:
+    """The time of the n-th of some rows behind the first one not before a time; later than all if there is none."""
+    row = int((times < time).sum()) + n
+    if not n:
+        return time
+    return int(times[row]) if row < len(times) else int(times[-1]) + 1
 
 
 def fitted(values: Array, kind: str) -> tuple[float, float]:

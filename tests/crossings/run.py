@@ -33,8 +33,9 @@ from lightning_app.data.views import Panel
 from lightning_app.predictions import PredictionWriter
 from zstore import SourceError, Store, UsageError
 
-from .draws import DRAWS_PER_CASE, Action, Case, Draw, Row, case, draw
-from .reference import STAGES, USUAL, Array, InvalidError, Reference, Stage, Version, errors, history, scores, shared
+from .draws import DAY_MS, DRAWS_PER_CASE, Action, Case, Draw, Row, case, draw
+from .reference import STAGES, USUAL, InvalidError, Reference, Stage, Version, errors, history, scores, shared
+from .rules import Array, Rule
 
 KEYS = ("x", "y", "mask", "x_future", "x_static", "series", "time", "x_time", "y_time")
 
@@ -120,7 +121,7 @@ def time_texts(case: Case, times: Sequence[int]) -> list[str]:
     """Times as they are written."""
     if not case.dated:
         return [str(time) for time in times]
-    unit = "ms" if case.kind == "ms" else "s"
+    unit = "ms" if case.kind == "ms" else case.texts
     return [str(np.datetime64(int(time), "ms").astype(f"datetime64[{unit}]")) for time in times]
 
 
@@ -132,7 +133,7 @@ def build(case: Case, folder: Path) -> Built:
     for number, (action, after) in enumerate(zip(case.actions, history(case), strict=True)):
         try:
             _act(case, action, folder, number)
-        except SourceError as error:
+        except (SourceError, UsageError) as error:
             if after is not None:
                 return Built(case, folder, 0, after, [f"action {number} {action.verb} was refused: {error}"])
             continue
@@ -162,6 +163,8 @@ def _act(case: Case, action: Action, folder: Path, number: int) -> None:
             options |= {"start": time_texts(case, [start])[0], "freq": case.numbered}
         else:
             options["time"] = "t"
+            options["freq"] = case.freq or None
+        options["overwrite"] = path.exists()
         if case.statics:
             ids = list(dict.fromkeys(id_ for values in case.statics.values() for id_ in values))
             lines = [["id", *case.statics]] + [[i, *(case.statics[name][i] for name in case.statics)] for i in ids]
@@ -186,13 +189,18 @@ def factor(store: Store) -> int:
 def _differences(case: Case, store: Store, version: Version) -> list[str]:
     """Where ids, times, values, words and steps of a store are not those of the reference."""
     per = factor(store)
-    freq = None if store.schema.time.freq is None else store.schema.time.freq * per
     keys = sorted(version.rows, key=lambda key: (key[0].encode(), key[1]))
     found = []
     if store.ids.tolist() != version.ids:
         return [f"ids {store.ids.tolist()}, not {version.ids}"]
-    if freq != version.freq:
-        found.append(f"step {freq}, not {version.freq}")
+    rule = store.time.rule
+    shown = Rule(rule.kind)
+    if rule.regular:
+        units = per if rule.kind == "fixed" else 1
+        numbers = rule.count * units, rule.period if rule.period == 1 else rule.period * units
+        shown = Rule(rule.kind, *numbers, (rule.anchor or 0) * units, rule.day or 0, (rule.clock or 0) * per)
+    if shown != version.rule:
+        found.append(f"{shown}, not {version.rule}")
     if store.n_rows != len(keys):
         return [*found, f"{store.n_rows} rows, not {len(keys)}"]
     if (store.times(0, store.n_rows) * per).tolist() != [time for _, time in keys]:
@@ -202,8 +210,8 @@ def _differences(case: Case, store: Store, version: Version) -> list[str]:
         values = store.read(name, 0, store.n_rows)
         if name in case.words:
             words = list(store.channel(name).categories or ())
-            shown = ["" if np.isnan(value) else words[int(value)] for value in values]
-            if len(set(words)) < len(words) or shown != texts:
+            texts_of_codes = ["" if np.isnan(value) else words[int(value)] for value in values]
+            if len(set(words)) < len(words) or texts_of_codes != texts:
                 found.append(f"words of {name} differ")
             continue
         wanted = np.array([float(text or "nan") for text in texts]).astype(case.dtype)
@@ -349,7 +357,7 @@ class Comparison:
         store = zstore.open_store(built.path, version=built.number)
         self.per = factor(store)
         words = {name: list(store.channel(name).categories or ()) for name in self.case.words}
-        self.reference = Reference(self.case, built.version, draw, words, self._assigned(store))
+        self.reference = Reference(self.case, built.version, draw, words, self._assigned(store), self.per)
         self.stages: dict[tuple[str, bool], Stage | None] = {}
 
     def problem(self, text: str) -> None:
@@ -690,10 +698,8 @@ class Comparison:
         if times[:, 0].tolist() != starts or len(times) != len(stage):
             self.problem("times of predictions differ")
             return
-        if self.built.version.freq is not None:
-            steps = np.arange(self.reference.horizon) * self.built.version.freq
-            if not np.array_equal(times, np.array(starts)[:, None] + steps):
-                self.problem("times of the steps of predictions differ")
+        if not np.array_equal(times, stage.times):
+            self.problem("times of the steps of predictions differ")
         ids = [str(id_) for id_ in group["id"][:]]
         series = stage.batch["series"][0] if self.draw.panel is not None else stage.batch["series"]
         if ids != [self.reference.ids[n] for n in series]:
@@ -798,7 +804,8 @@ class Comparison:
         version, case = self.built.version, self.case
         known = sorted(version.rows.items(), key=lambda item: item[0])
         texts = next(texts for _, texts in known[self.draw.number % len(known) :] + known if texts is not None)
-        rows = [(id_, version.times(id_)[-1] + (version.freq or 1000), texts) for id_ in version.ids]
+        step = version.rule.later if version.rule.regular else lambda time, n: time + n * DAY_MS
+        rows = [(id_, step(version.times(id_)[-1], 1), texts) for id_ in version.ids]
         table = write_rows(self.built.folder / f"more{self.draw.number}.csv", case, rows)
         zstore.append(table, copy, workers=1)
         return copy, None
