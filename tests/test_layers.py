@@ -64,7 +64,10 @@ LAYERS = {
         ["writing.sources.options", "writing.sources.protocol", "writing.sources.columns"],
         ["writing.sources.files", "writing.sources.inflate", "writing.sources.numbers"],
         ["writing.sources.csv_table", "writing.sources.records", "writing.sources.sniff", "writing.sources.csv"],
-        ["writing.sources.csv_source", "writing.sources.kinds"],
+        ["writing.sources.csv_source"],
+        ["writing.sources.arrow_cells", "writing.sources.moments", "writing.sources.parquet_table"],
+        ["writing.sources.typed_columns", "writing.sources.parquet_rows", "writing.sources.parquet"],
+        ["writing.sources.kinds"],
         [
             "writing.lock",
             "writing.sweep",

@@ -154,10 +154,15 @@ def is_code(cell: str) -> bool:
     return len(cell) > 1 and cell[0] == "0" and cell.isascii() and cell.isdigit()
 
 
+def excess_from(largest: float) -> float | None:
+    """The smallest number that is too large to be stored where `largest` is the largest; None if every float64 fits."""
+    return _LARGEST_SINGLE_ROUNDED if largest < _LARGEST_SINGLE_ROUNDED else None
+
+
 def is_excess(text: str, value: float, largest: float) -> bool:
     """Whether a number is too large to be stored; an infinity that the source wrote is not."""
-    single = largest < _LARGEST_SINGLE_ROUNDED
-    return abs(value) >= (_LARGEST_SINGLE_ROUNDED if single else float("inf")) and "n" not in text.lower()
+    limit = excess_from(largest)
+    return abs(value) >= (float("inf") if limit is None else limit) and "n" not in text.lower()
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 from zstore.errors import StoreError, UsageError
 from zstore.format.storage import File
 from zstore.writing.sources.csv_source import CsvSource
+from zstore.writing.sources.parquet import ParquetSource
 from zstore.writing.sources.protocol import Source
 
 CSV: Source = CsvSource()
-SOURCES: tuple[Source, ...] = (CSV,)
+SOURCES: tuple[Source, ...] = (CSV, ParquetSource())
 
 
 def source_of(files: Sequence[File]) -> Source:

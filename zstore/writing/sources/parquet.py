@@ -1,0 +1,278 @@
+"""Parquet as a source: row groups as blocks, lists as vectors, and types that say what columns hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zstore.errors import SourceError, UsageError
+from zstore.format.schema import Schema
+from zstore.format.storage import File
+from zstore.writing.sources.arrow_cells import words_of
+from zstore.writing.sources.columns import (
+    check_channels,
+    choose_columns,
+    first_time_spec,
+    numbered_rows,
+    series_channel,
+)
+from zstore.writing.sources.options import TableOptions, id_in_path
+from zstore.writing.sources.parquet_rows import read_batch
+from zstore.writing.sources.parquet_table import GroupRow, ParquetBlock, ParquetTable, cut, footer, write_sample
+from zstore.writing.sources.protocol import Runner, SourceSample, Workspace
+from zstore.writing.sources.table import BadRow, Columns, TableSpec
+from zstore.writing.sources.times import STEPS, TimeSpec
+from zstore.writing.sources.typed_columns import channels_of, check_id, moment_spec, refuse_other_times
+
+_OF_TEXT = ("delimiter", "decimal", "thousands", "percent")
+_TIME_ROWS = 1000  # that tell how texts and whole numbers are meant
+
+
+class ParquetSource:
+    """Parquet files, see :class:`~zstore.writing.sources.protocol.Source`."""
+
+    kind = "parquet"
+    endings = (".parquet", ".pq")
+    typed = True
+    place = GroupRow
+
+    def check(self, options: TableOptions, encoding: str) -> None:
+        """Refuse options of text: cells have types here."""
+        usual = TableOptions()
+        given = [(name, getattr(options, name)) for name in _OF_TEXT if getattr(options, name) != getattr(usual, name)]
+        given += [("encoding", encoding)] if encoding.lower().replace("_", "-") != "utf-8" else []
+        for name, value in given:
+            shown = ",".join(value) if isinstance(value, tuple) else value
+            raise UsageError(
+                f"--{name} {shown} of Parquet files",
+                expected="CSV files, whose cells are text",
+                fix=f"leave out --{name}: the types of the columns say how they are read",
+            )
+
+    def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
+        """The files themselves, which can be read at any position."""
+        return list(files)
+
+    def open(
+        self, files: Sequence[File], prepared: Sequence[File], options: TableOptions, others: Collection[str] = ()
+    ) -> tuple[list[ParquetTable], TableSpec]:
+        """The footers of all files, and what the columns mean."""
+        tables = [_open(file, options.id_from_path) for file in files]
+        return tables, _spec(tables, options, others)
+
+    def open_known(
+        self, file: File, prepared: File, options: TableOptions, others: Collection[str], schema: Schema
+    ) -> tuple[ParquetTable, TableSpec] | None:
+        """One file whose rows a store has."""
+        table = _open(file, options.id_from_path)
+        if options.layout == "wide" and options.channels and not set(options.channels) & set(table.header):
+            return None
+        known = options.of_header(table.header)
+        rename = {column: name for column, name in options.rename.items() if column in table.header}
+        words = [channel.name for channel in schema.channels if channel.categories is not None]
+        known = replace(known, rename=rename, categories=()).with_categories(words)
+        known = replace(known, categories=tuple(name for name in known.categories if name in table.header))
+        if schema.time.unit is None and known.time_format is None:
+            known = replace(known, time_unit=STEPS)
+        spec = _spec([table], known, others, [channel.name for channel in schema.channels])
+        time = replace(spec.time, unit=schema.time.unit)
+        if spec.series:
+            return table, replace(spec, time=time)
+        made = {channel.name: channel for channel in spec.channels}
+        kinds = [
+            made.get(channel.name, replace(spec.channels[0], column="", name=channel.name, item=None))
+            for channel in schema.channels
+        ]
+        texts = [channel.categories is not None for channel in schema.channels]
+        return table, replace(
+            spec, time=time, channels=tuple(replace(c, text=t) for c, t in zip(kinds, texts, strict=True))
+        )
+
+    def n_bytes(self, files: Sequence[ParquetTable], spec: TableSpec) -> int:
+        """Bytes of memory that all rows take."""
+        return sum(table.n_rows * table.row_bytes(spec.needed) for table in files)
+
+    def cut(
+        self, files: Sequence[ParquetTable], spec: TableSpec, block_bytes: int, runner: Runner | None = None
+    ) -> list[ParquetBlock]:
+        """Row groups, or parts of large ones."""
+        return cut(files, spec.needed, block_bytes)
+
+    def recut(
+        self,
+        files: Sequence[ParquetTable],
+        spec: TableSpec,
+        block_bytes: int,
+        runner: Runner,
+        before: Sequence[ParquetBlock],
+        failed: Exception | None,
+    ) -> None:
+        """Rows are where the footer says, so nothing can be cut better."""
+        return
+
+    def read(self, block: ParquetBlock, spec: TableSpec, keep_bad: bool) -> Iterator[Columns]:
+        """The rows of a block, part by part.
+
+        Raises
+        ------
+        SourceError
+            On a bad row, unless those are kept; or if the file is damaged.
+        """
+        for columns, _ in _parts(block, spec):
+            if columns.bad and not keep_bad:
+                raise columns.bad[0].error()
+            yield columns
+
+    def doubt(self, blocks: Sequence[ParquetBlock]) -> None:
+        """Borders are never in doubt."""
+
+    def placed(
+        self,
+        groups: Sequence[Sequence[ParquetBlock]],
+        bad: Sequence[Sequence[BadRow]],
+        tallies: Sequence[Sequence[int]],
+    ) -> list[BadRow]:
+        """All bad rows; each knows its row."""
+        return [row for some in bad for row in some]
+
+    def placed_alone(self, row: BadRow, group: Sequence[ParquetBlock]) -> BadRow:
+        """The row as it is."""
+        return row
+
+    def most_rows(self, blocks: Sequence[ParquetBlock], spec: TableSpec) -> int:
+        """Rows of some blocks."""
+        return sum(block.stop - block.start for block in blocks)
+
+    def explain(self, blocks: Sequence[ParquetBlock], spec: TableSpec, id_: str, time: int, limit: int) -> list[str]:
+        """Row groups and rows of one id at one time."""
+        places: list[str] = []
+        for block in blocks:
+            for columns, rows in _parts(block, spec):
+                ids = columns.ids.to_pylist()
+                code = ids.index(id_) if id_ in ids else -1
+                hits = np.flatnonzero((columns.codes == code) & (columns.times == time))
+                # A wide table has its rows series by series.
+                places += [f"{block.name} {GroupRow(block.group, int(rows[hit % len(rows)]))}" for hit in hits.tolist()]
+                if len(places) >= limit:
+                    return places[:limit]
+        return places
+
+    def find_word(self, blocks: Sequence[ParquetBlock], spec: TableSpec, column: str, word: str) -> str:
+        """The row group and row where a word first stands in a column."""
+        for block in blocks:
+            if column not in block.table.header:
+                continue
+            for first, batch in block.batches([column], [column]):
+                words = words_of(batch.column(column))
+                known = words.words.to_pylist()
+                if word in known:
+                    row = int(np.flatnonzero(words.codes == known.index(word))[0])
+                    return f"{block.name} {GroupRow(block.group, first + row)}"
+        return blocks[0].name
+
+    def notes(self, n_blank: int, bad: Sequence[BadRow]) -> Iterator[str]:
+        """Nothing: types leave nothing to be guessed."""
+        return iter(())
+
+    def sample(self, file: File, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
+        """The first rows of a file, with all their columns."""
+        table = _open(file, None)
+        row_bytes = max(table.row_bytes(table.header), 1)
+        path = folder / file.key.lstrip("/")  # so that ids are found in the path
+        path.parent.mkdir(parents=True)
+        n_rows = write_sample(table, path, max(n_bytes // row_bytes, 1))
+        growth = table.n_rows * row_bytes / max(file.n_bytes, 1)
+        return SourceSample(path, n_rows * row_bytes, growth, encoding, prepared=False)
+
+
+def _open(file: File, id_from_path: str | None) -> ParquetTable:
+    header = footer(file).names
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise SourceError(
+            f"column {twice[0]!r} stands {header.count(twice[0])} times in the schema",
+            expected="every column name once",
+            where=str(file),
+            fix="rename one of them in the file",
+        )
+    id_ = id_in_path(str(file), id_from_path) if id_from_path is not None else None
+    return ParquetTable(str(file), file, header, id_)
+
+
+def _spec(
+    tables: Sequence[ParquetTable], options: TableOptions, others: Collection[str], known: Collection[str] = ()
+) -> TableSpec:
+    """What the columns mean; `known` are channels that a store has, which say how long vectors are."""
+    choice = choose_columns(tables, options, others)
+    check_id(tables, options)
+    wide = options.layout == "wide"
+    if wide:
+        channels_of(tables, choice.wanted, replace(options, rename={}, units={}), known, vectors=False)
+    channels = (series_channel(options),) if wide else channels_of(tables, choice.wanted, options, known)
+    check_channels(channels, choice.wanted)
+    return TableSpec(
+        id=None if wide else options.id,
+        time=_time_spec(tables, options),
+        channels=channels,
+        series=choice.wanted if wide else (),
+        missing=choice.missing,
+        largest=options.largest,
+        tracked=choice.tracked,
+    )
+
+
+def _time_spec(tables: Sequence[ParquetTable], options: TableOptions) -> TimeSpec:
+    """How times are written, by their types; texts and whole numbers by their first rows too."""
+    if not options.time:
+        return numbered_rows(options)
+    kind = refuse_other_times(tables, options)
+    if kind == "moment":
+        return moment_spec(tables, options)
+    column = options.time[0]
+    first = next((table for table in tables if table.n_rows), tables[0])
+    texts: list[str] = []
+    for group, n_rows in enumerate(first.group_rows):
+        if texts or not n_rows:
+            continue
+        batch = next(first.batches([column], [column], group, _TIME_ROWS))
+        words = words_of(batch.column(column))
+        known = words.words.to_pylist()
+        texts = [known[code] for code in words.codes.tolist() if code >= 0]
+    spec = first_time_spec(options, texts, first, "row group 0 row 0")
+    if spec.kind == "iso" and kind == "whole":
+        spec = replace(spec, kind="steps", unit=None)  # no row, or none with a time
+    return spec
+
+
+def _parts(block: ParquetBlock, spec: TableSpec) -> Iterator[tuple[Columns, Any]]:
+    """The rows of a block, part by part, and (record,) the row in its row group of each good record."""
+    texts = [name for name in (spec.id, *spec.time.columns, *spec.texts) if name is not None]
+    for first, batch in block.batches(spec.needed, texts):
+        columns, good, bad = read_batch(batch, block.table, spec)
+        rows = np.arange(first, first + batch.num_rows) if good is None else first + np.flatnonzero(good)
+        told = tuple(
+            BadRow(block.name, GroupRow(block.group, first + row), reason, expected, _raw(batch, row))
+            for row, reason, expected in bad
+        )
+        yield replace(columns, bad=told, n_records=batch.num_rows), rows
+
+
+def _raw(batch: Any, row: int) -> str:
+    """The columns of a row that are read, as JSON; what that has no word for as Arrow writes it."""
+    cells = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        cell = column.slice(row, 1)
+        kind = cell.type.value_type if pa.types.is_dictionary(cell.type) else cell.type
+        if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+            cell = cell.cast(pa.string())
+        try:
+            cells[name] = cell[0].as_py()
+        except UnicodeDecodeError:
+            cells[name] = repr(cell.cast(pa.binary())[0].as_py())
+    return json.dumps(cells, ensure_ascii=False, default=str)
