@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from conftest import no_flush, small_grid, stored, write_table
@@ -305,9 +307,9 @@ def test_timestamps_of_every_unit_and_zone_are_exact(unit: str, zone: str | None
     parquet(tmp_path / "t.parquet", {"time": array, "x": [1, 2, 3, 4]}, version="2.6")
     read = pq.read_table(tmp_path / "t.parquet")["time"]  # Parquet has no seconds
     store = made(tmp_path / "t.parquet", tmp_path / "t.zarr", id=None)
-    assert store.schema.time.unit == read.type.unit
+    assert store.schema.time.unit == unit
     assert store.schema.time.zone == (None if zone is None else "UTC")
-    assert store.times(0, 4).tolist() == read.cast(pa.int64()).to_pylist()
+    assert store.times(0, 4).tolist() == read.cast(pa.timestamp(unit, zone)).cast(pa.int64()).to_pylist() == times
     assert any("times have offsets" in note for note in store.objects.document["receipt"]["notes"]) == (
         zone is not None
     )
@@ -500,6 +502,17 @@ def test_a_flipped_bit_in_the_pages_is_refused_where_pages_have_checksums(tmp_pa
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"damaged Parquet file .*r.parquet"):
         made(path, tmp_path / "r.zarr")
+
+
+def test_a_table_as_csv_and_as_parquet_makes_the_same_bytes(tmp_path: Path) -> None:
+    table = pq.read_table(rows(tmp_path / "r.parquet", row_group_size=50))
+    pa_csv.write_csv(table.filter(pc.is_valid(table["word"])), tmp_path / "r.csv")
+    pq.write_table(table.filter(pc.is_valid(table["word"])), tmp_path / "r.parquet")
+    for ending in ("csv", "parquet"):
+        made(tmp_path / f"r.{ending}", tmp_path / f"{ending}.zarr")
+    ledger = {key for key in stored(tmp_path / "csv.zarr") if key.startswith("manifest/")}
+    csv, other = (stored(tmp_path / f"{ending}.zarr") for ending in ("csv", "parquet"))
+    assert {k: v for k, v in csv.items() if k not in ledger} == {k: v for k, v in other.items() if k not in ledger}
 
 
 # The way of the data: nothing of it may depend on how a file is cut.

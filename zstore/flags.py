@@ -25,13 +25,13 @@ def make_parser() -> ArgumentParser:
     """The parser of all commands."""
     parser = ArgumentParser(
         prog="zstore",
-        description="Long CSV tables of time series as compressed Zarr stores sorted by (id, time).",
+        description="Long tables of time series as compressed Zarr stores sorted by (id, time).",
         version=__version__,
         formatter_class=_Help,
     )
     commands = parser.add_subcommands(required=True, dest="subcommand", metavar="COMMAND")
     for name, add, text in (
-        ("ingest", _add_ingest, "turn CSV files into a store"),
+        ("ingest", _add_ingest, "turn CSV or Parquet files into a store"),
         ("info", _add_info, "say what a store holds"),
         ("show", _add_show, "print the rows of one series as CSV"),
         ("verify", _add_verify, "compare a store with its digests"),
@@ -64,7 +64,13 @@ def _add_ingest(parser: ArgumentParser) -> None:
     add = parser.add_argument
     names, shown = str | list[str] | None, ", ".join(MISSING[1:])
     pairs = str | dict[str, str] | None
-    add("paths", nargs="+", type=str, metavar="SRC", help="files or globs (also .gz, .zst, s3://…), then the STORE")
+    add(
+        "paths",
+        nargs="+",
+        type=str,
+        metavar="SRC",
+        help="CSV (also .gz, .zst) or .parquet files, globs, s3://…; then the STORE",
+    )
     add(
         "--id",
         type=str | None,

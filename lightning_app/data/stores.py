@@ -1,4 +1,4 @@
-"""The store that a run reads; where CSV files are named instead, a store of them in the cache, made once."""
+"""The store that a run reads; where CSV or Parquet files are named instead, a store of them in the cache, made once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zstore import Store, UsageError, file_lock, ingest, open_store, source_stat
 
 logger = logging.getLogger(__name__)
 
-_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".txt", ".tsv")
+_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".txt", ".tsv", ".parquet", ".pq")
 
 
 def open_or_ingest(
@@ -27,14 +27,14 @@ def open_or_ingest(
     storage_options: Mapping[str, str] | None,
     version: int | None = None,
 ) -> Store:
-    """Open a store; or the store of a CSV file, ingested into the cache unless it was before.
+    """Open a store; or the store of a CSV or Parquet file, ingested into the cache unless it was before.
 
     Parameters
     ----------
     store
-        Folder or URL of a store; or the path of a CSV file, or a glob of several.
+        Folder or URL of a store; or the path of a CSV or Parquet file, or a glob of several.
     options
-        Arguments of :func:`zstore.ingest` for CSV files, or the path of a YAML file of them.
+        Arguments of :func:`zstore.ingest` for such files, or the path of a YAML file of them.
     cache
         Folder whose `stores` holds what was ingested.
     storage_options
@@ -45,7 +45,7 @@ def open_or_ingest(
     Raises
     ------
     UsageError
-        If the options are not those of an ingest, or a version of a CSV file is asked for.
+        If the options are not those of an ingest, or a version of a file is asked for.
     NotFoundError
         If the store has no such version.
     SourceError, StoreError
@@ -61,14 +61,14 @@ def open_or_ingest(
         if options:
             raise UsageError(
                 f"--data.ingest for {store}",
-                expected="a CSV file, since a store is ingested already",
+                expected="a CSV or Parquet file, since a store is ingested already",
                 fix="drop it, or name the file",
             )
         return open_store(store, version, storage_options)
     if version is not None:
         raise UsageError(
             f"--data.version {version} of {store}",
-            expected="a store, since a CSV file has no versions",
+            expected="a store, since a file has no versions",
             fix="drop it, or name a store",
         )
     wanted = _options(options)

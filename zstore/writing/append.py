@@ -57,7 +57,7 @@ def append(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Receipt | None:
-    """Add the rows of CSV files to a store, as a new version of it.
+    """Add the rows of files to a store, as a new version of it.
 
     Files are read as the store's first ones were: the store records how.
 

@@ -47,7 +47,12 @@ class CsvSource:
         return plain
 
     def open(
-        self, files: Sequence[File], prepared: Sequence[File], options: TableOptions, others: Collection[str] = ()
+        self,
+        files: Sequence[File],
+        prepared: Sequence[File],
+        options: TableOptions,
+        others: Collection[str] = (),
+        runner: Runner | None = None,
     ) -> tuple[list[CsvFile], CsvSpec]:
         """Headers of all files, and what the columns mean; the first file has the delimiter of all."""
         first, delimiter = open_source(files[0], prepared[0], options.delimiter, options.id_from_path)

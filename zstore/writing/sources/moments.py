@@ -48,7 +48,7 @@ def time_kind(dtype: pa.DataType) -> TimeKind | None:
 
 
 def unit_of_type(dtype: pa.DataType) -> str:
-    """The unit of an axis that holds all moments of a type."""
+    """The unit of an axis that holds all moments of a type; dates are whole days."""
     return str(dtype.unit) if pa.types.is_timestamp(dtype) else "s"
 
 

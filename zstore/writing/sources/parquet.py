@@ -60,11 +60,16 @@ class ParquetSource:
         return list(files)
 
     def open(
-        self, files: Sequence[File], prepared: Sequence[File], options: TableOptions, others: Collection[str] = ()
+        self,
+        files: Sequence[File],
+        prepared: Sequence[File],
+        options: TableOptions,
+        others: Collection[str] = (),
+        runner: Runner | None = None,
     ) -> tuple[list[ParquetTable], TableSpec]:
         """The footers of all files, and what the columns mean."""
         tables = [_open(file, options.id_from_path) for file in files]
-        return tables, _spec(tables, options, others)
+        return tables, _spec(tables, options, others, runner=runner)
 
     def open_known(
         self, file: File, prepared: File, options: TableOptions, others: Collection[str], schema: Schema
@@ -206,7 +211,11 @@ def _open(file: File, id_from_path: str | None) -> ParquetTable:
 
 
 def _spec(
-    tables: Sequence[ParquetTable], options: TableOptions, others: Collection[str], known: Collection[str] = ()
+    tables: Sequence[ParquetTable],
+    options: TableOptions,
+    others: Collection[str],
+    known: Collection[str] = (),
+    runner: Runner | None = None,
 ) -> TableSpec:
     """What the columns mean; `known` are channels that a store has, which say how long vectors are."""
     choice = choose_columns(tables, options, others)
@@ -218,7 +227,7 @@ def _spec(
     check_channels(channels, choice.wanted)
     return TableSpec(
         id=None if wide else options.id,
-        time=_time_spec(tables, options),
+        time=_time_spec(tables, options, runner),
         channels=channels,
         series=choice.wanted if wide else (),
         missing=choice.missing,
@@ -227,13 +236,13 @@ def _spec(
     )
 
 
-def _time_spec(tables: Sequence[ParquetTable], options: TableOptions) -> TimeSpec:
+def _time_spec(tables: Sequence[ParquetTable], options: TableOptions, runner: Runner | None) -> TimeSpec:
     """How times are written, by their types; texts and whole numbers by their first rows too."""
     if not options.time:
         return numbered_rows(options)
     kind = refuse_other_times(tables, options)
     if kind == "moment":
-        return moment_spec(tables, options)
+        return moment_spec(tables, options, runner)
     column = options.time[0]
     first = next((table for table in tables if table.n_rows), tables[0])
     texts: list[str] = []

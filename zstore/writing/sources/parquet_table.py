@@ -18,7 +18,7 @@ from zstore.writing.sources.files import cannot_read, read_source
 
 _STREAM_BYTES = 1 << 20
 _LARGE_GROUP = 1 << 26  # of which columns are read bit by bit
-_BANDS = 8  # tasks that there should be, where files have row groups enough to cut
+_BANDS = 6  # tasks that there should be, where files have row groups enough to cut
 
 
 @dataclass(frozen=True)

@@ -196,9 +196,14 @@ class Source(Protocol):
         ...
 
     def open(
-        self, files: Sequence[File], prepared: Sequence[File], options: TableOptions, others: Collection[str] = ()
+        self,
+        files: Sequence[File],
+        prepared: Sequence[File],
+        options: TableOptions,
+        others: Collection[str] = (),
+        runner: Runner | None = None,
     ) -> tuple[Sequence[SourceFile], TableSpec]:
-        """The columns of all files, and what they mean. Reads headers and first rows only.
+        """The columns of all files, and what they mean, from headers and first rows.
 
         Parameters
         ----------
@@ -208,6 +213,9 @@ class Source(Protocol):
             What the user says.
         others
             Columns of static attributes, which options may name too.
+        runner
+            Looks for the coarsest unit that all times are whole in, where types do not say so; None where a store has
+            one already.
 
         Raises
         ------

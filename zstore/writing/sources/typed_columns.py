@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from zstore.errors import SourceError, UsageError
-from zstore.writing.sources.arrow_cells import is_exact_text, is_text, kind_of, missing_of, width_of
+from zstore.writing.sources.arrow_cells import is_exact_text, is_text, kind_of, missing_of, raw_values, width_of
 from zstore.writing.sources.moments import TimeKind, time_kind, unit_of_type
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.parquet_table import ParquetTable
+from zstore.writing.sources.protocol import Runner
 from zstore.writing.sources.table import ChannelSpec
 from zstore.writing.sources.times import UNITS, TimeSpec
 
 _FIRST_ROWS = 4096
+_SCAN_ROWS = 1 << 18
 _MOST_ITEMS = 1 << 16
 
 
@@ -86,8 +90,15 @@ def refuse_other_times(tables: Sequence[ParquetTable], options: TableOptions) ->
     return kind
 
 
-def moment_spec(tables: Sequence[ParquetTable], options: TableOptions) -> TimeSpec:
-    """Timestamps and dates: on an axis of the finest unit that any file has, with an offset from UTC or without.
+def moment_spec(tables: Sequence[ParquetTable], options: TableOptions, runner: Runner | None) -> TimeSpec:
+    """Timestamps and dates: on an axis of the coarsest unit that all are whole in, with an offset from UTC or without.
+
+    Parameters
+    ----------
+    tables, options
+        The files, and the time column.
+    runner
+        Reads that column of all row groups, unless the first rows need the finest unit of the types; None to take that.
 
     Raises
     ------
@@ -109,7 +120,37 @@ def moment_spec(tables: Sequence[ParquetTable], options: TableOptions) -> TimeSp
             where=there,
             fix="ingest files of different kinds into different stores",
         )
-    return TimeSpec("iso", options.time, max(units, key=UNITS.index), next(iter(zones)))
+    finest = max(units, key=UNITS.index)
+    if runner is not None and finest != "s":
+        tasks = [(table, group) for table in tables for group, n_rows in enumerate(table.group_rows) if n_rows]
+        needed = _finest_unit(tasks[0], column, _FIRST_ROWS) if tasks else "s"
+        if needed != finest:
+            sizes = [table.group_rows[group] for table, group in tasks]
+            every = runner.map("times", partial(_finest_unit, column=column), tasks, sizes, "rows")
+            finest = max(["s", *every], key=UNITS.index)
+    return TimeSpec("iso", options.time, finest, next(iter(zones)))
+
+
+def _finest_unit(task: tuple[ParquetTable, int], column: str, most: int | None = None) -> str:
+    """The coarsest unit that the moments of a row group, or its first ones, are whole in."""
+    table, group = task
+    finest = "s"
+    for batch in table.batches([column], (), group, most or _SCAN_ROWS):
+        array = batch.column(column)
+        if pa.types.is_timestamp(array.type):
+            values, missing = raw_values(array, "int64"), missing_of(array)
+            known = values if missing is None else values[~missing]
+            finest = max(finest, _coarsest(known, str(array.type.unit)), key=UNITS.index)
+        if most is not None:
+            break
+    return finest
+
+
+def _coarsest(values: NDArray[np.int64], unit: str) -> str:
+    for coarser in UNITS[: UNITS.index(unit)]:
+        if not np.any(values % 1000 ** (UNITS.index(unit) - UNITS.index(coarser))):
+            return coarser
+    return unit
 
 
 def channels_of(
