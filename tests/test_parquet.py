@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
-from zstore import SourceError, Store, UsageError, open_store
+from zstore import SourceError, Store, UsageError, ZstoreError, open_store
 from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.planner import plan_ingest
@@ -515,6 +516,21 @@ def test_a_table_as_csv_and_as_parquet_makes_the_same_bytes(tmp_path: Path) -> N
     assert {k: v for k, v in csv.items() if k not in ledger} == {k: v for k, v in other.items() if k not in ledger}
 
 
+@settings(max_examples=20)
+@given(where=st.floats(0, 1, exclude_max=True), octet=st.integers(0, 255))
+def test_a_damaged_file_is_refused_or_read_as_it_was(
+    where: float, octet: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_flush(monkeypatch)
+    folder = tmp_path_factory.mktemp("damage")
+    content = bytearray(rows(folder / "r.parquet", 30, row_group_size=10, write_page_checksum=True).read_bytes())
+    expected = values(made(folder / "r.parquet", folder / "whole.zarr"), "v")
+    content[int(where * len(content))] = octet
+    (folder / "r.parquet").write_bytes(content)
+    with suppress(ZstoreError):
+        assert values(made(folder / "r.parquet", folder / "r.zarr"), "v") == expected
+
+
 # The way of the data: nothing of it may depend on how a file is cut.
 
 
@@ -559,7 +575,7 @@ def test_one_large_row_group_is_read_in_parts_by_several_tasks(tmp_path: Path) -
     assert stored(tmp_path / "parts.zarr") == stored(tmp_path / "whole.zarr")
 
 
-@pytest.mark.parametrize("scheduler", [None, "local"])
+@pytest.mark.parametrize("scheduler", [None, pytest.param("local", marks=pytest.mark.long)])
 def test_one_and_two_workers_and_a_cluster_make_the_same_bytes(scheduler: str | None, tmp_path: Path) -> None:
     paths = [rows(tmp_path / "a.parquet", 3000, row_group_size=500), tmp_path / "b.parquet"]
     pq.write_table(pq.read_table(paths[0]).set_column(0, "id", pa.array([f"t{n % 7}" for n in range(3000)])), paths[1])

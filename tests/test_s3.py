@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import small_grid, write_table
+from conftest import small_grid, stored, write_table
 from s3server import S3Server
 
 import zstore
@@ -236,6 +238,21 @@ def test_storage_options_take_the_place_of_the_environment_and_are_shown_nowhere
     assert server.options["secret_access_key"] not in repr(
         open_store(f"{bucket}/s.zarr", storage_options=server.options).storage
     )
+
+
+def test_parquet_is_read_from_a_bucket_as_from_a_folder(bucket: str, tmp_path: Path) -> None:
+    columns = list(zip(*rows(0, 60), strict=True))
+    written = pa.table({name: list(column) for name, column in zip(["id", "t", "v", "w"], columns, strict=True)})
+    pq.write_table(written, tmp_path / "r.parquet", row_group_size=50)
+    source = upload(bucket, tmp_path / "r.parquet")
+    zstore.ingest(source, f"{bucket}/s.zarr", id="id", time="t", blocksize=1000)
+    zstore.ingest(tmp_path / "r.parquet", tmp_path / "s.zarr", id="id", time="t")
+    remote, local = (
+        {key: content for key, content in stored(path).items() if not key.startswith("manifest/")}
+        for path in (f"{bucket}/s.zarr", tmp_path / "s.zarr")
+    )
+    assert remote == local
+    assert zstore.append(source, f"{bucket}/s.zarr") is None
 
 
 def test_a_source_that_changes_while_it_is_read_is_refused(bucket: str, tmp_path: Path) -> None:

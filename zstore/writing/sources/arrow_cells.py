@@ -145,9 +145,10 @@ def words_of(array: Any) -> Words:
     """Texts, or whole numbers, decimals and booleans as their exact texts; or a dictionary of some."""
     if pa.types.is_dictionary(array.type):
         inner = words_of(array.dictionary)
-        keys = pc.fill_null(array.indices.cast(pa.int64()), -1) if array.null_count else array.indices.cast(pa.int64())
+        keys = pc.fill_null(array.indices.cast(pa.int64()), -1)
         positions = raw_values(keys, "int64")
-        positions = np.where(_bits(pc.is_valid(array.indices)), positions, -1) if array.null_count else positions
+        if len(positions) and not -1 <= int(positions.min()) <= int(positions.max()) < len(array.dictionary):
+            raise pa.ArrowInvalid("an index beyond its dictionary")
         broken = None if inner.broken is None else np.append(inner.broken, False)[positions]
         words = _compact(np.append(inner.codes, np.int32(-1))[positions], inner.words)
         return Words(words.codes, words.words, broken)

@@ -24,7 +24,15 @@ from zstore.writing.sources.columns import (
 )
 from zstore.writing.sources.options import TableOptions, id_in_path
 from zstore.writing.sources.parquet_rows import read_batch
-from zstore.writing.sources.parquet_table import GroupRow, ParquetBlock, ParquetTable, cut, footer, write_sample
+from zstore.writing.sources.parquet_table import (
+    GroupRow,
+    ParquetBlock,
+    ParquetTable,
+    cut,
+    damage_told,
+    footer,
+    write_sample,
+)
 from zstore.writing.sources.protocol import Runner, SourceSample, Workspace
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
 from zstore.writing.sources.times import STEPS, TimeSpec
@@ -101,13 +109,13 @@ class ParquetSource:
 
     def n_bytes(self, files: Sequence[ParquetTable], spec: TableSpec) -> int:
         """Bytes of memory that all rows take."""
-        return sum(table.n_rows * table.row_bytes(spec.needed) for table in files)
+        return sum(table.n_rows * table.row_bytes(spec) for table in files)
 
     def cut(
         self, files: Sequence[ParquetTable], spec: TableSpec, block_bytes: int, runner: Runner | None = None
     ) -> list[ParquetBlock]:
         """Row groups, or parts of large ones."""
-        return cut(files, spec.needed, block_bytes)
+        return cut(files, spec, block_bytes)
 
     def recut(
         self,
@@ -129,7 +137,7 @@ class ParquetSource:
         SourceError
             On a bad row, unless those are kept; or if the file is damaged.
         """
-        for columns, _ in _parts(block, spec):
+        for columns, _ in _parts(block, spec, keep_bad):
             if columns.bad and not keep_bad:
                 raise columns.bad[0].error()
             yield columns
@@ -188,7 +196,7 @@ class ParquetSource:
     def sample(self, file: File, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
         """The first rows of a file, with all their columns."""
         table = _open(file, None)
-        row_bytes = max(table.row_bytes(table.header), 1)
+        row_bytes = table.whole_row_bytes
         path = folder / file.key.lstrip("/")  # so that ids are found in the path
         path.parent.mkdir(parents=True)
         n_rows = write_sample(table, path, max(n_bytes // row_bytes, 1))
@@ -259,11 +267,12 @@ def _time_spec(tables: Sequence[ParquetTable], options: TableOptions, runner: Ru
     return spec
 
 
-def _parts(block: ParquetBlock, spec: TableSpec) -> Iterator[tuple[Columns, Any]]:
+def _parts(block: ParquetBlock, spec: TableSpec, keep_bad: bool = True) -> Iterator[tuple[Columns, Any]]:
     """The rows of a block, part by part, and (record,) the row in its row group of each good record."""
     texts = [name for name in (spec.id, *spec.time.columns, *spec.texts) if name is not None]
     for first, batch in block.batches(spec.needed, texts):
-        columns, good, bad = read_batch(batch, block.table, spec)
+        with damage_told(block.name):
+            columns, good, bad = read_batch(batch, block.table, spec, None if keep_bad else 1)
         rows = np.arange(first, first + batch.num_rows) if good is None else first + np.flatnonzero(good)
         told = tuple(
             BadRow(block.name, GroupRow(block.group, first + row), reason, expected, _raw(batch, row))

@@ -30,7 +30,9 @@ Told = list[tuple[int, str, str]]
 """Row, what is wrong with it, and what would be right."""
 
 
-def read_batch(batch: Any, table: ParquetTable, spec: TableSpec) -> tuple[Columns, Bool | None, Told]:
+def read_batch(
+    batch: Any, table: ParquetTable, spec: TableSpec, most_told: int | None = None
+) -> tuple[Columns, Bool | None, Told]:
     """The rows of a record batch.
 
     Parameters
@@ -39,10 +41,12 @@ def read_batch(batch: Any, table: ParquetTable, spec: TableSpec) -> tuple[Column
         With the columns of `spec` that the file has.
     table, spec
         The file, and what its columns mean.
+    most_told
+        Bad rows of which to tell what is wrong; None for all.
 
     Returns
     -------
-    The good rows; (row,) which are good, None if all; and what is wrong with the others.
+    The good rows; (row,) which are good, None if all; and what is wrong with the first others.
     """
     faults: list[Fault] = []
     seen: set[str] = set()
@@ -55,7 +59,7 @@ def read_batch(batch: Any, table: ParquetTable, spec: TableSpec) -> tuple[Column
         channels: list[Any] = [reader.number(name) for name in names]
     else:
         channels = [reader.channel(channel) for channel in spec.channels]
-    good, told = _sifted(faults, batch.num_rows)
+    good, told = _sifted(faults, batch.num_rows, most_told)
     rows = None if good is None else np.flatnonzero(good)
     if rows is not None:
         times, channels = times[rows], [_taken(channel, rows) for channel in channels]
@@ -171,7 +175,7 @@ def _ids(array: Any, column: str, faults: list[Fault]) -> Words:
     return ids
 
 
-def _sifted(faults: list[Fault], n_rows: int) -> tuple[Bool | None, Told]:
+def _sifted(faults: list[Fault], n_rows: int, most: int | None) -> tuple[Bool | None, Told]:
     """(row,) which rows are good, None if all; and the first thing that is wrong with each of the others."""
     occurring = [fault for fault in faults if fault.rows.any()]
     if not occurring:
@@ -179,7 +183,7 @@ def _sifted(faults: list[Fault], n_rows: int) -> tuple[Bool | None, Told]:
     first = np.full(n_rows, -1)
     for number, fault in reversed(list(enumerate(occurring))):
         first[fault.rows] = number
-    bad = np.flatnonzero(first >= 0)
+    bad = np.flatnonzero(first >= 0)[:most]
     pairs = ((row, occurring[first[row]]) for row in bad.tolist())
     return first < 0, [(row, fault.reason(row), fault.expected) for row, fault in pairs]
 

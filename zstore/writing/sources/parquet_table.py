@@ -15,9 +15,11 @@ import pyarrow as pa
 from zstore.errors import SourceError
 from zstore.format.storage import File
 from zstore.writing.sources.files import cannot_read, read_source
+from zstore.writing.sources.table import TableSpec
 
 _STREAM_BYTES = 1 << 20
-_LARGE_GROUP = 1 << 26  # of which columns are read bit by bit
+_CELL_BYTES = 8
+_LARGE_GROUP = 1 << 28  # whose columns are read bit by bit
 _BANDS = 6  # tasks that there should be, where files have row groups enough to cut
 
 
@@ -73,10 +75,21 @@ class ParquetTable:
         """Rows of the file."""
         return sum(self.group_rows)
 
-    def row_bytes(self, columns: Sequence[str]) -> int:
-        """Bytes of memory that some columns of a row take, about."""
-        sizes = footer(self.file).column_bytes
-        return sum(max(8, sizes.get(name, 8)) for name in columns if name in self.header)
+    def row_bytes(self, spec: TableSpec) -> int:
+        """Bytes of memory that a row takes as it is read, about.
+
+        Notes
+        -----
+        Texts may be long. How long, only the size of all columns together tells: Arrow aborts the process where it is
+        asked for that of one column, and the footer is damaged.
+        """
+        n_cells = len(spec.series or spec.channels) + len(spec.time.columns) + 2 * (spec.id is not None)
+        return _CELL_BYTES * n_cells + (footer(self.file).row_bytes if spec.texts else 0)
+
+    @property
+    def whole_row_bytes(self) -> int:
+        """The same of all columns."""
+        return _CELL_BYTES * len(self.header) + footer(self.file).row_bytes
 
     def batches(self, columns: Sequence[str], texts: Sequence[str], group: int, n_rows: int) -> Iterator[Any]:
         """The rows of a row group, in order, in record batches of at most `n_rows`.
@@ -97,7 +110,7 @@ class ParquetTable:
         """
         known, n_read = footer(self.file), 0
         large = known.group_bytes[group] > _LARGE_GROUP
-        with _damage_told(self.name):
+        with damage_told(self.name):
             opened = _open(self.file, known.metadata, list(texts), _STREAM_BYTES if large else 0)
             names = [name for name in columns if name in self.header] or [self.header[0]]
             some = opened.iter_batches(n_rows, row_groups=[group], columns=names, use_threads=False)
@@ -161,12 +174,12 @@ class ParquetBlock:
                 return
 
 
-def cut(tables: Sequence[ParquetTable], columns: Sequence[str], block_bytes: int) -> list[ParquetBlock]:
+def cut(tables: Sequence[ParquetTable], spec: TableSpec, block_bytes: int) -> list[ParquetBlock]:
     """Row groups as blocks.
 
     Parameters
     ----------
-    tables, columns
+    tables, spec
         The files, and what is read of them.
     block_bytes
         Bytes of memory that rows may take which are read at once.
@@ -176,7 +189,7 @@ def cut(tables: Sequence[ParquetTable], columns: Sequence[str], block_bytes: int
     A larger row group is read in parts, one after the other. Where there are few such, each is cut into several blocks:
     more of them are read at the same time then, and the rows before each are decoded twice or more.
     """
-    plans = [(table, max(table.row_bytes(columns), 1)) for table in tables]
+    plans = [(table, table.row_bytes(spec)) for table in tables]
     large = sum(rows * size > block_bytes for table, size in plans for rows in table.group_rows)
     blocks: list[ParquetBlock] = []
     for table, size in plans:
@@ -201,9 +214,9 @@ class Footer:
     names, types
         Of each column.
     group_rows, group_bytes
-        Rows, and bytes in the file, of each row group.
-    column_bytes
-        Per column, bytes of a value before compression, on average.
+        Rows, and bytes before compression, of each row group.
+    row_bytes
+        Bytes of a row before compression, on average.
     """
 
     metadata: Any
@@ -211,7 +224,7 @@ class Footer:
     types: tuple[pa.DataType, ...]
     group_rows: tuple[int, ...]
     group_bytes: tuple[int, ...]
-    column_bytes: dict[str, int]
+    row_bytes: int
 
 
 def footer(file: File) -> Footer:
@@ -237,22 +250,16 @@ class _State:
 
 @lru_cache(maxsize=64)
 def _footer(state: _State) -> Footer:
-    with _damage_told(state.name):
+    with damage_told(state.name):
         opened = _open(state.file)
         metadata, schema = opened.metadata, opened.schema_arrow
         groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
-        sizes: dict[str, int] = {}
-        for group in groups:
-            for n in range(group.num_columns):
-                column = group.column(n)
-                name = column.path_in_schema.partition(".")[0]
-                sizes[name] = sizes.get(name, 0) + column.total_uncompressed_size
         n_rows = [group.num_rows for group in groups]
-        compressed = [sum(g.column(n).total_compressed_size for n in range(g.num_columns)) for g in groups]
+        n_bytes = [max(group.total_byte_size, 0) for group in groups]
         if min(n_rows, default=0) < 0 or sum(n_rows) != metadata.num_rows:
             raise _damaged(state.name, f"{metadata.num_rows:,} rows, and {sum(n_rows):,} in its row groups")
-        means = {name: -(-size // max(sum(n_rows), 1)) for name, size in sizes.items()}
-        return Footer(metadata, tuple(schema.names), tuple(schema.types), tuple(n_rows), tuple(compressed), means)
+        mean = min(sum(n_bytes), state.n_bytes << 10) // max(sum(n_rows), 1)  # a footer may say anything
+        return Footer(metadata, tuple(schema.names), tuple(schema.types), tuple(n_rows), tuple(n_bytes), mean)
 
 
 class Seekable:
@@ -324,7 +331,7 @@ def _open(file: File, metadata: Any = None, texts: Sequence[str] = (), buffer_by
 
 
 @contextmanager
-def _damage_told(name: str) -> Iterator[None]:
+def damage_told(name: str) -> Iterator[None]:
     """Arrow's refusals as errors that name the file."""
     try:
         yield
@@ -334,7 +341,7 @@ def _damage_told(name: str) -> Iterator[None]:
         if error.errno is not None:
             raise cannot_read(name, error) from error
         raise _damaged(name, str(error)) from error
-    except (pa.ArrowException, ValueError, EOFError) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise _damaged(name, str(error)) from error
 
 
