@@ -615,8 +615,8 @@ def test_verify_source_finds_a_row_that_differs(tmp_path: Path) -> None:
 
 DYING = """
 import os, sys
-import zstore, zstore.writing.ingest as i
-i.plan_shards = lambda *_, **__: os._exit(9)
+import zstore, zstore.writing.pipeline as pipeline
+pipeline.plan_shards = lambda *_, **__: os._exit(9)
 zstore.ingest(sys.argv[1], sys.argv[2], id="id", time="time", on_bad_row="quarantine", blocksize=2000)
 """
 

@@ -130,7 +130,8 @@ def plan(
     if reading.statics is not None:
         table = open_statics(reading.statics, options, reading.encoding, site.scratch)
     others = {*others, *(table[0].header if table is not None else ())}
-    opened, spec = reading.source.open(reading.files, prepared, known or options, others)
+    looks = runner if known is None else None  # a store has the unit of its times already
+    opened, spec = reading.source.open(reading.files, prepared, known or options, others, looks)
     if spec.time.kind == "rows" and reading.keep_bad and known is None:
         raise UsageError(
             "quarantine without a time column",

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zstore.writing.sources.arrow import text_array
+from zstore.arrow import text_array
 from zstore.writing.sources.cells import lost_digits
 from zstore.writing.sources.numbers import is_told
 

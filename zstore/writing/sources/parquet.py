@@ -88,7 +88,7 @@ class ParquetSource:
             return None
         known = options.of_header(table.header)
         rename = {column: name for column, name in options.rename.items() if column in table.header}
-        words = [channel.name for channel in schema.channels if channel.categories is not None]
+        words = [channel.name for channel in schema.channels if channel.kind == "category"]
         known = replace(known, rename=rename, categories=()).with_categories(words)
         known = replace(known, categories=tuple(name for name in known.categories if name in table.header))
         if schema.time.unit is None and known.time_format is None:
@@ -102,7 +102,7 @@ class ParquetSource:
             made.get(channel.name, replace(spec.channels[0], column="", name=channel.name, item=None))
             for channel in schema.channels
         ]
-        texts = [channel.categories is not None for channel in schema.channels]
+        texts = [channel.kind == "category" for channel in schema.channels]
         return table, replace(
             spec, time=time, channels=tuple(replace(c, text=t) for c, t in zip(kinds, texts, strict=True))
         )

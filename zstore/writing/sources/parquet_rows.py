@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.writing.sources.arrow import text_array
+from zstore.arrow import text_array
 from zstore.writing.sources.arrow_cells import (
     Bool,
     Numbers,
