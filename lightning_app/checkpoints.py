@@ -1,16 +1,149 @@
-"""Checkpoints that a kill never tears: written beside their place, flushed, and renamed."""
+"""Checkpoints: written so that a kill never tears them, read as tensors and plain values that nobody vouches for."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from zstore import StoreError
+from zstore import StoreError, ZstoreError
+
+_FIX = "another --ckpt_path, or fit again"
+_MOST_STEPS = 1 << 53
+_HYPER_PARAMETERS = ("hyper_parameters", "hparams", "module_arguments", "datamodule_hyper_parameters")
+_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+
+
+def read_checkpoint(
+    path: str | Path, map_location: Any = "cpu", mmap: bool = False, expected: str = "one that a fit wrote"
+) -> dict[str, Any]:
+    """Read a checkpoint that may come from anywhere: tensors and plain values, never code.
+
+    Parameters
+    ----------
+    path
+        Its file.
+    map_location
+        Device of the tensors, as for `torch.load`.
+    mmap
+        Whether tensors are read from the file when they are used. Their bytes are not compared with their checksums
+        then.
+    expected
+        For messages.
+
+    Returns
+    -------
+    By name, as Lightning saves it; what decides how Lightning goes on has its types.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged, holds anything else, would take more memory than it has bytes, or names files outside the
+        folder of its checkpoints.
+    """
+    with told(path, expected):
+        _check_archive(Path(path), whole=not mmap)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+        _check_kinds(checkpoint)
+        _check_paths(checkpoint.get("callbacks", {}))
+        _check_progress(checkpoint.get("loops", {}))
+    loaded: dict[str, Any] = checkpoint
+    return loaded
+
+
+@contextmanager
+def told(path: object, expected: str) -> Iterator[None]:
+    """Say of which checkpoint it is that something cannot be done with it.
+
+    Raises
+    ------
+    StoreError
+        In the place of any error that is none of ours: what was not written by a fit can fail anywhere.
+    """
+    try:
+        yield
+    except ZstoreError:
+        raise
+    except pickle.UnpicklingError as error:  # its text says how to run what is in there
+        raise StoreError(
+            "a checkpoint that holds more than tensors and plain values, or is damaged",
+            expected=expected,
+            where=str(path),
+            fix=_FIX,
+        ) from error
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[0] if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {lines[0]}"
+        raise StoreError(
+            f"a checkpoint that cannot be used ({reason})", expected=expected, where=str(path), fix=_FIX
+        ) from error
+
+
+def _check_archive(path: Path, whole: bool) -> None:
+    """Nothing in it is larger than the file, and every part has its checksum."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise ValueError("a compressed archive")
+        if sum(part.file_size for part in parts) > path.stat().st_size:
+            raise ValueError("an archive that says it is larger than its file")
+        if whole and (damaged := archive.testzip()) is not None:
+            raise ValueError(f"{damaged} differs from its checksum")
+
+
+def _check_kinds(checkpoint: Any) -> None:
+    if not isinstance(checkpoint, dict):
+        raise ValueError("no mapping from names")
+    kinds = {"state_dict": dict, "pytorch-lightning_version": str, "epoch": int, "global_step": int}
+    kinds |= {"callbacks": dict, "loops": dict, "optimizer_states": list, "lr_schedulers": list}
+    needed = ("state_dict", "pytorch-lightning_version")
+    for name, kind in kinds.items():
+        if name not in checkpoint and name not in needed:
+            continue
+        if not isinstance(checkpoint.get(name), kind):
+            raise ValueError(f"{name} that is no {kind.__name__}" if name in checkpoint else f"no {name}")
+    for name, tensor in checkpoint["state_dict"].items():
+        dense = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and not tensor.is_meta
+        if not dense or tensor.is_complex():
+            raise ValueError(f"weights {name} that are no dense tensor of real numbers")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"weights {name} that are not finite")
+    for name in _HYPER_PARAMETERS:
+        if "_instantiator" in dict(checkpoint.get(name) or {}):
+            raise ValueError(f"{name} that name a function to call")
+
+
+def _check_paths(callbacks: Mapping[str, Any]) -> None:
+    """A fit that goes on removes the checkpoints that are noted here: none may lie outside their folder."""
+    for name, state in callbacks.items():
+        if not isinstance(state, dict):
+            raise ValueError(f"state of {name} that is no dict")
+        paths = [state[each] for each in _PATHS if each in state]
+        paths += list(dict(state.get("best_k_models", {})))
+        for each in paths:
+            if not isinstance(each, str) or ".." in Path(each).parts:
+                raise ValueError(f"a checkpoint at {each!r}, outside their folder")
+
+
+def _check_progress(state: Any) -> None:
+    """Counts of batches and epochs are whole numbers."""
+    if isinstance(state, list):
+        for each in state:
+            _check_progress(each)
+    elif isinstance(state, dict):
+        for name, value in state.items():
+            counts = name in ("ready", "started", "processed", "completed")
+            if counts and not (type(value) is int and 0 <= value < _MOST_STEPS):
+                raise ValueError(f"{value!r} steps {name}")
+            _check_progress(value)
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -62,9 +195,14 @@ class DurableCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read a checkpoint: tensors and plain values, never code."""
-        loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-        return loaded
+        """Read a checkpoint: tensors and plain values, never code. Raises as :func:`read_checkpoint`."""
+        return read_checkpoint(path, map_location)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove the file of a checkpoint, and nothing else: paths may come from a checkpoint that was gone on with."""
+        target = Path(path)
+        if target.suffix == ".ckpt" and (target.is_symlink() or not target.is_dir()):
+            target.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

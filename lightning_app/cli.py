@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace, set_parsing_settings
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -23,7 +22,7 @@ from lightning_app import audit, table
 from lightning_app.arguments import Parser, SavedConfig, take_arguments
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
-from lightning_app.checkpoints import DurableCheckpointIO
+from lightning_app.checkpoints import DurableCheckpointIO, read_checkpoint, told
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.meaning import Meaning
 from lightning_app.models import ForecastModel
@@ -31,6 +30,7 @@ from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
+from lightning_app.restore import CheckpointConnector
 from zstore import UsageError, ZstoreError, end_quietly, shown
 
 logger = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ class AppCLI(LightningCLI):
             plugins = [*plugins, DurableCheckpointIO()]
         precision = usable_precision(options["precision"], options["accelerator"])
         trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins, precision=precision)
+        trainer._checkpoint_connector = CheckpointConnector(trainer)
         folder = self.run_folder
         trainer.callbacks.insert(0, FiniteMonitors())  # before early stopping and checkpoints
         trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), Pictures(folder), PredictionWriter(folder)]
@@ -144,11 +145,15 @@ class AppCLI(LightningCLI):
         default = None if self.subcommand == "fit" or not _has_weights(config["model"]["class_path"]) else "best"
         path = self._checkpoint(config["ckpt_path"], default)
         if path is not None and path.is_file():
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            meaning = checkpoint.get(type(data).__name__, {}).get("meaning")
-            if meaning is not None:
-                data.obey(Meaning.from_json(meaning))
+            state = read_checkpoint(path, mmap=True).get(type(data).__name__)
+            if isinstance(state, dict) and state.get("meaning") is not None:
+                with told(path, "one that a fit with this configuration wrote"):
+                    data.obey(Meaning.from_json(state["meaning"]))
+                    return data.shape
         return data.shape
+
+    def _parse_ckpt_path(self) -> None:
+        """Take no configuration from a checkpoint: it could name any class, and importing runs code."""
 
     def _checkpoint(self, named: str | None, default: str | None) -> Path | None:
         """The file of a checkpoint: `best` or `last` of the run folder, or any other; last where there is no best."""

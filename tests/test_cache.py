@@ -456,14 +456,26 @@ def test_files_that_leave_while_others_look_disturb_nobody(store: Store, folder:
 
 def test_an_older_version_of_a_file_that_is_left_over_goes_with_the_rest(store: Store, folder: Path) -> None:
     rows_of(store, folder)
-    (folder / "rows-0.partial").write_bytes(b"half")
-    (folder / "rows-0.lock").touch()
-    (folder / "rows-1.json").write_text("{}")
-    (folder / "rows-2.f4").write_bytes(b"whole?")
-    (folder / "rows-3.f4").symlink_to("/dev/zero")
+    first, second, third, fourth = (f"rows-{n:032x}" for n in range(4))
+    (folder / f"{first}.partial").write_bytes(b"half")
+    (folder / f"{first}.lock").touch()
+    (folder / f"{second}.json").write_text("{}")
+    (folder / f"{third}.f4").write_bytes(b"whole?")
+    (folder / f"{fourth}.f4").symlink_to("/dev/zero")
     (folder / "scaler-4.json").write_text("{}")
     clear_cache(folder)
     assert [path.name for path in folder.iterdir()] == ["scaler-4.json"]
+
+
+def test_files_that_others_put_into_the_folder_stay(store: Store, folder: Path) -> None:
+    names = {"rows-2001.json", "rows-2001.f4", "rows-2001.csv", "rows-.f4", "rows-*.json", "rows-a.b.partial"}
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("precious")
+    for channel in "uvw":
+        rows_of(store, Cache(folder, limit=0.0, days=0.0), (channel,))
+    clear_cache(folder)
+    assert names == {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("limit", ["much", "-1", "2", "5", "nan", "1.5.2GiB", "inf", ""])

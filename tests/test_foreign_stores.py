@@ -101,6 +101,13 @@ NUMBERS: dict[str, Change] = {
     "a table that is a text": said("table", "evil"),
     "sources compressed as an encoding": said("table", lambda old: {**old, "encoding": "zip"}),
     "options of a table that are numbers": said("table", lambda old: {**old, "time": 7, "missing": {"a": 1}}),
+    "half a surrogate among options": said("table", lambda old: {**old, "codec": "\ud800"}),
+    "renames that are a text": said("table", lambda old: {**old, "rename": "evil"}),
+    "another digest than its own": lambda store: (
+        store.root.update(attributes={"note": {"digest": "0" * 32}, **store.root["attributes"]}),
+        store.document.update(digest="ab" * 16),
+        store.write_root(json.dumps(store.root, indent=1).encode()),
+    )[-1],
     "an object of a negative length": of_record("index/00000001/x", -1),
     "a digest that is none": of_record("index/00000001/x", 1, "xyz"),
     "a shard far away": of_record("level/c/1000000000000"),

@@ -106,7 +106,7 @@ LAYERS = {
         ["output", "amounts", "bars", "progress", "datasets", "printing", "flags", "cli"],
     ],
     "lightning_app": [
-        ["batch", "schedules", "arguments"],
+        ["batch", "schedules", "arguments", "checkpoints"],
         [
             "data.stores",
             "data.calendar",
@@ -139,7 +139,7 @@ LAYERS = {
         ["models.nlinear", "models.linear", "models.dlinear"],
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],
         ["models.patches", "models.patchstg", "models.ensemble"],
-        ["callbacks", "pictures", "monitor", "predictions", "checkpoints", "precision"],
+        ["callbacks", "pictures", "monitor", "predictions", "precision", "restore"],
         ["tuning", "table", "audit", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],
     ],

@@ -21,7 +21,7 @@ from torch import Tensor
 from lightning_app.batch import BatchShape
 from lightning_app.data.calendar import TimeEncoding, TimeFeature, calendar_step, n_values
 from lightning_app.data.infinite import refuse_infinite_inputs
-from lightning_app.data.leaks import joined, refuse_leaks, refuse_trained, trained_on
+from lightning_app.data.leaks import check_trained, joined, refuse_leaks, refuse_trained, trained_on
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of, refuse_unknown
 from lightning_app.data.old_checkpoints import require_plain, require_same_store
@@ -665,6 +665,7 @@ class WindowDataModule(pl.LightningDataModule):
         if state_dict.get("meaning") is None:
             kinds = channel_kinds(self.columns, self.scaler_kind)
             require_same_store(self.store, state_dict["split"], kinds, scaler.fitted_on, self.view.members)
+        check_trained(state_dict["trained_on"])
         matched = self._matched(scaler)
         self._forget()
         self._scaler, self._recorded_scaler, self._trained = matched, scaler, state_dict["trained_on"]

@@ -87,6 +87,11 @@ def trained_on(store: Store, index: WindowIndex | None, nodes: Int64 | None = No
     return {**spans.to_tensors(), "unit": store.schema.time.unit or ""}
 
 
+def check_trained(trained: Any) -> None:
+    """Raise UsageError unless something is what :func:`trained_on` gives, or once gave."""
+    _Spans.of(trained)
+
+
 def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """What was trained on in two fits, one after the other; where units differ, in the coarser one, rounded outwards.
 
@@ -163,7 +168,11 @@ class _Spans:
             first = trained["first"] if "first" in trained else trained["start"]
             last = trained["last"] if "last" in trained else trained["stop"] - 1
             ids = trained["ids"] if "ids" in trained else torch.zeros_like(first)
-            ids, first, last = (np.asarray(part.numpy(), np.int64) for part in (ids, first, last))
+            if not isinstance(trained["unit"], str) or trained["unit"] not in ("", *UNITS_PER_SECOND):
+                raise ValueError(f"times in {trained['unit']!r}")
+            if {part.dtype for part in (ids, first, last)} != {torch.int64}:
+                raise ValueError("times that are no whole numbers")
+            ids, first, last = (part.numpy() for part in (ids, first, last))
             if len({part.shape for part in (ids, first, last)}) != 1 or ids.ndim != 1:
                 raise ValueError("lengths differ")
         except (KeyError, AttributeError, TypeError, ValueError) as error:

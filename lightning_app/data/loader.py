@@ -240,8 +240,14 @@ class WindowLoader:
             If that was in the middle of an epoch, whose other batches would be different ones now. At its end other
             windows are a line of the log: the next epoch has those of the store.
         """
-        epoch, consumed = state["epoch"], state["consumed"]
-        recorded, n_batches = state.get("order"), state.get("n_batches", len(self))
+        recorded = state.get("order")
+        epoch, consumed, n_batches = state["epoch"], state["consumed"], state.get("n_batches", len(self))
+        if not all(type(count) is int and count >= 0 for count in (epoch, consumed, n_batches)):
+            raise UsageError(
+                f"checkpoint that stands at batch {consumed!r} of {n_batches!r} in epoch {epoch!r}",
+                expected="whole numbers",
+                fix="another --ckpt_path, or fit again",
+            )
         if self.order is not None and 0 < consumed < n_batches:
             self.order.refuse_other(recorded, epoch)
         others = isinstance(recorded, dict) and self.order is not None and recorded.get("windows") != self.order.windows

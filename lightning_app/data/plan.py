@@ -55,7 +55,9 @@ class OrderPlan:
         """
         names, whole = {"piece_rows", "active"}, isinstance(values, dict)
         numbers = list(values.values()) if whole else []
-        sound = whole and set(values) == names and all(type(number) is int and number >= 0 for number in numbers)
+        sound = (
+            whole and set(values) == names and all(type(number) is int and 0 <= number < 1 << 53 for number in numbers)
+        )
         if not sound or (values["piece_rows"] > 0) != (values["active"] > 0):
             raise UsageError(
                 f"checkpoint with the order {values!r}",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -101,9 +102,32 @@ class Scaler:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Scaler:
-        """Read :meth:`to_json` back."""
-        offset, scale = (np.array(document[name], np.float64) for name in ("offset", "scale"))
-        return cls(tuple(document["channels"]), offset, scale, np.array(document["log"], bool), document["fitted_on"])
+        """Read :meth:`to_json` back.
+
+        Raises
+        ------
+        UsageError
+            If it is nothing of the kind, or not finite, or has a scale of 0 or less.
+        """
+        try:
+            offset, scale = (np.array(document[name], np.float64) for name in ("offset", "scale"))
+            channels, log, fitted = document["channels"], document["log"], document["fitted_on"]
+            if isinstance(channels, str) or not all(isinstance(name, str) for name in [*channels, fitted]):
+                raise ValueError("names that are no texts")
+            if not all(isinstance(each, bool) for each in log):
+                raise ValueError("logarithms that are neither on nor off")
+            lengths = {len(channels), len(log), *offset.shape[-1:]}
+            if offset.shape != scale.shape or offset.ndim not in (1, 2) or len(lengths) > 1:
+                raise ValueError(f"offsets {offset.shape} and scales {scale.shape} of {len(channels)} channels")
+            if not (np.isfinite(offset).all() and np.isfinite(scale).all() and (scale > 0).all()):
+                raise ValueError("offsets or scales that are not finite, or scales that are not positive")
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"a scaler that is none ({error})",
+                expected="an offset and a scale of each channel",
+                fix="another --ckpt_path, or fit again",
+            ) from None
+        return cls(tuple(channels), offset, scale, np.array(log, bool), fitted)
 
 
 def fit_scaler(
@@ -153,9 +177,10 @@ def fit_scaler(
     training = Training(store, split, members)
     path = cache / f"scaler-{fitted}.json"
     if path.exists():
-        kept = Scaler.from_json(json.loads(path.read_text()))
-        if kept.fitted_on == fitted and list(kept.channels) == list(channels):
-            return kept
+        with suppress(ValueError, RecursionError):  # cut off or damaged: it is fitted anew
+            kept = Scaler.from_json(json.loads(path.read_text()))
+            if kept.fitted_on == fitted and list(kept.channels) == list(channels):
+                return kept
     count = store.n_series if by == "series" and set(kinds.values()) != {"none"} else 1
     columns = [_fit(training, name, kinds[name], count) for name in channels]
     offset, scale = (np.stack(parts, axis=-1) for parts in zip(*columns, strict=True))

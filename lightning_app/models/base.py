@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_app.batch import Batch, BatchShape, DataOfModels, by_series, part_by_panel, part_by_series
+from lightning_app.checkpoints import read_checkpoint, told
 from lightning_app.losses import MSE, Loss
 from lightning_app.metrics import MaskedErrors, SeriesScores
 from lightning_app.models.finite import LossWatch, not_finite
@@ -105,14 +106,17 @@ class ForecastModel(pl.LightningModule, metaclass=_Remembers):
 
         Raises
         ------
+        StoreError
+            If it is damaged, or is no checkpoint.
         UsageError
             If the checkpoint is of another model, or of a release that did not note arguments, and `shape` is not
             passed.
         """
-        if "shape" not in options:
-            noted = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("lightning_app")
-            options = {**arguments_of(noted, cls.__name__), **options}
-        return super().load_from_checkpoint(checkpoint_path, *args, **{"weights_only": True, **options})
+        with told(checkpoint_path, f"one of {cls.__name__}"):
+            checkpoint = read_checkpoint(checkpoint_path)
+            if "shape" not in options:
+                options = {**arguments_of(checkpoint.get("lightning_app"), cls.__name__), **options}
+            return super().load_from_checkpoint(checkpoint_path, *args, **{"weights_only": True, **options})
 
     def setup(self, stage: str) -> None:
         """Make room for what is measured by series; compile."""
@@ -243,7 +247,7 @@ class ForecastModel(pl.LightningModule, metaclass=_Remembers):
         UsageError
             If the checkpoint is of another model or shape, or has other weights.
         """
-        noted = checkpoint.get("lightning_app", {})
+        noted = checkpoint.get("lightning_app") or {}
         mine = {"model": type(self).__name__, **self.shape.to_json()}
         theirs = {"model": noted.get("model"), **noted.get("shape", {})}
         if not self.panels:  # what it learned of single series it knows of any panel

@@ -88,8 +88,17 @@ def root_document(attributes: dict[str, Any], nodes: dict[str, dict[str, Any]]) 
     return content.replace(_UNSIGNED.encode(), digest(content).encode(), 1)
 
 
-def check_root(content: bytes, where: str) -> None:
+def check_root(content: bytes, named: object, where: str) -> None:
     """Compare a root document with its own digest.
+
+    Parameters
+    ----------
+    content
+        Its bytes.
+    named
+        The digest that it has once parsed, which what is cached of the store goes by.
+    where
+        For messages.
 
     Raises
     ------
@@ -98,7 +107,7 @@ def check_root(content: bytes, where: str) -> None:
     """
     found = _DIGEST.search(content)
     unsigned = content[: found.start(1)] + _UNSIGNED.encode() + content[found.end(1) :] if found else content
-    if found is None or digest(unsigned) != found[1].decode():
+    if found is None or not digest(unsigned) == found[1].decode() == named:
         raise CorruptionError(
             "root document differs from its digest",
             expected="the document as it was committed",

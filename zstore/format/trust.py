@@ -35,6 +35,7 @@ _KEY = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}/){0,7}[A-Za-z0-9][A-Za-
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-f\-]{1,64}")
 _STORED = {"int16": True, "int32": True, "float32": False, "float64": False}
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _UNITS = (None, "s", "ms", "us", "ns")
 _FIX = "do not use this store: no release of zstore wrote it like this; fetch it again, or ingest its sources"
 
@@ -67,7 +68,7 @@ def parse_json(content: bytes, where: str) -> Any:
     ------
     StoreError
         If it would take more than the limit to parse, is nested too deeply, is not UTF-8, or is no JSON, which has no
-        NaN.
+        NaN and no halves of surrogate pairs.
     """
     wide = 1 if content.isascii() else 4 if max(content) >= 0xF0 else 2  # bytes of memory for each character
     n_values = sum(content.count(mark) for mark in (b",", b":", b"[", b"{"))
@@ -75,7 +76,10 @@ def parse_json(content: bytes, where: str) -> Any:
     if needed > most_root_bytes():
         too_large_root(needed, where)
     try:
-        return json.loads(content, parse_constant=_no_constant)
+        document = json.loads(content, parse_constant=_no_constant)
+        if _SURROGATE.search(content):
+            json.dumps(document, ensure_ascii=False).encode()
+        return document
     except RecursionError:
         refuse("a JSON document nested too deeply", "a root document of zstore", where)
     except ValueError as error:

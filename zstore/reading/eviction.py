@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -18,6 +19,7 @@ from zstore.reading.rownotes import SUFFIX, CacheEntry, lock_path, note_path, re
 
 logger = logging.getLogger(__name__)
 
+_NAME = re.compile(r"rows-[0-9a-f]{32}")
 _SHARE = 0.2  # of the disk
 _DAYS = 90.0
 _DAY_S = 86_400
@@ -214,8 +216,8 @@ def remove_partials(path: Path) -> int:
 
 
 def _row_files(folder: Path) -> list[Path]:
-    """Every row file that there is, or of which something is left."""
-    names = {file.name.split(".")[0] for file in folder.glob("rows-*")}
+    """Every row file that there is, or of which something is left; what others have put there is not ours to remove."""
+    names = {name for file in folder.glob("rows-*") if _NAME.fullmatch(name := file.name.split(".")[0])}
     return [folder / f"{name}{SUFFIX}" for name in sorted(names)]
 
 

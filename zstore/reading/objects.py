@@ -101,7 +101,7 @@ class ObjectReader:
             ) from error
         if not known:
             Schema.from_json(self.document, str(self.storage))  # refuses it
-        check_root(content, where)
+        check_root(content, self.document.get("digest"), where)
         check_document(self.document, where)
         check_nodes(self.document, self.nodes, where)
         self.root = content

@@ -132,7 +132,7 @@ def append(
         if not source.typed:
             refuse_all_numbers(source, parsed, planned.spec, options.categories, _words_by_column(base, planned.spec))
         clock.lap("parse")
-        added_rows = order_behind(base, planned, parsed, on_duplicate, table["fill_gaps"], site, runner)
+        added_rows = order_behind(base, planned, parsed, on_duplicate, table.get("fill_gaps", False), site, runner)
         ids, ordered = added_rows.ids, added_rows.ordered
         refuse = partial(duplicate_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
         written = write(ordered, runner, refuse, keep_codecs=True)
@@ -150,7 +150,7 @@ def append(
             n_inexact=parsed.n_inexact(len(schema.channels)),
         )
         remarks = row_notes(ids, planned, parsed, written, unmatched)
-        remarks += ["gaps are filled by an ingest only, not by an append"] if table["fill_gaps"] else []
+        remarks += ["gaps are filled by an ingest only, not by an append"] if table.get("fill_gaps", False) else []
         remarks += added_rows.notes()
         wider = to_widen(base, written.rows).values()
         remarks += [f"{name} was written anew, since its new values need more room" for name in wider]
@@ -193,6 +193,7 @@ def _same_source(files: Sequence[File], table: Mapping[str, Any], store: str | P
 def _with_categories(base: Store, given: Mapping[str, Any]) -> dict[str, Any]:
     """How the store was read; the user may name further columns that it has words of."""
     table: dict[str, Any] = dict(base.objects.document["table"])
+    TableOptions.from_json(table)  # refuses what no release wrote, before anything is taken from it
     columns = {name: column for column, name in table["rename"].items()}
     words = {columns.get(c.name, c.name) for c in base.schema.channels if c.kind == "category"}
     further = [column for column in given.get("categories") or () if column not in table["categories"]]

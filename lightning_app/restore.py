@@ -1,0 +1,70 @@
+"""How a run takes over what a checkpoint says, and what is said where it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning.trainer.connectors.checkpoint_connector import _CheckpointConnector
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from lightning_app.checkpoints import told
+from zstore import UsageError
+
+_LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}
+_EXPECTED = "one that a fit with this configuration wrote"
+
+
+class CheckpointConnector(_CheckpointConnector):
+    """Lightning's, whose errors about a checkpoint name it, and which wants to know what a model was trained on."""
+
+    def restore_datamodule(self) -> None:
+        """Take the scaler, the meaning of columns and the times that were trained on.
+
+        Raises
+        ------
+        UsageError
+            If the checkpoint does not say: another scaler would be fitted, and tests might see what was trained on.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self._loaded_checkpoint and data is not None:
+            name = type(data).__qualname__
+            if not isinstance(self._loaded_checkpoint.get(name), dict):
+                raise UsageError(
+                    "checkpoint that does not say what data it was fitted on",
+                    expected=f"a scaler, and the times that it was trained on, under {name!r}",
+                    where=str(self._ckpt_path),
+                    fix="another --ckpt_path, or fit again",
+                )
+        super().restore_datamodule()
+
+    def restore_training_state(self) -> None:
+        """Take the progress and the state of optimizers. Raises `StoreError` if they do not fit this run."""
+        with told(self._ckpt_path, _EXPECTED):
+            if self._loaded_checkpoint and self.trainer.state.fn == TrainerFn.FITTING:
+                self._check_counts()
+            super().restore_training_state()
+            self._check_shapes()
+
+    def _check_counts(self) -> None:
+        """Lightning would leave out states that are missing, and go on with new ones."""
+        counts = {
+            "optimizer_states": len(self.trainer.strategy.optimizers),
+            "lr_schedulers": len(self.trainer.lr_scheduler_configs),
+        }
+        for name, n_wanted in counts.items():
+            n_states = len(self._loaded_checkpoint.get(name, ()))
+            if n_states != n_wanted:
+                raise ValueError(f"{n_states} {name.replace('_', ' ')} for {n_wanted}")
+
+    def _check_shapes(self) -> None:
+        """Optimizers find out in the middle of a step."""
+        for optimizer in self.trainer.strategy.optimizers:
+            for weights, state in optimizer.state.items():
+                for name in _LIKE_WEIGHTS.intersection(state):
+                    if isinstance(state[name], Tensor) and state[name].shape != weights.shape:
+                        raise ValueError(f"{name} of shape {tuple(state[name].shape)} for {tuple(weights.shape)}")
+
+    def _restore_modules_and_callbacks(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
+        with told(checkpoint_path, _EXPECTED):
+            super()._restore_modules_and_callbacks(checkpoint_path, weights_only)
