@@ -22,8 +22,10 @@ io, path, number = DurableCheckpointIO(), sys.argv[1], int(sys.argv[2])
 print("ready", flush=True)
 while True:
     number += 1
-    io.save_checkpoint({"number": number, "weights": torch.full((1_000_000,), float(number))}, path)
+    weights = {"weights": torch.full((1_000_000,), float(number))}
+    io.save_checkpoint({"number": number, "state_dict": weights, "pytorch-lightning_version": "2.6.0"}, path)
 """
+EMPTY = {"state_dict": {}, "pytorch-lightning_version": "2.6.0"}  # what every checkpoint of Lightning has
 
 
 def kill_writers(path: Path, n_kills: int) -> None:
@@ -45,7 +47,7 @@ def kill_writers(path: Path, n_kills: int) -> None:
             found = io.load_checkpoint(path)
             assert found["number"] >= number
             number = found["number"]
-            assert torch.equal(found["weights"], torch.full((1_000_000,), float(number)))
+            assert torch.equal(found["state_dict"]["weights"], torch.full((1_000_000,), float(number)))
     assert number > n_kills
     io.save_checkpoint({"number": 0}, path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -63,7 +65,7 @@ def test_a_checkpoint_survives_a_hundred_kills_while_it_is_written(tmp_path: Pat
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(tmp_path: Path) -> None:
     io, path = DurableCheckpointIO(), tmp_path / "last.ckpt"
-    io.save_checkpoint({"number": 1}, path)
+    io.save_checkpoint({"number": 1, **EMPTY}, path)
 
     class Full:
         def __reduce__(self) -> tuple[object, ...]:
@@ -73,5 +75,5 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(tmp_path: P
         StoreError, match=r"cannot write the checkpoint \(No space left.*last.ckpt.*previous checkpoint"
     ):
         io.save_checkpoint({"number": 2, "rest": Full()}, path)
-    assert io.load_checkpoint(path) == {"number": 1}
+    assert io.load_checkpoint(path) == {"number": 1, **EMPTY}
     assert list(tmp_path.iterdir()) == [path]
