@@ -9,11 +9,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
+
+from zstore import UsageError
 
 _NAME = "storage_options"
 _WORDS = "LIGHTNING_APP_ARGUMENTS"
@@ -36,6 +40,33 @@ class SavedConfig(SaveConfigCallback):
         self.config = self.config.clone()
         _strip(self.config)
         super().setup(trainer, pl_module, stage)
+
+
+def read_yaml(path: str | Path, what: str = "configuration") -> dict[str, Any]:
+    """A YAML file of names and plain values; empty for an empty file.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, is no UTF-8 or no YAML, makes objects, or holds no names.
+    """
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if document is not None and not isinstance(document, dict):
+            raise ValueError(f"it holds {type(document).__name__}, no names")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"{what} {path} ({error})", expected="a YAML file of names and plain values, in UTF-8", fix="correct it"
+        ) from None
+    return document or {}
+
+
+def check_configs(words: Sequence[str]) -> None:
+    """Refuse configurations that cannot be read, before a parser looks at them. Raises as :func:`read_yaml`."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, sign, value = word.partition("=")
+        if name == "--config" and Path(path := value if sign else following).is_file():
+            read_yaml(path)
 
 
 def without_secrets(message: str) -> str:

@@ -12,10 +12,9 @@ from typing import Any
 
 import jsonargparse
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from lightning_app.arguments import without_secrets
+from lightning_app.arguments import read_yaml, without_secrets
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.leaks import refuse_leaks
 from lightning_app.data.shown import splits_table, timeline
@@ -303,10 +302,7 @@ def _module(configs: Sequence[str], flags: Sequence[str]) -> WindowDataModule:
     parser.add_argument("--config", action="config")
     words = []
     for config in configs:
-        try:
-            document = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise UsageError(f"configuration {config} ({error})", expected="a YAML file", fix="mend --config") from None
+        document = read_yaml(config)
         words += ["--config", json.dumps({"data": document.get("data", {})})]
     try:
         module: WindowDataModule = parser.instantiate(parser.parse_args([*words, *flags])).data

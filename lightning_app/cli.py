@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 import lightning_app.models
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
 from lightning_app import audit, table
-from lightning_app.arguments import Parser, SavedConfig, take_arguments
+from lightning_app.arguments import Parser, SavedConfig, check_configs, take_arguments
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO, read_checkpoint, told
@@ -225,6 +225,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     # A shape is handed from the data to the model as a whole; it is no group of flags.
     set_parsing_settings(subclasses_enabled=[BatchShape])
     try:
+        check_configs(words)
         AppCLI(
             ForecastModel,
             WindowDataModule,

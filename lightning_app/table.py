@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import lightning_app.models
-from lightning_app.arguments import child_environment, lasting
+from lightning_app.arguments import child_environment, lasting, read_yaml
 from zstore import UsageError
 
 logger = logging.getLogger(__name__)
@@ -120,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
     """``python -m lightning_app table``."""
     options, flags = make_parser().parse_known_args(list(arguments))
     published = Path(options.published)
-    known = yaml.safe_load(published.read_text(encoding="utf-8")) if published.exists() else {}
+    known = read_yaml(published, "--published") if published.exists() else {}
     rows = []
     for config in map(Path, options.configs):
         for horizon in options.horizons or [None]:
@@ -143,10 +141,10 @@ def runs_of(config: Path, horizon: int | None, seeds: list[int], folder: Path, f
         If the file is none, or names no model.
     """
     try:
-        name = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["class_path"]
+        name = read_yaml(config)["model"]["class_path"]
         module, _, cls = name.rpartition(".")
         model = getattr(importlib.import_module(module) if module else lightning_app.models, cls)
-    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ImportError) as error:
+    except (LookupError, TypeError, AttributeError, ImportError) as error:
         raise UsageError(f"{config} ({error})", expected="a configuration that names a model", fix="mend it") from None
     stem = config.stem + (f"-{horizon}" if horizon else "")
     chosen: list[int | None] = [*seeds] if model.fitted else [None]

@@ -18,7 +18,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from lightning_app.arguments import without_secrets
+from lightning_app.arguments import read_yaml, without_secrets
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.mixing import inflation
 from lightning_app.data.residency import Place, room
@@ -86,8 +86,7 @@ class FitPlan:
 
 def data_options(store: str, config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of the data module: those of a configuration, with some replaced."""
-    document = yaml.safe_load(config.read_text(encoding="utf-8")) if config is not None else {}
-    options = (document or {}).get("data", {})
+    options = {} if config is None else read_yaml(config).get("data") or {}
     return {"lookback": 96, "horizon": 24, **options, **given, "store": store}
 
 

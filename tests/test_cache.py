@@ -467,6 +467,21 @@ def test_an_older_version_of_a_file_that_is_left_over_goes_with_the_rest(store: 
     assert [path.name for path in folder.iterdir()] == ["scaler-4.json"]
 
 
+def test_a_file_that_comes_while_it_is_looked_for_is_none_yet(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_of(store, folder)
+    path, open_ = row_file(folder), os.open
+
+    def too_early(name: Path, *options: int) -> int:
+        if name == path:
+            raise FileNotFoundError(2, "No such file or directory", str(name))
+        return open_(name, *options)
+
+    monkeypatch.setattr(heldfile.os, "open", too_early)
+    assert heldfile.HeldFile.open(path) is None
+
+
 def test_files_that_others_put_into_the_folder_stay(store: Store, folder: Path) -> None:
     names = {"rows-2001.json", "rows-2001.f4", "rows-2001.csv", "rows-.f4", "rows-*.json", "rows-a.b.partial"}
     folder.mkdir()

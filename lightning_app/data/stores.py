@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from lightning_app.arguments import read_yaml
 from zstore import Store, UsageError, file_lock, ingest, open_store, source_states
 
 logger = logging.getLogger(__name__)
@@ -97,15 +96,7 @@ def open_or_ingest(
 
 def _options(options: Mapping[str, Any] | str | None) -> dict[str, Any]:
     known = set(inspect.signature(ingest).parameters) - {"sources", "store", "overwrite", "progress"}
-    if not isinstance(options, str):
-        found = dict(options or {})
-    else:
-        try:
-            found = dict(yaml.safe_load(Path(options).read_text(encoding="utf-8")) or {})
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UsageError(
-                f"--data.ingest {options} ({error})", expected="a YAML file of options", fix="mend it"
-            ) from None
+    found = read_yaml(options, "--data.ingest") if isinstance(options, str) else dict(options or {})
     for name in found:
         if name not in known:
             raise UsageError(

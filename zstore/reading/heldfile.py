@@ -49,6 +49,8 @@ class HeldFile:
             flags |= getattr(os, name, 0)
         try:
             descriptor = os.open(path, flags)
+        except FileNotFoundError:  # there may be one by now, which another process has just built
+            return None
         except OSError:
             if path.is_symlink() or not path.is_file():
                 return None
