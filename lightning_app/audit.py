@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from lightning_app.arguments import read_yaml, without_secrets
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.leaks import refuse_leaks
-from lightning_app.data.shown import splits_table, timeline
 from lightning_app.data.spans import COLOURS, Spans, some
 from lightning_app.data.splits import NAMES, NoWindowError, SplitName
 from zstore import UsageError, WindowIndex, shown_html
@@ -99,6 +98,8 @@ class Audit:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        from lightning_app.look.module import splits_table, timeline
+
         whys = "".join(f"<div>{part.name}: {shown_html(part.why_none)}</div>" for part in self.parts if part.why_none)
         return (
             f"<div style='font-family:sans-serif;font-size:13px;overflow-x:auto'>{splits_table(self._rows())}{whys}"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from zstore import Store
+from zstore.look.report import to_html
 from zstore.upkeep.doctor import examine
-from zstore.upkeep.report import to_html
 
 PROBE = """
 <script>

@@ -279,12 +279,12 @@ def test_rows_stay_readable_when_their_file_goes(store: Store, folder: Path) -> 
 _BUILDER = """
 import sys, time, numpy as np, zstore
 from pathlib import Path
-decode = zstore.Store.decode
+decode = zstore.reading.rowfile.decode_rows_of
 def slow(*a, **k):
     decode(*a, **k)
     print("building", flush=True)
     sys.stdin.readline()
-zstore.Store.decode = slow
+zstore.reading.rowfile.decode_rows_of = slow
 rows = zstore.open_rows(zstore.open_store(sys.argv[1]), ["u", "v"], zstore.Scaling.identity(2), sys.argv[2])
 print("open", float(rows.values.sum()), flush=True)
 sys.stdin.readline()

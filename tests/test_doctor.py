@@ -15,8 +15,8 @@ from conftest import write_table
 
 import zstore
 from zstore import Store, ingest, open_store
+from zstore.look.report import to_html
 from zstore.upkeep.doctor import KINDS, examine
-from zstore.upkeep.report import to_html
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Row = list[Any]  # id, time, temperature, rain

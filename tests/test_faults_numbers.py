@@ -34,8 +34,8 @@ from lightning_app.losses import NSE
 from lightning_app.models import Repeat
 from lightning_app.models.finite import LossWatch
 from zstore import NotFiniteError, Scaling, Store, UsageError, ingest, open_store
+from zstore.look.report import to_html
 from zstore.upkeep.doctor import examine
-from zstore.upkeep.report import to_html
 
 App = Callable[..., subprocess.CompletedProcess[str]]
 Values = dict[str, Sequence[float]]

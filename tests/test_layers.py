@@ -44,7 +44,7 @@ LAYERS = {
         ],
         [
             "reading.objects",
-            "reading.shown",
+            "reading.version",
             "reading.windows",
             "reading.columns",
             "reading.dataset",
@@ -102,7 +102,8 @@ LAYERS = {
         ],
         ["writing.ingest", "writing.planner"],
         ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
-        ["upkeep.checks", "upkeep.doctor", "upkeep.report"],
+        ["upkeep.checks", "upkeep.doctor"],
+        ["look.store", "look.report"],
         ["output", "amounts", "bars", "progress", "datasets", "printing", "flags", "cli"],
     ],
     "lightning_app": [
@@ -132,7 +133,7 @@ LAYERS = {
             "data.pool",
             "data.infinite",
         ],
-        ["data.source", "data.prefetch", "data.loader", "data.mixing", "data.shown", "data.datamodule"],
+        ["data.source", "data.prefetch", "data.loader", "data.mixing", "data.datamodule"],
         ["metrics", "losses"],
         ["models.finite", "models.rebuild", "models.base", "models.states"],
         ["models.repeat", "models.seasonal", "models.climatology"],
@@ -140,7 +141,9 @@ LAYERS = {
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],
         ["models.patches", "models.patchstg", "models.ensemble"],
         ["callbacks", "pictures", "monitor", "predictions", "precision", "restore"],
-        ["tuning", "table", "audit", "cli", "__main__"],
+        ["tuning", "table", "audit"],
+        ["look.module"],
+        ["cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],
     ],
 }
@@ -152,13 +155,18 @@ def modules(package: str) -> dict[str, Path]:
     return {name: path for name, path in found.items() if not name.endswith("__init__")}
 
 
+# Methods by which a thing shows itself: where one is called, and not before, the layer that draws it is imported.
+SHOWING = {"__repr__", "__str__", "_repr_html_", "plot"}
+
+
 def imports(path: Path) -> set[str]:
-    """Full names that a module imports when it runs; what only type checkers read does not count."""
+    """Full names that a module imports: at its top, for type checkers only, or inside of a function."""
     found: set[str] = set()
     pending: list[ast.AST] = [ast.parse(path.read_text())]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.FunctionDef) and node.name in SHOWING:
+            pending.extend(child for child in node.body if not _is_look(child))
             continue
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
@@ -168,6 +176,10 @@ def imports(path: Path) -> set[str]:
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
         pending.extend(ast.iter_child_nodes(node))
     return found
+
+
+def _is_look(node: ast.AST) -> bool:
+    return isinstance(node, ast.ImportFrom) and str(node.module).split(".")[1:2] == ["look"]
 
 
 @pytest.mark.parametrize("package", LAYERS)
@@ -202,6 +214,15 @@ def test_models_never_import_data() -> None:
     for name, path in modules("lightning_app").items():
         if name.startswith("models."):
             assert not [i for i in imports(path) if i.startswith("lightning_app.data")], name
+
+
+def test_what_draws_is_imported_when_something_shows_itself() -> None:
+    code = (
+        "import sys, zstore, lightning_app.data.datamodule\n"
+        "print(*(name for name in sys.modules if '.look.' in name and name not in {'zstore.look.svg'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_importing_zstore_does_not_import_heavy_packages() -> None:

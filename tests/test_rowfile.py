@@ -87,12 +87,12 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_rows(store: S
     cache = tmp_path / "cache"
     script = (
         "import sys, time, numpy as np, zstore\n"
-        "decode = zstore.Store.decode\n"
+        "decode = zstore.reading.rowfile.decode_rows_of\n"
         "def slow(*a, **k):\n"
         "    decode(*a, **k)\n"
         "    print('decoded', flush=True)\n"
         "    time.sleep(60)\n"
-        "zstore.Store.decode = slow\n"
+        "zstore.reading.rowfile.decode_rows_of = slow\n"
         "scaling = zstore.Scaling.linear(np.ones(2), np.full(2, 2.0))\n"
         "zstore.open_rows(zstore.open_store(sys.argv[1]), ['w', 'v'], scaling, sys.argv[2])\n"
     )

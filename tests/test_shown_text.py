@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from zstore import ZstoreError, ingest, open_store
 from zstore.cli import main
+from zstore.look.report import to_html
 from zstore.text import HarmlessFormatter, shown, shown_html, shown_json, shown_lines
 from zstore.upkeep.doctor import examine
-from zstore.upkeep.report import to_html
 
 NASTY = "evil\x1b[31m\x9b2J\u202egnp\x07<script>alert(1)</script>"
 ANY = st.text(st.characters(exclude_categories=[]), max_size=200)

@@ -28,6 +28,7 @@ from zstore.flags import make_parser
 from zstore.format.commit import is_store
 from zstore.format.sizes import parse_size
 from zstore.format.urls import is_remote, open_storage
+from zstore.look.report import to_html
 from zstore.output import end_quietly
 from zstore.printing import (
     csv_cell,
@@ -50,7 +51,6 @@ from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.doctor import KINDS, examine
 from zstore.upkeep.export import export
 from zstore.upkeep.history import gc, log, rollback
-from zstore.upkeep.report import to_html
 from zstore.upkeep.verify import verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest

@@ -38,7 +38,6 @@ from lightning_app.data.scaler import (
     scaled_std,
     source_std,
 )
-from lightning_app.data.shown import module_html, module_text
 from lightning_app.data.source import Columns, PositionTimes, WindowSource, as_range
 from lightning_app.data.splits import NoWindowError, Split, SplitName
 from lightning_app.data.statics import encode_statics, fit_statics, unknown_words
@@ -238,11 +237,15 @@ class WindowDataModule(pl.LightningDataModule):
         self.columns_of = self._columns(calendar, self._encoding, observed)  # type: ignore[arg-type]  # likewise
 
     def __repr__(self) -> str:
+        from lightning_app.look.module import module_text
+
         return module_text(self)
 
     __str__ = __repr__  # Lightning's makes every loader, which decodes the store
 
     def _repr_html_(self) -> str:
+        from lightning_app.look.module import module_html
+
         return module_html(self)
 
     @property

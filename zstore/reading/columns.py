@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from zstore.errors import CorruptionError
 from zstore.format.encodings.words import flag_attributes
 from zstore.format.schema import Field, TimeAxis
+from zstore.reading.version import StoredVersion
 
 if TYPE_CHECKING:
     import pandas
     import polars
-
-    from zstore.reading.store import Store
 
 MISSING_CODE = -1
 
@@ -46,7 +45,7 @@ def time_attributes(axis: TimeAxis) -> tuple[dict[str, Any], dict[str, Any]]:
     return attributes, {"units": attributes.pop("units"), "calendar": attributes.pop("calendar"), "dtype": "int64"}
 
 
-def read_codes(store: Store, channel: Field, start: int, stop: int) -> NDArray[Any]:
+def read_codes(store: StoredVersion, channel: Field, start: int, stop: int) -> NDArray[Any]:
     """(row,) codes of a channel of categories in the rows ``[start, stop)``, as stored integers; -1 where missing."""
     stored = store.read_stored(channel.name, start, stop)
     codes: NDArray[Any] = np.where(channel.encoding.is_missing(stored), MISSING_CODE, stored).astype(stored.dtype)
@@ -61,7 +60,7 @@ def read_codes(store: Store, channel: Field, start: int, stop: int) -> NDArray[A
     return codes
 
 
-def read_column(store: Store, channel: Field, words: bool, start: int, stop: int) -> NDArray[Any]:
+def read_column(store: StoredVersion, channel: Field, words: bool, start: int, stop: int) -> NDArray[Any]:
     """(row,) rows ``[start, stop)`` of one channel as xarray has them.
 
     Numbers are floats with NaN for missing. Categories are codes with -1 for missing, or, with `words`, Python strings
@@ -107,7 +106,7 @@ def channel_attributes(channel: Field, words: bool) -> dict[str, Any]:
     return known
 
 
-def pandas_column(store: Store, channel: Field, start: int, stop: int) -> pandas.Categorical | NDArray[Any]:
+def pandas_column(store: StoredVersion, channel: Field, start: int, stop: int) -> pandas.Categorical | NDArray[Any]:
     """Rows ``[start, stop)`` of one channel for pandas: floats, or a Categorical that has every word of the channel."""
     import pandas
 
@@ -117,7 +116,7 @@ def pandas_column(store: Store, channel: Field, start: int, stop: int) -> pandas
     return pandas.Categorical.from_codes(codes, categories=list(channel.categories))
 
 
-def polars_column(store: Store, channel: Field, start: int, stop: int) -> polars.Series | NDArray[Any]:
+def polars_column(store: StoredVersion, channel: Field, start: int, stop: int) -> polars.Series | NDArray[Any]:
     """Rows ``[start, stop)`` of one channel for polars: floats, NaN where missing, or an Enum, null where missing."""
     import polars
 

@@ -21,14 +21,13 @@ from zstore.reading.columns import (
     time_attributes,
     to_words,
 )
+from zstore.reading.version import StoredVersion
 
 if TYPE_CHECKING:
     import xarray
 
-    from zstore.reading.store import Store
 
-
-def to_dataset(store: Store, words: bool) -> xarray.Dataset:
+def to_dataset(store: StoredVersion, words: bool) -> xarray.Dataset:
     """See :meth:`zstore.reading.store.Store.to_xarray`."""
     import xarray
 
@@ -104,7 +103,11 @@ class _Rows:
 
 
 def _lazy_array(
-    store: Store, sizes: tuple[int, ...], name: str, read: Callable[[int, int], NDArray[Any]], dtype: np.dtype[Any]
+    store: StoredVersion,
+    sizes: tuple[int, ...],
+    name: str,
+    read: Callable[[int, int], NDArray[Any]],
+    dtype: np.dtype[Any],
 ) -> Any:
     """A dask array over the rows of a store."""
     import dask.array
@@ -117,11 +120,11 @@ def _lazy_array(
     )
 
 
-def _read_times(store: Store, start: int, stop: int) -> NDArray[Any]:
+def _read_times(store: StoredVersion, start: int, stop: int) -> NDArray[Any]:
     return as_times(store.times(start, stop), store.schema.time)
 
 
-def _chunk_sizes(store: Store) -> tuple[int, ...]:
+def _chunk_sizes(store: StoredVersion) -> tuple[int, ...]:
     """Rows that are decoded together: stored chunks; in a grown store, neighbouring parts of them."""
     starts = store.chunk_starts
     _, first = np.unique(starts // store.schema.chunk_rows, return_index=True)

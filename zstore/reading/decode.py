@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +16,20 @@ from zstore.format.index import SeriesIndex
 from zstore.format.layout import n_shards, shard_bounds, shard_key
 from zstore.format.schema import Field
 from zstore.reading.scaling import Scaling
+from zstore.reading.version import StoredVersion
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 _MANY_SCALES = float(1 << 24)  # beyond, float64 products leave less than float32 keeps
 
-if TYPE_CHECKING:
-    from zstore.reading.store import Store
-
 
 def decode_rows_of(
-    store: Store,
+    store: StoredVersion,
     channels: Sequence[str],
     out: NDArray[Any],
     scaling: Scaling | None,
     observed: NDArray[np.bool_] | None,
-    threads: int,
+    threads: int = 2,
 ) -> None:
     """See :meth:`zstore.reading.store.Store.decode`."""
     wanted = _columns_of(store, channels, scaling, out.dtype)
@@ -77,7 +75,7 @@ def decode_rows_of(
 
 
 def decode_part(
-    store: Store,
+    store: StoredVersion,
     channels: Sequence[str],
     start: int,
     out: NDArray[Any],
@@ -151,7 +149,7 @@ class _Column:
         out[rows, position] = values
 
 
-def require_float32(store: Store, channels: Sequence[str], scaling: Scaling | None) -> None:
+def require_float32(store: StoredVersion, channels: Sequence[str], scaling: Scaling | None) -> None:
     """See :meth:`zstore.reading.store.Store.require_float32`."""
     scaling = scaling or Scaling.identity(len(channels))
     moments, columns = store.moments, {name: column for column, name in enumerate(store.channels)}
@@ -177,7 +175,7 @@ def require_float32(store: Store, channels: Sequence[str], scaling: Scaling | No
             raise _misfit(store, name, series, float(moments.high[series, column]), largest)
 
 
-def _misfit(store: Store, channel: str, series: int, value: float, scaled: float) -> NotFiniteError:
+def _misfit(store: StoredVersion, channel: str, series: int, value: float, scaled: float) -> NotFiniteError:
     return NotFiniteError(
         f"{value:g} in channel {channel!r} of series {store.ids[series]}, which is {scaled:g} away from 0 once scaled",
         expected=f"at most {_LARGEST:.2g} and in some rows at least {_SMALLEST:.2g}, which float32 holds",
@@ -188,7 +186,10 @@ def _misfit(store: Store, channel: str, series: int, value: float, scaled: float
 
 
 def _columns_of(
-    store: Store, channels: Sequence[str], scaling: Scaling | None, wanted: type[np.floating[Any]] | np.dtype[Any]
+    store: StoredVersion,
+    channels: Sequence[str],
+    scaling: Scaling | None,
+    wanted: type[np.floating[Any]] | np.dtype[Any],
 ) -> list[_Column]:
     scaling = scaling or Scaling.identity(len(channels))
     missing = store.missing(channels).tolist()

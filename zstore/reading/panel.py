@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -20,13 +20,12 @@ from zstore.errors import UsageError
 from zstore.format.index import RunTable
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.cached import Observed, map_values, open_cached
+from zstore.reading.decode import decode_part, require_float32
 from zstore.reading.eviction import Cache
 from zstore.reading.heldfile import HeldFile
 from zstore.reading.rowfile import RowFile, new_entry
 from zstore.reading.scaling import Scaling
-
-if TYPE_CHECKING:
-    from zstore.reading.store import Store
+from zstore.reading.version import StoredVersion
 
 Int64 = NDArray[np.int64]
 
@@ -66,7 +65,7 @@ class PanelGrid:
     all_times: Int64 | None = None
 
     @classmethod
-    def of(cls, store: Store, series: Int64 | None = None) -> PanelGrid:
+    def of(cls, store: StoredVersion, series: Int64 | None = None) -> PanelGrid:
         """The grid of some series, or of all.
 
         Raises
@@ -107,7 +106,7 @@ class PanelGrid:
         return cls(chosen, first, rule, int((step + stop - start).max()), start, stop, node, step)
 
     @classmethod
-    def _of_rows(cls, store: Store, chosen: Int64) -> PanelGrid:
+    def _of_rows(cls, store: StoredVersion, chosen: Int64) -> PanelGrid:
         """The grid of all times that any series has: a row is a step, whatever lies between two."""
         bounds = store.index.row_start
         ranges = [(node, int(bounds[series]), int(bounds[series + 1])) for node, series in enumerate(chosen.tolist())]
@@ -229,7 +228,7 @@ class PanelFile:
 
 
 def open_panel(
-    store: Store,
+    store: StoredVersion,
     grid: PanelGrid,
     channels: Sequence[str],
     scaling: Scaling,
@@ -268,7 +267,7 @@ def open_panel(
     written once in time order. Memory: some 200 MB, whatever the size.
     """
     if dtype == "float32":
-        store.require_float32(channels, scaling)
+        require_float32(store, channels, scaling)
     masked = not grid.whole or bool(store.missing(channels).any())
     digest = xxhash.xxh3_128_hexdigest(grid.series.tobytes())
     identity = ["panel", _LAYOUT, store.digest, list(channels), scaling.digest(), digest]
@@ -284,7 +283,7 @@ def open_panel(
 
 
 def _build(
-    store: Store,
+    store: StoredVersion,
     grid: PanelGrid,
     channels: Sequence[str],
     scaling: Scaling,
@@ -302,7 +301,7 @@ def _build(
         for begin, end, runs in grid.pieces(low, high, at_once):
             rows = np.empty((end - begin, n_channels), dtype)
             seen = np.empty(rows.shape, np.bool_) if masked else None
-            store.decode_part(channels, begin, rows, scaling, seen)
+            decode_part(store, channels, begin, rows, scaling, seen)
             for run in runs.tolist():
                 first, last = max(begin, int(grid.run_start[run])), min(end, int(grid.run_stop[run]))
                 step = int(grid.run_step[run]) + first - int(grid.run_start[run])

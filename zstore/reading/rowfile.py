@@ -7,17 +7,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zstore.reading.cached import Observed, Values, map_values, open_cached
+from zstore.reading.decode import decode_rows_of, require_float32
 from zstore.reading.eviction import Cache
 from zstore.reading.rownotes import SUFFIX, CacheEntry
 from zstore.reading.scaling import Scaling
-
-if TYPE_CHECKING:
-    from zstore.reading.store import Store
+from zstore.reading.version import StoredVersion
 
 _LAYOUT = 2
 
@@ -39,7 +38,7 @@ class RowFile:
 
 
 def open_rows(
-    store: Store,
+    store: StoredVersion,
     channels: Sequence[str],
     scaling: Scaling,
     cache: Cache | str | Path | None = None,
@@ -73,7 +72,7 @@ def open_rows(
     -----
     Built at the speed of :meth:`Store.decode`; see :func:`zstore.reading.cached.open_cached`.
     """
-    store.require_float32(channels, scaling)
+    require_float32(store, channels, scaling)
     shape = (store.n_rows, len(channels))
     masked = fill and bool(store.missing(channels).any())
     if not store.n_rows:
@@ -84,7 +83,7 @@ def open_rows(
         observed = np.memmap(path, np.bool_, "r+", values.nbytes, shape) if masked else None
         if observed is not None:
             observed[:] = True
-        store.decode(channels, values, scaling, observed)
+        decode_rows_of(store, channels, values, scaling, observed)
 
     identity = [_LAYOUT, fill, store.digest, list(channels), scaling.digest()]
     folder = Cache.of(cache)
@@ -93,7 +92,7 @@ def open_rows(
 
 
 def new_entry(
-    store: Store,
+    store: StoredVersion,
     channels: Sequence[str],
     cache: Cache,
     identity: list[Any],

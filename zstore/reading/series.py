@@ -19,7 +19,7 @@ from zstore.reading.columns import (
     read_column,
     time_attributes,
 )
-from zstore.reading.shown import series_html
+from zstore.reading.version import StoredVersion
 from zstore.text import shown
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import pandas
     import polars
     import xarray
-
-    from zstore.reading.store import Store
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Series:
         Its id.
     """
 
-    store: Store
+    store: StoredVersion
     position: int
     id: str
 
@@ -60,6 +58,8 @@ class Series:
         return f"<zstore.Series {self.id!r}: {len(self):,} rows, {first} to {last}>"
 
     def _repr_html_(self) -> str:
+        from zstore.look.store import series_html
+
         return series_html(self)
 
     @property
@@ -188,7 +188,7 @@ class Series:
         return grid[:, 0]
 
 
-def _bound(store: Store, text: str | int | None, name: str) -> int | None:
+def _bound(store: StoredVersion, text: str | int | None, name: str) -> int | None:
     if text is None:
         return None
     try:

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.errors import NotFoundError, StoreError, UsageError
-from zstore.format.index import SeriesIndex, StaticAttribute
-from zstore.format.layout import TIME, index_path, moments_path
-from zstore.format.manifest import ObjectRecord
-from zstore.format.moments import Moments
-from zstore.format.nodes import index_arrays
-from zstore.format.schema import Field, Schema, TimeAxis
-from zstore.format.soundness import check_index, check_moments, check_sources
-from zstore.format.storage import Storage
+from zstore.errors import UsageError
 from zstore.format.urls import open_storage
 from zstore.reading.dataset import to_dataset
 from zstore.reading.decode import decode_part, decode_rows_of, require_float32
 from zstore.reading.eviction import Cache
-from zstore.reading.objects import ObjectReader
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
-from zstore.reading.shown import store_html
+from zstore.reading.version import StoredVersion
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
 from zstore.text import shown
 
 if TYPE_CHECKING:
     import xarray
-
-_FEW_PIECES = 8
-
-_PLACES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
 
 
 def open_store(path: str | Path, version: int | None = None, storage_options: Mapping[str, str] | None = None) -> Store:
@@ -48,7 +34,7 @@ def open_store(path: str | Path, version: int | None = None, storage_options: Ma
     path
         Folder of the store, or ``s3://BUCKET/PREFIX``.
     version
-        Which; None for the newest.
+        Number of the version; None for the newest.
     storage_options
         For object storage, beside the usual environment variables: what obstore's ``S3Config`` takes, such as
         ``region`` or ``endpoint``.
@@ -67,21 +53,16 @@ def open_store(path: str | Path, version: int | None = None, storage_options: Ma
     return Store(open_storage(path, storage_options), version)
 
 
-class Store:
-    """One version of a store.
+class Store(StoredVersion):
+    """One version of a store, with everything that is made of its rows: series, decoded rows, windows, data sets.
 
     Parameters
     ----------
     storage
         Where it is.
     version
-        Which; None for the newest.
+        Number of the version; None for the newest.
     """
-
-    def __init__(self, storage: Storage, version: int | None = None) -> None:
-        self.storage = storage
-        self.objects = ObjectReader(storage, version)
-        self.schema = Schema.from_json(self.objects.document, self.path)
 
     def __repr__(self) -> str:
         schema = self.schema
@@ -91,151 +72,9 @@ class Store:
         )
 
     def _repr_html_(self) -> str:
+        from zstore.look.store import store_html
+
         return store_html(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.storage, self.version, self.digest)  # another process opens it anew
-
-    @property
-    def path(self) -> str:
-        """Its folder or URL."""
-        return str(self.storage)
-
-    @property
-    def version(self) -> int:
-        """Number of the version opened."""
-        return self.schema.version
-
-    @property
-    def digest(self) -> str:
-        """Digest of the version's root document: 32 hex digits, the same only where every object is the same.
-
-        What is kept of a version elsewhere goes by it: a store that was restored from a copy and appended to has
-        other rows under the same uuid and version number.
-        """
-        return str(self.objects.document["digest"])
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of all series."""
-        return self.schema.n_rows
-
-    @property
-    def n_series(self) -> int:
-        """Series."""
-        return self.schema.n_series
-
-    @cached_property
-    def channels(self) -> tuple[str, ...]:
-        """Names of the channels."""
-        return tuple(channel.name for channel in self.schema.channels)
-
-    @cached_property
-    def _columns(self) -> dict[str, int]:
-        """Where each channel is in :attr:`channels`; some 100 bytes a channel."""
-        return {name: column for column, name in enumerate(self.channels)}
-
-    @property
-    def time(self) -> TimeAxis:
-        """The time axis: ``time.rule`` is how far it is from row to row, ``time.show`` writes a time as a date."""
-        return self.schema.time
-
-    @property
-    def receipt(self) -> dict[str, Any]:
-        """The receipt of the ingest that made this version."""
-        receipt: dict[str, Any] = self.objects.document["receipt"]
-        return receipt
-
-    @cached_property
-    def index(self) -> SeriesIndex:
-        """The ID index."""
-        group, objects = index_path(self.version), self.objects
-        names = index_arrays(group, objects.nodes)
-        index = SeriesIndex.from_arrays({name: objects.small(f"{group}/{name}") for name in names})
-        check_index(index, objects.document, objects.records.keys(), f"{self.path}/{group}")
-        return index
-
-    @cached_property
-    def moments(self) -> Moments:
-        """Moments per series and channel, each field (series, channel)."""
-        group = moments_path(self.version)
-        moments = Moments(*(self.objects.small(f"{group}/{name}")[0] for name in Moments.empty((0,)).fields()))
-        check_moments(moments, self.index, self.objects.document, f"{self.path}/{group}")
-        return moments
-
-    @cached_property
-    def ledger(self) -> list[ObjectRecord]:
-        """The sources whose rows were taken: name, bytes and digest of each."""
-        sources = self.objects.listing("source_")
-        check_sources(sources, self.path)
-        return sources
-
-    @property
-    def ids(self) -> NDArray[Any]:
-        """(series,) exact ids, sorted by their UTF-8 bytes."""
-        return self.index.ids
-
-    @property
-    def numbers(self) -> list[str]:
-        """Names of the channels that hold numbers, not categories."""
-        return [channel.name for channel in self.schema.channels if channel.kind == "number"]
-
-    @property
-    def statics(self) -> tuple[StaticAttribute, ...]:
-        """Static attributes, each (series,)."""
-        return self.index.statics
-
-    @property
-    def places(self) -> NDArray[np.float64] | None:
-        """(series, 2) latitude and longitude, if static attributes of the usual names hold them; NaN where missing."""
-        numbers = {static.name.lower(): static.values for static in self.statics if static.categories is None}
-        found = [numbers[known[0]] for names in _PLACES if (known := [name for name in names if name in numbers])]
-        return np.stack(found, axis=1).astype(np.float64) if len(found) == len(_PLACES) else None
-
-    def channel(self, name: str) -> Field:
-        """A channel by name.
-
-        Raises
-        ------
-        NotFoundError
-            If the store has no such channel.
-        """
-        if name in self._columns:
-            return self.schema.channels[self._columns[name]]
-        raise NotFoundError(f"no channel {name!r}", expected=f"one of {', '.join(self.channels)}", where=self.path)
-
-    def static(self, name: str) -> StaticAttribute:
-        """A static attribute by name.
-
-        Raises
-        ------
-        NotFoundError
-            If the store has no such attribute.
-        """
-        for static in self.statics:
-            if static.name == name:
-                return static
-        known = ", ".join(static.name for static in self.statics) or "none: ingest with --static FILE"
-        raise NotFoundError(f"no static attribute {name!r}", expected=f"one of {known}", where=self.path)
-
-    def position(self, id_: str) -> int:
-        """Position of an id in :attr:`ids`.
-
-        Raises
-        ------
-        NotFoundError
-            If the store has no such id, naming those nearest in order.
-
-        Notes
-        -----
-        Cost: O(log series), some microseconds; no memory beside the index.
-        """
-        ids = self.ids
-        place = bisect_left(ids, id_)  # in the order of characters, which is that of UTF-8
-        if place < len(ids) and ids[place] == id_:
-            return place
-        near = ", ".join(repr(str(other)) for other in ids[max(place - 2, 0) : place + 2])
-        raise NotFoundError(f"no id {id_!r}", expected=f"one of {len(ids):,} ids, such as {near}", where=self.path)
 
     def series(self, id_: str) -> Series:
         """One series by its exact id.
@@ -246,43 +85,6 @@ class Store:
             If the store has no such id.
         """
         return Series(self, self.position(id_), id_)
-
-    def read(self, channel: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``[start, stop)`` of one channel as floats, NaN where missing.
-
-        Raises
-        ------
-        CorruptionError
-            If a shard differs from its digest.
-        """
-        wanted = self.channel(channel)
-        return wanted.encoding.unpack(self.read_stored(channel, start, stop), wanted.dtype)
-
-    def read_stored(self, channel: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``[start, stop)`` of one channel as they are stored: packed integers, codes or floats."""
-        return self._stored(self.channel(channel).variable, start, stop)
-
-    def times(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Times of rows ``[start, stop)`` as int64 in the units of ``schema.time``."""
-        return self._stored(TIME, start, stop)
-
-    def _stored(self, variable: str, start: int, stop: int) -> NDArray[Any]:
-        """Stored values of rows ``[start, stop)``. Many short pieces are picked out of whole shards."""
-        size, places = self.schema.shard_rows, self.index.places(start, stop)
-        dtype = np.dtype(self.objects.nodes[variable]["data_type"])
-        if len(places) <= _FEW_PIECES:
-            parts = [self.objects.stored(variable, low, high, size) for low, high in places]
-            return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype), *parts])
-        lengths = np.array([high - low for low, high in places])
-        place = np.repeat([low for low, _ in places], lengths)
-        place += np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        found = np.empty(len(place), dtype)
-        shard_of = place // size
-        for shard in np.unique(shard_of).tolist():
-            mine = shard_of == shard
-            low, high = int(place[mine].min()), int(place[mine].max()) + 1
-            found[mine] = self.objects.stored(variable, low, high, size)[place[mine] - low]
-        return found
 
     def decode(
         self,
@@ -352,48 +154,6 @@ class Store:
         Cost: the smallest and largest value of each series; no row is read.
         """
         require_float32(self, channels, scaling)
-
-    def n_infinite_series(self, channel: str) -> int:
-        """Series that have an infinite value in a channel. Cost: the statistics of each series; no row is read."""
-        return len(self.infinite_series(channel))
-
-    def infinite_series(self, channel: str) -> NDArray[np.int64]:
-        """(found,) positions of the series that have an infinite value in a channel; costs what the number does."""
-        column, moments = self._columns[self.channel(channel).name], self.moments
-        ends = np.isinf(moments.low[:, column]) | np.isinf(moments.high[:, column])
-        return np.flatnonzero(ends & (moments.count[:, column] > 0))
-
-    def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
-        """(channel,) whether any value of some channels is missing."""
-        found: NDArray[np.bool_] = self.moments.n_missing.sum(axis=0) > 0
-        return found[[self._columns[self.channel(name).name] for name in channels]]
-
-    @property
-    def chunk_starts(self) -> NDArray[np.int64]:
-        """(chunk,) the rows that a chunk, or the first row of one, begins with, ascending.
-
-        Rows between two of them lie in as few chunks as may be: in one, where the store was ingested in one go.
-        """
-        rows, places, sizes = self.index.pieces
-        size = self.schema.chunk_rows
-        first, last = -(-places // size), -(-(places + sizes) // size)
-        n_chunks = last - first
-        chunk = np.repeat(first - np.cumsum(n_chunks) + n_chunks, n_chunks) + np.arange(int(n_chunks.sum()))
-        return np.unique(np.append(0, chunk * size + np.repeat(rows - places, n_chunks)))
-
-    @property
-    def n_chunks_stored(self) -> int:
-        """Chunks of one channel that any row lies in."""
-        _, places, sizes = self.index.pieces
-        order, size = np.argsort(places), self.schema.chunk_rows
-        first, last = places[order] // size, -(-(places + sizes)[order] // size)
-        return int(np.sum(last - np.maximum(first, np.append(0, last[:-1])))) if len(places) else 0
-
-    def n_chunks(self, start: int, stop: int) -> int:
-        """Chunks of one channel that the rows ``[start, stop)`` lie in."""
-        size = self.schema.chunk_rows
-        places = self.index.places(start, stop)
-        return len({chunk for low, high in places for chunk in range(low // size, -(-high // size))})
 
     def windows(
         self,
@@ -470,24 +230,6 @@ class Store:
         Cost: the index. Rows are decoded when they are used, and compared with their digests then.
         """
         return to_dataset(self, words)
-
-
-def _reopened(storage: Storage, version: int, digest: str) -> Store:
-    """The same version in another process.
-
-    Raises
-    ------
-    StoreError
-        If the store was replaced, or restored from a copy and written to, meanwhile.
-    """
-    store = Store(storage, version)
-    if store.digest != digest:
-        raise StoreError(
-            f"version {version} of {storage} is another one than when it was opened",
-            expected="the rows that were there then",
-            fix="open the store again",
-        )
-    return store
 
 
 def no_window(store: Store, shape: WindowShape, where: str = "") -> UsageError:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from zstore.errors import UsageError
 from zstore.format.index import RunTable
 from zstore.format.timesteps import IRREGULAR, TimeStepRule
-from zstore.reading.shown import windows_html
 
 Int64 = NDArray[np.int64]
 
@@ -245,6 +244,8 @@ class WindowIndex:
         return f"<WindowIndex: {len(self):,} windows of {self.shape}, in {stretches}>"
 
     def _repr_html_(self) -> str:
+        from zstore.look.store import windows_html
+
         return windows_html(self)
 
     def locate(self, samples: Int64) -> tuple[Int64, Int64, Int64]:
@@ -364,7 +365,7 @@ class Windows:
         return f"<Windows: {n_windows:,} of {shape}, x {x}, y {y}>"
 
     def _repr_html_(self) -> str:
-        return windows_html(self.index)
+        return self.index._repr_html_()
 
     def __getitem__(self, sample: Any) -> Any:
         """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``."""

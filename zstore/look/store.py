@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.reading.series import Series
+from zstore.reading.store import Store
+from zstore.reading.windows import WindowIndex, WindowShape
 from zstore.text import shown_html
-
-if TYPE_CHECKING:
-    from zstore.reading.series import Series
-    from zstore.reading.store import Store
-    from zstore.reading.windows import WindowIndex, WindowShape
 
 _MOST_CHANNELS, _MOST_SERIES, _MOST_STATICS = 40, 24, 12
 _POINTS = 160  # of a sparkline

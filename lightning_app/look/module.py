@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.spans import COLOURS, Spans, some
 from lightning_app.data.splits import NAMES, NoWindowError, SplitName
 from zstore import Store, WindowIndex, shown_html
-
-if TYPE_CHECKING:
-    from lightning_app.data.datamodule import WindowDataModule
 
 _MOST_SERIES, _MOST_NAMES = 24, 12
 _WIDTH, _BAR = 520, 7  # of the timeline, in pixels

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.reading.shown import line_svg, store_html
+from zstore.look.store import line_svg, store_html
 from zstore.reading.store import Store
 from zstore.text import shown_html
 from zstore.upkeep.doctor import KINDS, Diagnosis, Finding

@@ -1,0 +1,1 @@
+"""How data modules, audits and runs show themselves."""

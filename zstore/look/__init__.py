@@ -1,0 +1,1 @@
+"""How things show themselves: HTML with inline SVG, no scripts, nothing fetched."""
