@@ -1,4 +1,4 @@
-"""``python -m lightning_app splits``: what train, val and test are of a configuration, counted, proved and drawn."""
+"""``python -m lightning_app splits``: what train, val and test are of a configuration, counted and proved."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ from numpy.typing import NDArray
 from lightning_app.arguments import read_yaml, without_secrets
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.leaks import refuse_leaks
-from lightning_app.data.spans import COLOURS, Spans, some
+from lightning_app.data.spans import Spans
 from lightning_app.data.splits import NAMES, NoWindowError, SplitName
-from zstore import UsageError, WindowIndex, shown_html
+from zstore import UsageError, WindowIndex
 
 logger = logging.getLogger(__name__)
 
 Int64 = NDArray[np.int64]
-
-_WIDTH = 60  # of the timeline, in characters
-_DRAWN = 40  # series, at most
 
 
 @dataclass(frozen=True)
@@ -84,89 +81,30 @@ class Audit:
 
     def __str__(self) -> str:
         """A table, and a timeline."""
-        rows = self._rows()
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if 0 < n < len(row) - 2 else cell.ljust(width)
-                for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        lines += [f"{part.name}: {part.why_none}" for part in self.parts if part.why_none]
-        lines += ["", self._proof(), "", *self._timeline()]
-        return "\n".join(lines)
+        from lightning_app.look.audit import audit_text
+
+        return audit_text(self)
 
     def _repr_html_(self) -> str:
-        from lightning_app.look.module import splits_table, timeline
+        from lightning_app.look.audit import audit_html
 
-        whys = "".join(f"<div>{part.name}: {shown_html(part.why_none)}</div>" for part in self.parts if part.why_none)
-        return (
-            f"<div style='font-family:sans-serif;font-size:13px;overflow-x:auto'>{splits_table(self._rows())}{whys}"
-            f"<div>{self._proof()}</div>{timeline(self.data.store, self.spans, self.data.view.n_nodes > 0)}</div>"
-        )
-
-    def _rows(self) -> list[list[str]]:
-        """A head, and a row for each split."""
-        rows = [["split", "windows", "series", "rows read", "targets", "missing", "first target", "last target"]]
-        for part in self.parts:
-            share = f"{part.n_missing / part.n_targets:.1%}" if part.n_targets else "-"
-            counts = [f"{n:,}" for n in (part.n_windows, part.n_series, part.n_rows, part.n_targets)]
-            rows.append([part.name, *counts, share, part.first or "-", part.last or "-"])
-        return rows
-
-    def _proof(self) -> str:
-        return f"no target belongs to two splits: {sum(part.n_targets for part in self.parts):,} compared"
-
-    def _timeline(self) -> list[str]:
-        """A line for each split: full blocks where some series has targets."""
-        index, axis = self.data.store.index, self.data.store.schema.time
-        low, high = int(index.time_start.min(initial=2**62)), int(index.time_stop.max(initial=-(2**62)))
-        scale, indent = max(high - low, 1), max(map(len, NAMES)) + 2
-        begin, end = axis.show(low), axis.show(high)
-        lines = [" " * indent + begin + end.rjust(max(_WIDTH - len(begin), len(end) + 1))]
-        for name in NAMES:
-            marks = np.zeros(_WIDTH, np.bool_)
-            first, last = self.spans[name].first, self.spans[name].last
-            for a, b in zip((first - low) / scale * _WIDTH, (last - low) / scale * _WIDTH, strict=True):
-                marks[int(min(a, _WIDTH - 1)) : int(np.ceil(b)) or 1] = True
-            lines.append(name.ljust(indent) + "".join("█" if mark else "·" for mark in marks))
-        return lines
+        return audit_html(self)
 
     def plot(self, axes: Any = None) -> Any:
         """Draw targets over time, a bar for each series; of many series some, evenly chosen.
 
+        Parameters
+        ----------
+        axes
+            Matplotlib's axes to draw on; None for new ones.
+
         Returns
         -------
-        Matplotlib's axes.
+        The axes.
         """
-        import matplotlib.pyplot as plt  # only who draws needs it
+        from lightning_app.look.audit import plot_audit
 
-        data, unit = self.data, self.data.store.schema.time.unit
-        series = np.concatenate([self.spans[name].series for name in NAMES])
-        chosen, n_series = some(series, _DRAWN), len(np.unique(series))
-        if axes is None:
-            axes = plt.subplots(figsize=(9, 1.2 + 0.18 * len(chosen)), layout="constrained")[1]
-
-        def on_axis(times: Int64) -> Any:
-            return times if unit is None else times.astype(f"datetime64[{unit}]")
-
-        for name in NAMES:
-            span = self.spans[name]
-            kept = np.isin(span.series, chosen)
-            places = np.searchsorted(chosen, span.series[kept])
-            bars = on_axis(span.first[kept]), on_axis(span.last[kept])
-            axes.hlines(places, *bars, colors=COLOURS[name], linewidth=6, label=name)
-        ids = ["all series"] if data.view.n_nodes else [str(data.store.ids[number]) for number in chosen]
-        axes.set_yticks(range(len(chosen)), ids, fontsize=7)
-        axes.set_ylim(-0.8, len(chosen) - 0.2)
-        axes.invert_yaxis()
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(left=False)
-        left_out = f", {len(chosen)} of {n_series:,} series" if len(chosen) < n_series else ""
-        axes.set_title(f"targets of train, val and test{left_out}", loc="left", fontsize=10)
-        axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0, fontsize=8)
-        return axes
+        return plot_audit(self, axes)
 
 
 def audit(data: WindowDataModule) -> Audit:

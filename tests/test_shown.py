@@ -16,8 +16,9 @@ from nbclient import NotebookClient
 
 from lightning_app.audit import audit
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.spans import COLOURS
 from lightning_app.data.splits import NAMES, Split
+from lightning_app.look.audit import audit_rows
+from lightning_app.look.style import SPLITS
 from zstore import Store, append, ingest, open_store
 
 HOSTILE = '<script>alert("x")</script>'
@@ -151,7 +152,7 @@ def test_a_data_module_shows_its_splits_without_decoding_anything(
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in page.iter("tr") if row[0].tag == "td"}
     assert {name: cells[0] for name, cells in rows.items()} == {name: f"{n:,}" for name, n in counts.items()}
     drawn = [svg for svg in page.iter("svg") if svg.get("aria-label") == "when which split has targets"]
-    assert {rect.get("fill") for rect in drawn[0].iter("rect")} == set(COLOURS.values())
+    assert {rect.get("fill") for rect in drawn[0].iter("rect")} == set(SPLITS.values())
     assert str(data) == repr(data)
     assert all(f"{name} {n:,}" in repr(data) for name, n in counts.items())
 
@@ -164,7 +165,7 @@ def test_a_split_without_windows_is_shown_as_such(catchments: Store, tmp_path: P
     page = parsed(found._repr_html_())
     assert "no window in val" in "".join(page.itertext())
     cells = [[cell.text for cell in row] for row in page.iter("tr")]
-    assert cells[1:] == found._rows()[1:]
+    assert cells[1:] == audit_rows(found)[1:]
 
 
 def test_progress_is_shown_in_a_notebook_and_not_in_a_pipe(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """zstore: long tables of time series, parsed once, kept in Zarr v3, read as windows at memory speed."""
 
+from zstore import look
 from zstore._version import __version__
 from zstore.datasets import fetch
 from zstore.errors import (
@@ -76,6 +77,7 @@ __all__ = [
     "gc",
     "ingest",
     "log",
+    "look",
     "open_panel",
     "open_rows",
     "open_store",

@@ -12,8 +12,6 @@ from zstore import PanelGrid, Store, WindowIndex
 
 Int64 = NDArray[np.int64]
 
-COLOURS = {"train": "#4878a8", "val": "#e0a030", "test": "#b04848"}
-
 
 def timed(store: Store, nodes: Int64 | None) -> Store | PanelGrid:
     """What has the times of the rows that windows lie in: the store, or the grid of a panel of some series."""
@@ -60,9 +58,3 @@ class Spans:
     def show(self, axis: Any) -> tuple[str, str]:
         """The first and the last time as text; empty without windows."""
         return (axis.show(int(self.first.min())), axis.show(int(self.last.max()))) if len(self.first) else ("", "")
-
-
-def some(series: Int64, most: int) -> Int64:
-    """Of many series some, evenly chosen."""
-    found = np.unique(series)
-    return found[np.unique(np.linspace(0, len(found) - 1, min(len(found), most)).astype(np.int64))]

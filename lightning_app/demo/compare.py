@@ -11,6 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from lightning_app.demo.catchments import Catchments
+from lightning_app.look.style import CLIMATOLOGY, FORECAST, OBSERVED_AREA, PERSISTENCE
 from lightning_app.predictions import target_variables
 from zstore import Store
 
@@ -112,11 +113,11 @@ def draw(comparison: Comparison, path: Path, step: int = 3, n_days: int = 240) -
     mine = mine[start : start + n_days]
     dates = comparison.days[mine, step - 1].astype("M8[D]")
     figure, axes = plt.subplots(figsize=(11, 4.2), layout="constrained")
-    axes.fill_between(dates, 0, observed[mine, step - 1], color="#c9d8e6", linewidth=0, label="observed")
+    axes.fill_between(dates, 0, observed[mine, step - 1], color=OBSERVED_AREA, linewidth=0, label="observed")
     for name, colour, width in (
-        ("climatology", "#8a8a8a", 1.0),
-        ("persistence", "#d98c1f", 1.0),
-        ("LSTM", "#b3123b", 1.8),
+        ("climatology", CLIMATOLOGY, 1.0),
+        ("persistence", PERSISTENCE, 1.0),
+        ("LSTM", FORECAST, 1.8),
     ):
         axes.plot(dates, comparison.forecasts[name][mine, step - 1], color=colour, linewidth=width, label=name)
     axes.set(ylabel="flow (mm/day)", title=f"Catchment {liveliest}: flow forecast {step} days ahead, on test days")

@@ -1,1 +1,1 @@
-"""How data modules, audits and runs show themselves."""
+"""How data modules, audits and runs show themselves: HTML, Markdown and pictures."""

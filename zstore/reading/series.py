@@ -20,7 +20,6 @@ from zstore.reading.columns import (
     time_attributes,
 )
 from zstore.reading.version import StoredVersion
-from zstore.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +57,7 @@ class Series:
         return f"<zstore.Series {self.id!r}: {len(self):,} rows, {first} to {last}>"
 
     def _repr_html_(self) -> str:
-        from zstore.look.store import series_html
+        from zstore.look.series import series_html
 
         return series_html(self)
 
@@ -169,23 +168,9 @@ class Series:
         -------
         Matplotlib's axes, one for each channel.
         """
-        import matplotlib.pyplot as plt
+        from zstore.look.series import plot_series
 
-        known = self.store.schema.channels
-        names = list(channels or [channel.name for channel in known if channel.kind == "number"])
-        figure, grid = plt.subplots(
-            len(names), 1, sharex=True, squeeze=False, figsize=(9, 0.6 + 1.5 * len(names)), layout="constrained"
-        )
-        times = self.times(start, stop)
-        for axes, name in zip(grid[:, 0], names, strict=True):
-            units = self.store.channel(name).units
-            axes.plot(times, self.read(name, start, stop), linewidth=0.9, color="#4878a8")
-            label = f"{shown(name)}\n{shown(units)}" if units else shown(name)
-            axes.set_ylabel(label, fontsize=9, parse_math=False)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.margins(x=0)
-        figure.suptitle(self.id, x=0.01, ha="left", fontsize=10)
-        return grid[:, 0]
+        return plot_series(self, channels, start, stop)
 
 
 def _bound(store: StoredVersion, text: str | int | None, name: str) -> int | None:

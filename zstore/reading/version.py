@@ -23,7 +23,7 @@ from zstore.reading.objects import ObjectReader
 
 _FEW_PIECES = 8
 
-_PLACES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
+_COORDINATES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
 
 
 class StoredVersion:
@@ -142,11 +142,11 @@ class StoredVersion:
         return self.index.statics
 
     @property
-    def places(self) -> NDArray[np.float64] | None:
+    def coordinates(self) -> NDArray[np.float64] | None:
         """(series, 2) latitude and longitude, if static attributes of the usual names hold them; NaN where missing."""
         numbers = {static.name.lower(): static.values for static in self.statics if static.categories is None}
-        found = [numbers[known[0]] for names in _PLACES if (known := [name for name in names if name in numbers])]
-        return np.stack(found, axis=1).astype(np.float64) if len(found) == len(_PLACES) else None
+        found = [numbers[known[0]] for names in _COORDINATES if (known := [name for name in names if name in numbers])]
+        return np.stack(found, axis=1).astype(np.float64) if len(found) == len(_COORDINATES) else None
 
     def channel(self, name: str) -> Field:
         """A channel by name.

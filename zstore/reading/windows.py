@@ -244,7 +244,7 @@ class WindowIndex:
         return f"<WindowIndex: {len(self):,} windows of {self.shape}, in {stretches}>"
 
     def _repr_html_(self) -> str:
-        from zstore.look.store import windows_html
+        from zstore.look.windows import windows_html
 
         return windows_html(self)
 

@@ -1,0 +1,118 @@
+"""What a test looks like, drawn with matplotlib: some forecasts, errors by horizon step, scores on the map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_app.batch import Batch
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.look.style import FORECAST, OBSERVED
+from lightning_app.models.base import ForecastModel
+from zstore import shown
+
+_CONTEXT = 3  # horizons of input rows that are drawn before a forecast
+
+
+def forecasts(model: ForecastModel, data: WindowDataModule, windows: list[Batch]) -> Any:
+    """Some windows of the first target, in source units: what came before, what was observed, what was forecast.
+
+    Returns
+    -------
+    Matplotlib's figure.
+    """
+    from matplotlib.figure import Figure
+
+    columns = 2 if len(windows) > 1 else 1
+    figure = Figure(figsize=(5.5 * columns, 2.6 * -(-len(windows) // columns)), layout="constrained")
+    grid = np.ravel(figure.subplots(-(-len(windows) // columns), columns, squeeze=False))
+    for axes in grid[len(windows) :]:
+        axes.set_visible(False)
+    axis, shape = data.store.schema.time, data.window
+    for number, (axes, window) in enumerate(zip(grid, windows, strict=False)):
+        with torch.no_grad():
+            predicted, flat = model.forecast(window)
+        place = number * len(flat["y"]) // len(windows)  # of a panel, another series in each
+        series = flat["series"][place : place + 1]
+
+        def source(values: Tensor, place: int = place, series: Tensor = series) -> Any:
+            return data.to_source(values[place : place + 1], series)[0, :, 0].cpu().numpy()
+
+        ahead = np.arange(shape.horizon)
+        observed = np.where(flat["mask"][place, :, 0].cpu().numpy(), source(flat["y"]), np.nan)
+        if -1 not in model.shape.target_inputs:
+            n_rows = min(shape.lookback, max(_CONTEXT * shape.horizon, 24))
+            past = source(flat["x"][..., model.shape.target_inputs])[-n_rows:]
+            axes.plot(np.arange(-n_rows, 0) - shape.delay, past, color=OBSERVED, alpha=0.5, linewidth=1)
+        marker = "o" if shape.horizon == 1 else None
+        axes.plot(ahead, observed, color=OBSERVED, linewidth=1.6, marker=marker, label="observed")
+        axes.plot(ahead, source(predicted), color=FORECAST, linewidth=1.6, marker=marker, label="forecast")
+        id_ = data.store.ids[int(series[0])]
+        when = "" if not axis.rule.regular else f" from {axis.show(int(flat['time'][place]))}"
+        title = f"{shown(id_)}{when}" if data.store.n_series > 1 else when.strip()
+        axes.set_title(title, loc="left", fontsize=9, parse_math=False)  # an id may have a $
+        axes.set_xlabel("steps from the first target", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    units = data.store.channel(data.targets[0]).units
+    label = shown(data.targets[0]) + (f" ({shown(units)})" if units else "")
+    figure.supylabel(label, fontsize=9, parse_math=False)
+    grid[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def errors_by_step(model: ForecastModel, data: WindowDataModule) -> Any:
+    """RMSE and MAE over horizon steps, a matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    steps = np.arange(1, model.shape.horizon + 1)
+    for name, colour in (("rmse", FORECAST), ("mae", OBSERVED)):
+        values = model.report["by_step"][name].cpu().numpy()
+        axes.plot(steps, values, color=colour, linewidth=1.8, marker="o" if len(steps) <= 24 else None, markersize=3)
+        axes.annotate(
+            name.upper(), (steps[-1], values[-1]), (4, 0), textcoords="offset points", color=colour, va="center"
+        )
+    axes.set(xlabel="horizon step", ylabel=f"error ({model.units} units)", xlim=(1, None))
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(f"{type(model).__name__}: error by horizon step", loc="left", fontsize=10)
+    return figure
+
+
+def scores_map(scores: Tensor, coordinates: Any, targets: list[str]) -> Any:
+    """NSE of the first target of each series on the map, a matplotlib figure.
+
+    Parameters
+    ----------
+    scores
+        (series, target) NSE, NaN where there is none.
+    coordinates
+        (series, 2) latitude and longitude.
+    targets
+        Names of the targets.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axes, values = figure.subplots(), scores.cpu().numpy().reshape(len(coordinates), -1)[:, 0]
+    order = np.argsort(-np.nan_to_num(values, nan=-np.inf))  # the worst on top
+    drawn = axes.scatter(
+        coordinates[order, 1], coordinates[order, 0], c=values[order], s=14, cmap="viridis", vmin=0, vmax=1
+    )
+    figure.colorbar(drawn, ax=axes, label="NSE", extend="min")
+    axes.set(xlabel="longitude", ylabel="latitude")
+    axes.set_aspect(1 / max(np.cos(np.deg2rad(np.nanmean(coordinates[:, 0]))), 0.1))
+    median = np.nanmedian(values) if np.isfinite(values).any() else np.nan
+    axes.set_title(
+        f"NSE of {shown(targets[0])}, {np.isfinite(values).sum():,} series, median {median:.3f}",
+        loc="left",
+        fontsize=10,
+        parse_math=False,
+    )
+    return figure

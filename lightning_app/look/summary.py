@@ -1,0 +1,40 @@
+"""A run on one page of Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.models.base import ForecastModel
+from zstore import shown_html
+
+_METRICS = ("mse", "mae", "rmse", "mape", "r2", "nse_median", "kge_median", "bias_median")
+
+
+def summary(model: ForecastModel, data: WindowDataModule, drawn: list[str], windows: str) -> str:
+    """The run on one page of Markdown; `windows` says how many were tested."""
+    store, window = data.store, data.window
+    kind = f"panels of {data.view.n_nodes:,} series" if data.view.n_nodes else f"windows of {store.n_series:,} series"
+    lines = [
+        f"# {type(model).__name__} on {shown_html(Path(store.path).name)}",
+        "",
+        f"- {kind}: lookback {window.lookback:,}, delay {window.delay:,}, horizon {window.horizon:,}",
+        f"- metrics of {windows}",
+        f"- inputs: {_names(data.inputs)}; targets: {_names(data.targets)}"
+        + (f"; static attributes: {model.shape.n_static:,} columns" if model.shape.n_static else ""),
+        f"- store {store.schema.uuid} version {store.version}",
+        f"- split {data.split.digest()}; scaler {data.scaler.fitted_on}",
+        f"- {sum(weight.numel() for weight in model.parameters()):,} parameters; loss {type(model.loss).__name__}",
+        "",
+        f"| metric, {model.units} units | test |",
+        "|---|---|",
+        *(f"| {name} | {model.exact[f'test/{name}']:.4f} |" for name in _METRICS if f"test/{name}" in model.exact),
+        "",
+        *(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})\n" for name in drawn),
+    ]
+    return "\n".join(lines)
+
+
+def _names(names: list[str]) -> str:
+    """Names as text of Markdown, which may hold HTML."""
+    return ", ".join(map(shown_html, names))

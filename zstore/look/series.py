@@ -1,0 +1,67 @@
+"""How a series shows itself: each channel as a line, in a notebook or as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from zstore.look.style import BLUE, LABEL, QUIET
+from zstore.look.svg import line
+from zstore.look.template import Html, card, fill, table
+from zstore.reading.series import Series
+from zstore.text import shown
+
+_MOST_CHANNELS, _MOST_STATICS = 40, 12
+_LINE_W, _LINE_H = 540, 26
+
+
+def series_html(series: Series) -> Html:
+    """A series: its rows, its static attributes, and each channel as a line. Cost: reads its rows."""
+    known = [(name, value) for name, value in series.statics.items() if value is not None][:_MOST_STATICS]
+    statics = [
+        fill("$comma$name $value", comma=", " if number else None, name=name, value=_short(value))
+        for number, (name, value) in enumerate(known)
+    ]
+    lines = [(name, channel_line(series, name, _LINE_W)) for name in series.store.channels[:_MOST_CHANNELS]]
+    return card(
+        fill(
+            "<div><b>$id</b> <span style='color:$quiet'>$about</span></div>",
+            id=series.id,
+            quiet=QUIET,
+            about=repr(series)[1:-1],
+        ),
+        fill("<div style='color:$label'>$statics</div>", label=LABEL, statics=statics) if statics else None,
+        table(lines, "ll"),
+    )
+
+
+def channel_line(series: Series, channel: str, width: int) -> Html:
+    """A channel of a series as a line of so many pixels."""
+    return line(np.asarray(series.read(channel), np.float64), width, _LINE_H, channel)
+
+
+def plot_series(series: Series, channels: Sequence[str] | None, start: str | int | None, stop: str | int | None) -> Any:
+    """See :meth:`zstore.reading.series.Series.plot`."""
+    import matplotlib.pyplot as plt
+
+    store = series.store
+    names = list(channels or store.numbers)
+    figure, grid = plt.subplots(
+        len(names), 1, sharex=True, squeeze=False, figsize=(9, 0.6 + 1.5 * len(names)), layout="constrained"
+    )
+    times = series.times(start, stop)
+    for axes, name in zip(grid[:, 0], names, strict=True):
+        units = store.channel(name).units
+        axes.plot(times, series.read(name, start, stop), linewidth=0.9, color=BLUE)
+        label = f"{shown(name)}\n{shown(units)}" if units else shown(name)
+        axes.set_ylabel(label, fontsize=9, parse_math=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0)
+    figure.suptitle(shown(series.id), x=0.01, ha="left", fontsize=10, parse_math=False)
+    return grid[:, 0]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
