@@ -178,6 +178,12 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def through_packages(package: str, names: set[str]) -> set[str]:
+    """Names that are imported, and with each folder of modules what its `__init__` imports."""
+    files = [REPOSITORY.joinpath(*name.split("."), "__init__.py") for name in names if name.startswith(f"{package}.")]
+    return names.union(*(imports(file) for file in files if file.exists()))
+
+
 def _is_look(node: ast.AST) -> bool:
     return isinstance(node, ast.ImportFrom) and str(node.module).split(".")[1:2] == ["look"]
 
@@ -191,7 +197,7 @@ def test_every_module_stands_in_a_layer(package: str) -> None:
 def test_a_module_imports_only_what_stands_above_it(package: str) -> None:
     order = [name for layer in LAYERS[package] for name in layer]
     for name, path in modules(package).items():
-        for imported in imports(path):
+        for imported in through_packages(package, imports(path)):
             inner = imported.removeprefix(f"{package}.")
             if imported.startswith(f"{package}.") and inner in order:
                 assert order.index(inner) < order.index(name), f"{name} imports {inner}"
