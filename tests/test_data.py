@@ -147,9 +147,9 @@ def test_a_constant_channel_is_scaled_by_one(tmp_path: Path) -> None:
     assert (scaler.offset.tolist(), scaler.scale.tolist()) == ([5.0], [1.0])
 
 
-def test_the_row_file_is_built_once_and_holds_scaled_rows(catchments: Store, tmp_path: Path) -> None:
+def test_the_row_file_is_built_once_and_its_rows_are_scaled_when_copied(catchments: Store, tmp_path: Path) -> None:
     scaler = Scaler(("flow_mm", "rain_mm"), np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.zeros(2, bool))
-    rows = SeriesView(catchments, Split(), scaler.channels).open(scaler, tmp_path)
+    rows = SeriesView(catchments, Split(), scaler.channels).open(scaler, tmp_path).to(torch.device("cpu"))
     observed = torch.ones(rows.values.shape, dtype=torch.bool) if rows.observed is None else rows.observed
     for column, channel in enumerate(scaler.channels):
         expected = (catchments.read(channel, 0, catchments.n_rows) - scaler.offset[column]) / scaler.scale[column]

@@ -64,7 +64,7 @@ def make(folder: Path, series: dict[str, Values], dtype: str = "float32", static
 def inputs(store: Store, folder: Path, **options: Any) -> NDArray[np.float32]:
     """What models see of every row of the first channel."""
     data = WindowDataModule(store.path, 1, 1, cache=str(folder / "cache"), split=HALF, residency="host", **options)
-    return data.source.rows.values[:, 0].numpy()
+    return data.source.rows.to(torch.device("cpu")).values[:, 0].numpy()
 
 
 @pytest.mark.parametrize("by", ["channel", "series"])

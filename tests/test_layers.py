@@ -128,6 +128,7 @@ LAYERS = {
             "data.order",
             "data.pooled",
             "data.plan",
+            "data.rowscaling",
             "data.residency",
             "data.views",
             "data.pool",

@@ -131,11 +131,15 @@ def test_a_scaler_that_cannot_be_meant_is_refused(catchments: Store, tmp_path: P
 
 def test_rows_of_a_scaled_store_are_the_same_by_any_way(catchments: Store, tmp_path: Path) -> None:
     scaler = fit_scaler(catchments, SPLIT, CHANNELS, {"flow_mm": "log1p", "rain_mm": "none"}, tmp_path, "series")
-    rows = SeriesView(catchments, Split(), scaler.channels).open(scaler, tmp_path)
+    view = SeriesView(catchments, Split(), scaler.channels)
+    rows = view.open(scaler, tmp_path).to(torch.device("cpu"))
     part = np.empty((500, 3), np.float32)
     observed = np.empty((500, 3), bool)
     catchments.decode_part(CHANNELS, 1200, part, scaler.scaling, observed)
-    np.testing.assert_array_equal(rows.values[1200:1700].numpy(), part)
+    np.testing.assert_allclose(rows.values[1200:1700].numpy(), part, rtol=1e-6, atol=1e-6)
+    streamed = np.empty((500, 3), np.float32)
+    view.reader(scaler, tmp_path).read(1200, streamed, observed)
+    np.testing.assert_array_equal(rows.values[1200:1700].numpy(), streamed)
     assert rows.observed is not None
     np.testing.assert_array_equal(rows.observed[1200:1700].numpy(), observed)
     plain = catchments.read("rain_mm", 1200, 1700)

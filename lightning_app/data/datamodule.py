@@ -28,6 +28,7 @@ from lightning_app.data.old_checkpoints import require_plain, require_same_store
 from lightning_app.data.plan import EpochOrder, OrderPlan, Pieces, digest
 from lightning_app.data.pool import Pool, PoolPlan
 from lightning_app.data.residency import Placement, Residency, choose, parse_budget
+from lightning_app.data.rowscaling import applied
 from lightning_app.data.scaler import (
     ScaledBy,
     Scaler,
@@ -470,7 +471,9 @@ class WindowDataModule(pl.LightningDataModule):
 
     @cached_property
     def _unscaler(self) -> Unscaler:
-        return Unscaler(self.scaler.of(self.targets))
+        scaler = self.scaler
+        later = self.store.float32_suffices(scaler.channels, scaler.scaling)
+        return Unscaler((applied(scaler) if later else scaler).of(self.targets))
 
     def index(self, name: SplitName, stride: int = 1, all_windows: bool = False) -> WindowIndex:
         """The windows whose targets belong to one split.

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lightning_app.data.rowscaling import RowScaling
 from zstore import UsageError, free_memory
 
 logger = logging.getLogger(__name__)
@@ -29,23 +30,41 @@ _SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 
 
 @dataclass(frozen=True)
 class Rows:
-    """Decoded rows, scaled and filled.
+    """Decoded rows.
 
     Parameters
     ----------
     values
-        (row, channel) float32; 0 where missing.
+        (row, channel) float32; with `scaling` in source units and NaN where missing, else scaled and 0 where missing.
     observed
         (row, channel) bool, False where missing; None where nothing is.
+    scaling
+        To be applied to what is copied out of `values`; None where they are scaled and filled.
+    ends
+        (series,) int64 the row behind the last one of each series; empty where a row has all series of a panel.
     """
 
     values: Tensor
     observed: Tensor | None
+    scaling: RowScaling | None = None
+    ends: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def to(self, device: torch.device) -> Rows:
-        """A copy in the memory of a device."""
+        """A scaled and filled copy in the memory of a device."""
         observed = None if self.observed is None else self.observed.to(device, copy=True)
-        return Rows(self.values.to(device, copy=True), observed)
+        values = self.values.to(device, copy=True)
+        if self.scaling is not None:
+            self.scaling.to(device).scale_rows(values, self._series.to(device) if self.scaling.by_series else None)
+        return Rows(values, observed)
+
+    def delivered_to(self, device: torch.device) -> Rows:
+        """The same rows where they are, with what scales copies of them on a device."""
+        return replace(self, scaling=None if self.scaling is None else self.scaling.to(device))
+
+    @property
+    def _series(self) -> Tensor:
+        """(row,) int64 the series of each row."""
+        return torch.searchsorted(self.ends, torch.arange(len(self.values)), right=True)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from zstore import TimeStepRule, WindowShape
 
 _KEPT = 16
 _LINE = 64  # bytes
+_SLICE_BYTES = 1 << 21  # of windows that are copied and scaled together, while they are in cache
 _NUMPY = {torch.float32: np.dtype(np.float32), torch.bool: np.dtype(np.bool_)}
 
 
@@ -160,7 +161,7 @@ class WindowSource:
     Parameters
     ----------
     rows
-        (row, channel), scaled and filled: those of the store, or those of a pool. In a panel (step, node * channel).
+        (row, channel): those of the store, or those of a pool. In a panel (step, node * channel).
     columns
         Which of them are what.
     statics
@@ -200,30 +201,31 @@ class WindowSource:
     def to(self, device: torch.device) -> WindowSource:
         """The same with rows copied to a device, so that they are gathered there."""
         times = None if self.times is None else self.times.to(device)
-        return replace(self.delivered_to(device), rows=self.rows.to(device), times=times)
+        rows = self.rows.to(device)
+        return replace(replace(self, rows=rows).delivered_to(device), times=times)
 
     def delivered_to(self, device: torch.device) -> WindowSource:
         """The same with batches that are copied to a device: gathered into pinned memory, and copied from there."""
         nodes = None if self.nodes is None else self.nodes.to(device)
-        return replace(self, statics=self.statics.to(device), nodes=nodes, target=device)
+        rows = self.rows.delivered_to(device)
+        return replace(self, rows=rows, statics=self.statics.to(device), nodes=nodes, target=device)
 
     def batch(self, shape: WindowShape, windows: Located) -> Batch:
         """Some windows.
 
         Notes
         -----
-        One gather where inputs and targets are near each other; `x` and `y` are parts of what it has copied. Nothing
-        is scaled or filled here: rows are so already.
+        One gather where inputs and targets are near each other; `x` and `y` are parts of what it has copied. What it
+        has copied is scaled and filled in place, some megabytes at a time, while they are in cache.
         """
         columns, first = self.columns, windows.start + shape.target_offset
-        values = self.rows.values
         if shape.delay <= shape.lookback + shape.horizon:
-            together = self._gather(values, windows.start, shape.span)
+            together = self._scaled(windows, windows.start, shape.span)
             past = together.narrow(1, 0, shape.lookback)
             ahead = together.narrow(1, shape.target_offset, shape.horizon)
         else:
-            past = self._gather(values, windows.start, shape.lookback)
-            ahead = self._gather(values, first, shape.horizon)
+            past = self._scaled(windows, windows.start, shape.lookback)
+            ahead = self._scaled(windows, first, shape.horizon)
         y = _pick(ahead, columns.targets)
         if self.masked and self.rows.observed is not None:
             mask = _pick(self._gather(self.rows.observed, first, shape.horizon), columns.targets)
@@ -295,10 +297,30 @@ class WindowSource:
         shape = (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
         return torch.cat(parts, dim=-1, out=self.buffers.take(shape, _NUMPY[torch.float32]))
 
+    def _scaled(self, windows: Located, starts: Tensor, length: int) -> Tensor:
+        """Windows of values as :meth:`_gather` has them, scaled and filled."""
+        values, scaling = self.rows.values, self.rows.scaling
+        if scaling is None:
+            return self._gather(values, starts, length)
+        if self.target.type != "cpu":
+            copied = self._windows(values, starts, length)
+            scaling.scale_windows(copied, windows.series.to(self.target, non_blocking=True))
+        else:
+            width = values.shape[1]
+            copied = self.buffers.take((len(starts), length * width), _NUMPY[values.dtype]).view(-1, length, width)
+            size = max(1, _SLICE_BYTES // (length * width * values.itemsize))
+            for low in range(0, len(starts), size):
+                part = slice(low, low + size)
+                gather(values, starts[part], length, copied[part].flatten(1))
+                scaling.scale_windows(copied[part], windows.series[part])
+        return self._by_node(copied)
+
+    def _by_node(self, windows: Tensor) -> Tensor:
+        return windows if self.nodes is None else windows.view(*windows.shape[:2], len(self.nodes), -1)
+
     def _gather(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
         """(batch, length, channel), or (batch, length, node, channel)."""
-        windows = self._windows(rows, starts, length)
-        return windows if self.nodes is None else windows.view(*windows.shape[:2], len(self.nodes), -1)
+        return self._by_node(self._windows(rows, starts, length))
 
     def _windows(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
         shape = (len(starts), length * rows.shape[1])

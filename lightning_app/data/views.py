@@ -6,6 +6,7 @@ store; in that of a panel it is a step: the rows of all series at one time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from lightning_app.data.observed import ObservedTargets
 from lightning_app.data.residency import Rows
+from lightning_app.data.rowscaling import RowScaling
 from lightning_app.data.scaler import Scaler
 from lightning_app.data.splits import (
     NAMES,
@@ -29,7 +31,9 @@ from lightning_app.data.splits import (
     time_borders,
     with_values,
 )
-from zstore import Cache, PanelFile, PanelGrid, RowFile, Store, UsageError, open_panel, open_rows
+from zstore import Cache, PanelFile, PanelGrid, RowFile, Scaling, Store, UsageError, open_panel, open_rows
+
+logger = logging.getLogger(__name__)
 
 Int64 = NDArray[np.int64]
 
@@ -119,7 +123,9 @@ class SeriesView:
 
     def open(self, scaler: Scaler, cache: Cache | Path) -> Rows:
         """All rows, from the row file."""
-        return as_rows(open_rows(self.store, scaler.channels, scaler.scaling, cache))
+        decoded, later = scaled_when(self.store, scaler, self.masked)
+        rows = open_rows(self.store, scaler.channels, decoded, cache, fill=later is None)
+        return as_rows(rows, later, torch.from_numpy(self.store.index.row_start[1:]))
 
     def reader(self, scaler: Scaler, cache: Cache | Path) -> StoreReader:
         """Decodes chunks of the store."""
@@ -238,17 +244,18 @@ class PanelView:
 
     def open(self, scaler: Scaler, cache: Cache | Path) -> Rows:
         """All steps, from the panel file."""
-        return as_rows(self._file(scaler, cache).rows())
+        file, later = self._file(scaler, cache)
+        return as_rows(file.rows(), later)
 
     def reader(self, scaler: Scaler, cache: Cache | Path) -> PanelReader:
         """Reads steps of the panel file."""
-        return PanelReader(self._file(scaler, cache), self.store.path)
+        return PanelReader(*self._file(scaler, cache), self.store.path)
 
     def observed_targets(self, scaler: Scaler, horizon: int, cache: Cache | Path) -> ObservedTargets:
         """True values of the targets that a scaler is of, by step; from a panel file, float64 where one of them is."""
         targets = scaler.channels
         dtype = np.result_type(*(self.store.channel(name).dtype for name in targets), np.float32)
-        file = open_panel(self.store, self.grid, targets, scaler.source_units, cache, str(dtype))
+        file = open_panel(self.store, self.grid, targets, scaler.source_units, cache, str(dtype), fill=False)
 
         def read(start: int, stop: int) -> NDArray[np.float64]:
             values = np.empty((stop - start, self.n_nodes, len(targets)), dtype)
@@ -265,11 +272,32 @@ class PanelView:
             reader.read(int(low), np.empty(seen.shape, np.float32), seen)
             yield np.any(seen.reshape(len(seen), self.n_nodes, -1)[..., columns], axis=(1, 2))
 
-    def _file(self, scaler: Scaler, cache: Cache | Path) -> PanelFile:
-        return open_panel(self.store, self.grid, scaler.channels, scaler.scaling, cache)
+    def _file(self, scaler: Scaler, cache: Cache | Path) -> tuple[PanelFile, RowScaling | None]:
+        decoded, later = scaled_when(self.store, scaler, self.masked, self.grid.series)
+        file = open_panel(self.store, self.grid, scaler.channels, decoded, cache, fill=later is None)
+        return file, later
 
 
 View = SeriesView | PanelView
+
+
+def scaled_when(
+    store: Store, scaler: Scaler, masked: bool, nodes: Int64 | None = None
+) -> tuple[Scaling, RowScaling | None]:
+    """How rows are decoded, and how they are scaled later; None where they are scaled when they are decoded.
+
+    Rows in source units serve every split and scaler, where float32 keeps all digits that matter.
+
+    Raises
+    ------
+    NotFiniteError
+        If a value does not fit float32 once scaled.
+    """
+    store.require_float32(scaler.channels, scaler.scaling)
+    if not store.float32_suffices(scaler.channels, scaler.scaling):
+        logger.info("rows are scaled in a file of their own: float32 in source units has too few digits for them")
+        return scaler.scaling, None
+    return scaler.source_units, RowScaling.of(scaler, masked, nodes)
 
 
 @dataclass(frozen=True)
@@ -279,6 +307,10 @@ class StoreReader:
     store: Store
     scaler: Scaler
     masked: bool
+
+    @cached_property
+    def _scalings(self) -> tuple[Scaling, RowScaling | None]:
+        return scaled_when(self.store, self.scaler, self.masked)
 
     @property
     def where(self) -> str:
@@ -320,8 +352,12 @@ class StoreReader:
         return self.store.n_chunks(start, stop)
 
     def read(self, start: int, values: NDArray[np.float32], observed: NDArray[np.bool_] | None) -> None:
-        """Decode rows from `start` on."""
-        self.store.decode_part(self.scaler.channels, start, values, self.scaler.scaling, observed)
+        """Decode rows from `start` on; scaled and filled."""
+        decoded, later = self._scalings
+        self.store.decode_part(self.scaler.channels, start, values, decoded, observed, fill=later is None)
+        if later is not None:
+            series = self.store.index.series_of(start, start + len(values)) if later.by_series else None
+            later.scale_rows(torch.from_numpy(values), None if series is None else torch.from_numpy(series))
 
     def times(self, start: int, stop: int) -> Int64:
         """Times of some rows."""
@@ -333,6 +369,7 @@ class PanelReader:
     """Steps of a panel file, read without mapping it; see :class:`lightning_app.data.pool.RowReader`."""
 
     file: PanelFile
+    later: RowScaling | None
     where: str
 
     @property
@@ -375,17 +412,20 @@ class PanelReader:
         return -(-stop // self.chunk_rows) - start // self.chunk_rows
 
     def read(self, start: int, values: NDArray[np.float32], observed: NDArray[np.bool_] | None) -> None:
-        """Read steps from `start` on."""
+        """Read steps from `start` on; scaled and filled."""
         self.file.read(start, values, observed)
+        if self.later is not None:
+            self.later.scale_rows(torch.from_numpy(values))
 
     def times(self, start: int, stop: int) -> Int64:
         """Times of some steps."""
         return self.file.grid.times(start, stop)
 
 
-def as_rows(file: RowFile) -> Rows:
+def as_rows(file: RowFile, scaling: RowScaling | None, ends: Tensor | None = None) -> Rows:
     """The values of a file as tensors; no copy."""
-    return Rows(_tensor(file.values), None if file.observed is None else _tensor(file.observed))
+    observed = None if file.observed is None else _tensor(file.observed)
+    return Rows(_tensor(file.values), observed, scaling, torch.zeros(0, dtype=torch.int64) if ends is None else ends)
 
 
 def _tensor(values: NDArray[np.float32] | NDArray[np.bool_]) -> Tensor:

@@ -20,6 +20,9 @@ from zstore.reading.version import StoredVersion
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+_NEAR_LARGEST = 2.0**100
+_WHOLE = float(1 << 24)  # up to here float32 holds every whole number
+_MANY_SCALES_OF_FLOAT32, _MANY_SCALES_OF_FLOAT64 = 1024.0, 64.0
 _MANY_SCALES = float(1 << 24)  # beyond, float64 products leave less than float32 keeps
 
 
@@ -30,8 +33,10 @@ def decode_rows_of(
     scaling: Scaling | None,
     observed: NDArray[np.bool_] | None,
     threads: int = 2,
+    fill: bool = True,
 ) -> None:
     """See :meth:`zstore.reading.store.Store.decode`."""
+    blank = 0.0 if fill and observed is not None else np.nan
     wanted = _columns_of(store, channels, scaling, out.dtype)
     schema = store.schema
     grid = (schema.chunk_rows, schema.shard_rows)
@@ -54,7 +59,7 @@ def decode_rows_of(
             taken, rows = routes.through(first, min(first + schema.chunk_rows, stop))
             series = everyone[rows] if everyone is not None else None
             for position, (chunk, column) in enumerate(zip(chunks, wanted, strict=True)):
-                column.unpack(chunk[taken], buffer, out, observed, rows, position, series)
+                column.unpack(chunk[taken], buffer, out, observed, blank, rows, position, series)
             reached = first + schema.chunk_rows
         if reached < stop and routes.any_in(reached, stop):
             raise ValueError(f"a chunk of the rows at places {reached:,} to {stop - 1:,} was never written")
@@ -81,8 +86,10 @@ def decode_part(
     out: NDArray[Any],
     scaling: Scaling | None,
     observed: NDArray[np.bool_] | None,
+    fill: bool = True,
 ) -> None:
     """See :meth:`zstore.reading.store.Store.decode_part`."""
+    blank = 0.0 if fill and observed is not None else np.nan
     wanted = _columns_of(store, channels, scaling, out.dtype)
     buffer: NDArray[Any] = np.empty(len(out), wanted[0].dtype)
     series = store.index.series_of(start, start + len(out)) if scaling and scaling.per_series else None
@@ -90,7 +97,7 @@ def decode_part(
         observed[:] = True
     for position, column in enumerate(wanted):
         stored = store.read_stored(column.channel.name, start, start + len(out))
-        column.unpack(stored, buffer, out, observed, slice(None), position, series)
+        column.unpack(stored, buffer, out, observed, blank, slice(None), position, series)
 
 
 @dataclass(frozen=True)
@@ -117,11 +124,12 @@ class _Column:
         buffer: NDArray[Any],
         out: NDArray[Any],
         observed: NDArray[np.bool_] | None,
+        blank: float,
         rows: Any,
         position: int,
         series: NDArray[Any] | None,
     ) -> None:
-        """Write stored values to some rows of a column; `buffer` is room for them to be worked on."""
+        """Write stored values to some rows of a column, `blank` where they are missing; `buffer` is scratch memory."""
         encoding, values = self.channel.encoding, buffer[: len(stored)]
         values[:] = stored if self.codes is None else self.codes[np.clip(stored, 0, len(self.codes) - 1)]
         unit = encoding.unit
@@ -143,7 +151,7 @@ class _Column:
             values /= self.dtype(unit)
         if self.missing and (encoding.marked or observed is not None):
             absent = encoding.is_missing(stored)
-            values[absent] = np.nan if observed is None else 0.0
+            values[absent] = blank
             if observed is not None:
                 observed[rows, position] = ~absent
         out[rows, position] = values
@@ -173,6 +181,41 @@ def require_float32(store: StoredVersion, channels: Sequence[str], scaling: Scal
         if 0 < largest < _SMALLEST:
             series = int(np.argmax(moments.count[:, column]))
             raise _misfit(store, name, series, float(moments.high[series, column]), largest)
+
+
+def float32_suffices(store: StoredVersion, channels: Sequence[str], scaling: Scaling) -> bool:
+    """See :meth:`zstore.reading.store.Store.float32_suffices`."""
+    moments, columns = store.moments, {name: column for column, name in enumerate(store.channels)}
+    for position, name in enumerate(channels):
+        channel, log = store.channel(name), bool(scaling.log[position])
+        offset, scale = (part[..., position] for part in (scaling.offset, scaling.scale))
+        column = columns[channel.name]
+        rows = moments.count[:, column] > 0
+        if offset.ndim:
+            offset, scale = offset[rows], scale[rows]
+        ends = np.stack([moments.low[rows, column], moments.high[rows, column]])
+        ends = np.where(np.isfinite(ends), ends, 0.0)
+        with np.errstate(all="ignore"):
+            n_scales = np.abs(offset / scale)
+            if log:  # its own rounding, and that of values near -1
+                n_scales = np.maximum(n_scales, np.maximum(np.abs(np.log1p(ends)), 1 / (1 + ends)).max(axis=0) / scale)
+            sizes = np.concatenate(
+                [np.ravel(scale), np.ravel(1 / scale), np.ravel(np.abs(offset)), np.abs(ends).ravel()]
+            )
+        largest = float(np.abs(ends).max(initial=0.0))
+        if not sizes.max(initial=0.0) <= _NEAR_LARGEST or 0 < largest < 1 / _NEAR_LARGEST:
+            return False
+        exact = not log and _is_float32(channel, largest)
+        limit = np.inf if exact else _MANY_SCALES_OF_FLOAT64 if channel.dtype == "float64" else _MANY_SCALES_OF_FLOAT32
+        if not np.max(n_scales, initial=0.0) <= limit:
+            return False
+    return True
+
+
+def _is_float32(channel: Field, largest: float) -> bool:
+    """Whether float32 holds every value of a channel exactly: few enough whole numbers, or floats as they are."""
+    encoding = channel.encoding
+    return encoding.unit == 1 and (largest <= _WHOLE if encoding.marked else encoding.dtype == "float32")
 
 
 def _misfit(store: StoredVersion, channel: str, series: int, value: float, scaled: float) -> NotFiniteError:

@@ -23,13 +23,13 @@ from zstore.reading.cached import Observed, map_values, open_cached
 from zstore.reading.decode import decode_part, require_float32
 from zstore.reading.eviction import Cache
 from zstore.reading.heldfile import HeldFile
-from zstore.reading.rowfile import RowFile, new_entry
+from zstore.reading.rowfile import RowFile, new_entry, scaling_key
 from zstore.reading.scaling import Scaling
 from zstore.reading.version import StoredVersion
 
 Int64 = NDArray[np.int64]
 
-_LAYOUT = 1
+_LAYOUT = 2
 _BUFFER_BYTES = 1 << 27  # of series that are brought into time order together
 _PIECE_BYTES = 1 << 24  # of rows that are decoded at once, and of steps that are written at once
 
@@ -234,8 +234,9 @@ def open_panel(
     scaling: Scaling,
     cache: Cache | str | Path | None = None,
     dtype: str = "float32",
+    fill: bool = True,
 ) -> PanelFile:
-    """A panel of scaled values, from a file that is built on first use.
+    """A panel of values, from a file that is built on first use.
 
     Parameters
     ----------
@@ -251,6 +252,8 @@ def open_panel(
         Folder of the files, with how much it may hold if that is not the usual; None for :func:`cache_folder`.
     dtype
         ``float32``, or ``float64`` for values that are read by :meth:`PanelFile.read` alone.
+    fill
+        Whether missing values, and steps at which a series has no row, are 0; else they are NaN.
 
     Raises
     ------
@@ -263,21 +266,21 @@ def open_panel(
 
     Notes
     -----
-    Missing values, and steps at which a series has no row, are 0. Cost: the rows of these series decoded once, and
+    Cost: the rows of these series decoded once, and
     written once in time order. Memory: some 200 MB, whatever the size.
     """
     if dtype == "float32":
         require_float32(store, channels, scaling)
     masked = not grid.whole or bool(store.missing(channels).any())
     digest = xxhash.xxh3_128_hexdigest(grid.series.tobytes())
-    identity = ["panel", _LAYOUT, store.digest, list(channels), scaling.digest(), digest]
+    identity = ["panel", _LAYOUT, fill, store.digest, list(channels), digest, *scaling_key(scaling)]
     identity += [] if dtype == "float32" else [dtype]
     itemsize = np.dtype(dtype).itemsize
     folder = Cache.of(cache)
     entry = new_entry(store, channels, folder, identity, grid.n_steps * grid.n_nodes, masked, itemsize)
 
     def build(path: Path) -> None:
-        _build(store, grid, channels, scaling, masked, path, np.dtype(dtype))
+        _build(store, grid, channels, scaling, masked, path, np.dtype(dtype), fill)
 
     return open_cached(entry, build, lambda file: PanelFile(grid, len(channels), masked, file, itemsize), folder)
 
@@ -290,18 +293,19 @@ def _build(
     masked: bool,
     path: Path,
     dtype: np.dtype[Any],
+    fill: bool,
 ) -> None:
     n_channels, n_nodes, n_steps = len(channels), grid.n_nodes, grid.n_steps
     together = max(1, _BUFFER_BYTES // (n_steps * n_channels * (dtype.itemsize + masked)))
     at_once = max(1, _PIECE_BYTES // (n_channels * dtype.itemsize))
     for low in range(0, n_nodes, together):
         high = min(low + together, n_nodes)
-        values = np.zeros((n_steps, high - low, n_channels), dtype)
+        values = np.full((n_steps, high - low, n_channels), 0.0 if fill else np.nan, dtype)
         observed = np.zeros(values.shape, np.bool_) if masked else None
         for begin, end, runs in grid.pieces(low, high, at_once):
             rows = np.empty((end - begin, n_channels), dtype)
             seen = np.empty(rows.shape, np.bool_) if masked else None
-            decode_part(store, channels, begin, rows, scaling, seen)
+            decode_part(store, channels, begin, rows, scaling, seen, fill)
             for run in runs.tolist():
                 first, last = max(begin, int(grid.run_start[run])), min(end, int(grid.run_stop[run]))
                 step = int(grid.run_step[run]) + first - int(grid.run_start[run])

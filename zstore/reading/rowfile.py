@@ -18,7 +18,7 @@ from zstore.reading.rownotes import SUFFIX, CacheEntry
 from zstore.reading.scaling import Scaling
 from zstore.reading.version import StoredVersion
 
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class RowFile:
     Parameters
     ----------
     values
-        (row, channel) float32, scaled; 0 or NaN where missing. Changes stay in this process.
+        (row, channel) float32, in source units or scaled; 0 or NaN where missing. Changes stay in this process.
     observed
-        (row, channel) bool, False where a value is missing; None where none is, or missing values are NaN.
+        (row, channel) bool, False where a value is missing; None where none is.
     """
 
     values: Values
@@ -44,7 +44,7 @@ def open_rows(
     cache: Cache | str | Path | None = None,
     fill: bool = True,
 ) -> RowFile:
-    """Scaled rows of a store from a row file that is built on first use.
+    """Rows of a store from a row file that is built on first use.
 
     Parameters
     ----------
@@ -53,11 +53,12 @@ def open_rows(
     channels
         Its columns.
     scaling
-        Of each channel.
+        Of each channel. In source units (:meth:`Scaling.identity`) the file depends on the version of the store and
+        on `channels` alone, so whoever reads these rows shares it; otherwise the file belongs to this scaling.
     cache
         Folder of row files, with how much it may hold if that is not the usual; None for :func:`cache_folder`.
     fill
-        Whether missing values become 0, and `observed` says which; else they are NaN.
+        Whether missing values are 0, after scaling; else they are NaN.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def open_rows(
     """
     require_float32(store, channels, scaling)
     shape = (store.n_rows, len(channels))
-    masked = fill and bool(store.missing(channels).any())
+    masked = bool(store.missing(channels).any())
     if not store.n_rows:
         return RowFile(np.empty(shape, np.float32), None)
 
@@ -83,12 +84,17 @@ def open_rows(
         observed = np.memmap(path, np.bool_, "r+", values.nbytes, shape) if masked else None
         if observed is not None:
             observed[:] = True
-        decode_rows_of(store, channels, values, scaling, observed)
+        decode_rows_of(store, channels, values, scaling, observed, fill=fill)
 
-    identity = [_LAYOUT, fill, store.digest, list(channels), scaling.digest()]
+    identity = [_LAYOUT, fill, store.digest, list(channels), *scaling_key(scaling)]
     folder = Cache.of(cache)
     entry = new_entry(store, channels, folder, identity, store.n_rows, masked)
     return RowFile(*open_cached(entry, build, lambda file: map_values(file, shape, masked), folder))
+
+
+def scaling_key(scaling: Scaling) -> list[str]:
+    """What the name of a row file has of its scaling: nothing in source units."""
+    return [] if scaling.in_source_units else [scaling.digest()]
 
 
 def new_entry(

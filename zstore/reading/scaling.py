@@ -1,4 +1,4 @@
-"""How decoded values are scaled, once per row and while they are decoded."""
+"""How values are scaled while they are decoded."""
 
 from __future__ import annotations
 
@@ -50,6 +50,11 @@ class Scaling:
     def changes(self) -> bool:
         """Whether it is anything but the identity."""
         return bool(self.log.any() or self.offset.any() or (self.scale != 1).any())
+
+    @property
+    def in_source_units(self) -> bool:
+        """Whether values stay as they are, codes of categories too."""
+        return not self.changes and all(codes is None for codes in self.codes)
 
     def codes_of(self, position: int) -> NDArray[np.int64] | None:
         """What stands for the codes of a channel; None where they stand for themselves."""

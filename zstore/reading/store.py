@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zstore.errors import UsageError
 from zstore.format.urls import open_storage
 from zstore.reading.dataset import to_dataset
-from zstore.reading.decode import decode_part, decode_rows_of, require_float32
+from zstore.reading.decode import decode_part, decode_rows_of, float32_suffices, require_float32
 from zstore.reading.eviction import Cache
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
@@ -93,6 +93,7 @@ class Store(StoredVersion):
         scaling: Scaling | None = None,
         observed: NDArray[np.bool_] | None = None,
         threads: int = 2,
+        fill: bool = True,
     ) -> None:
         """Decode, unpack and interleave whole channels into rows.
 
@@ -101,15 +102,17 @@ class Store(StoredVersion):
         channels
             Channels to read, in the order of the last axis of `out`.
         out
-            (row, channel) float32 or float64, all rows of the store; NaN where missing, or 0 if `observed` is given.
+            (row, channel) float32 or float64, all rows of the store; NaN where missing, or 0: see `fill`.
         scaling
             Of each channel; None for source units.
         observed
-            (row, channel) all True; set to False where a value is missing, which is 0 in `out` then, after scaling.
+            (row, channel) all True; set to False where a value is missing.
         threads
             Shards decoded at once.
+        fill
+            Whether missing values are 0 in `out`, after scaling, where `observed` is given; else they are NaN.
         """
-        decode_rows_of(self, channels, out, scaling, observed, threads)
+        decode_rows_of(self, channels, out, scaling, observed, threads, fill)
 
     def decode_part(
         self,
@@ -118,12 +121,13 @@ class Store(StoredVersion):
         out: NDArray[Any],
         scaling: Scaling | None = None,
         observed: NDArray[np.bool_] | None = None,
+        fill: bool = True,
     ) -> None:
         """Decode some rows of some channels, as :meth:`decode` does all rows.
 
         Parameters
         ----------
-        channels, scaling
+        channels, scaling, fill
             As there.
         start
             First row.
@@ -134,7 +138,7 @@ class Store(StoredVersion):
         -----
         Cost: the chunks that these rows lie in, on one thread; call it from several. See :attr:`chunk_starts`.
         """
-        decode_part(self, channels, start, out, scaling, observed)
+        decode_part(self, channels, start, out, scaling, observed, fill)
 
     def require_float32(self, channels: Sequence[str], scaling: Scaling | None = None) -> None:
         """Refuse a scaling of some channels that float32 does not hold.
@@ -154,6 +158,27 @@ class Store(StoredVersion):
         Cost: the smallest and largest value of each series; no row is read.
         """
         require_float32(self, channels, scaling)
+
+    def float32_suffices(self, channels: Sequence[str], scaling: Scaling) -> bool:
+        """Whether rows in source units, float32, can be scaled later and equal those scaled in float64.
+
+        Parameters
+        ----------
+        channels, scaling
+            As :meth:`decode` takes them.
+
+        Returns
+        -------
+        False where float32 in source units loses digits that the scaled values would have: where an offset is 1,024
+        scales or more (64 in float64 channels) and values are no whole numbers or float32 as they are stored; where a
+        logarithm is as large; where values or scales lie near the ends of float32. Then scale rows when they are
+        decoded, as :func:`open_rows` does.
+
+        Notes
+        -----
+        Scaled values differ by at most 2**-24 times the offset in scales. Cost: as :meth:`require_float32`.
+        """
+        return float32_suffices(self, channels, scaling)
 
     def windows(
         self,
