@@ -46,7 +46,7 @@ def test_another_split_fold_or_scaler_writes_no_rows(hourly: Store, tmp_path: Pa
     next(iter(module(hourly, tmp_path, **options).train_dataloader()))
     built = files(tmp_path)
     splits = [Split(sizes=(0.5, 0.2, 0.3)), Split(sizes=(0.3, 0.3, 0.4))]
-    splits += [] if panel else [Split(by="id", seed=3)]
+    splits += [] if panel else [Split(over="series")]
     for split in splits:
         next(iter(module(hourly, tmp_path, split=split, **options).train_dataloader()))
     by: ScaledBy
