@@ -19,7 +19,7 @@ from zstore import NotFiniteError
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = [f"test/{name}" for name in ("mse", "mae", "rmse", "nse_median", "kge_median", "bias_median")]
+_SHOWN = [f"test/{name}" for name in ("mse", "mae", "rmse", "mase", "nse_median", "kge_median", "bias_median")]
 
 
 class Stopping(EarlyStopping):

@@ -120,6 +120,7 @@ LAYERS = {
             "data.statics",
             "data.quantiles",
             "data.scaler",
+            "data.seasonal_error",
             "data.old_checkpoints",
             "data.unscaler",
         ],

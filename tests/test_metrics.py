@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import distributed
 
 from lightning_app.losses import MAE, MSE, NSE, Huber, Loss, Quantile
-from lightning_app.metrics import MaskedErrors, SeriesScores
+from lightning_app.metrics import MaskedErrors, ScaledErrors, SeriesScores
 
 HORIZON, TARGETS, SERIES = 3, 2, 5
 Data = dict[str, np.ndarray[Any, Any]]
@@ -40,7 +40,7 @@ def written_out(truth: np.ndarray[Any, Any], guess: np.ndarray[Any, Any]) -> dic
         "mae": sklearn.metrics.mean_absolute_error(truth, guess),
         "rmse": sklearn.metrics.root_mean_squared_error(truth, guess),
         "mape": sklearn.metrics.mean_absolute_percentage_error(truth[kept], guess[kept]),
-        "smape": float(np.mean(2 * np.abs(guess - truth)[both > 0] / both[both > 0]) * np.mean(both > 0)),
+        "smape": float(np.mean(200 * np.abs(guess - truth)[both > 0] / both[both > 0]) * np.mean(both > 0)),
         "r2": sklearn.metrics.r2_score(truth, guess),
     }
 
@@ -58,10 +58,12 @@ def scores(truth: np.ndarray[Any, Any], guess: np.ndarray[Any, Any], epsilon: fl
     }
 
 
-def update(metric: MaskedErrors | SeriesScores, data: Data, part: Any) -> None:
+def update(metric: MaskedErrors | ScaledErrors | SeriesScores, data: Data, part: Any) -> None:
     values = {name: torch.from_numpy(column[part]) for name, column in data.items()}
-    if isinstance(metric, MaskedErrors):
-        values.pop("series")
+    if not isinstance(metric, SeriesScores):
+        series = values.pop("series")
+    if isinstance(metric, ScaledErrors):
+        values["scale"] = torch.arange(SERIES)[series][:, None].expand(-1, TARGETS)  # that of the first series is 0
     metric.update(*values.values())
 
 
@@ -108,11 +110,11 @@ def test_every_metric_is_that_of_its_formula_however_batched(seed: int, size: in
 def _share_of(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     data = random_data(7, 200)
-    errors, by_series = MaskedErrors(HORIZON, TARGETS), SeriesScores(SERIES, TARGETS)
+    metrics = MaskedErrors(HORIZON, TARGETS), SeriesScores(SERIES, TARGETS), ScaledErrors(HORIZON, TARGETS)
     for start in range(rank * 16, 200, 32):  # batches of 16, dealt out in turn: the last one is smaller
-        update(errors, data, slice(start, start + 16))
-        update(by_series, data, slice(start, start + 16))
-    found = errors.compute(), by_series.compute()
+        for metric in metrics:
+            update(metric, data, slice(start, start + 16))
+    found = [metric.compute() for metric in metrics]
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -124,9 +126,12 @@ def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0
-    data = random_data(7, 200)
+    data, alone = random_data(7, 200), ScaledErrors(HORIZON, TARGETS)
+    update(alone, data, slice(None))
     for rank in range(2):
-        check(*torch.load(tmp_path / f"{rank}.pt", weights_only=True), data)
+        errors, by_series, scaled = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        check(errors, by_series, data)
+        torch.testing.assert_close(scaled, alone.compute())
 
 
 def test_scores_keep_their_digits_where_values_are_large() -> None:

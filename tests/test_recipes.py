@@ -69,6 +69,13 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     heads = ["No", "year", "month", "day", "hour", *names, "wd", "WSPM", "station"]
     _ingest(folder, "beijing", "beijing", write_table(folder / "beijing.csv", heads, rows))
+    lengths = {"H1": 748, "H2": 1008}
+    rows = [
+        [id_, np.datetime64("2015-07-01T12", "s") + 3600 * hour, int(random.integers(10, 900))]
+        for id_, n_hours in lengths.items()
+        for hour in range(n_hours)
+    ]
+    _ingest(folder, "m4_hourly", "m4_hourly", write_table(folder / "m4.csv", ["series_id", "timestamp", "value"], rows))
     _roads(folder)
     rows_of, places = write(simulate(n_catchments=3, n_years=8), folder)
     (folder / "demo").mkdir()
@@ -121,6 +128,8 @@ def test_a_shipped_configuration_runs(config: Path, stores: Path, tmp_path: Path
     found = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
     assert np.isfinite(found["test/mse"])
     assert len(found["by_step"]["mae"]) == found["horizon"]
+    if "mase_season:" in config.read_text():
+        assert np.isfinite(found["test/mase"])
     if "series_scores: true" in config.read_text():
         with (tmp_path / "run" / "test_series.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))

@@ -260,6 +260,7 @@ RECIPES = {
         '1,2013,3,1,0,-0.7,NA, ,0,"NNW",4.4,"A"\n',
         1,
     ),
+    "m4_hourly": ("m.csv", "series_id,timestamp,value,category\nH1,2015-07-01 12:00:00,605.0,Other\n", 1),
     "largest_flows": ("f.csv", "time,1114091,1118333\n2019-01-01 00:00:00,55,60\n2019-01-01 00:15:00,57,\n", 4),
     "largest_sd": ("sd.csv", "ID,Lat,Lng,Fwy\n1114091,32.5,-117.03,I5-N\n1118333,32.6,-117.04,I5-N\n", 2),
 }

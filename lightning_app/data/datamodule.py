@@ -39,6 +39,7 @@ from lightning_app.data.scaler import (
     scaled_std,
     source_std,
 )
+from lightning_app.data.seasonal_error import seasonal_errors
 from lightning_app.data.source import Columns, PositionTimes, WindowSource, as_range
 from lightning_app.data.splits import NoWindowError, Split, SplitName
 from lightning_app.data.statics import encode_statics, fit_statics, unknown_words
@@ -200,6 +201,7 @@ class WindowDataModule(pl.LightningDataModule):
         self._recorded: OrderPlan | None = None
         self._pool: Pool | None = None
         self._source: WindowSource | None = None
+        self._seasonal: dict[int, Tensor] = {}  # by season
 
     def _arrange(self) -> None:
         """Say which columns rows have, as asked for, or as a checkpoint has them."""
@@ -353,7 +355,7 @@ class WindowDataModule(pl.LightningDataModule):
         """Drop what was made of other columns or another scaler."""
         if self._pool is not None:
             self._pool.close()
-        self._source, self._pool, self._trains = None, None, None
+        self._source, self._pool, self._trains, self._seasonal = None, None, None, {}
         for name in ("_unscaler", "target_std", "source_std", "_holes", "node_positions"):
             self.__dict__.pop(name, None)
 
@@ -443,6 +445,17 @@ class WindowDataModule(pl.LightningDataModule):
         """(series, target) float64 standard deviation of each series' training targets in source units."""
         with torch.inference_mode(False):  # a test may be first to ask, and a fit next
             return torch.from_numpy(source_std(self._training, self.targets))
+
+    def seasonal_error(self, season: int) -> Tensor:
+        """(series, target) float64 mean absolute difference of training targets `season` rows apart, NaN if none.
+
+        In source units; the scale of MASE. Cost: the first call for a season decodes the targets of the training rows.
+        """
+        if season not in self._seasonal:
+            targets = self.scaler.of(self.targets)
+            error = seasonal_errors(self.store, self.split, targets, season, self.view.members)
+            self._seasonal[season] = torch.from_numpy(error)
+        return self._seasonal[season]
 
     @property
     def _training(self) -> Training:

@@ -21,6 +21,7 @@ SplitName = Literal["train", "val", "test"]
 NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 _USUAL = (0.7, 0.1, 0.2)
 _ROWS_OF_SERIES = "0, or --data.split.over series, since steps are the rows of each series"
+_REST = -1  # as the size of train: all steps that val and test leave
 
 
 class NoWindowError(UsageError):
@@ -42,6 +43,9 @@ class Split:
         steps. By series: fractions of the series. Default, where nothing else shares targets out: 0.7, 0.1 and 0.2.
         Fractions of time steps and of series are rounded down; if they add up to 1, val has the rest (train, where val
         has 0), as in the data sets of Informer and what came after it. A fraction that comes to nothing is refused.
+        By time, -1 for train with whole numbers for val and test: test has the last steps, val those before them, and
+        train all others. With ``over: series``, ``[-1, 0, 48]`` tests on the last 48 steps of each series, as forecast
+        competitions do. A series that is too short for all three has test first, then val.
     dates
         By time, instead of `sizes`: first time of train, of val, of test, and the time after test.
     over
@@ -86,12 +90,19 @@ class Split:
         if self.embargo < 0:
             raise UsageError(f"embargo {self.embargo}", expected="0 or more steps", fix="mend --data.split.embargo")
         for name, sizes in (("sizes", self.shares), ("series_sizes", self.series_sizes)):
-            if not all(size >= 0 for size in sizes):  # nor NaN
+            if not all(size >= 0 for size in sizes) and not (name == "sizes" and self.from_end):  # nor NaN
+                rest = ", or -1 for train and whole numbers for val and test" if name == "sizes" else ""
                 raise UsageError(
                     f"split {name} {list(sizes)}",
-                    expected="numbers, no negative ones",
+                    expected=f"numbers, no negative ones{rest}",
                     fix=f"change --data.split.{name}",
                 )
+        if self.from_end and self.by == "series":
+            raise UsageError(
+                f"split sizes {list(self.shares)} by series",
+                expected="fractions of the series",
+                fix="change --data.split.sizes, or pass --data.split.by time",
+            )
         if self.sizes is not None and self.dates is not None:
             raise UsageError(
                 f"split sizes {list(self.sizes)} and dates {list(self.dates)}",
@@ -134,6 +145,12 @@ class Split:
     def shares(self) -> tuple[float, float, float]:
         """`sizes`, or what stands for them."""
         return _USUAL if self.sizes is None else self.sizes
+
+    @property
+    def from_end(self) -> bool:
+        """Whether test and val have so many of the last time steps, and train has all others."""
+        train, *others = self.shares
+        return train == _REST and all(size >= 0 and float(size).is_integer() for size in others)
 
     def named(self, name: SplitName) -> list[str] | None:
         """The ids that `ids` lists for a split; None without such lists.
@@ -330,17 +347,18 @@ def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
         )
     if split.dates is not None:
         edges = [date * whole for date in _dates(store, split.dates)]
-    elif all(float(size).is_integer() for size in split.shares) and sum(split.shares) > 1:
-        steps = np.cumsum([0, *map(int, split.shares)])
-        most = int(count.n_steps(first, last).max(initial=0))
-        if count.units or steps[-1] > most:
+    elif split.from_end or (all(float(size).is_integer() for size in split.shares) and sum(split.shares) > 1):
+        n_steps = count.n_steps(first, last)
+        counts, n_asked = _whole_counts(n_steps, split)
+        most = int(n_steps.max(initial=0))
+        if count.units or n_asked > most:
             raise UsageError(
-                f"split of {steps[-1]:,} steps",
+                f"split of {n_asked:,} steps",
                 expected="fractions or dates, since times are irregular" if count.units else f"at most {most:,} steps",
                 where=str(store.path),
                 fix="smaller --data.split.sizes",
             )
-        edges = [count.later(first, np.full_like(first, n)) for n in steps.tolist()]
+        edges = [first, *(count.later(first, n) for n in counts.cumsum(axis=1).T)]
     else:
         refuse_overlap(split.shares, steps=True)
         n_steps = count.n_steps(first, last)
@@ -350,6 +368,16 @@ def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
         edges = [first, *(count.later(first, n) for n in counts.cumsum(axis=1).T)]
     begins = [count.later(edge, whole * split.embargo) if n else edge for n, edge in enumerate(edges[:3])]
     return list(zip(begins, edges[1:], strict=True))
+
+
+def _whole_counts(n_steps: Int64, split: Split) -> tuple[Int64, int]:
+    """(series, 3) steps that each split has where sizes are whole numbers of them, and how many those add up to."""
+    train, val, test = map(int, split.shares)
+    if not split.from_end:
+        return np.tile(np.array([train, val, test], np.int64), (len(n_steps), 1)), train + val + test
+    n_test = np.minimum(n_steps, test)
+    n_val = np.minimum(n_steps - n_test, val)
+    return np.stack([n_steps - n_test - n_val, n_val, n_test], axis=1), val + test
 
 
 def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:

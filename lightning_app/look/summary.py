@@ -8,7 +8,7 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models.base import ForecastModel
 from zstore import shown_html
 
-_METRICS = ("mse", "mae", "rmse", "mape", "r2", "nse_median", "kge_median", "bias_median")
+_METRICS = ("mse", "mae", "rmse", "mape", "smape", "mase", "r2", "nse_median", "kge_median", "bias_median")
 
 
 def summary(model: ForecastModel, data: WindowDataModule, drawn: list[str], windows: str) -> str:

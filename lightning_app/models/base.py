@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from lightning_app.batch import Batch, BatchShape, DataOfModels, by_series, part_by_panel, part_by_series
 from lightning_app.checkpoints import read_checkpoint, told
 from lightning_app.losses import MSE, Loss
-from lightning_app.metrics import MaskedErrors, SeriesScores
+from lightning_app.metrics import MaskedErrors, ScaledErrors, SeriesScores
 from lightning_app.models.finite import LossWatch, not_finite
 from lightning_app.models.rebuild import arguments_of, plain_arguments
 from zstore import NotFiniteError, UsageError
+
+logger = logging.getLogger(__name__)
 
 Units = Literal["scaled", "source"]
 
@@ -57,6 +60,9 @@ class ForecastModel(pl.LightningModule, metaclass=_Remembers):
         Whether NSE, KGE, log-NSE and bias of each series are measured too, in source units.
     series_least
         Targets that a series must have for its scores to count in medians and quantiles.
+    mase_season
+        Rows of a season, such as 24 for a day of hours: measures MASE too, scaled by the error that repeating the last
+        season has on the training rows of each series, in source units. Default: no MASE.
     compile_with
         Backend of ``torch.compile``, such as ``inductor``. Default: not compiled.
     """
@@ -76,6 +82,7 @@ class ForecastModel(pl.LightningModule, metaclass=_Remembers):
         series_scores: bool = False,
         series_least: int = 2,
         compile_with: str | None = None,
+        mase_season: int | None = None,
     ) -> None:
         super().__init__()
         self.shape, self.units, self.loss_units = shape, units, loss_units
@@ -87,6 +94,15 @@ class ForecastModel(pl.LightningModule, metaclass=_Remembers):
         self.errors = nn.ModuleDict({stage: MaskedErrors(shape.horizon, shape.n_targets) for stage in _STAGES})
         self.series_scores, self.scores = series_scores, nn.ModuleDict()
         self._series_least = series_least
+        if mase_season is not None and mase_season < 1:
+            raise UsageError(
+                f"mase_season {mase_season}",
+                expected="1 row or more, such as 24 for a day of hours",
+                fix="change --model.mase_season",
+            )
+        self.mase_season, self.scaled_errors = mase_season, nn.ModuleDict()
+        if mase_season is not None:
+            self.scaled_errors.update({stage: ScaledErrors(shape.horizon, shape.n_targets) for stage in _STAGES})
         self._compile_with = compile_with
         self._predict: Callable[[Batch], Tensor] = self.forward
         self.exact: dict[str, float] = {}
@@ -265,7 +281,7 @@ class ForecastModel(pl.LightningModule, metaclass=_Remembers):
     @property
     def measures_source(self) -> bool:
         """Whether metrics are of source units, so that batches of an evaluation need `y_source`."""
-        return self.units == "source" or self.series_scores
+        return self.units == "source" or self.series_scores or self.mase_season is not None
 
     @property
     def _data(self) -> DataOfModels:
@@ -279,6 +295,9 @@ class ForecastModel(pl.LightningModule, metaclass=_Remembers):
         errors.update(*(source if self.units == "source" else (predicted, batch["y"])), mask)
         if self.series_scores:
             cast(SeriesScores, self.scores[stage]).update(*source, mask, batch["series"])
+        if self.mase_season is not None:
+            scale = self._data.seasonal_error(self.mase_season).to(mask.device)[batch["series"]]
+            cast(ScaledErrors, self.scaled_errors[stage]).update(*source, mask, scale)
 
     def _log(self, stage: str) -> None:
         # float64 survives in `exact`; `log` would round it to float32.
@@ -295,9 +314,32 @@ class ForecastModel(pl.LightningModule, metaclass=_Remembers):
             scores.reset()
             self._require_scores(stage, found["all"])
             self.report = {**self.report, **found, "all": {**self.report["all"], **found["all"]}}
+        if self.mase_season is not None:
+            for group, values in self._mase(stage).items():
+                self.report[group] = {**self.report[group], **values}
         named = {f"{stage}/{name}": value for name, value in self.report["all"].items()}
         self.log_dict({name: value.float() for name, value in named.items()})
         self.exact = {name: float(value) for name, value in named.items()}
+
+    def _mase(self, stage: str) -> dict[str, dict[str, Tensor]]:
+        """The MASE of a stage, which is then reset; refused where targets were observed and none of them has one."""
+        errors = cast(ScaledErrors, self.scaled_errors[stage])
+        mase = errors.compute()
+        errors.reset()
+        n_left_out = int(mase["all"]["mase_left_out"])
+        if n_left_out and bool(mase["all"]["mase"].isnan()) and not self.trainer.sanity_checking:
+            raise UsageError(
+                f"no {stage} target with a MASE for a season of {self.mase_season:,} rows",
+                expected="series with observed training rows a season apart that are not all the same",
+                where=self._data.where,
+                fix="change --model.mase_season or --data.split, or drop --model.mase_season",
+            )
+        if n_left_out and stage == "test":
+            logger.warning(
+                f"MASE leaves out {n_left_out:,} test targets: the error that repeating the last season of"
+                f" {self.mase_season:,} rows has on the training rows of their series is 0 or unknown"
+            )
+        return mase
 
     def _require_scores(self, stage: str, found: dict[str, Tensor]) -> None:
         """Refuse medians over no series: early stopping would take them for the end, and checkpoints for the best."""

@@ -695,8 +695,8 @@ def errors(truth: Array, guess: Array, slack: Array, exact: bool) -> dict[str, t
     nonzero = truth != 0
     relative = residual[nonzero] / np.abs(truth[nonzero])
     with np.errstate(divide="ignore", invalid="ignore"):
-        symmetric = np.where(both > 0, 2 * residual / both, 0.0)
-        off_symmetric = np.where(both > 4 * slack, 8 * slack / both, 2.0)
+        symmetric = np.where(both > 0, 200 * residual / both, 0.0)
+        off_symmetric = np.where(both > 4 * slack, 800 * slack / both, 200.0)
         r2 = 1 - mse * n / spread if spread else np.nan
         off_r2 = off_mse * n / spread + mse * n * off_spread / spread**2 if spread > 10 * off_spread else np.inf
         off_relative = ((1 + relative) * slack[nonzero] / np.abs(truth[nonzero])).mean() if nonzero.any() else 0.0
