@@ -24,7 +24,7 @@ from typing import Any
 import zstore
 from zstore.errors import StoreError
 
-READING = {"id": "id", "time": "t", "workers": 1, "blocksize": 2000}
+READING: dict[str, Any] = {"id": "id", "time": "t", "workers": 1, "blocksize": 2000}
 SIZE = {"rows": 400}
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
@@ -38,9 +38,9 @@ def operate(operation: str, folder: Path) -> None:
         zstore.ingest(folder / "2.csv", store, overwrite=True, **READING)
     elif operation == "append":
         sizes = {name: READING[name] for name in ("workers", "blocksize")}
-        zstore.append(folder / "2.csv", store, on_duplicate="last", **sizes)  # type: ignore[arg-type]
+        zstore.append(folder / "2.csv", store, on_duplicate="last", **sizes)
     elif operation == "compact":
-        zstore.compact(store, workers=READING["workers"])  # type: ignore[arg-type]
+        zstore.compact(store, workers=READING["workers"])
     elif operation == "rollback":
         zstore.rollback(store, 1)
     else:
@@ -205,7 +205,12 @@ def main(folder: Path, operation: str, every: int, how: str) -> None:
         there = folder / "there"
         shutil.rmtree(there, ignore_errors=True)
         shutil.copytree(start, there)
-        harm = {"kill": killed_at, "full": refused_from, "broken": partial(refused_from, number=errno.EIO)}[how]
+        harms: dict[str, Any] = {
+            "kill": killed_at,
+            "full": refused_from,
+            "broken": partial(refused_from, number=errno.EIO),
+        }
+        harm = harms[how]
         status = forked(lambda: harm(point, operation, there))  # noqa: B023  # runs before the loop goes on
         tried += 1
         if status == 0:

@@ -51,7 +51,8 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page; an ``output`` block belongs to the one before it."""
-    text, found = page.read_text(encoding="utf-8"), []
+    text = page.read_text(encoding="utf-8")
+    found: list[Block] = []
     for match in _FENCE.finditer(text):
         language, content = match[1], match[2]
         if language == "output":
@@ -126,7 +127,7 @@ class Reader:
 
     def _ask(self, process: Any, text: str) -> str:
         self._send(process, text)
-        printed = []
+        printed: list[str] = []
         for line in process.stdout:
             if line.rstrip("\n") == self._mark:
                 return "".join(printed)

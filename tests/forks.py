@@ -66,7 +66,8 @@ def serve(folder: str) -> str:
     sys.executable = f"{folder}/python"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
     os.write(1, b"ready\n")
-    while listener in select.select([listener, 0], [], [])[0]:
+    inputs: list[Any] = [listener, 0]
+    while listener in select.select(inputs, [], [])[0]:
         connection, _ = listener.accept()
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             pid = os.fork()  # the one other thread is pyarrow's allocator's, which minds forks

@@ -33,6 +33,7 @@ from zstore import (
 from zstore.cli import main
 from zstore.format.locks import file_lock
 from zstore.reading import cached, eviction, heldfile, rownotes
+from zstore.reading.rownotes import RowNote
 
 N_ROWS = 300
 PER_CHANNEL = 4 * N_ROWS  # bytes of a row file
@@ -353,7 +354,7 @@ def test_a_builder_that_is_killed_after_its_rename_leaves_a_file_that_is_not_bel
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(cached.RowNote, "write", killed)
+        patch.setattr(RowNote, "write", killed)
         with pytest.raises(Killed):
             rows_of(store, folder)
     (path,) = folder.glob("*.f4")
@@ -478,7 +479,7 @@ def test_a_file_that_comes_while_it_is_looked_for_is_none_yet(
             raise FileNotFoundError(2, "No such file or directory", str(name))
         return open_(name, *options)
 
-    monkeypatch.setattr(heldfile.os, "open", too_early)
+    monkeypatch.setattr("zstore.reading.heldfile.os.open", too_early)
     assert heldfile.HeldFile.open(path) is None
 
 
@@ -500,7 +501,7 @@ def test_a_limit_that_cannot_be_meant_is_refused(tmp_path: Path, limit: str) -> 
 
 
 def test_limits_are_sizes_or_shares_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = {"2GiB": 2 << 30, "0.5": 500, 1: 1000, 0.25: 250, "3 kB": 3000, 0: 0}
+    limits: dict[str | float, int] = {"2GiB": 2 << 30, "0.5": 500, 1: 1000, 0.25: 250, "3 kB": 3000, 0: 0}
     assert {limit: Cache(tmp_path, limit).limit_on(1000) for limit in limits} == limits
     assert Cache(tmp_path).limit_on(1000) == 200
     monkeypatch.setenv("ZSTORE_CACHE_LIMIT", "7MB")

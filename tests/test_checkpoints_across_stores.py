@@ -172,7 +172,8 @@ def module(store: Store, **options: Any) -> WindowDataModule:
 
 def forecasts(model: Any, data: WindowDataModule) -> Forecasts:
     """What a model predicts of every window of test, in source units, by id and time of the first target."""
-    found, ids = {}, data.store.ids
+    found: Forecasts = {}
+    ids = data.store.ids
     model.eval()
     for batch in data.predict_dataloader():
         with torch.no_grad():

@@ -47,7 +47,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 100}),
-        LocalCluster(getattr(request, "param", 2), **options) as running,
+        LocalCluster(getattr(request, "param", 2), **options) as running,  # type: ignore[no-untyped-call]
     ):
         yield running
 
@@ -123,7 +123,7 @@ def kill_workers(cluster: LocalCluster, n_kills: int, every_s: float, table: Pat
 
     def kill() -> None:
         nonlocal n_done
-        with Client(cluster.scheduler_address, set_as_default=False) as client:
+        with Client(cluster.scheduler_address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
             while n_done < n_kills and not over.wait(every_s * (0.5 + rng.random())):
                 alive = [worker["nanny"] and address for address, worker in client.scheduler_info()["workers"].items()]
                 if alive:
@@ -163,13 +163,13 @@ def test_workers_killed_twenty_times_during_a_run_change_no_byte(cluster: LocalC
         for step in range(6000):
             values = rng.integers(0, 10_000, (500, 2)) / 100
             file.writelines(f"s{series},{step},{a},{b}\n" for series, (a, b) in enumerate(values))
-    reading = {"id": "id", "time": "t", "blocksize": 200_000}
+    reading: dict[str, Any] = {"id": "id", "time": "t", "blocksize": 200_000}
     zstore.ingest(path, tmp_path / "threads.zarr", **reading)
     began, n_kills, over = time.monotonic(), 0, threading.Event()
 
     def kill() -> None:
         nonlocal n_kills
-        with Client(cluster.scheduler_address, set_as_default=False) as client:
+        with Client(cluster.scheduler_address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
             while not over.wait(0.2):
                 for pid in list(client.run(os.getpid, on_error="ignore").values())[:1]:
                     if isinstance(pid, int) and n_kills < 20:

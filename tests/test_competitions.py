@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -77,10 +77,12 @@ def test_the_seasonal_error_of_a_series_is_that_of_its_definition(
     assert expected == pytest.approx(found, rel=1e-12, abs=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize(("freq", "days"), [("MS", "M"), ("1D", "D"), ("rows", "M")])
-def test_a_season_is_counted_in_steps_of_the_store_whatever_their_length(tmp_path: Path, freq: str, days: str) -> None:
+@pytest.mark.parametrize(("freq", "unit"), [("MS", "M"), ("1D", "D"), ("rows", "M")])
+def test_a_season_is_counted_in_steps_of_the_store_whatever_their_length(
+    tmp_path: Path, freq: str, unit: Literal["M", "D"]
+) -> None:
     values = np.random.default_rng(0).normal(0, 5, 40).round(2)
-    dates = (np.datetime64("2001-01", days) + np.arange(40)).astype("datetime64[D]")
+    dates = (np.datetime64("2001-01", unit) + np.arange(40)).astype("datetime64[D]")
     rows = [["s", date, value] for date, value in zip(dates, values, strict=True)]
     ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t", freq=freq)
     expected = float(np.abs(values[12:36] - values[:24]).mean())
@@ -178,7 +180,10 @@ def test_mase_is_the_mean_of_scaled_errors_however_batched(seed: int, size: int,
         part = slice(low, low + size)
         blank = np.where(mask, observed, np.nan)
         metric.update(
-            *(torch.from_numpy(v[part]) for v in (predicted, blank, mask)), torch.from_numpy(scale[series][part])
+            torch.from_numpy(predicted[part]),
+            torch.from_numpy(blank[part]),
+            torch.from_numpy(mask[part]),
+            torch.from_numpy(scale[series][part]),
         )
     found = metric.compute()
     for group, axis in (("all", (0, 1, 2)), ("by_step", (0, 2)), ("by_target", (0, 1))):

@@ -19,7 +19,14 @@ OPERATIONS = ["ingest", "overwrite", "append", "compact", "rollback", "gc"]
 
 def harmed(tmp_path: Path, operation: str, every: int, how: str) -> dict[str, Any]:
     """Report of ``tests/crash.py``."""
-    words = [sys.executable, REPOSITORY / "tests/crash.py", tmp_path / "crash", operation, str(every), how]
+    words: list[str | Path] = [
+        sys.executable,
+        REPOSITORY / "tests/crash.py",
+        tmp_path / "crash",
+        operation,
+        str(every),
+        how,
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=1800)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
@@ -63,7 +70,7 @@ def test_a_disk_that_refuses_at_any_point_is_told_and_the_next_run_goes_on(
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_two_hundred_kills_at_any_time_lose_nothing(tmp_path: Path) -> None:
-    words = [sys.executable, REPOSITORY / "tests/crash.py", tmp_path / "crash", "random", "200"]
+    words: list[str | Path] = [sys.executable, REPOSITORY / "tests/crash.py", tmp_path / "crash", "random", "200"]
     report = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     assert report == {"points": 200, "failures": []}
 

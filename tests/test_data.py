@@ -333,7 +333,7 @@ def test_the_climatology_of_the_demo_uses_training_days_only() -> None:
 def test_windows_without_a_target_are_left_out_of_the_index_and_no_others(
     sizes: list[int], seen: list[bool], lookback: int, horizon: int, stride: int
 ) -> None:
-    stops = np.cumsum(sizes)
+    stops = np.cumsum(np.array(sizes, np.int64))
     runs = RunTable(stops - sizes, stops, np.arange(len(sizes)), np.arange(len(sizes)) * 1000)
     index = WindowIndex.build(runs, WindowShape(lookback, horizon, 0, stride), 1)
     start, series, time = index.locate(np.arange(len(index)))
@@ -368,7 +368,7 @@ def test_a_copy_on_the_device_gives_the_batches_of_the_host(catchments: Store, t
     assert sides[0].source.rows.values.data_ptr() != sides[1].source.rows.values.data_ptr()
     for host, device in zip(*sides, strict=True):
         for key, values in host.items():
-            assert torch.equal(values, device[key]), key  # type: ignore[arg-type, literal-required]
+            assert torch.equal(values, device[key]), key
 
 
 def test_the_residency_is_chosen_by_size_and_told_with_its_reason(

@@ -10,6 +10,7 @@ from conftest import stored, write_table
 import zstore
 from zstore import open_store, verify
 from zstore.writing import fan_in
+from zstore.writing.sort import plan_shards
 
 
 def tables(folder: Path) -> list[Path]:
@@ -68,7 +69,8 @@ def test_merged_stretches_are_of_a_shard_and_what_was_merged_is_gone(
 ) -> None:
     """Several stretches a group, whose borders lie inside series."""
     monkeypatch.setattr(fan_in, "MOST_FILES", 4)
-    gathered, blocks = zstore.writing.pipeline.plan_shards, []
+    gathered = plan_shards
+    blocks: list[int] = []
     monkeypatch.setattr(fan_in, "plan_shards", lambda start, parts, _, unique: gathered(start, parts, 100, unique))
 
     def seen(row_start: Any, parts: Any, shard_rows: int) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import write_table
@@ -12,7 +13,7 @@ import zstore
 from zstore import StoreError, ZstoreError, open_store, verify
 from zstore.format.urls import open_storage
 
-BY_ID = {"id": "id", "time": "t"}
+BY_ID: dict[str, Any] = {"id": "id", "time": "t"}
 TRIES = 9  # of a request: three of ours, each three of obstore's; then the writer gives up
 
 

@@ -80,7 +80,7 @@ def test_a_forecast_near_zero_keeps_its_value_and_its_gradient() -> None:
     values = unscaler.to_source(scaled, torch.zeros(1, dtype=torch.int64))
     expected = scaled.detach().double() * 2 + 10
     torch.testing.assert_close(values.detach(), expected, rtol=0, atol=0)
-    values.sum().backward()
+    values.sum().backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(scaled.grad, torch.full_like(scaled, 2.0))
 
 

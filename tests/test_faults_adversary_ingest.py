@@ -29,7 +29,8 @@ def made(tmp_path: Path, text: str, **options: Any) -> tuple[Store, Receipt]:
 
 
 def values(store: Store, channel: str = "v") -> list[float]:
-    return store.read(channel, 0, store.n_rows).tolist()
+    numbers: list[float] = store.read(channel, 0, store.n_rows).tolist()
+    return numbers
 
 
 # Times.
@@ -297,7 +298,7 @@ def test_options_may_name_static_attributes_that_were_replaced(tmp_path: Path, o
 def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rows.csv").write_text("v\n1\n2\n")
     monkeypatch.chdir(tmp_path)
-    paths = ["rows.csv", tmp_path / "rows.csv", f"../{tmp_path.name}/rows.csv"]
+    paths: list[str | Path] = ["rows.csv", tmp_path / "rows.csv", f"../{tmp_path.name}/rows.csv"]
     assert ingest(paths, "s.zarr", freq="1").n_stored == 2
 
 

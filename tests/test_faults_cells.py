@@ -38,7 +38,8 @@ def made(tmp_path: Path, text: str, static: str | None = None, **options: Any) -
 
 
 def values(store: Store, channel: str = "v") -> list[float]:
-    return store.read(channel, 0, store.n_rows).tolist()
+    numbers: list[float] = store.read(channel, 0, store.n_rows).tolist()
+    return numbers
 
 
 def words(store: Store, channel: str) -> list[str | None]:

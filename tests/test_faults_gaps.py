@@ -22,6 +22,7 @@ import zarr
 from conftest import small_grid, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from s3server import S3Server
 
 import zstore
@@ -96,7 +97,7 @@ def test_a_split_that_comes_to_no_time_step_is_refused_unless_a_longer_series_ha
     store = steps(tmp_path, [4, 3])
     for over in ("store", "series"):
         with pytest.raises(UsageError, match=r"split test with 0\.2 of 4 time steps, which is none"):
-            time_borders(store, Split(over=over))  # type: ignore[arg-type]
+            time_borders(store, Split(over=over))
     train, val, test = time_borders(steps(tmp_path, [4, 10]), Split(over="series"))
     assert [(stop - start).tolist() for start, stop in (train, val, test)] == [[2, 7], [2, 1], [0, 2]]
 
@@ -124,6 +125,12 @@ def predict(data: WindowDataModule, folder: Path, model: pl.LightningModule) -> 
     return writer
 
 
+def predictions(writer: PredictionWriter) -> NDArray[Any]:
+    """All that was predicted of the channel v."""
+    values: NDArray[Any] = np.asarray(zarr.open_array(str(writer.target / "v"), mode="r")[:])
+    return values
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
 @pytest.mark.parametrize("panel", [None, Panel()])
 def test_a_forecast_that_is_not_finite_is_refused_with_its_series_and_time_and_earlier_predictions_stay(
@@ -134,13 +141,13 @@ def test_a_forecast_that_is_not_finite_is_refused_with_its_series_and_time_and_e
     place = (1, 1, 0) if panel else (1, 0)
     window = 2 if panel else 12  # ten windows of a series; targets of the third begin at 20
     writer = predict(data, tmp_path, Planted(2.0, window, place))
-    before = zarr.open_group(str(writer.target), mode="r")["v"][:]
+    before = predictions(writer)
     assert before[(window, *place[:-1])].reshape(-1).tolist() == [2.0]
     with pytest.raises(
         ZstoreError, match=rf"forecast of 'v' for s01 at 21 is {re.escape(f'{value:g}')}.*no predictions are written"
     ):
         predict(data, tmp_path, Planted(value, window, place))
-    assert np.array_equal(before, zarr.open_group(str(writer.target), mode="r")["v"][:])
+    assert np.array_equal(before, predictions(writer))
     assert not list(tmp_path.glob(".predictions*"))
 
 
@@ -150,7 +157,7 @@ def test_a_float64_channel_takes_forecasts_that_float32_does_not_hold(tmp_path: 
     ingest(table, tmp_path / "s.zarr", id="id", time="t", dtype="float64")
     data = WindowDataModule(str(tmp_path / "s.zarr"), 2, 3, cache=str(tmp_path / "c"), split=Split(sizes=(10, 8, 12)))
     writer = predict(data, tmp_path, Planted(1e39, 2, (1, 0)))
-    assert zarr.open_group(str(writer.target), mode="r")["v"][2, 1] == 1e39
+    assert predictions(writer)[2, 1] == 1e39
 
 
 class KilledError(Exception):
@@ -293,7 +300,7 @@ def panel_table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[t
     """Four series on one grid that begin and end at other times, with a gap; and their values by id and time."""
     folder = tmp_path_factory.mktemp("panel")
     cells = {
-        (f"s{n}", 10 + 3 * step): n * 1000 + step
+        (f"s{n}", 10 + 3 * step): float(n * 1000 + step)
         for n in range(4)
         for step in range(2 * n, 80 - 3 * n)
         if (n, step) not in ((1, 20), (1, 21), (2, 70))

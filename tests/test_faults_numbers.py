@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +38,7 @@ from zstore.look.report import to_html
 from zstore.upkeep.doctor import examine
 
 App = Callable[..., subprocess.CompletedProcess[str]]
-Values = dict[str, Sequence[float]]
+Values = Mapping[str, Sequence[float] | NDArray[Any]]
 KINDS: list[ScalerKind] = ["standard", "minmax", "robust", "log1p"]
 HALF = Split(sizes=(0.5, 0.25, 0.25))
 
@@ -190,7 +190,7 @@ def measured(store: Store, folder: Path, model: dict[str, Any], **options: Any) 
     return repeat
 
 
-def repeated(columns: Sequence[NDArray[np.float64]], stride: int = 2) -> tuple[NDArray[np.float64], ...]:
+def repeated(columns: Sequence[NDArray[np.floating]], stride: int = 2) -> tuple[NDArray[np.float64], ...]:
     """Targets of the last quarter of some series in windows of 2, and the value before each: plain slices."""
     pairs = [
         (values[start : start + 2], values[start - 1])
@@ -346,7 +346,7 @@ def test_the_audit_counts_the_targets_of_windows_and_none_between_them(
     for part in audit(data).parts:
         if not part.n_windows:
             continue
-        index = data.index(part.name, stride)
+        index = data.index(part.name, stride)  # type: ignore[arg-type]  # a name of a split
         first = index.locate(np.arange(len(index)))[0]
         targets = {row + index.shape.target_offset + n for row in first.tolist() for n in range(horizon)}
         read = {row + n for row in first.tolist() for n in range(index.shape.span)}

@@ -182,7 +182,7 @@ def test_memory_that_is_taken_meanwhile_changes_no_order(
 def test_global_batches_depend_on_the_plan_alone_and_a_kill_loses_and_repeats_nothing(
     sizes: list[int], shape: WindowShape, piece_rows: int, active: int, batch: int, world: int, kill_at: int
 ) -> None:
-    stops = np.cumsum(sizes)
+    stops = np.cumsum(np.array(sizes, np.int64))
     index = WindowIndex.build(RunTable(stops - sizes, stops, np.arange(len(sizes)), stops * 0), shape, 1)
     batch *= world
     if len(index) < world:

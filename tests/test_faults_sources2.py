@@ -300,9 +300,10 @@ def test_more_rows_that_differ_than_were_dropped_are_told(tmp_path: Path) -> Non
 
 def test_receipts_of_earlier_releases_tell_what_was_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They did not add up what the appends before had dropped."""
+    commit: Any = commit_version
     monkeypatch.setattr(
         "zstore.writing.pipeline.commit_version",
-        lambda *args: commit_version(*args[:-1], {k: v for k, v in args[-1].items() if k != "n_dropped"}),
+        lambda *args: commit(*args[:-1], {k: v for k, v in args[-1].items() if k != "n_dropped"}),
     )
     store = made(tmp_path, 1, 2, 3)
     assert compare_sources(store, [tmp_path / "rows.csv"]).n_different == 0
@@ -332,7 +333,8 @@ def test_csv_files_behind_wildcards_or_in_a_bucket_are_ingested_again_when_they_
             open_or_ingest(f"{root}/*/data.csv", {"id": "site", "time": "date"}, tmp_path / "cache", None) for _ in "12"
         )
         assert first.digest == store.digest  # it was not ingested once more
-        return store.read("v", 0, store.n_rows).tolist()
+        numbers: list[float] = store.read("v", 0, store.n_rows).tolist()
+        return numbers
 
     write(1, [1, 2])
     write(2, [3, 4])
@@ -368,15 +370,16 @@ def test_a_reader_of_a_store_that_was_replaced_is_told_so(
         assert store.read("v", 0, 1).tolist() == [1]
         store.objects._recent.clear()  # as when many others were read since
     ingest(days(tmp_path / "other.csv", [7, 8], site="b"), path, id="site", time="date", overwrite=True)
+    reads: dict[str, Any] = {
+        "rows": lambda: store.read("v", 0, 3),
+        "index": lambda: store.ids,
+        "moments": lambda: store.moments,
+        "manifest": lambda: store.ledger,
+        "verify": lambda: verify(store),
+        "rows of the shard in use": lambda: store.read("v", 0, 3),
+    }
     with pytest.raises(StoreError, match=r"the store was replaced.*open the store again") as caught:
-        {
-            "rows": lambda: store.read("v", 0, 3),
-            "index": lambda: store.ids,
-            "moments": lambda: store.moments,
-            "manifest": lambda: store.ledger,
-            "verify": lambda: verify(store),
-            "rows of the shard in use": lambda: store.read("v", 0, 3),
-        }[read]()
+        reads[read]()
     assert not isinstance(caught.value, CorruptionError)
     assert open_store(path).read("v", 0, 2).tolist() == [7, 8]
 

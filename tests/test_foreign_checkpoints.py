@@ -260,10 +260,12 @@ def test_no_checkpoint_configures_a_run(
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"channels": 7}', '{"offset": NaN}', "[" * 100_000])
 def test_a_damaged_scaler_in_the_cache_is_fitted_anew(content: str, tmp_path: Path) -> None:
     rows = open_store(store(tmp_path / "a.zarr", "abc"))
-    scaler = fit_scaler(rows, Split(dates=tuple(DATES)), ["rain", "flow"], "standard", tmp_path)
+    first, second, third, last = DATES
+    split = Split(dates=(first, second, third, last))
+    scaler = fit_scaler(rows, split, ["rain", "flow"], "standard", tmp_path)
     (kept,) = tmp_path.glob("scaler-*.json")
     sound = kept.read_text()
     kept.write_text(content)
-    again = fit_scaler(rows, Split(dates=tuple(DATES)), ["rain", "flow"], "standard", tmp_path)
+    again = fit_scaler(rows, split, ["rain", "flow"], "standard", tmp_path)
     assert scaler.to_json() == again.to_json()
     assert sound == kept.read_text()

@@ -40,7 +40,7 @@ from foreign import (
 
 from zstore import StoreError, UsageError, append, ingest, open_store, verify
 
-Change = Callable[[ForeignStore], None]
+Change = Callable[[ForeignStore], object]  # what a change returns is not looked at
 
 NAMES: dict[str, Change] = {
     "variable of the folder above": of_channel("variable", ".."),

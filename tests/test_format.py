@@ -167,7 +167,7 @@ def test_moments_of_segments_merge_to_the_moments_of_all(values: np.ndarray, dat
     starts = np.array(sorted({0} | {cut for cut in inner if cut < len(values)}), np.int64)
     total = Moments.of_segments(values, starts).total()
     seen = values[~np.isnan(values)].astype(np.float64)
-    assert (total.count, total.n_missing) == (len(seen), len(values) - len(seen))
+    assert (int(total.count), int(total.n_missing)) == (len(seen), len(values) - len(seen))
     if len(seen):
         assert (total.low, total.high) == (seen.min(), seen.max())
         np.testing.assert_allclose(total.mean, seen.mean(), rtol=1e-9, atol=1e-6)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_a_dask_cluster_makes_the_same_bytes_as_threads(csv: Path, tmp_path: Pat
     from distributed import LocalCluster
 
     ingest(csv, tmp_path / "a.zarr", id="site", time="date")
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", processes=False) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", processes=False) as cluster:  # type: ignore[no-untyped-call]
         ingest(csv, tmp_path / "b.zarr", id="site", time="date", scheduler=cluster.scheduler_address, blocksize=1000)
     assert objects(tmp_path / "a.zarr") == objects(tmp_path / "b.zarr")
 
@@ -364,7 +365,7 @@ ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asi
 BORDER = datetime(2001, 10, 28, 1, tzinfo=UTC)  # clocks go back in Berlin, and, hours away, in the others
 
 
-def written_times(clock: str, times: Iterable[int]) -> tuple[list[str], list[int], dict[str, str]]:
+def written_times(clock: str, times: Iterable[int]) -> tuple[list[str], list[int], dict[str, Any]]:
     """Times as a source has them, as a store should, and the options that say how they are written."""
     if clock == "steps":
         return list(map(str, times)), list(times), {}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.panel import flows
 
-from tests.benchmarks.panel import flows
 from zstore import open_store, verify
 
 LIMIT_KIB = 1_250 * 1024

@@ -56,7 +56,7 @@ def test_an_id_is_where_it_stands_among_ids_sorted_by_their_bytes(ids: set[str],
 
 def test_a_lookup_takes_the_logarithm_of_the_ids(store: Store) -> None:
     opened = open_store(store.path)
-    ids = Counted(store.ids)
+    ids: Any = Counted(store.ids)
     opened.__dict__["index"] = replace(opened.index, ids=ids)
     assert [opened.position(f"s{n:02d}") for n in range(64)] == list(range(64))
     assert ids.n_taken <= 64 * 8
@@ -64,7 +64,7 @@ def test_a_lookup_takes_the_logarithm_of_the_ids(store: Store) -> None:
 
 def test_channels_are_found_without_looking_through_all(store: Store) -> None:
     opened = open_store(store.path)
-    channels = Counted(tuple(replace(opened.schema.channels[0], name=f"c{n}") for n in range(200)))
+    channels: Any = Counted(tuple(replace(opened.schema.channels[0], name=f"c{n}") for n in range(200)))
     opened.schema = replace(opened.schema, channels=channels)
     assert [opened.channel(f"c{n}").name for n in range(200)] == [f"c{n}" for n in range(200)]
     assert channels.n_taken <= 3 * 200

@@ -88,8 +88,8 @@ def check(errors: Any, by_series: Any, data: Data) -> None:
         for target in range(TARGETS):
             mine = data["series"] == series
             kept = mask[mine][..., target]
-            pair = (wide[name][mine][..., target][kept] for name in ("observed", "predicted"))
-            for name, value in scores(*pair, epsilon=0.01).items():
+            truth, guess = (wide[name][mine][..., target][kept] for name in ("observed", "predicted"))
+            for name, value in scores(truth, guess, epsilon=0.01).items():
                 assert float(by_series["by_series"][name][series, target]) == pytest.approx(value, rel=1e-6), name
                 found[name].append(value)
     for name, values in found.items():
@@ -140,8 +140,13 @@ def test_scores_keep_their_digits_where_values_are_large() -> None:
     guess = truth + random.normal(0, 0.1, 4000)
     metric = SeriesScores(1, 1)
     for part in np.array_split(np.arange(4000), 37):
-        pair = (torch.from_numpy(values[part])[:, None, None] for values in (guess, truth))
-        metric.update(*pair, torch.ones(len(part), 1, 1, dtype=torch.bool), torch.zeros(len(part), dtype=torch.int64))
+        predicted, observed = (torch.from_numpy(values[part])[:, None, None] for values in (guess, truth))
+        metric.update(
+            predicted,
+            observed,
+            torch.ones(len(part), 1, 1, dtype=torch.bool),
+            torch.zeros(len(part), dtype=torch.int64),
+        )
     wanted = 1 - ((guess - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
     assert float(metric.compute()["all"]["nse_median"]) == pytest.approx(wanted, rel=1e-7)
 

@@ -1,5 +1,7 @@
 """Models, metrics and schedules against formulas written out plainly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_dlinear_adds_the_maps_of_trend_and_rest() -> None:
 def test_an_lstm_step_follows_the_gate_equations() -> None:
     shape = BatchShape(2, 1, 0, n_inputs=3, n_targets=1, target_inputs=[-1], n_static=2)
     model, given_batch = LSTM(shape, hidden=4), batch(shape)
-    weights = model.recurrent
+    weights: Any = model.recurrent  # torch has its weights as tensors or modules
     h, c = torch.zeros(4, 4), torch.zeros(4, 4)
     for t in range(2):
         inputs = model.past(torch.cat([given_batch["x"][:, t], given_batch["x_static"]], dim=1))
@@ -266,7 +268,7 @@ def test_an_ensemble_predicts_the_mean_of_its_members_and_trains_each_by_itself(
     assert not torch.allclose(alone[0], alone[1])
     torch.testing.assert_close(model(given_batch), torch.stack(alone).mean(dim=0))
     monkeypatch.setattr(Ensemble, "log", lambda *_, **__: None)
-    model.training_step(given_batch, 0).backward()
+    model.training_step(given_batch, 0).backward()  # type: ignore[no-untyped-call]
     for member in model.members:
         weights = list(member.parameters())
         found = [weight.grad for weight in weights]

@@ -1,6 +1,7 @@
 """Every notebook runs from top to bottom as it is saved."""
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -14,12 +15,13 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_was_saved_with_its_pictures(path: Path, tmp_path: Path, python: str) -> None:
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     saved = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in saved)
     assert not any(output["output_type"] == "error" for output in saved)
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
-    client.create_kernel_manager().kernel_spec.argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel: Any = client.create_kernel_manager().kernel_spec
+    kernel.argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     client.execute()
 
 

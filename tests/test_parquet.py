@@ -148,7 +148,7 @@ def test_values_with_more_digits_than_a_float64_keeps_are_counted(
         if isinstance(value, int):
             return int(float(value)) == value
         digits = max(len(str(abs(value)).replace(".", "").lstrip("0").rstrip("0")), 1)
-        return Decimal(f"{float(value):.{digits - 1}e}") == value
+        return bool(Decimal(f"{float(value):.{digits - 1}e}") == value)
 
     lost = [value for value in array.to_pylist() if value is not None and not kept(value)]
     receipt = store.objects.document["receipt"]

@@ -11,6 +11,7 @@ from conftest import write_table
 import zstore
 from zstore.format.layout import SHARD_ROWS
 from zstore.writing import planner
+from zstore.writing.fan_in import MOST_FILES
 from zstore.writing.planner import Sample, extrapolate, plan_ingest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -72,7 +73,7 @@ def test_a_dry_run_refuses_what_the_ingest_would(run: Run, table: Path) -> None:
 def test_no_task_reads_from_more_blocks_than_it_may_at_any_size(source_bytes: int, block: int, passes: int) -> None:
     plan = extrapolate(SAMPLE, source_bytes, 1, block, workers=16)
     assert plan.merge_passes == passes
-    assert plan.fan_in <= 2 * planner.MOST_FILES
+    assert plan.fan_in <= 2 * MOST_FILES
     assert plan.tasks["write"] == plan.n_shards == -(-plan.n_rows // SHARD_ROWS)
     assert plan.worker_bytes < 2 * 10**9
 

@@ -186,7 +186,8 @@ def as_rows(path: Path, spec: CsvSpec) -> list[Row]:
     block = source_csv.align(source, [(source.body, size)], [0])[0]
     columns = source_csv.read_block(block, spec, keep_bad=False)
     ids = [columns.ids[code].as_py() for code in columns.codes.tolist()]
-    return list(zip(ids, columns.times.tolist(), *(channel.tolist() for channel in columns.channels), strict=True))
+    channels: Any = columns.channels  # of numbers, all of them
+    return list(zip(ids, columns.times.tolist(), *(channel.tolist() for channel in channels), strict=True))
 
 
 def as_file(path: Path) -> File:

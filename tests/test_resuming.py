@@ -92,7 +92,8 @@ def kill_again_and_again(python: str, folder: Path, store: Store, ranks: int, re
     whole = {step["step"]: step for step in seen(folder, "whole", ranks)}
     assert sorted(whole) == list(range(1, len(whole) + 1))
     assert {step["epoch"] for step in whole.values()} == {0, 1}
-    shuffler, kills = random.Random(ranks), []
+    shuffler = random.Random(ranks)
+    kills: list[Any] = []
     while len(kills) < n_kills:
         kills += sorted(shuffler.sample(range(1, len(whole)), min(n_kills - len(kills), len(whole) - 1)))
     for number, kill_at in enumerate(kills):

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +21,11 @@ from zstore import ConflictError, SourceError, StoreError, UsageError, open_stor
 from zstore.format.bucket import Bucket
 from zstore.format.layout import MARKER
 from zstore.format.urls import open_storage
+from zstore.writing.version import commit_version
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-BY_ID = {"id": "id", "time": "t"}
+BY_ID: dict[str, Any] = {"id": "id", "time": "t"}
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +185,7 @@ def test_a_writer_that_was_taken_for_dead_commits_nothing(
     url = f"{bucket}/s.zarr"
     zstore.ingest(table(tmp_path / "a.csv", rows(0, 10)), url, **BY_ID)
     slow, quick = table(tmp_path / "slow.csv", rows(10, 20)), table(tmp_path / "quick.csv", rows(10, 15))
-    commit = zstore.writing.pipeline.commit_version
+    commit: Any = commit_version
 
     def overtaken(*arguments: object) -> None:
         monkeypatch.setattr("zstore.writing.pipeline.commit_version", commit)
@@ -277,7 +279,7 @@ def test_a_first_version_that_was_committed_stays_though_its_writer_fails_afterw
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException
 ) -> None:
     url = f"{bucket}/s.zarr" if where == "bucket" else str(tmp_path / "s.zarr")
-    commit = zstore.writing.pipeline.commit_version
+    commit: Any = commit_version
 
     def committed_and_failed(*arguments: object) -> None:
         commit(*arguments)

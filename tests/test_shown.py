@@ -6,6 +6,7 @@ import sys
 import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -63,9 +64,10 @@ def test_showing_a_store_decodes_one_series_only(tmp_path: Path, monkeypatch: py
     small_grid(monkeypatch)
     rows = [[f"s{n}", step, n + step] for n in range(40) for step in range(16)]
     ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
-    store, read = open_store(tmp_path / "s.zarr"), []
+    store = open_store(tmp_path / "s.zarr")
+    read: list[Any] = []
     stored = Store._stored
-    monkeypatch.setattr(Store, "_stored", lambda *a: (read.append(a[2:]), stored(*a))[1])
+    monkeypatch.setattr(Store, "_stored", lambda *a: read.append(a[2:]) or stored(*a))
     assert "24 of 40 series" in store._repr_html_()
     assert read == [(0, 16)]
 
@@ -174,7 +176,7 @@ def test_progress_is_shown_in_a_notebook_and_not_in_a_pipe(tmp_path: Path) -> No
         "import zstore\nwith zstore.shown_progress() as progress:\n"
         "    zstore.ingest('r.csv', 's.zarr', id='id', time='t', progress=progress)"
     )
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the kernel's start-up, on this side
         NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()

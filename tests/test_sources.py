@@ -31,11 +31,13 @@ def made(tmp_path: Path, text: str | bytes, name: str = "rows.csv", **options: A
 
 
 def times(store: Store) -> list[int]:
-    return store.times(0, store.n_rows).tolist()
+    moments: list[int] = store.times(0, store.n_rows).tolist()
+    return moments
 
 
 def values(store: Store, channel: str = "v") -> list[float]:
-    return store.read(channel, 0, store.n_rows).tolist()
+    numbers: list[float] = store.read(channel, 0, store.n_rows).tolist()
+    return numbers
 
 
 @pytest.mark.parametrize(

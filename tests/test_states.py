@@ -47,7 +47,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.versions: dict[int, tuple[Rows, dict[str, Rows]]] = {}
         self.readers: list[tuple[Store, Rows]] = []
         self.n_files = 0
-        words = [sys.executable, REPOSITORY / "tests/killer.py"]
+        words = [sys.executable, str(REPOSITORY / "tests/killer.py")]
         self.killer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     @property

@@ -87,7 +87,7 @@ def same(ours: dict[Any, Any], theirs: dict[Any, Any]) -> None:
 def test_every_window_comes_once_and_with_the_pieces_of_its_step(
     sizes: list[int], shape: WindowShape, least: int, active: int, shuffle: bool, batch: int, epoch: int
 ) -> None:
-    stops = np.cumsum(sizes)
+    stops = np.cumsum(np.array(sizes, np.int64))
     index = WindowIndex.build(RunTable(stops - sizes, stops, np.arange(len(sizes)), stops * 0), shape, 1)
     cuts = cut_pieces(np.arange(0, int(stops[-1]), 7), int(stops[-1]), max(shape.span, least), shape.span)
     assert len(cuts) == 2 or np.diff(cuts).min() >= shape.span
@@ -179,7 +179,7 @@ def test_irregular_times_come_with_the_pieces(tmp_path: Path, small_chunks: None
     ingest(many(tmp_path / "r.csv", irregular=True), tmp_path / "s.zarr", **READING)
     store = open_store(tmp_path / "s.zarr")
     assert store.schema.time.freq is None
-    options = {"batch_size": 1, "lookback": 1, "horizon": 1, "delay": -1}
+    options: dict[str, Any] = {"batch_size": 1, "lookback": 1, "horizon": 1, "delay": -1}
     sides = [module(store, tmp_path, residency, **options) for residency in ("stream", "host")]
     same(*(by_window(side.train_dataloader()) for side in sides))
 

@@ -68,7 +68,7 @@ def module(store: Store, cache: Path, **options: Any) -> WindowDataModule:
         "cache": str(cache),
         **options,
     }
-    return WindowDataModule(store.path, LOOKBACK, HORIZON, **chosen)  # type: ignore[arg-type]
+    return WindowDataModule(store.path, LOOKBACK, HORIZON, **chosen)
 
 
 def cells(store: Store) -> np.ndarray[Any, Any]:
@@ -117,7 +117,7 @@ def test_every_window_of_validation_and_test_comes_once_and_reaches_back_only_wh
 ) -> None:
     first = int(road.index.time_start.min())
     for context in ("allow", "forbid"):
-        data = module(road, tmp_path, split=Split(sizes=(400, 100, 100), context=context))  # type: ignore[arg-type]
+        data = module(road, tmp_path, split=Split(sizes=(400, 100, 100), context=context))
         for name, low, high in (("val", 400, 500), ("test", 500, 600)):
             loader = data.val_dataloader() if name == "val" else data.test_dataloader()
             steps = [(int(time) - first) // 3600 for batch in loader for time in batch["time"]]
@@ -370,7 +370,7 @@ def test_attention_in_depth_stays_in_a_patch_and_in_breadth_in_a_slot() -> None:
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
 
-    inside = SMALL["leaf_size"] * SMALL["merged"]  # type: ignore[operator]
+    inside = SMALL["leaf_size"] * SMALL["merged"]
     for kept in ("depth", "breadth"):
         model = small(layers=1)
         silence(model.in_breadth if kept == "depth" else model.in_depth)

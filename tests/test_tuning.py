@@ -15,7 +15,7 @@ from lightning_app import tuning
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.mixing import inflation
 from lightning_app.data.splits import Split
-from zstore import Store, ingest, open_store
+from zstore import Store, UsageError, ingest, open_store
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 App = Callable[..., subprocess.CompletedProcess[str]]
@@ -63,7 +63,7 @@ def test_bench_prints_every_residency_as_json(run: Run, hourly: Store) -> None:
 
 def test_rows_beyond_the_budget_are_planned_as_a_stream(hourly: Store, tmp_path: Path) -> None:
     options = tuning.data_options(str(hourly.path), None, {"memory_budget": "20kB", "cache": str(tmp_path)})
-    with pytest.raises(tuning.UsageError, match=r"no residency fits.*host: rows of 0.00 GB; budget.*stream: memory"):
+    with pytest.raises(UsageError, match=r"no residency fits.*host: rows of 0.00 GB; budget.*stream: memory"):
         tuning.plan(options, 0.1)
 
 

@@ -69,7 +69,8 @@ class Table:
             return step
         fraction = {"ms": "T00:00:00.001", "ns": "T00:00:00.000000001"}.get(self.times, "")
         start = np.datetime64(f"2001-01-01{fraction}")
-        return start + np.timedelta64(step, UNITS[self.times])
+        length: Any = UNITS[self.times]  # numpy has a literal of all units
+        return start + np.timedelta64(step, length)
 
     def write(self, folder: Path, version: int) -> Path:
         path = folder / f"{version}.csv"
@@ -121,7 +122,7 @@ def tables(draw: st.DrawFn) -> Table:
     ]
     batches = []
     for number, (low, high) in enumerate(zip(cuts, [*cuts[1:], len(keys)], strict=True)):
-        rows = []
+        rows: list[tuple[str, int, tuple[str, ...], tuple[str, ...]]] = []
         for id_, step in keys[low:high]:
             seen = WORDS[: 3 + number]
             rows.append(

@@ -6,8 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from tests.benchmarks import before, ingest, panel, read
-from tests.benchmarks.harness import setting
+from . import before, ingest, panel, read
+from .harness import setting
 
 SUITES = {"ingest": ingest, "read": read, "panel": panel}
 

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.harness import in_turn, output_of, table
-from tests.benchmarks.ingest import generate
 from zstore import ingest
+
+from .harness import in_turn, output_of, table
+from .ingest import generate
 
 HERE = Path(__file__).parents[2]
 BATCHES = (256, 2048)

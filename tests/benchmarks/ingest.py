@@ -14,8 +14,9 @@ from unittest import mock
 import numpy as np
 
 import zstore
-from tests.benchmarks.harness import in_turn, python, save, table
 from zstore.writing.scheduler import Scheduler
+
+from .harness import in_turn, python, save, table
 
 
 def generate(path: Path, n_series: int = 2000, n_times: int = 1500, n_channels: int = 12, seed: int = 0) -> Path:

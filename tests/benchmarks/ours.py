@@ -17,8 +17,9 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.loader import WindowLoader
 from lightning_app.data.source import gather
 from lightning_app.data.splits import Split
-from tests.benchmarks.harness import rate
-from tests.benchmarks.peers import LOOKBACK, SPAN, measure
+
+from .harness import rate
+from .peers import LOOKBACK, SPAN, measure
 
 
 def module_of(options: argparse.Namespace) -> WindowDataModule:

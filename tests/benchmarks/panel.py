@@ -18,8 +18,9 @@ from pyarrow import csv
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split
 from lightning_app.data.views import Panel
-from tests.benchmarks.harness import output_of, rate, setting, size_of
 from zstore import ingest
+
+from .harness import output_of, rate, setting, size_of
 
 N_NODES, N_STEPS = 716, 35_040  # LargeST's San Diego: a year of quarters of an hour
 LOOKBACK, HORIZON, BATCH = 12, 12, 64
@@ -107,11 +108,11 @@ def serialised(store: Path, folder: Path, seconds: float) -> dict[str, Any]:
             numbers = steps[start : start + SPAN].double().numpy() * data.scaler.scale + data.scaler.offset
             offsets.append(offsets[-1] + file.write(" ".join(f"{n:.0f}" for n in numbers.ravel()).encode() + b"\n"))
     random = np.random.default_rng(2)
-    with path.open("rb") as file:
+    with path.open("rb") as source:
 
         def read(sample: int) -> NDArray[np.float32]:
-            file.seek(offsets[sample])
-            line = file.read(offsets[sample + 1] - offsets[sample]).decode()
+            source.seek(offsets[sample])
+            line = source.read(offsets[sample + 1] - offsets[sample]).decode()
             return np.fromstring(line, np.float32, sep=" ").reshape(SPAN, N_NODES, 1)
 
         def batch() -> int:

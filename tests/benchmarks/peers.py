@@ -25,7 +25,8 @@ CHUNK = (1024, 16)
 
 
 def rows_of(folder: Path, name: str = "rows.npy") -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.load(folder / name, mmap_mode="r")
+    rows: np.ndarray[Any, np.dtype[np.float32]] = np.load(folder / name, mmap_mode="r")
+    return rows
 
 
 def starts_of(folder: Path, n: int | None = None) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -37,7 +38,8 @@ class Sliced(Dataset[Any]):
     """One window per item, sliced from something that is opened where it is read."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder, self.starts, self.rows = name, folder, starts_of(folder), None
+        self.name, self.folder, self.starts = name, folder, starts_of(folder)
+        self.rows: Any = None
 
     def __len__(self) -> int:
         return len(self.starts)

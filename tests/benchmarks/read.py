@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import peers
-from tests.benchmarks.harness import output_of, remove, setting, size_of
-from tests.benchmarks.ingest import generate
 from zstore import WindowIndex, WindowShape, ingest, open_store
+
+from . import peers
+from .harness import output_of, remove, setting, size_of
+from .ingest import generate
 
 BATCHES = (256, 2048)
 MEASURED_OFTEN = ("memmap", "litdata")  # the peers that ratios are given for

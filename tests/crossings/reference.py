@@ -201,7 +201,8 @@ class Reference:
     @cached_property
     def may_miss(self) -> Array:
         """(column,) whether any value of the store may be missing."""
-        return np.isnan(np.stack(list(self.table.values()))).any(axis=0)
+        missing: Array = np.isnan(np.stack(list(self.table.values()))).any(axis=0)
+        return missing
 
     @cached_property
     def members(self) -> list[int]:
@@ -330,7 +331,8 @@ class Reference:
         if not self.panel and self.of_split[stretch.series] not in (-2, number):
             return np.zeros(len(stretch.times), bool)
         start, stop = self.borders[number][self.members[0] if self.panel else stretch.series]
-        return (stretch.times >= start) & (stretch.times < stop)
+        inside: Array = (stretch.times >= start) & (stretch.times < stop)
+        return inside
 
     @cached_property
     def training(self) -> list[tuple[int, Array]]:
@@ -379,12 +381,13 @@ class Reference:
         """Values of a column in source units, scaled; `series` of each."""
         offset, scale = self.scaler
         wanted = self._scaled_kind(values, self.kind(column))
-        return (wanted - offset[series, column]) / scale[series, column]
+        scaled: Array = (wanted - offset[series, column]) / scale[series, column]
+        return scaled
 
     def to_source(self, scaled: Array, column: int, series: Any) -> Array:
         """The inverse."""
         offset, scale = self.scaler
-        values = scaled * scale[series, column] + offset[series, column]
+        values: Array = scaled * scale[series, column] + offset[series, column]
         return np.expm1(values) if self.kind(column) == "log1p" else values
 
     def scaled_stretch(self, stretch: Stretch) -> Array:
@@ -435,15 +438,14 @@ class Reference:
         dates = self.dates(times)
         found: list[Any] = []
         for feature in self.options["time_features"]:
-            found.append(
-                {
-                    "hour_of_day": lambda: dates.hour,
-                    "day_of_week": lambda: dates.day_of_week,
-                    "day_of_year": lambda: dates.day_of_year - 1,
-                    "month_of_year": lambda: dates.month - 1,
-                    "time_of_day": lambda: times.ravel() % DAY_MS // self.version.rule.count,
-                }[feature]()
-            )
+            read: dict[str, Any] = {
+                "hour_of_day": lambda: dates.hour,
+                "day_of_week": lambda: dates.day_of_week,
+                "day_of_year": lambda: dates.day_of_year - 1,
+                "month_of_year": lambda: dates.month - 1,
+                "time_of_day": lambda: times.ravel() % DAY_MS // self.version.rule.count,
+            }
+            found.append(read[feature]())
         return np.stack([np.asarray(values, np.int64).reshape(times.shape) for values in found], axis=-1)
 
     # Windows ---------------------------------------------------------------------------------------------------------
@@ -525,7 +527,8 @@ class Reference:
                 batch[key] = np.concatenate([batch[key], self.cycles(when)], axis=-1)
         for key in ("x", "y", "x_future"):
             batch[key] = np.nan_to_num(batch[key])
-        rows, targets = {}, {}
+        rows: dict[Any, Any] = {}
+        targets: dict[Any, Any] = {}
         for stretch, start in windows:
             rows |= {(stretch.series, stretch.times[start + k]): None for k in range(self.span)}
             for k in ahead:

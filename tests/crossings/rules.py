@@ -61,7 +61,8 @@ class Rule:
     def follows(self, times: Array) -> Array:
         """Whether each time but the first one is a step after the one before."""
         steps, whole = self.between(times)
-        return whole & (steps == 1)
+        following: Array = whole & (steps == 1)
+        return following
 
     def number(self, time: int, origin: int) -> int:
         """Whole steps from a time to a later one."""

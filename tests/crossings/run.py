@@ -227,7 +227,8 @@ class Ranks:
     """Trainers of several processes, one after another: what rank 0 says, the others hear."""
 
     def __init__(self, world: int, epoch: int) -> None:
-        self.world, self.epoch, self.said = world, epoch, []
+        self.world, self.epoch = world, epoch
+        self.said: list[Any] = []
         self._heard: dict[int, int] = {}
 
     def trainer(self, rank: int) -> Any:
@@ -690,7 +691,7 @@ class Comparison:
         ended = self._trainer(folder, predict, stage is not None, "predict")
         if not ended or stage is None or scaled is None:
             return
-        group = zarr.open_group(str(folder / "predictions.zarr"), mode="r")
+        group: Any = zarr.open_group(str(folder / "predictions.zarr"), mode="r")
         wanted = self.reference.in_source(scaled, stage.batch["series"])
         slack = self.reference.slack(scaled, stage, "source")
         times = np.asarray(group["time"][:]) * self.per
