@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long check docs bench clean
+.PHONY: demo test test-long cover check docs bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -34,6 +34,12 @@ test: .venv/ready
 
 test-long: .venv/ready
 	$(BIN)/python -m pytest -m long -n 2 --dist worksteal
+
+cover: .venv/ready
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist worksteal
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: .venv/ready
 	$(BIN)/ruff check .
