@@ -55,8 +55,11 @@ def read_yaml(path: str | Path, what: str = "configuration") -> dict[str, Any]:
         if document is not None and not isinstance(document, dict):
             raise ValueError(f"it holds {type(document).__name__}, no names")
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason, fix = str(error), "correct it"
+        if isinstance(error, OSError):
+            reason, fix = str(error.strerror), "check the path and its permissions"
         raise UsageError(
-            f"{what} {path} ({error})", expected="a YAML file of names and plain values, in UTF-8", fix="correct it"
+            f"{what} {path} ({reason})", expected="a YAML file of names and plain values, in UTF-8", fix=fix
         ) from None
     return document or {}
 
