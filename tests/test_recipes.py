@@ -224,7 +224,7 @@ def test_a_csv_is_ingested_by_a_recipe_and_its_attributes_count_too(readings: Pa
 def test_an_ingest_that_cannot_be_meant_is_refused_and_leaves_nothing(readings: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--data\.ingest with 'identity'; expected some of"):
         open_or_ingest(str(readings), {"identity": "id"}, tmp_path, None)
-    with pytest.raises(UsageError, match="No such file.*a YAML file of names and plain values"):
+    with pytest.raises(UsageError, match=r"No such file.*a YAML file of names and plain values"):
         open_or_ingest(str(readings), str(tmp_path / "none.yaml"), tmp_path, None)
     with pytest.raises(UsageError, match="a CSV or Parquet file, since a store is ingested already"):
         open_or_ingest(str(tmp_path), {"id": "id"}, tmp_path, None)
