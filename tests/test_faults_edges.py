@@ -629,3 +629,29 @@ def test_a_file_lock_refuses_a_second_writer_at_once_and_is_free_after_the_first
                     pass
     with pytest.raises(ConflictError), lock.locked(tmp_path / "gone.zarr"):
         pass
+
+
+@pytest.mark.parametrize(("first", "last"), [(1690, 1800), (1800, 2085), (2120, 2260)])
+def test_times_of_any_century_that_int64_holds_in_nanoseconds_are_read_back(
+    tmp_path: Path, first: int, last: int
+) -> None:
+    years = range(first, last, 5)
+    rows = [["a", f"{year}-01-01T00:00:00.000000001", year] for year in years]
+    source = write_table(tmp_path / "a.csv", ["id", "t", "v"], rows)
+    store = open_store(zstore.ingest(source, tmp_path / "s.zarr", id="id", time="t").store)
+    assert verify(store).faults == ()
+    read = store.times(0, store.n_rows).astype("datetime64[ns]").astype("datetime64[Y]").astype(int) + 1970
+    assert read.tolist() == list(years)
+
+
+def test_times_that_an_int64_cannot_count_between_are_refused_before_anything_is_committed(tmp_path: Path) -> None:
+    rows = [["a", "1700-01-01T00:00:00.000000001", 1], ["b", "2200-01-01T00:00:00.000000001", 2]]
+    source = write_table(tmp_path / "a.csv", ["id", "t", "v"], rows)
+    with pytest.raises(SourceError, match=r"times from 1700-01-01 .* to 2200-01-01 .*, in ns; expected .* apart"):
+        zstore.ingest(source, tmp_path / "s.zarr", id="id", time="t")
+    assert not (tmp_path / "s.zarr").exists()
+    later = write_table(tmp_path / "b.csv", ["id", "t", "v"], rows[1:])
+    zstore.ingest(write_table(tmp_path / "c.csv", ["id", "t", "v"], rows[:1]), tmp_path / "s.zarr", id="id", time="t")
+    with pytest.raises(SourceError, match="apart"):
+        zstore.append(later, tmp_path / "s.zarr")
+    assert open_store(tmp_path / "s.zarr").version == 1

@@ -20,7 +20,8 @@ from zstore.format.moments import Moments
 from zstore.format.nodes import check_promise, small_arrays
 from zstore.format.trust import check_record, refuse, text
 
-_LATEST = 1 << 62
+LONGEST = (1 << 63) - 1
+"""Units of time between the first and the last row of a store, at most: what an int64 can count."""
 
 
 def check_records(
@@ -173,10 +174,15 @@ def _check_runs(index: SeriesIndex, n_rows: int, where: str) -> None:
         refuse("runs of no series", "a series for each run", where)
     if np.any(runs.start < bounds[runs.series]) or np.any(stop > bounds[runs.series + 1]):
         refuse("a run that leaves its series", "runs inside series", where)
-    for name, times in (("run_time", runs.time), ("time_start", index.time_start), ("time_stop", index.time_stop)):
-        _in_range(times, -_LATEST, _LATEST, name, where)
     if np.any(index.time_stop < index.time_start):
         refuse("a series that ends before it starts", "time_start before time_stop", where)
+    if len(index.time_start):
+        first, last = int(index.time_start.min()), int(index.time_stop.max())
+        if last - first > LONGEST or first < -LONGEST:
+            refuse(
+                f"times from {first:,} to {last:,}", f"times after {-LONGEST - 1:,}, at most {LONGEST:,} apart", where
+            )
+        _in_range(runs.time, first, last, "run_time", where)
 
 
 def _in_range(values: NDArray[Any], least: float, most: float, what: str, where: str) -> None:

@@ -17,6 +17,7 @@ from zstore.format.index import SeriesIndex
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.schema import Schema
+from zstore.format.soundness import LONGEST
 from zstore.format.timesteps import TimeStepRule
 from zstore.writing.encode_plan import choose_codecs
 from zstore.writing.scheduler import Scheduler
@@ -212,9 +213,29 @@ def next_schema(base: Schema, site: Site, written: Written, index: SeriesIndex) 
 
 
 def commit(site: Site, version: Version, rows: RowsSpec) -> None:
-    """Make a version the newest one, in one step. Scratch space is cleared before, so that no store needs it."""
+    """Make a version the newest one, in one step. Scratch space is cleared before, so that no store needs it.
+
+    Raises
+    ------
+    SourceError
+        If times are so far apart that an int64 cannot count the units between them.
+    """
+    _check_span(version)
     schema = replace(version.schema, committed=datetime.now(UTC).isoformat(timespec="seconds"))
     site.scratch.clear()
     commit_version(
         site.root, schema, rows, version.index, version.moments, version.records, version.ledger, version.notes
     )
+
+
+def _check_span(version: Version) -> None:
+    index, axis = version.index, version.schema.time
+    if not len(index.time_start):
+        return
+    first, last = int(index.time_start.min()), int(index.time_stop.max())
+    if last - first > LONGEST:
+        raise SourceError(
+            f"times from {axis.show(first)} to {axis.show(last)}, in {axis.unit or 'steps'}",
+            expected=f"a first and a last time that are at most {LONGEST:,} {axis.unit or 'steps'} apart",
+            fix="write times with fewer digits of a second, or ingest them into several stores",
+        )
