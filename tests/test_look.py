@@ -133,3 +133,16 @@ def test_a_data_module_says_names_that_no_terminal_obeys(odd_names: str, tmp_pat
     data = WindowDataModule(odd_names, 5, 2, cache=str(tmp_path))
     assert repr(data).isprintable()
     assert shown(MATHS) in repr(data)
+
+
+@pytest.mark.parametrize("values", [(-1.7e308, 0, 1.7e308), (0, 5e-324, 1e-323), ("inf", 1, "-inf"), (3, 3, 3)])
+def test_a_report_of_numbers_at_the_ends_of_float64_has_finite_pictures(
+    values: tuple[object, ...], tmp_path: Path
+) -> None:
+    rows = [["a", step, values[step % 3]] for step in range(150)]
+    table = write_table(tmp_path / "r.csv", ["id", "t", "v"], rows)
+    ingest(table, tmp_path / "s.zarr", id="id", time="t", dtype="float64")
+    page = str(to_html(examine(open_store(tmp_path / "s.zarr"))))
+    histogram = next(svg for svg in re.findall(r"<svg.*?</svg>", page) if "distribution of v" in svg)
+    assert "<rect" in histogram
+    assert not re.search(r"[' ,V](nan|-?inf)", "".join(re.findall(r"<svg.*?</svg>", page)))

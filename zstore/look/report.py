@@ -162,12 +162,14 @@ def _histogram(store: Store, channel: str, units: str | None) -> Html | None:
     values = _sample(store, channel)
     if not len(values):
         return None
-    low, high = np.quantile(values, [0.001, 0.999])
-    counts, _ = np.histogram(values[(values >= low) & (values <= high)], _BARS if high > low else 1)
-    scale = (_BAR_H - 2) / max(int(counts.max()), 1)
+    halves = values / 2  # whose range is within float64
+    low, median, high = np.quantile(halves, [0.001, 0.5, 0.999])
+    inner, width = halves[(halves >= low) & (halves <= high)] - low, high - low
+    counts, _ = np.histogram(inner / width, _BARS, (0, 1)) if width > 0 else ([len(inner)], None)
+    scale = (_BAR_H - 2) / max(*counts, 1)
     bars = [
         rect(number * _BAR_W, _BAR_H - count * scale, _BAR_W - 1, count * scale, BLUE)
-        for number, count in enumerate(counts.tolist())
+        for number, count in enumerate(map(int, counts))
     ]
     return fill(
         "<figure><figcaption><b>$name</b> $units</figcaption>$drawn"
@@ -175,9 +177,9 @@ def _histogram(store: Store, channel: str, units: str | None) -> Html | None:
         name=channel,
         units=units,
         drawn=picture(_BARS * _BAR_W, _BAR_H, f"distribution of {channel}", bars),
-        low=f"{low:g}",
-        high=f"{high:g}",
-        median=f"{np.median(values):g}",
+        low=f"{2 * low:g}",
+        high=f"{2 * high:g}",
+        median=f"{2 * median:g}",
     )
 
 

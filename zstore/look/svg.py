@@ -151,11 +151,9 @@ def line(values: NDArray[Any], width: int, height: int, label: str, marked: tupl
         return fill("<span style='color:$quiet'>nothing observed</span>", quiet=QUIET)
     bottom, top = float(low[seen].min()), float(high[seen].max())
     half = top / 2 - bottom / 2  # of the range, which may be beyond float64
-    scale = (height - 4) / 2 / half if half > 0 else 0.0
-    if not np.isfinite(scale):
-        scale = 0.0
     x = (np.arange(len(low)) + 0.5) * width / len(low)
-    from_top = [height - 2 - (ends[seen] / 2 - bottom / 2) * 2 * scale for ends in (low, high)]
+    shares = [(ends[seen] / 2 - bottom / 2) / half if half > 0 else 0 * ends[seen] for ends in (low, high)]
+    from_top = [height - 2 - share * (height - 4) for share in shares]
     steps = "".join(
         f"M{at:.1f},{start:.1f}V{stop - 0.8:.1f}" for at, start, stop in zip(x[seen], *from_top, strict=True)
     )

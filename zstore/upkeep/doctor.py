@@ -195,7 +195,8 @@ def _of_values(store: Store, position: int, channel: str, first: int, values: ND
         values = np.where(np.isinf(values), np.nan, values)
     if len(values) < checks.LEAST_ROWS:
         return
-    kinds = {kind: stretch for kind, check in _CHECKS.items() if (stretch := check(values)) is not None}
+    with np.errstate(over="ignore", invalid="ignore"):  # ranges of the largest numbers leave float64
+        kinds = {kind: stretch for kind, check in _CHECKS.items() if (stretch := check(values)) is not None}
     if "sentinel" in kinds:  # says why they are far away
         kinds.pop("outlier", None)
     for kind, stretch in kinds.items():
