@@ -1,7 +1,10 @@
 """Batches: time features, masks as inputs, memory that is used again, and making them ahead on a thread."""
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_lightning import seed_everything
 
+import lightning_app.data.loader
 from lightning_app.data.calendar import TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.prefetch import prefetched
+from lightning_app.data.prefetch import in_flight, prefetched
 from lightning_app.data.source import Buffers, gather
 from zstore import Store, UsageError, ingest, open_store
 
@@ -215,3 +219,43 @@ def test_the_seed_of_everything_is_that_of_the_order_too(store: Store, tmp_path:
 def test_memory_of_batches_begins_with_a_cache_line() -> None:
     buffers = Buffers()
     assert [buffers.take((n, 3), np.dtype(np.float32)).data_ptr() % 64 for n in (1, 5, 1000, 100_000)] == [0] * 4
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_tasks_in_flight_give_their_results_in_order_each_from_one_thread_of_torch(two_threads: None) -> None:
+    def task(number: int) -> tuple[int, int]:
+        time.sleep(0.002 * (number % 3))
+        return number, torch.get_num_threads()
+
+    assert list(in_flight((partial(task, number) for number in range(9)), 2)) == [(number, 1) for number in range(9)]
+    with ThreadPoolExecutor(1) as others:
+        assert (torch.get_num_threads(), others.submit(torch.get_num_threads).result()) == (2, 2)
+
+
+def test_an_error_in_flight_is_raised_in_its_place_and_leaves_no_thread() -> None:
+    results = in_flight((partial(divmod, 6, divisor) for divisor in (1, 2, 0, 3)), 2)
+    assert [next(results), next(results)] == [(6, 0), (3, 0)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batch")]
+
+
+def test_batches_made_at_once_are_those_made_one_after_the_other(
+    hourly: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_threads: None
+) -> None:
+    data = WindowDataModule(str(hourly.path), 24, 4, batch_size=16, cache=str(tmp_path), residency="host")
+    loader = data.train_dataloader()
+    one_by_one = list(loader)
+    monkeypatch.setattr(lightning_app.data.loader, "_LARGE_BYTES", 0)
+    loader.load_state_dict({**loader.state_dict(), "consumed": 3})
+    at_once = list(loader)
+    assert len(at_once) == len(one_by_one) - 3
+    for batch, other in zip(at_once, one_by_one[3:], strict=True):
+        assert all(torch.equal(batch[key], other[key]) for key in other)  # type: ignore[literal-required]

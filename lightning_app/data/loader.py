@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +18,7 @@ from lightning_app.data.order import shuffled
 from lightning_app.data.plan import EpochOrder, Pieces
 from lightning_app.data.pool import Pool
 from lightning_app.data.pooled import PooledOrder
-from lightning_app.data.prefetch import prefetched
+from lightning_app.data.prefetch import in_flight, prefetched
 from lightning_app.data.source import Located, WindowSource
 from zstore import UsageError, WindowIndex
 
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 Samples = NDArray[np.int64]
 
 _AHEAD = 1 << 13  # windows that are located at once
+_LARGE_BYTES = 1 << 18  # of a batch: handing smaller ones from thread to thread takes longer than making them
 
 
 class WindowLoader:
@@ -136,7 +137,11 @@ class WindowLoader:
             self._epoch, self._consumed = epoch, 0
         self._resuming = False
         self._order = self._pooled()
-        batches = prefetched(self._batches(self._consumed), self._prefetch)
+        tasks, n_threads = self._tasks(self._consumed), torch.get_num_threads()
+        if self._made_at_once and n_threads > 1:
+            batches = in_flight(tasks, n_threads)
+        else:
+            batches = prefetched((task() for task in tasks), self._prefetch)
         while self._consumed < len(self):
             self._consumed += 1
             yield next(batches)  # held by nobody here, so that its memory can take the next one
@@ -172,19 +177,27 @@ class WindowLoader:
             return self._order.at(positions)
         return shuffled(positions, len(self.index), self.seed, self._key) if self.shuffle else positions, None
 
-    def _batches(self, first: int) -> Iterator[Batch]:
-        """The batches from one on; windows are located for many at once, at little more than the cost of one."""
+    @property
+    def _made_at_once(self) -> bool:
+        """Whether several batches are made at once: large ones, of rows that stay where they are, for the CPU."""
+        source, shape = self.source, self.index.shape
+        n_bytes = self.batch_size // self.world * shape.span * source.rows.values[:1].nbytes
+        alone = self._pool is not None or self._targets is not None or self._prefetch > 0
+        return not alone and source.target.type == "cpu" and n_bytes >= _LARGE_BYTES
+
+    def _tasks(self, first: int) -> Iterator[Callable[[], Batch]]:
+        """What makes the batches from one on; windows are located for many at once, at little more than one's cost."""
         ahead = max(_AHEAD // self.batch_size, 1)
         for begin in range(first, len(self), ahead):
             bounds = [self._positions(number) for number in range(begin, min(begin + ahead, len(self)))]
             located = self._locate(np.concatenate([np.arange(*bound) for bound in bounds]))
             parts = located.split([high - low for low, high in bounds])
             for (low, high), windows in zip(bounds, parts, strict=True):
-                # No name here holds the batch, so that its memory may be that of the next one.
-                yield self._with_targets(self._batch(low, high, windows), low, high)
+                yield partial(self._make, low, high, windows)
 
-    def _with_targets(self, batch: Batch, low: int, high: int) -> Batch:
-        """A batch, with the targets as stored of the windows from one position to another where they are asked for."""
+    def _make(self, low: int, high: int, windows: Located) -> Batch:
+        """The windows from one position to another, with targets as they are stored where these are asked for."""
+        batch = self._batch(low, high, windows)
         if self._targets is not None:
             batch["y_source"] = self._observed(self._targets, np.arange(low, high))
         return batch
