@@ -174,7 +174,7 @@ def _refuse_overlaps(data: WindowDataModule, ranges: dict[SplitName, tuple[Int64
             f"row {int(start[order][meets[0] + 1]):,} is a target of {' and '.join(both)}",
             expected="targets in one split at most",
             where=data.store.path,
-            fix="mend --data.split",
+            fix="correct --data.split",
         )
 
 
@@ -247,5 +247,5 @@ def _module(configs: Sequence[str], flags: Sequence[str]) -> WindowDataModule:
         module: WindowDataModule = parser.instantiate(parser.parse_args([*words, *flags])).data
     except argparse.ArgumentError as error:
         why = without_secrets(str(error))
-        raise UsageError(f"options ({why})", expected="those of fit", fix="mend the configuration") from error
+        raise UsageError(f"options ({why})", expected="those of fit", fix="correct the configuration") from error
     return module

@@ -97,7 +97,7 @@ class Quantile(Loss):
     def __init__(self, level: float = 0.5) -> None:
         super().__init__()
         if not 0 < level < 1:
-            raise UsageError(f"quantile {level}", expected="one between 0 and 1", fix="mend level of --model.loss")
+            raise UsageError(f"quantile {level}", expected="one between 0 and 1", fix="correct level of --model.loss")
         self.level = level
 
     def each(self, residual: Tensor) -> Tensor:
@@ -136,4 +136,4 @@ class NSE(Loss):
 
 def _positive(name: str, value: float) -> None:
     if value <= 0:
-        raise UsageError(f"{name} {value}", expected="more than 0", fix=f"mend {name} of --model.loss")
+        raise UsageError(f"{name} {value}", expected="more than 0", fix=f"correct {name} of --model.loss")

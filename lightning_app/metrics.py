@@ -154,7 +154,7 @@ class ScaledErrors(Metric):
         self.add_state("left_out", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, observed: Tensor, mask: Tensor, scale: Tensor) -> None:
-        """Add a batch: (batch, horizon, target) thrice, in source units, and (batch, target) of :math:`q_s`."""
+        """Add a batch: three times (batch, horizon, target) in source units, and (batch, target) of :math:`q_s`."""
         scale = scale.double()[:, None]
         counted = mask & (scale > 0)  # nor NaN
         residual = torch.where(counted, predicted.double() - observed.double(), 0.0).abs()
@@ -216,7 +216,7 @@ class SeriesScores(Metric):
             self.add_state(name, zeros, dist_reduce_fx=_merge_all_pairs)
 
     def update(self, predicted: Tensor, observed: Tensor, mask: Tensor, series: Tensor) -> None:
-        """Add a batch: (batch, horizon, target) thrice, in source units, and (batch,) positions of series."""
+        """Add a batch: three times (batch, horizon, target) in source units, and (batch,) positions of series."""
         self.pairs = self._added(self.pairs, predicted.double(), observed.double(), mask, series)
         logs = [(values.double().clamp(min=0) + self.epsilon).log() for values in (predicted, observed)]
         self.logs = self._added(self.logs, logs[0], logs[1], mask, series)

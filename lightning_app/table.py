@@ -145,7 +145,9 @@ def runs_of(config: Path, horizon: int | None, seeds: list[int], folder: Path, f
         module, _, cls = name.rpartition(".")
         model = getattr(importlib.import_module(module) if module else lightning_app.models, cls)
     except (LookupError, TypeError, AttributeError, ImportError) as error:
-        raise UsageError(f"{config} ({error})", expected="a configuration that names a model", fix="mend it") from None
+        raise UsageError(
+            f"{config} ({error})", expected="a configuration that names a model", fix="correct it"
+        ) from None
     stem = config.stem + (f"-{horizon}" if horizon else "")
     chosen: list[int | None] = [*seeds] if model.fitted else [None]
     suffixes = ["" if seed is None else f"-{seed}" for seed in chosen]
@@ -184,7 +186,7 @@ def _value(result: dict[str, Any], metric: str) -> float:
     if not 0 <= place < len(found) or found[place] is None:
         known = ", ".join(key.removeprefix("test/") for key in result if key.startswith("test/"))
         raise UsageError(
-            f"metric {metric}", expected=f"one of {known}; or mae@3 for its third step", fix="mend --metrics"
+            f"metric {metric}", expected=f"one of {known}; or mae@3 for its third step", fix="correct --metrics"
         )
     value: float = found[place]
     return value

@@ -98,7 +98,7 @@ def build(options: dict[str, Any], residency: str) -> WindowDataModule:
         found = parser.parse_object({"data": {**options, "residency": residency}})
     except argparse.ArgumentError as error:
         raise UsageError(
-            f"data options ({without_secrets(str(error))})", expected="those of fit", fix="mend the configuration"
+            f"data options ({without_secrets(str(error))})", expected="those of fit", fix="correct the configuration"
         ) from error
     data: WindowDataModule = parser.instantiate(found).data
     return data

@@ -18,7 +18,7 @@ from zstore import Store, UsageError
 
 App = Callable[..., subprocess.CompletedProcess[str]]
 
-# Lightning's and jsonargparse's own warnings are theirs to mend; ours are errors in every other test.
+# Lightning's and jsonargparse's own warnings are theirs to fix; ours are errors in every other test.
 pytestmark = pytest.mark.filterwarnings("default")
 
 OPTIONS: dict[str, Any] = {"channels": ["rain_mm"], "targets": ["flow_mm"], "stride": 3, "evaluation_stride": 4}

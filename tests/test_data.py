@@ -393,7 +393,7 @@ def test_the_residency_is_chosen_by_size_and_told_with_its_reason(
 
 @pytest.mark.parametrize("budget", ["much", "0", -1, 2, "1.5.2GB"])
 def test_a_budget_that_cannot_be_meant_is_refused(budget: float | str) -> None:
-    with pytest.raises(UsageError, match=r"mend --data\.memory_budget"):
+    with pytest.raises(UsageError, match=r"correct --data\.memory_budget"):
         parse_budget(budget, 1000)
 
 

@@ -30,7 +30,7 @@ SHORTER = {
     }
 }
 
-# Lightning's and jsonargparse's own warnings are theirs to mend; ours are errors in every other test.
+# Lightning's and jsonargparse's own warnings are theirs to fix; ours are errors in every other test.
 pytestmark = pytest.mark.filterwarnings("default")
 
 

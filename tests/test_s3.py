@@ -208,7 +208,7 @@ def test_a_writer_that_was_taken_for_dead_commits_nothing(
         (["a.csv", "s3://missing-bucket/s.zarr"], "cannot reach s3://missing-bucket/s.zarr"),
         (["a.csv", "s3://{}"], "name a prefix for the store"),
         (["a.csv", "gs://x/s.zarr"], "expected a path, or s3://BUCKET/PREFIX"),
-        (["a.csv", "s3://{}/s.zarr", "--storage-options", "flavour=1"], "mend --storage-options"),
+        (["a.csv", "s3://{}/s.zarr", "--storage-options", "flavour=1"], "correct --storage-options"),
     ],
 )
 def test_what_cannot_be_reached_is_told_in_one_line(

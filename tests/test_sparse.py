@@ -15,7 +15,7 @@ from zstore import Store, ingest, open_store
 
 N_SITES, N_DAYS, LOOKBACK = 40, 1460, 10
 
-# Lightning's and jsonargparse's own warnings are theirs to mend; ours are errors in every other test.
+# Lightning's and jsonargparse's own warnings are theirs to fix; ours are errors in every other test.
 pytestmark = pytest.mark.filterwarnings("default")
 
 

@@ -29,7 +29,7 @@ from zstore import Store, UsageError, ingest, open_store
 
 App = Callable[..., subprocess.CompletedProcess[str]]
 
-# Lightning's and jsonargparse's own warnings are theirs to mend; ours are errors in every other test.
+# Lightning's and jsonargparse's own warnings are theirs to fix; ours are errors in every other test.
 pytestmark = pytest.mark.filterwarnings("default")
 
 N_NODES, N_STEPS = 13, 600

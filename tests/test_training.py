@@ -29,7 +29,7 @@ from zstore import Store
 Run = Callable[..., subprocess.CompletedProcess[str]]
 App = Callable[..., subprocess.CompletedProcess[str]]
 
-# Lightning's and jsonargparse's own warnings are theirs to mend; ours are errors in every other test.
+# Lightning's and jsonargparse's own warnings are theirs to fix; ours are errors in every other test.
 pytestmark = pytest.mark.filterwarnings("default")
 
 SPLIT = {"sizes": [1400, 300, 300]}

@@ -20,7 +20,7 @@ from zstore import Store, UsageError, ingest, open_store
 Run = Callable[..., subprocess.CompletedProcess[str]]
 App = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own are theirs to mend
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own are theirs to fix
 
 PRESETS = sorted((REPOSITORY / "configs" / "presets").glob("*.yaml"))
 

@@ -179,6 +179,6 @@ def parse_budget(budget: float | str, free: int) -> int:
         raise UsageError(
             f"memory budget {budget!r}",
             expected="a share such as 0.5, or a size such as 8GiB",
-            fix="mend --data.memory_budget",
+            fix="correct --data.memory_budget",
         )
     return int(number * (_SIZES[match[2]] if match[2] else free))

@@ -88,7 +88,7 @@ class Split:
 
     def __post_init__(self) -> None:
         if self.embargo < 0:
-            raise UsageError(f"embargo {self.embargo}", expected="0 or more steps", fix="mend --data.split.embargo")
+            raise UsageError(f"embargo {self.embargo}", expected="0 or more steps", fix="correct --data.split.embargo")
         for name, sizes in (("sizes", self.shares), ("series_sizes", self.series_sizes)):
             if not all(size >= 0 for size in sizes) and not (name == "sizes" and self.from_end):  # nor NaN
                 rest = ", or -1 for train and whole numbers for val and test" if name == "sizes" else ""
@@ -138,7 +138,7 @@ class Split:
             raise UsageError(
                 f"fold {self.fold} of {self.folds}",
                 expected="3 or more folds, and one of them from 0 on",
-                fix="mend --data.split.folds and --data.split.fold",
+                fix="correct --data.split.folds and --data.split.fold",
             )
 
     @property
@@ -182,7 +182,7 @@ def read_ids(listed: list[str] | str, option: str) -> list[str]:
         return [line for line in Path(listed).read_text(encoding="utf-8").splitlines() if line]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"ids in {listed} ({error})", expected="a text file with an id on each line", fix=f"mend {option}"
+            f"ids in {listed} ({error})", expected="a text file with an id on each line", fix=f"correct {option}"
         ) from None
 
 
@@ -269,7 +269,7 @@ def _assign(store: Store, members: list[Int64]) -> Int64:
             raise UsageError(
                 f"series {store.ids[twice[0]]} in both {first} and {second}",
                 expected="every series in one split at most",
-                fix="mend --data.split",
+                fix="correct --data.split",
             )
     for number, mine in enumerate(members):
         assigned[mine] = number
@@ -287,7 +287,7 @@ def positions_of(store: Store, ids: list[str], option: str) -> Int64:
     try:
         return np.array([store.position(id_) for id_ in ids], np.int64)
     except NotFoundError as error:
-        raise UsageError(f"{option}: {error}", fix=f"mend {option}") from None
+        raise UsageError(f"{option}: {error}", fix=f"correct {option}") from None
 
 
 def with_values(store: Store, attribute: str, values: list[str | float], option: str) -> Int64:
@@ -385,13 +385,13 @@ def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
         edges = [store.schema.time.parse(date) for date in dates]
     except ValueError:
         raise UsageError(
-            f"split dates {list(dates)}", expected="ISO dates, or step numbers", fix="mend --data.split.dates"
+            f"split dates {list(dates)}", expected="ISO dates, or step numbers", fix="correct --data.split.dates"
         ) from None
     if edges != sorted(edges):
         raise UsageError(
             f"split dates {list(dates)} go back in time, so targets would be in two splits",
             expected="first time of train, of val, of test, and the time after test, in order",
-            fix="mend --data.split.dates",
+            fix="correct --data.split.dates",
         )
     return edges
 

@@ -100,7 +100,7 @@ def _options(options: Mapping[str, Any] | str | None) -> dict[str, Any]:
     for name in found:
         if name not in known:
             raise UsageError(
-                f"--data.ingest with {name!r}", expected=f"some of {', '.join(sorted(known))}", fix="mend it"
+                f"--data.ingest with {name!r}", expected=f"some of {', '.join(sorted(known))}", fix="correct it"
             )
     return found
 

@@ -64,7 +64,7 @@ class Panel:
             raise UsageError(
                 "a panel by ids and by an attribute, or by an attribute without values, or the other way round",
                 expected="--data.panel.ids, or both --data.panel.attribute and --data.panel.values, or none of them",
-                fix="mend --data.panel",
+                fix="correct --data.panel",
             )
 
     def members(self, store: Store) -> Int64:
@@ -219,7 +219,7 @@ class PanelView:
                 f"series {self.store.ids[self.grid.series[blank[0]]]} without {' or '.join(names)}",
                 expected="both for every series of the panel",
                 where=self.store.path,
-                fix="mend the static attributes, or leave it out by --data.panel.ids",
+                fix="correct the static attributes, or leave it out by --data.panel.ids",
             )
         return positions
 

@@ -35,7 +35,7 @@ class DLinear(ForecastModel):
         super().__init__(shape, **options)
         require_input_targets(shape, "DLinear")
         if kernel < 1 or kernel % 2 == 0:
-            raise UsageError(f"kernel {kernel}", expected="an odd number of rows", fix="mend --model.kernel")
+            raise UsageError(f"kernel {kernel}", expected="an odd number of rows", fix="correct --model.kernel")
         self.kernel = kernel
         self.trend = nn.Linear(shape.lookback, shape.horizon)
         self.rest = nn.Linear(shape.lookback, shape.horizon)

@@ -55,13 +55,13 @@ class Ensemble(ForecastModel):
             raise UsageError(
                 f"an ensemble of {members} x {member}",
                 expected="one or more of a model with weights, such as LSTM",
-                fix="mend --model.member and --model.members",
+                fix="correct --model.member and --model.members",
             )
         try:
             self.members = nn.ModuleList(kind(shape, **(member_args or {})) for _ in range(members))
         except TypeError as error:
             raise UsageError(
-                f"arguments of {member} ({error})", expected="those of its class", fix="mend --model.member_args"
+                f"arguments of {member} ({error})", expected="those of its class", fix="correct --model.member_args"
             ) from None
         self.panels = kind.panels  # type: ignore[misc]  # as its members are
 

@@ -102,7 +102,7 @@ class PatchSTG(ForecastModel):
                 f"PatchSTG of {n_leaves:,} leaves merged by {merged}, and temporal patches of {self.patch_rows} rows",
                 expected=f"at most {shape.n_nodes:,} leaves, a multiple of those merged; patches that fill the "
                 f"lookback of {shape.lookback}",
-                fix="mend --model.depth, --model.merged or --model.patch_rows",
+                fix="correct --model.depth, --model.merged or --model.patch_rows",
             )
         self.depth, self.leaf_size, self.merged = depth, leaf_size, merged
         width = input_width + node_width + time_width * len(shape.time_sizes)

@@ -49,7 +49,7 @@ class TCN(StateModel):
         super().__init__(shape, hidden, dropout, **options)
         refuse_known(shape, "TCN")
         if kernel < 2:
-            raise UsageError(f"kernel {kernel}", expected="2 rows or more", fix="mend --model.kernel")
+            raise UsageError(f"kernel {kernel}", expected="2 rows or more", fix="correct --model.kernel")
         n_blocks = 1
         while blocks is None and 1 + 2 * (kernel - 1) * (2**n_blocks - 1) < shape.lookback:
             n_blocks += 1

@@ -88,7 +88,7 @@ class Bucket:
         """
         match = _URL.fullmatch(url)
         if match is None or any(part in (".", "..", "") for part in match[2].split("/") if match[2]):
-            raise UsageError(f"URL {url!r}", expected="s3://BUCKET/PREFIX", fix="mend the URL")
+            raise UsageError(f"URL {url!r}", expected="s3://BUCKET/PREFIX", fix="correct the URL")
         bucket = cls(f"s3://{match[1]}/{match[2]}".rstrip("/"), tuple(sorted(options.items())))
         try:
             bucket._store  # noqa: B018  # says what is wrong with the options
@@ -96,10 +96,10 @@ class Bucket:
             raise UsageError(
                 f"storage option ({_short(error)})",
                 expected="options of obstore's S3Config, such as region, endpoint or access_key_id",
-                fix="mend --storage-options",
+                fix="correct --storage-options",
             ) from error
         except BaseError as error:
-            raise UsageError(f"storage options for {url} ({_short(error)})", fix="mend --storage-options") from error
+            raise UsageError(f"storage options for {url} ({_short(error)})", fix="correct --storage-options") from error
         return bucket
 
     def __str__(self) -> str:

@@ -52,7 +52,7 @@ def check_codec(name: str) -> str:
         raise UsageError(
             f"codec {name!r}",
             expected=f"{AUTO}, zstd-LEVEL, or blosc-LIBRARY-LEVEL-SHUFFLE, such as {', '.join(CANDIDATES)}",
-            fix="mend --codec",
+            fix="correct --codec",
         ) from None
     return name
 

@@ -45,7 +45,7 @@ class WindowShape:
         for name, least in (("lookback", 1), ("horizon", 1), ("stride", 1), ("delay", -self.lookback)):
             value = getattr(self, name)
             if value < least:
-                raise UsageError(f"{name} {value}", expected=f"at least {least}", fix=f"mend --data.{name}")
+                raise UsageError(f"{name} {value}", expected=f"at least {least}", fix=f"correct --data.{name}")
 
     @property
     def target_offset(self) -> int:

@@ -113,7 +113,7 @@ def gc(path: str | Path, keep: int, storage_options: Mapping[str, str] | None = 
         If another process writes to the store.
     """
     if keep < 1:
-        raise UsageError(f"keep {keep}", expected="one or more", fix="mend --keep")
+        raise UsageError(f"keep {keep}", expected="one or more", fix="correct --keep")
     store = open_storage(path, storage_options)
     Store(store)
     with building(store, "append") as site:

@@ -71,7 +71,7 @@ class Scheduler:
         task_bytes: int = THREAD_BYTES,
     ) -> None:
         if workers is not None and workers < 1:
-            raise UsageError(f"{workers} workers", expected="one or more", fix="mend --workers")
+            raise UsageError(f"{workers} workers", expected="one or more", fix="correct --workers")
         if memory_limit is not None and memory_limit < THREAD_BYTES:
             raise UsageError(
                 f"memory limit of {memory_limit:,} bytes",
