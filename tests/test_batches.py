@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from pytorch_lightning import seed_everything
 
 import lightning_app.data.loader
+from lightning_app.data import making
 from lightning_app.data.calendar import TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.prefetch import in_flight, prefetched
+from lightning_app.data.making import made
+from lightning_app.data.prefetch import prefetched
 from lightning_app.data.source import Buffers, gather
 from zstore import Store, UsageError, ingest, open_store
 
@@ -229,19 +231,60 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_tasks_in_flight_give_their_results_in_order_each_from_one_thread_of_torch(two_threads: None) -> None:
+def test_results_come_in_the_order_of_their_tasks_whichever_threads_made_them(
+    two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_TRIAL", 3)
+    monkeypatch.setattr(making, "_TERM", 2)
+
     def task(number: int) -> tuple[int, int]:
         time.sleep(0.002 * (number % 3))
         return number, torch.get_num_threads()
 
-    assert list(in_flight((partial(task, number) for number in range(9)), 2)) == [(number, 1) for number in range(9)]
+    for n in (0, 1, 2, 3, 4, 6, 7, 13, 30):
+        found = list(made((partial(task, number) for number in range(n)), 2))
+        assert [number for number, _ in found] == list(range(n))
+        assert [threads for _, threads in found[:6]] == [1, 1, 1, 2, 2, 2][:n]
     with ThreadPoolExecutor(1) as others:
         assert (torch.get_num_threads(), others.submit(torch.get_num_threads).result()) == (2, 2)
 
 
-def test_an_error_in_flight_is_raised_in_its_place_and_leaves_no_thread() -> None:
-    results = in_flight((partial(divmod, 6, divisor) for divisor in (1, 2, 0, 3)), 2)
-    assert [next(results), next(results)] == [(6, 0), (3, 0)]
+@pytest.mark.parametrize("slow", [1, 2])
+def test_the_way_that_is_slow_is_left_until_its_next_trial(
+    slow: int, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_TRIAL", 8)
+    monkeypatch.setattr(making, "_TERM", 4)
+
+    def task() -> int:
+        threads = torch.get_num_threads()
+        time.sleep(0.1 if threads == slow else 0.001)
+        return threads
+
+    found = list(made(iter([task] * 48), 2))
+    assert found == [1] * 8 + [2] * 8 + [3 - slow] * 32
+
+
+def test_a_way_that_becomes_slow_is_left_before_its_time(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "_TRIAL", 8)
+    monkeypatch.setattr(making, "_TERM", 1000)
+
+    def task(number: int) -> int:
+        threads = torch.get_num_threads()
+        time.sleep(0.1 if (threads == 2) == (number >= 24) else 0.001)  # together is fast, and then slow
+        return threads
+
+    found = list(made((partial(task, number) for number in range(80)), 2))
+    assert found == [1] * 8 + [2] * 24 + [1] * 8 + [2] * 8 + [1] * 32
+
+
+@pytest.mark.parametrize("first", [0, 3, 6, 9])
+def test_an_error_is_raised_in_the_place_of_its_result_and_leaves_no_thread(
+    first: int, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_TRIAL", 4)
+    results = made((partial(divmod, 6, divisor) for divisor in [1] * first + [0, 3]), 2)
+    assert [next(results) for _ in range(first)] == [(6, 0)] * first
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batch")]

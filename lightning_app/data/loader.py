@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
+from lightning_app.data.making import made
 from lightning_app.data.observed import ObservedTargets
 from lightning_app.data.order import shuffled
 from lightning_app.data.plan import EpochOrder, Pieces
 from lightning_app.data.pool import Pool
 from lightning_app.data.pooled import PooledOrder
-from lightning_app.data.prefetch import in_flight, prefetched
+from lightning_app.data.prefetch import prefetched
 from lightning_app.data.source import Located, WindowSource
 from zstore import UsageError, WindowIndex
 
@@ -138,8 +139,8 @@ class WindowLoader:
         self._resuming = False
         self._order = self._pooled()
         tasks, n_threads = self._tasks(self._consumed), torch.get_num_threads()
-        if self._made_at_once and n_threads > 1:
-            batches = in_flight(tasks, n_threads)
+        if self._shared_out and n_threads > 1:
+            batches = made(tasks, n_threads)
         else:
             batches = prefetched((task() for task in tasks), self._prefetch)
         while self._consumed < len(self):
@@ -178,8 +179,8 @@ class WindowLoader:
         return shuffled(positions, len(self.index), self.seed, self._key) if self.shuffle else positions, None
 
     @property
-    def _made_at_once(self) -> bool:
-        """Whether several batches are made at once: large ones, of rows that stay where they are, for the CPU."""
+    def _shared_out(self) -> bool:
+        """Whether threads share the work: of large batches, from rows that stay where they are, for the CPU."""
         source, shape = self.source, self.index.shape
         n_bytes = self.batch_size // self.world * shape.span * source.rows.values[:1].nbytes
         alone = self._pool is not None or self._targets is not None or self._prefetch > 0

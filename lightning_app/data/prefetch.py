@@ -1,16 +1,12 @@
-"""The next batches made on threads while the last one is used."""
+"""The next items made on a thread while the last one is used."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TypeVar
-
-import torch
 
 Item = TypeVar("Item")
 
@@ -68,42 +64,3 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
     finally:
         stopped.set()
         thread.join()
-
-
-def in_flight(tasks: Iterator[Callable[[], Item]], n_threads: int) -> Iterator[Item]:
-    """The results of tasks, in their order; each is done by one thread, and as many at once as there are threads.
-
-    Parameters
-    ----------
-    tasks
-        Iterated on the calling thread; one more than `n_threads` are taken ahead.
-    n_threads
-        Threads. PyTorch has only one thread inside each of them: a task waits for no other core, which may be busy.
-
-    Raises
-    ------
-    Exception
-        What a task raises, in the place of its result.
-    """
-    pool = ThreadPoolExecutor(n_threads, "batch", initializer=_alone, initargs=(torch.get_num_threads(),))
-    coming: deque[Future[Item]] = deque()
-    try:
-        for task in tasks:
-            coming.append(pool.submit(task))
-            if len(coming) > n_threads:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
-    finally:
-        for future in coming:
-            future.cancel()
-        pool.shutdown()
-
-
-def _alone(n_threads: int) -> None:
-    """Let this thread do the work of PyTorch alone, and leave the others their `n_threads`."""
-    torch.get_num_threads()  # which a thread is given when it first asks, whatever was set before
-    torch.set_num_threads(1)
-    restore = threading.Thread(target=torch.set_num_threads, args=(n_threads,))  # for threads to come
-    restore.start()
-    restore.join()

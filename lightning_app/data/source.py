@@ -22,7 +22,7 @@ from zstore import TimeStepRule, WindowShape
 
 _KEPT = 16
 _LINE = 64  # bytes
-_SLICE_BYTES = 1 << 21  # of windows that are copied and scaled together, while they are in cache
+_SLICE_BYTES = 1 << 22  # of windows that a thread copies, and scales while they are in cache
 _NUMPY = {torch.float32: np.dtype(np.float32), torch.bool: np.dtype(np.bool_)}
 
 
@@ -308,7 +308,7 @@ class WindowSource:
         else:
             width = values.shape[1]
             copied = self.buffers.take((len(starts), length * width), _NUMPY[values.dtype]).view(-1, length, width)
-            size = max(1, _SLICE_BYTES // (length * width * values.itemsize))
+            size = max(1, _SLICE_BYTES * torch.get_num_threads() // (length * width * values.itemsize))
             for low in range(0, len(starts), size):
                 part = slice(low, low + size)
                 gather(values, starts[part], length, copied[part].flatten(1))
