@@ -18,6 +18,7 @@ from torch import Tensor
 from lightning_app.batch import Batch
 from lightning_app.data.calendar import TimeEncoding, TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.residency import Rows
+from lightning_app.data.rowscaling import RowScaling
 from zstore import TimeStepRule, WindowShape
 
 _KEPT = 16
@@ -306,14 +307,21 @@ class WindowSource:
             copied = self._windows(values, starts, length)
             scaling.scale_windows(copied, windows.series.to(self.target, non_blocking=True))
         else:
-            width = values.shape[1]
-            copied = self.buffers.take((len(starts), length * width), _NUMPY[values.dtype]).view(-1, length, width)
-            size = max(1, _SLICE_BYTES * torch.get_num_threads() // (length * width * values.itemsize))
-            for low in range(0, len(starts), size):
-                part = slice(low, low + size)
-                gather(values, starts[part], length, copied[part].flatten(1))
-                scaling.scale_windows(copied[part], windows.series[part])
+            copied = self._scaled_in_cache(scaling, windows, starts, length)
         return self._by_node(copied)
+
+    def _scaled_in_cache(self, scaling: RowScaling, windows: Located, starts: Tensor, length: int) -> Tensor:
+        """Some megabytes at a time, so that windows are scaled while they are in cache."""
+        values, n_windows = self.rows.values, len(starts)
+        size = length * values.shape[1]
+        copied = self.buffers.take((n_windows, size), _NUMPY[values.dtype])
+        n_at_once = max(1, _SLICE_BYTES * torch.get_num_threads() // (size * values.itemsize))
+        if n_windows <= n_at_once:
+            scaling.scale_windows(gather(values, starts, length, copied), windows.series)
+        else:
+            for part in (slice(low, low + n_at_once) for low in range(0, n_windows, n_at_once)):
+                scaling.scale_windows(gather(values, starts[part], length, copied[part]), windows.series[part])
+        return copied.view(n_windows, length, values.shape[1])
 
     def _by_node(self, windows: Tensor) -> Tensor:
         return windows if self.nodes is None else windows.view(*windows.shape[:2], len(self.nodes), -1)
