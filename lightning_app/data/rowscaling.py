@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from lightning_app.data.scaler import Scaler
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 _STEEP = 8.0  # scales of an offset from which on it is subtracted first
 _TILE = 256  # values of constants that lie beside each other, where each series has its own
@@ -21,8 +23,37 @@ _AT_ONCE = 1 << 24  # values of a GPU
 
 
 @dataclass(frozen=True)
+class Logs:
+    """Columns of which a logarithm is scaled.
+
+    Parameters
+    ----------
+    plain
+        Ranges of columns that become ``log(1 + value)``, in float32.
+    steep
+        Ranges of columns that become ``log(1 + value) - level``, in float64: where the logarithm is many scales, its
+        own rounding to float32 would show.
+    level
+        (column,), or (series, column) where each series has its own; float64.
+    """
+
+    plain: tuple[range, ...]
+    steep: tuple[range, ...]
+    level: Tensor
+
+    def take(self, windows: Tensor, series: Tensor) -> None:
+        """Take the logarithms in place, of windows as :meth:`RowScaling.scale_windows` has them."""
+        for columns in self.plain:
+            windows.narrow(-1, columns.start, len(columns)).log1p_()
+        for columns in self.steep:
+            values, level = (part.narrow(-1, columns.start, len(columns)) for part in (windows, self.level))
+            level = level.index_select(0, series).unsqueeze(1) if level.ndim == 2 else level
+            values.copy_(values.double().log1p_().sub_(level))
+
+
+@dataclass(frozen=True)
 class RowScaling:
-    """``(value - level) * factor + bias`` of each column, of ``log(1 + value)`` where `logs` says so, in float32.
+    """``(value - level) * factor + bias`` of each column, in float32; of some columns' logarithms.
 
     Parameters
     ----------
@@ -31,7 +62,7 @@ class RowScaling:
     level
         Likewise; None where no offset is so many scales that float32 products would show it.
     logs
-        Ranges of columns of which the logarithm is scaled.
+        Taken first; None where only values themselves are scaled.
     fills
         Whether a value may be missing, NaN, and becomes 0.
     scales
@@ -39,14 +70,15 @@ class RowScaling:
 
     Notes
     -----
-    The result differs from that of float64 arithmetic by some units of 2**-24, of itself and of the offset in scales
-    where that is below 8. Each value has the same bits in whatever block of rows it is scaled.
+    The result differs from that of float64 arithmetic, on the value as float32 holds it, by some units of 2**-24: of
+    itself, and of the offset in scales where that is below 8. Each value has the same bits in whatever block of rows
+    it is scaled.
     """
 
     factor: Tensor
     bias: Tensor
     level: Tensor | None
-    logs: tuple[range, ...] = ()
+    logs: Logs | None = None
     fills: bool = False
     scales: bool = True
     _tiles: dict[int, RowScaling] = field(default_factory=dict, repr=False, compare=False)
@@ -54,13 +86,25 @@ class RowScaling:
     @classmethod
     def of(cls, scaler: Scaler, fills: bool, nodes: NDArray[np.int64] | None = None) -> RowScaling:
         """The same as a scaler in float64, for rows of one series, or of the series `nodes`, (node,), side by side."""
-        constants, log = _constants(scaler), scaler.log
-        if nodes is not None:
-            constants = [part[nodes].ravel() if part.ndim == 2 else np.tile(part, len(nodes)) for part in constants]
-            log = np.tile(log, len(nodes))
-        factor, bias, *level = map(torch.from_numpy, constants)
-        scales = scaler.scaling.changes
-        return cls(factor, bias, level[0] if level else None, tuple(_ranges(log)), fills, scales)
+
+        def tensor(part: NDArray[Any]) -> Tensor:
+            if nodes is not None:
+                part = part[nodes].ravel() if part.ndim == 2 else np.tile(part, len(nodes))
+            return torch.from_numpy(part)
+
+        constants = _constants(scaler)
+        steep = tensor(constants.steep_logs).numpy()
+        plain = tensor(scaler.log).numpy() & ~steep
+        logs = Logs(tuple(_ranges(plain)), tuple(_ranges(steep)), tensor(constants.log_level))
+        level = None if constants.level is None else tensor(constants.level)
+        return cls(
+            tensor(constants.factor),
+            tensor(constants.bias),
+            level,
+            logs if scaler.log.any() else None,
+            fills,
+            scaler.scaling.changes,
+        )
 
     @property
     def by_series(self) -> bool:
@@ -70,7 +114,8 @@ class RowScaling:
     def to(self, device: torch.device) -> RowScaling:
         """The same in the memory of a device."""
         moved = self._map(lambda part: part.to(device))
-        return replace(moved, logs=self.logs, fills=self.fills, scales=self.scales, _tiles={})
+        logs = None if self.logs is None else replace(self.logs, level=self.logs.level.to(device))
+        return replace(moved, logs=logs, fills=self.fills, scales=self.scales, _tiles={})
 
     def scale_windows(self, windows: Tensor, series: Tensor) -> None:
         """Scale some windows in place.
@@ -82,8 +127,8 @@ class RowScaling:
         series
             (batch,) int64 the series of each.
         """
-        for columns in self.logs:
-            windows.narrow(-1, columns.start, len(columns)).log1p_()
+        if self.logs is not None:
+            self.logs.take(windows, series)
         if self.scales and self.by_series:
             self._scale_by_series(windows, series)
         elif self.scales:
@@ -155,16 +200,30 @@ def applied(scaler: Scaler) -> Scaler:
 
     Whoever goes back to source units with it adds no error of these roundings.
     """
-    factor, bias, *level = (part.astype(np.float64) for part in _constants(scaler))
-    offset = (level[0] if level else 0.0) - bias / factor
-    return replace(scaler, offset=offset, scale=1 / factor)
+    constants = _constants(scaler)
+    factor, bias = constants.factor.astype(np.float64), constants.bias.astype(np.float64)
+    level = constants.log_level + (0.0 if constants.level is None else constants.level)
+    return replace(scaler, offset=level - bias / factor, scale=1 / factor)
 
 
-def _constants(scaler: Scaler) -> list[Float32]:
-    """Factor, bias and, where an offset is many scales, level; each of the shape of `scaler.offset`."""
+class _Constants(NamedTuple):
+    """What rows of a scaler are scaled with; each of the shape of `scaler.offset`, `steep_logs` (column,)."""
+
+    factor: Float32
+    bias: Float32
+    level: Float32 | None
+    log_level: Float64
+    steep_logs: NDArray[np.bool_]
+
+
+def _constants(scaler: Scaler) -> _Constants:
+    """A large offset is subtracted before anything is rounded: of a logarithm in float64, else in float32."""
     offset, scale = scaler.offset, scaler.scale
     factor = (1 / scale).astype(np.float32)
-    steep = bool((np.abs(offset / scale) > _STEEP).any())
-    level = offset.astype(np.float32) if steep else np.zeros_like(factor)
-    bias = (-(offset - level) * factor.astype(np.float64)).astype(np.float32)
-    return [factor, bias, level] if steep else [factor, bias]
+    steep = np.abs(offset / scale) > _STEEP
+    steep_logs = scaler.log & np.atleast_2d(steep).any(axis=0)
+    log_level = np.where(steep_logs, offset, 0.0)
+    rest = offset - log_level
+    level = rest.astype(np.float32) if (steep & ~steep_logs).any() else None
+    bias = (-(rest - (0.0 if level is None else level)) * factor.astype(np.float64)).astype(np.float32)
+    return _Constants(factor, bias, level, log_level, steep_logs)
