@@ -135,7 +135,7 @@ LAYERS = {
             "data.pool",
             "data.infinite",
         ],
-        ["data.source", "data.prefetch", "data.loader", "data.mixing", "data.datamodule"],
+        ["data.source", "data.prefetch", "data.making", "data.loader", "data.mixing", "data.datamodule"],
         ["metrics", "losses"],
         ["models.finite", "models.rebuild", "models.base", "models.states"],
         ["models.repeat", "models.seasonal", "models.climatology"],
