@@ -223,7 +223,7 @@ def test_quarters_of_series_with_different_months_are_every_third_month(tmp_path
         PanelGrid.of(store)
     asked = made(tmp_path, rows, freq="QS-FEB")
     assert (asked.schema.time.show_freq(), len(asked.index.runs.start)) == ("QS-FEB", 21)
-    assert any("1 series are irregular" in note for note in asked.receipt["notes"])
+    assert any("1 series is irregular" in note for note in asked.receipt["notes"])
 
 
 def test_daily_rows_stay_daily_whatever_is_missing_of_them(tmp_path: Path) -> None:

@@ -170,8 +170,16 @@ def test_an_irregular_series_among_regular_ones_is_kept_and_named(tmp_path: Path
     for fill_gaps in (False, True):
         receipt = ingest(path, tmp_path / "s.zarr", id="id", time="t", fill_gaps=fill_gaps, overwrite=True)
         assert (receipt.n_stored, receipt.n_filled, receipt.freq) == (96, 0, "10 steps")
-        named = "1 series are irregular and kept as they are: most of their steps are no multiple of 10 steps ('c')"
+        named = "1 series is irregular and kept as it is: most steps are no multiple of 10 steps ('c')"
         assert any(note.startswith(named) for note in receipt.notes)
+
+
+def test_where_every_series_is_off_the_step_that_was_asked_for_the_note_says_how_to_read_rows(tmp_path: Path) -> None:
+    rows = [[id_, t, t] for id_ in ("a", "b") for t in (0, 3, 7, 11, 20, 33)]
+    path = write_table(tmp_path / "r.csv", ["id", "t", "v"], rows)
+    receipt = ingest(path, tmp_path / "s.zarr", id="id", time="t", freq="10")
+    expected = "most steps of every series are no multiple of 10 steps; --freq rows is for windows over such rows"
+    assert receipt.notes[-1] == expected
 
 
 def test_steps_that_change_too_often_to_be_reported_give_the_same_store(

@@ -104,7 +104,11 @@ def freq_notes(summary: Summary, axis: TimeAxis, row_start: Any, ids: Any) -> It
             shown = ", ".join(repr(str(ids[series])) for series in summary.irregular[:_SHOWN_IDS])
             more = ", …" if len(summary.irregular) > _SHOWN_IDS else ""
             off = "multiple of" if rule.plain else "whole step of"
-            yield (
-                f"{len(summary.irregular):,} series are irregular and kept as they are: most of their steps are no "
-                f"{off} {usual} ({shown}{more}); ingest them apart for windows over their rows"
-            )
+            if len(summary.irregular) == np.count_nonzero(np.diff(row_start) > 1):
+                yield f"most steps of every series are no {off} {usual}; --freq rows is for windows over such rows"
+            else:
+                kept = "is irregular and kept as it is" if len(summary.irregular) == 1 else "are irregular and kept"
+                yield (
+                    f"{len(summary.irregular):,} series {kept}: most steps are no {off} {usual} ({shown}{more}); "
+                    "ingest such series apart for windows over their rows"
+                )
