@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from lightning_app.arguments import read_yaml, without_secrets
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.leaks import refuse_leaks
-from lightning_app.data.spans import Spans
-from lightning_app.data.splits import NAMES, NoWindowError, SplitName
+from lightning_app.data.windows.leaks import refuse_leaks
+from lightning_app.data.windows.spans import Spans
+from lightning_app.data.windows.splits import NAMES, NoWindowError, SplitName
 from zstore import UsageError, WindowIndex
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from lightning_app.arguments import Parser, SavedConfig, check_configs, take_arg
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO, read_checkpoint, told
+from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.meaning import Meaning
 from lightning_app.models import ForecastModel
 from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures

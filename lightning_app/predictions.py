@@ -17,10 +17,10 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.loader import WindowLoader
-from lightning_app.data.scaler import Scaler
-from lightning_app.data.views import PanelView
+from lightning_app.data.rows.views import PanelView
+from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.models.finite import not_finite
 from zstore import PanelGrid, Store, WindowIndex
 

@@ -19,9 +19,9 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from lightning_app.arguments import read_yaml, without_secrets
+from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.mixing import inflation
-from lightning_app.data.residency import Place, room
+from lightning_app.data.rows.residency import Place, room
 from zstore import UsageError, ZstoreError, free_memory, total_memory
 
 _PLACES: tuple[Place, ...] = ("device", "host", "stream")
@@ -44,7 +44,7 @@ class Measured:
     decoded
         Times each chunk is decoded in an epoch; 0 where rows are decoded once and kept.
     mixing
-        See :func:`lightning_app.data.mixing.inflation`.
+        See :func:`lightning_app.data.batches.mixing.inflation`.
     why_not
         Why it was not tried, else empty.
     """

@@ -12,8 +12,8 @@ import yaml
 
 from lightning_app.audit import audit
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import NAMES, Split, SplitName, target_rows
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.windows.splits import NAMES, Split, SplitName, target_rows
 from zstore import Store, UsageError
 
 App = Callable[..., subprocess.CompletedProcess[str]]
@@ -72,7 +72,7 @@ def test_targets_of_two_splits_are_found(catchments: Store, tmp_path: Path, monk
         start, stop = target_rows(store, split, name, members)
         return start, np.where((stop > start) & (name == "train"), stop + 3, stop)
 
-    monkeypatch.setattr("lightning_app.data.views.target_rows", further)
+    monkeypatch.setattr("lightning_app.data.rows.views.target_rows", further)
     monkeypatch.setattr("lightning_app.audit.refuse_leaks", lambda *_: None)  # the other proof, by itself
     data = WindowDataModule(catchments.path, 20, 5, cache=str(tmp_path), **OPTIONS)
     with pytest.raises(UsageError, match=r"row [0-9,]+ is a target of train and val"):

@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_lightning import seed_everything
 
-import lightning_app.data.loader
-from lightning_app.data import making
-from lightning_app.data.calendar import TimeFeature, cycles_along, time_cycles, time_index
+import lightning_app.data.batches.loader
+from lightning_app.data.batches import making
+from lightning_app.data.batches.making import made
+from lightning_app.data.batches.prefetch import prefetched
+from lightning_app.data.batches.source import Buffers, gather
+from lightning_app.data.columns.calendar import TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.making import made
-from lightning_app.data.prefetch import prefetched
-from lightning_app.data.source import Buffers, gather
 from zstore import Store, UsageError, ingest, open_store
 
 FEATURES: list[TimeFeature] = ["hour_of_day", "day_of_week", "day_of_year"]
@@ -296,7 +296,7 @@ def test_batches_made_at_once_are_those_made_one_after_the_other(
     data = WindowDataModule(str(hourly.path), 24, 4, batch_size=16, cache=str(tmp_path), residency="host")
     loader = data.train_dataloader()
     one_by_one = list(loader)
-    monkeypatch.setattr(lightning_app.data.loader, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(lightning_app.data.batches.loader, "_LARGE_BYTES", 0)
     loader.load_state_dict({**loader.state_dict(), "consumed": 3})
     at_once = list(loader)
     assert len(at_once) == len(one_by_one) - 3

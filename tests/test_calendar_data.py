@@ -11,11 +11,11 @@ import pytest
 import torch
 from conftest import small_grid, write_table
 
-from lightning_app.data.calendar import time_cycles, time_index
+from lightning_app.data.columns.calendar import time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.spans import Spans
-from lightning_app.data.splits import Split
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.windows.spans import Spans
+from lightning_app.data.windows.splits import Split
 from lightning_app.predictions import target_times
 from zstore import Store, UsageError, ingest, open_store
 

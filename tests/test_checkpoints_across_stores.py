@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from pytorch_lightning.trainer.states import TrainerFn
 
 import zstore
+from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.meaning import Meaning
-from lightning_app.data.splits import Split
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.windows.splits import Split
 from lightning_app.models import LSTM, NLinear, PatchSTG
 from lightning_app.models.patches import Patches
 from zstore import NotFoundError, Store, UsageError, ingest, open_store

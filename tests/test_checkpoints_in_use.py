@@ -18,7 +18,7 @@ import yaml
 from conftest import no_flush, write_table
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import Split
+from lightning_app.data.windows.splits import Split
 from zstore import UsageError, append, compact, ingest, open_store
 
 App = Callable[..., subprocess.CompletedProcess[str]]

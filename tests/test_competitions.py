@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.scaler import Scaler
-from lightning_app.data.seasonal_error import seasonal_errors
-from lightning_app.data.splits import NAMES, Split, target_rows
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.scaling.scaler import Scaler
+from lightning_app.data.scaling.seasonal_error import seasonal_errors
+from lightning_app.data.windows.splits import NAMES, Split, target_rows
 from lightning_app.metrics import MaskedErrors, ScaledErrors
 from lightning_app.models import SeasonalRepeat
 from zstore import NotFiniteError, Store, UsageError, ingest, open_store

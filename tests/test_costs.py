@@ -575,7 +575,7 @@ def test_a_group_that_has_used_everything_leaves_nothing(tmp_path: Path) -> None
 
 
 def test_budgets_and_threads_know_the_control_group(csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_app.data.residency import room
+    from lightning_app.data.rows.residency import room
 
     root = machine(tmp_path / "root", "0::/job\n", group(V2, "job", str(700 * MIB), 100 * MIB))
     monkeypatch.setattr("zstore.memory._ROOT", root)

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_app.batch import Batch
+from lightning_app.data.batches.loader import WindowLoader
+from lightning_app.data.batches.source import gather
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.loader import WindowLoader
-from lightning_app.data.order import shuffled
-from lightning_app.data.residency import Placement, choose, parse_budget
-from lightning_app.data.scaler import Scaler, fit_scaler
-from lightning_app.data.source import gather
-from lightning_app.data.splits import NAMES, Split, assign_series, target_rows, time_borders
-from lightning_app.data.views import SeriesView
+from lightning_app.data.rows.residency import Placement, choose, parse_budget
+from lightning_app.data.rows.views import SeriesView
+from lightning_app.data.scaling.scaler import Scaler, fit_scaler
+from lightning_app.data.windows.order import shuffled
+from lightning_app.data.windows.splits import NAMES, Split, assign_series, target_rows, time_borders
 from zstore import Store, UsageError, WindowIndex, WindowShape, find_holes, ingest, open_store
 from zstore.format.index import RunTable
 

@@ -16,11 +16,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_app.callbacks import FitReport
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.scaler import Scaler
-from lightning_app.data.splits import Split
-from lightning_app.data.statics import static_matrix
-from lightning_app.data.unscaler import Unscaler
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.scaling.scaler import Scaler
+from lightning_app.data.scaling.statics import static_matrix
+from lightning_app.data.scaling.unscaler import Unscaler
+from lightning_app.data.windows.splits import Split
 from lightning_app.metrics import MaskedErrors, SeriesScores
 from zstore import NotFiniteError, UsageError, ingest, open_store
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import Split
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.windows.splits import Split
 from zstore import Store, UsageError, ingest, open_store
 
 Rows = list[list[Any]]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import NoWindowError, Split
+from lightning_app.data.windows.splits import NoWindowError, Split
 from lightning_app.metrics import MaskedErrors, SeriesScores
 from lightning_app.models import Climatology
 from zstore import ingest

@@ -27,8 +27,8 @@ from s3server import S3Server
 
 import zstore
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import Split, assign_series, time_borders
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.windows.splits import Split, assign_series, time_borders
 from lightning_app.predictions import PredictionWriter
 from lightning_app.table import _row
 from zstore import Store, UsageError, ZstoreError, ingest, open_store
@@ -62,7 +62,7 @@ def test_series_are_shared_out_as_time_steps_are(n: int, tenths: list[int], seed
     parts=st.lists(st.integers(0, 1000), min_size=3, max_size=4).filter(lambda parts: sum(parts) > 0),
 )
 def test_fractions_leave_nothing_over_and_give_nothing_to_a_fraction_of_0(numbers: list[int], parts: list[int]) -> None:
-    from lightning_app.data.fractions import share_out
+    from lightning_app.data.windows.fractions import share_out
 
     sizes = [part / sum(parts) for part in parts]
     counts = share_out(np.array(numbers), tuple(sizes[:3]))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import torch
 from conftest import write_table
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import Split
+from lightning_app.data.windows.splits import Split
 from zstore import UsageError, append, compact, ingest, open_store
 
 HEADER = ["id", "t", "v", "w"]

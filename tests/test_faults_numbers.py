@@ -24,12 +24,12 @@ from lightning_app.audit import audit
 from lightning_app.batch import by_series
 from lightning_app.cli import _quiet
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.fractions import share_out
-from lightning_app.data.quantiles import quantiles
-from lightning_app.data.scaler import ScaledBy, ScalerKind, fit_scaler
-from lightning_app.data.splits import Split
-from lightning_app.data.statics import static_matrix
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.scaling.quantiles import quantiles
+from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind, fit_scaler
+from lightning_app.data.scaling.statics import static_matrix
+from lightning_app.data.windows.fractions import share_out
+from lightning_app.data.windows.splits import Split
 from lightning_app.losses import NSE
 from lightning_app.models import Repeat
 from lightning_app.models.finite import LossWatch

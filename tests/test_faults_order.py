@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
+from lightning_app.data.batches.loader import WindowLoader
+from lightning_app.data.batches.source import Buffers
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.loader import WindowLoader
-from lightning_app.data.pool import PoolPlan
-from lightning_app.data.pooled import PooledOrder, cut_pieces
-from lightning_app.data.source import Buffers
-from lightning_app.data.splits import Split
+from lightning_app.data.rows.pool import PoolPlan
+from lightning_app.data.windows.pooled import PooledOrder, cut_pieces
+from lightning_app.data.windows.splits import Split
 from lightning_app.predictions import PredictionWriter
 from zstore import Store, UsageError, WindowIndex, WindowShape, ingest, open_store
 from zstore.format.index import RunTable
@@ -187,7 +187,7 @@ def test_global_batches_depend_on_the_plan_alone_and_a_kill_loses_and_repeats_no
     batch *= world
     if len(index) < world:
         return
-    from lightning_app.data.plan import OrderPlan
+    from lightning_app.data.windows.plan import OrderPlan
 
     pieces = OrderPlan(piece_rows, active).pieces(np.arange(0, int(stops[-1]), 7), int(stops[-1]), shape.span)
     source: Any = None
@@ -209,8 +209,8 @@ def test_global_batches_depend_on_the_plan_alone_and_a_kill_loses_and_repeats_no
 
 @given(budget=st.integers(6_000, 60_000), other=st.integers(6_000, 60_000), lookback=st.integers(1, 8))
 def test_a_plan_gives_the_same_order_whatever_the_budget(small: Store, budget: int, other: int, lookback: int) -> None:
-    from lightning_app.data.scaler import Scaler
-    from lightning_app.data.views import StoreReader
+    from lightning_app.data.rows.views import StoreReader
+    from lightning_app.data.scaling.scaler import Scaler
 
     reader = StoreReader(small, Scaler.identity(small.channels), masked=False)
     span = lookback + 1
@@ -343,7 +343,7 @@ def test_memory_of_a_batch_is_handed_out_again_only_when_no_part_of_it_is_held(m
 
 
 def test_pieces_of_a_plan_are_those_that_its_order_was_made_of() -> None:
-    from lightning_app.data.plan import OrderPlan
+    from lightning_app.data.windows.plan import OrderPlan
 
     starts = np.arange(0, 500, 32)
     pieces = OrderPlan(64, 3).pieces(starts, 500, 7)

@@ -13,8 +13,8 @@ import pytest
 from conftest import write_table
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import Split
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.windows.splits import Split
 from zstore import Scaling, SourceError, StoreError, append, ingest, open_rows, open_store
 from zstore.format.folder import Folder
 from zstore.upkeep.compare import compare_sources

@@ -84,7 +84,7 @@ def test_a_panel_of_8600_sensors_over_a_year_is_ingested_and_batched_within_its_
     for residency, budget, limit in (("host", 0.5, 4096), ("stream", "400MB", 1024)):
         code = (
             "from lightning_app.data.datamodule import WindowDataModule\n"
-            "from lightning_app.data.views import Panel\n"
+            "from lightning_app.data.rows.views import Panel\n"
             f"data = WindowDataModule({str(store)!r}, 12, 12, panel=Panel(), batch_size=16, residency={residency!r},"
             f" memory_budget={budget!r}, cache={str(tmp_path / 'cache')!r})\n"
             "batches = iter(data.train_dataloader())\n"

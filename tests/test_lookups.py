@@ -11,9 +11,9 @@ from conftest import write_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_app.data.meaning import StaticMeaning
-from lightning_app.data.splits import Split, assign_series, with_values
-from lightning_app.data.statics import unknown_words
+from lightning_app.data.columns.meaning import StaticMeaning
+from lightning_app.data.scaling.statics import unknown_words
+from lightning_app.data.windows.splits import Split, assign_series, with_values
 from zstore import NotFoundError, Store, UsageError, ingest, open_store
 
 IDS = st.text(st.characters(codec="utf-8"), max_size=4)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.quantiles import quantiles
-from lightning_app.data.scaler import Scaler, Training, fit_scaler, scaled_std
-from lightning_app.data.splits import Split, target_rows
-from lightning_app.data.unscaler import Unscaler
-from lightning_app.data.views import SeriesView
+from lightning_app.data.rows.views import SeriesView
+from lightning_app.data.scaling.quantiles import quantiles
+from lightning_app.data.scaling.scaler import Scaler, Training, fit_scaler, scaled_std
+from lightning_app.data.scaling.unscaler import Unscaler
+from lightning_app.data.windows.splits import Split, target_rows
 from zstore import Store, UsageError, ingest, open_store
 
 SPLIT = Split(sizes=(0.5, 0.2, 0.3))

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 from lightning_app.audit import audit
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import NAMES, Split
+from lightning_app.data.windows.splits import NAMES, Split
 from lightning_app.look.audit import audit_rows
 from lightning_app.look.style import SPLITS
 from zstore import Store, append, ingest, open_store

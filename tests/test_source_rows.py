@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.rowscaling import RowScaling
-from lightning_app.data.scaler import ScaledBy, Scaler, ScalerKind
-from lightning_app.data.splits import Split
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.scaling.rowscaling import RowScaling
+from lightning_app.data.scaling.scaler import ScaledBy, Scaler, ScalerKind
+from lightning_app.data.windows.splits import Split
 from zstore import PanelGrid, Scaling, Store, ingest, open_panel, open_rows, open_store
 
 KINDS: tuple[ScalerKind, ...] = ("standard", "minmax", "robust", "log1p", "none")

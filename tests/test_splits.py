@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.leaks import refuse_leaks, refuse_trained, trained_on
-from lightning_app.data.splits import NAMES, Split, SplitName, assign_series, target_rows
-from lightning_app.data.views import SeriesView
+from lightning_app.data.rows.views import SeriesView
+from lightning_app.data.windows.leaks import refuse_leaks, refuse_trained, trained_on
+from lightning_app.data.windows.splits import NAMES, Split, SplitName, assign_series, target_rows
 from zstore import Store, UsageError, WindowIndex, WindowShape, ZstoreError, ingest, open_store
 
 
@@ -168,7 +168,7 @@ def test_a_module_whose_splits_overlap_does_not_start(
         start, stop = target_rows(store, split, name)
         return start, np.where((stop > start) & (name == "train"), stop + 1, stop)
 
-    monkeypatch.setattr("lightning_app.data.views.target_rows", one_step_more)
+    monkeypatch.setattr("lightning_app.data.rows.views.target_rows", one_step_more)
     data = WindowDataModule(str(staggered.path), 5, 2, cache=str(tmp_path))
     with pytest.raises(UsageError, match="target of both train and"):
         data.train_dataloader()

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
+from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.loader import WindowLoader
-from lightning_app.data.order import shuffled
-from lightning_app.data.pool import Pool, PoolPlan
-from lightning_app.data.pooled import PooledOrder, cut_pieces
-from lightning_app.data.scaler import Scaler
-from lightning_app.data.splits import Split
-from lightning_app.data.views import StoreReader
+from lightning_app.data.rows.pool import Pool, PoolPlan
+from lightning_app.data.rows.views import StoreReader
+from lightning_app.data.scaling.scaler import Scaler
+from lightning_app.data.windows.order import shuffled
+from lightning_app.data.windows.pooled import PooledOrder, cut_pieces
+from lightning_app.data.windows.splits import Split
 from zstore import CorruptionError, Store, UsageError, WindowIndex, WindowShape, ingest, open_store
 from zstore.format.index import RunTable
 

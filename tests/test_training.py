@@ -20,7 +20,7 @@ import xarray
 import yaml
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
 from lightning_app.losses import MAE, NSE
 from lightning_app.models import LSTM, Repeat
 from lightning_app.monitor import Monitor

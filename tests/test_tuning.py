@@ -12,9 +12,9 @@ import yaml
 from conftest import REPOSITORY, small_grid, write_table
 
 from lightning_app import tuning
+from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.mixing import inflation
-from lightning_app.data.splits import Split
+from lightning_app.data.windows.splits import Split
 from zstore import Store, UsageError, ingest, open_store
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

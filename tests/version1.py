@@ -22,7 +22,7 @@ import xxhash
 
 import zstore
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import Split
+from lightning_app.data.windows.splits import Split
 from lightning_app.models import NLinear
 from zstore.cli import main
 from zstore.upkeep.doctor import examine

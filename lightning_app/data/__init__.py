@@ -1,1 +1,1 @@
-"""From a store to batches: splits, order, scaler, residency, loader, data module."""
+"""From a store to batches: what columns mean, windows, scaling, rows, batches; and the data module made of them."""

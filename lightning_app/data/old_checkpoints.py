@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.data.scaler import Scaler
+from lightning_app.data.scaling.scaler import Scaler
 from zstore import Store, UsageError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.audit import Audit
-from lightning_app.data.splits import NAMES
+from lightning_app.data.windows.splits import NAMES
 from lightning_app.look.splits import sampled_series, splits_table, splits_timeline
 from lightning_app.look.style import SPLITS
 from zstore import look, shown

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.spans import Spans
-from lightning_app.data.splits import NAMES, NoWindowError, SplitName
+from lightning_app.data.windows.spans import Spans
+from lightning_app.data.windows.splits import NAMES, NoWindowError, SplitName
 from lightning_app.look.splits import splits_table, splits_timeline
 from zstore import WindowIndex, look, shown
 

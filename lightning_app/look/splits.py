@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.data.spans import Spans
-from lightning_app.data.splits import NAMES, SplitName
+from lightning_app.data.windows.spans import Spans
+from lightning_app.data.windows.splits import NAMES, SplitName
 from lightning_app.look.style import SPLITS
 from zstore import Store, look
 

@@ -13,10 +13,10 @@ import numpy as np
 import psutil
 import torch
 
+from lightning_app.data.batches.loader import WindowLoader
+from lightning_app.data.batches.source import gather
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.loader import WindowLoader
-from lightning_app.data.source import gather
-from lightning_app.data.splits import Split
+from lightning_app.data.windows.splits import Split
 
 from .harness import rate
 from .peers import LOOKBACK, SPAN, measure

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.splits import Split
-from lightning_app.data.views import Panel
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.windows.splits import Split
 from zstore import ingest
 
 from .harness import output_of, rate, setting, size_of

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_app.data.splits import SplitName
-from lightning_app.data.views import View
+from lightning_app.data.rows.views import View
+from lightning_app.data.windows.splits import SplitName
 from zstore import NotFiniteError, WindowIndex
 
 _NAMED = 3  # values that an error names

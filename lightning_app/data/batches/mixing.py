@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_app.data.loader import WindowLoader
+from lightning_app.data.batches.loader import WindowLoader
 
 _BATCHES = 400
 

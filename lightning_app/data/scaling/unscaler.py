@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_app.data.scaler import Scaler
+from lightning_app.data.scaling.scaler import Scaler
 
 _EPSILON = float(torch.finfo(torch.float32).eps)
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_app.data.scaler import Scaler
+from lightning_app.data.scaling.scaler import Scaler
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.data.order import shuffled
+from lightning_app.data.windows.order import shuffled
 from zstore import WindowIndex
 
 Int64 = NDArray[np.int64]

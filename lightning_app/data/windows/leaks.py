@@ -11,9 +11,9 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
-from lightning_app.data.meaning import UNITS_PER_SECOND
-from lightning_app.data.spans import Spans, timed
-from lightning_app.data.splits import NAMES, SplitName
+from lightning_app.data.columns.meaning import UNITS_PER_SECOND
+from lightning_app.data.windows.spans import Spans, timed
+from lightning_app.data.windows.splits import NAMES, SplitName
 from zstore import Store, UsageError, WindowIndex
 
 Int64 = NDArray[np.int64]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.data.calendar import calendar_step
+from lightning_app.data.columns.calendar import calendar_step
 from zstore import Store, UsageError
 
 Unknown = Literal["refuse", "own_column"]

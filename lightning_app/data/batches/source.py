@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
-from lightning_app.data.calendar import TimeEncoding, TimeFeature, cycles_along, time_cycles, time_index
-from lightning_app.data.residency import Rows
-from lightning_app.data.rowscaling import RowScaling
+from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, cycles_along, time_cycles, time_index
+from lightning_app.data.rows.residency import Rows
+from lightning_app.data.scaling.rowscaling import RowScaling
 from zstore import TimeStepRule, WindowShape
 
 _KEPT = 16

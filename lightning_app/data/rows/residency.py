@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_app.data.rowscaling import RowScaling
+from lightning_app.data.scaling.rowscaling import RowScaling
 from zstore import UsageError, free_memory
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_app.data.plan import OrderPlan, Pieces
-from lightning_app.data.pooled import PooledOrder
-from lightning_app.data.residency import Rows
+from lightning_app.data.rows.residency import Rows
+from lightning_app.data.windows.plan import OrderPlan, Pieces
+from lightning_app.data.windows.pooled import PooledOrder
 from zstore import UsageError
 
 _MOST_ACTIVE = 64  # pieces beyond these mix little better and cost more borders

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_app.data.meaning import StaticMeaning, Unknown, codes_of
-from lightning_app.data.splits import Split, assign_series, target_rows
+from lightning_app.data.columns.meaning import StaticMeaning, Unknown, codes_of
+from lightning_app.data.windows.splits import Split, assign_series, target_rows
 from zstore import NotFiniteError, Store
 
 _LARGEST = float(np.finfo(np.float32).max)

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.data.quantiles import quantiles
-from lightning_app.data.splits import Split, target_rows
+from lightning_app.data.scaling.quantiles import quantiles
+from lightning_app.data.windows.splits import Split, target_rows
 from zstore import Moments, NotFiniteError, Scaling, Store, UsageError
 
 ScalerKind = Literal["standard", "minmax", "robust", "log1p", "none"]

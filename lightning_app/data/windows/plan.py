@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.data.calendar import calendar_step
-from lightning_app.data.pooled import cut_pieces
-from lightning_app.data.spans import timed
+from lightning_app.data.columns.calendar import calendar_step
+from lightning_app.data.windows.pooled import cut_pieces
+from lightning_app.data.windows.spans import timed
 from zstore import PanelGrid, Store, UsageError, WindowIndex
 
 Int64 = NDArray[np.int64]

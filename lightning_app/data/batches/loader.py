@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
-from lightning_app.data.making import made
-from lightning_app.data.observed import ObservedTargets
-from lightning_app.data.order import shuffled
-from lightning_app.data.plan import EpochOrder, Pieces
-from lightning_app.data.pool import Pool
-from lightning_app.data.pooled import PooledOrder
-from lightning_app.data.prefetch import prefetched
-from lightning_app.data.source import Located, WindowSource
+from lightning_app.data.batches.making import made
+from lightning_app.data.batches.prefetch import prefetched
+from lightning_app.data.batches.source import Located, WindowSource
+from lightning_app.data.rows.observed import ObservedTargets
+from lightning_app.data.rows.pool import Pool
+from lightning_app.data.windows.order import shuffled
+from lightning_app.data.windows.plan import EpochOrder, Pieces
+from lightning_app.data.windows.pooled import PooledOrder
 from zstore import UsageError, WindowIndex
 
 logger = logging.getLogger(__name__)

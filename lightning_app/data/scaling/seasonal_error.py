@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.data.scaler import Scaler
-from lightning_app.data.splits import Split, target_rows
+from lightning_app.data.scaling.scaler import Scaler
+from lightning_app.data.windows.splits import Split, target_rows
 from zstore import NotFiniteError, Store
 
 Float64 = NDArray[np.float64]

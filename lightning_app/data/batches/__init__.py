@@ -1,0 +1,1 @@
+"""Batches made of rows, and the loaders that hand them out."""

@@ -1,0 +1,1 @@
+"""What the columns of a batch mean: channels, words, static attributes, times."""

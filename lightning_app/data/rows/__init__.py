@@ -1,0 +1,1 @@
+"""Where decoded rows live while training, and how they get there."""

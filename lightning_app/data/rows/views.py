@@ -1,0 +1,432 @@
+"""How the rows of a store are laid out for windows: series after series, or all series side by side in a panel.
+
+Windows, splits, order and residency know *rows*, each of `width` values. In the view of series a row is one of the
+store; in that of a panel it is a step: the rows of all series at one time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_app.data.rows.observed import ObservedTargets
+from lightning_app.data.rows.residency import Rows
+from lightning_app.data.scaling.rowscaling import RowScaling
+from lightning_app.data.scaling.scaler import Scaler
+from lightning_app.data.windows.splits import (
+    NAMES,
+    Split,
+    SplitName,
+    positions_of,
+    read_ids,
+    target_rows,
+    time_borders,
+    with_values,
+)
+from zstore import Cache, PanelFile, PanelGrid, RowFile, Scaling, Store, UsageError, open_panel, open_rows
+
+logger = logging.getLogger(__name__)
+
+Int64 = NDArray[np.int64]
+
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All series of one time side by side, instead of a series a window.
+
+    Parameters
+    ----------
+    ids
+        Only these series: a list, or a text file with an id on each line.
+    attribute, values
+        Only series with one of these values of a static attribute, such as a district.
+    positions
+        Static attributes that hold latitude and longitude of the series, for models that know where they are.
+    """
+
+    ids: list[str] | str | None = None
+    attribute: str | None = None
+    values: list[str | float] | None = None
+    positions: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.attribute is None) != (self.values is None) or (self.ids is not None and self.attribute is not None):
+            raise UsageError(
+                "a panel by ids and by an attribute, or by an attribute without values, or the other way round",
+                expected="--data.panel.ids, or both --data.panel.attribute and --data.panel.values, or none of them",
+                fix="correct --data.panel",
+            )
+
+    def members(self, store: Store) -> Int64:
+        """Positions of its series in the store, ascending.
+
+        Raises
+        ------
+        UsageError
+            If there is no such id, attribute or value.
+        """
+        if self.ids is not None:
+            return np.unique(positions_of(store, read_ids(self.ids, "--data.panel.ids"), "--data.panel.ids"))
+        if self.attribute is not None and self.values is not None:
+            return np.unique(with_values(store, self.attribute, self.values, "--data.panel.values"))
+        return np.arange(store.n_series)
+
+
+class SeriesView:
+    """The rows of the store, as they are.
+
+    Parameters
+    ----------
+    store, split, columns
+        Where rows come from, how targets are shared out, and which channels rows have.
+    """
+
+    n_nodes = 0
+    members = None
+
+    def __init__(self, store: Store, split: Split, columns: Sequence[str]) -> None:
+        self.store, self.split, self.columns = store, split, list(columns)
+        self.runs, self.n_rows, self.width = store.index.runs, store.n_rows, len(self.columns)
+        self.timed = store
+
+    def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
+        """(channel,) whether any value of some channels is missing."""
+        return self.store.missing(channels)
+
+    @cached_property
+    def masked(self) -> bool:
+        """Whether any value is missing."""
+        return bool(self.missing(self.columns).any())
+
+    def ranges(self, name: SplitName) -> tuple[Int64, Int64]:
+        """(run,) rows ``[start, stop)`` in which the targets of a split lie."""
+        return target_rows(self.store, self.split, name)
+
+    def rows_of(self, series: Int64, start: Int64, stop: Int64) -> Iterator[tuple[int, int, int]]:
+        """A series, and rows ``[start, stop)`` of it, for each of some series and ascending ranges of rows."""
+        edges = self.store.index.row_start
+        for position in series.tolist():
+            low, high = int(edges[position]), int(edges[position + 1])
+            near = slice(int(np.searchsorted(stop, low, "right")), int(np.searchsorted(start, high)))
+            for first, last in zip(start[near].tolist(), stop[near].tolist(), strict=True):
+                yield position, max(first, low), min(last, high)
+
+    def open(self, scaler: Scaler, cache: Cache | Path) -> Rows:
+        """All rows, from the row file."""
+        decoded, later = scaled_when(self.store, scaler, self.masked)
+        rows = open_rows(self.store, scaler.channels, decoded, cache, fill=later is None)
+        return as_rows(rows, later, torch.from_numpy(self.store.index.row_start[1:]))
+
+    def reader(self, scaler: Scaler, cache: Cache | Path) -> StoreReader:
+        """Decodes chunks of the store."""
+        self.store.require_float32(scaler.channels, scaler.scaling)
+        return StoreReader(self.store, scaler, self.masked)
+
+    def observed_targets(self, scaler: Scaler, horizon: int, cache: Cache | Path) -> ObservedTargets:
+        """True values of the targets that a scaler is of, by row; of categories its codes."""
+        store, targets = self.store, scaler.channels
+
+        def read(start: int, stop: int) -> NDArray[np.float64]:
+            values = np.empty((stop - start, len(targets)))
+            store.decode_part(targets, start, values, scaler.source_units)
+            return values
+
+        return ObservedTargets(read, self.n_rows, 8 * len(targets), horizon, store.schema.chunk_rows)
+
+    def observed(self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path) -> Iterator[NDArray[np.bool_]]:
+        """(row,) whether any of some columns was observed, in blocks."""
+        size, names = self.store.schema.chunk_rows, [self.columns[column] for column in columns]
+        for low in range(0, self.n_rows, size):
+            high = min(low + size, self.n_rows)
+            seen = [~np.isnan(self.store.read(name, low, high)) for name in names]
+            yield np.any(np.stack(seen), axis=0)
+
+
+class PanelView:
+    """All series of a panel side by side, a row for each step of their time grid.
+
+    Parameters
+    ----------
+    store, split, columns
+        Where rows come from, how targets are shared out, and which channels each series has.
+    panel
+        Which series.
+
+    Raises
+    ------
+    UsageError
+        If series share no time grid, or the split is not by time of the store.
+    """
+
+    def __init__(self, store: Store, split: Split, columns: Sequence[str], panel: Panel) -> None:
+        if split.by != "time" or split.over != "store":
+            raise UsageError(
+                f"a panel split by {split.by}" + (" over each series" if split.by == "time" else ""),
+                expected="by time over the store: a step has all series, and belongs to one split",
+                fix="--data.split.by time, and --data.panel.ids for other series",
+            )
+        self.store, self.split, self.columns, self._panel = store, split, list(columns), panel
+        self.grid = PanelGrid.of(store, panel.members(store))
+        self.runs, self.n_rows, self.n_nodes = self.grid.runs, self.grid.n_steps, self.grid.n_nodes
+        self.width, self.timed = self.n_nodes * len(self.columns), self.grid
+
+    def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
+        """(channel,) whether any value of some channels is missing, or a series has no row at some step."""
+        return self.store.missing(channels) | (not self.grid.whole)
+
+    @cached_property
+    def masked(self) -> bool:
+        """Whether any value is missing, or a series has no row at some step."""
+        return bool(self.missing(self.columns).any())
+
+    @cached_property
+    def members(self) -> NDArray[np.bool_] | None:
+        """(series,) which series of the store it is of; None for all."""
+        inside = np.zeros(self.store.n_series, np.bool_)
+        inside[self.grid.series] = True
+        return None if inside.all() else inside
+
+    def positions(self) -> NDArray[np.float64]:
+        """(node, 2) latitude and longitude of its series.
+
+        Raises
+        ------
+        UsageError
+            If it names no static attributes for them, or one is missing.
+        """
+        names = self._panel.positions
+        if names is None:
+            raise UsageError(
+                "positions of series",
+                expected="a panel that names the static attributes of latitude and longitude",
+                fix="--data.panel.positions [latitude, longitude]",
+            )
+        found = [self.store.static(name).values[self.grid.series] for name in names]
+        positions = np.stack(found, axis=1).astype(np.float64)
+        blank = np.flatnonzero(np.isnan(positions).any(axis=1))
+        if len(blank):
+            raise UsageError(
+                f"series {self.store.ids[self.grid.series[blank[0]]]} without {' or '.join(names)}",
+                expected="both for every series of the panel",
+                where=self.store.path,
+                fix="correct the static attributes, or leave it out by --data.panel.ids",
+            )
+        return positions
+
+    def ranges(self, name: SplitName) -> tuple[Int64, Int64]:
+        """(1,) steps ``[start, stop)`` in which the targets of a split lie."""
+        grid = self.grid
+        edges = time_borders(self.store, self.split)[NAMES.index(name)]
+        # The first step at or after a border, which may lie between two steps.
+        start, stop = (grid.first_step(edge[:1]) for edge in edges)
+        return start, np.maximum(start, stop)
+
+    def rows_of(self, series: Int64, start: Int64, stop: Int64) -> Iterator[tuple[int, int, int]]:
+        """A series, and rows of it, for each of some series that are in the panel and ascending ranges of steps."""
+        grid, edges = self.grid, self.store.index.row_start
+        for position in np.intersect1d(series, grid.series).tolist():
+            low, high = int(edges[position]), int(edges[position + 1])
+            times = self.store.times(low, high)
+            bounds = (low + np.searchsorted(times, grid.time_of(steps)) for steps in (start, stop))
+            for first, last in zip(*(bound.tolist() for bound in bounds), strict=True):
+                if first < last:
+                    yield position, first, last
+
+    def open(self, scaler: Scaler, cache: Cache | Path) -> Rows:
+        """All steps, from the panel file."""
+        file, later = self._file(scaler, cache)
+        return as_rows(file.rows(), later)
+
+    def reader(self, scaler: Scaler, cache: Cache | Path) -> PanelReader:
+        """Reads steps of the panel file."""
+        return PanelReader(*self._file(scaler, cache), self.store.path)
+
+    def observed_targets(self, scaler: Scaler, horizon: int, cache: Cache | Path) -> ObservedTargets:
+        """True values of the targets that a scaler is of, by step; from a panel file, float64 where one of them is."""
+        targets = scaler.channels
+        dtype = np.result_type(*(self.store.channel(name).dtype for name in targets), np.float32)
+        file = open_panel(self.store, self.grid, targets, scaler.source_units, cache, str(dtype), fill=False)
+
+        def read(start: int, stop: int) -> NDArray[np.float64]:
+            values = np.empty((stop - start, self.n_nodes, len(targets)), dtype)
+            file.read(start, values, None)
+            return values.astype(np.float64, copy=False)
+
+        return ObservedTargets(read, self.n_rows, 8 * file.width, horizon, self.n_rows)
+
+    def observed(self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path) -> Iterator[NDArray[np.bool_]]:
+        """(step,) whether any series has any of some columns, in blocks."""
+        reader = self.reader(scaler, cache)
+        for low, high in zip(reader.chunk_starts, [*reader.chunk_starts[1:], self.n_rows], strict=True):
+            seen = np.empty((int(high - low), self.width), np.bool_)
+            reader.read(int(low), np.empty(seen.shape, np.float32), seen)
+            yield np.any(seen.reshape(len(seen), self.n_nodes, -1)[..., columns], axis=(1, 2))
+
+    def _file(self, scaler: Scaler, cache: Cache | Path) -> tuple[PanelFile, RowScaling | None]:
+        decoded, later = scaled_when(self.store, scaler, self.masked, self.grid.series)
+        file = open_panel(self.store, self.grid, scaler.channels, decoded, cache, fill=later is None)
+        return file, later
+
+
+View = SeriesView | PanelView
+
+
+def scaled_when(
+    store: Store, scaler: Scaler, masked: bool, nodes: Int64 | None = None
+) -> tuple[Scaling, RowScaling | None]:
+    """How rows are decoded, and how they are scaled later; None where they are scaled when they are decoded.
+
+    Rows in source units serve every split and scaler, where float32 keeps all digits that matter.
+
+    Raises
+    ------
+    NotFiniteError
+        If a value does not fit float32 once scaled.
+    """
+    store.require_float32(scaler.channels, scaler.scaling)
+    if not store.float32_suffices(scaler.channels, scaler.scaling):
+        logger.info("rows are scaled in a file of their own: float32 in source units has too few digits for them")
+        return scaler.scaling, None
+    return scaler.source_units, RowScaling.of(scaler, masked, nodes)
+
+
+@dataclass(frozen=True)
+class StoreReader:
+    """Rows of a store, decoded by chunks; see :class:`lightning_app.data.rows.pool.RowReader`."""
+
+    store: Store
+    scaler: Scaler
+    masked: bool
+
+    @cached_property
+    def _scalings(self) -> tuple[Scaling, RowScaling | None]:
+        return scaled_when(self.store, self.scaler, self.masked)
+
+    @property
+    def where(self) -> str:
+        """The store."""
+        return self.store.path
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the store."""
+        return self.store.n_rows
+
+    @property
+    def width(self) -> int:
+        """Channels."""
+        return len(self.scaler.channels)
+
+    @property
+    def irregular(self) -> bool:
+        """Whether times are read too."""
+        return not self.store.time.rule.regular
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk."""
+        return self.store.schema.chunk_rows
+
+    @property
+    def chunk_starts(self) -> Int64:
+        """Rows that a chunk begins with."""
+        return self.store.chunk_starts
+
+    @property
+    def n_chunks_stored(self) -> int:
+        """Chunks of one channel that have rows."""
+        return self.store.n_chunks_stored
+
+    def n_chunks(self, start: int, stop: int) -> int:
+        """Chunks of one channel that some rows lie in."""
+        return self.store.n_chunks(start, stop)
+
+    def read(self, start: int, values: NDArray[np.float32], observed: NDArray[np.bool_] | None) -> None:
+        """Decode rows from `start` on; scaled and filled."""
+        decoded, later = self._scalings
+        self.store.decode_part(self.scaler.channels, start, values, decoded, observed, fill=later is None)
+        if later is not None:
+            series = self.store.index.series_of(start, start + len(values)) if later.by_series else None
+            later.scale_rows(torch.from_numpy(values), None if series is None else torch.from_numpy(series))
+
+    def times(self, start: int, stop: int) -> Int64:
+        """Times of some rows."""
+        return self.store.times(start, stop)
+
+
+@dataclass(frozen=True)
+class PanelReader:
+    """Steps of a panel file, read without mapping it; see :class:`lightning_app.data.rows.pool.RowReader`."""
+
+    file: PanelFile
+    later: RowScaling | None
+    where: str
+
+    @property
+    def masked(self) -> bool:
+        """Whether any value is missing."""
+        return self.file.masked
+
+    @property
+    def irregular(self) -> bool:
+        """Whether times are read too."""
+        return not self.file.grid.rule.regular
+
+    @property
+    def n_rows(self) -> int:
+        """Steps."""
+        return self.file.grid.n_steps
+
+    @property
+    def width(self) -> int:
+        """Values of a step."""
+        return self.file.width
+
+    @property
+    def chunk_rows(self) -> int:
+        """Steps of some 1 MiB."""
+        return max(1, _PIECE_BYTES // (self.width * (5 if self.masked else 4)))
+
+    @property
+    def chunk_starts(self) -> Int64:
+        """Any step will do."""
+        return np.arange(0, self.n_rows, self.chunk_rows)
+
+    @property
+    def n_chunks_stored(self) -> int:
+        """Stretches of so many steps."""
+        return len(self.chunk_starts)
+
+    def n_chunks(self, start: int, stop: int) -> int:
+        """Stretches that some steps lie in."""
+        return -(-stop // self.chunk_rows) - start // self.chunk_rows
+
+    def read(self, start: int, values: NDArray[np.float32], observed: NDArray[np.bool_] | None) -> None:
+        """Read steps from `start` on; scaled and filled."""
+        self.file.read(start, values, observed)
+        if self.later is not None:
+            self.later.scale_rows(torch.from_numpy(values))
+
+    def times(self, start: int, stop: int) -> Int64:
+        """Times of some steps."""
+        return self.file.grid.times(start, stop)
+
+
+def as_rows(file: RowFile, scaling: RowScaling | None, ends: Tensor | None = None) -> Rows:
+    """The values of a file as tensors; no copy."""
+    observed = None if file.observed is None else _tensor(file.observed)
+    return Rows(_tensor(file.values), observed, scaling, torch.zeros(0, dtype=torch.int64) if ends is None else ends)
+
+
+def _tensor(values: NDArray[np.float32] | NDArray[np.bool_]) -> Tensor:
+    return torch.from_numpy(values)
