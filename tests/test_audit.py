@@ -13,7 +13,8 @@ import yaml
 from lightning_app.audit import audit
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
-from lightning_app.data.windows.splits import NAMES, Split, SplitName, target_rows
+from lightning_app.data.windows.borders import target_rows
+from lightning_app.data.windows.splits import NAMES, Split, SplitName
 from zstore import Store, UsageError
 
 App = Callable[..., subprocess.CompletedProcess[str]]

@@ -19,9 +19,10 @@ from pytorch_lightning import seed_everything
 
 import lightning_app.data.batches.loader
 from lightning_app.data.batches import making
+from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.making import made
 from lightning_app.data.batches.prefetch import prefetched
-from lightning_app.data.batches.source import Buffers, gather
+from lightning_app.data.batches.source import gather
 from lightning_app.data.columns.calendar import TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
 from zstore import Store, UsageError, ingest, open_store

@@ -18,7 +18,8 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.data.scaling.seasonal_error import seasonal_errors
-from lightning_app.data.windows.splits import NAMES, Split, target_rows
+from lightning_app.data.windows.borders import target_rows
+from lightning_app.data.windows.splits import NAMES, Split
 from lightning_app.metrics import MaskedErrors, ScaledErrors
 from lightning_app.models import SeasonalRepeat
 from zstore import NotFiniteError, Store, UsageError, ingest, open_store

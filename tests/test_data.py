@@ -17,9 +17,11 @@ from lightning_app.data.batches.source import gather
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.residency import Placement, choose, parse_budget
 from lightning_app.data.rows.views import SeriesView
-from lightning_app.data.scaling.scaler import Scaler, fit_scaler
+from lightning_app.data.scaling.fit import fit_scaler
+from lightning_app.data.scaling.scaler import Scaler
+from lightning_app.data.windows.borders import target_rows, time_borders
 from lightning_app.data.windows.order import shuffled
-from lightning_app.data.windows.splits import NAMES, Split, assign_series, target_rows, time_borders
+from lightning_app.data.windows.splits import NAMES, Split, assign_series
 from zstore import Store, UsageError, WindowIndex, WindowShape, find_holes, ingest, open_store
 from zstore.format.index import RunTable
 

@@ -25,8 +25,9 @@ from lightning_app.batch import by_series
 from lightning_app.cli import _quiet
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
+from lightning_app.data.scaling.fit import fit_scaler
 from lightning_app.data.scaling.quantiles import quantiles
-from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind, fit_scaler
+from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.scaling.statics import static_matrix
 from lightning_app.data.windows.fractions import share_out
 from lightning_app.data.windows.splits import Split

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
+from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.loader import WindowLoader
-from lightning_app.data.batches.source import Buffers
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.pool import PoolPlan
 from lightning_app.data.windows.pooled import PooledOrder, cut_pieces
@@ -209,7 +209,7 @@ def test_global_batches_depend_on_the_plan_alone_and_a_kill_loses_and_repeats_no
 
 @given(budget=st.integers(6_000, 60_000), other=st.integers(6_000, 60_000), lookback=st.integers(1, 8))
 def test_a_plan_gives_the_same_order_whatever_the_budget(small: Store, budget: int, other: int, lookback: int) -> None:
-    from lightning_app.data.rows.views import StoreReader
+    from lightning_app.data.rows.readers import StoreReader
     from lightning_app.data.scaling.scaler import Scaler
 
     reader = StoreReader(small, Scaler.identity(small.channels), masked=False)

@@ -16,7 +16,8 @@ from test_checkpoints_in_use import DATES, LSTM, configure, store
 
 from lightning_app import models
 from lightning_app.checkpoints import DurableCheckpointIO
-from lightning_app.data.scaling.scaler import Scaler, fit_scaler
+from lightning_app.data.scaling.fit import fit_scaler
+from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.data.windows.splits import Split
 from zstore import StoreError, UsageError, open_store
 

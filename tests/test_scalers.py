@@ -14,10 +14,13 @@ from hypothesis.extra.numpy import arrays
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import SeriesView
+from lightning_app.data.scaling.fit import fit_scaler
 from lightning_app.data.scaling.quantiles import quantiles
-from lightning_app.data.scaling.scaler import Scaler, Training, fit_scaler, scaled_std
+from lightning_app.data.scaling.scaler import Scaler
+from lightning_app.data.scaling.training import Training, scaled_std
 from lightning_app.data.scaling.unscaler import Unscaler
-from lightning_app.data.windows.splits import Split, target_rows
+from lightning_app.data.windows.borders import target_rows
+from lightning_app.data.windows.splits import Split
 from zstore import Store, UsageError, ingest, open_store
 
 SPLIT = Split(sizes=(0.5, 0.2, 0.3))

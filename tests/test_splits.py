@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import SeriesView
+from lightning_app.data.windows.borders import target_rows
 from lightning_app.data.windows.leaks import refuse_leaks, refuse_trained, trained_on
-from lightning_app.data.windows.splits import NAMES, Split, SplitName, assign_series, target_rows
+from lightning_app.data.windows.splits import NAMES, Split, SplitName, assign_series
 from zstore import Store, UsageError, WindowIndex, WindowShape, ZstoreError, ingest, open_store
 
 

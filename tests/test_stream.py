@@ -14,7 +14,7 @@ import zstore
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.pool import Pool, PoolPlan
-from lightning_app.data.rows.views import StoreReader
+from lightning_app.data.rows.readers import StoreReader
 from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.data.windows.order import shuffled
 from lightning_app.data.windows.pooled import PooledOrder, cut_pieces

@@ -86,7 +86,7 @@ def cells(store: Store) -> np.ndarray[Any, Any]:
 def test_a_panel_has_all_series_at_the_times_of_its_window(
     road: Store, tmp_path: Path, residency: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_app.data.rows.views._PIECE_BYTES", 8_000)
+    monkeypatch.setattr("lightning_app.data.rows.readers._PIECE_BYTES", 8_000)
     data = module(road, tmp_path, residency=residency, memory_budget="65kB" if residency == "stream" else 0.5)
     wanted, first = cells(road), int(road.index.time_start.min())
     scaler, seen = data.scaler, []
@@ -158,7 +158,7 @@ def test_what_a_panel_cannot_be_is_refused(road: Store, tmp_path: Path, options:
 def test_an_epoch_of_panels_goes_on_where_it_stood_and_is_shared_out_among_ranks(
     road: Store, tmp_path: Path, residency: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_app.data.rows.views._PIECE_BYTES", 8_000)
+    monkeypatch.setattr("lightning_app.data.rows.readers._PIECE_BYTES", 8_000)
     options = {"residency": residency, "memory_budget": "65kB" if residency == "stream" else 0.5}
     loader = module(road, tmp_path, **options).train_dataloader()
     batches = iter(loader)

@@ -20,27 +20,21 @@ from torch import Tensor
 
 from lightning_app.batch import BatchShape
 from lightning_app.data.batches.loader import WindowLoader
-from lightning_app.data.batches.source import Columns, PositionTimes, WindowSource, as_range
+from lightning_app.data.batches.source import PositionTimes, WindowSource
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, calendar_step, n_values
 from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of, refuse_unknown
+from lightning_app.data.columns.roles import Columns, as_range
 from lightning_app.data.old_checkpoints import require_plain, require_same_store
 from lightning_app.data.rows.infinite import refuse_infinite_inputs
 from lightning_app.data.rows.pool import Pool, PoolPlan
 from lightning_app.data.rows.residency import Placement, Residency, choose, parse_budget
 from lightning_app.data.rows.views import Panel, PanelView, SeriesView, View
+from lightning_app.data.scaling.fit import fit_scaler
 from lightning_app.data.scaling.rowscaling import applied
-from lightning_app.data.scaling.scaler import (
-    ScaledBy,
-    Scaler,
-    ScalerKind,
-    Training,
-    channel_kinds,
-    fit_scaler,
-    scaled_std,
-    source_std,
-)
+from lightning_app.data.scaling.scaler import ScaledBy, Scaler, ScalerKind, channel_kinds
 from lightning_app.data.scaling.seasonal_error import seasonal_errors
 from lightning_app.data.scaling.statics import encode_statics, fit_statics, unknown_words
+from lightning_app.data.scaling.training import Training, scaled_std, source_std
 from lightning_app.data.scaling.unscaler import Unscaler
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.windows.leaks import check_trained, joined, refuse_leaks, refuse_trained, trained_on

@@ -16,7 +16,7 @@ from lightning_app.checkpoints import read_checkpoint, told
 from lightning_app.losses import MSE, Loss
 from lightning_app.metrics import MaskedErrors, ScaledErrors, SeriesScores
 from lightning_app.models.finite import LossWatch, not_finite
-from lightning_app.models.rebuild import arguments_of, plain_arguments
+from lightning_app.models.rebuild import Remembers, arguments_of, plain_arguments, require_same_model
 from zstore import NotFiniteError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -26,19 +26,7 @@ Units = Literal["scaled", "source"]
 _STAGES = ("val", "test")
 
 
-class _Remembers(type(pl.LightningModule)):  # type: ignore[misc]
-    """Keeps the arguments that a model was made with, which its checkpoints note.
-
-    A metaclass, for `__new__` with ``**options`` would hide the options of a constructor from the command line.
-    """
-
-    def __call__(cls, *args: Any, **options: Any) -> Any:
-        model = super().__call__(*args, **options)
-        model.__dict__["_given"] = args, options
-        return model
-
-
-class ForecastModel(pl.LightningModule, metaclass=_Remembers):
+class ForecastModel(pl.LightningModule, metaclass=Remembers):
     """A model from a batch to targets.
 
     Windows are of single series. Those of a panel are taken apart for models that do not read panels as such, and for
@@ -263,20 +251,7 @@ class ForecastModel(pl.LightningModule, metaclass=_Remembers):
         UsageError
             If the checkpoint is of another model or shape, or has other weights.
         """
-        noted = checkpoint.get("lightning_app") or {}
-        mine = {"model": type(self).__name__, **self.shape.to_json()}
-        theirs = {"model": noted.get("model"), **noted.get("shape", {})}
-        if not self.panels:  # what it learned of single series it knows of any panel
-            del mine["n_nodes"]
-        for name, value in mine.items():
-            if theirs.get(name) != value:
-                raise _misfit(f"checkpoint with {name} {theirs.get(name)}", f"{value}, as this configuration has")
-        sizes = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-        for name, tensor in self.state_dict().items():
-            if sizes.pop(name, None) != tuple(tensor.shape):
-                raise _misfit(f"checkpoint without weights {name} {tuple(tensor.shape)}", "the weights of this model")
-        if sizes:
-            raise _misfit(f"checkpoint with further weights {', '.join(sizes)}", "the weights of this model")
+        require_same_model(self, self.shape, self.panels, checkpoint)
 
     @property
     def measures_source(self) -> bool:
@@ -359,7 +334,3 @@ def require_input_targets(shape: BatchShape, model: str) -> None:
             expected="every target among the inputs",
             fix="add it to --data.channels, or take a model that mixes channels, such as LSTM",
         )
-
-
-def _misfit(what: str, expected: str) -> UsageError:
-    return UsageError(what, expected=expected, fix="the --config and flags it was trained with, or another --ckpt_path")

@@ -1,9 +1,12 @@
-"""How a model is built again from its checkpoint alone: its class and the plain arguments it was given."""
+"""How a model is built again from its checkpoint alone, and what a checkpoint must be of for a model that there is."""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any
+
+import pytorch_lightning as pl
+from torch import nn
 
 from lightning_app import losses
 from lightning_app.batch import BatchShape
@@ -11,6 +14,19 @@ from lightning_app.losses import Loss
 from zstore import UsageError
 
 _FIX = "fit again, or build the model as its configuration does and hand it to the trainer with ckpt_path"
+
+
+class Remembers(type(pl.LightningModule)):  # type: ignore[misc]
+    """Keeps the arguments that a model was made with, which its checkpoints note.
+
+    A metaclass, for `__new__` with ``**options`` would hide the options of a constructor from the command line.
+    """
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        """Make a model."""
+        model = super().__call__(*args, **options)
+        model.__dict__["_given"] = args, options
+        return model
 
 
 def plain_arguments(constructor: Any, given: tuple[tuple[Any, ...], dict[str, Any]]) -> dict[str, Any]:
@@ -64,6 +80,38 @@ def arguments_of(noted: Any, model: str) -> dict[str, Any]:
             )
         arguments["loss"] = kind(**named)
     return {"shape": BatchShape(**noted["shape"]), **arguments}
+
+
+def require_same_model(model: nn.Module, shape: BatchShape, panels: bool, checkpoint: dict[str, Any]) -> None:
+    """Raise UsageError if a checkpoint is of another model or shape, or has other weights.
+
+    Parameters
+    ----------
+    model, shape
+        What it is loaded into.
+    panels
+        Whether the model reads panels as such; others know of any panel what they learned of single series.
+    checkpoint
+        What was saved.
+    """
+    noted = checkpoint.get("lightning_app") or {}
+    own = {"model": type(model).__name__, **shape.to_json()}
+    recorded = {"model": noted.get("model"), **noted.get("shape", {})}
+    if not panels:
+        del own["n_nodes"]
+    for name, value in own.items():
+        if recorded.get(name) != value:
+            raise _misfit(f"checkpoint with {name} {recorded.get(name)}", f"{value}, as this configuration has")
+    sizes = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+    for name, tensor in model.state_dict().items():
+        if sizes.pop(name, None) != tuple(tensor.shape):
+            raise _misfit(f"checkpoint without weights {name} {tuple(tensor.shape)}", "the weights of this model")
+    if sizes:
+        raise _misfit(f"checkpoint with further weights {', '.join(sizes)}", "the weights of this model")
+
+
+def _misfit(what: str, expected: str) -> UsageError:
+    return UsageError(what, expected=expected, fix="the --config and flags it was trained with, or another --ckpt_path")
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,28 +1,23 @@
-"""Where the rows of windows are, which of their columns are what, and batches made of them."""
+"""Where the rows of windows are, and batches made of them: one gather, scaled while in cache."""
 
 from __future__ import annotations
 
-import math
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from threading import Lock
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
-from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, cycles_along, time_cycles, time_index
+from lightning_app.data.batches.buffers import Buffers
+from lightning_app.data.columns.calendar import cycles_along, time_cycles, time_index
+from lightning_app.data.columns.roles import Columns
 from lightning_app.data.rows.residency import Rows
 from lightning_app.data.scaling.rowscaling import RowScaling
-from zstore import TimeStepRule, WindowShape
+from zstore import WindowShape
 
-_KEPT = 16
-_LINE = 64  # bytes
 _SLICE_BYTES = 1 << 22  # of windows that a thread copies, and scales while they are in cache
 _NUMPY = {torch.float32: np.dtype(np.float32), torch.bool: np.dtype(np.bool_)}
 
@@ -59,42 +54,6 @@ class Located:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which columns of the rows are what, and what is made of their times.
-
-    Parameters
-    ----------
-    inputs, targets, future
-        Columns of the inputs, of the targets, and of the channels known in advance; ranges where they can be.
-    observed
-        Inputs whose mask, 1 where observed, is an input too.
-    calendar
-        Time features, of input rows and of target rows.
-    encoding
-        ``cyclic``: sine and cosine, behind the inputs and the known channels. ``index``: whole hours or days, in
-        `x_time` and `y_time`.
-    unit
-        Of times: s, ms, us or ns.
-    rule
-        How far it is from one row to the next.
-    """
-
-    inputs: Sequence[int]
-    targets: Sequence[int]
-    future: Sequence[int] = range(0)
-    observed: Sequence[int] = range(0)
-    calendar: list[TimeFeature] = field(default_factory=list)
-    encoding: TimeEncoding = "cyclic"
-    unit: str = "s"
-    rule: TimeStepRule = field(default_factory=lambda: TimeStepRule("irregular"))
-
-    @property
-    def step(self) -> int:
-        """Units of time between two rows; 0 where that differs, as for months."""
-        return self.rule.count if self.rule.kind == "fixed" else 0
-
-
-@dataclass(frozen=True)
 class PositionTimes:
     """Times of irregular rows, by position in the rows of a source; in a pool these are other rows all the time.
 
@@ -113,46 +72,6 @@ class PositionTimes:
     def to(self, device: torch.device) -> PositionTimes:
         """The same in the memory of a device."""
         return PositionTimes(self.values.to(device))
-
-
-class Buffers:
-    """Memory for batches, used again once nobody holds any part of a batch that was in it.
-
-    Fresh memory of a few megabytes is unmapped when it is freed and mapped again, page by page, when it is next
-    written to, which takes twice as long as copying the windows.
-
-    Notes
-    -----
-    What is handed out is a view of its own of the memory, held by the storage of the tensor and by nobody else. When
-    the last tensor on that storage is gone, so is the view: a weak reference to it says so, on any build of Python.
-    """
-
-    def __init__(self) -> None:
-        self._kept: list[tuple[NDArray[Any], weakref.ref[NDArray[Any]]]] = []
-        self._lock = Lock()  # two threads must not take the same memory
-
-    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-        """A tensor whose values are anything."""
-        with self._lock:
-            kept = self._kept
-            for number in range(len(kept) - 1, -1, -1):  # what was used last may still be in cache
-                memory, lent = kept[number]
-                if lent() is None and memory.shape == shape and memory.dtype == dtype:
-                    view = memory[:]
-                    kept[number] = memory, weakref.ref(view)
-                    return torch.from_numpy(view)
-            memory = _aligned(shape, dtype)
-            view = memory[:]
-            self._kept = [*kept[-_KEPT + 1 :], (memory, weakref.ref(view))]
-            return torch.from_numpy(view)
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Memory that begins with a cache line, as row files do: rows are then copied line by line."""
-    n_bytes = math.prod(shape) * dtype.itemsize
-    octets = np.empty(n_bytes + _LINE, np.uint8)
-    first = -octets.ctypes.data % _LINE
-    return octets[first : first + n_bytes].view(dtype).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -338,12 +257,6 @@ class WindowSource:
             return gather(rows, starts, length)
         pinned = torch.empty(shape, dtype=rows.dtype, pin_memory=self.target.type == "cuda")
         return gather(rows, starts, length, pinned).to(self.target, non_blocking=True)
-
-
-def as_range(columns: list[int]) -> Sequence[int]:
-    """The same columns, as a range if they lie beside each other."""
-    beside = range(columns[0], columns[0] + len(columns)) if columns else range(0)
-    return beside if list(beside) == columns else columns
 
 
 def _pick(rows: Tensor, columns: Sequence[int]) -> Tensor:

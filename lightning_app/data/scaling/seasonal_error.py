@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.data.scaling.scaler import Scaler
-from lightning_app.data.windows.splits import Split, target_rows
+from lightning_app.data.windows.borders import target_rows
+from lightning_app.data.windows.splits import Split
 from zstore import NotFiniteError, Store
 
 Float64 = NDArray[np.float64]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.data.columns.meaning import StaticMeaning, Unknown, codes_of
-from lightning_app.data.windows.splits import Split, assign_series, target_rows
+from lightning_app.data.windows.borders import target_rows
+from lightning_app.data.windows.splits import Split, assign_series
 from zstore import NotFiniteError, Store
 
 _LARGEST = float(np.finfo(np.float32).max)

@@ -1,4 +1,4 @@
-"""Which targets belong to train, val and test: by time, by series, or both; never two of them."""
+"""How targets are shared out between train, val and test: by time, by series, or both; never to two of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.data.windows.fractions import refuse_nothing, refuse_overlap, share_out
-from lightning_app.data.windows.step_counts import count_of
 from zstore import NotFoundError, Store, UsageError
 
 Int64 = NDArray[np.int64]
 SplitName = Literal["train", "val", "test"]
 NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 _USUAL = (0.7, 0.1, 0.2)
-_ROWS_OF_SERIES = "0, or --data.split.over series, since steps are the rows of each series"
 _REST = -1  # as the size of train: all steps that val and test leave
 
 
@@ -186,41 +184,6 @@ def read_ids(listed: list[str] | str, option: str) -> list[str]:
         ) from None
 
 
-def target_rows(
-    store: Store, split: Split, name: SplitName, members: NDArray[np.bool_] | None = None
-) -> tuple[Int64, Int64]:
-    """Where the targets of one split lie.
-
-    Parameters
-    ----------
-    store, split, name
-        What is cut, how, and which part.
-    members
-        (series,) which series count; None for all.
-
-    Returns
-    -------
-    (run,) start and stop of the row range in each run of ``store.index.runs``; empty where start equals stop.
-
-    Raises
-    ------
-    UsageError
-        If the sizes, dates, ids or values do not fit the store, or splits would overlap.
-    """
-    runs, position = store.index.runs, NAMES.index(name)
-    if split.by == "series":
-        start, stop = runs.start, runs.stop
-    else:
-        edges = time_borders(store, split)[position]
-        start, stop = (_rows_at(store, edge[runs.series]) for edge in edges)
-    if split.by != "time":
-        mine = assign_series(store, split)[runs.series] == position
-        stop = np.where(mine, stop, start)
-    if members is not None:
-        stop = np.where(members[runs.series], stop, start)
-    return start, np.maximum(stop, start)
-
-
 def assign_series(store: Store, split: Split) -> Int64:
     """(series,) 0, 1 or 2 for train, val and test, -1 for none.
 
@@ -322,86 +285,3 @@ def _number(value: str | float) -> float:
         return float(value)
     except ValueError:
         return np.nan
-
-
-def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
-    """Time range ``[start, stop)`` of train, val and test, each (series,) int64.
-
-    Raises
-    ------
-    UsageError
-        If they do not fit the store, or overlap.
-    """
-    index, whole = store.index, np.ones(store.n_series, np.int64)
-    if split.over == "series":
-        first, last = index.time_start, index.time_stop
-    else:
-        first, last = index.time_start.min(initial=2**62) * whole, index.time_stop.max(initial=-(2**62)) * whole
-    count = count_of(store, split.over == "series")
-    if split.embargo and count.units:
-        raise UsageError(
-            f"embargo of {split.embargo:,} steps",
-            expected="0, since times are irregular" if store.time.rule.kind == "irregular" else _ROWS_OF_SERIES,
-            where=str(store.path),
-            fix="--data.split.embargo 0, and dates that leave such a time to nobody",
-        )
-    if split.dates is not None:
-        edges = [date * whole for date in _dates(store, split.dates)]
-    elif split.from_end or (all(float(size).is_integer() for size in split.shares) and sum(split.shares) > 1):
-        n_steps = count.n_steps(first, last)
-        counts, n_asked = _whole_counts(n_steps, split)
-        most = int(n_steps.max(initial=0))
-        if count.units or n_asked > most:
-            raise UsageError(
-                f"split of {n_asked:,} steps",
-                expected="fractions or dates, since times are irregular" if count.units else f"at most {most:,} steps",
-                where=str(store.path),
-                fix="smaller --data.split.sizes",
-            )
-        edges = [first, *(count.later(first, n) for n in counts.cumsum(axis=1).T)]
-    else:
-        refuse_overlap(split.shares, steps=True)
-        n_steps = count.n_steps(first, last)
-        counts = share_out(n_steps, split.shares)
-        longest = int(n_steps.max(initial=0))
-        refuse_nothing(counts, longest, split.shares, "time steps", "--data.split.sizes", store.path)
-        edges = [first, *(count.later(first, n) for n in counts.cumsum(axis=1).T)]
-    begins = [count.later(edge, whole * split.embargo) if n else edge for n, edge in enumerate(edges[:3])]
-    return list(zip(begins, edges[1:], strict=True))
-
-
-def _whole_counts(n_steps: Int64, split: Split) -> tuple[Int64, int]:
-    """(series, 3) steps that each split has where sizes are whole numbers of them, and how many those add up to."""
-    train, val, test = map(int, split.shares)
-    if not split.from_end:
-        return np.tile(np.array([train, val, test], np.int64), (len(n_steps), 1)), train + val + test
-    n_test = np.minimum(n_steps, test)
-    n_val = np.minimum(n_steps - n_test, val)
-    return np.stack([n_steps - n_test - n_val, n_val, n_test], axis=1), val + test
-
-
-def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
-    try:
-        edges = [store.schema.time.parse(date) for date in dates]
-    except ValueError:
-        raise UsageError(
-            f"split dates {list(dates)}", expected="ISO dates, or step numbers", fix="correct --data.split.dates"
-        ) from None
-    if edges != sorted(edges):
-        raise UsageError(
-            f"split dates {list(dates)} go back in time, so targets would be in two splits",
-            expected="first time of train, of val, of test, and the time after test, in order",
-            fix="correct --data.split.dates",
-        )
-    return edges
-
-
-def _rows_at(store: Store, time: Int64) -> Int64:
-    """(run,) first row of each run whose time is not before `time`, (run,)."""
-    runs, rule = store.index.runs, store.time.rule
-    if rule.regular:
-        rows: Int64 = np.clip(runs.start + rule.first_step(time, runs.time), runs.start, runs.stop)
-        return rows
-    times = store.times(0, store.n_rows)
-    bounds = zip(runs.start, runs.stop, time, strict=True)
-    return np.array([start + np.searchsorted(times[start:stop], at) for start, stop, at in bounds], np.int64)
