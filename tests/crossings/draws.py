@@ -362,6 +362,8 @@ def case(number: int) -> Case:
     if fill and rule:  # which may be refused
         actions.append(Action("ingest", tuple(first), duplicates))
         actions = actions[:: maker.pick([1, -1])]
+    if duplicates == "error" and len({row[:2] for row in first}) < len(first):  # rows beside the rule met others
+        actions.append(Action("ingest", tuple(first), "last"))
     if (
         kind
         in (
