@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
-from lightning_app.data.scaling.rowscaling import RowScaling
+from lightning_app.data.scaling.rowscaling import RowScaling, applied
 from lightning_app.data.scaling.scaler import ScaledBy, Scaler, ScalerKind
+from lightning_app.data.scaling.unscaler import Unscaler
 from lightning_app.data.windows.splits import Split
 from zstore import PanelGrid, Scaling, Store, ingest, open_panel, open_rows, open_store
 
@@ -170,6 +171,43 @@ def test_a_value_is_scaled_to_the_same_bits_in_whatever_block(
         scaling.scale_rows(window, position.expand(length))
     torch.testing.assert_close(rows, together, rtol=0, atol=0, equal_nan=True)
     assert bool(torch.isnan(together).any()) == (not fills)
+
+
+@settings(max_examples=40)
+@given(
+    n_scales=st.sampled_from([0.0, 3.0, 7.9, 60.0, 200.0, 1000.0]),
+    log_offset=st.sampled_from([0.7, 4.6, 13.0]),
+    by_series=st.booleans(),
+    nodes=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_float32_value_loses_no_digit_by_its_scaling_however_many_scales_the_offset_is(
+    n_scales: float, log_offset: float, by_series: bool, nodes: bool, seed: int
+) -> None:
+    random, logs = np.random.default_rng(seed), np.array([True, False, False, True])
+    shape = (3, 4) if by_series else (4,)
+    scale = log_offset / np.array([n_scales or 1, n_scales or 1, 2, 2]) * random.uniform(1, 1.01, shape)
+    offset = np.where(logs, log_offset, log_offset * (n_scales > 0)) * random.uniform(1, 1.001, shape)
+    offset[..., 0] *= n_scales > 0
+    scaler = Scaler(("steep log", "steep", "level", "log"), offset, scale, logs)
+    inner = offset + scale * random.normal(0, 2, (200, 3, 4))
+    inner[:3] = np.array([-5.0, 0.0, 20.0])[:, None, None]  # far from all others
+    values = np.where(logs, np.expm1(inner), inner).astype(np.float32)  # (row, series, column)
+    values[..., logs] = np.maximum(values[..., logs], np.float32(-0.999))
+    taken = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # what is no logarithm
+        expected = (np.where(logs, np.log1p(taken), taken) - offset) / scale
+    scaled = torch.from_numpy(values.copy())
+    if nodes:
+        RowScaling.of(scaler, False, np.arange(3)).scale_rows(scaled.view(200, 12))
+    else:
+        RowScaling.of(scaler, False).scale_rows(scaled.view(600, 4), torch.arange(3).repeat(200))
+    error = 2.0**-24 * (6 * np.abs(expected) + 4 * np.minimum(np.abs(offset / scale), 8) + 1)
+    assert (np.abs(scaled.numpy() - expected) <= error).all()
+    back = Unscaler(applied(scaler)).to_source(scaled.movedim(1, 0), torch.arange(3)).movedim(0, 1).numpy()
+    slope = scale * np.where(logs, 1 + taken, 1) * 1.001
+    zero = 2.0**-23 * np.abs(expected * scale) * np.where(logs, 1 + taken, 1)  # what counts as 0
+    assert (np.abs(back - taken) <= error * slope + zero + 1e-12 * np.abs(taken)).all()
 
 
 def test_panels_with_and_without_filled_values_differ_only_where_they_are_missing(
