@@ -43,10 +43,8 @@ def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[objec
     return path
 
 
-def small_grid(monkeypatch: pytest.MonkeyPatch, chunk_rows: int = 8, shard_rows: int = 16) -> None:
-    """Let what is ingested from now on have chunks and shards of so few rows."""
-    monkeypatch.setattr("zstore.writing.encode_plan.CHUNK_ROWS", chunk_rows)
-    monkeypatch.setattr("zstore.writing.encode_plan.SHARD_ROWS", shard_rows)
+SMALL_GRID: dict[str, Any] = {"chunk_rows": 8, "shard_rows": 16}
+"""Options of an ingest, by which even small tables have several chunks and shards."""
 
 
 def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import small_grid, write_table
+from conftest import SMALL_GRID, write_table
 
 from lightning_app.data.columns.calendar import time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
@@ -43,14 +43,16 @@ def dates_of(rule: str, n_rows: int, later: int = 0) -> pd.DatetimeIndex:
     return pd.date_range(first + later * offset if later else first, periods=n_rows, freq=offset)
 
 
-def store_of(tmp_path: Path, rule: str, freq: str | None = None, n_rows: tuple[int, ...] = N_ROWS) -> Store:
+def store_of(
+    tmp_path: Path, rule: str, freq: str | None = None, n_rows: tuple[int, ...] = N_ROWS, **options: Any
+) -> Store:
     rows = [
         (f"s{series}", str(time), series * 100 + number)
         for series, count in enumerate(n_rows)
         for number, time in enumerate(dates_of(rule, count, later=series))
     ]
     source = write_table(tmp_path / "table.csv", ["id", "time", "x"], rows)
-    ingest(source, tmp_path / "table.zarr", id="id", time="time", freq=freq)
+    ingest(source, tmp_path / "table.zarr", id="id", time="time", freq=freq, **options)
     return open_store(tmp_path / "table.zarr")
 
 
@@ -124,11 +126,8 @@ def test_a_panel_of_a_rule_has_every_row_at_its_step(tmp_path: Path, rule: str) 
 
 
 @pytest.mark.parametrize("rule", ["MS", "B"])
-def test_a_stream_of_months_or_weekdays_has_the_batches_that_memory_has(
-    tmp_path: Path, rule: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small_grid(monkeypatch)
-    store = store_of(tmp_path, rule)
+def test_a_stream_of_months_or_weekdays_has_the_batches_that_memory_has(tmp_path: Path, rule: str) -> None:
+    store = store_of(tmp_path, rule, **SMALL_GRID)
     options: dict[str, Any] = {"split": whole_split(), "time_features": ["month_of_year", "day_of_week"]}
     for encoding in ("cyclic", "index"):
         host, stream = (
@@ -196,13 +195,12 @@ def test_the_step_of_a_checkpoint_is_that_of_its_rule(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("residency", ["host", "stream"])
 def test_a_panel_of_rows_has_the_times_of_its_steps_in_batches_predictions_and_spans(
-    tmp_path: Path, residency: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, residency: str
 ) -> None:
-    small_grid(monkeypatch)
     days = [day for day in pd.date_range("2001-01-01", periods=60, freq="B") if day.day % 7]
     rows = [(id_, str(day), n) for id_, first in (("a", 0), ("b", 3)) for n, day in enumerate(days) if n >= first]
     source = write_table(tmp_path / "table.csv", ["id", "time", "x"], rows)
-    ingest(source, tmp_path / "table.zarr", id="id", time="time", freq="rows")
+    ingest(source, tmp_path / "table.zarr", id="id", time="time", freq="rows", **SMALL_GRID)
     store = open_store(tmp_path / "table.zarr")
     budget = {"memory_budget": "4kB"} if residency == "stream" else {}
     options: dict[str, Any] = {"time_features": ["day_of_year", "day_of_week"], "time_encoding": "index", **budget}

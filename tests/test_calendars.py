@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_grid, write_table
+from conftest import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,14 +167,14 @@ def test_a_rule_is_shown_exported_and_read_by_xarray(freq: str, tmp_path: Path) 
 @pytest.mark.parametrize("n_rows_a_shard", [16, 64])
 @pytest.mark.parametrize("freq", ["MS", "YE-JUN", "B"])
 def test_a_rule_is_found_over_shards_whose_borders_lie_within_series(
-    freq: str, n_rows_a_shard: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    freq: str, n_rows_a_shard: int, tmp_path: Path
 ) -> None:
-    small_grid(monkeypatch, 8, n_rows_a_shard)
+    grid: dict[str, Any] = {"chunk_rows": 8, "shard_rows": n_rows_a_shard}
     rows = rows_of(freq, {"b": [15, 16], "c": [62]})
-    store = made(tmp_path, rows, workers=2)
+    store = made(tmp_path, rows, workers=2, **grid)
     assert store.schema.time.show_freq() == RULES[freq][0]
     assert store.index.runs.start.tolist() == [0, 66, 81, 130, 192]
-    filled = made(tmp_path, rows, "f.zarr", fill_gaps=True)
+    filled = made(tmp_path, rows, "f.zarr", fill_gaps=True, **grid)
     assert times_of(filled) == expected_times(freq)
 
 
@@ -188,15 +188,14 @@ def test_whatever_is_missing_is_filled_and_cuts_runs(
     freq: str, left_out: dict[str, set[int]], shards: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("r")
-    with pytest.MonkeyPatch.context() as patch:
-        small_grid(patch, 8, shards)
-        rows = rows_of(freq, {id_: sorted(gone) for id_, gone in left_out.items()}, n=30)
-        store = made(folder, rows, freq=freq)
-        n_runs = sum(1 + sum(row - 1 not in gone for row in gone) for gone in map(left_out.get, STARTS) if gone)
-        assert len(store.index.runs.start) == n_runs + sum(not left_out.get(id_) for id_ in STARTS)
-        filled = made(folder, rows, "f.zarr", fill_gaps=True, freq=freq)
-        assert times_of(filled) == expected_times(freq, 30)
-        assert zstore.verify(filled).faults == ()
+    grid: dict[str, Any] = {"chunk_rows": 8, "shard_rows": shards}
+    rows = rows_of(freq, {id_: sorted(gone) for id_, gone in left_out.items()}, n=30)
+    store = made(folder, rows, freq=freq, **grid)
+    n_runs = sum(1 + sum(row - 1 not in gone for row in gone) for gone in map(left_out.get, STARTS) if gone)
+    assert len(store.index.runs.start) == n_runs + sum(not left_out.get(id_) for id_ in STARTS)
+    filled = made(folder, rows, "f.zarr", fill_gaps=True, freq=freq, **grid)
+    assert times_of(filled) == expected_times(freq, 30)
+    assert zstore.verify(filled).faults == ()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import small_grid
 from crossings.draws import DRAWS_PER_CASE, KINDS
 from crossings.run import run_draws
 
@@ -18,12 +17,10 @@ N_DRAWS, N_LONG, N_OF_SHARD = 100, 2000, 100
 def disagreements(numbers: Sequence[int], folder: Path, counts: Counter[str] | None = None) -> list[str]:
     """What project and reference do not agree on, draw by draw."""
     found = []
-    with pytest.MonkeyPatch.context() as patch:
-        small_grid(patch, chunk_rows=16, shard_rows=64)
-        for outcome in run_draws(numbers, folder):
-            found += [f"draw {outcome.draw.number}: {problem}" for problem in outcome.problems]
-            if counts is not None:
-                counts.update(outcome.counts)
+    for outcome in run_draws(numbers, folder):
+        found += [f"draw {outcome.draw.number}: {problem}" for problem in outcome.problems]
+        if counts is not None:
+            counts.update(outcome.counts)
     return found
 
 

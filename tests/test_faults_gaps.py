@@ -19,7 +19,7 @@ import torch
 import xarray
 import yaml
 import zarr
-from conftest import small_grid, write_table
+from conftest import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -38,10 +38,11 @@ from zstore.cli import main as zstore_command
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*LeafSpec.*:FutureWarning")  # Lightning's
 
 
-def steps(folder: Path, lengths: list[int]) -> Store:
+def steps(folder: Path, lengths: list[int], **options: Any) -> Store:
     """Series of so many steps, each, of one channel."""
     rows = [[f"s{n:02d}", time, n + time / 8] for n, length in enumerate(lengths) for time in range(length)]
-    ingest(write_table(folder / "r.csv", ["id", "t", "v"], rows), folder / "s.zarr", id="id", time="t", overwrite=True)
+    source = write_table(folder / "r.csv", ["id", "t", "v"], rows)
+    ingest(source, folder / "s.zarr", id="id", time="t", overwrite=True, **options)
     return open_store(folder / "s.zarr")
 
 
@@ -291,9 +292,7 @@ def test_an_epoch_that_was_cut_has_ended_for_a_store_that_has_grown(tmp_path: Pa
 
 def chunked(folder: Path) -> Store:
     """Two series of 60 steps in chunks of 16 rows."""
-    with pytest.MonkeyPatch.context() as patch:
-        small_grid(patch, chunk_rows=16, shard_rows=64)
-        return steps(folder, [60, 60])
+    return steps(folder, [60, 60], chunk_rows=16, shard_rows=64)
 
 
 @pytest.fixture(scope="module")
@@ -307,9 +306,9 @@ def panel_table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[t
         if (n, step) not in ((1, 20), (1, 21), (2, 70))
     }
     rows = [[id_, time, value] for (id_, time), value in cells.items()]
-    with pytest.MonkeyPatch.context() as patch:
-        small_grid(patch, chunk_rows=16, shard_rows=64)
-        ingest(write_table(folder / "r.csv", ["id", "t", "v"], rows), folder / "s.zarr", id="id", time="t", freq="3")
+    grid: dict[str, Any] = {"chunk_rows": 16, "shard_rows": 64}
+    source = write_table(folder / "r.csv", ["id", "t", "v"], rows)
+    ingest(source, folder / "s.zarr", id="id", time="t", freq="3", **grid)
     return open_store(folder / "s.zarr"), cells
 
 

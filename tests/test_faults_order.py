@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import zarr
-from conftest import small_grid, write_table
+from conftest import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ from zstore.format.index import RunTable
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*LeafSpec.*:FutureWarning")  # Lightning's
 Window = tuple[int, int]
-READING: dict[str, Any] = {"id": "id", "time": "t"}
+READING: dict[str, Any] = {"id": "id", "time": "t", "chunk_rows": 32, "shard_rows": 128}
 
 
 class KilledError(Exception):
@@ -88,18 +88,15 @@ def rows(n_series: int = 6, n_times: int = 120, first: int = 0, irregular: bool 
 
 def make(folder: Path, table: list[list[Any]], name: str = "s") -> Store:
     folder.mkdir(parents=True, exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        small_grid(patch, chunk_rows=32, shard_rows=128)
-        ingest(write_table(folder / f"{name}.csv", ["id", "t", "v", "w"], table), folder / f"{name}.zarr", **READING)
+    source = write_table(folder / f"{name}.csv", ["id", "t", "v", "w"], table)
+    ingest(source, folder / f"{name}.zarr", **READING)
     return open_store(folder / f"{name}.zarr")
 
 
 def grow(folder: Path, table: list[list[Any]], compact: bool = False) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        small_grid(patch, chunk_rows=32, shard_rows=128)
-        zstore.append(write_table(folder / "more.csv", ["id", "t", "v", "w"], table), folder / "s.zarr")
-        if compact:
-            zstore.compact(folder / "s.zarr")
+    zstore.append(write_table(folder / "more.csv", ["id", "t", "v", "w"], table), folder / "s.zarr")
+    if compact:
+        zstore.compact(folder / "s.zarr")
 
 
 def module(store: Store, residency: str = "stream", budget: float | str = "6000b", **options: Any) -> WindowDataModule:

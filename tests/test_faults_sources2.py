@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import small_grid, write_table
+from conftest import SMALL_GRID, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from s3server import S3Server
@@ -233,8 +233,7 @@ def test_a_filler_gives_way_to_any_row(
     assert (comparison.n_different, comparison.n_unseen, comparison.faults) == (0, 0, ())
 
 
-def test_a_filler_gives_way_in_every_packing_and_across_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_grid(monkeypatch)
+def test_a_filler_gives_way_in_every_packing_and_across_shards(tmp_path: Path) -> None:
     for name, scale in (("ints", 1.0), ("decimals", 0.25), ("floats", 1 / 3)):
         rows = [["a", t, t * scale] for t in range(100) if t % 4 == 0 or t in (1, 2, 99)]
         store = tmp_path / f"{name}.zarr"
@@ -245,6 +244,7 @@ def test_a_filler_gives_way_in_every_packing_and_across_shards(tmp_path: Path, m
             time="t",
             freq="1",
             fill_gaps=True,
+            **SMALL_GRID,
         )
         late = [["a", t, t * scale] for t in range(100) if [t] not in [row[1:2] for row in rows]]
         append(write_table(tmp_path / f"{name}-late.csv", ["id", "t", "v"], late), store)

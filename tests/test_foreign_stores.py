@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import small_grid, write_table
+from conftest import write_table
 from foreign import (
     ForeignStore,
     at,
@@ -198,9 +198,8 @@ STORES = {**NAMES, **NUMBERS, **ARRAYS, **BOMBS, **LINKS}
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small store with text, static attributes and several chunks a shard."""
     folder = tmp_path_factory.mktemp("sound")
-    with pytest.MonkeyPatch.context() as patch:
-        small_grid(patch, chunk_rows=64, shard_rows=256)
-        ingest(rows(folder, range(40)), folder / "s.zarr", id="site", time="date", static=statics(folder))
+    grid: dict[str, Any] = {"chunk_rows": 64, "shard_rows": 256}
+    ingest(rows(folder, range(40)), folder / "s.zarr", id="site", time="date", static=statics(folder), **grid)
     return folder / "s.zarr"
 
 

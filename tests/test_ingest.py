@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray
-from conftest import small_grid, table, write_table
+from conftest import SMALL_GRID, table, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,9 +94,8 @@ def test_a_dask_cluster_makes_the_same_bytes_as_threads(csv: Path, tmp_path: Pat
     assert objects(tmp_path / "a.zarr") == objects(tmp_path / "b.zarr")
 
 
-def test_shards_split_long_series_at_the_right_rows(csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_grid(monkeypatch)
-    ingest(csv, tmp_path / "s.zarr", id="site", time="date", blocksize=500)
+def test_shards_split_long_series_at_the_right_rows(csv: Path, tmp_path: Path) -> None:
+    ingest(csv, tmp_path / "s.zarr", id="site", time="date", blocksize=500, **SMALL_GRID)
     store = open_store(tmp_path / "s.zarr")
     assert len(list((tmp_path / "s.zarr" / "level" / "c").iterdir())) == 13
     assert_equal(store, oracle(csv))
@@ -111,7 +110,7 @@ def test_the_border_of_a_giant_series_is_found_without_reading_it(
     csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zstore.writing.sort._SELECT_ROWS", 4)
-    test_shards_split_long_series_at_the_right_rows(csv, tmp_path, monkeypatch)
+    test_shards_split_long_series_at_the_right_rows(csv, tmp_path)
 
 
 def test_a_wide_file_without_ids_is_one_series(hourly: Store) -> None:

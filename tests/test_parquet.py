@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import no_flush, small_grid, stored, write_table
+from conftest import SMALL_GRID, no_flush, stored, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
 from zstore import SourceError, Store, UsageError, ZstoreError, open_store
 from zstore.cli import main
+from zstore.printing import show_plan
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.planner import plan_ingest
 
@@ -557,13 +558,11 @@ def test_every_row_comes_back_however_files_and_blocks_are_cut(
     source = parquet(
         folder / "r.parquet", {"id": ids, "time": times, "v": pa.array(numbers, pa.int64())}, row_group_size=group
     )
-    with monkeypatch.context() as patch:
-        small_grid(patch)
-        store = made(source, folder / "r.zarr", blocksize=blocksize, workers=workers)
-        expected = sorted(cells, key=lambda cell: cell[:2])
-        assert store.times(0, store.n_rows).tolist() == [time for _, time, _ in expected]
-        assert values(store, "v") == [number for _, _, number in expected]
-        made(source, folder / "whole.zarr")
+    store = made(source, folder / "r.zarr", blocksize=blocksize, workers=workers, **SMALL_GRID)
+    expected = sorted(cells, key=lambda cell: cell[:2])
+    assert store.times(0, store.n_rows).tolist() == [time for _, time, _ in expected]
+    assert values(store, "v") == [number for _, _, number in expected]
+    made(source, folder / "whole.zarr", **SMALL_GRID)
     assert stored(folder / "r.zarr") == stored(folder / "whole.zarr")
 
 
@@ -645,6 +644,8 @@ def test_the_dry_run_knows_the_rows_from_the_footer(tmp_path: Path) -> None:
     planned = plan_ingest(source, **READING)
     assert abs(planned.n_rows - 3000) <= 1
     assert "inflate" not in planned.tasks
+    assert planned.source_bytes == source.stat().st_size
+    assert "plain text" not in show_plan(planned, "r.zarr")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.parquet"]
 
 

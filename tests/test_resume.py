@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import stored, write_table
+from conftest import SMALL_GRID, stored, write_table
 
 import zstore
 from zstore.format.layout import SCRATCH
@@ -107,7 +107,7 @@ def test_a_spill_that_is_not_whole_is_made_again(table: Path, tmp_path: Path, ha
     assert stored(tmp_path / "killed.zarr") == stored(tmp_path / "undisturbed.zarr")
 
 
-@pytest.mark.parametrize("change", ["rows", "options", "blocksize"])
+@pytest.mark.parametrize("change", ["rows", "options", "grid", "blocksize"])
 def test_spills_of_another_run_are_not_taken(table: Path, tmp_path: Path, change: str) -> None:
     die(table, tmp_path / "s.zarr", "new")
     reading = dict(READING)
@@ -115,6 +115,8 @@ def test_spills_of_another_run_are_not_taken(table: Path, tmp_path: Path, change
         table.write_text(table.read_text().replace("bad", "1.5"))
     elif change == "options":
         reading["channels"] = ["v"]
+    elif change == "grid":
+        reading |= SMALL_GRID
     else:
         reading["blocksize"] = 1500
     zstore.ingest(table, tmp_path / "s.zarr", **reading)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import small_grid, stored, write_table
+from conftest import stored, write_table
 from s3server import S3Server
 
 import zstore
@@ -317,17 +317,17 @@ def test_a_model_is_trained_from_a_bucket(bucket: str, run: Run, tmp_path: Path)
     assert (tmp_path / "runs/fit/test_metrics.json").exists()
 
 
-def in_small_chunks(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    small_grid(monkeypatch, chunk_rows=32, shard_rows=128)
+def in_small_chunks(bucket: str, tmp_path: Path) -> str:
+    grid: dict[str, Any] = {"chunk_rows": 32, "shard_rows": 128}
     content = [[id_, t, t / 10] for id_ in "abcdefgh" for t in range(400)]
-    zstore.ingest(write_table(tmp_path / "a.csv", ["id", "t", "v"], content), f"{bucket}/s.zarr", **BY_ID)
+    zstore.ingest(write_table(tmp_path / "a.csv", ["id", "t", "v"], content), f"{bucket}/s.zarr", **BY_ID, **grid)
     return f"{bucket}/s.zarr"
 
 
 def test_a_stream_from_a_bucket_fetches_each_shard_once_and_then_only_the_parts_it_needs(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, fetched = in_small_chunks(bucket, tmp_path, monkeypatch), Counter[str]()
+    url, fetched = in_small_chunks(bucket, tmp_path), Counter[str]()
     get = Bucket._get
 
     def counted(
@@ -354,7 +354,7 @@ def test_a_stream_from_a_bucket_fetches_each_shard_once_and_then_only_the_parts_
 def test_a_shard_that_took_the_place_of_another_is_refused_however_it_is_read(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = in_small_chunks(bucket, tmp_path, monkeypatch)
+    url = in_small_chunks(bucket, tmp_path)
     store, storage = open_store(url), open_storage(url)
     for shard in range(12):  # more than are kept in memory
         store.read("v", shard * 128, shard * 128 + 10)

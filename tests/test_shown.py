@@ -12,7 +12,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_grid, write_table
+from conftest import SMALL_GRID, write_table
 from nbclient import NotebookClient
 
 from lightning_app.audit import audit
@@ -61,9 +61,9 @@ def test_names_from_the_data_are_text_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_showing_a_store_decodes_one_series_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_grid(monkeypatch)
     rows = [[f"s{n}", step, n + step] for n in range(40) for step in range(16)]
-    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    source = write_table(tmp_path / "r.csv", ["id", "t", "v"], rows)
+    ingest(source, tmp_path / "s.zarr", id="id", time="t", **SMALL_GRID)
     store = open_store(tmp_path / "s.zarr")
     read: list[Any] = []
     stored = Store._stored
@@ -107,10 +107,10 @@ def test_a_series_is_drawn_a_channel_below_the_other(catchments: Store, tmp_path
     axes[0].figure.savefig(tmp_path / "series.png")
 
 
-def test_a_store_shows_where_rows_lie_and_what_is_out_of_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_grid(monkeypatch)
+def test_a_store_shows_where_rows_lie_and_what_is_out_of_use(tmp_path: Path) -> None:
     rows = [[f"s{n}", 10 + step, n + step] for n in range(4) for step in range(16)]
-    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    source = write_table(tmp_path / "r.csv", ["id", "t", "v"], rows)
+    ingest(source, tmp_path / "s.zarr", id="id", time="t", **SMALL_GRID)
     fresh = open_store(tmp_path / "s.zarr")._repr_html_()
     assert "64 places in 4 shards, rows in 1 stretch<" in fresh
     late = write_table(tmp_path / "late.csv", ["id", "t", "v"], [["s1", 9, 0]])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import xarray
 import yaml
-from conftest import REPOSITORY, small_grid, table, write_table
+from conftest import REPOSITORY, SMALL_GRID, table, write_table
 
 from zstore import SourceError, Store, UsageError, ingest, open_store, verify
 
@@ -239,16 +239,15 @@ def test_a_duplicate_is_settled_by_the_order_of_the_source_whatever_the_blocks(t
         assert verify(store).faults == ()
 
 
-def test_duplicates_on_both_sides_of_a_shard_border_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_grid(monkeypatch)
+def test_duplicates_on_both_sides_of_a_shard_border_are_found(tmp_path: Path) -> None:
     rows = [[t, n] for n, t in enumerate([0, *([7] * 40), *range(8, 50)])]
     path = write_table(tmp_path / "r.csv", ["t", "v"], rows)
-    ingest(path, tmp_path / "s.zarr", time="t", on_duplicate="last", blocksize=60)
+    ingest(path, tmp_path / "s.zarr", time="t", on_duplicate="last", blocksize=60, **SMALL_GRID)
     store = open_store(tmp_path / "s.zarr")
     assert times(store) == [0, 7, *range(8, 50)]
     assert values(store)[:3] == [0, 40, 41]
     with pytest.raises(SourceError, match=r"has 7 twice.*line 3 and .*line 4"):
-        ingest(path, tmp_path / "t.zarr", time="t", blocksize=60)
+        ingest(path, tmp_path / "t.zarr", time="t", blocksize=60, **SMALL_GRID)
 
 
 RECIPES = {
@@ -314,11 +313,10 @@ def test_gaps_are_filled_with_missing_rows_on_request(tmp_path: Path) -> None:
     assert verify(store).faults == ()
 
 
-def test_gaps_across_shard_borders_are_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_grid(monkeypatch)
+def test_gaps_across_shard_borders_are_filled(tmp_path: Path) -> None:
     kept = [t for t in range(100) if t % 16 not in (15, 0) or t in (0, 99)]
     path = write_table(tmp_path / "r.csv", ["t", "v"], [[t, t] for t in kept])
-    ingest(path, tmp_path / "s.zarr", time="t", fill_gaps=True, blocksize=100)
+    ingest(path, tmp_path / "s.zarr", time="t", fill_gaps=True, blocksize=100, **SMALL_GRID)
     store = open_store(tmp_path / "s.zarr")
     assert times(store) == list(range(100))
     assert np.flatnonzero(~np.isnan(store.read("v", 0, 100))).tolist() == kept

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import small_grid, write_table
+from conftest import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +22,7 @@ from lightning_app.data.windows.splits import Split
 from zstore import CorruptionError, Store, UsageError, WindowIndex, WindowShape, ingest, open_store
 from zstore.format.index import RunTable
 
-READING: dict[str, Any] = {"id": "id", "time": "t"}
+READING: dict[str, Any] = {"id": "id", "time": "t", "chunk_rows": 64, "shard_rows": 256}
 
 
 def many(path: Path, n_series: int = 12, n_times: int = 180, irregular: bool = False) -> Path:
@@ -38,12 +38,7 @@ def many(path: Path, n_series: int = 12, n_times: int = 180, irregular: bool = F
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_grid(monkeypatch, chunk_rows=64, shard_rows=256)
-
-
-@pytest.fixture
-def chunky(tmp_path: Path, small_chunks: None) -> Store:
+def chunky(tmp_path: Path) -> Store:
     """Some 1,700 rows in chunks of 64."""
     ingest(many(tmp_path / "r.csv"), tmp_path / "s.zarr", **READING)
     store = open_store(tmp_path / "s.zarr")
@@ -139,7 +134,7 @@ def test_a_stream_gives_every_window_of_the_host_once(
         same({key: ours[key] for key in common}, {key: theirs[key] for key in common})
 
 
-def test_a_pool_of_an_eighth_decodes_each_chunk_once_an_epoch(tmp_path: Path, small_chunks: None) -> None:
+def test_a_pool_of_an_eighth_decodes_each_chunk_once_an_epoch(tmp_path: Path) -> None:
     ingest(many(tmp_path / "r.csv", 20, 400), tmp_path / "s.zarr", **READING)
     store = open_store(tmp_path / "s.zarr")
     budget = store.n_rows * 15 // 8
@@ -156,7 +151,7 @@ def test_a_pool_of_an_eighth_decodes_each_chunk_once_an_epoch(tmp_path: Path, sm
         assert pool.n_decoded == (epoch + 1) * (len(pool.plan.cuts) - 1)
 
 
-def test_windows_reach_over_the_borders_of_pieces_and_extents(tmp_path: Path, small_chunks: None) -> None:
+def test_windows_reach_over_the_borders_of_pieces_and_extents(tmp_path: Path) -> None:
     table = many(tmp_path / "r.csv").read_text().splitlines()
     header, rows = table[0], table[1:]
     steps = np.array([int(row.split(",")[1]) for row in rows])
@@ -175,7 +170,7 @@ def test_windows_reach_over_the_borders_of_pieces_and_extents(tmp_path: Path, sm
     assert len(ours) == len(sides[0].index("train"))
 
 
-def test_irregular_times_come_with_the_pieces(tmp_path: Path, small_chunks: None) -> None:
+def test_irregular_times_come_with_the_pieces(tmp_path: Path) -> None:
     ingest(many(tmp_path / "r.csv", irregular=True), tmp_path / "s.zarr", **READING)
     store = open_store(tmp_path / "s.zarr")
     assert store.schema.time.freq is None

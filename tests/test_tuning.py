@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY, small_grid, write_table
+from conftest import REPOSITORY, write_table
 
 from lightning_app import tuning
 from lightning_app.data.batches.mixing import inflation
@@ -84,12 +84,10 @@ def test_a_plan_of_no_store_or_no_config_says_so(run: Run, hourly: Store) -> Non
     assert (done.returncode, "nowhere.yaml" in done.stderr) == (2, True)
 
 
-def test_the_inflation_is_one_for_a_permutation_and_grows_as_the_pool_shrinks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small_grid(monkeypatch, chunk_rows=64, shard_rows=1024)
+def test_the_inflation_is_one_for_a_permutation_and_grows_as_the_pool_shrinks(tmp_path: Path) -> None:
     rows = [[f"s{n // 100:03d}", n % 100, n] for n in range(20_000)]
-    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    grid: dict[str, Any] = {"chunk_rows": 64, "shard_rows": 1024}
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t", **grid)
 
     def found(residency: str, budget: str = "0.5") -> float:
         data = WindowDataModule(
@@ -127,10 +125,10 @@ def test_there_are_the_presets_that_the_benchmarks_name() -> None:
     assert all(f"presets/{path.name}" in text or f"`{path.stem}`" in text for path in PRESETS)
 
 
-def test_every_chunk_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_grid(monkeypatch, chunk_rows=64, shard_rows=256)
+def test_every_chunk_counts_once(tmp_path: Path) -> None:
     rows = [["a", n, n] for n in range(1000)]
-    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    grid: dict[str, Any] = {"chunk_rows": 64, "shard_rows": 256}
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t", **grid)
     store = open_store(tmp_path / "s.zarr")
     assert store.n_chunks_stored == store.n_chunks(0, 1000) == 16
     assert store.chunk_starts.tolist() == list(range(0, 1000, 64))

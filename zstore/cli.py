@@ -213,7 +213,8 @@ def _table(options: Namespace) -> dict[str, Any]:
     }
     found |= {name: _pairs(options[name], f"--{name}") for name in ("rename", "units")}
     usual = inspect.signature(ingest).parameters
-    return {name: value for name, value in found.items() if value and value != usual[name].default}
+    grid = {name: options[name] for name in ("chunk_rows", "shard_rows") if options[name] is not None}
+    return {name: value for name, value in found.items() if value and value != usual[name].default} | grid
 
 
 @contextmanager

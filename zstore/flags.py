@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from argparse import Action
+from collections.abc import Callable
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from zstore._version import __version__
+from zstore.format.layout import RowGrid
 from zstore.upkeep.doctor import KINDS
 from zstore.writing.sources.options import MISSING
 
 _QUIET = ("ingest", "verify", "doctor", "export", "rollback", "compact", "gc", "fetch")  # what cron runs
+_NAMES = str | list[str] | None
+_PAIRS = str | dict[str, str] | None
+_Add = Callable[..., Action]
 
 
 class _Help(DefaultHelpFormatter):
@@ -61,34 +66,52 @@ def make_parser() -> ArgumentParser:
 
 
 def _add_ingest(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    names, shown = str | list[str] | None, ", ".join(MISSING[1:])
-    pairs = str | dict[str, str] | None
-    add(
-        "paths",
-        nargs="+",
-        type=str,
-        metavar="SRC",
-        help="CSV (also .gz, .zst) or .parquet files, globs, s3://…; then the STORE",
-    )
-    add(
-        "--id",
-        type=str | None,
-        metavar="COL",
-        help="column of ids, kept as exact text; default: one series",
-    )
+    paths = "CSV (also .gz, .zst) or .parquet files, globs, s3://…; then the STORE"
+    parser.add_argument("paths", nargs="+", type=str, metavar="SRC", help=paths)
+    for title, add in (
+        ("which columns", _add_columns),
+        ("times", _add_times),
+        ("how CSV is written", _add_cells),
+        ("rows that are wrong, or there twice", _add_rows),
+        ("the store", _add_target),
+        ("how it runs", _add_running),
+    ):
+        add(parser.add_argument_group(title).add_argument)
+    parser.add_argument("--config", action="config", metavar="FILE", help="a YAML file with any of these options")
+
+
+def _add_columns(add: _Add) -> None:
+    add("--id", type=str | None, metavar="COL", help="column of ids, kept as exact text; default: one series")
     add(
         "--time",
-        type=names,
+        type=_NAMES,
         metavar="COL",
         help="column of times: ISO or whole numbers; or COL,COL,… for year, month, …",
     )
     add(
-        "--time-format",
-        type=str | None,
-        metavar="FMT",
-        help="how times are written, as in '%d.%m.%Y %H:%M'",
+        "--layout",
+        type=Literal["long", "wide"],
+        default="long",
+        metavar="long|wide",
+        help="a row per id and time (default), or a column per series",
     )
+    add("--value-name", type=str, default="value", metavar="NAME", help="channel of a wide table; default: value")
+    add("--id-from-path", type=str | None, metavar="REGEX", help="one file per series: the first group is its id")
+    add("--channels", type=_NAMES, metavar="COL,COL", help="columns to keep; default: all but id and time")
+    add("--leave-out", type=_NAMES, metavar="COL,COL", help="columns not to keep")
+    add("--categories", type=_NAMES, metavar="COL,COL", help="columns of words that may look like numbers")
+    add(
+        "--allow-new-channels",
+        action="store_true",
+        help="files may have columns that the first has not: missing elsewhere",
+    )
+    add("--rename", type=_PAIRS, metavar="COL=NAME,…", help="new names of columns")
+    add("--units", type=_PAIRS, metavar="COL=UNIT,…", help="units of columns, to record")
+    add("--static", type=str | None, metavar="FILE", help="CSV of static attributes, one row per id")
+
+
+def _add_times(add: _Add) -> None:
+    add("--time-format", type=str | None, metavar="FMT", help="how times are written, as in '%d.%m.%Y %H:%M'")
     add(
         "--time-unit",
         type=str | None,
@@ -102,33 +125,26 @@ def _add_ingest(parser: ArgumentParser) -> None:
         help="from row to row: 15min, 1D; MS ME QS QE YS YE for months, quarters, years (2MS, YE-JUN); W-WED; "
         "B for weekdays; rows to count rows. Default: the one that most rows follow",
     )
-    add(
-        "--start",
-        type=str | None,
-        metavar="T",
-        help="without --time: time of the first row; --freq follows",
-    )
-    add(
-        "--layout",
-        type=Literal["long", "wide"],
-        default="long",
-        metavar="long|wide",
-        help="a row per id and time (default), or a column per series",
-    )
+    add("--start", type=str | None, metavar="T", help="without --time: time of the first row; --freq follows")
     add("--fill-gaps", action="store_true", help="add a row of missing values at each step that a series skips")
-    add("--id-from-path", type=str | None, metavar="REGEX", help="one file per series: the first group is its id")
-    add("--channels", type=names, metavar="COL,COL", help="columns to keep; default: all but id and time")
-    add("--leave-out", type=names, metavar="COL,COL", help="columns not to keep")
-    add("--categories", type=names, metavar="COL,COL", help="columns of words that may look like numbers")
+
+
+def _add_cells(add: _Add) -> None:
+    shown = ", ".join(MISSING[1:])
+    add("--delimiter", type=str | None, metavar="CHAR", help="between fields; default: found")
+    add("--decimal", type=Literal[".", ","], default=".", metavar=".|,", help="decimal point; default: .")
+    add("--thousands", type=str | None, metavar="CHAR", help="between groups of three digits, as , in 1,234")
+    add("--percent", type=_NAMES, metavar="COL,COL", help="columns of numbers with a % behind each, which is dropped")
+    add("--encoding", type=str, default="utf-8", metavar="NAME", help="of the files; default: utf-8")
     add(
-        "--allow-new-channels",
-        action="store_true",
-        help="files may have columns that the first has not: missing elsewhere",
+        "--missing",
+        type=_NAMES,
+        metavar="TEXT,COL=TEXT",
+        help=f"what means missing among numbers (default: empty, {shown}), or in one column, words too",
     )
-    add("--rename", type=pairs, metavar="COL=NAME,…", help="new names of columns")
-    add("--units", type=pairs, metavar="COL=UNIT,…", help="units of columns, to record")
-    add("--value-name", type=str, default="value", metavar="NAME", help="channel of a wide table; default: value")
-    add("--static", type=str | None, metavar="FILE", help="CSV of static attributes, one row per id")
+
+
+def _add_rows(add: _Add) -> None:
     add(
         "--on-bad-row",
         type=Literal["error", "quarantine"],
@@ -141,7 +157,7 @@ def _add_ingest(parser: ArgumentParser) -> None:
         type=str,
         default="0.5",
         metavar="N|SHARE",
-        help="most bad rows to set aside: a number, or a share as 1%% or 0.01; default: 0.5",
+        help="most bad rows to set aside: a number, or a share as 1% or 0.01; default: 0.5",
     )
     add(
         "--on-duplicate",
@@ -150,26 +166,13 @@ def _add_ingest(parser: ArgumentParser) -> None:
         metavar="error|first|last",
         help="which row stays when an id has several at one time; default: error",
     )
-    add("--delimiter", type=str | None, metavar="CHAR", help="between fields; default: found")
-    add("--decimal", type=Literal[".", ","], default=".", metavar=".|,", help="decimal point; default: .")
-    add("--encoding", type=str, default="utf-8", metavar="NAME", help="of the files; default: utf-8")
-    add("--thousands", type=str | None, metavar="CHAR", help="between groups of three digits, as , in 1,234")
-    add("--percent", type=names, metavar="COL,COL", help="columns of numbers with a %% behind each, which is dropped")
-    add(
-        "--missing",
-        type=names,
-        metavar="TEXT,COL=TEXT",
-        help=f"what means missing among numbers (default: empty, {shown}), or in one column, words too",
-    )
-    add(
-        "--codec",
-        type=str | None,
-        metavar="NAME",
-        help="auto: try some on a sample; or zstd-3, …",
-    )
+
+
+def _add_target(add: _Add) -> None:
     add("--append", action="store_true", help="add to the store, reading only files that it does not know; or make it")
     add("--force", action="store_true", help="with --append: read files again that the store knows, or that changed")
     add("--overwrite", action="store_true", help="replace an existing store once the new one is complete")
+    add("--codec", type=str | None, metavar="NAME", help="auto: try some on a sample; or zstd-3, …")
     add(
         "--dtype",
         type=Literal["float32", "float64"],
@@ -177,6 +180,22 @@ def _add_ingest(parser: ArgumentParser) -> None:
         metavar="float32|float64",
         help="float type of channels; default: float32",
     )
+    usual = RowGrid()
+    add(
+        "--chunk-rows",
+        type=int | None,
+        metavar="N",
+        help=f"rows decoded together: fewer read short ranges faster and take more space; default: {usual.chunk_rows}",
+    )
+    add(
+        "--shard-rows",
+        type=int | None,
+        metavar="N",
+        help=f"rows of an object: more make fewer objects, and take more memory; default: {usual.shard_rows}",
+    )
+
+
+def _add_running(add: _Add) -> None:
     add(
         "--memory-limit",
         type=str | None,
@@ -191,20 +210,10 @@ def _add_ingest(parser: ArgumentParser) -> None:
         metavar="ADDR",
         help="a Dask cluster that sees the same files, as tcp://host:8786; local: --workers processes",
     )
-    add(
-        "--scratch",
-        type=str | None,
-        metavar="DIR",
-        help="where to keep what is needed meanwhile; default: in STORE",
-    )
-    add(
-        "--dry-run",
-        action="store_true",
-        help="say how large it would be (tasks, memory, space, time); do nothing",
-    )
+    add("--scratch", type=str | None, metavar="DIR", help="where to keep what is needed meanwhile; default: in STORE")
+    add("--dry-run", action="store_true", help="say how large it would be (tasks, memory, space, time); do nothing")
     add("--log-file", type=str | None, metavar="FILE", help="append what happens to this file, with times")
     add("--json", action="store_true", help="print the receipt as JSON")
-    add("--config", action="config", metavar="FILE", help="a YAML file with any of these options")
 
 
 def _add_info(parser: ArgumentParser) -> None:

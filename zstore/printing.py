@@ -75,11 +75,12 @@ def show_datasets() -> str:
 def show_plan(plan: IngestPlan, store: str) -> str:
     """How large an ingest would be, for a person."""
     seconds = sum(plan.seconds.values())
-    inflated = f", {show_size(plan.plain_bytes)} as plain text" if plan.plain_bytes > plan.source_bytes else ""
+    kind = "as plain text" if plan.inflated else "as rows in memory"
+    parsed = f", {show_size(plan.plain_bytes)} {kind}" if plan.plain_bytes > plan.source_bytes else ""
     passes = f", after merging all rows {plan.merge_passes} times" if plan.merge_passes else ""
     size = show_size(plan.block_bytes)
     lines = [
-        f"sources   {plan.n_files:,} files, {show_size(plan.source_bytes)}{inflated}, about {plan.n_rows:,} rows",
+        f"sources   {plan.n_files:,} files, {show_size(plan.source_bytes)}{parsed}, about {plan.n_rows:,} rows",
         f"store     {shown(store)}: {show_size(plan.stored_bytes)}, {plan.n_shards:,} shards, "
         f"{plan.n_objects:,} objects",
         f"manifest  {show_size(plan.manifest_bytes)}",

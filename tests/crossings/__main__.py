@@ -8,9 +8,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-import pytest
-from conftest import small_grid
-
 from .draws import DRAWS_PER_CASE, KINDS
 from .run import run_draws
 
@@ -24,8 +21,7 @@ def main(words: list[str]) -> int:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     counts: Counter[str] = Counter()
     wrong = 0
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        small_grid(patch, chunk_rows=16, shard_rows=64)
+    with tempfile.TemporaryDirectory() as folder:
         for outcome in run_draws(numbers, Path(folder)):
             counts.update(outcome.counts)
             number = outcome.draw.number

@@ -37,6 +37,7 @@ from .draws import DAY_MS, DRAWS_PER_CASE, Action, Case, Draw, Row, case, draw
 from .reference import STAGES, USUAL, InvalidError, Reference, Stage, Version, errors, history, scores, shared
 from .rules import Array, Rule
 
+GRID = {"chunk_rows": 16, "shard_rows": 64}
 KEYS = ("x", "y", "mask", "x_future", "x_static", "series", "time", "x_time", "y_time")
 
 
@@ -153,6 +154,7 @@ def _act(case: Case, action: Action, folder: Path, number: int) -> None:
         rows = write_rows(folder / f"{number}.csv", case, action.rows)
     if action.verb == "ingest":
         options: dict[str, Any] = {"layout": case.layout, "dtype": case.dtype, "categories": list(case.words), **quick}
+        options |= GRID
         options |= {"on_duplicate": action.on_duplicate, "fill_gaps": action.fill_gaps}
         if case.layout == "wide":
             options["value_name"] = case.channels[0]

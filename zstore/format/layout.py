@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 FORMAT_VERSION = 2
 FORMATS = (1, 2)  # that are read and appended to
@@ -17,6 +18,22 @@ RESERVED = frozenset({TIME, "row", "series", "index", "manifest", "moments", "za
 
 _SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 _FOREIGN = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?|.*\.", re.IGNORECASE)  # no folder of Windows
+
+
+@dataclass(frozen=True)
+class RowGrid:
+    """How the rows of every array are cut.
+
+    Parameters
+    ----------
+    chunk_rows
+        Rows that are encoded, and decoded, together.
+    shard_rows
+        Rows of an object; a power of two times `chunk_rows`.
+    """
+
+    chunk_rows: int = CHUNK_ROWS
+    shard_rows: int = SHARD_ROWS
 
 
 def index_path(version: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from zstore.errors import StoreError
 from zstore.format.encodings import Encoding, Kind, restored
-from zstore.format.layout import FORMAT_VERSION, FORMATS
+from zstore.format.layout import FORMAT_VERSION, FORMATS, RowGrid
 from zstore.format.timesteps import IRREGULAR, UNITS_PER_SECOND, TimeStepRule
 
 _MOMENT = re.compile(
@@ -200,6 +200,11 @@ class Schema:
     id_name: str
     committed: str
     form: int = FORMAT_VERSION
+
+    @property
+    def grid(self) -> RowGrid:
+        """How rows are cut into chunks and shards."""
+        return RowGrid(self.chunk_rows, self.shard_rows)
 
     def to_json(self) -> dict[str, Any]:
         """The document kept in ``attributes["zstore"]`` of the root group."""

@@ -129,13 +129,9 @@ def _check_sizes(document: Mapping[str, Any], where: str) -> None:
     n_places = whole(document["n_places"], 0, MOST_PLACES, "n_places", where)
     whole(document["n_rows"], 0, n_places, "n_rows", where)
     whole(document["n_series"], 0, 1 << 31, "n_series", where)
-    for name, most in (("chunk_rows", MOST_CHUNK_ROWS), ("shard_rows", MOST_SHARD_ROWS)):
-        rows = whole(document[name], 1, most, name, where)
-        if rows & (rows - 1):
-            refuse(f"{name} {rows:,}", "a power of two", where)
-    if document["shard_rows"] < document["chunk_rows"]:
-        refuse(f"shard_rows {document['shard_rows']:,}", f"at least chunk_rows {document['chunk_rows']:,}", where)
-    whole(document["shard_rows"] // document["chunk_rows"], 1, MOST_CHUNKS, "chunks of a shard", where)
+    fault = grid_fault(document["chunk_rows"], document["shard_rows"])
+    if fault is not None:
+        refuse(*fault, where)
     most_shards = MOST_PLACES // document["shard_rows"]
     least = n_shards(n_places, document["shard_rows"])
     whole(document["next_shard"], least, most_shards, "next_shard", where)
@@ -258,6 +254,20 @@ def _check_time(time: Mapping[str, Any], form: int, where: str) -> None:
         refuse(f"a {error}", "a time step rule of the store format", where)
 
 
+def grid_fault(chunk_rows: Any, shard_rows: Any) -> tuple[str, str] | None:
+    """What cannot be the rows of a chunk and of a shard, and what was expected; None if they can."""
+    for name, rows, most in (("chunk_rows", chunk_rows, MOST_CHUNK_ROWS), ("shard_rows", shard_rows, MOST_SHARD_ROWS)):
+        if not _is_whole(rows, 1, most):
+            return f"{name} {_shown(rows)}", f"a whole number from 1 to {most:,}"
+        if rows & (rows - 1):
+            return f"{name} {rows:,}", "a power of two"
+    if shard_rows < chunk_rows:
+        return f"shard_rows {shard_rows:,}", f"at least chunk_rows {chunk_rows:,}"
+    if shard_rows // chunk_rows > MOST_CHUNKS:
+        return f"{shard_rows // chunk_rows:,} chunks in a shard", f"at most {MOST_CHUNKS:,}"
+    return None
+
+
 def is_key(name: str) -> bool:
     """Whether a key or the path of a node stays inside a store."""
     return _KEY.fullmatch(name) is not None
@@ -265,10 +275,9 @@ def is_key(name: str) -> bool:
 
 def whole(value: Any, least: int, most: int, what: str, where: str) -> int:
     """A whole number from `least` to `most`, or a refusal."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        shown = f"{value:,}" if isinstance(value, int) else repr(value)
-        refuse(f"{what} {shown}", f"a whole number from {least:,} to {most:,}", where)
-    return value
+    if not _is_whole(value, least, most):
+        refuse(f"{what} {_shown(value)}", f"a whole number from {least:,} to {most:,}", where)
+    return int(value)
 
 
 def text(value: Any, what: str, where: str) -> str:
@@ -285,6 +294,14 @@ def text(value: Any, what: str, where: str) -> str:
 def texts(values: Iterable[Any], what: str, where: str) -> list[str]:
     """Texts that can be encoded, or a refusal."""
     return [text(value, what, where) for value in values]
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -111,7 +111,7 @@ def append(
     ):
         base = Store(site.root)
         table = _with_categories(base, given or {})
-        _refuse_other(given or {}, table, store)
+        _refuse_other(given or {}, {**table, **asdict(base.schema.grid)}, store)
         options, source = TableOptions.from_json(table), _same_source(files, table, store)
         read = read_digests(files, target, options.id_from_path, runner)
         pairs = new_sources(files, read, () if force else base.ledger, options.id_from_path)
@@ -121,7 +121,10 @@ def append(
         files, added = [file for file, _ in pairs], [record for _, record in pairs]
         ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
         dtype = base.schema.channels[0].dtype
-        reading = Reading(files, source, options, table["encoding"], dtype, on_bad_row, max_bad_rows, blocksize, named)
+        grid = base.schema.grid
+        reading = Reading(
+            files, source, options, table["encoding"], dtype, grid, on_bad_row, max_bad_rows, blocksize, named
+        )
         sized = [blocksize, *runner.shares]
         text = plan_text(added, site.version, reading={**table, "on_bad_row": on_bad_row, "sized": sized})
         others = options.named() | {attribute.name for attribute in base.statics}

@@ -91,7 +91,9 @@ def order_behind(
     ids, fresh = reduce_blocks(parsed.reports)
     n_series, places = len(ids), Places.of(base, ids)
     late = find_late(base, places, fresh)
-    rows = rows_behind(base, rows_spec(site, planned.spec, parsed.reports, planned.reading.dtype), parsed.reports)
+    reading = planned.reading
+    made = rows_spec(site, planned.spec, parsed.reports, reading.dtype, reading.grid)
+    rows = rows_behind(base, made, parsed.reports)
     fresh, rows = limit_fan_in(n_series, fresh, rows, site.scratch, runner)
     old = old_blocks(base, places, late, site.scratch)
     n_old, n_parsed = (int(count_rows(n_series, part)[-1]) for part in (old, fresh))

@@ -42,7 +42,7 @@ def find_late(base: Store, places: Places, blocks: Sequence[SortedBlock]) -> NDA
 
 
 def rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> RowsSpec:
-    """Where and how new rows are written: on fresh shards of the store's grid, in its encoding if that holds them."""
+    """Where and how new rows are written: on fresh shards, in the store's encoding if that holds them."""
     channels: list[Field] = []
     largest, taken = _largest(base), {channel.variable for channel in base.schema.channels}
     for n, old in enumerate(base.schema.channels):
@@ -57,8 +57,7 @@ def rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> 
             wider += "_"
         variable, codec = (old.variable, old.codec) if same else (wider, default_codec(encoding.dtype))
         channels.append(replace(old, encoding=encoding, variable=variable, codec=codec))
-    schema, made = base.schema, rows.of(channels, [report.forms for report in reports])
-    return replace(made, chunk_rows=schema.chunk_rows, shard_rows=schema.shard_rows)
+    return rows.of(channels, [report.forms for report in reports])
 
 
 def _largest(base: Store) -> list[float]:

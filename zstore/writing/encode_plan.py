@@ -9,7 +9,7 @@ from typing import Any
 from zstore.errors import UsageError
 from zstore.format.codecs import AUTO, default_codec, smallest
 from zstore.format.encodings import FAMILIES
-from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, safe_names
+from zstore.format.layout import RowGrid, safe_names
 from zstore.format.schema import Field, TimeAxis
 from zstore.format.timesteps import TimeStepRule
 from zstore.writing.blocks import BlockReport
@@ -23,9 +23,9 @@ RULES = "a step such as 1D, 1h, 15min or 30s, a rule such as MS, QE, YE-JUN, W-W
 
 
 def rows_spec(
-    site: Site, spec: TableSpec, reports: Sequence[BlockReport], dtype: str, freq: str | None = None
+    site: Site, spec: TableSpec, reports: Sequence[BlockReport], dtype: str, grid: RowGrid, freq: str | None = None
 ) -> RowsSpec:
-    """How rows are to lie in the arrays: every channel's variable, type and packing."""
+    """How rows are to lie in the arrays: every channel's variable, type and packing, and the `grid` of all."""
     variables = safe_names([channel.name for channel in spec.channels])
     channels: list[Field] = []
     for n, (channel, variable) in enumerate(zip(spec.channels, variables, strict=True)):
@@ -34,7 +34,7 @@ def rows_spec(
         channels.append(Field(channel.name, variable, encoding, dtype, channel.units))
     axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.zone else None)
     axis = replace(axis, rule=asked_rule(freq, axis) or axis.rule)
-    rows = RowsSpec(site.root, (), (), axis, CHUNK_ROWS, SHARD_ROWS, site.first_shard)
+    rows = RowsSpec(site.root, (), (), axis, grid.chunk_rows, grid.shard_rows, site.first_shard)
     return rows.of(channels, [report.forms for report in reports])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zstore.format.codecs import AUTO, check_codec
-from zstore.format.layout import n_shards
+from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, RowGrid, n_shards
 from zstore.format.schema import Schema
 from zstore.format.urls import open_storage
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
@@ -29,7 +29,7 @@ from zstore.writing.ledger import read_digests
 from zstore.writing.notes import matched, row_notes
 from zstore.writing.parse import BLOCK_COPIES, Parsed, duplicate_error, parse
 from zstore.writing.pipeline import Ordered, Version, Written, commit, write
-from zstore.writing.plan import MOST_BAD, Planned, Reading, check_most_bad, plan, plan_text, refuse_empty
+from zstore.writing.plan import MOST_BAD, Planned, Reading, check_grid, check_most_bad, plan, plan_text, refuse_empty
 from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
@@ -81,6 +81,8 @@ def ingest(
     scratch: str | Path | None = None,
     codec: str | None = None,
     dtype: Literal["float32", "float64"] = "float32",
+    chunk_rows: int = CHUNK_ROWS,
+    shard_rows: int = SHARD_ROWS,
     blocksize: int | None = None,
     memory_limit: int | None = None,
     workers: int | None = None,
@@ -172,6 +174,12 @@ def ingest(
         a sample of each channel; None for the usual one of integers, and of floats.
     dtype
         Float type of channels.
+    chunk_rows
+        Rows that are encoded together, and decoded together when one of them is read: a power of two, at most 2^20.
+        Fewer make reading a short range faster and the store larger. Appends and compactions keep them.
+    shard_rows
+        Rows of each object of a channel, which one task writes: a power of two, at least `chunk_rows`, at most 2^28,
+        with at most 2^16 chunks. More make fewer objects, and take more memory: a thread holds the rows of a shard.
     blocksize
         Bytes of a source parsed at once; None to derive it from `memory_limit`.
     memory_limit
@@ -195,9 +203,13 @@ def ingest(
         A file, column or row that cannot be stored as written. Nothing was committed.
     StoreError
         The target exists or cannot be written.
+    UsageError
+        Options that do not fit, or that no store can have.
     """
     clock = Clock()
     check_most_bad(max_bad_rows)
+    grid = RowGrid(chunk_rows, shard_rows)
+    check_grid(grid)
     if codec not in (None, AUTO):
         check_codec(str(codec))
     files = expand([sources] if isinstance(sources, (str, Path)) else list(sources), storage_options)
@@ -230,7 +242,7 @@ def ingest(
     named = None if static is None else find(static, "--static", storage_options)
     source = source_of(files)
     source.check(options, encoding)
-    reading = Reading(files, source, options, encoding, dtype, on_bad_row, max_bad_rows, blocksize, named)
+    reading = Reading(files, source, options, encoding, dtype, grid, on_bad_row, max_bad_rows, blocksize, named)
     with (
         Scheduler(workers, scheduler, progress, memory_limit, BLOCK_COPIES * (blocksize or 0)) as runner,
         building(target, "overwrite" if overwrite else "new", aside, runner.shared) as site,
@@ -239,7 +251,8 @@ def ingest(
         ledger = read_digests(files, target, options.id_from_path, runner)
         table = {**record_of(source), **options.to_json(), "encoding": encoding, "dtype": dtype}
         sized = [blocksize, *runner.shares]
-        text = plan_text(ledger, site.version, reading={**table, "on_bad_row": on_bad_row}, sized=sized)
+        read_as = {**table, "on_bad_row": on_bad_row, "grid": asdict(grid)}
+        text = plan_text(ledger, site.version, reading=read_as, sized=sized)
         planned = plan(reading, text, site, runner)
         clock.lap("plan")
         parsed = parse(planned, site, runner)
@@ -285,14 +298,14 @@ def _order(
     runner: Scheduler,
 ) -> tuple[Any, Ordered, int, int]:
     """All ids, the rows in their order, and how many were parsed, and stay once duplicates are dropped."""
-    spec, freq, dtype = planned.spec, planned.reading.options.freq, planned.reading.dtype
+    spec, reading, freq = planned.spec, planned.reading, planned.reading.options.freq
     ids, blocks = reduce_blocks(parsed.reports)
     n_series = len(ids)
     if spec.time.kind == "rows":
         blocks = runner.map("number", partial(number_rows, time=spec.time), rows_before(n_series, blocks))
     n_parsed = int(count_rows(n_series, blocks)[-1])
     refuse_empty(n_parsed, len(parsed.bad), planned.files)
-    rows = rows_spec(site, spec, parsed.reports, dtype, freq)
+    rows = rows_spec(site, spec, parsed.reports, reading.dtype, reading.grid, freq)
     blocks, rows = limit_fan_in(n_series, blocks, rows, site.scratch, runner)
     if on_duplicate != "error":
         blocks = without_duplicates(n_series, blocks, on_duplicate, rows.shard_rows, runner)

@@ -9,8 +9,10 @@ from typing import Any
 
 from zstore._version import __version__
 from zstore.errors import SourceError, UsageError
+from zstore.format.layout import RowGrid
 from zstore.format.manifest import ObjectRecord
 from zstore.format.storage import File
+from zstore.format.trust import grid_fault
 from zstore.writing.resume import begin
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site
@@ -38,6 +40,8 @@ class Reading:
         Of texts.
     dtype
         Float type of channels.
+    grid
+        How the rows of the store are cut.
     on_bad_row
         ``error`` or ``quarantine``.
     max_bad_rows
@@ -53,6 +57,7 @@ class Reading:
     options: TableOptions
     encoding: str
     dtype: str
+    grid: RowGrid
     on_bad_row: str
     max_bad_rows: float | int
     blocksize: int | None = None
@@ -155,6 +160,18 @@ def check_most_bad(most: float | int) -> None:
             f"--max-bad-rows {most}",
             expected="a number of rows from 0 on (an int), or a share from 0 to 1 (a float)",
             fix="as in --max-bad-rows 20 or --max-bad-rows 1%",
+        )
+
+
+def check_grid(grid: RowGrid) -> None:
+    """Refuse chunks and shards that the store format has not."""
+    fault = grid_fault(grid.chunk_rows, grid.shard_rows)
+    if fault is not None:
+        usual = RowGrid()
+        raise UsageError(
+            fault[0],
+            expected=fault[1],
+            fix=f"powers of two, as in --chunk-rows {usual.chunk_rows} --shard-rows {usual.shard_rows}",
         )
 
 

@@ -68,8 +68,12 @@ class IngestPlan:
 
     Parameters
     ----------
-    n_files, source_bytes, plain_bytes
-        The sources, and what they are as plain text.
+    n_files, source_bytes
+        The sources.
+    plain_bytes
+        What is parsed: the sources as plain text, or, of files whose columns have types, their rows in memory.
+    inflated
+        Whether copies of the sources as plain text lie on scratch space.
     n_rows
         About how many.
     block_bytes, n_blocks
@@ -97,6 +101,7 @@ class IngestPlan:
     n_files: int
     source_bytes: int
     plain_bytes: int
+    inflated: bool
     n_rows: int
     block_bytes: int
     n_blocks: int
@@ -154,7 +159,8 @@ def plan_ingest(
     n_bytes = sum(file.n_bytes for file in files)
     runner = Scheduler(workers, memory_limit=memory_limit, task_bytes=BLOCK_COPIES * (blocksize or 0))
     size = blocksize or block_bytes(runner.memory_limit, runner.sharers, int(n_bytes * sample.growth))
-    return extrapolate(sample, n_bytes, len(files), size, runner.workers, remote_scratch)
+    shard_rows = table.get("shard_rows", SHARD_ROWS)
+    return extrapolate(sample, n_bytes, len(files), size, runner.workers, remote_scratch, shard_rows)
 
 
 def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **table: Any) -> Sample:
@@ -189,7 +195,13 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
 
 
 def extrapolate(
-    sample: Sample, source_bytes: int, n_files: int, size: int, workers: int, remote_scratch: bool = False
+    sample: Sample,
+    source_bytes: int,
+    n_files: int,
+    size: int,
+    workers: int,
+    remote_scratch: bool = False,
+    shard_rows: int = SHARD_ROWS,
 ) -> IngestPlan:
     """The plan of sources that are like a sample.
 
@@ -205,10 +217,12 @@ def extrapolate(
         Threads.
     remote_scratch
         Whether scratch space is in a bucket.
+    shard_rows
+        Rows of a shard.
     """
     plain = int(source_bytes * sample.growth)
     n_rows = round(plain / sample.n_bytes * sample.n_rows)
-    n_blocks, shards = _n_groups(plain, n_files, size, workers), n_shards(n_rows)
+    n_blocks, shards = _n_groups(plain, n_files, size, workers), n_shards(n_rows, shard_rows)
     most, groups, passes = MOST_OBJECTS if remote_scratch else MOST_FILES, n_blocks, 0
     while groups > most:
         groups, passes = math.ceil(groups / most), passes + 1
@@ -228,6 +242,7 @@ def extrapolate(
         n_files=n_files,
         source_bytes=source_bytes,
         plain_bytes=plain,
+        inflated=sample.prepared,
         n_rows=n_rows,
         block_bytes=size,
         n_blocks=n_blocks,
@@ -241,7 +256,7 @@ def extrapolate(
         + (plain if sample.prepared else 0),
         client_bytes=n_blocks * in_block * _GROUP_BYTES,
         manifest_bytes=n_objects * _RECORD_BYTES,
-        worker_bytes=max(BLOCK_COPIES * size, SHARD_ROWS * (2 * sample.row_bytes + 24)),
+        worker_bytes=max(BLOCK_COPIES * size, min(shard_rows, n_rows) * (2 * sample.row_bytes + 24)),
         seconds={phase: round(found / workers, 2) for phase, found in seconds.items()},
         workers=workers,
     )
