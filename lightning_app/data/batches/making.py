@@ -16,9 +16,11 @@ import torch
 
 Item = TypeVar("Item")
 
-_TRIAL = 32  # tasks that tell how long one takes
+_TRIAL_S = 0.03  # of work, after which the time of a task is known
+_LEAST = 8  # tasks of a trial
 _TERM = 64  # trials for which the faster way is kept before the other one is tried again
 _SLOWER = 3.0  # times what a task took: a way that has become so slow is not kept any longer
+_LAST = 64  # tasks, over which times are averaged
 
 
 def made(tasks: Iterator[Callable[[], Item]], n_threads: int) -> Iterator[Item]:
@@ -44,70 +46,82 @@ def made(tasks: Iterator[Callable[[], Item]], n_threads: int) -> Iterator[Item]:
     """
     with _one_thread_each(n_threads) as pool:
         while True:
-            apart, together = _Stint(tasks, _TRIAL), _Stint(tasks, _TRIAL)
-            yield from _at_once(apart, pool, n_threads)  # the first tasks are slow: they touch rows for the first time
-            yield from (task() for task in together)
-            if together.seconds() <= apart.seconds() / n_threads:
-                stint = _Stint(tasks, _TRIAL * _TERM, together.seconds() * _SLOWER)
-                yield from (task() for task in stint)
+            apart, together = _Stint(tasks, _TRIAL_S), _Stint(tasks, _TRIAL_S)
+            yield from _at_once(apart, pool, n_threads)  # first: these tasks touch rows for the first time
+            yield from _one_by_one(together)
+            if together.mean() <= apart.mean() / n_threads:
+                stint = _Stint(tasks, _TRIAL_S * _TERM, together.mean() * _SLOWER)
+                yield from _one_by_one(stint)
             else:
-                stint = _Stint(tasks, _TRIAL * _TERM, apart.seconds() * _SLOWER)
+                stint = _Stint(tasks, _TRIAL_S * _TERM, apart.mean() * _SLOWER)
                 yield from _at_once(stint, pool, n_threads)
             if stint.ended:
                 return
 
 
 class _Stint(Generic[Item]):
-    """The next of some tasks, with the time that each takes.
+    """The next of some tasks, done in one way, and how long they take.
 
     Parameters
     ----------
     tasks
         Where they are taken from.
-    n
-        How many at most.
+    seconds
+        Of work, after which there are no more.
     too_long
         Seconds; when the last ones took longer, there are no more.
     """
 
-    def __init__(self, tasks: Iterator[Callable[[], Item]], n: int, too_long: float = inf) -> None:
+    def __init__(self, tasks: Iterator[Callable[[], Item]], seconds: float, too_long: float = inf) -> None:
         self.ended = False
-        self._tasks, self._n, self._too_long = tasks, n, too_long
-        self._spent: deque[float] = deque(maxlen=_TRIAL)
+        self._tasks, self._seconds, self._too_long = tasks, seconds, too_long
+        self._n, self._total = 0, 0.0
+        self._last: deque[float] = deque(maxlen=_LAST)
 
-    def __iter__(self) -> Iterator[Callable[[], Item]]:
-        for number in range(self._n):
-            if number % _TRIAL == 0 and number and self.seconds() > self._too_long:
-                return
+    def __iter__(self) -> Iterator[Callable[[], tuple[Item, float]]]:
+        while not self._is_over():
             task = next(self._tasks, None)
             if task is None:
                 self.ended = True
                 return
-            yield partial(self._timed, task)
+            yield partial(_timed, task)
 
-    def seconds(self) -> float:
-        """The mean of the last tasks, without the slowest eighth."""
-        spent = sorted(self._spent)
-        kept = spent[: len(spent) - len(spent) // 8]
-        return sum(kept) / len(kept) if kept else 0.0
-
-    def _timed(self, task: Callable[[], Item]) -> Item:
-        began = perf_counter()
-        result = task()
-        self._spent.append(perf_counter() - began)
+    def took(self, result: Item, seconds: float) -> Item:
+        """A result, whose time is counted."""
+        self._n, self._total = self._n + 1, self._total + seconds
+        self._last.append(seconds)
         return result
+
+    def mean(self) -> float:
+        """Seconds of one of the last tasks."""
+        return sum(self._last) / len(self._last) if self._last else 0.0
+
+    def _is_over(self) -> bool:
+        enough = self._n >= _LEAST and self._total >= self._seconds
+        return enough or (self._n > 0 and self._n % _LEAST == 0 and self.mean() > self._too_long)
+
+
+def _timed(task: Callable[[], Item]) -> tuple[Item, float]:
+    began = perf_counter()
+    return task(), perf_counter() - began
+
+
+def _one_by_one(tasks: _Stint[Item]) -> Iterator[Item]:
+    """The results of tasks that are done on the calling thread, and on those of PyTorch."""
+    for task in tasks:
+        yield tasks.took(*task())
 
 
 def _at_once(tasks: _Stint[Item], pool: ThreadPoolExecutor, n_threads: int) -> Iterator[Item]:
     """The results of tasks that are done on a pool of threads, one more of them than there are threads."""
-    coming: deque[Future[Item]] = deque()
+    coming: deque[Future[tuple[Item, float]]] = deque()
     try:
         for task in tasks:
             coming.append(pool.submit(task))
             if len(coming) > n_threads:
-                yield coming.popleft().result()
+                yield tasks.took(*coming.popleft().result())
         while coming:
-            yield coming.popleft().result()
+            yield tasks.took(*coming.popleft().result())
     finally:
         for future in coming:
             future.cancel()
