@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lightning_app.data.scaling.quantiles import quantiles
@@ -65,8 +67,8 @@ def fit_scaler(
 
     Notes
     -----
-    Missing values are left out. Cost: decodes `channels` once, one shard at a time (``robust``: by channel twice);
-    later calls read a small file. Quantiles are exact.
+    Missing values are left out. Cost: decodes `channels` once, a shard for each thread of PyTorch at a time
+    (``robust``: by channel twice); later calls read a small file. Quantiles are exact.
     """
     kinds = channel_kinds(channels, kind)
     fitted = fitted_on(store, split, kinds, by, members)
@@ -78,7 +80,8 @@ def fit_scaler(
             if kept.fitted_on == fitted and list(kept.channels) == list(channels):
                 return kept
     count = store.n_series if by == "series" and set(kinds.values()) != {"none"} else 1
-    columns = [_fit(training, name, kinds[name], count) for name in channels]
+    with ThreadPoolExecutor(torch.get_num_threads(), "scaler") as pool:
+        columns = list(pool.map(lambda name: _fit(training, name, kinds[name], count), channels))
     offset, scale = (np.stack(parts, axis=-1) for parts in zip(*columns, strict=True))
     for position, name in enumerate(channels):
         if not (np.isfinite(offset[:, position]).all() and np.isfinite(scale[:, position]).all()):

@@ -16,6 +16,8 @@ from zstore import Moments, Store
 
 Float64 = NDArray[np.float64]
 
+_LONG = 256  # values, from which on a range is copied by itself
+
 
 @dataclass(frozen=True)
 class Training:
@@ -136,14 +138,17 @@ def training_parts(
         if not inside.any():
             continue
         first, last = np.maximum(starts[inside], low) - low, np.minimum(stops[inside], high) - low
-        values = training.read(channel, low, high)[_covered(first, last)]
+        values = _covered(training.read(channel, low, high), first, last)
         begins = np.cumsum(last - first) - (last - first)
         owner = series[inside]
         new = np.diff(owner, prepend=-1) != 0
         yield owner[new], begins[new], values
 
 
-def _covered(starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All rows of some ranges."""
+def _covered(values: NDArray[Any], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[Any]:
+    """The values of some ranges, beside each other."""
     sizes = stops - starts
-    return np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(int(sizes.sum()))
+    n_values = int(sizes.sum())
+    if n_values >= _LONG * len(sizes):
+        return np.concatenate([values[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)])
+    return values[np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(n_values)]
