@@ -16,8 +16,9 @@ from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources.cells import NumberStyle, dialect_of
 from zstore.writing.sources.csv import nominal_ranges
 from zstore.writing.sources.files import find
+from zstore.writing.sources.header import open_source
+from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.records import record_end
-from zstore.writing.sources.sniff import open_source
 from zstore.writing.sources.times import dates_or_epochs
 
 
@@ -341,7 +342,7 @@ def test_blocks_end_where_records_end_though_quotes_are_stray(
     content = ("t,a\n" + "".join(pieces)).encode()
     path.write_bytes(content)
     file = find(path, "SRC")
-    source, _ = open_source(file, file, ",")
+    source, _ = open_source(file, file, TableOptions(delimiter=","))
     ends, position = [], source.body
     while position < len(content):
         position = record_end(content, position, ",")

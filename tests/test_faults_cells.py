@@ -19,8 +19,9 @@ from zstore.format.encodings.numbers import observe_numbers
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.files import find
+from zstore.writing.sources.header import open_source
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.sniff import open_source, sniff
+from zstore.writing.sources.sniff import sniff
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -66,7 +67,7 @@ def read_cell(cell: str, decimal: str, folder: Path, neighbour: str = "1") -> fl
     path = folder / "c.csv"
     path.write_bytes(f't;v\n1;{neighbour}\n2;"{cell}"\n'.encode())
     file = find(path, "SRC")
-    source, _ = open_source(file, file, ";")
+    source, _ = open_source(file, file, TableOptions(delimiter=";"))
     options = TableOptions(time=("t",), decimal=decimal, missing=("NA",))
     spec = sniff([source], ";", options)
     block = source_csv.align(source, [(source.body, file.n_bytes)], [0])[0]

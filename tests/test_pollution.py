@@ -19,8 +19,9 @@ from zstore.format.storage import File
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.csv_table import CsvSpec
 from zstore.writing.sources.files import find
+from zstore.writing.sources.header import open_source
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.sniff import open_source, sniff
+from zstore.writing.sources.sniff import sniff
 from zstore.writing.statics import open_statics, read_statics
 
 HEADER = "id,time,level,flow\n"
@@ -181,7 +182,7 @@ def mutations(rows: list[str]) -> list[bytes]:
 
 def as_rows(path: Path, spec: CsvSpec) -> list[Row]:
     """What the reader of one block makes of a file."""
-    source, _ = open_source(as_file(path), as_file(path), ",")
+    source, _ = open_source(as_file(path), as_file(path), TableOptions(delimiter=","))
     size = path.stat().st_size
     block = source_csv.align(source, [(source.body, size)], [0])[0]
     columns = source_csv.read_block(block, spec, keep_bad=False)
@@ -224,7 +225,7 @@ def read_all(
     """Read each damaged file and compare it with the oracle."""
     counts = Counter[str]()
     path.write_text(HEADER + "".join(good + rows))
-    source, delimiter = open_source(as_file(path), as_file(path))
+    source, delimiter = open_source(as_file(path), as_file(path), TableOptions())
     spec = sniff([source], delimiter, options)
     wrong, nowhere = [], []
     for content in changed:
@@ -304,7 +305,7 @@ def test_no_cell_of_rows_or_static_attributes_is_read_in_another_way(where: str,
         expected = static_oracle(cell)
         try:
             missing = [*MISSING, "level=-9"]
-            source, delimiter = open_source(as_file(path), as_file(path))
+            source, delimiter = open_source(as_file(path), as_file(path), TableOptions())
             options = TableOptions(id="id", time=("time",), missing=tuple(missing))
             spec = sniff([source], delimiter, options)
             if where == "rows":

@@ -70,7 +70,13 @@ _AS_GIVEN += (
     "dtype",
     "codec",
     "fill_gaps",
+    "skip_lines",
+    "comment",
+    "units_row",
+    "skip_below_header",
+    "no_header",
 )
+_LISTS = ("time", "channels", "leave_out", "categories", "missing", "percent", "names", "widths")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,9 +214,7 @@ def _plan(options: Namespace, sources: list[str], store: str, table: dict[str, A
 def _table(options: Namespace) -> dict[str, Any]:
     """How the files are read, as far as the user says so."""
     found: dict[str, Any] = {name: options[name] for name in _AS_GIVEN}
-    found |= {
-        name: _names(options[name]) for name in ("time", "channels", "leave_out", "categories", "missing", "percent")
-    }
+    found |= {name: _names(options[name]) for name in _LISTS}
     found |= {name: _pairs(options[name], f"--{name}") for name in ("rename", "units")}
     usual = inspect.signature(ingest).parameters
     grid = {name: options[name] for name in ("chunk_rows", "shard_rows") if options[name] is not None}

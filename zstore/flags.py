@@ -72,6 +72,7 @@ def _add_ingest(parser: ArgumentParser) -> None:
         ("which columns", _add_columns),
         ("times", _add_times),
         ("how CSV is written", _add_cells),
+        ("what stands around the rows of CSV", _add_first_lines),
         ("rows that are wrong, or there twice", _add_rows),
         ("the store", _add_target),
         ("how it runs", _add_running),
@@ -131,7 +132,7 @@ def _add_times(add: _Add) -> None:
 
 def _add_cells(add: _Add) -> None:
     shown = ", ".join(MISSING[1:])
-    add("--delimiter", type=str | None, metavar="CHAR", help="between fields; default: found")
+    add("--delimiter", type=str | None, metavar="CHAR", help="between fields, or spaces for runs; default: found")
     add("--decimal", type=Literal[".", ","], default=".", metavar=".|,", help="decimal point; default: .")
     add("--thousands", type=str | None, metavar="CHAR", help="between groups of three digits, as , in 1,234")
     add("--percent", type=_NAMES, metavar="COL,COL", help="columns of numbers with a % behind each, which is dropped")
@@ -214,6 +215,23 @@ def _add_running(add: _Add) -> None:
     add("--dry-run", action="store_true", help="say how large it would be (tasks, memory, space, time); do nothing")
     add("--log-file", type=str | None, metavar="FILE", help="append what happens to this file, with times")
     add("--json", action="store_true", help="print the receipt as JSON")
+
+
+def _add_first_lines(add: _Add) -> None:
+    """Flags of CSV files that are not a header and records with a delimiter."""
+    add("--skip-lines", type=int, default=0, metavar="N", help="lines before the header to leave out; default: 0")
+    add("--comment", type=str, metavar="TEXT", help="leave out lines that begin with this, as in '#'")
+    add("--units-row", action="store_true", help="a row of units stands below the header; they are recorded")
+    add(
+        "--skip-below-header",
+        type=int,
+        default=0,
+        metavar="N",
+        help="further lines below the header to leave out, such as a row of types; default: 0",
+    )
+    add("--no-header", action="store_true", help="the files have no header; --names has the columns")
+    add("--names", type=_NAMES, metavar="COL,COL", help="with --no-header: names of all columns")
+    add("--widths", type=_NAMES, metavar="N,N,…", help="characters of each column; * for the rest")
 
 
 def _add_info(parser: ArgumentParser) -> None:

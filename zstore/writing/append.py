@@ -250,6 +250,11 @@ def _like_before(base: Store, spec: TableSpec, source: Source, name: str) -> Tab
         for channel in base.schema.channels
         if channel.name in made and made[channel.name].text and channel.kind == "number"
     ]
+    problems += [
+        f"unit {made[channel.name].units!r} of channel {channel.name!r}, which has {channel.units or 'none'}"
+        for channel in base.schema.channels
+        if channel.name in made and made[channel.name].units not in (None, channel.units)
+    ]
     axis, units = base.schema.time, ("s", "ms", "us", "ns")
     if spec.time.zone != (axis.zone is not None) or (spec.time.unit is None) != (axis.unit is None):
         problems.append("times of another kind")

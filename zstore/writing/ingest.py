@@ -73,6 +73,13 @@ def ingest(
     missing: Sequence[str] = MISSING,
     thousands: str | None = None,
     percent: Sequence[str] = (),
+    skip_lines: int = 0,
+    comment: str | None = None,
+    units_row: bool = False,
+    skip_below_header: int = 0,
+    no_header: bool = False,
+    names: Sequence[str] = (),
+    widths: Sequence[str | int] = (),
     on_bad_row: Literal["error", "quarantine"] = "error",
     max_bad_rows: float = MOST_BAD,
     on_duplicate: Literal["error", "first", "last"] = "error",
@@ -140,7 +147,7 @@ def ingest(
     id_from_path
         Regular expression; its first group in the path of each file is the id of that file's rows.
     delimiter
-        Between fields; None to find it.
+        Between fields; ``spaces`` where runs of spaces and tabs stand there; None to find it.
     decimal
         Decimal point.
     encoding
@@ -154,6 +161,20 @@ def ingest(
         Character between groups of three digits, as in ``1,234``; a space stands for every kind of space.
     percent
         Columns of numbers with a ``%`` behind each, which is dropped.
+    skip_lines
+        Lines before the header that are left out; blank lines and comments behind them are left out too.
+    comment
+        What lines begin with that are left out, such as ``#``; a line that begins otherwise is a record.
+    units_row
+        Whether a row of units stands below the header; `units` win over it.
+    skip_below_header
+        Further lines below the header, or the row of units, that are left out.
+    no_header
+        Whether files have no header, and `names` has the columns.
+    names
+        Names of all columns of files without a header.
+    widths
+        Characters of each column, where columns have widths; ``*`` as the last for the rest of the line.
     on_bad_row
         ``error`` refuses the first bad row; ``quarantine`` sets bad rows aside in ``STORE.quarantine.csv``.
     max_bad_rows
@@ -236,6 +257,13 @@ def ingest(
         missing=tuple(missing),
         thousands=thousands,
         percent=tuple(percent),
+        skip_lines=skip_lines,
+        comment=comment,
+        units_row=units_row,
+        skip_below_header=skip_below_header,
+        no_header=no_header,
+        names=tuple(names),
+        widths=tuple(map(str, widths)),
         largest=float(np.finfo(dtype).max),
     )
     check_options(options)

@@ -15,10 +15,11 @@ from zstore.format.storage import File, Storage
 from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits, shorten
 from zstore.writing.sources.csv import below, lines_before, read_block, read_bytes
 from zstore.writing.sources.csv_table import CsvBlock, CsvFile, CsvSpec
+from zstore.writing.sources.header import open_source
 from zstore.writing.sources.inflate import plain_utf8
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.records import bad_record, is_blank, split_records
-from zstore.writing.sources.sniff import open_source, refuse_dialect
+from zstore.writing.sources.sniff import refuse_dialect
 from zstore.writing.sources.table import Categories, ChannelSpec, MissingTexts
 from zstore.writing.sources.times import TimeSpec
 
@@ -72,10 +73,10 @@ def open_statics(file: File, options: TableOptions, encoding: str, scratch: Stor
     """
     plain = plain_utf8(file, scratch, "statics.csv", encoding)
     if options.delimiter is not None:
-        source, _ = open_source(file, plain, options.delimiter)
+        source, delimiter = open_source(file, plain, TableOptions(delimiter=options.delimiter))
         if len(source.header) > 1:
-            return source, options.delimiter
-    return open_source(file, plain)
+            return source, delimiter
+    return open_source(file, plain, TableOptions())
 
 
 def read_statics(source: CsvFile, delimiter: str, options: TableOptions, missing: MissingTexts) -> StaticTable:
@@ -197,7 +198,7 @@ class _Reader:
         """The error of the first row with a cell that cannot be stored."""
         source = self.block.source
         position, first = source.header.index(name), 1 + lines_before(source, source.body)
-        for record in split_records(read_bytes(self.block), self.delimiter, source.body, first):
+        for record in split_records(read_bytes(self.block), self.delimiter, source.body, first, source.framing):
             if not is_blank(record, source.header) and record.fields and record.fields[position] == word:
                 row = bad_record(record, source.name, reason, expected)
                 return row.error(f"--missing {name}={word}, --categories {name}, or {_FIX}")

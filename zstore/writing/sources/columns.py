@@ -92,9 +92,9 @@ def choose_columns(sources: Sequence[SourceFile], options: TableOptions, others:
     return ColumnChoice(wanted, missing, tracked)
 
 
-def series_channel(options: TableOptions) -> ChannelSpec:
-    """The one channel of a wide table of series."""
-    return ChannelSpec(options.value_name, options.value_name, units=options.units.get(options.value_name))
+def series_channel(options: TableOptions, units: str | None = None) -> ChannelSpec:
+    """The one channel of a wide table of series, with the units that its columns have unless the user says others."""
+    return ChannelSpec(options.value_name, options.value_name, units=options.units.get(options.value_name, units))
 
 
 def check_channels(channels: Sequence[ChannelSpec], wanted: Sequence[str]) -> None:

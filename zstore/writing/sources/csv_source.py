@@ -15,10 +15,11 @@ from zstore.format.storage import File
 from zstore.writing.room import check_room
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.csv_table import CsvBlock, CsvFile, CsvSpec, Line
+from zstore.writing.sources.header import check_framing, open_source
 from zstore.writing.sources.inflate import COMPRESSED, head, is_plain, is_plain_text, plain_utf8
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import RecutError, Runner, SourceSample, Workspace, digest_of
-from zstore.writing.sources.sniff import open_source, sniff
+from zstore.writing.sources.sniff import sniff
 from zstore.writing.sources.table import BadRow, ChannelSpec, Columns
 
 
@@ -31,7 +32,8 @@ class CsvSource:
     place = Line
 
     def check(self, options: TableOptions, encoding: str) -> None:
-        """Allow every option."""
+        """Refuse options that contradict each other; there are none that CSV files do not have."""
+        check_framing(options)
 
     def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
         """The plain UTF-8 bytes of each file; those that notes tell of are there already."""
@@ -55,16 +57,16 @@ class CsvSource:
         runner: Runner | None = None,
     ) -> tuple[list[CsvFile], CsvSpec]:
         """Headers of all files, and what the columns mean; the first file has the delimiter of all."""
-        first, delimiter = open_source(files[0], prepared[0], options.delimiter, options.id_from_path)
+        first, delimiter = open_source(files[0], prepared[0], options)
         pairs = zip(files[1:], prepared[1:], strict=True)
-        opened = [first, *(open_source(named, plain, delimiter, options.id_from_path)[0] for named, plain in pairs)]
+        opened = [first, *(open_source(named, plain, options, delimiter)[0] for named, plain in pairs)]
         return opened, sniff(opened, delimiter, options, others)
 
     def open_known(
         self, file: File, prepared: File, options: TableOptions, others: Collection[str], schema: Schema
     ) -> tuple[CsvFile, CsvSpec] | None:
         """One file whose rows a store has; it may have another delimiter than the first."""
-        opened, delimiter = open_source(file, prepared, options.delimiter, options.id_from_path)
+        opened, delimiter = open_source(file, prepared, options)
         if options.layout == "wide" and options.channels and not set(options.channels) & set(opened.header):
             return None
         columns = {name: column for column, name in options.rename.items()}
@@ -93,7 +95,7 @@ class CsvSource:
         if runner is None:
             return [block for file in files for block in source_csv.exact_blocks(file, block_bytes, spec.delimiter)]
         if any(file.quoted for file in files):
-            return self._counted(files, block_bytes, runner)
+            return self._counted(files, block_bytes, runner, spec.delimiter)
         ranges = [source_csv.nominal_ranges(file, block_bytes) for file in files]
         pairs = zip(files, ranges, strict=True)
         return [block for file, some in pairs for block in source_csv.align(file, some, [0] * len(some), "plain")]
@@ -110,14 +112,17 @@ class CsvSource:
         """Count quotes where they were not counted. Where they were, a bad row may have a stray one: read them all."""
         borders = before[0].borders if before else "exact"
         if borders == "plain":
-            return self._counted(files, block_bytes, runner) if isinstance(failed, RecutError) else None
+            return self._counted(files, block_bytes, runner, spec.delimiter) if isinstance(failed, RecutError) else None
         if borders == "exact":
             return None
         scan = partial(source_csv.exact_blocks, blocksize=block_bytes, delimiter=spec.delimiter)
         exact = list(chain.from_iterable(runner.map("scan", scan, files)))
         return None if exact == list(before) else exact
 
-    def _counted(self, files: Sequence[CsvFile], block_bytes: int, runner: Runner) -> list[CsvBlock]:
+    def _counted(self, files: Sequence[CsvFile], block_bytes: int, runner: Runner, delimiter: str) -> list[CsvBlock]:
+        if any(file.framing.comment is not None for file in files):  # in which quotes mean nothing
+            scan = partial(source_csv.exact_blocks, blocksize=block_bytes, delimiter=delimiter)
+            return list(chain.from_iterable(runner.map("scan", scan, files)))
         ranges = [source_csv.nominal_ranges(file, block_bytes) for file in files]
         tasks = [(file.file, *ab) for file, pairs in zip(files, ranges, strict=True) for ab in pairs]
         sizes = [stop - start for _, start, stop in tasks]

@@ -8,6 +8,7 @@ from typing import Literal
 
 from zstore.format.storage import File
 from zstore.writing.sources.cells import Missing, NumberStyle
+from zstore.writing.sources.framing import PLAIN, Framing
 from zstore.writing.sources.table import TableSpec
 
 Borders = Literal["plain", "counted", "exact"]
@@ -50,6 +51,12 @@ class CsvFile:
         Whether its first bytes hold a quote.
     id
         Id of all its rows, where that is taken from its path; else None.
+    framing
+        What is not plain CSV about it.
+    header_line
+        Line of the header; None where it has none, and the user named the columns.
+    units
+        Units of the columns, where it has a row of them; None for a column without.
     """
 
     name: str
@@ -58,11 +65,14 @@ class CsvFile:
     body: int
     quoted: bool
     id: str | None = None
+    framing: Framing = PLAIN
+    header_line: int | None = 1
+    units: tuple[str | None, ...] = ()
 
     @property
     def head(self) -> str:
         """Where its columns are named."""
-        return f"{self.name} line 1"
+        return f"{self.name} with --names" if self.header_line is None else f"{self.name} line {self.header_line:,}"
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,18 @@ class TableOptions:
     thousands: str | None = None
     percent: tuple[str, ...] = ()
     largest: float = sys.float_info.max
+    skip_lines: int = 0
+    comment: str | None = None
+    units_row: bool = False
+    skip_below_header: int = 0
+    no_header: bool = False
+    names: tuple[str, ...] = ()
+    widths: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for the store's own record."""
-        return asdict(self)
+        """Plain values for the store's own record; of newer options those alone that the user has used."""
+        document = asdict(self)
+        return {k: v for k, v in document.items() if k not in NEWER or v != getattr(_USUAL, k)}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> TableOptions:
@@ -117,6 +125,8 @@ class TableOptions:
         return MissingTexts(tuple(everywhere) if everywhere or not own else MISSING, own)
 
 
+NEWER = ("skip_lines", "comment", "units_row", "skip_below_header", "no_header", "names", "widths")
+"""Options that stores do not record where they are as usual, as those from before there were any."""
 _USUAL = TableOptions()
 _OPTIONAL = frozenset(option.name for option in fields(TableOptions) if getattr(_USUAL, option.name) is None)
 

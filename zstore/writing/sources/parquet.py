@@ -38,7 +38,8 @@ from zstore.writing.sources.table import BadRow, Columns, TableSpec
 from zstore.writing.sources.times import STEPS, TimeSpec
 from zstore.writing.sources.typed_columns import channels_of, check_id, moment_spec, refuse_other_times
 
-_OF_TEXT = ("delimiter", "decimal", "thousands", "percent")
+_OF_TEXT: tuple[str, ...] = ("delimiter", "decimal", "thousands", "percent")
+_OF_TEXT += ("skip_lines", "comment", "units_row", "skip_below_header", "no_header", "names", "widths")
 _TIME_ROWS = 1000  # that tell how texts and whole numbers are meant
 
 
@@ -58,9 +59,9 @@ class ParquetSource:
         for name, value in given:
             shown = ",".join(value) if isinstance(value, tuple) else value
             raise UsageError(
-                f"--{name} {shown} of Parquet files",
+                f"--{name.replace('_', '-')} {shown} of Parquet files",
                 expected="CSV files, whose cells are text",
-                fix=f"leave out --{name}: the types of the columns say how they are read",
+                fix=f"leave out --{name.replace('_', '-')}: the types of the columns say how they are read",
             )
 
     def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:

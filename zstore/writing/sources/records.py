@@ -9,10 +9,10 @@ import numpy as np
 
 from zstore.writing.sources.cells import dialect_of, is_excess, shorten
 from zstore.writing.sources.csv_table import CsvSpec, Line
+from zstore.writing.sources.framing import LONE_CR, PLAIN, Framing
 from zstore.writing.sources.table import BadRow
 
 _BLANK = (b"\n", b"\r\n")
-_LONE_CR = "a carriage return without a line feed stands outside quotes"
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Record:
     reason: str = ""
 
 
-def split_records(content: bytes, delimiter: str, byte: int, line: int) -> Iterator[Record]:
-    """Cut bytes into records, keeping what is malformed whole.
+def split_records(content: bytes, delimiter: str, byte: int, line: int, framing: Framing = PLAIN) -> Iterator[Record]:
+    """Cut bytes into records, keeping what is malformed whole and leaving comments out.
 
     Parameters
     ----------
@@ -37,15 +37,42 @@ def split_records(content: bytes, delimiter: str, byte: int, line: int) -> Itera
         One character.
     byte, line
         Where `content` starts in its file; lines count from 1.
+    framing
+        What is not plain CSV about them.
     """
     position = 0
     while position < len(content):
-        stop = record_end(content, position, delimiter)
+        comment = framing.is_comment(content, position)
+        stop = line_end(content, position) if comment or framing.literal else record_end(content, position, delimiter)
         raw = content[position:stop]
-        fields, reason = split_fields(raw, delimiter)
-        yield Record(raw, byte + position, line, fields, reason)
+        if not comment:
+            fields, reason = framing.fields(raw) if framing.literal else split_fields(raw, delimiter)
+            yield Record(raw, byte + position, line, fields, reason)
         line += raw.count(b"\n")
         position = stop
+
+
+def line_end(content: bytes, start: int) -> int:
+    """Position after the next line break, or the end."""
+    return content.find(b"\n", start) + 1 or len(content)
+
+
+def plain_records(content: bytes, delimiter: str, framing: Framing) -> bytes:
+    """Record-aligned bytes as plain CSV: without comments, and with `delimiter` between fields.
+
+    Raises
+    ------
+    RefusedError
+        If a line cannot be brought to that.
+    """
+    if framing == PLAIN:
+        return content
+    if framing.comment is not None and framing.comment.encode() in content:
+        if b'"' not in content or framing.literal:
+            content = framing.without_comments(content)
+        else:
+            content = b"".join(record.raw for record in split_records(content, delimiter, 0, 1, framing))
+    return framing.plain(content)
 
 
 def record_end(content: bytes, start: int, delimiter: str) -> int:
@@ -125,7 +152,7 @@ def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
         return None, f"byte {raw[error.start]:#04x} is not UTF-8"
     text = text[:-1].removesuffix("\r") if text.endswith("\n") else text
     if '"' not in text:
-        return (None, _LONE_CR) if "\r" in text else (text.split(delimiter), "")
+        return (None, LONE_CR) if "\r" in text else (text.split(delimiter), "")
     fields, position = [], 0
     while True:
         if text[position : position + 1] == '"':
@@ -147,7 +174,7 @@ def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
             if '"' in text[position:stop]:
                 return None, "a quote stands inside an unquoted field"
             if "\r" in text[position:stop]:
-                return None, _LONE_CR
+                return None, LONE_CR
             fields.append(text[position:stop])
             position = stop
         if position >= len(text):
@@ -157,7 +184,7 @@ def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
 
 def is_blank(record: Record, header: tuple[str, ...]) -> bool:
     """Whether a record has no byte at all. Under a header of one column it may be a missing value."""
-    return len(header) > 1 and record.raw in _BLANK
+    return len(header) > 1 and (record.raw in _BLANK or record.fields == [])
 
 
 def judge(record: Record, header: tuple[str, ...], spec: CsvSpec, source: str) -> BadRow | None:

@@ -1,4 +1,4 @@
-"""What a CSV file holds: delimiter, header, and the kind of each column, from its first bytes."""
+"""What the columns of a CSV file mean, from its header and its first rows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import replace
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
-from zstore.format.storage import File
 from zstore.writing.sources.cells import NumberStyle, dialect_of, shorten
 from zstore.writing.sources.columns import (
-    DELIMITERS,
     check_channels,
     choose_columns,
     first_time_spec,
@@ -19,85 +17,16 @@ from zstore.writing.sources.columns import (
 )
 from zstore.writing.sources.csv_table import CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source
-from zstore.writing.sources.options import TableOptions, id_in_path
-from zstore.writing.sources.records import record_end, split_fields, split_records
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.records import split_records
 from zstore.writing.sources.table import ChannelSpec, MissingTexts
 from zstore.writing.sources.times import TimeSpec, sniff_iso
 
-_HEAD_BYTES = 1 << 18
 _FIRST_BYTES = 1 << 16
 _MORE_BYTES = 1 << 20  # where the first rows leave a column unknown
 _LATER_BYTES = 1 << 14
 _ENOUGH = 3  # cells of one kind that tell a retyped column from some bad rows
-_BOM = b"\xef\xbb\xbf"
-_NO_TEXT = {
-    b"\x1f\x8b": ("gzip", "name it .csv.gz"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "name it .csv.zst"),
-    b"PK\x03\x04": ("a ZIP archive or Excel sheet", "unpack it, or save it as CSV"),
-    b"PAR1": ("Parquet", "name it .parquet, or write it as CSV"),
-    b"\x89HDF\r\n": ("HDF5", "write it as CSV"),
-}
-"""First bytes of what is no text: what it is, and what to do."""
-
 Sample = list[dict[str, str]]
-
-
-def open_source(
-    named: File, plain: File, delimiter: str | None = None, id_from_path: str | None = None
-) -> tuple[CsvFile, str]:
-    """Read the header of a file.
-
-    Parameters
-    ----------
-    named
-        The file as the user named it.
-    plain
-        Its plain bytes.
-    delimiter
-        Between fields; None to find it.
-    id_from_path
-        Regular expression whose first group is the id in the file's path, if that has it.
-
-    Returns
-    -------
-    The source and its delimiter.
-    """
-    head = read_source(plain, 0, _HEAD_BYTES)
-    for magic, (what, fix) in _NO_TEXT.items():
-        if head.startswith(magic):
-            raise SourceError(f"{what}, and no text", expected="a CSV file", where=str(named), fix=fix)
-    start = len(_BOM) if head.startswith(_BOM) else 0
-    while len(head) < plain.n_bytes and not _has_whole_header(head, start, delimiter):
-        head = read_source(plain, 0, 4 * len(head))
-    line = head[start : head.find(b"\n", start) + 1 or None].decode("utf-8", "replace")
-    delimiter = delimiter or max(DELIMITERS, key=line.count)
-    if len(delimiter.encode()) != 1 or delimiter in '"\r\n':
-        raise UsageError(f"delimiter {delimiter!r}", expected="one ASCII character", fix="change --delimiter")
-    stop = record_end(head, start, delimiter)
-    header, reason = split_fields(head[start:stop], delimiter)
-    if header is None:
-        other = "name the encoding with --encoding, or " if "UTF-8" in reason else ""
-        raise SourceError(
-            f"unreadable header ({reason})",
-            expected="column names",
-            where=f"{named} line 1",
-            fix=f"{other}correct the header",
-        )
-    twice = sorted({column for column in header if header.count(column) > 1})
-    if twice:
-        raise SourceError(
-            f"column {twice[0]!r} stands {header.count(twice[0])} times in the header",
-            expected="every column name once",
-            where=f"{named} line 1",
-            fix="rename one of them in the file",
-        )
-    id_ = id_in_path(str(named), id_from_path) if id_from_path is not None else None
-    return CsvFile(str(named), plain, tuple(header), stop, b'"' in head, id_), delimiter
-
-
-def _has_whole_header(head: bytes, start: int, delimiter: str | None) -> bool:
-    """Whether the first bytes of a file go on behind its header; a wide table may have a long one."""
-    return record_end(head, start, delimiter or ",") < len(head) or head.endswith(b"\n")
 
 
 def sniff(
@@ -128,6 +57,7 @@ def sniff(
     first = sources[0]
     choice = choose_columns(sources, options, others)
     missing, wanted, tracked = choice.missing, choice.wanted, choice.tracked
+    units = _units_of(sources, options)
     _check_thousands(options)
     samples = [
         _first_sample(first, delimiter, missing.everywhere),
@@ -135,14 +65,22 @@ def sniff(
     ]
     time = _time_spec(options, sources, samples) if axis is None else _known_time_spec(options, samples, axis)
     if options.layout == "wide":
-        channels: tuple[ChannelSpec, ...] = (series_channel(options),)
+        common = {units.get(column) for column in wanted}
+        if len(common) > 1 and options.value_name not in options.units:
+            raise SourceError(
+                f"units {', '.join(sorted(unit or 'none' for unit in common))} of one channel",
+                expected="the same unit above each series",
+                where=first.head,
+                fix=f"say which they are: --units {options.value_name}=UNIT",
+            )
+        channels: tuple[ChannelSpec, ...] = (series_channel(options, common.pop()),)
     else:
         channels = tuple(
             ChannelSpec(
                 column,
                 options.rename.get(column, column),
                 column in options.categories or _holds_text(column, sources, samples, options, missing),
-                options.units.get(column, "%" if column in options.percent else None),
+                options.units.get(column, "%" if column in options.percent else units.get(column)),
             )
             for column in wanted
         )
@@ -160,6 +98,29 @@ def sniff(
         percent=options.percent,
         tracked=tracked,
     )
+
+
+def _units_of(sources: Sequence[CsvFile], options: TableOptions) -> dict[str, str | None]:
+    """Units that files have in a row of their own, by column.
+
+    Raises
+    ------
+    SourceError
+        If files have different ones of a column, and the user does not say which they are.
+    """
+    units: dict[str, tuple[str | None, str]] = {}
+    for source in sources:
+        for column, unit in zip(source.header, source.units, strict=False):
+            known, where = units.setdefault(column, (unit, source.name))
+            if known != unit and column not in options.units:
+                raise SourceError(
+                    f"unit {unit or 'none'!r} of column {column!r}",
+                    expected=f"{known or 'none'!r}, as in {where}",
+                    where=source.name,
+                    fix=f"ingest files of different units into different stores, or --units {column}=UNIT if all are "
+                    "the same",
+                )
+    return {column: unit for column, (unit, _) in units.items()}
 
 
 def _check_thousands(options: TableOptions) -> None:
@@ -274,6 +235,6 @@ def _sample(source: CsvFile, delimiter: str, n_bytes: int) -> Sample:
     content = read_source(source.file, source.body, source.body + n_bytes)
     if len(content) == n_bytes:
         content = content[: content.rfind(b"\n") + 1]
-    records = split_records(content, delimiter, 0, 1)
+    records = split_records(content, delimiter, 0, 1, source.framing)
     header = source.header
     return [dict(zip(header, r.fields, strict=True)) for r in records if r.fields and len(r.fields) == len(header)]
