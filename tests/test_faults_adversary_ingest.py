@@ -304,7 +304,7 @@ def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path, monkeypatch: py
 
 
 def test_a_header_may_be_longer_than_the_first_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zstore.writing.sources.sniff._HEAD_BYTES", 50)
+    monkeypatch.setattr("zstore.writing.sources.header._HEAD_BYTES", 50)
     names = [f"gauge {n:04}" for n in range(100)]
     store, _ = made(tmp_path, ",".join(["t", *names]) + "\n1" + ",5" * 100 + "\n", layout="wide")
     assert (store.ids.tolist(), store.n_rows) == (names, 100)

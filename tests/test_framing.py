@@ -67,7 +67,7 @@ def test_a_table_in_another_frame_is_the_same_store_as_plain_csv(
     same = {key for key in plain if "manifest" not in key and not key.endswith("zarr.json")}
     assert {key: plain[key] for key in same} == {key: framed[key] for key in same}
     assert compare_sources(open_store(tmp_path / "framed.zarr"), [path]).n_different == 0
-    assert plan_ingest(path, time="time", **options).n_rows == 3
+    assert plan_ingest(path, time="time", **options).n_rows == 3  # type: ignore[arg-type]
 
 
 def test_units_below_the_header_are_those_of_the_channels_and_flags_win(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def _add_columns(add: _Add) -> None:
         "--time",
         type=_NAMES,
         metavar="COL",
-        help="column of times: ISO or whole numbers; or COL,COL,… for year, month, …",
+        help="column of times: ISO or whole numbers; or COL,COL for date and clock, or year, month, day, …",
     )
     add(
         "--layout",

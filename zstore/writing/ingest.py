@@ -107,8 +107,9 @@ def ingest(
     store
         Folder to make, or ``s3://BUCKET/PREFIX``.
     time
-        Column of times: ISO dates or dates and times, with or without offset from UTC, or whole numbers. Or three to
-        six columns: year, month, day, hour, minute, second. None where rows just follow each other.
+        Column of times: ISO dates or dates and times, with or without offset from UTC, or whole numbers. Or two
+        columns, a date and a clock, or three to six: year, month, day, hour, minute, second. None where rows just
+        follow each other.
     id
         Column of series ids, kept as exact text; None when all rows are one series (its id is ``0``).
     channels

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.format.timesteps import UNIT_STEPS
 from zstore.writing.sources.cells import shorten
-from zstore.writing.sources.formats import check_format, has_zone, unit_of
+from zstore.writing.sources.formats import check_format, halves, has_zone, unit_of
 from zstore.writing.sources.options import MISSING, TableOptions, split_entry
 from zstore.writing.sources.parts import PARTS
 from zstore.writing.sources.protocol import SourceFile
@@ -121,7 +121,7 @@ def first_time_spec(
     options
         What the user says.
     texts
-        First cells, as texts.
+        First cells, as texts; of a date and a clock, with a space between them.
     source, first_row
         The file and the place of its first row, for messages.
 
@@ -130,11 +130,13 @@ def first_time_spec(
     UsageError, SourceError
         If options do not fit, or texts are no times.
     """
+    if len(options.time) == 2:
+        return _date_and_clock(options, texts, source, first_row)
     if len(options.time) > 1:
-        if len(options.time) > len(PARTS) or len(options.time) < 3:
+        if len(options.time) > len(PARTS):
             raise UsageError(
                 f"--time {','.join(options.time)}",
-                expected="one column, or three to six: " + ", ".join(PARTS),
+                expected="one column, a date and a clock, or three to six: " + ", ".join(PARTS),
                 fix="name the columns with --time, in this order",
             )
         return TimeSpec("parts", options.time, "s")
@@ -170,6 +172,23 @@ def first_time_spec(
             fix="say how it is written with --time-format, or name another column with --time",
         )
     return spec
+
+
+def _date_and_clock(options: TableOptions, texts: Sequence[str], source: SourceFile | None, first_row: str) -> TimeSpec:
+    """How times are written whose date and clock stand in columns of their own; `texts` have a space between them."""
+    if options.time_format is not None:
+        form = check_format(options.time_format)
+        halves(form)
+        return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
+    spec = sniff_iso(options.time[0], texts)
+    if spec is None or spec.kind != "iso":
+        raise SourceError(
+            f"unreadable date and clock {shorten(texts[0])!r} in columns {', '.join(options.time)}",
+            expected="an ISO date, and hh:mm, hh:mm:ss or the like",
+            where=f"{source.name} {first_row}" if source is not None else "",
+            fix="say how they are written, with a space between, as in --time-format '%d.%m.%Y %H:%M'",
+        )
+    return replace(spec, columns=options.time, written=None)
 
 
 def numbered_rows(options: TableOptions) -> TimeSpec:

@@ -30,6 +30,7 @@ _DIGITS = {
     **dict.fromkeys("mdHIMSUWV", (1, 2)),
 }
 """Directives of numbers: digits that they have at least, and at most."""
+_CLOCK = frozenset("HIMSfpz")
 _NAME = r"[^\W\d_]+\.?"
 _PATTERNS = {
     **dict.fromkeys(_DIGITS, ""),
@@ -91,6 +92,26 @@ def _problem(text: str) -> str | None:
         except ValueError as error:
             return f"directives of strptime ({error})"
     return None
+
+
+def halves(text: str) -> tuple[str, str]:
+    """A format of a date and a clock in columns of their own, cut at the space between them.
+
+    Raises
+    ------
+    UsageError
+        If no space has all of the date before it and all of the clock behind it.
+    """
+    for match in re.finditer(" ", text):
+        date, clock = text[: match.start()], text[match.end() :]
+        behind = set(re.findall(r"%(.)", clock))
+        if behind and behind <= _CLOCK and not set(re.findall(r"%(.)", date)) & _CLOCK:
+            return date, clock
+    raise UsageError(
+        f"--time-format {text!r} of two columns",
+        expected="the date, a space, and the clock",
+        fix="as in '%d.%m.%Y %H:%M'",
+    )
 
 
 def unit_of(text: str) -> str:

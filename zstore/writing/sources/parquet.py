@@ -64,6 +64,13 @@ class ParquetSource:
                 fix=f"leave out --{name.replace('_', '-')}: the types of the columns say how they are read",
             )
 
+        if len(options.time) == 2:
+            raise UsageError(
+                f"--time {','.join(options.time)} of Parquet files",
+                expected="one column of times, or year, month, day and so on",
+                fix="write one column of timestamps to the files",
+            )
+
     def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
         """The files themselves, which can be read at any position."""
         return list(files)

@@ -138,7 +138,8 @@ def _time_spec(options: TableOptions, sources: Sequence[CsvFile], samples: Seque
     if not options.time:
         return numbered_rows(options)
     known = [(source, sample) for source, sample in zip(sources, samples, strict=True) if sample]
-    texts = [cells[options.time[0]] for cells in known[0][1]] if known else []
+    columns = options.time if len(options.time) == 2 else options.time[:1]
+    texts = [" ".join(cells[column] for column in columns) for cells in known[0][1]] if known else []
     spec = first_time_spec(options, texts, known[0][0] if known else sources[0])
     for source, sample in known[1:]:
         found = [spec.judge(cells) for cells in sample]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from zstore.arrow import as_numpy
 from zstore.format.timesteps import UNIT_STEPS, TimeStepRule
-from zstore.writing.sources.formats import moment_in, read_formatted, read_one
+from zstore.writing.sources.formats import halves, moment_in, read_formatted, read_one
 from zstore.writing.sources.parts import seconds_of_parts
 from zstore.writing.sources.refused import RefusedError
 
@@ -37,10 +37,12 @@ _ISO = re.compile(
     r"(?P<zone>Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?",
     re.ASCII,
 )
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _WHOLE = re.compile(r"[ \t]*(-?)0*(\d{1,19})[ \t]*", re.ASCII)
 _MOST_STEPS = 10**18 - 1
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
 _INT64 = np.iinfo(np.int64)
+_ROOM = 4 * 86_400 * 10**9
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class TimeSpec:
     Parameters
     ----------
     kind
-        ``iso``: ISO dates, or dates and times. ``format``: as `format` says. ``steps``: whole numbers that count
+        ``iso``: ISO dates, or dates and times. ``format``: as `format` says. Both of one column, or of two with a date
+        and a clock. ``steps``: whole numbers that count
         steps. ``epoch``: whole numbers of `factor` units since 1970. ``parts``: year, month, day … in columns of
         their own. ``rows``: not written at all; the rows of a series follow each other.
     columns
@@ -82,11 +85,16 @@ class TimeSpec:
 
     def arrow_types(self, as_words: bool = False) -> dict[str, Any]:
         """What Arrow is to parse each column as: words where they are to be read one by one, else as is fast."""
-        if self.kind == "format" or as_words:
+        if self.kind == "format" or self.paired or as_words:
             return dict.fromkeys(self.columns, pa.dictionary(pa.int32(), pa.string()))
         if self.kind == "iso":
             return {self.columns[0]: pa.timestamp(self._written, tz="UTC" if self.zone else None)}
         return dict.fromkeys(self.columns, pa.int64())
+
+    @property
+    def paired(self) -> bool:
+        """Whether a date and a clock stand in columns of their own."""
+        return self.kind in ("iso", "format") and len(self.columns) == 2
 
     @property
     def whole(self) -> bool:
@@ -119,7 +127,9 @@ class TimeSpec:
             raise RefusedError("a time is missing")
         if not n_rows:
             return np.zeros(0, np.int64)
-        columns = [self._column(table[name]) for name in self.columns]
+        columns = [self._column(table[name], position) for position, name in enumerate(self.columns)]
+        if self.paired:
+            columns = [columns[0] + columns[1]]  # neither is beyond half of int64
         if self.kind == "parts":
             times, wrong = seconds_of_parts(columns)
             if wrong.any():
@@ -133,8 +143,8 @@ class TimeSpec:
 
     def judge(self, cells: Mapping[str, str]) -> tuple[str, str] | None:
         """What is wrong with the time of one record and what was expected, or None."""
-        for name in self.columns:
-            if self._cell(cells[name]) is None:
+        for position, name in enumerate(self.columns):
+            if self._cell(cells[name], position) is None:
                 return f"unreadable time {cells[name][:200]!r} in column {name!r}", self.expected
         if self.kind != "rows" and self.read_cells([cells[name] for name in self.columns]) is None:
             text = "-".join(cells[name][:200] for name in self.columns)
@@ -154,7 +164,7 @@ class TimeSpec:
 
         This is what a time is; everything faster must give the same.
         """
-        values = [self._cell(cell) for cell in cells]
+        values = [self._cell(cell, position) for position, cell in enumerate(cells)]
         if any(value is None for value in values):
             return None
         if self.kind == "parts":
@@ -162,7 +172,7 @@ class TimeSpec:
                 return None
             seconds, wrong = seconds_of_parts([np.array([value], np.int64) for value in values])
             return None if wrong[0] else int(seconds[0])
-        time = (values[0] or 0) * self.factor
+        time = ((values[0] or 0) + (values[1] or 0 if self.paired else 0)) * self.factor
         low, high = self.bounds
         return time if low <= time <= high else None
 
@@ -188,7 +198,7 @@ class TimeSpec:
             return 1
         return int(1000 ** (UNITS.index(self._written) - UNITS.index(str(self.unit))))
 
-    def _column(self, column: Any) -> Int64:
+    def _column(self, column: Any, position: int = 0) -> Int64:
         """(row,) what a column says: times in units of the axis, or whole numbers as they are written."""
         if not pa.types.is_dictionary(column.type):
             values = as_numpy(column, "int64")  # timestamps are int64 underneath
@@ -199,32 +209,48 @@ class TimeSpec:
                 raise RefusedError("a time is finer than the axis")
             return values
         array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        if self.kind == "format":
+        if self.kind == "format" and not self.paired:
             values, wrong = read_formatted(array.dictionary, str(self.format), str(self.unit))
         else:
-            values, wrong = self._words(array.dictionary.to_pylist())
+            values, wrong = self._words(array.dictionary.to_pylist(), position)
         if wrong.any():
             raise RefusedError("a time does not exist")
         return np.take(values, as_numpy(array.indices, "int32"))
 
-    def _words(self, words: Sequence[str]) -> tuple[Int64, NDArray[np.bool_]]:
+    def _words(self, words: Sequence[str], column: int = 0) -> tuple[Int64, NDArray[np.bool_]]:
         values, wrong = np.zeros(len(words), np.int64), np.zeros(len(words), bool)
         for position, word in enumerate(words):
-            value = self._cell(word)
-            if value is None or not _INT64.min < value <= _INT64.max:
+            value = self._cell(word, column)
+            most = int(_INT64.max) - (_ROOM if self.paired else 0)  # for the sum of both
+            if value is None or not -most <= value <= most:
                 wrong[position] = True
             else:
                 values[position] = value
         return values, wrong
 
-    def _cell(self, text: str) -> int | None:
-        """The number that one cell says; None if it says none."""
+    def _cell(self, text: str, position: int = 0) -> int | None:
+        """The number that one cell says, of the column at a position; None if it says none."""
+        if self.paired:
+            return self._date_or_clock(text, position)
         if self.kind == "format":
             return read_one(text, str(self.format), str(self.unit))
         if self.kind == "iso":
             return read_iso(text, str(self.unit), self.zone)
         match = _WHOLE.fullmatch(text)
         return None if match is None else int(match[1] + match[2])
+
+    def _date_or_clock(self, text: str, position: int) -> int | None:
+        """A date as its midnight, or a clock as the time since then, an offset from UTC taken off."""
+        if self.kind == "format":
+            return read_one(text if position == 0 else f"1970-01-01 {text}", self._forms[position], str(self.unit))
+        if position == 0:
+            return read_iso(text, str(self.unit), False) if _DAY.fullmatch(text) else None
+        return read_iso(f"1970-01-01 {text}", str(self.unit), self.zone)
+
+    @cached_property
+    def _forms(self) -> tuple[str, str]:
+        date, clock = halves(str(self.format))
+        return date, f"%Y-%m-%d {clock}"
 
 
 def read_iso(text: str, unit: str, zone: bool) -> int | None:
