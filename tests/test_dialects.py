@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import write_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zstore import SourceError, UsageError, ingest, open_store
+from zstore import SourceError, UsageError, append, ingest, open_store
+from zstore.arrow import text_array
+from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
+from zstore.writing.sources.ids import join_id, joined_ids, split_id
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.times import TimeSpec
 
@@ -92,3 +96,68 @@ def agree(spec: TimeSpec, rows: Sequence[tuple[str, str]]) -> None:
     else:
         assert spec.read(table, len(rows)).tolist() == strict
     assert [spec.judge(dict(zip("dh", row, strict=True))) is None for row in rows] == [t is not None for t in strict]
+
+
+def test_ids_of_several_columns_are_joined_and_their_parts_are_static_attributes(tmp_path: Path) -> None:
+    rows = [["01", "a/b", "2001-01-01", 1], ["01", "a", "2001-01-01", 2], ["01/a", "b", "2001-01-01", 3]]
+    path = write_table(tmp_path / "a.csv", ["station", "layer", "time", "x"], rows)
+    ingest(path, tmp_path / "a.zarr", id=["station", "layer"], time="time", blocksize=1)
+    store = open_store(tmp_path / "a.zarr")
+    assert {str(id_): store.read("x", n, n + 1)[0] for n, id_ in enumerate(store.ids)} == {
+        join_id(row[:2]): row[3]  # type: ignore[arg-type]
+        for row in rows
+    }
+    more = write_table(tmp_path / "b.csv", ["station", "layer", "time", "x"], [["00", "a/b", "2001-01-02", 4]])
+    append(more, tmp_path / "a.zarr", given={"id": ["station", "layer"]})
+    store = open_store(tmp_path / "a.zarr")
+    parts = {static.name: [str(static.categories[code]) for code in static.values] for static in store.statics}  # type: ignore[index]
+    assert [split_id(str(id_)) for id_ in store.ids] == list(zip(parts["station"], parts["layer"], strict=True))
+    assert compare_sources(store, [path, more]).n_different == 0
+    with pytest.raises(SourceError, match="empty id in column 'layer'"):
+        ingest(
+            write_table(tmp_path / "c.csv", ["station", "layer", "time", "x"], [["1", "", "2001-01-01", 1]]),
+            tmp_path / "c.zarr",
+            id=["station", "layer"],
+            time="time",
+        )
+
+
+def test_static_attributes_of_ids_in_several_columns_are_found_by_all_of_them(tmp_path: Path) -> None:
+    rows = [["s", "up", "2001-01-01", 1], ["s", "low", "2001-01-01", 2]]
+    path = write_table(tmp_path / "a.csv", ["station", "layer", "time", "x"], rows)
+    statics = write_table(tmp_path / "s.csv", ["layer", "depth", "station"], [["up", 1, "s"], ["low", 9, "s"]])
+    assert (
+        main(
+            [
+                "ingest",
+                str(path),
+                str(tmp_path / "a.zarr"),
+                "--id",
+                "station,layer",
+                "--time",
+                "time",
+                "--static",
+                str(statics),
+            ]
+        )
+        == 0
+    )
+    store = open_store(tmp_path / "a.zarr")
+    assert [str(id_) for id_ in store.ids] == ["s/low", "s/up"]
+    assert {static.name: static.values.tolist() for static in store.statics} == {
+        "station": [0, 0],
+        "layer": [0, 1],
+        "depth": [9, 1],
+    }
+
+
+@given(st.lists(st.lists(st.text(alphabet="a/\\b", max_size=4), min_size=2, max_size=2), max_size=6))
+def test_ids_of_several_parts_are_joined_reversibly(rows: list[list[str]]) -> None:
+    assert [list(split_id(join_id(row))) for row in rows] == rows
+    columns = []
+    for n in range(2):
+        words = sorted({row[n] for row in rows})
+        columns.append((np.array([words.index(row[n]) for row in rows], np.int32), text_array(words)))
+    codes, ids = joined_ids(columns)
+    assert [ids[code].as_py() for code in codes.tolist()] == [join_id(row) for row in rows]
+    assert ids.to_pylist() == sorted({join_id(row) for row in rows}, key=str.encode)

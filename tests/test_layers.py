@@ -63,7 +63,7 @@ LAYERS = {
         ["writing.room", "writing.sources.times", "writing.sources.table", "writing.sources.join"],
         ["writing.sources.options", "writing.sources.protocol", "writing.sources.columns"],
         ["writing.sources.files", "writing.sources.inflate", "writing.sources.numbers"],
-        ["writing.sources.framing", "writing.sources.csv_table", "writing.sources.records"],
+        ["writing.sources.ids", "writing.sources.framing", "writing.sources.csv_table", "writing.sources.records"],
         ["writing.sources.header", "writing.sources.sniff", "writing.sources.csv"],
         ["writing.sources.csv_source"],
         ["writing.sources.arrow_cells", "writing.sources.moments", "writing.sources.parquet_table"],

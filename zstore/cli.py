@@ -59,7 +59,7 @@ from zstore.writing.receipt import Receipt
 
 logger = logging.getLogger("zstore.cli")
 
-_AS_GIVEN: tuple[str, ...] = ("id", "time_format", "time_unit", "freq", "start", "layout", "id_from_path")
+_AS_GIVEN: tuple[str, ...] = ("time_format", "time_unit", "freq", "start", "layout", "id_from_path")
 _AS_GIVEN += (
     "allow_new_channels",
     "value_name",
@@ -215,6 +215,8 @@ def _table(options: Namespace) -> dict[str, Any]:
     """How the files are read, as far as the user says so."""
     found: dict[str, Any] = {name: options[name] for name in _AS_GIVEN}
     found |= {name: _names(options[name]) for name in _LISTS}
+    ids = _names(options.id)
+    found["id"] = ids[0] if ids and len(ids) == 1 else ids
     found |= {name: _pairs(options[name], f"--{name}") for name in ("rename", "units")}
     usual = inspect.signature(ingest).parameters
     grid = {name: options[name] for name in ("chunk_rows", "shard_rows") if options[name] is not None}

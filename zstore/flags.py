@@ -82,7 +82,7 @@ def _add_ingest(parser: ArgumentParser) -> None:
 
 
 def _add_columns(add: _Add) -> None:
-    add("--id", type=str | None, metavar="COL", help="column of ids, kept as exact text; default: one series")
+    add("--id", type=_NAMES, metavar="COL", help="column of ids, kept as exact text; or COL,COL; default: one series")
     add(
         "--time",
         type=_NAMES,

@@ -30,6 +30,7 @@ from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, RowCounts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.sources.files import check_unchanged, expand, find
+from zstore.writing.sources.ids import parts_of
 from zstore.writing.sources.kinds import recorded_source, source_of
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import Source
@@ -141,6 +142,8 @@ def append(
         written = write(ordered, runner, refuse, keep_codecs=True)
         clock.lap("write")
         statics, unmatched = _statics(base, planned, added_rows.places)
+        parts = parts_of(added_rows.places.ids, options.id_columns)
+        statics = (*parts, *(static for static in statics if static.name not in options.id_columns))
         index, moments = merge(base, added_rows.places, added_rows.late, written, statics)
         records = kept_records(base, written.rows, index, runner)
         schema = next_schema(base.schema, site, written, index)
@@ -211,6 +214,9 @@ def _words_by_column(base: Store, spec: TableSpec) -> dict[str, Sequence[str]]:
 
 
 def _refuse_other(given: Mapping[str, Any], table: Mapping[str, Any], store: str | Path) -> None:
+    ids = given.get("id")
+    if ids is not None and not isinstance(ids, str):  # as an ingest records it
+        given = {**given, "id": ",".join(ids), **({"id_columns": ids} if len(ids) > 1 else {})}
     for name, value in given.items():
         known = table.get(name, getattr(TableOptions(), name, None))  # recorded since there is such an option
         if json.loads(json.dumps(value)) != known:

@@ -36,6 +36,7 @@ from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sort import count_rows
 from zstore.writing.sources.files import check_unchanged, expand, find
+from zstore.writing.sources.ids import parts_of
 from zstore.writing.sources.kinds import record_of, source_of
 from zstore.writing.sources.options import MISSING, TableOptions, check_options
 from zstore.writing.sweep import free_shard
@@ -51,7 +52,7 @@ def ingest(
     store: str | Path,
     *,
     time: str | Sequence[str] | None = None,
-    id: str | None = None,  # noqa: A002  # the command's flag is --id
+    id: str | Sequence[str] | None = None,  # noqa: A002  # the command's flag is --id
     channels: Sequence[str] | None = None,
     leave_out: Sequence[str] = (),
     categories: Sequence[str] = (),
@@ -96,7 +97,7 @@ def ingest(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Receipt:
-    """Turn CSV or Parquet files into a store sorted by (id, time), out of core.
+    r"""Turn CSV or Parquet files into a store sorted by (id, time), out of core.
 
     Parameters
     ----------
@@ -111,7 +112,8 @@ def ingest(
         columns, a date and a clock, or three to six: year, month, day, hour, minute, second. None where rows just
         follow each other.
     id
-        Column of series ids, kept as exact text; None when all rows are one series (its id is ``0``).
+        Column of series ids, kept as exact text; None when all rows are one series (its id is ``0``). Of several
+        columns, ids are joined by ``/`` (``\\`` before each ``/`` and ``\\`` within); the parts are static attributes.
     channels
         Columns to keep, in this order; None for all but `id` and `time`. In a wide table of series, the series.
         Columns of text become categories.
@@ -238,7 +240,8 @@ def ingest(
     target = open_storage(store, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
     options = TableOptions(
-        id=id,
+        id=id if id is None or isinstance(id, str) else ",".join(id) or None,
+        id_columns=tuple(id) if id and not isinstance(id, str) and len(id) > 1 else (),
         time=(time,) if isinstance(time, str) else tuple(time or ()),
         time_format=time_format,
         time_unit=time_unit,
@@ -294,8 +297,9 @@ def ingest(
         written = write(ordered, runner, refuse, codec)
         clock.lap("write")
         statics, unmatched = matched(ids, planned.statics) if planned.statics else ((), [])
+        statics = (*parts_of(ids, options.id_columns), *statics)
         index = index_of(ids, written.row_start, written.summary, statics, written.first_place)
-        schema = _schema(written, site, len(ids), id or "")
+        schema = _schema(written, site, len(ids), options.id or "")
         counts = RowCounts(
             n_filled=written.n_rows - n_kept,
             n_quarantined=len(parsed.bad) * max(len(planned.spec.series), 1),

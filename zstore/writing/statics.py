@@ -101,21 +101,22 @@ def read_statics(source: CsvFile, delimiter: str, options: TableOptions, missing
     SourceError, UsageError
         If a row cannot be stored as written, the file has no id column, or names an id twice.
     """
-    id_column = options.id if options.id is not None else source.header[0]
-    if id_column not in source.header:
+    id_columns = options.id_names or source.header[:1]
+    for lacking in [name for name in id_columns if name not in source.header][:1]:
         raise UsageError(
-            f"no column {id_column!r} in the static attributes",
+            f"no column {lacking!r} in the static attributes",
             expected=f"one of {', '.join(map(repr, source.header))}",
             where=f"{source.name} line 1",
             fix="name the id column as in the rows' CSV",
         )
-    names = [name for name in source.header if name != id_column]
+    names = [name for name in source.header if name not in id_columns]
     channels = tuple(ChannelSpec(name, name, text=True) for name in names)
     as_words = MissingTexts((), as_texts=True)
     spec = CsvSpec(
         delimiter=delimiter,
         decimal=options.decimal,
-        id=id_column,
+        id=",".join(id_columns),
+        id_columns=id_columns,
         time=_NO_TIMES,
         channels=channels,
         missing=as_words,

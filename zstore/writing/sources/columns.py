@@ -60,9 +60,9 @@ def choose_columns(sources: Sequence[SourceFile], options: TableOptions, others:
     _check_names(options, columns, first, others)
     _check_roles(options)
     missing = options.missing_texts(dict.fromkeys([*columns, *others]))
-    if options.id in missing.in_column:
+    for name in missing.in_column.keys() & set(options.id_names):
         raise UsageError(
-            f"--missing {options.id}={missing.in_column[str(options.id)][0]} of the id column",
+            f"--missing {name}={missing.in_column[name][0]} of the id column",
             expected="a column of numbers, words or times; ids are kept as they are",
             fix="drop it, or leave such rows out of the file",
         )
@@ -73,7 +73,7 @@ def choose_columns(sources: Sequence[SourceFile], options: TableOptions, others:
         for t in given
         if t and not t.endswith("=") and not _names_other(t, elsewhere, [c for c in columns if c not in options.time])
     )
-    used = {options.id, *options.time, *options.leave_out}
+    used = {*options.id_names, *options.time, *options.leave_out}
     wanted = tuple(options.channels or (column for column in columns if column not in used))
     if not wanted:
         raise SourceError(
@@ -230,10 +230,12 @@ def _names_other(entry: str, others: Collection[str], columns: Collection[str]) 
 def _check_roles(options: TableOptions) -> None:
     """Refuse a column of times that is to be something else as well."""
     twice = [column for column in options.time if options.time.count(column) > 1]
+    if len(set(options.id_names)) < len(options.id_names):
+        raise UsageError(f"--id {options.id}", expected="every column once", fix="change --id")
     for column, flag in [
         *((column, "--time, twice") for column in twice),
         *((column, "--channels") for column in options.channels or () if column in options.time),
-        *((column, "--id") for column in options.time if column == options.id),
+        *((column, "--id") for column in options.time if column in options.id_names),
     ]:
         raise UsageError(
             f"column {column!r} in --time and in {flag}"
@@ -245,7 +247,7 @@ def _check_roles(options: TableOptions) -> None:
 
 
 def _check_names(options: TableOptions, columns: Sequence[str], first: SourceFile, others: Collection[str]) -> None:
-    named = [("--id", options.id), *(("--time", column) for column in options.time)]
+    named = [*(("--id", column) for column in options.id_names), *(("--time", column) for column in options.time)]
     named += [
         (flag, c)
         for flag, group in (
@@ -271,7 +273,7 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: SourceFil
             )
     for flag, group in (("--rename", options.rename), ("--units", options.units)):
         for column in group:
-            if column in (options.id, *options.time):
+            if column in (*options.id_names, *options.time):
                 raise UsageError(f"{flag} of {column!r}", expected="a channel", fix=f"leave it out of {flag}")
     if options.id is not None and (options.layout == "wide" or options.id_from_path is not None):
         other = "--layout wide" if options.layout == "wide" else "--id-from-path"

@@ -21,6 +21,7 @@ from zstore.format.urls import is_remote
 from zstore.writing.sources.cells import Missing
 from zstore.writing.sources.csv_table import Borders, CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source, source_pieces
+from zstore.writing.sources.ids import joined_ids
 from zstore.writing.sources.numbers import (
     NumberColumn,
     count_lost,
@@ -324,7 +325,7 @@ def _parse(
         name: words if judged or name in as_words or not _is_plain(name, spec) else pa.float64()
         for name in spec.numbers
     }
-    types.update(dict.fromkeys([*spec.texts, *([spec.id] if spec.id is not None else [])], words))
+    types.update(dict.fromkeys([*spec.texts, *spec.id_names], words))
     as_texts = judged or spec.has_own_missing_times or not set(spec.time.columns).isdisjoint(as_words)
     types.update(spec.time.arrow_types(as_texts))
     needed = [name for name in spec.needed if name in header]
@@ -401,9 +402,10 @@ def _columns(content: bytes, source: CsvFile, spec: CsvSpec, judged: bool = Fals
         ids = text_array([source.id or SINGLE_ID] if len(times) else [])
         codes = np.zeros(len(times), np.int32)
     else:
-        codes, ids = _encoded(table[spec.id])
-        if len(ids) and ids[0].as_py() == "":
+        parts = [_encoded(table[name]) for name in spec.id_names]
+        if any(len(words) and words[0].as_py() == "" for _, words in parts):
             raise RefusedError("an id is empty")
+        codes, ids = parts[0] if len(parts) == 1 else joined_ids(parts)
     return Columns(ids, codes, times, channels, (), len(times), n_blank, tuple(lost), seen)
 
 

@@ -179,7 +179,7 @@ class CsvSource:
             return 0
         n_columns = min(len(block.source.header) for block in blocks)
         n_files = len({block.name for block in blocks})  # whose last rows may end without a line break
-        row_bytes = n_columns + len(spec.time.columns) + (spec.id is not None)
+        row_bytes = n_columns + len(spec.time.columns) + len(spec.id_names)
         return (sum(block.n_bytes for block in blocks) + n_files) // row_bytes
 
     def explain(self, blocks: Sequence[CsvBlock], spec: CsvSpec, id_: str, time: int, limit: int) -> list[str]:

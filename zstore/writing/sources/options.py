@@ -19,7 +19,7 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 class TableOptions:
     """What the user said about the tables; see :func:`zstore.ingest` for each."""
 
-    id: str | None = None
+    id: str | None = None  # of several columns, all of their names
     time: tuple[str, ...] = ()
     time_format: str | None = None
     time_unit: str | None = None
@@ -48,6 +48,12 @@ class TableOptions:
     no_header: bool = False
     names: tuple[str, ...] = ()
     widths: tuple[str, ...] = ()
+    id_columns: tuple[str, ...] = ()
+
+    @property
+    def id_names(self) -> tuple[str, ...]:
+        """Columns that ids are in."""
+        return self.id_columns or (() if self.id is None else (self.id,))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the store's own record; of newer options those alone that the user has used."""
@@ -125,7 +131,7 @@ class TableOptions:
         return MissingTexts(tuple(everywhere) if everywhere or not own else MISSING, own)
 
 
-NEWER = ("skip_lines", "comment", "units_row", "skip_below_header", "no_header", "names", "widths")
+NEWER = ("skip_lines", "comment", "units_row", "skip_below_header", "no_header", "names", "widths", "id_columns")
 """Options that stores do not record where they are as usual, as those from before there were any."""
 _USUAL = TableOptions()
 _OPTIONAL = frozenset(option.name for option in fields(TableOptions) if getattr(_USUAL, option.name) is None)

@@ -64,6 +64,12 @@ class ParquetSource:
                 fix=f"leave out --{name.replace('_', '-')}: the types of the columns say how they are read",
             )
 
+        if options.id_columns:
+            raise UsageError(
+                f"--id {options.id} of Parquet files",
+                expected="one column of ids",
+                fix="write one column of ids to the files",
+            )
         if len(options.time) == 2:
             raise UsageError(
                 f"--time {','.join(options.time)} of Parquet files",

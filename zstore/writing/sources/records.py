@@ -211,8 +211,9 @@ def bad_record(record: Record, source: str, reason: str, expected: str) -> BadRo
 
 
 def _judge_cells(cells: dict[str, str], spec: CsvSpec) -> tuple[str, str] | None:
-    if spec.id is not None and not cells[spec.id]:
-        return f"empty id in column '{spec.id}'", "the id of the series"
+    for name in spec.id_names:
+        if not cells[name]:
+            return f"empty id in column '{name}'", "the id of the series"
     wrong = spec.time.judge(cells)
     if wrong is not None:
         return wrong

@@ -89,6 +89,7 @@ def sniff(
         delimiter=delimiter,
         decimal=options.decimal,
         id=options.id if options.layout == "long" else None,
+        id_columns=options.id_columns if options.layout == "long" else (),
         time=time,
         channels=channels,
         series=wanted if options.layout == "wide" else (),

@@ -108,6 +108,8 @@ class TableSpec:
         Largest number that is stored.
     tracked
         Names of missing texts (see :class:`~zstore.writing.sources.cells.Missing`) of which to tell whether they occur.
+    id_columns
+        Where ids are joined from several columns, these; `id` then only names them all.
     """
 
     id: str | None
@@ -117,6 +119,12 @@ class TableSpec:
     missing: MissingTexts = MissingTexts()
     largest: float
     tracked: frozenset[str] = frozenset()
+    id_columns: tuple[str, ...] = ()
+
+    @property
+    def id_names(self) -> tuple[str, ...]:
+        """Columns that ids are in."""
+        return self.id_columns or (() if self.id is None else (self.id,))
 
     @property
     def dtype(self) -> str:
@@ -155,7 +163,7 @@ class TableSpec:
     @property
     def needed(self) -> list[str]:
         """Columns that are read."""
-        return list(dict.fromkeys([*([self.id] if self.id else []), *self.time.columns, *self.numbers, *self.texts]))
+        return list(dict.fromkeys([*self.id_names, *self.time.columns, *self.numbers, *self.texts]))
 
 
 @dataclass(frozen=True)
