@@ -161,3 +161,48 @@ def test_ids_of_several_parts_are_joined_reversibly(rows: list[list[str]]) -> No
     codes, ids = joined_ids(columns)
     assert [ids[code].as_py() for code in codes.tolist()] == [join_id(row) for row in rows]
     assert ids.to_pylist() == sorted({join_id(row) for row in rows}, key=str.encode)
+
+
+def test_a_row_per_series_is_the_store_of_a_row_per_value(tmp_path: Path) -> None:
+    values: dict[str, list[float | None]] = {"H1": [1.5, 2, None, 4], "H2": [5.25], "a/b": [7, 8, 9, 10, 11]}
+    rows: list[list[object]] = [
+        [id_, *("" if v is None else v for v in some), *[""] * (5 - len(some))] for id_, some in values.items()
+    ]
+    across = write_table(tmp_path / "a.csv", [f"V{n}" for n in range(1, 7)], rows)
+    ingest(across, tmp_path / "a.zarr", layout="series", id="V1", start="2001-01-01", freq="MS", blocksize=1)
+    store = open_store(tmp_path / "a.zarr")
+    assert store.schema.time.rule.text == "MS"
+    for id_, some in values.items():
+        series = store.series(id_)
+        first, last = series.rows(None, None)
+        assert [None if v != v else v for v in store.read("value", first, last).tolist()] == some
+        months = np.datetime64("2001-01") + np.arange(len(some))
+        assert store.times(first, last).tolist() == months.astype("datetime64[s]").astype(int).tolist()
+    assert compare_sources(store, [across]).n_different == 0
+    more = write_table(tmp_path / "b.csv", [f"V{n}" for n in range(1, 7)], [["new", 1, 2, "", "", ""]])
+    append(more, tmp_path / "a.zarr")
+    assert len(open_store(tmp_path / "a.zarr").ids) == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["a", 1, 2], ["b", 1, 2], ["a", 3, 4]], r"duplicate time: id 'a' .*a\.csv line 2 and .*a\.csv line 4"),
+        ([["a", 1, 2], ["b", "", ""]], r"a series without a value.*a\.csv line 3"),
+        ([["a", 1, "x"]], "text 'x' in number column 'V3'|holds words"),
+        ([["", 1, 2]], "empty id"),
+    ],
+)
+def test_a_row_per_series_is_refused_where_it_cannot_be_stored(
+    rows: list[list[object]], message: str, tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "a.csv", ["V1", "V2", "V3"], rows)
+    with pytest.raises(SourceError, match=message):
+        ingest(path, tmp_path / "a.zarr", layout="series", id="V1", freq="rows")
+
+
+def test_a_row_per_series_needs_an_id_and_a_step(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", ["V1", "V2", "V3"], [["a", 1, 2]])
+    for options in ({"freq": "rows"}, {"id": "V1"}, {"id": "V1", "freq": "rows", "time": "V2"}):
+        with pytest.raises(UsageError, match="--freq STEP"):
+            ingest(path, tmp_path / "a.zarr", layout="series", **options)  # type: ignore[arg-type]

@@ -34,14 +34,17 @@ from zstore.upkeep.history import LogEntry, gc, log, rollback
 from zstore.upkeep.verify import Verification, verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
+from zstore.writing.inspection import ColumnLook, Inspection, inspect
 from zstore.writing.receipt import Receipt
 from zstore.writing.sources.files import source_states
 
 __all__ = [
     "Cache",
     "CacheEntry",
+    "ColumnLook",
     "ConflictError",
     "CorruptionError",
+    "Inspection",
     "LogEntry",
     "Moments",
     "NotFiniteError",
@@ -76,6 +79,7 @@ __all__ = [
     "free_memory",
     "gc",
     "ingest",
+    "inspect",
     "log",
     "look",
     "open_panel",

@@ -54,6 +54,7 @@ from zstore.upkeep.history import gc, log, rollback
 from zstore.upkeep.verify import verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
+from zstore.writing.inspection import inspect as inspect_file
 from zstore.writing.planner import plan_ingest
 from zstore.writing.receipt import Receipt
 
@@ -284,6 +285,12 @@ def _storage(options: Namespace) -> dict[str, str]:
 
 def _open(options: Namespace) -> Store:
     return open_store(options.store, options.get("version"), storage_options=_storage(options))
+
+
+def _inspect(options: Namespace) -> int:
+    look = inspect_file(options.file, storage_options=_storage(options))
+    print(shown_json(asdict(look)) if options.json else shown_lines(look))
+    return 0
 
 
 def _info(options: Namespace) -> int:
@@ -526,6 +533,7 @@ def _say(options: Namespace, text: str) -> None:
 
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "ingest": _ingest,
+    "inspect": _inspect,
     "info": _info,
     "show": _show,
     "verify": _verify,

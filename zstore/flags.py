@@ -37,6 +37,7 @@ def make_parser() -> ArgumentParser:
     commands = parser.add_subcommands(required=True, dest="subcommand", metavar="COMMAND")
     for name, add, text in (
         ("ingest", _add_ingest, "turn CSV or Parquet files into a store"),
+        ("inspect", _add_inspect, "say what a file of text holds, and how to ingest it"),
         ("info", _add_info, "say what a store holds"),
         ("show", _add_show, "print the rows of one series as CSV"),
         ("verify", _add_verify, "compare a store with its digests"),
@@ -91,10 +92,10 @@ def _add_columns(add: _Add) -> None:
     )
     add(
         "--layout",
-        type=Literal["long", "wide"],
+        type=Literal["long", "wide", "series"],
         default="long",
-        metavar="long|wide",
-        help="a row per id and time (default), or a column per series",
+        metavar="long|wide|series",
+        help="a row per id and time (default), a column per series, or a row per series (with --freq)",
     )
     add("--value-name", type=str, default="value", metavar="NAME", help="channel of a wide table; default: value")
     add("--id-from-path", type=str | None, metavar="REGEX", help="one file per series: the first group is its id")
@@ -232,6 +233,11 @@ def _add_first_lines(add: _Add) -> None:
     add("--no-header", action="store_true", help="the files have no header; --names has the columns")
     add("--names", type=_NAMES, metavar="COL,COL", help="with --no-header: names of all columns")
     add("--widths", type=_NAMES, metavar="N,N,…", help="characters of each column; * for the rest")
+
+
+def _add_inspect(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=str, metavar="FILE", help="CSV or the like (also .gz, .zst), or s3://…")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_info(parser: ArgumentParser) -> None:

@@ -91,7 +91,7 @@ def compare_sources(
     """
     document = store.objects.document["table"]
     encoding, options = document["encoding"], TableOptions.from_json(document)
-    if not options.time:
+    if not options.time and options.layout != "series":
         raise UsageError(
             f"--source of {store.path}, whose rows were numbered",
             expected="rows with times of their own",

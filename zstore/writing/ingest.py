@@ -65,7 +65,7 @@ def ingest(
     fill_gaps: bool = False,
     time_format: str | None = None,
     time_unit: str | None = None,
-    layout: Literal["long", "wide"] = "long",
+    layout: Literal["long", "wide", "series"] = "long",
     value_name: str = "value",
     id_from_path: str | None = None,
     delimiter: str | None = None,
@@ -144,9 +144,10 @@ def ingest(
         Unit of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us`` or ``ns``; ``steps``
         where they count steps. Needed only where numbers look like dates (20010131) or like epochs (978307200).
     layout
-        ``long``: a row per id and time. ``wide``: a row per time, a column per series.
+        ``long``: a row per id and time. ``wide``: a row per time, a column per series. ``series``: a row per series,
+        with its id and then its values, the first at `start`, `freq` apart; empty cells behind the last are no rows.
     value_name
-        Name of the one channel of a wide table of series.
+        Name of the one channel of a table with a column or a row per series.
     id_from_path
         Regular expression; its first group in the path of each file is the id of that file's rows.
     delimiter
@@ -343,7 +344,7 @@ def _order(
     if on_duplicate != "error":
         blocks = without_duplicates(n_series, blocks, on_duplicate, rows.shard_rows, runner)
     n_kept = int(count_rows(n_series, blocks)[-1])
-    rule = spec.time.rule if spec.time.kind == "rows" else asked_rule(freq, rows.time)
+    rule = spec.time.rule if spec.time.kind in ("rows", "columns") else asked_rule(freq, rows.time)
     if fill_gaps and n_kept:
         rule, fillers = fill_skipped(ids, blocks, rule, rows, site.scratch, runner)
         blocks += fillers

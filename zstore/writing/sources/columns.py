@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.format.timesteps import UNIT_STEPS
+from zstore.writing.sources.candidates import time_flags
 from zstore.writing.sources.cells import shorten
 from zstore.writing.sources.formats import check_format, halves, has_zone, unit_of
 from zstore.writing.sources.options import MISSING, TableOptions, split_entry
@@ -16,6 +17,7 @@ from zstore.writing.sources.protocol import SourceFile
 from zstore.writing.sources.table import ChannelSpec, MissingTexts
 from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec, dates_or_epochs, sniff_iso
 
+_MOST_WAYS = 4
 DELIMITERS = ",;\t|"
 
 
@@ -169,9 +171,21 @@ def first_time_spec(
             f"unreadable time {shorten(texts[0])!r} in column {column!r}",
             expected="ISO dates or dates and times, or whole numbers",
             where=f"{source.name} {first_row}" if source is not None else "",
-            fix="say how it is written with --time-format, or name another column with --time",
+            fix=_ways(texts) + " or name another column with --time",
         )
     return spec
+
+
+def _look_first(source: SourceFile) -> str:
+    """Where to learn more of a file of text."""
+    typed = source.name.lower().endswith((".parquet", ".pq"))
+    return "" if typed else f"; zstore inspect {source.name} says what it holds"
+
+
+def _ways(texts: Sequence[str]) -> str:
+    """What to do about times that cannot be read: the formats that read all of the first ones, side by side."""
+    flags = time_flags([text for text in texts if text])
+    return f"{' or '.join(flags[:_MOST_WAYS])};" if flags else "say how it is written with --time-format,"
 
 
 def _date_and_clock(options: TableOptions, texts: Sequence[str], source: SourceFile | None, first_row: str) -> TimeSpec:
@@ -189,6 +203,26 @@ def _date_and_clock(options: TableOptions, texts: Sequence[str], source: SourceF
             fix="say how they are written, with a space between, as in --time-format '%d.%m.%Y %H:%M'",
         )
     return replace(spec, columns=options.time, written=None)
+
+
+def side_by_side(options: TableOptions, n_rows: int) -> TimeSpec:
+    """The times of rows that stand side by side in the record of their series, `n_rows` at most."""
+    if options.time or options.id is None:
+        raise UsageError(
+            "--layout series " + ("with --time" if options.time else "without --id"),
+            expected="the id of each series, and --freq STEP (and --start T) for the times of its values",
+            fix="drop --time" if options.time else "name the column of ids with --id",
+        )
+    spec = replace(numbered_rows(options), kind="columns")
+    low, high = spec.bounds
+    beyond = not low <= spec.start <= high or n_rows * spec.rule.shortest > high - spec.start
+    if beyond or int(spec.rule.times(n_rows, spec.start)) > high:
+        raise UsageError(
+            f"{n_rows:,} steps of {spec.rule.text} from --start {options.start}",
+            expected=f"times from {low:,} to {high:,}, in the units of --freq",
+            fix="an earlier --start, or a smaller --freq",
+        )
+    return spec
 
 
 def numbered_rows(options: TableOptions) -> TimeSpec:
@@ -260,7 +294,7 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: SourceFil
         )
         for c in group or ()
     ]
-    made = {options.value_name} if options.layout == "wide" else set()
+    made = {options.value_name} if options.layout != "long" else set()
     for flag, column in named:
         if column is not None and column not in columns and not (flag == "--units" and column in made):
             together = any(mark in name for name in columns for mark in DELIMITERS)
@@ -269,7 +303,8 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: SourceFil
                 expected=f"one of {', '.join(map(repr, columns))}",
                 where=first.head,
                 fix=f"name an existing column with {flag}"
-                + (", or say what stands between columns with --delimiter" if together else ""),
+                + (", or say what stands between columns with --delimiter" if together else "")
+                + _look_first(first),
             )
     for flag, group in (("--rename", options.rename), ("--units", options.units)):
         for column in group:

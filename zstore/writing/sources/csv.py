@@ -48,6 +48,7 @@ from zstore.writing.sources.records import (
 )
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.table import BadRow, Categories, Columns
+from zstore.writing.sources.unroll import unrolled
 
 SINGLE_ID = "0"
 _LOOK_BYTES = 1 << 16
@@ -281,7 +282,9 @@ def find_rows(blocks: Sequence[CsvBlock], spec: CsvSpec, id_: str, time: int, li
         if not len(rows):
             continue
         n_good = columns.n_records - len(columns.bad)
-        wanted = set((rows % n_good).tolist())  # a wide table has its rows series by series
+        wanted = set((rows % max(n_good, 1)).tolist())  # a wide table has its rows series by series
+        if spec.across:
+            wanted = set((np.cumsum(columns.times == spec.time.start) - 1)[rows].tolist())
         skipped = {bad.place.byte for bad in columns.bad}
         first_line = 1 + lines_before(block.source, block.start)
         records = split_records(read_bytes(block), spec.delimiter, block.start, first_line, block.source.framing)
@@ -385,6 +388,11 @@ def _columns(content: bytes, source: CsvFile, spec: CsvSpec, judged: bool = Fals
     seen = frozenset[str]().union(*(column.seen for column in numbers.values()))
     if not judged:
         seen |= _seen_texts(content, table, source, spec, seen)
+    if spec.across:
+        codes, ids = _ids(table, spec)
+        return replace(
+            unrolled(codes, ids, [numbers[n] for n in spec.series if n in numbers], spec, seen), n_blank=n_blank
+        )
     if spec.series:
         return replace(_melt(table, times, source, spec, numbers, seen), n_blank=n_blank)
     channels: list[Any] = []
@@ -402,11 +410,16 @@ def _columns(content: bytes, source: CsvFile, spec: CsvSpec, judged: bool = Fals
         ids = text_array([source.id or SINGLE_ID] if len(times) else [])
         codes = np.zeros(len(times), np.int32)
     else:
-        parts = [_encoded(table[name]) for name in spec.id_names]
-        if any(len(words) and words[0].as_py() == "" for _, words in parts):
-            raise RefusedError("an id is empty")
-        codes, ids = parts[0] if len(parts) == 1 else joined_ids(parts)
+        codes, ids = _ids(table, spec)
     return Columns(ids, codes, times, channels, (), len(times), n_blank, tuple(lost), seen)
+
+
+def _ids(table: Any, spec: CsvSpec) -> tuple[NDArray[np.int32], Any]:
+    """(row,) codes and the distinct ids that they stand for, sorted by their UTF-8 bytes."""
+    parts = [_encoded(table[name]) for name in spec.id_names]
+    if any(len(words) and words[0].as_py() == "" for _, words in parts):
+        raise RefusedError("an id is empty")
+    return parts[0] if len(parts) == 1 else joined_ids(parts)
 
 
 def _times(table: Any, spec: CsvSpec) -> NDArray[np.int64]:

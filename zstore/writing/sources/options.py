@@ -25,7 +25,7 @@ class TableOptions:
     time_unit: str | None = None
     freq: str | None = None
     start: str | None = None
-    layout: Literal["long", "wide"] = "long"
+    layout: Literal["long", "wide", "series"] = "long"
     id_from_path: str | None = None
     channels: tuple[str, ...] | None = None
     leave_out: tuple[str, ...] = ()

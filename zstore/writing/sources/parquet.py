@@ -64,6 +64,12 @@ class ParquetSource:
                 fix=f"leave out --{name.replace('_', '-')}: the types of the columns say how they are read",
             )
 
+        if options.layout == "series":
+            raise UsageError(
+                "--layout series of Parquet files",
+                expected="a row per id and time, or a column per series",
+                fix="write lists as rows (as explode does) to the files",
+            )
         if options.id_columns:
             raise UsageError(
                 f"--id {options.id} of Parquet files",

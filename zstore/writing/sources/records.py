@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zstore.writing.sources.cells import dialect_of, is_excess, shorten
+from zstore.writing.sources.cells import Missing, NumberStyle, dialect_of, is_excess, shorten
 from zstore.writing.sources.csv_table import CsvSpec, Line
 from zstore.writing.sources.framing import LONE_CR, PLAIN, Framing
 from zstore.writing.sources.table import BadRow
@@ -239,4 +239,12 @@ def _judge_cells(cells: dict[str, str], spec: CsvSpec) -> tuple[str, str] | None
                 f"number {shorten(cell)} in column {column!r}",
                 f"at most {spec.largest:.2g}" + ("; --dtype float64 has more" if spec.dtype == "float32" else ""),
             )
+    if spec.across and not any(is_known(cells[name], *spec.styles[name]) for name in spec.series if name in cells):
+        return "a series without a value", "at least one"
     return None
+
+
+def is_known(cell: str, style: NumberStyle, missing: Missing) -> bool:
+    """Whether a cell of numbers holds one."""
+    text = style.text(cell)
+    return text is not None and missing.name(cell, float(text)) is None and float(text) == float(text)

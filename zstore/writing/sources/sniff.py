@@ -14,6 +14,7 @@ from zstore.writing.sources.columns import (
     first_time_spec,
     numbered_rows,
     series_channel,
+    side_by_side,
 )
 from zstore.writing.sources.csv_table import CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source
@@ -63,8 +64,11 @@ def sniff(
         _first_sample(first, delimiter, missing.everywhere),
         *(_sample(s, delimiter, _LATER_BYTES) for s in sources[1:]),
     ]
-    time = _time_spec(options, sources, samples) if axis is None else _known_time_spec(options, samples, axis)
-    if options.layout == "wide":
+    if options.layout == "series":
+        time = side_by_side(options, len(wanted))
+    else:
+        time = _time_spec(options, sources, samples) if axis is None else _known_time_spec(options, samples, axis)
+    if options.layout != "long":
         common = {units.get(column) for column in wanted}
         if len(common) > 1 and options.value_name not in options.units:
             raise SourceError(
@@ -88,11 +92,11 @@ def sniff(
     return CsvSpec(
         delimiter=delimiter,
         decimal=options.decimal,
-        id=options.id if options.layout == "long" else None,
-        id_columns=options.id_columns if options.layout == "long" else (),
+        id=options.id if options.layout != "wide" else None,
+        id_columns=options.id_columns if options.layout != "wide" else (),
         time=time,
         channels=channels,
-        series=wanted if options.layout == "wide" else (),
+        series=wanted if options.layout != "long" else (),
         missing=missing,
         largest=options.largest,
         thousands=options.thousands,

@@ -101,7 +101,8 @@ class TableSpec:
     channels
         The channels, in the store's order.
     series
-        In a wide table of series, its columns of series; else empty.
+        In a wide table of series, its columns of series; in one with a row per series, the columns of its values; else
+        empty.
     missing
         What means a missing value.
     largest
@@ -125,6 +126,11 @@ class TableSpec:
     def id_names(self) -> tuple[str, ...]:
         """Columns that ids are in."""
         return self.id_columns or (() if self.id is None else (self.id,))
+
+    @property
+    def across(self) -> bool:
+        """Whether each record is a series, whose rows stand side by side in it."""
+        return self.time.kind == "columns"
 
     @property
     def dtype(self) -> str:

@@ -25,7 +25,7 @@ from zstore.writing.sources.parts import seconds_of_parts
 from zstore.writing.sources.refused import RefusedError
 
 Int64 = NDArray[np.int64]
-Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows"]
+Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows", "columns"]
 
 UNITS = ("s", "ms", "us", "ns")
 STEPS = "steps"
@@ -55,7 +55,8 @@ class TimeSpec:
         ``iso``: ISO dates, or dates and times. ``format``: as `format` says. Both of one column, or of two with a date
         and a clock. ``steps``: whole numbers that count
         steps. ``epoch``: whole numbers of `factor` units since 1970. ``parts``: year, month, day … in columns of
-        their own. ``rows``: not written at all; the rows of a series follow each other.
+        their own. ``rows``: not written at all; the rows of a series follow each other. ``columns``: neither, but the
+        rows of a series stand side by side in one record.
     columns
         The columns that hold it.
     unit
@@ -67,7 +68,7 @@ class TimeSpec:
     factor
         For ``epoch``, units of the axis per number.
     start, rule
-        For ``rows``, the first time in units of the axis, and how far it is from each row to the next.
+        For ``rows`` and ``columns``, the first time in units of the axis, and how far it is from each row to the next.
     written
         For ``iso``, the unit that holds the fractions of seconds as they are written, zeros behind them included; None
         for `unit`. Other rows may be written with more zeros or fewer; this is what is fast.
@@ -121,7 +122,7 @@ class TimeSpec:
         -----
         Words are read once for each distinct one, some 5 us; what Arrow has parsed costs a pass or two over the block.
         """
-        if self.kind == "rows":
+        if self.kind in ("rows", "columns"):
             return np.zeros(n_rows, np.int64)
         if any(table[name].null_count for name in self.columns):
             raise RefusedError("a time is missing")
@@ -146,7 +147,7 @@ class TimeSpec:
         for position, name in enumerate(self.columns):
             if self._cell(cells[name], position) is None:
                 return f"unreadable time {cells[name][:200]!r} in column {name!r}", self.expected
-        if self.kind != "rows" and self.read_cells([cells[name] for name in self.columns]) is None:
+        if self.kind not in ("rows", "columns") and self.read_cells([cells[name] for name in self.columns]) is None:
             text = "-".join(cells[name][:200] for name in self.columns)
             if self.kind == "parts":
                 return f"time that does not exist {text!r} in columns {', '.join(self.columns)}", self.expected

@@ -1,0 +1,105 @@
+"""A look before the ingest: the command that it prints ingests the file, or it says what to ask."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+import zstore
+from zstore.cli import main
+
+RDB = """# data\n#  from a gauge
+agency_cd\tsite_no\tdatetime\tflow\tflow_cd
+5s\t15s\t20d\t14n\t10s
+USGS\t01646500\t2001-01-01\t1530\tA
+USGS\t01646500\t2001-01-02\t1540\tA
+USGS\t01646501\t2001-01-01\t30\tA
+USGS\t01646501\t2001-01-02\t40\tA:e
+"""
+TOA5 = """"TOA5","CR1000","x","y"
+"TIMESTAMP","RECORD","AirT"
+"TS","RN","Deg C"
+"","","Avg"
+"2001-01-01 00:00:00",0,1.5
+"2001-01-01 00:15:00",1,1.25
+"2001-01-01 00:30:00",2,1.75
+"""
+FILES = {
+    "rdb": RDB,
+    "toa5": TOA5,
+    "preamble": "Station: 123\nMade: 2001-01-01\n\ntime,level\n2001-01-01,1\n2001-01-02,2\n2001-01-03,2\n",
+    "sep": "sep=;\ntime;level\n2001-01-01;1.5\n2001-01-02;2.5\n2001-01-03;2.5\n",
+    "spaces": "# model\n  step   x     y\n 2001-01-01  1.5  -2\n 2001-01-02  2.5   4\n 2001-01-03   .5   4\n",
+    "long": "site,date,x\na,2001-01-01,1\nb,2001-01-01,2\na,2001-01-02,3\nb,2001-01-02,4\n",
+    "german": "Zeit;Pegel\n31.01.2001 10:00;1\n31.01.2001 10:15;2\n31.01.2001 10:30;3\n",
+    "m4": "V1,V2,V3,"
+    + ",".join(f"V{n}" for n in range(4, 20))
+    + "\n"
+    + "".join(f"H{n}," + ",".join(str(k * n) for k in range(15)) + "," * 4 + "\n" for n in range(1, 6)),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_command_that_is_printed_ingests_the_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(f"{name}.csv").write_text(FILES[name])
+    look = zstore.inspect(f"{name}.csv")
+    command = shlex.split(look.command)
+    assert command[:2] == ["zstore", "ingest"]
+    assert main(command[1:]) == 0, look
+    assert zstore.open_store(command[3]).n_rows > 2
+    assert look.layout == ("series" if name == "m4" else "long")
+
+
+def test_a_gauge_file_is_seen_for_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(RDB)
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert (look.comment, look.delimiter, look.n_below, look.ids) == ("#", "\t", 1, ("site_no",))
+    assert (look.times, look.step, look.questions) == (("datetime",), "1d", ())
+
+
+@pytest.mark.parametrize(
+    ("cells", "asked"),
+    [
+        (["01/02/2001", "02/02/2001", "03/02/2001"], ["%d/%m/%Y", "%m/%d/%Y"]),
+        (["20010130", "20010131", "20010201"], ["%Y%m%d", "--time-unit steps"]),
+        (["978307200", "978310800", "978314400"], ["--time-unit s", "--time-unit steps"]),
+    ],
+)
+def test_times_that_read_in_two_ways_are_asked_about(cells: list[str], asked: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,x\n" + "".join(f"{cell},{n}.5\n" for n, cell in enumerate(cells)))
+    (question,) = zstore.inspect(tmp_path / "a.csv").questions
+    assert all(way in question for way in asked), question
+
+
+def test_decimal_commas_and_what_may_be_missing_are_asked_about(tmp_path: Path) -> None:
+    rows = "".join(f"2001-01-0{n};{n},5;{-999 if n % 2 else n}\n" for n in range(1, 8))
+    (tmp_path / "a.csv").write_text("t;x;y\n" + rows)
+    questions = "\n".join(zstore.inspect(tmp_path / "a.csv").questions)
+    assert "--decimal ," in questions
+    assert "--missing y=-999" in questions
+
+
+def test_the_command_prints_what_the_file_is_and_a_command_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text(RDB)
+    assert main(["inspect", str(tmp_path / "a.csv")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("zstore ingest ")
+    assert any("site_no" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "candidates"),
+    [("1990/1/1 0:00", ["%Y/%m/%d %H:%M"]), ("01-12-2008", ["%d-%m-%Y", "%m-%d-%Y"])],
+)
+def test_a_time_that_cannot_be_read_comes_with_the_formats_that_would_read_it(
+    text: str, candidates: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(f"t,x\n{text},1\n{text},2\n")
+    with pytest.raises(zstore.SourceError) as refusal:
+        zstore.ingest(tmp_path / "a.csv", tmp_path / "a.zarr", time="t")
+    assert all(f"--time-format '{form}'" in str(refusal.value) for form in candidates), refusal.value

@@ -1,0 +1,45 @@
+"""Ways in which the times of a sample may be written: those that read all of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from zstore.writing.sources.formats import read_one
+from zstore.writing.sources.times import STEPS, dates_or_epochs, sniff_iso
+
+_MOST = 200  # distinct texts that are tried
+_ORDERS = ("%Y{0}%m{0}%d", "%d{0}%m{0}%Y", "%m{0}%d{0}%Y", "%d{0}%m{0}%y", "%m{0}%d{0}%y", "%y{0}%m{0}%d")
+_NAMED = ("%d{0}%b{0}%Y", "%d{0}%B{0}%Y", "%b{0}%d{0}%Y", "%b %d, %Y", "%d{0}%b{0}%y")
+_DATES = (
+    *(order.format(mark) for mark in "-/." for order in (*_ORDERS, *_NAMED[:3], _NAMED[4])),
+    *(name.format(" ") for name in _NAMED),
+    *("%Y%m%d", "%Y-%m", "%Y/%m", "%m/%Y", "%b %Y", "%b-%Y", "%Y-%j"),
+)
+_CLOCKS = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%I:%M:%S%p", "%H.%M", "%H", "%H%M")
+_BETWEEN = (" ", "T", ", ")
+
+
+def time_formats(texts: Sequence[str]) -> list[str]:
+    """The formats of `strptime` that read all of some texts as some time, the usual ones first."""
+    some = list(dict.fromkeys(texts))[:_MOST]
+    if not some or not any(character.isdigit() for character in some[0]):
+        return []
+    clocks = [f"{mark}{clock}" for mark in _BETWEEN for clock in _CLOCKS]
+    forms = (date + clock for date, clock in itertools.product(_DATES, ["", *clocks]))
+    return [form for form in forms if all(read_one(text, form) is not None for text in some)]
+
+
+def time_flags(texts: Sequence[str]) -> list[str]:
+    """Every way to read a column as times: what to add to --time, ``""`` where nothing has to be; none if it is none.
+
+    Where there are several, a person has to say which.
+    """
+    known = [text for text in texts if text]
+    spec = sniff_iso("", known) if known else None
+    if spec is not None and spec.kind == "iso" and all(spec.read_cells([text]) is not None for text in known):
+        return [""]
+    if spec is not None and spec.kind == "steps":
+        flags = dates_or_epochs(known)
+        return [*flags, f"--time-unit {STEPS}"] if flags else []
+    return [f"--time-format '{form}'" for form in time_formats(known)]
