@@ -126,7 +126,7 @@ def measure(options: dict[str, Any], place: Place, seconds: float) -> Measured:
     values, observed = data.source.rows.values, data.source.rows.observed
     n_bytes = values.nbytes + (0 if observed is None else observed.nbytes)
     batch_bytes = sum(part.nbytes for part in batch.values() if isinstance(part, torch.Tensor))
-    pool, decoded = data._pool, 0.0
+    pool, decoded = data.pool, 0.0
     if pool is not None:
         cuts = pool.plan.cuts
         pieces = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)

@@ -141,7 +141,7 @@ def test_a_pool_of_an_eighth_decodes_each_chunk_once_an_epoch(tmp_path: Path) ->
     options = {"lookback": 3, "horizon": 1, "split": Split(sizes=(0.98, 0.01, 0.01))}
     data = module(store, tmp_path, "stream", f"{budget}B", **options)
     loader = data.train_dataloader()
-    pool = data._pool
+    pool = data.pool
     assert pool is not None
     assert pool.plan.n_bytes < budget
     assert len(pool.plan.cuts) - 1 == store.n_chunks(0, store.n_rows) > 4 * pool.plan.n_slots  # pieces are chunks
@@ -201,7 +201,7 @@ def test_global_batches_of_a_stream_do_not_depend_on_the_number_of_ranks(
     def loader(rank: int, n_ranks: int) -> WindowLoader:
         data = module(chunky, tmp_path, "stream")
         source, index = data.source, data.index("train")
-        return WindowLoader(source, index, 16, True, 1, rank, n_ranks, pool=data._pool)
+        return WindowLoader(source, index, 16, True, 1, rank, n_ranks, pool=data.pool)
 
     alone = list(loader(0, 1))
     for batch, *parts in zip(alone, *(loader(rank, world) for rank in range(world)), strict=True):
@@ -251,7 +251,7 @@ def test_a_pool_takes_no_more_than_its_budget(chunky: Store) -> None:
 def test_a_pool_can_be_closed_while_it_decodes(chunky: Store, tmp_path: Path) -> None:
     data = module(chunky, tmp_path, "stream")
     next(iter(data.train_dataloader()))
-    pool = data._pool
+    pool = data.pool
     assert isinstance(pool, Pool)
     pool.close()
     assert len(list(data.train_dataloader())) == len(data.train_dataloader())

@@ -106,7 +106,7 @@ def test_a_panel_has_all_series_at_the_times_of_its_window(
             np.testing.assert_array_equal(found, np.stack([hours, days], axis=1))
             np.testing.assert_array_equal(batch["series"][n], np.arange(N_NODES))
     n_train = round(0.7 * N_STEPS)
-    pool = data._pool
+    pool = data.pool
     assert pool is None or len(pool.plan.cuts) - 1 > pool.plan.n_slots
     assert set(seen) <= set(range(LOOKBACK, n_train - HORIZON + 1))
     assert len(set(seen)) == len(seen) == (n_train - LOOKBACK - HORIZON + 1) // 8 * 8
@@ -170,7 +170,7 @@ def test_an_epoch_of_panels_goes_on_where_it_stood_and_is_shared_out_among_ranks
     resumed.load_state_dict(state)
     assert [batch["time"].tolist() for batch in resumed] == rest
     ranks = [
-        WindowLoader(again.source, loader.index, 8, True, again.seed, rank, 2, pool=again._pool) for rank in range(2)
+        WindowLoader(again.source, loader.index, 8, True, again.seed, rank, 2, pool=again.pool) for rank in range(2)
     ]
     for parts in ranks:
         parts.load_state_dict(state)

@@ -56,20 +56,9 @@ def open_or_ingest(
     Where one has changed, came or went, all are ingested anew, in the place of what was there. Of several processes
     that start at once, one ingests.
     """
-    if not store.endswith(_ENDINGS):
-        if options:
-            raise UsageError(
-                f"--data.ingest for {store}",
-                expected="a CSV or Parquet file, since a store is ingested already",
-                fix="drop it, or name the file",
-            )
+    require_openable(store, options, version)
+    if not is_files(store):
         return open_store(store, version, storage_options)
-    if version is not None:
-        raise UsageError(
-            f"--data.version {version} of {store}",
-            expected="a store, since a file has no versions",
-            fix="drop it, or name a store",
-        )
     wanted = _options(options)
     source = store if "://" in store else os.path.abspath(store)
     key = hashlib.sha256(json.dumps([source, wanted], sort_keys=True).encode()).hexdigest()[:16]
@@ -92,6 +81,30 @@ def open_or_ingest(
             temporary.write_text(json.dumps(now, indent=1))
             os.replace(temporary, note)
     return open_store(target)
+
+
+def is_files(store: str) -> bool:
+    """Whether something names files to be ingested, and not a store."""
+    return store.endswith(_ENDINGS)
+
+
+def require_openable(store: str, options: Mapping[str, Any] | str | None, version: int | None) -> None:
+    """Raise UsageError if :func:`open_or_ingest` cannot be meant so; nothing is opened but a file of options."""
+    if not is_files(store):
+        if options:
+            raise UsageError(
+                f"--data.ingest for {store}",
+                expected="a CSV or Parquet file, since a store is ingested already",
+                fix="drop it, or name the file",
+            )
+    elif version is not None:
+        raise UsageError(
+            f"--data.version {version} of {store}",
+            expected="a store, since a file has no versions",
+            fix="drop it, or name a store",
+        )
+    else:
+        _options(options)
 
 
 def _options(options: Mapping[str, Any] | str | None) -> dict[str, Any]:

@@ -99,12 +99,12 @@ def main() -> None:
     loader = data.train_dataloader()
     windows_per_s, _ = measure(loader, options.batch, options.seconds)
     found: dict[str, Any] = {"windows_per_s": windows_per_s, "first_s": time.perf_counter() - began - options.seconds}
-    if data._pool is not None:
-        before = data._pool.n_decoded
+    if data.pool is not None:
+        before = data.pool.n_decoded
         n_windows = sum(len(batch["series"]) for batch in loader)
         n_chunks = data.store.n_chunks(0, data.store.n_rows)
         found |= {
-            "decoded_per_epoch": (data._pool.n_decoded - before) / n_chunks,
+            "decoded_per_epoch": (data.pool.n_decoded - before) / n_chunks,
             "n_windows": n_windows,
             "peak_over_idle": psutil.Process().memory_info().rss - idle,
             "budget": options.budget,

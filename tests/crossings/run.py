@@ -338,8 +338,8 @@ class Maker:
 def close(*modules: WindowDataModule) -> None:
     """Stop the threads of their pools."""
     for data in modules:
-        if data._pool is not None:
-            data._pool.close()
+        if data.pool is not None:
+            data.pool.close()
 
 
 def loaders(modules: Sequence[WindowDataModule], stage: str) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -96,6 +95,8 @@ class WindowSource:
         Device that batches are for.
     buffers
         Memory for batches on the CPU.
+    all_seen
+        (1, 1, 1) the mask where nothing is missing, to be expanded; on `target`.
     """
 
     rows: Rows
@@ -106,12 +107,7 @@ class WindowSource:
     times: PositionTimes | None = None
     target: torch.device = field(default_factory=lambda: torch.device("cpu"))
     buffers: Buffers = field(default_factory=Buffers)
-
-    @cached_property
-    def all_seen(self) -> Tensor:
-        """The mask where nothing is missing, to be expanded."""
-        with torch.inference_mode(False):  # a test may be first to ask, and a fit next
-            return torch.ones(1, 1, 1, dtype=torch.bool, device=self.target)
+    all_seen: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1, dtype=torch.bool))
 
     @property
     def device(self) -> torch.device:
@@ -127,8 +123,8 @@ class WindowSource:
     def delivered_to(self, device: torch.device) -> WindowSource:
         """The same with batches that are copied to a device: gathered into pinned memory, and copied from there."""
         nodes = None if self.nodes is None else self.nodes.to(device)
-        rows = self.rows.delivered_to(device)
-        return replace(self, rows=rows, statics=self.statics.to(device), nodes=nodes, target=device)
+        rows, statics, seen = self.rows.delivered_to(device), self.statics.to(device), self.all_seen.to(device)
+        return replace(self, rows=rows, statics=statics, nodes=nodes, target=device, all_seen=seen)
 
     def batch(self, shape: WindowShape, windows: Located) -> Batch:
         """Some windows.

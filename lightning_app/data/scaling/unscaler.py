@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_app.data.lasting import lasting
 from lightning_app.data.scaling.scaler import Scaler
 
 _EPSILON = float(torch.finfo(torch.float32).eps)
@@ -20,11 +21,18 @@ class Unscaler:
     """
 
     def __init__(self, scaler: Scaler) -> None:
-        self._per_series = scaler.scaling.per_series
-        with torch.inference_mode(False):  # a test may be first to ask, and a fit next
-            self._parts = tuple(torch.from_numpy(part) for part in (scaler.offset, scaler.scale))
-            self._log = torch.from_numpy(scaler.log)
+        self._scaler, self._per_series = scaler, scaler.scaling.per_series
         self._logs = bool(scaler.log.any())
+        self._constants: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Offset, scale and whether of a logarithm, on a device."""
+        if device not in self._constants:
+            scaler = self._scaler
+            with lasting():
+                parts = (torch.from_numpy(part).to(device) for part in (scaler.offset, scaler.scale, scaler.log))
+                self._constants[device] = tuple(parts)  # type: ignore[assignment]  # three
+        return self._constants[device]
 
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
         """Scaled targets in source units.
@@ -41,13 +49,11 @@ class Unscaler:
         (batch, horizon, target) float64, so that an offset much larger than the value costs no digits. What float32
         cannot tell from a scaled 0 is 0: relative errors of a rounding error would be as large as they get.
         """
-        if self._log.device != scaled.device:
-            with torch.inference_mode(False):
-                self._parts = tuple(part.to(scaled.device) for part in self._parts)
-                self._log = self._log.to(scaled.device)
-        offset, scale = (part[series][:, None] if self._per_series else part for part in self._parts)
+        offset, scale, log = self._on(scaled.device)
+        if self._per_series:
+            offset, scale = offset[series][:, None], scale[series][:, None]
         product = scaled.double() * scale
         values = product + offset
         is_zero = values.detach().abs() <= product.detach().abs() * _EPSILON
         values = values - torch.where(is_zero, values.detach(), 0.0)  # the gradient stays
-        return torch.where(self._log, torch.expm1(values), values) if self._logs else values
+        return torch.where(log, torch.expm1(values), values) if self._logs else values

@@ -1,0 +1,158 @@
+"""What models, commands and pictures ask of the data beside batches."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from lightning_app.batch import BatchShape
+from lightning_app.data.batches.source import WindowSource
+from lightning_app.data.columns.meaning import Meaning
+from lightning_app.data.columns.roles import Columns
+from lightning_app.data.layout import Layout
+from lightning_app.data.rows.pool import Pool
+from lightning_app.data.rows.views import View
+from lightning_app.data.scales import Scales
+from lightning_app.data.scaling.scaler import Scaler
+from lightning_app.data.supply import RowSupply
+from zstore import Store
+
+
+class DataFacts:
+    """Short names of what a store, its layout, its scales and its rows say."""
+
+    _supply: RowSupply | None
+
+    @property
+    @abstractmethod
+    def store(self) -> Store:
+        """The store."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """What the columns of batches are on this store."""
+
+    @property
+    @abstractmethod
+    def scales(self) -> Scales:
+        """What is fitted on the training rows."""
+
+    @property
+    @abstractmethod
+    def supply(self) -> RowSupply:
+        """The decoded rows, open."""
+
+    @property
+    def shape(self) -> BatchShape:
+        """What models are built from."""
+        return self.layout.shape
+
+    @property
+    def inputs(self) -> list[str]:
+        """Input channels."""
+        return self.layout.inputs
+
+    @property
+    def targets(self) -> list[str]:
+        """Target channels."""
+        return self.layout.targets
+
+    @property
+    def future(self) -> list[str]:
+        """Channels known in advance."""
+        return self.layout.future
+
+    @property
+    def statics(self) -> list[str]:
+        """Static attributes."""
+        return self.layout.statics
+
+    @property
+    def columns(self) -> list[str]:
+        """Channels that rows have, each once."""
+        return self.layout.columns
+
+    @property
+    def columns_of(self) -> Columns:
+        """Which columns of the rows are what."""
+        return self.layout.roles
+
+    @property
+    def view(self) -> View:
+        """Rows by series, or all series of a panel side by side."""
+        return self.layout.view
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a decoded row; of a step in a panel."""
+        return self.layout.row_bytes
+
+    @property
+    def n_series(self) -> int:
+        """Series of the store, which `series` of a batch counts."""
+        return self.store.n_series
+
+    @property
+    def where(self) -> str:
+        """The store, for messages."""
+        return self.store.path
+
+    @property
+    def infinite_channels(self) -> list[str]:
+        """Channels in use that have infinite values somewhere in the store."""
+        return [name for name in self.columns if self.store.n_infinite_series(name)]
+
+    @property
+    def node_positions(self) -> Tensor:
+        """(node, 2) float64 latitude and longitude of the series of the panel.
+
+        Raises
+        ------
+        UsageError
+            If there is no panel, it names no static attributes for them, or one is missing.
+        """
+        return torch.from_numpy(self.layout.node_positions)
+
+    @property
+    def scaler(self) -> Scaler:
+        """The scaler of all columns, fitted on the training rows or taken from a checkpoint."""
+        return self.scales.scaler
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the columns of batches mean: as a checkpoint has it, or as this store and split do."""
+        return self.scales.meaning
+
+    @property
+    def target_std(self) -> Tensor:
+        """(series, target) float32 standard deviation of the scaled training targets."""
+        return torch.from_numpy(self.scales.target_std)
+
+    @property
+    def source_std(self) -> Tensor:
+        """(series, target) float64 standard deviation of each series' training targets in source units."""
+        return torch.from_numpy(self.scales.source_std)
+
+    def seasonal_error(self, season: int) -> Tensor:
+        """(series, target) float64 mean absolute difference of training targets `season` rows apart, NaN if none.
+
+        In source units; the scale of MASE. Cost: the first call for a season decodes the targets of the training rows.
+        """
+        return torch.from_numpy(self.scales.seasonal_error(season))
+
+    def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
+        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64."""
+        return self.scales.unscaler.to_source(scaled, series)
+
+    @property
+    def source(self) -> WindowSource:
+        """The decoded rows, and batches of them; opened on first use."""
+        return self.supply.source
+
+    @property
+    def pool(self) -> Pool | None:
+        """Where rows come and go while they are streamed; None where all are in memory, or none is open."""
+        return None if self._supply is None else self._supply.pool

@@ -1,0 +1,252 @@
+"""What the columns of batches are on one store: as asked for, or as a checkpoint has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_app.batch import BatchShape
+from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, n_values
+from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of
+from lightning_app.data.columns.roles import Columns, as_range
+from lightning_app.data.options import DataOptions
+from lightning_app.data.rows.views import PanelView, SeriesView, View
+from lightning_app.data.scaling.statics import fit_statics
+from lightning_app.data.scaling.training import Training
+from zstore import Store, UsageError
+
+
+class _Names(NamedTuple):
+    """Channels, static attributes and time features in use."""
+
+    inputs: list[str]
+    targets: list[str]
+    future: list[str]
+    statics: list[str]
+    calendar: list[TimeFeature]
+    encoding: TimeEncoding
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns rows and batches have. Another checkpoint is another layout; none changes.
+
+    Parameters
+    ----------
+    store, options
+        Where rows come from, and what was asked for.
+    recorded
+        What a checkpoint says that its columns mean, which this store is read by; None without one.
+    inputs, targets, future, statics
+        Names of channels and static attributes in use.
+    view
+        Rows by series, or all series of a panel side by side.
+    roles
+        Which columns of the rows are what.
+
+    Notes
+    -----
+    Reads the index of the store and no row.
+    """
+
+    store: Store
+    options: DataOptions
+    recorded: Meaning | None
+    inputs: list[str]
+    targets: list[str]
+    future: list[str]
+    statics: list[str]
+    view: View
+    roles: Columns
+
+    @classmethod
+    def of(cls, store: Store, options: DataOptions, recorded: Meaning | None = None) -> Layout:
+        """The layout of a store.
+
+        Raises
+        ------
+        UsageError
+            If the store has not what was asked for, or not what the model was trained with, or these differ.
+        """
+        if recorded is not None:
+            _require_recorded(store, options, recorded)
+        names = _asked(store, options) if recorded is None else _agreed(options, recorded)
+        columns = list(dict.fromkeys([*names.inputs, *names.targets, *names.future]))
+        for name in columns:
+            store.channel(name)
+        if recorded is None:
+            for name in names.statics:
+                store.static(name)
+        split, panel = options.split, options.panel
+        view = SeriesView(store, split, columns) if panel is None else PanelView(store, split, columns, panel)
+        if recorded is not None:
+            observed = list(recorded.observed)
+        else:
+            missing = zip(names.inputs, view.missing(names.inputs).tolist(), strict=True)
+            observed = [name for name, blank in missing if blank and options.observed_inputs]
+        roles = _roles(store, names, columns, observed, view.n_nodes)
+        return cls(store, options, recorded, *names[:4], view, roles)
+
+    @property
+    def columns(self) -> list[str]:
+        """Channels that rows have, each once."""
+        return self.view.columns
+
+    @property
+    def rule(self) -> Unknown:
+        """What becomes of words and series that a model has never seen."""
+        return self.options.unknown if self.recorded is None else self.recorded.unknown
+
+    @property
+    def nodes(self) -> NDArray[np.int64] | None:
+        """(node,) positions of the series of a panel; None without one."""
+        return self.view.grid.series if isinstance(self.view, PanelView) else None
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a decoded row; of a step in a panel."""
+        return self.view.width * (5 if self.view.masked else 4)
+
+    def may_miss(self, channels: Sequence[str]) -> bool:
+        """Whether any of their values may be missing in a row."""
+        return bool(self.view.missing(channels).any())
+
+    @property
+    def shape(self) -> BatchShape:
+        """What models are built from."""
+        roles, window = self.roles, self.options.window
+        cycles = 2 * len(roles.calendar) if roles.encoding == "cyclic" else 0
+        return BatchShape(
+            lookback=window.lookback,
+            horizon=window.horizon,
+            delay=window.delay,
+            n_inputs=len(self.inputs) + len(roles.observed) + cycles,
+            n_targets=len(self.targets),
+            target_inputs=[self.inputs.index(name) if name in self.inputs else -1 for name in self.targets],
+            n_static=sum(static.n_columns(self.rule) for static in self._static_words),
+            n_future=len(self.future) + cycles,
+            time_sizes=[n_values(name, roles.unit, roles.step) for name in roles.calendar]
+            if roles.encoding == "index"
+            else [],
+            n_nodes=self.view.n_nodes,
+        )
+
+    @property
+    def _static_words(self) -> tuple[StaticMeaning, ...]:
+        """Static attributes and their words; without means and deviations, so that nothing is fitted."""
+        if self.recorded is not None:
+            return self.recorded.statics
+        statics = [self.store.static(name) for name in self.statics]
+        return tuple(StaticMeaning(static.name, static.categories) for static in statics)
+
+    @cached_property
+    def static_meanings(self) -> tuple[StaticMeaning, ...]:
+        """Static attributes with the means and deviations of the training series, or those of the checkpoint."""
+        if self.recorded is not None:
+            return self.recorded.statics
+        return fit_statics(self.store, self.options.split, self.statics, self.view.members)
+
+    @cached_property
+    def recoded(self) -> dict[str, NDArray[np.int64]]:
+        """By channel, what the checkpoint has for each code of this store, where that is another code."""
+        recoded = {}
+        for name, known in (self.recorded.words if self.recorded is not None else {}).items():
+            words = self.store.channel(name).categories
+            if tuple(words) != known[: len(words)]:
+                recoded[name] = codes_of(words, known)
+        return recoded
+
+    @property
+    def training(self) -> Training:
+        """The training rows, with the codes of the checkpoint."""
+        return Training(self.store, self.options.split, self.view.members, self.recoded)
+
+    @cached_property
+    def node_positions(self) -> NDArray[np.float64]:
+        """(node, 2) latitude and longitude of the series of the panel.
+
+        Raises
+        ------
+        UsageError
+            If there is no panel, it names no static attributes for them, or one is missing.
+        """
+        if not isinstance(self.view, PanelView):
+            raise UsageError(
+                "positions of series without a panel",
+                expected="one that names the static attributes of latitude and longitude",
+                fix="--data.panel.positions [latitude, longitude]",
+            )
+        return self.view.positions()
+
+
+def _asked(store: Store, options: DataOptions) -> _Names:
+    """What was asked for, and what stands for what was not."""
+    inputs = list(options.channels) or store.numbers
+    if not inputs:
+        raise UsageError("no channel of numbers", where=store.path, fix="name some with --data.channels")
+    targets, others = list(options.targets) or list(inputs), (list(options.future), list(options.statics))
+    return _Names(inputs, targets, *others, list(options.time_features), options.time_encoding)
+
+
+def _require_recorded(store: Store, options: DataOptions, recorded: Meaning) -> None:
+    """Raise UsageError unless a store has all that a model was trained with."""
+    recorded.require_time(store)
+    columns = dict.fromkeys([*recorded.inputs, *recorded.targets, *recorded.future])
+    recorded.require_channels(store, list(columns))
+    recorded.require_statics(store)
+    if options.unknown == "own_column" and recorded.unknown != "own_column":
+        agreed("unknown", ["own_column"], [recorded.unknown])
+
+
+def _agreed(options: DataOptions, recorded: Meaning) -> _Names:
+    """What a checkpoint has; refused if anything else was asked for."""
+    inputs = agreed("channels", options.channels, recorded.inputs)
+    targets = agreed("targets", options.targets, recorded.targets)
+    future = agreed("future", options.future, recorded.future)
+    statics = agreed("statics", options.statics, [static.name for static in recorded.statics])
+    calendar = agreed("time_features", options.time_features, recorded.calendar)
+    if options.time_features:
+        agreed("time_encoding", [options.time_encoding], [recorded.encoding])
+    if options.observed_inputs and not recorded.observed_inputs:
+        agreed("observed_inputs", ["true"], ["false"])
+    return _Names(inputs, targets, future, statics, calendar, recorded.encoding)  # type: ignore[arg-type]  # as read
+
+
+def _roles(store: Store, names: _Names, columns: list[str], observed: list[str], n_nodes: int) -> Columns:
+    """Which columns of the rows are what."""
+    time, calendar = store.schema.time, names.calendar
+    if calendar and time.unit is None:
+        raise UsageError(
+            f"time features {', '.join(calendar)} of times that are plain steps",
+            expected="dates",
+            where=store.path,
+            fix="drop --data.time_features",
+        )
+    if calendar and n_nodes and names.encoding != "index":
+        raise UsageError(
+            f"time features of a panel as {names.encoding}",
+            expected="index: whole steps, hours or days, the same for all series",
+            fix="--data.time_encoding index",
+        )
+    if "time_of_day" in calendar and time.rule.kind != "fixed":
+        raise UsageError(
+            f"time_of_day of times whose step is {time.show_freq()}",
+            expected="evenly spaced ones",
+            where=store.path,
+            fix="hour_of_day",
+        )
+    return Columns(
+        inputs=range(len(names.inputs)),
+        targets=as_range([columns.index(name) for name in names.targets]),
+        future=as_range([columns.index(name) for name in names.future]),
+        observed=as_range([names.inputs.index(name) for name in observed]),
+        calendar=calendar,
+        encoding=names.encoding,
+        unit=time.unit or "s",
+        rule=time.rule,
+    )

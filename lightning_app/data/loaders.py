@@ -1,0 +1,106 @@
+"""The loaders of a process, over rows that are open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightning_app.data.batches.loader import WindowLoader
+from lightning_app.data.process import Process
+from lightning_app.data.scales import Scales
+from lightning_app.data.supply import RowSupply
+from lightning_app.data.windows.plan import EpochOrder, OrderPlan, Pieces, digest
+from zstore import WindowIndex
+
+_PREFETCH = 2
+_ROWS = 1 << 14  # of a batch of single rows
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Loaders of windows, in order or mixed.
+
+    Parameters
+    ----------
+    scales
+        The layout, and how its rows are scaled.
+    supply
+        Its rows.
+    process
+        Which share of a batch is made here, and for which device.
+    plan
+        Which windows an epoch mixes: as a checkpoint has it, or as the rows allow.
+    """
+
+    scales: Scales
+    supply: RowSupply
+    process: Process
+    plan: OrderPlan
+
+    def in_order(self, index: WindowIndex, measured: bool = False) -> WindowLoader:
+        """Each window once, in order; with targets as they are stored where errors are measured in source units."""
+        layout, options = self.scales.layout, self.scales.layout.options
+        horizon, cache = options.window.horizon, options.row_cache
+        targets = layout.view.observed_targets(self.scales.targets, horizon, cache) if measured else None
+        process = self.process
+        return WindowLoader(
+            self.supply.source,
+            index,
+            options.batch_size,
+            seed=options.seed,
+            rank=process.rank,
+            world=process.world,
+            epoch=process.epoch,
+            pool=self.supply.pool,
+            prefetch=self._prefetch,
+            targets=targets,
+            same_order=process.same_order,
+        )
+
+    def mixed(self, index: WindowIndex) -> WindowLoader:
+        """Windows shuffled anew in each epoch."""
+        layout, process, pieces = self.scales.layout, self.process, self._pieces
+        options, store = layout.options, layout.store
+        plan = OrderPlan() if pieces is None else pieces.plan
+
+        def describe(batch_size: int) -> EpochOrder:
+            windows = digest(index, store, layout.nodes, pieces)
+            return EpochOrder(windows, len(index), batch_size, options.seed, plan, store.version, str(store.path))
+
+        return WindowLoader(
+            self.supply.source,
+            index,
+            options.batch_size,
+            shuffle=True,
+            seed=options.seed,
+            rank=process.rank,
+            world=process.world,
+            epoch=process.epoch,
+            pool=self.supply.pool,
+            prefetch=self._prefetch,
+            pieces=pieces,
+            describe=describe,
+            same_order=process.same_order,
+            n_taken=process.n_batches,
+        )
+
+    def of_rows(self, index: WindowIndex) -> WindowLoader:
+        """Windows of one row in order, many at once; all of them on every process."""
+        size = max(1, _ROWS // max(self.scales.layout.view.n_nodes, 1))
+        return WindowLoader(self.supply.source, index, size, pool=self.supply.pool)
+
+    @property
+    def _prefetch(self) -> int:
+        """Batches made ahead: where they are copied to another device."""
+        source = self.supply.source
+        return _PREFETCH if source.target != source.device else 0
+
+    @property
+    def _pieces(self) -> Pieces | None:
+        """The pieces that training windows are mixed over; None where all windows are mixed."""
+        if self.supply.pool is not None:
+            return self.supply.pool.plan.pieces
+        if not self.plan.streamed:
+            return None
+        layout = self.scales.layout
+        reader = layout.view.reader(self.scales.scaler, layout.options.row_cache)
+        return self.plan.pieces(reader.chunk_starts, reader.n_rows, layout.options.window.span)

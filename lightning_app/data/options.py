@@ -1,0 +1,91 @@
+"""What was asked of the data module, checked as far as that can be without a store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
+from lightning_app.data.columns.meaning import Unknown
+from lightning_app.data.rows.residency import Residency, parse_budget
+from lightning_app.data.rows.views import Panel
+from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
+from lightning_app.data.windows.splits import Split, SplitName
+from zstore import Cache, UsageError, WindowShape
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The arguments of :class:`lightning_app.data.datamodule.WindowDataModule`, which explains them.
+
+    Parameters
+    ----------
+    store, ingest, storage_options, version
+        Where rows come from.
+    window, evaluation_stride
+        Lookback, delay, horizon and the stride of training windows; the stride of all others.
+    channels, targets, future, statics, time_features
+        Names, as asked for; empty where the store decides.
+    time_encoding, observed_inputs, unknown, panel
+        What is made of them.
+    split, predict_on, scaler, scale_by
+        Which rows are trained on, and how they are scaled.
+    batch_size, seed
+        Of batches and their order.
+    residency, memory_budget, cache, row_cache
+        Where decoded rows live.
+
+    Raises
+    ------
+    UsageError
+        If an option cannot be meant, whatever the store holds.
+    """
+
+    store: str
+    window: WindowShape
+    evaluation_stride: int
+    channels: tuple[str, ...]
+    targets: tuple[str, ...]
+    future: tuple[str, ...]
+    statics: tuple[str, ...]
+    time_features: tuple[TimeFeature, ...]
+    time_encoding: TimeEncoding
+    observed_inputs: bool
+    unknown: Unknown
+    panel: Panel | None
+    split: Split
+    predict_on: SplitName
+    scaler: ScalerKind | Mapping[str, ScalerKind]
+    scale_by: ScaledBy
+    batch_size: int
+    seed: int
+    residency: Residency
+    memory_budget: float | str
+    cache: Path
+    row_cache: Cache
+    ingest: Mapping[str, Any] | str | None
+    storage_options: Mapping[str, str] | None
+    version: int | None
+
+    def __post_init__(self) -> None:
+        for option in ("batch_size", "evaluation_stride"):
+            if getattr(self, option) < 1:
+                raise UsageError(
+                    f"{option} {getattr(self, option)}", expected="at least 1", fix=f"change --data.{option}"
+                )
+        for option in ("channels", "targets", "future", "statics", "time_features"):
+            _refuse_repeated(option, getattr(self, option))
+        parse_budget(self.memory_budget, 1)
+
+
+def _refuse_repeated(option: str, names: tuple[str, ...]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise UsageError(
+            f"--data.{option} with {', '.join(map(repr, repeated))} more than once",
+            expected="each name once",
+            fix=f"--data.{option} [{', '.join(dict.fromkeys(names))}]",
+        )

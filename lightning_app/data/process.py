@@ -1,0 +1,57 @@
+"""What the data module knows of the process it runs in, and of those beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that train together.
+
+    Parameters
+    ----------
+    rank, world
+        Which one, of how many.
+    n_local
+        Processes of this machine, which share what rows may take.
+    device
+        What it trains on.
+    fitting
+        Whether it fits, so that the order of a checkpoint matters; tests and predictions have their own.
+    same_order
+        Whether each epoch has the order of epoch 0.
+    epoch
+        Asked for the number of the epoch; None where epochs count up from 0.
+    n_batches
+        Asked for how many batches of an epoch are taken; None where all are.
+    """
+
+    rank: int = 0
+    world: int = 1
+    n_local: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    fitting: bool = True
+    same_order: bool = False
+    epoch: Callable[[], int] | None = None
+    n_batches: Callable[[], float] | None = None
+
+    @classmethod
+    def of(cls, trainer: Any) -> Process:
+        """That of a trainer; without one a single process on the CPU."""
+        if trainer is None:
+            return cls()
+        return cls(
+            trainer.global_rank,
+            trainer.world_size,
+            trainer.num_devices,
+            trainer.strategy.root_device,
+            trainer.state.fn == "fit",
+            bool(trainer.overfit_batches),
+            lambda: trainer.current_epoch,
+            lambda: trainer.num_training_batches,
+        )

@@ -1,0 +1,132 @@
+"""What is fitted on the training rows of a layout: scaler, deviations, seasonal errors; and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_app.data.columns.calendar import calendar_step
+from lightning_app.data.columns.meaning import Meaning
+from lightning_app.data.layout import Layout
+from lightning_app.data.scaling.fit import fit_scaler
+from lightning_app.data.scaling.rowscaling import applied
+from lightning_app.data.scaling.scaler import ScaledBy, Scaler
+from lightning_app.data.scaling.seasonal_error import seasonal_errors
+from lightning_app.data.scaling.training import scaled_std, source_std
+from lightning_app.data.scaling.unscaler import Unscaler
+from zstore import UsageError
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The scaler of a layout and what follows from it; each fitted when it is first asked for.
+
+    Parameters
+    ----------
+    layout
+        Which columns there are, on which store.
+    recorded
+        The scaler of a checkpoint, with the series and codes of its own store; None to fit one.
+    """
+
+    layout: Layout
+    recorded: Scaler | None = None
+    _seasonal: dict[int, Float64] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def scaler(self) -> Scaler:
+        """Of all columns, for the codes and series of this store.
+
+        Raises
+        ------
+        UsageError
+            If the checkpoint has a scaler by series, and not their ids.
+        """
+        return self._fitted(self.layout.options.scale_by) if self.recorded is None else self._matched(self.recorded)
+
+    def _fitted(self, by: ScaledBy) -> Scaler:
+        layout, options = self.layout, self.layout.options
+        members = layout.view.members
+        return fit_scaler(layout.store, options.split, layout.columns, options.scaler, options.cache, by, members)
+
+    def _matched(self, scaler: Scaler) -> Scaler:
+        """The scaler of a checkpoint for the codes and series of this store."""
+        layout, recorded = self.layout, self.layout.recorded
+        if layout.recoded:
+            scaler = replace(scaler, codes=tuple(layout.recoded.get(name) for name in scaler.channels))
+        if not scaler.scaling.per_series or recorded is None:
+            return scaler
+        n_channels = len(scaler.channels)
+        if recorded.series is None or scaler.offset.shape != (len(recorded.series), n_channels):
+            raise UsageError("checkpoint with a scaler by series, without their ids", fix="fit again")
+        others = (np.zeros(n_channels), np.ones(n_channels))  # never used: such series are refused
+        if recorded.other_series is not None:
+            others = (np.array(recorded.other_series[0]), np.array(recorded.other_series[1]))
+        return scaler.by_id(recorded.series, layout.store.ids.tolist(), others)
+
+    @property
+    def targets(self) -> Scaler:
+        """Of the targets."""
+        return self.scaler.of(self.layout.targets)
+
+    @cached_property
+    def unscaler(self) -> Unscaler:
+        """From scaled targets back to source units."""
+        scaler = self.scaler
+        later = self.layout.store.float32_suffices(scaler.channels, scaler.scaling)
+        return Unscaler((applied(scaler) if later else scaler).of(self.layout.targets))
+
+    @cached_property
+    def target_std(self) -> NDArray[np.float32]:
+        """(series, target) standard deviation of the scaled training targets."""
+        return scaled_std(self.layout.training, self.targets).astype(np.float32)
+
+    @cached_property
+    def source_std(self) -> Float64:
+        """(series, target) standard deviation of each series' training targets in source units."""
+        return source_std(self.layout.training, self.layout.targets)
+
+    def seasonal_error(self, season: int) -> Float64:
+        """(series, target) mean absolute difference of training targets `season` rows apart, NaN if none."""
+        if season not in self._seasonal:
+            layout = self.layout
+            errors = seasonal_errors(layout.store, layout.options.split, self.targets, season, layout.view.members)
+            self._seasonal[season] = errors
+        return self._seasonal[season]
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What the columns of batches mean: as a checkpoint has it, or as this store and split do."""
+        layout, options = self.layout, self.layout.options
+        if layout.recorded is not None:
+            return layout.recorded
+        store, axis, others = layout.store, layout.store.schema.time, None
+        per_series = self.scaler.scaling.per_series
+        if per_series and options.unknown == "own_column":
+            whole = self._fitted("channel")
+            others = (tuple(whole.offset.tolist()), tuple(whole.scale.tolist()))
+        roles, nodes = layout.roles, layout.nodes
+        channels = [store.channel(name) for name in layout.columns]
+        return Meaning(
+            inputs=tuple(layout.inputs),
+            targets=tuple(layout.targets),
+            future=tuple(layout.future),
+            observed=tuple(layout.inputs[column] for column in roles.observed),
+            observed_inputs=options.observed_inputs,
+            words={channel.name: channel.categories for channel in channels if channel.kind == "category"},
+            statics=layout.static_meanings,
+            time_unit=axis.unit or "",
+            time_step=axis.freq or 0,
+            time_rule=calendar_step(axis.rule),
+            calendar=tuple(roles.calendar),
+            encoding=roles.encoding,
+            unknown=options.unknown,
+            series=tuple(store.ids.tolist()) if per_series else None,
+            other_series=others,
+            nodes=None if nodes is None else tuple(store.ids[nodes].tolist()),
+        )

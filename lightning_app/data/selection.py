@@ -1,0 +1,151 @@
+"""The windows of a layout whose targets belong to one split, and the proofs that they may be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_app.data.columns.meaning import refuse_unknown
+from lightning_app.data.layout import Layout
+from lightning_app.data.rows.infinite import refuse_infinite_inputs
+from lightning_app.data.scaling.statics import unknown_words
+from lightning_app.data.windows.leaks import refuse_leaks, refuse_trained
+from lightning_app.data.windows.splits import NoWindowError, SplitName
+from zstore import WindowIndex, WindowShape
+
+Int64 = NDArray[np.int64]
+Holes = tuple[Int64, Int64]
+"""(stretch,) first rows, and rows behind the last ones, of stretches without any observed target."""
+
+
+def windows_of(layout: Layout, name: SplitName, stride: int) -> WindowIndex:
+    """All windows whose targets belong to one split, `stride` rows apart, whether any target was observed or not.
+
+    Raises
+    ------
+    NoWindowError
+        If there is none.
+    """
+    store, view, options = layout.store, layout.view, layout.options
+    window, runs = options.window, view.runs
+    shape = WindowShape(window.lookback, window.horizon, window.delay, stride)
+    index = WindowIndex.build(runs, shape, store.time.rule, view.ranges(name), options.split.context == "allow")
+    if not len(index):
+        longest = int(np.max(runs.stop - runs.start, initial=0))
+        whole = f"at most {longest:,} rows, the longest stretch without a gap"
+        fits = whole if shape.span > longest else f"so many without a gap, with all targets in {name}"
+        raise NoWindowError(
+            f"no window in {name}: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon}"
+            f" need {shape.span:,} rows",
+            expected=fits,
+            where=store.path,
+            fix="smaller --data.lookback or --data.horizon, or other --data.split.sizes",
+        )
+    return index
+
+
+def observed_windows(layout: Layout, index: WindowIndex, name: SplitName, holes: Holes) -> WindowIndex:
+    """Those of some windows of a split that have an observed target.
+
+    Raises
+    ------
+    NoWindowError
+        If there is none.
+    """
+    index = index.observed(holes)
+    if not len(index):
+        raise NoWindowError(
+            f"no window in {name} has an observed target ({', '.join(layout.targets)})",
+            expected="one that is not missing",
+            where=layout.store.path,
+            fix="other --data.targets, or other --data.split.sizes",
+        )
+    return index
+
+
+def training_targets(layout: Layout, holes: Holes | None) -> WindowIndex:
+    """Each training target with one observed value or more, as a window of one row that is input and target.
+
+    Raises
+    ------
+    NoWindowError
+        If there is none.
+    """
+    view, rule = layout.view, layout.store.time.rule
+    index = WindowIndex.build(view.runs, WindowShape(1, 1, -1), rule, view.ranges("train"))
+    index = index if holes is None else index.observed(holes)
+    if not len(index):
+        raise NoWindowError(
+            f"no training row has an observed target ({', '.join(layout.targets)})",
+            expected="one at least, for what is learned of the training rows",
+            where=layout.store.path,
+            fix="another --data.split, or other --data.targets",
+        )
+    return index
+
+
+def prove(layout: Layout, index: WindowIndex, name: SplitName, trained: dict[str, Any] | None) -> None:
+    """Prove that no target of some windows is in another split, and that a model may read them and be measured on them.
+
+    Parameters
+    ----------
+    layout, index, name
+        The windows, and their split.
+    trained
+        When each series was a training target of the checkpoint in use; None without one.
+
+    Raises
+    ------
+    UsageError
+        If that is not so.
+    """
+    refuse_leaks(layout.view.ranges, index, name, layout.store.path)
+    require_readable(layout, index, name)
+    if name != "train" and trained is not None:
+        refuse_trained(layout.store, index, name, trained, layout.nodes)
+
+
+def require_readable(layout: Layout, index: WindowIndex, name: SplitName) -> None:
+    """Raise UsageError where windows have words, series or infinite inputs that a model cannot read."""
+    _refuse_unseen(layout, index)
+    refuse_infinite_inputs(layout.view, index, layout.inputs, layout.future, name)
+
+
+def _refuse_unseen(layout: Layout, index: WindowIndex) -> None:
+    """Raise where some windows have words, or are of series, that the model of a checkpoint has never seen."""
+    recorded, store, nodes = layout.recorded, layout.store, layout.nodes
+    if recorded is None:
+        return
+    series = np.unique(index.series) if nodes is None else nodes
+    if recorded.series is not None and recorded.other_series is None:
+        known = set(recorded.series)
+        unseen = [id_ for id_ in store.ids[series].tolist() if id_ not in known]
+        refuse_unknown(store, "series without a scaler", unseen, recorded.unknown)
+    if recorded.unknown == "own_column":
+        return
+    for static in recorded.statics:
+        refuse_unknown(store, f"words of {static.name!r}", unknown_words(store, static, series), recorded.unknown)
+    for name, codes in layout.recoded.items():
+        strange = np.flatnonzero(codes == len(recorded.words[name]))
+        if len(strange):
+            words = store.channel(name).categories
+            used = [words[code] for code in strange.tolist() if _reads(layout, index, series, name, code)]
+            refuse_unknown(store, f"words of {name!r}", used, recorded.unknown)
+
+
+def _reads(layout: Layout, index: WindowIndex, series: Int64, channel: str, code: int) -> bool:
+    """Whether some windows read rows with one code; of a panel, whether its series have it anywhere."""
+    store = layout.store
+    if layout.nodes is None:
+        first, stop = index.target_spans()
+        windows = np.diff(index.ends, prepend=0) - 1
+        start = np.minimum(index.first, first)
+        stop = np.maximum(stop, index.first + windows * index.shape.stride + index.shape.span)
+    else:
+        start, stop = (store.index.row_start[series + shift] for shift in (0, 1))
+    return any(
+        bool((store.read(channel, low, high) == code).any())
+        for low, high in zip(start.tolist(), stop.tolist(), strict=True)
+    )
