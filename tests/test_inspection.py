@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
 import zstore
 from zstore.cli import main
@@ -31,6 +32,12 @@ FILES = {
     "sep": "sep=;\ntime;level\n2001-01-01;1.5\n2001-01-02;2.5\n2001-01-03;2.5\n",
     "spaces": "# model\n  step   x     y\n 2001-01-01  1.5  -2\n 2001-01-02  2.5   4\n 2001-01-03   .5   4\n",
     "long": "site,date,x\na,2001-01-01,1\nb,2001-01-01,2\na,2001-01-02,3\nb,2001-01-02,4\n",
+    "parts": "No,year,month,day,hour,x\n" + "".join(f"{n},2001,1,1,{n},{n}.5\n" for n in range(1, 5)),
+    "clock": "station,layer,d,h,x\n"
+    + "".join(f"{s},{k},2001-01-01,0{n}:00,{n}\n" for s in "ab" for k in ("up", "low") for n in range(4)),
+    "sensors": ",".join(str(700 + n) for n in range(12))
+    + "\n"
+    + "".join(",".join(f"{n}.{k}" for n in range(12)) + "\n" for k in range(1, 4)),
     "german": "Zeit;Pegel\n31.01.2001 10:00;1\n31.01.2001 10:15;2\n31.01.2001 10:30;3\n",
     "m4": "V1,V2,V3,"
     + ",".join(f"V{n}" for n in range(4, 20))
@@ -50,7 +57,7 @@ def test_the_command_that_is_printed_ingests_the_file(
     assert command[:2] == ["zstore", "ingest"]
     assert main(command[1:]) == 0, look
     assert zstore.open_store(command[3]).n_rows > 2
-    assert look.layout == ("series" if name == "m4" else "long")
+    assert look.layout == {"m4": "series", "sensors": "wide"}.get(name, "long")
 
 
 def test_a_gauge_file_is_seen_for_what_it_is(tmp_path: Path) -> None:
@@ -103,3 +110,26 @@ def test_a_time_that_cannot_be_read_comes_with_the_formats_that_would_read_it(
     with pytest.raises(zstore.SourceError) as refusal:
         zstore.ingest(tmp_path / "a.csv", tmp_path / "a.zarr", time="t")
     assert all(f"--time-format '{form}'" in str(refusal.value) for form in candidates), refusal.value
+
+
+def test_a_date_a_clock_and_an_id_of_two_columns_are_put_together(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(FILES["clock"])
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert (look.ids, look.times, look.step, look.questions) == (("station,layer",), ("d", "h"), "1h", ())
+
+
+RECIPES = {
+    "usgs_rdb": (RDB, ["USGS/01646500", "USGS/01646501"], None),
+    "toa5": (TOA5, ["0"], "Deg C"),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_reads_what_an_instrument_or_an_agency_writes(name: str, tmp_path: Path) -> None:
+    text, ids, unit = RECIPES[name]
+    (tmp_path / "a.csv").write_text(text)
+    recipe = REPOSITORY / "configs" / "ingest" / f"{name}.yaml"
+    assert main(["ingest", str(tmp_path / "a.csv"), str(tmp_path / "a.zarr"), "--config", str(recipe)]) == 0
+    store = zstore.open_store(tmp_path / "a.zarr")
+    assert [str(id_) for id_ in store.ids] == ids
+    assert store.schema.channels[0].units == unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import tempfile
@@ -20,13 +21,16 @@ from zstore.writing.sources.files import find
 from zstore.writing.sources.framing import SPACES, Framing
 from zstore.writing.sources.inflate import head
 from zstore.writing.sources.options import MISSING
+from zstore.writing.sources.parts import PARTS
 from zstore.writing.sources.records import split_fields
 
 _BYTES = 1 << 20
-_LINES = 2000
+_LINES = 20_000
+_SHOWN = 40  # columns
 _COMMENTS = ("#", "%", "!", "//")
 _DELIMITERS = ("\t", ";", "|", ",", SPACES)  # German files have commas within numbers, and times have spaces
 _TYPE = re.compile(r"\d+[sdn]")
+_CLOCK = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?")
 _SENTINELS = {"-99", "-99.9", "-999", "-999.9", "-9999", "-99999", "999", "9999", "99999", "-6999", "-7777", "-8888"}
 _MOST_EXAMPLES = 3
 _MANY = 10  # columns of numbers that may well be series
@@ -124,11 +128,11 @@ class Inspection:
             f"  delimiter {self.delimiter!r}; ids {', '.join(self.ids) or 'none'}; "
             f"times {', '.join(self.times) or 'none'}" + (f"; step {self.step}" if self.step else ""),
         ]
-        for column in self.columns[: _LINES // 50]:
+        for column in self.columns[:_SHOWN]:
             odd = f"; odd: {', '.join(column.odd)}" if column.odd else ""
             lines.append(f"  {column.name:<20} {column.kind:<6} {', '.join(column.examples)}{odd}")
-        if len(self.columns) > _LINES // 50:
-            lines.append(f"  … and {len(self.columns) - _LINES // 50} more columns")
+        if len(self.columns) > _SHOWN:
+            lines.append(f"  … and {len(self.columns) - _SHOWN} more columns")
         lines += [f"ask: {question}" for question in self.questions]
         return "\n".join([*lines, self.command])
 
@@ -182,11 +186,21 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
     questions += frame.questions
     layout = _layout(frame, columns)
     times = [column for column in columns if column.times]
+    together = _parts(columns) or _date_and_clock(columns)
     flags: dict[str, Any] = _frame_flags(frame, encoding)
     if layout == "series":
         flags |= {"layout": layout, "id": columns[0].name, "freq": "rows"}
         questions.append("which --freq RULE and --start T do the columns have? --freq rows counts them")
+        times, together = [], []
+    elif together:
+        flags["time"] = together
         times = []
+    elif not times and layout == "long" and len({row[0] for row in frame.rows}) == len(frame.rows):
+        flags |= {"id": columns[0].name, "freq": "1"}
+        questions.append(
+            f"no column has times, and {columns[0].name} is another in each row: are these static attributes "
+            "(zstore ingest ROWS STORE --static FILE)?"
+        )
     elif not times:
         flags |= {"freq": "rows"} | ({"layout": "wide"} if layout == "wide" else {})
         questions.append("no column reads as times in one way: name it with --time, or say --freq STEP and --start T")
@@ -196,14 +210,19 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
         if layout == "wide":
             flags["layout"] = layout
             questions.append(f"are the {len(columns) - 1} columns series (--layout wide) or channels of one series?")
-    ids = _ids(frame, columns, times) if layout == "long" else []
-    if layout == "long" and ids:
-        flags["id"] = ids[0]
-        if len(ids) > 1 and times:
+    when = together or [column.name for column in times[:1]]
+    ids = _ids(frame, columns, when) if layout == "long" else []
+    constant = next((c.name for c in columns if c.kind == "word" and len(c.examples) == 1 and not c.n_missing), None)
+    if layout == "long" and when and not ids and constant is not None:
+        ids = [constant]
+        questions.append(f"{constant} is the same in all rows read: is it the id?")
+    if layout == "long" and ids and "id" not in flags:
+        flags["id"] = ids[0] if ids[0] in frame.names else ids[0].split(",")
+        if when and len(ids) > 1:
             questions.append(f"ids: {' or '.join(ids)}?")
     if layout == "series":
         ids = [columns[0].name]
-    flags |= _cell_flags(columns, set(ids) | {column.name for column in times[:1]}, questions)
+    flags |= _cell_flags(columns, {*when, *(part for id_ in ids for part in id_.split(","))}, questions)
     step, problem = _try(text, sample.whole, Path(str(path)), flags, encoding)
     if problem:
         questions.append(f"the sample is refused so: {problem}")
@@ -220,7 +239,7 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
         layout=layout,
         columns=columns,
         ids=tuple(ids),
-        times=tuple(column.name for column in times),
+        times=tuple(together) or tuple(column.name for column in times),
         step=step,
         command=command_of(str(path), flags),
         questions=tuple(questions),
@@ -284,7 +303,7 @@ def _frame(lines: Sequence[str], path: str) -> _Frame:
         not _says(records[0][n]) and records[0][n] != "" and all(_says(row[n]) for row in below[2:] or below if row[n])
         for n in range(len(records[0]))
     )
-    header = header and len(set(records[0])) == len(records[0])
+    header = (header or _numbers_are_names(records)) and len(set(records[0])) == len(records[0])
     names = tuple(records[0]) if header else tuple(f"c{n + 1}" for n in range(len(records[0])))
     units: tuple[str, ...] = ()
     rows, n_below = records[1:] if header else records, 0
@@ -298,6 +317,14 @@ def _frame(lines: Sequence[str], path: str) -> _Frame:
                 rows, n_below = rows[1:], 1
     questions = [f"no line names the columns: {', '.join(names[:8])} stand for --names"] if not header else []
     return _Frame(before[-1] + 1 if before else 0, comment, delimiter, header, names, units, n_below, rows, questions)
+
+
+def _numbers_are_names(records: Sequence[Sequence[str]]) -> bool:
+    """Whether the first record has whole numbers alone, and most columns below it fractions: numbers of sensors."""
+    first = records[0]
+    whole = len(first) >= _MANY and all(re.fullmatch(r"\d+", cell) for cell in first[1:])
+    broken = [any("." in row[n] for row in records[1:]) for n in range(len(first))]
+    return whole and sum(broken) > len(first) / 2
 
 
 def _says(cell: str) -> bool:
@@ -352,13 +379,10 @@ def _look(name: str, cells: Sequence[str]) -> ColumnLook:
 def _layout(frame: _Frame, columns: Sequence[ColumnLook]) -> Layout:
     numbers = [column for column in columns if column.kind in ("number", "whole", "empty")]
     first = [row[0] for row in frame.rows]
-    ended = any(row[-1] == "" for row in frame.rows)
-    if (
-        len(numbers) >= _MANY
-        and columns[0].kind == "word"
-        and len(set(first)) == len(first)
-        and len(columns[0].times) == 0
-    ) and (ended or all(re.fullmatch(r"[^\d]*\d+", name) for name in frame.names[1:])):
+    numbered = [re.fullmatch(r"([^\d]*)0*(\d+)", name) for name in frame.names[1:]]
+    counted = [int(match[2]) for match in numbered if match is not None]
+    follows = len(counted) == len(numbered) and counted == list(range(counted[0], counted[0] + len(counted)))
+    if len(numbers) >= _MANY and columns[0].kind == "word" and len(set(first)) == len(first) and follows:
         return "series"
     codes = sum(re.fullmatch(r"[^\d]{0,4}\d{2,}", name) is not None for name in frame.names)
     many = len(numbers) >= len(columns) - 1 and (codes >= _SHARE * len(numbers) or len(numbers) > 5 * _MANY)
@@ -379,13 +403,29 @@ def _time_options(times: Sequence[ColumnLook], questions: list[str]) -> dict[str
     return {flag.removeprefix("--").replace("-", "_"): value}
 
 
-def _ids(frame: _Frame, columns: Sequence[ColumnLook], times: Sequence[ColumnLook]) -> list[str]:
+def _parts(columns: Sequence[ColumnLook]) -> list[str]:
+    """Columns of years, months, days and so on."""
+    named = {column.name.strip().lower(): column.name for column in columns if column.kind == "whole"}
+    parts = list(itertools.takewhile(lambda part: part in named, PARTS))
+    return [named[part] for part in parts] if len(parts) > 2 else []
+
+
+def _date_and_clock(columns: Sequence[ColumnLook]) -> list[str]:
+    """A column of ISO dates, and one of clocks."""
+    dates = [c.name for c in columns if "" in c.times and all(len(example) == 10 for example in c.examples)]
+    clocks = [c.name for c in columns if c.examples and all(map(_CLOCK.fullmatch, c.examples))]
+    return [dates[0], clocks[0]] if dates and clocks else []
+
+
+def _ids(frame: _Frame, columns: Sequence[ColumnLook], times: Sequence[str]) -> list[str]:
     """Columns that may hold ids: with the times they tell rows apart, or have few words."""
     place = {name: n for n, name in enumerate(frame.names)}
     likely = [c.name for c in columns if c.kind in ("word", "whole") and not c.times and not c.n_missing]
+    words = {c.name for c in columns if c.kind == "word"}
     if not times:
-        return likely[:1]
-    when = [row[place[times[0].name]] for row in frame.rows]
+        return [name for name in likely if name in words][:1]
+    when = [tuple(row[place[name]] for name in times) for row in frame.rows]
+    likely = [name for name in likely if name not in times]
     if len(set(when)) == len(when):
         return []
     telling = []
@@ -393,6 +433,10 @@ def _ids(frame: _Frame, columns: Sequence[ColumnLook], times: Sequence[ColumnLoo
         pairs = {(row[place[name]], time) for row, time in zip(frame.rows, when, strict=True)}
         if len(pairs) == len(when) and len({row[place[name]] for row in frame.rows}) < len(when):
             telling.append(name)
+    for pair in itertools.combinations(likely if not telling else [], 2):
+        keys = {(*(row[place[name]] for name in pair), time) for row, time in zip(frame.rows, when, strict=True)}
+        if len(keys) == len(when) and words.issuperset(pair):
+            return [",".join(pair)]
     return telling
 
 
