@@ -529,12 +529,12 @@ class Comparison:
     def _batch_slack(self) -> float:
         """How far values of batches may be from float64 ones, beside six roundings of their own.
 
-        Four roundings of an offset of 8 scales, as a larger one is subtracted first; those of cycles are added up, and
-        leave out fractions of a second.
+        Four roundings of an offset of 8 scales, as a larger one is subtracted first. Values of float64 are rounded
+        before, where an offset is at most 64 scales. Those of cycles are added up, and leave out fractions of a second.
         """
         if self.draw.options["time_features"] and self.draw.options["time_encoding"] == "cyclic":
             return 1e-4 if self.case.kind == "ms" else 2e-5
-        return 4 * 8 * 2.0**-24
+        return (4 * 8 + (64 if self.case.dtype == "float64" else 0)) * 2.0**-24
 
     def _counts(self) -> None:
         """What is logged of a fit, and what an audit counts."""
