@@ -111,6 +111,7 @@ def test_the_constructor_ingests_no_file_but_refuses_options_that_no_file_could_
     for options in wrong:
         with pytest.raises(UsageError):
             module(csv, tmp_path, **{"ingest": INGEST, **options})
+    assert str(data) == f"<WindowDataModule: {csv}, not opened yet>"
     assert (sources, data.is_open, (tmp_path / "cache").exists()) == ([], False, False)
     assert (2, [str(csv)]) == (data.shape.n_inputs, sources)
 

@@ -20,7 +20,7 @@ from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.window_data import WindowData
 from lightning_app.data.windows.splits import Split, SplitName
-from zstore import Cache, UsageError, WindowShape, cache_folder
+from zstore import Cache, UsageError, WindowShape, cache_folder, shown
 
 logger = logging.getLogger(__name__)
 
@@ -265,6 +265,8 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             )
 
     def __repr__(self) -> str:
+        if not self.is_open:  # an error message that names this module must not ingest a file
+            return f"<WindowDataModule: {shown(self.options.store)}, not opened yet>"
         from lightning_app.look.module import module_text
 
         return module_text(self)
