@@ -15,6 +15,7 @@ from zstore import SourceError, UsageError, append, ingest, open_store
 from zstore.arrow import text_array
 from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
+from zstore.writing.sources.formats import check_format, read_one
 from zstore.writing.sources.ids import join_id, joined_ids, split_id
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.times import TimeSpec
@@ -206,3 +207,93 @@ def test_a_row_per_series_needs_an_id_and_a_step(tmp_path: Path) -> None:
     for options in ({"freq": "rows"}, {"id": "V1"}, {"id": "V1", "freq": "rows", "time": "V2"}):
         with pytest.raises(UsageError, match="--freq STEP"):
             ingest(path, tmp_path / "a.zarr", layout="series", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "expected"),
+    [
+        ("%Y-Q%q", "2000-Q3", "2000-07-01"),
+        ("Q%q %Y", "Q1 2000", "2000-01-01"),
+        ("%Y-Q%q", "2000-Q5", None),
+        ("%Y-Q%q", "2000-Q0", None),
+        ("%G-W%V", "2000-W01", "2000-01-03"),
+        ("%G-W%V", "2004-W53", "2004-12-27"),
+        ("%G-W%V", "2003-W53", None),
+        ("%G-W%V", "2003-W00", None),
+        ("%G-W%V-%u", "2003-W01-2", "2002-12-31"),
+    ],
+)
+def test_quarters_and_iso_weeks_begin_with_their_first_day(form: str, text: str, expected: str | None) -> None:
+    day = None if expected is None else int(np.datetime64(expected, "s").astype(int))
+    assert read_one(text, check_format(form)) == day
+
+
+@pytest.mark.parametrize("form", ["%q", "%Y-Q%q-%m", "%Y-Q%q-%d", "%V"])
+def test_a_quarter_or_a_week_needs_its_year_and_nothing_else(form: str) -> None:
+    with pytest.raises(UsageError):
+        check_format(form)
+
+
+@pytest.mark.parametrize(
+    ("of", "cells", "unit", "expected"),
+    [
+        ("s", ["1577836800.500", "1577836801"], "ms", [1577836800500, 1577836801000]),
+        ("s", ["1577836800.0", "1577836801.000"], "s", [1577836800, 1577836801]),
+        ("ms", ["1577836800000.25", "1577836800001.5"], "us", [1577836800000250, 1577836800001500]),
+        ("d", ["0.5", "1"], "s", [43200, 86400]),
+        ("excel", ["43831", "43831.5", "43831.0416666667", "43831.999988426"], "s", [0, 43200, 3600, 86399]),
+        ("excel1904", ["42369", "42369.25"], "s", [0, 21600]),
+    ],
+)
+def test_numbers_with_a_fraction_are_exact_times(
+    of: str, cells: list[str], unit: str, expected: list[int], tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "a.csv", ["t", "x"], [[cell, n] for n, cell in enumerate(cells)])
+    ingest(path, tmp_path / "a.zarr", time="t", time_unit=of)
+    first = 1577836800 if of.startswith("excel") else 0
+    assert times_of(tmp_path / "a.zarr") == sorted(first + time for time in expected)
+    assert open_store(tmp_path / "a.zarr").schema.time.unit == unit
+    assert compare_sources(open_store(tmp_path / "a.zarr"), [path]).n_bad == 0
+
+
+@pytest.mark.parametrize(
+    ("of", "cell"),
+    [
+        ("s", "1.0000000001"),
+        ("s", "1e3"),
+        ("s", "1,5"),
+        ("excel", "43831.04"),
+        ("excel", "60"),
+        ("d", "0.33333333333333"),
+    ],
+)
+def test_numbers_that_name_no_time_exactly_are_refused_with_their_line(of: str, cell: str, tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", ["t", "x"], [["43831.5", 1], [f'"{cell}"', 2]])
+    with pytest.raises(SourceError, match=r"a\.csv line 3"):
+        ingest(path, tmp_path / "a.zarr", time="t", time_unit=of)
+
+
+def test_whole_epochs_are_appended_to_ones_with_fractions(tmp_path: Path) -> None:
+    first = write_table(tmp_path / "a.csv", ["t", "x"], [["100.5", 1], ["101", 2]])
+    second = write_table(tmp_path / "b.csv", ["t", "x"], [["102", 1], ["103", 2]])
+    ingest(first, tmp_path / "a.zarr", time="t", time_unit="s")
+    append(second, tmp_path / "a.zarr")
+    assert times_of(tmp_path / "a.zarr") == [100500, 101000, 102000, 103000]
+    assert compare_sources(open_store(tmp_path / "a.zarr"), [first, second]).n_different == 0
+
+
+def test_empty_files_among_others_are_left_out_where_asked(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", ["t", "x"], [["1", 1], ["2", 2]])
+    empty = tmp_path / "b.csv"
+    empty.touch()
+    with pytest.raises(SourceError, match="--on-empty-file skip"):
+        ingest([path, empty], tmp_path / "a.zarr", time="t")
+    ingest([empty, path], tmp_path / "a.zarr", time="t", on_empty_file="skip")
+    more = write_table(tmp_path / "c.csv", ["t", "x"], [["3", 1], ["4", 2]])
+    words = ["ingest", str(tmp_path / "*.csv"), str(tmp_path / "a.zarr"), "--time", "t", "--append"]
+    assert main(words) == 1
+    assert main([*words, "--on-empty-file", "skip"]) == 0
+    assert times_of(tmp_path / "a.zarr") == [1, 2, 3, 4]
+    assert compare_sources(open_store(tmp_path / "a.zarr"), [path, empty, more]).n_different == 0
+    with pytest.raises(SourceError, match="empty file"):
+        ingest(empty, tmp_path / "b.zarr", time="t", on_empty_file="skip")

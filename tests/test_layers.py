@@ -59,7 +59,13 @@ LAYERS = {
             "reading.panel",
             "reading.store",
         ],
-        ["writing.sources.refused", "writing.sources.cells", "writing.sources.parts", "writing.sources.formats"],
+        [
+            "writing.sources.refused",
+            "writing.sources.cells",
+            "writing.sources.parts",
+            "writing.sources.formats",
+            "writing.sources.epochs",
+        ],
         ["writing.room", "writing.sources.times", "writing.sources.table", "writing.sources.join"],
         [
             "writing.sources.options",

@@ -169,6 +169,7 @@ def _ingest(options: Namespace) -> int:
         "on_bad_row": options.on_bad_row,
         "max_bad_rows": parse_share(options.max_bad_rows),
         "on_duplicate": options.on_duplicate,
+        "on_empty_file": options.on_empty_file,
         "memory_limit": parse_size(options.memory_limit) if options.memory_limit else None,
         "blocksize": parse_size(options.blocksize) if options.blocksize else None,
         "workers": options.workers,
@@ -203,6 +204,7 @@ def _plan(options: Namespace, sources: list[str], store: str, table: dict[str, A
         workers=options.workers,
         remote_scratch=is_remote(options.scratch or (store if options.scheduler else "")),
         static=options.static,
+        on_empty_file=options.on_empty_file,
         **table,
     )
     if options.json:

@@ -118,7 +118,7 @@ def _add_times(add: _Add) -> None:
         "--time-unit",
         type=str | None,
         metavar="UNIT",
-        help="times are numbers since 1970: d, h, min, s, ms, us, ns; or steps, whatever they look like",
+        help="times are numbers since 1970: d, h, min, s, ms, us, ns; excel for serial days; or steps",
     )
     add(
         "--freq",
@@ -167,6 +167,13 @@ def _add_rows(add: _Add) -> None:
         default="error",
         metavar="error|first|last",
         help="which row stays when an id has several at one time; default: error",
+    )
+    add(
+        "--on-empty-file",
+        type=Literal["error", "skip"],
+        default="error",
+        metavar="error|skip",
+        help="refuse files without a byte (default), or leave them out",
     )
 
 

@@ -98,7 +98,7 @@ def compare_sources(
             fix="zstore verify without --source compares every byte with its digest",
         )
     with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
-        files = expand(sources, storage_options)
+        files = expand(sources, storage_options, skip_empty=True)
         source = recorded_source(document)
         if source_of(files) is not source:
             raise UsageError(

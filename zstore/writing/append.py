@@ -48,6 +48,7 @@ def append(
     on_bad_row: Literal["error", "quarantine"] = "error",
     max_bad_rows: float = MOST_BAD,
     on_duplicate: Literal["error", "first", "last"] = "error",
+    on_empty_file: Literal["error", "skip"] = "error",
     force: bool = False,
     storage_options: Mapping[str, str] | None = None,
     scratch: str | Path | None = None,
@@ -77,7 +78,7 @@ def append(
         As for :func:`zstore.ingest`.
     on_duplicate
         Which row stays where the store or the files have several of an id at one time; rows of the store come first.
-    storage_options, scratch
+    on_empty_file, storage_options, scratch
         As for :func:`zstore.ingest`.
     force
         Whether to read files again that the store knows, and those that changed.
@@ -102,7 +103,9 @@ def append(
     """
     clock = Clock()
     check_most_bad(max_bad_rows)
-    files = expand([sources] if isinstance(sources, (str, Path)) else list(sources), storage_options)
+    files = expand(
+        [sources] if isinstance(sources, (str, Path)) else list(sources), storage_options, on_empty_file == "skip"
+    )
     target = open_storage(store, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
     named = None if static is None else find(static, "--static", storage_options)
@@ -280,5 +283,5 @@ def _like_before(base: Store, spec: TableSpec, source: Source, name: str) -> Tab
             expected="rows with times of their own",
             fix="ingest all files together anew",
         )
-    time = replace(spec.time, unit=axis.unit)
+    time = spec.time.on_axis(axis.unit)
     return replace(spec, time=time, channels=tuple(made[name] for name in base.channels))

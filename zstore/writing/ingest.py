@@ -84,6 +84,7 @@ def ingest(
     on_bad_row: Literal["error", "quarantine"] = "error",
     max_bad_rows: float = MOST_BAD,
     on_duplicate: Literal["error", "first", "last"] = "error",
+    on_empty_file: Literal["error", "skip"] = "error",
     overwrite: bool = False,
     storage_options: Mapping[str, str] | None = None,
     scratch: str | Path | None = None,
@@ -141,8 +142,9 @@ def ingest(
     time_format
         How times are written, as `strptime` has it.
     time_unit
-        Unit of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us`` or ``ns``; ``steps``
-        where they count steps. Needed only where numbers look like dates (20010131) or like epochs (978307200).
+        Unit of times that are numbers since 1970, with a fraction or without: ``d``, ``h``, ``min``, ``s``, ``ms``,
+        ``us`` or ``ns``; ``excel`` (``excel1904``) for serial days of spreadsheets; ``steps`` where they count steps.
+        Needed only where numbers look like dates (20010131) or like epochs (978307200).
     layout
         ``long``: a row per id and time. ``wide``: a row per time, a column per series. ``series``: a row per series,
         with its id and then its values, the first at `start`, `freq` apart; empty cells behind the last are no rows.
@@ -186,6 +188,8 @@ def ingest(
         0.01. With more, or without a row left, nothing is stored.
     on_duplicate
         Which row stays when an id has several at one time, in the order of the files as named and the rows in them.
+    on_empty_file
+        ``error`` refuses a file without a byte; ``skip`` leaves it out if there are others.
     overwrite
         Replace an existing store.
     storage_options
@@ -237,7 +241,9 @@ def ingest(
     check_grid(grid)
     if codec not in (None, AUTO):
         check_codec(str(codec))
-    files = expand([sources] if isinstance(sources, (str, Path)) else list(sources), storage_options)
+    files = expand(
+        [sources] if isinstance(sources, (str, Path)) else list(sources), storage_options, on_empty_file == "skip"
+    )
     target = open_storage(store, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
     options = TableOptions(

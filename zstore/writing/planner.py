@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -131,13 +131,14 @@ def plan_ingest(
     memory_limit: int | None = None,
     workers: int | None = None,
     remote_scratch: bool = False,
+    on_empty_file: Literal["error", "skip"] = "error",
     **table: Any,
 ) -> IngestPlan:
     """Plan an ingest without doing it.
 
     Parameters
     ----------
-    sources, storage_options, blocksize, memory_limit, workers
+    sources, storage_options, blocksize, memory_limit, workers, on_empty_file
         As for :func:`zstore.ingest`.
     remote_scratch
         Whether scratch space would be in a bucket.
@@ -154,7 +155,7 @@ def plan_ingest(
     Cost: some seconds at most, whatever the size of the sources.
     """
     names = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    files = expand(names, storage_options)
+    files = expand(names, storage_options, on_empty_file == "skip")
     sample = take_sample(files[0], storage_options, **table)
     n_bytes = sum(file.n_bytes for file in files)
     runner = Scheduler(workers, memory_limit=memory_limit, task_bytes=BLOCK_COPIES * (blocksize or 0))

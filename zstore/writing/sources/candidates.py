@@ -15,6 +15,7 @@ _DATES = (
     *(order.format(mark) for mark in "-/." for order in (*_ORDERS, *_NAMED[:3], _NAMED[4])),
     *(name.format(" ") for name in _NAMED),
     *("%Y%m%d", "%Y-%m", "%Y/%m", "%m/%Y", "%b %Y", "%b-%Y", "%Y-%j"),
+    *("%Y-Q%q", "%YQ%q", "%Y Q%q", "Q%q %Y", "Q%q-%Y", "Q%q/%Y", "%G-W%V", "%GW%V", "%G-W%V-%u"),
 )
 _CLOCKS = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%I:%M:%S%p", "%H.%M", "%H", "%H%M")
 _BETWEEN = (" ", "T", ", ")

@@ -10,6 +10,7 @@ from zstore.format.schema import TimeAxis
 from zstore.format.timesteps import UNIT_STEPS
 from zstore.writing.sources.candidates import time_flags
 from zstore.writing.sources.cells import shorten
+from zstore.writing.sources.epochs import EXCEL, finest_unit
 from zstore.writing.sources.formats import check_format, halves, has_zone, unit_of
 from zstore.writing.sources.options import MISSING, TableOptions, split_entry
 from zstore.writing.sources.parts import PARTS
@@ -149,14 +150,17 @@ def first_time_spec(
     if options.time_unit == STEPS:
         return TimeSpec("steps", options.time, None)
     if options.time_unit is not None:
-        if options.time_unit not in EPOCH_UNITS:
+        if options.time_unit not in (*EPOCH_UNITS, *EXCEL):
             raise UsageError(
                 f"--time-unit {options.time_unit!r}",
-                expected=f"one of {', '.join(EPOCH_UNITS)}, {STEPS}",
+                expected=f"one of {', '.join((*EPOCH_UNITS, STEPS, *EXCEL))}",
                 fix="as in --time-unit ms",
             )
+        finest = finest_unit(texts, options.time_unit)
+        if finest is not None:
+            return TimeSpec("decimal", options.time, finest, format=options.time_unit)
         unit, factor = EPOCH_UNITS[options.time_unit]
-        return TimeSpec("epoch", options.time, unit, factor=factor)
+        return TimeSpec("epoch", options.time, unit, factor=factor, format=options.time_unit)
     spec = sniff_iso(column, texts)
     flags = dates_or_epochs(texts) if spec is not None and spec.kind == "steps" else []
     if flags:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,17 +20,22 @@ from zstore.format.folder import Folder
 from zstore.format.storage import File
 from zstore.format.urls import is_remote, open_storage
 
+logger = logging.getLogger(__name__)
+
 _COPY_BYTES = 1 << 22
 _CHECKERS = 16
 
 
-def expand(patterns: Sequence[str | Path], storage_options: Mapping[str, str] | None = None) -> list[File]:
+def expand(
+    patterns: Sequence[str | Path], storage_options: Mapping[str, str] | None = None, skip_empty: bool = False
+) -> list[File]:
     """Files that the user's paths, globs and URLs name, each once, in the order given.
 
     Raises
     ------
     SourceError
-        If a path does not exist, is a folder or is empty, or a glob matches nothing.
+        If a path does not exist, is a folder or is empty, or a glob matches nothing. With `skip_empty`, empty files
+        are left out if there are others.
     """
     found: dict[str, File] = {}
     for pattern in map(str, patterns):
@@ -37,10 +43,13 @@ def expand(patterns: Sequence[str | Path], storage_options: Mapping[str, str] | 
         if not some:
             raise SourceError(f"no file matches {pattern!r}", expected="at least one", fix="check the pattern")
         found.update({os.path.abspath(str(file)) if not is_remote(str(file)) else str(file): file for file in some})
-    for file in found.values():
-        if file.n_bytes == 0:
-            raise SourceError(f"empty file ({file})", expected="a header line and rows", fix="leave it out")
-    return list(found.values())
+    empty = [file for file in found.values() if file.n_bytes == 0]
+    if empty and (not skip_empty or len(empty) == len(found)):
+        way = "leave it out" if skip_empty else "leave it out, or --on-empty-file skip if there are others"
+        raise SourceError(f"empty file ({empty[0]})", expected="a header line and rows", fix=way)
+    for file in empty:
+        logger.warning("%s has not a byte and was left out", file)
+    return [file for file in found.values() if file.n_bytes]
 
 
 def find(path: str | Path, flag: str, storage_options: Mapping[str, str] | None = None) -> File:

@@ -27,6 +27,7 @@ _DIGITS = {
     "f": (1, 6),
     "w": (1, 1),
     "u": (1, 1),
+    "q": (1, 1),  # quarter, which strptime has not
     **dict.fromkeys("mdHIMSUWV", (1, 2)),
 }
 """Directives of numbers: digits that they have at least, and at most."""
@@ -77,6 +78,8 @@ def _problem(text: str) -> str | None:
         return "each directive once"
     if ("I" in directives) != ("p" in directives) or {"H", "I"} <= directives:
         return "hours as %H, or as %I with %p"
+    if "q" in directives and directives & set("mbBdjUWVuwaA"):
+        return "a year beside %q, and nothing else"
     if "d" in directives and not directives & set("mbB"):
         return "a month (%m) beside %d"
     weekday = directives & set("wuaA") and directives & set("UWV")
@@ -87,7 +90,8 @@ def _problem(text: str) -> str | None:
             return f"%{needs} beside %{of}"
     for moment in _SAMPLES:
         try:
-            if read_one(moment.strftime(text), text) is None:
+            written = moment.strftime(text.replace("%q", str((moment.month + 2) // 3)))
+            if read_one(written, text) is None:
                 return "directives that name one day of the year, such as %m and %d, %j, or %G %V and %u"
         except ValueError as error:
             return f"directives of strptime ({error})"
@@ -170,11 +174,18 @@ def read_one(text: str, form: str, unit: str | None = None) -> int | None:
     -------
     Whole units since 1970, None where there is no such time. `strptime` guesses where numbers without zeros before them
     run together, and leaves out what it cannot use, so each directive must say what the time says: numbers by value,
-    names whatever their case.
+    names whatever their case. ``%q`` is a quarter, which begins with its first day; a week (``%G``, ``%V``) without a
+    weekday begins with its Monday.
     """
     match = _form_pattern(form).fullmatch(text)
     if match is None:
         return None
+    if "q" in match.groupdict():
+        start, stop = match.span("q")
+        month = f"{3 * int(match['q']) - 2:02}" if match["q"] in "1234" else "00"
+        return read_one(text[:start] + month + text[stop:], form.replace("%q", "%m"), unit)
+    if "V" in match.groupdict() and not set(match.groupdict()) & set("uwaA"):
+        return read_one(f"{text} 1", f"{form} %u", unit)
     try:
         moment = datetime.strptime(text, form)
     except ValueError:

@@ -282,6 +282,12 @@ def _time_spec(tables: Sequence[ParquetTable], options: TableOptions, runner: Ru
         known = words.words.to_pylist()
         texts = [known[code] for code in words.codes.tolist() if code >= 0]
     spec = first_time_spec(options, texts, first, "row group 0 row 0")
+    if spec.kind == "decimal":
+        raise UsageError(
+            f"--time-unit {options.time_unit} of numbers with a fraction in column {column!r}",
+            expected="whole numbers, or timestamps, in Parquet files",
+            fix="write timestamps to the files",
+        )
     if spec.kind == "iso" and kind == "whole":
         spec = replace(spec, kind="steps", unit=None)  # no row, or none with a time
     return spec

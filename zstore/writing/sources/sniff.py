@@ -156,14 +156,17 @@ def _time_spec(options: TableOptions, sources: Sequence[CsvFile], samples: Seque
 def _known_time_spec(options: TableOptions, samples: Sequence[Sample], axis: TimeAxis) -> TimeSpec:
     """How times are written that a store has already, whatever the first rows of these files look like."""
     if len(options.time) > 1 or options.time_format is not None or options.time_unit is not None:
-        spec = first_time_spec(options, [])
+        texts = [cells[options.time[0]] for cells in samples[0]] if options.time_unit is not None else []
+        spec = first_time_spec(options, texts)
+        if spec.factor != 1:  # other files may have had fractions
+            spec = replace(spec, kind="decimal", factor=1)
     elif axis.unit is None:
         spec = TimeSpec("steps", options.time, None)
     else:
         seen = sniff_iso(options.time[0], [cells[options.time[0]] for cells in samples[0]])
         spec = seen if seen is not None and seen.kind == "iso" else TimeSpec("iso", options.time, axis.unit)
         spec = replace(spec, written=spec.written or spec.unit)
-    return replace(spec, unit=axis.unit, zone=axis.zone is not None)
+    return replace(spec.on_axis(axis.unit), zone=axis.zone is not None)
 
 
 def _holds_text(

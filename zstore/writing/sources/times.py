@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from zstore.arrow import as_numpy
 from zstore.format.timesteps import UNIT_STEPS, TimeStepRule
+from zstore.writing.sources.epochs import number_expected, read_number
 from zstore.writing.sources.formats import halves, moment_in, read_formatted, read_one
 from zstore.writing.sources.parts import seconds_of_parts
 from zstore.writing.sources.refused import RefusedError
 
 Int64 = NDArray[np.int64]
-Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows", "columns"]
+Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows", "columns", "decimal"]
 
 UNITS = ("s", "ms", "us", "ns")
 STEPS = "steps"
@@ -55,7 +56,8 @@ class TimeSpec:
         ``iso``: ISO dates, or dates and times. ``format``: as `format` says. Both of one column, or of two with a date
         and a clock. ``steps``: whole numbers that count
         steps. ``epoch``: whole numbers of `factor` units since 1970. ``parts``: year, month, day … in columns of
-        their own. ``rows``: not written at all; the rows of a series follow each other. ``columns``: neither, but the
+        their own. ``decimal``: numbers with a fraction, since 1970 or as spreadsheets count days.
+        ``rows``: not written at all; the rows of a series follow each other. ``columns``: neither, but the
         rows of a series stand side by side in one record.
     columns
         The columns that hold it.
@@ -64,7 +66,8 @@ class TimeSpec:
     zone
         Whether times carry an offset from UTC. All do, or none.
     format
-        For ``format``, as `strptime` has it.
+        For ``format``, as `strptime` has it; for ``epoch`` and ``decimal`` (an epoch with a fraction, or days as Excel
+        counts them) the unit that the numbers have.
     factor
         For ``epoch``, units of the axis per number.
     start, rule
@@ -86,11 +89,17 @@ class TimeSpec:
 
     def arrow_types(self, as_words: bool = False) -> dict[str, Any]:
         """What Arrow is to parse each column as: words where they are to be read one by one, else as is fast."""
-        if self.kind == "format" or self.paired or as_words:
+        if self.kind in ("format", "decimal") or self.paired or as_words:
             return dict.fromkeys(self.columns, pa.dictionary(pa.int32(), pa.string()))
         if self.kind == "iso":
             return {self.columns[0]: pa.timestamp(self._written, tz="UTC" if self.zone else None)}
         return dict.fromkeys(self.columns, pa.int64())
+
+    def on_axis(self, unit: str | None) -> TimeSpec:
+        """The same times in the unit of an axis that is as fine or finer."""
+        if self.kind == "epoch" and unit != self.unit:
+            return replace(self, kind="decimal", unit=unit, factor=1)
+        return replace(self, unit=unit)
 
     @property
     def paired(self) -> bool:
@@ -185,6 +194,8 @@ class TimeSpec:
             finest = f"at most {digits} digits of a second" if digits else "whole seconds"
             zone = "with zone" if self.zone else "without zone"
             return f"an ISO date or date and time {zone}, {finest}, as in the first rows"
+        if self.kind == "decimal":
+            return number_expected(str(self.format), str(self.unit))
         return f"a time written as {self.format}" if self.kind == "format" else "a whole number"
 
     @property
@@ -237,6 +248,8 @@ class TimeSpec:
             return read_one(text, str(self.format), str(self.unit))
         if self.kind == "iso":
             return read_iso(text, str(self.unit), self.zone)
+        if self.kind == "decimal":
+            return read_number(text, str(self.format), str(self.unit))
         match = _WHOLE.fullmatch(text)
         return None if match is None else int(match[1] + match[2])
 
