@@ -1,14 +1,15 @@
 """Ids in several columns, dates and clocks apart, series in rows: tables that plain flags do not describe."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import write_table
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zstore import SourceError, UsageError, append, ingest, open_store
@@ -19,6 +20,7 @@ from zstore.writing.sources.formats import check_format, read_one
 from zstore.writing.sources.ids import join_id, joined_ids, split_id
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.times import TimeSpec
+from zstore.writing.sources.zones import to_utc
 
 CLOCKS = ["00:00", "23:59", "01:02:03", "1:00", "07", "24:00", "00:00:00.500", "", "12:30Z", "12:30+02:00", " 01:00"]
 DATES = ["2001-01-01", "2000-02-29", "2001-02-29", "9999-12-31", "0001-01-01", "2001-01-01 00", "1.2.2001", ""]
@@ -297,3 +299,54 @@ def test_empty_files_among_others_are_left_out_where_asked(tmp_path: Path) -> No
     assert compare_sources(open_store(tmp_path / "a.zarr"), [path, empty, more]).n_different == 0
     with pytest.raises(SourceError, match="empty file"):
         ingest(empty, tmp_path / "b.zarr", time="t", on_empty_file="skip")
+
+
+@settings(max_examples=12)
+@given(
+    st.lists(st.datetimes(datetime(1900, 1, 1), datetime(2099, 12, 31)), min_size=1, max_size=5),
+    st.sampled_from(["Europe/Berlin", "Australia/Lord_Howe", "America/St_Johns", "Africa/Casablanca", "Asia/Kolkata"]),
+    st.integers(-2 * 3600, 2 * 3600),
+)
+def test_times_of_a_zone_are_those_of_the_standard_library(moments: list[datetime], zone: str, near: int) -> None:
+    moments = [
+        *moments,
+        datetime(2020, 10, 25, 2) + timedelta(seconds=near),
+        datetime(2020, 3, 29, 2) + timedelta(seconds=near),
+    ]
+    local = [moment.replace(microsecond=0, tzinfo=UTC) for moment in moments]
+    utc, n_times = to_utc(np.array([int(moment.timestamp()) for moment in local], np.int64), zone)
+    for moment, time, n in zip(local, utc.tolist(), n_times.tolist(), strict=True):
+        ways = set()
+        for fold in (0, 1):
+            there = moment.replace(tzinfo=ZoneInfo(zone), fold=fold)
+            if there.astimezone(UTC).astimezone(ZoneInfo(zone)).replace(tzinfo=UTC) == moment:
+                ways.add(int(there.timestamp()))
+        assert n == len(ways)
+        if n == 1:
+            assert ways == {time}
+
+
+def test_times_that_a_zone_has_twice_or_never_are_bad_rows(tmp_path: Path) -> None:
+    good = [["2020-03-29 01:59:59", 1], ["2020-03-29 03:00:00", 2], ["2020-10-25 03:00:00", 3]]
+    path = write_table(tmp_path / "a.csv", ["t", "x"], [*good, ["2020-10-25 02:30:00", 4], ["2020-03-29 02:30:00", 5]])
+    with pytest.raises(
+        SourceError, match=r"'2020-10-25 02:30:00' in column 't', which Europe/Berlin has twice.*line 5"
+    ):
+        ingest(path, tmp_path / "a.zarr", time="t", timezone="Europe/Berlin")
+    ingest(path, tmp_path / "a.zarr", time="t", timezone="Europe/Berlin", on_bad_row="quarantine")
+    store = open_store(tmp_path / "a.zarr")
+    assert store.schema.time.zone == "UTC"
+    begin = int(datetime(2020, 3, 29, 1, tzinfo=UTC).timestamp())
+    assert times_of(tmp_path / "a.zarr")[:2] == [begin - 1, begin]
+    more = write_table(tmp_path / "b.csv", ["t", "x"], [["2020-12-01 00:00:00", 4]])
+    append(more, tmp_path / "a.zarr")
+    assert times_of(tmp_path / "a.zarr")[-1] == int(datetime(2020, 11, 30, 23, tzinfo=UTC).timestamp())
+    assert compare_sources(open_store(tmp_path / "a.zarr"), [path, more]).n_different == 0
+
+
+def test_a_zone_goes_with_local_times_alone(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", ["t", "x"], [["2020-03-29T01:59:59Z", 1]])
+    with pytest.raises(UsageError, match="have offsets from UTC"):
+        ingest(path, tmp_path / "a.zarr", time="t", timezone="Europe/Berlin")
+    with pytest.raises(UsageError, match="IANA"):
+        ingest(write_table(path, ["t", "x"], [["2020-03-29", 1]]), tmp_path / "a.zarr", time="t", timezone="Nowhere")

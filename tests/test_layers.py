@@ -65,6 +65,7 @@ LAYERS = {
             "writing.sources.parts",
             "writing.sources.formats",
             "writing.sources.epochs",
+            "writing.sources.zones",
         ],
         ["writing.room", "writing.sources.times", "writing.sources.table", "writing.sources.join"],
         [

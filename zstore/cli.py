@@ -72,6 +72,7 @@ _AS_GIVEN += (
     "codec",
     "fill_gaps",
     "skip_lines",
+    "timezone",
     "comment",
     "units_row",
     "skip_below_header",

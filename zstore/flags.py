@@ -120,6 +120,7 @@ def _add_times(add: _Add) -> None:
         metavar="UNIT",
         help="times are numbers since 1970: d, h, min, s, ms, us, ns; excel for serial days; or steps",
     )
+    add("--timezone", type=str | None, metavar="ZONE", help="times are of its clocks, as Europe/Berlin; stored as UTC")
     add(
         "--freq",
         type=str | None,

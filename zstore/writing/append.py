@@ -265,7 +265,7 @@ def _like_before(base: Store, spec: TableSpec, source: Source, name: str) -> Tab
         if channel.name in made and made[channel.name].units not in (None, channel.units)
     ]
     axis, units = base.schema.time, ("s", "ms", "us", "ns")
-    if spec.time.zone != (axis.zone is not None) or (spec.time.unit is None) != (axis.unit is None):
+    if spec.time.in_utc != (axis.zone is not None) or (spec.time.unit is None) != (axis.unit is None):
         problems.append("times of another kind")
     elif not source.typed and axis.unit is not None and units.index(str(spec.time.unit)) > units.index(axis.unit):
         problems.append(f"times in {spec.time.unit}")

@@ -32,7 +32,7 @@ def rows_spec(
         forms = [report.forms[n] for report in reports if report.spill.n_rows]
         encoding = FAMILIES[channel.kind].choose(forms, dtype)
         channels.append(Field(channel.name, variable, encoding, dtype, channel.units))
-    axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.zone else None)
+    axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.in_utc else None)
     axis = replace(axis, rule=asked_rule(freq, axis) or axis.rule)
     rows = RowsSpec(site.root, (), (), axis, grid.chunk_rows, grid.shard_rows, site.first_shard)
     return rows.of(channels, [report.forms for report in reports])

@@ -65,6 +65,7 @@ def ingest(
     fill_gaps: bool = False,
     time_format: str | None = None,
     time_unit: str | None = None,
+    timezone: str | None = None,
     layout: Literal["long", "wide", "series"] = "long",
     value_name: str = "value",
     id_from_path: str | None = None,
@@ -145,6 +146,9 @@ def ingest(
         Unit of times that are numbers since 1970, with a fraction or without: ``d``, ``h``, ``min``, ``s``, ``ms``,
         ``us`` or ``ns``; ``excel`` (``excel1904``) for serial days of spreadsheets; ``steps`` where they count steps.
         Needed only where numbers look like dates (20010131) or like epochs (978307200).
+    timezone
+        Zone such as ``Europe/Berlin`` whose clocks the times are of; they are stored as UTC. A time that its clocks
+        show twice, or not at all, is a bad row.
     layout
         ``long``: a row per id and time. ``wide``: a row per time, a column per series. ``series``: a row per series,
         with its id and then its values, the first at `start`, `freq` apart; empty cells behind the last are no rows.
@@ -252,6 +256,7 @@ def ingest(
         time=(time,) if isinstance(time, str) else tuple(time or ()),
         time_format=time_format,
         time_unit=time_unit,
+        timezone=timezone,
         freq=freq,
         start=start,
         layout=layout,

@@ -17,6 +17,7 @@ from zstore.writing.sources.parts import PARTS
 from zstore.writing.sources.protocol import SourceFile
 from zstore.writing.sources.table import ChannelSpec, MissingTexts
 from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec, dates_or_epochs, sniff_iso
+from zstore.writing.sources.zones import check_zone
 
 _MOST_WAYS = 4
 DELIMITERS = ",;\t|"
@@ -207,6 +208,25 @@ def _date_and_clock(options: TableOptions, texts: Sequence[str], source: SourceF
             fix="say how they are written, with a space between, as in --time-format '%d.%m.%Y %H:%M'",
         )
     return replace(spec, columns=options.time, written=None)
+
+
+def in_zone(spec: TimeSpec, options: TableOptions) -> TimeSpec:
+    """How times are written, if they are of the clocks of a zone that the user names.
+
+    Raises
+    ------
+    UsageError
+        If there is no such zone, or times are none of clocks.
+    """
+    if options.timezone is None:
+        return spec
+    if spec.zone or spec.kind not in ("iso", "format", "parts"):
+        raise UsageError(
+            f"--timezone {options.timezone} of times that " + ("have offsets from UTC" if spec.zone else "count units"),
+            expected="dates and times without an offset",
+            fix="drop --timezone",
+        )
+    return replace(spec, local=check_zone(options.timezone))
 
 
 def side_by_side(options: TableOptions, n_rows: int) -> TimeSpec:

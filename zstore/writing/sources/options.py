@@ -49,6 +49,7 @@ class TableOptions:
     names: tuple[str, ...] = ()
     widths: tuple[str, ...] = ()
     id_columns: tuple[str, ...] = ()
+    timezone: str | None = None
 
     @property
     def id_names(self) -> tuple[str, ...]:
@@ -131,7 +132,17 @@ class TableOptions:
         return MissingTexts(tuple(everywhere) if everywhere or not own else MISSING, own)
 
 
-NEWER = ("skip_lines", "comment", "units_row", "skip_below_header", "no_header", "names", "widths", "id_columns")
+NEWER = (
+    "skip_lines",
+    "comment",
+    "units_row",
+    "skip_below_header",
+    "no_header",
+    "names",
+    "widths",
+    "id_columns",
+    "timezone",
+)
 """Options that stores do not record where they are as usual, as those from before there were any."""
 _USUAL = TableOptions()
 _OPTIONAL = frozenset(option.name for option in fields(TableOptions) if getattr(_USUAL, option.name) is None)
@@ -167,6 +178,7 @@ def check_options(options: TableOptions) -> None:
         ("--time-unit", options.time_unit, "--time-format" if options.time_format is not None else ""),
         ("--time-unit", options.time_unit, "--time of several columns" if len(options.time) > 1 else ""),
         ("--time-format", options.time_format, "--time of several columns" if len(options.time) > 2 else ""),
+        ("--timezone", options.timezone, "no --time" if not options.time else ""),
         ("--time-unit", options.time_unit, "no --time" if not options.time else ""),
         ("--time-format", options.time_format, "no --time" if not options.time else ""),
     ):

@@ -64,6 +64,12 @@ class ParquetSource:
                 fix=f"leave out --{name.replace('_', '-')}: the types of the columns say how they are read",
             )
 
+        if options.timezone is not None:
+            raise UsageError(
+                f"--timezone {options.timezone} of Parquet files",
+                expected="timestamps that have their zone in their type, or are taken as they stand",
+                fix="write timestamps with a zone to the files",
+            )
         if options.layout == "series":
             raise UsageError(
                 "--layout series of Parquet files",

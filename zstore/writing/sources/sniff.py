@@ -12,6 +12,7 @@ from zstore.writing.sources.columns import (
     check_channels,
     choose_columns,
     first_time_spec,
+    in_zone,
     numbered_rows,
     series_channel,
     side_by_side,
@@ -145,7 +146,7 @@ def _time_spec(options: TableOptions, sources: Sequence[CsvFile], samples: Seque
     known = [(source, sample) for source, sample in zip(sources, samples, strict=True) if sample]
     columns = options.time if len(options.time) == 2 else options.time[:1]
     texts = [" ".join(cells[column] for column in columns) for cells in known[0][1]] if known else []
-    spec = first_time_spec(options, texts, known[0][0] if known else sources[0])
+    spec = in_zone(first_time_spec(options, texts, known[0][0] if known else sources[0]), options)
     for source, sample in known[1:]:
         found = [spec.judge(cells) for cells in sample]
         if len(found) >= _ENOUGH and found[0] is not None and all(found):
@@ -166,7 +167,8 @@ def _known_time_spec(options: TableOptions, samples: Sequence[Sample], axis: Tim
         seen = sniff_iso(options.time[0], [cells[options.time[0]] for cells in samples[0]])
         spec = seen if seen is not None and seen.kind == "iso" else TimeSpec("iso", options.time, axis.unit)
         spec = replace(spec, written=spec.written or spec.unit)
-    return replace(spec.on_axis(axis.unit), zone=axis.zone is not None)
+    spec = in_zone(spec, options)
+    return replace(spec.on_axis(axis.unit), zone=axis.zone is not None and spec.local is None)
 
 
 def _holds_text(

@@ -24,6 +24,7 @@ from zstore.writing.sources.epochs import number_expected, read_number
 from zstore.writing.sources.formats import halves, moment_in, read_formatted, read_one
 from zstore.writing.sources.parts import seconds_of_parts
 from zstore.writing.sources.refused import RefusedError
+from zstore.writing.sources.zones import to_utc
 
 Int64 = NDArray[np.int64]
 Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows", "columns", "decimal"]
@@ -72,6 +73,8 @@ class TimeSpec:
         For ``epoch``, units of the axis per number.
     start, rule
         For ``rows`` and ``columns``, the first time in units of the axis, and how far it is from each row to the next.
+    local
+        Zone whose clocks the times are of, which become UTC; None where they are taken as they stand.
     written
         For ``iso``, the unit that holds the fractions of seconds as they are written, zeros behind them included; None
         for `unit`. Other rows may be written with more zeros or fewer; this is what is fast.
@@ -86,6 +89,7 @@ class TimeSpec:
     start: int = 0
     rule: TimeStepRule = UNIT_STEPS
     written: str | None = None
+    local: str | None = None
 
     def arrow_types(self, as_words: bool = False) -> dict[str, Any]:
         """What Arrow is to parse each column as: words where they are to be read one by one, else as is fast."""
@@ -94,6 +98,17 @@ class TimeSpec:
         if self.kind == "iso":
             return {self.columns[0]: pa.timestamp(self._written, tz="UTC" if self.zone else None)}
         return dict.fromkeys(self.columns, pa.int64())
+
+    @property
+    def in_utc(self) -> bool:
+        """Whether times are those of UTC, by their own offsets or by a zone."""
+        return self.zone or self.local is not None
+
+    def _of_zone(self, times: Int64) -> tuple[Int64, NDArray[np.int8]]:
+        """(row,) local times in units of the axis as UTC, and how often the zone has each."""
+        seconds, rest = np.divmod(times, 1000 ** UNITS.index(str(self.unit)))
+        utc, n_times = to_utc(seconds, str(self.local))
+        return utc * 1000 ** UNITS.index(str(self.unit)) + rest, n_times
 
     def on_axis(self, unit: str | None) -> TimeSpec:
         """The same times in the unit of an axis that is as fine or finer."""
@@ -144,12 +159,21 @@ class TimeSpec:
             times, wrong = seconds_of_parts(columns)
             if wrong.any():
                 raise RefusedError("a time does not exist")
-            return times
+            return self._settled(times)
         (times,) = columns
         low, high = self.bounds
         if int(times.min()) < -(-low // self.factor) or int(times.max()) > high // self.factor:
             raise RefusedError("a time is out of range")
-        return times * self.factor if self.factor != 1 else times
+        return self._settled(times * self.factor if self.factor != 1 else times)
+
+    def _settled(self, times: Int64) -> Int64:
+        """Times as UTC where they are of a zone, if that has each once."""
+        if self.local is None:
+            return times
+        utc, n_times = self._of_zone(times)
+        if (n_times != 1).any():
+            raise RefusedError("a time that the zone has twice, or not at all")
+        return utc
 
     def judge(self, cells: Mapping[str, str]) -> tuple[str, str] | None:
         """What is wrong with the time of one record and what was expected, or None."""
@@ -158,6 +182,11 @@ class TimeSpec:
                 return f"unreadable time {cells[name][:200]!r} in column {name!r}", self.expected
         if self.kind not in ("rows", "columns") and self.read_cells([cells[name] for name in self.columns]) is None:
             text = "-".join(cells[name][:200] for name in self.columns)
+            own = replace(self, local=None).read_cells([cells[name] for name in self.columns])
+            if self.local is not None and own is not None:
+                often = ("not at all", "", "twice")[int(self._of_zone(np.array([own], np.int64))[1][0])]
+                way = "a time that its clocks show once; an offset from UTC, as in 02:30+02:00, tells which"
+                return f"time {text!r} in column {self.columns[0]!r}, which {self.local} has {often}", way
             if self.kind == "parts":
                 return f"time that does not exist {text!r} in columns {', '.join(self.columns)}", self.expected
             low, high = self.bounds
@@ -181,10 +210,17 @@ class TimeSpec:
             if any(abs(value or 0) > _MOST_STEPS for value in values):
                 return None
             seconds, wrong = seconds_of_parts([np.array([value], np.int64) for value in values])
-            return None if wrong[0] else int(seconds[0])
+            return None if wrong[0] else self._once(int(seconds[0]))
         time = ((values[0] or 0) + (values[1] or 0 if self.paired else 0)) * self.factor
         low, high = self.bounds
-        return time if low <= time <= high else None
+        return self._once(time) if low <= time <= high else None
+
+    def _once(self, time: int) -> int | None:
+        """A time as UTC where it is of a zone; None if that has it twice, or not at all."""
+        if self.local is None:
+            return time
+        utc, n_times = self._of_zone(np.array([time], np.int64))
+        return int(utc[0]) if n_times[0] == 1 else None
 
     @property
     def expected(self) -> str:
