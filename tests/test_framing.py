@@ -208,3 +208,24 @@ def agree(lines: list[str], end: str, closed: bool, framing: Framing) -> None:
         assert strict == [fields for fields in made if fields != [""] or framing.widths == ()]
     else:
         assert b"\r" in content or any(fields is None or len(fields) != len(framing.widths) for fields in made)
+
+
+@pytest.mark.parametrize("options", [{"delimiter": "spaces"}, {"widths": [1, 11, 4]}])
+def test_a_quote_where_lines_are_records_spoils_its_line_alone_in_blocks_of_any_size(
+    options: dict[str, object], tmp_path: Path
+) -> None:
+    rows = [f"{id_} 2001-01-{day:02} 1.{day}" for id_ in "ab" for day in range(1, 8)]
+    rows[3] = rows[3].replace("1.", '1"')
+    (tmp_path / "a.csv").write_text("\n".join(["i time      xx.x", *rows]) + "\n")
+    for size in (1, 20, 50, None):
+        ingest(
+            tmp_path / "a.csv",
+            tmp_path / "a.zarr",
+            id="i",
+            time="time",
+            blocksize=size,
+            on_bad_row="quarantine",
+            overwrite=True,
+            **options,  # type: ignore[arg-type]
+        )
+        assert open_store(tmp_path / "a.zarr").n_rows == len(rows) - 1

@@ -86,7 +86,7 @@ def align(
     """
     inside = np.cumsum(quotes) % 2
     stops = [(stop, int(odd)) for (_, stop), odd in zip(ranges, inside, strict=True)]
-    following = partial(_next_record, source.file)
+    following = partial(_next_record, source.file, literal=source.framing.literal)
     if is_remote(str(source.file)):  # many short reads, each waiting for a bucket
         with ThreadPoolExecutor(_READERS) as pool:
             starts = [source.body, *pool.map(following, stops)]
@@ -590,8 +590,11 @@ def _part(content: bytes, block: CsvBlock, spec: CsvSpec) -> tuple[list[Record],
     return good, bad, n_blank
 
 
-def _next_record(file: File, border: tuple[int, int]) -> int:
-    """First byte after the next line break outside quotes, from a byte that lies inside quotes or not."""
+def _next_record(file: File, border: tuple[int, int], literal: bool = False) -> int:
+    """First byte after the next line break outside quotes, from a byte that lies inside quotes or not.
+
+    Where lines are records (`literal`), a quote is nothing but a bad character.
+    """
     position, inside = border
     if position >= file.n_bytes:
         return file.n_bytes
@@ -602,7 +605,7 @@ def _next_record(file: File, border: tuple[int, int]) -> int:
         around = b""
         start = 0
         while (newline := piece.find(b"\n", start)) >= 0:
-            inside = (inside + piece.count(b'"', start, newline)) % 2
+            inside = 0 if literal else (inside + piece.count(b'"', start, newline)) % 2
             if not inside:
                 return position + newline + 1
             start = newline + 1
