@@ -19,6 +19,13 @@ FILES = {
     "tabs": b"data:\n\tstore: x\n",
     "an alias of nothing": b"data: *nothing\n",
     "brackets without end": b"data: " + b"[" * 3000 + b"]" * 3000,
+    "merges of merges": b"m0: &m0 {a: 1}\n"
+    + b"".join(b"m%d: &m%d {<<: [%s]}\n" % (i, i, b", ".join([b"*m%d" % (i - 1)] * 10)) for i in range(1, 9)),
+    "aliases of aliases": b"a0: &a0 [x]\n"
+    + b"".join(b"a%d: &a%d [%s]\n" % (i, i, b", ".join([b"*a%d" % (i - 1)] * 10)) for i in range(1, 9)),
+    "an alias of what it lies in": b"data: &data {store: *data}\n",
+    "200 levels": b"data: " + b"[" * 200 + b"]" * 200,
+    "a text of two million bytes": b"data: {store: " + b"s" * 2_000_000 + b"}\n",
     "bytes": b"\0\1\xff\xfe",
     "UTF-16": "data: {}".encode("utf-16"),
     "Latin-1": b"data: {}  # \xe9\n",

@@ -155,6 +155,28 @@ def test_a_damaged_object_of_a_bucket_is_told(bucket: str, tmp_path: Path, harm:
     assert "v/c/0" in verify(open_store(url)).faults[0]
 
 
+def test_an_object_in_the_way_of_a_new_one_is_replaced_and_not_fetched(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/s.zarr"
+    zstore.ingest(table(tmp_path / "a.csv", rows(0, 100)), url, **BY_ID)
+    table(tmp_path / "b.csv", rows(100, 120))
+    open_storage(url).replace("v/c/1", b"\0" * 5_000_000)
+    looked: list[int] = []
+    look = Bucket._look
+
+    def measured(self: Bucket, key: str, most: int | None = None) -> tuple[bytes, str] | None:
+        found = look(self, key, most)
+        looked.append(len(found[0]) if found else 0)
+        return found
+
+    monkeypatch.setattr(Bucket, "_look", measured)
+    zstore.append(tmp_path / "b.csv", url)
+    assert open_store(url).n_rows == 360
+    assert verify(open_store(url)).faults == ()
+    assert max(looked) < 1_000_000
+
+
 def test_a_second_writer_is_refused_while_the_first_lives_and_takes_over_when_it_died(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

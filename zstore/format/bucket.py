@@ -184,9 +184,9 @@ class Bucket:
         try:
             self._put(key, content, None)
         except ConflictError:
-            found = self._look(key)
+            there = self.state(key)  # its content is not asked for: it may be of any length
             self.check_held()  # after that look: what was there then is of no later writer
-            self._put(key, content, None if found is None else found[1])
+            self._put(key, content, None if there is None else there[1])
 
     def write_all(self, objects: Mapping[str, bytes]) -> None:
         """Write new objects, several at once."""
@@ -383,10 +383,12 @@ class Bucket:
             except BaseError as error:
                 failed = error
                 time.sleep(_WAIT_S * 2**attempt)
-            found = self._look(key)
-            if found is not None and found[0] == content:
-                return
-            if (None if found is None else found[1]) != etag:
+            there = self.state(key)
+            if there is not None and there[0] == len(content):  # anything longer is not fetched
+                same = self._look(key, len(content))
+                if same is not None and same[0] == content:
+                    return
+            if (None if there is None else there[1]) != etag:
                 raise conflict(self.url) from failed
         raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EIO, _short(failed))) from failed
 
