@@ -335,3 +335,15 @@ def test_a_header_may_have_the_only_quotes_of_a_file(tmp_path: Path) -> None:
     store = made(tmp_path, '"t","a b","c"\n0,1,2\n1,3,4\n', time="t")
     assert store.channels == ("a b", "c")
     assert values(store, "a b") == [1, 3]
+
+
+@pytest.mark.parametrize("content", [b"\0" * 100_000, b"a" * 100_000], ids=["zeros", "letters"])
+def test_a_header_without_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr("zstore.writing.sources.header._HEAD_BYTES", 1 << 10)
+    monkeypatch.setattr("zstore.writing.sources.header._MOST_HEAD_BYTES", 1 << 14)
+    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(SourceError, match=r"no end of the lines above the rows in 16,384 bytes"):
+        ingest(tmp_path / "bomb.csv.gz", tmp_path / "s.zarr", id="id", time="t")
+    assert not (tmp_path / "s.zarr").exists()

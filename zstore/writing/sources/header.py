@@ -14,6 +14,7 @@ from zstore.writing.sources.options import TableOptions, id_in_path
 from zstore.writing.sources.records import line_end, record_end, split_fields
 
 _HEAD_BYTES = 1 << 18
+_MOST_HEAD_BYTES = 1 << 26  # a header of a million columns is shorter
 _BOM = b"\xef\xbb\xbf"
 _NO_TEXT = {
     b"\x1f\x8b": ("gzip", "name it .csv.gz"),
@@ -161,6 +162,13 @@ def _first_lines(named: File, plain: File, options: TableOptions, framing: Frami
         lines = _look(head, len(head) >= plain.n_bytes, named, options, framing, delimiter)
         if lines is not None:
             return lines
+        if n_bytes >= _MOST_HEAD_BYTES:
+            raise SourceError(
+                f"no end of the lines above the rows in {n_bytes:,} bytes",
+                expected="a header line, and rows below it",
+                where=str(named),
+                fix="check that it is a table, or --skip-lines and --comment",
+            )
         n_bytes *= 4
 
 
