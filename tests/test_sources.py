@@ -197,7 +197,6 @@ def test_columns_are_chosen_renamed_and_given_units(tmp_path: Path) -> None:
         ({"channels": ["depth"]}, "no column 'depth'"),
         ({"leave_out": ["depth"]}, "no column 'depth'"),
         ({"rename": {"v": "w"}}, "every name once"),
-        ({"time": ["t", "v"]}, "three to six"),
         ({"time_unit": "weeks"}, "--time-unit 'weeks'"),
         ({"time": None}, "no time column"),
         ({"time": None, "freq": "5min"}, "--freq 5min"),
@@ -209,6 +208,11 @@ def test_options_that_cannot_be_meant_are_told(tmp_path: Path, options: dict[str
     with pytest.raises(UsageError, match=message.replace("(", r"\(")) as caught:
         made(tmp_path, "t,v,w\n1,2,3\n", **{"time": "t", **options})
     assert caught.value.fix
+
+
+def test_seven_columns_are_no_time(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected one column, a date and a clock, or three to six: year, month"):
+        made(tmp_path, "a,b,c,d,e,f,g,v\n2001,1,1,1,1,1,1,2\n", time=list("abcdefg"))
 
 
 def test_a_duplicate_is_settled_by_the_order_of_the_source_whatever_the_blocks(tmp_path: Path) -> None:
@@ -263,6 +267,18 @@ RECIPES = {
     ),
     "m4_hourly": ("m.csv", "series_id,timestamp,value,category\nH1,2015-07-01 12:00:00,605.0,Other\n", 1),
     "largest_flows": ("f.csv", "time,1114091,1118333\n2019-01-01 00:00:00,55,60\n2019-01-01 00:15:00,57,\n", 4),
+    "toa5": (
+        "logger.dat",
+        '"TOA5","mast","CR1000"\n"TIMESTAMP","RECORD","T"\n"TS","RN","Deg C"\n"","","Avg"\n'
+        '"2020-01-01 00:00:00",0,1.5\n"2020-01-01 00:10:00",1,"NAN"\n',
+        2,
+    ),
+    "usgs_rdb": (
+        "daily.rdb",
+        "# U.S. Geological Survey\nagency_cd\tsite_no\tdatetime\tflow\n5s\t15s\t20d\t14n\n"
+        "USGS\t01646500\t2020-01-01\t5260\nUSGS\t01646500\t2020-01-02\t\n",
+        2,
+    ),
     "largest_sd": ("sd.csv", "ID,Lat,Lng,Fwy\n1114091,32.5,-117.03,I5-N\n1118333,32.6,-117.04,I5-N\n", 2),
 }
 
