@@ -20,8 +20,9 @@ from lightning_app.data.rows.views import SeriesView
 from lightning_app.data.scaling.fit import fit_scaler
 from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.data.windows.borders import target_rows, time_borders
+from lightning_app.data.windows.members import assign_series
 from lightning_app.data.windows.order import shuffled
-from lightning_app.data.windows.splits import NAMES, Split, assign_series
+from lightning_app.data.windows.splits import NAMES, Split
 from zstore import Store, UsageError, WindowIndex, WindowShape, find_holes, ingest, open_store
 from zstore.format.index import RunTable
 

@@ -29,7 +29,8 @@ import zstore
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.windows.borders import time_borders
-from lightning_app.data.windows.splits import Split, assign_series
+from lightning_app.data.windows.members import assign_series
+from lightning_app.data.windows.splits import Split
 from lightning_app.predictions import PredictionWriter
 from lightning_app.table import _row
 from zstore import Store, UsageError, ZstoreError, ingest, open_store

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lightning_app.data.columns.meaning import StaticMeaning
 from lightning_app.data.scaling.statics import unknown_words
-from lightning_app.data.windows.splits import Split, assign_series, with_values
+from lightning_app.data.windows.members import assign_series, with_values
+from lightning_app.data.windows.splits import Split
 from zstore import NotFoundError, Store, UsageError, ingest, open_store
 
 IDS = st.text(st.characters(codec="utf-8"), max_size=4)

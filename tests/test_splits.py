@@ -14,7 +14,8 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import SeriesView
 from lightning_app.data.windows.borders import target_rows
 from lightning_app.data.windows.leaks import refuse_leaks, refuse_trained, trained_on
-from lightning_app.data.windows.splits import NAMES, Split, SplitName, assign_series
+from lightning_app.data.windows.members import assign_series
+from lightning_app.data.windows.splits import NAMES, Split, SplitName
 from zstore import Store, UsageError, WindowIndex, WindowShape, ZstoreError, ingest, open_store
 
 
@@ -76,6 +77,90 @@ def test_series_are_shared_out_by_lists_files_and_attributes(staggered: Store, t
     assert assign_series(staggered, size).tolist() == [0, 0, 0, 2, 2, 2, 0, 0, 0]
 
 
+def test_an_origin_k_tests_on_the_kth_last_stretch_of_each_series(staggered: Store) -> None:
+    for origin in range(4):
+        split = Split(over="series", sizes=(-1, 10, 20), origin=origin)
+        stop = 100 - 20 * origin
+        assert rows_of(staggered, split, "test") == {n: (10 * n + stop - 20, 10 * n + stop - 1) for n in range(9)}
+        assert rows_of(staggered, split, "val") == {n: (10 * n + stop - 30, 10 * n + stop - 21) for n in range(9)}
+        assert rows_of(staggered, split, "train") == {n: (10 * n, 10 * n + stop - 31) for n in range(9)}
+    whole = Split(sizes=(-1, 0, 30), origin=2)  # the last 90 to 60 of 180 steps, the same for every series
+    assert {n: span for n, span in rows_of(staggered, whole, "test").items() if n in (0, 4, 8)} == {
+        0: (90, 99),
+        4: (90, 119),
+        8: (90, 119),
+    }
+
+
+def test_a_series_too_short_for_an_origin_belongs_to_nobody(tmp_path: Path) -> None:
+    rows = [[name, t, t] for name, length in (("long", 50), ("short", 12), ("tiny", 4)) for t in range(length)]
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v"], rows), tmp_path / "s.zarr", id="id", time="t")
+    store = open_store(tmp_path / "s.zarr")
+    split = Split(over="series", sizes=(-1, 0, 5), origin=1)
+    assert rows_of(store, split, "test") == {0: (40, 44), 1: (2, 6)}
+    assert rows_of(store, split, "train") == {0: (0, 39), 1: (0, 1)}
+    with pytest.raises(UsageError, match="split of 55 steps; expected at most 50 steps"):
+        target_rows(store, Split(over="series", sizes=(-1, 0, 5), origin=10), "test")
+
+
+def test_a_table_says_which_series_are_for_what(staggered: Store, tmp_path: Path) -> None:
+    table = tmp_path / "folds.csv"
+    table.write_text(
+        "site,id,split,fold\n" + "".join(f"x,s{n},{['train', 'val', 'test'][n % 3]},{n % 5}\n" for n in range(9))
+    )
+    assert assign_series(staggered, Split(by="series", table=str(table))).tolist() == [0, 1, 2] * 3
+    by_fold = Split(
+        by="series", table=str(table), attribute="fold", values={"train": [0, "1"], "val": [2], "test": [3]}
+    )
+    assert assign_series(staggered, by_fold).tolist() == [0, 0, 1, 2, -1, 0, 0, 1, 2]
+    before = by_fold.digest()
+    table.write_text(table.read_text().replace("s0,train", "s0,val") + "x,unknown,train,0\r\n\n")
+    assert by_fold.digest() != before
+    assert assign_series(staggered, Split(by="series", table=str(table))).tolist() == [1, 1, 2] + [0, 1, 2] * 2
+    table.write_text("\ufeffname,split\n" + "".join(f"s{n},{'test' if n else ''}\n" for n in range(9)))
+    assert assign_series(staggered, Split(by="series", table=str(table))).tolist() == [-1] + [2] * 8
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        ("id,split\ns0,train\n", {}, "no line of series s1 in"),
+        ("id,role\ns0,train\n", {}, "no column 'split'"),
+        ("id,split,split\ns0,train,val\n", {}, "no column 'split' of its own"),
+        ("", {}, "no column 'split'"),
+        ("id,split\ns0,train\ns0,val\n", {}, "id s0 again; expected each id once. .* line 3"),
+        ("id,split\ns0,train,1\n", {}, "3 fields; expected 2 fields"),
+        ('id,split\n"s0,train\n', {}, "no CSV"),
+        ("ALL learn", {}, "no series is of train, val or test by split; expected one of these words; it has learn"),
+        ("ALL learn", {"values": {"train": ["lern"]}}, "no series of .* has split lern"),
+        ("ALL train", {"folds": 4}, "table and folds"),
+        ("ALL train", {"by": "time"}, "table by time"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(
+    staggered: Store, tmp_path: Path, text: str, more: dict[str, Any], message: str
+) -> None:
+    if text.startswith("ALL "):
+        text = "id,split\n" + "".join(f"s{n},{text[4:]}\n" for n in range(9))
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        assign_series(staggered, Split(**{"by": "series", "table": str(tmp_path / "t.csv"), **more}))
+
+
+def test_a_split_without_later_options_keeps_its_digest() -> None:
+    assert Split().digest() == "069c73364260b87d"
+
+
+def test_a_split_shorter_than_the_horizon_is_named(staggered: Store) -> None:
+    split = Split(over="series", sizes=(-1, 5, 20))
+    data = WindowDataModule(staggered.path, lookback=4, horizon=8, targets=["v"], split=split)
+    data.setup("fit")
+    with pytest.raises(
+        UsageError, match="a horizon of at most 5, the most rows of a series without a gap that val has"
+    ):
+        data.val_dataloader()
+
+
 @given(st.integers(3, 9), st.integers(0, 50))
 def test_every_series_is_tested_in_exactly_one_fold(folds: int, seed: int) -> None:
     store = type("Sized", (), {"n_series": 23})
@@ -107,6 +192,12 @@ def test_every_series_is_tested_in_exactly_one_fold(folds: int, seed: int) -> No
         ({"over": "series", "dates": ("0", "1", "2", "3")}, "dates over each series"),
         ({"sizes": (0.5, 0.2, 0.3), "dates": ("0", "1", "2", "3")}, "sizes .* and dates"),
         ({"sizes": (0.5, -0.2, 0.3)}, "no negative ones"),
+        (
+            {"sizes": (0.5, 0.2, 0.3), "origin": 1},
+            "origin 1 with sizes .*; expected sizes that end with the last steps",
+        ),
+        ({"sizes": (-1, 3, 0), "origin": 1}, "origin 1 with sizes"),
+        ({"sizes": (-1, 0, 3), "origin": -1}, "origin -1"),
         ({"by": "both", "sizes": (0.5, 0.2, 0.3), "series_sizes": (0.9, 0.2, 0.1)}, "overlap"),
     ],
 )

@@ -31,11 +31,16 @@ def windows_of(layout: Layout, name: SplitName, stride: int) -> WindowIndex:
     store, view, options = layout.store, layout.view, layout.options
     window, runs = options.window, view.runs
     shape = WindowShape(window.lookback, window.horizon, window.delay, stride)
-    index = WindowIndex.build(runs, shape, store.time.rule, view.ranges(name), options.split.context == "allow")
+    start, stop = view.ranges(name)
+    index = WindowIndex.build(runs, shape, store.time.rule, (start, stop), options.split.context == "allow")
     if not len(index):
         longest = int(np.max(runs.stop - runs.start, initial=0))
-        whole = f"at most {longest:,} rows, the longest stretch without a gap"
-        fits = whole if shape.span > longest else f"so many without a gap, with all targets in {name}"
+        n_targets = int(np.max(stop - start, initial=0))
+        fits = f"so many without a gap, with all targets in {name}"
+        if shape.span > longest:
+            fits = f"at most {longest:,} rows, the longest stretch without a gap"
+        elif shape.horizon > n_targets:
+            fits = f"a horizon of at most {n_targets:,}, the most rows of a series without a gap that {name} has"
         raise NoWindowError(
             f"no window in {name}: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon}"
             f" need {shape.span:,} rows",

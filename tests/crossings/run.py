@@ -29,7 +29,8 @@ from lightning_app.audit import audit
 from lightning_app.callbacks import TestReport
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
-from lightning_app.data.windows.splits import Split, assign_series
+from lightning_app.data.windows.members import assign_series
+from lightning_app.data.windows.splits import Split
 from lightning_app.predictions import PredictionWriter
 from zstore import SourceError, Store, UsageError
 

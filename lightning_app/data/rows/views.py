@@ -21,7 +21,8 @@ from lightning_app.data.rows.residency import Rows
 from lightning_app.data.scaling.rowscaling import RowScaling
 from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.data.windows.borders import target_rows, time_borders
-from lightning_app.data.windows.splits import NAMES, Split, SplitName, positions_of, read_ids, with_values
+from lightning_app.data.windows.members import positions_of, with_values
+from lightning_app.data.windows.splits import NAMES, Split, SplitName, read_ids
 from zstore import Cache, PanelFile, PanelGrid, Store, UsageError, open_panel, open_rows
 
 Int64 = NDArray[np.int64]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lightning_app.data.columns.meaning import StaticMeaning, Unknown, codes_of
 from lightning_app.data.windows.borders import target_rows
-from lightning_app.data.windows.splits import Split, assign_series
+from lightning_app.data.windows.members import assign_series
+from lightning_app.data.windows.splits import Split
 from zstore import NotFiniteError, Store
 
 _LARGEST = float(np.finfo(np.float32).max)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.data.windows.fractions import refuse_nothing, refuse_overlap, share_out
-from lightning_app.data.windows.splits import NAMES, Split, SplitName, assign_series
+from lightning_app.data.windows.members import assign_series
+from lightning_app.data.windows.splits import NAMES, Split, SplitName
 from lightning_app.data.windows.step_counts import count_of
 from zstore import Store, UsageError
 
@@ -100,9 +101,11 @@ def _whole_counts(n_steps: Int64, split: Split) -> tuple[Int64, int]:
     train, val, test = map(int, split.shares)
     if not split.from_end:
         return np.tile(np.array([train, val, test], np.int64), (len(n_steps), 1)), train + val + test
+    later = split.origin * test  # steps that an earlier origin leaves to nobody
+    n_steps = np.maximum(n_steps - later, 0)
     n_test = np.minimum(n_steps, test)
     n_val = np.minimum(n_steps - n_test, val)
-    return np.stack([n_steps - n_test - n_val, n_val, n_test], axis=1), val + test
+    return np.stack([n_steps - n_test - n_val, n_val, n_test], axis=1), val + test + later
 
 
 def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
