@@ -36,11 +36,12 @@ LAYERS = {
         [
             "format.locks",
             "format.sizes",
+            "format.refusals",
             "format.storage",
             "format.folder",
-            "format.commit",
             "format.bucket",
             "format.urls",
+            "format.commit",
         ],
         [
             "reading.objects",
@@ -83,6 +84,7 @@ LAYERS = {
         ["writing.sources.kinds"],
         [
             "writing.lock",
+            "writing.lease",
             "writing.sweep",
             "writing.quarantine",
             "writing.site",

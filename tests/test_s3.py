@@ -163,14 +163,14 @@ def test_an_object_in_the_way_of_a_new_one_is_replaced_and_not_fetched(
     table(tmp_path / "b.csv", rows(100, 120))
     open_storage(url).replace("v/c/1", b"\0" * 5_000_000)
     looked: list[int] = []
-    look = Bucket._look
+    look = Bucket.look
 
     def measured(self: Bucket, key: str, most: int | None = None) -> tuple[bytes, str] | None:
         found = look(self, key, most)
         looked.append(len(found[0]) if found else 0)
         return found
 
-    monkeypatch.setattr(Bucket, "_look", measured)
+    monkeypatch.setattr(Bucket, "look", measured)
     zstore.append(tmp_path / "b.csv", url)
     assert open_store(url).n_rows == 360
     assert verify(open_store(url)).faults == ()

@@ -1,8 +1,7 @@
 """A prefix of an S3 bucket as a place of objects: conditional writes, and a look back where an answer was lost.
 
-The root document is the lock as well. A writer puts its mark into it with a PUT that S3 accepts only if the root is
-still what the writer has read (:meth:`Bucket.claim`), and commits with another such PUT. A writer that was taken for
-dead and comes back finds its mark gone, so whatever it still writes is never part of a version.
+An object is written only if it is still what the writer has read (:meth:`Bucket.put`), or, for a new one, if nothing is
+there. That is all a lease needs: see :class:`zstore.writing.lease.LeasedBucket`, which alone commits.
 """
 
 from __future__ import annotations
@@ -34,11 +33,8 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from zstore.errors import ConflictError, StoreError, UsageError
-from zstore.format.commit import UNFINISHED, conflict, is_committed, marked, owner_of, unmarked
-from zstore.format.folder import cannot_write, too_large
-from zstore.format.layout import ROOT
-from zstore.format.trust import most_root_bytes
+from zstore.errors import StoreError, UsageError
+from zstore.format.refusals import cannot_write, conflict, too_large
 
 Result = TypeVar("Result")
 
@@ -64,8 +60,6 @@ class Bucket:
     options
         What obstore's ``S3Config`` and ``ClientConfig`` take, such as ``region``, ``endpoint``, ``access_key_id`` or
         ``timeout``. Never shown: they may hold secrets.
-    owner
-        Mark of the writer that this is; empty for readers.
 
     Notes
     -----
@@ -75,7 +69,6 @@ class Bucket:
 
     url: str
     options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    owner: str = ""
 
     @classmethod
     def of(cls, url: str, options: Mapping[str, str]) -> Bucket:
@@ -180,13 +173,8 @@ class Bucket:
             return {key: size for key, size in self._often(prefix, listed).items() if key.startswith(prefix)}
 
     def write(self, key: str, content: bytes) -> None:
-        """Write a new object. What a dead writer left there is replaced as long as this one holds the store."""
-        try:
-            self._put(key, content, None)
-        except ConflictError:
-            there = self.state(key)  # its content is not asked for: it may be of any length
-            self.check_held()  # after that look: what was there then is of no later writer
-            self._put(key, content, None if there is None else there[1])
+        """Write a new object. Raises `ConflictError` if something else is there."""
+        self.put(key, content, None)
 
     def write_all(self, objects: Mapping[str, bytes]) -> None:
         """Write new objects, several at once."""
@@ -228,10 +216,9 @@ class Bucket:
             with self._reached():
                 self._often("", partial(obstore.delete, self._store, paths[first : first + _BATCH]))
 
-    def commit(self, keys: Iterable[str], document: bytes) -> None:
-        """Replace the root document, if this writer's mark is still in it. S3 keeps what it has acknowledged."""
-        etag = self.check_held()
-        self._put(ROOT, marked(document, self.owner), etag)
+    def commit(self, keys: Iterable[str], root: str, document: bytes) -> None:
+        """Raise `ConflictError`: nobody commits without the lease."""
+        raise conflict(self.url)
 
     def array(self, key: str, dtype: str, start: int, n_values: int) -> NDArray[Any]:
         """(value,) values of an object from byte `start` on."""
@@ -285,45 +272,6 @@ class Bucket:
         bucket, prefix = _parts(self.url)
         return ObjectStore(_connect(os.getpid(), bucket, prefix, self.options), read_only=True)
 
-    def claim(self, found: tuple[bytes, str] | None) -> None:
-        """Put this writer's mark into the root document as it was found.
-
-        Raises
-        ------
-        ConflictError
-            If another writer was quicker.
-        """
-        content, etag = found or (UNFINISHED, None)
-        self._put(ROOT, marked(content, self.owner), etag)
-
-    def release(self, heartbeat: str) -> None:
-        """Take this writer's mark out of the root document; remove the document if nothing was ever committed."""
-        content, etag = self.root() or (b"", "")
-        if owner_of(content) != self.owner:
-            return
-        self.remove([heartbeat])
-        if is_committed(content):
-            self._put(ROOT, unmarked(content), etag)
-        else:
-            self.remove([ROOT])
-
-    def root(self) -> tuple[bytes, str] | None:
-        """The root document, marks included, and its ETag; None if there is none."""
-        return self._look(ROOT, most_root_bytes())
-
-    def check_held(self) -> str:
-        """The ETag of the root document that has this writer's mark.
-
-        Raises
-        ------
-        ConflictError
-            If it has another one.
-        """
-        content, etag = self.root() or (b"", "")
-        if not self.owner or owner_of(content) != self.owner:
-            raise conflict(self.url)
-        return etag
-
     @property
     def _store(self) -> S3Store:
         return _connect(os.getpid(), _parts(self.url)[0], "", self.options)
@@ -332,7 +280,9 @@ class Bucket:
         prefix = _parts(self.url)[1]
         return f"{prefix}/{key}" if prefix else key
 
-    def _look(self, key: str, most: int | None = None) -> tuple[bytes, str] | None:
+    def look(self, key: str, most: int | None = None) -> tuple[bytes, str] | None:
+        """An object as a whole, and its ETag; None if there is none. Raises as :meth:`read`, for `most`."""
+
         def look() -> tuple[bytes, str]:
             found = obstore.get(self._store, self._path(key))
             if most is not None and found.meta["size"] > most:
@@ -359,7 +309,7 @@ class Bucket:
                 fix="check URL, network and credentials (AWS_… in the environment, or --storage-options)",
             ) from error
 
-    def _put(self, key: str, content: bytes, etag: str | None) -> None:
+    def put(self, key: str, content: bytes, etag: str | None) -> None:
         """Write an object if its ETag is still this one, or, for None, if there is none.
 
         When an answer is lost, or the client has sent the request twice, what is there tells whether it was this
@@ -385,7 +335,7 @@ class Bucket:
                 time.sleep(_WAIT_S * 2**attempt)
             there = self.state(key)
             if there is not None and there[0] == len(content):  # anything longer is not fetched
-                same = self._look(key, len(content))
+                same = self.look(key, len(content))
                 if same is not None and same[0] == content:
                     return
             if (None if there is None else there[1]) != etag:

@@ -6,7 +6,7 @@ import errno
 import re
 from typing import Any
 
-from zstore.errors import ConflictError, CorruptionError, StoreError
+from zstore.errors import CorruptionError, StoreError
 from zstore.format.arrays import group_document, to_bytes
 from zstore.format.layout import ROOT
 from zstore.format.manifest import digest
@@ -131,12 +131,3 @@ def owner_of(document: bytes) -> str:
     """The mark in a root document; empty if there is none."""
     found = _MARK.search(document)
     return found[1].decode() if found else ""
-
-
-def conflict(where: str) -> ConflictError:
-    """Another writer is at work."""
-    return ConflictError(
-        f"another process is writing to {where}",
-        expected="one writer at a time",
-        fix="wait for it to finish, then run again; nothing of either is lost",
-    )

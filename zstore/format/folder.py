@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from zstore.errors import StoreError
 from zstore.format.beneath import check_links, irregular_files, new_file, open_file, remove_tree, walk
 from zstore.format.flush import flush_all
-from zstore.format.layout import ROOT
 from zstore.format.portable import read_at
+from zstore.format.refusals import cannot_write, too_large
 from zstore.format.storage import Room
 
 _LEAST_MAPPED = 1 << 17  # bytes up to which reading is quicker than mapping
@@ -190,7 +190,7 @@ class Folder:
             if not any((self.path / folder).iterdir()):
                 (self.path / folder).rmdir()
 
-    def commit(self, keys: Iterable[str], document: bytes) -> None:
+    def commit(self, keys: Iterable[str], root: str, document: bytes) -> None:
         """Flush files and their folders, then replace the root document.
 
         Readers see the version before or this one, never anything between; after a crash the same holds.
@@ -208,7 +208,7 @@ class Folder:
                 where=str(error.filename or self.path),
                 fix="zstore verify lists what is wrong; nothing was committed",
             ) from error
-        self.replace(ROOT, document)
+        self.replace(root, document)
 
     def array(self, key: str, dtype: str, start: int, n_values: int) -> NDArray[Any]:
         """(value,) values of a file from byte `start` on; many of them are memory-mapped, and few read."""
@@ -322,20 +322,6 @@ class OpenFile:
 
     def __del__(self) -> None:
         os.close(self.descriptor)
-
-
-def cannot_write(where: str, n_bytes: int, error: OSError) -> StoreError:
-    """A refusal of the storage, with the object and what was to go there."""
-    return StoreError(
-        f"cannot write {n_bytes:,} bytes ({error.strerror})",
-        where=where,
-        fix="free some space or check the permissions, then run again; what was committed is whole",
-    )
-
-
-def too_large(n_bytes: int, most: int, where: str) -> OSError:
-    """A file or object that is longer than it can be."""
-    return OSError(errno.EFBIG, f"{n_bytes:,} bytes, where at most {most:,} are expected", where)
 
 
 def _beside(key: str) -> str:

@@ -129,8 +129,8 @@ class Storage(Protocol):
         """Remove objects, and folders that are empty."""
         ...
 
-    def commit(self, keys: Iterable[str], document: bytes) -> None:
-        """Make objects durable, then let `document` take the place of the root document, in one step.
+    def commit(self, keys: Iterable[str], root: str, document: bytes) -> None:
+        """Make objects durable, then let `document` take the place of the object `root`, in one step.
 
         Raises
         ------

@@ -6,21 +6,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zstore.errors import UsageError
-from zstore.format.commit import conflict, is_committed, is_store, is_unfinished
+from zstore.format.bucket import Bucket
+from zstore.format.commit import is_committed, is_store, is_unfinished
 from zstore.format.folder import Folder
 from zstore.format.layout import MARKER, ROOT, SCRATCH
+from zstore.format.refusals import conflict
 from zstore.format.storage import Storage
 from zstore.reading.objects import committed_versions
-from zstore.writing.lock import leased
+from zstore.writing.lease import leased, look_at_root
 from zstore.writing.quarantine import remove_quarantines
 from zstore.writing.site import Mode, Site, behind, no_store, store_exists, stranger
 from zstore.writing.sweep import is_finished, needed_keys, remove_others, tidy
-
-if TYPE_CHECKING:
-    from zstore.format.bucket import Bucket  # needs obstore
 
 
 @contextmanager
@@ -28,16 +26,16 @@ def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool) 
     """As :func:`zstore.writing.target.building`, in a bucket."""
     if store.url.count("/") < 3:
         raise UsageError(f"STORE {store}", expected="s3://BUCKET/PREFIX", fix="name a prefix for the store")
-    content, _ = store.root() or (b"", "")
+    content, _ = look_at_root(store) or (b"", "")
     exists = is_committed(content)
     if mode == "append" and not exists:
         raise no_store(store)
     if exists and mode == "new":
         raise store_exists(store)
     if not exists and not is_unfinished(content) and store.sizes():
-        raise stranger(store) if content or store.root() is None else conflict(str(store))
+        raise stranger(store) if content or look_at_root(store) is None else conflict(str(store))
     with leased(store) as (held, died), _temporary(held, scratch, shared) as place:
-        if exists != is_committed((store.root() or (b"", ""))[0]):
+        if exists != is_committed((look_at_root(store) or (b"", ""))[0]):
             raise conflict(str(store))
         if not exists:
             remove_others(held, {ROOT, MARKER}, SCRATCH)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from zstore.format.folder import Folder
 from zstore.format.manifest import digest
 from zstore.format.storage import Storage
-from zstore.writing.in_bucket import in_bucket
 from zstore.writing.in_folder import in_folder
 from zstore.writing.site import Mode, Site
-
-if TYPE_CHECKING:
-    from zstore.format.bucket import Bucket  # needs obstore
 
 
 @contextmanager
@@ -42,10 +38,12 @@ def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared:
         If another process writes to the store.
     """
     place = None if scratch is None else scratch.at(f"zstore-{digest(str(store).encode())}")
-    made = (
-        in_bucket(cast("Bucket", store), mode, place, shared)
-        if store.leased
-        else in_folder(cast(Folder, store), mode, place, shared)
-    )
+    if store.leased:
+        from zstore.format.bucket import Bucket  # needs obstore
+        from zstore.writing.in_bucket import in_bucket
+
+        made = in_bucket(cast(Bucket, store), mode, place, shared)
+    else:
+        made = in_folder(cast(Folder, store), mode, place, shared)
     with made as site:
         yield site

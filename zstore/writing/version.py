@@ -205,7 +205,7 @@ def commit_version(
     old = {key for key in everything if key.count("/") == 1 and root.n_bytes(key) is not None}
     written = {key: content for key, content in everything.items() if key not in old}
     root.write_all(written)
-    root.commit([*(record.key for record in shards), *written], document)
+    root.commit([*(record.key for record in shards), *written], ROOT, document)
     # The copy comes after the commit: a copy that is newer than the root then tells of a root that was put back.
     try:
         root.replace_all(mirrors)
