@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other; to
 from lightning_app.cli import main
 from lightning_app.demo.catchments import simulate, write
 from zstore import Store, ingest, open_store
-from zstore.format.urls import open_storage
+from zstore.storage.urls import open_storage
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -49,7 +49,7 @@ SMALL_GRID: dict[str, Any] = {"chunk_rows": 8, "shard_rows": 16}
 
 def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave flushing to the system, for tests of many small stores that no crash is part of."""
-    monkeypatch.setattr("zstore.format.flush.flush", lambda *_: None)
+    monkeypatch.setattr("zstore.storage.flush.flush", lambda *_: None)
 
 
 def stored(path: Path | str) -> dict[str, bytes]:

@@ -31,9 +31,9 @@ from zstore import (
     verify_cache,
 )
 from zstore.cli import main
-from zstore.format.locks import file_lock
 from zstore.reading import cached, eviction, heldfile, rownotes
 from zstore.reading.rownotes import RowNote
+from zstore.storage.locks import file_lock
 
 N_ROWS = 300
 PER_CHANNEL = 4 * N_ROWS  # bytes of a row file
@@ -571,7 +571,7 @@ _WITHOUT = """
 import logging, os, sys, warnings
 import numpy as np, zstore
 logging.disable()
-from zstore.format import locks
+from zstore.storage import locks
 sys.modules["fcntl"] = locks._flock = None
 for name in ("posix_fallocate", "preadv", "posix_fadvise", "getuid"):
     delattr(os, name)

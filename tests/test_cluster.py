@@ -19,7 +19,7 @@ from s3server import S3Server
 
 import zstore
 from zstore import SourceError, open_store, verify
-from zstore.format.urls import open_storage
+from zstore.storage.urls import open_storage
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

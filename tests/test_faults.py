@@ -11,7 +11,7 @@ from s3server import S3Server
 
 import zstore
 from zstore import StoreError, ZstoreError, open_store, verify
-from zstore.format.urls import open_storage
+from zstore.storage.urls import open_storage
 
 BY_ID: dict[str, Any] = {"id": "id", "time": "t"}
 TRIES = 9  # of a request: three of ours, each three of obstore's; then the writer gives up

@@ -27,10 +27,10 @@ from lightning_app.arguments import take_arguments
 from lightning_app.table import runs_of
 from zstore import ConflictError, CorruptionError, SourceError, Store, StoreError, open_store, verify
 from zstore.cli import main as zstore_main
-from zstore.format import portable
 from zstore.format.layout import safe_names
-from zstore.format.urls import open_storage
 from zstore.printing import show_diagnosis
+from zstore.storage import portable
+from zstore.storage.urls import open_storage
 from zstore.upkeep.doctor import Finding, examine
 from zstore.writing import lock
 
@@ -544,8 +544,8 @@ for name in gone.split():
 if "fit" not in sys.argv:  # Lightning asks for the name of the system there
     del signal.SIGKILL, signal.SIGHUP
 os.supports_dir_fd = set()
-import zstore, zstore.format.portable
-zstore.format.portable.sys = type("Other", (), {"platform": "other"})
+import zstore, zstore.storage.portable
+zstore.storage.portable.sys = type("Other", (), {"platform": "other"})
 folder = sys.argv[1]
 with open(f"{folder}/a.csv", "w", encoding="utf-8") as file:
     file.write("id,t,v\\n" + "".join(f"{s},2001-01-{d:02d} {h:02d}:00:00,{s * h % 7 / 4}\\n"

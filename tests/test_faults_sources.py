@@ -16,7 +16,7 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.windows.splits import Split
 from zstore import Scaling, SourceError, StoreError, append, ingest, open_rows, open_store
-from zstore.format.folder import Folder
+from zstore.storage.folder import Folder
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.receipt import write_receipt
 

@@ -26,7 +26,7 @@ from zstore import (
     verify,
 )
 from zstore.format.commit import marked
-from zstore.format.urls import open_storage
+from zstore.storage.urls import open_storage
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.ledger import read_digests
 from zstore.writing.version import commit_version

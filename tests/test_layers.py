@@ -13,7 +13,9 @@ import zstore
 # A module imports only what stands above it; on one line, in the order of the line.
 LAYERS = {
     "zstore": [
-        ["_version", "text", "errors", "memory", "arrow"],
+        ["_version", "text", "errors", "memory", "sizes", "arrow"],
+        ["storage.portable", "storage.beneath", "storage.flush", "storage.locks", "storage.refusals"],
+        ["storage.protocol", "storage.folder", "storage.bucket", "storage.urls"],
         [
             "format.layout",
             "format.encodings.base",
@@ -32,17 +34,7 @@ LAYERS = {
             "format.nodes",
             "format.soundness",
         ],
-        ["format.portable", "format.beneath", "format.flush"],
-        [
-            "format.locks",
-            "format.sizes",
-            "format.refusals",
-            "format.storage",
-            "format.folder",
-            "format.bucket",
-            "format.urls",
-            "format.commit",
-        ],
+        ["format.commit"],
         [
             "reading.objects",
             "reading.version",

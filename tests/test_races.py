@@ -10,7 +10,7 @@ import pytest
 from s3server import S3Server
 
 from zstore import open_store, verify
-from zstore.format.urls import open_storage
+from zstore.storage.urls import open_storage
 
 WRITER = """
 import sys, time

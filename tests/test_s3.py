@@ -18,9 +18,9 @@ from s3server import S3Server
 import zstore
 from lightning_app.data.datamodule import WindowDataModule
 from zstore import ConflictError, SourceError, StoreError, UsageError, open_store, verify
-from zstore.format.bucket import Bucket
 from zstore.format.layout import MARKER
-from zstore.format.urls import open_storage
+from zstore.storage.bucket import Bucket
+from zstore.storage.urls import open_storage
 from zstore.writing.version import commit_version
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -290,7 +290,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(bucket: str, tmp_path
 
 
 def test_without_the_package_for_it_a_bucket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "zstore.format.bucket", None)
+    monkeypatch.setitem(sys.modules, "zstore.storage.bucket", None)
     with pytest.raises(UsageError, match=r"pip install 'zstore\[s3\]'"):
         open_store("s3://x/y")
 

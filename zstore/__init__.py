@@ -13,7 +13,6 @@ from zstore.errors import (
     UsageError,
     ZstoreError,
 )
-from zstore.format.locks import file_lock
 from zstore.format.moments import Moments
 from zstore.format.timesteps import TimeStepRule
 from zstore.memory import free_memory, total_memory
@@ -27,6 +26,7 @@ from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, Windows, WindowShape, find_holes
+from zstore.storage.locks import file_lock
 from zstore.text import shown, shown_html
 from zstore.upkeep.compact import compact
 from zstore.upkeep.export import export

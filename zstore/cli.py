@@ -26,8 +26,6 @@ from zstore.datasets import DATASETS, fetch
 from zstore.errors import UsageError, ZstoreError
 from zstore.flags import make_parser
 from zstore.format.commit import is_store
-from zstore.format.sizes import parse_size
-from zstore.format.urls import is_remote, open_storage
 from zstore.look.report import to_html
 from zstore.output import end_quietly
 from zstore.printing import (
@@ -45,6 +43,8 @@ from zstore.progress import shown_progress
 from zstore.reading.columns import free_name
 from zstore.reading.eviction import Cache, cache_entries, clear_cache, make_room, verify_cache
 from zstore.reading.store import Store, open_store
+from zstore.sizes import parse_size
+from zstore.storage.urls import is_remote, open_storage
 from zstore.text import MOST_MESSAGE, HarmlessFormatter, shown, shown_json, shown_lines
 from zstore.upkeep.compact import compact
 from zstore.upkeep.compare import compare_sources

@@ -10,8 +10,8 @@ from zstore.errors import CorruptionError, StoreError
 from zstore.format.arrays import group_document, to_bytes
 from zstore.format.layout import ROOT
 from zstore.format.manifest import digest
-from zstore.format.storage import Storage
 from zstore.format.trust import most_root_bytes
+from zstore.storage.protocol import Storage
 
 _UNSIGNED = "0" * 32
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{32})"')

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, StoreError
-from zstore.format.locks import file_lock, mark_used
 from zstore.memory import free_memory
 from zstore.reading.eviction import Cache, make_room, remove_partials
 from zstore.reading.heldfile import HeldFile
@@ -34,6 +33,7 @@ from zstore.reading.rownotes import (
     refuse_stranger,
     remember_use,
 )
+from zstore.storage.locks import file_lock, mark_used
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zstore.errors import UsageError
-from zstore.format.locks import file_lock, unused
-from zstore.format.sizes import parse_size
 from zstore.reading.heldfile import HeldFile
 from zstore.reading.rownotes import SUFFIX, CacheEntry, lock_path, note_path, read_note
+from zstore.sizes import parse_size
+from zstore.storage.locks import file_lock, unused
 
 logger = logging.getLogger(__name__)
 

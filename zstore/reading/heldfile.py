@@ -13,7 +13,7 @@ from typing import Any
 import xxhash
 from numpy.typing import NDArray
 
-from zstore.format.locks import mark_used
+from zstore.storage.locks import mark_used
 
 _BUFFER_BYTES = 1 << 22
 _SAMPLES = 32

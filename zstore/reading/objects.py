@@ -23,8 +23,8 @@ from zstore.format.manifest import ObjectRecord, digest, from_arrays
 from zstore.format.nodes import check_nodes
 from zstore.format.schema import Schema
 from zstore.format.soundness import check_records
-from zstore.format.storage import Opened, Storage
 from zstore.format.trust import check_document, most_root_bytes, parse_json, refuse
+from zstore.storage.protocol import Opened, Storage
 
 _READERS = 8
 _PIECE_BYTES = 1 << 18

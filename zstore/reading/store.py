@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import UsageError
-from zstore.format.urls import open_storage
 from zstore.reading.dataset import to_dataset
 from zstore.reading.decode import decode_part, decode_rows_of, float32_suffices, require_float32
 from zstore.reading.eviction import Cache
@@ -20,6 +19,7 @@ from zstore.reading.scaling import Scaling
 from zstore.reading.series import Series
 from zstore.reading.version import StoredVersion
 from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.storage.urls import open_storage
 from zstore.text import shown
 
 if TYPE_CHECKING:

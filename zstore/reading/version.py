@@ -18,8 +18,8 @@ from zstore.format.moments import Moments
 from zstore.format.nodes import index_arrays
 from zstore.format.schema import Field, Schema, TimeAxis
 from zstore.format.soundness import check_index, check_moments, check_sources
-from zstore.format.storage import Storage
 from zstore.reading.objects import ObjectReader
+from zstore.storage.protocol import Storage
 
 _FEW_PIECES = 8
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from zstore.format.layout import FORMAT_VERSION, n_shards, safe_names
-from zstore.format.storage import Storage
 from zstore.format.timesteps import IRREGULAR
-from zstore.format.urls import open_storage
 from zstore.reading.store import Store
+from zstore.storage.protocol import Storage
+from zstore.storage.urls import open_storage
 from zstore.writing.committed import dropped_before, old_forms, spill_rows
 from zstore.writing.pipeline import Ordered, Version, commit, next_schema, write
 from zstore.writing.scheduler import Progress, Scheduler

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.format.encodings.numbers import count_inexact
-from zstore.format.folder import Folder
-from zstore.format.storage import File, Storage
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
+from zstore.storage.folder import Folder
+from zstore.storage.protocol import File, Storage
 from zstore.writing.sources.files import check_unchanged, expand
 from zstore.writing.sources.kinds import recorded_source, source_of
 from zstore.writing.sources.options import TableOptions

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from zstore.errors import UsageError
-from zstore.format.urls import open_storage
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
+from zstore.storage.urls import open_storage
 from zstore.writing.committed import dropped_before
 from zstore.writing.sweep import needed_keys, remove_others
 from zstore.writing.target import building

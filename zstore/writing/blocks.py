@@ -15,7 +15,7 @@ from zstore.errors import SourceError
 from zstore.format.encodings.base import Form, Observed
 from zstore.format.encodings.numbers import observe_numbers
 from zstore.format.encodings.words import observe_codes
-from zstore.format.storage import Storage
+from zstore.storage.protocol import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
 from zstore.writing.sources.join import join
 from zstore.writing.sources.protocol import Block, Source

@@ -17,8 +17,8 @@ from zstore.format.index import SeriesIndex
 from zstore.format.layout import TIME
 from zstore.format.manifest import ObjectRecord
 from zstore.format.schema import Field
-from zstore.format.storage import Storage
 from zstore.reading.store import Store
+from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.merge import Places
 from zstore.writing.shards import RowsSpec

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from zstore.format.storage import Storage
+from zstore.storage.protocol import Storage
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import Gathered, RowsSpec
 from zstore.writing.sort import ShardPlan, SortedBlock, Spill, count_rows, plan_shards

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from zstore.errors import SourceError, UsageError
 from zstore.format.encodings.base import fill_of
 from zstore.format.schema import TimeAxis
-from zstore.format.storage import Storage
 from zstore.format.timesteps import TimeStepRule
+from zstore.storage.protocol import Storage
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import RowsSpec
 from zstore.writing.sort import ShardPlan, SortedBlock, Spill, count_rows, plan_shards

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zstore.errors import UsageError
-from zstore.format.bucket import Bucket
 from zstore.format.commit import is_committed, is_store, is_unfinished
-from zstore.format.folder import Folder
 from zstore.format.layout import MARKER, ROOT, SCRATCH
-from zstore.format.refusals import conflict
-from zstore.format.storage import Storage
 from zstore.reading.objects import committed_versions
+from zstore.storage.bucket import Bucket
+from zstore.storage.folder import Folder
+from zstore.storage.protocol import Storage
+from zstore.storage.refusals import conflict
 from zstore.writing.lease import leased, look_at_root
 from zstore.writing.quarantine import remove_quarantines
 from zstore.writing.site import Mode, Site, behind, no_store, store_exists, stranger

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zstore.errors import StoreError
-from zstore.format.beneath import remove_tree
 from zstore.format.commit import is_store
-from zstore.format.folder import Folder
 from zstore.format.layout import MARKER, ROOT, SCRATCH
-from zstore.format.portable import exchange
-from zstore.format.storage import Storage
 from zstore.reading.objects import committed_versions
+from zstore.storage.beneath import remove_tree
+from zstore.storage.folder import Folder
+from zstore.storage.portable import exchange
+from zstore.storage.protocol import Storage
 from zstore.writing.lock import locked
 from zstore.writing.quarantine import remove_quarantines, replaced_quarantine
 from zstore.writing.site import Mode, Site, behind, no_store, store_exists, stranger

@@ -18,7 +18,7 @@ import numpy as np
 from zstore.format.codecs import AUTO, check_codec
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, RowGrid, n_shards
 from zstore.format.schema import Schema
-from zstore.format.urls import open_storage
+from zstore.storage.urls import open_storage
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
 from zstore.writing.clock import Clock
 from zstore.writing.duplicates import without_duplicates

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from zstore.errors import ConflictError, StoreError
-from zstore.format.bucket import Bucket
 from zstore.format.commit import UNFINISHED, is_committed, marked, owner_of, unmarked
 from zstore.format.layout import MARKER, ROOT
-from zstore.format.refusals import conflict
 from zstore.format.trust import most_root_bytes
+from zstore.storage.bucket import Bucket
+from zstore.storage.refusals import conflict
 
 logger = logging.getLogger(__name__)
 

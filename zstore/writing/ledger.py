@@ -11,8 +11,8 @@ import xxhash
 
 from zstore.errors import SourceError
 from zstore.format.manifest import ObjectRecord, digest
-from zstore.format.storage import File, Storage
-from zstore.format.urls import is_remote
+from zstore.storage.protocol import File, Storage
+from zstore.storage.urls import is_remote
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.files import source_pieces
 from zstore.writing.sources.join import grouped

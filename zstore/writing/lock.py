@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from zstore.errors import StoreError
-from zstore.format.locks import file_lock
-from zstore.format.portable import OPEN_TO_READ
-from zstore.format.refusals import conflict
+from zstore.storage.locks import file_lock
+from zstore.storage.portable import OPEN_TO_READ
+from zstore.storage.refusals import conflict
 
 try:
     import fcntl

@@ -8,7 +8,7 @@ from typing import Any
 
 from zstore.errors import SourceError
 from zstore.format.schema import TimeAxis
-from zstore.format.storage import Storage
+from zstore.storage.protocol import Storage
 from zstore.writing.bad_rows import BadRowLimit, Group
 from zstore.writing.blocks import BlockReport, parse_blocks
 from zstore.writing.plan import Planned

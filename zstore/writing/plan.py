@@ -11,8 +11,8 @@ from zstore._version import __version__
 from zstore.errors import SourceError, UsageError
 from zstore.format.layout import RowGrid
 from zstore.format.manifest import ObjectRecord
-from zstore.format.storage import File
 from zstore.format.trust import grid_fault
+from zstore.storage.protocol import File
 from zstore.writing.resume import begin
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site

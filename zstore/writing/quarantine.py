@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 
-from zstore.format.folder import Folder
-from zstore.format.storage import Storage
+from zstore.storage.folder import Folder
+from zstore.storage.protocol import Storage
 from zstore.writing.sources.table import BadRow
 
 _HEADER = re.compile(rb"file,[a-z_]+(,[a-z_]+)*,reason,row")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from zstore.arrow import as_numpy, text_array
 from zstore.format.encodings.base import form_from_json
-from zstore.format.storage import Storage
+from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.sort import Spill
 from zstore.writing.sources.protocol import NOTE, Source, digest_of

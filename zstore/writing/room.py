@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from zstore.errors import StoreError
-from zstore.format.storage import Storage
+from zstore.storage.protocol import Storage
 
 _SPARED = 1 << 25
 """Bytes that stay free, so that a disk is never filled to the last of them; less on a small disk."""

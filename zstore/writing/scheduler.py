@@ -16,8 +16,8 @@ import dask.threaded
 from dask.callbacks import Callback
 
 from zstore.errors import StoreError, UsageError
-from zstore.format.portable import n_cores
 from zstore.memory import total_memory
+from zstore.storage.portable import n_cores
 
 logger = logging.getLogger(__name__)
 

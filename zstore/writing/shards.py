@@ -19,9 +19,9 @@ from zstore.format.layout import TIME, shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Field, TimeAxis
-from zstore.format.storage import Storage
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.objects import compare
+from zstore.storage.protocol import Storage
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate, read_all
 from zstore.writing.steps import StepReport, Trial, encode_steps, gather_keys, report_steps
 

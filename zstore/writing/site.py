@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zstore.errors import StoreError
-from zstore.format.storage import Storage
 from zstore.reading.objects import ObjectReader
+from zstore.storage.protocol import Storage
 
 Mode = Literal["new", "overwrite", "append"]
 

@@ -16,7 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from zstore.format.layout import n_shards, shard_bounds
-from zstore.format.storage import Storage
+from zstore.storage.protocol import Storage
 from zstore.writing.room import check_room
 
 Int32 = NDArray[np.int32]

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from zstore.format.arrays import to_bytes
 from zstore.format.layout import MARKER, ROOT, SCRATCH, TIME, root_copy_key
-from zstore.format.storage import Storage
 from zstore.reading.objects import ObjectReader, committed_versions
+from zstore.storage.protocol import Storage
 
 
 def needed_keys(storage: Storage, versions: Iterable[int]) -> set[str]:

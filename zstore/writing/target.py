@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from zstore.format.folder import Folder
 from zstore.format.manifest import digest
-from zstore.format.storage import Storage
+from zstore.storage.folder import Folder
+from zstore.storage.protocol import Storage
 from zstore.writing.in_folder import in_folder
 from zstore.writing.site import Mode, Site
 
@@ -39,7 +39,7 @@ def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared:
     """
     place = None if scratch is None else scratch.at(f"zstore-{digest(str(store).encode())}")
     if store.leased:
-        from zstore.format.bucket import Bucket  # needs obstore
+        from zstore.storage.bucket import Bucket  # needs obstore
         from zstore.writing.in_bucket import in_bucket
 
         made = in_bucket(cast(Bucket, store), mode, place, shared)

@@ -20,8 +20,8 @@ from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_
 from zstore.format.manifest import ObjectRecord, to_arrays
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Schema
-from zstore.format.storage import Storage
 from zstore.format.timesteps import TimeStepRule
+from zstore.storage.protocol import Storage
 from zstore.writing.shards import RowsSpec, ShardReport
 from zstore.writing.steps import Breaks, Steps, Trial, choose_rule, irregular_series, report_steps
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pyarrow import csv as pacsv
 
 from zstore.arrow import as_numpy, text_array
-from zstore.format.storage import File
-from zstore.format.urls import is_remote
+from zstore.storage.protocol import File
+from zstore.storage.urls import is_remote
 from zstore.writing.sources.cells import Missing
 from zstore.writing.sources.csv_table import Borders, CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source, source_pieces

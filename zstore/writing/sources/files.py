@@ -16,9 +16,9 @@ from typing import Any
 import xxhash
 
 from zstore.errors import SourceError
-from zstore.format.folder import Folder
-from zstore.format.storage import File
-from zstore.format.urls import is_remote, open_storage
+from zstore.storage.folder import Folder
+from zstore.storage.protocol import File
+from zstore.storage.urls import is_remote, open_storage
 
 logger = logging.getLogger(__name__)
 

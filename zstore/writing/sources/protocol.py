@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import xxhash
 
 from zstore.format.schema import Schema
-from zstore.format.storage import File, Storage
+from zstore.storage.protocol import File, Storage
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
 

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from zstore.format.portable import FLUSHES_FOLDERS, OPEN_TO_FLUSH, flush_descriptor
+from zstore.storage.portable import FLUSHES_FOLDERS, OPEN_TO_FLUSH, flush_descriptor
 
 _STEPWISE = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "O_DIRECTORY")
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from zstore.format.beneath import flush
+from zstore.storage.beneath import flush
 
 _FLUSHERS = 16  # a file system with a journal writes it once for all flushes that wait for it
 _SHARE = 64  # paths of one task: handing over a path costs as much as flushing it on a quick disk

@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import StoreError
-from zstore.format.beneath import check_links, irregular_files, new_file, open_file, remove_tree, walk
-from zstore.format.flush import flush_all
-from zstore.format.portable import read_at
-from zstore.format.refusals import cannot_write, too_large
-from zstore.format.storage import Room
+from zstore.storage.beneath import check_links, irregular_files, new_file, open_file, remove_tree, walk
+from zstore.storage.flush import flush_all
+from zstore.storage.portable import read_at
+from zstore.storage.protocol import Room
+from zstore.storage.refusals import cannot_write, too_large
 
 _LEAST_MAPPED = 1 << 17  # bytes up to which reading is quicker than mapping
 
 
 @dataclass(frozen=True)
 class Folder:
-    """See :class:`zstore.format.storage.Storage`.
+    """See :class:`zstore.storage.protocol.Storage`.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Folder:
     Notes
     -----
     Inside a store no link is followed, whether to read, to write or to remove, and only regular files are opened:
-    see :mod:`zstore.format.beneath`.
+    see :mod:`zstore.storage.beneath`.
     """
 
     path: Path

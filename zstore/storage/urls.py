@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zstore.errors import UsageError
-from zstore.format.folder import Folder
-from zstore.format.storage import Storage
+from zstore.storage.folder import Folder
+from zstore.storage.protocol import Storage
 
 _REMOTE = "s3://"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # of two letters at least: one is a drive, as in C://data
@@ -27,7 +27,7 @@ def open_storage(url: str | Path, options: Mapping[str, str] | None = None) -> S
     url
         A path, or ``s3://BUCKET/PREFIX``.
     options
-        For object storage, beside the usual environment variables: see :class:`zstore.format.bucket.Bucket`.
+        For object storage, beside the usual environment variables: see :class:`zstore.storage.bucket.Bucket`.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def open_storage(url: str | Path, options: Mapping[str, str] | None = None) -> S
             raise UsageError(f"URL {text!r}", expected="a path, or s3://BUCKET/PREFIX", fix="check the URL")
         return Folder(Path(url))
     try:
-        from zstore.format.bucket import Bucket  # needs obstore
+        from zstore.storage.bucket import Bucket  # needs obstore
     except ImportError as error:
         raise UsageError(
             f"no way to read {text} ({error})", expected="obstore", fix="pip install 'zstore[s3]'"

@@ -34,7 +34,7 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from zstore.errors import StoreError, UsageError
-from zstore.format.refusals import cannot_write, conflict, too_large
+from zstore.storage.refusals import cannot_write, conflict, too_large
 
 Result = TypeVar("Result")
 
@@ -51,7 +51,7 @@ _NOISE = re.compile(r"Generic \w+ error: |, max_retries: \d+, retry_timeout: \w+
 
 @dataclass(frozen=True)
 class Bucket:
-    """See :class:`zstore.format.storage.Storage`.
+    """See :class:`zstore.storage.protocol.Storage`.
 
     Parameters
     ----------
