@@ -15,7 +15,8 @@ LAYERS = {
     "zstore": [
         ["_version", "text", "errors", "memory", "sizes", "arrow"],
         ["storage.portable", "storage.beneath", "storage.flush", "storage.locks", "storage.refusals"],
-        ["storage.protocol", "storage.folder", "storage.bucket", "storage.urls"],
+        ["storage.protocol", "storage.file", "storage.folder"],
+        ["storage.s3", "storage.fetched", "storage.bucket", "storage.urls"],
         [
             "format.layout",
             "format.encodings.base",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from zstore import SourceError, ingest, open_store
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.csv_table import CsvSpec
 from zstore.writing.sources.files import find

@@ -9,14 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache, partial
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import numpy as np
 import obstore
@@ -24,29 +22,20 @@ from numpy.typing import NDArray
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
-    InvalidPathError,
     NotFoundError,
-    PermissionDeniedError,
     PreconditionError,
-    UnauthenticatedError,
     UnknownConfigurationKeyError,
 )
 from obstore.store import S3Store
 
-from zstore.errors import StoreError, UsageError
+from zstore.errors import UsageError
+from zstore.storage.fetched import Fetched, Ranged
 from zstore.storage.refusals import cannot_write, conflict, too_large
-
-Result = TypeVar("Result")
+from zstore.storage.s3 import ATTEMPTS, REFUSED, connect, parse_url, reached, reason, send, wait
 
 _URL = re.compile(r"s3://([^/]+)/*(.*?)/*")
-_ATTEMPTS = 3
 _WRITERS = 8
 _BATCH = 1000
-_WAIT_S = 0.2
-_CLIENT = {"timeout": "30s", "connect_timeout": "10s"}
-_REFUSED = (PermissionDeniedError, UnauthenticatedError, InvalidPathError)
-_SHOWN = 240
-_NOISE = re.compile(r"Generic \w+ error: |, max_retries: \d+, retry_timeout: \w+|Error performing ")
 
 
 @dataclass(frozen=True)
@@ -87,12 +76,12 @@ class Bucket:
             bucket._store  # noqa: B018  # says what is wrong with the options
         except UnknownConfigurationKeyError as error:
             raise UsageError(
-                f"storage option ({_short(error)})",
+                f"storage option ({reason(error)})",
                 expected="options of obstore's S3Config, such as region, endpoint or access_key_id",
                 fix="correct --storage-options",
             ) from error
         except BaseError as error:
-            raise UsageError(f"storage options for {url} ({_short(error)})", fix="correct --storage-options") from error
+            raise UsageError(f"storage options for {url} ({reason(error)})", fix="correct --storage-options") from error
         return bucket
 
     def __str__(self) -> str:
@@ -129,7 +118,7 @@ class Bucket:
             return bytes(found.bytes()), found.meta["e_tag"]
 
         try:
-            return self._often(key, read)
+            return send(f"{self}/{key}", read)
         except PreconditionError:
             raise OSError(errno.ESTALE, "the object was replaced meanwhile", f"{self}/{key}") from None
 
@@ -144,8 +133,8 @@ class Bucket:
     def head(self, key: str) -> tuple[int, str, float] | None:
         """Length, ETag and seconds since it was last written of an object; None if there is none."""
         try:
-            with self._reached():
-                found = self._often(key, lambda: obstore.head(self._store, self._path(key)))
+            with reached(self.url):
+                found = send(f"{self}/{key}", lambda: obstore.head(self._store, self._path(key)))
         except FileNotFoundError:
             return None
         age = datetime.now(UTC) - found["last_modified"]
@@ -169,8 +158,8 @@ class Bucket:
             pages = obstore.list(self._store, self._path(folder).rstrip("/") or None)
             return {entry["path"][base:]: entry["size"] for page in pages for entry in page}
 
-        with self._reached():
-            return {key: size for key, size in self._often(prefix, listed).items() if key.startswith(prefix)}
+        with reached(self.url):
+            return {key: size for key, size in send(f"{self}/{prefix}", listed).items() if key.startswith(prefix)}
 
     def write(self, key: str, content: bytes) -> None:
         """Write a new object. Raises `ConflictError` if something else is there."""
@@ -194,13 +183,13 @@ class Bucket:
         try:
             obstore.put(self._store, self._path(key), counted())
         except BaseError as error:
-            raise cannot_write(f"{self}/{key}", n_bytes, OSError(errno.EIO, _short(error))) from error
+            raise cannot_write(f"{self}/{key}", n_bytes, OSError(errno.EIO, reason(error))) from error
         return n_bytes
 
     def replace(self, key: str, content: bytes) -> None:
         """Put one object in the place of another."""
         try:
-            self._often(key, lambda: obstore.put(self._store, self._path(key), content, use_multipart=False))
+            send(f"{self}/{key}", lambda: obstore.put(self._store, self._path(key), content, use_multipart=False))
         except OSError as error:
             raise cannot_write(f"{self}/{key}", len(content), error) from error
 
@@ -213,8 +202,8 @@ class Bucket:
         """Remove objects, a thousand with each request."""
         paths = [self._path(key) for key in keys]
         for first in range(0, len(paths), _BATCH):
-            with self._reached():
-                self._often("", partial(obstore.delete, self._store, paths[first : first + _BATCH]))
+            with reached(self.url):
+                send(f"{self}/", partial(obstore.delete, self._store, paths[first : first + _BATCH]))
 
     def commit(self, keys: Iterable[str], root: str, document: bytes) -> None:
         """Raise `ConflictError`: nobody commits without the lease."""
@@ -269,15 +258,15 @@ class Bucket:
         """The prefix as zarr-python sees it."""
         from zarr.storage import ObjectStore
 
-        bucket, prefix = _parts(self.url)
-        return ObjectStore(_connect(os.getpid(), bucket, prefix, self.options), read_only=True)
+        bucket, prefix = parse_url(self.url)
+        return ObjectStore(connect(os.getpid(), bucket, prefix, self.options), read_only=True)
 
     @property
     def _store(self) -> S3Store:
-        return _connect(os.getpid(), _parts(self.url)[0], "", self.options)
+        return connect(os.getpid(), parse_url(self.url)[0], "", self.options)
 
     def _path(self, key: str) -> str:
-        prefix = _parts(self.url)[1]
+        prefix = parse_url(self.url)[1]
         return f"{prefix}/{key}" if prefix else key
 
     def look(self, key: str, most: int | None = None) -> tuple[bytes, str] | None:
@@ -290,24 +279,10 @@ class Bucket:
             return bytes(found.bytes()), str(found.meta["e_tag"])
 
         try:
-            with self._reached():
-                return self._often(key, look)
+            with reached(self.url):
+                return send(f"{self}/{key}", look)
         except FileNotFoundError:
             return None
-
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Errors of the network as the user sees them; that there is no object is none."""
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise StoreError(
-                f"cannot reach {self} ({error.strerror})",
-                expected="a bucket that answers",
-                fix="check URL, network and credentials (AWS_… in the environment, or --storage-options)",
-            ) from error
 
     def put(self, key: str, content: bytes, etag: str | None) -> None:
         """Write an object if its ETag is still this one, or, for None, if there is none.
@@ -322,17 +297,17 @@ class Bucket:
         """
         mode: Any = "create" if etag is None else {"e_tag": etag}
         failed: BaseError | None = None
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 obstore.put(self._store, self._path(key), content, mode=mode, use_multipart=False)
                 return
-            except _REFUSED as error:
-                raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EACCES, _short(error))) from error
+            except REFUSED as error:
+                raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EACCES, reason(error))) from error
             except (AlreadyExistsError, PreconditionError, NotFoundError) as error:
                 failed = error
             except BaseError as error:
                 failed = error
-                time.sleep(_WAIT_S * 2**attempt)
+                wait(attempt)
             there = self.state(key)
             if there is not None and there[0] == len(content):  # anything longer is not fetched
                 same = self.look(key, len(content))
@@ -340,78 +315,4 @@ class Bucket:
                     return
             if (None if there is None else there[1]) != etag:
                 raise conflict(self.url) from failed
-        raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EIO, _short(failed))) from failed
-
-    def _often(self, key: str, request: Callable[[], Result]) -> Result:
-        """The answer to a request that may be sent again."""
-        failed: BaseError | None = None
-        for attempt in range(_ATTEMPTS):
-            try:
-                return request()
-            except NotFoundError as error:
-                raise FileNotFoundError(errno.ENOENT, "no such object", f"{self}/{key}") from error
-            except PreconditionError:
-                raise
-            except _REFUSED as error:
-                raise PermissionError(errno.EACCES, _short(error), f"{self}/{key}") from error
-            except BaseError as error:
-                failed = error
-                time.sleep(_WAIT_S * 2**attempt)
-        raise OSError(errno.EIO, _short(failed), f"{self}/{key}") from failed
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """The bytes of an object."""
-
-    content: bytes = field(repr=False)
-    etag: str | None
-
-    def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes ``[start, stop)``."""
-        return self.content if start == 0 and stop is None else self.content[start:stop]
-
-    def identity(self) -> str | None:
-        """Its ETag."""
-        return self.etag
-
-
-@dataclass(frozen=True)
-class Ranged:
-    """An object by its ETag: parts of it, as long as it is there."""
-
-    bucket: Bucket
-    key: str
-    etag: str
-
-    def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes ``[start, stop)``, refused if another took its place."""
-        return self.bucket.read(self.key, start, stop, self.etag)
-
-    def identity(self) -> str:
-        """Its ETag."""
-        return self.etag
-
-
-def _parts(url: str) -> tuple[str, str]:
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    return bucket, prefix
-
-
-@lru_cache(maxsize=64)
-def _connect(process: int, bucket: str, prefix: str, options: tuple[tuple[str, str], ...]) -> S3Store:
-    """A connection, one for each process: none survives a fork."""
-    given = dict(options)
-    client: dict[str, Any] = {name: given.pop(name, usual) for name, usual in _CLIENT.items()}
-    named = [value for name, value in (*given.items(), *os.environ.items()) if "endpoint" in name.lower()]
-    if any(value.startswith("http://") for value in named):
-        client["allow_http"] = True
-    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2}
-    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=45), "backoff": backoff}
-    return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=retry, **given)  # type: ignore[arg-type]
-
-
-def _short(error: BaseException | None) -> str:
-    """The first line of an error, without the tail of its causes and the settings of the client."""
-    text = _NOISE.sub("", " ".join(str(error).split("\n\n")[0].split()))
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EIO, reason(failed))) from failed

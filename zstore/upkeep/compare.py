@@ -16,8 +16,9 @@ from zstore.errors import UsageError
 from zstore.format.encodings.numbers import count_inexact
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
+from zstore.storage.file import File
 from zstore.storage.folder import Folder
-from zstore.storage.protocol import File, Storage
+from zstore.storage.protocol import Storage
 from zstore.writing.sources.files import check_unchanged, expand
 from zstore.writing.sources.kinds import recorded_source, source_of
 from zstore.writing.sources.options import TableOptions

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from zstore.errors import SourceError, UsageError
 from zstore.format.index import StaticAttribute
 from zstore.reading.store import Store
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.storage.urls import open_storage
 from zstore.writing.behind import kept_records, order_behind
 from zstore.writing.clock import Clock

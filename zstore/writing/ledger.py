@@ -11,7 +11,8 @@ import xxhash
 
 from zstore.errors import SourceError
 from zstore.format.manifest import ObjectRecord, digest
-from zstore.storage.protocol import File, Storage
+from zstore.storage.file import File
+from zstore.storage.protocol import Storage
 from zstore.storage.urls import is_remote
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.files import source_pieces

@@ -12,7 +12,7 @@ from zstore.errors import SourceError, UsageError
 from zstore.format.layout import RowGrid
 from zstore.format.manifest import ObjectRecord
 from zstore.format.trust import grid_fault
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.writing.resume import begin
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site

@@ -13,7 +13,7 @@ import numpy as np
 
 from zstore.format.layout import SHARD_ROWS, n_shards
 from zstore.reading.store import open_store
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.writing.fan_in import MOST_FILES, MOST_OBJECTS
 from zstore.writing.ingest import ingest
 from zstore.writing.ledger import PIECE_BYTES

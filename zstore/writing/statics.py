@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.index import StaticAttribute
-from zstore.storage.protocol import File, Storage
+from zstore.storage.file import File
+from zstore.storage.protocol import Storage
 from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits, shorten
 from zstore.writing.sources.csv import below, lines_before, read_block, read_bytes
 from zstore.writing.sources.csv_table import CsvBlock, CsvFile, CsvSpec

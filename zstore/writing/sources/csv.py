@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import csv as pacsv
 
 from zstore.arrow import as_numpy, text_array
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.storage.urls import is_remote
 from zstore.writing.sources.cells import Missing
 from zstore.writing.sources.csv_table import Borders, CsvBlock, CsvFile, CsvSpec

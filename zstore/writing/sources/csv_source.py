@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from zstore.format.schema import Schema
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.writing.room import check_room
 from zstore.writing.sources import csv as source_csv
 from zstore.writing.sources.csv_table import CsvBlock, CsvFile, CsvSpec, Line

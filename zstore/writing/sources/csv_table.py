@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.writing.sources.cells import Missing, NumberStyle
 from zstore.writing.sources.framing import PLAIN, Framing
 from zstore.writing.sources.table import TableSpec

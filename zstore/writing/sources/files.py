@@ -16,8 +16,8 @@ from typing import Any
 import xxhash
 
 from zstore.errors import SourceError
+from zstore.storage.file import File
 from zstore.storage.folder import Folder
-from zstore.storage.protocol import File
 from zstore.storage.urls import is_remote, open_storage
 
 logger = logging.getLogger(__name__)

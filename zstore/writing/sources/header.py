@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zstore.errors import SourceError, UsageError
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.writing.sources.columns import DELIMITERS
 from zstore.writing.sources.csv_table import CsvFile
 from zstore.writing.sources.files import read_source

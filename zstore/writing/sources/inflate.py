@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from zstore.errors import SourceError, UsageError
-from zstore.storage.protocol import File, Storage
+from zstore.storage.file import File
+from zstore.storage.protocol import Storage
 from zstore.writing.room import check_room, with_room
 from zstore.writing.sources.files import cannot_read, read_source
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zstore.errors import StoreError, UsageError
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.writing.sources.csv_source import CsvSource
 from zstore.writing.sources.parquet import ParquetSource
 from zstore.writing.sources.protocol import Source

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import Schema
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.writing.sources.arrow_cells import words_of
 from zstore.writing.sources.columns import (
     check_channels,

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from zstore.errors import SourceError
-from zstore.storage.protocol import File
+from zstore.storage.file import File
 from zstore.writing.sources.files import cannot_read, read_source
 from zstore.writing.sources.table import TableSpec
 

@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeVar
 import xxhash
 
 from zstore.format.schema import Schema
-from zstore.storage.protocol import File, Storage
+from zstore.storage.file import File
+from zstore.storage.protocol import Storage
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
 

@@ -1,0 +1,118 @@
+"""S3 through obstore: connections, requests that are sent again, and what went wrong in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from obstore.exceptions import (
+    BaseError,
+    InvalidPathError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import S3Store
+
+from zstore.errors import StoreError
+
+Result = TypeVar("Result")
+
+ATTEMPTS = 3
+REFUSED = (PermissionDeniedError, UnauthenticatedError, InvalidPathError)
+"""Errors of requests that fail however often they are sent."""
+
+_WAIT_S = 0.2
+_CLIENT = {"timeout": "30s", "connect_timeout": "10s"}
+_MOST_SHOWN = 240
+_NOISE = re.compile(r"Generic \w+ error: |, max_retries: \d+, retry_timeout: \w+|Error performing ")
+
+
+def parse_url(url: str) -> tuple[str, str]:
+    """Bucket and prefix of a URL."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return bucket, prefix
+
+
+@lru_cache(maxsize=64)
+def connect(process: int, bucket: str, prefix: str, options: tuple[tuple[str, str], ...]) -> S3Store:
+    """A connection, one for each process: none survives a fork."""
+    given = dict(options)
+    client: dict[str, Any] = {name: given.pop(name, usual) for name, usual in _CLIENT.items()}
+    named = [value for name, value in (*given.items(), *os.environ.items()) if "endpoint" in name.lower()]
+    if any(value.startswith("http://") for value in named):
+        client["allow_http"] = True
+    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2}
+    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=45), "backoff": backoff}
+    return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=retry, **given)  # type: ignore[arg-type]
+
+
+def send(where: str, request: Callable[[], Result]) -> Result:
+    """The answer to a request that may be sent again.
+
+    Parameters
+    ----------
+    where
+        For messages.
+    request
+        What is sent.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such object.
+    PreconditionError
+        If it is in another state than was asked for.
+    PermissionError
+        If the request is refused.
+    OSError
+        If it fails each time.
+    """
+    failed: BaseError | None = None
+    for attempt in range(ATTEMPTS):
+        try:
+            return request()
+        except NotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, "no such object", where) from error
+        except PreconditionError:
+            raise
+        except REFUSED as error:
+            raise PermissionError(errno.EACCES, reason(error), where) from error
+        except BaseError as error:
+            failed = error
+            wait(attempt)
+    raise OSError(errno.EIO, reason(failed), where) from failed
+
+
+def wait(attempt: int) -> None:
+    """Wait after an attempt that failed, counted from 0: each time twice as long."""
+    time.sleep(_WAIT_S * 2**attempt)
+
+
+@contextmanager
+def reached(bucket: str) -> Iterator[None]:
+    """Errors of the network as the user sees them; that there is no object is none."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"cannot reach {bucket} ({error.strerror})",
+            expected="a bucket that answers",
+            fix="check URL, network and credentials (AWS_… in the environment, or --storage-options)",
+        ) from error
+
+
+def reason(error: BaseException | None) -> str:
+    """The first line of an error, without the tail of its causes and the settings of the client."""
+    text = _NOISE.sub("", " ".join(str(error).split("\n\n")[0].split()))
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
