@@ -14,12 +14,12 @@ import jsonargparse
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.arguments import read_yaml, without_secrets
+from lightning_app.arguments import without_secrets
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.windows.leaks import refuse_leaks
 from lightning_app.data.windows.spans import Spans
 from lightning_app.data.windows.splits import NAMES, NoWindowError, SplitName
-from zstore import UsageError, WindowIndex
+from zstore import UsageError, WindowIndex, bound_yaml, read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -236,6 +236,7 @@ def _module(configs: Sequence[str], flags: Sequence[str]) -> WindowDataModule:
     UsageError
         If they cannot be read or meant.
     """
+    bound_yaml()
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(WindowDataModule, "data")
     parser.add_argument("--config", action="config")

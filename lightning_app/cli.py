@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 import lightning_app.models
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
 from lightning_app import audit, table
-from lightning_app.arguments import Parser, SavedConfig, check_configs, take_arguments
+from lightning_app.arguments import Parser, SavedConfig, take_arguments
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO, read_checkpoint, told
@@ -31,7 +31,7 @@ from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
 from lightning_app.restore import CheckpointConnector
-from zstore import UsageError, ZstoreError, end_quietly, shown
+from zstore import UsageError, ZstoreError, check_configs, end_quietly, shown
 
 logger = logging.getLogger(__name__)
 

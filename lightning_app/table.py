@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning_app.models
-from lightning_app.arguments import child_environment, lasting, read_yaml
-from zstore import UsageError
+from lightning_app.arguments import child_environment, lasting
+from zstore import UsageError, read_yaml
 
 logger = logging.getLogger(__name__)
 

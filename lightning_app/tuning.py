@@ -18,11 +18,11 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from lightning_app.arguments import read_yaml, without_secrets
+from lightning_app.arguments import without_secrets
 from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.residency import Place, room
-from zstore import UsageError, ZstoreError, free_memory, total_memory
+from zstore import UsageError, ZstoreError, bound_yaml, free_memory, read_yaml, total_memory
 
 _PLACES: tuple[Place, ...] = ("device", "host", "stream")
 
@@ -92,6 +92,7 @@ def data_options(store: str, config: Path | None, given: dict[str, Any]) -> dict
 
 def build(options: dict[str, Any], residency: str) -> WindowDataModule:
     """The data module of some arguments, checked as the training command checks them."""
+    bound_yaml()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(WindowDataModule, "data")
     try:

@@ -3,11 +3,17 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lightning_app.data.stores import open_or_ingest
 from zstore import UsageError
+from zstore.cli import main as zstore
+from zstore.yamlfiles import check_yaml
 
 App = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -50,3 +56,109 @@ def test_options_of_an_ingest_that_are_none_are_refused(name: str, tmp_path: Pat
     with pytest.raises(UsageError, match=r"--data.ingest .*foreign\.yaml"):
         open_or_ingest(str(tmp_path / "rows.csv"), str(tmp_path / "foreign.yaml"), tmp_path / "cache", None)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["foreign.yaml", "rows.csv"]
+
+
+BOMBS = ("merges of merges", "aliases of aliases", "200 levels", "a text of two million bytes")
+LIMITS = ("more than 100,000 values", "more than 50 levels", "more than 1,000,000 bytes")
+WAYS = {
+    "data of a configuration": "data: foreign.yaml\nmodel: {class_path: Linear}\n",
+    "model of a configuration": "data: {store: s.zarr, lookback: 3, horizon: 2}\nmodel: foreign.yaml\n",
+    "a configuration of a configuration": "config: foreign.yaml\n",
+}
+
+
+def is_over_a_limit(message: str) -> bool:
+    return any(f"({limit}" in message for limit in LIMITS)
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_file_that_a_configuration_names_is_held_to_its_limits(way: str, bomb: str, app: App, tmp_path: Path) -> None:
+    (tmp_path / "foreign.yaml").write_bytes(FILES[bomb])
+    (tmp_path / "fit.yaml").write_text(WAYS[way])
+    done = app("fit", "--config", "fit.yaml")
+    assert (done.returncode, is_over_a_limit(done.stderr)) == (2, True), done.stderr[-1000:]
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_file_that_an_argument_names_is_held_to_the_same_limits(bomb: str, app: App, tmp_path: Path) -> None:
+    (tmp_path / "foreign.yaml").write_bytes(FILES[bomb])
+    done = app("fit", "--data", "foreign.yaml")
+    assert (done.returncode, is_over_a_limit(done.stderr)) == (2, True), done.stderr[-1000:]
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_splits_holds_a_file_that_a_configuration_names_to_the_same_limits(bomb: str, app: App, tmp_path: Path) -> None:
+    (tmp_path / "foreign.yaml").write_bytes(FILES[bomb])
+    (tmp_path / "fit.yaml").write_text("data: {store: s.zarr, lookback: 3, horizon: 2, split: foreign.yaml}\n")
+    done = app("splits", "--config", "fit.yaml")
+    assert (done.returncode, is_over_a_limit(done.stderr)) == (2, True), done.stderr[-1000:]
+
+
+def test_a_text_in_a_configuration_is_held_to_the_same_limits(app: App, tmp_path: Path) -> None:
+    text = yaml.safe_dump({"data": {"store": "s.zarr", "lookback": FILES["merges of merges"].decode()}})
+    (tmp_path / "fit.yaml").write_text(text)
+    done = app("fit", "--config", "fit.yaml")
+    assert (done.returncode, is_over_a_limit(done.stderr)) == (2, True), done.stderr[-1000:]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_zstore_refuses_a_configuration_that_is_none(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("foreign.yaml").write_bytes(FILES[name])
+    Path("rows.csv").write_text("id,t,v\na,1,2\n")
+    for words in (["ingest", "rows.csv", "new.zarr"], ["plan", "new.zarr"]):
+        assert zstore([*words, "--config", "foreign.yaml"]) == 2
+        assert "zstore: configuration foreign.yaml (" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["foreign.yaml", "rows.csv"]
+
+
+def test_zstore_holds_a_configuration_that_another_names_to_its_limits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("id,t,v\na,1,2\n")
+    Path("fit.yaml").write_text("config: foreign.yaml\n")
+    for bomb in BOMBS:
+        Path("foreign.yaml").write_bytes(FILES[bomb])
+        assert zstore(["ingest", "rows.csv", "new.zarr", "--config", "fit.yaml"]) == 2
+        assert is_over_a_limit(capsys.readouterr().err)
+    assert not Path("new.zarr").exists()
+
+
+def n_values(document: Any) -> int:
+    inner = [*document, *document.values()] if isinstance(document, dict) else document
+    return 1 + (sum(n_values(each) for each in inner) if isinstance(inner, list) else 0)
+
+
+def n_levels(document: Any) -> int:
+    inner = list(document.values()) if isinstance(document, dict) else document
+    return 1 + max(map(n_levels, inner), default=0) if isinstance(inner, list) else 0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 9), min_size=1, max_size=5)), min_size=1, max_size=9))
+def test_values_and_levels_are_counted_as_if_aliases_were_written_out(nodes: list[tuple[bool, list[int]]]) -> None:
+    lines: list[str] = ["a0: &a0 x"]
+    documents: list[Any] = ["x"]
+    for number, (is_map, inner) in enumerate(nodes, 1):
+        known = [each % number for each in inner]
+        words = [f"*a{each}" for each in known]
+        names = [f"k{place}: {word}" for place, word in enumerate(words)]
+        lines.append(f"a{number}: &a{number} " + (f"{{{', '.join(names)}}}" if is_map else f"[{', '.join(words)}]"))
+        whole = [documents[each] for each in known]
+        documents.append({f"k{place}": each for place, each in enumerate(whole)} if is_map else whole)
+    document = {f"a{number}": each for number, each in enumerate(documents)}
+    assert yaml.safe_load("\n".join(lines)) == document
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zstore.yamlfiles.MOST_VALUES", n_values(document))
+        patch.setattr("zstore.yamlfiles.MOST_LEVELS", n_levels(document))
+        check_yaml("\n".join(lines))
+        patch.setattr("zstore.yamlfiles.MOST_VALUES", n_values(document) - 1)
+        with pytest.raises(ValueError, match="values, aliases followed"):
+            check_yaml("\n".join(lines))
+        patch.setattr("zstore.yamlfiles.MOST_VALUES", n_values(document))
+        patch.setattr("zstore.yamlfiles.MOST_LEVELS", n_levels(document) - 1)
+        with pytest.raises(ValueError, match="levels"):
+            check_yaml("\n".join(lines))

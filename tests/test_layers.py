@@ -13,7 +13,7 @@ import zstore
 # A module imports only what stands above it; on one line, in the order of the line.
 LAYERS = {
     "zstore": [
-        ["_version", "text", "errors", "memory", "sizes", "arrow"],
+        ["_version", "text", "errors", "memory", "sizes", "arrow", "yamlfiles"],
         ["storage.portable", "storage.beneath", "storage.flush", "storage.locks", "storage.refusals"],
         ["storage.protocol", "storage.file", "storage.folder"],
         ["storage.s3", "storage.fetched", "storage.bucket", "storage.urls"],

@@ -37,6 +37,7 @@ from zstore.writing.ingest import ingest
 from zstore.writing.inspection import ColumnLook, Inspection, inspect
 from zstore.writing.receipt import Receipt
 from zstore.writing.sources.files import source_states
+from zstore.yamlfiles import bound_yaml, check_configs, read_yaml
 
 __all__ = [
     "Cache",
@@ -67,8 +68,10 @@ __all__ = [
     "ZstoreError",
     "__version__",
     "append",
+    "bound_yaml",
     "cache_entries",
     "cache_folder",
+    "check_configs",
     "clear_cache",
     "compact",
     "end_quietly",
@@ -85,6 +88,7 @@ __all__ = [
     "open_panel",
     "open_rows",
     "open_store",
+    "read_yaml",
     "rollback",
     "shown",
     "shown_html",

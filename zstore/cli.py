@@ -57,6 +57,7 @@ from zstore.writing.ingest import ingest
 from zstore.writing.inspection import inspect as inspect_file
 from zstore.writing.planner import plan_ingest
 from zstore.writing.receipt import Receipt
+from zstore.yamlfiles import check_configs
 
 logger = logging.getLogger("zstore.cli")
 
@@ -92,8 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    parser = make_parser()
-    parsed = parser.parse_args(_joined(list(sys.argv[1:] if arguments is None else arguments)))
+    words = _joined(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        check_configs(words)
+        parsed = make_parser().parse_args(words)
+    except UsageError as error:
+        if "--debug" in words:
+            raise
+        print(f"zstore: {error}", file=sys.stderr)
+        return error.exit_code
     command = parsed.subcommand
     options = parsed[command]
     level = logging.DEBUG if options.debug else logging.WARNING

@@ -12,6 +12,7 @@ from zstore._version import __version__
 from zstore.format.layout import RowGrid
 from zstore.upkeep.doctor import KINDS
 from zstore.writing.sources.options import MISSING
+from zstore.yamlfiles import bound_yaml
 
 _QUIET = ("ingest", "verify", "doctor", "export", "rollback", "compact", "gc", "fetch")  # what cron runs
 _NAMES = str | list[str] | None
@@ -28,6 +29,7 @@ class _Help(DefaultHelpFormatter):
 
 def make_parser() -> ArgumentParser:
     """The parser of all commands."""
+    bound_yaml()
     parser = ArgumentParser(
         prog="zstore",
         description="Long tables of time series as compressed Zarr stores sorted by (id, time).",

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_app.arguments import read_yaml
-from zstore import Store, UsageError, file_lock, ingest, open_store, source_states
+from zstore import Store, UsageError, file_lock, ingest, open_store, read_yaml, source_states
 
 logger = logging.getLogger(__name__)
 
