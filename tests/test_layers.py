@@ -117,7 +117,7 @@ LAYERS = {
     "lightning_app": [
         ["batch", "schedules", "arguments", "checkpoints"],
         ["data.lasting"],
-        ["data.columns.calendar", "data.columns.meaning", "data.columns.roles"],
+        ["data.columns.calendar", "data.columns.roles", "data.columns.meaning"],
         [
             "data.windows.step_counts",
             "data.windows.fractions",

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from lightning_app.data.columns.meaning import Unknown
+from lightning_app.data.columns.roles import CategoryEncoding
 from lightning_app.data.options import DataOptions
 from lightning_app.data.process import Process
 from lightning_app.data.rows.residency import Residency
@@ -78,6 +79,10 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     time_encoding
         ``cyclic``: sine and cosine of each, as further inputs and further channels known in advance. ``index``: whole
         steps, hours or days, in ``x_time`` and ``y_time`` of a batch, for models with embeddings.
+    category_encoding
+        What becomes of channels of categories among the inputs and the channels known in advance, behind the others.
+        ``one_hot``: a column for each word, 1 where it stands, all 0 where it is missing; the first linear layer of a
+        model is an embedding of them. ``code``: the code of the word, scaled like a number. Targets are codes.
     observed_inputs
         Whether each input channel that may be missing gets another beside it: 1 where it was observed, 0 where it was
         filled with the training mean.
@@ -136,6 +141,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         predict_on: Literal["train", "val", "test"] = "test",
         time_features: list[TimeFeature] | None = None,
         time_encoding: TimeEncoding = "cyclic",
+        category_encoding: CategoryEncoding = "one_hot",
         observed_inputs: bool = False,
         residency: Residency = "auto",
         memory_budget: float | str = 0.5,
@@ -158,6 +164,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             statics=tuple(statics or ()),
             time_features=tuple(time_features or ()),
             time_encoding=time_encoding,
+            category_encoding=category_encoding,
             observed_inputs=observed_inputs,
             unknown=unknown,
             panel=panel,

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from lightning_app.batch import BatchShape
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, n_values
 from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of
-from lightning_app.data.columns.roles import Columns, as_range
+from lightning_app.data.columns.roles import CategoryEncoding, Columns, Words, as_range
 from lightning_app.data.options import DataOptions
 from lightning_app.data.rows.views import PanelView, SeriesView, View
 from lightning_app.data.scaling.statics import fit_statics
 from lightning_app.data.scaling.training import Training
 from zstore import Store, UsageError
+
+_MOST_WORDS = 1024  # columns of one channel of categories
 
 
 class _Names(NamedTuple):
@@ -89,13 +91,31 @@ class Layout:
         else:
             missing = zip(names.inputs, view.missing(names.inputs).tolist(), strict=True)
             observed = [name for name, blank in missing if blank and options.observed_inputs]
-        roles = _roles(store, names, columns, observed, view.n_nodes)
+        as_words = _word_counts(store, options, recorded, names)
+        roles = _roles(store, names, columns, observed, as_words, view.n_nodes)
         return cls(store, options, recorded, *names[:4], view, roles)
 
     @property
     def columns(self) -> list[str]:
         """Channels that rows have, each once."""
         return self.view.columns
+
+    @property
+    def plain_inputs(self) -> list[str]:
+        """Inputs that are a column each: all but those that become a column for each word."""
+        one_hot = {words.column for words in self.roles.words}
+        return [name for column, name in enumerate(self.inputs) if column not in one_hot]
+
+    @property
+    def one_hot(self) -> list[str]:
+        """Channels of categories that become a column for each word."""
+        roles = self.roles
+        return [self.columns[column] for column in sorted({w.column for w in (*roles.words, *roles.future_words)})]
+
+    @property
+    def category_encoding(self) -> CategoryEncoding:
+        """What becomes of categories that change over time."""
+        return self.options.category_encoding if self.recorded is None else self.recorded.category_encoding
 
     @property
     def rule(self) -> Unknown:
@@ -119,17 +139,17 @@ class Layout:
     @property
     def shape(self) -> BatchShape:
         """What models are built from."""
-        roles, window = self.roles, self.options.window
+        roles, window, inputs = self.roles, self.options.window, self.plain_inputs
         cycles = 2 * len(roles.calendar) if roles.encoding == "cyclic" else 0
         return BatchShape(
             lookback=window.lookback,
             horizon=window.horizon,
             delay=window.delay,
-            n_inputs=len(self.inputs) + len(roles.observed) + cycles,
+            n_inputs=len(inputs) + len(roles.observed) + sum(words.n_words for words in roles.words) + cycles,
             n_targets=len(self.targets),
-            target_inputs=[self.inputs.index(name) if name in self.inputs else -1 for name in self.targets],
+            target_inputs=[inputs.index(name) if name in inputs else -1 for name in self.targets],
             n_static=sum(static.n_columns(self.rule) for static in self._static_words),
-            n_future=len(self.future) + cycles,
+            n_future=len(roles.future) + sum(words.n_words for words in roles.future_words) + cycles,
             time_sizes=[n_values(name, roles.unit, roles.step) for name in roles.calendar]
             if roles.encoding == "index"
             else [],
@@ -212,12 +232,39 @@ def _agreed(options: DataOptions, recorded: Meaning) -> _Names:
     calendar = agreed("time_features", options.time_features, recorded.calendar)
     if options.time_features:
         agreed("time_encoding", [options.time_encoding], [recorded.encoding])
+    if options.category_encoding == "code" and recorded.words:
+        agreed("category_encoding", ["code"], [recorded.category_encoding])
     if options.observed_inputs and not recorded.observed_inputs:
         agreed("observed_inputs", ["true"], ["false"])
     return _Names(inputs, targets, future, statics, calendar, recorded.encoding)  # type: ignore[arg-type]  # as read
 
 
-def _roles(store: Store, names: _Names, columns: list[str], observed: list[str], n_nodes: int) -> Columns:
+def _word_counts(store: Store, options: DataOptions, recorded: Meaning | None, names: _Names) -> dict[str, int]:
+    """By channel of categories that becomes a column for each word, how many; a target stays one channel of codes."""
+    encoding = options.category_encoding if recorded is None else recorded.category_encoding
+    if encoding == "code":
+        return {}
+    counts = {}
+    for name in dict.fromkeys([*names.inputs, *names.future]):
+        channel = store.channel(name)
+        if channel.kind != "category" or name in names.targets:
+            continue
+        words = channel.categories if recorded is None else recorded.words[name]
+        unknown = options.unknown if recorded is None else recorded.unknown
+        counts[name] = len(words) + (unknown == "own_column")
+        if counts[name] > _MOST_WORDS:
+            raise UsageError(
+                f"channel {name!r} with {len(words):,} words, a column for each",
+                expected=f"at most {_MOST_WORDS} columns",
+                where=store.path,
+                fix="leave it out of --data.channels and --data.future, or --data.category_encoding code",
+            )
+    return counts
+
+
+def _roles(
+    store: Store, names: _Names, columns: list[str], observed: list[str], as_words: dict[str, int], n_nodes: int
+) -> Columns:
     """Which columns of the rows are what."""
     time, calendar = store.schema.time, names.calendar
     if calendar and time.unit is None:
@@ -241,10 +288,12 @@ def _roles(store: Store, names: _Names, columns: list[str], observed: list[str],
             fix="hour_of_day",
         )
     return Columns(
-        inputs=range(len(names.inputs)),
+        inputs=as_range([column for column, name in enumerate(names.inputs) if name not in as_words]),
         targets=as_range([columns.index(name) for name in names.targets]),
-        future=as_range([columns.index(name) for name in names.future]),
+        future=as_range([columns.index(name) for name in names.future if name not in as_words]),
         observed=as_range([names.inputs.index(name) for name in observed]),
+        words=tuple(Words(columns.index(name), as_words[name]) for name in names.inputs if name in as_words),
+        future_words=tuple(Words(columns.index(name), as_words[name]) for name in names.future if name in as_words),
         calendar=calendar,
         encoding=names.encoding,
         unit=time.unit or "s",

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from lightning_app.data.columns.meaning import Unknown
+from lightning_app.data.columns.roles import CategoryEncoding
 from lightning_app.data.rows.residency import Residency, parse_budget
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
@@ -29,7 +30,7 @@ class DataOptions:
         Lookback, delay, horizon and the stride of training windows; the stride of all others.
     channels, targets, future, statics, time_features
         Names, as asked for; empty where the store decides.
-    time_encoding, observed_inputs, unknown, panel
+    time_encoding, category_encoding, observed_inputs, unknown, panel
         What is made of them.
     split, predict_on, scaler, scale_by
         Which rows are trained on, and how they are scaled.
@@ -53,6 +54,7 @@ class DataOptions:
     statics: tuple[str, ...]
     time_features: tuple[TimeFeature, ...]
     time_encoding: TimeEncoding
+    category_encoding: CategoryEncoding
     observed_inputs: bool
     unknown: Unknown
     panel: Panel | None

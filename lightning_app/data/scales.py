@@ -13,7 +13,7 @@ from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.layout import Layout
 from lightning_app.data.scaling.fit import fit_scaler
 from lightning_app.data.scaling.rowscaling import applied
-from lightning_app.data.scaling.scaler import ScaledBy, Scaler
+from lightning_app.data.scaling.scaler import ScaledBy, Scaler, channel_kinds
 from lightning_app.data.scaling.seasonal_error import seasonal_errors
 from lightning_app.data.scaling.training import scaled_std, source_std
 from lightning_app.data.scaling.unscaler import Unscaler
@@ -52,7 +52,17 @@ class Scales:
     def _fitted(self, by: ScaledBy) -> Scaler:
         layout, options = self.layout, self.layout.options
         members = layout.view.members
-        return fit_scaler(layout.store, options.split, layout.columns, options.scaler, options.cache, by, members)
+        kinds = channel_kinds(layout.columns, options.scaler)
+        asked = options.scaler if not isinstance(options.scaler, str) else {}
+        for name in layout.one_hot:  # a column for each word has no scale
+            if asked.get(name, "none") != "none":
+                raise UsageError(
+                    f"a {asked[name]} scaler of {name!r}, whose words become columns of 0 and 1",
+                    expected="none",
+                    fix=f"drop {name} from --data.scaler, or --data.category_encoding code",
+                )
+            kinds[name] = "none"
+        return fit_scaler(layout.store, options.split, layout.columns, kinds, options.cache, by, members)
 
     def _matched(self, scaler: Scaler) -> Scaler:
         """The scaler of a checkpoint for the codes and series of this store."""
@@ -116,7 +126,7 @@ class Scales:
             inputs=tuple(layout.inputs),
             targets=tuple(layout.targets),
             future=tuple(layout.future),
-            observed=tuple(layout.inputs[column] for column in roles.observed),
+            observed=tuple(layout.inputs[column] for column in roles.observed),  # inputs are the first columns
             observed_inputs=options.observed_inputs,
             words={channel.name: channel.categories for channel in channels if channel.kind == "category"},
             statics=layout.static_meanings,
@@ -129,4 +139,5 @@ class Scales:
             series=tuple(store.ids.tolist()) if per_series else None,
             other_series=others,
             nodes=None if nodes is None else tuple(store.ids[nodes].tolist()),
+            category_encoding=options.category_encoding,
         )

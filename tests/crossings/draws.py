@@ -536,6 +536,10 @@ def draw(number: int, case: Case, ids: list[str], longest: int, times: list[int]
         "observed_inputs": maker.chance(0.3),
         "residency": maker.pick(["host", "device", "stream", "stream"]),
     }
+    options["category_encoding"] = Maker(SEED + 7 * number + 3).pick(["one_hot", "one_hot", "code"])
+    if options["category_encoding"] == "one_hot" and isinstance(scaler, dict):
+        words = set(case.words) - set(targets)
+        options["scaler"] = {name: kind for name, kind in scaler.items() if name not in words}
     resume = None
     if maker.chance(0.5):
         change = maker.pick(["", "", "", "compact", "append"])

@@ -177,6 +177,34 @@ class Reference:
         self.inputs, self.targets, self.future = (
             [self.columns.index(name) for name in options[role]] for role in ("channels", "targets", "future")
         )
+        one_hot = self._one_hot()
+        self.input_words = [column for column in self.inputs if column in one_hot]
+        self.future_words = [column for column in self.future if column in one_hot]
+        self.inputs, self.future = (
+            [column for column in columns if column not in one_hot] for columns in (self.inputs, self.future)
+        )
+
+    def _one_hot(self) -> list[int]:
+        """Columns of categories that become one for each word."""
+        if self.options["category_encoding"] == "code":
+            return []
+        words = [name for name in self.columns if name in self.case.words and name not in self.options["targets"]]
+        return [self.columns.index(name) for name in words]
+
+    def stands(self, values: Array, columns: list[int]) -> list[Array]:
+        """Of each column of codes, where each of its words stands."""
+        return [values[..., column, None] == np.arange(len(self.words[self.columns[column]])) for column in columns]
+
+    @property
+    def n_inputs(self) -> int:
+        """Columns of `x` without those of times."""
+        words = sum(len(self.words[self.columns[column]]) for column in self.input_words)
+        return len(self.inputs) + len(self.observed_inputs) + words
+
+    @property
+    def n_future(self) -> int:
+        """Columns of `x_future` without those of times."""
+        return len(self.future) + sum(len(self.words[self.columns[column]]) for column in self.future_words)
 
     # Values ----------------------------------------------------------------------------------------------------------
 
@@ -243,7 +271,8 @@ class Reference:
         holes = self.panel and not all(
             (self.ids[n], time) in self.version.rows for n in self.members for time in self.stretches[0].times.tolist()
         )
-        return [column for column in self.inputs if self.may_miss[column] or holes]
+        inputs = [self.columns.index(name) for name in self.options["channels"]]
+        return [column for column in inputs if self.may_miss[column] or holes]
 
     # Splits ----------------------------------------------------------------------------------------------------------
 
@@ -352,6 +381,8 @@ class Reference:
 
     def kind(self, column: int) -> str:
         """The scaler of a column."""
+        if column in self.input_words or column in self.future_words:
+            return "none"
         kind: Any = self.options["scaler"]
         return str(kind if isinstance(kind, str) else kind.get(self.columns[column], "standard"))
 
@@ -509,10 +540,17 @@ class Reference:
         truth = cut(lambda stretch: stretch.values, ahead)[..., self.targets]
         series = np.array([stretch.series for stretch, _ in windows])
         batch = {
-            "x": np.concatenate([x[..., self.inputs], ~np.isnan(x[..., self.observed_inputs])], axis=-1),
+            "x": np.concatenate(
+                [
+                    x[..., self.inputs],
+                    ~np.isnan(x[..., self.observed_inputs]),
+                    *self.stands(x, self.input_words),
+                ],
+                axis=-1,
+            ),
             "y": y[..., self.targets],
             "mask": ~np.isnan(y[..., self.targets]),
-            "x_future": y[..., self.future],
+            "x_future": np.concatenate([y[..., self.future], *self.stands(y, self.future_words)], axis=-1),
             "x_static": self.statics[series],
             "series": series,
             "time": times[1][:, 0],

@@ -436,9 +436,9 @@ class Comparison:
         data, options = self.maker.module(), self.draw.options
         cycles = 2 * len(options["time_features"]) if options["time_encoding"] == "cyclic" else 0
         wanted = {
-            "n_inputs": len(options["channels"]) + len(self.reference.observed_inputs) + cycles,
+            "n_inputs": self.reference.n_inputs + cycles,
             "n_targets": len(options["targets"]),
-            "n_future": len(options["future"]) + cycles,
+            "n_future": self.reference.n_future + cycles,
             "n_static": self.reference.statics.shape[1],
             "n_nodes": len(self.reference.members) if self.draw.panel is not None else 0,
         }

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_app.batch import Batch
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.columns.calendar import cycles_along, time_cycles, time_index
-from lightning_app.data.columns.roles import Columns
+from lightning_app.data.columns.roles import Columns, Words
 from lightning_app.data.rows.residency import Rows
 from lightning_app.data.scaling.rowscaling import RowScaling
 from zstore import WindowShape
@@ -153,6 +153,8 @@ class WindowSource:
             x = self._beside(x, _pick(seen, columns.observed).float())
         elif columns.observed:  # nothing is missing here; it was where the model was trained
             x = self._beside(x, x.new_ones(*x.shape[:-1], len(columns.observed)))
+        x = self._with_words(x, past, columns.words, windows.start)
+        future = self._with_words(future, ahead, columns.future_words, first)
         time = windows.time if self.times is None else self.times.at(first)
         there = Located(windows.start, windows.series, time)
         there = there if self.target == self.device else there.to(self.target)
@@ -168,6 +170,23 @@ class WindowSource:
         if columns.calendar:
             self._add_calendar(batch, shape, windows)
         return batch
+
+    def _with_words(self, values: Tensor, rows: Tensor, words: tuple[Words, ...], starts: Tensor) -> Tensor:
+        """Channels, and behind them a column for each word of some categories: 1 where it stands, 0 elsewhere.
+
+        A missing word is 0 in all of them.
+        """
+        if not words:
+            return values
+        observed = self.rows.observed
+        seen = None if observed is None else self._gather(observed, starts, rows.shape[1])
+        parts = [values]
+        for each in words:
+            stands = rows[..., each.column, None] == torch.arange(each.n_words, device=rows.device)
+            if seen is not None:
+                stands &= seen[..., each.column, None]
+            parts.append(stands.float())
+        return self._beside(*parts)
 
     def _statics_of(self, series: Tensor) -> Tensor:
         """(batch, attribute), or (batch, node, attribute)."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.data.columns.calendar import calendar_step
+from lightning_app.data.columns.roles import CategoryEncoding
 from zstore import Store, UsageError
 
 Unknown = Literal["refuse", "own_column"]
@@ -70,6 +71,8 @@ class Meaning:
         Ids that a scaler by series has offsets and scales of, in their order; None for a scaler by channel.
     other_series
         (offset, scale), each by channel, of all other series; None where there are none for them.
+    category_encoding
+        What became of channels of categories: a column for each word, or their codes.
     nodes
         Ids of the series of a panel, in their order; None without a panel.
     """
@@ -90,6 +93,7 @@ class Meaning:
     other_series: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     nodes: tuple[str, ...] | None = None
     time_rule: str = ""
+    category_encoding: CategoryEncoding = "code"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -105,7 +109,7 @@ class Meaning:
             If it is nothing of the kind.
         """
         try:
-            document = {"time_rule": "", **document}  # not in older checkpoints
+            document = {"time_rule": "", "category_encoding": "code", **document}  # not in older checkpoints
             values = {field.name: document[field.name] for field in fields(cls)}
             names = ("inputs", "targets", "future", "observed", "calendar")
             values |= {name: _texts(values[name]) for name in names}
@@ -123,6 +127,8 @@ class Meaning:
             others = values["other_series"]
             values["other_series"] = None if others is None else tuple(tuple(map(float, part)) for part in others)
             values["time_step"], values["time_rule"] = int(values["time_step"]), str(values["time_rule"])
+            if values["category_encoding"] not in ("one_hot", "code"):
+                raise ValueError(values["category_encoding"])
             if values["unknown"] not in ("refuse", "own_column") or values["encoding"] not in ("cyclic", "index"):
                 raise ValueError(values["unknown"])
             return cls(**values)

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from zstore import TimeStepRule
+
+CategoryEncoding = Literal["one_hot", "code"]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A channel of categories that becomes a column for each of its words.
+
+    Parameters
+    ----------
+    column
+        Of the rows; it holds codes.
+    n_words
+        Columns that it becomes; codes from there on have none.
+    """
+
+    column: int
+    n_words: int
 
 
 @dataclass(frozen=True)
@@ -19,6 +38,8 @@ class Columns:
         Columns of the inputs, of the targets, and of the channels known in advance; ranges where they can be.
     observed
         Inputs whose mask, 1 where observed, is an input too.
+    words, future_words
+        Inputs, and channels known in advance, that become a column for each word, behind the others.
     calendar
         Time features, of input rows and of target rows.
     encoding
@@ -34,6 +55,8 @@ class Columns:
     targets: Sequence[int]
     future: Sequence[int] = range(0)
     observed: Sequence[int] = range(0)
+    words: tuple[Words, ...] = ()
+    future_words: tuple[Words, ...] = ()
     calendar: list[TimeFeature] = field(default_factory=list)
     encoding: TimeEncoding = "cyclic"
     unit: str = "s"
