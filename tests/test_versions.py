@@ -373,3 +373,78 @@ def test_a_damaged_store_is_ingested_again_by_overwriting_it_and_nothing_else_is
     with pytest.raises(StoreError):
         ingest(csv, store.path, id="site", time="date", overwrite=True)
     assert root.read_text().startswith('{"zarr_format": 3, "node')
+
+
+@pytest.mark.parametrize(
+    ("case", "times", "expected"),
+    [
+        (
+            "daily rows",
+            range(124, 124 + 24 * 30, 24),
+            ["30 steps in 1 series differ from 1 step; runs are split there"],
+        ),
+        ("one gap before them", range(200, 210), ["1 steps in 1 series differ from 1 step; runs are split there"]),
+        ("rows that go on", range(100, 130), []),
+    ],
+)
+def test_the_steps_of_an_append_are_counted_from_the_last_row_of_the_store(
+    case: str, times: range, expected: list[str], tmp_path: Path
+) -> None:
+    rows = [[id_, t, t] for id_ in "ab" for t in range(100)]
+    ingest(write_table(tmp_path / "a.csv", ["id", "t", "v"], rows), tmp_path / "s", **BY_ID, freq="1")
+    receipt = append(write_table(tmp_path / "b.csv", ["id", "t", "v"], [["b", t, t] for t in times]), tmp_path / "s")
+    assert receipt is not None
+    assert [*receipt.notes] == expected, case
+
+
+def test_whether_a_series_is_irregular_is_judged_by_all_its_rows_not_by_those_of_an_append(tmp_path: Path) -> None:
+    rows = [[id_, t, t] for id_ in "ab" for t in range(0, 1000, 10)]
+    ingest(write_table(tmp_path / "a.csv", ["id", "t", "v"], rows), tmp_path / "s", **BY_ID)
+    odd = [1003, 1007, 1011, 1018, 1021]
+    receipt = append(write_table(tmp_path / "b.csv", ["id", "t", "v"], [["b", t, t] for t in odd]), tmp_path / "s")
+    assert receipt is not None
+    assert [*receipt.notes] == ["5 steps in 1 series differ from 10 steps; runs are split there"]
+    others = [["c", t, t] for t in odd]
+    receipt = append(write_table(tmp_path / "c.csv", ["id", "t", "v"], others), tmp_path / "s")
+    assert receipt is not None
+    assert [note.split(":")[0] for note in receipt.notes] == [
+        "4 steps in 1 series differ from 10 steps; runs are split there",
+        "1 series is irregular and kept as it is",
+    ]
+
+
+def test_rows_that_close_a_gap_are_no_new_one(tmp_path: Path) -> None:
+    rows = [["a", t, t] for t in range(100) if t not in (50, 51)]
+    first = ingest(write_table(tmp_path / "a.csv", ["id", "t", "v"], rows), tmp_path / "s", **BY_ID)
+    assert [*first.notes] == ["1 steps in 1 series differ from 1 step; runs are split there"]
+    receipt = append(write_table(tmp_path / "b.csv", ["id", "t", "v"], [["a", 50, 0], ["a", 51, 0]]), tmp_path / "s")
+    assert receipt is not None
+    assert [*receipt.notes] == ["1 series had late rows and were written anew"]
+
+
+@settings(max_examples=15)
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abc"), st.sets(st.integers(0, 30), max_size=8)), min_size=2, max_size=4)
+)
+def test_appends_tell_of_as_many_steps_as_one_ingest_of_all_rows(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[dict[str, set[int]]]
+) -> None:
+    folder = tmp_path_factory.mktemp("steps")
+    header, base = ["id", "t", "v"], [["z", t, t] for t in range(50)]  # by which the rule is one step
+
+    def n_told(notes: tuple[str, ...]) -> int:
+        return sum(int(note.split()[0]) for note in notes if "differ from" in note)
+
+    made, n_steps = (
+        [*base],
+        n_told(ingest(write_table(folder / "0.csv", header, base), folder / "s", **BY_ID, freq="1").notes),
+    )
+    for number, part in enumerate(parts, 1):  # later and later, so that no rows are late
+        rows = [[id_, 31 * number + t, t] for id_, times in part.items() for t in sorted(times)]
+        made += rows
+        if rows:
+            receipt = append(write_table(folder / f"{number}.csv", header, rows), folder / "s")
+            assert receipt is not None
+            n_steps += n_told(receipt.notes)
+    whole = ingest(write_table(folder / "all.csv", header, made), folder / "whole", **BY_ID, freq="1")
+    assert n_told(whole.notes) == n_steps

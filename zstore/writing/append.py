@@ -6,14 +6,17 @@ Nothing that was committed is rewritten: new rows start on a fresh shard, and th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from zstore.errors import SourceError, UsageError
-from zstore.format.index import StaticAttribute
+from zstore.format.index import SeriesIndex, StaticAttribute
+from zstore.format.schema import Schema
 from zstore.reading.store import Store
 from zstore.storage.file import File
 from zstore.storage.urls import open_storage
@@ -22,7 +25,7 @@ from zstore.writing.clock import Clock
 from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.ledger import new_sources, read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
-from zstore.writing.notes import matched, row_notes
+from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
 from zstore.writing.parse import BLOCK_COPIES, duplicate_error, parse
 from zstore.writing.pipeline import Version, commit, next_schema, write
 from zstore.writing.plan import MOST_BAD, Planned, Reading, check_most_bad, plan, plan_text
@@ -158,7 +161,7 @@ def append(
             quarantine=set_aside(site.root, target, parsed.bad, site.version),
             n_inexact=parsed.n_inexact(len(schema.channels)),
         )
-        remarks = row_notes(ids, planned, parsed, written, unmatched)
+        remarks = row_notes(planned, parsed, written, _freq_notes(base, index, added_rows.places, schema), unmatched)
         remarks += ["gaps are filled by an ingest only, not by an append"] if table.get("fill_gaps", False) else []
         remarks += added_rows.notes()
         wider = to_widen(base, written.rows).values()
@@ -176,6 +179,14 @@ def append(
         commit(site, Version(schema, index, moments, [*records, *written.records], ledger, notes), written.rows)
         clock.lap("commit")
     return clock.on(receipt)
+
+
+def _freq_notes(base: Store, index: SeriesIndex, places: Places, schema: Schema) -> Iterator[str]:
+    """What should be known of the steps that are new, judged by all rows of their series."""
+    rule = schema.time.rule
+    n_before = np.zeros(len(index.ids), np.int64)
+    n_before[places.old] = StepCounts.of(base.index, rule).n_gaps
+    return freq_notes(rule, index, n_before)
 
 
 def _statics(base: Store, planned: Planned, places: Places) -> tuple[tuple[StaticAttribute, ...], list[str]]:

@@ -26,7 +26,7 @@ from zstore.writing.encode_plan import asked_rule, rows_spec
 from zstore.writing.fan_in import limit_fan_in
 from zstore.writing.gaps import fill_skipped
 from zstore.writing.ledger import read_digests
-from zstore.writing.notes import matched, row_notes
+from zstore.writing.notes import freq_notes, matched, row_notes
 from zstore.writing.parse import BLOCK_COPIES, Parsed, duplicate_error, parse
 from zstore.writing.pipeline import Ordered, Version, Written, commit, write
 from zstore.writing.plan import MOST_BAD, Planned, Reading, check_grid, check_most_bad, plan, plan_text, refuse_empty
@@ -319,7 +319,7 @@ def ingest(
             quarantine=set_aside(site.root, target, parsed.bad, site.version),
             n_inexact=parsed.n_inexact(len(schema.channels)),
         )
-        remarks = row_notes(ids, planned, parsed, written, unmatched)
+        remarks = row_notes(planned, parsed, written, freq_notes(schema.time.rule, index), unmatched)
         receipt = write_receipt(str(target), reading.sizes, schema, written, counts, remarks)
         notes = {
             "action": "ingest",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from zstore.format.index import StaticAttribute
-from zstore.format.schema import TimeAxis
+from zstore.format.index import SeriesIndex, StaticAttribute
+from zstore.format.timesteps import TimeStepRule
 from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Written
 from zstore.writing.plan import Planned
@@ -17,7 +19,8 @@ from zstore.writing.sources.cells import PLAIN
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.statics import StaticTable, match_statics, named_words
-from zstore.writing.version import Summary
+
+Int64 = NDArray[np.int64]
 
 _SHOWN_IDS = 3
 
@@ -30,15 +33,17 @@ def matched(ids: Any, known: StaticTable) -> tuple[tuple[StaticAttribute, ...], 
     return statics, [*known.notes, *remarks]
 
 
-def row_notes(ids: Any, planned: Planned, parsed: Parsed, written: Written, unmatched: Sequence[str]) -> list[str]:
+def row_notes(
+    planned: Planned, parsed: Parsed, written: Written, steps: Iterable[str], unmatched: Sequence[str]
+) -> list[str]:
     """What should be known of rows that were written, in the order of the receipt.
 
     Parameters
     ----------
-    ids
-        (series,) ids of the rows.
     planned, parsed, written
         The stages that they went through.
+    steps
+        What should be known of the steps between rows, from `freq_notes`.
     unmatched
         What should be known of static attributes.
     """
@@ -46,7 +51,7 @@ def row_notes(ids: Any, planned: Planned, parsed: Parsed, written: Written, unma
     return [
         *channel_notes(rows, parsed.n_inexact(len(rows.channels)), spec),
         *infinite_notes(rows, written.shards),
-        *freq_notes(written.summary, rows.time, written.row_start, ids),
+        *steps,
         *unmatched,
         *source_notes(planned.reading.source, parsed, spec, planned.statics.seen if planned.statics else ()),
     ]
@@ -92,23 +97,67 @@ def source_notes(source: Source, parsed: Parsed, spec: TableSpec, seen: Collecti
             yield f"--missing {name} never occurred"
 
 
-def freq_notes(summary: Summary, axis: TimeAxis, row_start: Any, ids: Any) -> Iterator[str]:
-    """What should be known of the steps between rows."""
-    rule = summary.rule
-    if rule.kind == "irregular" and np.any(np.diff(row_start) > 1):
+@dataclass(frozen=True)
+class StepCounts:
+    """How the rows of each series follow each other, by the run table.
+
+    Parameters
+    ----------
+    n_steps
+        (series,) steps from row to row.
+    n_gaps
+        (series,) those that are not one step of the rule; 0 where there is no regular rule.
+    n_off
+        (series,) those that are no whole number of its steps either.
+    """
+
+    n_steps: Int64
+    n_gaps: Int64
+    n_off: Int64
+
+    @classmethod
+    def of(cls, index: SeriesIndex, rule: TimeStepRule) -> StepCounts:
+        """Count the steps of every series. Cost: O(runs)."""
+        runs, n_series = index.runs, len(index.ids)
+        follows = runs.series[1:] == runs.series[:-1]
+        series, off = runs.series[1:][follows], np.zeros(np.count_nonzero(follows), np.bool_)
+        if rule.regular:
+            _, on_grid = rule.steps(runs.time[1:][follows], runs.time[:-1][follows])
+            off = ~on_grid
+        counts = [np.bincount(each, minlength=n_series).astype(np.int64) for each in (series, series[off])]
+        return cls(np.maximum(index.row_size - 1, 0), *counts)
+
+
+def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Int64 | None = None) -> Iterator[str]:
+    """What should be known of the steps between rows of a store.
+
+    Parameters
+    ----------
+    rule
+        How far it is from one row to the next.
+    index
+        All series, with the rows that were added.
+    n_before
+        (series,) steps that were not one of `rule` before rows were added; default: none.
+    """
+    steps = StepCounts.of(index, rule)
+    if rule.kind == "irregular" and np.any(steps.n_steps):
         yield "times are irregular: no step between rows is the usual one, so runs are not split"
-    elif rule.regular and summary.n_gaps:
-        usual = str(rule)
-        yield f"{summary.n_gaps:,} steps in {summary.n_gapped:,} series differ from {usual}; runs are split there"
-        if len(summary.irregular):
-            shown = ", ".join(repr(str(ids[series])) for series in summary.irregular[:_SHOWN_IDS])
-            more = ", …" if len(summary.irregular) > _SHOWN_IDS else ""
-            off = "multiple of" if rule.plain else "whole step of"
-            if len(summary.irregular) == np.count_nonzero(np.diff(row_start) > 1):
-                yield f"most steps of every series are no {off} {usual}; --freq rows is for windows over such rows"
-            else:
-                kept = "is irregular and kept as it is" if len(summary.irregular) == 1 else "are irregular and kept"
-                yield (
-                    f"{len(summary.irregular):,} series {kept}: most steps are no {off} {usual} ({shown}{more}); "
-                    "ingest such series apart for windows over their rows"
-                )
+    n_new = np.maximum(steps.n_gaps - (0 if n_before is None else n_before), 0)
+    if not rule.regular or not n_new.any():
+        return
+    usual, n_gapped = str(rule), np.count_nonzero(n_new)
+    yield f"{n_new.sum():,} steps in {n_gapped:,} series differ from {usual}; runs are split there"
+    off = "multiple of" if rule.plain else "whole step of"
+    irregular = 2 * steps.n_off > steps.n_steps
+    named = np.flatnonzero(irregular & (n_new > 0))
+    if irregular.any() and irregular[steps.n_steps > 0].all():
+        yield f"most steps of every series are no {off} {usual}; --freq rows is for windows over such rows"
+    elif len(named):
+        shown = ", ".join(repr(str(index.ids[series])) for series in named[:_SHOWN_IDS])
+        more = ", …" if len(named) > _SHOWN_IDS else ""
+        kept = "is irregular and kept as it is" if len(named) == 1 else "are irregular and kept"
+        yield (
+            f"{len(named):,} series {kept}: most steps are no {off} {usual} ({shown}{more}); "
+            "ingest such series apart for windows over their rows"
+        )

@@ -56,10 +56,10 @@ class Steps:
         step = np.repeat(step, length)
         row, time = np.repeat(row, length) + offset, np.repeat(time, length) + offset * step
         if plain:
-            return Breaks(row, time, step % rule.count != 0)
+            return Breaks(row, time)
         number, on_grid = rule.steps(time, time - step)
         odd = ~on_grid | (number != 1)
-        return Breaks(row[odd], time[odd], ~on_grid[odd])
+        return Breaks(row[odd], time[odd])
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,10 @@ class Breaks:
     ----------
     row, time
         (break,) the row, and its time.
-    off_grid
-        (break,) whether it is no whole number of steps of the rule either.
     """
 
     row: Int64
     time: Int64
-    off_grid: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ def find_breaks(series: Int32 | Int64, times: Int64, first_row: int, rule: TimeS
     inside = series[1:] == series[:-1]
     number, on_grid = rule.advance(times)
     odd = np.flatnonzero(inside & ~(on_grid & (number == 1)))
-    return Breaks(first_row + odd + 1, times[odd + 1], ~on_grid[odd])
+    return Breaks(first_row + odd + 1, times[odd + 1])
 
 
 @dataclass(frozen=True)
@@ -281,10 +278,3 @@ def _sum_steps(reports: Sequence[StepReport]) -> tuple[Int64, Int64, int]:
     distinct, inverse = np.unique(step, return_inverse=True)
     counts = np.bincount(inverse, weights=count, minlength=len(distinct)).astype(np.int64)
     return distinct, counts, sum(report.n_steps for report in reports)
-
-
-def irregular_series(breaks: Breaks, row_start: Int64) -> Int64:
-    """Series of which more than half of all steps are no whole number of steps of the rule."""
-    series = np.searchsorted(row_start, breaks.row[breaks.off_grid], side="right") - 1
-    n_off = np.bincount(series, minlength=len(row_start) - 1)
-    return np.flatnonzero(2 * n_off > np.diff(row_start) - 1)

@@ -23,7 +23,7 @@ from zstore.format.schema import Schema
 from zstore.format.timesteps import TimeStepRule
 from zstore.storage.protocol import Storage
 from zstore.writing.shards import RowsSpec, ShardReport
-from zstore.writing.steps import Breaks, Steps, Trial, choose_rule, irregular_series, report_steps
+from zstore.writing.steps import Breaks, Steps, Trial, choose_rule, report_steps
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +44,6 @@ class Summary:
         The run table.
     rule
         How far it is from one row to the next.
-    n_gaps, n_gapped
-        Steps that are not one of `rule`, and series that have any.
-    irregular
-        Series of which more than half of all steps are no whole number of steps of `rule`.
     """
 
     time_start: Int64
@@ -55,9 +51,6 @@ class Summary:
     moments: Moments
     runs: RunTable
     rule: TimeStepRule
-    n_gaps: int
-    n_gapped: int
-    irregular: Int64
 
 
 def rule_of(
@@ -105,10 +98,8 @@ def summarise(
     breaks = _merge_breaks(parts)
     n_rows = int(row_start[-1])
     runs = cut_runs(row_start[:-1], np.arange(n_series), n_rows, breaks.row, breaks.time, time_start)
-    n_gapped = int(np.count_nonzero(np.bincount(runs.series, minlength=n_series) > 1))
     moments = _merge_moments(shards, n_series, n_channels)
-    irregular = irregular_series(breaks, row_start)
-    return Summary(time_start, time_stop, moments, runs, rule, len(breaks.row), n_gapped, irregular)
+    return Summary(time_start, time_stop, moments, runs, rule)
 
 
 def index_of(
@@ -232,9 +223,8 @@ def border_steps(shards: Sequence[ShardReport]) -> Steps:
 def _merge_breaks(parts: Sequence[Breaks]) -> Breaks:
     row = np.concatenate([np.zeros(0, np.int64), *(part.row for part in parts)])
     time = np.concatenate([np.zeros(0, np.int64), *(part.time for part in parts)])
-    off_grid = np.concatenate([np.zeros(0, bool), *(part.off_grid for part in parts)])
     order = np.argsort(row, kind="stable")
-    return Breaks(row[order], time[order], off_grid[order])
+    return Breaks(row[order], time[order])
 
 
 def _merge_moments(shards: Sequence[ShardReport], n_series: int, n_channels: int) -> Moments:
