@@ -72,8 +72,15 @@ LAYERS = {
         ["writing.sources.ids", "writing.sources.framing", "writing.sources.csv_table", "writing.sources.records"],
         ["writing.sources.header", "writing.sources.sniff", "writing.sources.csv"],
         ["writing.sources.csv_source"],
-        ["writing.sources.arrow_cells", "writing.sources.moments", "writing.sources.parquet_table"],
-        ["writing.sources.typed_columns", "writing.sources.parquet_rows", "writing.sources.parquet"],
+        [
+            "writing.sources.arrow_cells",
+            "writing.sources.moments",
+            "writing.sources.damage",
+            "writing.sources.typed_table",
+        ],
+        ["writing.sources.typed_columns", "writing.sources.typed_rows", "writing.sources.typed_source"],
+        ["writing.sources.parquet_table", "writing.sources.parquet"],
+        ["writing.sources.arrow_frames", "writing.sources.arrow_table", "writing.sources.arrow_source"],
         ["writing.sources.kinds"],
         [
             "writing.lock",

@@ -38,7 +38,7 @@ def make_parser() -> ArgumentParser:
     )
     commands = parser.add_subcommands(required=True, dest="subcommand", metavar="COMMAND")
     for name, add, text in (
-        ("ingest", _add_ingest, "turn CSV or Parquet files into a store"),
+        ("ingest", _add_ingest, "turn CSV, Parquet or Arrow files into a store"),
         ("inspect", _add_inspect, "say what a file of text holds, and how to ingest it"),
         ("info", _add_info, "say what a store holds"),
         ("show", _add_show, "print the rows of one series as CSV"),
@@ -69,7 +69,7 @@ def make_parser() -> ArgumentParser:
 
 
 def _add_ingest(parser: ArgumentParser) -> None:
-    paths = "CSV (also .gz, .zst) or .parquet files, globs, s3://…; then the STORE"
+    paths = "CSV (also .gz, .zst), .parquet, .arrow or .feather files, globs, s3://…; then the STORE"
     parser.add_argument("paths", nargs="+", type=str, metavar="SRC", help=paths)
     for title, add in (
         ("which columns", _add_columns),

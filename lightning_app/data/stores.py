@@ -1,4 +1,4 @@
-"""The store that a run reads; where CSV or Parquet files are named instead, a store of them in the cache, made once."""
+"""The store that a run reads; where files of a table are named instead, a store of them in the cache, made once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zstore import Store, UsageError, file_lock, ingest, open_store, read_yaml, 
 
 logger = logging.getLogger(__name__)
 
-_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".txt", ".tsv", ".parquet", ".pq")
+_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".txt", ".tsv", ".parquet", ".pq", ".arrow", ".arrows", ".feather", ".ipc")
 
 
 def open_or_ingest(
@@ -25,12 +25,12 @@ def open_or_ingest(
     storage_options: Mapping[str, str] | None,
     version: int | None = None,
 ) -> Store:
-    """Open a store; or the store of a CSV or Parquet file, ingested into the cache unless it was before.
+    """Open a store; or the store of a CSV, Parquet or Arrow file, ingested into the cache unless it was before.
 
     Parameters
     ----------
     store
-        Folder or URL of a store; or the path of a CSV or Parquet file, or a glob of several.
+        Folder or URL of a store; or the path of a CSV, Parquet or Arrow file, or a glob of several.
     options
         Arguments of :func:`zstore.ingest` for such files, or the path of a YAML file of them.
     cache
@@ -93,7 +93,7 @@ def require_openable(store: str, options: Mapping[str, Any] | str | None, versio
         if options:
             raise UsageError(
                 f"--data.ingest for {store}",
-                expected="a CSV or Parquet file, since a store is ingested already",
+                expected="a CSV, Parquet or Arrow file, since a store is ingested already",
                 fix="drop it, or name the file",
             )
     elif version is not None:

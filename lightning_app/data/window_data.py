@@ -47,8 +47,8 @@ class WindowData(DataFacts):
 
     Notes
     -----
-    A store is opened at once, and its index is read; no row is. A CSV or Parquet file is ingested when something that
-    depends on it is first asked for.
+    A store is opened at once, and its index is read; no row is. A CSV, Parquet or Arrow file is ingested when
+    something that depends on it is first asked for.
     """
 
     def __init__(self, options: DataOptions) -> None:

@@ -99,14 +99,15 @@ def ingest(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Receipt:
-    r"""Turn CSV or Parquet files into a store sorted by (id, time), out of core.
+    r"""Turn CSV, Parquet or Arrow files into a store sorted by (id, time), out of core.
 
     Parameters
     ----------
     sources
         Files or globs, with the same columns in any order, rows in any order; also ``s3://BUCKET/KEY``. CSV, plain,
-        ``.gz`` or ``.zst``; or ``.parquet``, whose types say what columns hold: lists of numbers are channels
-        ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands` and `percent` are refused.
+        ``.gz`` or ``.zst``; or ``.parquet``, ``.arrow`` or ``.feather``, whose types say what columns hold: lists of
+        numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands` and `percent`
+        are refused.
     store
         Folder to make, or ``s3://BUCKET/PREFIX``.
     time

@@ -171,7 +171,7 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
     two ways is among the questions.
     """
     file = find(path, "SRC", storage_options)
-    if file.path.suffix in (".parquet", ".pq", ".h5", ".hdf5"):
+    if file.path.suffix in (".parquet", ".pq", ".arrow", ".arrows", ".feather", ".ipc", ".h5", ".hdf5"):
         raise SourceError(
             f"{file.path.suffix} file", expected="a file of text", where=str(path), fix="its types say what it holds"
         )

@@ -183,7 +183,7 @@ def first_time_spec(
 
 def _look_first(source: SourceFile) -> str:
     """Where to learn more of a file of text."""
-    typed = source.name.lower().endswith((".parquet", ".pq"))
+    typed = source.name.lower().endswith((".parquet", ".pq", ".arrow", ".arrows", ".feather", ".ipc"))
     return "" if typed else f"; zstore inspect {source.name} says what it holds"
 
 

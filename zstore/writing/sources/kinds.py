@@ -7,12 +7,13 @@ from typing import Any
 
 from zstore.errors import StoreError, UsageError
 from zstore.storage.file import File
+from zstore.writing.sources.arrow_source import ArrowSource
 from zstore.writing.sources.csv_source import CsvSource
 from zstore.writing.sources.parquet import ParquetSource
 from zstore.writing.sources.protocol import Source
 
 CSV: Source = CsvSource()
-SOURCES: tuple[Source, ...] = (CSV, ParquetSource())
+SOURCES: tuple[Source, ...] = (CSV, ParquetSource(), ArrowSource())
 
 
 def source_of(files: Sequence[File]) -> Source:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from io import SEEK_CUR, SEEK_SET
 from pathlib import Path
@@ -12,15 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from zstore.errors import SourceError
 from zstore.storage.file import File
-from zstore.writing.sources.files import cannot_read, read_source
-from zstore.writing.sources.table import TableSpec
+from zstore.writing.sources.damage import FileState, damage_told, damaged, state_of
+from zstore.writing.sources.files import read_source
 
+KIND = "Parquet file"
 _STREAM_BYTES = 1 << 20
-_CELL_BYTES = 8
 _LARGE_GROUP = 1 << 28  # whose columns are read bit by bit
-_BANDS = 6  # tasks that there should be, where files have row groups enough to cut
 
 
 @dataclass(frozen=True)
@@ -71,25 +68,19 @@ class ParquetTable:
         return footer(self.file).group_rows
 
     @property
-    def n_rows(self) -> int:
-        """Rows of the file."""
-        return sum(self.group_rows)
-
-    def row_bytes(self, spec: TableSpec) -> int:
-        """Bytes of memory that a row takes as it is read, about.
+    def mean_bytes(self) -> int:
+        """Bytes of a row before compression.
 
         Notes
         -----
-        Texts may be long. How long, only the size of all columns together tells: Arrow aborts the process where it is
-        asked for that of one column, and the footer is damaged.
+        Of all columns together: Arrow aborts the process where it is asked for that of one column, and the footer is
+        damaged.
         """
-        n_cells = len(spec.series or spec.channels) + len(spec.time.columns) + 2 * (spec.id is not None)
-        return _CELL_BYTES * n_cells + (footer(self.file).row_bytes if spec.texts else 0)
+        return footer(self.file).row_bytes
 
-    @property
-    def whole_row_bytes(self) -> int:
-        """The same of all columns."""
-        return _CELL_BYTES * len(self.header) + footer(self.file).row_bytes
+    def place(self, group: int, row: int) -> GroupRow:
+        """A row of a row group."""
+        return GroupRow(group, row)
 
     def batches(self, columns: Sequence[str], texts: Sequence[str], group: int, n_rows: int) -> Iterator[Any]:
         """The rows of a row group, in order, in record batches of at most `n_rows`.
@@ -110,7 +101,7 @@ class ParquetTable:
         """
         known, n_read = footer(self.file), 0
         large = known.group_bytes[group] > _LARGE_GROUP
-        with damage_told(self.name):
+        with damage_told(self.name, KIND):
             opened = _open(self.file, known.metadata, list(texts), _STREAM_BYTES if large else 0)
             names = [name for name in columns if name in self.header] or [self.header[0]]
             some = opened.iter_batches(n_rows, row_groups=[group], columns=names, use_threads=False)
@@ -119,88 +110,7 @@ class ParquetTable:
                     break
                 yield batch
         if n_read != known.group_rows[group]:
-            raise _damaged(self.name, f"{n_read:,} rows in row group {group}, of {known.group_rows[group]:,}")
-
-
-@dataclass(frozen=True)
-class ParquetBlock:
-    """The rows ``[start, stop)`` of a row group.
-
-    Parameters
-    ----------
-    table
-        The file.
-    group
-        The row group.
-    start, stop
-        Which rows of it.
-    part_rows
-        Rows that are read at once; `start` is a multiple of them.
-    n_bytes
-        Bytes of memory that all of them take, about.
-    """
-
-    table: ParquetTable
-    group: int
-    start: int
-    stop: int
-    part_rows: int
-    n_bytes: int
-
-    @property
-    def name(self) -> str:
-        """The file, as the user named it."""
-        return self.table.name
-
-    @property
-    def key(self) -> str:
-        """What tells it from the other blocks of all ways to cut the file."""
-        return f"{self.group}-{self.start}-{self.stop}-{self.part_rows}"
-
-    def batches(self, columns: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[int, Any]]:
-        """Record batches of its rows, each with its first row in the row group.
-
-        Notes
-        -----
-        What stands before `start` in the row group is decoded as well, for Parquet has no way around that.
-        """
-        row = 0
-        for batch in self.table.batches(columns, texts, self.group, self.part_rows):
-            first, last = max(self.start - row, 0), min(self.stop - row, batch.num_rows)
-            if last > first:
-                yield row + first, batch.slice(first, last - first)
-            row += batch.num_rows
-            if row >= self.stop < self.table.group_rows[self.group]:
-                return
-
-
-def cut(tables: Sequence[ParquetTable], spec: TableSpec, block_bytes: int) -> list[ParquetBlock]:
-    """Row groups as blocks.
-
-    Parameters
-    ----------
-    tables, spec
-        The files, and what is read of them.
-    block_bytes
-        Bytes of memory that rows may take which are read at once.
-
-    Notes
-    -----
-    A larger row group is read in parts, one after the other. Where there are few such, each is cut into several blocks:
-    more of them are read at the same time then, and the rows before each are decoded twice or more.
-    """
-    plans = [(table, table.row_bytes(spec)) for table in tables]
-    large = sum(rows * size > block_bytes for table, size in plans for rows in table.group_rows)
-    blocks: list[ParquetBlock] = []
-    for table, size in plans:
-        part = max(block_bytes // size, 1)
-        for group, rows in enumerate(table.group_rows):
-            n_parts = -(-rows // part)
-            n_blocks = min(-(-_BANDS // max(large, 1)), n_parts)
-            for n in range(n_blocks):
-                start, stop = (min(n_parts * k // n_blocks * part, rows) for k in (n, n + 1))
-                blocks.append(ParquetBlock(table, group, start, stop, part, (stop - start) * size))
-    return blocks
+            raise damaged(self.name, KIND, f"{n_read:,} rows in row group {group}, of {known.group_rows[group]:,}")
 
 
 @dataclass(frozen=True)
@@ -235,29 +145,19 @@ def footer(file: File) -> Footer:
     SourceError
         If there is none, or it is damaged.
     """
-    return _footer(_State(str(file), file.n_bytes, file.etag, file))
-
-
-@dataclass(frozen=True)
-class _State:
-    """A file in one state of its bytes."""
-
-    name: str
-    n_bytes: int
-    etag: str | None
-    file: File = field(compare=False)
+    return _footer(state_of(file))
 
 
 @lru_cache(maxsize=64)
-def _footer(state: _State) -> Footer:
-    with damage_told(state.name):
+def _footer(state: FileState) -> Footer:
+    with damage_told(state.name, KIND):
         opened = _open(state.file)
         metadata, schema = opened.metadata, opened.schema_arrow
         groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
         n_rows = [group.num_rows for group in groups]
         n_bytes = [max(group.total_byte_size, 0) for group in groups]
         if min(n_rows, default=0) < 0 or sum(n_rows) != metadata.num_rows:
-            raise _damaged(state.name, f"{metadata.num_rows:,} rows, and {sum(n_rows):,} in its row groups")
+            raise damaged(state.name, KIND, f"{metadata.num_rows:,} rows, and {sum(n_rows):,} in its row groups")
         mean = min(sum(n_bytes), state.n_bytes << 10) // max(sum(n_rows), 1)  # a footer may say anything
         return Footer(metadata, tuple(schema.names), tuple(schema.types), tuple(n_rows), tuple(n_bytes), mean)
 
@@ -327,30 +227,6 @@ def _open(file: File, metadata: Any = None, texts: Sequence[str] = (), buffer_by
         buffer_size=buffer_bytes,
         pre_buffer=False,
         page_checksum_verification=True,
-    )
-
-
-@contextmanager
-def damage_told(name: str) -> Iterator[None]:
-    """Arrow's refusals as errors that name the file."""
-    try:
-        yield
-    except SourceError:
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise cannot_read(name, error) from error
-        raise _damaged(name, str(error)) from error
-    except (pa.ArrowException, ValueError) as error:
-        raise _damaged(name, str(error)) from error
-
-
-def _damaged(name: str, what: str) -> SourceError:
-    return SourceError(
-        f"damaged Parquet file ({what.splitlines()[0][:200] if what else 'it ends too early'})",
-        expected="a whole Parquet file that is not encrypted",
-        where=name,
-        fix="fetch or write the file again",
     )
 
 

@@ -13,17 +13,17 @@ from zstore.errors import SourceError, UsageError
 from zstore.writing.sources.arrow_cells import is_exact_text, is_text, kind_of, missing_of, raw_values, width_of
 from zstore.writing.sources.moments import TimeKind, time_kind, unit_of_type
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.parquet_table import ParquetTable
 from zstore.writing.sources.protocol import Runner
 from zstore.writing.sources.table import ChannelSpec
 from zstore.writing.sources.times import UNITS, TimeSpec
+from zstore.writing.sources.typed_table import TypedTable
 
 _FIRST_ROWS = 4096
 _SCAN_ROWS = 1 << 18
 _MOST_ITEMS = 1 << 16
 
 
-def check_id(tables: Sequence[ParquetTable], options: TableOptions) -> None:
+def check_id(tables: Sequence[TypedTable], options: TableOptions) -> None:
     """Refuse an id column whose values have no exact text.
 
     Raises
@@ -45,7 +45,7 @@ def check_id(tables: Sequence[ParquetTable], options: TableOptions) -> None:
             )
 
 
-def refuse_other_times(tables: Sequence[ParquetTable], options: TableOptions) -> TimeKind:
+def refuse_other_times(tables: Sequence[TypedTable], options: TableOptions) -> TimeKind:
     """What the time columns of all files are.
 
     Raises
@@ -90,7 +90,7 @@ def refuse_other_times(tables: Sequence[ParquetTable], options: TableOptions) ->
     return kind
 
 
-def moment_spec(tables: Sequence[ParquetTable], options: TableOptions, runner: Runner | None) -> TimeSpec:
+def moment_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runner | None) -> TimeSpec:
     """Timestamps and dates: on an axis of the coarsest unit that all are whole in, with an offset from UTC or without.
 
     Parameters
@@ -131,7 +131,7 @@ def moment_spec(tables: Sequence[ParquetTable], options: TableOptions, runner: R
     return TimeSpec("iso", options.time, finest, next(iter(zones)))
 
 
-def _finest_unit(task: tuple[ParquetTable, int], column: str, most: int | None = None) -> str:
+def _finest_unit(task: tuple[TypedTable, int], column: str, most: int | None = None) -> str:
     """The coarsest unit that the moments of a row group, or its first ones, are whole in."""
     table, group = task
     finest = "s"
@@ -154,7 +154,7 @@ def _coarsest(values: NDArray[np.int64], unit: str) -> str:
 
 
 def channels_of(
-    tables: Sequence[ParquetTable],
+    tables: Sequence[TypedTable],
     wanted: Sequence[str],
     options: TableOptions,
     known: Collection[str] = (),
@@ -195,7 +195,7 @@ def channels_of(
     return tuple(channels)
 
 
-def _kind(tables: Sequence[ParquetTable], column: str, as_words: bool) -> str:
+def _kind(tables: Sequence[TypedTable], column: str, as_words: bool) -> str:
     first: tuple[str, str] | None = None
     for table in tables:
         dtype = table.types.get(column)
@@ -227,7 +227,7 @@ def _kind(tables: Sequence[ParquetTable], column: str, as_words: bool) -> str:
     return "number" if first is None else first[0]
 
 
-def _width(tables: Sequence[ParquetTable], column: str, name: str, known: Collection[str]) -> int:
+def _width(tables: Sequence[TypedTable], column: str, name: str, known: Collection[str]) -> int:
     """Values of each vector of a column."""
     if known:
         count = 0
@@ -256,7 +256,7 @@ def _width(tables: Sequence[ParquetTable], column: str, name: str, known: Collec
     return width
 
 
-def _first_width(tables: Sequence[ParquetTable], column: str) -> int | None:
+def _first_width(tables: Sequence[TypedTable], column: str) -> int | None:
     """Values of the first list that there is."""
     for table in tables:
         if column not in table.header or not pa.types.is_nested(table.types[column]):

@@ -23,15 +23,15 @@ from zstore.writing.sources.arrow_cells import (
 from zstore.writing.sources.cells import PLAIN, excess_from
 from zstore.writing.sources.csv import SINGLE_ID
 from zstore.writing.sources.moments import Fault, read_times
-from zstore.writing.sources.parquet_table import ParquetTable
 from zstore.writing.sources.table import Categories, ChannelSpec, Columns, TableSpec
+from zstore.writing.sources.typed_table import TypedTable
 
 Told = list[tuple[int, str, str]]
 """Row, what is wrong with it, and what would be right."""
 
 
 def read_batch(
-    batch: Any, table: ParquetTable, spec: TableSpec, most_told: int | None = None
+    batch: Any, table: TypedTable, spec: TableSpec, most_told: int | None = None
 ) -> tuple[Columns, Bool | None, Told]:
     """The rows of a record batch.
 

@@ -1,0 +1,344 @@
+"""Tables with types as sources: lists are vectors, and types say what columns hold. Parquet and Arrow share this."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zstore.errors import SourceError, UsageError
+from zstore.format.schema import Schema
+from zstore.storage.file import File
+from zstore.writing.sources.arrow_cells import words_of
+from zstore.writing.sources.columns import (
+    check_channels,
+    choose_columns,
+    first_time_spec,
+    numbered_rows,
+    series_channel,
+)
+from zstore.writing.sources.damage import damage_told
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.protocol import Runner, SourceSample, Workspace
+from zstore.writing.sources.table import BadRow, Columns, TableSpec
+from zstore.writing.sources.times import STEPS, TimeSpec
+from zstore.writing.sources.typed_columns import channels_of, check_id, moment_spec, refuse_other_times
+from zstore.writing.sources.typed_rows import read_batch
+from zstore.writing.sources.typed_table import TypedBlock, TypedTable, cut, n_rows_of, row_bytes, whole_row_bytes
+
+_OF_TEXT: tuple[str, ...] = ("delimiter", "decimal", "thousands", "percent")
+_OF_TEXT += ("skip_lines", "comment", "units_row", "skip_below_header", "no_header", "names", "widths")
+_TIME_ROWS = 1000  # that tell how texts and whole numbers are meant
+
+
+class TypedSource:
+    """What sources of typed tables share, see :class:`~zstore.writing.sources.protocol.Source`.
+
+    A kind of them says what it is called, how files end, where rows stand, and how one is opened and sampled.
+    """
+
+    kind: str
+    endings: tuple[str, ...]
+    one: str
+    """What one is called, such as ``Parquet file``."""
+    place: type[Any]
+    typed = True
+
+    def open_one(self, file: File, id_from_path: str | None) -> TypedTable:
+        """One of them, opened; ids may be in its path."""
+        raise NotImplementedError
+
+    def write_sample(self, table: Any, path: Path, n_rows: int) -> int:
+        """Write the first rows of one, with all its columns, to a file of the kind; returns how many there are."""
+        raise NotImplementedError
+
+    def sample(self, file: File, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
+        """The first rows of one, with all their columns."""
+        table = self.open_one(file, None)
+        size = whole_row_bytes(table)
+        path = folder / file.key.lstrip("/")  # so that ids are found in the path
+        path.parent.mkdir(parents=True)
+        n_rows = self.write_sample(table, path, max(n_bytes // size, 1))
+        growth = n_rows_of(table) * size / max(file.n_bytes, 1)
+        return SourceSample(path, n_rows * size, growth, encoding, prepared=False)
+
+    def check(self, options: TableOptions, encoding: str) -> None:
+        """Refuse options of text: cells have types here."""
+        usual = TableOptions()
+        given = [(name, getattr(options, name)) for name in _OF_TEXT if getattr(options, name) != getattr(usual, name)]
+        given += [("encoding", encoding)] if encoding.lower().replace("_", "-") != "utf-8" else []
+        for name, value in given:
+            shown = ",".join(value) if isinstance(value, tuple) else value
+            raise UsageError(
+                f"--{name.replace('_', '-')} {shown} of {self.one}s",
+                expected="CSV files, whose cells are text",
+                fix=f"leave out --{name.replace('_', '-')}: the types of the columns say how they are read",
+            )
+
+        if options.timezone is not None:
+            raise UsageError(
+                f"--timezone {options.timezone} of {self.one}s",
+                expected="timestamps that have their zone in their type, or are taken as they stand",
+                fix="write timestamps with a zone to the files",
+            )
+        if options.layout == "series":
+            raise UsageError(
+                f"--layout series of {self.one}s",
+                expected="a row per id and time, or a column per series",
+                fix="write lists as rows (as explode does) to the files",
+            )
+        if options.id_columns:
+            raise UsageError(
+                f"--id {options.id} of {self.one}s",
+                expected="one column of ids",
+                fix="write one column of ids to the files",
+            )
+        if len(options.time) == 2:
+            raise UsageError(
+                f"--time {','.join(options.time)} of {self.one}s",
+                expected="one column of times, or year, month, day and so on",
+                fix="write one column of timestamps to the files",
+            )
+
+    def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
+        """The files themselves, which can be read at any position."""
+        return list(files)
+
+    def open(
+        self,
+        files: Sequence[File],
+        prepared: Sequence[File],
+        options: TableOptions,
+        others: Collection[str] = (),
+        runner: Runner | None = None,
+    ) -> tuple[list[TypedTable], TableSpec]:
+        """The columns of all tables, and what they mean."""
+        tables = [self.open_one(file, options.id_from_path) for file in files]
+        return tables, _spec(tables, options, others, self.one, runner=runner)
+
+    def open_known(
+        self, file: File, prepared: File, options: TableOptions, others: Collection[str], schema: Schema
+    ) -> tuple[TypedTable, TableSpec] | None:
+        """One file whose rows a store has."""
+        table = self.open_one(file, options.id_from_path)
+        if options.layout == "wide" and options.channels and not set(options.channels) & set(table.header):
+            return None
+        known = options.of_header(table.header)
+        rename = {column: name for column, name in options.rename.items() if column in table.header}
+        words = [channel.name for channel in schema.channels if channel.kind == "category"]
+        known = replace(known, rename=rename, categories=()).with_categories(words)
+        known = replace(known, categories=tuple(name for name in known.categories if name in table.header))
+        if schema.time.unit is None and known.time_format is None:
+            known = replace(known, time_unit=STEPS)
+        spec = _spec([table], known, others, self.one, [channel.name for channel in schema.channels])
+        time = replace(spec.time, unit=schema.time.unit)
+        if spec.series:
+            return table, replace(spec, time=time)
+        made = {channel.name: channel for channel in spec.channels}
+        kinds = [
+            made.get(channel.name, replace(spec.channels[0], column="", name=channel.name, item=None))
+            for channel in schema.channels
+        ]
+        texts = [channel.kind == "category" for channel in schema.channels]
+        return table, replace(
+            spec, time=time, channels=tuple(replace(c, text=t) for c, t in zip(kinds, texts, strict=True))
+        )
+
+    def n_bytes(self, files: Sequence[TypedTable], spec: TableSpec) -> int:
+        """Bytes of memory that all rows take."""
+        return sum(n_rows_of(table) * row_bytes(table, spec) for table in files)
+
+    def cut(
+        self, files: Sequence[TypedTable], spec: TableSpec, block_bytes: int, runner: Runner | None = None
+    ) -> list[TypedBlock]:
+        """Groups, or parts of large ones."""
+        return cut(files, spec, block_bytes)
+
+    def recut(
+        self,
+        files: Sequence[TypedTable],
+        spec: TableSpec,
+        block_bytes: int,
+        runner: Runner,
+        before: Sequence[TypedBlock],
+        failed: Exception | None,
+    ) -> None:
+        """Tables say where their rows are, so nothing can be cut better."""
+        return
+
+    def read(self, block: TypedBlock, spec: TableSpec, keep_bad: bool) -> Iterator[Columns]:
+        """The rows of a block, part by part.
+
+        Raises
+        ------
+        SourceError
+            On a bad row, unless those are kept; or if the file is damaged.
+        """
+        for columns, _ in _parts(block, spec, self.one, keep_bad):
+            if columns.bad and not keep_bad:
+                raise columns.bad[0].error()
+            yield columns
+
+    def doubt(self, blocks: Sequence[TypedBlock]) -> None:
+        """Borders are never in doubt."""
+
+    def placed(
+        self,
+        groups: Sequence[Sequence[TypedBlock]],
+        bad: Sequence[Sequence[BadRow]],
+        tallies: Sequence[Sequence[int]],
+    ) -> list[BadRow]:
+        """All bad rows; each knows its row."""
+        return [row for some in bad for row in some]
+
+    def placed_alone(self, row: BadRow, group: Sequence[TypedBlock]) -> BadRow:
+        """The row as it is."""
+        return row
+
+    def most_rows(self, blocks: Sequence[TypedBlock], spec: TableSpec) -> int:
+        """Rows of some blocks."""
+        return sum(block.stop - block.start for block in blocks)
+
+    def explain(self, blocks: Sequence[TypedBlock], spec: TableSpec, id_: str, time: int, limit: int) -> list[str]:
+        """Places of the rows of one id at one time."""
+        places: list[str] = []
+        for block in blocks:
+            for columns, rows in _parts(block, spec, self.one):
+                ids = columns.ids.to_pylist()
+                code = ids.index(id_) if id_ in ids else -1
+                hits = np.flatnonzero((columns.codes == code) & (columns.times == time))
+                # A wide table has its rows series by series.
+                places += [
+                    f"{block.name} {block.table.place(block.group, int(rows[hit % len(rows)]))}"
+                    for hit in hits.tolist()
+                ]
+                if len(places) >= limit:
+                    return places[:limit]
+        return places
+
+    def find_word(self, blocks: Sequence[TypedBlock], spec: TableSpec, column: str, word: str) -> str:
+        """The place where a word first stands in a column."""
+        for block in blocks:
+            if column not in block.table.header:
+                continue
+            for first, batch in block.batches([column], [column]):
+                words = words_of(batch.column(column))
+                known = words.words.to_pylist()
+                if word in known:
+                    row = int(np.flatnonzero(words.codes == known.index(word))[0])
+                    return f"{block.name} {block.table.place(block.group, first + row)}"
+        return blocks[0].name
+
+    def notes(self, n_blank: int, bad: Sequence[BadRow]) -> Iterator[str]:
+        """Nothing: types leave nothing to be guessed."""
+        return iter(())
+
+
+def check_header(header: Sequence[str], name: str) -> None:
+    """Refuse a table that has two columns of one name.
+
+    Raises
+    ------
+    SourceError
+        Naming the column.
+    """
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise SourceError(
+            f"column {twice[0]!r} stands {header.count(twice[0])} times in the schema",
+            expected="every column name once",
+            where=name,
+            fix="rename one of them",
+        )
+
+
+def _spec(
+    tables: Sequence[TypedTable],
+    options: TableOptions,
+    others: Collection[str],
+    one: str,
+    known: Collection[str] = (),
+    runner: Runner | None = None,
+) -> TableSpec:
+    """What the columns mean; `known` are channels that a store has, which say how long vectors are."""
+    choice = choose_columns(tables, options, others)
+    check_id(tables, options)
+    wide = options.layout == "wide"
+    if wide:
+        channels_of(tables, choice.wanted, replace(options, rename={}, units={}), known, vectors=False)
+    channels = (series_channel(options),) if wide else channels_of(tables, choice.wanted, options, known)
+    check_channels(channels, choice.wanted)
+    return TableSpec(
+        id=None if wide else options.id,
+        time=_time_spec(tables, options, runner, one),
+        channels=channels,
+        series=choice.wanted if wide else (),
+        missing=choice.missing,
+        largest=options.largest,
+        tracked=choice.tracked,
+    )
+
+
+def _time_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runner | None, one: str) -> TimeSpec:
+    """How times are written, by their types; texts and whole numbers by their first rows too."""
+    if not options.time:
+        return numbered_rows(options)
+    kind = refuse_other_times(tables, options)
+    if kind == "moment":
+        return moment_spec(tables, options, runner)
+    column = options.time[0]
+    first = next((table for table in tables if n_rows_of(table)), tables[0])
+    texts: list[str] = []
+    place = first.place(0, 0)
+    for group, n_rows in enumerate(first.group_rows):
+        if texts or not n_rows:
+            continue
+        place = first.place(group, 0)
+        batch = next(first.batches([column], [column], group, _TIME_ROWS))
+        words = words_of(batch.column(column))
+        known = words.words.to_pylist()
+        texts = [known[code] for code in words.codes.tolist() if code >= 0]
+    spec = first_time_spec(options, texts, first, str(place))
+    if spec.kind == "decimal":
+        raise UsageError(
+            f"--time-unit {options.time_unit} of numbers with a fraction in column {column!r}",
+            expected=f"whole numbers, or timestamps, in {one}s",
+            fix="write timestamps to the files",
+        )
+    if spec.kind == "iso" and kind == "whole":
+        spec = replace(spec, kind="steps", unit=None)  # no row, or none with a time
+    return spec
+
+
+def _parts(block: TypedBlock, spec: TableSpec, one: str, keep_bad: bool = True) -> Iterator[tuple[Columns, Any]]:
+    """The rows of a block, part by part, and (record,) the row in its group of each good record."""
+    texts = [name for name in (spec.id, *spec.time.columns, *spec.texts) if name is not None]
+    for first, batch in block.batches(spec.needed, texts):
+        with damage_told(block.name, one):
+            columns, good, bad = read_batch(batch, block.table, spec, None if keep_bad else 1)
+        rows = np.arange(first, first + batch.num_rows) if good is None else first + np.flatnonzero(good)
+        told = tuple(
+            BadRow(block.name, block.table.place(block.group, first + row), reason, expected, _raw(batch, row))
+            for row, reason, expected in bad
+        )
+        yield replace(columns, bad=told, n_records=batch.num_rows), rows
+
+
+def _raw(batch: Any, row: int) -> str:
+    """The columns of a row that are read, as JSON; what that has no word for as Arrow writes it."""
+    cells = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        cell = column.slice(row, 1)
+        kind = cell.type.value_type if pa.types.is_dictionary(cell.type) else cell.type
+        if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+            cell = cell.cast(pa.string())
+        try:
+            cells[name] = cell[0].as_py()
+        except UnicodeDecodeError:
+            cells[name] = repr(cell.cast(pa.binary())[0].as_py())
+    return json.dumps(cells, ensure_ascii=False, default=str)
