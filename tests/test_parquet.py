@@ -148,7 +148,7 @@ def test_values_with_more_digits_than_a_float64_keeps_are_counted(
         """Whether the float64, written with the digits of the value, is the value."""
         if isinstance(value, int):
             return int(float(value)) == value
-        digits = max(len(str(abs(value)).replace(".", "").lstrip("0").rstrip("0")), 1)
+        digits = max(len("".join(map(str, value.as_tuple().digits)).strip("0")), 1)
         return bool(Decimal(f"{float(value):.{digits - 1}e}") == value)
 
     lost = [value for value in array.to_pylist() if value is not None and not kept(value)]
