@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from zstore import Store, append, compact, export, gc, ingest, open_store
 from zstore.cli import main
-from zstore.upkeep.export import id_and_time
+from zstore.reading.columns import id_and_time
 
 IDS = ["a", "ä b", "Z", "10", "9", "x,y", "名"]
 WORDS = ["", "low", "über", "high, wide", "a b", "a_b", "名"]
@@ -225,7 +225,10 @@ def check_series(table: Table, store: Store, expected: pd.DataFrame) -> None:
         assert frame.index.name == time
         assert list(frame.columns) == list(table.channels)
         assert list(polar.columns) == [time, *table.channels]
-        assert np.array_equal(frame.index.to_numpy(), rows["the time"].to_numpy())
+        zone = store.time.zone
+        assert str(getattr(frame.index, "tz", None)) == str(zone)
+        stamps = frame.index if zone is None else cast(pd.DatetimeIndex, frame.index).tz_localize(None)
+        assert np.array_equal(stamps.to_numpy(), rows["the time"].to_numpy())
         assert np.array_equal(polar[time].to_numpy(), rows["the time"].to_numpy())
         assert np.array_equal(dataset[time].values, rows["the time"].to_numpy())
         for name in table.numbers:

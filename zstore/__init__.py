@@ -23,6 +23,7 @@ from zstore.reading.panel import PanelFile, PanelGrid, open_panel
 from zstore.reading.rowfile import RowFile, open_rows
 from zstore.reading.rownotes import CacheEntry
 from zstore.reading.scaling import Scaling
+from zstore.reading.selection import Selection
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, Windows, WindowShape, find_holes
@@ -55,6 +56,7 @@ __all__ = [
     "Receipt",
     "RowFile",
     "Scaling",
+    "Selection",
     "Series",
     "SourceError",
     "Store",

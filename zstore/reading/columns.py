@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError
 from zstore.format.encodings.words import flag_attributes
+from zstore.format.layout import TIME
 from zstore.format.schema import Field, TimeAxis
 from zstore.reading.version import StoredVersion
-
-if TYPE_CHECKING:
-    import pandas
-    import polars
 
 MISSING_CODE = -1
 
@@ -45,9 +42,20 @@ def time_attributes(axis: TimeAxis) -> tuple[dict[str, Any], dict[str, Any]]:
     return attributes, {"units": attributes.pop("units"), "calendar": attributes.pop("calendar"), "dtype": "int64"}
 
 
-def read_codes(store: StoredVersion, channel: Field, start: int, stop: int) -> NDArray[Any]:
-    """(row,) codes of a channel of categories in the rows ``[start, stop)``, as stored integers; -1 where missing."""
-    stored = store.read_stored(channel.name, start, stop)
+def id_and_time(store: StoredVersion) -> tuple[str, str]:
+    """Names of the columns of ids and of times in a table."""
+    id_ = free_name(store.schema.id_name or "id", store.channels)
+    return id_, free_name(TIME, {id_, *store.channels})
+
+
+def checked_codes(store: StoredVersion, channel: Field, stored: NDArray[Any]) -> NDArray[Any]:
+    """(row,) codes of a channel of categories from what is stored, as stored integers; -1 where missing.
+
+    Raises
+    ------
+    CorruptionError
+        If a code is none of a word.
+    """
     codes: NDArray[Any] = np.where(channel.encoding.is_missing(stored), MISSING_CODE, stored).astype(stored.dtype)
     words = channel.categories
     if len(codes) and not MISSING_CODE <= codes.min() <= codes.max() < len(words):
@@ -58,6 +66,11 @@ def read_codes(store: StoredVersion, channel: Field, start: int, stop: int) -> N
             fix="do not use this store: no release of zstore wrote it like this",
         )
     return codes
+
+
+def read_codes(store: StoredVersion, channel: Field, start: int, stop: int) -> NDArray[Any]:
+    """(row,) codes of a channel of categories in the rows ``[start, stop)``, see :func:`checked_codes`."""
+    return checked_codes(store, channel, store.read_stored(channel.name, start, stop))
 
 
 def read_column(store: StoredVersion, channel: Field, words: bool, start: int, stop: int) -> NDArray[Any]:
@@ -104,25 +117,3 @@ def channel_attributes(channel: Field, words: bool) -> dict[str, Any]:
     if channel.kind == "category" and not words:
         known |= flags(channel.categories, channel.encoding.dtype)
     return known
-
-
-def pandas_column(store: StoredVersion, channel: Field, start: int, stop: int) -> pandas.Categorical | NDArray[Any]:
-    """Rows ``[start, stop)`` of one channel for pandas: floats, or a Categorical that has every word of the channel."""
-    import pandas
-
-    if channel.kind == "number":
-        return store.read(channel.name, start, stop)
-    codes = read_codes(store, channel, start, stop)
-    return pandas.Categorical.from_codes(codes, categories=list(channel.categories))
-
-
-def polars_column(store: StoredVersion, channel: Field, start: int, stop: int) -> polars.Series | NDArray[Any]:
-    """Rows ``[start, stop)`` of one channel for polars: floats, NaN where missing, or an Enum, null where missing."""
-    import polars
-
-    if channel.kind == "number":
-        return store.read(channel.name, start, stop)
-    codes = read_codes(store, channel, start, stop).astype(np.int64)
-    lexicon = polars.Series(channel.categories, dtype=polars.Enum(channel.categories))
-    known = polars.Series(codes).to_frame("code").select(polars.when(polars.col("code") >= 0).then(polars.col("code")))
-    return lexicon.gather(known.to_series())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,50 +21,113 @@ from zstore.reading.columns import (
     time_attributes,
     to_words,
 )
+from zstore.reading.frames import needed
+from zstore.reading.ranges import RowRanges, read_stretches, times_at
 from zstore.reading.version import StoredVersion
 
 if TYPE_CHECKING:
     import xarray
 
 
-def to_dataset(store: StoredVersion, words: bool) -> xarray.Dataset:
-    """See :meth:`zstore.reading.store.Store.to_xarray`."""
-    import xarray
-
+def to_dataset(
+    store: StoredVersion, words: bool, channels: Sequence[str] | None = None, ranges: RowRanges | None = None
+) -> xarray.Dataset:
+    """See :meth:`zstore.reading.store.Store.to_xarray`; of some channels and rows where these are given."""
+    xarray = needed("xarray")
     schema, index = store.schema, store.index
+    part = _Part(store, None if ranges is None else ranges.at(ranges.sizes > 0))
     row, series, time, id_, *sizes = (
         free_name(name, store.channels) for name in ("row", "series", TIME, "id", "row_size", "time_start", "time_stop")
     )
     about_time, encoding = time_attributes(schema.time)
-    lazily = partial(_lazy_array, store, _chunk_sizes(store))
     variables: dict[str, Any] = {
         channel.name: xarray.Variable(
             row,
-            lazily(channel.name, partial(read_column, store, channel, words), column_dtype(channel, words)),
+            part.lazily(channel.name, partial(read_column, store, channel, words), column_dtype(channel, words)),
             channel_attributes(channel, words),
         )
-        for channel in schema.channels
+        for channel in (schema.channels if channels is None else map(store.channel, channels))
     }
     stamp = as_times(np.zeros(0, np.int64), schema.time).dtype
-    times = lazily("times of rows", partial(_read_times, store), stamp)
+    times = part.lazily("times of rows", partial(_read_times, store), stamp)
     about_size = {"long_name": "rows of the series", "sample_dimension": row}
-    variables[sizes[0]] = xarray.Variable(series, index.row_size, about_size)
-    for name, values in zip(sizes[1:], (index.time_start, index.time_stop), strict=True):
+    variables[sizes[0]] = xarray.Variable(series, part.row_size, about_size)
+    for name, values in zip(sizes[1:], part.first_and_last_times(), strict=True):
         variables[name] = xarray.Variable(series, as_times(values, schema.time), encoding=encoding)
     for static in store.statics:
-        values, about = static.values, {"long_name": static.name}
+        values, about = static.values[part.series], {"long_name": static.name}
         if static.categories is not None and words:
             values = to_words(values, static.categories, np.nan)
         elif static.categories is not None:
             about |= flags(static.categories, values.dtype)
         name = free_name(static.name, {*variables, row, series, time, id_}, "_static")
         variables[name] = xarray.Variable(series, values, about)
-    ids = np.array(index.ids.tolist(), dtype=object)
+    ids = np.array(index.ids[part.series].tolist(), dtype=object)
     coordinates = {
         time: xarray.Variable(row, times, about_time, encoding),
         id_: xarray.Variable(series, ids, {"long_name": schema.id_name or "id", "cf_role": "timeseries_id"}),
     }
-    return xarray.Dataset(variables, coordinates, {"Conventions": "CF-1.11", "featureType": "timeSeries"})
+    about = {"Conventions": "CF-1.11", "featureType": "timeSeries"}
+    return xarray.Dataset(variables, coordinates, about)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of a store that a data set has: all, or some ranges that are not empty."""
+
+    store: StoredVersion
+    ranges: RowRanges | None
+
+    @property
+    def series(self) -> Any:
+        """Positions of the series."""
+        return slice(None) if self.ranges is None else self.ranges.series
+
+    @property
+    def row_size(self) -> NDArray[np.int64]:
+        """(series,) rows."""
+        return self.store.index.row_size if self.ranges is None else self.ranges.sizes
+
+    def first_and_last_times(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(series,) times of the first and of the last row."""
+        index = self.store.index
+        if self.ranges is None:
+            return index.time_start, index.time_stop
+        return times_at(self.store, self.ranges.start), times_at(self.store, self.ranges.stop - 1)
+
+    def lazily(self, name: str, read: Callable[[int, int], NDArray[Any]], dtype: np.dtype[Any]) -> Any:
+        """A dask array over the rows: `read` returns those of the store between two of them."""
+        import dask.array
+        from dask.base import tokenize
+
+        store, ranges = self.store, self.ranges
+        identity = [store.path, store.objects.document["digest"], name, str(dtype)]
+        sizes = _chunk_sizes(store)
+        if ranges is not None:
+            starts = np.append(0, np.cumsum(ranges.sizes))
+            identity += [tokenize(ranges.start, ranges.stop)]
+            sizes = tuple(block.n_rows for block in ranges.blocks(store.schema.chunk_rows)) or (0,)
+            read = partial(_read_ranges, read, ranges, starts, store.schema.chunk_rows)
+        source = _Rows(read, sum(sizes), dtype)
+        return dask.array.from_array(  # type: ignore[no-untyped-call]
+            source, (sizes,), name=f"zstore-{tokenize(*identity)}", fancy=False, asarray=False, meta=np.zeros(0, dtype)
+        )
+
+
+def _read_ranges(
+    read: Callable[[int, int], NDArray[Any]],
+    ranges: RowRanges,
+    starts: NDArray[np.int64],
+    most_gap: int,
+    start: int,
+    stop: int,
+) -> NDArray[Any]:
+    """The rows ``[start, stop)`` of some ranges, of which each begins at one of `starts`."""
+    first, last = int(np.searchsorted(starts, start, side="right")) - 1, int(np.searchsorted(starts, stop))
+    some = ranges.at(slice(first, last))
+    low = np.maximum(start - starts[first:last], 0)
+    high = np.minimum(stop - starts[first:last], some.sizes)
+    return read_stretches(read, RowRanges(some.series, some.start + low, some.start + high).near(most_gap))
 
 
 @dataclass(frozen=True)
@@ -100,24 +163,6 @@ class _Rows:
             return np.zeros(0, self.dtype)
         low, high = min(rows[0], rows[-1]), max(rows[0], rows[-1])
         return self.read(low, high + 1)[rows[0] - low :: rows.step][: len(rows)]
-
-
-def _lazy_array(
-    store: StoredVersion,
-    sizes: tuple[int, ...],
-    name: str,
-    read: Callable[[int, int], NDArray[Any]],
-    dtype: np.dtype[Any],
-) -> Any:
-    """A dask array over the rows of a store."""
-    import dask.array
-    from dask.base import tokenize
-
-    token = tokenize(store.path, store.objects.document["digest"], name, str(dtype))
-    source = _Rows(read, store.n_rows, dtype)
-    return dask.array.from_array(  # type: ignore[no-untyped-call]
-        source, (sizes,), name=f"zstore-{token}", fancy=False, asarray=False, meta=np.zeros(0, dtype)
-    )
 
 
 def _read_times(store: StoredVersion, start: int, stop: int) -> NDArray[Any]:

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from zstore.errors import UsageError
 from zstore.format.layout import TIME
+from zstore.reading.batches import Columns, record_batches
 from zstore.reading.columns import (
     as_times,
     channel_attributes,
     free_name,
-    pandas_column,
-    polars_column,
     read_column,
     time_attributes,
 )
+from zstore.reading.frames import needed, pandas_frame, polars_frame
+from zstore.reading.ranges import RowRanges, parse_bound, row_ranges
 from zstore.reading.version import StoredVersion
 
 if TYPE_CHECKING:
@@ -81,15 +82,9 @@ class Series:
         UsageError
             If `start` or `stop` is not a time.
         """
-        low, high = _bound(self.store, start, "start"), _bound(self.store, stop, "stop")
-        first, last = self.store.index.row_start[self.position : self.position + 2].tolist()
-        if low is None and high is None:
-            return first, last
-        times = self.store.times(first, last)
-        return (
-            first if low is None else first + int(np.searchsorted(times, low)),
-            last if high is None else first + int(np.searchsorted(times, high)),
-        )
+        low, high = parse_bound(self.store, start, "start"), parse_bound(self.store, stop, "stop")
+        ranges = row_ranges(self.store, np.array([self.position]), low, high)
+        return int(ranges.start[0]), int(ranges.stop[0])
 
     def times(self, start: str | int | None = None, stop: str | int | None = None) -> NDArray[Any]:
         """(row,) times as datetime64, in UTC where the source wrote zones, or int64 for plain steps."""
@@ -100,29 +95,18 @@ class Series:
         return self.store.read(channel, *self.rows(start, stop))
 
     def to_pandas(self, start: str | int | None = None, stop: str | int | None = None) -> pandas.DataFrame:
-        """All channels as a data frame over time, categories as Categorical.
+        """All channels as a data frame over time, with the types of :meth:`Selection.to_pandas`.
 
         The index is called ``time``; ``time_`` beside a channel ``time``.
         """
-        import pandas
-
-        rows, store = self.rows(start, stop), self.store
-        columns = {channel.name: pandas_column(store, channel, *rows) for channel in store.schema.channels}
-        return pandas.DataFrame(columns, index=pandas.Index(self._times(rows), name=free_name(TIME, columns)))
+        return pandas_frame(self._table(start, stop)).set_index(free_name(TIME, self.store.channels))
 
     def to_polars(self, start: str | int | None = None, stop: str | int | None = None) -> polars.DataFrame:
-        """All channels as a polars data frame, categories as Enum, with a column `time` first.
+        """All channels as a polars data frame, with a column `time` first and the types of :meth:`Selection.to_polars`.
 
-        Dates are Datetime, of milliseconds where the store has seconds. The column is called ``time_`` beside a channel
-        ``time``.
+        The column is called ``time_`` beside a channel ``time``.
         """
-        import polars
-
-        rows, store = self.rows(start, stop), self.store
-        columns = {channel.name: polars_column(store, channel, *rows) for channel in store.schema.channels}
-        times = self._times(rows)
-        times = times.astype("datetime64[ms]") if times.dtype == "datetime64[s]" else times  # polars has no seconds
-        return polars.DataFrame({free_name(TIME, columns): times, **columns})
+        return polars_frame(self._table(start, stop))
 
     def to_xarray(
         self, start: str | int | None = None, stop: str | int | None = None, words: bool = False
@@ -132,8 +116,7 @@ class Series:
         Names and, with `words`, categories are those of :meth:`zstore.Store.to_xarray`; missing static attributes are
         left out.
         """
-        import xarray
-
+        xarray = needed("xarray")
         rows, store = self.rows(start, stop), self.store
         time, id_ = free_name(TIME, store.channels), free_name("id", store.channels)
         columns = {
@@ -147,7 +130,17 @@ class Series:
         for name, value in self.statics.items():
             if value is not None:
                 coordinates[free_name(name, {*columns, *coordinates}, "_static")] = value
-        return xarray.Dataset(columns, coordinates)
+        return xarray.Dataset(columns, coordinates)  # type: ignore[no-any-return]
+
+    def _table(self, start: str | int | None, stop: str | int | None) -> Any:
+        """Times and all channels as an Arrow table."""
+        first, last = self.rows(start, stop)
+        ranges = RowRanges(*(np.array([number]) for number in (self.position, first, last)))
+        columns = Columns(self.store, self.store.channels)
+        table = pa.Table.from_batches(record_batches(columns, [ranges]))
+        return table.select(table.column_names[1:]).rename_columns(
+            [free_name(TIME, self.store.channels), *self.store.channels]
+        )
 
     def _times(self, rows: tuple[int, int]) -> NDArray[Any]:
         return as_times(self.store.times(*rows), self.store.schema.time)
@@ -171,13 +164,3 @@ class Series:
         from zstore.look.series import plot_series
 
         return plot_series(self, channels, start, stop)
-
-
-def _bound(store: StoredVersion, text: str | int | None, name: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        return store.schema.time.parse(text)
-    except ValueError:
-        wanted = "a step number" if store.schema.time.unit is None else "a date, or a date and time, in ISO form"
-        raise UsageError(f"unreadable {name} {text!r}", expected=wanted) from None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,18 @@ from zstore.errors import UsageError
 from zstore.reading.dataset import to_dataset
 from zstore.reading.decode import decode_part, decode_rows_of, float32_suffices, require_float32
 from zstore.reading.eviction import Cache
-from zstore.reading.rowfile import open_rows
+from zstore.reading.ranges import parse_bound
 from zstore.reading.scaling import Scaling
+from zstore.reading.selection import Selection
 from zstore.reading.series import Series
 from zstore.reading.version import StoredVersion
-from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.reading.where import choose_series
+from zstore.reading.windows import Windows
 from zstore.storage.urls import open_storage
 from zstore.text import shown
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
 
 
@@ -85,6 +88,80 @@ class Store(StoredVersion):
             If the store has no such id.
         """
         return Series(self, self.position(id_), id_)
+
+    def __getitem__(self, id_: str) -> Series:
+        return self.series(id_)
+
+    def __len__(self) -> int:
+        return self.n_series
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids.tolist())
+
+    def __contains__(self, id_: object) -> bool:
+        if not isinstance(id_, str):
+            return False
+        position = bisect_left(self.ids, id_)
+        return position < len(self) and bool(self.ids[position] == id_)
+
+    def sel(
+        self,
+        ids: Iterable[str] | str | None = None,
+        start: str | int | None = None,
+        stop: str | int | None = None,
+        where: Mapping[str, Any] | None = None,
+        channels: Iterable[str] | str | None = None,
+    ) -> Selection:
+        """Some series, times and channels as a table: of Arrow, pandas, polars, xarray, or as windows.
+
+        Parameters
+        ----------
+        ids
+            Exact ids, or one; None for all. Rows come in the order of the store, whatever the order of the ids, and
+            those of an id that is named twice come once.
+        start, stop
+            Times ``[start, stop)``, each a date, a date and time, or a step number; None for no bound.
+        where
+            From the name of a static attribute to what it must be: a number or word; one of a list; None for missing;
+            or a function from the values of all series, (series,) float64 with NaN, or strings with None, to bool.
+        channels
+            Channels in the order of the columns, or one; None for all.
+
+        Returns
+        -------
+        A selection, of which nothing is decoded yet.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such id, attribute, word in an attribute, or channel.
+        UsageError
+            If a bound or condition cannot be read, or a channel is named twice.
+
+        Notes
+        -----
+        Cost: the index. 100,000 series take some milliseconds.
+        """
+        low, high = parse_bound(self, start, "start"), parse_bound(self, stop, "stop")
+        return Selection(self, choose_series(self, ids, where), low, high, self._channel_names(channels))
+
+    def _channel_names(self, channels: Iterable[str] | str | None) -> tuple[str, ...]:
+        if channels is None:
+            return self.channels
+        names = (channels,) if isinstance(channels, str) else tuple(channels)
+        for name in names:
+            self.channel(name)
+            if names.count(name) > 1:
+                raise UsageError(f"channel {name!r} twice", expected="each once")
+        return names
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """All rows as a stream of the Arrow PyCapsule interface, see :meth:`Selection.to_arrow`."""
+        return self.sel().__arrow_c_stream__(requested_schema)
+
+    def head(self, n_rows: int = 5) -> pandas.DataFrame:
+        """The first rows as a data frame, see :meth:`Selection.head`."""
+        return self.sel().head(n_rows)
 
     def decode(
         self,
@@ -210,18 +287,9 @@ class Store(StoredVersion):
         A sequence of ``{"x", "y", "series", "time"}``, NaN where missing. It can be pickled, for workers that are
         spawned: all of them read the same memory-mapped row file (see :func:`zstore.open_rows`), which is built once.
         """
-        inputs = tuple(channels or self.channels)
-        outputs = tuple(targets or inputs)
-        shape = WindowShape(lookback, horizon, delay, stride)
-        wanted = tuple(dict.fromkeys(inputs + outputs))
-        rows = open_rows(self, wanted, Scaling.identity(len(wanted)), cache, fill=False).values
-        index = WindowIndex.build(self.index.runs, shape, self.time.rule)
-        if not len(index):
-            raise no_window(self, shape)
-        times = None if self.time.rule.regular else self.times(0, self.n_rows)
-        places = [wanted.index(name) for name in inputs], [wanted.index(name) for name in outputs]
-        again = partial(self.windows, lookback, horizon, delay=delay, stride=stride, channels=inputs, targets=outputs)
-        return Windows(rows, index, *places, times, partial(again, cache=cache))
+        return self.sel(channels=channels or None).windows(
+            lookback, horizon, delay=delay, stride=stride, targets=targets, cache=cache
+        )
 
     def plot(
         self,
@@ -255,15 +323,3 @@ class Store(StoredVersion):
         Cost: the index. Rows are decoded when they are used, and compared with their digests then.
         """
         return to_dataset(self, words)
-
-
-def no_window(store: Store, shape: WindowShape, where: str = "") -> UsageError:
-    """The error for a window that fits nowhere."""
-    runs = store.index.runs
-    longest = int(np.max(runs.stop - runs.start, initial=0))
-    return UsageError(
-        f"no window: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon} need {shape.span} rows",
-        expected=f"at most {longest:,}, the longest stretch without a gap",
-        where=where or store.path,
-        fix="a smaller lookback or horizon",
-    )

@@ -1,0 +1,272 @@
+"""Some rows of a store: which, is told at once; they are decoded when a table is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from zstore.errors import UsageError
+from zstore.reading.batches import Columns, record_batches
+from zstore.reading.dataset import to_dataset
+from zstore.reading.eviction import Cache
+from zstore.reading.frames import pandas_frame, polars_frame, polars_scan
+from zstore.reading.ranges import RowRanges, row_ranges
+from zstore.reading.rowfile import open_rows
+from zstore.reading.scaling import Scaling
+from zstore.reading.version import StoredVersion
+from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.text import shown
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import xarray
+
+Int64 = NDArray[np.int64]
+
+_GROUP_ROWS = 1 << 22
+_SHOWN = 8
+
+
+@dataclass(frozen=True, repr=False)
+class Selection:
+    """Some series, times and channels of a store, as a table that is not there yet.
+
+    Rows are in the order of (id, time), that of the store, and each is there once, however ids were named. Made by
+    :meth:`zstore.Store.sel`; any package that reads Arrow streams takes it as it is (``__arrow_c_stream__``).
+
+    Parameters
+    ----------
+    store
+        The version of a store that it is of.
+    series
+        (series,) their positions in ``store.ids``, ascending.
+    low, high
+        Times ``[low, high)`` in units of the time axis; None for no bound.
+    channels
+        Names of the channels, in the order of the columns.
+    """
+
+    store: StoredVersion
+    series: Int64
+    low: int | None
+    high: int | None
+    channels: tuple[str, ...]
+
+    @property
+    def n_series(self) -> int:
+        """Series."""
+        return len(self.series)
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """(series,) their ids, in order."""
+        ids: NDArray[Any] = self.store.ids[self.series]
+        return ids
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all. Cost: none of a row; where a bound cuts irregular times, those of its series are read."""
+        return self.ranges.n_rows
+
+    @property
+    def ranges(self) -> RowRanges:
+        """Which rows of the store they are."""
+        return row_ranges(self.store, self.series, self.low, self.high)
+
+    def __repr__(self) -> str:
+        show = self.store.time.show
+        parts = [f"{self.n_series:,} of {self.store.n_series:,} series"]
+        parts += [f"from {show(self.low)}"] if self.low is not None else []
+        parts += [f"before {show(self.high)}"] if self.high is not None else []
+        names = [shown(name) for name in self.channels[:_SHOWN]]
+        names += [f"and {len(self.channels) - _SHOWN:,} more"] if len(self.channels) > _SHOWN else []
+        parts.append(f"channels {', '.join(names)}" if names else "no channel")
+        known = self.store.time.rule.regular or (self.low is None and self.high is None)
+        rows = f": {self.n_rows:,} rows" if known else ""
+        return f"<zstore.Selection of {self.store.path} version {self.store.version}{rows}, {', '.join(parts)}>"
+
+    def to_arrow(self, statics: bool = False) -> Any:
+        """A ``pyarrow.RecordBatchReader``, whose batches are decoded ahead of the one that is read.
+
+        Parameters
+        ----------
+        statics
+            Whether static attributes are columns too, the same in all rows of a series.
+
+        Returns
+        -------
+        Columns: ids, called as in the source, or ``id``; ``time``; channels; static attributes. Ids are texts, times
+        timestamps in the unit of the store (in UTC where the source wrote zones), or int64 for plain steps; numbers
+        are null where missing; categories are dictionaries that have every word of the channel. ``id`` and ``time``
+        get ``_`` behind their names where a channel is called so, static attributes ``_static``.
+
+        Raises
+        ------
+        CorruptionError
+            If the store is damaged, when the batch is read.
+
+        Notes
+        -----
+        Memory: some six batches of 131,072 rows, whatever the number of rows.
+        """
+        columns = self._columns(statics)
+        return pa.RecordBatchReader.from_batches(columns.schema, record_batches(columns, self._groups()))
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """The rows as a stream of the Arrow PyCapsule interface."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def to_pandas(self, statics: bool = False) -> pandas.DataFrame:
+        """A data frame with the columns of :meth:`to_arrow`; categories are Categorical, missing numbers NaN.
+
+        Parameters
+        ----------
+        statics
+            Whether static attributes are columns too.
+
+        Raises
+        ------
+        UsageError
+            If pandas is not installed.
+        """
+        return pandas_frame(self.to_arrow(statics).read_all())
+
+    def to_polars(self, statics: bool = False, lazy: bool = False) -> polars.DataFrame | polars.LazyFrame:
+        """A data frame of polars with the columns of :meth:`to_arrow`; categories are Enum, what is missing is null.
+
+        Parameters
+        ----------
+        statics
+            Whether static attributes are columns too.
+        lazy
+            Return a query instead, which reads batch by batch, only columns that it needs, and as many rows.
+
+        Notes
+        -----
+        Polars has no seconds: times are milliseconds where the store has seconds.
+
+        Raises
+        ------
+        UsageError
+            If polars is not installed.
+        """
+        if not lazy:
+            return polars_frame(self.to_arrow(statics).read_all())
+        columns = self._columns(statics)
+
+        def batches(names: Sequence[str] | None) -> Iterator[Any]:
+            wanted = None if names is None else tuple(names)
+            return record_batches(replace(columns, names=wanted), self._groups())
+
+        return polars_scan(columns.batch(RowRanges.none()), batches)
+
+    def to_xarray(self, words: bool = False) -> xarray.Dataset:
+        """The rows as a lazy CF contiguous ragged array, see :meth:`zstore.Store.to_xarray`.
+
+        Parameters
+        ----------
+        words
+            As there.
+
+        Notes
+        -----
+        Series without a row between the bounds are left out.
+        """
+        return to_dataset(self.store, words, self.channels, self.ranges)
+
+    def head(self, n_rows: int = 5) -> pandas.DataFrame:
+        """The first rows as a data frame, with as little decoded as may be.
+
+        Parameters
+        ----------
+        n_rows
+            How many.
+        """
+        columns, batches = self._columns(statics=False), []
+        for group in self._groups():
+            first = group.first(max(n_rows, 0))
+            batches += [columns.batch(block) for block in first.blocks(columns.block_rows)]
+            n_rows -= first.n_rows
+            if n_rows <= 0:
+                break
+        return pandas_frame(pa.Table.from_batches(batches or [columns.batch(RowRanges.none())]))
+
+    def windows(
+        self,
+        lookback: int,
+        horizon: int,
+        *,
+        delay: int = 0,
+        stride: int = 1,
+        targets: Sequence[str] | None = None,
+        cache: Cache | str | Path | None = None,
+    ) -> Windows:
+        """Every window all of whose rows are selected; see :meth:`zstore.Store.windows`.
+
+        Parameters
+        ----------
+        lookback, horizon, delay, stride
+            See :class:`zstore.reading.windows.WindowShape`.
+        targets
+            Target channels, which need not be selected; None for the input channels, which are those selected.
+        cache
+            Folder of row files, as there.
+
+        Returns
+        -------
+        As there; ``series`` are positions in ``store.ids``. The row file has all rows of the store, so that all
+        selections share it.
+
+        Raises
+        ------
+        UsageError
+            If there is no such window.
+        """
+        outputs = tuple(targets or self.channels)
+        shape = WindowShape(lookback, horizon, delay, stride)
+        wanted = tuple(dict.fromkeys(self.channels + outputs))
+        if not self.channels:
+            raise UsageError("windows of no channel", expected="at least one", fix="name channels")
+        index = self._window_index(shape)
+        rows = open_rows(self.store, wanted, Scaling.identity(len(wanted)), cache, fill=False).values
+        times = None if self.store.time.rule.regular else self.store.times(0, self.store.n_rows)
+        columns = [wanted.index(name) for name in self.channels], [wanted.index(name) for name in outputs]
+        rebuild = partial(self.windows, lookback, horizon, delay=delay, stride=stride, targets=outputs, cache=cache)
+        return Windows(rows, index, *columns, times, rebuild)
+
+    def _window_index(self, shape: WindowShape) -> WindowIndex:
+        runs, ranges = self.store.index.runs, self.ranges
+        bounds = np.zeros((2, self.store.n_series), np.int64)
+        bounds[:, ranges.series] = ranges.start, ranges.stop
+        start, stop = np.maximum(bounds[0][runs.series], runs.start), np.minimum(bounds[1][runs.series], runs.stop)
+        index = WindowIndex.build(runs, shape, self.store.time.rule, (start, stop), context=False)
+        if not len(index):
+            raise no_window(self.store, shape, int(np.max(stop - start, initial=0)))
+        return index
+
+    def _columns(self, statics: bool) -> Columns:
+        return Columns(self.store, self.channels, statics)
+
+    def _groups(self) -> Iterator[RowRanges]:
+        """The rows in parts, so that the first are there before the last are looked for."""
+        cuts = np.flatnonzero(np.diff(self.store.index.row_start[self.series] // _GROUP_ROWS)) + 1
+        for series in np.split(self.series, cuts):
+            yield row_ranges(self.store, series, self.low, self.high)
+
+
+def no_window(store: StoredVersion, shape: WindowShape, longest: int, where: str = "") -> UsageError:
+    """The error for a window that fits nowhere."""
+    return UsageError(
+        f"no window: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon} need {shape.span} rows",
+        expected=f"at most {longest:,}, the longest stretch without a gap",
+        where=where or store.path,
+        fix="a smaller lookback or horizon",
+    )
