@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 import zstore
 from zstore import NotFoundError, Selection, Store, UsageError, append, ingest, open_store
+from zstore.reading.batches import Columns
+from zstore.reading.ranges import RowRanges
 
 START = np.datetime64("2001-01-01")
 LAND = {"a": "forest", "b": "urban", "c": "forest", "d": ""}
@@ -194,7 +196,12 @@ def test_static_attributes_are_columns_when_asked_for(table: Store) -> None:
 def test_selecting_decodes_nothing_and_a_batch_only_its_columns(grown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     plain = Store.read_stored
-    monkeypatch.setattr(Store, "read_stored", lambda self, name, *rows: read.append(name) or plain(self, name, *rows))
+
+    def noted(store: Store, name: str, start: int, stop: int) -> Any:
+        read.append(name)
+        return plain(store, name, start, stop)
+
+    monkeypatch.setattr(Store, "read_stored", noted)
     found = open_store(grown).sel(start="2001-01-03", where={"land": "forest"}, channels=["n", "level"])
     assert (found.n_rows, repr(found)[:19], read) == (53, "<zstore.Selection o", [])
     reader = found.to_arrow()
@@ -209,10 +216,13 @@ def test_batches_are_decoded_at_most_a_few_ahead_and_a_reader_may_be_left(
     made: list[int] = []
     monkeypatch.setattr("zstore.reading.batches._BLOCK_ROWS", 8)
     monkeypatch.setattr("zstore.reading.batches.n_cores", lambda: 2)
-    plain = zstore.reading.batches.Columns.batch
-    monkeypatch.setattr(
-        "zstore.reading.batches.Columns.batch", lambda self, ranges: made.append(ranges.n_rows) or plain(self, ranges)
-    )
+    plain = Columns.batch
+
+    def noted(columns: Columns, ranges: RowRanges) -> Any:
+        made.append(ranges.n_rows)
+        return plain(columns, ranges)
+
+    monkeypatch.setattr(Columns, "batch", noted)
     reader = table.sel().to_arrow()
     reader.read_next_batch()
     assert len(made) <= 4
@@ -235,7 +245,8 @@ def test_damage_reaches_whoever_reads_the_stream(grown: Path, tmp_path: Path) ->
 def test_polars_and_duckdb_query_a_selection_as_it_is(table: Store) -> None:
     found = table.sel(where={"land": "forest"})
     frame = found.to_pandas()
-    pairs = duckdb.sql("SELECT id, count(n), sum(n), max(state) FROM found GROUP BY id ORDER BY id").fetchall()
+    query = "SELECT id, count(n), sum(n), max(state) FROM found GROUP BY id ORDER BY id"
+    pairs = duckdb.connect().execute(query).fetchall()
     expected = frame.groupby("id").agg(count=("n", "count"), sum=("n", "sum"))
     assert [pair[:3] for pair in pairs] == list(expected.itertuples(name=None))
     polar = pl.DataFrame(found)
@@ -308,15 +319,11 @@ def test_windows_of_a_selection_are_those_of_the_store_that_lie_in_it(table: Sto
 def test_a_missing_package_is_told_with_the_command_that_installs_it(
     table: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for package, call in {
-        "pandas": lambda: table.sel().to_pandas(),
-        "polars": lambda: table.sel().to_polars(),
-        "xarray": lambda: table.sel().to_xarray(),
-    }.items():
+    for package in ("pandas", "polars", "xarray"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
             with pytest.raises(UsageError, match=f"pip install {package}"):
-                call()
+                getattr(table.sel(), f"to_{package}")()
 
 
 def test_a_selection_shows_what_it_is(table: Store) -> None:
