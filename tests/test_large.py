@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from benchmarks.panel import flows
 
@@ -92,3 +93,34 @@ def test_a_panel_of_8600_sensors_over_a_year_is_ingested_and_batched_within_its_
             "    assert next(batches)['x'].shape == (16, 12, 8600, 1)\n"
         )
         assert peak_mib(code) < limit
+
+
+LINES = {
+    "one cell": (".csv.gz", b"3,a," + b"x" * (1 << 20), 1000, b"x", "a record of more than 67,108,864 bytes"),
+    "unclosed quote": (".csv", b'3,a,"', 300, b"\n", "a record of more than 67,108,864 bytes"),
+    "zeros": (".csv.zst", b"", 1000, b"\0", "a record of more than 67,108,864 bytes"),
+    "carriage returns": (".csv", b"", 300, b"1,a,2\r", "a record of more than 67,108,864 bytes"),
+    "blank lines": (".csv", b"", 300, b"\n", "4 rows"),
+    "comments": (".csv.gz", b"", 300, b"#\n", "4 rows"),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", LINES)
+def test_what_is_no_row_takes_no_more_memory_the_more_there_is_of_it(tmp_path: Path, kind: str) -> None:
+    ending, first, n_mebibytes, line, outcome = LINES[kind]
+    path, piece = tmp_path / f"rows{ending}", line * ((1 << 20) // len(line))
+    with pa.output_stream(path, compression="detect") as file:
+        file.write(b"t,id,v\n0,a,0\n1,a,1\n2,a,2\n" + first)
+        for _ in range(n_mebibytes):
+            file.write(piece)
+        file.write(b"\n3,a,3\n")
+    options = "id='id', time='t', comment='#'"
+    code = (
+        "import zstore\ntry:\n"
+        f"    print(zstore.ingest({str(path)!r}, {str(tmp_path / 's.zarr')!r}, {options}).n_stored, 'rows')\n"
+        "except zstore.SourceError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code + SHOW_PEAK_KIB], capture_output=True, text=True, check=True)
+    assert outcome in done.stdout
+    assert int(done.stdout.split()[-1]) < 500 * 1024

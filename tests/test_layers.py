@@ -75,6 +75,7 @@ LAYERS = {
         ],
         ["writing.sources.files", "writing.sources.inflate", "writing.sources.numbers", "writing.sources.unroll"],
         ["writing.sources.ids", "writing.sources.framing", "writing.sources.csv_table", "writing.sources.records"],
+        ["writing.sources.record_limit"],
         ["writing.sources.header", "writing.sources.sniff", "writing.sources.csv"],
         ["writing.sources.csv_source"],
         [

@@ -358,7 +358,7 @@ def test_a_header_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     monkeypatch.setattr("zstore.writing.sources.header._HEAD_BYTES", 1 << 10)
-    monkeypatch.setattr("zstore.writing.sources.header._MOST_HEAD_BYTES", 1 << 14)
+    monkeypatch.setattr("zstore.writing.sources.header.MOST_RECORD_BYTES", 1 << 14)
     (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(content))
     with pytest.raises(SourceError, match=r"no end of the lines above the rows in 16,384 bytes"):
         ingest(tmp_path / "bomb.csv.gz", tmp_path / "s.zarr", id="id", time="t")

@@ -279,6 +279,10 @@ def _frame(lines: Sequence[str], path: str) -> _Frame:
     """Where the rows are, and how they are cut."""
     comment = next((mark for mark in _COMMENTS if any(line.startswith(mark) for line in lines)), None)
     known = [(n, line) for n, line in enumerate(lines) if line.strip() and not (comment and line.startswith(comment))]
+    if not known:
+        raise SourceError(
+            "no text in its first lines", expected="a header line and rows", where=path, fix="check the file"
+        )
     best: tuple[str, int, int] = ("", 0, 0)
     for delimiter in _DELIMITERS:
         counts = [len(_fields(line, delimiter)) for _, line in known]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,19 +15,22 @@ from zstore.format.index import StaticAttribute
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits, shorten
-from zstore.writing.sources.csv import below, lines_before, read_block, read_bytes
+from zstore.writing.sources.csv import below, exact_blocks, read_block, read_bytes
 from zstore.writing.sources.csv_table import CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.header import open_source
 from zstore.writing.sources.inflate import plain_utf8
+from zstore.writing.sources.join import join
 from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.record_limit import lines_before
 from zstore.writing.sources.records import bad_record, is_blank, split_records
 from zstore.writing.sources.sniff import refuse_dialect
-from zstore.writing.sources.table import Categories, ChannelSpec, MissingTexts
+from zstore.writing.sources.table import Categories, ChannelSpec, Columns, MissingTexts
 from zstore.writing.sources.times import TimeSpec
 
 _LARGEST = sys.float_info.max  # attributes are float64, whatever rows are
 _NO_TIMES = TimeSpec("rows", (), None)
 _FIX = "correct the file"
+_BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,8 @@ def read_statics(source: CsvFile, delimiter: str, options: TableOptions, missing
         missing=as_words,
         largest=_LARGEST,
     )
-    block = CsvBlock(source, source.body, source.file.n_bytes)
-    columns = read_block(block, spec, keep_bad=True)
-    if columns.bad:
-        raise below(columns.bad[0], lines_before(source, block.start)).error(_FIX)
+    blocks = exact_blocks(source, _BLOCK_BYTES, delimiter) or [CsvBlock(source, source.body, source.body)]
+    columns = join([_read(block, spec) for block in blocks])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     for code in np.flatnonzero(counts > 1)[:1].tolist():
         raise SourceError(
@@ -135,18 +137,25 @@ def read_statics(source: CsvFile, delimiter: str, options: TableOptions, missing
             where=source.name,
             fix="keep one of them",
         )
-    reader = _Reader(block, delimiter, options, MissingTexts(missing.everywhere) if missing.as_texts else missing)
+    reader = _Reader(blocks, delimiter, options, MissingTexts(missing.everywhere) if missing.as_texts else missing)
     attributes = tuple(reader.read(n, column) for n, column in zip(names, columns.channels, strict=True))  # type: ignore[arg-type]  # all are categories
     ids = np.array(columns.ids.to_pylist(), dtype=np.dtypes.StringDType())[columns.codes]
     blank = [f"{columns.n_blank:,} blank lines of {source.name} were skipped"] if columns.n_blank else []
     return StaticTable(source.name, ids, attributes, (*reader.notes, *blank), frozenset(reader.seen))
 
 
+def _read(block: CsvBlock, spec: CsvSpec) -> Columns:
+    columns = read_block(block, spec, keep_bad=True)
+    if columns.bad:
+        raise below(columns.bad[0], lines_before(block.source, block.start)).error(_FIX)
+    return columns
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Reads columns of words as attributes, and gathers what should be known of them."""
 
-    block: CsvBlock
+    blocks: Sequence[CsvBlock]
     delimiter: str
     options: TableOptions
     missing: MissingTexts
@@ -164,7 +173,7 @@ class _Reader:
             if name not in self.options.categories and codes:
                 self.notes.append(f"static attribute {name} has codes such as {codes[0]!r} and is stored as words")
             elif name not in self.options.categories:
-                refuse_dialect(name, list(known), style, self.block.source.name)
+                refuse_dialect(name, list(known), style, self.blocks[0].name)
             return self._words(name, column, words)
         values = np.array([self._number(name, word, texts[word], absent) for word in words])
         n_lost = sum(text is not None and lost_digits(text) for text in known.values())
@@ -198,12 +207,15 @@ class _Reader:
 
     def _bad_cell(self, name: str, word: str, reason: str, expected: str) -> SourceError:
         """The error of the first row with a cell that cannot be stored."""
-        source = self.block.source
-        position, first = source.header.index(name), 1 + lines_before(source, source.body)
-        for record in split_records(read_bytes(self.block), self.delimiter, source.body, first, source.framing):
-            if not is_blank(record, source.header) and record.fields and record.fields[position] == word:
-                row = bad_record(record, source.name, reason, expected)
-                return row.error(f"--missing {name}={word}, --categories {name}, or {_FIX}")
+        source = self.blocks[0].source
+        position, line = source.header.index(name), 1 + lines_before(source, source.body)
+        for block in self.blocks:
+            content = read_bytes(block)
+            for record in split_records(content, self.delimiter, block.start, line, source.framing):
+                if not is_blank(record, source.header) and record.fields and record.fields[position] == word:
+                    row = bad_record(record, source.name, reason, expected)
+                    return row.error(f"--missing {name}={word}, --categories {name}, or {_FIX}")
+            line += content.count(b"\n")
         raise AssertionError(name, word)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -34,6 +34,13 @@ from zstore.writing.sources.numbers import (
     reach,
 )
 from zstore.writing.sources.protocol import RecutError
+from zstore.writing.sources.record_limit import (
+    MOST_RECORD_BYTES,
+    first_long,
+    lines_before,
+    long_record,
+    long_record_error,
+)
 from zstore.writing.sources.records import (
     Record,
     bad_record,
@@ -45,6 +52,7 @@ from zstore.writing.sources.records import (
     plain_records,
     record_end,
     split_records,
+    without_blank_lines,
 )
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.table import BadRow, Categories, Columns
@@ -83,6 +91,11 @@ def align(
         Quote characters in each range.
     borders
         ``plain`` where they were not counted, and `quotes` are zeros.
+
+    Raises
+    ------
+    RecutError
+        If no record begins within `MOST_RECORD_BYTES` of a border: one is too long, or quotes are no guide to it.
     """
     inside = np.cumsum(quotes) % 2
     stops = [(stop, int(odd)) for (_, stop), odd in zip(ranges, inside, strict=True)]
@@ -100,14 +113,30 @@ def exact_blocks(source: CsvFile, blocksize: int, delimiter: str) -> list[CsvBlo
 
     A quote opens a field only at its beginning. One that stands elsewhere spoils its own record, and the parity that
     :func:`align` goes by from there on. Cost: some 0.3 us a quote, on one thread.
+
+    Raises
+    ------
+    SourceError
+        If a record, or a comment, is too long.
     """
-    if source.framing.literal:
-        ranges = nominal_ranges(source, blocksize)
-        return align(source, ranges, [0] * len(ranges), "plain")
-    if source.framing.comment is not None:
-        return commented_blocks(source, blocksize, delimiter)
-    wanted = [stop for _, stop in nominal_ranges(source, blocksize)][::-1]
-    borders, edges = [source.body], (delimiter.encode(), b"\n")
+    wanted = [stop for _, stop in nominal_ranges(source, blocksize)]
+    borders = [source.body]
+    try:
+        if source.framing.literal:
+            borders += [_next_record(source.file, (stop, 0), literal=True) for stop in wanted]
+        else:
+            find = _quoted_borders if source.framing.comment is None else _commented_borders
+            for border in find(source, wanted[::-1], delimiter):
+                borders.append(border)
+    except RecutError:
+        byte = first_long(source, borders[-1], source.file.n_bytes, delimiter)
+        raise long_record_error(source, borders[-1] if byte is None else byte) from None
+    return [CsvBlock(source, a, b, "exact") for a, b in pairwise(borders) if b > a]
+
+
+def _quoted_borders(source: CsvFile, wanted: list[int], delimiter: str) -> Iterator[int]:
+    """Where records begin next to the bytes `wanted`, the last first; raises as :func:`align`."""
+    edges = (delimiter.encode(), b"\n")
     before, inside = b"\n", False
     start, content = source.body, b""
     for piece in source_pieces(source.file, source.body, source.file.n_bytes, _PIECE_BYTES):
@@ -130,28 +159,27 @@ def exact_blocks(source: CsvFile, blocksize: int, delimiter: str) -> list[CsvBlo
                 newline = content.find(b"\n", max(position, wanted[-1] - 1 - start), stop)
                 if newline < 0:
                     break
-                borders.append(start + newline + 1)
-                wanted.pop()
+                yield _near(start + newline + 1, wanted.pop())
             inside, position = opened >= 0, stop + 1 if opened >= 0 else end
         before = content[position - 1 : position] if position else before
         start, content = start + position, content[position:]
-    borders += [source.file.n_bytes] * bool(wanted)
-    return [CsvBlock(source, a, b, "exact") for a, b in pairwise(borders) if b > a]
+        if wanted:
+            _near(start, wanted[-1])
+    if wanted:
+        yield _near(source.file.n_bytes, wanted[-1])
 
 
-def commented_blocks(source: CsvFile, blocksize: int, delimiter: str) -> list[CsvBlock]:
-    """Blocks as of :func:`exact_blocks` of a file with comments, whose quotes are none of its fields."""
-    wanted = [stop for _, stop in nominal_ranges(source, blocksize)][::-1]
-    borders, start, content = [source.body], source.body, b""
+def _commented_borders(source: CsvFile, wanted: list[int], delimiter: str) -> Iterator[int]:
+    """As :func:`_quoted_borders` of a file with comments, whose quotes are none of its fields."""
+    start, content = source.body, b""
 
-    def take(first: int, stop: int) -> None:
+    def take(first: int, stop: int) -> Iterator[int]:
         """The first records from `wanted` on, among lines without a quote that begin at `first`."""
         while wanted:
             newline = content.find(b"\n", max(first, wanted[-1] - 1 - start), stop)
             if start + first < wanted[-1] and newline < 0:
                 break
-            borders.append(start + (first if start + first >= wanted[-1] else newline + 1))
-            wanted.pop()
+            yield _near(start + (first if start + first >= wanted[-1] else newline + 1), wanted.pop())
 
     for piece in source_pieces(source.file, source.body, source.file.n_bytes, _PIECE_BYTES):
         content += piece
@@ -160,7 +188,7 @@ def commented_blocks(source: CsvFile, blocksize: int, delimiter: str) -> list[Cs
         while position < len(content):
             quote = content.find(b'"', position)
             stop = content.rfind(b"\n", position, len(content) if quote < 0 else quote) + 1
-            take(position, max(stop, position))
+            yield from take(position, max(stop, position))
             position = max(stop, position)
             if quote < 0:
                 break
@@ -169,10 +197,20 @@ def commented_blocks(source: CsvFile, blocksize: int, delimiter: str) -> list[Cs
             if end == len(content) and not last:
                 break  # it may go on in the next piece
             position = end
-        take(position, position)
+        yield from take(position, position)
         start, content = start + position, content[position:]
-    borders += [source.file.n_bytes] * bool(wanted)
-    return [CsvBlock(source, a, b, "exact") for a, b in pairwise(borders) if b > a]
+        if wanted:
+            _near(start + len(content), wanted[-1])
+            _near(len(content), 0)  # it begins with a record, which has not ended yet
+    if wanted:
+        yield _near(source.file.n_bytes, wanted[-1])
+
+
+def _near(border: int, wanted: int) -> int:
+    """A border that is not so far behind the byte where it was wanted that a record must be too long."""
+    if border - wanted > MOST_RECORD_BYTES:
+        raise RecutError
+    return border
 
 
 def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
@@ -192,7 +230,7 @@ def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
     RecutError
         If its borders are plain ones, and it has quotes, or seems to have a bad row and there are quotes before it.
     SourceError
-        On a bad row, naming file and line.
+        On a bad row, naming file and line; on a record that is too long.
     """
     content, framing = read_bytes(block), block.source.framing
     if block.borders == "plain" and b'"' in content and not framing.literal:
@@ -203,9 +241,13 @@ def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
             raise RefusedError("a quote or a carriage return stands where none may")
         if not is_utf8(content):  # Arrow looks at the columns that are read
             raise RefusedError("a byte is not UTF-8")
+        _check_lengths(content, block, spec, strict=framing.comment is None)
+        plain, n_blank = _fewer_lines(plain, block.source.header)
         columns = _columns(plain, block.source, spec)
+        columns = replace(columns, n_blank=columns.n_blank + n_blank)
     except (pa.ArrowInvalid, RefusedError):
-        columns = _read_judged(content, block, spec)
+        _check_lengths(content, block, spec, strict=False)
+        columns = _read_judged(content, block, spec, keep_bad)
     if columns.bad and not keep_bad:
         doubt([block])
         raise below(columns.bad[0], lines_before(block.source, block.start)).error()
@@ -223,9 +265,34 @@ def below(row: BadRow, n_lines: int) -> BadRow:
     return replace(row, place=replace(row.place, line=row.place.line + n_lines))
 
 
-def _read_judged(content: bytes, block: CsvBlock, spec: CsvSpec) -> Columns:
-    """Parse the records of a block that are good one by one; what Arrow refuses of those is bad as well."""
-    good, bad, n_blank = _part(content, block, spec)
+def _check_lengths(content: bytes, block: CsvBlock, spec: CsvSpec, strict: bool) -> None:
+    """Refuse a record that is too long. `strict` if quotes are as RFC 4180 has them, and there are no comments."""
+    if block.n_bytes <= MOST_RECORD_BYTES or (strict and long_record(content, MOST_RECORD_BYTES) is None):
+        return
+    byte = first_long(block.source, block.start, block.stop, spec.delimiter)
+    if byte is not None:
+        doubt([block])
+        raise long_record_error(block.source, byte)
+
+
+def _fewer_lines(content: bytes, header: tuple[str, ...]) -> tuple[bytes, int]:
+    """Strict CSV without its blank lines, and how many they were, if it has more lines than rows fit into it.
+
+    Arrow makes a row of each, which takes many times the memory of a line break.
+    """
+    n_lines = count_newlines(content)
+    if len(header) == 1 or n_lines * (len(header) + 1) <= len(content):
+        return content, 0
+    fewer = without_blank_lines(content)
+    return fewer, n_lines - count_newlines(fewer)
+
+
+def _read_judged(content: bytes, block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
+    """Parse the records of a block that are good one by one; what Arrow refuses of those is bad as well.
+
+    Unless `keep_bad`, nothing is read behind the first bad one.
+    """
+    good, bad, n_blank = _part(content, block, spec, keep_bad)
     try:
         columns = _columns(_joined(good, block.source, spec), block.source, spec, judged=True)
     except (pa.ArrowInvalid, RefusedError):
@@ -258,11 +325,6 @@ def _joined(records: Sequence[Record], source: CsvFile, spec: CsvSpec) -> bytes:
 def read_bytes(block: CsvBlock) -> bytes:
     """The bytes of a block."""
     return read_source(block.source.file, block.start, block.stop)
-
-
-def lines_before(source: CsvFile, byte: int) -> int:
-    """Line breaks before a byte of the file. Reads all before it: only for headers and for errors."""
-    return sum(piece.count(b"\n") for piece in source_pieces(source.file, 0, byte, _PIECE_BYTES))
 
 
 def has_quotes_before(source: CsvFile, byte: int) -> bool:
@@ -573,8 +635,11 @@ def _count_blank(content: bytes, source: CsvFile, n_records: int) -> int:
     return n_lines - n_records
 
 
-def _part(content: bytes, block: CsvBlock, spec: CsvSpec) -> tuple[list[Record], list[BadRow], int]:
-    """The good records of a block, its bad rows, and how many lines are blank; lines are those of the block."""
+def _part(content: bytes, block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> tuple[list[Record], list[BadRow], int]:
+    """The good records of a block, its bad rows, and how many lines are blank; lines are those of the block.
+
+    Unless `keep_bad`, up to the first bad one.
+    """
     good: list[Record] = []
     bad: list[BadRow] = []
     n_blank = 0
@@ -587,28 +652,31 @@ def _part(content: bytes, block: CsvBlock, spec: CsvSpec) -> tuple[list[Record],
             good.append(record)
         else:
             bad.append(wrong)
+            if not keep_bad:
+                break
     return good, bad, n_blank
 
 
 def _next_record(file: File, border: tuple[int, int], literal: bool = False) -> int:
     """First byte after the next line break outside quotes, from a byte that lies inside quotes or not.
 
-    Where lines are records (`literal`), a quote is nothing but a bad character.
+    Where lines are records (`literal`), a quote is nothing but a bad character. Raises as :func:`align`.
     """
-    position, inside = border
-    if position >= file.n_bytes:
+    wanted, inside = border
+    if wanted >= file.n_bytes:
         return file.n_bytes
-    around = read_source(file, position - 1, position - 1 + _LOOK_BYTES)
+    position, around = wanted, read_source(file, wanted - 1, wanted - 1 + _LOOK_BYTES)
     if around[:1] == b"\n" and not inside:
         return position
     while piece := around[1:] or read_source(file, position, position + _LOOK_BYTES):
-        around = b""
-        start = 0
-        while (newline := piece.find(b"\n", start)) >= 0:
-            inside = 0 if literal else (inside + piece.count(b'"', start, newline)) % 2
-            if not inside:
-                return position + newline + 1
-            start = newline + 1
-        inside = (inside + piece.count(b'"', start)) % 2
-        position += len(piece)
+        around, start = b"", 0
+        while True:
+            newline = -1 if inside else piece.find(b"\n", start)
+            quote = -1 if literal else piece.find(b'"', start, len(piece) if newline < 0 else newline)
+            if quote < 0:
+                break
+            inside, start = 1 - inside, quote + 1
+        if newline >= 0:
+            return _near(position + newline + 1, wanted)
+        position = _near(position + len(piece), wanted)
     return position

@@ -19,6 +19,7 @@ from zstore.writing.sources.header import check_framing, open_source
 from zstore.writing.sources.inflate import COMPRESSED, head, is_plain, is_plain_text, plain_utf8
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import RecutError, Runner, SourceSample, Workspace, digest_of
+from zstore.writing.sources.record_limit import lines_before
 from zstore.writing.sources.sniff import sniff
 from zstore.writing.sources.table import BadRow, ChannelSpec, Columns
 
@@ -98,7 +99,10 @@ class CsvSource:
             return self._counted(files, block_bytes, runner, spec.delimiter)
         ranges = [source_csv.nominal_ranges(file, block_bytes) for file in files]
         pairs = zip(files, ranges, strict=True)
-        return [block for file, some in pairs for block in source_csv.align(file, some, [0] * len(some), "plain")]
+        try:
+            return [block for file, some in pairs for block in source_csv.align(file, some, [0] * len(some), "plain")]
+        except RecutError:
+            return self._exact(files, block_bytes, runner, spec.delimiter)
 
     def recut(
         self,
@@ -115,22 +119,27 @@ class CsvSource:
             return self._counted(files, block_bytes, runner, spec.delimiter) if isinstance(failed, RecutError) else None
         if borders == "exact":
             return None
-        scan = partial(source_csv.exact_blocks, blocksize=block_bytes, delimiter=spec.delimiter)
-        exact = list(chain.from_iterable(runner.map("scan", scan, files)))
+        exact = self._exact(files, block_bytes, runner, spec.delimiter)
         return None if exact == list(before) else exact
 
     def _counted(self, files: Sequence[CsvFile], block_bytes: int, runner: Runner, delimiter: str) -> list[CsvBlock]:
         if any(file.framing.comment is not None for file in files):  # in which quotes mean nothing
-            scan = partial(source_csv.exact_blocks, blocksize=block_bytes, delimiter=delimiter)
-            return list(chain.from_iterable(runner.map("scan", scan, files)))
+            return self._exact(files, block_bytes, runner, delimiter)
         ranges = [source_csv.nominal_ranges(file, block_bytes) for file in files]
         tasks = [(file.file, *ab) for file, pairs in zip(files, ranges, strict=True) for ab in pairs]
         sizes = [stop - start for _, start, stop in tasks]
         counts = iter(runner.map("scan", _count_quotes, tasks, sizes, "bytes"))
         blocks: list[CsvBlock] = []
-        for file, pairs in zip(files, ranges, strict=True):
-            blocks += source_csv.align(file, pairs, [next(counts) for _ in pairs])
+        try:
+            for file, pairs in zip(files, ranges, strict=True):
+                blocks += source_csv.align(file, pairs, [next(counts) for _ in pairs])
+        except RecutError:
+            return self._exact(files, block_bytes, runner, delimiter)
         return blocks
+
+    def _exact(self, files: Sequence[CsvFile], block_bytes: int, runner: Runner, delimiter: str) -> list[CsvBlock]:
+        scan = partial(source_csv.exact_blocks, blocksize=block_bytes, delimiter=delimiter)
+        return list(chain.from_iterable(runner.map("scan", scan, files)))
 
     def read(self, block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Iterator[Columns]:
         """The rows of a block, as one part."""
@@ -158,7 +167,7 @@ class CsvSource:
         for group, some, counts in zip(groups, bad, tallies, strict=True):
             for block, n_lines, those in zip(group, counts, _by_block(group, some), strict=True):
                 if block.name not in n_before:
-                    n_before[block.name] = source_csv.lines_before(block.source, block.start)
+                    n_before[block.name] = lines_before(block.source, block.start)
                 rows += [source_csv.below(row, n_before[block.name]) for row in those]
                 n_before[block.name] += n_lines
         return rows
@@ -166,7 +175,7 @@ class CsvSource:
     def placed_alone(self, row: BadRow, group: Sequence[CsvBlock]) -> BadRow:
         """A bad row with its line in the file. Reads all before its block."""
         (block,) = (b for b in group if b.name == row.source and b.start <= row.place.byte < b.stop)
-        return source_csv.below(row, source_csv.lines_before(block.source, block.start))
+        return source_csv.below(row, lines_before(block.source, block.start))
 
     def most_rows(self, blocks: Sequence[CsvBlock], spec: CsvSpec) -> int:
         """Good records that fit into the bytes of some blocks.

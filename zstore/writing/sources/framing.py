@@ -59,7 +59,10 @@ class Framing:
 
     def without_comments(self, content: bytes) -> bytes:
         """Record-aligned bytes without their comments, if no quote stands among them."""
-        return content if self.comment is None else self._comments.sub(b"", content)
+        if self.comment is None:
+            return content
+        first = self._comments.match(content)
+        return self._comments_below.sub(b"\n", content[first.end() :] if first else content)
 
     def fields(self, raw: bytes) -> tuple[list[str] | None, str]:
         """The fields of one line where lines are records; or None, and the reason why there are none."""
@@ -97,7 +100,12 @@ class Framing:
 
     @cached_property
     def _comments(self) -> re.Pattern[bytes]:
-        return re.compile(rb"^%b[^\n]*(?:\n|\Z)" % re.escape(str(self.comment).encode()), re.MULTILINE)
+        """Lines of comments, as many as follow each other: a match of each would take more memory than they do."""
+        return re.compile(rb"(?:%b[^\n]*+(?:\n|\Z))++" % re.escape(str(self.comment).encode()))
+
+    @cached_property
+    def _comments_below(self) -> re.Pattern[bytes]:
+        return re.compile(rb"\n" + self._comments.pattern)
 
     def _cut(self, text: str) -> tuple[list[str] | None, str]:
         if not text:

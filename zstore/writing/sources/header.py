@@ -11,11 +11,12 @@ from zstore.writing.sources.csv_table import CsvFile
 from zstore.writing.sources.files import read_source
 from zstore.writing.sources.framing import REST, SPACES, Framing
 from zstore.writing.sources.options import TableOptions, id_in_path
+from zstore.writing.sources.record_limit import MOST_RECORD_BYTES
 from zstore.writing.sources.records import line_end, record_end, split_fields
 
 _HEAD_BYTES = 1 << 18
-_MOST_HEAD_BYTES = 1 << 26  # a header of a million columns is shorter
 _BOM = b"\xef\xbb\xbf"
+_SPACE = b" \t\r\n"
 _NO_TEXT = {
     b"\x1f\x8b": ("gzip", "name it .csv.gz"),
     b"\x28\xb5\x2f\xfd": ("zstd", "name it .csv.zst"),
@@ -128,6 +129,13 @@ def open_source(named: File, plain: File, options: TableOptions, delimiter: str 
         raise SourceError(
             f"unreadable {what} ({reason})", expected="column names", where=f"{named} line {line:,}", fix=other + fix
         )
+    if not options.no_header and not head[start : line_end(head, start)].removeprefix(_BOM).strip(_SPACE):
+        raise SourceError(
+            "blank line in the place of a header",
+            expected="column names",
+            where=f"{named} line {line:,}",
+            fix="--skip-lines leaves out lines above the header, and blank ones that follow them",
+        )
     header = options.names if options.no_header else tuple(fields)
     if options.no_header and len(header) != len(fields):
         raise UsageError(
@@ -160,10 +168,14 @@ def _first_lines(named: File, plain: File, options: TableOptions, framing: Frami
         for magic, (what, fix) in _NO_TEXT.items():
             if head.startswith(magic):
                 raise SourceError(f"{what}, and no text", expected="a CSV file", where=str(named), fix=fix)
-        lines = _look(head, len(head) >= plain.n_bytes, named, options, framing, delimiter)
+        whole = len(head) >= plain.n_bytes
+        if whole and not head.removeprefix(_BOM).strip(_SPACE):
+            what = f"{len(head):,} blank bytes, and no text" if head else "no text in its compressed stream"
+            raise SourceError(what, expected="a header line and rows", where=str(named), fix="leave the file out")
+        lines = _look(head, whole, named, options, framing, delimiter)
         if lines is not None:
             return lines
-        if n_bytes >= _MOST_HEAD_BYTES:
+        if n_bytes >= MOST_RECORD_BYTES:
             raise SourceError(
                 f"no end of the lines above the rows in {n_bytes:,} bytes",
                 expected="a header line, and rows below it",
@@ -188,7 +200,7 @@ def _look(
     skip(options.skip_lines)
     framed = bool(options.skip_lines) or framing != Framing()
     while framed and position < len(head):
-        blank = not head[position : line_end(head, position)].strip(b" \t\r\n")
+        blank = not head[position : line_end(head, position)].strip(_SPACE)
         if not (blank or framing.is_comment(head, position)):
             break
         skip(1)

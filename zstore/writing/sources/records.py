@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from zstore.writing.sources.framing import LONE_CR, PLAIN, Framing
 from zstore.writing.sources.table import BadRow
 
 _BLANK = (b"\n", b"\r\n")
+_BLANK_LINES = re.compile(rb"\n(?:\r?\n)++")
+_FIRST_BLANK_LINES = re.compile(rb"(?:\r?\n)++")
+_MOST_RAW_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,20 @@ def record_end(content: bytes, start: int, delimiter: str) -> int:
         if separator < 0:
             return stop
         position = separator + 1
+
+
+def without_blank_lines(content: bytes) -> bytes:
+    """Record-aligned CSV, all of it strict, without the lines outside quotes that have no byte.
+
+    Notes
+    -----
+    Takes as much memory as `content`, however many such lines there are.
+    """
+    first, *others = content.split(b'"')  # strictly, every second piece lies inside quotes, and no quote ends a line
+    leading = _FIRST_BLANK_LINES.match(first)
+    pieces = [first[leading.end() :] if leading else first, *others]
+    pieces[::2] = [_BLANK_LINES.sub(b"\n", piece) for piece in pieces[::2]]
+    return b'"'.join(pieces)
 
 
 def _closing_quote(content: bytes, opening: int) -> int:
@@ -206,8 +224,11 @@ def judge(record: Record, header: tuple[str, ...], spec: CsvSpec, source: str) -
 
 def bad_record(record: Record, source: str, reason: str, expected: str) -> BadRow:
     """A record as a bad row of a file."""
-    raw = record.raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
-    return BadRow(source, Line(record.line, record.byte), reason, expected, raw, raw.count("\n") + 1)
+    raw = record.raw.rstrip(b"\r\n")
+    text = raw[:_MOST_RAW_BYTES].decode("utf-8", "backslashreplace")
+    if len(raw) > _MOST_RAW_BYTES:
+        text += f"… ({len(raw) - _MOST_RAW_BYTES:,} more bytes)"
+    return BadRow(source, Line(record.line, record.byte), reason, expected, text, raw.count(b"\n") + 1)
 
 
 def _judge_cells(cells: dict[str, str], spec: CsvSpec) -> tuple[str, str] | None:
