@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_app.data.stores import open_or_ingest
-from zstore import UsageError
+from zstore import UsageError, open_store
 from zstore.cli import main as zstore
 from zstore.yamlfiles import check_yaml
 
@@ -162,3 +162,41 @@ def test_values_and_levels_are_counted_as_if_aliases_were_written_out(nodes: lis
         patch.setattr("zstore.yamlfiles.MOST_LEVELS", n_levels(document) - 1)
         with pytest.raises(ValueError, match="levels"):
             check_yaml("\n".join(lines))
+
+
+NOTHING = ("null", "NULL", "~", "#1")  # in YAML, and real names of columns, ids and delimiters
+
+
+@pytest.mark.parametrize("word", NOTHING)
+def test_what_yaml_takes_for_nothing_is_a_text_on_a_command_line(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text(f"{word},t,v,w\n{word},1,2,{word}\nb,1,3,{word}\n")
+    ingest = ["ingest", "rows.csv", "s.zarr", "--time", "t", "--quiet"]
+    assert zstore([*ingest, "--id", word, "--missing", f"w={word}", "--channels", "v"]) == 0
+    assert open_store("s.zarr").ids.tolist() == sorted([word, "b"])
+    assert zstore(["export", "s.zarr", "out.csv", "--ids", word, "--quiet"]) == 0
+    assert Path("out.csv").read_text().splitlines()[1:] == [f'"{word}",1,2']
+    assert zstore([*ingest, "--id", "v", "--leave-out", word, "--overwrite"]) == 0
+    assert open_store("s.zarr").channels == ("w",)
+
+
+def test_null_in_a_configuration_leaves_an_option_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("null,t,v\na,1,2\nb,2,3\n")
+    Path("options.yaml").write_text("time: t\nid: null\nleave_out: ~\ndelimiter: null\nrename: null\n")
+    assert zstore(["ingest", "rows.csv", "s.zarr", "--config", "options.yaml", "--quiet"]) == 0
+    assert (open_store("s.zarr").n_series, open_store("s.zarr").channels) == (1, ("null", "v"))
+    Path("options.yaml").write_text("time: t\nid: 'null'\n")
+    assert zstore(["ingest", "rows.csv", "s.zarr", "--config", "options.yaml", "--quiet", "--overwrite"]) == 0
+    assert open_store("s.zarr").ids.tolist() == ["a", "b"]
+
+
+def test_a_tilde_is_a_delimiter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("t,v\n1,5\n")
+    assert zstore(["ingest", "rows.csv", "s.zarr", "--time", "t", "--quiet", "--delimiter", "~"]) == 2
+    assert "no column 't'; expected one of 't,v'" in capsys.readouterr().err

@@ -15,8 +15,8 @@ from zstore.writing.sources.options import MISSING
 from zstore.yamlfiles import bound_yaml
 
 _QUIET = ("ingest", "verify", "doctor", "export", "rollback", "compact", "gc", "fetch")  # what cron runs
-_NAMES = str | list[str] | None
-_PAIRS = str | dict[str, str] | None
+_NAMES = str | list[str]
+_PAIRS = str | dict[str, str]
 _Add = Callable[..., Action]
 
 
@@ -100,7 +100,7 @@ def _add_columns(add: _Add) -> None:
         help="a row per id and time (default), a column per series, or a row per series (with --freq)",
     )
     add("--value-name", type=str, default="value", metavar="NAME", help="channel of a wide table; default: value")
-    add("--id-from-path", type=str | None, metavar="REGEX", help="one file per series: the first group is its id")
+    add("--id-from-path", type=str, metavar="REGEX", help="one file per series: the first group is its id")
     add("--channels", type=_NAMES, metavar="COL,COL", help="columns to keep; default: all but id and time")
     add("--leave-out", type=_NAMES, metavar="COL,COL", help="columns not to keep")
     add("--categories", type=_NAMES, metavar="COL,COL", help="columns of words that may look like numbers")
@@ -111,34 +111,34 @@ def _add_columns(add: _Add) -> None:
     )
     add("--rename", type=_PAIRS, metavar="COL=NAME,…", help="new names of columns")
     add("--units", type=_PAIRS, metavar="COL=UNIT,…", help="units of columns, to record")
-    add("--static", type=str | None, metavar="FILE", help="CSV of static attributes, one row per id")
+    add("--static", type=str, metavar="FILE", help="CSV of static attributes, one row per id")
 
 
 def _add_times(add: _Add) -> None:
-    add("--time-format", type=str | None, metavar="FMT", help="how times are written, as in '%d.%m.%Y %H:%M'")
+    add("--time-format", type=str, metavar="FMT", help="how times are written, as in '%d.%m.%Y %H:%M'")
     add(
         "--time-unit",
-        type=str | None,
+        type=str,
         metavar="UNIT",
         help="times are numbers since 1970: d, h, min, s, ms, us, ns; excel for serial days; or steps",
     )
-    add("--timezone", type=str | None, metavar="ZONE", help="times are of its clocks, as Europe/Berlin; stored as UTC")
+    add("--timezone", type=str, metavar="ZONE", help="times are of its clocks, as Europe/Berlin; stored as UTC")
     add(
         "--freq",
-        type=str | None,
+        type=str,
         metavar="RULE",
         help="from row to row: 15min, 1D; MS ME QS QE YS YE for months, quarters, years (2MS, YE-JUN); W-WED; "
         "B for weekdays; rows to count rows. Default: the one that most rows follow",
     )
-    add("--start", type=str | None, metavar="T", help="without --time: time of the first row; --freq follows")
+    add("--start", type=str, metavar="T", help="without --time: time of the first row; --freq follows")
     add("--fill-gaps", action="store_true", help="add a row of missing values at each step that a series skips")
 
 
 def _add_cells(add: _Add) -> None:
     shown = ", ".join(MISSING[1:])
-    add("--delimiter", type=str | None, metavar="CHAR", help="between fields, or spaces for runs; default: found")
+    add("--delimiter", type=str, metavar="CHAR", help="between fields, or spaces for runs; default: found")
     add("--decimal", type=Literal[".", ","], default=".", metavar=".|,", help="decimal point; default: .")
-    add("--thousands", type=str | None, metavar="CHAR", help="between groups of three digits, as , in 1,234")
+    add("--thousands", type=str, metavar="CHAR", help="between groups of three digits, as , in 1,234")
     add("--percent", type=_NAMES, metavar="COL,COL", help="columns of numbers with a % behind each, which is dropped")
     add("--encoding", type=str, default="utf-8", metavar="NAME", help="of the files; default: utf-8")
     add(
@@ -184,7 +184,7 @@ def _add_target(add: _Add) -> None:
     add("--append", action="store_true", help="add to the store, reading only files that it does not know; or make it")
     add("--force", action="store_true", help="with --append: read files again that the store knows, or that changed")
     add("--overwrite", action="store_true", help="replace an existing store once the new one is complete")
-    add("--codec", type=str | None, metavar="NAME", help="auto: try some on a sample; or zstd-3, …")
+    add("--codec", type=str, metavar="NAME", help="auto: try some on a sample; or zstd-3, …")
     add(
         "--dtype",
         type=Literal["float32", "float64"],
@@ -210,21 +210,21 @@ def _add_target(add: _Add) -> None:
 def _add_running(add: _Add) -> None:
     add(
         "--memory-limit",
-        type=str | None,
+        type=str,
         metavar="SIZE",
         help="memory to stay under, 256MiB a thread; default: enough for all, at most half of what is there",
     )
-    add("--blocksize", type=str | None, metavar="SIZE", help="bytes of a file parsed at once; default: by memory limit")
+    add("--blocksize", type=str, metavar="SIZE", help="bytes of a file parsed at once; default: by memory limit")
     add("--workers", type=int | None, metavar="N", help="threads, or processes; default: one per core")
     add(
         "--scheduler",
-        type=str | None,
+        type=str,
         metavar="ADDR",
         help="a Dask cluster that sees the same files, as tcp://host:8786; local: --workers processes",
     )
-    add("--scratch", type=str | None, metavar="DIR", help="where to keep what is needed meanwhile; default: in STORE")
+    add("--scratch", type=str, metavar="DIR", help="where to keep what is needed meanwhile; default: in STORE")
     add("--dry-run", action="store_true", help="say how large it would be (tasks, memory, space, time); do nothing")
-    add("--log-file", type=str | None, metavar="FILE", help="append what happens to this file, with times")
+    add("--log-file", type=str, metavar="FILE", help="append what happens to this file, with times")
     add("--json", action="store_true", help="print the receipt as JSON")
 
 
@@ -258,8 +258,8 @@ def _add_info(parser: ArgumentParser) -> None:
 def _add_show(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
     parser.add_argument("id", type=str, metavar="ID", help="exact id of the series; 0 in a store without ids")
-    parser.add_argument("--start", type=str | None, metavar="T", help="first time: an ISO date (and time), or a step")
-    parser.add_argument("--stop", type=str | None, metavar="T", help="time to stop before")
+    parser.add_argument("--start", type=str, metavar="T", help="first time: an ISO date (and time), or a step")
+    parser.add_argument("--stop", type=str, metavar="T", help="time to stop before")
     _add_version(parser)
 
 
@@ -276,7 +276,7 @@ def _add_doctor(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, all findings included")
     parser.add_argument(
         "--fail-on",
-        type=str | list[str] | None,
+        type=str | list[str],
         metavar="KIND,KIND",
         help=f"exit with 1 if any of these is found, or 'any'. {kinds}",
     )
@@ -285,7 +285,7 @@ def _add_doctor(parser: ArgumentParser) -> None:
 def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
     parser.add_argument("out", type=str, metavar="OUT", help="file to write, ending in .csv or .parquet")
-    parser.add_argument("--ids", type=str | list[str] | None, metavar="ID,ID", help="series to write; default: all")
+    parser.add_argument("--ids", type=str | list[str], metavar="ID,ID", help="series to write; default: all")
     _add_version(parser)
 
 
@@ -307,14 +307,14 @@ def _add_rollback(parser: ArgumentParser) -> None:
 def _add_compact(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
     parser.add_argument("--workers", type=int | None, metavar="N", help="threads, or processes; default: one per core")
-    parser.add_argument("--scheduler", type=str | None, metavar="ADDR", help="a Dask cluster, as in ingest")
-    parser.add_argument("--scratch", type=str | None, metavar="DIR", help="where to keep what is needed meanwhile")
+    parser.add_argument("--scheduler", type=str, metavar="ADDR", help="a Dask cluster, as in ingest")
+    parser.add_argument("--scratch", type=str, metavar="DIR", help="where to keep what is needed meanwhile")
 
 
 def _add_plan(parser: ArgumentParser) -> None:
     parser.add_argument("store", type=str, metavar="STORE", help="folder or s3://… of the store")
     parser.add_argument("--config", type=str, required=True, metavar="FILE", help="YAML file of the fit")
-    parser.add_argument("--write", type=str | None, metavar="FILE", help="save what was chosen, as a further --config")
+    parser.add_argument("--write", type=str, metavar="FILE", help="save what was chosen, as a further --config")
     _add_measuring(parser)
 
 
@@ -342,10 +342,10 @@ def _add_cache(parser: ArgumentParser) -> None:
     actions = Literal["list", "clear", "verify"] | None
     what = "list them; clear: remove them; verify: compare each with its digest, and remove what is damaged"
     parser.add_argument("action", nargs="?", type=actions, metavar="list|clear|verify", help=what)
-    parser.add_argument("--folder", type=str | None, metavar="DIR", help="default: $ZSTORE_CACHE, or ~/.cache/zstore")
+    parser.add_argument("--folder", type=str, metavar="DIR", help="default: $ZSTORE_CACHE, or ~/.cache/zstore")
     parser.add_argument("--days", type=float, default=0.0, metavar="N", help="clear: only what was not used for N days")
     size = "clear: only what was used longest ago, until the rest fits in a size such as 50GiB, or a share of the disk"
-    parser.add_argument("--limit", type=str | None, metavar="SIZE", help=size)
+    parser.add_argument("--limit", type=str, metavar="SIZE", help=size)
     parser.add_argument("--json", action="store_true", help="list: print JSON")
 
 
@@ -355,10 +355,10 @@ def _add_gc(parser: ArgumentParser) -> None:
 
 
 def _add_fetch(parser: ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", type=str | None, metavar="NAME", help="of the data set; default: list them")
+    parser.add_argument("name", nargs="?", type=str, metavar="NAME", help="of the data set; default: list them")
     parser.add_argument("--to", type=str, default="data", metavar="DIR", help="where its files go; default: data")
     where = "a folder, or the address of one, that has the files; default: $ZSTORE_MIRROR, or where they are published"
-    parser.add_argument("--mirror", type=str | None, metavar="DIR|URL", help=where)
+    parser.add_argument("--mirror", type=str, metavar="DIR|URL", help=where)
 
 
 def _add_completion(parser: ArgumentParser) -> None:
