@@ -73,7 +73,7 @@ def read_cell(cell: str, decimal: str, folder: Path, neighbour: str = "1") -> fl
     block = source_csv.align(source, [(source.body, file.n_bytes)], [0])[0]
     columns = source_csv.read_block(block, spec, keep_bad=True)
     assert [bad.place.line for bad in columns.bad] == [2][: len(columns.bad)]  # of the block: below the header
-    return None if columns.bad else float(np.asarray(columns.channels[0])[1])
+    return None if columns.bad else float(columns.channels[0].as_stored((), "float64")[1])
 
 
 @given(cell=cells, decimal=st.sampled_from([".", ","]))

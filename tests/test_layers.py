@@ -66,7 +66,8 @@ LAYERS = {
             "writing.sources.epochs",
             "writing.sources.zones",
         ],
-        ["writing.room", "writing.sources.times", "writing.sources.table", "writing.sources.join"],
+        ["writing.room", "writing.sources.times", "writing.sources.channels"],
+        ["writing.sources.table", "writing.sources.join"],
         [
             "writing.sources.options",
             "writing.sources.candidates",

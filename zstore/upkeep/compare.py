@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import UsageError
-from zstore.format.encodings.numbers import count_inexact
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.storage.file import File
@@ -23,7 +22,7 @@ from zstore.writing.sources.files import check_unchanged, expand
 from zstore.writing.sources.kinds import recorded_source, source_of
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import Block, Source, Workspace
-from zstore.writing.sources.table import Categories, Columns, TableSpec
+from zstore.writing.sources.table import Columns, TableSpec
 
 _BLOCK_BYTES = 1 << 24
 _SHOWN = 20
@@ -165,8 +164,8 @@ def _compare(
             safe = np.where(wrong, 0, place)
             n_inexact += sum(columns.n_lost)
             for values, channel, stored in zip(columns.channels, store.schema.channels, rows, strict=True):
-                expected = _as_stored(values, channel.categories, channel.dtype)
-                n_inexact += 0 if isinstance(values, Categories) else count_inexact(values, expected)
+                expected = values.as_stored(channel.categories or (), channel.dtype)
+                n_inexact += values.n_inexact(expected)
                 found = stored[safe]
                 wrong |= ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
             np.add.at(n_equal, place[~wrong], 1)
@@ -220,15 +219,6 @@ def _places(store: Store, columns: Columns, positions: dict[str, int], times: ND
         hit = (row < stop) & (times[np.minimum(row, len(times) - 1)] == columns.times[mine])
         found[mine[hit]] = row[hit]
     return found
-
-
-def _as_stored(values: Any, categories: tuple[str, ...] | None, dtype: str) -> NDArray[Any]:
-    if not isinstance(values, Categories):
-        with np.errstate(over="ignore"):
-            return np.asarray(values).astype(dtype)
-    code = {word: float(number) for number, word in enumerate(categories or ())}
-    codes = np.array([*(code.get(word, -1.0) for word in values.words.to_pylist()), np.nan])
-    return codes[values.codes].astype(dtype)
 
 
 def _sentences(

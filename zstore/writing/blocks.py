@@ -12,14 +12,12 @@ import pyarrow as pa
 
 from zstore.arrow import positions, union
 from zstore.errors import SourceError
-from zstore.format.encodings.base import Form, Observed
-from zstore.format.encodings.numbers import observe_numbers
-from zstore.format.encodings.words import observe_codes
+from zstore.format.encodings.base import Form
 from zstore.storage.protocol import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
 from zstore.writing.sources.join import join
 from zstore.writing.sources.protocol import Block, Source
-from zstore.writing.sources.table import BadRow, Categories, Columns, TableSpec
+from zstore.writing.sources.table import BadRow, Columns, TableSpec
 from zstore.writing.sources.times import TimeSpec
 
 
@@ -68,23 +66,13 @@ def parse_blocks(
 def _spilled(columns: Columns, number: int, dtype: str, scratch: Storage) -> BlockReport:
     """Sort rows by (id, time), pack each channel, and spill them."""
     order = sort_order(columns.codes, columns.times)
-    packed = _pack(columns, order, dtype)
     everything = slice(None) if order is None else order
+    packed = [column.observe(everything, dtype) for column in columns.channels]
     spill = Spill.write(scratch, str(number), [columns.times[everything], *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     lost = columns.n_lost
     forms = tuple(form._replace(n_inexact=form.n_inexact + n) for (_, form), n in zip(packed, lost, strict=True))
     return BlockReport(spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.tallies)
-
-
-def _pack(columns: Columns, order: Any, dtype: str) -> list[Observed]:
-    everything = slice(None) if order is None else order
-    return [
-        observe_codes(column.codes[everything], column.words)
-        if isinstance(column, Categories)
-        else observe_numbers(column[everything], dtype, finite=False)  # too large ones were refused as they were read
-        for column in columns.channels
-    ]
 
 
 def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> SortedBlock:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from zstore.arrow import text_array
 from zstore.writing.sources.cells import lost_digits
+from zstore.writing.sources.channels import Categories, NumberValues
 from zstore.writing.sources.numbers import is_told
 
 Kind = Literal["number", "words", "vector", "unknown"]
@@ -38,6 +39,14 @@ class Numbers:
 
     values: NDArray[np.float64]
     lost: Bool | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> Numbers:
+        """Some rows."""
+        return Numbers(self.values[rows], None if self.lost is None else self.lost[rows])
+
+    def column(self) -> NumberValues:
+        """As a channel."""
+        return NumberValues(self.values)
 
     def n_lost(self, dtype: str) -> int:
         """Values of which a float64 loses digits, where the value as stored would not tell."""
@@ -65,6 +74,14 @@ class Words:
     def take(self, rows: NDArray[np.int64]) -> Words:
         """Some rows, and the words of those alone."""
         return _compact(self.codes[rows], self.words)
+
+    def column(self) -> Categories:
+        """As a channel."""
+        return Categories(self.codes, self.words)
+
+    def n_lost(self, dtype: str) -> int:
+        """0: words are exact."""
+        return 0
 
 
 def kind_of(dtype: pa.DataType) -> Kind | None:

@@ -19,6 +19,7 @@ from zstore.arrow import as_numpy, text_array
 from zstore.storage.file import File
 from zstore.storage.urls import is_remote
 from zstore.writing.sources.cells import Missing
+from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
 from zstore.writing.sources.csv_table import Borders, CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source, source_pieces
 from zstore.writing.sources.ids import joined_ids
@@ -55,7 +56,7 @@ from zstore.writing.sources.records import (
     without_blank_lines,
 )
 from zstore.writing.sources.refused import RefusedError
-from zstore.writing.sources.table import BadRow, Categories, Columns
+from zstore.writing.sources.table import BadRow, Columns
 from zstore.writing.sources.unroll import unrolled
 
 SINGLE_ID = "0"
@@ -457,16 +458,16 @@ def _columns(content: bytes, source: CsvFile, spec: CsvSpec, judged: bool = Fals
         )
     if spec.series:
         return replace(_melt(table, times, source, spec, numbers, seen), n_blank=n_blank)
-    channels: list[Any] = []
+    channels: list[ChannelValues] = []
     for channel in spec.channels:
         if channel.column not in source.header:  # a channel that other files add
-            channels.append(_all_missing(len(times), channel.text))
+            channels.append((Categories if channel.text else NumberValues).missing(len(times)))
         elif channel.text:
             column, named = _categories(table[channel.column], spec.missing.of_words(channel.column))
             channels.append(column)
             seen |= named
         else:
-            channels.append(numbers[channel.column].values)
+            channels.append(NumberValues(numbers[channel.column].values))
     lost = [numbers[c.column].n_lost if c.column in numbers else 0 for c in spec.channels]
     if spec.id is None:
         ids = text_array([source.id or SINGLE_ID] if len(times) else [])
@@ -555,10 +556,6 @@ def _stands_in(
     return None
 
 
-def _all_missing(n_rows: int, text: bool) -> NDArray[np.float64] | Categories:
-    return Categories(np.full(n_rows, -1, np.int32), text_array([])) if text else np.full(n_rows, np.nan)
-
-
 def _encoded(column: Any) -> tuple[NDArray[np.int32], Any]:
     """(row,) codes and the distinct texts they stand for, sorted by their UTF-8 bytes."""
     codes, words = encoded(column)
@@ -588,7 +585,7 @@ def _melt(
 ) -> Columns:
     """A wide table of series: one row per record and column."""
     names = sorted((name for name in spec.series if name in source.header), key=str.encode)
-    values = np.concatenate([np.zeros(0), *(numbers[name].values for name in names)])
+    values = NumberValues(np.concatenate([np.zeros(0), *(numbers[name].values for name in names)]))
     codes = np.repeat(np.arange(len(names), dtype=np.int32), len(times))
     ids = text_array(names if len(times) else [])
     lost = sum(column.n_lost for column in numbers.values())

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zstore.arrow import positions, union
-from zstore.writing.sources.table import Categories, Columns
+from zstore.writing.sources.channels import recoded
+from zstore.writing.sources.table import Columns
 
 MOST_TOGETHER = 256
 """Blocks, or files, that one task takes. A small block costs some 0.5 ms, so a task outlasts its own start."""
@@ -53,13 +51,13 @@ def join(parts: Sequence[Columns]) -> Columns:
     """
     if len(parts) == 1:
         return parts[0]
-    codes, ids = _recoded([part.ids for part in parts], [part.codes for part in parts])
+    codes, ids = recoded([part.ids for part in parts], [part.codes for part in parts])
     return replace(
         parts[0],
         ids=ids,
         codes=codes,
         times=np.concatenate([part.times for part in parts]),
-        channels=[_joined(column) for column in zip(*(part.channels for part in parts), strict=True)],
+        channels=[first.followed_by(rest) for first, *rest in zip(*(part.channels for part in parts), strict=True)],
         bad=tuple(row for part in parts for row in part.bad),
         n_records=sum(part.n_records for part in parts),
         n_blank=sum(part.n_blank for part in parts),
@@ -67,17 +65,3 @@ def join(parts: Sequence[Columns]) -> Columns:
         seen=frozenset[str]().union(*(part.seen for part in parts)),
         tallies=tuple(n for part in parts for n in part.tallies),
     )
-
-
-def _joined(column: tuple[NDArray[np.float64] | Categories, ...]) -> NDArray[np.float64] | Categories:
-    words = [part for part in column if isinstance(part, Categories)]
-    if not words:
-        return np.concatenate([part for part in column if not isinstance(part, Categories)])
-    return Categories(*_recoded([part.words for part in words], [part.codes for part in words]))
-
-
-def _recoded(texts: Sequence[Any], codes: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], Any]:
-    """(row,) codes in terms of all texts, -1 where they were, and the texts."""
-    everything = union(texts)
-    places = [np.append(position, np.int32(-1)) for position in positions(texts, everything)]
-    return np.concatenate([place[old] for place, old in zip(places, codes, strict=True)]), everything

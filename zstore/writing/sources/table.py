@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zstore.errors import SourceError
 from zstore.format.encodings import Kind
 from zstore.writing.sources.cells import Missing, NumberStyle, shorten
+from zstore.writing.sources.channels import ChannelValues
 from zstore.writing.sources.times import TimeSpec
 
 FIX_ROW = "--on-bad-row quarantine to set such rows aside, or clean the file"
@@ -209,22 +210,6 @@ class BadRow:
 
 
 @dataclass(frozen=True)
-class Categories:
-    """A column of categories.
-
-    Parameters
-    ----------
-    codes
-        (row,) int32 position in `words`; -1 where missing.
-    words
-        (word,) distinct texts.
-    """
-
-    codes: NDArray[np.int32]
-    words: pa.Array
-
-
-@dataclass(frozen=True)
 class Columns:
     """The typed columns of one block, in source order.
 
@@ -237,7 +222,7 @@ class Columns:
     times
         (row,) int64.
     channels
-        Per channel (row,) float64 with NaN for missing, or categories.
+        Per channel its values: numbers, or categories.
     bad
         Records left out.
     n_records
@@ -256,7 +241,7 @@ class Columns:
     ids: pa.Array
     codes: NDArray[np.int32]
     times: NDArray[np.int64]
-    channels: list[NDArray[np.float64] | Categories]
+    channels: list[ChannelValues]
     bad: tuple[BadRow, ...]
     n_records: int
     n_blank: int = 0

@@ -21,9 +21,10 @@ from zstore.writing.sources.arrow_cells import (
     words_of,
 )
 from zstore.writing.sources.cells import PLAIN, excess_from
+from zstore.writing.sources.channels import NumberValues
 from zstore.writing.sources.csv import SINGLE_ID
 from zstore.writing.sources.moments import Fault, read_times
-from zstore.writing.sources.table import Categories, ChannelSpec, Columns, TableSpec
+from zstore.writing.sources.table import ChannelSpec, Columns, TableSpec
 from zstore.writing.sources.typed_table import TypedTable
 
 Told = list[tuple[int, str, str]]
@@ -62,24 +63,23 @@ def read_batch(
     good, told = _sifted(faults, batch.num_rows, most_told)
     rows = None if good is None else np.flatnonzero(good)
     if rows is not None:
-        times, channels = times[rows], [_taken(channel, rows) for channel in channels]
+        times, channels = times[rows], [channel.take(rows) for channel in channels]
         ids = None if ids is None else ids.take(rows)
-    lost = [channel.n_lost(spec.dtype) if isinstance(channel, Numbers) else 0 for channel in channels]
+    lost = [channel.n_lost(spec.dtype) for channel in channels]
     if spec.series:
         codes = np.repeat(np.arange(len(names), dtype=np.int32), len(times))
         values = np.concatenate([np.zeros(0), *(channel.values for channel in channels)])
         series = text_array(names if len(times) else [])
-        melted = Columns(series, codes, np.tile(times, len(names)), [values], (), len(times), 0, (sum(lost),))
+        melted = Columns(
+            series, codes, np.tile(times, len(names)), [NumberValues(values)], (), len(times), 0, (sum(lost),)
+        )
         return replace(melted, seen=frozenset(seen)), good, told
     if ids is None:
         words: Any = text_array([table.id or SINGLE_ID] if len(times) else [])
         codes = np.zeros(len(times), np.int32)
     else:
         words, codes = ids.words, ids.codes
-    columns: list[NDArray[np.float64] | Categories] = [
-        channel.values if isinstance(channel, Numbers) else Categories(channel.codes, channel.words)
-        for channel in channels
-    ]
+    columns = [channel.column() for channel in channels]
     return Columns(words, codes, times, columns, (), len(times), 0, tuple(lost), frozenset(seen)), good, told
 
 
@@ -186,9 +186,3 @@ def _sifted(faults: list[Fault], n_rows: int, most: int | None) -> tuple[Bool | 
     bad = np.flatnonzero(first >= 0)[:most]
     pairs = ((row, occurring[first[row]]) for row in bad.tolist())
     return first < 0, [(row, fault.reason(row), fault.expected) for row, fault in pairs]
-
-
-def _taken(channel: Numbers | Words, rows: NDArray[np.int64]) -> Numbers | Words:
-    if isinstance(channel, Words):
-        return channel.take(rows)
-    return Numbers(channel.values[rows], None if channel.lost is None else channel.lost[rows])

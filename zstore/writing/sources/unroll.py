@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.writing.sources.channels import NumberValues
 from zstore.writing.sources.numbers import NumberColumn
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.table import Columns, TableSpec
@@ -47,7 +48,7 @@ def unrolled(
         ids,
         np.repeat(codes, lengths),
         np.broadcast_to(times, stays.shape)[stays],
-        [values[stays]],
+        [NumberValues(values[stays])],
         (),
         n_records,
         n_lost=(n_lost,),
