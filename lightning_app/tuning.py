@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -106,17 +107,21 @@ def build(options: dict[str, Any], residency: str) -> WindowDataModule:
 
 
 def measure(options: dict[str, Any], place: Place, seconds: float) -> Measured:
-    """Try one residency."""
+    """Try one residency; what it took is let go of before the next one is tried."""
     try:
-        data = build(options, place)
-        data.store.index, data.store.moments  # noqa: B018  # opening the store is not what is measured
-        began = time.perf_counter()
-        loader = data.train_dataloader()
-        batches = iter(loader)
-        batch = next(batches)
-        first_s = time.perf_counter() - began
+        with closing(build(options, place)) as data:
+            return _measured(data, place, seconds)
     except UsageError as error:
         return Measured(place, why_not=str(error))
+
+
+def _measured(data: WindowDataModule, place: Place, seconds: float) -> Measured:
+    data.store.index, data.store.moments  # noqa: B018  # opening the store is not what is measured
+    began = time.perf_counter()
+    loader = data.train_dataloader()
+    batches = iter(loader)
+    batch = next(batches)
+    first_s = time.perf_counter() - began
     n_windows, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         try:

@@ -176,6 +176,35 @@ def test_a_fit_of_lightning_leaves_no_thread(store: Path, tmp_path: Path) -> Non
     assert (data.pool, held(tmp_path)) == (None, [])
 
 
+class Diverging(NLinear):
+    """Fails in its second step."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        if batch_idx == 1:
+            raise FloatingPointError("diverged")
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("options", [{"residency": "host"}, STREAM, {"residency": "host", "panel": Panel()}])
+def test_a_fit_that_raises_leaves_no_thread_and_no_open_file(
+    store: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    data = module(store, tmp_path, **options)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        trainer(tmp_path).fit(Diverging(data.shape), datamodule=data)
+    data.trainer = None  # Lightning's trainer keeps its loaders, after a fit that ends well too
+    assert held(tmp_path) == []
+
+
+def test_after_a_fit_that_raised_the_same_module_fits(store: Path, tmp_path: Path) -> None:
+    data = module(store, tmp_path, **STREAM)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        trainer(tmp_path).fit(Diverging(data.shape), datamodule=data)
+    fitted = trainer(tmp_path)
+    fitted.fit(NLinear(data.shape), datamodule=data)
+    assert fitted.global_step == 3
+
+
 @pytest.mark.parametrize("options", [{"residency": "host"}, STREAM])
 def test_after_teardown_the_state_is_as_before_and_the_next_stage_has_the_same_batches(
     store: Path, tmp_path: Path, options: dict[str, Any]

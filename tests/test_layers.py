@@ -130,7 +130,7 @@ LAYERS = {
     ],
     "lightning_app": [
         ["batch", "schedules", "arguments", "checkpoints"],
-        ["data.lasting"],
+        ["data.lasting", "data.infinite"],
         ["data.columns.calendar", "data.columns.roles", "data.columns.meaning"],
         [
             "data.windows.step_counts",

@@ -1,12 +1,15 @@
 """Plans of fits, and presets: what a fit will cost here."""
 
+import gc
 import json
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from conftest import REPOSITORY, write_table
@@ -14,6 +17,7 @@ from conftest import REPOSITORY, write_table
 from lightning_app import tuning
 from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.rows.residency import Place
 from lightning_app.data.windows.splits import Split
 from zstore import Store, UsageError, ingest, open_store
 
@@ -59,6 +63,38 @@ def test_bench_prints_every_residency_as_json(run: Run, hourly: Store) -> None:
         assert 0 < found[place]["first_batch_s"] < 60
     assert (found["host"]["decoded"], found["stream"]["decoded"]) == (0, 1)
     assert found["host"]["shared_bytes"] == 2000 * 3 * 4
+
+
+@pytest.mark.parametrize("place", ["host", "stream"])
+def test_measuring_a_residency_leaves_no_thread_and_no_open_file(hourly: Store, tmp_path: Path, place: Place) -> None:
+    options = tuning.data_options(str(hourly.path), None, {"cache": str(tmp_path / "cache")})
+    assert tuning.measure(options, place, 0.05).windows_per_s > 0
+    gc.collect()
+    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith(("decode", "prefetch"))]
+    files = [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path / "cache"))]
+    assert (threads, files) == ([], [])
+
+
+def test_a_residency_that_fails_while_it_is_measured_leaves_no_thread(
+    hourly: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules: list[WindowDataModule] = []
+
+    def failing(*_: object) -> float:
+        raise FloatingPointError
+
+    def building(options: dict[str, Any], place: str) -> WindowDataModule:
+        modules.append(build(options, place))
+        return modules[-1]
+
+    build = tuning.build
+    monkeypatch.setattr(tuning, "inflation", failing)
+    monkeypatch.setattr(tuning, "build", building)
+    options = tuning.data_options(str(hourly.path), None, {"cache": str(tmp_path / "cache")})
+    with pytest.raises(FloatingPointError):
+        tuning.measure(options, "stream", 0.05)
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("decode")] == []
+    assert len(modules) == 1
 
 
 def test_rows_beyond_the_budget_are_planned_as_a_stream(hourly: Store, tmp_path: Path) -> None:

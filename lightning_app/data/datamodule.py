@@ -210,6 +210,10 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         """Stop the threads of a stream, and let go of rows and their files; what was fitted stays."""
         self.close()
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Let go of the same when a stage fails: Lightning does not call `teardown` then."""
+        self.close()
+
     def train_dataloader(self) -> WindowLoader:
         """Shuffled training windows, in the order that a checkpoint began with if there is one.
 

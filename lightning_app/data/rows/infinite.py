@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from lightning_app.data.infinite import infinite_values
 from lightning_app.data.rows.views import View
 from lightning_app.data.windows.splits import SplitName
 from zstore import NotFiniteError, WindowIndex
-
-_NAMED = 3  # values that an error names
 
 
 def refuse_infinite_inputs(
@@ -42,19 +39,10 @@ def refuse_infinite_inputs(
             suspects = store.infinite_series(channel)
             if not len(suspects):
                 continue
-            named: list[str] = []
-            n_infinite = 0
-            for series, start, stop in view.rows_of(suspects, *ranges()):
-                values = store.read(channel, start, stop)
-                rows = np.flatnonzero(np.isinf(values))
-                n_infinite += len(rows)
-                for row in rows[: _NAMED - len(named)].tolist():
-                    time = store.schema.time.show(int(store.times(start + row, start + row + 1)[0]))
-                    named.append(f"{values[row]:g} in {store.ids[series]} at {time}")
+            n_infinite, named = infinite_values(store, channel, view.rows_of(suspects, *ranges()))
             if n_infinite:
                 raise NotFiniteError(
-                    f"{n_infinite:,} infinite values in channel {channel!r} that {name} windows read "
-                    f"({', '.join(named)})",
+                    f"{n_infinite:,} infinite values in channel {channel!r} that {name} windows read ({named})",
                     expected="finite inputs",
                     where=store.path,
                     fix="correct the source, or ingest it with those values as missing; or leave the channel out with "

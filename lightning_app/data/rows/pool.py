@@ -242,11 +242,12 @@ class Pool:
             self._settled += 1
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._start_at(None, 0)
-        if self._threads is not None:
-            self._threads.shutdown()
-            self._threads = None
+        """Stop the threads, once the batch that is being made, if one is, has what it needs."""
+        with self.lock:
+            self._start_at(None, 0)
+            if self._threads is not None:
+                self._threads.shutdown()
+                self._threads = None
 
     def _start_at(self, order: PooledOrder | None, turn: int) -> None:
         for future in self._coming.values():

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_app.data.infinite import infinite_values
 from lightning_app.data.scaling.quantiles import quantiles
 from lightning_app.data.scaling.scaler import ScaledBy, Scaler, ScalerKind, channel_kinds
 from lightning_app.data.scaling.training import Training, filled_spread, training_parts
@@ -25,7 +26,6 @@ from zstore import NotFiniteError, Store, UsageError
 Float64 = NDArray[np.float64]
 _QUARTILES = (0.25, 0.5, 0.75)
 _RULES = 2  # how offsets and scales are worked out; another number fits all of them anew
-_NAMED = 3  # rows that an error names
 
 
 def fit_scaler(
@@ -144,18 +144,11 @@ def _refuse_infinite(training: Training, channel: str) -> None:
     if np.isfinite(ends).all():
         return
     starts, stops = target_rows(store, training.split, "train", training.members)
-    named: list[str] = []
-    n_infinite = 0
-    for start, stop, series in zip(starts.tolist(), stops.tolist(), store.index.runs.series.tolist(), strict=True):
-        values = store.read(channel, start, stop)
-        rows = np.flatnonzero(np.isinf(values))
-        n_infinite += len(rows)
-        for row in rows[: _NAMED - len(named)].tolist():
-            time = store.schema.time.show(int(store.times(start + row, start + row + 1)[0]))
-            named.append(f"{values[row]:g} in {store.ids[series]} at {time}")
+    ranges = zip(store.index.runs.series.tolist(), starts.tolist(), stops.tolist(), strict=True)
+    n_infinite, named = infinite_values(store, channel, ranges)
     if n_infinite:
         raise NotFiniteError(
-            f"{n_infinite:,} infinite training values in channel {channel!r} ({', '.join(named)})",
+            f"{n_infinite:,} infinite training values in channel {channel!r} ({named})",
             expected="finite numbers",
             where=store.path,
             fix="correct the source, or ingest it with those values as missing; or leave the channel out with "
