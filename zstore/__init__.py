@@ -15,6 +15,8 @@ from zstore.errors import (
 )
 from zstore.format.moments import Moments
 from zstore.format.timesteps import TimeStepRule
+from zstore.inspection.column import ColumnLook
+from zstore.inspection.look import Inspection, inspect
 from zstore.memory import free_memory, total_memory
 from zstore.output import end_quietly
 from zstore.progress import shown_progress
@@ -35,7 +37,6 @@ from zstore.upkeep.history import LogEntry, gc, log, rollback
 from zstore.upkeep.verify import Verification, verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
-from zstore.writing.inspection import ColumnLook, Inspection, inspect
 from zstore.writing.receipt import Receipt
 from zstore.writing.sources.files import source_states
 from zstore.yamlfiles import bound_yaml, check_configs, read_yaml

@@ -26,6 +26,7 @@ from zstore.datasets import DATASETS, fetch
 from zstore.errors import UsageError, ZstoreError
 from zstore.flags import make_parser
 from zstore.format.commit import is_store
+from zstore.inspection.look import inspect as inspect_file
 from zstore.look.report import to_html
 from zstore.output import end_quietly
 from zstore.printing import (
@@ -54,7 +55,6 @@ from zstore.upkeep.history import gc, log, rollback
 from zstore.upkeep.verify import verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
-from zstore.writing.inspection import inspect as inspect_file
 from zstore.writing.planner import plan_ingest
 from zstore.writing.receipt import Receipt
 from zstore.yamlfiles import check_configs

@@ -13,11 +13,16 @@ _ORDERS = ("%Y{0}%m{0}%d", "%d{0}%m{0}%Y", "%m{0}%d{0}%Y", "%d{0}%m{0}%y", "%m{0
 _NAMED = ("%d{0}%b{0}%Y", "%d{0}%B{0}%Y", "%b{0}%d{0}%Y", "%b %d, %Y", "%d{0}%b{0}%y")
 _DATES = (
     *(order.format(mark) for mark in "-/." for order in (*_ORDERS, *_NAMED[:3], _NAMED[4])),
-    *(name.format(" ") for name in _NAMED),
+    *(name.format(" ") for name in (*_NAMED, *_ORDERS[:3])),
     *("%Y%m%d", "%Y-%m", "%Y/%m", "%m/%Y", "%b %Y", "%b-%Y", "%Y-%j"),
     *("%Y-Q%q", "%YQ%q", "%Y Q%q", "Q%q %Y", "Q%q-%Y", "Q%q/%Y", "%G-W%V", "%GW%V", "%G-W%V-%u"),
 )
-_CLOCKS = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%I:%M:%S%p", "%H.%M", "%H", "%H%M")
+_CLOCKS = (
+    *("%H:%M", "%H:%M:%S", "%H:%M:%S.%f"),
+    *("%I:%M %p", "%I:%M:%S %p", "%I:%M:%S%p"),
+    *("%H.%M", "%H.%M.%S", "%H", "%H%M"),
+)
+_ENDS = ("", " UTC", " GMT")
 _BETWEEN = (" ", "T", ", ")
 
 
@@ -26,7 +31,7 @@ def time_formats(texts: Sequence[str]) -> list[str]:
     some = list(dict.fromkeys(texts))[:_MOST]
     if not some or not any(character.isdigit() for character in some[0]):
         return []
-    clocks = [f"{mark}{clock}" for mark in _BETWEEN for clock in _CLOCKS]
+    clocks = [f"{mark}{clock}{end}" for end in _ENDS for mark in _BETWEEN for clock in _CLOCKS]
     forms = (date + clock for date, clock in itertools.product(_DATES, ["", *clocks]))
     return [form for form in forms if all(read_one(text, form) is not None for text in some)]
 

@@ -1,0 +1,146 @@
+"""What a column of a sample looks like."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from zstore.writing.sources.candidates import time_flags
+from zstore.writing.sources.cells import NumberStyle, dialect_of, is_code
+from zstore.writing.sources.options import MISSING
+
+Kind = Literal["number", "whole", "word", "time", "clock", "empty"]
+
+_SHARE = 0.9  # of cells that make a column one of numbers
+_HALF = 0.5  # the same, where what is none is a text or two
+_MOST_ODD = 2  # such texts
+_MOST_EXAMPLES = 3
+_SENTINELS = {99.0, 999.0, 9999.0, 99999.0, 99.9, 999.9, 9999.9, 999.99, 6999.0, 7777.0, 8888.0}
+_FAR = 3.0  # times the range of the other numbers, from which a single sentinel stands out
+_SERIAL = range(20_000, 60_001)  # days of spreadsheets, 1954 to 2064
+_NAMED_AS_TIME = re.compile(r"\W*(date|time|day|timestamp|datum|zeit|tag|fecha|jour|serial)\W*", re.IGNORECASE)
+_CLOCK = re.compile(r"\s*(?:[01]?\d|2[0-3])([:.])[0-5]\d(?:\1[0-5]\d(?:[.,]\d+)?)?\s*")
+_STYLE = NumberStyle()
+
+
+@dataclass(frozen=True)
+class ColumnLook:
+    """What a column of a sample looks like.
+
+    Parameters
+    ----------
+    name
+        Its name; ``c1``, ``c2`` … in a file without a header.
+    kind
+        ``number``, ``whole`` (whole numbers), ``word``, ``time`` (with a date), ``clock`` (without one) or ``empty``.
+    examples
+        Some of its cells.
+    n_missing
+        Cells that are empty or a usual text for missing.
+    times
+        Flags beside --time that read all of its cells as times, ``""`` where none is needed.
+    odd
+        Cells of a column of numbers that are none, and numbers such as -999 that may mean missing.
+    advice
+        How its cells could be read as numbers, if they nearly are.
+    flags
+        Options that read them so, where there is no other way to mean them.
+    n_distinct
+        Different cells.
+    """
+
+    name: str
+    kind: Kind
+    examples: tuple[str, ...]
+    n_missing: int
+    times: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
+    advice: str = ""
+    flags: tuple[tuple[str, str], ...] = ()
+    n_distinct: int = 0
+
+
+def look_at(name: str, cells: Sequence[str]) -> ColumnLook:
+    """What the cells of a column are."""
+    known = [cell for cell in cells if cell.strip() not in MISSING]
+    distinct = tuple(dict.fromkeys(known))
+    n_missing = len(cells) - len(known)
+
+    def column(kind: Kind, times: tuple[str, ...] = (), odd: tuple[str, ...] = ()) -> ColumnLook:
+        return ColumnLook(name, kind, distinct[:_MOST_EXAMPLES], n_missing, times, odd, n_distinct=len(distinct))
+
+    if not known:
+        return column("empty")
+    values = [_STYLE.read(cell) for cell in known]
+    others = [cell for cell, value in zip(known, values, strict=True) if value is None]
+    if others and all(map(_CLOCK.fullmatch, known)):
+        return column("clock")
+    share = 1 - len(others) / len(known)
+    if share < _HALF:
+        times = tuple(time_flags(known))
+        if times:
+            return column("time", times)
+    dialect = dialect_of(others, name, _STYLE) if others else None
+    if dialect is None and (share >= _SHARE or (share >= _HALF and len(set(others)) <= _MOST_ODD)):
+        whole = all(re.fullmatch(r"\s*[+-]?\d+\s*", cell) for cell in known)
+        coded = any(is_code(cell) for cell in known)
+        times = tuple(_epochs(name, known)) if whole else ()
+        kind: Kind = "word" if coded and not times else "whole" if whole else "number"
+        return column(kind, times, _odd(known, values))
+    if dialect is None:
+        return column("word")
+    flags = _only_way(dialect.fix)
+    advice = f"{dialect.example!r} looks like {dialect.what}: {dialect.fix}"
+    odd = _unread(others, dict(flags)) if flags else ()
+    return replace(column("word", odd=odd), advice=advice, flags=flags)
+
+
+def says(cell: str) -> bool:
+    """Whether a cell is a number or a time, and no name: it begins with a digit, and has more of them than letters."""
+    if _STYLE.read(cell) is not None:
+        return True
+    digits, letters = (sum(test(character) for character in cell) for test in (str.isdigit, str.isalpha))
+    return re.match(r"\s*[-+(]?\s*[.,]?\d", cell) is not None and digits > letters
+
+
+def _epochs(name: str, known: Sequence[str]) -> list[str]:
+    """Ways to read whole numbers as times."""
+    cells = [cell.strip() for cell in known]
+    flags = time_flags(cells)
+    serial = _NAMED_AS_TIME.fullmatch(name) is not None and len(set(cells)) > 1
+    if not flags and serial and all(cell.isdigit() and int(cell[:9]) in _SERIAL for cell in cells):
+        return ["--time-unit excel", "--time-unit steps"]
+    return flags
+
+
+def _odd(known: Sequence[str], values: Sequence[float | None]) -> tuple[str, ...]:
+    """Cells that are no numbers, and numbers at an end of all that stand for missing elsewhere."""
+    odd = Counter(cell for cell, value in zip(known, values, strict=True) if value is None)
+    numbers = Counter(value for value in values if value is not None)
+    for end in {min(numbers), max(numbers)}:
+        if abs(end) not in _SENTINELS or len(numbers) == 1:
+            continue
+        rest = [value for value in numbers if value != end]
+        low, high = min(rest), max(rest)
+        if numbers[end] > 1 or not low - _FAR * (high - low) <= end <= high + _FAR * (high - low):
+            cell = next(cell for cell, value in zip(known, values, strict=True) if value == end)
+            odd[cell.strip()] += numbers[end]
+    return tuple(odd)[:_MOST_EXAMPLES]
+
+
+def _unread(cells: Sequence[str], flags: Mapping[str, str]) -> tuple[str, ...]:
+    """Cells that are no numbers as some options would read them."""
+    style = NumberStyle(flags.get("decimal", "."), flags.get("thousands"), "percent" in flags)
+    return tuple(dict.fromkeys(cell for cell in cells if style.read(cell) is None))[:_MOST_EXAMPLES]
+
+
+def _only_way(fix: str) -> tuple[tuple[str, str], ...]:
+    """The options of an advice that names no other way but to keep words."""
+    ways = fix.removesuffix(fix[fix.rfind("--categories") :]) if "--categories" in fix else fix
+    if ways.count(" if ") > 1 or "write" in ways:
+        return ()
+    flags = re.findall(r"--(decimal|thousands|percent) (?:'(.)'|(\S+))", ways)
+    return tuple((name, quoted or plain.rstrip(",") or ",") for name, quoted, plain in flags)

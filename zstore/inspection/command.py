@@ -1,0 +1,62 @@
+"""The command that would ingest a file as it looks."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zstore.inspection.frame import Frame
+from zstore.writing.sources.framing import SPACES
+
+
+def command_of(path: str, flags: Mapping[str, Any]) -> str:
+    """The command line of an ingest.
+
+    Parameters
+    ----------
+    path
+        The file.
+    flags
+        From the names of the options of :func:`zstore.ingest` to their values: texts, numbers, lists, mappings.
+    """
+    store = re.sub(r"(\.(csv|tsv|txt|dat|gz|zst|zstd))+$", "", Path(path).name, flags=re.IGNORECASE) + ".zarr"
+    words = ["zstore", "ingest", path, store]
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, _written(value)]
+    return shlex.join(words)
+
+
+def _written(value: Any) -> str:
+    """A value as it is typed: names with commas as JSON."""
+    if isinstance(value, Mapping):
+        plain = not any("," in text or "=" in text for pair in value.items() for text in pair)
+        return ",".join(f"{a}={b}" for a, b in value.items()) if plain else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        plain = not any("," in text for text in value)
+        return ",".join(value) if plain else json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def frame_flags(frame: Frame, encoding: str) -> dict[str, Any]:
+    """Options that say how the text is cut."""
+    flags: dict[str, Any] = {}
+    if encoding != "utf-8":
+        flags["encoding"] = encoding
+    if frame.skip_lines:
+        flags["skip_lines"] = frame.skip_lines
+    if frame.comment is not None:
+        flags["comment"] = frame.comment
+    if not frame.header:
+        flags |= {"no_header": True, "names": list(frame.names)}
+    if frame.units_row and frame.header:
+        flags["units_row"] = True
+    if frame.n_below:
+        flags["skip_below_header"] = frame.n_below
+    if frame.delimiter == SPACES or (not frame.header and frame.delimiter != ","):
+        flags["delimiter"] = frame.delimiter
+    return flags
