@@ -19,7 +19,6 @@ import zstore
 from lightning_app import audit, table
 from lightning_app.cli import main as app
 from zstore import cli
-from zstore.flags import make_parser
 
 TASKS = sorted(page for page in (REPOSITORY / "docs").rglob("*.md"))
 PAGES = [*TASKS, *(REPOSITORY / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"))]
@@ -88,7 +87,7 @@ def refusal(words: list[str]) -> str | None:
             if (
                 any(not word.startswith("-") for word in words[1:]) or words[0] not in zstore_commands()
             ):  # alone, or with a flag, it is a mention
-                make_parser().parse_args(words)
+                cli.make_parser().parse_args(words)
         elif words[3] == "table":
             table.make_parser().parse_args([path for word in words[4:] for path in expanded(word)])
         elif words[3] == "splits":
@@ -158,7 +157,7 @@ def test_a_reference_that_leads_nowhere_fails_the_build(broken: str, tmp_path: P
 
 
 def zstore_commands() -> set[str]:
-    return set(cli._COMMANDS)
+    return set(cli.COMMANDS)
 
 
 def built(docs: Path, out: Path) -> tuple[int, str]:

@@ -401,7 +401,7 @@ def test_a_row_that_only_arrow_refuses_is_set_aside_with_its_line(tmp_path: Path
 
 
 def test_more_bad_rows_than_allowed_are_refused(tmp_path: Path) -> None:
-    from zstore.cli import parse_share
+    from zstore.writing.plan import most_bad
 
     text = "t,v\n" + "".join(f"{n},{'x' if n % 10 == 3 else n}\n" for n in range(100))
     _, receipt = made(tmp_path, text, on_bad_row="quarantine")
@@ -411,10 +411,10 @@ def test_more_bad_rows_than_allowed_are_refused(tmp_path: Path) -> None:
             made(tmp_path, text, on_bad_row="quarantine", max_bad_rows=most)
     for most in (0.1, 10):
         assert made(tmp_path, text, on_bad_row="quarantine", max_bad_rows=most)[1].n_stored == 90
-    assert [parse_share(text) for text in ("20", "1%", "0.01", "1", "1.0")] == [20, 0.01, 0.01, 1, 1.0]
-    assert isinstance(parse_share("1"), int)
+    assert [most_bad(text) for text in ("20", "1%", "0.01", "1", "1.0")] == [20, 0.01, 0.01, 1, 1.0]
+    assert isinstance(most_bad("1"), int)
     with pytest.raises(UsageError):
-        parse_share("lots")
+        most_bad("lots")
 
 
 def test_a_damaged_header_and_a_file_without_rows_make_no_store(tmp_path: Path) -> None:

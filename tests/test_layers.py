@@ -13,7 +13,7 @@ import zstore
 # A module imports only what stands above it; on one line, in the order of the line.
 LAYERS = {
     "zstore": [
-        ["_version", "text", "errors", "memory", "sizes", "arrow", "yamlfiles"],
+        ["_version", "text", "errors", "memory", "sizes", "arrow", "yamlfiles", "manual"],
         ["storage.portable", "storage.beneath", "storage.flush", "storage.locks", "storage.refusals"],
         ["storage.protocol", "storage.file", "storage.folder"],
         ["storage.s3", "storage.fetched", "storage.bucket", "storage.urls"],
@@ -108,6 +108,7 @@ LAYERS = {
             "writing.resume",
             "writing.plan",
             "writing.parse",
+            "writing.arguments",
         ],
         ["writing.shards", "writing.version", "writing.encode_plan", "writing.pipeline"],
         ["writing.duplicates", "writing.gaps", "writing.fan_in"],
@@ -127,7 +128,8 @@ LAYERS = {
         ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
         ["upkeep.checks", "upkeep.doctor"],
         ["look.style", "look.template", "look.svg", "look.windows", "look.series", "look.store", "look.report"],
-        ["output", "amounts", "bars", "progress", "datasets", "printing", "flags", "cli"],
+        ["output", "amounts", "bars", "progress", "datasets", "printing", "flags"],
+        ["commands.ingest", "commands.stores", "commands.versions", "commands.training", "cli"],
     ],
     "lightning_app": [
         ["batch", "schedules", "arguments", "checkpoints"],

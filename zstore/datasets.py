@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -123,11 +124,12 @@ def fetch(
     Parameters
     ----------
     name
-        One of ``DATASETS``.
+        Of the data set. One of ``DATASETS``.
     folder
-        Where they go; made if it is not there.
+        Where its files go. Made if it is not there.
     mirror
-        A folder, or the address of one, that has files of the same names; default: where they are published.
+        Folder, or the address of one, that has the files; None for ``$ZSTORE_MIRROR``, or where they are published. By
+        the same names.
     progress
         Called with bytes done and in all.
 
@@ -145,6 +147,7 @@ def fetch(
     dataset = DATASETS.get(name)
     if dataset is None:
         raise UsageError(f"data set {name!r}", expected=f"one of {', '.join(DATASETS)}")
+    mirror = mirror or os.environ.get("ZSTORE_MIRROR")
     total, done, found = sum(file.n_bytes for file in dataset.files), 0, []
     Path(folder).mkdir(parents=True, exist_ok=True)
     for file in dataset.files:

@@ -25,3 +25,19 @@ def parse_size(text: str) -> int:
         return int(float(match[1]) * _SIZES[match[2]])
     except (ValueError, OverflowError):
         raise UsageError(f"size {text!r}", expected="bytes, or a size such as 512MiB or 2GB") from None
+
+
+def bytes_of(size: int | str | None, flag: str) -> int | None:
+    """Bytes from a number of them or a size as people write it; None stays None.
+
+    Raises
+    ------
+    UsageError
+        If it is neither, or less than one; names the flag.
+    """
+    if size is None:
+        return None
+    n_bytes = parse_size(size) if isinstance(size, str) else size
+    if n_bytes < 1:
+        raise UsageError(f"{flag} {size}", expected="one byte or more", fix=f"as in {flag} 512MiB")
+    return n_bytes

@@ -121,7 +121,7 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
     Parameters
     ----------
     path
-        CSV, plain or compressed; also ``s3://…``.
+        CSV or the like (also ``.gz``, ``.zst``), or ``s3://…``.
     storage_options
         For object storage, see :func:`zstore.ingest`.
 

@@ -75,7 +75,14 @@ class Series:
         return found
 
     def rows(self, start: str | int | None = None, stop: str | int | None = None) -> tuple[int, int]:
-        """Row range of the times ``[start, stop)``, each a date, a date and time, or a step number.
+        """Row range of the times ``[start, stop)``.
+
+        Parameters
+        ----------
+        start
+            First time: an ISO date (and time), or a step number. None for the first row.
+        stop
+            Time to stop before. None to stop behind the last row.
 
         Raises
         ------

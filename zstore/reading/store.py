@@ -35,9 +35,9 @@ def open_store(path: str | Path, version: int | None = None, storage_options: Ma
     Parameters
     ----------
     path
-        Folder of the store, or ``s3://BUCKET/PREFIX``.
+        Folder or ``s3://…`` of the store.
     version
-        Number of the version; None for the newest.
+        Version whose rows are read, see ``zstore log``; None for the newest.
     storage_options
         For object storage, beside the usual environment variables: what obstore's ``S3Config`` takes, such as
         ``region`` or ``endpoint``.
@@ -80,7 +80,12 @@ class Store(StoredVersion):
         return store_html(self)
 
     def series(self, id_: str) -> Series:
-        """One series by its exact id.
+        """One series by its id.
+
+        Parameters
+        ----------
+        id_
+            Exact id of the series; ``0`` in a store without ids.
 
         Raises
         ------

@@ -33,8 +33,8 @@ def export(
     store
         What to write.
     target
-        A file ending in ``.csv`` or ``.parquet``; it appears when it is whole. Categories are words; in Parquet they
-        are dictionaries, which pandas reads as Categorical.
+        File to write, ending in ``.csv`` or ``.parquet``. It appears when it is whole. Categories are words; in
+        Parquet they are dictionaries, which pandas reads as Categorical.
     ids
         Series to write; None for all.
     progress

@@ -65,6 +65,15 @@ def log(path: str | Path, storage_options: Mapping[str, str] | None = None) -> l
 def rollback(path: str | Path, version: int, storage_options: Mapping[str, str] | None = None) -> Store:
     """Commit a new version that holds what `version` held. Versions in between stay until they are collected.
 
+    Parameters
+    ----------
+    path
+        Folder or URL of the store.
+    version
+        Version whose rows the new one has.
+    storage_options
+        For object storage, see :func:`zstore.open_store`.
+
     Raises
     ------
     NotFoundError
@@ -89,7 +98,7 @@ def rollback(path: str | Path, version: int, storage_options: Mapping[str, str] 
     return Store(store)
 
 
-def gc(path: str | Path, keep: int, storage_options: Mapping[str, str] | None = None) -> tuple[int, int]:
+def gc(path: str | Path, keep: int = 1, storage_options: Mapping[str, str] | None = None) -> tuple[int, int]:
     """Remove what only older versions need, and what no version needs.
 
     Parameters
@@ -97,7 +106,7 @@ def gc(path: str | Path, keep: int, storage_options: Mapping[str, str] | None = 
     path
         Folder or URL of the store.
     keep
-        Versions to keep, the newest ones.
+        Newest versions to keep.
     storage_options
         For object storage, see :func:`zstore.open_store`.
 

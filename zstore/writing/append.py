@@ -5,7 +5,6 @@ Nothing that was committed is rewritten: new rows start on a fresh shard, and th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,20 +18,20 @@ from zstore.format.index import SeriesIndex, StaticAttribute
 from zstore.format.schema import Schema
 from zstore.reading.store import Store
 from zstore.storage.file import File
-from zstore.storage.urls import open_storage
-from zstore.writing.behind import kept_records, order_behind
+from zstore.writing.arguments import Request
+from zstore.writing.behind import Added, kept_records, order_behind
 from zstore.writing.clock import Clock
 from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.ledger import new_sources, read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
 from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
-from zstore.writing.parse import BLOCK_COPIES, duplicate_error, parse
-from zstore.writing.pipeline import Version, commit, next_schema, write
-from zstore.writing.plan import MOST_BAD, Planned, Reading, check_most_bad, plan, plan_text
+from zstore.writing.parse import duplicate_error, parse
+from zstore.writing.pipeline import Version, Written, commit, next_schema, write
+from zstore.writing.plan import MOST_BAD, Planned, plan, plan_text
 from zstore.writing.quarantine import set_aside
-from zstore.writing.receipt import Receipt, RowCounts, write_receipt
-from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.sources.files import check_unchanged, expand, find
+from zstore.writing.receipt import Receipt, row_counts, write_receipt
+from zstore.writing.scheduler import Progress
+from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
 from zstore.writing.sources.kinds import recorded_source, source_of
 from zstore.writing.sources.options import TableOptions
@@ -49,15 +48,15 @@ def append(
     *,
     static: str | Path | None = None,
     on_bad_row: Literal["error", "quarantine"] = "error",
-    max_bad_rows: float = MOST_BAD,
+    max_bad_rows: float | str = MOST_BAD,
     on_duplicate: Literal["error", "first", "last"] = "error",
     on_empty_file: Literal["error", "skip"] = "error",
     force: bool = False,
     storage_options: Mapping[str, str] | None = None,
     scratch: str | Path | None = None,
     given: Mapping[str, Any] | None = None,
-    blocksize: int | None = None,
-    memory_limit: int | None = None,
+    blocksize: int | str | None = None,
+    memory_limit: int | str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
@@ -75,16 +74,12 @@ def append(
         Folder of the store.
     static
         CSV of static attributes that replaces the known ones; None to keep those.
-    on_bad_row
-        ``error`` refuses the first bad row; ``quarantine`` sets bad rows aside in ``STORE.quarantine.csv``.
-    max_bad_rows
-        As for :func:`zstore.ingest`.
     on_duplicate
-        Which row stays where the store or the files have several of an id at one time; rows of the store come first.
-    on_empty_file, storage_options, scratch
+        Which row stays where the store or the files have several of an id at one time. Rows of the store come first.
+    on_bad_row, max_bad_rows, on_empty_file, storage_options, scratch
         As for :func:`zstore.ingest`.
     force
-        Whether to read files again that the store knows, and those that changed.
+        Whether to read files again that the store knows, or that changed.
     given
         How the user says that the files are read, by the names of :func:`zstore.ingest`; must be as the store records,
         but that `categories` may name further columns of words.
@@ -104,75 +99,52 @@ def append(
     ConflictError
         Another process writes to it.
     """
-    clock = Clock()
-    check_most_bad(max_bad_rows)
-    files = expand(
-        [sources] if isinstance(sources, (str, Path)) else list(sources), storage_options, on_empty_file == "skip"
-    )
-    target = open_storage(store, storage_options)
-    aside = None if scratch is None else open_storage(scratch, storage_options)
-    named = None if static is None else find(static, "--static", storage_options)
-    with (
-        Scheduler(workers, scheduler, progress, memory_limit, BLOCK_COPIES * (blocksize or 0)) as runner,
-        building(target, "append", aside, runner.shared) as site,
-    ):
+    arguments, clock = dict(locals()), Clock()
+    request = Request.of(append, arguments)
+    target = request.target
+    with request.runner() as runner, building(target, "append", request.scratch, runner.shared) as site:
         base = Store(site.root)
-        table = _with_categories(base, given or {})
-        _refuse_other(given or {}, {**table, **asdict(base.schema.grid)}, store)
-        options, source = TableOptions.from_json(table), _same_source(files, table, store)
-        read = read_digests(files, target, options.id_from_path, runner)
-        pairs = new_sources(files, read, () if force else base.ledger, options.id_from_path)
+        table = _as_recorded(base, given or {}, store)
+        options, source = TableOptions.from_json(table), _same_source(request.files, table, store)
+        read = read_digests(request.files, target, options.id_from_path, runner)
+        pairs = new_sources(request.files, read, () if force else base.ledger, options.id_from_path)
         if not pairs:
             site.scratch.clear()
             return None
         files, added = [file for file, _ in pairs], [record for _, record in pairs]
         ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
-        dtype = base.schema.channels[0].dtype
-        grid = base.schema.grid
-        reading = Reading(
-            files, source, options, table["encoding"], dtype, grid, on_bad_row, max_bad_rows, blocksize, named
-        )
-        sized = [blocksize, *runner.shares]
-        text = plan_text(added, site.version, reading={**table, "on_bad_row": on_bad_row, "sized": sized})
+        dtype, grid = base.schema.channels[0].dtype, base.schema.grid
+        reading = request.reading(source, options, table["encoding"], dtype, grid, files)
+        read_as = {**table, "on_bad_row": on_bad_row, "sized": [request.blocksize, *runner.shares]}
         others = options.named() | {attribute.name for attribute in base.statics}
+        text = plan_text(added, site.version, reading=read_as)
         planned = plan(reading, text, site, runner, _as_before(base, options), others)
         planned = replace(planned, spec=_like_before(base, planned.spec, source, planned.files[0].name))
         clock.lap("plan")
         parsed = parse(planned, site, runner)
-        if not source.typed:
-            refuse_all_numbers(source, parsed, planned.spec, options.categories, _words_by_column(base, planned.spec))
+        refuse_all_numbers(source, parsed, planned.spec, options.categories, _words_by_column(base, planned.spec))
         clock.lap("parse")
-        added_rows = order_behind(base, planned, parsed, on_duplicate, table.get("fill_gaps", False), site, runner)
-        ids, ordered = added_rows.ids, added_rows.ordered
-        refuse = partial(duplicate_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
-        written = write(ordered, runner, refuse, keep_codecs=True)
+        new = order_behind(base, planned, parsed, on_duplicate, table.get("fill_gaps", False), site, runner)
+        axis = new.ordered.rows.time
+        refuse = partial(duplicate_error, ids=new.ids, planned=planned, parsed=parsed, axis=axis)
+        written = write(new.ordered, runner, refuse, keep_codecs=True)
         clock.lap("write")
-        statics, unmatched = _statics(base, planned, added_rows.places)
-        parts = parts_of(added_rows.places.ids, options.id_columns)
-        statics = (*parts, *(static for static in statics if static.name not in options.id_columns))
-        index, moments = merge(base, added_rows.places, added_rows.late, written, statics)
+        statics, unmatched = _statics(base, planned, new.places)
+        index, moments = merge(base, new.places, new.late, written, statics)
         records = kept_records(base, written.rows, index, runner)
         schema = next_schema(base.schema, site, written, index)
-        n_stored = written.n_rows - added_rows.n_kept
-        counts = RowCounts(
-            n_filled=0,
-            n_quarantined=len(parsed.bad) * max(len(planned.spec.series), 1),
-            n_duplicates=added_rows.n_parsed - n_stored,
-            quarantine=set_aside(site.root, target, parsed.bad, site.version),
-            n_inexact=parsed.n_inexact(len(schema.channels)),
-        )
-        remarks = row_notes(planned, parsed, written, _freq_notes(base, index, added_rows.places, schema), unmatched)
-        remarks += ["gaps are filled by an ingest only, not by an append"] if table.get("fill_gaps", False) else []
-        remarks += added_rows.notes()
-        wider = to_widen(base, written.rows).values()
-        remarks += [f"{name} was written anew, since its new values need more room" for name in wider]
+        n_stored = written.n_rows - new.n_kept
+        quarantine = set_aside(site.root, target, parsed.bad, site.version)
+        counts = row_counts(planned, parsed, written, 0, new.n_parsed - n_stored, quarantine)
+        remarks = row_notes(planned, parsed, written, _freq_notes(base, index, new.places, schema), unmatched)
+        remarks += _remarks(base, new, written, table)
         told = replace(schema, n_rows=n_stored)
         receipt = write_receipt(str(target), reading.sizes, told, written, counts, remarks)
         notes = {
             "action": "append",
             "receipt": receipt.lasting(),
             "table": table,
-            **dropped_before(base, counts.n_duplicates + added_rows.n_old - added_rows.n_kept),
+            **dropped_before(base, counts.n_duplicates + new.n_old - new.n_kept),
             "next_shard": written.next_shard,
         }
         check_unchanged(files)
@@ -192,10 +164,24 @@ def _freq_notes(base: Store, index: SeriesIndex, places: Places, schema: Schema)
 def _statics(base: Store, planned: Planned, places: Places) -> tuple[tuple[StaticAttribute, ...], list[str]]:
     """Static attributes of all series, and what should be known of them."""
     if planned.statics is not None:
-        return matched(places.ids, planned.statics)
-    n_new = len(places.ids) - base.n_series
-    unmatched = [f"{n_new:,} new series have no static attributes"] if n_new and base.statics else []
-    return scatter_statics(base.statics, places), unmatched
+        statics, unmatched = matched(places.ids, planned.statics)
+    else:
+        n_new = len(places.ids) - base.n_series
+        unmatched = [f"{n_new:,} new series have no static attributes"] if n_new and base.statics else []
+        statics = scatter_statics(base.statics, places)
+    columns = planned.reading.options.id_columns
+    return (*parts_of(places.ids, columns), *(each for each in statics if each.name not in columns)), unmatched
+
+
+def _remarks(base: Store, new: Added, written: Written, table: Mapping[str, Any]) -> list[str]:
+    """What should be known of rows of the store."""
+    remarks = ["gaps are filled by an ingest only, not by an append"] if table.get("fill_gaps", False) else []
+    wider = to_widen(base, written.rows).values()
+    return [
+        *remarks,
+        *new.notes(),
+        *(f"{name} was written anew, since its new values need more room" for name in wider),
+    ]
 
 
 def _same_source(files: Sequence[File], table: Mapping[str, Any], store: str | Path) -> Source:
@@ -210,15 +196,32 @@ def _same_source(files: Sequence[File], table: Mapping[str, Any], store: str | P
     return source
 
 
-def _with_categories(base: Store, given: Mapping[str, Any]) -> dict[str, Any]:
-    """How the store was read; the user may name further columns that it has words of."""
+def _as_recorded(base: Store, given: Mapping[str, Any], store: str | Path) -> dict[str, Any]:
+    """How the store was read; the user may name further columns that it has words of, and say nothing else.
+
+    Raises
+    ------
+    UsageError
+        If the user says that files are read otherwise.
+    """
     table: dict[str, Any] = dict(base.objects.document["table"])
     TableOptions.from_json(table)  # refuses what no release wrote, before anything is taken from it
     columns = {name: column for column, name in table["rename"].items()}
     words = {columns.get(c.name, c.name) for c in base.schema.channels if c.kind == "category"}
-    further = [column for column in given.get("categories") or () if column not in table["categories"]]
-    if further and words.issuperset(further) and set(table["categories"]) <= set(given["categories"]):
-        table["categories"] = list(given["categories"])
+    asked = asdict(TableOptions.of(given))
+    further = [column for column in asked["categories"] if column not in table["categories"]]
+    if further and words.issuperset(further) and set(table["categories"]) <= set(asked["categories"]):
+        table["categories"] = list(asked["categories"])
+    known = {**asdict(TableOptions()), **table, **asdict(base.schema.grid)}  # what is not recorded is as usual
+    for name, value in given.items():
+        pairs = [(asked.get(name, value), known.get(name))]
+        pairs += [(asked["id_columns"], known["id_columns"])] if name == "id" else []
+        if any(_plain(said) != _plain(recorded) for said, recorded in pairs):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {_shown(value)}",
+                expected=f"{_shown(known.get(name))}, as {store} was ingested",
+                fix="leave it out of an append, or ingest into a store of its own",
+            )
     return table
 
 
@@ -227,18 +230,9 @@ def _words_by_column(base: Store, spec: TableSpec) -> dict[str, Sequence[str]]:
     return {columns[c.name]: c.categories for c in base.schema.channels if c.kind == "category"}
 
 
-def _refuse_other(given: Mapping[str, Any], table: Mapping[str, Any], store: str | Path) -> None:
-    ids = given.get("id")
-    if ids is not None and not isinstance(ids, str):  # as an ingest records it
-        given = {**given, "id": ",".join(ids), **({"id_columns": ids} if len(ids) > 1 else {})}
-    for name, value in given.items():
-        known = table.get(name, getattr(TableOptions(), name, None))  # recorded since there is such an option
-        if json.loads(json.dumps(value)) != known:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {_shown(value)}",
-                expected=f"{_shown(known)}, as {store} was ingested",
-                fix="leave it out of an append, or ingest into a store of its own",
-            )
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _shown(value: Any) -> str:

@@ -13,12 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from zstore.format.codecs import AUTO, check_codec
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, RowGrid, n_shards
 from zstore.format.schema import Schema
-from zstore.storage.urls import open_storage
+from zstore.writing.arguments import Request
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
 from zstore.writing.clock import Clock
 from zstore.writing.duplicates import without_duplicates
@@ -27,15 +25,15 @@ from zstore.writing.fan_in import limit_fan_in
 from zstore.writing.gaps import fill_skipped
 from zstore.writing.ledger import read_digests
 from zstore.writing.notes import freq_notes, matched, row_notes
-from zstore.writing.parse import BLOCK_COPIES, Parsed, duplicate_error, parse
+from zstore.writing.parse import Parsed, duplicate_error, parse
 from zstore.writing.pipeline import Ordered, Version, Written, commit, write
-from zstore.writing.plan import MOST_BAD, Planned, Reading, check_grid, check_most_bad, plan, plan_text, refuse_empty
+from zstore.writing.plan import MOST_BAD, Planned, check_grid, plan, plan_text, refuse_empty
 from zstore.writing.quarantine import set_aside
-from zstore.writing.receipt import Receipt, RowCounts, write_receipt
+from zstore.writing.receipt import Receipt, row_counts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sort import count_rows
-from zstore.writing.sources.files import check_unchanged, expand, find
+from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
 from zstore.writing.sources.kinds import record_of, source_of
 from zstore.writing.sources.options import MISSING, TableOptions, check_options
@@ -83,7 +81,7 @@ def ingest(
     names: Sequence[str] = (),
     widths: Sequence[str | int] = (),
     on_bad_row: Literal["error", "quarantine"] = "error",
-    max_bad_rows: float = MOST_BAD,
+    max_bad_rows: float | str = MOST_BAD,
     on_duplicate: Literal["error", "first", "last"] = "error",
     on_empty_file: Literal["error", "skip"] = "error",
     overwrite: bool = False,
@@ -93,8 +91,8 @@ def ingest(
     dtype: Literal["float32", "float64"] = "float32",
     chunk_rows: int = CHUNK_ROWS,
     shard_rows: int = SHARD_ROWS,
-    blocksize: int | None = None,
-    memory_limit: int | None = None,
+    blocksize: int | str | None = None,
+    memory_limit: int | str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
@@ -104,29 +102,29 @@ def ingest(
     Parameters
     ----------
     sources
-        Files or globs, with the same columns in any order, rows in any order; also ``s3://BUCKET/KEY``. CSV, plain,
-        ``.gz`` or ``.zst``; or ``.parquet``, ``.arrow`` or ``.feather``, whose types say what columns hold: lists of
-        numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands` and `percent`
-        are refused.
+        Files of CSV (also ``.gz``, ``.zst``), Parquet or Arrow, globs of them, or ``s3://…``. All with the same columns
+        in any order, rows in any order. The types of ``.parquet``, ``.arrow`` and ``.feather`` say what columns hold:
+        lists of numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands` and
+        `percent` are refused.
     store
         Folder to make, or ``s3://BUCKET/PREFIX``.
     time
-        Column of times: ISO dates or dates and times, with or without offset from UTC, or whole numbers. Or two
-        columns, a date and a clock, or three to six: year, month, day, hour, minute, second. None where rows just
-        follow each other.
+        Column of times, ISO or whole numbers; or several: a date and a clock, or year, month, day and so on. ISO dates
+        or dates and times may have an offset from UTC. Of parts there are three to six: year, month, day, hour,
+        minute, second. None where rows just follow each other.
     id
-        Column of series ids, kept as exact text; None when all rows are one series (its id is ``0``). Of several
+        Column of ids, kept as exact text; or several; None for one series. That one has the id ``0``. Of several
         columns, ids are joined by ``/`` (``\\`` before each ``/`` and ``\\`` within); the parts are static attributes.
     channels
-        Columns to keep, in this order; None for all but `id` and `time`. In a wide table of series, the series.
+        Columns to keep; None for all but `id` and `time`. In this order. In a wide table of series, the series.
         Columns of text become categories.
     leave_out
         Columns not to keep.
     categories
-        Columns of words, also where some look like numbers; columns without any number are found.
+        Columns of words that may look like numbers. Columns without any number are found.
     allow_new_channels
-        Whether files may have columns that the first has not: missing in the rows of the others. In a wide table of
-        series, they are series without rows there.
+        Whether files may have columns that the first has not: missing elsewhere. In a wide table of series, they are
+        series without rows in the other files.
     rename
         New names of columns.
     units
@@ -134,96 +132,100 @@ def ingest(
     static
         CSV of static attributes, one row per id.
     freq
-        Time step rule: a step such as ``1D`` or ``15min``; ``MS ME QS QE YS YE`` for months, quarters and years, with a
-        count (``2MS``) and an anchor month (``YE-JUN``); ``W-WED``; ``B`` for weekdays; ``rows`` where each row is one
-        step after the one before, whatever their times. None to find the one under which most rows follow each other.
+        Time step rule, from row to row: ``15min``, ``1D``; ``MS ME QS QE YS YE`` for months, quarters, years (``2MS``,
+        ``YE-JUN``); ``W-WED``; ``B`` for weekdays; ``rows`` to count rows; None for the one that most rows follow. With
+        ``rows`` each row is one step after the one before, whatever their times.
     start
-        Time of the first row of each series, where there is no time column.
+        Time of the first row of each series, where there is no column of times; `freq` follows.
     fill_gaps
-        Whether to add a row of missing values at each step that a series skips between its first and last time.
+        Whether to add a row of missing values at each step that a series skips. Between its first and last time.
     time_format
-        How times are written, as `strptime` has it.
+        How times are written, as in ``'%d.%m.%Y %H:%M'``. As `strptime` has it.
     time_unit
-        Unit of times that are numbers since 1970, with a fraction or without: ``d``, ``h``, ``min``, ``s``, ``ms``,
-        ``us`` or ``ns``; ``excel`` (``excel1904``) for serial days of spreadsheets; ``steps`` where they count steps.
-        Needed only where numbers look like dates (20010131) or like epochs (978307200).
+        Times are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us``, ``ns``; or ``excel`` for serial
+        days, ``steps`` where they count steps. With a fraction or without; ``excel1904`` counts from 1904. Needed only
+        where numbers look like dates (20010131) or like epochs (978307200).
     timezone
-        Zone such as ``Europe/Berlin`` whose clocks the times are of; they are stored as UTC. A time that its clocks
-        show twice, or not at all, is a bad row.
+        Zone whose clocks the times are of, as ``Europe/Berlin``; they are stored as UTC. A time that its clocks show
+        twice, or not at all, is a bad row.
     layout
-        ``long``: a row per id and time. ``wide``: a row per time, a column per series. ``series``: a row per series,
-        with its id and then its values, the first at `start`, `freq` apart; empty cells behind the last are no rows.
+        ``long``: a row per id and time; ``wide``: a column per series; ``series``: a row per series, with `freq`. Of
+        ``wide`` each row has a time. Of ``series`` it has an id and then the values, the first at `start`, `freq`
+        apart; empty cells behind the last are no rows.
     value_name
-        Name of the one channel of a table with a column or a row per series.
+        Channel of a table with a column or a row per series.
     id_from_path
-        Regular expression; its first group in the path of each file is the id of that file's rows.
+        Regular expression whose first group, in the path of a file, is the id of all its rows.
     delimiter
-        Between fields; ``spaces`` where runs of spaces and tabs stand there; None to find it.
+        Between fields; ``spaces`` for runs of spaces and tabs; None for the one that is found.
     decimal
         Decimal point.
     encoding
         Of the files.
     missing
-        What means a missing value. ``TEXT``: in columns of numbers, where numbers are compared as numbers (``-999``
-        is ``-999.00`` too), and in times, which then are bad rows. ``COLUMN=TEXT``: in that column, whether of
-        numbers or words, rows or static attributes. Words are missing only where empty or where so named. Texts take
-        the place of the usual ones; those of a column are added. Never applied to ids.
+        What means missing among numbers; or ``COL=TEXT``, in one column, words too. ``TEXT``: in columns of numbers,
+        where numbers are compared as numbers (``-999`` is ``-999.00`` too), and in times, which then are bad rows.
+        ``COL=TEXT``: in that column, whether of numbers or words, rows or static attributes. Words are missing only
+        where empty or where so named. Texts take the place of the usual ones; those of a column are added. Never
+        applied to ids.
     thousands
-        Character between groups of three digits, as in ``1,234``; a space stands for every kind of space.
+        Between groups of three digits, as ``,`` in ``1,234``. A space stands for every kind of space.
     percent
         Columns of numbers with a ``%`` behind each, which is dropped.
     skip_lines
-        Lines before the header that are left out; blank lines and comments behind them are left out too.
+        Lines before the header to leave out. Blank lines and comments behind them are left out too.
     comment
-        What lines begin with that are left out, such as ``#``; a line that begins otherwise is a record.
+        Lines that begin with this are left out, as in ``'#'``. A line that begins otherwise is a record.
     units_row
-        Whether a row of units stands below the header; `units` win over it.
+        Whether a row of units stands below the header, to record; `units` win over it.
     skip_below_header
-        Further lines below the header, or the row of units, that are left out.
+        Further lines below the header to leave out, such as a row of types. Below the row of units, if there is one.
     no_header
-        Whether files have no header, and `names` has the columns.
+        Whether the files have no header; `names` has the columns.
     names
-        Names of all columns of files without a header.
+        With `no_header`: names of all columns.
     widths
         Characters of each column, where columns have widths; ``*`` as the last for the rest of the line.
     on_bad_row
         ``error`` refuses the first bad row; ``quarantine`` sets bad rows aside in ``STORE.quarantine.csv``.
     max_bad_rows
-        Most rows that `on_bad_row` may set aside: a number of rows if it is an int, else a share of all rows, such as
-        0.01. With more, or without a row left, nothing is stored.
+        Most bad rows to set aside: a number, or a share such as ``1%`` or ``0.01``. An int is a number of rows, a float
+        a share of all. With more, or without a row left, nothing is stored.
     on_duplicate
-        Which row stays when an id has several at one time, in the order of the files as named and the rows in them.
+        Which row stays when an id has several at one time. In the order of the files as named and the rows in them;
+        with ``error`` they are refused.
     on_empty_file
         ``error`` refuses a file without a byte; ``skip`` leaves it out if there are others.
     overwrite
-        Replace an existing store.
+        Whether to replace an existing store once the new one is complete.
     storage_options
-        For object storage, beside the usual environment variables: what obstore's ``S3Config`` takes, such as
-        ``region`` or ``endpoint``.
+        For ``s3://``, as ``region=…``; secrets are better set as ``AWS_SECRET_ACCESS_KEY`` and the like. What obstore's
+        ``S3Config`` takes, beside the usual environment variables.
     scratch
-        Folder or ``s3://…`` for what is needed meanwhile, some 1.5 times the bytes of the store; None for one in the
-        store, or a temporary one where the store is in a bucket.
+        Folder or ``s3://…`` for what is needed meanwhile; None for one in the store. Some 1.5 times the bytes of the
+        store; where that is in a bucket, None for a temporary folder.
     codec
-        Name of a codec for every channel, such as ``zstd-3`` or ``blosc-lz4-5-bitshuffle``; ``auto`` tries several on
-        a sample of each channel; None for the usual one of integers, and of floats.
+        Codec of every channel, such as ``zstd-3``; ``auto`` tries some on a sample of each; None for the usual ones.
+        Those are one for integers, and one for floats. With ``blosc-lz4-5-bitshuffle`` and the like, Blosc's.
     dtype
         Float type of channels.
     chunk_rows
-        Rows that are encoded together, and decoded together when one of them is read: a power of two, at most 2^20.
-        Fewer make reading a short range faster and the store larger. Appends and compactions keep them.
+        Rows decoded together: fewer read short ranges faster and take more space. A power of two, at most 2^20. Appends
+        and compactions keep it.
     shard_rows
-        Rows of each object of a channel, which one task writes: a power of two, at least `chunk_rows`, at most 2^28,
-        with at most 2^16 chunks. More make fewer objects, and take more memory: a thread holds the rows of a shard.
+        Rows of an object: more make fewer objects, and take more memory. One task writes the rows of a shard, and a
+        thread holds them. A power of two, at least `chunk_rows`, at most 2^28, with at most 2^16 chunks.
     blocksize
-        Bytes of a source parsed at once; None to derive it from `memory_limit`.
+        Bytes of a file parsed at once, such as ``16MiB``; None for what `memory_limit` allows.
     memory_limit
-        Bytes of memory to stay under, at least 256 MiB; on a cluster, of each worker. A thread takes 256 MiB, or 8
-        times `blocksize` if that is more, and there are only as many threads as fit. None for enough for all threads,
-        but at most half of the memory that this process may use: that of the machine, or of its container.
+        Memory to stay under, such as ``2GiB``; None for enough for all threads, but at most half of what is there. At
+        least 256 MiB; on a cluster, of each worker. A thread takes 256 MiB, or 8 times `blocksize` if that is more, and
+        there are only as many threads as fit. What is there is the memory of the machine, or of its container.
     workers
         Threads, or processes where `scheduler` is ``local``; None for one per core.
     scheduler
-        Address of a Dask cluster whose workers see the same files; ``local`` starts one of `workers` processes here.
+        A Dask cluster whose workers see the same files, as ``tcp://host:8786``; ``local`` starts one of `workers`
+        processes here.
     progress
         Called with ``(phase, done, total, unit)``.
 
@@ -240,88 +242,43 @@ def ingest(
     UsageError
         Options that do not fit, or that no store can have.
     """
-    clock = Clock()
-    check_most_bad(max_bad_rows)
-    grid = RowGrid(chunk_rows, shard_rows)
+    arguments, clock = dict(locals()), Clock()
+    request, options, grid = Request.of(ingest, arguments), TableOptions.of(arguments), RowGrid(chunk_rows, shard_rows)
     check_grid(grid)
+    check_options(options)
     if codec not in (None, AUTO):
         check_codec(str(codec))
-    files = expand(
-        [sources] if isinstance(sources, (str, Path)) else list(sources), storage_options, on_empty_file == "skip"
-    )
-    target = open_storage(store, storage_options)
-    aside = None if scratch is None else open_storage(scratch, storage_options)
-    options = TableOptions(
-        id=id if id is None or isinstance(id, str) else ",".join(id) or None,
-        id_columns=tuple(id) if id and not isinstance(id, str) and len(id) > 1 else (),
-        time=(time,) if isinstance(time, str) else tuple(time or ()),
-        time_format=time_format,
-        time_unit=time_unit,
-        timezone=timezone,
-        freq=freq,
-        start=start,
-        layout=layout,
-        id_from_path=id_from_path,
-        channels=tuple(channels) if channels else None,
-        leave_out=tuple(leave_out),
-        categories=tuple(categories),
-        allow_new_channels=allow_new_channels,
-        rename=rename or {},
-        units=units or {},
-        value_name=value_name,
-        delimiter=delimiter,
-        decimal=decimal,
-        missing=tuple(missing),
-        thousands=thousands,
-        percent=tuple(percent),
-        skip_lines=skip_lines,
-        comment=comment,
-        units_row=units_row,
-        skip_below_header=skip_below_header,
-        no_header=no_header,
-        names=tuple(names),
-        widths=tuple(map(str, widths)),
-        largest=float(np.finfo(dtype).max),
-    )
-    check_options(options)
-    named = None if static is None else find(static, "--static", storage_options)
-    source = source_of(files)
+    source = source_of(request.files)
     source.check(options, encoding)
-    reading = Reading(files, source, options, encoding, dtype, grid, on_bad_row, max_bad_rows, blocksize, named)
+    reading = request.reading(source, options, encoding, dtype, grid, request.files)
     with (
-        Scheduler(workers, scheduler, progress, memory_limit, BLOCK_COPIES * (blocksize or 0)) as runner,
-        building(target, "overwrite" if overwrite else "new", aside, runner.shared) as site,
+        request.runner() as runner,
+        building(request.target, "overwrite" if overwrite else "new", request.scratch, runner.shared) as site,
     ):
-        logger.info("ingest %s of %d files into %s", f"{sum(reading.sizes.values()):,} bytes", len(files), store)
-        ledger = read_digests(files, target, options.id_from_path, runner)
+        logger.info(
+            "ingest %s of %d files into %s", f"{sum(reading.sizes.values()):,} bytes", len(request.files), store
+        )
+        ledger = read_digests(request.files, request.target, options.id_from_path, runner)
         table = {**record_of(source), **options.to_json(), "encoding": encoding, "dtype": dtype}
-        sized = [blocksize, *runner.shares]
         read_as = {**table, "on_bad_row": on_bad_row, "grid": asdict(grid)}
-        text = plan_text(ledger, site.version, reading=read_as, sized=sized)
+        text = plan_text(ledger, site.version, reading=read_as, sized=[request.blocksize, *runner.shares])
         planned = plan(reading, text, site, runner)
         clock.lap("plan")
         parsed = parse(planned, site, runner)
-        if not source.typed:
-            refuse_numbers(source, parsed, planned.spec, options.categories)
+        refuse_numbers(source, parsed, planned.spec, options.categories)
         clock.lap("parse")
         ids, ordered, n_parsed, n_kept = _order(planned, parsed, on_duplicate, fill_gaps, site, runner)
-        axis = ordered.rows.time
-        refuse = partial(duplicate_error, ids=ids, planned=planned, parsed=parsed, axis=axis)
+        refuse = partial(duplicate_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
         written = write(ordered, runner, refuse, codec)
         clock.lap("write")
         statics, unmatched = matched(ids, planned.statics) if planned.statics else ((), [])
         statics = (*parts_of(ids, options.id_columns), *statics)
         index = index_of(ids, written.row_start, written.summary, statics, written.first_place)
         schema = _schema(written, site, len(ids), options.id or "")
-        counts = RowCounts(
-            n_filled=written.n_rows - n_kept,
-            n_quarantined=len(parsed.bad) * max(len(planned.spec.series), 1),
-            n_duplicates=n_parsed - n_kept,
-            quarantine=set_aside(site.root, target, parsed.bad, site.version),
-            n_inexact=parsed.n_inexact(len(schema.channels)),
-        )
+        quarantine = set_aside(site.root, request.target, parsed.bad, site.version)
+        counts = row_counts(planned, parsed, written, written.n_rows - n_kept, n_parsed - n_kept, quarantine)
         remarks = row_notes(planned, parsed, written, freq_notes(schema.time.rule, index), unmatched)
-        receipt = write_receipt(str(target), reading.sizes, schema, written, counts, remarks)
+        receipt = write_receipt(str(request.target), reading.sizes, schema, written, counts, remarks)
         notes = {
             "action": "ingest",
             "receipt": receipt.lasting(),
@@ -329,7 +286,7 @@ def ingest(
             "n_dropped": counts.n_duplicates,
             "next_shard": written.next_shard,
         }
-        check_unchanged(files)
+        check_unchanged(request.files)
         commit(site, Version(schema, index, written.summary.moments, written.records, ledger, notes), written.rows)
         clock.lap("commit")
     return clock.on(receipt)

@@ -153,14 +153,37 @@ def plan_text(ledger: Sequence[ObjectRecord], version: int, **reading: Any) -> s
     return json.dumps([__version__, version, sources, reading])
 
 
-def check_most_bad(most: float | int) -> None:
-    """Refuse a `max_bad_rows` that is neither a number of rows nor a share."""
-    if not (most >= 0 if isinstance(most, int) else 0 <= most <= 1):
-        raise UsageError(
-            f"--max-bad-rows {most}",
-            expected="a number of rows from 0 on (an int), or a share from 0 to 1 (a float)",
-            fix="as in --max-bad-rows 20 or --max-bad-rows 1%",
-        )
+def most_bad(given: float | int | str) -> float | int:
+    """The most bad rows: a number of them as an int, or a share of all rows as a float.
+
+    Parameters
+    ----------
+    given
+        Such a number; or a text: ``20`` rows, or a share as ``0.01`` or ``1%``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    try:
+        most = _number(given) if isinstance(given, str) else given
+        if most >= 0 if isinstance(most, int) else 0 <= most <= 1:
+            return most
+    except ValueError:  # a text that is no number, which is refused as one that is none of these
+        pass
+    raise UsageError(
+        f"--max-bad-rows {given}",
+        expected="a number of rows from 0 on (an int), or a share from 0 to 1 (a float)",
+        fix="as in --max-bad-rows 20 or --max-bad-rows 1%",
+    )
+
+
+def _number(text: str) -> float | int:
+    written = text.strip()
+    if written.isdecimal():
+        return int(written)
+    return float(written.removesuffix("%")) / (100 if written.endswith("%") else 1)
 
 
 def check_grid(grid: RowGrid) -> None:

@@ -13,14 +13,16 @@ import numpy as np
 
 from zstore.format.layout import SHARD_ROWS, n_shards
 from zstore.reading.store import open_store
+from zstore.sizes import bytes_of
 from zstore.storage.file import File
+from zstore.writing.arguments import check_choices, source_files
 from zstore.writing.fan_in import MOST_FILES, MOST_OBJECTS
 from zstore.writing.ingest import ingest
 from zstore.writing.ledger import PIECE_BYTES
 from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.csv_source import first_text
-from zstore.writing.sources.files import expand, find
+from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import is_plain
 from zstore.writing.sources.join import MOST_TOGETHER
 from zstore.writing.sources.kinds import source_of
@@ -127,8 +129,8 @@ def plan_ingest(
     sources: str | Path | Sequence[str | Path],
     *,
     storage_options: Mapping[str, str] | None = None,
-    blocksize: int | None = None,
-    memory_limit: int | None = None,
+    blocksize: int | str | None = None,
+    memory_limit: int | str | None = None,
     workers: int | None = None,
     remote_scratch: bool = False,
     on_empty_file: Literal["error", "skip"] = "error",
@@ -154,12 +156,13 @@ def plan_ingest(
     -----
     Cost: some seconds at most, whatever the size of the sources.
     """
-    names = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    files = expand(names, storage_options, on_empty_file == "skip")
+    check_choices(plan_ingest, {"on_empty_file": on_empty_file})
+    files = source_files(sources, storage_options, on_empty_file)
+    n_block, limit = bytes_of(blocksize, "--blocksize"), bytes_of(memory_limit, "--memory-limit")
     sample = take_sample(files[0], storage_options, **table)
     n_bytes = sum(file.n_bytes for file in files)
-    runner = Scheduler(workers, memory_limit=memory_limit, task_bytes=BLOCK_COPIES * (blocksize or 0))
-    size = blocksize or block_bytes(runner.memory_limit, runner.sharers, int(n_bytes * sample.growth))
+    runner = Scheduler(workers, memory_limit=limit, task_bytes=BLOCK_COPIES * (n_block or 0))
+    size = n_block or block_bytes(runner.memory_limit, runner.sharers, int(n_bytes * sample.growth))
     shard_rows = table.get("shard_rows", SHARD_ROWS)
     return extrapolate(sample, n_bytes, len(files), size, runner.workers, remote_scratch, shard_rows)
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from zstore.format.schema import Schema
+from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Written
+from zstore.writing.plan import Planned
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,25 @@ class RowCounts:
     n_duplicates: int
     quarantine: str | None
     n_inexact: tuple[int, ...]
+
+
+def row_counts(
+    planned: Planned, parsed: Parsed, written: Written, n_filled: int, n_duplicates: int, quarantine: str | None
+) -> RowCounts:
+    """Rows that were not stored as they were read, beside those that were.
+
+    Parameters
+    ----------
+    planned, parsed, written
+        The rows.
+    n_filled, n_duplicates
+        Rows added in gaps, and dropped.
+    quarantine
+        The file of bad rows, if any. In a wide table each stands for a row of every series.
+    """
+    n_quarantined = len(parsed.bad) * max(len(planned.spec.series), 1)
+    n_inexact = parsed.n_inexact(len(written.rows.channels))
+    return RowCounts(n_filled, n_quarantined, n_duplicates, quarantine, n_inexact)
 
 
 def write_receipt(

@@ -22,7 +22,7 @@ _MOST_WORDS = 1 << 14  # that are looked at for a spelling of numbers
 
 
 def refuse_numbers(source: Source, parsed: Parsed, spec: TableSpec, named: Collection[str]) -> None:
-    """Refuse columns of words that the user has not named so, if any of their words is a number.
+    """Refuse columns of words that neither the user nor their type says to be such, if any of their words is a number.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ def refuse_numbers(source: Source, parsed: Parsed, spec: TableSpec, named: Colle
     -----
     The first rows decide what a column holds. A gauge that was not there yet has only ``-`` in them.
     """
+    if source.typed:
+        return
     for column, style, words in _columns_of_words(parsed.reports, spec, named):
         number = next(iter(_numbers(words, column, style, spec)), None)
         if number is not None:
@@ -54,7 +56,7 @@ def refuse_all_numbers(
     named: Collection[str],
     known: dict[str, Sequence[str]],
 ) -> None:
-    """Refuse rows that have nothing but numbers where a store has words, none of which is one.
+    """Refuse rows without types that have nothing but numbers where a store has words, none of which is one.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ def refuse_all_numbers(
     SourceError
         If there are such rows. One number among words is a word.
     """
+    if source.typed:
+        return
     for column, style, words in _columns_of_words(parsed.reports, spec, named):
         if any(style.read(word) is not None for word in known.get(column, ())):
             continue

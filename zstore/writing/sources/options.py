@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from zstore.errors import StoreError, UsageError
 from zstore.writing.sources.table import MissingTexts
 
@@ -51,6 +53,29 @@ class TableOptions:
     id_columns: tuple[str, ...] = ()
     timezone: str | None = None
 
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> TableOptions:
+        """The options among arguments of :func:`zstore.ingest`; those that are not there, or None, are as usual.
+
+        Raises
+        ------
+        UsageError
+            If what should be texts is none.
+        """
+        names = [option.name for option in fields(cls)]
+        given: dict[str, Any] = {name: arguments[name] for name in names if arguments.get(name) is not None}
+        ids = _texts("id", given.pop("id", ()))
+        if ids:
+            given |= {"id": ",".join(ids), "id_columns": ids if len(ids) > 1 else ()}
+        for name, value in given.items():
+            if isinstance(getattr(_USUAL, name), tuple) or name == "channels":
+                given[name] = _texts(name, value)
+        if not given.get("channels"):
+            given.pop("channels", None)
+        if "dtype" in arguments:
+            given["largest"] = float(np.finfo(arguments["dtype"]).max)
+        return cls(**given)
+
     @property
     def id_names(self) -> tuple[str, ...]:
         """Columns that ids are in."""
@@ -59,7 +84,7 @@ class TableOptions:
     def to_json(self) -> dict[str, Any]:
         """Plain values for the store's own record; of newer options those alone that the user has used."""
         document = asdict(self)
-        return {k: v for k, v in document.items() if k not in NEWER or v != getattr(_USUAL, k)}
+        return {k: v for k, v in document.items() if k in _ALWAYS or v != getattr(_USUAL, k)}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> TableOptions:
@@ -132,20 +157,25 @@ class TableOptions:
         return MissingTexts(tuple(everywhere) if everywhere or not own else MISSING, own)
 
 
-NEWER = (
-    "skip_lines",
-    "comment",
-    "units_row",
-    "skip_below_header",
-    "no_header",
-    "names",
-    "widths",
-    "id_columns",
-    "timezone",
+_ALWAYS = frozenset(
+    (
+        *("id", "time", "time_format", "time_unit", "freq", "start", "layout", "id_from_path", "channels", "leave_out"),
+        *("categories", "allow_new_channels", "rename", "units", "value_name", "delimiter", "decimal", "missing"),
+        *("missing_by", "thousands", "percent", "largest"),
+    )
 )
-"""Options that stores do not record where they are as usual, as those from before there were any."""
+"""Options that every store records; newer ones are recorded only where they are used."""
 _USUAL = TableOptions()
 _OPTIONAL = frozenset(option.name for option in fields(TableOptions) if getattr(_USUAL, option.name) is None)
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    """Texts from one or several; whole numbers may stand for theirs."""
+    texts = (value,) if isinstance(value, str) else tuple(value)
+    for text in texts:
+        if not isinstance(text, (str, int)):
+            raise UsageError(f"--{name.replace('_', '-')} {text!r}", expected="text", fix="put it in quotes, as a text")
+    return tuple(map(str, texts))
 
 
 def _is_like(value: Any, usual: Any) -> bool:
@@ -184,6 +214,8 @@ def check_options(options: TableOptions) -> None:
     ):
         if value is not None and other:
             raise UsageError(f"{flag} {value} with {other}", expected="one way to read times", fix=f"drop {flag}")
+    if options.delimiter == "":
+        raise UsageError("--delimiter ''", expected="what stands between fields", fix="as in --delimiter ';'")
     for column, name in options.rename.items():
         if not name:
             raise UsageError(f"--rename {column}=", expected="a name", fix=f"as in --rename {column}=level")

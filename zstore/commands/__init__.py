@@ -1,0 +1,1 @@
+"""The commands of `zstore`: the flags of each, and what it does with the functions behind it."""

@@ -1,0 +1,150 @@
+"""Commands that make and add to stores: `ingest` and `inspect`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from zstore.errors import UsageError, ZstoreError
+from zstore.flags import Command, Flags, as_text, said, say, storage_of
+from zstore.format.commit import is_store
+from zstore.inspection.look import inspect
+from zstore.manual import parameters
+from zstore.printing import show_plan, show_receipt
+from zstore.progress import shown_progress
+from zstore.storage.urls import is_remote, open_storage
+from zstore.text import HarmlessFormatter, shown_json, shown_lines
+from zstore.writing.append import append
+from zstore.writing.ingest import ingest
+from zstore.writing.planner import plan_ingest
+from zstore.writing.receipt import Receipt
+
+logger = logging.getLogger("zstore.cli")
+
+
+def _ingest_flags(parser: ArgumentParser) -> None:
+    """Add a flag for each parameter of `ingest`: a new one needs its name here, in the group that it belongs to."""
+    Flags(parser).argument(ingest, "sources", "paths", "SRC", behind="; then the STORE", nargs="+")
+    columns, times, cells, around, rows, store, running = (
+        Flags(parser.add_argument_group(title))
+        for title in (
+            "which columns",
+            "times",
+            "how CSV is written",
+            "what stands around the rows of CSV",
+            "rows that are wrong, or there twice",
+            "the store",
+            "how it runs",
+        )
+    )
+    columns.of(ingest, id="COL[,COL…]", time="COL[,COL…]", layout=None, value_name="NAME", id_from_path="REGEX")
+    columns.of(ingest, channels="COL,COL", leave_out="COL,COL", categories="COL,COL", allow_new_channels=None)
+    columns.of(ingest, rename="COL=NAME,…", units="COL=UNIT,…", static="FILE")
+    times.of(ingest, time_format="FMT", time_unit="UNIT", timezone="ZONE", freq="RULE", start="T", fill_gaps=None)
+    cells.of(ingest, delimiter="CHAR", decimal=None, thousands="CHAR", percent="COL,COL", encoding="NAME")
+    cells.of(ingest, missing="TEXT,COL=TEXT")
+    around.of(ingest, skip_lines="N", comment="TEXT", units_row=None, skip_below_header="N", no_header=None)
+    around.of(ingest, names="COL,COL", widths="N,N,…")
+    rows.of(ingest, on_bad_row=None, max_bad_rows="N|SHARE", on_duplicate=None, on_empty_file=None)
+    add = "add to the store, reading only files that it does not know; or make it"
+    store.own("--append", action="store_true", help=add)
+    store.one(append, "force", lead="with --append: ")
+    store.of(ingest, overwrite=None, codec="NAME", dtype=None, chunk_rows="N", shard_rows="N")
+    running.of(ingest, memory_limit="SIZE", blocksize="SIZE", workers="N", scheduler="ADDR", scratch="DIR")
+    dry = "say how large it would be (tasks, memory, space, time); do nothing"
+    running.own("--dry-run", action="store_true", help=dry)
+    running.own("--log-file", type=as_text, metavar="FILE", help="append what happens to this file, with times")
+    running.own("--json", action="store_true", help="print the receipt as JSON")
+    parser.add_argument("--config", action="config", metavar="FILE", help="a YAML file with any of these options")
+
+
+def _ingest(options: Namespace) -> int:
+    if len(options.paths) < 2:
+        raise UsageError(
+            f"one path ({options.paths[0]})", expected="SRC [SRC …] STORE", fix="name the STORE to make last"
+        )
+    *sources, store = options.paths
+    if options.append and options.overwrite:
+        raise UsageError("--append with --overwrite", expected="one of them", fix="drop one")
+    arguments = said(ingest, options)
+    if options.dry_run:
+        return _plan(options, sources, store, arguments)
+    made: Receipt | None
+    with _logged_to(options.log_file), shown_progress(options.quiet) as progress:
+        if options.append and is_store(open_storage(store, storage_of(options))):
+            known = said(append, options)
+            given = {name: value for name, value in arguments.items() if name not in known}
+            made = append(sources, store, given=given, progress=progress, **known)
+        else:
+            # A first --append makes the store, so that one command serves every day.
+            made = ingest(sources, store, progress=progress, **arguments)
+        text = show_receipt(made) if made else f"nothing new: {store} has the rows of all these files already\n"
+        logger.info("%s", text)
+    if options.json:
+        print(shown_json(made.to_json() if made else None))
+    else:
+        say(options, text.rstrip("\n"))
+    return 0
+
+
+def _plan(options: Namespace, sources: list[str], store: str, arguments: dict[str, Any]) -> int:
+    running = {name: arguments[name] for name in parameters(plan_ingest) if name in arguments}
+    apart = parameters(append).keys() - {"static"} | {"overwrite"}  # not how files are read
+    table = {name: value for name, value in arguments.items() if name not in apart}
+    on_scratch = options.scratch or (store if options.scheduler else "")
+    planned = plan_ingest(sources, remote_scratch=is_remote(on_scratch), **running, **table)
+    if options.json:
+        print(shown_json(planned.to_json()))
+    else:
+        print(show_plan(planned, store), end="")
+    return 0
+
+
+@contextmanager
+def _logged_to(path: str | None) -> Iterator[None]:
+    """Everything that zstore logs, errors included, appended to a file as well."""
+    if path is None:
+        yield
+        return
+    log = logging.getLogger("zstore")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write the log file {path} ({error.strerror})", fix="another --log-file") from error
+    handler.setFormatter(HarmlessFormatter("%(asctime)s %(message)s"))
+    handler.setLevel(logging.INFO)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    except ZstoreError as error:
+        logger.error("%s", error)  # the message says all; the traceback is for --debug
+        raise
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+        handler.close()
+
+
+def _inspect_flags(parser: ArgumentParser) -> None:
+    flags = Flags(parser)
+    flags.argument(inspect, "path", "file", "FILE")
+    flags.own("--json", action="store_true", help="print JSON")
+
+
+def _inspect(options: Namespace) -> int:
+    look = inspect(options.file, storage_options=storage_of(options))
+    print(shown_json(asdict(look)) if options.json else shown_lines(look))
+    return 0
+
+
+COMMANDS = (
+    Command("ingest", "turn CSV, Parquet or Arrow files into a store", _ingest_flags, _ingest, quiet=True),
+    Command("inspect", "say what a file of text holds, and how to ingest it", _inspect_flags, _inspect),
+)

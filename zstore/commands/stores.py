@@ -1,0 +1,161 @@
+"""Commands about what a store holds, and whether it is sound."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from zstore.amounts import show_size
+from zstore.errors import UsageError
+from zstore.flags import Command, Flags, as_texts, names_of, open_named, said, say, storage_of
+from zstore.look.report import to_html
+from zstore.printing import csv_cell, print_info, show_diagnosis, shown_values
+from zstore.progress import shown_progress
+from zstore.reading.columns import free_name
+from zstore.reading.series import Series
+from zstore.reading.store import Store
+from zstore.text import MOST_MESSAGE, shown, shown_json
+from zstore.upkeep.compare import compare_sources
+from zstore.upkeep.doctor import KINDS, examine
+from zstore.upkeep.export import export
+from zstore.upkeep.verify import verify
+
+
+def _info_flags(parser: ArgumentParser) -> None:
+    flags = Flags(parser)
+    flags.store()
+    flags.own("--json", action="store_true", help="print JSON")
+
+
+def _info(options: Namespace) -> int:
+    store = open_named(options)
+    if options.json:
+        document = {key: value for key, value in store.objects.document.items() if key != "manifest"}
+        print(shown_json(document))
+    else:
+        print_info(store)
+    return 0
+
+
+def _show_flags(parser: ArgumentParser) -> None:
+    flags = Flags(parser)
+    flags.store()
+    flags.argument(Store.series, "id_", "id", "ID")
+    flags.of(Series.rows, start="T", stop="T")
+    flags.version()
+
+
+def _show(options: Namespace) -> int:
+    store = open_named(options)
+    series = store.series(options.id)
+    show = store.schema.time.show
+    print(",".join(csv_cell(shown(name, None)) for name in (free_name("time", store.channels), *store.channels)))
+    first, last = series.rows(options.start, options.stop)
+    columns = [shown_values(store, name, first, last) for name in store.channels]
+    for time, *cells in zip(store.times(first, last).tolist(), *columns, strict=True):
+        print(",".join([show(time), *cells]))
+    return 0
+
+
+def _verify_flags(parser: ArgumentParser) -> None:
+    flags = Flags(parser)
+    flags.store()
+    flags.of(verify, workers="N")
+    flags.own("--source", nargs="+", type=str, metavar="SRC", help="compare with these files too, row by row")
+
+
+def _verify(options: Namespace) -> int:
+    store = open_named(options)
+    with shown_progress(options.quiet) as progress:
+        found = verify(
+            store, **said(verify, options), progress=lambda done, total: progress("verify", done, total, "objects")
+        )
+    for fault in found.faults:
+        print(shown(fault, MOST_MESSAGE))
+    if found.faults:
+        print(f"{len(found.faults)} faults in {shown(options.store)} version {store.version}", file=sys.stderr)
+        return 1
+    if options.source:
+        return _verify_source(store, options)
+    size = show_size(found.n_bytes)
+    say(options, f"sound: version {store.version}, {found.n_objects:,} objects, {size} equal their digests")
+    return 0
+
+
+def _verify_source(store: Store, options: Namespace) -> int:
+    with shown_progress(options.quiet) as progress:
+        found = compare_sources(
+            store, options.source, lambda done, total: progress("compare", done, total, "blocks"), storage_of(options)
+        )
+    for fault in found.faults:
+        print(shown(fault, MOST_MESSAGE))
+    n_wrong = found.n_different + found.n_unseen
+    text = (
+        f"{found.n_rows:,} rows of the sources compared: {found.n_different:,} differ, {found.n_unseen:,} rows of the "
+        f"store are in none, {found.n_bad:,} records cannot be stored"
+    )
+    if found.n_inexact:
+        text += f"; {found.n_inexact:,} cells have more digits than the store keeps, and those were not compared"
+    if n_wrong:
+        print(text)
+    else:
+        say(options, text)
+    return 1 if n_wrong else 0
+
+
+def _doctor_flags(parser: ArgumentParser) -> None:
+    flags, kinds = Flags(parser), "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
+    flags.store()
+    flags.own("--html", type=str, metavar="FILE", help="write a report that works offline and on paper")
+    flags.own("--json", action="store_true", help="print JSON, all findings included")
+    flags.own(
+        "--fail-on",
+        type=as_texts,
+        metavar="KIND,KIND",
+        help=f"exit with 1 if any of these is found, or 'any'. {kinds}",
+    )
+
+
+def _doctor(options: Namespace) -> int:
+    store, wanted = open_named(options), names_of(options.fail_on) or []
+    for kind in wanted:
+        if kind not in (*KINDS, "any"):
+            raise UsageError(f"--fail-on {kind}", expected=f"any, or some of {', '.join(KINDS)}")
+    with shown_progress(options.quiet) as progress:
+        found = examine(store, lambda done, total: progress("doctor", done, total, "rows"), storage_of(options))
+    if options.html:
+        Path(options.html).write_text(to_html(found), encoding="utf-8")
+    if options.json:
+        print(shown_json(found.to_json()))
+    else:
+        say(options, show_diagnosis(found) + (f"\nwrote {options.html}" if options.html else ""))
+    return int(any(kind in found.counts or (kind == "any" and found.counts) for kind in wanted))
+
+
+def _export_flags(parser: ArgumentParser) -> None:
+    flags = Flags(parser)
+    flags.store()
+    flags.argument(export, "target", "out", "OUT")
+    flags.of(export, ids="ID,ID")
+    flags.version()
+
+
+def _export(options: Namespace) -> int:
+    store = open_named(options)
+    with shown_progress(options.quiet) as progress:
+        n_rows = export(
+            store, Path(options.out), names_of(options.ids), lambda done, total: progress("export", done, total, "rows")
+        )
+    say(options, f"wrote {n_rows:,} rows of {options.store} version {store.version}: {options.out}")
+    return 0
+
+
+COMMANDS = (
+    Command("info", "say what a store holds", _info_flags, _info),
+    Command("show", "print the rows of one series as CSV", _show_flags, _show),
+    Command("verify", "compare a store with its digests", _verify_flags, _verify, quiet=True),
+    Command("doctor", "look for what is wrong with the data of a store", _doctor_flags, _doctor, quiet=True),
+    Command("export", "write a store as CSV or Parquet", _export_flags, _export, quiet=True),
+)

@@ -1,0 +1,168 @@
+"""Commands around training: what a fit would cost, the rows that it keeps, and public data to try it with."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from zstore.amounts import show_size
+from zstore.datasets import DATASETS, fetch
+from zstore.errors import UsageError
+from zstore.flags import Command, Flags, as_text, say, storage_of
+from zstore.manual import parameters
+from zstore.printing import show_cache, show_datasets
+from zstore.progress import shown_progress
+from zstore.reading.eviction import Cache, cache_entries, clear_cache, make_room, verify_cache
+from zstore.reading.store import open_store
+from zstore.text import shown_json
+
+
+def _plan_flags(parser: ArgumentParser) -> None:
+    flags = Flags(parser)
+    flags.store()
+    flags.own("--config", type=str, required=True, metavar="FILE", help="YAML file of the fit")
+    flags.own("--write", type=as_text, metavar="FILE", help="save what was chosen, as a further --config")
+    _add_measuring(flags)
+
+
+def _plan(options: Namespace) -> int:
+    words = ["--config", options.config, *(["--write", options.write] if options.write else [])]
+    return _tune(options, words, {})
+
+
+def _bench_flags(parser: ArgumentParser) -> None:
+    flags = Flags(parser)
+    flags.store()
+    for name, default, text in (
+        ("lookback", 96, "input rows of a window"),
+        ("horizon", 24, "target rows of a window"),
+        ("stride", 1, "rows between two windows"),
+        ("batch-size", 256, "windows of a batch"),
+    ):
+        flags.own(f"--{name}", type=int, default=default, metavar="N", help=f"{text}; default: {default}")
+    share = "a share of free memory, or a size such as 2GiB; default: 0.5"
+    flags.own("--memory-budget", type=str, default="0.5", metavar="SIZE", help=share)
+    _add_measuring(flags)
+
+
+def _add_measuring(flags: Flags) -> None:
+    each = "how long each residency is measured; default: 2"
+    flags.own("--seconds", type=float, default=2.0, metavar="S", help=each)
+    flags.own("--json", action="store_true", help="print JSON")
+
+
+def _bench(options: Namespace) -> int:
+    names = ("lookback", "horizon", "stride", "batch_size", "memory_budget")
+    return _tune(options, [], {name: getattr(options, name) for name in names})
+
+
+def _tune(options: Namespace, words: list[str], given: dict[str, Any]) -> int:
+    """Run the measuring command of the training package, in a process of its own: this one never imports torch."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("pytorch_lightning") is None:
+        raise UsageError(
+            "torch and pytorch-lightning are not installed",
+            expected="the training package, which measures",
+            fix="pip install 'zstore[train]'",
+        )
+    open_store(options.store, storage_options=storage_of(options))  # says so before seconds of imports
+    given |= {"storage_options": storage_of(options)} if storage_of(options) else {}
+    command = [sys.executable, "-m", "lightning_app.tuning", options.store, "--seconds", str(options.seconds), *words]
+    command += ["--set", "-", *(["--json"] if options.json else [])]
+    # Through a pipe, since everybody on the machine can read command lines, and storage options may hold secrets.
+    done = subprocess.run(command, input=json.dumps(given), text=True, check=False)  # noqa: S603  # ours
+    return done.returncode
+
+
+def _cache_flags(parser: ArgumentParser) -> None:
+    flags, actions = Flags(parser), Literal["list", "clear", "verify"] | None
+    what = "list them; clear: remove them; verify: compare each with its digest, and remove what is damaged"
+    flags.own("action", nargs="?", type=actions, metavar="list|clear|verify", help=what)
+    flags.own("--folder", type=as_text, metavar="DIR", help="default: $ZSTORE_CACHE, or ~/.cache/zstore")
+    flags.own("--days", type=float, default=0.0, metavar="N", help="clear: only what was not used for N days")
+    size = "clear: only what was used longest ago, until the rest fits in a size such as 50GiB, or a share of the disk"
+    flags.own("--limit", type=as_text, metavar="SIZE", help=size)
+    flags.own("--json", action="store_true", help="list: print JSON")
+
+
+def _cache(options: Namespace) -> int:
+    if options.action is None:
+        return CACHE.print_help()
+    cache = Cache.of(options.folder)
+    folder = cache.folder
+    if options.action == "clear":
+        if options.limit is None:
+            n_files, n_bytes = clear_cache(folder, options.days * 86_400)
+        else:
+            n_files, n_bytes = make_room(Cache(folder, options.limit, options.days or math.inf), 0)
+        print(f"removed {n_files:,} row files, {show_size(n_bytes)}, from {folder}")
+        _say_what_stays(options, folder)
+        return 0
+    if options.action == "verify":
+        return _verify_cache(folder)
+    if options.json:
+        print(shown_json([asdict(entry) for entry in cache_entries(folder)]))
+    else:
+        print(show_cache(cache_entries(folder), cache), end="")
+    return 0
+
+
+def _say_what_stays(options: Namespace, folder: Path) -> None:
+    """Say what a process has open, where everything was to go."""
+    entries = [] if options.days or options.limit is not None else cache_entries(folder)
+    if entries:
+        size = show_size(sum(entry.n_bytes for entry in entries))
+        print(f"left {len(entries):,} row files, {size}, that a process has open")
+
+
+def _verify_cache(folder: Path) -> int:
+    n_files, damaged = verify_cache(folder)
+    for entry in damaged:
+        print(f"{entry.path}: differs from its digest, and was removed ({entry.store} version {entry.version})")
+    if damaged:
+        print(
+            f"{len(damaged):,} of {n_files:,} row files were damaged. They are built anew when they are next needed. "
+            "Start runs that have them open again, and look at the disk"
+        )
+        return 1
+    print(f"{n_files:,} row files in {folder}, all as they were written")
+    return 0
+
+
+def _fetch_flags(parser: ArgumentParser) -> None:
+    flags = Flags(parser)
+    flags.argument(fetch, "name", "name", "NAME", behind="; default: list all", nargs="?", type=as_text)
+    flags.one(fetch, "folder", "DIR", flag="--to")
+    flags.of(fetch, mirror="DIR|URL")
+
+
+def _fetch(options: Namespace) -> int:
+    if options.name is None:
+        print(show_datasets())
+        return 0
+    folder = options.to or parameters(fetch)["folder"].default
+    with shown_progress(options.quiet) as progress:
+        paths = fetch(options.name, folder, options.mirror, progress)
+    dataset = DATASETS[options.name]
+    lines = [f"{path}: {show_size(path.stat().st_size)}, as published" for path in paths]
+    lines += [f"licence {dataset.licence}; {dataset.source}", f"next: {dataset.ingest.format(folder=folder)}"]
+    say(options, "\n".join(lines))
+    return 0
+
+
+CACHE = Command(
+    "cache", "list, clear or verify the decoded rows that training keeps", _cache_flags, _cache, stores=False
+)
+COMMANDS = (
+    Command("plan", "try what a fit will cost here, and choose", _plan_flags, _plan),
+    Command("bench", "measure windows per second of each residency here", _bench_flags, _bench),
+    CACHE,
+    Command("fetch", "download a public data set, or list them", _fetch_flags, _fetch, quiet=True, stores=False),
+)
