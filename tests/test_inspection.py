@@ -1,5 +1,6 @@
 """A look before the ingest: the command that it prints ingests the file, or it says what to ask."""
 
+import runpy
 import shlex
 from pathlib import Path
 
@@ -133,3 +134,29 @@ def test_a_recipe_reads_what_an_instrument_or_an_agency_writes(name: str, tmp_pa
     store = zstore.open_store(tmp_path / "a.zarr")
     assert [str(id_) for id_ in store.ids] == ids
     assert store.schema.channels[0].units == unit
+
+
+def test_ids_are_told_by_their_text_even_where_it_means_missing_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("site,day,x\n01,2001-01-01,1\n01,2001-01-02,2\nNA,2001-01-01,3\nNA,2001-01-02,4\n")
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert (look.ids, look.questions) == (("site",), ())
+
+
+def test_a_column_that_may_be_the_id_is_asked_about_where_no_time_is_there_twice(tmp_path: Path) -> None:
+    text = "# a logger\nmeter;day;clock;kW\n;;;W\nm1;13.01.2021;00:00;1.210,50\nm1;13.01.2021;00:15;-999\n"
+    (tmp_path / "a.csv").write_text(text + "m2;14.01.2021;00:00;12,25\nm2;14.01.2021;00:15;1.012,75\n")
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert look.ids == ("meter",)
+    assert [question.split(":")[0] for question in look.questions] == [
+        "meter has 2 different cells, and no time is there twice",
+        "column kW",
+        "column kW",
+    ]
+    assert "does -999 mean missing?" in look.questions[2]
+
+
+def test_the_package_runs_as_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["zstore", "--version"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("zstore", run_name="__main__")
+    assert (stopped.value.code, capsys.readouterr().out.strip()) == (0, f"zstore {zstore.__version__}")

@@ -129,7 +129,7 @@ LAYERS = {
         ["upkeep.checks", "upkeep.doctor"],
         ["look.style", "look.template", "look.svg", "look.windows", "look.series", "look.store", "look.report"],
         ["output", "amounts", "bars", "progress", "datasets", "printing", "flags"],
-        ["commands.ingest", "commands.stores", "commands.versions", "commands.training", "cli"],
+        ["commands.ingest", "commands.stores", "commands.versions", "commands.training", "cli", "__main__"],
     ],
     "lightning_app": [
         ["batch", "schedules", "arguments", "checkpoints"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -49,7 +49,7 @@ class ColumnLook:
     flags
         Options that read them so, where there is no other way to mean them.
     n_distinct
-        Different cells.
+        Different cells, without what is missing.
     """
 
     name: str
@@ -94,7 +94,9 @@ def look_at(name: str, cells: Sequence[str]) -> ColumnLook:
         return column("word")
     flags = _only_way(dialect.fix)
     advice = f"{dialect.example!r} looks like {dialect.what}: {dialect.fix}"
-    odd = _unread(others, dict(flags)) if flags else ()
+    read = dict(flags)
+    style = NumberStyle(read.get("decimal", "."), read.get("thousands"), "percent" in read)
+    odd = _odd(known, [style.read(cell) for cell in known]) if flags else ()
     return replace(column("word", odd=odd), advice=advice, flags=flags)
 
 
@@ -120,21 +122,15 @@ def _odd(known: Sequence[str], values: Sequence[float | None]) -> tuple[str, ...
     """Cells that are no numbers, and numbers at an end of all that stand for missing elsewhere."""
     odd = Counter(cell for cell, value in zip(known, values, strict=True) if value is None)
     numbers = Counter(value for value in values if value is not None)
-    for end in {min(numbers), max(numbers)}:
+    for end in {min(numbers, default=0.0), max(numbers, default=0.0)}:
         if abs(end) not in _SENTINELS or len(numbers) == 1:
             continue
         rest = [value for value in numbers if value != end]
         low, high = min(rest), max(rest)
-        if numbers[end] > 1 or not low - _FAR * (high - low) <= end <= high + _FAR * (high - low):
+        if numbers[end] > 1 or end < 0 <= low or not low - _FAR * (high - low) <= end <= high + _FAR * (high - low):
             cell = next(cell for cell, value in zip(known, values, strict=True) if value == end)
             odd[cell.strip()] += numbers[end]
     return tuple(odd)[:_MOST_EXAMPLES]
-
-
-def _unread(cells: Sequence[str], flags: Mapping[str, str]) -> tuple[str, ...]:
-    """Cells that are no numbers as some options would read them."""
-    style = NumberStyle(flags.get("decimal", "."), flags.get("thousands"), "percent" in flags)
-    return tuple(dict.fromkeys(cell for cell in cells if style.read(cell) is None))[:_MOST_EXAMPLES]
 
 
 def _only_way(fix: str) -> tuple[tuple[str, str], ...]:

@@ -235,7 +235,11 @@ def _see_roles(frame: Frame, columns: Sequence[ColumnLook], guess: _Guess) -> No
     if len(ids) > 1:
         guess.questions.append(f"ids: {' or '.join(ids)}?")
     if not needed:
-        guess.questions.append(f"{ids[0]} is the same in all rows read: is it the id?")
+        few = len({row[frame.names.index(ids[0])] for row in frame.rows})
+        what = (
+            "is the same in all rows read" if few == 1 else f"has {few:,} different cells, and no time is there twice"
+        )
+        guess.questions.append(f"{ids[0]} {what}: is it the id?")
 
 
 def _see_series(frame: Frame, columns: Sequence[ColumnLook], guess: _Guess) -> None:

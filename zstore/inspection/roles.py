@@ -130,17 +130,25 @@ def unread_time(columns: Sequence[ColumnLook]) -> ColumnLook | None:
 def find_ids(frame: Frame, columns: Sequence[ColumnLook], times: Sequence[str]) -> tuple[list[str], bool]:
     """Columns that may hold ids, the likeliest first, and whether they are needed to tell rows apart.
 
-    Ids of several columns are joined by commas; each of :data:`_MOST_KEYS` at most.
+    Ids of several columns are joined by commas; each of three columns at most.
     """
     place = {name: n for n, name in enumerate(frame.names)}
     rows = frame.rows[:_MOST_ROWS]
     when = [tuple(row[place[name]] for name in times) for row in rows]
-    likely = [column for column in columns if column.name not in times and _may_be_id(column, len(rows))]
+    counts = {column.name: len({row[place[column.name]] for row in rows}) for column in columns}
+    likely = [
+        column
+        for column in columns
+        if column.name not in times and _may_be_id(column, counts[column.name], rows, place)
+    ]
     likely.sort(key=lambda column: (not _ID.search(column.name), column.kind != "word"))
     if not times or len(set(when)) == len(when):
-        return [column.name for column in likely if column.n_distinct == 1 and _ID.search(column.name)][:1], False
+        before = place[times[0]] if times else 0
+        named = [column for column in likely if _ID.search(column.name)]
+        first = [c for c in likely if c.kind == "word" and place[c.name] < before and counts[c.name] > 1]
+        return [column.name for column in sorted([*named, *first], key=lambda c: counts[c.name] == 1)][:1], False
     telling: list[tuple[str, ...]] = []
-    for keys in _combinations([column for column in likely if column.n_distinct > 1][:_MOST_CANDIDATES]):
+    for keys in _combinations([column.name for column in likely if counts[column.name] > 1][:_MOST_CANDIDATES]):
         if any(set(found) <= set(keys) for found in telling):
             continue
         seen = {(*(row[place[name]] for name in keys), time) for row, time in zip(rows, when, strict=True)}
@@ -150,15 +158,16 @@ def find_ids(frame: Frame, columns: Sequence[ColumnLook], times: Sequence[str]) 
     return [",".join(keys) for keys in telling if len(keys) == fewest], True
 
 
-def _combinations(columns: Sequence[ColumnLook]) -> Iterator[tuple[str, ...]]:
-    names = [column.name for column in columns]
+def _combinations(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for count in range(1, _MOST_KEYS + 1):
         yield from itertools.combinations(names, count)
 
 
-def _may_be_id(column: ColumnLook, n_rows: int) -> bool:
-    """Whether a column has words or whole numbers, none missing, and not another one in each row."""
-    plain = column.kind in ("word", "whole") and not column.n_missing and not column.advice and not column.odd
+def _may_be_id(column: ColumnLook, n_distinct: int, rows: Sequence[Sequence[str]], place: dict[str, int]) -> bool:
+    """Whether a column has words or whole numbers, none empty, and not another one in each row."""
+    if column.kind not in ("word", "whole") or column.advice or column.odd:
+        return False
     told = any(any(map(str.isalnum, example)) for example in column.examples)
-    often = column.n_distinct <= max(n_rows / 2, 1)
-    return plain and told and often and (not column.times or _ID.search(column.name) is not None)
+    whole = column.kind == "word" or not column.n_missing
+    often = n_distinct <= max(len(rows) / 2, 1) and all(row[place[column.name]] for row in rows)
+    return told and whole and often and (not column.times or _ID.search(column.name) is not None)
