@@ -28,7 +28,7 @@ from zstore.writing import planner
 from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.planner import plan_ingest
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.csv import blocks as source_csv
 from zstore.writing.sources.files import read_source, source_pieces
 
 MIB = 1 << 20

@@ -14,11 +14,11 @@ from zstore import Receipt, SourceError, Store, UsageError, append, ingest, open
 from zstore.format.schema import TimeAxis
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources.cells import NumberStyle, dialect_of
-from zstore.writing.sources.csv import nominal_ranges
+from zstore.writing.sources.csv.blocks import nominal_ranges
+from zstore.writing.sources.csv.header import open_source
+from zstore.writing.sources.csv.records import record_end
 from zstore.writing.sources.files import find
-from zstore.writing.sources.header import open_source
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.records import record_end
 from zstore.writing.sources.times import dates_or_epochs
 
 
@@ -304,7 +304,7 @@ def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path, monkeypatch: py
 
 
 def test_a_header_may_be_longer_than_the_first_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zstore.writing.sources.header._HEAD_BYTES", 50)
+    monkeypatch.setattr("zstore.writing.sources.csv.header._HEAD_BYTES", 50)
     names = [f"gauge {n:04}" for n in range(100)]
     store, _ = made(tmp_path, ",".join(["t", *names]) + "\n1" + ",5" * 100 + "\n", layout="wide")
     assert (store.ids.tolist(), store.n_rows) == (names, 100)
@@ -336,7 +336,7 @@ PIECES = ['"', '"', "a", ",", "\n", "\n", '""', '"x\ny"', ',"q",', "\r\n", "1"]
 def test_blocks_end_where_records_end_though_quotes_are_stray(
     pieces: list[str], blocksize: int, n_bytes: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from zstore.writing.sources.csv import exact_blocks
+    from zstore.writing.sources.csv.blocks import exact_blocks
 
     path = tmp_path_factory.getbasetemp() / "quotes.csv"
     content = ("t,a\n" + "".join(pieces)).encode()
@@ -350,7 +350,7 @@ def test_blocks_end_where_records_end_though_quotes_are_stray(
     stops = [stop for _, stop in nominal_ranges(source, blocksize)]
     borders = sorted({source.body, *(min(end for end in ends if end >= stop) for stop in stops)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zstore.writing.sources.csv._PIECE_BYTES", n_bytes)
+        patch.setattr("zstore.writing.sources.csv.blocks._PIECE_BYTES", n_bytes)
         found = [(block.start, block.stop) for block in exact_blocks(source, blocksize, ",")]
     assert found == list(pairwise(borders))
 

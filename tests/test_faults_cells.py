@@ -17,11 +17,11 @@ from zstore import Receipt, SourceError, Store, UsageError, append, ingest, open
 from zstore.cli import main
 from zstore.format.encodings.numbers import observe_numbers
 from zstore.upkeep.compare import compare_sources
-from zstore.writing.sources import csv as source_csv
+from zstore.writing.sources.csv import blocks as source_csv
+from zstore.writing.sources.csv.header import open_source
+from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.files import find
-from zstore.writing.sources.header import open_source
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.sniff import sniff
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

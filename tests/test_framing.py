@@ -13,8 +13,8 @@ from zstore import SourceError, UsageError, append, ingest, open_store
 from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.planner import plan_ingest
-from zstore.writing.sources.framing import Framing
-from zstore.writing.sources.records import plain_records, split_fields, split_records
+from zstore.writing.sources.csv.framing import Framing
+from zstore.writing.sources.csv.records import plain_records, split_fields, split_records
 from zstore.writing.sources.refused import RefusedError
 
 PREAMBLE = """Station: 123

@@ -16,12 +16,12 @@ import pytest
 
 from zstore import SourceError, ingest, open_store
 from zstore.storage.file import File
-from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.csv_table import CsvSpec
+from zstore.writing.sources.csv import blocks as source_csv
+from zstore.writing.sources.csv.header import open_source
+from zstore.writing.sources.csv.sniff import sniff
+from zstore.writing.sources.csv.table import CsvSpec
 from zstore.writing.sources.files import find
-from zstore.writing.sources.header import open_source
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.sniff import sniff
 from zstore.writing.statics import open_statics, read_statics
 
 HEADER = "id,time,level,flow\n"

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from zstore import SourceError, inspect, open_store
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.ingest import ingest
-from zstore.writing.sources import record_limit
-from zstore.writing.sources.csv_source import CsvSource
-from zstore.writing.sources.csv_table import CsvBlock
+from zstore.writing.sources.csv import record_limit
+from zstore.writing.sources.csv.framing import Framing
+from zstore.writing.sources.csv.header import open_source
+from zstore.writing.sources.csv.record_limit import first_long, long_record
+from zstore.writing.sources.csv.records import split_records, without_blank_lines
+from zstore.writing.sources.csv.source import CsvSource
+from zstore.writing.sources.csv.table import CsvBlock
 from zstore.writing.sources.files import find
-from zstore.writing.sources.framing import Framing
-from zstore.writing.sources.header import open_source
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import RecutError
-from zstore.writing.sources.record_limit import first_long, long_record
-from zstore.writing.sources.records import split_records, without_blank_lines
 from zstore.writing.sources.table import Columns
 
 MOST = 200
@@ -33,8 +33,8 @@ ROWS = "t,id,v\n0,a,0\n1,a,1\n2,a,2\n"
 
 def bound(patch: pytest.MonkeyPatch, most: int = MOST) -> None:
     """Let no record be longer than some bytes."""
-    for name in ("csv", "header", "record_limit"):
-        patch.setattr(importlib.import_module(f"zstore.writing.sources.{name}"), "MOST_RECORD_BYTES", most)
+    for name in ("blocks", "header", "record_limit"):
+        patch.setattr(importlib.import_module(f"zstore.writing.sources.csv.{name}"), "MOST_RECORD_BYTES", most)
 
 
 @pytest.fixture
@@ -165,8 +165,8 @@ def test_what_is_refused_does_not_depend_on_the_blocks(
         options = replace(options, names=("t", "note"), no_header=True, skip_lines=1, widths=("3", "*"))
     with pytest.MonkeyPatch.context() as patch:
         bound(patch, most)
-        patch.setattr("zstore.writing.sources.csv._LOOK_BYTES", 7)
-        patch.setattr("zstore.writing.sources.csv._PIECE_BYTES", 16)
+        patch.setattr("zstore.writing.sources.csv.blocks._LOOK_BYTES", 7)
+        patch.setattr("zstore.writing.sources.csv.blocks._PIECE_BYTES", 16)
         outcomes = {outcome_of(folder / "rows.csv", options, size) for size in (5, 17, 40, 1 << 20)}
     if long:  # of several, any
         assert outcomes <= {f"line {line}" for line in long}

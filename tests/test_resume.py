@@ -51,7 +51,7 @@ def unparsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def forbid() -> None:
         monkeypatch.setattr("zstore.writing.parse.parse_blocks", refused)
-        monkeypatch.setattr("zstore.writing.sources.csv_source.plain_utf8", refused)
+        monkeypatch.setattr("zstore.writing.sources.csv.source.plain_utf8", refused)
 
     return forbid
 

@@ -357,8 +357,8 @@ def test_a_header_may_have_the_only_quotes_of_a_file(tmp_path: Path) -> None:
 def test_a_header_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr("zstore.writing.sources.header._HEAD_BYTES", 1 << 10)
-    monkeypatch.setattr("zstore.writing.sources.header.MOST_RECORD_BYTES", 1 << 14)
+    monkeypatch.setattr("zstore.writing.sources.csv.header._HEAD_BYTES", 1 << 10)
+    monkeypatch.setattr("zstore.writing.sources.csv.header.MOST_RECORD_BYTES", 1 << 14)
     (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(content))
     with pytest.raises(SourceError, match=r"no end of the lines above the rows in 16,384 bytes"):
         ingest(tmp_path / "bomb.csv.gz", tmp_path / "s.zarr", id="id", time="t")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zstore.inspection.frame import Frame
-from zstore.writing.sources.framing import SPACES
+from zstore.writing.sources.csv.framing import SPACES
 
 
 def command_of(path: str, flags: Mapping[str, Any]) -> str:

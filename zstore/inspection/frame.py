@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from zstore.errors import SourceError
 from zstore.inspection.column import says
-from zstore.writing.sources.framing import SPACES, Framing
+from zstore.writing.sources.csv.framing import SPACES, Framing
+from zstore.writing.sources.csv.records import split_fields
 from zstore.writing.sources.options import MISSING
-from zstore.writing.sources.records import split_fields
 
 _COMMENTS = ("#", "%", "!", "//")
 _DELIMITERS = ("\t", ";", "|", ",", SPACES)  # German files have commas within numbers, and times have spaces

@@ -21,7 +21,7 @@ from zstore.writing.ingest import ingest
 from zstore.writing.ledger import PIECE_BYTES
 from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.sources.csv_source import first_text
+from zstore.writing.sources.csv.source import first_text
 from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import is_plain
 from zstore.writing.sources.join import MOST_TOGETHER

@@ -16,15 +16,15 @@ from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits, shorten
 from zstore.writing.sources.channels import Categories
-from zstore.writing.sources.csv import below, exact_blocks, read_block, read_bytes
-from zstore.writing.sources.csv_table import CsvBlock, CsvFile, CsvSpec
-from zstore.writing.sources.header import open_source
+from zstore.writing.sources.csv.blocks import below, exact_blocks, read_block, read_bytes
+from zstore.writing.sources.csv.header import open_source
+from zstore.writing.sources.csv.record_limit import lines_before
+from zstore.writing.sources.csv.records import bad_record, is_blank, split_records
+from zstore.writing.sources.csv.sniff import refuse_dialect
+from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.inflate import plain_utf8
 from zstore.writing.sources.join import join
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.record_limit import lines_before
-from zstore.writing.sources.records import bad_record, is_blank, split_records
-from zstore.writing.sources.sniff import refuse_dialect
 from zstore.writing.sources.table import ChannelSpec, Columns, MissingTexts
 from zstore.writing.sources.times import TimeSpec
 

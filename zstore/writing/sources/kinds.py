@@ -8,7 +8,7 @@ from typing import Any
 from zstore.errors import StoreError, UsageError
 from zstore.storage.file import File
 from zstore.writing.sources.arrow_source import ArrowSource
-from zstore.writing.sources.csv_source import CsvSource
+from zstore.writing.sources.csv.source import CsvSource
 from zstore.writing.sources.parquet import ParquetSource
 from zstore.writing.sources.protocol import Source
 

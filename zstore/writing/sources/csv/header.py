@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from zstore.errors import SourceError, UsageError
 from zstore.storage.file import File
 from zstore.writing.sources.columns import DELIMITERS
-from zstore.writing.sources.csv_table import CsvFile
+from zstore.writing.sources.csv.framing import REST, SPACES, Framing
+from zstore.writing.sources.csv.record_limit import MOST_RECORD_BYTES
+from zstore.writing.sources.csv.records import line_end, record_end, split_fields
+from zstore.writing.sources.csv.table import CsvFile
 from zstore.writing.sources.files import read_source
-from zstore.writing.sources.framing import REST, SPACES, Framing
 from zstore.writing.sources.options import TableOptions, id_in_path
-from zstore.writing.sources.record_limit import MOST_RECORD_BYTES
-from zstore.writing.sources.records import line_end, record_end, split_fields
 
 _HEAD_BYTES = 1 << 18
 _BOM = b"\xef\xbb\xbf"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from zstore.storage.file import File
 from zstore.writing.sources.cells import Missing, NumberStyle
-from zstore.writing.sources.framing import PLAIN, Framing
+from zstore.writing.sources.csv.framing import PLAIN, Framing
 from zstore.writing.sources.table import TableSpec
 
 Borders = Literal["plain", "counted", "exact"]

@@ -17,10 +17,10 @@ from zstore.writing.sources.columns import (
     series_channel,
     side_by_side,
 )
-from zstore.writing.sources.csv_table import CsvFile, CsvSpec
+from zstore.writing.sources.csv.records import split_records
+from zstore.writing.sources.csv.table import CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.records import split_records
 from zstore.writing.sources.table import ChannelSpec, MissingTexts
 from zstore.writing.sources.times import TimeSpec, sniff_iso
 

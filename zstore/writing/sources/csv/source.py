@@ -13,14 +13,14 @@ from pathlib import Path
 from zstore.format.schema import Schema
 from zstore.storage.file import File
 from zstore.writing.room import check_room
-from zstore.writing.sources import csv as source_csv
-from zstore.writing.sources.csv_table import CsvBlock, CsvFile, CsvSpec, Line
-from zstore.writing.sources.header import check_framing, open_source
+from zstore.writing.sources.csv import blocks as source_csv
+from zstore.writing.sources.csv.header import check_framing, open_source
+from zstore.writing.sources.csv.record_limit import lines_before
+from zstore.writing.sources.csv.sniff import sniff
+from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec, Line
 from zstore.writing.sources.inflate import COMPRESSED, head, is_plain, is_plain_text, plain_utf8
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import RecutError, Runner, SourceSample, Workspace, digest_of
-from zstore.writing.sources.record_limit import lines_before
-from zstore.writing.sources.sniff import sniff
 from zstore.writing.sources.table import BadRow, ChannelSpec, Columns
 
 

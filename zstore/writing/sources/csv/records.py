@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from zstore.writing.sources.cells import Missing, NumberStyle, dialect_of, is_excess, shorten
-from zstore.writing.sources.csv_table import CsvSpec, Line
-from zstore.writing.sources.framing import LONE_CR, PLAIN, Framing
+from zstore.writing.sources.csv.framing import LONE_CR, PLAIN, Framing
+from zstore.writing.sources.csv.table import CsvSpec, Line
 from zstore.writing.sources.table import BadRow
 
 _BLANK = (b"\n", b"\r\n")

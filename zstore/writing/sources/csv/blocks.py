@@ -20,7 +20,27 @@ from zstore.storage.file import File
 from zstore.storage.urls import is_remote
 from zstore.writing.sources.cells import Missing
 from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
-from zstore.writing.sources.csv_table import Borders, CsvBlock, CsvFile, CsvSpec
+from zstore.writing.sources.csv.record_limit import (
+    MOST_RECORD_BYTES,
+    first_long,
+    lines_before,
+    long_record,
+    long_record_error,
+)
+from zstore.writing.sources.csv.records import (
+    Record,
+    bad_record,
+    is_blank,
+    is_strict,
+    is_utf8,
+    judge,
+    line_end,
+    plain_records,
+    record_end,
+    split_records,
+    without_blank_lines,
+)
+from zstore.writing.sources.csv.table import Borders, CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source, source_pieces
 from zstore.writing.sources.ids import joined_ids
 from zstore.writing.sources.numbers import (
@@ -35,26 +55,6 @@ from zstore.writing.sources.numbers import (
     reach,
 )
 from zstore.writing.sources.protocol import RecutError
-from zstore.writing.sources.record_limit import (
-    MOST_RECORD_BYTES,
-    first_long,
-    lines_before,
-    long_record,
-    long_record_error,
-)
-from zstore.writing.sources.records import (
-    Record,
-    bad_record,
-    is_blank,
-    is_strict,
-    is_utf8,
-    judge,
-    line_end,
-    plain_records,
-    record_end,
-    split_records,
-    without_blank_lines,
-)
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.table import BadRow, Columns
 from zstore.writing.sources.unroll import unrolled

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from zstore.errors import SourceError
-from zstore.writing.sources.csv_table import CsvFile
+from zstore.writing.sources.csv.records import line_end, record_end
+from zstore.writing.sources.csv.table import CsvFile
 from zstore.writing.sources.files import read_source, source_pieces
-from zstore.writing.sources.records import line_end, record_end
 
 MOST_RECORD_BYTES = 1 << 26
 """Bytes of a record with its line break, of a comment, and of all lines above the rows.

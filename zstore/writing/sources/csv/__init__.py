@@ -1,0 +1,1 @@
+"""CSV: where records begin and end, what stands above them, and how blocks of them become typed columns."""
