@@ -362,7 +362,7 @@ def uses(path: Path) -> dict[str, Callable[[], object]]:
         "read": read_all,
         "doctor": lambda: examine(open_store(path)),
         "html": lambda: open_store(path)._repr_html_(),
-        "export": lambda: export(open_store(path), folder / "out.csv"),
+        "export": lambda: export(open_store(path), folder / "out.csv", overwrite=True),
         "append": lambda: append(folder / "rows40.csv", path, workers=1),
         "compact": lambda: compact(path, workers=1),
         "rollback": lambda: rollback(path, 1),

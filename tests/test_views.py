@@ -245,7 +245,7 @@ def check_series(table: Table, store: Store, expected: pd.DataFrame) -> None:
 
 def check_export(table: Table, store: Store, expected: pd.DataFrame, folder: Path) -> None:
     target = folder / "out.parquet"
-    assert export(store, target) == len(expected)
+    assert export(store, target, overwrite=True) == len(expected)
     found = pq.read_table(target)
     id_, time = id_and_time(store)
     assert found.column_names == [id_, time, *table.channels]

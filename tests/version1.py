@@ -41,7 +41,7 @@ def copied(name: str, folder: Path) -> Path:
 def exported(path: Path) -> list[str]:
     """Every row of a store, as lines of CSV."""
     target = path.with_name(f"{path.name}.exported.csv")
-    zstore.export(zstore.open_store(path), target)
+    zstore.export(zstore.open_store(path), target, overwrite=True)
     return target.read_text().splitlines()
 
 

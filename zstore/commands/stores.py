@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -138,18 +139,43 @@ def _export_flags(parser: ArgumentParser) -> None:
     flags = Flags(parser)
     flags.store()
     flags.argument(export, "target", "out", "OUT")
-    flags.of(export, ids="ID,ID")
+    flags.of(Store.sel, ids="ID,ID", where="NAME=VALUE,NAME=VALUE")
+    flags.of(Series.rows, start="T", stop="T")
+    flags.of(Store.sel, channels="COL,COL")
+    flags.of(export, statics=None, rows_per_file="N", overwrite=None)
     flags.version()
 
 
 def _export(options: Namespace) -> int:
     store = open_named(options)
+    chosen = said(Store.sel, options)
+    if "where" in chosen:
+        chosen["where"] = _values(store, chosen["where"])
     with shown_progress(options.quiet) as progress:
         n_rows = export(
-            store, Path(options.out), names_of(options.ids), lambda done, total: progress("export", done, total, "rows")
+            store.sel(**chosen),
+            options.out,
+            progress=lambda done, total: progress("export", done, total, "rows"),
+            rows_per_file=options.rows_per_file,
+            statics=options.statics,
+            overwrite=options.overwrite,
         )
     say(options, f"wrote {n_rows:,} rows of {options.store} version {store.version}: {options.out}")
     return 0
+
+
+def _values(store: Store, given: Mapping[str, str]) -> dict[str, str | float | None]:
+    """Values of static attributes as the store has them: numbers, words, or None for missing, which is an empty text."""
+    values: dict[str, str | float | None] = {}
+    for name, text in given.items():
+        if not text or store.static(name).categories is not None:
+            values[name] = text or None
+            continue
+        try:
+            values[name] = float(text)
+        except ValueError:
+            raise UsageError(f"--where {name}={text}", expected=f"a number, as {name} is") from None
+    return values
 
 
 COMMANDS = (

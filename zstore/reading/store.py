@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,26 +111,26 @@ class Store(StoredVersion):
 
     def sel(
         self,
-        ids: Iterable[str] | str | None = None,
+        ids: Sequence[str] | str | None = None,
         start: str | int | None = None,
         stop: str | int | None = None,
         where: Mapping[str, Any] | None = None,
-        channels: Iterable[str] | str | None = None,
+        channels: Sequence[str] | str | None = None,
     ) -> Selection:
         """Some series, times and channels as a table: of Arrow, pandas, polars, xarray, or as windows.
 
         Parameters
         ----------
         ids
-            Exact ids, or one; None for all. Rows come in the order of the store, whatever the order of the ids, and
-            those of an id that is named twice come once.
+            Exact ids of series, or one; None for all. Rows come in the order of the store, whatever the order of the
+            ids, and those of an id that is named twice come once.
         start, stop
             Times ``[start, stop)``, each a date, a date and time, or a step number; None for no bound.
         where
-            From the name of a static attribute to what it must be: a number or word; one of a list; None for missing;
-            or a function from the values of all series, (series,) float64 with NaN, or strings with None, to bool.
+            What static attributes must be, by name. A number or word; one of a list; None for missing; or a function
+            from the values of all series, (series,) float64 with NaN, or strings with None, to bool.
         channels
-            Channels in the order of the columns, or one; None for all.
+            Channels, in the order of the columns; None for all.
 
         Returns
         -------
@@ -150,7 +150,7 @@ class Store(StoredVersion):
         low, high = parse_bound(self, start, "start"), parse_bound(self, stop, "stop")
         return Selection(self, choose_series(self, ids, where), low, high, self._channel_names(channels))
 
-    def _channel_names(self, channels: Iterable[str] | str | None) -> tuple[str, ...]:
+    def _channel_names(self, channels: Sequence[str] | str | None) -> tuple[str, ...]:
         if channels is None:
             return self.channels
         names = (channels,) if isinstance(channels, str) else tuple(channels)

@@ -1,10 +1,14 @@
-"""A store as one table again: CSV or Parquet, in the order of the store, streaming."""
+"""A store as tables again: CSV, Parquet, or a folder of Parquet, in the order of the store, streaming."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,123 +17,176 @@ import pyarrow as pa
 from pyarrow import csv as pacsv
 
 from zstore.errors import StoreError, UsageError
-from zstore.format.layout import TIME
-from zstore.reading.columns import free_name, read_codes
+from zstore.reading.selection import Selection
 from zstore.reading.store import Store
+from zstore.storage.portable import exchange
 
-_BATCH_ROWS = 1 << 18
+_PART = re.compile(r"part-[0-9]+\.parquet")
 
 
 def export(
-    store: Store,
-    target: Path,
+    store: Store | Selection,
+    target: Path | str,
     ids: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    rows_per_file: int | None = None,
+    statics: bool = False,
+    overwrite: bool = False,
 ) -> int:
-    """Write rows as CSV or Parquet, by the ending of `target`.
+    """Write rows as CSV or Parquet.
 
     Parameters
     ----------
     store
-        What to write.
+        What to write: a store, or a part of it from :meth:`Store.sel`.
     target
-        File to write, ending in ``.csv`` or ``.parquet``. It appears when it is whole. Categories are words; in
-        Parquet they are dictionaries, which pandas reads as Categorical.
+        File to write, ending in ``.csv`` or ``.parquet``; with `rows_per_file` a folder of Parquet files. It appears
+        when it is whole. Categories are words; in Parquet they are dictionaries, which pandas reads as Categorical.
     ids
-        Series to write; None for all.
+        Series of a store to write; None for all.
     progress
         Called with rows done and in all.
+    rows_per_file
+        Rows of each file of a folder, about; None for one file. Files are called ``part-00000.parquet`` and so on, in
+        the order of the rows; all rows of a series are in one of them, so that readers pass over files by their ids.
+    statics
+        Whether to write static attributes as columns too.
+    overwrite
+        Whether to replace what is there: a file, or a folder that has files of such names only.
 
     Returns
     -------
-    The number of rows. Memory: one batch of 262,144 rows.
+    The number of rows.
 
     Notes
     -----
-    Channels keep their names. Ids are called as in the source, or ``id`` where it had no column of them, and times
-    ``time``; either gets ``_`` behind its name as often as it takes to be unique, see :func:`id_and_time`. So the file
-    can be ingested again with ``--id`` and ``--time``.
+    The columns are those of :meth:`Selection.to_arrow`: channels keep their names, ids are called as in the source, or
+    ``id`` where it had no column of them, and times ``time``; either gets ``_`` behind its name as often as it takes to
+    be unique. So what was written can be ingested again with ``--id`` and ``--time``. Memory: as there.
 
     Raises
     ------
     UsageError
-        If `target` ends in something else.
+        If `target` ends in something else, or is there already.
     NotFoundError
         If the store has no such id.
+    StoreError
+        If it cannot be written.
     """
-    if target.suffix not in (".csv", ".parquet"):
+    rows, target = _rows(store, ids), Path(target)
+    _check(target, rows_per_file, overwrite)
+    n_rows, done = rows.n_rows, 0
+
+    def told(n_more: int) -> None:
+        nonlocal done
+        done += n_more
+        if progress:
+            progress(done, n_rows)
+
+    with _whole(target, overwrite) as building:
+        if rows_per_file is None:
+            _write(building, target.suffix, rows, statics, told)
+            return n_rows
+        building.mkdir()
+        for number, part in enumerate(_parts(rows, rows_per_file)):
+            _write(building / f"part-{number:05d}.parquet", ".parquet", part, statics, told)
+    return n_rows
+
+
+def _rows(store: Store | Selection, ids: Sequence[str] | None) -> Selection:
+    if isinstance(store, Store):
+        return store.sel(ids)
+    if ids is not None:
+        raise UsageError("ids of a selection", expected="a store, or a selection that has them", fix="store.sel(ids)")
+    return store
+
+
+def _check(target: Path, rows_per_file: int | None, overwrite: bool) -> None:
+    """Refuse what cannot be meant, before anything is written."""
+    if rows_per_file is None and target.suffix not in (".csv", ".parquet"):
         raise UsageError(
-            f"export to {target}", expected="a file ending in .csv or .parquet", fix="choose one of these endings"
+            f"export to {target}",
+            expected="a file ending in .csv or .parquet, or a folder and --rows-per-file",
+            fix="choose one of these endings",
         )
-    ranges = _ranges(store, ids)
-    n_rows, done = sum(stop - start for start, stop in ranges), 0
-    schema = _schema(store, words_once=target.suffix == ".parquet")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    if rows_per_file is not None and rows_per_file < 1:
+        raise UsageError(f"--rows-per-file {rows_per_file}", expected="at least 1")
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise _occupied(target)
+    folder = target.is_dir() and not target.is_symlink()
+    if folder != (rows_per_file is not None) or (folder and not all(map(_PART.fullmatch, os.listdir(target)))):
+        raise UsageError(
+            f"--overwrite of {target}",
+            expected="a folder of part-*.parquet only" if rows_per_file is not None else "a file",
+            fix="choose another name",
+        )
+
+
+@contextmanager
+def _whole(target: Path, overwrite: bool) -> Iterator[Path]:
+    """A name beside the target for what is written; it takes the target's name when it is whole."""
+    building = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    aside = building.with_suffix(".old")
     try:
-        with _writer(temporary, target.suffix, schema) as writer:
-            for start, stop in _batches(ranges):
-                writer.write_batch(_batch(store, schema, start, stop))
-                done += stop - start
-                if progress:
-                    progress(done, n_rows)
-        os.replace(temporary, target)
+        yield building
+        if overwrite and target.is_dir():
+            exchange(building, target, aside)
+        elif building.is_dir():
+            os.rename(building, target)  # the system refuses a folder that came meanwhile, unless it is empty
+        elif overwrite:
+            os.replace(building, target)
+        else:
+            _name(building, target)
     except OSError as error:
         raise StoreError(
             f"cannot write {target} ({error.strerror or error})", fix="free some space or check the permissions"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
-    return n_rows
+        if building.is_dir():
+            shutil.rmtree(building)
+        building.unlink(missing_ok=True)
 
 
-def _ranges(store: Store, ids: Sequence[str] | None) -> list[tuple[int, int]]:
-    """Row ranges to write."""
-    bounds = store.index.row_start
-    if ids is None:
-        return [(0, store.n_rows)]
-    return [(int(bounds[position]), int(bounds[position + 1])) for position in map(store.position, ids)]
+def _name(building: Path, target: Path) -> None:
+    """Give a file its name, but not that of a file that came meanwhile."""
+    try:
+        os.link(building, target)
+    except FileExistsError:
+        raise _occupied(target) from None
+    except OSError:  # a file system without links
+        if os.path.lexists(target):
+            raise _occupied(target) from None
+        os.replace(building, target)
 
 
-def _batches(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    for start, stop in ranges:
-        for first in range(start, stop, _BATCH_ROWS):
-            yield first, min(first + _BATCH_ROWS, stop)
+def _occupied(target: Path) -> UsageError:
+    return UsageError(f"{target} is there already", expected="a free name", fix="choose another, or pass --overwrite")
 
 
-def id_and_time(store: Store) -> tuple[str, str]:
-    """Names of the columns of ids and of times in an export."""
-    id_ = free_name(store.schema.id_name or "id", store.channels)
-    return id_, free_name(TIME, {id_, *store.channels})
+def _parts(rows: Selection, most: int) -> Iterator[Selection]:
+    """The same rows in parts of about `most` rows, all of a series in one; at least one part."""
+    size = rows.ranges.sizes
+    cuts = np.flatnonzero(np.diff((np.cumsum(size) - size) // most)) + 1
+    for series in np.split(rows.series, cuts):
+        yield replace(rows, series=series)
 
 
-def _schema(store: Store, words_once: bool) -> Any:
-    """Columns and their types; with `words_once` categories are dictionaries."""
-    axis = store.schema.time
-    id_, time = id_and_time(store)
-    fields = [(id_, pa.string()), (time, pa.int64() if axis.unit is None else pa.timestamp(axis.unit, tz=axis.zone))]
-    for channel in store.schema.channels:
-        kind = pa.from_numpy_dtype(np.dtype(channel.dtype))
-        if channel.kind == "category":
-            kind = pa.dictionary(pa.int32(), pa.string()) if words_once else pa.string()
-        fields.append((channel.name, kind))
-    return pa.schema(fields)
+def _write(path: Path, suffix: str, rows: Selection, statics: bool, told: Callable[[int], None]) -> None:
+    batches = rows.to_arrow(statics)
+    schema = batches.schema
+    if suffix == ".csv":
+        schema = pa.schema([(field.name, _plain(field.type)) for field in schema])
+    with _writer(path, suffix, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch.cast(schema) if suffix == ".csv" else batch)
+            told(batch.num_rows)
 
 
-def _batch(store: Store, schema: Any, start: int, stop: int) -> Any:
-    series = store.index.series_of(start, stop)
-    ids = pa.array(store.index.ids[series[0] : series[-1] + 1].tolist(), pa.string())
-    columns = [ids.take(pa.array(series - series[0]))]
-    columns.append(pa.array(store.times(start, stop)).cast(schema.field(1).type))
-    for number, channel in enumerate(store.schema.channels, 2):
-        if channel.kind == "number":
-            values = store.read(channel.name, start, stop)
-            columns.append(pa.array(values, mask=np.isnan(values)))
-            continue
-        codes = read_codes(store, channel, start, stop)
-        indices = pa.array(np.maximum(codes, 0).astype(np.int32), mask=codes < 0)
-        words = pa.DictionaryArray.from_arrays(indices, pa.array(channel.categories, pa.string()))
-        columns.append(words.cast(schema.field(number).type))
-    return pa.record_batch(columns, schema=schema)
+def _plain(kind: Any) -> Any:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _writer(path: Path, suffix: str, schema: Any) -> Any:
