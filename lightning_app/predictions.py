@@ -43,12 +43,14 @@ class PredictionWriter(pl.Callback):
 
     Notes
     -----
-    The store has the dimensions `window` and `step`: ``id`` (window), ``time`` (window, step), and each target
-    in source units (window, step), float64 where its channel is, else float32, with its scale and offset as
-    attributes; of panels ``id`` is (series), and
-    targets are (window, step, series). Each target has its own name, see :func:`target_variables`. Attributes are
-    numbers and text, so xarray can write what it reads as netCDF; the ``missing_value`` of ``id`` is no id, and lets
-    xarray read ids as ordinary Python strings. It replaces an earlier one when whole. Memory: one chunk of windows.
+    The store has the dimensions `window` and `step`. Each target is in source units (window, step), float64 where its
+    channel is, else float32, with its scale and offset as attributes, and has its own name, see
+    :func:`target_variables`; beside it, with ``_observed`` behind the name, is what was observed, NaN where nothing
+    was, and the codes of categories. Coordinates are ``id`` (window), ``time`` (window, step) and ``step``, which
+    counts targets from 1; so xarray's ``to_dataframe()`` has a row for each id, time and step. Of panels ``id`` is
+    (series), and targets are (window, step, series). Attributes are numbers and text, so xarray can write what it
+    reads as netCDF; the ``missing_value`` of ``id`` is no id, and lets xarray read ids as ordinary Python strings. It
+    replaces an earlier one when whole. Memory: one chunk of windows.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -123,7 +125,8 @@ class PredictionWriter(pl.Callback):
         places = np.empty((n_windows, 2), np.int64)  # (sample) -> (rank, row of its part)
         for rank, mine in enumerate(samples):
             places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)
-        ids, times, forecasts = _create(building, data, n_windows)
+        ids, times, forecasts, observations = _create(building, data, n_windows)
+        truth = data.view.observed_targets(data.scaler.of(data.targets), data.window.horizon, data.row_cache)
         if isinstance(data.view, PanelView):
             ids[:] = data.store.ids[data.view.grid.series]
         size = _windows_of_chunk(data)
@@ -147,6 +150,9 @@ class PredictionWriter(pl.Callback):
                     when = data.store.schema.time.show(int(block_times[window, step]))
                     return n_windows, _not_written(data.targets[position], f"{id_} at {when}", value, forecast.dtype)
                 forecast[start:stop] = stored
+            first = loader.index.locate(np.arange(start, stop))[0] + loader.index.shape.target_offset
+            for position, values_observed in enumerate(np.moveaxis(truth.at(first), -1, 0)):
+                observations[position][start:stop] = values_observed
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(str(building))
@@ -204,8 +210,19 @@ def target_variables(store: Store, targets: Sequence[str]) -> list[str]:
     return [chosen[target] for target in targets]
 
 
-def _create(path: Path, data: WindowDataModule, n_windows: int) -> tuple[Any, Any, list[Any]]:
-    """Empty arrays: ids, times, and one per target."""
+def observed_variables(variables: Sequence[str]) -> list[str]:
+    """Names of the arrays of observed values: those of :func:`target_variables`, with ``_observed`` behind them."""
+    taken, names = {*_RESERVED, *(name.lower() for name in variables)}, []
+    for name in variables:
+        while name.lower() in taken:
+            name = f"{name}_observed"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _create(path: Path, data: WindowDataModule, n_windows: int) -> tuple[Any, Any, list[Any], list[Any]]:
+    """Empty arrays: ids, times, one per target, and one per target for what was observed."""
     store: Store = data.store
     horizon, n_nodes = data.window.horizon, data.view.n_nodes
     attributes = {
@@ -231,11 +248,19 @@ def _create(path: Path, data: WindowDataModule, n_windows: int) -> tuple[Any, An
     about_ids = {"long_name": store.schema.id_name or "id", "missing_value": _no_id(store)}
     ids = create("id", str, ["series" if n_nodes else "window"], about_ids)
     times = create("time", "int64", ["window", "step"], store.schema.time.attributes())
-    scaler, forecasts = data.scaler.of(data.targets), []
-    for position, (target, name) in enumerate(zip(data.targets, target_variables(store, data.targets), strict=True)):
-        about = {"long_name": target, **({} if scaler.scaling.per_series else _linear(scaler, position))}
-        forecasts.append(create(name, np.result_type(np.float32, store.channel(target).dtype), of_target, about))
-    return ids, times, forecasts
+    steps = create("step", "int64", ["step"], {"long_name": "number of the target row, from 1"})
+    steps[:] = np.arange(1, horizon + 1)
+    scaler, forecasts, observations = data.scaler.of(data.targets), [], []
+    names = target_variables(store, data.targets)
+    for position, (target, name) in enumerate(zip(data.targets, names, strict=True)):
+        channel, beside = store.channel(target), {"coordinates": "id time"}
+        about = {"long_name": target, **({"units": channel.units} if channel.units else {}), **beside}
+        dtype = np.result_type(np.float32, channel.dtype)
+        scaling = {} if scaler.scaling.per_series else _linear(scaler, position)
+        forecasts.append(create(name, dtype, of_target, {**about, **scaling}))
+        observed = {**about, "long_name": f"{target}, observed"}
+        observations.append(create(observed_variables(names)[position], dtype, of_target, observed))
+    return ids, times, forecasts, observations
 
 
 def _no_id(store: Store) -> str:

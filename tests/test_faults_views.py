@@ -93,8 +93,9 @@ def test_predictions_of_an_older_version_survive_netcdf_with_ids_as_python_strin
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(document))
     app("predict", "--config", "r.yaml", "--data.version", "1", check=True)
     predicted = xarray.open_zarr(tmp_path / "runs" / "r" / "predictions.zarr").load()
-    names = {predicted[name].attrs["long_name"]: name for name in predicted if name not in ("id", "time")}
-    assert sorted(names) == sorted(header[2:])
+    names = {predicted[name].attrs["long_name"]: name for name in predicted}
+    assert sorted(names) == sorted([*header[2:], *(f"{name}, observed" for name in header[2:])])
+    names = {name: names[name] for name in header[2:]}
     assert predicted.attrs["source_version"] == 1
     old = open_store(tmp_path / "s.zarr", 1)
     for id_ in ("s0é", "s2é"):

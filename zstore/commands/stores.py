@@ -165,7 +165,7 @@ def _export(options: Namespace) -> int:
 
 
 def _values(store: Store, given: Mapping[str, str]) -> dict[str, str | float | None]:
-    """Values of static attributes as the store has them: numbers, words, or None for missing, which is an empty text."""
+    """Values of static attributes as the store has them: numbers, words, or None where the text is empty."""
     values: dict[str, str | float | None] = {}
     for name, text in given.items():
         if not text or store.static(name).categories is not None:
