@@ -226,7 +226,7 @@ def test_an_ingest_that_cannot_be_meant_is_refused_and_leaves_nothing(readings: 
         open_or_ingest(str(readings), {"identity": "id"}, tmp_path, None)
     with pytest.raises(UsageError, match=r"No such file.*a YAML file of names and plain values"):
         open_or_ingest(str(readings), str(tmp_path / "none.yaml"), tmp_path, None)
-    with pytest.raises(UsageError, match="a CSV, Parquet or Arrow file, since a store is ingested already"):
+    with pytest.raises(UsageError, match="files of rows, such as CSV or Parquet, since a store is ingested already"):
         open_or_ingest(str(tmp_path), {"id": "id"}, tmp_path, None)
     with pytest.raises(UsageError, match="no column 'when'"):
         open_or_ingest(str(readings), {"id": "id", "time": "when"}, tmp_path, None)

@@ -39,6 +39,7 @@ from zstore.writing.append import append
 from zstore.writing.ingest import ingest
 from zstore.writing.receipt import Receipt
 from zstore.writing.sources.files import source_states
+from zstore.writing.sources.kinds import is_source
 from zstore.yamlfiles import bound_yaml, check_configs, read_yaml
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "gc",
     "ingest",
     "inspect",
+    "is_source",
     "log",
     "look",
     "open_panel",

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zstore import Store, UsageError, file_lock, ingest, open_store, read_yaml, source_states
+from zstore import Store, UsageError, file_lock, ingest, is_source, open_store, read_yaml, source_states
 
 logger = logging.getLogger(__name__)
-
-_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".txt", ".tsv", ".parquet", ".pq", ".arrow", ".arrows", ".feather", ".ipc")
 
 
 def open_or_ingest(
@@ -25,12 +23,12 @@ def open_or_ingest(
     storage_options: Mapping[str, str] | None,
     version: int | None = None,
 ) -> Store:
-    """Open a store; or the store of a CSV, Parquet or Arrow file, ingested into the cache unless it was before.
+    """Open a store; or the store of files of rows, ingested into the cache unless it was before.
 
     Parameters
     ----------
     store
-        Folder or URL of a store; or the path of a CSV, Parquet or Arrow file, or a glob of several.
+        Folder or URL of a store; or the path of a file such as CSV or Parquet, or a glob of several.
     options
         Arguments of :func:`zstore.ingest` for such files, or the path of a YAML file of them.
     cache
@@ -56,7 +54,7 @@ def open_or_ingest(
     that start at once, one ingests.
     """
     require_openable(store, options, version)
-    if not is_files(store):
+    if not is_source(store):
         return open_store(store, version, storage_options)
     wanted = _options(options)
     source = store if "://" in store else os.path.abspath(store)
@@ -82,18 +80,13 @@ def open_or_ingest(
     return open_store(target)
 
 
-def is_files(store: str) -> bool:
-    """Whether something names files to be ingested, and not a store."""
-    return store.endswith(_ENDINGS)
-
-
 def require_openable(store: str, options: Mapping[str, Any] | str | None, version: int | None) -> None:
     """Raise UsageError if :func:`open_or_ingest` cannot be meant so; nothing is opened but a file of options."""
-    if not is_files(store):
+    if not is_source(store):
         if options:
             raise UsageError(
                 f"--data.ingest for {store}",
-                expected="a CSV, Parquet or Arrow file, since a store is ingested already",
+                expected="files of rows, such as CSV or Parquet, since a store is ingested already",
                 fix="drop it, or name the file",
             )
     elif version is not None:

@@ -22,12 +22,12 @@ from lightning_app.data.record import Record, refuse_other_nodes
 from lightning_app.data.rows.residency import Placement
 from lightning_app.data.scales import Scales
 from lightning_app.data.selection import Holes, observed_windows, prove, require_readable, training_targets, windows_of
-from lightning_app.data.stores import is_files, open_or_ingest, require_openable
+from lightning_app.data.stores import open_or_ingest, require_openable
 from lightning_app.data.supply import RowSupply, no_holes, open_holes, place, streamed_holes
 from lightning_app.data.windows.leaks import joined, trained_on
 from lightning_app.data.windows.plan import OrderPlan
 from lightning_app.data.windows.splits import NoWindowError, SplitName
-from zstore import Store, UsageError, WindowIndex
+from zstore import Store, UsageError, WindowIndex, is_source
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class WindowData(DataFacts):
 
     Notes
     -----
-    A store is opened at once, and its index is read; no row is. A CSV, Parquet or Arrow file is ingested when
-    something that depends on it is first asked for.
+    A store is opened at once, and its index is read; no row is. Files of rows, such as CSV, are ingested when
+    something that depends on them is first asked for.
     """
 
     def __init__(self, options: DataOptions) -> None:
@@ -66,7 +66,7 @@ class WindowData(DataFacts):
         self._placement: Placement | None = None
         self._begin(Record())
         require_openable(options.store, options.ingest, options.version)
-        if not is_files(options.store):
+        if not is_source(options.store):
             self.layout  # noqa: B018  # names that the store does not have are refused here and now
 
     def _begin(self, record: Record, scales: Scales | None = None) -> None:

@@ -30,6 +30,7 @@ from zstore.writing.sources.candidates import time_flags
 from zstore.writing.sources.cells import NumberStyle
 from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import head
+from zstore.writing.sources.kinds import source_of
 
 _BYTES = 1 << 20
 _LINES = 20_000
@@ -136,7 +137,7 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
     two ways is among the questions.
     """
     file = find(path, "SRC", storage_options)
-    if file.path.suffix in (".parquet", ".pq", ".arrow", ".arrows", ".feather", ".ipc", ".h5", ".hdf5"):
+    if source_of([file]).typed:
         raise SourceError(
             f"{file.path.suffix} file", expected="a file of text", where=str(path), fix="its types say what it holds"
         )

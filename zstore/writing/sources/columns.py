@@ -42,7 +42,9 @@ class ColumnChoice:
     tracked: frozenset[str]
 
 
-def choose_columns(sources: Sequence[SourceFile], options: TableOptions, others: Collection[str] = ()) -> ColumnChoice:
+def choose_columns(
+    sources: Sequence[SourceFile], options: TableOptions, others: Collection[str] = (), hint: str = ""
+) -> ColumnChoice:
     """Decide which columns are read.
 
     Parameters
@@ -51,6 +53,8 @@ def choose_columns(sources: Sequence[SourceFile], options: TableOptions, others:
         The files, and what the user said about them.
     others
         Columns of static attributes, which options may name too.
+    hint
+        Where to learn what such files hold, as messages end that refuse a column.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def choose_columns(sources: Sequence[SourceFile], options: TableOptions, others:
     """
     first = sources[0]
     columns = _all_columns(sources, options.allow_new_channels)
-    _check_names(options, columns, first, others)
+    _check_names(options, columns, first, others, hint)
     _check_roles(options)
     missing = options.missing_texts(dict.fromkeys([*columns, *others]))
     for name in missing.in_column.keys() & set(options.id_names):
@@ -181,12 +185,6 @@ def first_time_spec(
     return spec
 
 
-def _look_first(source: SourceFile) -> str:
-    """Where to learn more of a file of text."""
-    typed = source.name.lower().endswith((".parquet", ".pq", ".arrow", ".arrows", ".feather", ".ipc"))
-    return "" if typed else f"; zstore inspect {source.name} says what it holds"
-
-
 def _ways(texts: Sequence[str]) -> str:
     """What to do about times that cannot be read: the formats that read all of the first ones, side by side."""
     flags = time_flags([text for text in texts if text])
@@ -304,7 +302,9 @@ def _check_roles(options: TableOptions) -> None:
         )
 
 
-def _check_names(options: TableOptions, columns: Sequence[str], first: SourceFile, others: Collection[str]) -> None:
+def _check_names(
+    options: TableOptions, columns: Sequence[str], first: SourceFile, others: Collection[str], hint: str
+) -> None:
     named = [*(("--id", column) for column in options.id_names), *(("--time", column) for column in options.time)]
     named += [
         (flag, c)
@@ -328,7 +328,7 @@ def _check_names(options: TableOptions, columns: Sequence[str], first: SourceFil
                 where=first.head,
                 fix=f"name an existing column with {flag}"
                 + (", or say what stands between columns with --delimiter" if together else "")
-                + _look_first(first),
+                + hint,
             )
     for flag, group in (("--rename", options.rename), ("--units", options.units)):
         for column in group:

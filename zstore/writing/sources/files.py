@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _COPY_BYTES = 1 << 22
 _CHECKERS = 16
+_EXPECTED = "a file of rows, such as CSV or Parquet"
 
 
 def expand(
@@ -110,11 +111,11 @@ def _on_disk(pattern: str) -> list[File]:
 
 def _local(path: Path, flag: str = "the path") -> File:
     if not path.exists():
-        raise SourceError(f"no such file ({path})", expected="a CSV, Parquet or Arrow file", fix=f"check {flag}")
+        raise SourceError(f"no such file ({path})", expected=_EXPECTED, fix=f"check {flag}")
     if not path.is_file():
         raise SourceError(
             f"not a file ({path})",
-            expected="a CSV, Parquet or Arrow file",
+            expected=_EXPECTED,
             fix=f"name its files, as in '{path}/*.csv'",
         )
     folder = Folder(Path.cwd(), named=True)
@@ -123,7 +124,7 @@ def _local(path: Path, flag: str = "the path") -> File:
     except OSError as error:
         raise cannot_read(str(path), error) from error
     if state is None:
-        raise SourceError(f"no such file ({path})", expected="a CSV, Parquet or Arrow file", fix=f"check {flag}")
+        raise SourceError(f"no such file ({path})", expected=_EXPECTED, fix=f"check {flag}")
     return File(folder, str(path), *state)
 
 
@@ -134,7 +135,7 @@ def _in_bucket(pattern: str, options: Mapping[str, str]) -> list[File]:
     if not glob.has_magic(key):
         head = storage.head(key)
         if head is None:
-            raise SourceError(f"no such file ({pattern})", expected="a CSV, Parquet or Arrow file", fix="check the URL")
+            raise SourceError(f"no such file ({pattern})", expected=_EXPECTED, fix="check the URL")
         return [File(storage, key, head[0], head[1])]
     parts = [re.compile(translate(part)) for part in key.split("/")]
     prefix = re.split(r"[*?\[]", key, maxsplit=1)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from zstore.errors import StoreError, UsageError
@@ -64,6 +65,22 @@ def record_of(source: Source) -> dict[str, str]:
     return {} if source is CSV else {"source": source.kind}
 
 
+def kind_of(name: str | Path) -> Source | None:
+    """The kind of a path, glob or URL by how it ends; None if no kind of source ends so."""
+    ending = str(name).lower()
+    return next((source for source in SOURCES if source.endings and ending.endswith(source.endings)), None)
+
+
+def is_source(name: str | Path) -> bool:
+    """Whether a path, glob or URL ends as files do that :func:`zstore.ingest` reads, and stores do not.
+
+    Parameters
+    ----------
+    name
+        It need not be there. Files of text with other endings can be ingested, too: they are read as CSV.
+    """
+    return kind_of(name) is not None
+
+
 def _kind(file: File) -> Source:
-    name = str(file).lower()
-    return next((source for source in SOURCES if name.endswith(source.endings)), CSV)
+    return kind_of(str(file)) or CSV

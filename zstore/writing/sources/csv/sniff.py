@@ -57,7 +57,7 @@ def sniff(
         If headers disagree, or times cannot be read.
     """
     first = sources[0]
-    choice = choose_columns(sources, options, others)
+    choice = choose_columns(sources, options, others, f"; zstore inspect {sources[0].name} says what it holds")
     missing, wanted, tracked = choice.missing, choice.wanted, choice.tracked
     units = _units_of(sources, options)
     _check_thousands(options)

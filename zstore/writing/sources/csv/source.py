@@ -28,7 +28,7 @@ class CsvSource:
     """Text files of records, see :class:`~zstore.writing.sources.protocol.Source`."""
 
     kind = "csv"
-    endings = (".csv", ".tsv", ".txt", *(f".csv{ending}" for ending in COMPRESSED))
+    endings = tuple(f"{text}{ending}" for text in (".csv", ".tsv", ".txt") for ending in ("", *COMPRESSED))
     typed = False
     place = Line
 
