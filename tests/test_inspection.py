@@ -160,3 +160,33 @@ def test_the_package_runs_as_the_command(capsys: pytest.CaptureFixture[str], mon
     with pytest.raises(SystemExit) as stopped:
         runpy.run_module("zstore", run_name="__main__")
     assert (stopped.value.code, capsys.readouterr().out.strip()) == (0, f"zstore {zstore.__version__}")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "no time column"),
+        (["--time", "datum"], "no column 'datum'; expected one of 'gauge', 'date', 'flow'"),
+        (["--time", "date", "--id", "site"], "no column 'site'"),
+    ],
+)
+def test_an_ingest_that_lacks_a_column_says_how_the_file_looks(
+    given: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{gauge},2001-01-0{n},{n}\n" for gauge in "ab" for n in range(1, 4))
+    Path("flow.csv").write_text(f"gauge,date,flow\n{rows}")
+    assert main(["ingest", "flow.csv", "mine.zarr", *given]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "as zstore inspect flow.csv sees it: zstore ingest flow.csv mine.zarr --time date --id gauge." in error
+    assert not Path("mine.zarr").exists()
+
+
+def test_an_ingest_that_lacks_a_column_says_that_there_is_something_to_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("flow.csv").write_text("day,flow\n" + "".join(f"0{n}/02/2001,{n}\n" for n in range(1, 4)))
+    assert main(["ingest", "flow.csv", "mine.zarr"]) == 2
+    assert "sees it, with questions to answer first: zstore ingest" in capsys.readouterr().err

@@ -52,6 +52,10 @@ class UsageError(ZstoreError, ValueError):
     exit_code = 2
 
 
+class NoColumnError(UsageError):
+    """A column that a table does not have, or none where one has to be named."""
+
+
 class SourceError(ZstoreError, ValueError):
     """A source file or a row in it that cannot be stored as written."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from zstore.errors import UsageError, ZstoreError
+from zstore.errors import NoColumnError, UsageError, ZstoreError
 from zstore.flags import Command, Flags, as_text, said, say, storage_of
 from zstore.format.commit import is_store
 from zstore.inspection.look import inspect
@@ -82,7 +83,10 @@ def _ingest(options: Namespace) -> int:
             made = append(sources, store, given=given, progress=progress, **known)
         else:
             # A first --append makes the store, so that one command serves every day.
-            made = ingest(sources, store, progress=progress, **arguments)
+            try:
+                made = ingest(sources, store, progress=progress, **arguments)
+            except NoColumnError as error:
+                raise _as_it_looks(error, sources[0], store, options) from error
         text = show_receipt(made) if made else f"nothing new: {store} has the rows of all these files already\n"
         logger.info("%s", text)
     if options.json:
@@ -90,6 +94,21 @@ def _ingest(options: Namespace) -> int:
     else:
         say(options, text.rstrip("\n"))
     return 0
+
+
+def _as_it_looks(error: NoColumnError, source: str, store: str, options: Namespace) -> NoColumnError:
+    """The error, with the command that would ingest the first file as it looks, where that can be told."""
+    try:
+        look = inspect(source, storage_options=storage_of(options))
+    except ZstoreError:  # no file of text, or a glob: the error says what to do
+        return error
+    words = shlex.split(look.command)
+    words[3] = store
+    asked = ", with questions to answer first" if look.questions else ""
+    fix = (
+        f"{error.fix.partition('; zstore inspect')[0]}; as zstore inspect {source} sees it{asked}: {shlex.join(words)}"
+    )
+    return NoColumnError(error.what, expected=error.expected, where=error.where, fix=fix)
 
 
 def _plan(options: Namespace, sources: list[str], store: str, arguments: dict[str, Any]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from zstore.errors import SourceError, UsageError
+from zstore.errors import NoColumnError, SourceError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.format.timesteps import UNIT_STEPS
 from zstore.writing.sources.candidates import time_flags
@@ -250,7 +250,7 @@ def side_by_side(options: TableOptions, n_rows: int) -> TimeSpec:
 def numbered_rows(options: TableOptions) -> TimeSpec:
     """The times of rows that have none: the first one, and the step between them."""
     if options.freq is None:
-        raise UsageError(
+        raise NoColumnError(
             "no time column",
             expected="--time COL, or --freq STEP (and --start T) for rows that follow each other",
             fix="name the time column with --time",
@@ -322,7 +322,7 @@ def _check_names(
     for flag, column in named:
         if column is not None and column not in columns and not (flag == "--units" and column in made):
             together = any(mark in name for name in columns for mark in DELIMITERS)
-            raise UsageError(
+            raise NoColumnError(
                 f"no column {column!r}",
                 expected=f"one of {', '.join(map(repr, columns))}",
                 where=first.head,
