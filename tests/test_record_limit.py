@@ -69,7 +69,7 @@ def test_a_record_that_is_too_long_is_refused_with_its_line_and_the_fix(tmp_path
     text, what, fix = LONG[kind]
     path = packed(tmp_path / f"rows.{ending}", f"{ROWS}{text}9,a,9\n".encode())
     for size in (50, 1 << 20):
-        for on_bad_row in ("fail", "quarantine"):
+        for on_bad_row in ("error", "quarantine"):
             with pytest.raises(SourceError, match=rf"a {what} of more than 200 bytes; .*{ending} line 5: .*{fix}"):
                 ingest(
                     path,
@@ -78,7 +78,7 @@ def test_a_record_that_is_too_long_is_refused_with_its_line_and_the_fix(tmp_path
                     time="t",
                     comment="#",
                     blocksize=size,
-                    on_bad_row=on_bad_row,  # type: ignore[arg-type]
+                    on_bad_row=on_bad_row,
                 )
     assert not (tmp_path / "s.zarr").exists()
 
