@@ -13,10 +13,11 @@ import numpy as np
 from numcodecs.zstd import Zstd
 
 from zstore import StoreError, append, compact, export, gc, log, open_store, rollback, verify
-from zstore.format.arrays import ArrayPlan, decode_small, encode_small
+from zstore.format.arrays import decode_small, encode_small
 from zstore.format.codecs import with_checksum
 from zstore.format.layout import ROOT, index_path, manifest_path, moments_path
 from zstore.format.manifest import ObjectRecord, digest, from_arrays, to_arrays
+from zstore.format.shards import ArrayPlan
 from zstore.printing import print_info
 from zstore.upkeep.doctor import examine
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import zstore
 from zstore import SourceError, StoreError, UsageError, open_store, verify
-from zstore.format.arrays import to_bytes
+from zstore.format.documents import to_bytes
 from zstore.storage.folder import Folder
 from zstore.writing import planner
 from zstore.writing.parse import BLOCK_COPIES, block_bytes

@@ -16,7 +16,8 @@ from conftest import write_table
 import zstore
 from zstore import Store, ingest, open_store
 from zstore.look.report import to_html
-from zstore.upkeep.doctor import KINDS, examine
+from zstore.upkeep.doctor import examine
+from zstore.upkeep.findings import KINDS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Row = list[Any]  # id, time, temperature, rain

@@ -31,7 +31,8 @@ from zstore.format.layout import safe_names
 from zstore.printing import show_diagnosis
 from zstore.storage import portable
 from zstore.storage.urls import open_storage
-from zstore.upkeep.doctor import Finding, examine
+from zstore.upkeep.doctor import examine
+from zstore.upkeep.findings import Finding
 from zstore.writing import lock
 
 App = Callable[..., subprocess.CompletedProcess[str]]

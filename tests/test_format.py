@@ -17,13 +17,14 @@ from zarr.storage import MemoryStore
 from zstore import Moments
 from zstore.arrow import text_array
 from zstore.format import layout
-from zstore.format.arrays import ArrayPlan, encode_small, strings
+from zstore.format.arrays import encode_small, strings
 from zstore.format.codecs import CANDIDATES
 from zstore.format.encodings import FAMILIES, restored
 from zstore.format.encodings.base import NumberForm
 from zstore.format.encodings.numbers import Plain, count_inexact, observe_numbers, scale_of
 from zstore.format.encodings.words import observe_codes
 from zstore.format.index import cut_runs, usual_step
+from zstore.format.shards import ArrayPlan
 
 decimals_or_floats = st.one_of(
     st.decimals(-99999, 99999, places=4, allow_nan=False).map(float),

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zstore.format.timesteps import LAST_DAY, UNITS_PER_SECOND, TimeStepRule
+from zstore.format.rule_text import LAST_DAY, UNITS_PER_SECOND
+from zstore.format.timesteps import TimeStepRule
 
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 WEEKDAYS = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from zstore import Store, UsageError, WindowIndex, WindowShape
 from zstore.format.index import RunTable
-from zstore.reading.windows import gather
+from zstore.reading.gather import gather
 
 
 def runs_of(lengths: list[int]) -> RunTable:

@@ -21,6 +21,7 @@ from zstore.memory import free_memory, total_memory
 from zstore.output import end_quietly
 from zstore.progress import shown_progress
 from zstore.reading.eviction import Cache, cache_entries, cache_folder, clear_cache, verify_cache
+from zstore.reading.gather import Windows
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
 from zstore.reading.rowfile import RowFile, open_rows
 from zstore.reading.rownotes import CacheEntry
@@ -28,7 +29,7 @@ from zstore.reading.scaling import Scaling
 from zstore.reading.selection import Selection
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
-from zstore.reading.windows import WindowIndex, Windows, WindowShape, find_holes
+from zstore.reading.windows import WindowIndex, WindowShape, find_holes
 from zstore.storage.locks import file_lock
 from zstore.text import shown, shown_html
 from zstore.upkeep.compact import compact

@@ -19,7 +19,7 @@ from zstore.reading.rownotes import CacheEntry
 from zstore.reading.store import Store
 from zstore.text import MOST_MESSAGE, shown
 from zstore.upkeep.checks import counted
-from zstore.upkeep.doctor import KINDS, Diagnosis
+from zstore.upkeep.findings import KINDS, Diagnosis
 from zstore.upkeep.history import LogEntry
 from zstore.writing.planner import IngestPlan
 from zstore.writing.receipt import Receipt

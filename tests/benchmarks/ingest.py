@@ -66,10 +66,10 @@ def commands(csv: Path, id_: str, time: str, out: Path, threads: int) -> tuple[d
 STEPS = {
     "parse": ["csv.py:read_block"],
     "sort": ["sort.py:sort_order"],
-    "pack": ["blocks.py:_pack"],
+    "pack": ["channels.py:observe"],
     "spill": ["sort.py:write", "resume.py:note_report"],
     "gather": ["steps.py:gather_keys", "shards.py:column"],
-    "encode": ["arrays.py:encode_shard"],
+    "encode": ["shards.py:encode_shard"],
     "moments": ["shards.py:_segment_moments"],
     "write": ["folder.py:write"],
     "commit": ["folder.py:commit"],

@@ -19,8 +19,9 @@ from zstore.reading.series import Series
 from zstore.reading.store import Store
 from zstore.text import MOST_MESSAGE, shown, shown_json
 from zstore.upkeep.compare import compare_sources
-from zstore.upkeep.doctor import KINDS, examine
+from zstore.upkeep.doctor import examine
 from zstore.upkeep.export import export
+from zstore.upkeep.findings import KINDS
 from zstore.upkeep.verify import verify
 
 

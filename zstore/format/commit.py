@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from zstore.errors import CorruptionError, StoreError
-from zstore.format.arrays import group_document, to_bytes
+from zstore.format.documents import group_document, to_bytes
 from zstore.format.layout import ROOT
 from zstore.format.manifest import digest
 from zstore.format.trust import most_root_bytes

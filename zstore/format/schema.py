@@ -11,7 +11,8 @@ import numpy as np
 from zstore.errors import StoreError
 from zstore.format.encodings import Encoding, Kind, restored
 from zstore.format.layout import FORMAT_VERSION, FORMATS, RowGrid
-from zstore.format.timesteps import IRREGULAR, UNITS_PER_SECOND, TimeStepRule
+from zstore.format.rule_text import UNITS_PER_SECOND
+from zstore.format.timesteps import IRREGULAR, TimeStepRule
 
 _MOMENT = re.compile(
     r"(\d{4}(?:-\d\d(?:-\d\d(?:[ T]\d\d(?::\d\d(?::\d\d)?)?)?)?)?)(?:(?<=:\d\d:\d\d)\.(\d+))?"

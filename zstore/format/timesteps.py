@@ -7,33 +7,21 @@ steps holds of calendar steps too. What is not in the ordinal (day of the month,
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.format.ordinals import days_of_months, days_of_weekdays, months_of, weekdays_of
+from zstore.format.rule_text import DAY_S, LAST_DAY, UNITS_PER_SECOND, Kind, RuleFields, parse_rule, text_of_rule
+
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
-Kind = Literal["fixed", "month", "weekday", "rows", "irregular"]
-
-UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-LAST_DAY = 31
-"""The day of the month that is its last one, however many days it has."""
-
-_DAY_S = 86_400
-_SECONDS = {"d": _DAY_S, "h": 3_600, "min": 60, "s": 1}
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
-_PERIODS = {"M": 1, "Q": 3, "Y": 12}
-_TEXT = re.compile(r"(\d*)[ ]?([A-Za-z]*)(?:-([A-Z]{3}))?", re.ASCII)
-_DIGITS = 18
 _MOST = 10**18
 _HIGH = int(np.iinfo(np.int64).max)
 _LOW = -_HIGH
 _MOST_CALENDAR = 10**5  # months or weekdays in a step
-_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 
 
 @dataclass(frozen=True)
@@ -89,7 +77,8 @@ class TimeStepRule:
         ValueError
             If `text` is no rule of this axis, or not a whole number of units.
         """
-        rule = cls("rows", unit) if text.strip() == "rows" else _parse(text.strip(), unit)
+        fields = RuleFields("rows") if text.strip() == "rows" else parse_rule(text.strip(), unit)
+        rule = None if fields is None else cls(unit=unit, **vars(fields))
         if rule is None or rule.count >= (_MOST_CALENDAR if rule.calendar else _MOST):
             raise ValueError(f"{text!r} is no time step rule of an axis in {unit or 'steps'}")
         return rule
@@ -117,22 +106,8 @@ class TimeStepRule:
     @property
     def text(self) -> str:
         """The rule as :meth:`parse` reads it, but for what only the rows say; ``irregular`` where there is none."""
-        if not self.regular:
-            return self.kind
-        if self.kind == "weekday":
-            return _counted(self.count, "B")
-        if self.kind == "month":
-            return self._text_of_months()
-        if self.period > 1:
-            days = (self.anchor or 0) // self.per_day
-            return f"{_counted(self.count // self.period, 'W')}-{_WEEKDAYS[(days + _EPOCH_WEEKDAY) % 7]}"
-        if self.unit is None:
-            return f"{self.count} steps" if self.count != 1 else "1 step"
-        per_second = UNITS_PER_SECOND[self.unit]
-        for name, seconds in _SECONDS.items():
-            if self.count % (seconds * per_second) == 0:
-                return f"{self.count // (seconds * per_second)}{name}"
-        return f"{self.count}{self.unit}"
+        fields = RuleFields(self.kind, self.count, self.period, self.anchor, self.day, self.clock)
+        return text_of_rule(fields, self.unit) if self.regular else self.kind
 
     def __str__(self) -> str:
         """The rule for a person, such as ``MS on day 15 at 09:00``."""
@@ -157,7 +132,7 @@ class TimeStepRule:
     @property
     def per_day(self) -> int:
         """Units of the axis in a day."""
-        return _DAY_S * UNITS_PER_SECOND[self.unit or "s"]
+        return DAY_S * UNITS_PER_SECOND[self.unit or "s"]
 
     @property
     def shortest(self) -> int:
@@ -350,7 +325,7 @@ class TimeStepRule:
 
     def _locate_days(self, days: Int64) -> tuple[Int64, Bool, Bool]:
         """The last ordinal whose day is not after each day; whether it is that day; and whether it has the anchor."""
-        ordinals = _months_of(days) if self.kind == "month" else _weekdays_of(days)
+        ordinals = months_of(days) if self.kind == "month" else weekdays_of(days)
         begin = self._days_of(ordinals)
         same = begin == days
         fits = same if self.period == 1 else same & ((ordinals - (self.anchor or 0)) % self.period == 0)
@@ -366,101 +341,10 @@ class TimeStepRule:
 
     def _days_of(self, ordinals: Int64) -> Int64:
         """Days since 1970 of months, by the rule's day in each, or of weekdays."""
-        if self.kind == "weekday":
-            return _days_of_weekdays(ordinals)
-        start, following = _month_starts(ordinals), _month_starts(ordinals + 1)
-        return np.asarray(start + np.minimum(self.day or 1, following - start) - 1)
-
-    def _text_of_months(self) -> str:
-        letter = next(name for name, period in _PERIODS.items() if period == self.period)
-        last = self.day == LAST_DAY
-        text = _counted(self.count // self.period, letter + ("E" if last else "S"))
-        usual = self.period - 1 if last else 0
-        if self.anchor in (None, usual):
-            return text
-        return f"{text}-{_MONTHS[9 + int(self.anchor or 0) if last and self.period == 3 else int(self.anchor or 0)]}"
+        return days_of_weekdays(ordinals) if self.kind == "weekday" else days_of_months(ordinals, self.day or 1)
 
 
 IRREGULAR = TimeStepRule("irregular")
 """No rule: rows lie at times of their own."""
 UNIT_STEPS = TimeStepRule("fixed")
 """Plain steps of 1."""
-
-
-def _counted(count: int, name: str) -> str:
-    return name if count == 1 else f"{count}{name}"
-
-
-def _parse(text: str, unit: str | None) -> TimeStepRule | None:
-    match = _TEXT.fullmatch(text)
-    if match is None or len(match[1]) > _DIGITS:
-        return None
-    count, name, anchor = int(match[1] or 1), match[2], match[3]
-    if count < 1:
-        return None
-    if unit is None:
-        plain = anchor is None and name in ("", "step", "steps") and bool(match[1])
-        return TimeStepRule.fixed(count, None) if plain else None
-    if name == "W":
-        return _parse_weeks(count, anchor, unit)
-    if anchor is None and name == "B":
-        return TimeStepRule("weekday", unit, count, clock=None)
-    if len(name) == 2 and name[0] in _PERIODS and name[1] in "SE":
-        return _parse_months(count, name, anchor, unit)
-    step = _parse_fixed(count, name, unit) if anchor is None else 0
-    return TimeStepRule.fixed(step, unit) if step else None
-
-
-def _parse_weeks(count: int, anchor: str | None, unit: str) -> TimeStepRule | None:
-    rule = TimeStepRule.fixed(count * 7 * _DAY_S * UNITS_PER_SECOND[unit], unit)
-    if anchor is None:
-        return rule
-    if anchor not in _WEEKDAYS:
-        return None
-    day = (_WEEKDAYS.index(anchor) - _EPOCH_WEEKDAY) % 7
-    return replace(rule, period=7 * rule.per_day, anchor=day * rule.per_day, clock=None)
-
-
-def _parse_months(count: int, name: str, anchor: str | None, unit: str) -> TimeStepRule | None:
-    period, day = _PERIODS[name[0]], None if name[1] == "S" else LAST_DAY
-    if anchor is None:
-        return TimeStepRule("month", unit, count * period, period, 0 if period == 1 else None, day, None)
-    if anchor not in _MONTHS or period == 1:
-        return None
-    return TimeStepRule("month", unit, count * period, period, _MONTHS.index(anchor) % period, day, None)
-
-
-def _parse_fixed(count: int, name: str, unit: str) -> int:
-    """Units of the axis in `count` days, hours … nanoseconds; 0 where that is no whole number of them."""
-    if name in UNITS_PER_SECOND:  # ms is not MS
-        step, rest = divmod(count * UNITS_PER_SECOND[unit], UNITS_PER_SECOND[name])
-        return 0 if rest else step
-    return count * _SECONDS.get(name.lower(), 0) * UNITS_PER_SECOND[unit]
-
-
-def _months_of(days: Int64) -> Int64:
-    """Months since 1970 of days since 1970."""
-    return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-
-
-def month_lengths(count: int) -> tuple[int, int]:
-    """Days of the shortest and of the longest `count` months on end."""
-    starts = _month_starts(np.arange(4800 + count))  # the calendar repeats after 400 years
-    lengths = starts[count:] - starts[:-count]
-    return int(lengths.min()), int(lengths.max())
-
-
-def _month_starts(months: Int64) -> Int64:
-    """Days since 1970 of the first of each month since 1970."""
-    return months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-
-
-def _weekdays_of(days: Int64) -> Int64:
-    """Weekdays since 1970 of days since 1970; a Saturday or Sunday counts as the Friday before."""
-    week, day = np.divmod(days + _EPOCH_WEEKDAY, 7)
-    return week * 5 + np.minimum(day, 4) - _EPOCH_WEEKDAY
-
-
-def _days_of_weekdays(weekdays: Int64) -> Int64:
-    week, day = np.divmod(weekdays + _EPOCH_WEEKDAY, 5)
-    return week * 7 + day - _EPOCH_WEEKDAY

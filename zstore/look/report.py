@@ -12,7 +12,7 @@ from zstore.look.style import BLUE, PAPER, RED
 from zstore.look.svg import dot, line, picture, rect, sample_evenly
 from zstore.look.template import Html, fill, page, table
 from zstore.reading.store import Store
-from zstore.upkeep.doctor import KINDS, Diagnosis, Finding
+from zstore.upkeep.findings import KINDS, Diagnosis, Finding
 
 _MOST_FINDINGS = 12  # of a kind
 _AROUND = 3  # times as many rows are drawn as a finding is about

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, NotFiniteError
-from zstore.format.arrays import decode_shard
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import n_shards, shard_bounds, shard_key
 from zstore.format.schema import Field
+from zstore.format.shards import decode_shard
 from zstore.reading.scaling import Scaling
 from zstore.reading.version import StoredVersion
 

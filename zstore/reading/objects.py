@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -12,23 +11,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreError
-from zstore.format.arrays import decode_rows, decode_small
+from zstore.format.arrays import decode_small
 from zstore.format.commit import check_root, read_root
 from zstore.format.layout import FORMATS, ROOT, manifest_path, root_copy_key, shard_key, shards_of
-from zstore.format.manifest import ObjectRecord, digest, from_arrays
+from zstore.format.manifest import ObjectRecord, from_arrays
 from zstore.format.nodes import check_nodes
 from zstore.format.schema import Schema
+from zstore.format.shards import decode_rows
 from zstore.format.soundness import check_records
 from zstore.format.trust import check_document, most_root_bytes, parse_json, refuse
+from zstore.reading.compared import FIX, compare, open_compared
 from zstore.storage.protocol import Opened, Storage
 
 _READERS = 8
-_PIECE_BYTES = 1 << 18
-_FIX = "restore the store from a copy, or ingest again; zstore verify lists every damaged object"
 _FILES, _FETCHED = 64, 8  # shards that stay open, or in memory where they come from a bucket
 
 
@@ -204,7 +202,7 @@ class ObjectReader:
                 f"array {path} cannot be decoded ({error})",
                 expected=f"an array of shape {tuple(self.nodes[path]['shape'])}",
                 where=str(self.storage),
-                fix=_FIX,
+                fix=FIX,
             ) from error
 
     def stored(self, variable: str, start: int, stop: int, shard_rows: int) -> NDArray[Any]:
@@ -224,7 +222,7 @@ class ObjectReader:
                     f"object {key} was changed ({error})",
                     expected="what was there when it was opened",
                     where=f"{self.storage}/{key}",
-                    fix=_FIX,
+                    fix=FIX,
                 ) from error
             except OSError as error:
                 self.refuse_replaced()
@@ -302,53 +300,3 @@ def committed_versions(storage: Storage, newest: int | None = None) -> list[int]
     copies = (re.fullmatch(r"manifest/([0-9]{8})/root\.json", key) for key in storage.sizes("manifest/"))
     found = (int(copy[1]) for copy in copies if copy is not None)
     return sorted({*(version for version in found if 0 < version < newest), newest})
-
-
-def compare(storage: Storage, record: ObjectRecord) -> bytes:
-    """The bytes of one stored object, compared with its record.
-
-    Raises
-    ------
-    CorruptionError
-        If they differ, or there are none.
-    """
-    with _reading(storage, record):
-        content = storage.open(record.key, record.n_bytes).read()
-    _check(storage, record, len(content), digest(content))
-    return content
-
-
-def open_compared(storage: Storage, record: ObjectRecord) -> Opened:
-    """One stored object, opened, after it was read piece by piece and compared with its record. Raises as `compare`."""
-    hasher, n_bytes = xxhash.xxh3_128(), 0
-    with _reading(storage, record):
-        opened = storage.open(record.key, record.n_bytes)
-        while piece := opened.read(n_bytes, n_bytes + _PIECE_BYTES):
-            hasher.update(piece)
-            n_bytes += len(piece)
-    _check(storage, record, n_bytes, hasher.hexdigest())
-    return opened
-
-
-@contextmanager
-def _reading(storage: Storage, record: ObjectRecord) -> Iterator[None]:
-    """Say what could not be read, and why."""
-    where = f"{storage}/{record.key}"
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise CorruptionError(f"object {record.key} is missing ({error.strerror})", where=where, fix=_FIX) from error
-    except OSError as error:
-        if error.errno in (errno.EFBIG, errno.EPERM):  # it is longer than the manifest says, or no regular file
-            raise CorruptionError(f"object {record.key}: {error.strerror}", where=where, fix=_FIX) from error
-        raise StoreError(f"cannot read object {record.key} ({error.strerror})", where=where, fix="try again") from error
-
-
-def _check(storage: Storage, record: ObjectRecord, n_bytes: int, found: str) -> None:
-    where = f"{storage}/{record.key}"
-    if n_bytes != record.n_bytes:
-        raise CorruptionError(
-            f"object {record.key} has {n_bytes:,} bytes", expected=f"{record.n_bytes:,}", where=where, fix=_FIX
-        )
-    if found != record.digest:
-        raise CorruptionError(f"object {record.key} has digest {found}", expected=record.digest, where=where, fix=_FIX)

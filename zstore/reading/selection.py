@@ -17,11 +17,12 @@ from zstore.reading.batches import Columns, record_batches
 from zstore.reading.dataset import to_dataset
 from zstore.reading.eviction import Cache
 from zstore.reading.frames import pandas_frame, polars_frame, polars_scan
+from zstore.reading.gather import Windows
 from zstore.reading.ranges import RowRanges, row_ranges
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
 from zstore.reading.version import StoredVersion
-from zstore.reading.windows import WindowIndex, Windows, WindowShape
+from zstore.reading.windows import WindowIndex, WindowShape
 from zstore.text import shown
 
 if TYPE_CHECKING:

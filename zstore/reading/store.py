@@ -14,13 +14,13 @@ from zstore.errors import UsageError
 from zstore.reading.dataset import to_dataset
 from zstore.reading.decode import decode_part, decode_rows_of, float32_suffices, require_float32
 from zstore.reading.eviction import Cache
+from zstore.reading.gather import Windows
 from zstore.reading.ranges import parse_bound
 from zstore.reading.scaling import Scaling
 from zstore.reading.selection import Selection
 from zstore.reading.series import Series
 from zstore.reading.version import StoredVersion
 from zstore.reading.where import choose_series
-from zstore.reading.windows import Windows
 from zstore.storage.urls import open_storage
 from zstore.text import shown
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -289,107 +288,3 @@ def find_holes(observed: Iterable[NDArray[np.bool_]]) -> tuple[Int64, Int64]:
         row, last = row + len(block), bool(block[-1]) if len(block) else last
     stop += [] if last else [np.array([row])]
     return np.concatenate(start), np.concatenate(stop)
-
-
-def gather(rows: NDArray[np.float32], starts: Int64, length: int) -> NDArray[np.float32]:
-    """Copy windows out of decoded rows in one vectorised read.
-
-    Parameters
-    ----------
-    rows
-        (row, channel) float32, contiguous.
-    starts
-        (batch,) first row of each window; any order, repeats allowed.
-    length
-        Rows per window.
-
-    Returns
-    -------
-    (batch, length, channel) float32, freshly allocated.
-
-    Raises
-    ------
-    IndexError
-        If a window would leave `rows`.
-    """
-    n_channels = rows.shape[1]
-    n_starts = len(rows) - length + 1
-    if len(starts) and (int(starts.min()) < 0 or int(starts.max()) >= n_starts):
-        raise IndexError(f"windows of {length} rows leave the {len(rows)} rows")
-    strides = (rows.strides[0], rows.itemsize)
-    view = np.lib.stride_tricks.as_strided(rows, (max(n_starts, 0), length * n_channels), strides, writeable=False)
-    return view[starts].reshape(len(starts), length, n_channels)
-
-
-class Windows:
-    """Windows of decoded rows, by sample number.
-
-    Parameters
-    ----------
-    rows
-        (row, channel) float32.
-    index
-        Which windows there are.
-    inputs, targets
-        Positions of the input and target channels in the last axis of `rows`.
-    times
-        (row,) times, where they are irregular.
-    again
-        Makes the same windows in another process.
-    """
-
-    def __init__(
-        self,
-        rows: NDArray[np.float32],
-        index: WindowIndex,
-        inputs: list[int],
-        targets: list[int],
-        times: Int64 | None = None,
-        again: Callable[[], Windows] | None = None,
-    ) -> None:
-        self._rows, self.index, self._inputs, self._targets, self._times = rows, index, inputs, targets, times
-        self._again = again
-
-    def __reduce__(self) -> Any:
-        return super().__reduce__() if self._again is None else (self._again, ())
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[sample] for sample in range(len(self)))
-
-    def __repr__(self) -> str:
-        shape, n_windows = self.index.shape, len(self)
-        x, y = (shape.lookback, len(self._inputs)), (shape.horizon, len(self._targets))
-        return f"<Windows: {n_windows:,} of {shape}, x {x}, y {y}>"
-
-    def _repr_html_(self) -> str:
-        return self.index._repr_html_()
-
-    def __getitem__(self, sample: Any) -> Any:
-        """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``."""
-        if not -len(self) <= sample < len(self):
-            raise IndexError(f"sample {sample} of {len(self)}")
-        batch = self.batch(np.array([sample % len(self)], np.int64))
-        return {key: values[0] for key, values in batch.items()}
-
-    def __getitems__(self, samples: Sequence[int]) -> list[dict[str, Any]]:
-        """Several windows in one read, each as :meth:`__getitem__` has it; torch's DataLoader asks for batches so."""
-        batch = self.batch(np.asarray(samples, np.int64))
-        return [{key: values[n] for key, values in batch.items()} for n in range(len(samples))]
-
-    def batch(self, samples: Int64) -> dict[str, NDArray[Any]]:
-        """Many windows at once.
-
-        Returns
-        -------
-        ``x`` (batch, lookback, channel), ``y`` (batch, horizon, target), ``series`` and ``time`` (batch,).
-        """
-        shape = self.index.shape
-        starts, series, time = self.index.locate(np.asarray(samples, np.int64))
-        if self._times is not None:
-            time = self._times[starts + shape.target_offset]
-        x = gather(self._rows, starts, shape.lookback)
-        y = gather(self._rows, starts + shape.target_offset, shape.horizon)
-        return {"x": x[..., self._inputs], "y": y[..., self._targets], "series": series, "time": time}

@@ -10,9 +10,11 @@ from functools import partial
 import numpy as np
 
 from zstore.errors import CorruptionError, StoreError
-from zstore.format.arrays import check_chunks, to_bytes
+from zstore.format.documents import to_bytes
 from zstore.format.layout import ROOT, TIME, root_copy_key, shard_bounds
-from zstore.reading.objects import ObjectReader, committed_versions, open_compared
+from zstore.format.shards import check_chunks
+from zstore.reading.compared import open_compared
+from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.writing.sources.options import TableOptions
 

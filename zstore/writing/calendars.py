@@ -9,7 +9,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.format.timesteps import LAST_DAY, UNITS_PER_SECOND, TimeStepRule, month_lengths
+from zstore.format.ordinals import month_lengths
+from zstore.format.rule_text import LAST_DAY, UNITS_PER_SECOND
+from zstore.format.timesteps import TimeStepRule
 
 Int64 = NDArray[np.int64]
 

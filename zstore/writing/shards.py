@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError
-from zstore.format.arrays import ArrayPlan, decode_shard
 from zstore.format.codecs import TIME_CODEC
 from zstore.format.encodings import Encoding, Form
 from zstore.format.encodings.base import Values
@@ -19,8 +18,9 @@ from zstore.format.layout import TIME, shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Field, TimeAxis
+from zstore.format.shards import ArrayPlan, decode_shard
 from zstore.format.timesteps import TimeStepRule
-from zstore.reading.objects import compare
+from zstore.reading.compared import compare
 from zstore.storage.protocol import Storage
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate, read_all
 from zstore.writing.steps import StepReport, Trial, encode_steps, gather_keys, report_steps

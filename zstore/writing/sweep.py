@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from zstore.format.arrays import to_bytes
+from zstore.format.documents import to_bytes
 from zstore.format.layout import MARKER, ROOT, SCRATCH, TIME, root_copy_key
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.storage.protocol import Storage

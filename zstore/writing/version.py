@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import StoreError
-from zstore.format.arrays import encode_small, group_document, to_bytes
+from zstore.format.arrays import encode_small
 from zstore.format.commit import root_document
+from zstore.format.documents import group_document, to_bytes
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute, cut_runs
 from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_path, root_copy_key
 from zstore.format.manifest import ObjectRecord, to_arrays

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Sequence
 
 from zstore.writing.sources.formats import read_one
-from zstore.writing.sources.times import STEPS, dates_or_epochs, sniff_iso
+from zstore.writing.sources.time_guesses import dates_or_epochs, sniff_iso
+from zstore.writing.sources.times import STEPS
 
 _MOST = 200  # distinct texts that are tried
 _ORDERS = ("%Y{0}%m{0}%d", "%d{0}%m{0}%Y", "%m{0}%d{0}%Y", "%d{0}%m{0}%y", "%m{0}%d{0}%y", "%y{0}%m{0}%d")

@@ -16,7 +16,8 @@ from zstore.writing.sources.options import MISSING, TableOptions, split_entry
 from zstore.writing.sources.parts import PARTS
 from zstore.writing.sources.protocol import SourceFile
 from zstore.writing.sources.table import ChannelSpec, MissingTexts
-from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec, dates_or_epochs, sniff_iso
+from zstore.writing.sources.time_guesses import dates_or_epochs, sniff_iso
+from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec
 from zstore.writing.sources.zones import check_zone
 
 _MOST_WAYS = 4

@@ -33,14 +33,14 @@ UNITS = ("s", "ms", "us", "ns")
 STEPS = "steps"
 EPOCH_UNITS = {"d": ("s", 86_400), "h": ("s", 3_600), "min": ("s", 60), **{u: (u, 1) for u in UNITS}}
 
-_ISO = re.compile(
+ISO = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)"
     r"(?:[ T](?P<hour>\d\d)(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d+))?)?)?"
     r"(?P<zone>Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?",
     re.ASCII,
 )
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_WHOLE = re.compile(r"[ \t]*(-?)0*(\d{1,19})[ \t]*", re.ASCII)
+WHOLE = re.compile(r"[ \t]*(-?)0*(\d{1,19})[ \t]*", re.ASCII)
 _MOST_STEPS = 10**18 - 1
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
 _INT64 = np.iinfo(np.int64)
@@ -286,7 +286,7 @@ class TimeSpec:
             return read_iso(text, str(self.unit), self.zone)
         if self.kind == "decimal":
             return read_number(text, str(self.format), str(self.unit))
-        match = _WHOLE.fullmatch(text)
+        match = WHOLE.fullmatch(text)
         return None if match is None else int(match[1] + match[2])
 
     def _date_or_clock(self, text: str, position: int) -> int | None:
@@ -321,7 +321,7 @@ def read_iso(text: str, unit: str, zone: bool) -> int | None:
     Whole units since 1970-01-01 (UTC if `zone`); None where there is no such time, or it is finer than `unit`. Zeros
     behind a fraction are nothing.
     """
-    match = _ISO.fullmatch(text)
+    match = ISO.fullmatch(text)
     if match is None or (match["zone"] is not None) != zone:
         return None
     try:
@@ -338,76 +338,6 @@ def read_iso(text: str, unit: str, zone: bool) -> int | None:
         hours, minutes = int(match["zone"][1:3]), int(match["zone"][3:].lstrip(":") or 0)
         seconds -= int(match["zone"][0] + "1") * (hours * 3600 + minutes * 60)
     return seconds * int(10**digits) + int(fraction.ljust(digits, "0") or 0)
-
-
-def sniff_iso(column: str, texts: Sequence[str]) -> TimeSpec | None:
-    """The spec of a column of ISO times or whole numbers from its first texts, or None if most are neither.
-
-    The unit is the coarsest that holds the fractions of seconds seen.
-    """
-    if not texts:
-        return TimeSpec("iso", (column,), "s")
-    if 2 * sum(_WHOLE.fullmatch(text) is not None for text in texts) > len(texts):
-        return TimeSpec("steps", (column,), None)
-    matches = [match for match in map(_ISO.fullmatch, texts) if match is not None]
-    if 2 * len(matches) <= len(texts):
-        return None
-    fractions = [match["fraction"] or "" for match in matches]
-    unit = _unit_of(max(len(fraction.rstrip("0")) for fraction in fractions))
-    written = _unit_of(max(map(len, fractions)))
-    return TimeSpec(
-        "iso", (column,), unit, matches[0]["zone"] is not None, written=None if written == unit else written
-    )
-
-
-def dates_or_epochs(texts: Sequence[str]) -> list[str]:
-    """What whole numbers are, if they hardly count steps, as flags that read them so.
-
-    Parameters
-    ----------
-    texts
-        The first cells of the column.
-
-    Returns
-    -------
-    Such as ``["--time-format %Y%m%d"]`` where nearly all are dates, or ``["--time-unit s"]`` where nearly all are at
-    least as large as the epoch of 1980 in that unit; empty where they may well count steps. A few that are not, such as
-    0 for an unknown day, make no counter of the others.
-    """
-    numbers = [text.strip(" \t") for text in texts if _WHOLE.fullmatch(text)]
-    most = _SHARE * len(numbers)
-    flags = []
-    for form, pattern in _DATES.items():
-        likely = [number for number in numbers if re.fullmatch(pattern, number, re.ASCII)]
-        dates = [date for date in (read_one(number, form, "s") for number in likely) if date is not None]
-        if dates and len(dates) >= most and (form != _SHORT_DATE or len({number[:4] for number in likely}) > 1):
-            flags.append(f"--time-format {form}")
-    values = [int(number) for number in numbers]
-    for unit, power in zip(UNITS, (0, 3, 6, 9), strict=True):
-        low, high = _EPOCHS[0] * 10**power, _EPOCHS[1] * 10**power
-        if values and sum(low <= value < high for value in values) >= most:
-            flags.append(f"--time-unit {unit}")
-    return flags
-
-
-_SHARE = 0.9
-_SHORT_DATE = "%y%m%d"
-_DATES = {
-    "%Y%m": r"[12]\d{5}",
-    "%Y%m%d": r"[12]\d{7}",
-    "%Y%m%d%H": r"[12]\d{9}",
-    "%Y%m%d%H%M": r"[12]\d{11}",
-    "%Y%m%d%H%M%S": r"[12]\d{13}",
-    "%Y%j": r"(?:19|20)\d{5}",
-    _SHORT_DATE: r"\d{6}",
-}
-"""Dates without a separator, and what they look like. Short ones are told from counters by days of several months."""
-_EPOCHS = (315_532_800, 7_258_118_400)  # seconds from 1980 to 2200
-
-
-def _unit_of(digits: int) -> str:
-    """The coarsest unit that holds so many digits of a second; the finest if none does."""
-    return UNITS[min(-(-digits // 3), 3)]
 
 
 def _day(time: int, unit: str) -> str:

@@ -22,7 +22,8 @@ from zstore.writing.sources.csv.table import CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.table import ChannelSpec, MissingTexts
-from zstore.writing.sources.times import TimeSpec, sniff_iso
+from zstore.writing.sources.time_guesses import sniff_iso
+from zstore.writing.sources.times import TimeSpec
 
 _FIRST_BYTES = 1 << 16
 _MORE_BYTES = 1 << 20  # where the first rows leave a column unknown
