@@ -19,7 +19,6 @@ from torch import Tensor
 
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.rows.views import PanelView
 from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.models.finite import not_finite
 from zstore import PanelGrid, Store, WindowIndex
@@ -127,8 +126,8 @@ class PredictionWriter(pl.Callback):
             places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)
         ids, times, forecasts, observations = _create(building, data, n_windows)
         truth = data.view.observed_targets(data.scaler.of(data.targets), data.window.horizon, data.row_cache)
-        if isinstance(data.view, PanelView):
-            ids[:] = data.store.ids[data.view.grid.series]
+        if data.view.nodes is not None:
+            ids[:] = data.store.ids[data.view.nodes]
         size = _windows_of_chunk(data)
         for start in range(0, n_windows, size):
             stop = min(start + size, n_windows)

@@ -125,7 +125,7 @@ class Layout:
     @property
     def nodes(self) -> NDArray[np.int64] | None:
         """(node,) positions of the series of a panel; None without one."""
-        return self.view.grid.series if isinstance(self.view, PanelView) else None
+        return self.view.nodes
 
     @property
     def row_bytes(self) -> int:
@@ -195,12 +195,6 @@ class Layout:
         UsageError
             If there is no panel, it names no static attributes for them, or one is missing.
         """
-        if not isinstance(self.view, PanelView):
-            raise UsageError(
-                "positions of series without a panel",
-                expected="one that names the static attributes of latitude and longitude",
-                fix="--data.panel.positions [latitude, longitude]",
-            )
         return self.view.positions()
 
 

@@ -13,7 +13,6 @@ from lightning_app.data.layout import Layout
 from lightning_app.data.process import Process
 from lightning_app.data.rows.pool import Pool, PoolPlan
 from lightning_app.data.rows.residency import Placement, Rows, choose
-from lightning_app.data.rows.views import PanelView
 from lightning_app.data.scales import Scales
 from lightning_app.data.scaling.statics import encode_statics
 from lightning_app.data.selection import Holes
@@ -139,6 +138,6 @@ def _source(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSo
         layout.roles,
         encode_statics(layout.store, layout.static_meanings, layout.rule),
         layout.may_miss(layout.targets),
-        torch.from_numpy(view.grid.series) if isinstance(view, PanelView) else None,
+        None if view.nodes is None else torch.from_numpy(view.nodes),
         times,
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -80,6 +81,7 @@ class SeriesView:
     """
 
     n_nodes = 0
+    nodes = None
     members = None
 
     def __init__(self, store: Store, split: Split, columns: Sequence[str]) -> None:
@@ -95,6 +97,14 @@ class SeriesView:
     def masked(self) -> bool:
         """Whether any value is missing."""
         return bool(self.missing(self.columns).any())
+
+    def positions(self) -> NoReturn:
+        """None: raises `UsageError`."""
+        raise UsageError(
+            "positions of series without a panel",
+            expected="one that names the static attributes of latitude and longitude",
+            fix="--data.panel.positions [latitude, longitude]",
+        )
 
     def ranges(self, name: SplitName) -> tuple[Int64, Int64]:
         """(run,) rows ``[start, stop)`` in which the targets of a split lie."""
@@ -166,6 +176,7 @@ class PanelView:
         self.store, self.split, self.columns, self._panel = store, split, list(columns), panel
         self.grid = PanelGrid.of(store, panel.members(store))
         self.runs, self.n_rows, self.n_nodes = self.grid.runs, self.grid.n_steps, self.grid.n_nodes
+        self.nodes = self.grid.series  # (node,) positions in the store
         self.width, self.timed = self.n_nodes * len(self.columns), self.grid
 
     def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
