@@ -3,112 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .draws import DAY_MS, Action, Case, Draw
-from .rules import IRREGULAR, Array, Key, Rule, asked_rule, found_rule
+from .draws import DAY_MS, Case, Draw
+from .formulas import InvalidError, fitted, refuse_nothing, shared
+from .rules import Array, Key, Rule
+from .versions import Version
 
 STAGES = ("train", "val", "test")
 USUAL = (0.7, 0.1, 0.2)
-
-
-@dataclass(frozen=True)
-class Version:
-    """The rows of a store: texts of the channels by id and time, None for a row that only fills a gap."""
-
-    rows: dict[Key, tuple[str, ...] | None]
-    rule: Rule
-
-    @property
-    def ids(self) -> list[str]:
-        """In the order of their UTF-8 bytes."""
-        return sorted({id_ for id_, _ in self.rows}, key=lambda id_: id_.encode())
-
-    def times(self, id_: str) -> list[int]:
-        """Of one series, ascending."""
-        return sorted(time for other, time in self.rows if other == id_)
-
-    def runs(self) -> Iterator[tuple[str, list[int]]]:
-        """Stretches without a gap: each time is one step after the one before, if there is a rule that says so."""
-        for id_ in self.ids:
-            times = self.times(id_)
-            following = self.rule.follows(np.array(times)) if self.rule.regular else np.ones(len(times) - 1, bool)
-            run = times[:1]
-            for follows, time in zip(following.tolist(), times[1:], strict=True):
-                if not follows:
-                    yield id_, run
-                    run = []
-                run.append(time)
-            yield id_, run
-
-
-def history(case: Case) -> list[Version | None]:
-    """The newest version after each action; None where the action is to be refused."""
-    found: list[Version | None] = []
-    committed: list[Version] = []
-    for action in case.actions:
-        after = _after(case, action, committed)
-        found.append(after)
-        if after is not None and (not committed or after is not committed[-1]):
-            committed.append(after)
-    return found
-
-
-def _after(case: Case, action: Action, committed: list[Version]) -> Version | None:
-    asked = case.freq or case.numbered
-    if action.verb == "gc":
-        return committed[-1]
-    if action.verb == "rollback":
-        return replace(committed[action.version - 1])
-    if action.verb == "compact":
-        before = committed[-1]
-        return replace(before, rule=before.rule if asked else found_rule(before.rows, case.dated))
-    before = committed[-1] if action.verb == "append" else Version({}, IRREGULAR)
-    rows = dict(before.rows)
-    for id_, time, texts in action.rows:
-        known = rows.get((id_, time))
-        if known is not None and action.on_duplicate == "error":
-            return None
-        if known is None or action.on_duplicate == "last":
-            rows[id_, time] = texts
-    if action.verb == "append":
-        anew = before.rule.kind == "irregular" and len(before.rows) == len(before.ids)
-        return Version(rows, found_rule(rows, case.dated) if anew else before.rule)
-    rule = asked_rule(asked, rows) if asked else found_rule(rows, case.dated)
-    if action.fill_gaps:
-        skipped = _skipped(Version(rows, rule)) if rule.regular else None
-        if skipped is None:
-            return None
-        rows |= dict.fromkeys(skipped)
-    return Version(rows, rule)
-
-
-def _skipped(version: Version) -> list[Key] | None:
-    """Rows that series skip; None where a row lies between the steps of its series.
-
-    A series most of whose steps are no whole ones stays as it is.
-    """
-    found: list[Key] = []
-    for id_ in version.ids:
-        times = np.array(version.times(id_))
-        number, whole = version.rule.between(times)
-        if 2 * int((~whole).sum()) > len(number):
-            continue
-        if not whole.all():
-            return None
-        for time, n in zip(times.tolist(), number.tolist(), strict=False):
-            found += [(id_, version.rule.later(time, k)) for k in range(1, n)]
-    return found
-
-
-class InvalidError(Exception):
-    """The reference says that this cannot be meant; why."""
 
 
 @dataclass(frozen=True)
@@ -693,81 +601,3 @@ def _rows_later(times: Array, time: int, n: int) -> int:
     if not n:
         return time
     return int(times[row]) if row < len(times) else int(times[-1]) + 1
-
-
-def fitted(values: Array, kind: str) -> tuple[float, float]:
-    """Offset and scale of some values; scale 1 where they do not vary."""
-    if kind == "none" or not len(values):
-        return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    if kind == "robust":
-        first, middle, third = np.quantile(values, [0.25, 0.5, 0.75])
-        return float(middle), float(third - first) if third > first else 1.0
-    if kind == "minmax":
-        return low, high - low if high > low else 1.0
-    return (float(values.mean()), float(values.std())) if high > low else (low, 1.0)
-
-
-def shared(n: int, sizes: Sequence[float]) -> list[int]:
-    """How many of n things train, val and test have: fractions rounded down, the rest of the whole to val."""
-    shares = [Decimal(str(size)) for size in sizes]
-    counts = [int(n * share) for share in shares]
-    if sum(shares) == 1:
-        counts[1 if shares[1] else 0] += n - sum(counts)
-    return counts
-
-
-def refuse_nothing(counts: Array, sizes: Sequence[float]) -> None:
-    """Raise where a fraction is nothing in all of some (group, split) counts."""
-    if ((np.array(sizes) > 0) & (counts == 0).all(axis=0)).any():
-        raise InvalidError("a fraction of nothing")
-
-
-def errors(truth: Array, guess: Array, slack: Array, exact: bool) -> dict[str, tuple[float, float]]:
-    """Each metric of observed pairs, (n,) each, and how far another may be from it; `exact`: whether truth is exact."""
-    n = len(truth)
-    if not n:
-        return dict.fromkeys(("mse", "mae", "rmse", "mape", "smape", "r2"), (np.nan, 0.0))
-    residual, both = np.abs(guess - truth), np.abs(guess) + np.abs(truth)
-    mse = float((residual**2).mean())
-    spread = float(((truth - truth.mean()) ** 2).sum())
-    off_mse = float((2 * residual * slack + slack**2).mean())
-    off_spread = float((2 * np.abs(truth - truth.mean()) * slack + slack**2).sum())
-    nonzero = truth != 0
-    relative = residual[nonzero] / np.abs(truth[nonzero])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        symmetric = np.where(both > 0, 200 * residual / both, 0.0)
-        off_symmetric = np.where(both > 4 * slack, 800 * slack / both, 200.0)
-        r2 = 1 - mse * n / spread if spread else np.nan
-        off_r2 = off_mse * n / spread + mse * n * off_spread / spread**2 if spread > 10 * off_spread else np.inf
-        off_relative = ((1 + relative) * slack[nonzero] / np.abs(truth[nonzero])).mean() if nonzero.any() else 0.0
-    unsure = not exact and bool((np.abs(truth) <= 4 * slack).any())
-    return {
-        "mse": (mse, off_mse),
-        "mae": (float(residual.mean()), float(slack.mean())),
-        "rmse": (mse**0.5, float(slack.max())),
-        "mape": (float(relative.mean()) if nonzero.any() else np.nan, np.inf if unsure else float(off_relative)),
-        "smape": (float(symmetric.mean()), float(off_symmetric.mean())),
-        "r2": (r2, off_r2),
-    }
-
-
-def scores(truth: Array, guess: Array) -> dict[str, float]:
-    """NSE, KGE, log-NSE and bias of one series, (n,) each, in source units; NaN or infinite where there is none."""
-
-    def nse(observed: Array, predicted: Array) -> float:
-        spread = ((observed - observed.mean()) ** 2).sum() if np.ptp(observed) else 0.0
-        return float(1 - ((predicted - observed) ** 2).sum() / spread)
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        varied = np.ptp(truth) > 0 and np.ptp(guess) > 0
-        correlation = np.corrcoef(truth, guess)[0, 1] if varied else np.nan
-        ratio = guess.mean() / truth.mean()
-        alpha = guess.std() / truth.std() if np.ptp(truth) else np.nan
-        logs = [np.log(np.maximum(part, 0) + 0.01) for part in (truth, guess)]
-        return {
-            "nse": nse(truth, guess),
-            "kge": float(1 - np.sqrt((correlation - 1) ** 2 + (alpha - 1) ** 2 + (ratio - 1) ** 2)),
-            "log_nse": nse(*logs),
-            "bias": float(ratio - 1),
-        }
