@@ -78,6 +78,7 @@ LAYERS = {
             "writing.sources.options",
             "writing.sources.candidates",
             "writing.sources.protocol",
+            "writing.sources.time_options",
             "writing.sources.columns",
         ],
         ["writing.sources.files", "writing.sources.inflate", "writing.sources.numbers", "writing.sources.unroll"],

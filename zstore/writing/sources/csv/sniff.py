@@ -8,21 +8,14 @@ from dataclasses import replace
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.writing.sources.cells import NumberStyle, dialect_of, shorten
-from zstore.writing.sources.columns import (
-    check_channels,
-    choose_columns,
-    first_time_spec,
-    in_zone,
-    numbered_rows,
-    series_channel,
-    side_by_side,
-)
+from zstore.writing.sources.columns import check_channels, choose_columns, series_channel
 from zstore.writing.sources.csv.records import split_records
 from zstore.writing.sources.csv.table import CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.table import ChannelSpec, MissingTexts
 from zstore.writing.sources.time_guesses import sniff_iso
+from zstore.writing.sources.time_options import first_time_spec, in_zone, numbered_rows, side_by_side
 from zstore.writing.sources.times import TimeSpec
 
 _FIRST_BYTES = 1 << 16

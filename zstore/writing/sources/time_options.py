@@ -1,0 +1,180 @@
+"""How the times of a source are written, by the options and the first texts of their column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from zstore.errors import NoColumnError, SourceError, UsageError
+from zstore.format.schema import TimeAxis
+from zstore.format.timesteps import UNIT_STEPS
+from zstore.writing.sources.candidates import time_flags
+from zstore.writing.sources.cells import shorten
+from zstore.writing.sources.epochs import EXCEL, finest_unit
+from zstore.writing.sources.formats import check_format, halves, has_zone, unit_of
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.parts import PARTS
+from zstore.writing.sources.protocol import SourceFile
+from zstore.writing.sources.time_guesses import dates_or_epochs, sniff_iso
+from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec
+from zstore.writing.sources.zones import check_zone
+
+_MOST_WAYS = 4
+
+
+def first_time_spec(
+    options: TableOptions, texts: Sequence[str], source: SourceFile | None = None, first_row: str = "line 2"
+) -> TimeSpec:
+    """How times are written, by the options and the first texts of their column.
+
+    Parameters
+    ----------
+    options
+        What the user says.
+    texts
+        First cells, as texts; of a date and a clock, with a space between them.
+    source, first_row
+        The file and the place of its first row, for messages.
+
+    Raises
+    ------
+    UsageError, SourceError
+        If options do not fit, or texts are no times.
+    """
+    if len(options.time) == 2:
+        return _date_and_clock(options, texts, source, first_row)
+    if len(options.time) > 1:
+        if len(options.time) > len(PARTS):
+            raise UsageError(
+                f"--time {','.join(options.time)}",
+                expected="one column, a date and a clock, or three to six: " + ", ".join(PARTS),
+                fix="name the columns with --time, in this order",
+            )
+        return TimeSpec("parts", options.time, "s")
+    column = options.time[0]
+    if options.time_format is not None:
+        form = check_format(options.time_format)
+        return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
+    if options.time_unit == STEPS:
+        return TimeSpec("steps", options.time, None)
+    if options.time_unit is not None:
+        if options.time_unit not in (*EPOCH_UNITS, *EXCEL):
+            raise UsageError(
+                f"--time-unit {options.time_unit!r}",
+                expected=f"one of {', '.join((*EPOCH_UNITS, STEPS, *EXCEL))}",
+                fix="as in --time-unit ms",
+            )
+        finest = finest_unit(texts, options.time_unit)
+        if finest is not None:
+            return TimeSpec("decimal", options.time, finest, format=options.time_unit)
+        unit, factor = EPOCH_UNITS[options.time_unit]
+        return TimeSpec("epoch", options.time, unit, factor=factor, format=options.time_unit)
+    spec = sniff_iso(column, texts)
+    flags = dates_or_epochs(texts) if spec is not None and spec.kind == "steps" else []
+    if flags:
+        raise SourceError(
+            f"times such as {shorten(texts[len(texts) // 2])!r} in column {column!r}, which may be dates or epochs",
+            expected="to be told how to read such numbers",
+            where=f"{source.name}, in its first rows" if source is not None else "",
+            fix=f"{' or '.join(flags)}; --time-unit {STEPS} if they do count steps",
+        )
+    if spec is None:
+        raise SourceError(
+            f"unreadable time {shorten(texts[0])!r} in column {column!r}",
+            expected="ISO dates or dates and times, or whole numbers",
+            where=f"{source.name} {first_row}" if source is not None else "",
+            fix=_ways(texts) + " or name another column with --time",
+        )
+    return spec
+
+
+def _ways(texts: Sequence[str]) -> str:
+    """What to do about times that cannot be read: the formats that read all of the first ones, side by side."""
+    flags = time_flags([text for text in texts if text])
+    return f"{' or '.join(flags[:_MOST_WAYS])};" if flags else "say how it is written with --time-format,"
+
+
+def _date_and_clock(options: TableOptions, texts: Sequence[str], source: SourceFile | None, first_row: str) -> TimeSpec:
+    """How times are written whose date and clock stand in columns of their own; `texts` have a space between them."""
+    if options.time_format is not None:
+        form = check_format(options.time_format)
+        halves(form)
+        return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
+    spec = sniff_iso(options.time[0], texts)
+    if spec is None or spec.kind != "iso":
+        raise SourceError(
+            f"unreadable date and clock {shorten(texts[0])!r} in columns {', '.join(options.time)}",
+            expected="an ISO date, and hh:mm, hh:mm:ss or the like",
+            where=f"{source.name} {first_row}" if source is not None else "",
+            fix="say how they are written, with a space between, as in --time-format '%d.%m.%Y %H:%M'",
+        )
+    return replace(spec, columns=options.time, written=None)
+
+
+def in_zone(spec: TimeSpec, options: TableOptions) -> TimeSpec:
+    """How times are written, if they are of the clocks of a zone that the user names.
+
+    Raises
+    ------
+    UsageError
+        If there is no such zone, or times are none of clocks.
+    """
+    if options.timezone is None:
+        return spec
+    if spec.zone or spec.kind not in ("iso", "format", "parts"):
+        raise UsageError(
+            f"--timezone {options.timezone} of times that " + ("have offsets from UTC" if spec.zone else "count units"),
+            expected="dates and times without an offset",
+            fix="drop --timezone",
+        )
+    return replace(spec, local=check_zone(options.timezone))
+
+
+def side_by_side(options: TableOptions, n_rows: int) -> TimeSpec:
+    """The times of rows that stand side by side in the record of their series, `n_rows` at most."""
+    if options.time or options.id is None:
+        raise UsageError(
+            "--layout series " + ("with --time" if options.time else "without --id"),
+            expected="the id of each series, and --freq STEP (and --start T) for the times of its values",
+            fix="drop --time" if options.time else "name the column of ids with --id",
+        )
+    spec = replace(numbered_rows(options), kind="columns")
+    low, high = spec.bounds
+    beyond = not low <= spec.start <= high or n_rows * spec.rule.shortest > high - spec.start
+    if beyond or int(spec.rule.times(n_rows, spec.start)) > high:
+        raise UsageError(
+            f"{n_rows:,} steps of {spec.rule.text} from --start {options.start}",
+            expected=f"times from {low:,} to {high:,}, in the units of --freq",
+            fix="an earlier --start, or a smaller --freq",
+        )
+    return spec
+
+
+def numbered_rows(options: TableOptions) -> TimeSpec:
+    """The times of rows that have none: the first one, and the step between them."""
+    if options.freq is None:
+        raise NoColumnError(
+            "no time column",
+            expected="--time COL, or --freq STEP (and --start T) for rows that follow each other",
+            fix="name the time column with --time",
+        )
+    axis = TimeAxis("s" if options.start is not None and not options.start.lstrip("-").isdigit() else None)
+    try:
+        start = axis.parse(options.start) if options.start is not None else 0
+        rule = axis.parse_freq(options.freq)
+    except ValueError:
+        rule = None
+    if rule is None or (rule.kind == "rows" and axis.unit is not None):
+        raise UsageError(
+            f"--start {options.start} with --freq {options.freq}",
+            expected="a date and a step such as 5min or MS, or two whole numbers",
+            fix="choose another --start or --freq",
+        )
+    rule = UNIT_STEPS if rule.kind == "rows" else rule.begun(start)
+    if not rule.fits(start):
+        raise UsageError(
+            f"--start {options.start} with --freq {options.freq}",
+            expected=f"a first row that {rule.text} has",
+            fix="choose another --start or --freq",
+        )
+    return TimeSpec("rows", (), axis.unit, start=start, rule=rule)
