@@ -24,6 +24,7 @@ from zstore.writing.append import append
 from zstore.writing.ingest import ingest
 from zstore.writing.planner import plan_ingest
 from zstore.writing.receipt import Receipt
+from zstore.writing.sources.query import Query
 
 logger = logging.getLogger("zstore.cli")
 
@@ -31,9 +32,10 @@ logger = logging.getLogger("zstore.cli")
 def _ingest_flags(parser: ArgumentParser) -> None:
     """Add a flag for each parameter of `ingest`: a new one needs its name here, in the group that it belongs to."""
     Flags(parser).argument(ingest, "sources", "paths", "SRC", behind="; then the STORE", nargs="+")
-    columns, times, cells, around, rows, store, running = (
+    query, columns, times, cells, around, rows, store, running = (
         Flags(parser.add_argument_group(title))
         for title in (
+            "rows of a database, in the place of SRC",
             "which columns",
             "times",
             "how CSV is written",
@@ -43,6 +45,10 @@ def _ingest_flags(parser: ArgumentParser) -> None:
             "how it runs",
         )
     )
+    query.of(Query, sql="QUERY")
+    # Of any type, since the parser would repeat what is of another one, and it may hold a password.
+    query.own("--connection", type=Any, metavar="URI", help=parameters(Query)["connection"].help)
+    query.of(Query, partition="COL", partitions="N", watermark="COL")
     columns.of(ingest, id="COL[,COL…]", time="COL[,COL…]", layout=None, value_name="NAME", id_from_path="REGEX")
     columns.of(ingest, channels="COL,COL", leave_out="COL,COL", categories="COL,COL", allow_new_channels=None)
     columns.of(ingest, rename="COL=NAME,…", units="COL=UNIT,…", static="FILE")
@@ -65,11 +71,7 @@ def _ingest_flags(parser: ArgumentParser) -> None:
 
 
 def _ingest(options: Namespace) -> int:
-    if len(options.paths) < 2:
-        raise UsageError(
-            f"one path ({options.paths[0]})", expected="SRC [SRC …] STORE", fix="name the STORE to make last"
-        )
-    *sources, store = options.paths
+    sources, store = _sources(options)
     if options.append and options.overwrite:
         raise UsageError("--append with --overwrite", expected="one of them", fix="drop one")
     arguments = said(ingest, options)
@@ -86,8 +88,11 @@ def _ingest(options: Namespace) -> int:
             try:
                 made = ingest(sources, store, progress=progress, **arguments)
             except NoColumnError as error:
+                if options.sql is not None:
+                    raise
                 raise _as_it_looks(error, sources[0], store, options) from error
-        text = show_receipt(made) if made else f"nothing new: {store} has the rows of all these files already\n"
+        what = "the rows of all these files" if options.sql is None else "all rows of the query"
+        text = show_receipt(made) if made else f"nothing new: {store} has {what} already\n"
         logger.info("%s", text)
     if options.json:
         print(shown_json(made.to_json() if made else None))
@@ -111,7 +116,26 @@ def _as_it_looks(error: NoColumnError, source: str, store: str, options: Namespa
     return NoColumnError(error.what, expected=error.expected, where=error.where, fix=fix)
 
 
-def _plan(options: Namespace, sources: list[str], store: str, arguments: dict[str, Any]) -> int:
+def _sources(options: Namespace) -> tuple[Any, str]:
+    """What to read, and the store to make of it."""
+    *paths, store = options.paths
+    if options.sql is None:
+        for flag in ("connection", "partition", "partitions", "watermark"):
+            if options[flag] is not None:
+                raise UsageError(f"--{flag} without --sql", expected="a query", fix="--sql 'select …'")
+        if not paths:
+            raise UsageError(f"one path ({store})", expected="SRC [SRC …] STORE", fix="name the STORE to make last")
+        return paths, store
+    if paths:
+        raise UsageError(
+            f"--sql with {paths[0]}", expected="a query, or files", fix="name the STORE alone, or leave out --sql"
+        )
+    if not isinstance(options.connection, str | None):
+        raise UsageError("--connection (not shown, for it may hold a password)", expected="a URI", fix="write a text")
+    return Query(options.sql, **said(Query, options)), store
+
+
+def _plan(options: Namespace, sources: Any, store: str, arguments: dict[str, Any]) -> int:
     running = {name: arguments[name] for name in parameters(plan_ingest) if name in arguments}
     apart = parameters(append).keys() - {"static"} | {"overwrite"}  # not how files are read
     table = {name: value for name, value in arguments.items() if name not in apart}

@@ -18,8 +18,8 @@ from zstore.reading.store import Store
 from zstore.storage.file import File
 from zstore.storage.folder import Folder
 from zstore.storage.protocol import Storage
-from zstore.writing.sources.files import check_unchanged, expand
-from zstore.writing.sources.kinds import recorded_source, source_of
+from zstore.writing.sources.files import check_unchanged
+from zstore.writing.sources.kinds import Named, find_sources, recorded_source, source_of
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import Block, Source, Workspace
 from zstore.writing.sources.table import Columns, TableSpec
@@ -58,7 +58,7 @@ class SourceComparison:
 
 def compare_sources(
     store: Store,
-    sources: Sequence[str | Path],
+    sources: Named | Sequence[Named],
     progress: Callable[[int, int], None] | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> SourceComparison:
@@ -98,7 +98,7 @@ def compare_sources(
             fix="zstore verify without --source compares every byte with its digest",
         )
     with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
-        files = expand(sources, storage_options, skip_empty=True)
+        files = find_sources(sources, storage_options, skip_empty=True)
         source = recorded_source(document)
         if source_of(files) is not source:
             raise UsageError(

@@ -33,7 +33,7 @@ from zstore.writing.receipt import Receipt, row_counts, write_receipt
 from zstore.writing.scheduler import Progress
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
-from zstore.writing.sources.kinds import recorded_source, source_of
+from zstore.writing.sources.kinds import Named, recorded_source, source_of
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import TableSpec
@@ -43,7 +43,7 @@ from zstore.writing.words import refuse_all_numbers
 
 
 def append(
-    sources: str | Path | Sequence[str | Path],
+    sources: Named | Sequence[Named],
     store: str | Path,
     *,
     static: str | Path | None = None,
@@ -68,8 +68,8 @@ def append(
     Parameters
     ----------
     sources
-        Files or globs. Those whose rows the store has already (same name, size and digest, in whatever folder) are left
-        out; one that changed after its rows were taken is refused.
+        Files or globs, or a :class:`zstore.Query`. Files whose rows the store has already (same name, size and digest,
+        in whatever folder) are left out; one that changed after its rows were taken is refused.
     store
         Folder of the store.
     static
@@ -106,8 +106,9 @@ def append(
         base = Store(site.root)
         table = _as_recorded(base, given or {}, store)
         options, source = TableOptions.from_json(table), _same_source(request.files, table, store)
-        read = read_digests(request.files, target, options.id_from_path, runner)
-        pairs = new_sources(request.files, read, () if force else base.ledger, options.id_from_path)
+        files = source.since(request.files, table, on_duplicate != "error")
+        read = read_digests(files, target, options.id_from_path, runner)
+        pairs = new_sources(files, read, () if force else base.ledger, options.id_from_path)
         if not pairs:
             site.scratch.clear()
             return None
@@ -143,7 +144,7 @@ def append(
         notes = {
             "action": "append",
             "receipt": receipt.lasting(),
-            "table": table,
+            "table": {**table, **source.state(planned.files)},
             **dropped_before(base, counts.n_duplicates + new.n_old - new.n_kept),
             "next_shard": written.next_shard,
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from zstore.errors import UsageError
@@ -17,7 +16,8 @@ from zstore.storage.urls import open_storage
 from zstore.writing.parse import BLOCK_COPIES
 from zstore.writing.plan import Reading, most_bad
 from zstore.writing.scheduler import Progress, Scheduler
-from zstore.writing.sources.files import expand, find
+from zstore.writing.sources.files import find
+from zstore.writing.sources.kinds import Named, find_sources
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import Source
 
@@ -44,7 +44,7 @@ class Request:
         See :func:`zstore.ingest`.
     """
 
-    files: Sequence[File]
+    files: Sequence[Any]
     target: Storage
     scratch: Storage | None
     statics: File | None
@@ -111,11 +111,10 @@ class Request:
 
 
 def source_files(
-    sources: str | Path | Sequence[str | Path], storage_options: Mapping[str, str] | None, on_empty_file: str
-) -> list[File]:
-    """The files that one or several paths, globs and URLs name; raises as :func:`expand`."""
-    patterns = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    return expand(patterns, storage_options, on_empty_file == "skip")
+    sources: Named | Sequence[Named], storage_options: Mapping[str, str] | None, on_empty_file: str
+) -> list[Any]:
+    """What one or several paths, globs, URLs or queries name; raises as :func:`find_sources`."""
+    return find_sources(sources, storage_options, on_empty_file == "skip")
 
 
 def check_choices(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ from zstore.writing.site import Site
 from zstore.writing.sort import count_rows
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
-from zstore.writing.sources.kinds import record_of, source_of
+from zstore.writing.sources.kinds import Named, record_of, source_of
 from zstore.writing.sources.options import MISSING, TableOptions, check_options
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import building
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 def ingest(
-    sources: str | Path | Sequence[str | Path],
+    sources: Named | Sequence[Named],
     store: str | Path,
     *,
     time: str | Sequence[str] | None = None,
@@ -105,7 +105,7 @@ def ingest(
         Files of CSV (also ``.gz``, ``.zst``), Parquet or Arrow, globs of them, or ``s3://…``. All with the same columns
         in any order, rows in any order. The types of ``.parquet``, ``.arrow`` and ``.feather`` say what columns hold:
         lists of numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands` and
-        `percent` are refused.
+        `percent` are refused. Or one or several :class:`zstore.Query`, whose database says what columns hold.
     store
         Folder to make, or ``s3://BUCKET/PREFIX``.
     time
@@ -282,7 +282,7 @@ def ingest(
         notes = {
             "action": "ingest",
             "receipt": receipt.lasting(),
-            "table": {**table, "codec": codec, "fill_gaps": fill_gaps},
+            "table": {**table, **source.state(planned.files), "codec": codec, "fill_gaps": fill_gaps},
             "n_dropped": counts.n_duplicates,
             "next_shard": written.next_shard,
         }

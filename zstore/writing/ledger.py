@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import xxhash
 
@@ -24,7 +25,7 @@ _READ_BYTES = 1 << 20
 
 
 def read_digests(
-    files: Sequence[File], target: Storage, id_from_path: str | None, runner: Scheduler
+    files: Sequence[Any], target: Storage, id_from_path: str | None, runner: Scheduler
 ) -> list[ObjectRecord]:
     """Name, bytes and digest of each file.
 
@@ -46,14 +47,14 @@ def read_digests(
     The digest is xxh3-128 of the digests of the pieces. Cost: reading the files once, some 40 ms for 240 MB in cache.
     For an object of a bucket it is that of the ETag, by which the bucket tells its contents apart: nothing is read.
     """
-    local = [number for number, file in enumerate(files) if not is_remote(str(file))]
+    local = [number for number, file in enumerate(files) if not _knows_digest(file)]
     pieces = [(n, start) for n in local for start in range(0, files[n].n_bytes, PIECE_BYTES)]
     sizes = [min(files[n].n_bytes - start, PIECE_BYTES) for n, start in pieces]
     together = grouped(sizes, PIECE_BYTES, runner.workers)
     tasks = [[(files[n], start) for n, start in pieces[first:last]] for first, last in together]
     n_bytes = [sum(sizes[first:last]) for first, last in together]
     made = [piece for task in runner.map("digest", _digest_pieces, tasks, n_bytes, "bytes") for piece in task]
-    digests = [str(file.etag) if is_remote(str(file)) else "" for file in files]
+    digests = [str(file.etag) if _knows_digest(file) else "" for file in files]
     for (n, _), piece in zip(pieces, made, strict=True):
         digests[n] += piece
     names = _names(files, target)
@@ -64,8 +65,8 @@ def read_digests(
 
 
 def new_sources(
-    files: Sequence[File], records: Sequence[ObjectRecord], ledger: Iterable[ObjectRecord], id_from_path: str | None
-) -> list[tuple[File, ObjectRecord]]:
+    files: Sequence[Any], records: Sequence[ObjectRecord], ledger: Iterable[ObjectRecord], id_from_path: str | None
+) -> list[tuple[Any, ObjectRecord]]:
     """The files whose rows a store does not have yet, with their records.
 
     A file that was taken is known by the last part of its name, its size and its digest, in whatever folder it lies
@@ -87,7 +88,7 @@ def new_sources(
     """
     taken = {record.key: record for record in ledger}
     known = {_wherever(record) for record in taken.values()}
-    new: list[tuple[File, ObjectRecord]] = []
+    new: list[tuple[Any, ObjectRecord]] = []
     for file, record in zip(files, records, strict=True):
         before = taken.get(record.key)
         if before is not None and not _is_same(before, record, file, id_from_path):
@@ -115,13 +116,15 @@ def _wherever(record: ObjectRecord) -> tuple[str, int, str]:
     return PurePosixPath(record.key).name, record.n_bytes, record.digest
 
 
-def _names(files: Sequence[File], target: Storage) -> list[str]:
+def _names(files: Sequence[Any], target: Storage) -> list[str]:
     """What the ledger calls each file."""
     real = cache(Path.resolve)  # of folders, whatever links they lie behind; a link to a file is one of its own name
     above = None if is_remote(str(target)) else real(Path(str(target)).absolute().parent)
     names = []
     for file in files:
-        if is_remote(str(file)):
+        if not isinstance(file, File):
+            names.append(file.ledger_name)
+        elif is_remote(str(file)):
             names.append(str(file))
         else:
             path = Path(str(file.storage), file.key).absolute()
@@ -137,6 +140,11 @@ def _with_id(bytes_digest: str, file: File, id_from_path: str | None) -> str:
     if id_from_path is None:
         return bytes_digest
     return digest(f"{bytes_digest} {id_in_path(str(file), id_from_path)}".encode())
+
+
+def _knows_digest(file: Any) -> bool:
+    """Whether its state says what its rows are: an object of a bucket, or a query."""
+    return not isinstance(file, File) or is_remote(str(file))
 
 
 def _digest_pieces(pieces: Sequence[tuple[File, int]]) -> list[str]:

@@ -25,7 +25,7 @@ from zstore.writing.sources.csv.source import first_text
 from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import is_plain
 from zstore.writing.sources.join import MOST_TOGETHER
-from zstore.writing.sources.kinds import source_of
+from zstore.writing.sources.kinds import Named, source_of
 
 _SAMPLE_BYTES = 1 << 24
 _RECORD_BYTES = 90  # of the manifest for an object, as it was measured before compression
@@ -126,7 +126,7 @@ class IngestPlan:
 
 
 def plan_ingest(
-    sources: str | Path | Sequence[str | Path],
+    sources: Named | Sequence[Named],
     *,
     storage_options: Mapping[str, str] | None = None,
     blocksize: int | str | None = None,

@@ -16,6 +16,7 @@ class ArrowSource(TypedSource):
     kind = "arrow"
     endings = (".arrow", ".arrows", ".feather", ".ipc")
     one = KIND
+    many = "Arrow files"
     place = BatchRow
 
     def open_one(self, file: File, id_from_path: str | None) -> ArrowTable:

@@ -7,17 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from zstore.errors import StoreError, UsageError
-from zstore.storage.file import File
 from zstore.writing.sources.arrow_source import ArrowSource
 from zstore.writing.sources.csv.source import CsvSource
+from zstore.writing.sources.files import expand
 from zstore.writing.sources.parquet import ParquetSource
 from zstore.writing.sources.protocol import Source
+from zstore.writing.sources.query import Query
+from zstore.writing.sources.sql_source import SqlSource, ask
 
 CSV: Source = CsvSource()
-SOURCES: tuple[Source, ...] = (CSV, ParquetSource(), ArrowSource())
+SOURCES: tuple[Source, ...] = (CSV, ParquetSource(), ArrowSource(), SqlSource())
+
+Named = str | Path | Query
+"""What a user names as a source: a path, a glob, a URL, or a query."""
 
 
-def source_of(files: Sequence[File]) -> Source:
+def find_sources(
+    sources: Named | Sequence[Named], storage_options: Mapping[str, str] | None = None, skip_empty: bool = False
+) -> list[Any]:
+    """What the user has named: files, or queries whose databases were asked for their state.
+
+    Raises
+    ------
+    SourceError
+        If there is no such file, or database.
+    UsageError
+        If they are of several kinds.
+    """
+    listed = [sources] if isinstance(sources, (str, Path, Query)) else list(sources)
+    queries = [one for one in listed if isinstance(one, Query)]
+    if not queries:
+        return expand([one for one in listed if not isinstance(one, Query)], storage_options, skip_empty)
+    if len(queries) < len(listed):
+        raise UsageError(
+            "queries and files", expected="sources of one kind", fix="ingest each kind into a store of its own"
+        )
+    return [ask(query) for query in queries]
+
+
+def source_of(files: Sequence[Any]) -> Source:
     """The kind of some files, by how their names end; those with other endings are CSV.
 
     Raises
@@ -82,5 +110,5 @@ def is_source(name: str | Path) -> bool:
     return kind_of(name) is not None
 
 
-def _kind(file: File) -> Source:
-    return kind_of(str(file)) or CSV
+def _kind(file: Any) -> Source:
+    return next((source for source in SOURCES if source.takes(file)), CSV)

@@ -16,6 +16,7 @@ class ParquetSource(TypedSource):
     kind = "parquet"
     endings = (".parquet", ".pq")
     one = KIND
+    many = "Parquet files"
     place = GroupRow
 
     def open_one(self, file: File, id_from_path: str | None) -> ParquetTable:

@@ -186,6 +186,28 @@ class Source(Protocol):
         """
         ...
 
+    def takes(self, file: Any) -> bool:
+        """Whether a file, or what else the user has named, is of this kind."""
+        ...
+
+    def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
+        """What an append is to read of what the user has named; the ledger knows files, and this what has no end.
+
+        Parameters
+        ----------
+        files
+            What the user has named.
+        table
+            What the store records of how it was read, with :meth:`state` of the last time.
+        take_again
+            Whether rows may come again that the store has, since one row of each id and time stays.
+        """
+        ...
+
+    def state(self, files: Sequence[Any]) -> dict[str, Any]:
+        """What a store is to record, once their rows are in it, for :meth:`since`; from :meth:`open`."""
+        ...
+
     def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
         """The files as they can be read in any order: themselves, or copies on scratch space.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ class TypedSource:
     kind: str
     endings: tuple[str, ...]
     one: str
-    """What one is called, such as ``Parquet file``."""
+    many: str
+    """What one is called, such as ``Parquet file``, and several."""
     place: type[Any]
     typed = True
 
@@ -70,35 +71,47 @@ class TypedSource:
         for name, value in given:
             shown = ",".join(value) if isinstance(value, tuple) else value
             raise UsageError(
-                f"--{name.replace('_', '-')} {shown} of {self.one}s",
+                f"--{name.replace('_', '-')} {shown} of {self.many}",
                 expected="CSV files, whose cells are text",
                 fix=f"leave out --{name.replace('_', '-')}: the types of the columns say how they are read",
             )
 
         if options.timezone is not None:
             raise UsageError(
-                f"--timezone {options.timezone} of {self.one}s",
+                f"--timezone {options.timezone} of {self.many}",
                 expected="timestamps that have their zone in their type, or are taken as they stand",
                 fix="write timestamps with a zone to the files",
             )
         if options.layout == "series":
             raise UsageError(
-                f"--layout series of {self.one}s",
+                f"--layout series of {self.many}",
                 expected="a row per id and time, or a column per series",
                 fix="write lists as rows (as explode does) to the files",
             )
         if options.id_columns:
             raise UsageError(
-                f"--id {options.id} of {self.one}s",
+                f"--id {options.id} of {self.many}",
                 expected="one column of ids",
                 fix="write one column of ids to the files",
             )
         if len(options.time) == 2:
             raise UsageError(
-                f"--time {','.join(options.time)} of {self.one}s",
+                f"--time {','.join(options.time)} of {self.many}",
                 expected="one column of times, or year, month, day and so on",
                 fix="write one column of timestamps to the files",
             )
+
+    def takes(self, file: Any) -> bool:
+        """Whether its name ends as those of such files do."""
+        return isinstance(file, File) and str(file).lower().endswith(self.endings)
+
+    def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
+        """The files as they are."""
+        return list(files)
+
+    def state(self, tables: Sequence[Any]) -> dict[str, Any]:
+        """Nothing: files are told apart by their bytes."""
+        return {}
 
     def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
         """The files themselves, which can be read at any position."""
@@ -114,7 +127,7 @@ class TypedSource:
     ) -> tuple[list[TypedTable], TableSpec]:
         """The columns of all tables, and what they mean."""
         tables = [self.open_one(file, options.id_from_path) for file in files]
-        return tables, _spec(tables, options, others, self.one, runner=runner)
+        return tables, typed_spec(tables, options, others, self.one, runner=runner)
 
     def open_known(
         self, file: File, prepared: File, options: TableOptions, others: Collection[str], schema: Schema
@@ -130,7 +143,7 @@ class TypedSource:
         known = replace(known, categories=tuple(name for name in known.categories if name in table.header))
         if schema.time.unit is None and known.time_format is None:
             known = replace(known, time_unit=STEPS)
-        spec = _spec([table], known, others, self.one, [channel.name for channel in schema.channels])
+        spec = typed_spec([table], known, others, self.one, [channel.name for channel in schema.channels])
         time = replace(spec.time, unit=schema.time.unit)
         if spec.series:
             return table, replace(spec, time=time)
@@ -252,7 +265,7 @@ def check_header(header: Sequence[str], name: str) -> None:
         )
 
 
-def _spec(
+def typed_spec(
     tables: Sequence[TypedTable],
     options: TableOptions,
     others: Collection[str],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from zstore.format.schema import Schema
 from zstore.storage.file import File
@@ -35,6 +36,18 @@ class CsvSource:
     def check(self, options: TableOptions, encoding: str) -> None:
         """Refuse options that contradict each other; there are none that CSV files do not have."""
         check_framing(options)
+
+    def takes(self, file: Any) -> bool:
+        """Whether its name ends as those of such files do."""
+        return isinstance(file, File) and str(file).lower().endswith(self.endings)
+
+    def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
+        """The files as they are."""
+        return list(files)
+
+    def state(self, files: Sequence[Any]) -> dict[str, Any]:
+        """Nothing: files are told apart by their bytes."""
+        return {}
 
     def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
         """The plain UTF-8 bytes of each file; those that notes tell of are there already."""

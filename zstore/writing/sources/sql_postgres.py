@@ -1,0 +1,122 @@
+"""PostgreSQL by ADBC: rows as binary COPY, in read-only transactions that share one snapshot."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import adbc_driver_postgresql.dbapi as postgresql
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zstore.writing.sources import databases
+
+_OTHER_TYPES = ("money", "oid", "xid", "cid", "tid", "xid8", "regclass")
+_MOST_DIGITS = 76
+
+
+class Postgres:
+    """A database of a PostgreSQL server."""
+
+    text_order = False
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    quoted = staticmethod(databases.quoted)
+    literal = staticmethod(databases.literal)
+
+    def state(self) -> str:
+        """The transactions that there have been: equal only if none has written since, nor the server been started."""
+        sql = "SELECT current_database() || ' ' || pg_postmaster_start_time() || ' ' || pg_current_snapshot() AS s"
+        with self.reading() as reader:
+            return str(databases.first_row(reader, sql)[0])
+
+    @contextmanager
+    def reading(self, snapshot: Any = None) -> Iterator[PostgresReader]:
+        """A transaction that cannot write, and sees one state."""
+        with postgresql.connect(self._uri) as connection, connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            if snapshot is None:
+                cursor.execute("SELECT pg_export_snapshot()")
+                snapshot = str(cursor.fetchall()[0][0])
+            else:
+                cursor.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+            yield PostgresReader(connection, snapshot)
+
+
+class PostgresReader:
+    """A transaction of one snapshot."""
+
+    def __init__(self, connection: Any, snapshot: str) -> None:
+        self._connection, self.snapshot = connection, snapshot
+
+    def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """The rows of a query, with the types that the server declares."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql)
+            reader = cursor.fetch_record_batch()
+            schema, scales = reader.schema, list(map(_declared_scale, reader.schema))
+            yield _plain(schema, [pa.nulls(0, _storage(field.type)) for field in schema], scales)
+            for batch in reader:
+                yield _plain(schema, batch.columns, scales)
+
+
+def _uuid_text(cell: Any) -> str:
+    return str(cell if isinstance(cell, uuid.UUID) else uuid.UUID(bytes=cell))
+
+
+def _storage(dtype: pa.DataType) -> pa.DataType:
+    return dtype.storage_type if isinstance(dtype, pa.BaseExtensionType) else dtype
+
+
+def _declared_scale(field: pa.Field) -> int:
+    """Decimals of a numeric column, where it declares them; else 0."""
+    modifier = int((field.metadata or {}).get(b"POSTGRESQL:typmod", b"-1"))
+    return (modifier - 4) & 0x7FF if modifier >= 4 else 0
+
+
+def _plain(schema: pa.Schema, columns: Sequence[Any], scales: list[int]) -> pa.RecordBatch:
+    """Columns without types of PostgreSQL's own; scales of decimals only grow, so that types seldom change."""
+    arrays = []
+    for number, (field, column) in enumerate(zip(schema, columns, strict=True)):
+        array = _plain_column(field, column, scales[number])
+        scales[number] = array.type.scale if pa.types.is_decimal(array.type) else 0
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema.names)
+
+
+def _plain_column(field: pa.Field, array: Any, scale: int) -> Any:
+    own = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
+    if own in _OTHER_TYPES:
+        raise ValueError(f"column {field.name!r} of type {own}: cast it to numeric or text in the query")
+    if own == "uuid":
+        return pa.array([None if cell is None else _uuid_text(cell) for cell in array.to_pylist()], pa.string())
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    return decimals(array, scale) if own == "numeric" else array
+
+
+def decimals(texts: Any, scale: int = 0) -> Any:
+    """Numbers of any number of digits, which come as texts, as decimals of some scale or more; NaN is missing.
+
+    Raises
+    ------
+    ValueError
+        If there are infinite ones, or one of more than 76 digits.
+    """
+    texts = texts.cast(pa.string())
+    special = pc.fill_null(pc.is_in(texts, pa.array(["nan", "NaN"])), False)
+    if pc.any(special).as_py():
+        texts = pc.if_else(special, pa.scalar(None, pa.string()), texts)
+    if pc.any(pc.match_substring(texts, "nf")).as_py():
+        raise ValueError("an infinite numeric: cast it to double precision in the query")
+    point = pc.find_substring(texts, ".")
+    behind = pc.if_else(pc.less(point, 0), 0, pc.subtract(pc.subtract(pc.utf8_length(texts), point), 1))
+    scale = max(pc.max(behind).as_py() or 0, scale)
+    whole = pc.max(pc.subtract(pc.utf8_length(texts), behind)).as_py() or 1
+    if scale + whole > _MOST_DIGITS:
+        raise ValueError(f"a numeric of {scale + whole} digits: round it, or cast it to text in the query")
+    return texts.cast(pa.decimal128(38, scale) if scale + whole <= 38 else pa.decimal256(_MOST_DIGITS, scale))

@@ -1,0 +1,188 @@
+"""Queries of databases as a source: their rows are spooled as Arrow, and read from there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zstore.errors import SourceError, UsageError, ZstoreError
+from zstore.format.manifest import digest
+from zstore.format.schema import Schema
+from zstore.writing.sources.arrow_table import ArrowTable, layout
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.protocol import Runner, SourceSample, Workspace
+from zstore.writing.sources.query import AskedQuery, Bound, Query, refused_by_database
+from zstore.writing.sources.sql_open import open_database
+from zstore.writing.sources.sql_parts import count_at, count_beyond
+from zstore.writing.sources.sql_spool import Spool, spool
+from zstore.writing.sources.table import TableSpec
+from zstore.writing.sources.typed_source import TypedSource, check_header, typed_spec
+
+_WATERMARK = "watermark"
+
+
+@dataclass(frozen=True)
+class QueryRow:
+    """Where a row of a query stands: its part, from 0, -1 where it has one only, and its row there, from 0."""
+
+    part: int
+    row: int
+
+    def __str__(self) -> str:
+        return f"row {self.row:,}" if self.part < 0 else f"part {self.part:,} row {self.row:,}"
+
+
+@dataclass(frozen=True)
+class QueryTable(ArrowTable):
+    """Some rows of a query, on scratch space.
+
+    Parameters
+    ----------
+    part, first_row
+        The part that they are of, -1 for the only one, and the rows of it before them.
+    bound
+        The greatest watermark of all rows.
+    """
+
+    part: int = -1
+    first_row: int = 0
+    bound: Bound | None = None
+
+    def place(self, group: int, row: int) -> Any:
+        """A row of its part."""
+        return QueryRow(self.part, self.first_row + sum(self.group_rows[:group]) + row)
+
+
+class SqlSource(TypedSource):
+    """Queries, see :class:`~zstore.writing.sources.protocol.Source`."""
+
+    kind = "sql"
+    endings = ()
+    one = "query"
+    many = "queries"
+    place = QueryRow
+
+    def check(self, options: TableOptions, encoding: str) -> None:
+        """Refuse options that queries do not have."""
+        super().check(options, encoding)
+        if options.id_from_path is not None:
+            raise UsageError(
+                "--id-from-path of a query", expected="a column of ids", fix="select one, and name it --id"
+            )
+
+    def takes(self, file: Any) -> bool:
+        """Whether it is a query."""
+        return isinstance(file, AskedQuery)
+
+    def prepare(self, files: Sequence[Any], encoding: str, space: Workspace, runner: Runner | None) -> list[Any]:
+        """The rows of each query, on scratch space. The connection never leaves this process."""
+        return [spool(asked, number, space) for number, asked in enumerate(files)]
+
+    def open(
+        self,
+        files: Sequence[Any],
+        prepared: Sequence[Any],
+        options: TableOptions,
+        others: Collection[str] = (),
+        runner: Runner | None = None,
+    ) -> tuple[list[Any], TableSpec]:
+        """The columns of all queries, and what they mean."""
+        tables = [table for asked, rows in zip(files, prepared, strict=True) for table in _tables(asked, rows)]
+        return tables, typed_spec(tables, options, others, self.one, runner=runner)
+
+    def open_known(
+        self, file: Any, prepared: Any, options: TableOptions, others: Collection[str], schema: Schema
+    ) -> Any:
+        """Not to be had: what a query gave once, it need not give again."""
+        raise UsageError(
+            "--source of a query",
+            expected="files",
+            where=str(file),
+            fix="ingest the query anew and compare the stores, or write its rows to a file",
+        )
+
+    def sample(self, file: Any, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
+        """Not to be had: only the database knows how many rows there are."""
+        raise UsageError(
+            "--dry-run of a query",
+            expected="files, whose sizes are known",
+            where=str(file),
+            fix="count the rows in the database; they take about 8 bytes a cell on scratch space",
+        )
+
+    def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
+        """The queries, each asking for what is beyond the watermark that a store has of it."""
+        return [asked for file in files for asked in _since(file, table, take_again)]
+
+    def state(self, tables: Sequence[Any]) -> dict[str, Any]:
+        """The watermark, as the store records it."""
+        bounds = [table.bound for table in tables if table.bound is not None]
+        return {_WATERMARK: bounds[0].to_json()} if bounds else {}
+
+
+def ask(query: Query) -> AskedQuery:
+    """Ask the database of a query for its state.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be reached.
+    """
+    try:
+        state = open_database(query).state()
+    except ZstoreError:
+        raise
+    except Exception as error:
+        raise refused_by_database(error, query, "the connection") from None
+    known = state if state is not None else uuid.uuid4().hex
+    text = repr([query.sql, query.partition, query.partitions, query.watermark, str(query), known])
+    return AskedQuery(query, digest(text.encode()), state)
+
+
+def _tables(asked: AskedQuery, rows: Spool) -> list[QueryTable]:
+    """The rows of a query as tables; those without rows are left out if there are others."""
+    full = [one for one in rows.files if one.n_rows] or list(rows.files[:1])
+    tables = []
+    for one in full:
+        header = layout(one.file).names
+        check_header(header, rows.name)
+        part = one.part if rows.n_parts > 1 else -1
+        tables.append(QueryTable(rows.name, one.file, header, None, part, one.first_row, rows.bound))
+    return tables
+
+
+def _since(asked: AskedQuery, table: Mapping[str, Any], take_again: bool) -> list[AskedQuery]:
+    query, known = asked.query, table.get(_WATERMARK)
+    if query.watermark is None:
+        return [asked]
+    bound = Bound.from_json(known)
+    if bound is None or bound.column != query.watermark:
+        raise UsageError(
+            f"--watermark {query.watermark}",
+            expected=f"--watermark {bound.column}, as before"
+            if bound
+            else "a store that was ingested with --watermark",
+            fix="leave it out, and ask for new rows alone in the query; or ingest with --watermark anew",
+        )
+    beyond = asked.beyond(bound, inclusive=False)
+    try:
+        database = open_database(query)
+        with database.reading() as reader:
+            n_at, n_more = count_at(beyond, database, reader), count_beyond(beyond, database, reader)
+    except ZstoreError:
+        raise
+    except Exception as error:
+        raise refused_by_database(error, query, "to count new rows") from None
+    if n_at == bound.n_rows:
+        return [beyond] if n_more else []
+    if take_again:
+        return [asked.beyond(bound, inclusive=True)]
+    raise SourceError(
+        f"{n_at:,} rows with {bound.column} {bound.value}, of which {bound.n_rows:,} were read before",
+        expected="no row to come or go at the watermark, since only rows beyond it are asked for",
+        where=str(query),
+        fix="--on-duplicate first or last asks for them again, and keeps one row of each id and time",
+    )

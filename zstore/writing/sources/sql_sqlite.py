@@ -1,0 +1,176 @@
+"""SQLite: by ADBC where columns hold what they declare, else cell by cell, for a cell of SQLite may hold anything."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+import pyarrow as pa
+
+from zstore.writing.sources import databases
+from zstore.writing.sources.sql_rows import record_batches
+
+_BATCH_CELLS = 1 << 19
+_WHOLE = 2.0**53
+_VIEW = "zstore_query"
+
+
+class _OtherError(Exception):
+    """A value is not of the type that its column declares."""
+
+
+class Sqlite:
+    """A file of SQLite, opened so that a query cannot write to it."""
+
+    text_order = True
+
+    def __init__(self, uri: str, name: str) -> None:
+        import adbc_driver_sqlite.dbapi
+
+        self._adbc = adbc_driver_sqlite.dbapi
+        self._path, self._name = path_of(uri), name
+
+    def quoted(self, column: str) -> str:
+        """A column, compared by the bytes of its texts whatever it declares."""
+        return f"{databases.quoted(column)} COLLATE BINARY"
+
+    def state(self) -> str:
+        """That of its files."""
+        return file_state(self._path, "-wal")
+
+    def literal(self, dtype: pa.DataType, value: int | float | str) -> str:
+        """A number or a text; there are no other types."""
+        return databases.literal(pa.null(), value)
+
+    @contextmanager
+    def reading(self, snapshot: Any = None) -> Iterator[SqliteReader]:
+        """A connection whose transaction sees one state, if it is the one that a snapshot names."""
+        state = self.state()
+        if snapshot is not None and snapshot != state:
+            raise sqlite3.OperationalError("the database was changed while it was read in parts")
+        yield SqliteReader(self, state)
+        if snapshot is not None and self.state() != snapshot:
+            raise sqlite3.OperationalError("the database was changed while it was read in parts")
+
+    @property
+    def uri(self) -> str:
+        """The file, for reading only."""
+        return f"file:{quote(os.path.abspath(self._path))}?mode=ro"
+
+    def connect(self) -> Any:
+        """A connection of the standard library."""
+        return sqlite3.connect(self.uri, uri=True, isolation_level=None)
+
+    def declared(self, sql: str) -> tuple[list[str], list[str]]:
+        """Columns of a query, and the types that they are declared with: empty for what is computed."""
+        with closing(self.connect()) as connection:
+            connection.execute(f"CREATE TEMP VIEW {_VIEW} AS {sql}")
+            rows = connection.execute(f"PRAGMA temp.table_info({_VIEW})").fetchall()
+        return [row[1] for row in rows], [str(row[2]).upper() for row in rows]
+
+    def fast(self, sql: str, affinities: list[str]) -> Iterator[pa.RecordBatch]:
+        """Rows by ADBC. Raises `_OtherError` where a column does not hold what it declares, or may not."""
+        with self._adbc.connect(self.uri) as connection, connection.cursor() as cursor:
+            n_rows = max(_BATCH_CELLS // len(affinities), 1)
+            cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(n_rows)})
+            cursor.execute(sql)
+            reader = cursor.fetch_record_batch()
+            if not all(_fits(field.type, own) for field, own in zip(reader.schema, affinities, strict=True)):
+                raise _OtherError
+            yield databases.empty_batch(reader.schema)
+            while True:
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+                except OSError as error:
+                    raise _OtherError from error if "mismatch" in str(error) else None
+                for column, own in zip(batch.columns, affinities, strict=True):
+                    if own != "REAL" and pa.types.is_floating(column.type) and _may_be_whole(column):
+                        raise _OtherError
+                yield batch
+
+    def slow(self, sql: str, names: list[str], affinities: list[str]) -> Iterator[pa.RecordBatch]:
+        """Rows cell by cell; each batch has the types of its own cells."""
+        types = [_TYPES.get(own, pa.null()) for own in affinities]
+        with closing(self.connect()) as connection:
+            cursor = connection.execute(sql)
+            n_rows = max(_BATCH_CELLS // len(names), 1)
+            chunks = iter(lambda: cursor.fetchmany(n_rows), [])
+            yield from record_batches(names, chunks, self._name, types)
+
+
+class SqliteReader:
+    """Reads a state of a file."""
+
+    def __init__(self, database: Sqlite, snapshot: str) -> None:
+        self._database, self.snapshot = database, snapshot
+
+    def batches(self, sql: str) -> Iterator[pa.RecordBatch | None]:
+        """The rows of a query."""
+        names, declared = self._database.declared(sql)
+        affinities = list(map(_affinity, declared))
+        try:
+            yield from self._database.fast(sql, affinities)
+        except _OtherError:
+            yield None
+            yield from self._database.slow(sql, names, affinities)
+
+
+_TYPES = {"TEXT": pa.string()}  # of what is missing; columns of other types may hold anything
+
+
+def _affinity(declared: str) -> str:
+    """What SQLite makes of a declared type; DATE for those that hold texts of times, as a rule."""
+    if "INT" in declared:
+        return "INTEGER"
+    if any(word in declared for word in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if any(word in declared for word in ("REAL", "FLOA", "DOUB")):
+        return "REAL"
+    if "DATE" in declared or "TIME" in declared:
+        return "DATE"
+    return "NUMERIC" if declared and "BLOB" not in declared else ""
+
+
+def _fits(dtype: pa.DataType, affinity: str) -> bool:
+    """Whether the driver has found what a column declares. It looks at the first rows, and is strict from then on."""
+    if pa.types.is_integer(dtype):
+        return affinity in ("INTEGER", "NUMERIC", "DATE", "")
+    if pa.types.is_floating(dtype):
+        return affinity in ("REAL", "NUMERIC", "")
+    return pa.types.is_string(dtype) and affinity in ("TEXT", "DATE")
+
+
+def _may_be_whole(column: Any) -> bool:
+    """Whether a number may have been a whole one that no float64 is."""
+    values = np.abs(column.fill_null(0.0).to_numpy(zero_copy_only=False))
+    return bool(np.any((values >= _WHOLE) & np.isfinite(values)))
+
+
+def path_of(uri: str) -> str:
+    """The path in ``sqlite:///relative``, ``sqlite:////absolute``; there has to be such a file."""
+    path = unquote(uri.partition("://")[2].partition("?")[0])
+    path = path[1:] if path.startswith("/") else path
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    return path
+
+
+def file_state(path: str, beside: str) -> str:
+    """What changes with every write to a database file, or to the log beside it."""
+    states = []
+    for name in (path, path + beside):
+        try:
+            status = os.stat(name)
+        except FileNotFoundError:
+            continue
+        if status.st_size:  # a log that is empty comes and goes with connections
+            states.append([name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino])
+    return str(states)
