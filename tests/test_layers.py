@@ -281,6 +281,12 @@ def test_what_draws_stores_is_imported_when_one_shows_itself() -> None:
     assert sorted(done.stdout.split()) == ["zstore.look.style", "zstore.look.svg", "zstore.look.template"]
 
 
+def test_importing_zstore_does_not_import_what_its_command_alone_needs() -> None:
+    code = "import sys, zstore; print(*{'jsonargparse', 'rich', 'argparse'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
 def test_importing_zstore_does_not_import_heavy_packages() -> None:
     heavy = {"torch", "pandas", "distributed", "xarray", "zarr"}
     code = f"import sys, zstore, zstore.cli; print(*{heavy} & set(sys.modules))"

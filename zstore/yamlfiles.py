@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from jsonargparse import get_loader, set_loader
 
 from zstore.errors import UsageError
 
@@ -76,6 +75,8 @@ def check_configs(words: Sequence[str]) -> None:
 
 def bound_yaml() -> None:
     """Make every parser of jsonargparse in this process refuse YAML that breaks a limit of :func:`check_yaml`."""
+    from jsonargparse import get_loader, set_loader  # here, since `import zstore` needs no parser, and it is large
+
     if get_loader("yaml") is not _bounded_load:
         _LOADERS["yaml"] = get_loader("yaml")
         set_loader("yaml", _bounded_load, (yaml.YAMLError,))
