@@ -269,6 +269,13 @@ def test_the_app_uses_only_public_names_of_zstore() -> None:
                 assert imported.removeprefix("zstore.") in zstore.__all__, f"{name} imports {imported}"
 
 
+def test_storage_knows_nothing_of_stores() -> None:
+    for name, path in modules("zstore").items():
+        if name.startswith("storage."):
+            inner = [i for i in imports(path) if i.startswith("zstore.")]
+            assert [i for i in inner if not i.startswith(("zstore.storage.", "zstore.errors"))] == [], name
+
+
 def test_models_never_import_data() -> None:
     for name, path in modules("lightning_app").items():
         if name.startswith("models."):

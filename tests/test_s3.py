@@ -1,6 +1,7 @@
 """Stores and sources in buckets, against a real server on loopback."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -18,9 +19,10 @@ from s3server import S3Server
 import zstore
 from lightning_app.data.datamodule import WindowDataModule
 from zstore import ConflictError, SourceError, StoreError, UsageError, open_store, verify
-from zstore.format.layout import MARKER
+from zstore.format.layout import MARKER, ROOT
 from zstore.storage.bucket import Bucket
 from zstore.storage.urls import open_storage
+from zstore.writing.lease import leased
 from zstore.writing.version import commit_version
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -175,6 +177,28 @@ def test_an_object_in_the_way_of_a_new_one_is_replaced_and_not_fetched(
     assert open_store(url).n_rows == 360
     assert verify(open_store(url)).faults == ()
     assert max(looked) < 1_000_000
+
+
+def test_a_bucket_without_its_lease_commits_nothing(bucket: str) -> None:
+    storage = open_storage(f"{bucket}/s.zarr")
+    with pytest.raises(ConflictError, match="another process is writing"):
+        storage.commit([], ROOT, b"{}")
+    assert storage.sizes() == {}
+
+
+def test_a_leased_bucket_survives_the_way_to_a_worker_with_its_mark(bucket: str) -> None:
+    storage = open_storage(f"{bucket}/s.zarr")
+    assert isinstance(storage, Bucket)
+    with leased(storage) as (held, _):
+        arrived = pickle.loads(pickle.dumps(held))  # noqa: S301  # made here
+        assert arrived == held
+        arrived.check_held()
+        held.at("inner").write("a", b"1")
+        with pytest.raises(ConflictError):
+            held.at("inner").write("a", b"2")
+        held.write("b", b"1")
+        held.write("b", b"2")
+        assert (held.read("b"), held.read("inner/a")) == (b"2", b"1")
 
 
 def test_a_second_writer_is_refused_while_the_first_lives_and_takes_over_when_it_died(
