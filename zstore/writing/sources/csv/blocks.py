@@ -668,12 +668,18 @@ def _next_record(file: File, border: tuple[int, int], literal: bool = False) -> 
     while piece := around[1:] or read_source(file, position, position + _LOOK_BYTES):
         around, start = b"", 0
         while True:
-            newline = -1 if inside else piece.find(b"\n", start)
-            quote = -1 if literal else piece.find(b'"', start, len(piece) if newline < 0 else newline)
-            if quote < 0:
+            if inside:  # of all that is quoted, only where it ends is looked for
+                quote = piece.find(b'"', start)
+                if quote < 0:
+                    break
+                inside, start = 0, quote + 1
+            newline = piece.find(b"\n", start)
+            stop = len(piece) if newline < 0 else newline
+            inside = 0 if literal else piece.count(b'"', start, stop) % 2
+            if newline < 0:
                 break
-            inside, start = 1 - inside, quote + 1
-        if newline >= 0:
-            return _near(position + newline + 1, wanted)
+            if not inside:
+                return _near(position + newline + 1, wanted)
+            start = newline + 1
         position = _near(position + len(piece), wanted)
     return position
