@@ -55,13 +55,17 @@ class S3Server:
 
     def make_bucket(self) -> str:
         """A new bucket."""
+        name = f"bucket-{next(_NAMES)}"
+        self.put(name)
+        return name
+
+    def put(self, path: str) -> None:
+        """A bucket, or an empty object of any key."""
         import urllib.request
 
-        name = f"bucket-{next(_NAMES)}"
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{name}", method="PUT")
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{path}", method="PUT")
         request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=someone/20260101/us-east-1/s3/aws4_request")
         urllib.request.urlopen(request).close()  # noqa: S310
-        return name
 
 
 def environment(port: int) -> dict[str, str]:

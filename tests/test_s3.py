@@ -411,3 +411,42 @@ def test_a_shard_that_took_the_place_of_another_is_refused_however_it_is_read(
     storage.replace("v/c/0", storage.read("v/c/1"))
     with pytest.raises(StoreError, match=r"cannot read object v/c/0 any more .*replaced.*Fix: open the store again"):
         store.read("v", 0, 10)
+
+
+@pytest.mark.parametrize("key", ["../a.csv", "in//a.csv", "in/./a.csv", "in/../*.csv", "in/a\x01.csv", "in//*.csv", ""])
+def test_a_url_that_can_be_none_of_an_object_is_refused_wherever_it_is_given(
+    key: str, bucket: str, tmp_path: Path
+) -> None:
+    url, source = f"{bucket}/{key}", table(tmp_path / "a.csv", rows(0, 3))
+    calls: list[Callable[[], object]] = [
+        lambda: zstore.ingest(url, tmp_path / "s.zarr", **BY_ID),
+        lambda: zstore.ingest(source, tmp_path / "s.zarr", **BY_ID, static=url),
+        lambda: zstore.ingest(source, url, **BY_ID),
+        lambda: zstore.inspect(url),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="expected s3://BUCKET/"):
+            call()
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_the_key_of_one_object_is_taken_as_it_is_written(bucket: str, tmp_path: Path) -> None:
+    table(tmp_path / "a.csv", rows(0, 3))
+    for name, area in (("areas.csv", 1), ("[a]reas.csv", 2)):
+        upload(bucket, write_table(tmp_path / name, ["id", "area"], [["a", area], ["b", area], ["c", area]]))
+    zstore.ingest(tmp_path / "a.csv", tmp_path / "s.zarr", **BY_ID, static=f"{bucket}/[a]reas.csv")
+    assert open_store(tmp_path / "s.zarr").static("area").values.tolist() == [2, 2, 2]
+    with pytest.raises(SourceError, match="no such file"):
+        zstore.ingest(tmp_path / "a.csv", tmp_path / "t.zarr", **BY_ID, static=f"{bucket}/*.csv")
+
+
+def test_an_object_that_cannot_be_listed_is_told_from_a_bucket_that_does_not_answer(
+    bucket: str, server: S3Server, tmp_path: Path
+) -> None:
+    zstore.ingest(table(tmp_path / "a.csv", rows(0, 3)), f"{bucket}/s.zarr", **BY_ID)
+    zstore.append(table(tmp_path / "b.csv", rows(3, 6)), f"{bucket}/s.zarr")
+    server.put(f"{bucket.removeprefix('s3://')}/s.zarr/level//x")
+    with pytest.raises(StoreError, match=r"an object in the way, .*level//x.*expected keys without empty parts"):
+        zstore.gc(f"{bucket}/s.zarr", 1)
+    store = open_store(f"{bucket}/s.zarr")
+    assert (store.n_rows, verify(store).faults) == (18, ())

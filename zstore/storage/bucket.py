@@ -31,7 +31,7 @@ from obstore.store import S3Store
 from zstore.errors import UsageError
 from zstore.storage.fetched import Fetched, Ranged
 from zstore.storage.refusals import cannot_write, conflict, too_large
-from zstore.storage.s3 import ATTEMPTS, REFUSED, connect, parse_url, reached, reason, send, wait
+from zstore.storage.s3 import ATTEMPTS, REFUSED, can_be_key, connect, parse_url, reached, reason, send, wait
 
 _URL = re.compile(r"s3://([^/]+)/*(.*?)/*")
 _WRITERS = 8
@@ -69,7 +69,7 @@ class Bucket:
             If the URL or an option cannot be meant.
         """
         match = _URL.fullmatch(url)
-        if match is None or any(part in (".", "..", "") for part in match[2].split("/") if match[2]):
+        if match is None or (match[2] and not can_be_key(match[2])):
             raise UsageError(f"URL {url!r}", expected="s3://BUCKET/PREFIX", fix="correct the URL")
         bucket = cls(f"s3://{match[1]}/{match[2]}".rstrip("/"), tuple(sorted(options.items())))
         try:

@@ -33,6 +33,8 @@ REFUSED = (PermissionDeniedError, UnauthenticatedError, InvalidPathError)
 _WAIT_S = 0.2
 _CLIENT = {"timeout": "30s", "connect_timeout": "10s"}
 _MOST_SHOWN = 240
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNLISTED = "Encountered object with invalid path: "
 _NOISE = re.compile(r"Generic \w+ error: |, max_retries: \d+, retry_timeout: \w+|Error performing ")
 
 
@@ -40,6 +42,11 @@ def parse_url(url: str) -> tuple[str, str]:
     """Bucket and prefix of a URL."""
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     return bucket, prefix
+
+
+def can_be_key(key: str) -> bool:
+    """Whether an object can have this key; obstore takes no other, though S3 itself would."""
+    return all(part not in ("", ".", "..") for part in key.split("/")) and not _CONTROL.search(key)
 
 
 @lru_cache(maxsize=64)
@@ -105,6 +112,12 @@ def reached(bucket: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
+        if (why := str(error.strerror)).startswith(_UNLISTED):
+            raise StoreError(
+                f"an object in the way, in {bucket} ({why.removeprefix(_UNLISTED)})",
+                expected="keys without empty parts, '.', '..' and control characters",
+                fix="remove that object with another tool, or give it another key",
+            ) from error
         raise StoreError(
             f"cannot reach {bucket} ({error.strerror})",
             expected="a bucket that answers",

@@ -15,7 +15,7 @@ from typing import Any
 
 import xxhash
 
-from zstore.errors import SourceError
+from zstore.errors import SourceError, UsageError
 from zstore.storage.file import File
 from zstore.storage.folder import Folder
 from zstore.storage.urls import is_remote, open_storage
@@ -56,7 +56,7 @@ def expand(
 def find(path: str | Path, flag: str, storage_options: Mapping[str, str] | None = None) -> File:
     """One file that a flag names, by its path or URL; raises as :func:`expand`."""
     if is_remote(path):
-        return _in_bucket(str(path), storage_options or {})[0]
+        return _object(str(path), storage_options or {})
     return _local(Path(path), flag)
 
 
@@ -130,18 +130,32 @@ def _local(path: Path, flag: str = "the path") -> File:
 
 def _in_bucket(pattern: str, options: Mapping[str, str]) -> list[File]:
     """Objects that a URL names; ``*`` and ``?`` stay within a part between slashes, as in a path."""
-    bucket, _, key = pattern.removeprefix("s3://").partition("/")
-    storage: Any = open_storage(f"s3://{bucket}", options)
-    if not glob.has_magic(key):
-        head = storage.head(key)
-        if head is None:
-            raise SourceError(f"no such file ({pattern})", expected=_EXPECTED, fix="check the URL")
-        return [File(storage, key, head[0], head[1])]
+    if not glob.has_magic(pattern):
+        return [_object(pattern, options)]
+    storage, key = _bucket_of(pattern, options)
     parts = [re.compile(translate(part)) for part in key.split("/")]
     prefix = re.split(r"[*?\[]", key, maxsplit=1)[0]
     names = [name for name in sorted(storage.sizes(prefix)) if _fits(name.split("/"), parts)]
     heads = [(name, storage.head(name)) for name in names]
     return [File(storage, name, head[0], head[1]) for name, head in heads if head is not None]
+
+
+def _object(url: str, options: Mapping[str, str]) -> File:
+    """The object of a URL, whatever characters its key has."""
+    storage, key = _bucket_of(url, options)
+    head = storage.head(key)
+    if head is None:
+        raise SourceError(f"no such file ({url})", expected=_EXPECTED, fix="check the URL")
+    return File(storage, key, head[0], head[1])
+
+
+def _bucket_of(url: str, options: Mapping[str, str]) -> tuple[Any, str]:
+    """The bucket of a URL, and the key, which names something below it."""
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    open_storage(url, options)  # refuses keys that no object can have
+    if not key.strip("/"):
+        raise UsageError(f"URL {url!r}", expected="s3://BUCKET/KEY of a file", fix="correct the URL")
+    return open_storage(f"s3://{bucket}", options), key.strip("/")
 
 
 def _fits(names: list[str], parts: list[re.Pattern[str]]) -> bool:
