@@ -150,7 +150,7 @@ LAYERS = {
         ],
         ["writing.ingest", "writing.planner"],
         ["inspection.column", "inspection.frame", "inspection.roles", "inspection.command", "inspection.look"],
-        ["upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
+        ["upkeep.outfile", "upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
         ["upkeep.checks", "upkeep.findings", "upkeep.odd_times", "upkeep.doctor"],
         ["look.style", "look.template", "look.svg", "look.windows", "look.series", "look.store", "look.report"],
         ["output", "amounts", "bars", "progress", "datasets", "printing", "flags"],

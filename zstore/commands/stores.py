@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -22,7 +21,10 @@ from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.doctor import examine
 from zstore.upkeep.export import export
 from zstore.upkeep.findings import KINDS
+from zstore.upkeep.outfile import check_target, whole_file
 from zstore.upkeep.verify import verify
+
+_PAGES = (".html", ".htm")
 
 
 def _info_flags(parser: ArgumentParser) -> None:
@@ -53,8 +55,8 @@ def _show(options: Namespace) -> int:
     store = open_named(options)
     series = store.series(options.id)
     show = store.schema.time.show
-    print(",".join(csv_cell(shown(name, None)) for name in (free_name("time", store.channels), *store.channels)))
     first, last = series.rows(options.start, options.stop)
+    print(",".join(csv_cell(shown(name, None)) for name in (free_name("time", store.channels), *store.channels)))
     columns = [shown_values(store, name, first, last) for name in store.channels]
     for time, *cells in zip(store.times(first, last).tolist(), *columns, strict=True):
         print(",".join([show(time), *cells]))
@@ -125,10 +127,13 @@ def _doctor(options: Namespace) -> int:
     for kind in wanted:
         if kind not in (*KINDS, "any"):
             raise UsageError(f"--fail-on {kind}", expected=f"any, or some of {', '.join(KINDS)}")
+    if options.html is not None:
+        check_target(options.html, "report", _PAGES)
     with shown_progress(options.quiet) as progress:
         found = examine(store, lambda done, total: progress("doctor", done, total, "rows"), storage_of(options))
-    if options.html:
-        Path(options.html).write_text(to_html(found), encoding="utf-8")
+    if options.html is not None:
+        with whole_file(options.html, "report", _PAGES) as path:
+            path.write_text(to_html(found), encoding="utf-8")
     if options.json:
         print(shown_json(found.to_json()))
     else:

@@ -20,6 +20,7 @@ from zstore.errors import StoreError, UsageError
 from zstore.reading.selection import Selection
 from zstore.reading.store import Store
 from zstore.storage.portable import exchange
+from zstore.upkeep.outfile import check_place
 
 _PART = re.compile(r"part-[0-9]+\.parquet")
 
@@ -104,6 +105,7 @@ def _rows(store: Store | Selection, ids: Sequence[str] | None) -> Selection:
 
 def _check(target: Path, rows_per_file: int | None, overwrite: bool) -> None:
     """Refuse what cannot be meant, before anything is written."""
+    check_place(target, "export")
     if rows_per_file is None and target.suffix not in (".csv", ".parquet"):
         raise UsageError(
             f"export to {target}",

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from zstore.errors import CorruptionError, StoreError
+from zstore.errors import CorruptionError, StoreError, UsageError
 from zstore.format.documents import to_bytes
 from zstore.format.layout import ROOT, TIME, root_copy_key, shard_bounds
 from zstore.format.shards import check_chunks
@@ -50,11 +50,15 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
 
     Raises
     ------
+    UsageError
+        If `workers` is less than 1.
     CorruptionError
         If the manifest itself cannot be trusted, so nothing else can be checked.
     StoreError
         If the store was replaced since it was opened.
     """
+    if workers < 1:
+        raise UsageError(f"workers {workers}", expected="one or more", fix="correct --workers")
     records = list(store.objects.records.values())
     faults = _linked_faults(store)
     wanted = _chunks_needed(store)
