@@ -99,7 +99,13 @@ LAYERS = {
         ],
         ["writing.sources.typed_columns", "writing.sources.typed_rows", "writing.sources.typed_source"],
         ["writing.sources.parquet_table", "writing.sources.parquet"],
-        ["writing.sources.arrow_frames", "writing.sources.arrow_table", "writing.sources.arrow_source"],
+        [
+            "writing.sources.arrow_frames",
+            "writing.sources.arrow_table",
+            "writing.sources.arrow_source",
+            "writing.sources.given",
+            "writing.sources.given_source",
+        ],
         [
             "writing.sources.query",
             "writing.sources.sql_rows",

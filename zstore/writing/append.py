@@ -68,8 +68,9 @@ def append(
     Parameters
     ----------
     sources
-        Files or globs, or a :class:`zstore.Query`. Files whose rows the store has already (same name, size and digest,
-        in whatever folder) are left out; one that changed after its rows were taken is refused.
+        Files or globs, a :class:`zstore.Query`, or tables. Files whose rows the store has already (same name, size and
+        digest, in whatever folder) are left out, and so are tables of the same content; a file that changed after its
+        rows were taken is refused.
     store
         Folder of the store.
     static
@@ -106,7 +107,8 @@ def append(
         base = Store(site.root)
         table = _as_recorded(base, given or {}, store)
         options, source = TableOptions.from_json(table), _same_source(request.files, table, store)
-        files = source.since(request.files, table, on_duplicate != "error")
+        named = source.taken(request.files, site.scratch, runner.shared)
+        files = source.since(named, table, on_duplicate != "error")
         read = read_digests(files, target, options.id_from_path, runner)
         pairs = new_sources(files, read, () if force else base.ledger, options.id_from_path)
         if not pairs:

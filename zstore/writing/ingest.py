@@ -105,7 +105,9 @@ def ingest(
         Files of CSV (also ``.gz``, ``.zst``), Parquet or Arrow, globs of them, or ``s3://…``. All with the same columns
         in any order, rows in any order. The types of ``.parquet``, ``.arrow`` and ``.feather`` say what columns hold:
         lists of numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands` and
-        `percent` are refused. Or one or several :class:`zstore.Query`, whose database says what columns hold.
+        `percent` are refused. Or one or several :class:`zstore.Query`, whose database says what columns hold. Or
+        tables: data frames of pandas or polars, tables and readers of pyarrow, or anything that is an Arrow stream; the
+        levels of a pandas index that have names are columns.
     store
         Folder to make, or ``s3://BUCKET/PREFIX``.
     time
@@ -250,15 +252,14 @@ def ingest(
         check_codec(str(codec))
     source = source_of(request.files)
     source.check(options, encoding)
-    reading = request.reading(source, options, encoding, dtype, grid, request.files)
     with (
         request.runner() as runner,
         building(request.target, "overwrite" if overwrite else "new", request.scratch, runner.shared) as site,
     ):
-        logger.info(
-            "ingest %s of %d files into %s", f"{sum(reading.sizes.values()):,} bytes", len(request.files), store
-        )
-        ledger = read_digests(request.files, request.target, options.id_from_path, runner)
+        files = source.taken(request.files, site.scratch, runner.shared)
+        reading = request.reading(source, options, encoding, dtype, grid, files)
+        logger.info("ingest %s of %d files into %s", f"{sum(reading.sizes.values()):,} bytes", len(files), store)
+        ledger = read_digests(files, request.target, options.id_from_path, runner)
         table = {**record_of(source), **options.to_json(), "encoding": encoding, "dtype": dtype}
         read_as = {**table, "on_bad_row": on_bad_row, "grid": asdict(grid)}
         text = plan_text(ledger, site.version, reading=read_as, sized=[request.blocksize, *runner.shares])
@@ -286,7 +287,7 @@ def ingest(
             "n_dropped": counts.n_duplicates,
             "next_shard": written.next_shard,
         }
-        check_unchanged(request.files)
+        check_unchanged(files)
         commit(site, Version(schema, index, written.summary.moments, written.records, ledger, notes), written.rows)
         clock.lap("commit")
     return clock.on(receipt)

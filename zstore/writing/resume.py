@@ -15,7 +15,7 @@ from zstore.format.encodings.base import form_from_json
 from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.sort import Spill
-from zstore.writing.sources.protocol import NOTE, Source, digest_of
+from zstore.writing.sources.protocol import NOTE, TAKEN, Source, digest_of
 from zstore.writing.sources.table import BadRow
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def begin(scratch: Storage, plan: str) -> dict[str, bytes]:
         found = {key.removesuffix(NOTE): scratch.read(key) for key in there if key.endswith(NOTE)}
         logger.warning("going on from a run that ended early: %d parts are done already", len(found))
     else:
-        scratch.remove(there)
+        scratch.remove([key for key in there if not key.startswith(TAKEN)])
         scratch.write_stream(_PLAN, (plan.encode(),))
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,24 @@ from zstore.errors import StoreError, UsageError
 from zstore.writing.sources.arrow_source import ArrowSource
 from zstore.writing.sources.csv.source import CsvSource
 from zstore.writing.sources.files import expand
+from zstore.writing.sources.given import ArrowStream, given_table, is_given
+from zstore.writing.sources.given_source import GivenSource
 from zstore.writing.sources.parquet import ParquetSource
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.query import Query
 from zstore.writing.sources.sql_source import SqlSource, ask
 
 CSV: Source = CsvSource()
-SOURCES: tuple[Source, ...] = (CSV, ParquetSource(), ArrowSource(), SqlSource())
+SOURCES: tuple[Source, ...] = (CSV, ParquetSource(), ArrowSource(), SqlSource(), GivenSource())
 
-Named = str | Path | Query
-"""What a user names as a source: a path, a glob, a URL, or a query."""
+Named = str | Path | Query | ArrowStream
+"""What a user names as a source: a path, a glob, a URL, a query, or hands over: a table."""
 
 
 def find_sources(
     sources: Named | Sequence[Named], storage_options: Mapping[str, str] | None = None, skip_empty: bool = False
 ) -> list[Any]:
-    """What the user has named: files, or queries whose databases were asked for their state.
+    """What the user has named: files, queries whose databases were asked for their state, or tables.
 
     Raises
     ------
@@ -34,7 +36,15 @@ def find_sources(
     UsageError
         If they are of several kinds.
     """
-    listed = [sources] if isinstance(sources, (str, Path, Query)) else list(sources)
+    listed = _listed(sources)
+    tables = [one for one in listed if is_given(one)]
+    if tables and len(tables) == len(listed):
+        names = ["the table"] if len(tables) == 1 else [f"table {number}" for number in range(1, len(tables) + 1)]
+        return list(map(given_table, tables, names))
+    if tables:
+        raise UsageError(
+            "tables and files", expected="sources of one kind", fix="ingest each kind into a store of its own"
+        )
     queries = [one for one in listed if isinstance(one, Query)]
     if not queries:
         return expand([one for one in listed if not isinstance(one, Query)], storage_options, skip_empty)
@@ -43,6 +53,21 @@ def find_sources(
             "queries and files", expected="sources of one kind", fix="ingest each kind into a store of its own"
         )
     return [ask(query) for query in queries]
+
+
+def _listed(sources: Any) -> list[Any]:
+    """One source, or several, as a list."""
+    if isinstance(sources, (str, Path, Query)) or is_given(sources):
+        return [sources]
+    listed = list(sources) if isinstance(sources, Iterable) and not isinstance(sources, (Mapping, bytes)) else [sources]
+    odd = [one for one in listed if not isinstance(one, (str, Path, Query)) and not is_given(one)]
+    if odd or not listed:
+        raise UsageError(
+            f"source of type {type(odd[0]).__name__}" if odd else "no source",
+            expected="a path, a query, or a table: a data frame, an Arrow table or stream; or several of a kind",
+            fix="name a file, or hand over a data frame; collect() a lazy one",
+        )
+    return listed
 
 
 def source_of(files: Sequence[Any]) -> Source:

@@ -26,6 +26,10 @@ NOTE = ".note"
 """Ending of notes on scratch space; what stands before it is the name of a piece of work."""
 
 
+TAKEN = "taken-"
+"""What the names of sources that were taken to scratch space begin with; a plan that begins anew leaves them there."""
+
+
 class RecutError(Exception):
     """A block does not begin and end where records do, so all have to be cut anew (:meth:`Source.recut`)."""
 
@@ -188,6 +192,20 @@ class Source(Protocol):
 
     def takes(self, file: Any) -> bool:
         """Whether a file, or what else the user has named, is of this kind."""
+        ...
+
+    def taken(self, files: Sequence[Any], scratch: Storage, shared: bool) -> list[Any]:
+        """What the user has named as it can be read twice: as it is, or on scratch space, under names with `TAKEN`.
+
+        Parameters
+        ----------
+        files
+            What the user has named.
+        scratch
+            Where to.
+        shared
+            Whether other processes read it too.
+        """
         ...
 
     def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import Schema
 from zstore.storage.file import File
+from zstore.storage.protocol import Storage
 from zstore.writing.sources.arrow_cells import words_of
 from zstore.writing.sources.columns import check_channels, choose_columns, series_channel
 from zstore.writing.sources.damage import damage_told
@@ -104,6 +105,10 @@ class TypedSource:
     def takes(self, file: Any) -> bool:
         """Whether its name ends as those of such files do."""
         return isinstance(file, File) and str(file).lower().endswith(self.endings)
+
+    def taken(self, files: Sequence[Any], scratch: Storage, shared: bool) -> list[Any]:
+        """The files as they are."""
+        return list(files)
 
     def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
         """The files as they are."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from zstore.format.schema import Schema
 from zstore.storage.file import File
+from zstore.storage.protocol import Storage
 from zstore.writing.room import check_room
 from zstore.writing.sources.csv import blocks as source_csv
 from zstore.writing.sources.csv.header import check_framing, open_source
@@ -40,6 +41,10 @@ class CsvSource:
     def takes(self, file: Any) -> bool:
         """Whether its name ends as those of such files do."""
         return isinstance(file, File) and str(file).lower().endswith(self.endings)
+
+    def taken(self, files: Sequence[Any], scratch: Storage, shared: bool) -> list[Any]:
+        """The files as they are."""
+        return list(files)
 
     def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
         """The files as they are."""
