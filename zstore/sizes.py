@@ -37,7 +37,7 @@ def bytes_of(size: int | str | None, flag: str) -> int | None:
     """
     if size is None:
         return None
-    n_bytes = parse_size(size) if isinstance(size, str) else size
+    n_bytes = parse_size(size) if isinstance(size, str) else int(size)
     if n_bytes < 1:
         raise UsageError(f"{flag} {size}", expected="one byte or more", fix=f"as in {flag} 512MiB")
     return n_bytes

@@ -34,7 +34,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     Parameters
     ----------
     store
-        Folder of the store; or a CSV file, which is ingested into the cache once.
+        Folder of the store; or files of rows, such as CSV or Parquet, which are ingested into the cache once.
     lookback
         Input rows of a window.
     horizon
@@ -98,12 +98,12 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         Of row files, that are kept in that folder when one is built: a size such as ``50GiB``, or a share of its disk.
         Those go first that were used longest ago; what a process has open stays. Default: $ZSTORE_CACHE_LIMIT, or 0.2.
     ingest
-        How a CSV file is ingested: arguments of ``zstore.ingest``, or a YAML file of them.
+        How such files are ingested: arguments of ``zstore.ingest``, or a YAML file of them.
     storage_options
         For a store in object storage, such as region or endpoint. They are written to the run folder with the rest of
         the configuration: secrets belong into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
     version
-        Version of the store to read, from 1; see ``zstore log``. Default: the newest. Not for a CSV file.
+        Version of the store to read, from 1; see ``zstore log``. Default: the newest. Not for files of rows.
     unknown
         What a model that is fitted now makes of what it has never seen, when it is used on another store: words of
         categories, and series where each has its own scaler. ``refuse``: an error that names them. ``own_column``:

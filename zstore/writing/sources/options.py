@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -173,7 +174,7 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     """Texts from one or several; whole numbers may stand for theirs."""
     texts = (value,) if isinstance(value, str) else tuple(value)
     for text in texts:
-        if not isinstance(text, (str, int)):
+        if not isinstance(text, (str, Integral)):
             raise UsageError(f"--{name.replace('_', '-')} {text!r}", expected="text", fix="put it in quotes, as a text")
     return tuple(map(str, texts))
 
