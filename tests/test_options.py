@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import zstore
 from zstore import UsageError, append, ingest, open_store
 from zstore.cli import COMMANDS, main
-from zstore.commands.ingest import _ingest_flags
 from zstore.flags import Flags, said
 from zstore.manual import Parameter, parameters
 from zstore.writing.planner import plan_ingest
@@ -166,23 +165,6 @@ def test_one_name_may_stand_for_a_list_of_one(table: Path) -> None:
     options: dict[str, Any] = {"time": ["t"], "decimal": ",", "leave_out": "id"}
     ingest(table, table.with_suffix(".zarr"), on_duplicate="first", **options)
     assert open_store(table.with_suffix(".zarr")).channels == ("v",)
-
-
-def test_groups_of_flags_stand_in_the_order_of_the_way_of_a_row() -> None:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser()
-    _ingest_flags(parser)
-    titles = [group.title for group in parser._action_groups if group.title]
-    assert titles[2:] == [
-        "which columns",
-        "times",
-        "how CSV is written",
-        "what stands around the rows of CSV",
-        "rows that are wrong, or there twice",
-        "the store",
-        "how it runs",
-    ]
 
 
 @pytest.mark.parametrize("flag", ["--id", "--comment", "--thousands", "--missing", "--freq", "--names"])
