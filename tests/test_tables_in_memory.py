@@ -124,6 +124,24 @@ def test_what_comes_back_is_what_was_handed_over(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(open_store(tmp_path / "s.zarr").sel().to_pandas(), expected)
 
 
+def test_columns_that_no_channel_can_have_may_be_left_out(tmp_path: Path) -> None:
+    table = arrow(frame())
+    octets = pa.array([b"\xff\x00"] * len(table), pa.binary())
+    for odd in (octets, octets.cast(pa.binary_view()), pa.array([{"a": 1}] * len(table))):
+        spoiled_table = table.append_column("odd", odd)
+        with pytest.raises(SourceError, match=r"column 'odd' of type .*--leave-out odd"):
+            ingest(spoiled_table, tmp_path / "s.zarr", **OPTIONS)
+        receipt = ingest(spoiled_table, tmp_path / "s.zarr", leave_out=["odd"], overwrite=True, **OPTIONS)
+        assert "odd" not in [channel["name"] for channel in receipt.to_json()["channels"]]
+
+
+def test_a_null_in_a_dictionary_is_missing(tmp_path: Path) -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0]), pa.array(["x", None]))
+    table = pa.table({"time": range(4), "word": words, "n": range(4)})
+    ingest(table, tmp_path / "s.zarr", time="time", workers=1)
+    assert open_store(tmp_path / "s.zarr").sel().to_arrow().read_all()["word"].to_pylist() == ["x", None, None, "x"]
+
+
 def test_several_tables_are_one_and_another_is_appended(of_csv: dict[str, bytes], tmp_path: Path) -> None:
     rows = frame()
     receipt = ingest([rows[:20], pl.from_pandas(rows[20:])], tmp_path / "s.zarr", **OPTIONS)

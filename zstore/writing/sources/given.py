@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -104,7 +105,7 @@ def given_table(value: Any, name: str) -> GivenTable:
         elif isinstance(value, pa.RecordBatch):
             rows = pa.Table.from_batches([value])
         elif polars is not None and isinstance(value, polars.DataFrame):
-            rows = pa.table(value)
+            rows = value.to_arrow(compat_level=polars.CompatLevel.newest())  # as a stream it would be copied whole
         elif hasattr(value, "__arrow_c_stream__"):
             rows = pa.RecordBatchReader.from_stream(value)
         else:
@@ -200,7 +201,9 @@ class TableDigest:
     def add(self, number: int, values: Any) -> None:
         """Add a block of a column, :func:`plain`. A copy of it has nothing in it that no value is of."""
         rows = pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.arange(len(values)))])
-        octets = memoryview(pa.record_batch([values.take(rows)], ["column"]).serialize())
+        with suppress(pa.ArrowNotImplementedError):  # of a type that no channel can have
+            values = values.take(rows)
+        octets = memoryview(pa.record_batch([values], ["column"]).serialize())
         self._hashers[number].update(octets)
         self._sizes[number] += len(octets)
 
