@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import stored, write_table
+from conftest import SMALL_GRID, stored, write_table
 from s3server import S3Server
 
 import zstore
 from lightning_app.data.datamodule import WindowDataModule
-from zstore import ConflictError, SourceError, StoreError, UsageError, open_store, verify
+from zstore import ConflictError, SourceError, StoreError, UsageError, ingest, open_store, verify
 from zstore.format.layout import MARKER, ROOT
 from zstore.storage.bucket import Bucket
 from zstore.storage.urls import open_storage
@@ -450,3 +451,12 @@ def test_an_object_that_cannot_be_listed_is_told_from_a_bucket_that_does_not_ans
         zstore.gc(f"{bucket}/s.zarr", 1)
     store = open_store(f"{bucket}/s.zarr")
     assert (store.n_rows, verify(store).faults) == (18, ())
+
+
+def test_a_table_goes_into_a_bucket_and_comes_out_of_it(bucket: str) -> None:
+    hours = pd.date_range("2001-01-01", periods=50, freq="h").astype("datetime64[s]")
+    rows = pd.DataFrame({"id": "a", "time": hours, "v": np.arange(50, dtype=np.float32), "w": np.float32(0.5)})
+    ingest([rows[:30], rows[30:]], f"{bucket}/s.zarr", id="id", time="time", workers=1, **SMALL_GRID)
+    store = open_store(f"{bucket}/s.zarr")
+    pd.testing.assert_frame_equal(store.sel().to_pandas(), rows)
+    assert store.sel(start="2001-01-01 10:00", channels="v").head(1)["v"].tolist() == [10]

@@ -130,7 +130,7 @@ def test_columns_that_no_channel_can_have_may_be_left_out(tmp_path: Path) -> Non
     for odd in (octets, octets.cast(pa.binary_view()), pa.array([{"a": 1}] * len(table))):
         spoiled_table = table.append_column("odd", odd)
         with pytest.raises(SourceError, match=r"column 'odd' of type .*--leave-out odd"):
-            ingest(spoiled_table, tmp_path / "s.zarr", **OPTIONS)
+            ingest(spoiled_table, tmp_path / "none.zarr", **OPTIONS)
         receipt = ingest(spoiled_table, tmp_path / "s.zarr", leave_out=["odd"], overwrite=True, **OPTIONS)
         assert "odd" not in [channel["name"] for channel in receipt.to_json()["channels"]]
 

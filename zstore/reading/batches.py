@@ -77,9 +77,10 @@ class Columns:
 
     @property
     def block_rows(self) -> int:
-        """Most rows of a batch: a power of two, of whole chunks where they are small enough."""
+        """Most rows of a batch: a power of two, of whole chunks where they are small enough; of a bucket, of shards."""
         most = 1 << (_BLOCK_BYTES // (64 + 8 * len(self._makers))).bit_length() - 1
-        return max(min(max(_BLOCK_ROWS, self.store.schema.chunk_rows), most), _FEWEST_ROWS)
+        grid, remote = self.store.schema, self.store.storage.remote
+        return max(min(max(_BLOCK_ROWS, grid.shard_rows if remote else grid.chunk_rows), most), _FEWEST_ROWS)
 
     def batch(self, ranges: RowRanges) -> Any:
         """The rows of one block of :meth:`RowRanges.blocks` as a record batch."""
