@@ -77,11 +77,11 @@ FILES = {
     "quarters": Expected(16, 2, "QS"),
     "iso_weeks": Expected(16, 2, "7d"),
     "eex_percent": Expected(10, 1, "MS"),
+    "lab_censored": Expected(16, 2, "1d", ("--censored Pb ug/l", "refused so"), "--censored 'Pb ug/l'"),
     "airquality_uci": Expected(10, 1, "1h", ("reads in 2 ways", "refused so"), "--on-bad-row quarantine"),
 }
 REFUSED = {
     "entsoe": ("looks like times, and no format reads them", "--time-format"),
-    "lab_censored": ("numbers with a mark beside each", "--categories Pb ug/l"),
 }
 
 

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 import zstore
 from zstore import UsageError, append, ingest, open_store
 from zstore.cli import COMMANDS, main
-from zstore.flags import Flags, said
+from zstore.flags import Flags, names_of, said
+from zstore.inspection.command import command_of
 from zstore.manual import Parameter, parameters
 from zstore.writing.planner import plan_ingest
 from zstore.writing.sources.options import TableOptions
@@ -188,3 +190,15 @@ def test_a_configuration_that_was_printed_reads_back_as_the_same(tmp_path: Path)
         "max_bad_rows": "0.25",
         "no_header": True,
     }
+
+
+@given(st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1), min_size=1))
+def test_names_are_typed_as_a_line_of_csv(names: list[str]) -> None:
+    command = shlex.split(command_of("a.csv", {"channels": names}))
+    assert names_of(command[-1]) == names
+
+
+@pytest.mark.parametrize("text", ['"a', '"a,b', '"a"b,c'])
+def test_a_quote_without_an_end_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="close the quotes"):
+        names_of(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_origin
@@ -133,15 +135,29 @@ def said(function: Callable[..., Any], options: Namespace) -> dict[str, Any]:
 
 
 def names_of(given: str | list[str] | None) -> list[str] | None:
-    """Names from ``A,B`` or, in YAML, from a list, which can hold names with commas."""
-    return given.split(",") if isinstance(given, str) else given
+    """Names from ``A,B``, as a line of CSV has them (``"A, B",C``), or, in YAML, from a list.
+
+    Raises
+    ------
+    UsageError
+        If a quote that begins a name has no end.
+    """
+    if not isinstance(given, str) or '"' not in given:
+        return given.split(",") if isinstance(given, str) else given
+    try:
+        (names,) = csv.reader(io.StringIO(given, newline=""), strict=True)
+    except (csv.Error, ValueError):
+        raise UsageError(
+            f"names {given!r}", expected="quotes around a name with a comma, as in '\"A, B\",C'", fix="close the quotes"
+        ) from None
+    return names
 
 
 def pairs_of(given: str | dict[str, str] | None, flag: str) -> dict[str, str]:
     """A mapping from ``A=B,C=D`` or, in YAML, as it stands."""
     if given is None or isinstance(given, dict):
         return given or {}
-    pairs = [pair.partition("=") for pair in given.split(",")]
+    pairs = [pair.partition("=") for pair in names_of(given) or ()]
     for key, sign, _ in pairs:
         if not sign:
             raise UsageError(f"{flag} {key!r}", expected="COLUMN=VALUE,COLUMN=VALUE")

@@ -54,7 +54,7 @@ def _ingest_flags(parser: ArgumentParser) -> None:
     columns.of(ingest, rename="COL=NAME,…", units="COL=UNIT,…", static="FILE")
     times.of(ingest, time_format="FMT", time_unit="UNIT", timezone="ZONE", freq="RULE", start="T", fill_gaps=None)
     cells.of(ingest, delimiter="CHAR", decimal=None, thousands="CHAR", percent="COL,COL", encoding="NAME")
-    cells.of(ingest, missing="TEXT,COL=TEXT")
+    cells.of(ingest, censored="COL,COL", missing="TEXT,COL=TEXT")
     around.of(ingest, skip_lines="N", comment="TEXT", units_row=None, skip_below_header="N", no_header=None)
     around.of(ingest, names="COL,COL", widths="N,N,…")
     rows.of(ingest, on_bad_row=None, max_bad_rows="N|SHARE", on_duplicate=None, on_empty_file=None)

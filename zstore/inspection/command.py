@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -32,14 +31,18 @@ def command_of(path: str, flags: Mapping[str, Any]) -> str:
 
 
 def _written(value: Any) -> str:
-    """A value as it is typed: names with commas as JSON."""
+    """A value as it is typed: lists as a line of CSV, in which names with commas have quotes."""
     if isinstance(value, Mapping):
-        plain = not any("," in text or "=" in text for pair in value.items() for text in pair)
-        return ",".join(f"{a}={b}" for a, b in value.items()) if plain else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list):
-        plain = not any("," in text for text in value)
-        return ",".join(value) if plain else json.dumps(value, ensure_ascii=False)
-    return str(value)
+        value = [f"{name}={text}" for name, text in value.items()]
+    if not isinstance(value, list):
+        return str(value)
+    return ",".join(map(_quoted, value))
+
+
+def _quoted(name: str) -> str:
+    """A name within quotes, if it needs them."""
+    plain = not name.startswith('"') and not any(mark in name for mark in ",\r\n")
+    return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 def frame_flags(frame: Frame, encoding: str) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def ingest(
     missing: Sequence[str] = MISSING,
     thousands: str | None = None,
     percent: Sequence[str] = (),
+    censored: Sequence[str] = (),
     skip_lines: int = 0,
     comment: str | None = None,
     units_row: bool = False,
@@ -104,10 +105,10 @@ def ingest(
     sources
         Files of CSV (also ``.gz``, ``.zst``), Parquet or Arrow, globs of them, or ``s3://…``. All with the same columns
         in any order, rows in any order. The types of ``.parquet``, ``.arrow`` and ``.feather`` say what columns hold:
-        lists of numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands` and
-        `percent` are refused. Or one or several :class:`zstore.Query`, whose database says what columns hold. Or
-        tables: data frames of pandas or polars, tables and readers of pyarrow, or anything that is an Arrow stream; the
-        levels of a pandas index that have names are columns.
+        lists of numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands`,
+        `percent` and `censored` are refused. Or one or several :class:`zstore.Query`, whose database says what columns
+        hold. Or tables: data frames of pandas or polars, tables and readers of pyarrow, or anything that is an Arrow
+        stream; the levels of a pandas index that have names are columns.
     store
         Folder to make, or ``s3://BUCKET/PREFIX``.
     time
@@ -174,6 +175,9 @@ def ingest(
         Between groups of three digits, as ``,`` in ``1,234``. A space stands for every kind of space.
     percent
         Columns of numbers with a ``%`` behind each, which is dropped.
+    censored
+        Columns of numbers of which some are limits, as in ``<0.5`` or ``>200``. The limit is stored, and a further
+        channel ``COL.censored`` has -1 where the value is below it, 1 where it is above, and 0 elsewhere.
     skip_lines
         Lines before the header to leave out. Blank lines and comments behind them are left out too.
     comment

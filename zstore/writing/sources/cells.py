@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 
@@ -40,16 +40,23 @@ class NumberStyle:
         grouped. A space stands for every space.
     percent
         Whether each number has a ``%`` behind it, which is dropped.
+    censored
+        Whether numbers may have a ``<`` or ``>`` before them (``<=``, ``≤`` … too), for what was beyond a limit.
     """
 
     decimal: str = "."
     thousands: str | None = None
     percent: bool = False
+    censored: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether Arrow reads these numbers itself."""
-        return self.thousands is None and not self.percent
+        return self.thousands is None and not self.percent and not self.censored
+
+    def side(self, cell: str) -> int:
+        """On which side of its number the value of a cell lies: -1 below (``<0.5``), 1 above, 0 where it is that."""
+        return _SIDES.get(cell.lstrip(BLANKS)[:1], 0) if self.censored else 0
 
     def text(self, cell: str) -> str | None:
         """The number as Python and Arrow write it, with a decimal point and without groups; None if it is none."""
@@ -68,6 +75,7 @@ class NumberStyle:
 
 
 PLAIN = NumberStyle()
+_SIDES = {"<": -1, "\u2264": -1, ">": 1, "\u2265": 1}
 
 
 @cache
@@ -77,6 +85,9 @@ def _pattern(style: NumberStyle) -> re.Pattern[str]:
         digits = rf"(?:[1-9]\d{{0,2}}(?:[{re.escape(_grouping(style.thousands))}]\d{{3}})+|\d+)"
     number = rf"[+-]?(?:{digits}(?:{point}\d*)?|{point}\d+)(?:e[+-]?\d+)?"
     special, blanks = r"[+-]?(?:inf|infinity|nan)", f"[{BLANKS}]*"
+    if style.censored:
+        number = rf"(?:[<>]=?|[\u2264\u2265])?{blanks}({number}){blanks}"
+        return re.compile(f"{blanks}(?:{number}|({special}){blanks})", re.IGNORECASE | re.ASCII)
     if style.percent:
         sign = f"[\t{_SPACES}]*%"
         return re.compile(f"{blanks}(?:({number}){sign}|({special})){blanks}", re.IGNORECASE | re.ASCII)
@@ -221,6 +232,9 @@ def _advice(name: str, words: Sequence[str], column: str, style: NumberStyle) ->
         if all(re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}(?:\{other}\d{{3}})+|[+-]?\d{{1,3}}", word) for word in words):
             fix += f", or --thousands {other}, if it is {words[0].replace(other, '')}"
         return "numbers with a decimal " + ("comma" if other == "," else "point"), f"{fix}; or {keep}"
+    if name == "marked" and all(replace(style, censored=True).read(word) is not None for word in words):
+        ways = f"--censored {column} for the numbers, and a channel that says where they are limits"
+        return "numbers beyond a limit", f"{ways}; or {keep}"
     if name == "marked":
         return "numbers with a mark beside each", f"write plain numbers to the file, or {keep}"
     if name == "grouped" and style.thousands is not None:

@@ -145,6 +145,7 @@ def _check_names(
             ("--leave-out", options.leave_out),
             ("--categories", [column for column in options.categories if column not in others]),
             ("--percent", [column for column in options.percent if column not in others]),
+            ("--censored", [column for column in options.censored if column not in others]),
             ("--rename", options.rename),
             ("--units", options.units),
         )

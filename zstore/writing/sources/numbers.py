@@ -38,11 +38,15 @@ class NumberColumn:
         Texts of --missing that occurred.
     n_lost
         Cells whose digits a float64 loses, where the value as stored would not tell.
+    sides
+        (row,) float64 -1 where the value is below the number, 1 where it is above, 0 elsewhere, NaN where missing. None
+        in a column whose numbers are no limits.
     """
 
     values: NDArray[np.float64]
     seen: frozenset[str] = frozenset()
     n_lost: int = 0
+    sides: NDArray[np.float64] | None = None
 
 
 def reach(column: Any) -> float:
@@ -104,6 +108,7 @@ def from_words(column: Any, style: NumberStyle, missing: Missing, largest: float
     """
     codes, words = encoded(column)
     values, lost = np.full(len(words), np.nan), np.zeros(len(words), bool)
+    sides = np.full(len(words), np.nan) if style.censored else None
     seen = set()
     for position, word in enumerate(words.to_pylist()):
         text = style.text(word)
@@ -114,10 +119,14 @@ def from_words(column: Any, style: NumberStyle, missing: Missing, largest: float
             raise RefusedError("a cell is no number that can be stored")
         else:
             values[position] = float(text)
+            if sides is not None and values[position] == values[position]:
+                sides[position] = style.side(word)
             lost[position] = (len(text) > _SURE_DIGITS or "e" in text.lower()) and lost_digits(text)
     lost &= ~is_told(values, dtype)
     n_lost = int(np.count_nonzero(lost[codes])) if lost.any() else 0
-    return NumberColumn(values[codes] if len(values) else np.zeros(0), frozenset(seen), n_lost)
+    if sides is not None:
+        sides = sides[codes] if len(values) else np.zeros(0)
+    return NumberColumn(values[codes] if len(values) else np.zeros(0), frozenset(seen), n_lost, sides)
 
 
 def count_lost(column: Any, values: NDArray[np.float64], style: NumberStyle, dtype: str) -> int:

@@ -18,6 +18,10 @@ from zstore.writing.sources.table import MissingTexts
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 
 
+CENSORED = ".censored"
+"""Ending of the channel that says where the numbers of another are limits."""
+
+
 @dataclass(frozen=True)
 class TableOptions:
     """What the user said about the tables; see :func:`zstore.ingest` for each."""
@@ -53,6 +57,7 @@ class TableOptions:
     widths: tuple[str, ...] = ()
     id_columns: tuple[str, ...] = ()
     timezone: str | None = None
+    censored: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> TableOptions:
@@ -124,7 +129,9 @@ class TableOptions:
     def named(self) -> set[str]:
         """Columns that the options name and a table need not have any more: static attributes can be replaced."""
         entries = [entry.partition("=")[0] for entry in self.missing if "=" in entry]
-        return {*self.categories, *self.percent, *(entries if self.missing_by == "column" else ())} - {""}
+        return {*self.categories, *self.percent, *self.censored, *(entries if self.missing_by == "column" else ())} - {
+            ""
+        }
 
     def missing_texts(self, columns: Collection[str]) -> MissingTexts:
         """What `missing` means for a table.
@@ -215,6 +222,14 @@ def check_options(options: TableOptions) -> None:
     ):
         if value is not None and other:
             raise UsageError(f"{flag} {value} with {other}", expected="one way to read times", fix=f"drop {flag}")
+    both = set(options.censored) & {*options.percent, *options.categories}
+    if both or (options.censored and options.layout != "long"):
+        other = f"--layout {options.layout}"
+        if both:
+            other = "--percent" if set(options.censored) & set(options.percent) else "--categories"
+        raise UsageError(
+            f"--censored {','.join(options.censored)} with {other}", expected="one of them", fix="drop one"
+        )
     if options.delimiter == "":
         raise UsageError("--delimiter ''", expected="what stands between fields", fix="as in --delimiter ';'")
     for column, name in options.rename.items():

@@ -36,6 +36,8 @@ class ChannelSpec:
         Units to record, if any.
     item
         Position in the vectors of the column; None in a column of single values.
+    sides
+        Whether it says where the numbers of the column are limits that the values are beyond, and has none of them.
     """
 
     column: str
@@ -43,6 +45,7 @@ class ChannelSpec:
     text: bool = False
     units: str | None = None
     item: int | None = None
+    sides: bool = False
 
     @property
     def kind(self) -> Kind:

@@ -27,7 +27,7 @@ from zstore.writing.sources.typed_columns import channels_of, check_id, moment_s
 from zstore.writing.sources.typed_rows import read_batch
 from zstore.writing.sources.typed_table import TypedBlock, TypedTable, cut, n_rows_of, row_bytes, whole_row_bytes
 
-_OF_TEXT: tuple[str, ...] = ("delimiter", "decimal", "thousands", "percent")
+_OF_TEXT: tuple[str, ...] = ("delimiter", "decimal", "thousands", "percent", "censored")
 _OF_TEXT += ("skip_lines", "comment", "units_row", "skip_below_header", "no_header", "names", "widths")
 _TIME_ROWS = 1000  # that tell how texts and whole numbers are meant
 

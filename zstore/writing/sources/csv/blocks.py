@@ -467,8 +467,11 @@ def _columns(content: bytes, source: CsvFile, spec: CsvSpec, judged: bool = Fals
             channels.append(column)
             seen |= named
         else:
-            channels.append(NumberValues(numbers[channel.column].values))
-    lost = [numbers[c.column].n_lost if c.column in numbers else 0 for c in spec.channels]
+            numbered = numbers[channel.column]
+            channels.append(
+                NumberValues(numbered.values if numbered.sides is None or not channel.sides else numbered.sides)
+            )
+    lost = [numbers[c.column].n_lost if c.column in numbers and not c.sides else 0 for c in spec.channels]
     if spec.id is None:
         ids = text_array([source.id or SINGLE_ID] if len(times) else [])
         codes = np.zeros(len(times), np.int32)

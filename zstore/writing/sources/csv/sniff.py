@@ -12,7 +12,7 @@ from zstore.writing.sources.columns import check_channels, choose_columns, serie
 from zstore.writing.sources.csv.records import split_records
 from zstore.writing.sources.csv.table import CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source
-from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.options import CENSORED, TableOptions
 from zstore.writing.sources.table import ChannelSpec, MissingTexts
 from zstore.writing.sources.time_guesses import sniff_iso
 from zstore.writing.sources.time_options import first_time_spec, in_zone, numbered_rows, side_by_side
@@ -83,6 +83,7 @@ def sniff(
             )
             for column in wanted
         )
+        channels = tuple(each for channel in channels for each in _with_sides(channel, options))
         check_channels(channels, wanted)
     return CsvSpec(
         delimiter=delimiter,
@@ -96,8 +97,16 @@ def sniff(
         largest=options.largest,
         thousands=options.thousands,
         percent=options.percent,
+        censored=options.censored,
         tracked=tracked,
     )
+
+
+def _with_sides(channel: ChannelSpec, options: TableOptions) -> tuple[ChannelSpec, ...]:
+    """A channel, and behind one of numbers that may be limits another that says where they are."""
+    if channel.column not in options.censored or channel.text:
+        return (channel,)
+    return channel, replace(channel, name=f"{channel.name}{CENSORED}", units=None, sides=True)
 
 
 def _units_of(sources: Sequence[CsvFile], options: TableOptions) -> dict[str, str | None]:
@@ -175,7 +184,7 @@ def _holds_text(
     SourceError
         If it is all numbers in one file and all text in another, or nearly all numbers in another spelling.
     """
-    style = NumberStyle(options.decimal, options.thousands, column in options.percent)
+    style = NumberStyle(options.decimal, options.thousands, column in options.percent, column in options.censored)
     absent = missing.of_numbers(column, style)
     first: tuple[bool, str] | None = None
     for source, sample in zip(sources, samples, strict=True):

@@ -21,7 +21,7 @@ from zstore.writing.sources.csv.record_limit import lines_before
 from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec, Line
 from zstore.writing.sources.inflate import COMPRESSED, head, is_plain, is_plain_text, plain_utf8
-from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.options import CENSORED, TableOptions
 from zstore.writing.sources.protocol import RecutError, Runner, SourceSample, Workspace, digest_of
 from zstore.writing.sources.table import BadRow, ChannelSpec, Columns
 
@@ -88,12 +88,10 @@ class CsvSource:
         opened, delimiter = open_source(file, prepared, options)
         if options.layout == "wide" and options.channels and not set(options.channels) & set(opened.header):
             return None
-        columns = {name: column for column, name in options.rename.items()}
-        channels = {channel.name: columns.get(channel.name, channel.name) for channel in schema.channels}
-        known = options.of_header(opened.header).with_categories(channels.values())
+        kinds = [_known_channel(channel.name, channel.kind == "category", options) for channel in schema.channels]
+        known = options.of_header(opened.header).with_categories(kind.column for kind in kinds)
         spec = sniff([opened], delimiter, known, others, schema.time)
         if not spec.series:
-            kinds = [ChannelSpec(channels[c.name], c.name, c.kind == "category") for c in schema.channels]
             spec = replace(spec, channels=tuple(kinds))
         return opened, spec
 
@@ -282,3 +280,12 @@ def _by_block(group: Sequence[CsvBlock], rows: Sequence[BadRow]) -> Iterator[Seq
             last += 1
         yield rows[first:last]
         first = last
+
+
+def _known_channel(name: str, text: bool, options: TableOptions) -> ChannelSpec:
+    """A channel of a store, and the column that it was read from."""
+    columns = {new: column for column, new in options.rename.items()}
+    number = name.removesuffix(CENSORED)
+    if number != name and columns.get(number, number) in options.censored:
+        return ChannelSpec(columns.get(number, number), name, sides=True)
+    return ChannelSpec(columns.get(name, name), name, text)

@@ -125,12 +125,15 @@ class CsvSpec(TableSpec):
         Character between groups of three digits, if any.
     percent
         Columns of numbers with a ``%`` behind each.
+    censored
+        Columns of numbers that may have a ``<`` or ``>`` before them.
     """
 
     delimiter: str
     decimal: str = "."
     thousands: str | None = None
     percent: tuple[str, ...] = ()
+    censored: tuple[str, ...] = ()
 
     @cached_property
     def null_texts(self) -> frozenset[str]:
@@ -144,4 +147,4 @@ class CsvSpec(TableSpec):
 
     def style(self, column: str) -> NumberStyle:
         """How numbers of a column are written."""
-        return NumberStyle(self.decimal, self.thousands, column in self.percent)
+        return NumberStyle(self.decimal, self.thousands, column in self.percent, column in self.censored)
