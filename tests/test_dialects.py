@@ -344,6 +344,12 @@ def test_times_that_a_zone_has_twice_or_never_are_bad_rows(tmp_path: Path) -> No
     assert compare_sources(open_store(tmp_path / "a.zarr"), [path, more]).n_different == 0
 
 
+def test_a_receipt_says_of_whose_clocks_times_are(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", ["t", "x"], [[f"2020-01-0{n} 00:00:00", n] for n in range(1, 4)])
+    receipt = ingest(path, tmp_path / "a.zarr", time="t", timezone="Europe/Berlin")
+    assert "times are of the clocks of Europe/Berlin and are stored as UTC" in receipt.notes
+
+
 def test_a_zone_goes_with_local_times_alone(tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.csv", ["t", "x"], [["2020-03-29T01:59:59Z", 1]])
     with pytest.raises(UsageError, match="have offsets from UTC"):

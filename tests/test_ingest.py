@@ -144,7 +144,7 @@ def test_runs_split_at_gaps_and_the_receipt_says_so(tmp_path: Path) -> None:
     path = write_table(tmp_path / "r.csv", ["id", "date", "v"], [["a", f"2001-01-{d:02d}", d] for d in days])
     receipt = ingest(path, tmp_path / "s.zarr", id="id", time="date")
     assert receipt.n_runs == 2
-    assert "1 steps in 1 series differ from 1d" in receipt.notes[0]
+    assert "steps other than 1d: 1, in 1 series" in receipt.notes[0]
     runs = open_store(tmp_path / "s.zarr").index.runs
     assert (runs.start.tolist(), runs.stop.tolist()) == ([0, 3], [3, 5])
 

@@ -381,9 +381,9 @@ def test_a_damaged_store_is_ingested_again_by_overwriting_it_and_nothing_else_is
         (
             "daily rows",
             range(124, 124 + 24 * 30, 24),
-            ["30 steps in 1 series differ from 1 step; runs are split there"],
+            ["steps other than 1 step: 30, in 1 series; runs are split there"],
         ),
-        ("one gap before them", range(200, 210), ["1 steps in 1 series differ from 1 step; runs are split there"]),
+        ("one gap before them", range(200, 210), ["steps other than 1 step: 1, in 1 series; runs are split there"]),
         ("rows that go on", range(100, 130), []),
     ],
 )
@@ -403,12 +403,12 @@ def test_whether_a_series_is_irregular_is_judged_by_all_its_rows_not_by_those_of
     odd = [1003, 1007, 1011, 1018, 1021]
     receipt = append(write_table(tmp_path / "b.csv", ["id", "t", "v"], [["b", t, t] for t in odd]), tmp_path / "s")
     assert receipt is not None
-    assert [*receipt.notes] == ["5 steps in 1 series differ from 10 steps; runs are split there"]
+    assert [*receipt.notes] == ["steps other than 10 steps: 5, in 1 series; runs are split there"]
     others = [["c", t, t] for t in odd]
     receipt = append(write_table(tmp_path / "c.csv", ["id", "t", "v"], others), tmp_path / "s")
     assert receipt is not None
-    assert [note.split(":")[0] for note in receipt.notes] == [
-        "4 steps in 1 series differ from 10 steps; runs are split there",
+    assert [note.split(": ")[0] for note in receipt.notes] == [
+        "steps other than 10 steps",
         "1 series is irregular and kept as it is",
     ]
 
@@ -416,7 +416,7 @@ def test_whether_a_series_is_irregular_is_judged_by_all_its_rows_not_by_those_of
 def test_rows_that_close_a_gap_are_no_new_one(tmp_path: Path) -> None:
     rows = [["a", t, t] for t in range(100) if t not in (50, 51)]
     first = ingest(write_table(tmp_path / "a.csv", ["id", "t", "v"], rows), tmp_path / "s", **BY_ID)
-    assert [*first.notes] == ["1 steps in 1 series differ from 1 step; runs are split there"]
+    assert [*first.notes] == ["steps other than 1 step: 1, in 1 series; runs are split there"]
     receipt = append(write_table(tmp_path / "b.csv", ["id", "t", "v"], [["a", 50, 0], ["a", 51, 0]]), tmp_path / "s")
     assert receipt is not None
     assert [*receipt.notes] == ["1 series had late rows and were written anew"]
@@ -433,7 +433,7 @@ def test_appends_tell_of_as_many_steps_as_one_ingest_of_all_rows(
     header, base = ["id", "t", "v"], [["z", t, t] for t in range(50)]  # by which the rule is one step
 
     def n_told(notes: tuple[str, ...]) -> int:
-        return sum(int(note.split()[0]) for note in notes if "differ from" in note)
+        return sum(int(note.split(": ")[1].split(",")[0]) for note in notes if note.startswith("steps other than"))
 
     made, n_steps = (
         [*base],

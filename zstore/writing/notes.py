@@ -76,7 +76,8 @@ def channel_notes(rows: RowsSpec, inexact: Sequence[int], spec: TableSpec) -> It
             yield f"{channel.name} holds text and is stored as categories; --leave-out {column} leaves it out"
             yield from named_words(channel.name, column, list(channel.categories), spec.missing)
     if rows.time.zone is not None:
-        yield f"times have offsets and are stored as {rows.time.zone}"
+        written = "have offsets" if spec.time.local is None else f"are of the clocks of {spec.time.local}"
+        yield f"times {written} and are stored as {rows.time.zone}"
 
 
 def infinite_notes(rows: RowsSpec, shards: Sequence[ShardReport]) -> Iterator[str]:
@@ -147,7 +148,7 @@ def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Int64 | None = 
     if not rule.regular or not n_new.any():
         return
     usual, n_gapped = str(rule), np.count_nonzero(n_new)
-    yield f"{n_new.sum():,} steps in {n_gapped:,} series differ from {usual}; runs are split there"
+    yield f"steps other than {usual}: {n_new.sum():,}, in {n_gapped:,} series; runs are split there"
     off = "multiple of" if rule.plain else "whole step of"
     irregular = 2 * steps.n_off > steps.n_steps
     named = np.flatnonzero(irregular & (n_new > 0))
