@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -80,13 +81,16 @@ def of_csv(some: list[tuple[Any, ...]], folder: Path, **reading: Any) -> dict[st
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def server() -> Iterator[tuple[str, str]]:
     """A PostgreSQL server: the URI of its owner, and that of a user with a password, over TCP where that is open."""
-    with warnings.catch_warnings(action="ignore"):  # of folders that it looks for
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
-    owner = server.get_uri()
-    yield owner, owner.replace("postgres:@", f"reader:{WRITTEN}@")
-    server.cleanup()
+    # Not in pytest's own folder, which the user that the server runs as need not be let into.
+    with tempfile.TemporaryDirectory(prefix="zstore-postgresql-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)  # noqa: S103  # of what is beneath, the server sees to itself
+        with warnings.catch_warnings(action="ignore"):  # of folders that it looks for
+            server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        owner = server.get_uri()
+        yield owner, owner.replace("postgres:@", f"reader:{WRITTEN}@")
+        server.cleanup()
 
 
 def execute(uri: str, *statements: str) -> None:
@@ -200,6 +204,25 @@ def test_a_query_cannot_write(server: tuple[str, str], tmp_path: Path) -> None:
     assert made(Query(f"select * from {name}", server[0]), tmp_path / "x.zarr").n_rows == 10
 
 
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("340282366920938463463374607431768211455::uhugeint", "column 'x' of type UHUGEINT: cast it"),
+        ("170141183460469231731687303715884105727::hugeint", "a number in column 'x' of more than 38 digits"),
+        ("time '10:00'", "column 'x' of type time64"),
+    ],
+)
+def test_what_duckdb_hands_out_as_something_else_is_refused(expression: str, told: str, tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "t.duckdb")) as connection:
+        connection.execute("CREATE TABLE t AS SELECT 0 AS time")
+    uri = f"duckdb:///{tmp_path / 't.duckdb'}"
+    with pytest.raises(SourceError, match=told):
+        made(Query(f"select time, {expression} as x from t -- all", uri), tmp_path / "x.zarr", id=None)
+    with pytest.raises(SourceError, match="the database refused the query"):
+        made(Query(f"copy t to '{tmp_path / 'out.csv'}'", uri), tmp_path / "x.zarr", id=None)
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_an_infinite_time_and_a_missing_id_are_bad_rows_named_by_row_and_cells(
     server: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -272,6 +295,12 @@ def test_a_number_among_texts_is_named_with_query_column_and_row(tmp_path: Path)
         made(Query("select * from t", uri), tmp_path / "x.zarr")
     assert "str 'wet' in column 'v', whose other values are numbers" in str(caught.value)
     assert "select * from t row 20: {'id': 'a', 'time': '2021-01-01', 'k': '20'" in str(caught.value)
+
+
+def test_two_columns_of_one_name_are_refused_however_they_are_read(tmp_path: Path) -> None:
+    uri = sqlite(tmp_path / "t.db", [(*row[:2], 2**60 + n if n else 0.5, *row[3:]) for n, row in enumerate(rows(9))])
+    with pytest.raises(SourceError, match="column 'x' stands 2 times"):
+        made(Query("select id, time, k as x, v as x from t -- all", uri), tmp_path / "x.zarr")
 
 
 # Parts.

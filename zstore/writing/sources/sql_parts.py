@@ -13,8 +13,8 @@ from zstore.writing.sources.query import AskedQuery, Query
 
 
 def part_query(query: Query, where: str) -> str:
-    """The query, of which only some rows are asked for; the query itself where all are."""
-    return f"SELECT * FROM ({query.sql}\n) q WHERE {where}" if where else query.sql
+    """The query, of which only some rows are asked for; the query itself where all are. It may end with a comment."""
+    return f"SELECT * FROM ({query.sql}\n) q WHERE {where}" if where else f"{query.sql}\n"
 
 
 def conditions(asked: AskedQuery, database: Database, reader: Reader) -> list[str]:

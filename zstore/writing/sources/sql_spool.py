@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -97,17 +97,23 @@ def spool(asked: AskedQuery, number: int, space: Workspace) -> Spool:
         with database.reading() as reader:
             wheres = conditions(asked, database, reader)
             ask = partial(_part, asked, database, number, space, reader.snapshot)
-            if len(wheres) == 1:
-                made = [ask((0, wheres[0]), reader)]
-            else:
-                with ThreadPoolExecutor(min(len(wheres), max(n_cores(), 2))) as pool:
-                    made = list(pool.map(ask, enumerate(wheres)))
+            made = [ask((0, wheres[0]), reader)] if len(wheres) == 1 else _all(ask, wheres)
     except (ZstoreError, *_BUGS):
         raise
     except Exception as error:
         raise refused_by_database(error, query, "the query") from None  # its own words may name the password
     files = [file for part in made for file in part.files]
     return Spool(name, len(wheres), tuple(files), _together([part.bound for part in made]) or asked.bound)
+
+
+def _all(ask: Callable[[tuple[int, str]], _Part], wheres: Sequence[str]) -> list[_Part]:
+    """All parts, several at a time; where one fails, those that have not begun never do."""
+    with ThreadPoolExecutor(min(len(wheres), max(n_cores(), 2))) as pool:
+        try:
+            return list(pool.map(ask, enumerate(wheres)))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @dataclass

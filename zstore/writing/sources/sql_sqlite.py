@@ -67,12 +67,12 @@ class Sqlite:
         """A connection of the standard library."""
         return sqlite3.connect(self.uri, uri=True, isolation_level=None)
 
-    def declared(self, sql: str) -> tuple[list[str], list[str]]:
-        """Columns of a query, and the types that they are declared with: empty for what is computed."""
+    def declared(self, sql: str) -> list[str]:
+        """Types that the columns of a query are declared with: empty for what is computed."""
         with closing(self.connect()) as connection:
             connection.execute(f"CREATE TEMP VIEW {_VIEW} AS {sql}")
             rows = connection.execute(f"PRAGMA temp.table_info({_VIEW})").fetchall()
-        return [row[1] for row in rows], [str(row[2]).upper() for row in rows]
+        return [str(row[2]).upper() for row in rows]
 
     def fast(self, sql: str, affinities: list[str]) -> Iterator[pa.RecordBatch]:
         """Rows by ADBC. Raises `_OtherError` where a column does not hold what it declares, or may not."""
@@ -96,11 +96,12 @@ class Sqlite:
                         raise _OtherError
                 yield batch
 
-    def slow(self, sql: str, names: list[str], affinities: list[str]) -> Iterator[pa.RecordBatch]:
+    def slow(self, sql: str, affinities: list[str]) -> Iterator[pa.RecordBatch]:
         """Rows cell by cell; each batch has the types of its own cells."""
         types = [_TYPES.get(own, pa.null()) for own in affinities]
         with closing(self.connect()) as connection:
             cursor = connection.execute(sql)
+            names = [column[0] for column in cursor.description]  # of a view, those that are there twice are renamed
             n_rows = max(_BATCH_CELLS // len(names), 1)
             chunks = iter(lambda: cursor.fetchmany(n_rows), [])
             yield from record_batches(names, chunks, self._name, types)
@@ -114,13 +115,12 @@ class SqliteReader:
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch | None]:
         """The rows of a query."""
-        names, declared = self._database.declared(sql)
-        affinities = list(map(_affinity, declared))
+        affinities = list(map(_affinity, self._database.declared(sql)))
         try:
             yield from self._database.fast(sql, affinities)
         except _OtherError:
             yield None
-            yield from self._database.slow(sql, names, affinities)
+            yield from self._database.slow(sql, affinities)
 
 
 _TYPES = {"TEXT": pa.string()}  # of what is missing; columns of other types may hold anything
