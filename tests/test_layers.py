@@ -69,6 +69,7 @@ LAYERS = {
             "writing.sources.cells",
             "writing.sources.parts",
             "writing.sources.formats",
+            "writing.sources.together",
             "writing.sources.epochs",
             "writing.sources.zones",
         ],

@@ -6,6 +6,7 @@ Arrow's own parser takes the 31st of February for the 3rd of March, so it is not
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -31,6 +32,8 @@ _DIGITS = {
     **dict.fromkeys("mdHIMSUWV", (1, 2)),
 }
 """Directives of numbers: digits that they have at least, and at most."""
+YEAR_AND_PART = ("%Y %q", "%Y %m", "%Y %b", "%Y %B", "%Y Q%q", "%Y Q0%q", "%Y M%m", "%Y %j")
+"""A year and what it is parted into, in columns of their own."""
 _CLOCK = frozenset("HIMSfpz")
 _NAME = r"[^\W\d_]+\.?"
 _PATTERNS = {
@@ -98,24 +101,38 @@ def _problem(text: str) -> str | None:
     return None
 
 
-def halves(text: str) -> tuple[str, str]:
+def halves(text: str) -> tuple[str, str] | None:
     """A format of a date and a clock in columns of their own, cut at the space between them.
 
-    Raises
-    ------
-    UsageError
-        If no space has all of the date before it and all of the clock behind it.
+    Returns
+    -------
+    The date and the clock; None if no space has all of the date before it and all of the clock behind it.
     """
     for match in re.finditer(" ", text):
         date, clock = text[: match.start()], text[match.end() :]
         behind = set(re.findall(r"%(.)", clock))
         if behind and behind <= _CLOCK and not set(re.findall(r"%(.)", date)) & _CLOCK:
             return date, clock
-    raise UsageError(
-        f"--time-format {text!r} of two columns",
-        expected="the date, a space, and the clock",
-        fix="as in '%d.%m.%Y %H:%M'",
-    )
+    return None
+
+
+def check_columns(text: str, columns: Sequence[str]) -> None:
+    """Refuse a format that is not one of so many columns.
+
+    Raises
+    ------
+    UsageError
+        If it is neither a date, a space and a clock for two columns, nor a part for each column.
+    """
+    parts = text.split(" ")
+    if len(columns) == 2 and halves(text) is not None:
+        return
+    if len(parts) != len(columns) or not all("%" in part.replace("%%", "") for part in parts):
+        raise UsageError(
+            f"--time-format {text!r} of {len(columns)} columns",
+            expected="the date, a space, and the clock, or a part for each column with a space between them",
+            fix=f"say how each of {', '.join(columns)} is written, as in '%d.%m.%Y %H:%M', '%Y %m' or '%Y %q'",
+        )
 
 
 def unit_of(text: str) -> str:

@@ -215,7 +215,6 @@ def check_options(options: TableOptions) -> None:
         ("--start", options.start, "--time" if options.time else ""),
         ("--time-unit", options.time_unit, "--time-format" if options.time_format is not None else ""),
         ("--time-unit", options.time_unit, "--time of several columns" if len(options.time) > 1 else ""),
-        ("--time-format", options.time_format, "--time of several columns" if len(options.time) > 2 else ""),
         ("--timezone", options.timezone, "no --time" if not options.time else ""),
         ("--time-unit", options.time_unit, "no --time" if not options.time else ""),
         ("--time-format", options.time_format, "no --time" if not options.time else ""),

@@ -11,7 +11,7 @@ from zstore.format.timesteps import UNIT_STEPS
 from zstore.writing.sources.candidates import time_flags
 from zstore.writing.sources.cells import shorten
 from zstore.writing.sources.epochs import EXCEL, finest_unit
-from zstore.writing.sources.formats import check_format, halves, has_zone, unit_of
+from zstore.writing.sources.formats import YEAR_AND_PART, check_columns, check_format, has_zone, read_one, unit_of
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.parts import PARTS
 from zstore.writing.sources.protocol import SourceFile
@@ -41,6 +41,10 @@ def first_time_spec(
     UsageError, SourceError
         If options do not fit, or texts are no times.
     """
+    if len(options.time) > 1 and options.time_format is not None:
+        form = check_format(options.time_format)
+        check_columns(form, options.time)
+        return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
     if len(options.time) == 2:
         return _date_and_clock(options, texts, source, first_row)
     if len(options.time) > 1:
@@ -94,19 +98,24 @@ def _ways(texts: Sequence[str]) -> str:
     return f"{' or '.join(flags[:_MOST_WAYS])};" if flags else "say how it is written with --time-format,"
 
 
+def _ways_together(texts: Sequence[str]) -> str:
+    """What to do about the cells of two columns that cannot be read: years beside months, quarters or days are told."""
+    known = [text for text in texts if text.strip()]
+    ways = [form for form in YEAR_AND_PART if known and all(read_one(text, form) is not None for text in known)]
+    if ways:
+        return " or ".join(f"--time-format '{form}'" for form in ways)
+    return "say how they are written, with a space between, as in --time-format '%d.%m.%Y %H:%M' or '%Y %m'"
+
+
 def _date_and_clock(options: TableOptions, texts: Sequence[str], source: SourceFile | None, first_row: str) -> TimeSpec:
     """How times are written whose date and clock stand in columns of their own; `texts` have a space between them."""
-    if options.time_format is not None:
-        form = check_format(options.time_format)
-        halves(form)
-        return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
     spec = sniff_iso(options.time[0], texts)
     if spec is None or spec.kind != "iso":
         raise SourceError(
             f"unreadable date and clock {shorten(texts[0])!r} in columns {', '.join(options.time)}",
             expected="an ISO date, and hh:mm, hh:mm:ss or the like",
             where=f"{source.name} {first_row}" if source is not None else "",
-            fix="say how they are written, with a space between, as in --time-format '%d.%m.%Y %H:%M'",
+            fix=_ways_together(texts),
         )
     return replace(spec, columns=options.time, written=None)
 

@@ -24,6 +24,7 @@ from zstore.writing.sources.epochs import number_expected, read_number
 from zstore.writing.sources.formats import halves, moment_in, read_formatted, read_one
 from zstore.writing.sources.parts import seconds_of_parts
 from zstore.writing.sources.refused import RefusedError
+from zstore.writing.sources.together import distinct_together, text_together
 from zstore.writing.sources.zones import to_utc
 
 Int64 = NDArray[np.int64]
@@ -55,7 +56,7 @@ class TimeSpec:
     ----------
     kind
         ``iso``: ISO dates, or dates and times. ``format``: as `format` says. Both of one column, or of two with a date
-        and a clock. ``steps``: whole numbers that count
+        and a clock; ``format`` also of several columns that are read together. ``steps``: whole numbers that count
         steps. ``epoch``: whole numbers of `factor` units since 1970. ``parts``: year, month, day … in columns of
         their own. ``decimal``: numbers with a fraction, since 1970 or as spreadsheets count days.
         ``rows``: not written at all; the rows of a series follow each other. ``columns``: neither, but the
@@ -119,7 +120,12 @@ class TimeSpec:
     @property
     def paired(self) -> bool:
         """Whether a date and a clock stand in columns of their own."""
-        return self.kind in ("iso", "format") and len(self.columns) == 2
+        return self.kind in ("iso", "format") and len(self.columns) == 2 and not self.together
+
+    @cached_property
+    def together(self) -> bool:
+        """Whether a format is spread over several columns that say a time only together, such as year and month."""
+        return self.kind == "format" and len(self.columns) > 1 and (len(self.columns) > 2 or not self._forms)
 
     @property
     def whole(self) -> bool:
@@ -152,7 +158,10 @@ class TimeSpec:
             raise RefusedError("a time is missing")
         if not n_rows:
             return np.zeros(0, np.int64)
-        columns = [self._column(table[name], position) for position, name in enumerate(self.columns)]
+        if self.together:
+            columns = [self._columns_together([table[name] for name in self.columns])]
+        else:
+            columns = [self._column(table[name], position) for position, name in enumerate(self.columns)]
         if self.paired:
             columns = [columns[0] + columns[1]]  # neither is beyond half of int64
         if self.kind == "parts":
@@ -177,7 +186,7 @@ class TimeSpec:
 
     def judge(self, cells: Mapping[str, str]) -> tuple[str, str] | None:
         """What is wrong with the time of one record and what was expected, or None."""
-        for position, name in enumerate(self.columns):
+        for position, name in enumerate(() if self.together else self.columns):
             if self._cell(cells[name], position) is None:
                 return f"unreadable time {cells[name][:200]!r} in column {name!r}", self.expected
         if self.kind not in ("rows", "columns") and self.read_cells([cells[name] for name in self.columns]) is None:
@@ -189,6 +198,9 @@ class TimeSpec:
                 return f"time {text!r} in column {self.columns[0]!r}, which {self.local} has {often}", way
             if self.kind == "parts":
                 return f"time that does not exist {text!r} in columns {', '.join(self.columns)}", self.expected
+            if self.together:
+                text = " ".join(cells[name][:200] for name in self.columns)
+                return f"unreadable time {text!r} in columns {', '.join(self.columns)}", self.expected
             low, high = self.bounds
             limits = (
                 f"from {low} to {high}"
@@ -203,7 +215,11 @@ class TimeSpec:
 
         This is what a time is; everything faster must give the same.
         """
-        values = [self._cell(cell, position) for position, cell in enumerate(cells)]
+        if self.together:
+            text = text_together(cells)
+            values = [None if text is None else read_one(text, str(self.format), str(self.unit))]
+        else:
+            values = [self._cell(cell, position) for position, cell in enumerate(cells)]
         if any(value is None for value in values):
             return None
         if self.kind == "parts":
@@ -265,6 +281,16 @@ class TimeSpec:
             raise RefusedError("a time does not exist")
         return np.take(values, as_numpy(array.indices, "int32"))
 
+    def _columns_together(self, columns: Sequence[Any]) -> Int64:
+        """(row,) times in units of the axis of columns of words, each distinct time read once."""
+        texts, which = distinct_together(columns)
+        times, wrong = read_formatted(
+            pa.array([text or "" for text in texts], pa.string()), str(self.format), self.unit
+        )
+        if wrong.any():
+            raise RefusedError("a time does not exist")
+        return np.take(times, which)
+
     def _words(self, words: Sequence[str], column: int = 0) -> tuple[Int64, NDArray[np.bool_]]:
         values, wrong = np.zeros(len(words), np.int64), np.zeros(len(words), bool)
         for position, word in enumerate(words):
@@ -292,15 +318,19 @@ class TimeSpec:
     def _date_or_clock(self, text: str, position: int) -> int | None:
         """A date as its midnight, or a clock as the time since then, an offset from UTC taken off."""
         if self.kind == "format":
-            return read_one(text if position == 0 else f"1970-01-01 {text}", self._forms[position], str(self.unit))
+            date, clock = self._forms or ("", "")
+            return read_one(
+                text if position == 0 else f"1970-01-01 {text}",
+                date if position == 0 else f"%Y-%m-%d {clock}",
+                str(self.unit),
+            )
         if position == 0:
             return read_iso(text, str(self.unit), False) if _DAY.fullmatch(text) else None
         return read_iso(f"1970-01-01 {text}", str(self.unit), self.zone)
 
     @cached_property
-    def _forms(self) -> tuple[str, str]:
-        date, clock = halves(str(self.format))
-        return date, f"%Y-%m-%d {clock}"
+    def _forms(self) -> tuple[str, str] | None:
+        return halves(str(self.format))
 
 
 def read_iso(text: str, unit: str, zone: bool) -> int | None:
