@@ -434,7 +434,7 @@ def test_words_of_any_length_are_judged_at_once() -> None:
     [
         ({"start": "2001-01-01"}, "--start 2001-01-01 with --time"),
         ({"time_format": "%Y", "time_unit": "s"}, "--time-unit s with --time-format"),
-        ({"time": ["t", "v", "w"], "time_format": "%Y"}, "--time-format '%Y' of 3 columns"),
+        ({"time": ["t", "v"], "time_format": "%Y"}, "--time-format '%Y' of 2 columns"),
         ({"time": None, "freq": "1", "time_unit": "s"}, "--time-unit s with no --time"),
         ({"rename": {"v": ""}}, "--rename v="),
         ({"channels": ["v", "v"]}, "change --channels"),

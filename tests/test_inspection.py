@@ -190,3 +190,90 @@ def test_an_ingest_that_lacks_a_column_says_that_there_is_something_to_ask(
     Path("flow.csv").write_text("day,flow\n" + "".join(f"0{n}/02/2001,{n}\n" for n in range(1, 4)))
     assert main(["ingest", "flow.csv", "mine.zarr"]) == 2
     assert "sees it, with questions to answer first: zstore ingest" in capsys.readouterr().err
+
+
+def macro(year: str, part: str, cells: list[str]) -> str:
+    """Three rows of a year and a part of it."""
+    return f"{year},{part},gdp\n" + "".join(f"1959,{cell},{n}.5\n" for n, cell in enumerate(cells))
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "step"),
+    [
+        (macro("year", "quarter", ["1", "2", "3"]), "%Y %q", "QS"),
+        (macro("Year", "Period", ["Q01", "Q02", "Q03"]), "%Y Q0%q", "QS"),
+        (macro("YEAR", "MONTH", ["1", "2", "3"]), "%Y %m", "MS"),
+        (macro("year", "month", ["Jan", "Feb", "Mar"]), "%Y %b", "MS"),
+        (macro("year", "doy", ["59", "60", "61"]), "%Y %j", "1d"),
+        ("Year,Month,Day,x\n2001,Jan,30,1\n2001,Jan,31,2\n2001,Feb,1,3\n", "%Y %b %d", "1d"),
+    ],
+)
+def test_a_year_and_its_part_in_columns_of_their_own_are_the_times(
+    text: str, form: str, step: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert (look.step, look.questions) == (step, ())
+    assert f"--time-format '{form}'" in look.command
+
+
+def test_a_date_is_preferred_to_a_year_and_a_month(tmp_path: Path) -> None:
+    rows = "2001,1,2001-01-30,1\n2001,1,2001-01-31,2\n2001,2,2001-02-01,3\n"
+    (tmp_path / "a.csv").write_text(f"year,month,date,x\n{rows}")
+    assert zstore.inspect(tmp_path / "a.csv").times == ("date",)
+
+
+def test_a_column_of_years_is_asked_about_and_tells_the_ids(tmp_path: Path) -> None:
+    rows = "".join(f"{name},{year},{year}.5\n" for name in ("Chad", "Peru") for year in range(1952, 2008, 5))
+    (tmp_path / "a.csv").write_text(f"country,year,pop\n{rows}")
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert (look.ids, look.times, look.step) == (("country",), ("year",), "5YS")
+    assert look.questions == ("year, such as '1952', reads in 2 ways: --time-format %Y or --time-unit steps?",)
+
+
+def test_months_side_by_side_are_told_apart_from_channels(tmp_path: Path) -> None:
+    months = "JAN,FEB,MAR,APR,MAY,JUN,JUL,AUG,SEP,OCT,NOV,DEC"
+    rows = "".join(f"{year}," + ",".join(f"{n}.5" for n in range(12)) + "\n" for year in range(1950, 1955))
+    (tmp_path / "a.csv").write_text(f"YEAR,{months}\n{rows}")
+    assert any("JAN to DEC are the months of a year" in asked for asked in zstore.inspect(tmp_path / "a.csv").questions)
+
+
+@pytest.mark.parametrize(
+    ("cells", "form"),
+    [
+        (["1991 Jan", "1991 Feb", "1991 Mar"], "%Y %b"),
+        (["Jan-91", "Feb-91", "Mar-91"], "%b-%y"),
+        (["1991M01", "1991M02", "1991M03"], "%YM%m"),
+    ],
+)
+def test_months_are_read_however_they_are_written(cells: list[str], form: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,x\n" + "".join(f"{cell},1\n" for cell in cells))
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert (look.step, look.questions) == ("MS", ())
+    assert form in look.command
+
+
+def test_a_month_of_two_digits_is_no_day_of_the_year(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,x\n1991-01,1\n1991-02,2\n1991-03,2\n")
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert (look.step, look.questions) == ("MS", ())
+
+
+def test_ids_are_seen_behind_the_first_thousands_of_rows_and_where_clocks_show_an_hour_twice(tmp_path: Path) -> None:
+    rows = [f"{name},{time},1.5\n" for name in ("EWR", "JFK") for time in _minutes()]
+    (tmp_path / "a.csv").write_text("origin,time,temp\n" + "".join(rows))
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert look.ids == ("origin",)
+    assert "id 'EWR' has 2001-01-01 02:00:00 twice" in look.questions[0]
+
+
+def _minutes() -> list[str]:
+    """The minutes of three days and a bit, and one of them again."""
+    minutes = [f"2001-01-{day:02} {n // 60:02}:{n % 60:02}" for day in range(1, 5) for n in range(1440)]
+    return [*minutes[:121], *minutes[120:4_700]]
+
+
+def test_columns_of_long_names_stay_below_each_other(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("date,private_service_providing\n2001-01-01,1\n2001-01-02,2\n")
+    lines = str(zstore.inspect(tmp_path / "a.csv")).splitlines()
+    assert lines[3].index("time") == lines[4].index("whole")

@@ -24,6 +24,7 @@ def end_quietly(command: Callable[[], int]) -> int:
     OSError
         If the command did well, but what it has printed cannot be written.
     """
+    _open_closed()
     if os.name == "nt" and isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # as files are, where it leads to one
     try:
@@ -41,6 +42,13 @@ def end_quietly(command: Callable[[], int]) -> int:
     if error is not None and code == 0:
         raise error
     return code
+
+
+def _open_closed() -> None:
+    """Let what is printed go nowhere where standard output or errors are closed, as by ``>&-``."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as this runs
 
 
 def _flush_all() -> OSError | None:

@@ -7,6 +7,7 @@ Configurations come from files, from files that these name, from the command lin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ def check_configs(words: Sequence[str]) -> None:
     UsageError
         As :func:`read_yaml`, with the name of the file.
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         name, sign, value = word.partition("=")
         if name == "--config" and Path(path := value if sign else following).is_file():
             read_yaml(path)

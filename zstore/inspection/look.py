@@ -18,11 +18,15 @@ from zstore.inspection.roles import (
     counted_years,
     date_and_clock,
     find_ids,
+    format_of_parts,
+    is_year,
     layout_of,
+    months_in_a_row,
     ranked_times,
     series_id,
     time_parts,
     unread_time,
+    year_and_part,
 )
 from zstore.reading.store import open_store
 from zstore.writing.ingest import ingest
@@ -35,6 +39,7 @@ from zstore.writing.sources.kinds import source_of
 _BYTES = 1 << 20
 _LINES = 20_000
 _SHOWN = 40  # columns
+_WIDEST = 40  # characters of names that are written below each other
 
 
 @dataclass(frozen=True)
@@ -87,17 +92,19 @@ class Inspection:
 
     def __str__(self) -> str:
         below = ", units" * bool(self.units) + f", {self.n_below} further lines" * bool(self.n_below)
+        skipped = f"{self.skip_lines} line{'s' * (self.skip_lines != 1)} to skip"
         lines = [
             f"{self.path}: {self.encoding}, {self.layout}, {len(self.columns)} columns, {self.n_lines:,} lines read",
-            f"  above: {self.skip_lines} lines to skip, comments {self.comment or 'none'}, "
+            f"  above: {skipped}, comments {self.comment or 'none'}, "
             + ("a header" if self.header else "no header")
             + below,
             f"  delimiter {self.delimiter!r}; ids {', '.join(self.ids) or 'none'}; "
             f"times {', '.join(self.times) or 'none'}" + (f"; step {self.step}" if self.step else ""),
         ]
+        width = min(max([20, *(len(column.name) for column in self.columns[:_SHOWN])]), _WIDEST)
         for column in self.columns[:_SHOWN]:
             odd = f"; odd: {', '.join(column.odd)}" if column.odd else ""
-            lines.append(f"  {column.name:<20} {column.kind:<6} {', '.join(column.examples)}{odd}")
+            lines.append(f"  {column.name:<{width}} {column.kind:<6} {', '.join(column.examples)}{odd}")
         if len(self.columns) > _SHOWN:
             lines.append(f"  … and {len(self.columns) - _SHOWN} more columns")
         lines += [f"ask: {question}" for question in self.questions]
@@ -270,6 +277,9 @@ def _see_times(frame: Frame, columns: Sequence[ColumnLook], guess: _Guess) -> No
         guess.times = guess.roles = tuple(parts)
         if not frame.header:
             guess.questions.append(f"are {', '.join(parts)} years, months, days and so on?")
+        form = format_of_parts(frame, columns, parts)
+        if form:
+            guess.flags["time_format"] = form
         return
     together, cells = date_and_clock(frame, columns)
     ways = time_flags(cells) if together else []
@@ -286,6 +296,11 @@ def _see_times(frame: Frame, columns: Sequence[ColumnLook], guess: _Guess) -> No
             guess.questions.append(f"which column has the times: {' or '.join(guess.times)}?")
         _say_way(times[0].name, times[0].examples[0], times[0].times, guess)
         return
+    parts = year_and_part(frame, columns)
+    if parts:
+        guess.flags |= {"time": parts, "time_format": format_of_parts(frame, columns, parts)}
+        guess.times = guess.roles = tuple(parts)
+        return
     if unread is not None:
         guess.flags["time"] = [unread.name]
         guess.times = guess.roles = (unread.name,)
@@ -293,6 +308,18 @@ def _see_times(frame: Frame, columns: Sequence[ColumnLook], guess: _Guess) -> No
             f"{unread.name}, such as {unread.examples[0]!r}, looks like times, and no format reads them: is it another "
             "column, or --time-format?"
         )
+        return
+    year = next((column for column in columns if is_year(column)), None)
+    if year is not None:
+        guess.flags["time"] = [year.name]
+        guess.times = guess.roles = (year.name,)
+        _say_way(year.name, year.examples[0], ["--time-format %Y", "--time-unit steps"], guess)
+        months = months_in_a_row(frame.names)
+        if months:
+            guess.questions.append(
+                f"{months[0]} to {months[-1]} are the months of a year, side by side, and become channels: for a "
+                "series of months, write a row for each, with its year and month (--time-format '%Y %b' reads those)"
+            )
         return
     guess.flags["freq"] = "rows"
     first = columns[0]

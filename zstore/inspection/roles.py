@@ -10,6 +10,8 @@ from typing import Literal
 
 from zstore.inspection.column import ColumnLook, says
 from zstore.inspection.frame import Frame
+from zstore.writing.sources.formats import read_one
+from zstore.writing.sources.together import text_together
 
 Layout = Literal["long", "wide", "series"]
 
@@ -29,9 +31,20 @@ _PARTS = (
     ("minute", "mm", "mn", "min", "minuto"),
     ("second", "ss", "sec", "segundo", "sekunde"),
 )
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_QUARTERS = ("%q", "Q%q", "Q0%q")
+_DAYS = ("%j",)
+_FORMS_OF_PART = {
+    **dict.fromkeys(_PARTS[1], ("%m", "%b", "%B", "M%m")),
+    **dict.fromkeys(("quarter", "qtr", "q", "quartal", "trimestre", "trimester"), _QUARTERS),
+    **dict.fromkeys(("doy", "yday", "jday", "julian", "day_of_year", "dayofyear"), _DAYS),
+    "period": ("Q%q", "Q0%q", "M%m"),
+}
+"""How what stands beside a year may be written, by the name of its column."""
 _RANGES = ((1800, 2100), (1, 12), (1, 31), (0, 23))  # of such parts without names
 _MOST_KEYS = 3  # columns that ids are joined of
 _MOST_CANDIDATES = 8
+_FEW = 0.01  # of rows that may be there twice
 _MOST_ROWS = 4_000  # that are looked at for ids of several columns
 
 
@@ -96,6 +109,45 @@ def _unnamed_parts(columns: Sequence[ColumnLook]) -> list[str]:
     return parts if len(parts) > 2 else []
 
 
+def year_and_part(frame: Frame, columns: Sequence[ColumnLook]) -> list[str]:
+    """A column of years, and one of its months, quarters or days: by names, where a format reads all rows; or none."""
+    years = [column.name for column in columns if is_year(column)]
+    parts = [column.name for column in columns if _plain(column.name) in _FORMS_OF_PART]
+    pairs = [[year, part] for year in years for part in parts]
+    return next((pair for pair in pairs if format_of_parts(frame, columns, pair)), [])
+
+
+def is_year(column: ColumnLook) -> bool:
+    """Whether a column has years, by its name and its cells."""
+    years = all(re.fullmatch(r"1[5-9]\d\d|20\d\d", cell.strip(), re.ASCII) for cell in column.examples)
+    return column.kind == "whole" and not column.n_missing and _plain(column.name) in _PARTS[0] and years
+
+
+def format_of_parts(frame: Frame, columns: Sequence[ColumnLook], parts: Sequence[str]) -> str:
+    """The format of a year and what else says the time; empty where whole numbers say it, in three columns or more."""
+    kinds = {column.name: column.kind for column in columns}
+    if len(parts) > 2 and all(kinds[name] == "whole" for name in parts):
+        return ""
+    if len(parts) == 2:
+        ways = [f"%Y {form}" for form in _FORMS_OF_PART[_plain(parts[1])]]
+    else:
+        ways = [" ".join(["%Y", month, "%d", "%H", "%M", "%S"][: len(parts)]) for month in ("%b", "%B")]
+    places = [frame.names.index(name) for name in parts]
+    cells = [text_together([row[place] for place in places]) for row in frame.rows]
+    distinct = set(cells)
+    read = (way for way in ways if all(cell is not None and read_one(cell, way) is not None for cell in distinct))
+    return next(read, "")
+
+
+def months_in_a_row(names: Sequence[str]) -> list[str]:
+    """The names of twelve columns that are the months of a year; empty if there are none."""
+    months = [_plain(name)[:3] for name in names]
+    for first in range(len(names) - 11):
+        if months[first : first + 12] == _MONTHS:
+            return list(names[first : first + 12])
+    return []
+
+
 def _plain(name: str) -> str:
     letters = unicodedata.normalize("NFKD", name).strip().strip("#%").lower()
     return "".join(character for character in letters if not unicodedata.combining(character))
@@ -133,7 +185,7 @@ def find_ids(frame: Frame, columns: Sequence[ColumnLook], times: Sequence[str]) 
     Ids of several columns are joined by commas; each of three columns at most.
     """
     place = {name: n for n, name in enumerate(frame.names)}
-    rows = frame.rows[:_MOST_ROWS]
+    rows = frame.rows
     when = [tuple(row[place[name]] for name in times) for row in rows]
     counts = {column.name: len({row[place[column.name]] for row in rows}) for column in columns}
     likely = [
@@ -148,12 +200,19 @@ def find_ids(frame: Frame, columns: Sequence[ColumnLook], times: Sequence[str]) 
         first = [c for c in likely if c.kind == "word" and place[c.name] < before and counts[c.name] > 1]
         return [column.name for column in sorted([*named, *first], key=lambda c: counts[c.name] == 1)][:1], False
     telling: list[tuple[str, ...]] = []
+    nearly: list[tuple[str, ...]] = []
+    ends = [*range(len(rows))] if len(rows) <= _MOST_ROWS else [*range(_MOST_ROWS // 2), *range(-_MOST_ROWS // 2, 0)]
     for keys in _combinations([column.name for column in likely if counts[column.name] > 1][:_MOST_CANDIDATES]):
         if any(set(found) <= set(keys) for found in telling):
             continue
-        seen = {(*(row[place[name]] for name in keys), time) for row, time in zip(rows, when, strict=True)}
-        if len(seen) == len(rows):
+        some = range(len(rows)) if len(keys) == 1 else ends
+        seen = {(*(rows[n][place[name]] for name in keys), when[n]) for n in some}
+        if len(seen) == len(some):
             telling.append(keys)
+        elif len(keys) == 1 and len(some) - len(seen) <= _FEW * len(some):
+            nearly.append(keys)
+    if not telling and len(rows) - len(set(when)) > 10 * _FEW * len(rows):
+        telling = nearly  # but for a few rows, such as the hour that clocks show twice
     fewest = min(map(len, telling), default=0)
     return [",".join(keys) for keys in telling if len(keys) == fewest], True
 

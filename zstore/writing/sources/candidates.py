@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 
 from zstore.writing.sources.formats import read_one
@@ -10,12 +11,14 @@ from zstore.writing.sources.time_guesses import dates_or_epochs, sniff_iso
 from zstore.writing.sources.times import STEPS
 
 _MOST = 200  # distinct texts that are tried
+_DAY_OF_YEAR = re.compile(r"\d{4}\D?\d{3}(?!\d)", re.ASCII)
 _ORDERS = ("%Y{0}%m{0}%d", "%d{0}%m{0}%Y", "%m{0}%d{0}%Y", "%d{0}%m{0}%y", "%m{0}%d{0}%y", "%y{0}%m{0}%d")
 _NAMED = ("%d{0}%b{0}%Y", "%d{0}%B{0}%Y", "%b{0}%d{0}%Y", "%b %d, %Y", "%d{0}%b{0}%y")
 _DATES = (
     *(order.format(mark) for mark in "-/." for order in (*_ORDERS, *_NAMED[:3], _NAMED[4])),
     *(name.format(" ") for name in (*_NAMED, *_ORDERS[:3])),
     *("%Y%m%d", "%Y-%m", "%Y/%m", "%m/%Y", "%b %Y", "%b-%Y", "%Y-%j"),
+    *("%Y %b", "%Y-%b", "%B %Y", "%Y %B", "%b %y", "%b-%y", "%YM%m", "%Y-M%m"),
     *("%Y-Q%q", "%YQ%q", "%Y Q%q", "Q%q %Y", "Q%q-%Y", "Q%q/%Y", "%G-W%V", "%GW%V", "%G-W%V-%u"),
 )
 _CLOCKS = (
@@ -34,6 +37,8 @@ def time_formats(texts: Sequence[str]) -> list[str]:
         return []
     clocks = [f"{mark}{clock}{end}" for end in _ENDS for mark in _BETWEEN for clock in _CLOCKS]
     forms = (date + clock for date, clock in itertools.product(_DATES, ["", *clocks]))
+    if not all(_DAY_OF_YEAR.match(text) for text in some):
+        forms = (form for form in forms if "%j" not in form)  # which 2001-01 is none of
     return [form for form in forms if all(read_one(text, form) is not None for text in some)]
 
 
