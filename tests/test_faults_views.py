@@ -184,7 +184,7 @@ def test_a_channel_called_time_and_an_id_column_called_time_stay_apart_in_every_
     assert open_store(tmp_path / "2.zarr").channels == store.channels
     named = [["a", 0, 5], ["a", 1, 6]]
     ingest(write_table(tmp_path / "3.csv", ["time", "t", "v"], named), tmp_path / "3.zarr", id="time", time="t")
-    export(open_store(tmp_path / "3.zarr"), tmp_path / "3.csv")
+    export(open_store(tmp_path / "3.zarr"), tmp_path / "3.csv", overwrite=True)
     ingest(tmp_path / "3.csv", tmp_path / "4.zarr", id="time", time="time_")
     assert open_store(tmp_path / "4.zarr").ids.tolist() == ["a"]
     assert open_store(tmp_path / "4.zarr").series("a").read("v").tolist() == [5, 6]
