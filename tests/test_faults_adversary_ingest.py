@@ -14,7 +14,7 @@ from zstore import Receipt, SourceError, Store, UsageError, append, ingest, open
 from zstore.format.schema import TimeAxis
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources.cells import NumberStyle, dialect_of
-from zstore.writing.sources.csv.blocks import nominal_ranges
+from zstore.writing.sources.csv.borders import nominal_ranges
 from zstore.writing.sources.csv.header import open_source
 from zstore.writing.sources.csv.records import record_end
 from zstore.writing.sources.files import find
@@ -336,7 +336,7 @@ PIECES = ['"', '"', "a", ",", "\n", "\n", '""', '"x\ny"', ',"q",', "\r\n", "1"]
 def test_blocks_end_where_records_end_though_quotes_are_stray(
     pieces: list[str], blocksize: int, n_bytes: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from zstore.writing.sources.csv.blocks import exact_blocks
+    from zstore.writing.sources.csv.exact_borders import exact_blocks
 
     path = tmp_path_factory.getbasetemp() / "quotes.csv"
     content = ("t,a\n" + "".join(pieces)).encode()
@@ -350,7 +350,7 @@ def test_blocks_end_where_records_end_though_quotes_are_stray(
     stops = [stop for _, stop in nominal_ranges(source, blocksize)]
     borders = sorted({source.body, *(min(end for end in ends if end >= stop) for stop in stops)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zstore.writing.sources.csv.blocks._PIECE_BYTES", n_bytes)
+        patch.setattr("zstore.writing.sources.csv.exact_borders._PIECE_BYTES", n_bytes)
         found = [(block.start, block.stop) for block in exact_blocks(source, blocksize, ",")]
     assert found == list(pairwise(borders))
 

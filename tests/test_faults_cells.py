@@ -17,7 +17,8 @@ from zstore import Receipt, SourceError, Store, UsageError, append, ingest, open
 from zstore.cli import main
 from zstore.format.encodings.numbers import observe_numbers
 from zstore.upkeep.compare import compare_sources
-from zstore.writing.sources.csv import blocks as source_csv
+from zstore.writing.sources.csv.blocks import read_block
+from zstore.writing.sources.csv.borders import align
 from zstore.writing.sources.csv.header import open_source
 from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.files import find
@@ -70,8 +71,8 @@ def read_cell(cell: str, decimal: str, folder: Path, neighbour: str = "1") -> fl
     source, _ = open_source(file, file, TableOptions(delimiter=";"))
     options = TableOptions(time=("t",), decimal=decimal, missing=("NA",))
     spec = sniff([source], ";", options)
-    block = source_csv.align(source, [(source.body, file.n_bytes)], [0])[0]
-    columns = source_csv.read_block(block, spec, keep_bad=True)
+    block = align(source, [(source.body, file.n_bytes)], [0])[0]
+    columns = read_block(block, spec, keep_bad=True)
     assert [bad.place.line for bad in columns.bad] == [2][: len(columns.bad)]  # of the block: below the header
     return None if columns.bad else float(columns.channels[0].as_stored((), "float64")[1])
 

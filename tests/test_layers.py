@@ -90,7 +90,10 @@ LAYERS = {
             "writing.sources.csv.records",
         ],
         ["writing.sources.csv.record_limit"],
-        ["writing.sources.csv.header", "writing.sources.csv.sniff", "writing.sources.csv.blocks"],
+        ["writing.sources.csv.header", "writing.sources.csv.sniff"],
+        ["writing.sources.csv.borders", "writing.sources.csv.exact_borders"],
+        ["writing.sources.csv.parse", "writing.sources.csv.columns"],
+        ["writing.sources.csv.blocks", "writing.sources.csv.lookup"],
         ["writing.sources.csv.source"],
         [
             "writing.sources.arrow_cells",

@@ -16,7 +16,8 @@ import pytest
 
 from zstore import SourceError, ingest, open_store
 from zstore.storage.file import File
-from zstore.writing.sources.csv import blocks as source_csv
+from zstore.writing.sources.csv.blocks import read_block
+from zstore.writing.sources.csv.borders import align
 from zstore.writing.sources.csv.header import open_source
 from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.csv.table import CsvSpec
@@ -184,8 +185,8 @@ def as_rows(path: Path, spec: CsvSpec) -> list[Row]:
     """What the reader of one block makes of a file."""
     source, _ = open_source(as_file(path), as_file(path), TableOptions(delimiter=","))
     size = path.stat().st_size
-    block = source_csv.align(source, [(source.body, size)], [0])[0]
-    columns = source_csv.read_block(block, spec, keep_bad=False)
+    block = align(source, [(source.body, size)], [0])[0]
+    columns = read_block(block, spec, keep_bad=False)
     ids = [columns.ids[code].as_py() for code in columns.codes.tolist()]
     channels: Any = columns.channels  # of numbers, all of them
     return list(zip(ids, columns.times.tolist(), *(channel.tolist() for channel in channels), strict=True))

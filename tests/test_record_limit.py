@@ -33,7 +33,7 @@ ROWS = "t,id,v\n0,a,0\n1,a,1\n2,a,2\n"
 
 def bound(patch: pytest.MonkeyPatch, most: int = MOST) -> None:
     """Let no record be longer than some bytes."""
-    for name in ("blocks", "header", "record_limit"):
+    for name in ("blocks", "borders", "header", "record_limit"):
         patch.setattr(importlib.import_module(f"zstore.writing.sources.csv.{name}"), "MOST_RECORD_BYTES", most)
 
 
@@ -165,8 +165,8 @@ def test_what_is_refused_does_not_depend_on_the_blocks(
         options = replace(options, names=("t", "note"), no_header=True, skip_lines=1, widths=("3", "*"))
     with pytest.MonkeyPatch.context() as patch:
         bound(patch, most)
-        patch.setattr("zstore.writing.sources.csv.blocks._LOOK_BYTES", 7)
-        patch.setattr("zstore.writing.sources.csv.blocks._PIECE_BYTES", 16)
+        patch.setattr("zstore.writing.sources.csv.borders._LOOK_BYTES", 7)
+        patch.setattr("zstore.writing.sources.csv.exact_borders._PIECE_BYTES", 16)
         outcomes = {outcome_of(folder / "rows.csv", options, size) for size in (5, 17, 40, 1 << 20)}
     if long:  # of several, any
         assert outcomes <= {f"line {line}" for line in long}

@@ -64,7 +64,7 @@ def commands(csv: Path, id_: str, time: str, out: Path, threads: int) -> tuple[d
 
 
 STEPS = {
-    "parse": ["csv.py:read_block"],
+    "parse": ["blocks.py:read_block"],
     "sort": ["sort.py:sort_order"],
     "pack": ["channels.py:observe"],
     "spill": ["sort.py:write", "resume.py:note_report"],

@@ -16,7 +16,8 @@ from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.sources.cells import Missing, NumberStyle, is_code, is_excess, lost_digits, shorten
 from zstore.writing.sources.channels import Categories
-from zstore.writing.sources.csv.blocks import below, exact_blocks, read_block, read_bytes
+from zstore.writing.sources.csv.blocks import below, read_block, read_bytes
+from zstore.writing.sources.csv.exact_borders import exact_blocks
 from zstore.writing.sources.csv.header import open_source
 from zstore.writing.sources.csv.record_limit import lines_before
 from zstore.writing.sources.csv.records import bad_record, is_blank, split_records

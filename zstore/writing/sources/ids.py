@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from zstore.arrow import as_numpy, text_array
 from zstore.format.index import StaticAttribute
 
+SINGLE_ID = "0"
+"""Id of the one series of a table without a column of ids."""
+
 _JOINT = "/"
 _PART = re.compile(r"(?:[^\\/]|\\.)*", re.DOTALL)
 

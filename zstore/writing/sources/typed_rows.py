@@ -22,7 +22,7 @@ from zstore.writing.sources.arrow_cells import (
 )
 from zstore.writing.sources.cells import PLAIN, excess_from
 from zstore.writing.sources.channels import NumberValues
-from zstore.writing.sources.csv.blocks import SINGLE_ID
+from zstore.writing.sources.ids import SINGLE_ID
 from zstore.writing.sources.moments import Fault, read_times
 from zstore.writing.sources.table import ChannelSpec, Columns, TableSpec
 from zstore.writing.sources.typed_table import TypedTable

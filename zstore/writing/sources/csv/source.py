@@ -15,7 +15,10 @@ from zstore.format.schema import Schema
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.room import check_room
-from zstore.writing.sources.csv import blocks as source_csv
+from zstore.writing.sources.csv import lookup
+from zstore.writing.sources.csv.blocks import below, read_block
+from zstore.writing.sources.csv.borders import align, check_borders, count_quotes, nominal_ranges
+from zstore.writing.sources.csv.exact_borders import exact_blocks
 from zstore.writing.sources.csv.header import check_framing, open_source
 from zstore.writing.sources.csv.record_limit import lines_before
 from zstore.writing.sources.csv.sniff import sniff
@@ -110,13 +113,13 @@ class CsvSource:
         none. If one turns up, :meth:`recut` counts them.
         """
         if runner is None:
-            return [block for file in files for block in source_csv.exact_blocks(file, block_bytes, spec.delimiter)]
+            return [block for file in files for block in exact_blocks(file, block_bytes, spec.delimiter)]
         if any(file.quoted for file in files):
             return self._counted(files, block_bytes, runner, spec.delimiter)
-        ranges = [source_csv.nominal_ranges(file, block_bytes) for file in files]
+        ranges = [nominal_ranges(file, block_bytes) for file in files]
         pairs = zip(files, ranges, strict=True)
         try:
-            return [block for file, some in pairs for block in source_csv.align(file, some, [0] * len(some), "plain")]
+            return [block for file, some in pairs for block in align(file, some, [0] * len(some), "plain")]
         except RecutError:
             return self._exact(files, block_bytes, runner, spec.delimiter)
 
@@ -141,29 +144,29 @@ class CsvSource:
     def _counted(self, files: Sequence[CsvFile], block_bytes: int, runner: Runner, delimiter: str) -> list[CsvBlock]:
         if any(file.framing.comment is not None for file in files):  # in which quotes mean nothing
             return self._exact(files, block_bytes, runner, delimiter)
-        ranges = [source_csv.nominal_ranges(file, block_bytes) for file in files]
+        ranges = [nominal_ranges(file, block_bytes) for file in files]
         tasks = [(file.file, *ab) for file, pairs in zip(files, ranges, strict=True) for ab in pairs]
         sizes = [stop - start for _, start, stop in tasks]
         counts = iter(runner.map("scan", _count_quotes, tasks, sizes, "bytes"))
         blocks: list[CsvBlock] = []
         try:
             for file, pairs in zip(files, ranges, strict=True):
-                blocks += source_csv.align(file, pairs, [next(counts) for _ in pairs])
+                blocks += align(file, pairs, [next(counts) for _ in pairs])
         except RecutError:
             return self._exact(files, block_bytes, runner, delimiter)
         return blocks
 
     def _exact(self, files: Sequence[CsvFile], block_bytes: int, runner: Runner, delimiter: str) -> list[CsvBlock]:
-        scan = partial(source_csv.exact_blocks, blocksize=block_bytes, delimiter=delimiter)
+        scan = partial(exact_blocks, blocksize=block_bytes, delimiter=delimiter)
         return list(chain.from_iterable(runner.map("scan", scan, files)))
 
     def read(self, block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Iterator[Columns]:
         """The rows of a block, as one part."""
-        yield source_csv.read_block(block, spec, keep_bad)
+        yield read_block(block, spec, keep_bad)
 
     def doubt(self, blocks: Sequence[CsvBlock]) -> None:
         """Raise where quotes that were not counted stand before a block."""
-        source_csv.doubt(blocks)
+        check_borders(blocks)
 
     def placed(
         self,
@@ -184,14 +187,14 @@ class CsvSource:
             for block, n_lines, those in zip(group, counts, _by_block(group, some), strict=True):
                 if block.name not in n_before:
                     n_before[block.name] = lines_before(block.source, block.start)
-                rows += [source_csv.below(row, n_before[block.name]) for row in those]
+                rows += [below(row, n_before[block.name]) for row in those]
                 n_before[block.name] += n_lines
         return rows
 
     def placed_alone(self, row: BadRow, group: Sequence[CsvBlock]) -> BadRow:
         """A bad row with its line in the file. Reads all before its block."""
         (block,) = (b for b in group if b.name == row.source and b.start <= row.place.byte < b.stop)
-        return source_csv.below(row, lines_before(block.source, block.start))
+        return below(row, lines_before(block.source, block.start))
 
     def most_rows(self, blocks: Sequence[CsvBlock], spec: CsvSpec) -> int:
         """Good records that fit into the bytes of some blocks.
@@ -209,11 +212,11 @@ class CsvSource:
 
     def explain(self, blocks: Sequence[CsvBlock], spec: CsvSpec, id_: str, time: int, limit: int) -> list[str]:
         """Lines of the rows of one id at one time."""
-        return source_csv.find_rows(blocks, spec, id_, time, limit)
+        return lookup.find_rows(blocks, spec, id_, time, limit)
 
     def find_word(self, blocks: Sequence[CsvBlock], spec: CsvSpec, column: str, word: str) -> str:
         """The line where a word first stands in a column."""
-        return source_csv.find_word(blocks, spec, column, word)
+        return lookup.find_word(blocks, spec, column, word)
 
     def notes(self, n_blank: int, bad: Sequence[BadRow]) -> Iterator[str]:
         """Blank lines, and quotes that may lack their closing ones."""
@@ -268,7 +271,7 @@ def _noted_plain(space: Workspace, name: str) -> File | None:
 
 
 def _count_quotes(task: tuple[File, int, int]) -> int:
-    return source_csv.count_quotes(*task)
+    return count_quotes(*task)
 
 
 def _by_block(group: Sequence[CsvBlock], rows: Sequence[BadRow]) -> Iterator[Sequence[BadRow]]:
