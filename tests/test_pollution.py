@@ -189,7 +189,7 @@ def as_rows(path: Path, spec: CsvSpec) -> list[Row]:
     columns = read_block(block, spec, keep_bad=False)
     ids = [columns.ids[code].as_py() for code in columns.codes.tolist()]
     channels: Any = columns.channels  # of numbers, all of them
-    return list(zip(ids, columns.times.tolist(), *(channel.tolist() for channel in channels), strict=True))
+    return list(zip(ids, columns.times.tolist(), *(channel.values.tolist() for channel in channels), strict=True))
 
 
 def as_file(path: Path) -> File:
