@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class ArrowTable:
         """Where its columns are named."""
         return self.name
 
-    @property
+    @cached_property
     def types(self) -> dict[str, pa.DataType]:
         """The type of each column."""
         return dict(zip(self.header, layout(self.file).types, strict=True))
@@ -96,8 +96,9 @@ class ArrowTable:
         known = layout(self.file)
         frame = known.frames.batches[group]
         message = _checked(self.file, frame)
-        names = [name for name in columns if name in self.header] or [self.header[0]]
-        options = pa.ipc.IpcReadOptions(included_fields=[self.header.index(name) for name in names], use_threads=False)
+        position = {name: n for n, name in enumerate(self.header)}
+        names = [name for name in columns if name in position] or [self.header[0]]
+        options = pa.ipc.IpcReadOptions(included_fields=[position[name] for name in names], use_threads=False)
         octets = b"".join((_before(state_of(self.file), known.frames.dictionaries[group]), message, _END))
         with pa.ipc.open_stream(octets, options=options) as stream:
             batch = stream.read_next_batch()

@@ -151,9 +151,10 @@ def _check_names(
         )
         for c in group or ()
     ]
+    known = set(columns)
     made = {options.value_name} if options.layout != "long" else set()
     for flag, column in named:
-        if column is not None and column not in columns and not (flag == "--units" and column in made):
+        if column is not None and column not in known and not (flag == "--units" and column in made):
             together = any(mark in name for name in columns for mark in DELIMITERS)
             raise NoColumnError(
                 f"no column {column!r}",
@@ -177,7 +178,8 @@ def _all_columns(sources: Sequence[SourceFile], allow_new: bool) -> list[str]:
     first = sources[0]
     columns = dict.fromkeys(first.header)
     for other in sources[1:]:
-        lacking = [(column, "is missing") for column in first.header if column not in other.header]
+        present = set(other.header)
+        lacking = [(column, "is missing") for column in first.header if column not in present]
         extra = [(column, "is not in the files before") for column in other.header if column not in columns]
         for column, problem in lacking + ([] if allow_new else extra):
             new = "--allow-new-channels, " if problem != "is missing" else ""

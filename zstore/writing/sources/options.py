@@ -118,10 +118,11 @@ class TableOptions:
 
     def of_header(self, header: Collection[str]) -> TableOptions:
         """The options without columns that only other files have, and without new names."""
+        present = set(header)
         return replace(
             self,
-            channels=tuple(name for name in self.channels or () if name in header) or None,
-            leave_out=tuple(name for name in self.leave_out if name in header),
+            channels=tuple(name for name in self.channels or () if name in present) or None,
+            leave_out=tuple(name for name in self.leave_out if name in present),
             rename={},
             units={},
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from io import SEEK_CUR, SEEK_SET
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class ParquetTable:
         """Where its columns are named."""
         return self.name
 
-    @property
+    @cached_property
     def types(self) -> dict[str, pa.DataType]:
         """The type of each column."""
         return dict(zip(self.header, footer(self.file).types, strict=True))
@@ -103,7 +103,7 @@ class ParquetTable:
         large = known.group_bytes[group] > _LARGE_GROUP
         with damage_told(self.name, KIND):
             opened = _open(self.file, known.metadata, list(texts), _STREAM_BYTES if large else 0)
-            names = [name for name in columns if name in self.header] or [self.header[0]]
+            names = [name for name in columns if name in self.types] or [self.header[0]]
             some = opened.iter_batches(n_rows, row_groups=[group], columns=names, use_threads=False)
             for n_read, batch in _counted(some):
                 if n_read > known.group_rows[group]:

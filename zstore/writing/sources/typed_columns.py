@@ -259,7 +259,7 @@ def _width(tables: Sequence[TypedTable], column: str, name: str, known: Collecti
 def _first_width(tables: Sequence[TypedTable], column: str) -> int | None:
     """Values of the first list that there is."""
     for table in tables:
-        if column not in table.header or not pa.types.is_nested(table.types[column]):
+        if column not in table.types or not pa.types.is_nested(table.types[column]):
             continue
         for group in range(len(table.group_rows)):
             for batch in table.batches([column], (), group, _FIRST_ROWS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -260,7 +261,7 @@ def check_header(header: Sequence[str], name: str) -> None:
     SourceError
         Naming the column.
     """
-    twice = sorted({column for column in header if header.count(column) > 1})
+    twice = sorted(column for column, n_times in Counter(header).items() if n_times > 1)
     if twice:
         raise SourceError(
             f"column {twice[0]!r} stands {header.count(twice[0])} times in the schema",

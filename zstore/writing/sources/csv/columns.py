@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -60,8 +60,9 @@ def typed_columns(content: bytes, source: CsvFile, spec: CsvSpec, judged: bool =
     if spec.series:
         return replace(_melt(table, times, source, spec, numbers, seen), n_blank=n_blank)
     channels: list[ChannelValues] = []
+    present = set(source.header)
     for channel in spec.channels:
-        if channel.column not in source.header:  # a channel that other files add
+        if channel.column not in present:  # a channel that other files add
             channels.append((Categories if channel.text else NumberValues).missing(len(times)))
         elif channel.text:
             column, named = _categories(table[channel.column], spec.missing.of_words(channel.column))
@@ -101,7 +102,8 @@ def _times(table: Any, spec: CsvSpec) -> NDArray[np.int64]:
 
 def _numbers(table: Any, content: bytes, source: CsvFile, spec: CsvSpec) -> dict[str, NumberColumn]:
     """The columns of numbers that a file has, by name."""
-    names = [name for name in spec.styles if name in source.header]
+    present = set(source.header)
+    names = [name for name in spec.styles if name in present]
     parsed = {name: table[name] for name in names if pa.types.is_floating(table[name].type)}
     farthest = {name: reach(column) for name, column in parsed.items()}
     suspects = {name for name in parsed if is_suspect(farthest[name], spec.largest)}
@@ -125,7 +127,8 @@ def _numbers(table: Any, content: bytes, source: CsvFile, spec: CsvSpec) -> dict
 
 def _seen_texts(content: bytes, table: Any, source: CsvFile, spec: CsvSpec, seen: frozenset[str]) -> frozenset[str]:
     """Which of the texts that the user named for every column, and Arrow has taken for missing, are in a block."""
-    columns = [name for name in spec.styles if name in source.header and table[name].null_count]
+    present = set(source.header)
+    columns = {name for name in spec.styles if name in present and table[name].null_count}
     if not columns:
         return frozenset()
     sure = {
@@ -141,7 +144,7 @@ def _seen_texts(content: bytes, table: Any, source: CsvFile, spec: CsvSpec, seen
 
 
 def _stands_in(
-    content: bytes, text: str, columns: Sequence[str], header: tuple[str, ...], spec: CsvSpec
+    content: bytes, text: str, columns: Collection[str], header: tuple[str, ...], spec: CsvSpec
 ) -> bool | None:
     """Whether a cell of some columns is a text; None where that would take long to say."""
     wanted, delimiter, position = text.encode(), spec.delimiter.encode(), -1
@@ -188,7 +191,8 @@ def _melt(
     seen: frozenset[str],
 ) -> Columns:
     """A wide table of series: one row per record and column."""
-    names = sorted((name for name in spec.series if name in source.header), key=str.encode)
+    present = set(source.header)
+    names = sorted((name for name in spec.series if name in present), key=str.encode)
     values = NumberValues(np.concatenate([np.zeros(0), *(numbers[name].values for name in names)]))
     codes = np.repeat(np.arange(len(names), dtype=np.int32), len(times))
     ids = text_array(names if len(times) else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from zstore.errors import SourceError, UsageError
@@ -94,7 +95,7 @@ def check_framing(options: TableOptions) -> None:
     if options.no_header and (options.units_row or options.skip_below_header):
         flag = "--units-row" if options.units_row else "--skip-below-header"
         raise UsageError(f"{flag} with --no-header", expected="a header above it", fix="--skip-lines skips lines")
-    twice = sorted({name for name in options.names if options.names.count(name) > 1})
+    twice = sorted(name for name, n_times in Counter(options.names).items() if n_times > 1)
     if twice:
         raise UsageError(f"name {twice[0]!r} stands twice in --names", expected="every name once", fix="change --names")
     if spaces and options.thousands is not None and options.thousands.isspace():
@@ -144,7 +145,7 @@ def open_source(named: File, plain: File, options: TableOptions, delimiter: str 
             where=f"{named} line {line:,}: {', '.join(fields)[:200]}",
             fix=f"as in --names {','.join(f'c{n + 1}' for n in range(min(len(fields), 8)))}",
         )
-    twice = sorted({column for column in header if header.count(column) > 1})
+    twice = sorted(column for column, n_times in Counter(header).items() if n_times > 1)
     if twice:
         raise SourceError(
             f"column {twice[0]!r} stands {header.count(twice[0])} times in the header",

@@ -31,16 +31,15 @@ def parse(
     of empty cells; under a single column it always is, since it may be a missing value there.
     """
     words = pa.dictionary(pa.int32(), pa.string()) if once else pa.string()
+    chosen, present = frozenset(as_words), frozenset(header)
     types: dict[str, pa.DataType] = {
-        name: words if judged or name in as_words or not _is_plain(name, spec) else pa.float64()
-        for name in spec.numbers
+        name: words if judged or name in chosen or not _is_plain(name, spec) else pa.float64() for name in spec.numbers
     }
     types.update(dict.fromkeys([*spec.texts, *spec.id_names], words))
-    as_texts = judged or spec.has_own_missing_times or not set(spec.time.columns).isdisjoint(as_words)
+    as_texts = judged or spec.has_own_missing_times or not set(spec.time.columns).isdisjoint(chosen)
     types.update(spec.time.arrow_types(as_texts))
-    needed = [name for name in spec.needed if name in header]
-    if as_words:
-        needed = [name for name in needed if name in as_words]
+    wanted = chosen & present if chosen else present
+    needed = [name for name in spec.needed if name in wanted]
     quoted = b'"' in content
     if not content:
         return pa.schema([(name, types[name]) for name in needed]).empty_table()

@@ -91,7 +91,8 @@ class CsvSource:
         opened, delimiter = open_source(file, prepared, options)
         if options.layout == "wide" and options.channels and not set(options.channels) & set(opened.header):
             return None
-        kinds = [_known_channel(channel.name, channel.kind == "category", options) for channel in schema.channels]
+        columns = {new: column for column, new in options.rename.items()}
+        kinds = [_known_channel(c.name, c.kind == "category", columns, options.censored) for c in schema.channels]
         known = options.of_header(opened.header).with_categories(kind.column for kind in kinds)
         spec = sniff([opened], delimiter, known, others, schema.time)
         if not spec.series:
@@ -285,10 +286,9 @@ def _by_block(group: Sequence[CsvBlock], rows: Sequence[BadRow]) -> Iterator[Seq
         first = last
 
 
-def _known_channel(name: str, text: bool, options: TableOptions) -> ChannelSpec:
-    """A channel of a store, and the column that it was read from."""
-    columns = {new: column for column, new in options.rename.items()}
+def _known_channel(name: str, text: bool, columns: Mapping[str, str], censored: Collection[str]) -> ChannelSpec:
+    """A channel of a store, and the column that it was read from; `columns` are those of renamed channels."""
     number = name.removesuffix(CENSORED)
-    if number != name and columns.get(number, number) in options.censored:
+    if number != name and columns.get(number, number) in censored:
         return ChannelSpec(columns.get(number, number), name, sides=True)
     return ChannelSpec(columns.get(name, name), name, text)
