@@ -19,7 +19,7 @@ from zstore.writing.sources.csv import record_limit
 from zstore.writing.sources.csv.framing import Framing
 from zstore.writing.sources.csv.header import open_source
 from zstore.writing.sources.csv.record_limit import first_long, long_record
-from zstore.writing.sources.csv.records import split_records, without_blank_lines
+from zstore.writing.sources.csv.records import record_end, split_records, without_blank_lines
 from zstore.writing.sources.csv.source import CsvSource
 from zstore.writing.sources.csv.table import CsvBlock
 from zstore.writing.sources.files import find
@@ -307,3 +307,49 @@ def test_a_file_without_a_text_or_a_header_is_told_so(tmp_path: Path, name: str,
     if not content.strip(b"\xef\xbb\xbf \t\r\n"):
         with pytest.raises(SourceError, match=r"no text in its first lines"):
             inspect(path)
+
+
+def record_end_by_bytes(content: bytes, start: int) -> int:
+    """Where the record at a byte ends, byte by byte."""
+    position, at_field, inside = start, True, False
+    while position < len(content):
+        byte = content[position : position + 1]
+        if inside and content[position : position + 2] == b'""':
+            position += 1
+        elif inside:
+            inside = byte != b'"'
+        elif at_field and byte == b'"':
+            inside = True
+        elif byte == b"\n":
+            return position + 1
+        at_field = byte == b"," and not inside
+        position += 1
+    return len(content)
+
+
+@given(text=st.text(alphabet='",\na', max_size=24), start=st.integers(0, 24))
+def test_a_record_ends_at_the_first_line_break_outside_fields_that_a_quote_opens(text: str, start: int) -> None:
+    start = min(start, len(text))
+    assert record_end(text.encode(), start, ",") == record_end_by_bytes(text.encode(), start)
+
+
+class Searched(bytes):
+    """Bytes that count how many of them are looked at where something is looked for."""
+
+    n_bytes = 0
+
+    def find(self, wanted: Any, start: Any = 0, stop: Any = None) -> int:
+        """As of bytes."""
+        position = super().find(wanted, start, stop)
+        type(self).n_bytes += (position if position >= 0 else stop if stop is not None else len(self)) - start
+        return position
+
+
+@pytest.mark.parametrize("field", [b",", b'"a",', b'"a""b",', b'a"b,', b'"\n",'])
+def test_the_end_of_a_record_is_looked_for_once_however_many_fields_it_has(
+    field: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Searched, "n_bytes", 0)
+    content = Searched(field * 5_000 + b"\n1,2\n")
+    assert record_end(content, 0, ",") == len(content) - 4
+    assert Searched.n_bytes <= 4 * len(content)

@@ -83,17 +83,19 @@ def record_end(content: bytes, start: int, delimiter: str) -> int:
     """Position after the line break that ends the record at `start`.
 
     A quote opens a field only at its beginning, so a stray one spoils no more than its own record.
+
+    Notes
+    -----
+    Goes from quoted field to quoted field, and looks for a line break anew only behind one that goes beyond the last:
+    no byte is looked at more than a few times, however many fields there are.
     """
-    comma, position = delimiter.encode(), start
-    while True:
-        if content[position : position + 1] == b'"':
-            position = _closing_quote(content, position)
-        newline = content.find(b"\n", position)
-        stop = len(content) if newline < 0 else newline + 1
-        separator = content.find(comma, position, stop)
-        if separator < 0:
-            return stop
-        position = separator + 1
+    opening, stop = delimiter.encode() + b'"', line_end(content, start)
+    quote = start if content.startswith(b'"', start) else content.find(opening, start, stop) + 1 or -1
+    while quote >= 0:
+        closing = _closing_quote(content, quote)
+        stop = stop if closing < stop else line_end(content, closing)
+        quote = content.find(opening, closing, stop) + 1 or -1
+    return stop
 
 
 def without_blank_lines(content: bytes) -> bytes:
