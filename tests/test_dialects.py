@@ -356,3 +356,20 @@ def test_a_zone_goes_with_local_times_alone(tmp_path: Path) -> None:
         ingest(path, tmp_path / "a.zarr", time="t", timezone="Europe/Berlin")
     with pytest.raises(UsageError, match="IANA"):
         ingest(write_table(path, ["t", "x"], [["2020-03-29", 1]]), tmp_path / "a.zarr", time="t", timezone="Nowhere")
+
+
+@pytest.mark.parametrize("time", ["time", ["day", "clock"]])
+def test_a_first_time_that_cannot_be_read_is_named_by_its_own_line(time: str | list[str], tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a report\n# of a meter\ntime,day,clock,x\n,,,m\n# below\nwhen,the,sun,1\nnow,and,then,2\n")
+    with pytest.raises(SourceError, match=r"unreadable (time 'when'|date and clock 'the sun').*a\.csv line 6\."):
+        ingest(path, tmp_path / "a.zarr", time=time, skip_lines=1, comment="#", units_row=True)
+
+
+def test_a_unit_in_quotes_may_have_a_line_break_and_no_row_is_read_out_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id,time,x\n,,"m\nb,2001-01-01,5\n"\na,2001-01-01,1\na,2001-01-02,2\n')
+    ingest(path, tmp_path / "a.zarr", id="id", time="time", units_row=True, on_bad_row="quarantine")
+    store = open_store(tmp_path / "a.zarr")
+    assert (store.ids.tolist(), store.read("x", 0, 2).tolist()) == (["a"], [1, 2])
+    assert store.channel("x").units == "m\nb,2001-01-01,5"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from zstore.errors import NoColumnError, SourceError, UsageError
@@ -14,7 +14,6 @@ from zstore.writing.sources.epochs import EXCEL, finest_unit
 from zstore.writing.sources.formats import YEAR_AND_PART, check_columns, check_format, has_zone, read_one, unit_of
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.parts import PARTS
-from zstore.writing.sources.protocol import SourceFile
 from zstore.writing.sources.time_guesses import dates_or_epochs, sniff_iso
 from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec
 from zstore.writing.sources.zones import check_zone
@@ -22,9 +21,7 @@ from zstore.writing.sources.zones import check_zone
 _MOST_WAYS = 4
 
 
-def first_time_spec(
-    options: TableOptions, texts: Sequence[str], source: SourceFile | None = None, first_row: str = "line 2"
-) -> TimeSpec:
+def first_time_spec(options: TableOptions, texts: Sequence[str], where: Callable[[], str] | None = None) -> TimeSpec:
     """How times are written, by the options and the first texts of their column.
 
     Parameters
@@ -33,8 +30,8 @@ def first_time_spec(
         What the user says.
     texts
         First cells, as texts; of a date and a clock, with a space between them.
-    source, first_row
-        The file and the place of its first row, for messages.
+    where
+        Says file and place of the first of them, for messages; None where they cannot be wrong.
 
     Raises
     ------
@@ -46,7 +43,7 @@ def first_time_spec(
         check_columns(form, options.time)
         return TimeSpec("format", options.time, unit_of(form), zone=has_zone(form), format=form)
     if len(options.time) == 2:
-        return _date_and_clock(options, texts, source, first_row)
+        return _date_and_clock(options, texts, where)
     if len(options.time) > 1:
         if len(options.time) > len(PARTS):
             raise UsageError(
@@ -79,14 +76,14 @@ def first_time_spec(
         raise SourceError(
             f"times such as {shorten(texts[len(texts) // 2])!r} in column {column!r}, which may be dates or epochs",
             expected="to be told how to read such numbers",
-            where=f"{source.name}, in its first rows" if source is not None else "",
+            where=f"{where()}, and the rows below it" if where is not None else "",
             fix=f"{' or '.join(flags)}; --time-unit {STEPS} if they do count steps",
         )
     if spec is None:
         raise SourceError(
             f"unreadable time {shorten(texts[0])!r} in column {column!r}",
             expected="ISO dates or dates and times, or whole numbers",
-            where=f"{source.name} {first_row}" if source is not None else "",
+            where=where() if where is not None else "",
             fix=_ways(texts) + " or name another column with --time",
         )
     return spec
@@ -107,14 +104,14 @@ def _ways_together(texts: Sequence[str]) -> str:
     return "say how they are written, with a space between, as in --time-format '%d.%m.%Y %H:%M' or '%Y %m'"
 
 
-def _date_and_clock(options: TableOptions, texts: Sequence[str], source: SourceFile | None, first_row: str) -> TimeSpec:
+def _date_and_clock(options: TableOptions, texts: Sequence[str], where: Callable[[], str] | None) -> TimeSpec:
     """How times are written whose date and clock stand in columns of their own; `texts` have a space between them."""
     spec = sniff_iso(options.time[0], texts)
     if spec is None or spec.kind != "iso":
         raise SourceError(
             f"unreadable date and clock {shorten(texts[0])!r} in columns {', '.join(options.time)}",
             expected="an ISO date, and hh:mm, hh:mm:ss or the like",
-            where=f"{source.name} {first_row}" if source is not None else "",
+            where=where() if where is not None else "",
             fix=_ways_together(texts),
         )
     return replace(spec, columns=options.time, written=None)

@@ -317,7 +317,7 @@ def _time_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runn
         words = words_of(batch.column(column))
         known = words.words.to_pylist()
         texts = [known[code] for code in words.codes.tolist() if code >= 0]
-    spec = first_time_spec(options, texts, first, str(place))
+    spec = first_time_spec(options, texts, lambda: f"{first.name} {place}")
     if spec.kind == "decimal":
         raise UsageError(
             f"--time-unit {options.time_unit} of numbers with a fraction in column {column!r}",

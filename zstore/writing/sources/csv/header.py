@@ -219,19 +219,25 @@ def _look(
     found = found or max(DELIMITERS, key=first.decode("utf-8", "replace").count)
     if framing.delimiter is None and (len(found.encode()) != 1 or found in '"\r\n'):
         raise UsageError(f"delimiter {found!r}", expected=f"one ASCII character, or {SPACES}", fix="change --delimiter")
+
+    def end() -> int:
+        return line_end(head, position) if framing.literal else record_end(head, position, found)
+
+    def skip_record() -> None:
+        nonlocal position, line
+        stop = end()
+        position, line = stop, line + head[position:stop].count(b"\n")
+
     if not options.no_header:
-        stop = line_end(head, position) if framing.literal else record_end(head, position, found)
-        line += head[position:stop].count(b"\n")
-        position = stop
+        skip_record()
     units = None
     if options.units_row:
         while position < len(head) and framing.is_comment(head, position):
             skip(1)
         units = position, line
-        skip(1)
+        skip_record()
     skip(options.skip_below_header)
-    last = line_end(head, position) if framing.literal else record_end(head, position, found)
-    last = last if options.no_header else position
+    last = end() if options.no_header else position
     beyond = options.units_row or options.skip_below_header
     if not whole and ((last >= len(head) and not head.endswith(b"\n")) or (beyond and position >= len(head))):
         return None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.writing.sources.cells import NumberStyle, dialect_of, shorten
 from zstore.writing.sources.columns import check_channels, choose_columns, series_channel
-from zstore.writing.sources.csv.records import split_records
+from zstore.writing.sources.csv.record_limit import lines_before
+from zstore.writing.sources.csv.records import Record, split_records
 from zstore.writing.sources.csv.table import CsvFile, CsvSpec
 from zstore.writing.sources.files import read_source
 from zstore.writing.sources.options import CENSORED, TableOptions
@@ -62,7 +64,11 @@ def sniff(
     if options.layout == "series":
         time = side_by_side(options, len(wanted))
     else:
-        time = _time_spec(options, sources, samples) if axis is None else _known_time_spec(options, samples, axis)
+        time = (
+            _time_spec(options, sources, delimiter, samples)
+            if axis is None
+            else _known_time_spec(options, samples, axis)
+        )
     if options.layout != "long":
         common = {units.get(column) for column in wanted}
         if len(common) > 1 and options.value_name not in options.units:
@@ -142,14 +148,17 @@ def _check_thousands(options: TableOptions) -> None:
         )
 
 
-def _time_spec(options: TableOptions, sources: Sequence[CsvFile], samples: Sequence[Sample]) -> TimeSpec:
+def _time_spec(
+    options: TableOptions, sources: Sequence[CsvFile], delimiter: str, samples: Sequence[Sample]
+) -> TimeSpec:
     """How times are written, by the options and the first file that has rows; the other files must agree."""
     if not options.time:
         return numbered_rows(options)
     known = [(source, sample) for source, sample in zip(sources, samples, strict=True) if sample]
     columns = options.time if len(options.time) == 2 else options.time[:1]
     texts = [" ".join(cells[column] for column in columns) for cells in known[0][1]] if known else []
-    spec = in_zone(first_time_spec(options, texts, known[0][0] if known else sources[0]), options)
+    first = known[0][0] if known else sources[0]
+    spec = in_zone(first_time_spec(options, texts, partial(_first_place, first, delimiter)), options)
     for source, sample in known[1:]:
         found = [spec.judge(cells) for cells in sample]
         if len(found) >= _ENOUGH and found[0] is not None and all(found):
@@ -246,9 +255,24 @@ def _first_sample(source: CsvFile, delimiter: str, missing: Sequence[str]) -> Sa
 
 
 def _sample(source: CsvFile, delimiter: str, n_bytes: int) -> Sample:
+    """Cells of the first records that have one for each column."""
+    return [dict(zip(source.header, fields, strict=True)) for _, fields in _first_records(source, delimiter, n_bytes)]
+
+
+def _first_place(source: CsvFile, delimiter: str) -> str:
+    """File and line of the first row of :func:`_sample`. Reads all before it: only for errors."""
+    for record, _ in _first_records(source, delimiter, _MORE_BYTES, 1 + lines_before(source, source.body)):
+        return f"{source.name} line {record.line:,}"
+    return source.name
+
+
+def _first_records(
+    source: CsvFile, delimiter: str, n_bytes: int, line: int = 1
+) -> Iterator[tuple[Record, Sequence[str]]]:
+    """The first records that have a field for each column, and these fields; `line` is that of the first row."""
     content = read_source(source.file, source.body, source.body + n_bytes)
     if len(content) == n_bytes:
         content = content[: content.rfind(b"\n") + 1]
-    records = split_records(content, delimiter, 0, 1, source.framing)
-    header = source.header
-    return [dict(zip(header, r.fields, strict=True)) for r in records if r.fields and len(r.fields) == len(header)]
+    for record in split_records(content, delimiter, source.body, line, source.framing):
+        if record.fields and len(record.fields) == len(source.header):
+            yield record, record.fields
