@@ -52,6 +52,11 @@ class Dialect:
     words: Sequence[str] = ()
     others: Sequence[bytes] = ()
 
+    @property
+    def headers(self) -> list[list[str]]:
+        """Those of the further files, which are plain."""
+        return [other.split(b"\n")[0].decode().split(",") for other in self.others if other]
+
     def get(self, option: str) -> Any:
         """The value of an option, None where it is not given."""
         return self.options.get(option)
@@ -64,8 +69,9 @@ class Dialect:
 
 @dataclass
 class Reading:
-    """What a table says: its rows as (id, seconds, value …), and the lines at which bad records begin."""
+    """What a table says: its columns, its rows as (id, seconds, value …), and the lines at which bad records begin."""
 
+    header: list[str]
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     bad: list[int] = field(default_factory=list)
@@ -389,9 +395,11 @@ def read(content: bytes, dialect: Dialect, set_aside: Sequence[int] = ()) -> Rea
         raise NoTableError("header") from None
     for _ in range(dialect.get("skip_below_header") or 0):
         skip(line_of(content))
-    if not {*dialect.texts("id"), *dialect.texts("time"), *dialect.texts("percent")} <= set(header):
+    named = [name for option in ("id", "time", "percent", "categories") for name in dialect.texts(option)]
+    named += [text.partition("=")[0] for text in dialect.texts("missing") if "=" in text]
+    if not set(named) <= set(header) or any(set(other) != set(header) for other in dialect.headers):
         raise NoTableError("columns")
-    reading, first = Reading(), line
+    reading, first = Reading(header), line
     for number, raw in cut(content, delimiter, comment, by_lines):
         at = number + first - 1
         try:

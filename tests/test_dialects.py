@@ -359,10 +359,11 @@ def test_a_zone_goes_with_local_times_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("time", ["time", ["day", "clock"]])
-def test_a_first_time_that_cannot_be_read_is_named_by_its_own_line(time: str | list[str], tmp_path: Path) -> None:
+def test_the_first_time_that_cannot_be_read_is_named_by_its_own_line(time: str | list[str], tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("a report\n# of a meter\ntime,day,clock,x\n,,,m\n# below\nwhen,the,sun,1\nnow,and,then,2\n")
-    with pytest.raises(SourceError, match=r"unreadable (time 'when'|date and clock 'the sun').*a\.csv line 6\."):
+    rows = "2001-01-01,2001-01-01,00:00,5\nwhen,the,sun,1\nnow,and,then,2\n"
+    path.write_text(f"a report\n# of a meter\ntime,day,clock,x\n,,,m\n# below\n{rows}")
+    with pytest.raises(SourceError, match=r"unreadable (time 'when'|date and clock 'the sun').*a\.csv line 7\."):
         ingest(path, tmp_path / "a.zarr", time=time, skip_lines=1, comment="#", units_row=True)
 
 
@@ -373,3 +374,11 @@ def test_a_unit_in_quotes_may_have_a_line_break_and_no_row_is_read_out_of_it(tmp
     store = open_store(tmp_path / "a.zarr")
     assert (store.ids.tolist(), store.read("x", 0, 2).tolist()) == (["a"], [1, 2])
     assert store.channel("x").units == "m\nb,2001-01-01,5"
+
+
+def test_a_mark_of_unicode_at_the_border_of_a_block_is_text_as_it_is_elsewhere(tmp_path: Path) -> None:
+    rows = "".join(f"\ufeff{id_},2001-01-01,1\n" for id_ in "abc")
+    (tmp_path / "a.csv").write_text(f"id,time,x\n{rows}")
+    for blocksize in (1, 20, 1000):
+        ingest(tmp_path / "a.csv", tmp_path / "a.zarr", id="id", time="time", blocksize=blocksize, overwrite=True)
+        assert open_store(tmp_path / "a.zarr").ids.tolist() == ["\ufeffa", "\ufeffb", "\ufeffc"]

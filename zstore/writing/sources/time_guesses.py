@@ -44,6 +44,11 @@ def sniff_iso(column: str, texts: Sequence[str]) -> TimeSpec | None:
     )
 
 
+def first_unreadable(texts: Sequence[str]) -> int:
+    """Which of some texts is the first that is neither an ISO time nor a whole number; 0 if all are."""
+    return next((n for n, text in enumerate(texts) if not (ISO.fullmatch(text) or WHOLE.fullmatch(text))), 0)
+
+
 def dates_or_epochs(texts: Sequence[str]) -> list[str]:
     """What whole numbers are, if they hardly count steps, as flags that read them so.
 

@@ -14,14 +14,14 @@ from zstore.writing.sources.epochs import EXCEL, finest_unit
 from zstore.writing.sources.formats import YEAR_AND_PART, check_columns, check_format, has_zone, read_one, unit_of
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.parts import PARTS
-from zstore.writing.sources.time_guesses import dates_or_epochs, sniff_iso
+from zstore.writing.sources.time_guesses import dates_or_epochs, first_unreadable, sniff_iso
 from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec
 from zstore.writing.sources.zones import check_zone
 
 _MOST_WAYS = 4
 
 
-def first_time_spec(options: TableOptions, texts: Sequence[str], where: Callable[[], str] | None = None) -> TimeSpec:
+def first_time_spec(options: TableOptions, texts: Sequence[str], where: Callable[[int], str] | None = None) -> TimeSpec:
     """How times are written, by the options and the first texts of their column.
 
     Parameters
@@ -31,7 +31,7 @@ def first_time_spec(options: TableOptions, texts: Sequence[str], where: Callable
     texts
         First cells, as texts; of a date and a clock, with a space between them.
     where
-        Says file and place of the first of them, for messages; None where they cannot be wrong.
+        Says file and place of one of them, by its number, for messages; None where they cannot be wrong.
 
     Raises
     ------
@@ -76,14 +76,15 @@ def first_time_spec(options: TableOptions, texts: Sequence[str], where: Callable
         raise SourceError(
             f"times such as {shorten(texts[len(texts) // 2])!r} in column {column!r}, which may be dates or epochs",
             expected="to be told how to read such numbers",
-            where=f"{where()}, and the rows below it" if where is not None else "",
+            where=f"{where(0)}, and the rows below it" if where is not None else "",
             fix=f"{' or '.join(flags)}; --time-unit {STEPS} if they do count steps",
         )
     if spec is None:
+        wrong = first_unreadable(texts)
         raise SourceError(
-            f"unreadable time {shorten(texts[0])!r} in column {column!r}",
+            f"unreadable time {shorten(texts[wrong])!r} in column {column!r}",
             expected="ISO dates or dates and times, or whole numbers",
-            where=where() if where is not None else "",
+            where=where(wrong) if where is not None else "",
             fix=_ways(texts) + " or name another column with --time",
         )
     return spec
@@ -104,14 +105,15 @@ def _ways_together(texts: Sequence[str]) -> str:
     return "say how they are written, with a space between, as in --time-format '%d.%m.%Y %H:%M' or '%Y %m'"
 
 
-def _date_and_clock(options: TableOptions, texts: Sequence[str], where: Callable[[], str] | None) -> TimeSpec:
+def _date_and_clock(options: TableOptions, texts: Sequence[str], where: Callable[[int], str] | None) -> TimeSpec:
     """How times are written whose date and clock stand in columns of their own; `texts` have a space between them."""
     spec = sniff_iso(options.time[0], texts)
     if spec is None or spec.kind != "iso":
+        wrong = first_unreadable(texts)
         raise SourceError(
-            f"unreadable date and clock {shorten(texts[0])!r} in columns {', '.join(options.time)}",
+            f"unreadable date and clock {shorten(texts[wrong])!r} in columns {', '.join(options.time)}",
             expected="an ISO date, and hh:mm, hh:mm:ss or the like",
-            where=where() if where is not None else "",
+            where=where(wrong) if where is not None else "",
             fix=_ways_together(texts),
         )
     return replace(spec, columns=options.time, written=None)

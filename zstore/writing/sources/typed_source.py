@@ -308,16 +308,17 @@ def _time_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runn
     column = options.time[0]
     first = next((table for table in tables if n_rows_of(table)), tables[0])
     texts: list[str] = []
-    place = first.place(0, 0)
+    rows: list[tuple[int, int]] = []  # group and row of each text
     for group, n_rows in enumerate(first.group_rows):
         if texts or not n_rows:
             continue
-        place = first.place(group, 0)
         batch = next(first.batches([column], [column], group, _TIME_ROWS))
         words = words_of(batch.column(column))
         known = words.words.to_pylist()
-        texts = [known[code] for code in words.codes.tolist() if code >= 0]
-    spec = first_time_spec(options, texts, lambda: f"{first.name} {place}")
+        codes = words.codes.tolist()
+        texts = [known[code] for code in codes if code >= 0]
+        rows = [(group, row) for row, code in enumerate(codes) if code >= 0]
+    spec = first_time_spec(options, texts, lambda n: f"{first.name} {first.place(*rows[n])}")
     if spec.kind == "decimal":
         raise UsageError(
             f"--time-unit {options.time_unit} of numbers with a fraction in column {column!r}",

@@ -15,6 +15,8 @@ from zstore.writing.sources.csv.table import CsvFile, CsvSpec
 from zstore.writing.sources.numbers import count_newlines, encoded
 from zstore.writing.sources.refused import RefusedError
 
+_BOM = b"\xef\xbb\xbf"
+
 
 def parse(
     content: bytes,
@@ -41,6 +43,7 @@ def parse(
     wanted = chosen & present if chosen else present
     needed = [name for name in spec.needed if name in wanted]
     quoted = b'"' in content
+    content = _BOM + content if content.startswith(_BOM) else content  # Arrow drops one, which is text of a row
     if not content:
         return pa.schema([(name, types[name]) for name in needed]).empty_table()
     return pacsv.read_csv(

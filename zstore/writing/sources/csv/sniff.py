@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
@@ -158,7 +159,7 @@ def _time_spec(
     columns = options.time if len(options.time) == 2 else options.time[:1]
     texts = [" ".join(cells[column] for column in columns) for cells in known[0][1]] if known else []
     first = known[0][0] if known else sources[0]
-    spec = in_zone(first_time_spec(options, texts, partial(_first_place, first, delimiter)), options)
+    spec = in_zone(first_time_spec(options, texts, partial(_place, first, delimiter)), options)
     for source, sample in known[1:]:
         found = [spec.judge(cells) for cells in sample]
         if len(found) >= _ENOUGH and found[0] is not None and all(found):
@@ -259,11 +260,10 @@ def _sample(source: CsvFile, delimiter: str, n_bytes: int) -> Sample:
     return [dict(zip(source.header, fields, strict=True)) for _, fields in _first_records(source, delimiter, n_bytes)]
 
 
-def _first_place(source: CsvFile, delimiter: str) -> str:
-    """File and line of the first row of :func:`_sample`. Reads all before it: only for errors."""
-    for record, _ in _first_records(source, delimiter, _MORE_BYTES, 1 + lines_before(source, source.body)):
-        return f"{source.name} line {record.line:,}"
-    return source.name
+def _place(source: CsvFile, delimiter: str, row: int) -> str:
+    """File and line of a row of :func:`_sample`, by its number. Reads all before it: only for errors."""
+    records = _first_records(source, delimiter, _MORE_BYTES, 1 + lines_before(source, source.body))
+    return next((f"{source.name} line {record.line:,}" for record, _ in islice(records, row, None)), source.name)
 
 
 def _first_records(
