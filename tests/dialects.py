@@ -259,6 +259,17 @@ def number_reader(dialect: Dialect, column: str) -> Callable[[str], float]:
     return read_number
 
 
+def limit(cell: str, column: str, dialect: Dialect) -> list[float]:
+    """The number of a cell, and of a column of limits the side that the value is on."""
+    read_number = number_reader(dialect, column)
+    if column not in dialect.texts("censored"):
+        return [read_number(cell)]
+    match = re.fullmatch(r"[ \t]*([<>]=?|[\u2264\u2265])([ \t]*[-+\d.,].*)", cell, re.S)
+    number = read_number(cell if match is None else match[2])
+    side = 0 if match is None else -1 if match[1][0] in "<\u2264" else 1
+    return [number, number if math.isnan(number) else side]
+
+
 # Records
 
 
@@ -439,6 +450,8 @@ def rows_of(cells: Sequence[str], header: Sequence[str], dialect: Dialect) -> li
         raise ValueError(cells)
     if dialect.get("layout") == "wide":
         return [(name, time, number_reader(dialect, name)(cell)) for name, cell in by_name.items()]
+    if dialect.texts("censored"):
+        return [(id_, time, *(value for name, cell in by_name.items() for value in limit(cell, name, dialect)))]
     values = [
         (cell or None) if name in dialect.words else number_reader(dialect, name)(cell)
         for name, cell in by_name.items()
@@ -601,6 +614,31 @@ DIALECTS = {
         | {"decimal": ",", "thousands": "."},
         one(iso),
         ["1.000", "1.00", "1.000,5", ",5", "NA", "2001-02-26 00", "2001-02-29"],
+    ),
+    "limits": Dialect(
+        lines(
+            "id;time;lead;zinc",
+            *(f"{IDS[n % 3]};{day};{'<> '[n % 3]}{n}.000,5;{n},5" for n, day in enumerate(days(9), 1)),
+        ),
+        {**ROWS, "censored": ["lead"], "delimiter": ";", "decimal": ",", "thousands": "."},
+        one(iso),
+        [
+            "<0,5",
+            "> 200",
+            "≤0,05",
+            ">=1e3",
+            "<<1",
+            "<",
+            "< ",
+            "=5",
+            "<nan",
+            "<NA",
+            ">-1.000",
+            "<1.00",
+            " <1",
+            "1<",
+            "<+7 ",
+        ],
     ),
     "latin": Dialect(
         lines("id,time,level,word", *(f"{row}é" for row in LONG)),
