@@ -406,7 +406,7 @@ def read(content: bytes, dialect: Dialect, set_aside: Sequence[int] = ()) -> Rea
         raise NoTableError("header") from None
     for _ in range(dialect.get("skip_below_header") or 0):
         skip(line_of(content))
-    named = [name for option in ("id", "time", "percent", "categories") for name in dialect.texts(option)]
+    named = [name for option in ("id", "time", "percent", "categories", "censored") for name in dialect.texts(option)]
     named += [text.partition("=")[0] for text in dialect.texts("missing") if "=" in text]
     if not set(named) <= set(header) or any(set(other) != set(header) for other in dialect.headers):
         raise NoTableError("columns")

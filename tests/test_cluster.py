@@ -14,6 +14,7 @@ import dask.config
 import numpy as np
 import pytest
 from conftest import stored, write_table
+from dialects import DIALECTS
 from distributed import Client, LocalCluster
 from s3server import S3Server
 
@@ -59,6 +60,19 @@ def test_any_number_of_workers_writes_the_bytes_that_threads_write(
     zstore.ingest(table, tmp_path / "s.zarr", **READING, scheduler=cluster.scheduler_address)
     assert stored(tmp_path / "s.zarr") == threaded
     assert verify(open_store(tmp_path / "s.zarr")).faults == ()
+
+
+def test_tables_of_dialects_make_the_bytes_that_threads_make(cluster: LocalCluster, tmp_path: Path) -> None:
+    for name in ("comments and quotes", "date and clock", "a row per series", "even widths"):
+        path = tmp_path / f"{name}.csv"
+        path.write_text(DIALECTS[name].clean)
+        where: dict[str, dict[str, Any]] = {
+            "threads": {"workers": 1},
+            "cluster": {"scheduler": cluster.scheduler_address},
+        }
+        for kind, reading in where.items():
+            zstore.ingest(path, tmp_path / f"{name} {kind}.zarr", **DIALECTS[name].options, **reading, blocksize=60)
+        assert stored(tmp_path / f"{name} cluster.zarr") == stored(tmp_path / f"{name} threads.zarr")
 
 
 def test_append_and_compact_run_on_a_cluster_too(

@@ -1,6 +1,7 @@
 """A run that was killed is gone on with: what it had parsed is not parsed again, and the result is the same."""
 
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import SMALL_GRID, stored, write_table
+from dialects import DIALECTS
 
 import zstore
 from zstore.format.layout import SCRATCH
@@ -17,12 +19,14 @@ from zstore.format.layout import SCRATCH
 READING: dict[str, Any] = {"id": "id", "time": "t", "blocksize": 2000, "on_bad_row": "quarantine"}
 
 DYING = """
-import os, sys
+import json, os, sys
 import zstore, zstore.writing.pipeline as pipeline
 pipeline.plan_shards = lambda *_, **__: os._exit(9)
 source, store, how = sys.argv[1:4]
 reading = dict(blocksize=2000, on_bad_row="quarantine", scratch=sys.argv[4] if len(sys.argv) > 4 else None)
-if how == "append":
+if how.startswith("{"):
+    zstore.ingest(source, store, **json.loads(how))
+elif how == "append":
     zstore.append(source, store, **reading)
 else:
     zstore.ingest(source, store, id="id", time="t", overwrite=how == "overwrite", **reading)
@@ -79,6 +83,17 @@ def test_spills_that_are_whole_are_not_made_again(
     assert stored(paths[1]) == stored(paths[0])
     assert "bad" in next(tmp_path.glob("killed.zarr.quarantine*.csv")).read_text()
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("name", ["comments and quotes", "a row per series"])
+def test_a_table_of_a_dialect_is_gone_on_with_too(name: str, tmp_path: Path, unparsed: Callable[[], None]) -> None:
+    path, reading = tmp_path / "a.csv", {**DIALECTS[name].options, "blocksize": 60}
+    path.write_text(DIALECTS[name].clean)
+    zstore.ingest(path, tmp_path / "undisturbed.zarr", **reading)
+    die(path, tmp_path / "killed.zarr", json.dumps(reading))
+    unparsed()
+    zstore.ingest(path, tmp_path / "killed.zarr", **reading)
+    assert stored(tmp_path / "killed.zarr") == stored(tmp_path / "undisturbed.zarr")
 
 
 def test_a_file_that_was_inflated_is_not_inflated_again(
