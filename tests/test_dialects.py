@@ -382,3 +382,12 @@ def test_a_mark_of_unicode_at_the_border_of_a_block_is_text_as_it_is_elsewhere(t
     for blocksize in (1, 20, 1000):
         ingest(tmp_path / "a.csv", tmp_path / "a.zarr", id="id", time="time", blocksize=blocksize, overwrite=True)
         assert open_store(tmp_path / "a.zarr").ids.tolist() == ["\ufeffa", "\ufeffb", "\ufeffc"]
+
+
+@pytest.mark.parametrize(("flag", "cell"), [("percent", "1.0000.5%"), ("censored", "<a"), ("percent", "12")])
+def test_a_column_that_the_user_calls_one_of_numbers_never_becomes_one_of_words(
+    flag: str, cell: str, tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "a.csv", ["t", "x"], [[1, cell], [2, cell]])
+    with pytest.raises(SourceError, match=r"in number column 'x'.*a\.csv line 2"):
+        ingest(path, tmp_path / "a.zarr", time="t", **{flag: ["x"]})  # type: ignore[arg-type]

@@ -81,11 +81,13 @@ def sniff(
             )
         channels: tuple[ChannelSpec, ...] = (series_channel(options, common.pop()),)
     else:
+        numbers = {*options.percent, *options.censored}  # as the user says, whatever the first rows hold
         channels = tuple(
             ChannelSpec(
                 column,
                 options.rename.get(column, column),
-                column in options.categories or _holds_text(column, sources, samples, options, missing),
+                column in options.categories
+                or (column not in numbers and _holds_text(column, sources, samples, options, missing)),
                 options.units.get(column, "%" if column in options.percent else units.get(column)),
             )
             for column in wanted
