@@ -443,7 +443,7 @@ def test_no_child_of_plan_and_bench_has_storage_options_on_its_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = made(tmp_path)
-    seen = command_line_of_child(monkeypatch, "zstore.cli")
+    seen = command_line_of_child(monkeypatch, "zstore.commands.training")
     options = ["--storage-options", f"region=here,secret_access_key={SECRET}"]
     zstore_main(["bench", str(path), *options])
     zstore_main(["plan", str(path), "--config", "none.yaml", *options])

@@ -430,7 +430,7 @@ def test_show_and_export_give_the_rows_of_the_version_they_are_told(
         flag = [] if version is None else ["--version", str(version)]
         assert zstore_command(["show", store, "p", *flag]) == 0
         shown[version] = capsys.readouterr().out.splitlines()[1:]
-        out = tmp_path / f"{version}.csv"
+        out = tmp_path / f"version{version}.csv"
         assert zstore_command(["export", store, str(out), "--ids", "p", *flag]) == 0
         assert f"of {store} version {version or 4}" in capsys.readouterr().out
         assert len(shown[version]) == len(out.read_text().splitlines()) - 1
