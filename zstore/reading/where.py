@@ -42,7 +42,8 @@ def choose_series(store: StoredVersion, ids: Iterable[str] | str | None, where: 
     UsageError
         If a condition cannot be meant.
     """
-    chosen = np.ones(store.n_series, np.bool_) if ids is None else _by_ids(store, ids)
+    # Of the index, which was checked: nothing is allocated on the word of the root document.
+    chosen = np.ones(len(store.ids), np.bool_) if ids is None else _by_ids(store, ids)
     for name, condition in (where or {}).items():
         chosen &= _by_attribute(store, store.static(name), condition)
     return np.flatnonzero(chosen)
@@ -53,7 +54,7 @@ def _by_ids(store: StoredVersion, ids: Iterable[str] | str) -> Mask:
     for name in names:
         if not isinstance(name, str):
             raise UsageError(f"id {name!r} ({type(name).__name__})", expected="text: ids are kept as exact text")
-    chosen = np.zeros(store.n_series, np.bool_)
+    chosen = np.zeros(len(store.ids), np.bool_)
     if len(names) <= _FEW_IDS:
         chosen[[store.position(name) for name in names]] = True
         return chosen
@@ -70,7 +71,7 @@ def _by_attribute(store: StoredVersion, static: StaticAttribute, condition: Any)
     wanted = [condition]
     if isinstance(condition, Iterable) and not isinstance(condition, (str, bytes)):
         wanted = list(condition)
-    chosen = np.zeros(store.n_series, np.bool_)
+    chosen = np.zeros(len(store.ids), np.bool_)
     for value in wanted:
         chosen |= _equal(store, static, value)
     return chosen
