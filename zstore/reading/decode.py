@@ -15,7 +15,7 @@ from zstore.format.index import SeriesIndex
 from zstore.format.layout import n_shards, shard_bounds, shard_key
 from zstore.format.schema import Field
 from zstore.format.shards import decode_shard
-from zstore.reading.scaling import Scaling
+from zstore.reading.scaling import Float64, Scaling
 from zstore.reading.version import StoredVersion
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -161,10 +161,12 @@ def require_float32(store: StoredVersion, channels: Sequence[str], scaling: Scal
     """See :meth:`zstore.reading.store.Store.require_float32`."""
     scaling = scaling or Scaling.identity(len(channels))
     moments, columns = store.moments, {name: column for column, name in enumerate(store.channels)}
-    for position, name in enumerate(channels):
-        channel, log = store.channel(name), bool(scaling.log[position])
+    if _all_fit(moments.low, moments.high, [columns[store.channel(name).name] for name in channels], scaling):
+        return
+    for position, name in enumerate(channels):  # to name the one that does not
+        log = bool(scaling.log[position])
         offset, scale = (part[..., position] for part in (scaling.offset, scaling.scale))
-        column = columns[channel.name]
+        column = columns[name]
         largest = 0.0
         codes = scaling.codes_of(position)
         both = (moments.low[:, column], moments.high[:, column])
@@ -181,6 +183,18 @@ def require_float32(store: StoredVersion, channels: Sequence[str], scaling: Scal
         if 0 < largest < _SMALLEST:
             series = int(np.argmax(moments.count[:, column]))
             raise _misfit(store, name, series, float(moments.high[series, column]), largest)
+
+
+def _all_fit(low: Float64, high: Float64, columns: list[int], scaling: Scaling) -> bool:
+    """Whether the least and largest values, (series, column), surely fit float32; False where one must look closer."""
+    if scaling.log.any() or scaling.codes:
+        return False
+    largest: Float64 = np.zeros(len(columns))
+    for ends in (low, high):
+        with np.errstate(all="ignore"):
+            scaled = np.abs((ends[:, columns] - scaling.offset) / scaling.scale)
+        largest = np.maximum(largest, scaled.max(axis=0, initial=0.0))  # NaN stays: no value, or none that fits
+    return bool(np.all((largest == 0) | ((largest >= _SMALLEST) & (largest <= _LARGEST))))
 
 
 def float32_suffices(store: StoredVersion, channels: Sequence[str], scaling: Scaling) -> bool:
