@@ -66,6 +66,7 @@ LAYERS = {
         ],
         [
             "writing.sources.refused",
+            "writing.sources.payloads",
             "writing.sources.cells",
             "writing.sources.parts",
             "writing.sources.formats",

@@ -1,0 +1,142 @@
+"""Payloads: the values of fields, such as images. References to them are sorted; they are read once, in final order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+class PayloadError(Exception):
+    """A payload that cannot be stored as it is.
+
+    Parameters
+    ----------
+    reason
+        What is wrong with it, such as ``a file that ends after 1,024 of 27,648 bytes``.
+    expected
+        What would be right.
+    """
+
+    def __init__(self, reason: str, expected: str) -> None:
+        super().__init__(reason, expected)
+        self.reason, self.expected = reason, expected
+
+
+class Payload(NamedTuple):
+    """The value of a field in one row.
+
+    Parameters
+    ----------
+    value
+        Any shape, in the dtype that the source has; or the bytes of an encoded image, (byte,) uint8.
+    digest
+        xxh3-128 of the bytes in the source, 16 bytes: what tells whether it has changed.
+    """
+
+    value: NDArray[Any]
+    digest: bytes
+
+
+class PayloadLook(NamedTuple):
+    """What a payload will be, as far as its header tells.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of its value; None for the bytes of an encoded image, whose length differs from row to row.
+    n_bytes
+        Bytes of the value in memory.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: str
+    n_bytes: int
+
+
+class PayloadReader(Protocol):
+    """Reads the payloads of one field. A frozen dataclass: it is pickled, and hashed into the plan of an ingest."""
+
+    def look(self, holder: str, position: int) -> PayloadLook:
+        """What a payload will be, from headers alone.
+
+        Parameters
+        ----------
+        holder
+            What holds it, such as a file, as the reader named it.
+        position
+            Its number in there; 0 where a holder has one.
+
+        Raises
+        ------
+        PayloadError
+            If there is none, or it is larger than the limit.
+        """
+        ...
+
+    def read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
+        """Some payloads of one holder, which is opened once.
+
+        Parameters
+        ----------
+        holder, positions
+            As for :meth:`look`; positions in any order.
+
+        Raises
+        ------
+        PayloadError
+            If one cannot be read whole.
+        """
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """All that its values depend on, beside the bytes of the source."""
+        ...
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One field of the store to be.
+
+    Parameters
+    ----------
+    column
+        Column, or data set, of the source that says where payloads lie.
+    name
+        Its name in the store.
+    reader
+        Reads its payloads.
+    dimensions
+        Names of its dimensions beside the row, such as ``("y", "x", "colour")``; None to number them.
+    units
+        Units to record, if any.
+    """
+
+    column: str
+    name: str
+    reader: PayloadReader
+    dimensions: tuple[str, ...] | None = None
+    units: str | None = None
+
+
+@dataclass(frozen=True)
+class References:
+    """Where the payloads of one field lie, for the rows of a block.
+
+    Parameters
+    ----------
+    holders
+        (holder,) distinct texts, sorted by their UTF-8 bytes.
+    codes
+        (row,) int32 position in `holders`.
+    positions
+        (row,) int64 number within the holder.
+    """
+
+    holders: pa.Array
+    codes: NDArray[np.int32]
+    positions: NDArray[np.int64]
