@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 
@@ -102,41 +100,29 @@ class PayloadReader(Protocol):
 class FieldSpec:
     """One field of the store to be.
 
+    References to its payloads are columns like others: a source reads them as a channel of words, the holders, and, if
+    `position` is given, one of numbers, behind all other channels of a :class:`TableSpec`. So blocks, spills, sorting
+    and appends know nothing of fields.
+
     Parameters
     ----------
-    column
-        Column, or data set, of the source that says where payloads lie.
     name
         Its name in the store.
     reader
         Reads its payloads.
+    holder
+        Column of texts that name what holds the payload of a row; where it is missing, the row has none.
+    position
+        Column of the payload's number in there, a whole number; None where each holder has one payload.
     dimensions
         Names of its dimensions beside the row, such as ``("y", "x", "colour")``; None to number them.
     units
         Units to record, if any.
     """
 
-    column: str
     name: str
     reader: PayloadReader
+    holder: str
+    position: str | None = None
     dimensions: tuple[str, ...] | None = None
     units: str | None = None
-
-
-@dataclass(frozen=True)
-class References:
-    """Where the payloads of one field lie, for the rows of a block.
-
-    Parameters
-    ----------
-    holders
-        (holder,) distinct texts, sorted by their UTF-8 bytes.
-    codes
-        (row,) int32 position in `holders`.
-    positions
-        (row,) int64 number within the holder.
-    """
-
-    holders: pa.Array
-    codes: NDArray[np.int32]
-    positions: NDArray[np.int64]
