@@ -16,11 +16,11 @@ from zstore import SourceError, UsageError, append, ingest, open_store
 from zstore.arrow import text_array
 from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
-from zstore.writing.sources.formats import check_format, read_one
 from zstore.writing.sources.ids import join_id, joined_ids, split_id
 from zstore.writing.sources.refused import RefusedError
-from zstore.writing.sources.times import TimeSpec
-from zstore.writing.sources.zones import to_utc
+from zstore.writing.sources.times.formats import check_format, read_one
+from zstore.writing.sources.times.times import TimeSpec
+from zstore.writing.sources.times.zones import to_utc
 
 CLOCKS = ["00:00", "23:59", "01:02:03", "1:00", "07", "24:00", "00:00:00.500", "", "12:30Z", "12:30+02:00", " 01:00"]
 DATES = ["2001-01-01", "2000-02-29", "2001-02-29", "9999-12-31", "0001-01-01", "2001-01-01 00", "1.2.2001", ""]

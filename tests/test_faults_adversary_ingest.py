@@ -19,7 +19,7 @@ from zstore.writing.sources.csv.header import open_source
 from zstore.writing.sources.csv.records import record_end
 from zstore.writing.sources.files import find
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.time_guesses import dates_or_epochs
+from zstore.writing.sources.times.guesses import dates_or_epochs
 
 
 def made(tmp_path: Path, text: str, **options: Any) -> tuple[Store, Receipt]:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pyarrow import csv as pacsv
 
 from zstore import SourceError, UsageError, append, ingest, open_store
-from zstore.writing.sources.formats import check_format, read_formatted, read_one
 from zstore.writing.sources.refused import RefusedError
-from zstore.writing.sources.time_guesses import dates_or_epochs, sniff_iso
-from zstore.writing.sources.times import TimeSpec, read_iso
+from zstore.writing.sources.times.formats import check_format, read_formatted, read_one
+from zstore.writing.sources.times.guesses import dates_or_epochs, sniff_iso
+from zstore.writing.sources.times.times import TimeSpec, read_iso
 
 ISO_SECONDS = TimeSpec("iso", ("t",), "s")
 

@@ -8,7 +8,7 @@ from conftest import REPOSITORY
 from lightning_app.data import stores
 from zstore import SourceError, inspect, is_source
 from zstore.writing.sources import kinds
-from zstore.writing.sources.typed_source import TypedSource
+from zstore.writing.sources.typed.source import TypedSource
 
 WRITES_FILES = {"zstore/upkeep/export.py"}  # an ending there says what to write
 

@@ -264,7 +264,7 @@ def test_a_column_of_sqlite_is_stored_exactly_or_refused_by_column_and_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     no_flush(monkeypatch)
-    monkeypatch.setattr("zstore.writing.sources.sql_sqlite._BATCH_CELLS", 6)  # several batches of few rows
+    monkeypatch.setattr("zstore.writing.sources.sql.sqlite._BATCH_CELLS", 6)  # several batches of few rows
     folder = tmp_path_factory.mktemp("sqlite")
     with closing(sqlite3.connect(folder / "t.db")) as connection, connection:
         connection.execute(f"CREATE TABLE t (time INTEGER, x {declared})")
@@ -344,7 +344,7 @@ def test_all_parts_see_one_state_of_a_server_that_is_written_to(
 ) -> None:
     name = f"t{uuid.uuid4().hex}"
     rows_of_postgres(server[0], name, 300)
-    from zstore.writing.sources import sql_spool
+    from zstore.writing.sources.sql import spool as sql_spool
 
     ask = sql_spool._part
 
@@ -360,7 +360,7 @@ def test_all_parts_see_one_state_of_a_server_that_is_written_to(
 
 def test_a_file_that_is_written_to_between_parts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = sqlite(tmp_path / "t.db", rows(300))
-    from zstore.writing.sources import sql_spool
+    from zstore.writing.sources.sql import spool as sql_spool
 
     ask = sql_spool._part
 
@@ -467,7 +467,7 @@ def test_a_watermark_needs_a_store_that_has_one(tmp_path: Path) -> None:
 
 DYING = """
 import os, sys
-import zstore, zstore.writing.sources.sql_spool as spool
+import zstore, zstore.writing.sources.sql.spool as spool
 write, left = spool._written, [3]
 def dying(*args):
     made = write(*args)
@@ -491,7 +491,7 @@ def test_a_run_that_was_killed_is_gone_on_with_unless_the_database_was_written_t
     assert subprocess.run(command, env=os.environ, check=False).returncode == 9
     if changed:
         sqlite(tmp_path / "t.db", rows(10, 600))
-    from zstore.writing.sources import sql_spool
+    from zstore.writing.sources.sql import spool as sql_spool
 
     asked: list[int] = []
     write = sql_spool._written

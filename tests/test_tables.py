@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zstore import SourceError, Store, UsageError, ingest, open_store
 from zstore.arrow import text_array
-from zstore.writing.sources.formats import read_formatted
+from zstore.writing.sources.times.formats import read_formatted
 
 
 def made(tmp_path: Path, *files: str, **options: Any) -> Store:

@@ -18,8 +18,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from zstore import SourceError, Store, UsageError, append, ingest, log, open_store
-from zstore.writing.sources import given as given_tables
-from zstore.writing.sources import given_source
+from zstore.writing.sources.typed import given as given_tables
+from zstore.writing.sources.typed import given_source
 
 OPTIONS: dict[str, Any] = {"id": "id", "time": "time", "workers": 1, **SMALL_GRID}
 

@@ -41,7 +41,7 @@ from zstore.writing.ingest import ingest
 from zstore.writing.receipt import Receipt
 from zstore.writing.sources.files import source_states
 from zstore.writing.sources.kinds import is_source
-from zstore.writing.sources.query import Query
+from zstore.writing.sources.sql.query import Query
 from zstore.yamlfiles import bound_yaml, check_configs, read_yaml
 
 __all__ = [

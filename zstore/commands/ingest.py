@@ -24,7 +24,7 @@ from zstore.writing.append import append
 from zstore.writing.ingest import ingest
 from zstore.writing.planner import plan_ingest
 from zstore.writing.receipt import Receipt
-from zstore.writing.sources.query import Query
+from zstore.writing.sources.sql.query import Query
 
 logger = logging.getLogger("zstore.cli")
 

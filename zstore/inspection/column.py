@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from zstore.writing.sources.candidates import time_flags
 from zstore.writing.sources.cells import NumberStyle, dialect_of, is_code
 from zstore.writing.sources.options import MISSING
+from zstore.writing.sources.times.candidates import time_flags
 
 Kind = Literal["number", "whole", "word", "time", "clock", "empty"]
 

@@ -30,11 +30,11 @@ from zstore.inspection.roles import (
 )
 from zstore.reading.store import open_store
 from zstore.writing.ingest import ingest
-from zstore.writing.sources.candidates import time_flags
 from zstore.writing.sources.cells import NumberStyle
 from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import head
 from zstore.writing.sources.kinds import source_of
+from zstore.writing.sources.times.candidates import time_flags
 
 _BYTES = 1 << 20
 _LINES = 20_000

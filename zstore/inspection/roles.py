@@ -10,8 +10,8 @@ from typing import Literal
 
 from zstore.inspection.column import ColumnLook, says
 from zstore.inspection.frame import Frame
-from zstore.writing.sources.formats import read_one
-from zstore.writing.sources.together import text_together
+from zstore.writing.sources.times.formats import read_one
+from zstore.writing.sources.times.together import text_together
 
 Layout = Literal["long", "wide", "series"]
 

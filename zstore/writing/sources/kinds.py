@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from zstore.errors import StoreError, UsageError
-from zstore.writing.sources.arrow_source import ArrowSource
 from zstore.writing.sources.csv.source import CsvSource
 from zstore.writing.sources.files import expand
-from zstore.writing.sources.given import ArrowStream, given_table, is_given
-from zstore.writing.sources.given_source import GivenSource
-from zstore.writing.sources.parquet import ParquetSource
 from zstore.writing.sources.protocol import Source
-from zstore.writing.sources.query import Query
-from zstore.writing.sources.sql_source import SqlSource, ask
+from zstore.writing.sources.sql.query import Query
+from zstore.writing.sources.sql.source import SqlSource, ask
+from zstore.writing.sources.typed.arrow_source import ArrowSource
+from zstore.writing.sources.typed.given import ArrowStream, given_table, is_given
+from zstore.writing.sources.typed.given_source import GivenSource
+from zstore.writing.sources.typed.parquet_source import ParquetSource
 
 CSV: Source = CsvSource()
 SOURCES: tuple[Source, ...] = (CSV, ParquetSource(), ArrowSource(), SqlSource(), GivenSource())

@@ -8,15 +8,15 @@ from dataclasses import replace
 from zstore.errors import NoColumnError, SourceError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.format.timesteps import UNIT_STEPS
-from zstore.writing.sources.candidates import time_flags
 from zstore.writing.sources.cells import shorten
-from zstore.writing.sources.epochs import EXCEL, finest_unit
-from zstore.writing.sources.formats import YEAR_AND_PART, check_columns, check_format, has_zone, read_one, unit_of
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.parts import PARTS
-from zstore.writing.sources.time_guesses import dates_or_epochs, first_unreadable, sniff_iso
-from zstore.writing.sources.times import EPOCH_UNITS, STEPS, TimeSpec
-from zstore.writing.sources.zones import check_zone
+from zstore.writing.sources.times.candidates import time_flags
+from zstore.writing.sources.times.epochs import EXCEL, finest_unit
+from zstore.writing.sources.times.formats import YEAR_AND_PART, check_columns, check_format, has_zone, read_one, unit_of
+from zstore.writing.sources.times.guesses import dates_or_epochs, first_unreadable, sniff_iso
+from zstore.writing.sources.times.parts import PARTS
+from zstore.writing.sources.times.times import EPOCH_UNITS, STEPS, TimeSpec
+from zstore.writing.sources.times.zones import check_zone
 
 _MOST_WAYS = 4
 

@@ -16,6 +16,7 @@ from zstore.writing.sources.cells import Missing
 from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
 from zstore.writing.sources.csv.parse import count_blank, has_hexadecimal, may_have_blank, parse, with_times_as_words
 from zstore.writing.sources.csv.table import CsvFile, CsvSpec
+from zstore.writing.sources.csv.unroll import unrolled
 from zstore.writing.sources.ids import SINGLE_ID, joined_ids
 from zstore.writing.sources.numbers import (
     NumberColumn,
@@ -29,7 +30,6 @@ from zstore.writing.sources.numbers import (
 )
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.table import Columns
-from zstore.writing.sources.unroll import unrolled
 
 _MOST_HITS = 100
 

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from zstore.errors import SourceError
 from zstore.storage.file import File
-from zstore.writing.sources.arrow_cells import is_text
-from zstore.writing.sources.arrow_frames import Frame, Frames, read_frames
-from zstore.writing.sources.damage import FileState, damage_told, state_of
 from zstore.writing.sources.files import read_source
+from zstore.writing.sources.typed.arrow_frames import Frame, Frames, read_frames
+from zstore.writing.sources.typed.cells import is_text
+from zstore.writing.sources.typed.damage import FileState, damage_told, state_of
 
 KIND = "Arrow file"
 _FIRST_VERSION = b"FEA1"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from zstore.storage.file import File
 from zstore.writing.sources.options import id_in_path
-from zstore.writing.sources.parquet_table import KIND, GroupRow, ParquetTable, footer, write_sample
-from zstore.writing.sources.typed_source import TypedSource, check_header
+from zstore.writing.sources.typed.parquet_table import KIND, GroupRow, ParquetTable, footer, write_sample
+from zstore.writing.sources.typed.source import TypedSource, check_header
 
 
 class ParquetSource(TypedSource):

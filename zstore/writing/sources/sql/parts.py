@@ -8,8 +8,8 @@ from itertools import pairwise
 import pyarrow as pa
 
 from zstore.errors import UsageError
-from zstore.writing.sources.databases import Database, Reader, first_row
-from zstore.writing.sources.query import AskedQuery, Query
+from zstore.writing.sources.sql.databases import Database, Reader, first_row
+from zstore.writing.sources.sql.query import AskedQuery, Query
 
 
 def part_query(query: Query, where: str) -> str:

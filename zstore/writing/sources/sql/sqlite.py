@@ -13,8 +13,8 @@ from urllib.parse import quote, unquote
 import numpy as np
 import pyarrow as pa
 
-from zstore.writing.sources import databases
-from zstore.writing.sources.sql_rows import record_batches
+from zstore.writing.sources.sql import databases
+from zstore.writing.sources.sql.rows import record_batches
 
 _BATCH_CELLS = 1 << 19
 _WHOLE = 2.0**53

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from zstore.arrow import as_numpy
 from zstore.format.timesteps import UNIT_STEPS, TimeStepRule
-from zstore.writing.sources.epochs import number_expected, read_number
-from zstore.writing.sources.formats import halves, moment_in, read_formatted, read_one
-from zstore.writing.sources.parts import seconds_of_parts
 from zstore.writing.sources.refused import RefusedError
-from zstore.writing.sources.together import distinct_together, text_together
-from zstore.writing.sources.zones import to_utc
+from zstore.writing.sources.times.epochs import number_expected, read_number
+from zstore.writing.sources.times.formats import halves, moment_in, read_formatted, read_one
+from zstore.writing.sources.times.parts import seconds_of_parts
+from zstore.writing.sources.times.together import distinct_together, text_together
+from zstore.writing.sources.times.zones import to_utc
 
 Int64 = NDArray[np.int64]
 Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows", "columns", "decimal"]

@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from zstore.writing.sources import databases
-from zstore.writing.sources.sql_sqlite import file_state, path_of
+from zstore.writing.sources.sql import databases
+from zstore.writing.sources.sql.sqlite import file_state, path_of
 
 _BATCH_CELLS = 1 << 20
 

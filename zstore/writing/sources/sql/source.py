@@ -11,15 +11,15 @@ from typing import Any
 from zstore.errors import SourceError, UsageError, ZstoreError
 from zstore.format.manifest import digest
 from zstore.format.schema import Schema
-from zstore.writing.sources.arrow_table import ArrowTable, layout
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import Runner, SourceSample, Workspace
-from zstore.writing.sources.query import AskedQuery, Bound, Query, refused_by_database
-from zstore.writing.sources.sql_open import open_database
-from zstore.writing.sources.sql_parts import count_at, count_beyond
-from zstore.writing.sources.sql_spool import Spool, spool
+from zstore.writing.sources.sql.open import open_database
+from zstore.writing.sources.sql.parts import count_at, count_beyond
+from zstore.writing.sources.sql.query import AskedQuery, Bound, Query, refused_by_database
+from zstore.writing.sources.sql.spool import Spool, spool
 from zstore.writing.sources.table import TableSpec
-from zstore.writing.sources.typed_source import TypedSource, check_header, typed_spec
+from zstore.writing.sources.typed.arrow_table import ArrowTable, layout
+from zstore.writing.sources.typed.source import TypedSource, check_header, typed_spec
 
 _WATERMARK = "watermark"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from zstore.writing.sources.formats import read_one
-from zstore.writing.sources.times import ISO, UNITS, WHOLE, TimeSpec
+from zstore.writing.sources.times.formats import read_one
+from zstore.writing.sources.times.times import ISO, UNITS, WHOLE, TimeSpec
 
 _SHARE = 0.9
 _SHORT_DATE = "%y%m%d"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zstore.errors import UsageError
-from zstore.writing.sources.databases import Database
-from zstore.writing.sources.query import Query
+from zstore.writing.sources.sql.databases import Database
+from zstore.writing.sources.sql.query import Query
 
 
 def open_database(query: Query) -> Database:
@@ -18,18 +18,18 @@ def open_database(query: Query) -> Database:
     scheme = query.uri.partition("://")[0].lower()
     try:
         if scheme in ("postgresql", "postgres"):
-            from zstore.writing.sources.sql_postgres import Postgres
+            from zstore.writing.sources.sql.postgres import Postgres
 
             return Postgres(query.uri)
         if scheme == "sqlite":
-            from zstore.writing.sources.sql_sqlite import Sqlite
+            from zstore.writing.sources.sql.sqlite import Sqlite
 
             return Sqlite(query.uri, str(query))
         if scheme == "duckdb":
-            from zstore.writing.sources.sql_duckdb import Duck
+            from zstore.writing.sources.sql.duckdb import Duck
 
             return Duck(query.uri)
-        from zstore.writing.sources.sql_alchemy import Alchemy
+        from zstore.writing.sources.sql.alchemy import Alchemy
 
         return Alchemy(query.uri, str(query))
     except ModuleNotFoundError as error:

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zstore.writing.sources.arrow_cells import Words, is_text, missing_of, raw_values, words_of
-from zstore.writing.sources.parts import seconds_of_parts
-from zstore.writing.sources.times import UNITS, TimeSpec
+from zstore.writing.sources.times.parts import seconds_of_parts
+from zstore.writing.sources.times.times import UNITS, TimeSpec
+from zstore.writing.sources.typed.cells import Words, is_text, missing_of, raw_values, words_of
 
 Bool = NDArray[np.bool_]
 TimeKind = Literal["moment", "whole", "words"]

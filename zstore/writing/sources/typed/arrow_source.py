@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from zstore.storage.file import File
-from zstore.writing.sources.arrow_table import KIND, ArrowTable, BatchRow, layout, write_sample
 from zstore.writing.sources.options import id_in_path
-from zstore.writing.sources.typed_source import TypedSource, check_header
+from zstore.writing.sources.typed.arrow_table import KIND, ArrowTable, BatchRow, layout, write_sample
+from zstore.writing.sources.typed.source import TypedSource, check_header
 
 
 class ArrowSource(TypedSource):

@@ -16,12 +16,12 @@ from zstore.format.schema import Schema
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.room import with_room
-from zstore.writing.sources.arrow_table import ArrowTable, check_array, layout
-from zstore.writing.sources.damage import damage_told
-from zstore.writing.sources.given import BLOCK_ROWS, GivenTable, TableDigest, plain_block, plain_type
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import TAKEN, SourceSample
-from zstore.writing.sources.typed_source import TypedSource, check_header
+from zstore.writing.sources.typed.arrow_table import ArrowTable, check_array, layout
+from zstore.writing.sources.typed.damage import damage_told
+from zstore.writing.sources.typed.given import BLOCK_ROWS, GivenTable, TableDigest, plain_block, plain_type
+from zstore.writing.sources.typed.source import TypedSource, check_header
 
 _GROUP_ROWS = 1 << 18
 _END = b"\xff\xff\xff\xff\0\0\0\0"
@@ -40,7 +40,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class TableInMemory:
-    """A table in the memory of this process, see :class:`~zstore.writing.sources.typed_table.TypedTable`.
+    """A table in the memory of this process, see :class:`~zstore.writing.sources.typed.table.TypedTable`.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zstore.errors import UsageError
-from zstore.writing.sources.parts import PARTS, seconds_of_parts
+from zstore.writing.sources.times.parts import PARTS, seconds_of_parts
 
 Int64 = NDArray[np.int64]
 

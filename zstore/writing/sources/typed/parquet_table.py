@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from zstore.storage.file import File
-from zstore.writing.sources.damage import FileState, damage_told, damaged, state_of
 from zstore.writing.sources.files import read_source
+from zstore.writing.sources.typed.damage import FileState, damage_told, damaged, state_of
 
 KIND = "Parquet file"
 _STREAM_BYTES = 1 << 20

@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.arrow import text_array
-from zstore.writing.sources.arrow_cells import (
+from zstore.writing.sources.cells import PLAIN, excess_from
+from zstore.writing.sources.channels import NumberValues
+from zstore.writing.sources.ids import SINGLE_ID
+from zstore.writing.sources.table import ChannelSpec, Columns, TableSpec
+from zstore.writing.sources.typed.cells import (
     Bool,
     Numbers,
     Words,
@@ -20,12 +24,8 @@ from zstore.writing.sources.arrow_cells import (
     without_words,
     words_of,
 )
-from zstore.writing.sources.cells import PLAIN, excess_from
-from zstore.writing.sources.channels import NumberValues
-from zstore.writing.sources.ids import SINGLE_ID
-from zstore.writing.sources.moments import Fault, read_times
-from zstore.writing.sources.table import ChannelSpec, Columns, TableSpec
-from zstore.writing.sources.typed_table import TypedTable
+from zstore.writing.sources.typed.moments import Fault, read_times
+from zstore.writing.sources.typed.table import TypedTable
 
 Told = list[tuple[int, str, str]]
 """Row, what is wrong with it, and what would be right."""

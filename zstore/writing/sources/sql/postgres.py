@@ -11,7 +11,7 @@ import adbc_driver_postgresql.dbapi as postgresql
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zstore.writing.sources import databases
+from zstore.writing.sources.sql import databases
 
 _OTHER_TYPES = ("money", "oid", "xid", "cid", "tid", "xid8", "regclass")
 _MOST_DIGITS = 76

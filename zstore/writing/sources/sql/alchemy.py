@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy
 
-from zstore.writing.sources.sql_rows import record_batches
+from zstore.writing.sources.sql.rows import record_batches
 
 _BATCH_CELLS = 1 << 18
 _BUFFER_ROWS = 1 << 13

@@ -1,0 +1,1 @@
+"""Queries of databases: asked for in parts, spooled as Arrow, read from there."""

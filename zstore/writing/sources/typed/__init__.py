@@ -1,0 +1,1 @@
+"""Tables whose columns have types: Parquet files, Arrow files, tables in memory."""
