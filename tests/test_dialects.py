@@ -19,7 +19,7 @@ from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources.ids import join_id, joined_ids, split_id
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.times.formats import check_format, read_one
-from zstore.writing.sources.times.times import TimeSpec
+from zstore.writing.sources.times.spec import TimeSpec
 from zstore.writing.sources.times.zones import to_utc
 
 CLOCKS = ["00:00", "23:59", "01:02:03", "1:00", "07", "24:00", "00:00:00.500", "", "12:30Z", "12:30+02:00", " 01:00"]

@@ -18,7 +18,8 @@ from zstore import SourceError, UsageError, append, ingest, open_store
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.times.formats import check_format, read_formatted, read_one
 from zstore.writing.sources.times.guesses import dates_or_epochs, sniff_iso
-from zstore.writing.sources.times.times import TimeSpec, read_iso
+from zstore.writing.sources.times.iso import read_iso
+from zstore.writing.sources.times.spec import TimeSpec
 
 ISO_SECONDS = TimeSpec("iso", ("t",), "s")
 

@@ -12,7 +12,7 @@ import zstore
 from zstore.errors import SourceError, UsageError
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.times.formats import read_one
-from zstore.writing.sources.times.times import TimeSpec
+from zstore.writing.sources.times.spec import TimeSpec
 
 
 def stored(folder: Path, text: str, **options: object) -> list[str]:

@@ -21,8 +21,9 @@ from zstore.storage.protocol import Storage
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.kinds import Named, find_sources, recorded_source, source_of
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.protocol import Block, Source, Workspace
+from zstore.writing.sources.protocol import Block, Source
 from zstore.writing.sources.table import Columns, TableSpec
+from zstore.writing.sources.workspace import Workspace
 
 _BLOCK_BYTES = 1 << 24
 _SHOWN = 20

@@ -37,7 +37,7 @@ from zstore.writing.sources.kinds import Named, recorded_source, source_of
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import TableSpec
-from zstore.writing.sources.times.times import STEPS
+from zstore.writing.sources.times.spec import STEPS
 from zstore.writing.target import building
 from zstore.writing.words import refuse_all_numbers
 

@@ -18,7 +18,7 @@ from zstore.writing.sort import SortedBlock, Spill, sort_order
 from zstore.writing.sources.join import join
 from zstore.writing.sources.protocol import Block, Source
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
-from zstore.writing.sources.times.times import TimeSpec
+from zstore.writing.sources.times.spec import TimeSpec
 
 
 @dataclass(frozen=True)

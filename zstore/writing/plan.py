@@ -17,8 +17,9 @@ from zstore.writing.resume import begin
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.protocol import Source, SourceFile, Workspace
+from zstore.writing.sources.protocol import Source, SourceFile
 from zstore.writing.sources.table import TableSpec
+from zstore.writing.sources.workspace import Workspace
 from zstore.writing.statics import StaticTable, open_statics, read_statics
 
 MOST_BAD = 0.5  # share of bad rows above which it is not the rows that are wrong, but how they are read

@@ -15,8 +15,9 @@ from zstore.format.encodings.base import form_from_json
 from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.sort import Spill
-from zstore.writing.sources.protocol import NOTE, TAKEN, Source, digest_of
+from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import BadRow
+from zstore.writing.sources.workspace import NOTE, TAKEN, digest_of
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from zstore.writing.sources.inflate import plain_utf8
 from zstore.writing.sources.join import join
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.table import ChannelSpec, Columns, MissingTexts
-from zstore.writing.sources.times.times import TimeSpec
+from zstore.writing.sources.times.spec import TimeSpec
 
 _LARGEST = sys.float_info.max  # attributes are float64, whatever rows are
 _NO_TIMES = TimeSpec("rows", (), None)

@@ -15,7 +15,7 @@ from zstore.errors import SourceError
 from zstore.format.encodings import Kind
 from zstore.writing.sources.cells import Missing, NumberStyle, shorten
 from zstore.writing.sources.channels import ChannelValues
-from zstore.writing.sources.times.times import TimeSpec
+from zstore.writing.sources.times.spec import TimeSpec
 
 FIX_ROW = "--on-bad-row quarantine to set such rows aside, or clean the file"
 

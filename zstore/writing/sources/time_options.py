@@ -15,7 +15,7 @@ from zstore.writing.sources.times.epochs import EXCEL, finest_unit
 from zstore.writing.sources.times.formats import YEAR_AND_PART, check_columns, check_format, has_zone, read_one, unit_of
 from zstore.writing.sources.times.guesses import dates_or_epochs, first_unreadable, sniff_iso
 from zstore.writing.sources.times.parts import PARTS
-from zstore.writing.sources.times.times import EPOCH_UNITS, STEPS, TimeSpec
+from zstore.writing.sources.times.spec import EPOCH_UNITS, STEPS, TimeSpec
 from zstore.writing.sources.times.zones import check_zone
 
 _MOST_WAYS = 4

@@ -19,7 +19,7 @@ from zstore.writing.sources.options import CENSORED, TableOptions
 from zstore.writing.sources.table import ChannelSpec, MissingTexts
 from zstore.writing.sources.time_options import first_time_spec, in_zone, numbered_rows, side_by_side
 from zstore.writing.sources.times.guesses import sniff_iso
-from zstore.writing.sources.times.times import TimeSpec
+from zstore.writing.sources.times.spec import TimeSpec
 
 _FIRST_BYTES = 1 << 16
 _MORE_BYTES = 1 << 20  # where the first rows leave a column unknown

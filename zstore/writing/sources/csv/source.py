@@ -25,8 +25,9 @@ from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec, Line
 from zstore.writing.sources.inflate import COMPRESSED, head, is_plain, is_plain_text, plain_utf8
 from zstore.writing.sources.options import CENSORED, TableOptions
-from zstore.writing.sources.protocol import RecutError, Runner, SourceSample, Workspace, digest_of
+from zstore.writing.sources.protocol import RecutError, SourceSample
 from zstore.writing.sources.table import BadRow, ChannelSpec, Columns
+from zstore.writing.sources.workspace import Runner, Workspace, digest_of
 
 
 class CsvSource:

@@ -12,7 +12,7 @@ from zstore.errors import SourceError, UsageError, ZstoreError
 from zstore.format.manifest import digest
 from zstore.format.schema import Schema
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.protocol import Runner, SourceSample, Workspace
+from zstore.writing.sources.protocol import SourceSample
 from zstore.writing.sources.sql.open import open_database
 from zstore.writing.sources.sql.parts import count_at, count_beyond
 from zstore.writing.sources.sql.query import AskedQuery, Bound, Query, refused_by_database
@@ -20,6 +20,7 @@ from zstore.writing.sources.sql.spool import Spool, spool
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.typed.arrow_table import ArrowTable, layout
 from zstore.writing.sources.typed.source import TypedSource, check_header, typed_spec
+from zstore.writing.sources.workspace import Runner, Workspace
 
 _WATERMARK = "watermark"
 

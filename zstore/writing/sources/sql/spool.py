@@ -20,11 +20,11 @@ from zstore.errors import SourceError, UsageError, ZstoreError
 from zstore.storage.file import File
 from zstore.storage.portable import n_cores
 from zstore.writing.room import with_room
-from zstore.writing.sources.protocol import Workspace
 from zstore.writing.sources.sql.databases import Database
 from zstore.writing.sources.sql.open import open_database
 from zstore.writing.sources.sql.parts import check_watermark, conditions, part_query
 from zstore.writing.sources.sql.query import AskedQuery, Bound, Query, refused_by_database
+from zstore.writing.sources.workspace import Workspace
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 _BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from zstore.writing.sources.times.formats import read_one
 from zstore.writing.sources.times.guesses import dates_or_epochs, sniff_iso
-from zstore.writing.sources.times.times import STEPS
+from zstore.writing.sources.times.spec import STEPS
 
 _MOST = 200  # distinct texts that are tried
 _DAY_OF_YEAR = re.compile(r"\d{4}\D?\d{3}(?!\d)", re.ASCII)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from zstore.writing.sources.times.formats import read_one
-from zstore.writing.sources.times.times import ISO, UNITS, WHOLE, TimeSpec
+from zstore.writing.sources.times.iso import ISO, UNITS
+from zstore.writing.sources.times.spec import WHOLE, TimeSpec
 
 _SHARE = 0.9
 _SHORT_DATE = "%y%m%d"

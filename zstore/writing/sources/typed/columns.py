@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from zstore.errors import SourceError, UsageError
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.protocol import Runner
 from zstore.writing.sources.table import ChannelSpec
-from zstore.writing.sources.times.times import UNITS, TimeSpec
+from zstore.writing.sources.times.iso import UNITS
+from zstore.writing.sources.times.spec import TimeSpec
 from zstore.writing.sources.typed.cells import is_exact_text, is_text, kind_of, missing_of, raw_values, width_of
 from zstore.writing.sources.typed.moments import TimeKind, time_kind, unit_of_type
 from zstore.writing.sources.typed.table import TypedTable
+from zstore.writing.sources.workspace import Runner
 
 _FIRST_ROWS = 4096
 _SCAN_ROWS = 1 << 18

@@ -17,11 +17,12 @@ from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.room import with_room
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.protocol import TAKEN, SourceSample
+from zstore.writing.sources.protocol import SourceSample
 from zstore.writing.sources.typed.arrow_table import ArrowTable, check_array, layout
 from zstore.writing.sources.typed.damage import damage_told
 from zstore.writing.sources.typed.given import BLOCK_ROWS, GivenTable, TableDigest, plain_block, plain_type
 from zstore.writing.sources.typed.source import TypedSource, check_header
+from zstore.writing.sources.workspace import TAKEN
 
 _GROUP_ROWS = 1 << 18
 _END = b"\xff\xff\xff\xff\0\0\0\0"

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zstore.writing.sources.times.iso import UNITS
 from zstore.writing.sources.times.parts import seconds_of_parts
-from zstore.writing.sources.times.times import UNITS, TimeSpec
+from zstore.writing.sources.times.spec import TimeSpec
 from zstore.writing.sources.typed.cells import Words, is_text, missing_of, raw_values, words_of
 
 Bool = NDArray[np.bool_]

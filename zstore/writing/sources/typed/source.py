@@ -18,15 +18,16 @@ from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.sources.columns import check_channels, choose_columns, series_channel
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.protocol import Runner, SourceSample, Workspace
+from zstore.writing.sources.protocol import SourceSample
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
 from zstore.writing.sources.time_options import first_time_spec, numbered_rows
-from zstore.writing.sources.times.times import STEPS, TimeSpec
+from zstore.writing.sources.times.spec import STEPS, TimeSpec
 from zstore.writing.sources.typed.cells import words_of
 from zstore.writing.sources.typed.columns import channels_of, check_id, moment_spec, refuse_other_times
 from zstore.writing.sources.typed.damage import damage_told
 from zstore.writing.sources.typed.rows import read_batch
 from zstore.writing.sources.typed.table import TypedBlock, TypedTable, cut, n_rows_of, row_bytes, whole_row_bytes
+from zstore.writing.sources.workspace import Runner, Workspace
 
 _OF_TEXT: tuple[str, ...] = ("delimiter", "decimal", "thousands", "percent", "censored")
 _OF_TEXT += ("skip_lines", "comment", "units_row", "skip_below_header", "no_header", "names", "widths")

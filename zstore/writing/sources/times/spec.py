@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
 
@@ -22,7 +21,8 @@ from zstore.arrow import as_numpy
 from zstore.format.timesteps import UNIT_STEPS, TimeStepRule
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.times.epochs import number_expected, read_number
-from zstore.writing.sources.times.formats import halves, moment_in, read_formatted, read_one
+from zstore.writing.sources.times.formats import halves, read_formatted, read_one
+from zstore.writing.sources.times.iso import DAY, UNITS, read_iso
 from zstore.writing.sources.times.parts import seconds_of_parts
 from zstore.writing.sources.times.together import distinct_together, text_together
 from zstore.writing.sources.times.zones import to_utc
@@ -30,17 +30,9 @@ from zstore.writing.sources.times.zones import to_utc
 Int64 = NDArray[np.int64]
 Kind = Literal["iso", "format", "steps", "epoch", "parts", "rows", "columns", "decimal"]
 
-UNITS = ("s", "ms", "us", "ns")
 STEPS = "steps"
 EPOCH_UNITS = {"d": ("s", 86_400), "h": ("s", 3_600), "min": ("s", 60), **{u: (u, 1) for u in UNITS}}
 
-ISO = re.compile(
-    r"(?P<day>\d{4}-\d\d-\d\d)"
-    r"(?:[ T](?P<hour>\d\d)(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d+))?)?)?"
-    r"(?P<zone>Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?",
-    re.ASCII,
-)
-_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 WHOLE = re.compile(r"[ \t]*(-?)0*(\d{1,19})[ \t]*", re.ASCII)
 _MOST_STEPS = 10**18 - 1
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
@@ -325,49 +317,12 @@ class TimeSpec:
                 str(self.unit),
             )
         if position == 0:
-            return read_iso(text, str(self.unit), False) if _DAY.fullmatch(text) else None
+            return read_iso(text, str(self.unit), False) if DAY.fullmatch(text) else None
         return read_iso(f"1970-01-01 {text}", str(self.unit), self.zone)
 
     @cached_property
     def _forms(self) -> tuple[str, str] | None:
         return halves(str(self.format))
-
-
-def read_iso(text: str, unit: str, zone: bool) -> int | None:
-    """An ISO date, or date and time.
-
-    Parameters
-    ----------
-    text
-        ``YYYY-MM-DD``, and behind ``T`` or a space ``hh``, ``hh:mm``, ``hh:mm:ss`` or ``hh:mm:ss.f…``; behind that
-        ``Z``, ``+hh``, ``+hhmm`` or ``+hh:mm`` if `zone`.
-    unit
-        ``s``, ``ms``, ``us`` or ``ns``.
-    zone
-        Whether it has an offset from UTC.
-
-    Returns
-    -------
-    Whole units since 1970-01-01 (UTC if `zone`); None where there is no such time, or it is finer than `unit`. Zeros
-    behind a fraction are nothing.
-    """
-    match = ISO.fullmatch(text)
-    if match is None or (match["zone"] is not None) != zone:
-        return None
-    try:
-        day = datetime.fromisoformat(match["day"]).replace(tzinfo=UTC)
-        clock = [int(match[name] or 0) for name in ("hour", "minute", "second")]
-        moment = day.replace(hour=clock[0], minute=clock[1], second=clock[2])
-    except ValueError:
-        return None
-    fraction, digits = (match["fraction"] or "").rstrip("0"), 3 * UNITS.index(unit)
-    if len(fraction) > digits:
-        return None
-    seconds = moment_in(moment, "s")
-    if zone and match["zone"] != "Z":
-        hours, minutes = int(match["zone"][1:3]), int(match["zone"][3:].lstrip(":") or 0)
-        seconds -= int(match["zone"][0] + "1") * (hours * 3600 + minutes * 60)
-    return seconds * int(10**digits) + int(fraction.ljust(digits, "0") or 0)
 
 
 def _day(time: int, unit: str) -> str:
