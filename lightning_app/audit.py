@@ -19,11 +19,12 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.windows.leaks import refuse_leaks
 from lightning_app.data.windows.spans import Spans
 from lightning_app.data.windows.splits import NAMES, NoWindowError, SplitName
-from zstore import UsageError, WindowIndex, bound_yaml, read_yaml
+from zstore import UsageError, WindowIndex, bound_yaml, check_target, read_yaml, whole_file
 
 logger = logging.getLogger(__name__)
 
 Int64 = NDArray[np.int64]
+_PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """``python -m lightning_app splits``."""
     options, flags = make_parser().parse_known_args(list(arguments))
+    if options.out is not None:
+        check_target(options.out, "picture", _PICTURES)
     log = logging.getLogger("lightning_app")
     level = log.level
     log.setLevel(logging.WARNING)  # what a fit says of its rows is no part of the table
@@ -223,7 +226,8 @@ def main(arguments: Sequence[str]) -> int:
         log.setLevel(level)
     print(json.dumps(found.to_json(), indent=1) if options.json else found)
     if options.out is not None:
-        found.plot().figure.savefig(options.out, dpi=150)
+        with whole_file(options.out, "picture", _PICTURES) as path:
+            found.plot().figure.savefig(path, dpi=150)
         print(f"wrote {options.out}")
     return 0
 

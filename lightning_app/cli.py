@@ -31,7 +31,7 @@ from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
 from lightning_app.restore import CheckpointConnector
-from zstore import UsageError, ZstoreError, check_configs, end_quietly, shown
+from zstore import UsageError, ZstoreError, check_configs, check_outside, end_quietly, shown
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +83,17 @@ class AppCLI(LightningCLI):
         if trainer["default_root_dir"] is None:
             files = config.get("config") or []
             trainer["default_root_dir"] = f"runs/{Path(str(files[0])).stem}" if files else "runs/unnamed"
-        if config["checkpoint"]["dirpath"] is None:
+        check_outside(trainer["default_root_dir"], "run folder")
+        if config["checkpoint"]["dirpath"] is not None:
+            check_outside(config["checkpoint"]["dirpath"], "--checkpoint.dirpath")
+        else:
             config["checkpoint"]["dirpath"] = str(self.run_folder / "checkpoints")
         if trainer["logger"] is None:
             trainer["logger"] = self.subcommand == "fit" and [_logger(name, self.run_folder) for name in _LOGGERS]
+        for each in trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]:
+            folder = each.get("init_args", {}).get("save_dir") if isinstance(each, Namespace) else None
+            if folder is not None:
+                check_outside(folder, "logger to")
         if trainer["enable_progress_bar"] is None:
             trainer["enable_progress_bar"] = sys.stderr.isatty() and not config["quiet"]
         if trainer["enable_model_summary"] is None:

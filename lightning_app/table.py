@@ -18,7 +18,7 @@ from typing import Any
 
 import lightning_app.models
 from lightning_app.arguments import child_environment, lasting
-from zstore import UsageError, read_yaml
+from zstore import UsageError, check_outside, check_target, read_yaml, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +117,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """``python -m lightning_app table``."""
     options, flags = make_parser().parse_known_args(list(arguments))
+    check_target(options.out, "table")
+    check_outside(options.runs, "--runs")
     published = Path(options.published)
     known = read_yaml(published, "--published") if published.exists() else {}
     rows = []
@@ -127,7 +129,8 @@ def main(arguments: Sequence[str]) -> int:
             theirs = known.get(config.stem, {}).get(horizon or found[0]["horizon"], {})
             rows.append(_row(config.stem, found, options.metrics, theirs))
             logger.info("  ".join(rows[-1]))
-    Path(options.out).write_text(to_markdown(rows, options.metrics), encoding="utf-8")
+    with whole_file(options.out, "table") as path:
+        path.write_text(to_markdown(rows, options.metrics), encoding="utf-8")
     logger.info(f"wrote {options.out}")
     return 0
 

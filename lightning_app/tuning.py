@@ -23,7 +23,7 @@ from lightning_app.arguments import without_secrets
 from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.residency import Place, room
-from zstore import UsageError, ZstoreError, bound_yaml, free_memory, read_yaml, total_memory
+from zstore import UsageError, ZstoreError, bound_yaml, check_target, free_memory, read_yaml, total_memory, whole_file
 
 _PLACES: tuple[Place, ...] = ("device", "host", "stream")
 
@@ -258,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = json.loads(sys.stdin.read() if parsed.set == "-" else parsed.set)
     logging.getLogger("lightning_app").setLevel(logging.WARNING)
     try:
+        if parsed.write is not None:
+            check_target(parsed.write, "plan")
         options = data_options(parsed.store, parsed.config, given)
         found = plan(options, parsed.seconds)
     except FileNotFoundError as error:
@@ -268,7 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     print(json.dumps(asdict(found), indent=1) if parsed.json else show(found), end="\n" if parsed.json else "")
     if parsed.write is not None:
-        parsed.write.write_text(overlay(found, options), encoding="utf-8")
+        with whole_file(parsed.write, "plan") as path:
+            path.write_text(overlay(found, options), encoding="utf-8")
         print(f"wrote {parsed.write}: python -m lightning_app fit --config {parsed.config} --config {parsed.write}")
     return 0
 

@@ -16,7 +16,7 @@ LAYERS = {
         ["_version", "text", "errors", "memory", "sizes", "arrow", "yamlfiles", "manual"],
         ["storage.portable", "storage.beneath", "storage.flush", "storage.locks", "storage.refusals"],
         ["storage.protocol", "storage.file", "storage.folder"],
-        ["storage.s3", "storage.fetched", "storage.bucket", "storage.urls"],
+        ["storage.paths", "storage.s3", "storage.fetched", "storage.bucket", "storage.urls"],
         [
             "format.layout",
             "format.encodings.base",
@@ -40,6 +40,7 @@ LAYERS = {
             "format.soundness",
         ],
         ["format.commit"],
+        ["format.outside"],
         [
             "reading.compared",
             "reading.objects",

@@ -14,6 +14,7 @@ from zstore.errors import (
     ZstoreError,
 )
 from zstore.format.moments import Moments
+from zstore.format.outside import check_outside
 from zstore.format.timesteps import TimeStepRule
 from zstore.inspection.column import ColumnLook
 from zstore.inspection.look import Inspection, inspect
@@ -35,6 +36,7 @@ from zstore.text import shown, shown_html
 from zstore.upkeep.compact import compact
 from zstore.upkeep.export import export
 from zstore.upkeep.history import LogEntry, gc, log, rollback
+from zstore.upkeep.outfile import check_target, whole_file
 from zstore.upkeep.verify import Verification, verify
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
@@ -79,6 +81,8 @@ __all__ = [
     "cache_entries",
     "cache_folder",
     "check_configs",
+    "check_outside",
+    "check_target",
     "clear_cache",
     "compact",
     "end_quietly",
@@ -105,4 +109,5 @@ __all__ = [
     "total_memory",
     "verify",
     "verify_cache",
+    "whole_file",
 ]

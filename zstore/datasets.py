@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from zstore.errors import SourceError, UsageError
+from zstore.format.outside import check_outside
 from zstore.progress import Report
 
 _ETT = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small"
@@ -149,6 +150,7 @@ def fetch(
         raise UsageError(f"data set {name!r}", expected=f"one of {', '.join(DATASETS)}")
     mirror = mirror or os.environ.get("ZSTORE_MIRROR")
     total, done, found = sum(file.n_bytes for file in dataset.files), 0, []
+    check_outside(folder, "--to")
     Path(folder).mkdir(parents=True, exist_ok=True)
     for file in dataset.files:
         path = Path(folder) / file.name

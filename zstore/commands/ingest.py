@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -20,6 +22,7 @@ from zstore.printing import show_plan, show_receipt
 from zstore.progress import shown_progress
 from zstore.storage.urls import is_remote, open_storage
 from zstore.text import HarmlessFormatter, shown_json, shown_lines
+from zstore.upkeep.outfile import check_place
 from zstore.writing.append import append
 from zstore.writing.ingest import ingest
 from zstore.writing.planner import plan_ingest
@@ -78,6 +81,8 @@ def _ingest(options: Namespace) -> int:
     if options.dry_run:
         return _plan(options, sources, store, arguments)
     made: Receipt | None
+    if options.log_file is not None:
+        _check_log(options, sources, store)
     with _logged_to(options.log_file), shown_progress(options.quiet) as progress:
         if options.append and is_store(open_storage(store, storage_of(options))):
             known = said(append, options)
@@ -146,6 +151,19 @@ def _plan(options: Namespace, sources: Any, store: str, arguments: dict[str, Any
     else:
         print(show_plan(planned, store), end="")
     return 0
+
+
+def _check_log(options: Namespace, sources: Any, store: str) -> None:
+    """Refuse to append to a store, or to what is read."""
+    log, paths = Path(options.log_file), [options.static, *(options.config or ())]
+    check_place(log, "log", follow=True, beside=[store])
+    if log.is_dir():
+        raise UsageError(f"log to {log}, which is a folder", fix="name a file in it with --log-file")
+    if not isinstance(sources, Query):
+        paths += [path for source in sources for path in (glob.glob(source) if glob.has_magic(source) else [source])]
+    read = (Path(str(path)) for path in paths if path is not None and not is_remote(str(path)))
+    if log.is_file() and any(path.is_file() and path.samefile(log) for path in read):
+        raise UsageError(f"log to {log}, which is read", expected="another file", fix="choose another --log-file")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zstore.errors import UsageError
+from zstore.format.outside import check_outside
 from zstore.reading.heldfile import HeldFile
 from zstore.reading.rownotes import SUFFIX, CacheEntry, lock_path, note_path, read_note
 from zstore.sizes import parse_size
@@ -52,6 +53,7 @@ class Cache:
     days: float | None = None
 
     def __post_init__(self) -> None:
+        check_outside(self.folder, "cache")
         self.limit_on(1)
         self.unused_s  # noqa: B018  # refused where it is given
 

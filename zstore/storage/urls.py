@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zstore.errors import UsageError
 from zstore.storage.folder import Folder
+from zstore.storage.paths import check_path
 from zstore.storage.protocol import Storage
 
 _REMOTE = "s3://"
@@ -32,8 +33,9 @@ def open_storage(url: str | Path, options: Mapping[str, str] | None = None) -> S
     Raises
     ------
     UsageError
-        If the URL is of no known kind, or the packages for it are missing.
+        If the URL is of no known kind, the packages for it are missing, or a path has a NUL in it.
     """
+    check_path(url, "path")
     text = str(url)
     if not is_remote(text):
         if _SCHEME.match(text):

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zstore.errors import StoreError, UsageError
-from zstore.format.commit import is_store
-from zstore.format.layout import ROOT
-from zstore.storage.urls import is_remote, open_storage
+from zstore.format.outside import check_outside
+from zstore.storage.paths import check_path
+from zstore.storage.urls import is_remote
 
 
-def check_place(path: str | Path, what: str) -> None:
+def check_place(path: str | Path, what: str, follow: bool = False, beside: Sequence[str | Path] = ()) -> None:
     """Refuse to write where nothing may be written.
 
     Parameters
@@ -23,26 +23,28 @@ def check_place(path: str | Path, what: str) -> None:
         File or folder to write.
     what
         What is written, for messages.
+    follow
+        Whether what a link leads to is written, and not replaced.
+    beside
+        Stores that need not be there yet, which it may neither be nor lie in.
 
     Raises
     ------
     UsageError
-        If it lies in a bucket, or inside a store, which would be damaged.
+        If it lies in a bucket, or inside a store, which would be damaged; or has a NUL in it.
     StoreError
         If its folder is not there.
     """
+    check_path(path, f"{what} to")
     target = Path(path)
     if is_remote(path) or target.parts[:1] == ("s3:",):  # as a path that was a URL
         raise UsageError(f"{what} to {path}", expected="a file on this machine", fix="write it here, then copy it")
     if not target.parent.is_dir():
         raise StoreError(f"cannot write {target}, whose folder is not there", fix=f"make {target.parent} first")
-    parent = target.parent.resolve()
-    for folder in (parent, *parent.parents):
-        if (folder / ROOT).is_file() and is_store(open_storage(folder)):
-            raise UsageError(f"{what} to {target}, inside the store {folder}", fix="choose a file outside of it")
+    check_outside(target, f"{what} to", follow, beside)
 
 
-def check_target(path: str | Path, what: str, endings: Sequence[str]) -> None:
+def check_target(path: str | Path, what: str, endings: Sequence[str] = ()) -> None:
     """Refuse a file that cannot be meant, before the work for it is done.
 
     Parameters
@@ -57,7 +59,7 @@ def check_target(path: str | Path, what: str, endings: Sequence[str]) -> None:
     """
     target = Path(path)
     check_place(path, what)
-    if target.suffix not in endings:
+    if endings and target.suffix not in endings:
         expected = f"a file ending in {' or '.join(endings)}"
         raise UsageError(f"{what} to {target}", expected=expected, fix="choose such a name")
     if target.is_dir():
@@ -65,7 +67,7 @@ def check_target(path: str | Path, what: str, endings: Sequence[str]) -> None:
 
 
 @contextmanager
-def whole_file(path: str | Path, what: str, endings: Sequence[str]) -> Iterator[Path]:
+def whole_file(path: str | Path, what: str, endings: Sequence[str] = ()) -> Iterator[Path]:
     """Give a path to write to; what was written replaces `path` at the end, and nothing does after an error.
 
     Parameters
@@ -75,7 +77,7 @@ def whole_file(path: str | Path, what: str, endings: Sequence[str]) -> Iterator[
     what
         What is written, for messages.
     endings
-        Those that it may have, such as ``.csv``.
+        Those that it may have, such as ``.csv``; empty for any.
 
     Raises
     ------
@@ -86,7 +88,7 @@ def whole_file(path: str | Path, what: str, endings: Sequence[str]) -> Iterator[
     """
     target = Path(path)
     check_target(path, what, endings)
-    temporary = target.with_name(f".{uuid.uuid4().hex}")
+    temporary = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
     try:
         yield temporary
         os.replace(temporary, target)

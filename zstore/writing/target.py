@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import cast
 
 from zstore.format.manifest import digest
+from zstore.format.outside import check_outside
 from zstore.storage.folder import Folder
 from zstore.storage.protocol import Storage
 from zstore.writing.in_folder import in_folder
@@ -34,9 +35,15 @@ def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared:
     ------
     StoreError
         If there is something else, or cannot be anything.
+    UsageError
+        If the store or its scratch space would lie inside a store.
     ConflictError
         If another process writes to the store.
     """
+    if mode != "append" and not store.remote:
+        check_outside(str(store), "STORE")
+    if scratch is not None and not scratch.remote:
+        check_outside(str(scratch), "--scratch", beside=[str(store)])
     place = None if scratch is None else scratch.at(f"zstore-{digest(str(store).encode())}")
     if store.leased:
         from zstore.storage.bucket import Bucket  # needs obstore

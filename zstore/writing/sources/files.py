@@ -18,6 +18,7 @@ import xxhash
 from zstore.errors import SourceError, UsageError
 from zstore.storage.file import File
 from zstore.storage.folder import Folder
+from zstore.storage.paths import check_path
 from zstore.storage.urls import is_remote, open_storage
 
 logger = logging.getLogger(__name__)
@@ -37,9 +38,12 @@ def expand(
     SourceError
         If a path does not exist, is a folder or is empty, or a glob matches nothing. With `skip_empty`, empty files
         are left out if there are others.
+    UsageError
+        If a path has a NUL in it.
     """
     found: dict[str, File] = {}
     for pattern in map(str, patterns):
+        check_path(pattern, "path")
         some = _in_bucket(pattern, storage_options or {}) if is_remote(pattern) else _on_disk(pattern)
         if not some:
             raise SourceError(f"no file matches {pattern!r}", expected="at least one", fix="check the pattern")
@@ -55,6 +59,7 @@ def expand(
 
 def find(path: str | Path, flag: str, storage_options: Mapping[str, str] | None = None) -> File:
     """One file that a flag names, by its path or URL; raises as :func:`expand`."""
+    check_path(path, flag)
     if is_remote(path):
         return _object(str(path), storage_options or {})
     return _local(Path(path), flag)
