@@ -15,7 +15,7 @@ from lightning_app.audit import main as splits
 from lightning_app.cli import main as fit
 from lightning_app.table import main as table
 from lightning_app.tuning import main as tune
-from zstore import Cache, UsageError, ingest, open_store, verify
+from zstore import UsageError, ingest, open_store, verify
 from zstore.cli import main as zstore
 
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and jsonargparse
@@ -47,7 +47,7 @@ def _of_app(command: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]]
         try:
             return command(words)
         except UsageError as error:
-            print(error)
+            sys.stderr.write(str(error))
             return error.exit_code
 
     return run
@@ -105,29 +105,39 @@ def test_a_path_with_a_nul_is_one_clear_error(option: str, store: Path, capfd: p
     assert files(store.parent) == before
 
 
+@pytest.mark.parametrize("command", [zstore, fit])
+def test_a_configuration_with_a_nul_in_its_path_is_one_clear_error(
+    command: Callable[[Sequence[str]], int], store: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command([*(["ingest", "a", "b"] if command is zstore else ["fit"]), "--config", "a\0b"]) == 2
+    assert "(embedded null byte)" in capfd.readouterr().err
+
+
 READERS: dict[str, Callable[[str], Any]] = {
-    "open_store": package.open_store,
+    "open_store": lambda path: package.open_store(path),
     "ingest": lambda path: ingest(path, "new.zarr", time="t"),
     "ingest static": lambda path: ingest("rows.csv", "new.zarr", id="id", time="t", static=path),
     "append": lambda path: package.append(path, "s.zarr"),
-    "inspect": package.inspect,
-    "log": package.log,
-    "gc": package.gc,
-    "compact": package.compact,
+    "inspect": lambda path: package.inspect(path),
+    "log": lambda path: package.log(path),
+    "gc": lambda path: package.gc(path),
+    "compact": lambda path: package.compact(path),
     "rollback": lambda path: package.rollback(path, 1),
     "source_states": lambda path: package.source_states([path]),
-    "cache": lambda path: Cache(Path(path)),
-    "read_yaml": package.read_yaml,
+    "cache": lambda path: package.Cache(Path(path)),
+    "read_yaml": lambda path: package.read_yaml(path),
 }
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_path_to_read_with_a_nul_is_one_clear_error(reader: str, store: Path) -> None:
-    with pytest.raises(UsageError, match="NUL|null byte"):
+    with pytest.raises(UsageError, match=r"NUL|null byte"):
         READERS[reader]("a\0b")
 
 
-@pytest.mark.parametrize("out", ["log", "s.zarr", "s.zarr/zarr.json", "rows.csv", "fit.yaml", "new.zarr", "new.zarr/log"])
+@pytest.mark.parametrize(
+    "out", ["log", "s.zarr", "s.zarr/zarr.json", "rows.csv", "fit.yaml", "new.zarr", "new.zarr/log"]
+)
 def test_a_log_is_appended_to_no_store_and_to_nothing_that_is_read(
     out: str, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,6 +95,15 @@ def test_plain_zarr_and_xarray_read_a_store_in_a_bucket(bucket: str, tmp_path: P
     assert found["id"].values.tolist() == ["a", "b", "c"]
 
 
+def test_a_store_is_not_made_inside_another_one(bucket: str, tmp_path: Path) -> None:
+    source = table(tmp_path / "a.csv", rows(0, 20))
+    zstore.ingest(source, f"{bucket}/s.zarr", **BY_ID)
+    before = objects(bucket)
+    with pytest.raises(UsageError, match="inside the store"):
+        zstore.ingest(source, f"{bucket}/s.zarr/below/t.zarr", **BY_ID)
+    assert objects(bucket) == before
+
+
 def test_an_append_from_a_bucket_takes_only_what_is_new(bucket: str, tmp_path: Path) -> None:
     for day in range(3):
         upload(f"{bucket}/in", table(tmp_path / f"day{day}.csv", rows(10 * day, 10 * day + 10)))

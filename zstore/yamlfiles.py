@@ -70,7 +70,8 @@ def check_configs(words: Sequence[str]) -> None:
     """
     for word, following in zip_longest(words, words[1:], fillvalue=""):
         name, sign, value = word.partition("=")
-        if name == "--config" and Path(path := value if sign else following).is_file():
+        path = value if sign else following
+        if name == "--config" and ("\0" in path or Path(path).is_file()):
             read_yaml(path)
 
 

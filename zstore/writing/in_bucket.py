@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from zstore.errors import UsageError
+from zstore.errors import StoreError, UsageError
 from zstore.format.commit import is_committed, is_store, is_unfinished
 from zstore.format.layout import MARKER, ROOT, SCRATCH
 from zstore.reading.objects import committed_versions
@@ -30,6 +31,8 @@ def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool) 
     exists = is_committed(content)
     if mode == "append" and not exists:
         raise no_store(store)
+    if not exists:
+        _check_outside(store)
     if exists and mode == "new":
         raise store_exists(store)
     if not exists and not is_unfinished(content) and store.sizes():
@@ -53,6 +56,16 @@ def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool) 
             committed = is_store(held)  # it may have come to that before it failed, or lost the answer that told so
             remove_others(held, needed_keys(held, committed_versions(held)) if committed else {ROOT, MARKER})
             raise
+
+
+def _check_outside(store: Bucket) -> None:
+    """Refuse a prefix inside that of a store, whose next writer would remove what it does not know."""
+    bucket, *parts = store.url.removeprefix("s3://").split("/")
+    for n in range(1, len(parts)):
+        above = replace(store, url=f"s3://{bucket}/{'/'.join(parts[:n])}")
+        with suppress(StoreError):  # who may not read there has none there to write to
+            if is_store(above):
+                raise UsageError(f"STORE {store}, inside the store {above}", fix="choose a place outside of it")
 
 
 @contextmanager
