@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ PIECES += ["abc", "0x", "_", "e5", "e-400", "e400", "\u00e9", "\u0663", "%", "\u
 cells = st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join)
 
 
-def read_cell(cell: str, decimal: str, folder: Path, neighbour: str = "1") -> float | None:
+def read_cell(cell: str, decimal: Literal[".", ","], folder: Path, neighbour: str = "1") -> float | None:
     """What the reader of a block makes of one cell beside a good one; None if it refuses it."""
     path = folder / "c.csv"
     path.write_bytes(f't;v\n1;{neighbour}\n2;"{cell}"\n'.encode())
@@ -79,7 +79,7 @@ def read_cell(cell: str, decimal: str, folder: Path, neighbour: str = "1") -> fl
 
 @given(cell=cells, decimal=st.sampled_from([".", ","]))
 def test_a_block_takes_a_cell_if_and_only_if_the_strict_reader_does_and_with_its_value(
-    cell: str, decimal: str, tmp_path_factory: pytest.TempPathFactory
+    cell: str, decimal: Literal[".", ","], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from zstore.writing.sources.cells import NumberStyle  # here, so that other tests need no such module
 

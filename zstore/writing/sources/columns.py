@@ -191,3 +191,8 @@ def _all_columns(sources: Sequence[SourceFile], allow_new: bool) -> list[str]:
             )
         columns.update(dict.fromkeys(other.header))
     return list(columns)
+
+
+def has_no_series(source: SourceFile, options: TableOptions) -> bool:
+    """Whether a wide table has none of the series that the options choose."""
+    return options.layout == "wide" and bool(options.channels) and not set(options.channels or ()) & set(source.header)

@@ -24,7 +24,7 @@ CENSORED = ".censored"
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What the user said about the tables; see :func:`zstore.ingest` for each."""
+    """What the user said about the tables; see :func:`zstore.ingest` for each, which has the defaults from here."""
 
     id: str | None = None  # of several columns, all of their names
     time: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class TableOptions:
     units: Mapping[str, str] = field(default_factory=dict)
     value_name: str = "value"
     delimiter: str | None = None
-    decimal: str = "."
+    decimal: Literal[".", ","] = "."
     missing: tuple[str, ...] = MISSING
     missing_by: Literal["column", "text"] = "column"
     thousands: str | None = None

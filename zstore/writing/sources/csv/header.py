@@ -13,20 +13,12 @@ from zstore.writing.sources.csv.record_limit import MOST_RECORD_BYTES
 from zstore.writing.sources.csv.records import line_end, record_end, split_fields
 from zstore.writing.sources.csv.table import CsvFile
 from zstore.writing.sources.files import read_source
+from zstore.writing.sources.magic import refuse_no_text
 from zstore.writing.sources.options import TableOptions, id_in_path
 
 _HEAD_BYTES = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
-_NO_TEXT = {
-    b"\x1f\x8b": ("gzip", "name it .csv.gz"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "name it .csv.zst"),
-    b"PK\x03\x04": ("a ZIP archive or Excel sheet", "unpack it, or save it as CSV"),
-    b"PAR1": ("Parquet", "name it .parquet, or write it as CSV"),
-    b"ARROW1": ("Arrow", "name it .arrow, or write it as CSV"),
-    b"\x89HDF\r\n": ("HDF5", "write it as CSV"),
-}
-"""First bytes of what is no text: what it is, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +158,7 @@ def _first_lines(named: File, plain: File, options: TableOptions, framing: Frami
     n_bytes = _HEAD_BYTES
     while True:
         head = read_source(plain, 0, n_bytes)
-        for magic, (what, fix) in _NO_TEXT.items():
-            if head.startswith(magic):
-                raise SourceError(f"{what}, and no text", expected="a CSV file", where=str(named), fix=fix)
+        refuse_no_text(head, str(named))
         whole = len(head) >= plain.n_bytes
         if whole and not head.removeprefix(_BOM).strip(_SPACE):
             what = f"{len(head):,} blank bytes, and no text" if head else "no text in its compressed stream"

@@ -9,12 +9,12 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from zstore.format.schema import Schema
 from zstore.storage.file import File
-from zstore.storage.protocol import Storage
 from zstore.writing.room import check_room
+from zstore.writing.sources.base import FileSource
+from zstore.writing.sources.columns import has_no_series
 from zstore.writing.sources.csv import lookup
 from zstore.writing.sources.csv.blocks import below, read_block
 from zstore.writing.sources.csv.borders import align, check_borders, count_quotes, nominal_ranges
@@ -30,7 +30,7 @@ from zstore.writing.sources.table import BadRow, ChannelSpec, Columns
 from zstore.writing.sources.workspace import Runner, Workspace, digest_of
 
 
-class CsvSource:
+class CsvSource(FileSource):
     """Text files of records, see :class:`~zstore.writing.sources.protocol.Source`."""
 
     kind = "csv"
@@ -41,22 +41,6 @@ class CsvSource:
     def check(self, options: TableOptions, encoding: str) -> None:
         """Refuse options that contradict each other; there are none that CSV files do not have."""
         check_framing(options)
-
-    def takes(self, file: Any) -> bool:
-        """Whether its name ends as those of such files do."""
-        return isinstance(file, File) and str(file).lower().endswith(self.endings)
-
-    def taken(self, files: Sequence[Any], scratch: Storage, shared: bool) -> list[Any]:
-        """The files as they are."""
-        return list(files)
-
-    def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
-        """The files as they are."""
-        return list(files)
-
-    def state(self, files: Sequence[Any]) -> dict[str, Any]:
-        """Nothing: files are told apart by their bytes."""
-        return {}
 
     def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
         """The plain UTF-8 bytes of each file; those that notes tell of are there already."""
@@ -90,7 +74,7 @@ class CsvSource:
     ) -> tuple[CsvFile, CsvSpec] | None:
         """One file whose rows a store has; it may have another delimiter than the first."""
         opened, delimiter = open_source(file, prepared, options)
-        if options.layout == "wide" and options.channels and not set(options.channels) & set(opened.header):
+        if has_no_series(opened, options):
             return None
         columns = {new: column for column, new in options.rename.items()}
         kinds = [_known_channel(c.name, c.kind == "category", columns, options.censored) for c in schema.channels]

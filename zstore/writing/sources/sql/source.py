@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zstore.errors import SourceError, UsageError, ZstoreError
 from zstore.format.manifest import digest
-from zstore.format.schema import Schema
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.protocol import SourceSample
 from zstore.writing.sources.sql.open import open_database
 from zstore.writing.sources.sql.parts import count_at, count_beyond
 from zstore.writing.sources.sql.query import AskedQuery, Bound, Query, refused_by_database
 from zstore.writing.sources.sql.spool import Spool, spool
 from zstore.writing.sources.table import TableSpec
-from zstore.writing.sources.typed.arrow_table import ArrowTable, layout
-from zstore.writing.sources.typed.source import TypedSource, check_header, typed_spec
+from zstore.writing.sources.typed.arrow_table import ArrowTable
+from zstore.writing.sources.typed.pathless import PathlessSource
+from zstore.writing.sources.typed.spec import typed_spec
 from zstore.writing.sources.workspace import Runner, Workspace
 
 _WATERMARK = "watermark"
@@ -57,22 +55,16 @@ class QueryTable(ArrowTable):
         return QueryRow(self.part, self.first_row + sum(self.group_rows[:group]) + row)
 
 
-class SqlSource(TypedSource):
+class SqlSource(PathlessSource):
     """Queries, see :class:`~zstore.writing.sources.protocol.Source`."""
 
     kind = "sql"
-    endings = ()
     one = "query"
     many = "queries"
     place = QueryRow
-
-    def check(self, options: TableOptions, encoding: str) -> None:
-        """Refuse options that queries do not have."""
-        super().check(options, encoding)
-        if options.id_from_path is not None:
-            raise UsageError(
-                "--id-from-path of a query", expected="a column of ids", fix="select one, and name it --id"
-            )
+    for_ids = "select one, and name it --id"
+    to_compare = "ingest the query anew and compare the stores, or write its rows to a file"
+    to_count = "count the rows in the database; they take about 8 bytes a cell on scratch space"
 
     def takes(self, file: Any) -> bool:
         """Whether it is a query."""
@@ -93,26 +85,6 @@ class SqlSource(TypedSource):
         """The columns of all queries, and what they mean."""
         tables = [table for asked, rows in zip(files, prepared, strict=True) for table in _tables(asked, rows)]
         return tables, typed_spec(tables, options, others, self.one, runner=runner)
-
-    def open_known(
-        self, file: Any, prepared: Any, options: TableOptions, others: Collection[str], schema: Schema
-    ) -> Any:
-        """Not to be had: what a query gave once, it need not give again."""
-        raise UsageError(
-            "--source of a query",
-            expected="files",
-            where=str(file),
-            fix="ingest the query anew and compare the stores, or write its rows to a file",
-        )
-
-    def sample(self, file: Any, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
-        """Not to be had: only the database knows how many rows there are."""
-        raise UsageError(
-            "--dry-run of a query",
-            expected="files, whose sizes are known",
-            where=str(file),
-            fix="count the rows in the database; they take about 8 bytes a cell on scratch space",
-        )
 
     def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
         """The queries, each asking for what is beyond the watermark that a store has of it."""
@@ -146,13 +118,16 @@ def ask(query: Query) -> AskedQuery:
 def _tables(asked: AskedQuery, rows: Spool) -> list[QueryTable]:
     """The rows of a query as tables; those without rows are left out if there are others."""
     full = [one for one in rows.files if one.n_rows] or list(rows.files[:1])
-    tables = []
-    for one in full:
-        header = layout(one.file).names
-        check_header(header, rows.name)
-        part = one.part if rows.n_parts > 1 else -1
-        tables.append(QueryTable(rows.name, one.file, header, None, part, one.first_row, rows.bound))
-    return tables
+    several = rows.n_parts > 1
+    return [
+        replace(
+            QueryTable.open(one.file, rows.name),
+            part=one.part if several else -1,
+            first_row=one.first_row,
+            bound=rows.bound,
+        )
+        for one in full
+    ]
 
 
 def _since(asked: AskedQuery, table: Mapping[str, Any], take_again: bool) -> list[AskedQuery]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from zstore.storage.file import File
-from zstore.writing.sources.options import id_in_path
-from zstore.writing.sources.typed.arrow_table import KIND, ArrowTable, BatchRow, layout, write_sample
-from zstore.writing.sources.typed.source import TypedSource, check_header
+from zstore.writing.sources.typed.arrow_table import KIND, ArrowTable, BatchRow
+from zstore.writing.sources.typed.source import TypedSource
 
 
 class ArrowSource(TypedSource):
@@ -21,11 +18,4 @@ class ArrowSource(TypedSource):
 
     def open_one(self, file: File, id_from_path: str | None) -> ArrowTable:
         """One file, whose messages have been found."""
-        header = layout(file).names
-        check_header(header, str(file))
-        id_ = id_in_path(str(file), id_from_path) if id_from_path is not None else None
-        return ArrowTable(str(file), file, header, id_)
-
-    def write_sample(self, table: ArrowTable, path: Path, n_rows: int) -> int:
-        """Write the first rows of a file, with all their columns; at most those of its first record batch."""
-        return write_sample(table, path, n_rows)
+        return ArrowTable.open(file, str(file), id_from_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 from zstore.errors import SourceError
 from zstore.storage.file import File
 from zstore.writing.sources.files import read_source
+from zstore.writing.sources.protocol import Place
 from zstore.writing.sources.typed.arrow_frames import Frame, Frames, read_frames
 from zstore.writing.sources.typed.cells import is_text
 from zstore.writing.sources.typed.damage import FileState, damage_told, state_of
+from zstore.writing.sources.typed.file import FileLayout, TableFile
 
 KIND = "Arrow file"
 _FIRST_VERSION = b"FEA1"
@@ -35,47 +37,15 @@ class BatchRow:
 
 
 @dataclass(frozen=True)
-class ArrowTable:
-    """One file as the user named it.
+class ArrowTable(TableFile):
+    """An Arrow file, whose groups are record batches."""
 
-    Parameters
-    ----------
-    name
-        Its path, for messages and the receipt.
-    file
-        The file.
-    header
-        Its columns, in its own order.
-    id
-        Id of all its rows, where that is taken from its path; else None.
-    """
+    @staticmethod
+    def layout_of(file: File) -> Layout:
+        """Where everything is in it; bytes of a row are those of the first record batch, inflated."""
+        return layout(file)
 
-    name: str
-    file: File
-    header: tuple[str, ...]
-    id: str | None = None
-
-    @property
-    def head(self) -> str:
-        """Where its columns are named."""
-        return self.name
-
-    @cached_property
-    def types(self) -> dict[str, pa.DataType]:
-        """The type of each column."""
-        return dict(zip(self.header, layout(self.file).types, strict=True))
-
-    @property
-    def group_rows(self) -> tuple[int, ...]:
-        """Rows of each record batch."""
-        return tuple(frame.n_rows for frame in layout(self.file).frames.batches)
-
-    @property
-    def mean_bytes(self) -> int:
-        """Bytes of a row of the first record batch, inflated."""
-        return layout(self.file).row_bytes
-
-    def place(self, group: int, row: int) -> BatchRow:
+    def place(self, group: int, row: int) -> Place:
         """A row of a record batch."""
         return BatchRow(group, row)
 
@@ -108,6 +78,13 @@ class ArrowTable:
             check_array(column)
         return batch
 
+    def write_sample(self, path: Path, n_rows: int) -> int:
+        """Write the first rows of its first record batch to a file."""
+        rows = self.first_rows(n_rows, pa.schema(zip(self.header, layout(self.file).types, strict=True)))
+        with pa.ipc.new_file(path, rows.schema) as writer:
+            writer.write_table(rows)
+        return int(rows.num_rows)
+
 
 def check_array(array: Any) -> None:
     """Refuse an array whose offsets or indices lead beyond its bytes; texts need not be UTF-8.
@@ -134,23 +111,16 @@ def check_array(array: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(FileLayout):
     """What a file says of all of it.
 
     Parameters
     ----------
-    names, types
-        Of each column.
     frames
         Where its messages are.
-    row_bytes
-        Bytes of a row of the first record batch, inflated.
     """
 
-    names: tuple[str, ...]
-    types: tuple[pa.DataType, ...]
     frames: Frames
-    row_bytes: int
 
 
 def layout(file: File) -> Layout:
@@ -181,7 +151,8 @@ def _layout(state: FileState) -> Layout:
         row_bytes = 0
         if first is not None:
             row_bytes = first.check(partial(read_source, file)) // first.n_rows
-        return Layout(tuple(schema.names), tuple(schema.types), frames, row_bytes)
+        group_rows = tuple(frame.n_rows for frame in frames.batches)
+        return Layout(tuple(schema.names), tuple(schema.types), group_rows, row_bytes, frames)
 
 
 @lru_cache(maxsize=2)
@@ -195,18 +166,3 @@ def _checked(file: File, frame: Frame) -> bytes:
     message = read_source(file, frame.start, frame.stop)
     frame.check(lambda start, stop: message[start - frame.start : stop - frame.start])
     return message
-
-
-def write_sample(table: ArrowTable, path: Path, n_rows: int) -> int:
-    """Write the first rows of a file, with all its columns, to another; at most those of its first record batch.
-
-    Returns
-    -------
-    How many there are.
-    """
-    group = next((n for n, rows in enumerate(table.group_rows) if rows), None)
-    some = [] if group is None else [next(table.batches(table.header, (), group, n_rows))]
-    rows = pa.Table.from_batches(some, pa.schema(zip(table.header, layout(table.file).types, strict=True)))
-    with pa.ipc.new_file(path, rows.schema) as writer:
-        writer.write_table(rows)
-    return int(rows.num_rows)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from zstore.errors import SourceError, UsageError
-from zstore.format.schema import Schema
+from zstore.errors import SourceError
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.room import with_room
-from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.protocol import SourceSample
-from zstore.writing.sources.typed.arrow_table import ArrowTable, check_array, layout
+from zstore.writing.sources.typed.arrow_table import ArrowTable, check_array
 from zstore.writing.sources.typed.damage import damage_told
+from zstore.writing.sources.typed.file import check_header
 from zstore.writing.sources.typed.given import BLOCK_ROWS, GivenTable, TableDigest, plain_block, plain_type
-from zstore.writing.sources.typed.source import TypedSource, check_header
+from zstore.writing.sources.typed.pathless import PathlessSource
 from zstore.writing.sources.workspace import TAKEN
 
 _GROUP_ROWS = 1 << 18
@@ -107,20 +104,16 @@ class SpooledTable(ArrowTable):
         return TableRow(sum(self.group_rows[:group]) + row)
 
 
-class GivenSource(TypedSource):
+class GivenSource(PathlessSource):
     """Tables in memory, see :class:`~zstore.writing.sources.protocol.Source`."""
 
     kind = "table"
-    endings = ()
     one = "table"
     many = "tables"
     place = TableRow
-
-    def check(self, options: TableOptions, encoding: str) -> None:
-        """Refuse options that tables do not have."""
-        super().check(options, encoding)
-        if options.id_from_path is not None:
-            raise UsageError("--id-from-path of a table", expected="a column of ids", fix="add one, and name it id")
+    for_ids = "add one, and name it id"
+    to_compare = "compare with a file of it"
+    to_count = "ingest it"
 
     def takes(self, file: Any) -> bool:
         """Whether it is a table."""
@@ -136,19 +129,7 @@ class GivenSource(TypedSource):
         if file.spool is None:
             check_header(file.rows.column_names, file.name)
             return TableInMemory(file.name, file.rows)
-        header = layout(file.spool).names
-        check_header(header, file.name)
-        return SpooledTable(file.name, file.spool, header)
-
-    def open_known(
-        self, file: Any, prepared: Any, options: TableOptions, others: Collection[str], schema: Schema
-    ) -> Any:
-        """Not to be had: tables are no files that could be compared."""
-        raise UsageError("--source of a table", expected="files", where=str(file), fix="compare with a file of it")
-
-    def sample(self, file: Any, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
-        """Not to be had: a table is in memory already."""
-        raise UsageError("a dry run of a table", expected="files", where=str(file), fix="ingest it")
+        return SpooledTable.open(file.spool, file.name)
 
 
 def _spooled(table: GivenTable, scratch: Storage) -> GivenTable:

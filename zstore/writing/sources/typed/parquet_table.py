@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from io import SEEK_CUR, SEEK_SET
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 from zstore.storage.file import File
 from zstore.writing.sources.files import read_source
 from zstore.writing.sources.typed.damage import FileState, damage_told, damaged, state_of
+from zstore.writing.sources.typed.file import FileLayout, TableFile
 
 KIND = "Parquet file"
 _STREAM_BYTES = 1 << 20
@@ -31,52 +32,19 @@ class GroupRow:
         return f"row group {self.row_group:,} row {self.row:,}"
 
 
-@dataclass(frozen=True)
-class ParquetTable:
-    """One file as the user named it.
+class ParquetTable(TableFile):
+    """A Parquet file, whose groups are row groups."""
 
-    Parameters
-    ----------
-    name
-        Its path, for messages and the receipt.
-    file
-        The file.
-    header
-        Its columns, in its own order.
-    id
-        Id of all its rows, where that is taken from its path; else None.
-    """
-
-    name: str
-    file: File
-    header: tuple[str, ...]
-    id: str | None = None
-
-    @property
-    def head(self) -> str:
-        """Where its columns are named."""
-        return self.name
-
-    @cached_property
-    def types(self) -> dict[str, pa.DataType]:
-        """The type of each column."""
-        return dict(zip(self.header, footer(self.file).types, strict=True))
-
-    @property
-    def group_rows(self) -> tuple[int, ...]:
-        """Rows of each row group."""
-        return footer(self.file).group_rows
-
-    @property
-    def mean_bytes(self) -> int:
-        """Bytes of a row before compression.
+    @staticmethod
+    def layout_of(file: File) -> Footer:
+        """Its footer.
 
         Notes
         -----
-        Of all columns together: Arrow aborts the process where it is asked for that of one column, and the footer is
-        damaged.
+        Bytes of a row are those before compression of all columns together: Arrow aborts the process where it is asked
+        for those of one column, and the footer is damaged.
         """
-        return footer(self.file).row_bytes
+        return footer(file)
 
     def place(self, group: int, row: int) -> GroupRow:
         """A row of a row group."""
@@ -112,29 +80,29 @@ class ParquetTable:
         if n_read != known.group_rows[group]:
             raise damaged(self.name, KIND, f"{n_read:,} rows in row group {group}, of {known.group_rows[group]:,}")
 
+    def write_sample(self, path: Path, n_rows: int) -> int:
+        """Write the first rows of its first row group to a file."""
+        import pyarrow.parquet as pq
+
+        rows = self.first_rows(n_rows, _open(self.file).schema_arrow)
+        pq.write_table(rows, path)
+        return int(rows.num_rows)
+
 
 @dataclass(frozen=True)
-class Footer:
+class Footer(FileLayout):
     """What the end of a file says of all of it.
 
     Parameters
     ----------
     metadata
         Arrow's own.
-    names, types
-        Of each column.
-    group_rows, group_bytes
-        Rows, and bytes before compression, of each row group.
-    row_bytes
-        Bytes of a row before compression, on average.
+    group_bytes
+        Bytes before compression of each row group.
     """
 
     metadata: Any
-    names: tuple[str, ...]
-    types: tuple[pa.DataType, ...]
-    group_rows: tuple[int, ...]
     group_bytes: tuple[int, ...]
-    row_bytes: int
 
 
 def footer(file: File) -> Footer:
@@ -159,7 +127,7 @@ def _footer(state: FileState) -> Footer:
         if min(n_rows, default=0) < 0 or sum(n_rows) != metadata.num_rows:
             raise damaged(state.name, KIND, f"{metadata.num_rows:,} rows, and {sum(n_rows):,} in its row groups")
         mean = min(sum(n_bytes), state.n_bytes << 10) // max(sum(n_rows), 1)  # a footer may say anything
-        return Footer(metadata, tuple(schema.names), tuple(schema.types), tuple(n_rows), tuple(n_bytes), mean)
+        return Footer(tuple(schema.names), tuple(schema.types), tuple(n_rows), mean, metadata, tuple(n_bytes))
 
 
 class Seekable:
@@ -198,23 +166,6 @@ class Seekable:
     def close(self) -> None:
         """Nothing is held open."""
         self.closed = True
-
-
-def write_sample(table: ParquetTable, path: Path, n_rows: int) -> int:
-    """Write the first rows of a file, with all its columns, to another; at most those of its first row group.
-
-    Returns
-    -------
-    How many there are.
-    """
-    import pyarrow.parquet as pq
-
-    schema = _open(table.file).schema_arrow
-    group = next((n for n, rows in enumerate(table.group_rows) if rows), None)
-    some = [] if group is None else [next(table.batches(table.header, (), group, n_rows))]
-    rows = pa.Table.from_batches(some, schema)
-    pq.write_table(rows, path)
-    return int(rows.num_rows)
 
 
 def _open(file: File, metadata: Any = None, texts: Sequence[str] = (), buffer_bytes: int = 0) -> Any:

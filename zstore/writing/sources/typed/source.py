@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zstore.errors import SourceError, UsageError
+from zstore.errors import UsageError
 from zstore.format.schema import Schema
 from zstore.storage.file import File
-from zstore.storage.protocol import Storage
-from zstore.writing.sources.columns import check_channels, choose_columns, series_channel
+from zstore.writing.sources.base import FileSource
+from zstore.writing.sources.columns import has_no_series
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import SourceSample
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
-from zstore.writing.sources.time_options import first_time_spec, numbered_rows
-from zstore.writing.sources.times.spec import STEPS, TimeSpec
+from zstore.writing.sources.times.spec import STEPS
 from zstore.writing.sources.typed.cells import words_of
-from zstore.writing.sources.typed.columns import channels_of, check_id, moment_spec, refuse_other_times
 from zstore.writing.sources.typed.damage import damage_told
 from zstore.writing.sources.typed.rows import read_batch
+from zstore.writing.sources.typed.spec import typed_spec
 from zstore.writing.sources.typed.table import TypedBlock, TypedTable, cut, n_rows_of, row_bytes, whole_row_bytes
-from zstore.writing.sources.workspace import Runner, Workspace
+from zstore.writing.sources.workspace import Runner
 
 _OF_TEXT: tuple[str, ...] = ("delimiter", "decimal", "thousands", "percent", "censored")
 _OF_TEXT += ("skip_lines", "comment", "units_row", "skip_below_header", "no_header", "names", "widths")
-_TIME_ROWS = 1000  # that tell how texts and whole numbers are meant
 
 
-class TypedSource:
+class TypedSource(FileSource):
     """What sources of typed tables share, see :class:`~zstore.writing.sources.protocol.Source`.
 
     A kind of them says what it is called, how files end, where rows stand, and how one is opened and sampled.
@@ -48,12 +45,8 @@ class TypedSource:
     place: type[Any]
     typed = True
 
-    def open_one(self, file: File, id_from_path: str | None) -> TypedTable:
+    def open_one(self, file: Any, id_from_path: str | None) -> Any:
         """One of them, opened; ids may be in its path."""
-        raise NotImplementedError
-
-    def write_sample(self, table: Any, path: Path, n_rows: int) -> int:
-        """Write the first rows of one, with all its columns, to a file of the kind; returns how many there are."""
         raise NotImplementedError
 
     def sample(self, file: File, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
@@ -62,7 +55,7 @@ class TypedSource:
         size = whole_row_bytes(table)
         path = folder / file.key.lstrip("/")  # so that ids are found in the path
         path.parent.mkdir(parents=True)
-        n_rows = self.write_sample(table, path, max(n_bytes // size, 1))
+        n_rows = table.write_sample(path, max(n_bytes // size, 1))
         growth = n_rows_of(table) * size / max(file.n_bytes, 1)
         return SourceSample(path, n_rows * size, growth, encoding, prepared=False)
 
@@ -104,26 +97,6 @@ class TypedSource:
                 fix="write one column of timestamps to the files",
             )
 
-    def takes(self, file: Any) -> bool:
-        """Whether its name ends as those of such files do."""
-        return isinstance(file, File) and str(file).lower().endswith(self.endings)
-
-    def taken(self, files: Sequence[Any], scratch: Storage, shared: bool) -> list[Any]:
-        """The files as they are."""
-        return list(files)
-
-    def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
-        """The files as they are."""
-        return list(files)
-
-    def state(self, tables: Sequence[Any]) -> dict[str, Any]:
-        """Nothing: files are told apart by their bytes."""
-        return {}
-
-    def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
-        """The files themselves, which can be read at any position."""
-        return list(files)
-
     def open(
         self,
         files: Sequence[File],
@@ -141,7 +114,7 @@ class TypedSource:
     ) -> tuple[TypedTable, TableSpec] | None:
         """One file whose rows a store has."""
         table = self.open_one(file, options.id_from_path)
-        if options.layout == "wide" and options.channels and not set(options.channels) & set(table.header):
+        if has_no_series(table, options):
             return None
         known = options.of_header(table.header)
         rename = {column: name for column, name in options.rename.items() if column in table.header}
@@ -248,87 +221,6 @@ class TypedSource:
                     row = int(np.flatnonzero(words.codes == known.index(word))[0])
                     return f"{block.name} {block.table.place(block.group, first + row)}"
         return blocks[0].name
-
-    def notes(self, n_blank: int, bad: Sequence[BadRow]) -> Iterator[str]:
-        """Nothing: types leave nothing to be guessed."""
-        return iter(())
-
-
-def check_header(header: Sequence[str], name: str) -> None:
-    """Refuse a table that has two columns of one name.
-
-    Raises
-    ------
-    SourceError
-        Naming the column.
-    """
-    twice = sorted(column for column, n_times in Counter(header).items() if n_times > 1)
-    if twice:
-        raise SourceError(
-            f"column {twice[0]!r} stands {header.count(twice[0])} times in the schema",
-            expected="every column name once",
-            where=name,
-            fix="rename one of them",
-        )
-
-
-def typed_spec(
-    tables: Sequence[TypedTable],
-    options: TableOptions,
-    others: Collection[str],
-    one: str,
-    known: Collection[str] = (),
-    runner: Runner | None = None,
-) -> TableSpec:
-    """What the columns mean; `known` are channels that a store has, which say how long vectors are."""
-    choice = choose_columns(tables, options, others)
-    check_id(tables, options)
-    wide = options.layout == "wide"
-    if wide:
-        channels_of(tables, choice.wanted, replace(options, rename={}, units={}), known, vectors=False)
-    channels = (series_channel(options),) if wide else channels_of(tables, choice.wanted, options, known)
-    check_channels(channels, choice.wanted)
-    return TableSpec(
-        id=None if wide else options.id,
-        time=_time_spec(tables, options, runner, one),
-        channels=channels,
-        series=choice.wanted if wide else (),
-        missing=choice.missing,
-        largest=options.largest,
-        tracked=choice.tracked,
-    )
-
-
-def _time_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runner | None, one: str) -> TimeSpec:
-    """How times are written, by their types; texts and whole numbers by their first rows too."""
-    if not options.time:
-        return numbered_rows(options)
-    kind = refuse_other_times(tables, options)
-    if kind == "moment":
-        return moment_spec(tables, options, runner)
-    column = options.time[0]
-    first = next((table for table in tables if n_rows_of(table)), tables[0])
-    texts: list[str] = []
-    rows: list[tuple[int, int]] = []  # group and row of each text
-    for group, n_rows in enumerate(first.group_rows):
-        if texts or not n_rows:
-            continue
-        batch = next(first.batches([column], [column], group, _TIME_ROWS))
-        words = words_of(batch.column(column))
-        known = words.words.to_pylist()
-        codes = words.codes.tolist()
-        texts = [known[code] for code in codes if code >= 0]
-        rows = [(group, row) for row, code in enumerate(codes) if code >= 0]
-    spec = first_time_spec(options, texts, lambda n: f"{first.name} {first.place(*rows[n])}")
-    if spec.kind == "decimal":
-        raise UsageError(
-            f"--time-unit {options.time_unit} of numbers with a fraction in column {column!r}",
-            expected=f"whole numbers, or timestamps, in {one}s",
-            fix="write timestamps to the files",
-        )
-    if spec.kind == "iso" and kind == "whole":
-        spec = replace(spec, kind="steps", unit=None)  # no row, or none with a time
-    return spec
 
 
 def _parts(block: TypedBlock, spec: TableSpec, one: str, keep_bad: bool = True) -> Iterator[tuple[Columns, Any]]:

@@ -1,0 +1,78 @@
+"""What the columns of tables with types mean, by their types and, of texts and whole numbers, by their first rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from zstore.errors import UsageError
+from zstore.writing.sources.columns import check_channels, choose_columns, series_channel
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.table import TableSpec
+from zstore.writing.sources.time_options import first_time_spec, numbered_rows
+from zstore.writing.sources.times.spec import TimeSpec
+from zstore.writing.sources.typed.cells import words_of
+from zstore.writing.sources.typed.columns import channels_of, check_id, moment_spec, refuse_other_times
+from zstore.writing.sources.typed.table import TypedTable, n_rows_of
+from zstore.writing.sources.workspace import Runner
+
+_TIME_ROWS = 1000  # that tell how texts and whole numbers are meant
+
+
+def typed_spec(
+    tables: Sequence[TypedTable],
+    options: TableOptions,
+    others: Collection[str],
+    one: str,
+    known: Collection[str] = (),
+    runner: Runner | None = None,
+) -> TableSpec:
+    """What the columns mean; `known` are channels that a store has, which say how long vectors are."""
+    choice = choose_columns(tables, options, others)
+    check_id(tables, options)
+    wide = options.layout == "wide"
+    if wide:
+        channels_of(tables, choice.wanted, replace(options, rename={}, units={}), known, vectors=False)
+    channels = (series_channel(options),) if wide else channels_of(tables, choice.wanted, options, known)
+    check_channels(channels, choice.wanted)
+    return TableSpec(
+        id=None if wide else options.id,
+        time=_time_spec(tables, options, runner, one),
+        channels=channels,
+        series=choice.wanted if wide else (),
+        missing=choice.missing,
+        largest=options.largest,
+        tracked=choice.tracked,
+    )
+
+
+def _time_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runner | None, one: str) -> TimeSpec:
+    """How times are written, by their types; texts and whole numbers by their first rows too."""
+    if not options.time:
+        return numbered_rows(options)
+    kind = refuse_other_times(tables, options)
+    if kind == "moment":
+        return moment_spec(tables, options, runner)
+    column = options.time[0]
+    first = next((table for table in tables if n_rows_of(table)), tables[0])
+    texts: list[str] = []
+    rows: list[tuple[int, int]] = []  # group and row of each text
+    for group, n_rows in enumerate(first.group_rows):
+        if texts or not n_rows:
+            continue
+        batch = next(first.batches([column], [column], group, _TIME_ROWS))
+        words = words_of(batch.column(column))
+        known = words.words.to_pylist()
+        codes = words.codes.tolist()
+        texts = [known[code] for code in codes if code >= 0]
+        rows = [(group, row) for row, code in enumerate(codes) if code >= 0]
+    spec = first_time_spec(options, texts, lambda n: f"{first.name} {first.place(*rows[n])}")
+    if spec.kind == "decimal":
+        raise UsageError(
+            f"--time-unit {options.time_unit} of numbers with a fraction in column {column!r}",
+            expected=f"whole numbers, or timestamps, in {one}s",
+            fix="write timestamps to the files",
+        )
+    if spec.kind == "iso" and kind == "whole":
+        spec = replace(spec, kind="steps", unit=None)  # no row, or none with a time
+    return spec
