@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,28 +12,13 @@ from zstore.errors import SourceError, ZstoreError
 from zstore.inspection.column import ColumnLook, look_at
 from zstore.inspection.command import command_of, frame_flags
 from zstore.inspection.frame import Frame, find_frame
-from zstore.inspection.roles import (
-    Layout,
-    counted_years,
-    date_and_clock,
-    find_ids,
-    format_of_parts,
-    is_year,
-    layout_of,
-    months_in_a_row,
-    ranked_times,
-    series_id,
-    time_parts,
-    unread_time,
-    year_and_part,
-)
+from zstore.inspection.guess import Guess, see_cells, see_roles
+from zstore.inspection.roles import Layout, layout_of
 from zstore.reading.store import open_store
 from zstore.writing.ingest import ingest
-from zstore.writing.sources.cells import NumberStyle
 from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import head
 from zstore.writing.sources.kinds import source_of
-from zstore.writing.sources.times.candidates import time_flags
 
 _BYTES = 1 << 20
 _LINES = 20_000
@@ -111,18 +95,6 @@ class Inspection:
         return "\n".join([*lines, self.command])
 
 
-@dataclass
-class _Guess:
-    """What is made of a frame, step by step."""
-
-    flags: dict[str, Any]
-    questions: list[str]
-    layout: Layout = "long"
-    times: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-
-
 def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = None) -> Inspection:
     """Look at the first rows of a CSV file: what they are, and how they could be ingested.
 
@@ -156,12 +128,12 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
     lines = [line.removesuffix("\r") for line in (lines if sample.whole else lines[:-1])][:_LINES]
     frame = find_frame(lines, str(path))
     frame, columns = _without_first(frame, _columns(frame))
-    guess = _Guess(frame_flags(frame, encoding), [*questions, *frame.questions], layout_of(frame, columns))
-    _see_roles(frame, columns, guess)
+    guess = Guess(frame_flags(frame, encoding), [*questions, *frame.questions], layout_of(frame, columns))
+    see_roles(frame, columns, guess)
     if frame.units and not frame.units_row:
         named = zip(frame.names, frame.units, strict=True)
         guess.flags["units"] = {name: unit for name, unit in named if unit and name not in guess.roles}
-    _see_cells(frame, columns, guess)
+    see_cells(frame, columns, guess)
     step, problem = _try(text, sample.whole, Path(str(path)), guess.flags, encoding)
     if problem:
         guess.questions.append(f"the sample is refused so: {problem}")
@@ -219,151 +191,6 @@ def _without_first(frame: Frame, columns: tuple[ColumnLook, ...]) -> tuple[Frame
             )
             return frame, _columns(frame)
     return frame, columns
-
-
-def _see_roles(frame: Frame, columns: Sequence[ColumnLook], guess: _Guess) -> None:
-    """Which columns are times and ids."""
-    if guess.layout == "series":
-        _see_series(frame, columns, guess)
-        return
-    _see_times(frame, columns, guess)
-    if guess.layout == "wide":
-        guess.flags["layout"] = "wide"
-        guess.questions.append(
-            f"are the {len(columns) - len(guess.roles)} columns series (--layout wide) or channels of one series?"
-        )
-        return
-    ids, needed = find_ids(frame, columns, guess.roles)
-    guess.ids = tuple(ids)
-    if not ids:
-        return
-    keys = [ids[0]] if ids[0] in frame.names else ids[0].split(",")
-    guess.flags["id"] = keys
-    guess.roles += tuple(keys)
-    if len(ids) > 1:
-        guess.questions.append(f"ids: {' or '.join(ids)}?")
-    if not needed:
-        few = len({row[frame.names.index(ids[0])] for row in frame.rows})
-        what = (
-            "is the same in all rows read" if few == 1 else f"has {few:,} different cells, and no time is there twice"
-        )
-        guess.questions.append(f"{ids[0]} {what}: is it the id?")
-
-
-def _see_series(frame: Frame, columns: Sequence[ColumnLook], guess: _Guess) -> None:
-    """A row per series: its id, what is left out, and how far apart its columns are."""
-    words = [column for column in columns if column.kind == "word"]
-    id_ = series_id(frame, words)
-    others = [c.name for c in columns if (c.kind == "word" and c.name != id_) or c.name in frame.nameless]
-    guess.ids, guess.roles = (id_,), (id_, *others)
-    guess.flags |= {"layout": "series", "id": [id_]}
-    if others:
-        guess.flags["leave_out"] = others
-        guess.questions.append(f"{', '.join(others)} are no values: they are left out")
-    year = counted_years(frame.names)
-    if year is not None:
-        guess.flags |= {"freq": "YS", "start": f"{year}-01-01"}
-        guess.questions.append(f"are the columns years from {year} on?")
-        return
-    guess.flags["freq"] = "rows"
-    guess.questions.append("which --freq RULE and --start T do the columns have? --freq rows counts them")
-
-
-def _see_times(frame: Frame, columns: Sequence[ColumnLook], guess: _Guess) -> None:
-    """The column of times, or the several that they are put together of."""
-    parts = time_parts(columns)
-    if parts:
-        guess.flags["time"] = list(parts)
-        guess.times = guess.roles = tuple(parts)
-        if not frame.header:
-            guess.questions.append(f"are {', '.join(parts)} years, months, days and so on?")
-        form = format_of_parts(frame, columns, parts)
-        if form:
-            guess.flags["time_format"] = form
-        return
-    together, cells = date_and_clock(frame, columns)
-    ways = time_flags(cells) if together else []
-    if ways:
-        guess.flags["time"] = list(together)
-        guess.times = guess.roles = tuple(together)
-        _say_way(f"{together[0]} and {together[1]}", cells[0], ways, guess)
-        return
-    times, unread = ranked_times(columns), unread_time(columns)
-    if times and (times[0].kind == "time" or unread is None):
-        guess.flags["time"] = [times[0].name]
-        guess.times, guess.roles = tuple(column.name for column in times), (times[0].name,)
-        if len(times) > 1:
-            guess.questions.append(f"which column has the times: {' or '.join(guess.times)}?")
-        _say_way(times[0].name, times[0].examples[0], times[0].times, guess)
-        return
-    parts = year_and_part(frame, columns)
-    if parts:
-        guess.flags |= {"time": parts, "time_format": format_of_parts(frame, columns, parts)}
-        guess.times = guess.roles = tuple(parts)
-        return
-    if unread is not None:
-        guess.flags["time"] = [unread.name]
-        guess.times = guess.roles = (unread.name,)
-        guess.questions.append(
-            f"{unread.name}, such as {unread.examples[0]!r}, looks like times, and no format reads them: is it another "
-            "column, or --time-format?"
-        )
-        return
-    year = next((column for column in columns if is_year(column)), None)
-    if year is not None:
-        guess.flags["time"] = [year.name]
-        guess.times = guess.roles = (year.name,)
-        _say_way(year.name, year.examples[0], ["--time-format %Y", "--time-unit steps"], guess)
-        months = months_in_a_row(frame.names)
-        if months:
-            guess.questions.append(
-                f"{months[0]} to {months[-1]} are the months of a year, side by side, and become channels: for a "
-                "series of months, write a row for each, with its year and month (--time-format '%Y %b' reads those)"
-            )
-        return
-    guess.flags["freq"] = "rows"
-    first = columns[0]
-    if first.kind == "word" and first.n_distinct == len(frame.rows):
-        guess.questions.append(
-            f"no column has times, and {first.name} is another in each row: are these static attributes "
-            "(zstore ingest ROWS STORE --static FILE)?"
-        )
-    else:
-        guess.questions.append(
-            "no column reads as times in one way: name it with --time, or say --freq STEP and --start T"
-        )
-
-
-def _say_way(name: str, example: str, ways: Sequence[str], guess: _Guess) -> None:
-    """How times are read, and a question where there are several ways."""
-    if len(ways) > 1:
-        shown = " or ".join(ways[:4])
-        guess.questions.append(f"{name}, such as {example!r}, reads in {len(ways)} ways: {shown}?")
-    if ways[0]:
-        flag, value = shlex.split(ways[0])
-        guess.flags[flag.removeprefix("--").replace("-", "_")] = value
-
-
-def _see_cells(frame: Frame, columns: Sequence[ColumnLook], guess: _Guess) -> None:
-    """How numbers are written, and what means missing."""
-    missing: list[str] = []
-    for column in columns:
-        if column.name in guess.roles:
-            continue
-        for name, value in column.flags:
-            if name == "percent":
-                guess.flags["percent"] = [*guess.flags.get("percent", []), column.name]
-            else:
-                guess.flags.setdefault(name, value)
-        if column.advice and "percent" not in dict(column.flags):
-            guess.questions.append(f"column {column.name}: {column.advice}")
-        if column.odd:
-            entries = ",".join(f"{column.name}={text}" for text in column.odd)
-            asked = f"column {column.name}: does {' or '.join(column.odd)} mean missing? --missing {entries}"
-            guess.questions.append(asked)
-            missing += [f"{column.name}={text}" for text in column.odd if NumberStyle().read(text) is None]
-    if missing:
-        guess.flags["missing"] = missing
 
 
 def _try(text: str, whole: bool, path: Path, flags: Mapping[str, Any], encoding: str) -> tuple[str, str]:
