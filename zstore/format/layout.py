@@ -10,6 +10,7 @@ FORMAT_VERSION = 2
 FORMATS = (1, 2)  # that are read and appended to
 CHUNK_ROWS = 1 << 16
 SHARD_ROWS = 1 << 20
+CHUNK_BYTES, SHARD_BYTES = 1 << 18, 1 << 27  # of fields, before they are compressed
 ROOT = "zarr.json"
 TIME = "time"
 MARKER = ".ingest"  # of a writer at work, or one that died
@@ -66,9 +67,31 @@ def shard_bounds(shard: int, n_rows: int, shard_rows: int = SHARD_ROWS) -> tuple
     return shard * shard_rows, min((shard + 1) * shard_rows, n_rows)
 
 
-def shard_key(variable: str, shard: int) -> str:
-    """Key of the object that holds one shard of a one-dimensional variable."""
-    return f"{variable}/c/{shard}"
+def shard_key(variable: str, shard: int, n_axes: int = 1) -> str:
+    """Key of the object that holds one shard of a variable of so many axes, of which only the rows are cut."""
+    return f"{variable}/c/{shard}" + "/0" * (n_axes - 1)
+
+
+def split_shard_key(key: str) -> tuple[str, str]:
+    """Variable and number of a shard from its key; the number is empty where the key is none of a shard."""
+    variable, _, place = key.partition("/c/")
+    shard, *others = place.split("/")
+    return variable, shard if all(other == "0" for other in others) else ""
+
+
+def array_grid(row_bytes: int, most_rows: int) -> RowGrid:
+    """How the rows of a field are cut, which has so many bytes in each.
+
+    Chunks have at most :data:`CHUNK_BYTES`, or one row; shards at most :data:`SHARD_BYTES`, or one chunk, and
+    `most_rows`, the rows in a shard of channels. All are powers of two.
+    """
+    shard_rows = min(_power_of_two(SHARD_BYTES // row_bytes), most_rows)
+    return RowGrid(min(_power_of_two(CHUNK_BYTES // row_bytes), shard_rows), shard_rows)
+
+
+def _power_of_two(number: int) -> int:
+    """The largest that is not above a number; 1 for 0."""
+    return 1 << max(number.bit_length() - 1, 0)
 
 
 def shards_of(start: int, stop: int, shard_rows: int = SHARD_ROWS) -> range:

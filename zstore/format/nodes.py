@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from zstore.format.index import INDEX_FIELDS
-from zstore.format.layout import TIME, index_path, manifest_path, moments_path
+from zstore.format.layout import index_path, manifest_path, moments_path
 from zstore.format.moments import Moments
+from zstore.format.rowarrays import row_arrays
 from zstore.format.trust import check_words, is_key, refuse, text, whole
 
 FREE_BYTES, FACTOR = 64 << 20, 256
@@ -104,9 +105,8 @@ def index_arrays(group: str, nodes: Mapping[str, Any]) -> list[str]:
 
 def _check_rows(document: Mapping[str, Any], nodes: Mapping[str, Any], where: str) -> None:
     """The arrays over rows: one grid, one of the known codecs, an index at the end of each shard."""
-    stored = {TIME: ("int64", None)}
-    stored |= {channel["variable"]: (channel["stored"], channel["codec"]) for channel in document["channels"]}
-    for path, (dtype, codec) in stored.items():
+    for path, array in row_arrays(document).items():
+        dtype, codec = array.dtype, array.codec
         node = _array(nodes, path, where)
         try:
             (sharding,) = node["codecs"]
@@ -129,10 +129,10 @@ def _check_rows(document: Mapping[str, Any], nodes: Mapping[str, Any], where: st
             refuse(f"array {path} without something, or with it in another form ({error!r})", "a sharded array", where)
         wanted = {
             "data type": dtype,
-            "shape": [document["n_places"]],
-            "grid": ("regular", [document["shard_rows"]]),
+            "shape": [document["n_places"], *array.shape],
+            "grid": ("regular", [array.grid.shard_rows, *array.shape]),
             "codec": "sharding_indexed",
-            "chunks": [document["chunk_rows"]],
+            "chunks": [array.grid.chunk_rows, *array.shape],
             "index codecs": ["bytes", "crc32c"],
             "place of the index": "end",
             "chunk codecs": ["bytes", "crc32c", 3],
@@ -143,7 +143,7 @@ def _check_rows(document: Mapping[str, Any], nodes: Mapping[str, Any], where: st
                 refuse(f"array {path} with {name} {has[name]!r}", f"{value!r}", where)
         if has["compressor"] not in ("blosc", "zstd"):
             refuse(f"array {path} with compressor {has['compressor']!r}", "blosc or zstd", where)
-        if np.dtype(dtype).kind == "i" and not (fill.is_integer() and abs(fill) <= 1 << 63):
+        if np.dtype(dtype).kind in "iu" and not (fill.is_integer() and abs(fill) <= 1 << 63):
             refuse(f"array {path} with fill value {fill!r}", f"one of {dtype}", where)
 
 

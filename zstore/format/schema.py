@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -36,13 +38,15 @@ class Field:
     encoding
         How it lies on disk.
     dtype
-        Its float dtype when read, ``float32`` or ``float64``.
+        Its float dtype when read, ``float32`` or ``float64``; of other shapes, the dtype of the source.
     units
         Its units, if they are known.
     codec
         Name of its codec.
-    shape
-        Lengths of its dimensions beside the row.
+    shape, dimensions
+        Lengths and names of its dimensions beside the row.
+    grid
+        How its rows are cut; None for the grid of all channels.
     """
 
     name: str
@@ -52,16 +56,49 @@ class Field:
     units: str | None = None
     codec: str = ""
     shape: tuple[int, ...] = ()
+    dimensions: tuple[str, ...] = ()
+    grid: RowGrid | None = None
 
     @property
     def kind(self) -> Kind:
-        """``number`` or ``category``."""
+        """``number`` or ``category``; ``array`` for other shapes than ``()``."""
         return self.encoding.kind
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, as it is stored, before it is compressed."""
+        return math.prod(self.shape) * np.dtype(self.encoding.dtype).itemsize
 
     @property
     def categories(self) -> tuple[str, ...]:
         """What the codes of a category mean; empty for numbers."""
         return self.encoding.words
+
+    def to_json(self) -> dict[str, Any]:
+        """Its document in the root."""
+        known = {
+            "name": self.name,
+            "variable": self.variable,
+            "stored": self.encoding.dtype,
+            "decimals": self.encoding.decimals,
+            "dtype": self.dtype,
+            "units": self.units,
+            "codec": self.codec,
+            "categories": list(self.categories) if self.kind == "category" else None,
+        }
+        if self.grid is None:
+            return known
+        of_array = {"shape": list(self.shape), "dimensions": list(self.dimensions), **asdict(self.grid)}
+        return {**{key: known[key] for key in ("name", "variable", "stored", "dtype", "units", "codec")}, **of_array}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Field:
+        """Read :meth:`to_json` back. Raises `KeyError` or `TypeError` if it is none."""
+        own = (document["name"], document["variable"], restored(document), document["dtype"], document["units"])
+        if "shape" not in document:
+            return cls(*own, document["codec"])
+        grid = RowGrid(document["chunk_rows"], document["shard_rows"])
+        return cls(*own, document["codec"], tuple(document["shape"]), tuple(document["dimensions"]), grid)
 
     def attributes(self) -> dict[str, Any]:
         """CF attributes of the variable."""
@@ -187,6 +224,7 @@ class Schema:
 
     `n_rows` counts the rows of all series, `n_places` the length of the arrays' dimension `row`, which has places
     without a row once something was appended. `form` is the version of the format: appends keep that of the store.
+    `channels` are scalar, `fields` have further dimensions.
     """
 
     uuid: str
@@ -201,6 +239,7 @@ class Schema:
     id_name: str
     committed: str
     form: int = FORMAT_VERSION
+    fields: tuple[Field, ...] = ()
 
     @property
     def grid(self) -> RowGrid:
@@ -221,19 +260,8 @@ class Schema:
             "shard_rows": self.shard_rows,
             "id_name": self.id_name,
             "time": self.time.to_json(self.form),
-            "channels": [
-                {
-                    "name": channel.name,
-                    "variable": channel.variable,
-                    "stored": channel.encoding.dtype,
-                    "decimals": channel.encoding.decimals,
-                    "dtype": channel.dtype,
-                    "units": channel.units,
-                    "codec": channel.codec,
-                    "categories": list(channel.categories) if channel.kind == "category" else None,
-                }
-                for channel in self.channels
-            ],
+            "channels": [channel.to_json() for channel in self.channels],
+            **({"fields": [field.to_json() for field in self.fields]} if self.fields else {}),
         }
 
     @classmethod
@@ -254,9 +282,8 @@ class Schema:
                 fix="install the zstore that wrote this store, or ingest again",
             )
         try:
-            channels = tuple(
-                Field(c["name"], c["variable"], restored(c), c["dtype"], c["units"], c["codec"])
-                for c in document["channels"]
+            channels, fields = (
+                tuple(Field.from_json(each) for each in document.get(key, ())) for key in ("channels", "fields")
             )
             keys = (
                 "uuid",
@@ -270,7 +297,8 @@ class Schema:
                 "committed",
             )
             kept = {key: document[key] for key in keys}
-            return cls(channels=channels, time=TimeAxis.from_json(document["time"], form), form=form, **kept)
+            axis = TimeAxis.from_json(document["time"], form)
+            return cls(channels=channels, fields=fields, time=axis, form=form, **kept)
         except (KeyError, TypeError) as error:
             raise StoreError(
                 f"root document without {error}",

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from zstore.format.codecs import CHECKSUM_BYTES
 from zstore.format.index import SeriesIndex
-from zstore.format.layout import TIME
+from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.nodes import check_promise, small_arrays
+from zstore.format.rowarrays import RowArray, row_arrays
 from zstore.format.trust import check_record, refuse, text
 
 LONGEST = (1 << 63) - 1
@@ -43,8 +44,7 @@ def check_records(
     StoreError
         Naming the first entry that cannot be.
     """
-    rows = {TIME, *(channel["variable"] for channel in document["channels"])}
-    shortest = 16 * (document["shard_rows"] // document["chunk_rows"]) + CHECKSUM_BYTES
+    arrays = row_arrays(document)
     small = tuple(f"{path}/" for path in small_arrays(document, nodes))
     promised_bytes, seen = 0, set()
     for record in records:
@@ -52,19 +52,25 @@ def check_records(
         if record.key in seen:
             refuse(f"object {record.key!r} twice in the manifest", "each object once", where)
         seen.add(record.key)
-        variable, _, shard = record.key.partition("/c/")
-        if variable in rows and shard:
-            if not (shard.isascii() and shard.isdigit()) or str(int(shard)) != shard:
-                refuse(f"object {record.key!r}", "a shard by its number", where)
-            if int(shard) >= document["next_shard"]:
-                refuse(f"shard {int(shard):,} of {variable}", f"shards before {document['next_shard']:,}", where)
-            if record.n_bytes < shortest:
-                refuse(
-                    f"{record.n_bytes:,} bytes of {record.key}", f"at least {shortest:,}, the index of chunks", where
-                )
+        variable = record.key.partition("/c/")[0]
+        if variable in arrays and variable != record.key:
+            _check_shard(record, arrays[variable], document, where)
         elif record.key.startswith(small):
             promised_bytes += record.n_bytes
     check_promise([nodes[path.rstrip("/")] for path in small], promised_bytes, where)
+
+
+def _check_shard(record: ObjectRecord, array: RowArray, document: Mapping[str, Any], where: str) -> None:
+    """A shard has the key of its number, lies before the next free one, and has room for its index of chunks."""
+    shard = split_shard_key(record.key)[1]
+    if not (shard.isascii() and shard.isdigit()) or array.key(int(shard)) != record.key:
+        refuse(f"object {record.key!r}", "a shard by its number", where)
+    next_shard = document["next_shard"] * (document["shard_rows"] // array.grid.shard_rows)
+    if int(shard) >= next_shard:
+        refuse(f"shard {int(shard):,} of {array.variable}", f"shards before {next_shard:,}", where)
+    shortest = 16 * array.n_chunks + CHECKSUM_BYTES
+    if record.n_bytes < shortest:
+        refuse(f"{record.n_bytes:,} bytes of {record.key}", f"at least {shortest:,}, the index of chunks", where)
 
 
 def check_sources(records: Collection[ObjectRecord], where: str) -> None:
@@ -148,17 +154,18 @@ def _check_extents(index: SeriesIndex, document: Mapping[str, Any], where: str) 
 
 def _check_shards(index: SeriesIndex, document: Mapping[str, Any], records: Collection[str], where: str) -> None:
     """Every shard that holds a row must be among the objects."""
-    size = document["shard_rows"]
-    first, last = index.extent_start // size, (index.extent_stop - 1) // size
-    shards: set[int] = set()
-    for low, high in {*zip(first.tolist(), last.tolist(), strict=True)}:
-        if high - low > len(records):
-            refuse(f"rows in {high - low + 1:,} shards", f"at most {len(records):,}, the objects there are", where)
-        shards.update(range(low, high + 1))
-    for variable in (TIME, *(channel["variable"] for channel in document["channels"])):
-        for shard in shards:
-            if f"{variable}/c/{shard}" not in records:
-                refuse(f"no object {variable}/c/{shard} in the manifest", "every shard that holds a row", where)
+    arrays = row_arrays(document).values()
+    for size in {array.grid.shard_rows for array in arrays}:
+        first, last = index.extent_start // size, (index.extent_stop - 1) // size
+        shards: set[int] = set()
+        for low, high in {*zip(first.tolist(), last.tolist(), strict=True)}:
+            if high - low > len(records):
+                refuse(f"rows in {high - low + 1:,} shards", f"at most {len(records):,}, the objects there are", where)
+            shards.update(range(low, high + 1))
+        for array in arrays:
+            for shard in shards if array.grid.shard_rows == size else ():
+                if array.key(shard) not in records:
+                    refuse(f"no object {array.key(shard)} in the manifest", "every shard that holds a row", where)
 
 
 def _check_runs(index: SeriesIndex, n_rows: int, where: str) -> None:

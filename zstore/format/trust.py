@@ -18,9 +18,11 @@ import numpy as np
 
 from zstore.errors import StoreError, UsageError
 from zstore.format.codecs import check_codec
+from zstore.format.encodings.arrays import ARRAY_DTYPES
 from zstore.format.encodings.base import fill_of
 from zstore.format.encodings.numbers import MAX_DECIMALS
 from zstore.format.layout import RESERVED, manifest_path, n_shards
+from zstore.format.rowarrays import array_names
 from zstore.format.timesteps import TimeStepRule
 
 MOST_ROOT_BYTES = 192 << 20
@@ -28,6 +30,8 @@ MOST_ROOT_BYTES = 192 << 20
 MOST_PLACES = 1 << 53
 MOST_CHUNK_ROWS, MOST_SHARD_ROWS, MOST_CHUNKS = 1 << 20, 1 << 28, 1 << 16
 MOST_VERSION = 99_999_999
+MOST_AXES, MOST_ROW_BYTES, MOST_CHUNK_BYTES = 6, 1 << 30, 1 << 20
+"""Of a field: axes beside the row, bytes of a row, and of a chunk of several rows."""
 
 _VALUE_BYTES = 64  # of memory for each value in a JSON document, at most, its text left out
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,127}")
@@ -111,7 +115,8 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
     """
     try:
         _check_sizes(document, where)
-        _check_channels(document, where)
+        taken = _check_channels(document, where)
+        _check_fields(document, taken, where)
         _check_listing(document, where)
         _check_notes(document, where)
         _check_time(document["time"], document["format"], where)
@@ -141,24 +146,78 @@ def _check_sizes(document: Mapping[str, Any], where: str) -> None:
         text(document[name], name, where)
 
 
-def _check_channels(document: Mapping[str, Any], where: str) -> None:
+def _check_channels(document: Mapping[str, Any], where: str) -> tuple[set[str], set[str]]:
+    """Check the channels. Returns the names and the variables, in small letters, that are taken."""
     channels = document["channels"]
     if not isinstance(channels, list):
         refuse("channels that are no list", "a list", where)
-    taken = {name.lower() for name in RESERVED}
-    names: set[str] = set()
+    taken: tuple[set[str], set[str]] = (set(), {name.lower() for name in RESERVED})
     for channel in channels:
-        name = text(channel["name"], "the name of a channel", where)
-        if name in names:
-            refuse(f"two channels {name!r}", "each name once", where)
-        names.add(name)
-        variable = text(channel["variable"], f"the variable of channel {name!r}", where)
-        if not _NAME.fullmatch(variable):
-            refuse(f"variable {variable!r} of channel {name!r}", "a letter, then letters, digits, _ . -", where)
-        if variable.lower() in taken:
-            refuse(f"variable {variable!r} of channel {name!r}", "a name that is not taken, whatever its case", where)
-        taken.add(variable.lower())
+        name = _check_name(channel, "channel", (channel["variable"],), taken, where)
         _check_channel(channel, f"channel {name!r}", where)
+    return taken
+
+
+def _check_name(
+    field: Mapping[str, Any], kind: str, variables: Iterable[str], taken: tuple[set[str], set[str]], where: str
+) -> str:
+    """Check that name and variables of a field are safe and not taken yet, and take them."""
+    names, used = taken
+    name = text(field["name"], f"the name of a {kind}", where)
+    if name in names:
+        refuse(f"two {kind}s {name!r}", "each name once", where)
+    names.add(name)
+    for each in variables:
+        variable = text(each, f"the variable of {kind} {name!r}", where)
+        if not _NAME.fullmatch(variable):
+            refuse(f"variable {variable!r} of {kind} {name!r}", "a letter, then letters, digits, _ . -", where)
+        if variable.lower() in used:
+            refuse(f"variable {variable!r} of {kind} {name!r}", "a name that is not taken, whatever its case", where)
+        used.add(variable.lower())
+    return name
+
+
+def _check_fields(document: Mapping[str, Any], taken: tuple[set[str], set[str]], where: str) -> None:
+    """The fields: what a row of each may take is bounded, and its grid lies in that of the channels."""
+    fields = document.get("fields", [])
+    if not isinstance(fields, list) or (fields and document["format"] == 1):
+        refuse("fields that are no list, or in format 1", "a list, in format 2", where)
+    for field in fields:
+        text(field["variable"], "the variable of a field", where)
+        name = f"field {_check_name(field, 'field', array_names(field['variable']), taken, where)!r}"
+        stored, source = field["stored"], field["dtype"]
+        if stored not in ARRAY_DTYPES or source not in ARRAY_DTYPES:
+            refuse(f"{name} of {source!r} stored as {stored!r}", f"one of {', '.join(ARRAY_DTYPES)}", where)
+        if stored != source and not (stored == "uint8" and source.startswith("float")):
+            refuse(f"{name} of {source} stored as {stored}", f"{source}, or floats as uint8", where)
+        shape, dimensions = field["shape"], field["dimensions"]
+        if not isinstance(shape, list) or not 0 < len(shape) <= MOST_AXES:
+            refuse(f"{name} of shape {shape!r}", f"one to {MOST_AXES} lengths", where)
+        row_bytes = np.dtype(stored).itemsize
+        for length in shape:
+            row_bytes *= whole(length, 1, MOST_ROW_BYTES, f"a length of {name}", where)
+        whole(row_bytes, 1, MOST_ROW_BYTES, f"bytes of a row of {name}", where)
+        if not isinstance(dimensions, list) or len({*texts(dimensions, f"a dimension of {name}", where)}) != len(shape):
+            refuse(f"{name} with dimensions {dimensions!r}", f"{len(shape)} names, each once", where)
+        fault = grid_fault(field["chunk_rows"], field["shard_rows"])
+        if fault is not None:
+            refuse(f"{name} with {fault[0]}", fault[1], where)
+        if field["shard_rows"] > document["shard_rows"]:
+            refuse(f"{name} with {field['shard_rows']:,} rows in a shard", f"{document['shard_rows']:,} at most", where)
+        if field["chunk_rows"] > 1 and field["chunk_rows"] * row_bytes > MOST_CHUNK_BYTES:
+            refuse(
+                f"chunks of {field['chunk_rows'] * row_bytes:,} bytes of {name}", f"{MOST_CHUNK_BYTES:,} at most", where
+            )
+        if field["units"] is not None:
+            text(field["units"], f"units of {name}", where)
+        _check_codec(field["codec"], name, where)
+
+
+def _check_codec(codec: Any, name: str, where: str) -> None:
+    try:
+        check_codec(text(codec, f"the codec of {name}", where))
+    except UsageError as error:
+        refuse(f"codec {codec!r} of {name}", error.expected, where)
 
 
 def _check_channel(channel: Mapping[str, Any], name: str, where: str) -> None:
@@ -173,10 +232,7 @@ def _check_channel(channel: Mapping[str, Any], name: str, where: str) -> None:
         refuse(f"{name} read as {channel['dtype']!r}", "float32 or float64", where)
     if channel["units"] is not None:
         text(channel["units"], f"units of {name}", where)
-    try:
-        check_codec(text(channel["codec"], f"the codec of {name}", where))
-    except UsageError as error:
-        refuse(f"codec {channel['codec']!r} of {name}", error.expected, where)
+    _check_codec(channel["codec"], name, where)
     if words is not None:
         check_words(words, f"categories of {name}", where)
         if decimals != 0 or len(words) > -int(fill_of(np.dtype(stored))):

@@ -205,12 +205,21 @@ class ObjectReader:
                 fix=FIX,
             ) from error
 
-    def stored(self, variable: str, start: int, stop: int, shard_rows: int) -> NDArray[Any]:
-        """Stored values at the places ``[start, stop)`` of a variable; every shard touched is checked."""
+    def shard_rows(self, variable: str) -> int:
+        """Rows of a shard of a variable."""
+        return int(self.nodes[variable]["chunk_grid"]["configuration"]["chunk_shape"][0])
+
+    def empty(self, variable: str, n_rows: int = 0) -> NDArray[Any]:
+        """(row, …) memory for so many rows of a variable."""
         document = self.nodes[variable]
-        parts = [np.zeros(0, document["data_type"])]
+        return np.empty((n_rows, *document["shape"][1:]), document["data_type"])
+
+    def stored(self, variable: str, start: int, stop: int) -> NDArray[Any]:
+        """Stored values, (row, …), at the places ``[start, stop)`` of a variable; every shard touched is checked."""
+        document, shard_rows = self.nodes[variable], self.shard_rows(variable)
+        parts = [self.empty(variable)]
         for shard in shards_of(start, stop, shard_rows):
-            key, first = shard_key(variable, shard), shard * shard_rows
+            key, first = shard_key(variable, shard, len(document["shape"])), shard * shard_rows
             rows = max(start - first, 0), min(stop - first, shard_rows)
             try:
                 with self._unless_replaced():

@@ -16,6 +16,7 @@ from zstore.format.layout import TIME, index_path, moments_path
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.nodes import index_arrays
+from zstore.format.rowarrays import array_names
 from zstore.format.schema import Field, Schema, TimeAxis
 from zstore.format.soundness import check_index, check_moments, check_sources
 from zstore.reading.objects import ObjectReader
@@ -160,6 +161,25 @@ class StoredVersion:
             return self.schema.channels[self._columns[name]]
         raise NotFoundError(f"no channel {name!r}", expected=f"one of {', '.join(self.channels)}", where=self.path)
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields: what a row has beside scalar channels, such as images."""
+        return tuple(field.name for field in self.schema.fields)
+
+    def field(self, name: str) -> Field:
+        """A field by name.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such field.
+        """
+        for field in self.schema.fields:
+            if field.name == name:
+                return field
+        known = ", ".join(self.fields) or "none: ingest with --file"
+        raise NotFoundError(f"no field {name!r}", expected=f"one of {known}", where=self.path)
+
     def static(self, name: str) -> StaticAttribute:
         """A static attribute by name.
 
@@ -208,26 +228,45 @@ class StoredVersion:
         """Rows ``[start, stop)`` of one channel as they are stored: packed integers, codes or floats."""
         return self._stored(self.channel(channel).variable, start, stop)
 
+    def read_field(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``[start, stop)`` of a field, (row, …), as they are stored; zeros where a row has no value.
+
+        Floats that are all whole numbers from 0 to 255 are stored, and come, as uint8.
+
+        Raises
+        ------
+        CorruptionError
+            If a shard differs from its digest.
+
+        Notes
+        -----
+        Cost: the chunks that hold these rows are decoded, see :attr:`Field.grid`; memory for the rows.
+        """
+        return self._stored(self.field(name).variable, start, stop)
+
+    def payload_digests(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
+        """(row, 16) xxh3-128 of the bytes that rows ``[start, stop)`` of a field were read from; zeros for none."""
+        return self._stored(array_names(self.field(name).variable)[1], start, stop)
+
     def times(self, start: int, stop: int) -> NDArray[np.int64]:
         """Times of rows ``[start, stop)`` as int64 in the units of ``schema.time``."""
         return self._stored(TIME, start, stop)
 
     def _stored(self, variable: str, start: int, stop: int) -> NDArray[Any]:
         """Stored values of rows ``[start, stop)``. Many short pieces are picked out of whole shards."""
-        size, places = self.schema.shard_rows, self.index.places(start, stop)
-        dtype = np.dtype(self.objects.nodes[variable]["data_type"])
+        size, places = self.objects.shard_rows(variable), self.index.places(start, stop)
         if len(places) <= _FEW_PIECES:
-            parts = [self.objects.stored(variable, low, high, size) for low, high in places]
-            return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype), *parts])
+            parts = [self.objects.stored(variable, low, high) for low, high in places]
+            return parts[0] if len(parts) == 1 else np.concatenate([self.objects.empty(variable), *parts])
         lengths = np.array([high - low for low, high in places])
         place = np.repeat([low for low, _ in places], lengths)
         place += np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        found = np.empty(len(place), dtype)
+        found = self.objects.empty(variable, len(place))
         shard_of = place // size
         for shard in np.unique(shard_of).tolist():
             mine = shard_of == shard
             low, high = int(place[mine].min()), int(place[mine].max()) + 1
-            found[mine] = self.objects.stored(variable, low, high, size)[place[mine] - low]
+            found[mine] = self.objects.stored(variable, low, high)[place[mine] - low]
         return found
 
     def n_infinite_series(self, channel: str) -> int:

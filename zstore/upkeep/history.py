@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from zstore.errors import UsageError
+from zstore.format.layout import split_shard_key
+from zstore.format.rowarrays import row_arrays
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.storage.urls import open_storage
@@ -90,7 +92,8 @@ def rollback(path: str | Path, version: int, storage_options: Mapping[str, str] 
             version=site.version,
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        shards = [record for record in old.objects.records.values() if record.key.partition("/c/")[0] in _arrays(old)]
+        arrays = row_arrays(old.objects.document)
+        shards = [record for record in old.objects.records.values() if split_shard_key(record.key)[0] in arrays]
         notes = {key: old.objects.document[key] for key in ("receipt", "table")}
         notes = {"action": "rollback", **notes, **dropped_before(old), "next_shard": site.first_shard}
         site.scratch.clear()
@@ -128,7 +131,3 @@ def gc(path: str | Path, keep: int = 1, storage_options: Mapping[str, str] | Non
     with building(store, "append") as site:
         site.scratch.clear()
         return remove_others(site.root, needed_keys(site.root, committed_versions(site.root)[-keep:]))
-
-
-def _arrays(store: Store) -> set[str]:
-    return {"time", *(channel.variable for channel in store.schema.channels)}

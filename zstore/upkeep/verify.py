@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,8 @@ import numpy as np
 
 from zstore.errors import CorruptionError, StoreError, UsageError
 from zstore.format.documents import to_bytes
-from zstore.format.layout import ROOT, TIME, root_copy_key, shard_bounds
+from zstore.format.layout import ROOT, RowGrid, root_copy_key, shard_bounds, split_shard_key
+from zstore.format.rowarrays import RowArray, row_arrays
 from zstore.format.shards import check_chunks
 from zstore.reading.compared import open_compared
 from zstore.reading.objects import ObjectReader, committed_versions
@@ -61,9 +62,12 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
         raise UsageError(f"workers {workers}", expected="one or more", fix="correct --workers")
     records = list(store.objects.records.values())
     faults = _linked_faults(store)
-    wanted = _chunks_needed(store)
+    arrays = row_arrays(store.objects.document)
+    wanted = _chunks_needed(store, arrays.values())
     with ThreadPoolExecutor(workers) as pool:
-        for done, fault in enumerate(pool.map(lambda record: _fault(store, record.key, wanted), records), start=1):
+        for done, fault in enumerate(
+            pool.map(lambda record: _fault(store, record.key, arrays, wanted), records), start=1
+        ):
             if fault:
                 faults.append(fault)
             if progress:
@@ -76,13 +80,13 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
 
 
-def _fault(store: Store, key: str, wanted: Mapping[int, int]) -> str:
+def _fault(store: Store, key: str, arrays: Mapping[str, RowArray], wanted: Mapping[tuple[str, str], int]) -> str:
     record = store.objects.records[key]
     try:
         opened = open_compared(store.storage, record)
-        if (grid := _shard_grid(store, key)) is not None:
+        if (grid := _shard_grid(store, key, arrays)) is not None:
             n_written = check_chunks(opened.read, record.n_bytes, *grid)
-            if n_written < (needed := wanted.get(int(key.rpartition("/")[2]), 0)):
+            if n_written < (needed := wanted.get(split_shard_key(key), 0)):
                 raise ValueError(f"it has {n_written:,} chunks, and its rows need {needed:,}")
     except CorruptionError as error:
         return f"{error.what}{f', expected {error.expected}' if error.expected else ''}{_rows_hit(store, key)}"
@@ -91,30 +95,34 @@ def _fault(store: Store, key: str, wanted: Mapping[int, int]) -> str:
     return ""
 
 
-def _chunks_needed(store: Store) -> dict[int, int]:
-    """By shard that holds rows, the chunks that it must have; nothing where the index tells nothing."""
+def _chunks_needed(store: Store, arrays: Collection[RowArray]) -> dict[tuple[str, str], int]:
+    """By variable and shard that holds rows, the chunks that it must have; nothing where the index tells nothing."""
     try:
         start, stop = store.index.extent_start, store.index.extent_stop
     except StoreError:
         return {}  # told where the index is checked
-    size, needed = store.schema.shard_rows, dict[int, int]()
-    for low, high in zip(start.tolist(), stop.tolist(), strict=True):
-        for shard in range(low // size, (high - 1) // size + 1):
-            last = min(high - shard * size, size)
-            needed[shard] = max(needed.get(shard, 0), -(-last // store.schema.chunk_rows))
-    return needed
+    extents, needed = list(zip(start.tolist(), stop.tolist(), strict=True)), dict[tuple[RowGrid, int], int]()
+    for grid in {array.grid for array in arrays}:
+        for low, high in extents:
+            for shard in range(low // grid.shard_rows, (high - 1) // grid.shard_rows + 1):
+                last = min(high - shard * grid.shard_rows, grid.shard_rows)
+                needed[grid, shard] = max(needed.get((grid, shard), 0), -(-last // grid.chunk_rows))
+    return {
+        (array.variable, str(shard)): n_chunks
+        for array in arrays
+        for (grid, shard), n_chunks in needed.items()
+        if grid == array.grid
+    }
 
 
-def _shard_grid(store: Store, key: str) -> tuple[str, int, int] | None:
+def _shard_grid(store: Store, key: str, arrays: Mapping[str, RowArray]) -> tuple[str, int, int] | None:
     """Library, bytes of a chunk and chunks of a shard, of the array that a shard belongs to."""
-    variable, _, shard = key.partition("/c/")
-    schema = store.schema
-    stored = {channel.variable: channel.encoding.dtype for channel in schema.channels} | {TIME: "int64"}
-    if variable not in stored or not shard:
+    variable, shard = split_shard_key(key)
+    array = arrays.get(variable)
+    if array is None or not shard:
         return None
     library = store.objects.nodes[variable]["codecs"][0]["configuration"]["codecs"][1]["name"]
-    n_chunks = schema.shard_rows // schema.chunk_rows
-    return library, np.dtype(stored[variable]).itemsize * schema.chunk_rows, n_chunks
+    return library, array.chunk_bytes, array.n_chunks
 
 
 def _linked_faults(store: Store) -> list[str]:
@@ -132,7 +140,7 @@ def _root_faults(store: Store) -> list[str]:
         faults.append(f"object {root_copy_key(store.version)} is not the root document of version {store.version}")
     if store.version != versions[-1]:
         return faults
-    for variable in (TIME, *(channel.variable for channel in store.schema.channels)):
+    for variable in row_arrays(objects.document):
         mirror = f"{variable}/{ROOT}"
         if not _is(store, mirror, to_bytes(objects.nodes[variable])):
             older = _older_mirror(store, versions[:-1], variable)
@@ -160,12 +168,13 @@ def _older_mirror(store: Store, versions: list[int], variable: str) -> bytes | N
 
 def _rows_hit(store: Store, key: str) -> str:
     """Which rows and ids a damaged shard takes with it."""
-    variable, _, shard = key.partition("/c/")
-    names = {channel.variable: channel.name for channel in store.schema.channels} | {"time": "time"}
-    if variable not in names or not shard.isdigit():
+    variable, shard = split_shard_key(key)
+    array = row_arrays(store.objects.document).get(variable)
+    if array is None or not shard.isdigit():
         return ""
-    start, stop = shard_bounds(int(shard), store.schema.n_places, store.schema.shard_rows)
-    text = f": {names[variable]}, rows {start:,} to {stop - 1:,}"
+    names = {field.variable: field.name for field in (*store.schema.channels, *store.schema.fields)}
+    start, stop = shard_bounds(int(shard), store.schema.n_places, array.grid.shard_rows)
+    text = f": {names.get(variable, variable)}, rows {start:,} to {stop - 1:,}"
     try:
         index = store.index
     except StoreError:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 from zstore.format.index import SeriesIndex
+from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.reading.store import Store
 from zstore.writing.blocks import reduce_blocks
@@ -115,7 +116,7 @@ def order_behind(
 
 def kept_records(base: Store, rows: RowsSpec, index: SeriesIndex, runner: Scheduler) -> list[ObjectRecord]:
     """Shards of a store that still hold rows; those of channels whose new values need more room are written anew."""
-    kept, wider = kept_shards(base, rows, index), to_widen(base, rows)
+    kept, wider = kept_shards(base, index), to_widen(base, rows)
     widen = partial(widen_shard, before=base.schema.channels, spec=rows)
-    same = [record for record in kept if record.key.partition("/c/")[0] not in wider]
-    return same + runner.map("widen", widen, [record for record in kept if record.key.partition("/c/")[0] in wider])
+    same = [record for record in kept if split_shard_key(record.key)[0] not in wider]
+    return same + runner.map("widen", widen, [record for record in kept if split_shard_key(record.key)[0] in wider])

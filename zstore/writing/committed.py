@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from zstore.format.codecs import default_codec
 from zstore.format.encodings import FAMILIES, Form
 from zstore.format.index import SeriesIndex
-from zstore.format.layout import TIME
+from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
+from zstore.format.rowarrays import row_arrays
 from zstore.format.schema import Field
 from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
@@ -118,15 +119,16 @@ def old_forms(base: Store) -> tuple[Form, ...]:
     return tuple(channel.encoding.form_of(0) for channel in base.schema.channels)
 
 
-def kept_shards(base: Store, rows: RowsSpec, index: SeriesIndex) -> list[ObjectRecord]:
+def kept_shards(base: Store, index: SeriesIndex) -> list[ObjectRecord]:
     """Shards of the store that still hold rows."""
-    first, last = index.extent_start // rows.shard_rows, -(-index.extent_stop // rows.shard_rows)
-    live = {shard for pair in set(zip(first.tolist(), last.tolist(), strict=True)) for shard in range(*pair)}
-    variables = {TIME, *(channel.variable for channel in base.schema.channels)}
+    arrays, live = row_arrays(base.objects.document), dict[int, set[int]]()
+    for size in {array.grid.shard_rows for array in arrays.values()}:
+        first, last = index.extent_start // size, -(-index.extent_stop // size)
+        live[size] = {shard for pair in set(zip(first.tolist(), last.tolist(), strict=True)) for shard in range(*pair)}
     kept = []
     for record in base.objects.records.values():
-        variable, _, shard = record.key.partition("/c/")
-        if variable in variables and int(shard) in live:
+        variable, shard = split_shard_key(record.key)
+        if shard and variable in arrays and int(shard) in live[arrays[variable].grid.shard_rows]:
             kept.append(record)
     return kept
 

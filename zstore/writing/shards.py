@@ -14,7 +14,7 @@ from zstore.errors import CorruptionError
 from zstore.format.codecs import TIME_CODEC
 from zstore.format.encodings import Encoding, Form
 from zstore.format.encodings.base import Values
-from zstore.format.layout import TIME, shard_key
+from zstore.format.layout import TIME, shard_key, split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
 from zstore.format.schema import Field, TimeAxis
@@ -203,7 +203,7 @@ def widen_shard(record: ObjectRecord, before: Sequence[Field], spec: RowsSpec) -
     CorruptionError
         If the shard differs from its digest, or cannot be decoded.
     """
-    variable, shard = record.key.split("/c/")
+    variable, shard = split_shard_key(record.key)
     old, new = next(pair for pair in zip(before, spec.channels, strict=True) if pair[0].variable == variable)
     content = compare(spec.root, record)
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from zstore.format.documents import to_bytes
-from zstore.format.layout import MARKER, ROOT, SCRATCH, TIME, root_copy_key
+from zstore.format.layout import MARKER, ROOT, SCRATCH, root_copy_key, split_shard_key
+from zstore.format.rowarrays import row_arrays
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.storage.protocol import Storage
 
@@ -16,8 +17,7 @@ def needed_keys(storage: Storage, versions: Iterable[int]) -> set[str]:
     for version in versions:
         objects = ObjectReader(storage, version)
         needed |= objects.keys
-        channels = (channel["variable"] for channel in objects.document["channels"])
-        needed |= {f"{variable}/{ROOT}" for variable in (TIME, *channels)}
+        needed |= {f"{variable}/{ROOT}" for variable in row_arrays(objects.document)}
     return needed
 
 
@@ -58,9 +58,11 @@ def free_shard(storage: Storage, n_wanted: int) -> int:
     used: set[int] = set()
     for version in committed_versions(storage):
         objects = ObjectReader(storage, version)
-        arrays = {"time", *(channel["variable"] for channel in objects.document["channels"])}
-        pairs = (key.partition("/c/")[::2] for key in objects.records)
-        used |= {int(shard) for variable, shard in pairs if variable in arrays}
+        arrays, size = row_arrays(objects.document), objects.document["shard_rows"]
+        for key in objects.records:
+            variable, number = split_shard_key(key)
+            if number and variable in arrays:
+                used.add(int(number) * arrays[variable].grid.shard_rows // size)
     first = 0
     for shard in sorted(used):
         if shard - first >= n_wanted:

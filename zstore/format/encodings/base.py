@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zstore.arrow import text_array
 
 Values = NDArray[Any]
-Kind = Literal["number", "category"]
+Kind = Literal["number", "category", "array"]
 
 
 class NumberForm(NamedTuple):
@@ -56,12 +56,36 @@ class WordForm(NamedTuple):
         return {"words": self.words.to_pylist()}
 
 
-Form = NumberForm | WordForm
+class ArrayForm(NamedTuple):
+    """What is known of some values of a field, such as the image of one row.
+
+    Parameters
+    ----------
+    dtype
+        As the source has them.
+    fits_bytes
+        Whether all are whole numbers from 0 to 255.
+    n_inexact
+        0: values are kept as they are.
+    """
+
+    dtype: str
+    fits_bytes: bool
+    n_inexact: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As a note has it."""
+        return self._asdict()
+
+
+Form = NumberForm | WordForm | ArrayForm
 
 
 def form_from_json(document: dict[str, Any]) -> Form:
     """Read ``to_json`` of a form back. Raises `KeyError` or `TypeError` if it is none."""
-    return WordForm(text_array(document["words"])) if "words" in document else NumberForm(**document)
+    if "words" in document:
+        return WordForm(text_array(document["words"]))
+    return ArrayForm(**document) if "fits_bytes" in document else NumberForm(**document)
 
 
 class Observed(NamedTuple):

@@ -1,0 +1,92 @@
+"""The arrays over rows of a version, as its root document tells of them: times, channels, fields and their digests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zstore.format.layout import TIME, RowGrid, shard_key
+
+DIGEST_BYTES = 16
+DIGEST_CODEC = "zstd-1"
+_DIGEST = "_digest"
+
+
+@dataclass(frozen=True)
+class RowArray:
+    """One array whose first axis is the rows.
+
+    Parameters
+    ----------
+    variable
+        Its name in the store.
+    dtype
+        Of what is stored.
+    grid
+        How its rows are cut; other axes are not.
+    codec
+        Name of its codec; None where its metadata may name any.
+    shape
+        Lengths of its other axes.
+    """
+
+    variable: str
+    dtype: str
+    grid: RowGrid
+    codec: str | None
+    shape: tuple[int, ...] = ()
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, before it is compressed."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one chunk, before it is compressed."""
+        return self.grid.chunk_rows * self.row_bytes
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks of a full shard."""
+        return self.grid.shard_rows // self.grid.chunk_rows
+
+    def key(self, shard: int) -> str:
+        """Key of the object of one shard."""
+        return shard_key(self.variable, shard, 1 + len(self.shape))
+
+
+def row_arrays(document: Mapping[str, Any]) -> dict[str, RowArray]:
+    """Every array over rows by its variable, the time first, then channels and fields.
+
+    Parameters
+    ----------
+    document
+        ``attributes["zstore"]`` of a root document.
+    """
+    grid = RowGrid(document["chunk_rows"], document["shard_rows"])
+    arrays = [RowArray(TIME, "int64", grid, None)]
+    arrays += [RowArray(each["variable"], each["stored"], grid, each["codec"]) for each in document["channels"]]
+    for field in document.get("fields", ()):
+        own = RowGrid(field["chunk_rows"], field["shard_rows"])
+        arrays.append(RowArray(field["variable"], field["stored"], own, field["codec"], tuple(field["shape"])))
+        arrays.append(digests_of(field["variable"], own))
+    return {array.variable: array for array in arrays}
+
+
+def array_names(variable: str) -> tuple[str, str]:
+    """The arrays that a field has: of its values, and of the digests of their payloads."""
+    return variable, variable + _DIGEST
+
+
+def digests_of(variable: str, grid: RowGrid) -> RowArray:
+    """The array of the digests of the payloads of a field, whose rows are cut as its shards are.
+
+    A row of zeros has no payload.
+    """
+    whole = RowGrid(grid.shard_rows, grid.shard_rows)
+    return RowArray(array_names(variable)[1], "uint8", whole, DIGEST_CODEC, (DIGEST_BYTES,))
