@@ -5,7 +5,7 @@ Only codecs that every Zarr v3 reader has; a checksum stands behind each, since 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import google_crc32c
@@ -24,6 +24,15 @@ CANDIDATES = {
     "blosc-zstd-5-bitshuffle": 1.05,
     "zstd-3": 1.07,
 }
+ARRAY_CANDIDATES = {
+    "blosc-lz4-5-noshuffle": 1.00,
+    "blosc-lz4-5-shuffle": 1.00,
+    "blosc-lz4-5-bitshuffle": 1.00,
+    "blosc-zstd-3-shuffle": 1.25,
+    "blosc-zstd-3-bitshuffle": 1.25,
+    "zstd-3": 1.25,
+}
+"""The same for fields, such as images, whose bytes are many: zstd takes some five times as long as lz4 to decode."""
 AUTO = "auto"
 CHECKSUM = {"name": "crc32c"}
 CHECKSUM_BYTES = 4
@@ -174,26 +183,30 @@ def checked(content: bytes | memoryview, name: str) -> bytes | memoryview:
     return content[:-CHECKSUM_BYTES]
 
 
-def smallest(sample: NDArray[Any], chunk_rows: int) -> tuple[str, dict[str, int]]:
-    """The codec for a column by trial on a sample of it.
+def smallest(
+    sample: NDArray[Any], chunk_rows: int, candidates: Mapping[str, float] = CANDIDATES
+) -> tuple[str, dict[str, int]]:
+    """The codec for a column, or a field, by trial on a sample of it.
 
     Parameters
     ----------
     sample
-        (row,) stored values, in the order of the store.
+        (row, …) stored values, in the order of the store.
     chunk_rows
         Rows encoded at once.
+    candidates
+        What a smaller object must save to be worth slower decoding, by codec.
 
     Returns
     -------
     The name of the best, and the bytes of the sample with each.
     """
     sizes = {}
-    for name in CANDIDATES:
+    for name in candidates:
         encode = encoder(name)
         starts = range(0, len(sample), chunk_rows)
         sizes[name] = sum(len(encode(np.ascontiguousarray(sample[a : a + chunk_rows]))) for a in starts)
-    return min(sizes, key=lambda name: sizes[name] * CANDIDATES[name]), sizes
+    return min(sizes, key=lambda name: sizes[name] * candidates[name]), sizes
 
 
 def _parse(name: str) -> tuple[str, int, str]:

@@ -20,6 +20,7 @@ from zstore.format.codecs import (
     with_checksum,
 )
 from zstore.format.documents import array_document, bytes_codec, json_fill
+from zstore.format.layout import shard_key
 
 _ABSENT = 2**64 - 1
 
@@ -52,6 +53,10 @@ class ArrayPlan:
     attributes: dict[str, Any]
     shape: tuple[int, ...] = ()
     dimensions: tuple[str, ...] = ()
+
+    def key(self, variable: str, shard: int) -> str:
+        """Key of the object of one shard."""
+        return shard_key(variable, shard, 1 + len(self.shape))
 
     def document(self, n_rows: int) -> dict[str, Any]:
         """The variable's ``zarr.json``."""

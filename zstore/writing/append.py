@@ -25,7 +25,7 @@ from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.ledger import new_sources, read_digests
 from zstore.writing.merge import Places, merge, scatter_statics
 from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
-from zstore.writing.parse import duplicate_error, parse
+from zstore.writing.parse import parse, row_error
 from zstore.writing.pipeline import Version, Written, commit, next_schema, write
 from zstore.writing.plan import MOST_BAD, Planned, plan, plan_text
 from zstore.writing.quarantine import set_aside
@@ -129,7 +129,7 @@ def append(
         clock.lap("parse")
         new = order_behind(base, planned, parsed, on_duplicate, table.get("fill_gaps", False), site, runner)
         axis = new.ordered.rows.time
-        refuse = partial(duplicate_error, ids=new.ids, planned=planned, parsed=parsed, axis=axis)
+        refuse = partial(row_error, ids=new.ids, planned=planned, parsed=parsed, axis=axis)
         written = write(new.ordered, runner, refuse, keep_codecs=True)
         clock.lap("write")
         statics, unmatched = _statics(base, planned, new.places)

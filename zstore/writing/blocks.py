@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -15,6 +15,7 @@ from zstore.errors import SourceError
 from zstore.format.encodings.base import Form
 from zstore.storage.protocol import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
+from zstore.writing.sources.channels import ChannelValues, NumberValues
 from zstore.writing.sources.join import join
 from zstore.writing.sources.protocol import Block, Source
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
@@ -60,19 +61,29 @@ def parse_blocks(
     number, blocks = task
     parts = chain.from_iterable(source.read(block, spec, keep_bad) for block in blocks)
     together = parts if len(blocks) == 1 else iter([join(list(parts))])
-    return tuple(_spilled(columns, number, dtype, scratch) for columns in together)
+    return tuple(_spilled(columns, spec, number, dtype, scratch) for columns in together)
 
 
-def _spilled(columns: Columns, number: int, dtype: str, scratch: Storage) -> BlockReport:
-    """Sort rows by (id, time), pack each channel, and spill them."""
+def _spilled(columns: Columns, spec: TableSpec, number: int, dtype: str, scratch: Storage) -> BlockReport:
+    """Sort rows by (id, time), pack each channel, and each reference of a field, and spill them."""
     order = sort_order(columns.codes, columns.times)
     everything = slice(None) if order is None else order
-    packed = [column.observe(everything, dtype) for column in columns.channels]
+    n_stored = len(spec.stored)
+    packed = [column.observe(everything, dtype) for column in columns.channels[:n_stored]]
+    packed += [column.observe(everything, "float64") for column in _references(columns, spec)]
     spill = Spill.write(scratch, str(number), [columns.times[everything], *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
-    lost = columns.n_lost
+    lost = columns.n_lost[:n_stored] + (0,) * (len(packed) - n_stored)
     forms = tuple(form._replace(n_inexact=form.n_inexact + n) for (_, form), n in zip(packed, lost, strict=True))
     return BlockReport(spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.tallies)
+
+
+def _references(columns: Columns, spec: TableSpec) -> Iterator[ChannelValues]:
+    """Per field, what holds the payload of each row, and its number in there: 0 where holders have one each."""
+    values = iter(columns.channels[len(spec.stored) :])
+    for field in spec.fields:
+        yield next(values)
+        yield next(values) if field.position is not None else NumberValues(np.zeros(columns.n_rows))
 
 
 def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> SortedBlock:

@@ -8,7 +8,7 @@ from typing import Any
 
 from zstore.errors import UsageError
 from zstore.format.codecs import AUTO, default_codec, smallest
-from zstore.format.encodings import FAMILIES
+from zstore.format.encodings import FAMILIES, Form
 from zstore.format.layout import RowGrid, safe_names
 from zstore.format.schema import Field, TimeAxis
 from zstore.format.timesteps import TimeStepRule
@@ -26,16 +26,35 @@ def rows_spec(
     site: Site, spec: TableSpec, reports: Sequence[BlockReport], dtype: str, grid: RowGrid, freq: str | None = None
 ) -> RowsSpec:
     """How rows are to lie in the arrays: every channel's variable, type and packing, and the `grid` of all."""
-    variables = safe_names([channel.name for channel in spec.channels])
+    some = [report.forms for report in reports if report.spill.n_rows]
+    variables = safe_names([channel.name for channel in spec.stored])
     channels: list[Field] = []
-    for n, (channel, variable) in enumerate(zip(spec.channels, variables, strict=True)):
-        forms = [report.forms[n] for report in reports if report.spill.n_rows]
-        encoding = FAMILIES[channel.kind].choose(forms, dtype)
+    for n, (channel, variable) in enumerate(zip(spec.stored, variables, strict=True)):
+        encoding = FAMILIES[channel.kind].choose([forms[n] for forms in some], dtype)
         channels.append(Field(channel.name, variable, encoding, dtype, channel.units))
     axis = TimeAxis(spec.time.unit, zone="UTC" if spec.time.in_utc else None)
     axis = replace(axis, rule=asked_rule(freq, axis) or axis.rule)
     rows = RowsSpec(site.root, (), (), axis, grid.chunk_rows, grid.shard_rows, site.first_shard)
+    rows = replace(rows, references=references_of(some, len(channels), len(spec.fields)))
     return rows.of(channels, [report.forms for report in reports])
+
+
+def references_of(forms: Sequence[Sequence[Form]], n_channels: int, n_fields: int) -> tuple[Field, ...]:
+    """How references of fields lie on scratch space: of each, the holder, and the position in there.
+
+    Parameters
+    ----------
+    forms
+        (block, column) how blocks are spilled: channels first.
+    n_channels, n_fields
+        How many there are of each.
+    """
+    references = []
+    for n in range(n_channels, n_channels + 2 * n_fields, 2):
+        holders = FAMILIES["category"].choose([block[n] for block in forms], "float64")
+        positions = FAMILIES["number"].choose([block[n + 1] for block in forms], "float64")
+        references += [Field("holder", "", holders, "float64"), Field("position", "", positions, "float64")]
+    return tuple(references)
 
 
 def choose_codecs(

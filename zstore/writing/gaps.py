@@ -63,7 +63,7 @@ def fill(
     blocks: Sequence[SortedBlock],
     rule: TimeStepRule,
     irregular: Int64,
-    n_channels: int,
+    n_columns: int,
     scratch: Storage,
 ) -> SortedBlock | None:
     """Spill the rows that are missing between two places of the final order.
@@ -78,8 +78,8 @@ def fill(
         Of the grid.
     irregular
         Series that stay as they are.
-    n_channels
-        Channels, each of them missing.
+    n_columns
+        Columns of spills beside the time, each of them missing.
     scratch
         Where spills go.
 
@@ -112,7 +112,7 @@ def fill(
     starts = np.flatnonzero(np.diff(series, prepend=-1))
     missing: NDArray[np.int16] = np.full(n_rows, fill_of(_DTYPE), _DTYPE)
     filled = rule.times(number, times[before])
-    spill = Spill.write(scratch, f"fill{plan.shard}", [filled, *([missing] * n_channels)])
+    spill = Spill.write(scratch, f"fill{plan.shard}", [filled, *([missing] * n_columns)])
     return SortedBlock(spill, series[starts], np.append(starts, n_rows))
 
 
@@ -176,8 +176,8 @@ def fill_skipped(
         n_off[series] += counts
     irregular = np.flatnonzero(2 * n_off > np.diff(count_rows(len(ids), blocks)) - 1)
     try:
-        n_channels = len(rows.channels)
-        make = partial(fill, blocks=blocks, rule=rule, irregular=irregular, n_channels=n_channels, scratch=scratch)
+        n_columns = len(rows.columns)
+        make = partial(fill, blocks=blocks, rule=rule, irregular=irregular, n_columns=n_columns, scratch=scratch)
         return rule, [block for block in runner.map("fill", make, plans) if block is not None]
     except OffGridError as error:
         raise SourceError(

@@ -25,7 +25,7 @@ from zstore.writing.fan_in import limit_fan_in
 from zstore.writing.gaps import fill_skipped
 from zstore.writing.ledger import read_digests
 from zstore.writing.notes import freq_notes, matched, row_notes
-from zstore.writing.parse import Parsed, duplicate_error, parse
+from zstore.writing.parse import Parsed, parse, row_error
 from zstore.writing.pipeline import Ordered, Version, Written, commit, write
 from zstore.writing.plan import MOST_BAD, Planned, check_grid, plan, plan_text, refuse_empty
 from zstore.writing.quarantine import set_aside
@@ -273,7 +273,7 @@ def ingest(
         refuse_numbers(source, parsed, planned.spec, options.categories)
         clock.lap("parse")
         ids, ordered, n_parsed, n_kept = _order(planned, parsed, on_duplicate, fill_gaps, site, runner)
-        refuse = partial(duplicate_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
+        refuse = partial(row_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
         written = write(ordered, runner, refuse, codec)
         clock.lap("write")
         statics, unmatched = matched(ids, planned.statics) if planned.statics else ((), [])
@@ -326,7 +326,7 @@ def _order(
     row_start = count_rows(n_series, blocks)
     if site.version > 1:  # in the place of a store that stays until this one is committed
         rows = replace(rows, first_shard=free_shard(site.root, n_shards(int(row_start[-1]), rows.shard_rows)))
-    return ids, Ordered(blocks, row_start, rows, rule), n_parsed, n_kept
+    return ids, Ordered(blocks, row_start, rows, rule, fields=spec.fields, scratch=site.scratch), n_parsed, n_kept
 
 
 def _schema(written: Written, site: Site, n_series: int, id_name: str) -> Schema:
@@ -343,4 +343,5 @@ def _schema(written: Written, site: Site, n_series: int, id_name: str) -> Schema
         time=replace(rows.time, rule=written.summary.rule),
         id_name=id_name,
         committed="",
+        fields=written.fields,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from zstore.errors import SourceError
@@ -11,6 +12,7 @@ from zstore.format.schema import TimeAxis
 from zstore.storage.protocol import Storage
 from zstore.writing.bad_rows import BadRowLimit, Group
 from zstore.writing.blocks import BlockReport, parse_blocks
+from zstore.writing.fields import PayloadFaultError
 from zstore.writing.plan import Planned
 from zstore.writing.resume import note_reports, noted_reports
 from zstore.writing.scheduler import Scheduler
@@ -164,15 +166,15 @@ def _parse_blocks(
     return Parsed(blocks, [report for reports in made for report in reports], bad)
 
 
-def duplicate_error(
-    error: DuplicateTimeError, ids: Any, planned: Planned, parsed: Parsed, axis: TimeAxis
+def row_error(
+    error: DuplicateTimeError | PayloadFaultError, ids: Any, planned: Planned, parsed: Parsed, axis: TimeAxis
 ) -> SourceError:
-    """Two rows at one time as the error that refuses them, with the places of both.
+    """What is wrong with a row, as the error that refuses it, with its places.
 
     Parameters
     ----------
     error
-        Series, by position in `ids`, and time.
+        Two rows at one time, or a payload that cannot be stored.
     ids
         (series,) ids of the rows.
     planned, parsed
@@ -181,7 +183,13 @@ def duplicate_error(
         Of the times.
     """
     id_ = str(ids[error.series])
-    places = planned.reading.source.explain(parsed.blocks, planned.spec, id_, error.time, limit=2)
+    explain = partial(planned.reading.source.explain, parsed.blocks, planned.spec, id_, error.time)
+    if isinstance(error, PayloadFaultError):
+        what = f"{error.field} of id {id_!r} at {axis.show(error.time)}: {error.reason}"
+        where = [*explain(limit=1), error.place]
+        fix = "correct or replace it, or leave the row out of the table"
+        return SourceError(what, expected=error.expected, where=": ".join(where), fix=fix)
+    places = explain(limit=2)
     if len(places) == 1:
         places.append("in the store already")
     return SourceError(

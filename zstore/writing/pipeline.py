@@ -16,14 +16,17 @@ from zstore.errors import SourceError
 from zstore.format.index import SeriesIndex
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
-from zstore.format.schema import Schema
+from zstore.format.schema import Field, Schema
 from zstore.format.soundness import LONGEST
 from zstore.format.timesteps import TimeStepRule
+from zstore.storage.protocol import Storage
 from zstore.writing.encode_plan import choose_codecs
+from zstore.writing.fields import PayloadFaultError, write_fields
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import RowsSpec, ShardReport, stored_trial, write_shard
 from zstore.writing.site import Site
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, plan_shards
+from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.steps import Trial
 from zstore.writing.version import Summary, border_steps, commit_version, rule_of, summarise
 
@@ -44,6 +47,10 @@ class Ordered:
         The time step rule that the user, or the store, names; None to find it.
     calendar
         Whether a rule of a calendar may be found.
+    fields
+        What rows have beside scalar channels.
+    scratch
+        Where references to the payloads of fields go meanwhile; None where there are no fields.
     """
 
     blocks: Sequence[SortedBlock]
@@ -51,6 +58,8 @@ class Ordered:
     rows: RowsSpec
     rule: TimeStepRule | None
     calendar: bool = True
+    fields: Sequence[FieldSpec] = ()
+    scratch: Storage | None = None
 
     @property
     def n_rows(self) -> int:
@@ -73,7 +82,9 @@ class Written:
     summary
         Of each series.
     trials
-        Per channel, the bytes of a sample with each codec tried.
+        Per channel and field, the bytes of a sample with each codec tried.
+    fields, field_records
+        The fields, and the objects of them.
     """
 
     row_start: Any
@@ -82,6 +93,8 @@ class Written:
     shards: Sequence[ShardReport]
     summary: Summary
     trials: dict[str, dict[str, int]]
+    fields: tuple[Field, ...] = ()
+    field_records: Sequence[ObjectRecord] = ()
 
     @property
     def n_rows(self) -> int:
@@ -101,7 +114,7 @@ class Written:
     @property
     def records(self) -> list[ObjectRecord]:
         """The objects that were written."""
-        return [record for shard in self.shards for record in shard.records]
+        return [*(record for shard in self.shards for record in shard.records), *self.field_records]
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,7 @@ class Version:
 def write(
     ordered: Ordered,
     runner: Scheduler,
-    refuse: Callable[[DuplicateTimeError], SourceError] | None = None,
+    refuse: Callable[[DuplicateTimeError | PayloadFaultError], SourceError] | None = None,
     codec: str | None = None,
     keep_codecs: bool = False,
 ) -> Written:
@@ -146,7 +159,8 @@ def write(
     runner
         Runs a task for each shard.
     refuse
-        The error for two rows of one series at one time; None where there cannot be any.
+        The error for two rows of one series at one time, or a payload that cannot be stored; None where there cannot be
+        any.
     codec
         Of every channel, as for :func:`zstore.ingest`.
     keep_codecs
@@ -164,12 +178,15 @@ def write(
         if not keep_codecs:
             rows, trials = choose_codecs(rows, row_start, blocks, codec)
         sizes = [plan.stop - plan.start for plan in plans]
-        shards = runner.map("write", partial(write_shard, blocks=blocks, spec=rows), plans, sizes, "rows")
-    except DuplicateTimeError as error:
+        put = partial(write_shard, blocks=blocks, spec=rows, scratch=ordered.scratch)
+        shards = runner.map("write", put, plans, sizes, "rows")
+        fields = write_fields(ordered.fields, shards, row_start, rows, runner)
+    except (DuplicateTimeError, PayloadFaultError) as error:
         if refuse is None:
             raise
         raise refuse(error) from None
-    return Written(row_start, rows, plans, shards, sum_up(ordered, rows, plans, shards, runner), trials)
+    summary = sum_up(ordered, rows, plans, shards, runner)
+    return Written(row_start, rows, plans, shards, summary, {**trials, **fields.trials}, fields.fields, fields.records)
 
 
 def sum_up(
@@ -208,6 +225,7 @@ def next_schema(base: Schema, site: Site, written: Written, index: SeriesIndex) 
         n_places=written.first_place + written.n_rows,
         n_series=len(index.ids),
         channels=written.rows.channels,
+        fields=written.fields,
         time=replace(base.time, rule=written.summary.rule),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zstore._version import __version__
@@ -17,6 +17,7 @@ from zstore.writing.resume import begin
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.protocol import Source, SourceFile
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.workspace import Workspace
@@ -51,6 +52,8 @@ class Reading:
         Bytes parsed at once; None to derive them from the memory there is.
     statics
         Table of static attributes, if any.
+    fields
+        Fields whose payloads columns name. Those that a source has of its own are its business.
     """
 
     files: Sequence[File]
@@ -63,6 +66,7 @@ class Reading:
     max_bad_rows: float | int
     blocksize: int | None = None
     statics: File | None = None
+    fields: Sequence[FieldSpec] = ()
 
     @property
     def keep_bad(self) -> bool:
@@ -137,7 +141,10 @@ def plan(
         table = open_statics(reading.statics, options, reading.encoding, site.scratch)
     others = {*others, *(table[0].header if table is not None else ())}
     looks = runner if known is None else None  # a store has the unit of its times already
-    opened, spec = reading.source.open(reading.files, prepared, known or options, others, looks)
+    as_read = with_references(known or options, reading.fields)
+    opened, spec = reading.source.open(reading.files, prepared, as_read, others, looks)
+    if reading.fields:
+        spec = spec.with_fields((*spec.fields, *reading.fields))
     if spec.time.kind == "rows" and reading.keep_bad and known is None:
         raise UsageError(
             "quarantine without a time column",
@@ -146,6 +153,16 @@ def plan(
         )
     statics = None if table is None else read_statics(*table, options, spec.missing)
     return Planned(reading, opened, spec, statics, notes)
+
+
+def with_references(options: TableOptions, fields: Sequence[FieldSpec]) -> TableOptions:
+    """Options by which the columns that say where payloads of fields lie are read, too."""
+    holders = [field.holder for field in fields]
+    positions = [field.position for field in fields if field.position is not None]
+    channels = options.channels
+    if channels is not None:
+        channels = tuple(dict.fromkeys((*channels, *holders, *positions)))
+    return replace(options.with_categories(holders), channels=channels)
 
 
 def plan_text(ledger: Sequence[ObjectRecord], version: int, **reading: Any) -> str:

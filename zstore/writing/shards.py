@@ -14,15 +14,16 @@ from zstore.errors import CorruptionError
 from zstore.format.codecs import TIME_CODEC
 from zstore.format.encodings import Encoding, Form
 from zstore.format.encodings.base import Values
-from zstore.format.layout import TIME, shard_key, split_shard_key
+from zstore.format.layout import TIME, RowGrid, shard_key, split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
+from zstore.format.rowarrays import digests_of
 from zstore.format.schema import Field, TimeAxis
 from zstore.format.shards import ArrayPlan, decode_shard
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.compared import compare
 from zstore.storage.protocol import Storage
-from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, find_duplicate, read_all
+from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, Spill, find_duplicate, read_all
 from zstore.writing.steps import StepReport, Trial, encode_steps, gather_keys, report_steps
 
 Int64 = NDArray[np.int64]
@@ -35,37 +36,46 @@ class RowsSpec:
     root: Storage
     channels: tuple[Field, ...]
     bringers: tuple[tuple[Callable[[Values], Values], ...], ...]
-    """Per block and channel, what brings spilled values to the encoding of the channel."""
+    """Per block and column, what brings spilled values to the encoding of the column."""
     time: TimeAxis
     chunk_rows: int
     shard_rows: int
     first_shard: int = 0
     """Number of the shard that holds row 0 of what is being written."""
+    references: tuple[Field, ...] = ()
+    """Of each field to be written, the holders of its payloads and their positions: columns of spills, not stored."""
+
+    @property
+    def columns(self) -> tuple[Field, ...]:
+        """What is spilled beside the time."""
+        return (*self.channels, *self.references)
 
     def of(self, channels: Sequence[Field], forms: Iterable[Sequence[Form]]) -> RowsSpec:
-        """The same for other channels, and blocks in some forms, (block, channel)."""
+        """The same for other channels, and blocks in some forms, (block, column)."""
+        columns = (*channels, *self.references)
         bringers = (
-            tuple(channel.encoding.bringer(form) for channel, form in zip(channels, block, strict=True))
-            for block in forms
+            tuple(column.encoding.bringer(form) for column, form in zip(columns, block, strict=True)) for block in forms
         )
         return replace(self, channels=tuple(channels), bringers=tuple(bringers))
 
     @property
     def unchanged(self) -> tuple[Callable[[Values], Values], ...]:
-        """Per channel, the bringer of a block that is in its encoding already."""
-        return tuple(channel.encoding.bringer(channel.encoding.form_of(0)) for channel in self.channels)
+        """Per column, the bringer of a block that is in its encoding already."""
+        return tuple(column.encoding.bringer(column.encoding.form_of(0)) for column in self.columns)
 
     @property
     def missing(self) -> tuple[Callable[[Values], Values], ...]:
-        """Per channel, the bringer of a block of int16 that has missing values only."""
-        return tuple(channel.encoding.bringer(channel.encoding.empty_form) for channel in self.channels)
+        """Per column, the bringer of a block of int16 that has missing values only."""
+        return tuple(column.encoding.bringer(column.encoding.empty_form) for column in self.columns)
 
     def plan(self, channel: Field | None) -> ArrayPlan:
-        """The array of one channel, or of the time."""
+        """The array of one channel or field, or of the time."""
         if channel is None:
             return ArrayPlan("int64", 0, TIME_CODEC, self.chunk_rows, self.shard_rows, self.time.attributes())
-        encoding, grid = channel.encoding, (self.chunk_rows, self.shard_rows)
-        return ArrayPlan(encoding.dtype, encoding.fill, channel.codec, *grid, channel.attributes())
+        encoding, grid = channel.encoding, channel.grid or RowGrid(self.chunk_rows, self.shard_rows)
+        size = (grid.chunk_rows, grid.shard_rows)
+        axes = (channel.shape, channel.dimensions)
+        return ArrayPlan(encoding.dtype, encoding.fill, channel.codec, *size, channel.attributes(), *axes)
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,9 @@ class ShardReport:
         Steps inside the shard.
     n_infinite
         (channel,) values that are infinite; looked for where the moments say that there are any.
+    references
+        The times of its rows, then holder and position of the payload of each field, on scratch space; None where there
+        are no fields.
     """
 
     records: tuple[ObjectRecord, ...]
@@ -98,6 +111,7 @@ class ShardReport:
     moments: Moments
     steps: StepReport
     n_infinite: tuple[int, ...] = ()
+    references: Spill | None = None
 
 
 class Gathered:
@@ -118,8 +132,8 @@ class Gathered:
         self.codes, self.times, (self._slices, self._order) = gather_keys(plan, blocks)
 
     def column(self, position: int) -> NDArray[Any]:
-        """(row,) stored values of one channel."""
-        stored = np.empty(len(self.codes), self._spec.channels[position].encoding.dtype)
+        """(row,) values of one column as they are to be stored."""
+        stored = np.empty(len(self.codes), self._spec.columns[position].encoding.dtype)
         row = 0
         reads = [partial(self._blocks[n].spill.read, position + 1, start, stop) for n, start, stop in self._slices]
         for (n, start, stop), piece in zip(self._slices, read_all(self._blocks, reads), strict=True):
@@ -128,8 +142,10 @@ class Gathered:
         return stored if self._order is None else stored[self._order]
 
 
-def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) -> ShardReport:
-    """Gather, order, pack, encode and write the objects of one shard.
+def write_shard(
+    plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec, scratch: Storage | None = None
+) -> ShardReport:
+    """Gather, order, pack, encode and write the objects of one shard; references of fields go to scratch space.
 
     Raises
     ------
@@ -162,7 +178,24 @@ def write_shard(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) 
         segments,
         report_steps(encode_steps(codes, times, plan.start), times, spec.time),
         tuple(n_infinite),
+        None if scratch is None or not spec.references else _spill_references(rows, spec, scratch, number),
     )
+
+
+def _spill_references(rows: Gathered, spec: RowsSpec, scratch: Storage, shard: int) -> Spill:
+    """References of all fields in final order, behind the times."""
+    n_channels = len(spec.channels)
+    columns = [rows.column(n) for n in range(n_channels, n_channels + len(spec.references))]
+    return Spill.write(scratch, f"payloads{shard}", [rows.times, *columns])
+
+
+def digest_plan(field: Field) -> ArrayPlan:
+    """The array of the digests of a field's payloads."""
+    grid = field.grid or RowGrid()
+    array = digests_of(field.variable, grid)
+    about = {"long_name": f"xxh3-128 of the source bytes of {field.name}; zeros where a row has none"}
+    size = (array.grid.chunk_rows, array.grid.shard_rows)
+    return ArrayPlan(array.dtype, 0, str(array.codec), *size, about, array.shape, ("digest_byte",))
 
 
 def stored_trial(plan: ShardPlan, spec: RowsSpec, row_start: Int64, rule: TimeStepRule) -> Trial:

@@ -101,7 +101,7 @@ def _columns_of_words(
 ) -> list[tuple[str, NumberStyle, Any]]:
     """Each column of words that is not named, how numbers would be written there, and its distinct words."""
     columns: list[tuple[int, ChannelSpec]] = [
-        (n, channel) for n, channel in enumerate(spec.channels) if channel.text and channel.column not in named
+        (n, channel) for n, channel in enumerate(spec.stored) if channel.text and channel.column not in named
     ]
     return [
         (

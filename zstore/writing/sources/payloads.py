@@ -91,6 +91,10 @@ class PayloadReader(Protocol):
         """
         ...
 
+    def show(self, holder: str, position: int) -> str:
+        """Where a payload lies, for messages, such as ``scans/a.nii.gz`` or ``demos.h5: /images/top, row 12``."""
+        ...
+
     def to_json(self) -> dict[str, Any]:
         """All that its values depend on, beside the bytes of the source."""
         ...

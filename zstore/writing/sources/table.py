@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from zstore.errors import SourceError
 from zstore.format.encodings import Kind
 from zstore.writing.sources.cells import Missing, NumberStyle, shorten
 from zstore.writing.sources.channels import ChannelValues
+from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.times.spec import TimeSpec
 
 FIX_ROW = "--on-bad-row quarantine to set such rows aside, or clean the file"
@@ -38,6 +39,8 @@ class ChannelSpec:
         Position in the vectors of the column; None in a column of single values.
     sides
         Whether it says where the numbers of the column are limits that the values are beyond, and has none of them.
+    reference
+        Whether it says where payloads of a field lie, and is not stored itself.
     """
 
     column: str
@@ -46,6 +49,7 @@ class ChannelSpec:
     units: str | None = None
     item: int | None = None
     sides: bool = False
+    reference: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -103,7 +107,9 @@ class TableSpec:
     time
         How times are written.
     channels
-        The channels, in the store's order.
+        The channels, in the store's order; behind them, references of `fields`: holder, and position where it has one.
+    fields
+        What rows have beside scalar channels.
     series
         In a wide table of series, its columns of series; in one with a row per series, the columns of its values; else
         empty.
@@ -120,11 +126,25 @@ class TableSpec:
     id: str | None
     time: TimeSpec
     channels: tuple[ChannelSpec, ...]
+    fields: tuple[FieldSpec, ...] = ()
     series: tuple[str, ...] = ()
     missing: MissingTexts = MissingTexts()
     largest: float
     tracked: frozenset[str] = frozenset()
     id_columns: tuple[str, ...] = ()
+
+    @property
+    def stored(self) -> tuple[ChannelSpec, ...]:
+        """The channels that are stored."""
+        return tuple(channel for channel in self.channels if not channel.reference)
+
+    def with_fields(self, fields: Sequence[FieldSpec]) -> TableSpec:
+        """The same with fields whose references are read as channels: they stand behind all others from now on."""
+        columns = {channel.column: channel for channel in self.channels}
+        names = [name for field in fields for name in (field.holder, field.position) if name is not None]
+        references = [replace(columns[name], reference=True) for name in names]
+        others = [channel for channel in self.channels if channel.column not in names]
+        return replace(self, channels=(*others, *references), fields=tuple(fields))
 
     @property
     def id_names(self) -> tuple[str, ...]:

@@ -1,0 +1,182 @@
+"""Fields: payloads are read in the order of their rows, stored as they are, and checked like all else."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+import zstore
+from zstore.errors import SourceError
+from zstore.writing.arguments import Request
+from zstore.writing.plan import Reading
+from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadLook
+
+GRID = {"chunk_rows": 8, "shard_rows": 16}
+
+
+@dataclass(frozen=True)
+class NpyFiles:
+    """Reads one array of each file below a folder."""
+
+    root: str
+
+    def look(self, holder: str, position: int) -> PayloadLook:
+        value = next(self.read(holder, [position])).value
+        return PayloadLook(value.shape, str(value.dtype), value.nbytes)
+
+    def read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
+        path = Path(self.root, holder)
+        if not path.is_file():
+            raise PayloadError("no such file", "a file below the root")
+        content, values = path.read_bytes(), np.load(path)
+        for position in positions:
+            yield Payload(values[position], xxhash.xxh3_128_digest(content + bytes([position])))
+
+    def show(self, holder: str, position: int) -> str:
+        return f"{holder}, number {position}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"root": self.root}
+
+
+@pytest.fixture(autouse=True)
+def with_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have every ingest read a field `image` that the columns `file` and `number` name."""
+    plain = Request.reading
+
+    def reading(self: Request, *arguments: Any) -> Reading:
+        field = FieldSpec("image", NpyFiles(str(tmp_path)), "file", "number")
+        return replace(plain(self, *arguments), fields=[field])
+
+    monkeypatch.setattr(Request, "reading", reading)
+
+
+def write_table(folder: Path, values: NDArray[Any], n_series: int = 2, seed: int = 0) -> Path:
+    """Some values of two series, (series * time, …), in one file of each, and a table of them in no order."""
+    n_times = len(values) // n_series
+    rows = []
+    for series in range(n_series):
+        np.save(folder / f"s{series}.npy", values[series * n_times : (series + 1) * n_times])
+        rows += [f"{series},{time},{time / 2},s{series}.npy,{time}" for time in range(n_times)]
+    random.Random(seed).shuffle(rows)
+    path = folder / "table.csv"
+    path.write_text("\n".join(["id,time,v,file,number", *rows]) + "\n")
+    return path
+
+
+def ingest(folder: Path, values: NDArray[Any], name: str = "s.zarr", **options: Any) -> zstore.Store:
+    """The store of a table of some values."""
+    table = write_table(folder, values)
+    zstore.ingest(table, folder / name, id="id", time="time", overwrite=True, **{**GRID, **options})
+    return zstore.open_store(folder / name)
+
+
+def objects(store: Path) -> dict[str, bytes]:
+    """Everything in a store but root documents, which have names and times in them."""
+    paths = [path for path in store.rglob("*") if path.is_file() and "root.json" not in path.name]
+    return {str(path.relative_to(store)): path.read_bytes() for path in paths if path != store / "zarr.json"}
+
+
+DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "int64", "uint64", "float16", "float32", "float64"]
+
+
+@settings(max_examples=25)
+@given(
+    st.sampled_from(DTYPES).flatmap(
+        lambda dtype: st.lists(st.integers(1, 4), min_size=1, max_size=3).flatmap(
+            lambda shape: arrays(dtype, (40, *shape))
+        )
+    )
+)
+def test_every_value_of_a_field_comes_back_as_it_was(tmp_path_factory: Any, values: NDArray[Any]) -> None:
+    folder = tmp_path_factory.mktemp("fields")
+    with pytest.MonkeyPatch.context() as patch:
+        with_images.__wrapped__(patch, folder)  # type: ignore[attr-defined]
+        store = ingest(folder, values)
+    stored = store.read_field("image", 0, 40)
+    np.testing.assert_array_equal(values, stored.astype(values.dtype))
+    assert list(zstore.verify(store).faults) == []
+
+
+def test_zarr_and_numpy_read_a_field_as_an_array_over_rows(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    values = np.random.default_rng(0).integers(0, 2000, (60, 5, 4, 3)).astype(np.int16)
+    ingest(tmp_path, values)
+    array = zarr.open_group(tmp_path / "s.zarr", mode="r")["image"]
+    assert array.metadata.dimension_names == ("row", "y", "x", "colour")
+    np.testing.assert_array_equal(values, array[:60])
+
+
+def test_floats_that_are_whole_and_fit_a_byte_are_stored_as_bytes(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (40, 6, 6)).astype(np.float32)
+    assert ingest(tmp_path, values).read_field("image", 0, 1).dtype == "uint8"
+
+
+@pytest.mark.parametrize("odd", [0.5, -0.0, 256.0, np.nan, np.inf, -1.0])
+def test_one_value_that_is_no_byte_keeps_the_floats_of_all(tmp_path: Path, odd: float) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (40, 300, 300)).astype(np.float32)
+    values[39, 299, 299] = odd  # behind what a sample of the first ones shows
+    stored = ingest(tmp_path, values).read_field("image", 0, 40)
+    assert values.tobytes() == stored.tobytes()
+
+
+def test_fields_have_the_same_bytes_on_any_number_of_threads_and_blocks(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(80, 3, 2)).astype(np.float32)
+    ingest(tmp_path, values, "one.zarr", workers=1)
+    ingest(tmp_path, values, "two.zarr", workers=2, blocksize=200)
+    one, two = (
+        {key: content for key, content in objects(tmp_path / name).items() if not key.startswith("manifest")}
+        for name in ("one.zarr", "two.zarr")
+    )
+    assert one == two
+
+
+def test_a_row_without_a_payload_has_zeros_and_no_digest(tmp_path: Path) -> None:
+    table = write_table(tmp_path, np.ones((8, 2, 2), np.int16))
+    lines = table.read_text().splitlines()
+    lines = [line.replace("s0.npy,2", ",") if line.startswith("0,2,") else line for line in lines]
+    table.write_text("\n".join(lines) + "\n")
+    zstore.ingest(table, tmp_path / "s.zarr", id="id", time="time", **GRID)
+    store = zstore.open_store(tmp_path / "s.zarr")
+    assert store.read_field("image", 0, 8)[:, 0, 0].tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
+    assert np.flatnonzero(~store.payload_digests("image", 0, 8).any(axis=1)).tolist() == [2]
+
+
+def test_a_payload_of_another_shape_is_refused_with_its_row_and_place(tmp_path: Path) -> None:
+    table = write_table(tmp_path, np.ones((8, 2, 2), np.int16))
+    np.save(tmp_path / "s1.npy", np.ones((4, 2, 3), np.int16))
+    with pytest.raises(
+        SourceError, match=r"of id '1' at 0: a value of shape \(2, 3\).*csv line \d+: s1.npy"
+    ):
+        zstore.ingest(table, tmp_path / "s.zarr", id="id", time="time", **GRID)
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_payload_that_is_missing_is_refused_with_its_row_and_place(tmp_path: Path) -> None:
+    table = write_table(tmp_path, np.ones((8, 2, 2), np.int16))
+    (tmp_path / "s1.npy").unlink()
+    with pytest.raises(SourceError, match=r"image of id '1' at 0: no such file.*table.csv line \d+: s1.npy, number 0"):
+        zstore.ingest(table, tmp_path / "s.zarr", id="id", time="time", **GRID)
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_flipped_bit_of_a_field_is_told_by_verify_and_refused_when_read(tmp_path: Path) -> None:
+    store = ingest(tmp_path, np.random.default_rng(0).normal(size=(40, 4, 4)).astype(np.float32))
+    path = tmp_path / "s.zarr" / "image" / "c" / "1" / "0" / "0"
+    content = bytearray(path.read_bytes())
+    content[20] ^= 1
+    path.write_bytes(content)
+    assert any("image, rows 16 to 31" in fault for fault in zstore.verify(store).faults)
+    with pytest.raises(zstore.CorruptionError, match="image/c/1/0/0"):
+        zstore.open_store(tmp_path / "s.zarr").read_field("image", 16, 17)
