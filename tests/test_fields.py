@@ -22,7 +22,7 @@ from zstore.writing.arguments import Request
 from zstore.writing.plan import Reading
 from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadLook
 
-GRID = {"chunk_rows": 8, "shard_rows": 16}
+GRID: dict[str, Any] = {"chunk_rows": 8, "shard_rows": 16}
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,7 @@ def test_a_row_without_a_payload_has_zeros_and_no_digest(tmp_path: Path) -> None
 def test_a_payload_of_another_shape_is_refused_with_its_row_and_place(tmp_path: Path) -> None:
     table = write_table(tmp_path, np.ones((8, 2, 2), np.int16))
     np.save(tmp_path / "s1.npy", np.ones((4, 2, 3), np.int16))
-    with pytest.raises(
-        SourceError, match=r"of id '1' at 0: a value of shape \(2, 3\).*csv line \d+: s1.npy"
-    ):
+    with pytest.raises(SourceError, match=r"of id '1' at 0: a value of shape \(2, 3\).*csv line \d+: s1.npy"):
         zstore.ingest(table, tmp_path / "s.zarr", id="id", time="time", **GRID)
     assert not (tmp_path / "s.zarr").exists()
 

@@ -22,6 +22,8 @@ LAYERS = {
             "format.encodings.base",
             "format.encodings.numbers",
             "format.encodings.words",
+            "format.encodings.arrays",
+            "format.rowarrays",
             "format.codecs",
             "format.documents",
             "format.arrays",
@@ -169,7 +171,7 @@ LAYERS = {
             "writing.parse",
             "writing.arguments",
         ],
-        ["writing.shards", "writing.version", "writing.encode_plan", "writing.pipeline"],
+        ["writing.shards", "writing.fields", "writing.version", "writing.encode_plan", "writing.pipeline"],
         ["writing.duplicates", "writing.gaps", "writing.fan_in"],
         [
             "writing.receipt",

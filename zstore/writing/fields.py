@@ -26,32 +26,11 @@ from zstore.format.trust import MOST_AXES, MOST_ROW_BYTES
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import RowsSpec, ShardReport, digest_plan
 from zstore.writing.sort import Spill
-from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadReader
+from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadFaultError, PayloadReader
 
 _NO_DIGEST = bytes(DIGEST_BYTES)
 _SAMPLE_BYTES = 1 << 21
 _AXES = {1: ("x",), 2: ("y", "x"), 3: ("y", "x", "colour"), 4: ("z", "y", "x", "colour")}
-
-
-class PayloadFaultError(Exception):
-    """A payload that cannot be stored, and the row whose it is.
-
-    Parameters
-    ----------
-    field
-        Name of the field.
-    series, time
-        Number of the row's series, and its time.
-    place
-        Where the payload lies.
-    reason, expected
-        As of a :class:`PayloadError`.
-    """
-
-    def __init__(self, field: str, series: int, time: int, place: str, reason: str, expected: str) -> None:
-        super().__init__(field, series, time, place, reason, expected)
-        self.field, self.series, self.time, self.place = field, series, time, place
-        self.reason, self.expected = reason, expected
 
 
 class NarrowError(Exception):

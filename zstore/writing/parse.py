@@ -12,13 +12,13 @@ from zstore.format.schema import TimeAxis
 from zstore.storage.protocol import Storage
 from zstore.writing.bad_rows import BadRowLimit, Group
 from zstore.writing.blocks import BlockReport, parse_blocks
-from zstore.writing.fields import PayloadFaultError
 from zstore.writing.plan import Planned
 from zstore.writing.resume import note_reports, noted_reports
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sort import DuplicateTimeError
 from zstore.writing.sources.join import grouped
+from zstore.writing.sources.payloads import PayloadFaultError
 from zstore.writing.sources.protocol import Block, RecutError, Source, SourceFile
 from zstore.writing.sources.table import BadRow, TableSpec
 

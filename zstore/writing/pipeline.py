@@ -21,12 +21,12 @@ from zstore.format.soundness import LONGEST
 from zstore.format.timesteps import TimeStepRule
 from zstore.storage.protocol import Storage
 from zstore.writing.encode_plan import choose_codecs
-from zstore.writing.fields import PayloadFaultError, write_fields
+from zstore.writing.fields import write_fields
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import RowsSpec, ShardReport, stored_trial, write_shard
 from zstore.writing.site import Site
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, plan_shards
-from zstore.writing.sources.payloads import FieldSpec
+from zstore.writing.sources.payloads import FieldSpec, PayloadFaultError
 from zstore.writing.steps import Trial
 from zstore.writing.version import Summary, border_steps, commit_version, rule_of, summarise
 

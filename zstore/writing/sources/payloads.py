@@ -25,6 +25,27 @@ class PayloadError(Exception):
         self.reason, self.expected = reason, expected
 
 
+class PayloadFaultError(Exception):
+    """A payload that cannot be stored, and the row whose it is.
+
+    Parameters
+    ----------
+    field
+        Name of the field.
+    series, time
+        Number of the row's series, and its time.
+    place
+        Where the payload lies.
+    reason, expected
+        As of a :class:`PayloadError`.
+    """
+
+    def __init__(self, field: str, series: int, time: int, place: str, reason: str, expected: str) -> None:
+        super().__init__(field, series, time, place, reason, expected)
+        self.field, self.series, self.time, self.place = field, series, time, place
+        self.reason, self.expected = reason, expected
+
+
 class Payload(NamedTuple):
     """The value of a field in one row.
 
