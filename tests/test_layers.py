@@ -68,6 +68,7 @@ LAYERS = {
             "reading.store",
         ],
         ["writing.sources.refused", "writing.sources.payloads", "writing.sources.cells"],
+        ["writing.sources.hdf5.presets", "writing.sources.hdf5.mapping"],
         [
             "writing.sources.times.parts",
             "writing.sources.times.formats",
@@ -148,6 +149,17 @@ LAYERS = {
             "writing.sources.sql.parts",
             "writing.sources.sql.spool",
             "writing.sources.sql.source",
+        ],
+        [
+            "writing.sources.hdf5.library",
+            "writing.sources.hdf5.objects",
+            "writing.sources.hdf5.clock",
+            "writing.sources.hdf5.statics",
+            "writing.sources.hdf5.layout",
+            "writing.sources.hdf5.fields",
+            "writing.sources.hdf5.sample",
+            "writing.sources.hdf5.table",
+            "writing.sources.hdf5.source",
         ],
         ["writing.sources.kinds"],
         [

@@ -53,6 +53,7 @@ def _ingest_flags(parser: ArgumentParser) -> None:
     query.own("--connection", type=Any, metavar="URI", help=parameters(Query)["connection"].help)
     query.of(Query, partition="COL", partitions="N", watermark="COL")
     columns.of(ingest, id="COL[,COL…]", time="COL[,COL…]", layout=None, value_name="NAME", id_from_path="REGEX")
+    columns.of(ingest, mapping="FILE|PRESET")
     columns.of(ingest, channels="COL,COL", leave_out="COL,COL", categories="COL,COL", allow_new_channels=None)
     columns.of(ingest, rename="COL=NAME,…", units="COL=UNIT,…", static="FILE")
     times.of(ingest, time_format="FMT", time_unit="UNIT", timezone="ZONE", freq="RULE", start="T", fill_gaps=None)

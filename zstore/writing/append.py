@@ -23,7 +23,7 @@ from zstore.writing.behind import Added, kept_records, order_behind
 from zstore.writing.clock import Clock
 from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.ledger import new_sources, read_digests
-from zstore.writing.merge import Places, merge, scatter_statics
+from zstore.writing.merge import Places, merge, scatter_statics, update_statics
 from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
 from zstore.writing.parse import parse, row_error
 from zstore.writing.pipeline import Version, Written, commit, next_schema, write
@@ -166,12 +166,19 @@ def _freq_notes(base: Store, index: SeriesIndex, places: Places, schema: Schema)
 
 def _statics(base: Store, planned: Planned, places: Places) -> tuple[tuple[StaticAttribute, ...], list[str]]:
     """Static attributes of all series, and what should be known of them."""
+    own = planned.own_statics
+    n_new = len(places.ids) - base.n_series
+    statics = scatter_statics(base.statics, places)
+    unmatched: list[str] = []
     if planned.statics is not None:
-        statics, unmatched = matched(places.ids, planned.statics)
-    else:
-        n_new = len(places.ids) - base.n_series
-        unmatched = [f"{n_new:,} new series have no static attributes"] if n_new and base.statics else []
-        statics = scatter_statics(base.statics, places)
+        replaced, unmatched = matched(places.ids, planned.statics)
+        names = set() if own is None else {each.name for each in own.attributes}
+        statics = (*(each for each in statics if each.name in names), *replaced)
+    elif own is None and n_new and base.statics:
+        unmatched = [f"{n_new:,} new series have no static attributes"]
+    if own is not None:
+        statics = update_statics(statics, own, places.ids)
+        unmatched = [*own.notes, *unmatched]
     columns = planned.reading.options.id_columns
     return (*parts_of(places.ids, columns), *(each for each in statics if each.name not in columns)), unmatched
 

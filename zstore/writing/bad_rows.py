@@ -62,7 +62,7 @@ class BadRowLimit:
         n_bad = sum(row.n_lost for row in bad)
         self._n_rows += sum(report.spill.n_rows for report in reports) // self._n_series + n_bad
         self._n_bad += n_bad
-        self._n_records += len(bad)
+        self._n_records += sum(row.n_rows for row in bad)
         del self._left[number]
         if bad and (self._first is None or number < self._first[0]):
             self._first = number, bad[0]

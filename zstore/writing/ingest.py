@@ -24,7 +24,7 @@ from zstore.writing.encode_plan import asked_rule, rows_spec
 from zstore.writing.fan_in import limit_fan_in
 from zstore.writing.gaps import fill_skipped
 from zstore.writing.ledger import read_digests
-from zstore.writing.notes import freq_notes, matched, row_notes
+from zstore.writing.notes import all_matched, freq_notes, row_notes
 from zstore.writing.parse import Parsed, parse, row_error
 from zstore.writing.pipeline import Ordered, Version, Written, commit, write
 from zstore.writing.plan import MOST_BAD, Planned, check_grid, plan, plan_text, refuse_empty
@@ -67,6 +67,7 @@ def ingest(
     layout: Literal["long", "wide", "series"] = TableOptions.layout,
     value_name: str = TableOptions.value_name,
     id_from_path: str | None = None,
+    mapping: str | Path | dict[str, Any] | None = None,
     delimiter: str | None = None,
     decimal: Literal[".", ","] = TableOptions.decimal,
     encoding: str = "utf-8",
@@ -159,6 +160,9 @@ def ingest(
         Channel of a table with a column or a row per series.
     id_from_path
         Regular expression whose first group, in the path of a file, is the id of all its rows.
+    mapping
+        Of HDF5: a YAML or JSON file that says what is what, or ``emg2pose``, ``emg2qwerty``, ``aloha``, ``robomimic``.
+        It says what ids and times are, too. ``zstore inspect FILE.h5`` shows one to start from.
     delimiter
         Between fields; ``spaces`` for runs of spaces and tabs; None for the one that is found.
     decimal
@@ -276,7 +280,7 @@ def ingest(
         refuse = partial(row_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
         written = write(ordered, runner, refuse, codec)
         clock.lap("write")
-        statics, unmatched = matched(ids, planned.statics) if planned.statics else ((), [])
+        statics, unmatched = all_matched(ids, planned)
         statics = (*parts_of(ids, options.id_columns), *statics)
         index = index_of(ids, written.row_start, written.summary, statics, written.first_place)
         schema = _schema(written, site, len(ids), options.id or "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zstore.arrow import as_numpy, text_array, union
+from zstore.errors import SourceError
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute
 from zstore.format.moments import Moments
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
 from zstore.writing.pipeline import Written
+from zstore.writing.sources.table import StaticTable
+from zstore.writing.statics import match_statics
 from zstore.writing.version import Summary
 
 Int64 = NDArray[np.int64]
@@ -117,6 +120,52 @@ def scatter_statics(statics: Sequence[StaticAttribute], places: Places) -> tuple
         values[places.old] = static.values
         found.append(StaticAttribute(static.name, values, static.categories))
     return tuple(found)
+
+
+def update_statics(statics: Sequence[StaticAttribute], own: StaticTable, ids: Any) -> tuple[StaticAttribute, ...]:
+    """Static attributes of all series, with those that sources have of some.
+
+    Parameters
+    ----------
+    statics
+        What is known.
+    own
+        What sources have; it wins.
+    ids
+        (series,) ids of all series.
+
+    Raises
+    ------
+    SourceError
+        If an attribute holds numbers, and is to hold words, or the other way round.
+    """
+    matched, _, _ = match_statics(ids, own.ids, own.attributes)
+    known = {static.name: static for static in statics}
+    here = np.isin(ids, own.ids)
+    for new in matched:
+        old = known.get(new.name)
+        known[new.name] = new if old is None else _updated(old, new, here)
+    return tuple(known.values())
+
+
+def _updated(old: StaticAttribute, new: StaticAttribute, here: NDArray[np.bool_]) -> StaticAttribute:
+    """One attribute with new values where there are some series of it."""
+    if new.categories is None or old.categories is None:
+        empty = new.categories == () or (new.categories is None and bool(np.isnan(new.values).all()))
+        if empty or (new.categories is None) == (old.categories is None):
+            missing = np.nan if old.categories is None else -1
+            return replace(old, values=np.where(here, missing if empty else new.values, old.values))
+        raise SourceError(
+            f"{'words' if new.categories is not None else 'numbers'} in static attribute {new.name!r}",
+            expected=f"{'words' if old.categories is not None else 'numbers'}, as the store has them",
+            fix="leave it out of the mapping, or ingest all files together anew",
+        )
+    words = sorted({*old.categories, *new.categories}, key=str.encode)
+    code = {word: number for number, word in enumerate(words)}
+    values = [
+        np.array([*(code[word] for word in each.categories or ()), -1], np.int32)[each.values] for each in (old, new)
+    ]
+    return StaticAttribute(new.name, np.where(here, values[1], values[0]), tuple(words))
 
 
 def _merge_runs(

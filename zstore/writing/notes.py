@@ -17,8 +17,8 @@ from zstore.writing.plan import Planned
 from zstore.writing.shards import RowsSpec, ShardReport
 from zstore.writing.sources.cells import PLAIN
 from zstore.writing.sources.protocol import Source
-from zstore.writing.sources.table import TableSpec
-from zstore.writing.statics import StaticTable, match_statics, named_words
+from zstore.writing.sources.table import StaticTable, TableSpec
+from zstore.writing.statics import match_statics, named_words
 
 Int64 = NDArray[np.int64]
 
@@ -31,6 +31,12 @@ def matched(ids: Any, known: StaticTable) -> tuple[tuple[StaticAttribute, ...], 
     remarks = [f"{n_without} series have no static attributes"] if n_without else []
     remarks += [f"{n_unused} ids of {known.name} are not in the rows"] if n_unused else []
     return statics, [*known.notes, *remarks]
+
+
+def all_matched(ids: Any, planned: Planned) -> tuple[tuple[StaticAttribute, ...], list[str]]:
+    """Those that sources have, then those of a table of their own."""
+    some = [matched(ids, table) for table in (planned.own_statics, planned.statics) if table is not None]
+    return tuple(each for statics, _ in some for each in statics), [note for _, notes in some for note in notes]
 
 
 def row_notes(

@@ -19,9 +19,9 @@ from zstore.writing.site import Site
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.protocol import Source, SourceFile
-from zstore.writing.sources.table import TableSpec
+from zstore.writing.sources.table import StaticTable, TableSpec
 from zstore.writing.sources.workspace import Workspace
-from zstore.writing.statics import StaticTable, open_statics, read_statics
+from zstore.writing.statics import open_statics, read_statics
 
 MOST_BAD = 0.5  # share of bad rows above which it is not the rows that are wrong, but how they are read
 
@@ -92,9 +92,11 @@ class Planned:
     spec
         What their columns mean.
     statics
-        Static attributes, if any.
+        Static attributes of a table of their own, if any.
     notes
         What a run of the same plan that died has done, from name to note.
+    own_statics
+        Static attributes that the sources have, if any.
     """
 
     reading: Reading
@@ -102,6 +104,7 @@ class Planned:
     spec: TableSpec
     statics: StaticTable | None
     notes: Mapping[str, bytes]
+    own_statics: StaticTable | None = None
 
 
 def plan(
@@ -145,6 +148,8 @@ def plan(
     opened, spec = reading.source.open(reading.files, prepared, as_read, others, looks)
     if reading.fields:
         spec = spec.with_fields((*spec.fields, *reading.fields))
+    if not reading.keep_bad:
+        reading.source.refuse_damaged(opened)
     if spec.time.kind == "rows" and reading.keep_bad and known is None:
         raise UsageError(
             "quarantine without a time column",
@@ -152,7 +157,22 @@ def plan(
             fix="name the time column with --time, or --on-bad-row error",
         )
     statics = None if table is None else read_statics(*table, options, spec.missing)
-    return Planned(reading, opened, spec, statics, notes)
+    own = reading.source.statics(opened)
+    if own is not None and statics is not None:
+        _check_apart(own, statics)
+    return Planned(reading, opened, spec, statics, notes, own)
+
+
+def _check_apart(own: StaticTable, statics: StaticTable) -> None:
+    """Refuse attributes that sources have, and a table of their own too."""
+    names = {each.name for each in own.attributes}
+    for each in statics.attributes:
+        if each.name in names:
+            raise UsageError(
+                f"static attribute {each.name!r} in {statics.name} and in the sources",
+                expected="every name once",
+                fix="rename it in the table of static attributes, or leave it out of the mapping",
+            )
 
 
 def with_references(options: TableOptions, fields: Sequence[FieldSpec]) -> TableOptions:

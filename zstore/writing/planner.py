@@ -26,6 +26,7 @@ from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import is_plain
 from zstore.writing.sources.join import MOST_TOGETHER
 from zstore.writing.sources.kinds import Named, source_of
+from zstore.writing.sources.options import TableOptions
 
 _SAMPLE_BYTES = 1 << 24
 _RECORD_BYTES = 90  # of the manifest for an object, as it was measured before compression
@@ -171,7 +172,9 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
     """Ingest the first 16 MiB of a file into a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="zstore-") as folder:
         encoding = table.get("encoding", "utf-8")
-        taken = source_of([file]).sample(file, encoding, Path(folder) / "sources", _SAMPLE_BYTES)
+        taken = source_of([file]).sample(
+            file, TableOptions.of(table), encoding, Path(folder) / "sources", _SAMPLE_BYTES
+        )
         plainly = {**table, "encoding": taken.encoding, "on_duplicate": "first"}
         if table.get("static") is not None:  # options may name its columns
             named = find(table["static"], "--static", storage_options)

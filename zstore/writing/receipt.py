@@ -141,7 +141,7 @@ def row_counts(
     quarantine
         The file of bad rows, if any. In a wide table each stands for a row of every series.
     """
-    n_quarantined = len(parsed.bad) * max(len(planned.spec.series), 1)
+    n_quarantined = sum(row.n_rows for row in parsed.bad) * max(len(planned.spec.series), 1)
     n_inexact = parsed.n_inexact(len(written.rows.channels))
     return RowCounts(n_filled, n_quarantined, n_duplicates, quarantine, n_inexact)
 

@@ -26,38 +26,13 @@ from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.inflate import plain_utf8
 from zstore.writing.sources.join import join
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.table import ChannelSpec, Columns, MissingTexts
+from zstore.writing.sources.table import ChannelSpec, Columns, MissingTexts, StaticTable
 from zstore.writing.sources.times.spec import TimeSpec
 
 _LARGEST = sys.float_info.max  # attributes are float64, whatever rows are
 _NO_TIMES = TimeSpec("rows", (), None)
 _FIX = "correct the file"
 _BLOCK_BYTES = 1 << 24
-
-
-@dataclass(frozen=True)
-class StaticTable:
-    """A table of static attributes.
-
-    Parameters
-    ----------
-    name
-        The file.
-    ids
-        (row,) its ids.
-    attributes
-        Each with a value per row of the table.
-    notes
-        What should be known of it.
-    seen
-        Texts of --missing that occurred.
-    """
-
-    name: str
-    ids: NDArray[Any]
-    attributes: tuple[StaticAttribute, ...]
-    notes: tuple[str, ...] = ()
-    seen: frozenset[str] = frozenset()
 
 
 def open_statics(file: File, options: TableOptions, encoding: str, scratch: Storage) -> tuple[CsvFile, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
-from zstore.writing.sources.table import BadRow
+from zstore.writing.sources.table import BadRow, StaticTable
 from zstore.writing.sources.workspace import Runner, Workspace
 
 
@@ -35,6 +35,13 @@ class FileSource:
     def prepare(self, files: Sequence[Any], encoding: str, space: Workspace, runner: Runner | None) -> list[Any]:
         """The files themselves, which can be read at any position."""
         return list(files)
+
+    def refuse_damaged(self, files: Sequence[Any]) -> None:
+        """Damage is found when rows are read."""
+
+    def statics(self, files: Sequence[Any]) -> StaticTable | None:
+        """None: rows are all that there is."""
+        return None
 
     def notes(self, n_blank: int, bad: Sequence[BadRow]) -> Iterator[str]:
         """Nothing."""

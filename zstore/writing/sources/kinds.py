@@ -9,6 +9,7 @@ from typing import Any
 from zstore.errors import StoreError, UsageError
 from zstore.writing.sources.csv.source import CsvSource
 from zstore.writing.sources.files import expand
+from zstore.writing.sources.hdf5.source import Hdf5Source
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.sql.query import Query
 from zstore.writing.sources.sql.source import SqlSource, ask
@@ -18,7 +19,7 @@ from zstore.writing.sources.typed.given_source import GivenSource
 from zstore.writing.sources.typed.parquet_source import ParquetSource
 
 CSV: Source = CsvSource()
-SOURCES: tuple[Source, ...] = (CSV, ParquetSource(), ArrowSource(), SqlSource(), GivenSource())
+SOURCES: tuple[Source, ...] = (CSV, ParquetSource(), ArrowSource(), Hdf5Source(), SqlSource(), GivenSource())
 
 Named = str | Path | Query | ArrowStream
 """What a user names as a source: a path, a glob, a URL, a query, or hands over: a table."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zstore.errors import StoreError, UsageError
+from zstore.writing.sources.hdf5.mapping import ID, TIME, mapping_of, mapping_text
 from zstore.writing.sources.table import MissingTexts
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
@@ -58,6 +59,7 @@ class TableOptions:
     id_columns: tuple[str, ...] = ()
     timezone: str | None = None
     censored: tuple[str, ...] = ()
+    mapping: str | None = None  # of HDF5, as text
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> TableOptions:
@@ -70,6 +72,8 @@ class TableOptions:
         """
         names = [option.name for option in fields(cls)]
         given: dict[str, Any] = {name: arguments[name] for name in names if arguments.get(name) is not None}
+        if "mapping" in given:
+            given = _by_mapping(given)
         ids = _texts("id", given.pop("id", ()))
         if ids:
             given |= {"id": ",".join(ids), "id_columns": ids if len(ids) > 1 else ()}
@@ -109,6 +113,8 @@ class TableOptions:
                     expected="an option as zstore ingest records it",
                     fix="do not append to this store: no release of zstore wrote it like this; ingest its sources",
                 )
+        if known.get("mapping") is not None:
+            _check_recorded(str(known["mapping"]))
         return cls(**known)
 
     def with_categories(self, words: Iterable[str]) -> TableOptions:
@@ -176,6 +182,54 @@ _ALWAYS = frozenset(
 """Options that every store records; newer ones are recorded only where they are used."""
 _USUAL = TableOptions()
 _OPTIONAL = frozenset(option.name for option in fields(TableOptions) if getattr(_USUAL, option.name) is None)
+
+
+def _by_mapping(given: dict[str, Any]) -> dict[str, Any]:
+    """The options with what a mapping says of ids and times, which nothing else may say then.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or something else does.
+    """
+    for name in ("id", "time", "time_format", "time_unit", "timezone", "start", "id_from_path", "layout"):
+        if given.get(name) not in (None, (), [], getattr(_USUAL, name)):
+            raise UsageError(
+                f"--{name.replace('_', '-')} with --mapping",
+                expected="a mapping that says what ids and times are",
+                fix=f"drop --{name.replace('_', '-')}, or write it into the mapping",
+            )
+    text = mapping_text(given["mapping"])
+    moments = mapping_of(text).time.moments
+    return {**given, "mapping": text, "id": ID, "time": (TIME,), "time_unit": None if moments else "steps"}
+
+
+def _check_recorded(text: str) -> None:
+    """Refuse a mapping of a store's record that no release wrote."""
+    try:
+        same = text.startswith("{") and mapping_text(text) == text
+    except (UsageError, ValueError, RecursionError):
+        same = False
+    if not same:
+        raise StoreError(
+            f"mapping {text[:200]!r} of the store's record of its sources",
+            expected="a mapping as zstore ingest records it",
+            fix="do not append to this store: no release of zstore wrote it like this; ingest its sources",
+        )
+
+
+def refuse_mapping(options: TableOptions, many: str) -> None:
+    """Refuse a mapping of sources that are not HDF5.
+
+    Raises
+    ------
+    UsageError
+        If there is one.
+    """
+    if options.mapping is not None:
+        raise UsageError(
+            f"--mapping of {many}", expected="HDF5 files (.h5, .hdf5)", fix="leave out --mapping, or name HDF5 files"
+        )
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

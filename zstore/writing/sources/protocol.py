@@ -15,7 +15,7 @@ from zstore.format.schema import Schema
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.sources.table import BadRow, Columns, TableSpec
+from zstore.writing.sources.table import BadRow, Columns, StaticTable, TableSpec
 from zstore.writing.sources.workspace import Runner, Workspace
 
 
@@ -207,6 +207,20 @@ class Source(Protocol):
         """
         ...
 
+    def refuse_damaged(self, files: Sequence[Any]) -> None:
+        """Refuse files of which a part was found to be damaged, where bad rows are not set aside; from :meth:`open`.
+
+        Raises
+        ------
+        SourceError
+            Naming the first.
+        """
+        ...
+
+    def statics(self, files: Sequence[Any]) -> StaticTable | None:
+        """Static attributes that files have beside their rows; from :meth:`open`."""
+        ...
+
     def open_known(
         self, file: File, prepared: File, options: TableOptions, others: Collection[str], schema: Schema
     ) -> tuple[SourceFile, TableSpec] | None:
@@ -311,6 +325,6 @@ class Source(Protocol):
         """What should be known of how the files were read."""
         ...
 
-    def sample(self, file: File, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
+    def sample(self, file: File, options: TableOptions, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
         """The first rows of a file, some `n_bytes` as they are read, as a file below `folder`."""
         ...

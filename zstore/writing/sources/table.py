@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from zstore.errors import SourceError
 from zstore.format.encodings import Kind
+from zstore.format.index import StaticAttribute
 from zstore.writing.sources.cells import Missing, NumberStyle, shorten
 from zstore.writing.sources.channels import ChannelValues
 from zstore.writing.sources.payloads import FieldSpec
@@ -213,6 +214,8 @@ class BadRow:
         Its text.
     n_lost
         Records that it may have swallowed, itself included: lines that a quote without a closing one goes on over.
+    n_rows
+        Rows that it stands for, where they can only be lost together.
     """
 
     source: str
@@ -221,6 +224,7 @@ class BadRow:
     expected: str
     raw: str
     n_lost: int = 1
+    n_rows: int = 1
 
     def error(self, fix: str = FIX_ROW) -> SourceError:
         """As the error that refuses the ingest."""
@@ -230,6 +234,31 @@ class BadRow:
             where=f"{self.source} {self.place}: {shorten(self.raw)!r}",
             fix=fix,
         )
+
+
+@dataclass(frozen=True)
+class StaticTable:
+    """A table of static attributes.
+
+    Parameters
+    ----------
+    name
+        The file.
+    ids
+        (row,) its ids.
+    attributes
+        Each with a value per row of the table.
+    notes
+        What should be known of it.
+    seen
+        Texts of --missing that occurred.
+    """
+
+    name: str
+    ids: NDArray[Any]
+    attributes: tuple[StaticAttribute, ...]
+    notes: tuple[str, ...] = ()
+    seen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

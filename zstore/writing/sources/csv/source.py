@@ -24,7 +24,7 @@ from zstore.writing.sources.csv.record_limit import lines_before
 from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec, Line
 from zstore.writing.sources.inflate import COMPRESSED, head, is_plain, is_plain_text, plain_utf8
-from zstore.writing.sources.options import CENSORED, TableOptions
+from zstore.writing.sources.options import CENSORED, TableOptions, refuse_mapping
 from zstore.writing.sources.protocol import RecutError, SourceSample
 from zstore.writing.sources.table import BadRow, ChannelSpec, Columns
 from zstore.writing.sources.workspace import Runner, Workspace, digest_of
@@ -40,6 +40,7 @@ class CsvSource(FileSource):
 
     def check(self, options: TableOptions, encoding: str) -> None:
         """Refuse options that contradict each other; there are none that CSV files do not have."""
+        refuse_mapping(options, "CSV files")
         check_framing(options)
 
     def prepare(self, files: Sequence[File], encoding: str, space: Workspace, runner: Runner | None) -> list[File]:
@@ -216,7 +217,7 @@ class CsvSource(FileSource):
                 f"{long[0].place} on: a quote there may lack its closing one"
             )
 
-    def sample(self, file: File, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
+    def sample(self, file: File, options: TableOptions, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
         """The first records of a file as plain UTF-8."""
         path = folder / file.key.lstrip("/")  # so that ids are found in the path
         path = path.with_suffix("") if path.suffix in COMPRESSED else path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zstore.storage.file import File
+from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.typed.arrow_table import KIND, ArrowTable, BatchRow
 from zstore.writing.sources.typed.source import TypedSource
 
@@ -16,6 +17,6 @@ class ArrowSource(TypedSource):
     many = "Arrow files"
     place = BatchRow
 
-    def open_one(self, file: File, id_from_path: str | None) -> ArrowTable:
+    def open_one(self, file: File, options: TableOptions) -> ArrowTable:
         """One file, whose messages have been found."""
-        return ArrowTable.open(file, str(file), id_from_path)
+        return ArrowTable.open(file, str(file), options.id_from_path)

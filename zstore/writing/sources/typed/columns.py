@@ -16,7 +16,7 @@ from zstore.writing.sources.times.iso import UNITS
 from zstore.writing.sources.times.spec import TimeSpec
 from zstore.writing.sources.typed.cells import is_exact_text, is_text, kind_of, missing_of, raw_values, width_of
 from zstore.writing.sources.typed.moments import TimeKind, time_kind, unit_of_type
-from zstore.writing.sources.typed.table import TypedTable
+from zstore.writing.sources.typed.table import TypedTable, whole_batches
 from zstore.writing.sources.workspace import Runner
 
 _FIRST_ROWS = 4096
@@ -136,7 +136,7 @@ def _finest_unit(task: tuple[TypedTable, int], column: str, most: int | None = N
     """The coarsest unit that the moments of a row group, or its first ones, are whole in."""
     table, group = task
     finest = "s"
-    for batch in table.batches([column], (), group, most or _SCAN_ROWS):
+    for _, batch in whole_batches(table, [column], (), group, most or _SCAN_ROWS):
         array = batch.column(column)
         if pa.types.is_timestamp(array.type):
             values, missing = raw_values(array, "int64"), missing_of(array)
@@ -263,7 +263,7 @@ def _first_width(tables: Sequence[TypedTable], column: str) -> int | None:
         if column not in table.types or not pa.types.is_nested(table.types[column]):
             continue
         for group in range(len(table.group_rows)):
-            for batch in table.batches([column], (), group, _FIRST_ROWS):
+            for _, batch in whole_batches(table, [column], (), group, _FIRST_ROWS):
                 array = batch.column(column)
                 missing = missing_of(array)
                 rows = np.arange(len(array)) if missing is None else np.flatnonzero(~missing)

@@ -14,6 +14,7 @@ from zstore.errors import SourceError
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.room import with_room
+from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.typed.arrow_table import ArrowTable, check_array
 from zstore.writing.sources.typed.damage import damage_told
 from zstore.writing.sources.typed.file import check_header
@@ -124,7 +125,7 @@ class GivenSource(PathlessSource):
         scratch.remove(scratch.sizes(TAKEN))  # of a run that died
         return [_spooled(table, scratch) if shared or table.once else table for table in files]
 
-    def open_one(self, file: Any, id_from_path: str | None) -> Any:
+    def open_one(self, file: Any, options: TableOptions) -> Any:
         """A table."""
         if file.spool is None:
             check_header(file.rows.column_names, file.name)

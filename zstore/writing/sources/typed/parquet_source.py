@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zstore.storage.file import File
+from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.typed.parquet_table import KIND, GroupRow, ParquetTable
 from zstore.writing.sources.typed.source import TypedSource
 
@@ -16,6 +17,6 @@ class ParquetSource(TypedSource):
     many = "Parquet files"
     place = GroupRow
 
-    def open_one(self, file: File, id_from_path: str | None) -> ParquetTable:
+    def open_one(self, file: File, options: TableOptions) -> ParquetTable:
         """One file, whose footer has been read."""
-        return ParquetTable.open(file, str(file), id_from_path)
+        return ParquetTable.open(file, str(file), options.id_from_path)

@@ -36,7 +36,7 @@ class PathlessSource(TypedSource):
         """Not to be had: what was there once need not be there again."""
         raise UsageError(f"--source of a {self.one}", expected="files", where=str(file), fix=self.to_compare)
 
-    def sample(self, file: Any, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
+    def sample(self, file: Any, options: TableOptions, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
         """Not to be had: there is no file whose size would tell of its rows."""
         raise UsageError(
             f"--dry-run of a {self.one}",

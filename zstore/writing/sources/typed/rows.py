@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zstore.arrow import text_array
 from zstore.writing.sources.cells import PLAIN, excess_from
-from zstore.writing.sources.channels import NumberValues
+from zstore.writing.sources.channels import ChannelValues, NumberValues
 from zstore.writing.sources.ids import SINGLE_ID
 from zstore.writing.sources.table import ChannelSpec, Columns, TableSpec
 from zstore.writing.sources.typed.cells import (
@@ -19,13 +19,14 @@ from zstore.writing.sources.typed.cells import (
     Words,
     kind_of,
     numbers_of,
+    raw_values,
     vectors_of,
     without_numbers,
     without_words,
     words_of,
 )
 from zstore.writing.sources.typed.moments import Fault, read_times
-from zstore.writing.sources.typed.table import TypedTable
+from zstore.writing.sources.typed.table import FAULTS, TypedTable
 
 Told = list[tuple[int, str, str]]
 """Row, what is wrong with it, and what would be right."""
@@ -52,6 +53,8 @@ def read_batch(
     faults: list[Fault] = []
     seen: set[str] = set()
     ids = None if spec.id is None else _ids(batch.column(spec.id), spec.id, faults)
+    if FAULTS in batch.schema.names:
+        faults += _known(batch.column(FAULTS))
     times, wrong_times = read_times(batch, spec.time, dict(spec.missing_times))
     faults += wrong_times
     reader = _Reader(batch, spec, faults, seen)
@@ -81,6 +84,14 @@ def read_batch(
         words, codes = ids.words, ids.codes
     columns = [channel.column() for channel in channels]
     return Columns(words, codes, times, columns, (), len(times), 0, tuple(lost), frozenset(seen)), good, told
+
+
+def no_columns(spec: TableSpec) -> Columns:
+    """No row, of all channels."""
+    channels = [Words(np.zeros(0, np.int32), text_array([])) if c.text else Numbers(np.zeros(0)) for c in spec.channels]
+    columns: list[ChannelValues] = [channel.column() for channel in channels]
+    n_lost = (0,) * len(channels)
+    return Columns(text_array([]), np.zeros(0, np.int32), np.zeros(0, np.int64), columns, (), 0, 0, n_lost)
 
 
 class _Reader:
@@ -160,6 +171,20 @@ class _Reader:
         words, seen = without_words(words, own)
         self._seen |= seen
         return words
+
+
+def _known(array: Any) -> list[Fault]:
+    """What the table itself says is wrong with some rows."""
+    texts = array.dictionary.to_pylist()
+    codes = raw_values(array.indices, "int32")
+    bad = np.array([bool(text) for text in texts])
+    by_expected: dict[str, list[int]] = {}
+    for code, text in enumerate(texts):
+        by_expected.setdefault(text.rpartition("\n")[2], []).append(code)
+    return [
+        Fault(bad[codes] & np.isin(codes, some), lambda row: texts[codes[row]].rpartition("\n")[0], expected)
+        for expected, some in by_expected.items()
+    ]
 
 
 def _ids(array: Any, column: str, faults: list[Fault]) -> Words:

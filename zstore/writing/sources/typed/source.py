@@ -16,15 +16,23 @@ from zstore.format.schema import Schema
 from zstore.storage.file import File
 from zstore.writing.sources.base import FileSource
 from zstore.writing.sources.columns import has_no_series
-from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.options import TableOptions, refuse_mapping
 from zstore.writing.sources.protocol import SourceSample
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
 from zstore.writing.sources.times.spec import STEPS
 from zstore.writing.sources.typed.cells import words_of
 from zstore.writing.sources.typed.damage import damage_told
-from zstore.writing.sources.typed.rows import read_batch
+from zstore.writing.sources.typed.rows import no_columns, read_batch
 from zstore.writing.sources.typed.spec import typed_spec
-from zstore.writing.sources.typed.table import TypedBlock, TypedTable, cut, n_rows_of, row_bytes, whole_row_bytes
+from zstore.writing.sources.typed.table import (
+    LostRows,
+    TypedBlock,
+    TypedTable,
+    cut,
+    n_rows_of,
+    row_bytes,
+    whole_row_bytes,
+)
 from zstore.writing.sources.workspace import Runner
 
 _OF_TEXT: tuple[str, ...] = ("delimiter", "decimal", "thousands", "percent", "censored")
@@ -45,13 +53,13 @@ class TypedSource(FileSource):
     place: type[Any]
     typed = True
 
-    def open_one(self, file: Any, id_from_path: str | None) -> Any:
-        """One of them, opened; ids may be in its path."""
+    def open_one(self, file: Any, options: TableOptions) -> Any:
+        """One of them, opened; options may say that ids are in its path."""
         raise NotImplementedError
 
-    def sample(self, file: File, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
+    def sample(self, file: File, options: TableOptions, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
         """The first rows of one, with all their columns."""
-        table = self.open_one(file, None)
+        table = self.open_one(file, replace(options, id_from_path=None))
         size = whole_row_bytes(table)
         path = folder / file.key.lstrip("/")  # so that ids are found in the path
         path.parent.mkdir(parents=True)
@@ -72,6 +80,7 @@ class TypedSource(FileSource):
                 fix=f"leave out --{name.replace('_', '-')}: the types of the columns say how they are read",
             )
 
+        refuse_mapping(options, self.many)
         if options.timezone is not None:
             raise UsageError(
                 f"--timezone {options.timezone} of {self.many}",
@@ -106,14 +115,14 @@ class TypedSource(FileSource):
         runner: Runner | None = None,
     ) -> tuple[list[TypedTable], TableSpec]:
         """The columns of all tables, and what they mean."""
-        tables = [self.open_one(file, options.id_from_path) for file in files]
+        tables = [self.open_one(file, options) for file in files]
         return tables, typed_spec(tables, options, others, self.one, runner=runner)
 
     def open_known(
         self, file: File, prepared: File, options: TableOptions, others: Collection[str], schema: Schema
     ) -> tuple[TypedTable, TableSpec] | None:
         """One file whose rows a store has."""
-        table = self.open_one(file, options.id_from_path)
+        table = self.open_one(file, options)
         if has_no_series(table, options):
             return None
         known = options.of_header(table.header)
@@ -215,6 +224,8 @@ class TypedSource(FileSource):
             if column not in block.table.header:
                 continue
             for first, batch in block.batches([column], [column]):
+                if isinstance(batch, LostRows):
+                    continue
                 words = words_of(batch.column(column))
                 known = words.words.to_pylist()
                 if word in known:
@@ -227,6 +238,9 @@ def _parts(block: TypedBlock, spec: TableSpec, one: str, keep_bad: bool = True) 
     """The rows of a block, part by part, and (record,) the row in its group of each good record."""
     texts = [name for name in (spec.id, *spec.time.columns, *spec.texts) if name is not None]
     for first, batch in block.batches(spec.needed, texts):
+        if isinstance(batch, LostRows):
+            yield _lost(block, spec, first, batch), np.zeros(0, np.int64)
+            continue
         with damage_told(block.name, one):
             columns, good, bad = read_batch(batch, block.table, spec, None if keep_bad else 1)
         rows = np.arange(first, first + batch.num_rows) if good is None else first + np.flatnonzero(good)
@@ -237,10 +251,20 @@ def _parts(block: TypedBlock, spec: TableSpec, one: str, keep_bad: bool = True) 
         yield replace(columns, bad=told, n_records=batch.num_rows), rows
 
 
+def _lost(block: TypedBlock, spec: TableSpec, first: int, lost: LostRows) -> Columns:
+    """No row, and one bad row that stands for all that are lost."""
+    place, n_rows = block.table.place(block.group, first), lost.num_rows
+    raw = f"{n_rows:,} rows" if n_rows != 1 else "1 row"
+    bad = BadRow(block.name, place, lost.reason, lost.expected, raw, n_lost=n_rows, n_rows=n_rows)
+    return replace(no_columns(spec), bad=(bad,), n_records=n_rows)
+
+
 def _raw(batch: Any, row: int) -> str:
     """The columns of a row that are read, as JSON; what that has no word for as Arrow writes it."""
     cells = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name.startswith("\0"):  # no column of the source
+            continue
         cell = column.slice(row, 1)
         kind = cell.type.value_type if pa.types.is_dictionary(cell.type) else cell.type
         if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):

@@ -13,7 +13,7 @@ from zstore.writing.sources.time_options import first_time_spec, numbered_rows
 from zstore.writing.sources.times.spec import TimeSpec
 from zstore.writing.sources.typed.cells import words_of
 from zstore.writing.sources.typed.columns import channels_of, check_id, moment_spec, refuse_other_times
-from zstore.writing.sources.typed.table import TypedTable, n_rows_of
+from zstore.writing.sources.typed.table import TypedTable, n_rows_of, whole_batches
 from zstore.writing.sources.workspace import Runner
 
 _TIME_ROWS = 1000  # that tell how texts and whole numbers are meant
@@ -60,12 +60,14 @@ def _time_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runn
     for group, n_rows in enumerate(first.group_rows):
         if texts or not n_rows:
             continue
-        batch = next(first.batches([column], [column], group, _TIME_ROWS))
+        start, batch = next(whole_batches(first, [column], [column], group, _TIME_ROWS), (0, None))
+        if batch is None:
+            continue
         words = words_of(batch.column(column))
         known = words.words.to_pylist()
         codes = words.codes.tolist()
         texts = [known[code] for code in codes if code >= 0]
-        rows = [(group, row) for row, code in enumerate(codes) if code >= 0]
+        rows = [(group, start + row) for row, code in enumerate(codes) if code >= 0]
     spec = first_time_spec(options, texts, lambda n: f"{first.name} {first.place(*rows[n])}")
     if spec.kind == "decimal":
         raise UsageError(

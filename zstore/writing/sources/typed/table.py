@@ -15,6 +15,32 @@ _CELL_BYTES = 8
 _BANDS = 6  # tasks that there should be, where tables have groups enough to cut
 
 
+FAULTS = "\0faults"
+"""A column that a batch may have beside its own: a text for each row, empty where nothing is wrong with it, else what
+is wrong and, behind a line break, what is expected. Such rows are bad."""
+
+
+@dataclass(frozen=True)
+class LostRows:
+    """Rows that cannot be read, in the place of a record batch of them.
+
+    Parameters
+    ----------
+    num_rows
+        How many.
+    reason, expected
+        What is wrong, and what would be right.
+    """
+
+    num_rows: int
+    reason: str
+    expected: str
+
+    def slice(self, start: int, length: int) -> LostRows:
+        """Some of them."""
+        return LostRows(max(min(length, self.num_rows - start), 0), self.reason, self.expected)
+
+
 class TypedTable(Protocol):
     """A file, a table in memory or the rows of a query, opened. It can be pickled, for each task gets it.
 
@@ -57,7 +83,7 @@ class TypedTable(Protocol):
         ...
 
     def batches(self, columns: Sequence[str], texts: Sequence[str], group: int, n_rows: int) -> Iterator[Any]:
-        """The rows of a group, in order, in record batches of at most `n_rows`.
+        """The rows of a group, in order, in record batches of at most `n_rows`, or as :class:`LostRows`.
 
         Parameters
         ----------
@@ -78,6 +104,15 @@ class TypedTable(Protocol):
     def place(self, group: int, row: int) -> Place:
         """A row of a group, both counted from 0, as messages have it."""
         ...
+
+
+def whole_batches(table: TypedTable, columns: Sequence[str], texts: Sequence[str], group: int, n_rows: int) -> Any:
+    """The record batches of a group, each with its first row in it, without rows that are lost."""
+    row = 0
+    for batch in table.batches(columns, texts, group, n_rows):
+        if not isinstance(batch, LostRows):
+            yield row, batch
+        row += batch.num_rows
 
 
 def n_rows_of(table: TypedTable) -> int:

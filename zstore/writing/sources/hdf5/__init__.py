@@ -1,0 +1,1 @@
+"""HDF5: sessions and episodes, by a mapping that says what is what."""

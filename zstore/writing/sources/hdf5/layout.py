@@ -1,0 +1,471 @@
+"""What one file holds, by a mapping: its episodes, and which data sets become which columns. Only times are read.
+
+Whatever is wrong with an episode is a fault of it, told when its rows are asked for: others may be good.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zstore.storage.file import File
+from zstore.writing.sources.hdf5.clock import Clock
+from zstore.writing.sources.hdf5.library import h5py_of, opened
+from zstore.writing.sources.hdf5.mapping import STEPS, TIME, DataPath, FieldWay, Hdf5Mapping
+from zstore.writing.sources.hdf5.objects import (
+    AbsentError,
+    DataSet,
+    ObjectError,
+    damage_in,
+    find_data,
+    find_group,
+    find_object,
+    judge,
+    link_of,
+    names_of,
+)
+from zstore.writing.sources.hdf5.statics import splits_of, statics_of, with_splits
+
+MOST_EPISODES = 1_000_000
+_MOST_COLUMNS = 10_000
+_FIRST_TIMES = 4096
+_GROUP_BYTES = 1 << 22  # of rows that are read together, where chunks are not larger
+_CELL_BYTES = 8
+
+
+@dataclass(frozen=True)
+class DataColumn:
+    """A column, and the data set of an episode that it is.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    data
+        Where its values are; no ``*`` in the path.
+    type
+        As Arrow has it.
+    width
+        Values of a row of a vector; None of a single one.
+    zeros_missing
+        Whether a row of zeros is missing.
+    """
+
+    name: str
+    data: DataPath
+    type: pa.DataType
+    width: int | None = None
+    zeros_missing: bool = False
+
+
+@dataclass(frozen=True)
+class FieldData:
+    """A field, and the data set of an episode that it is; see :class:`~zstore.writing.sources.hdf5.mapping.FieldWay`.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    way
+        With its own path, without ``*``, and without `lengths` where this file has arrays.
+    """
+
+    name: str
+    way: FieldWay
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with an episode, and what is expected."""
+
+    reason: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An episode, or a session: the rows of a group.
+
+    Parameters
+    ----------
+    group
+        Its path.
+    id
+        Id of its rows.
+    n_rows
+        Rows; of a damaged one, as many as most of its data sets have, at least one.
+    origin
+        Seconds at step 0, where times are held to a rate.
+    statics
+        Static attributes.
+    fault
+        Why it cannot be read, if it cannot.
+    """
+
+    group: str
+    id: str
+    n_rows: int
+    origin: float | None = None
+    statics: Mapping[str, Any] | None = field(default=None, hash=False)
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The rows ``[start, stop)`` of an episode, which are read together."""
+
+    episode: Episode
+    start: int
+    stop: int
+
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file holds.
+
+    Parameters
+    ----------
+    columns
+        Columns of all of its episodes, time first if there is a data set of times.
+    fields
+        Fields of all of its episodes.
+    groups
+        Stretches that are read together.
+    row_bytes
+        Bytes of a row of all columns in memory.
+    notes
+        What should be known of it.
+    """
+
+    columns: tuple[DataColumn, ...]
+    fields: tuple[FieldData, ...]
+    groups: tuple[tuple[Stretch, ...], ...]
+    row_bytes: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """Its episodes, each once."""
+        return list({s.episode.group: s.episode for group in self.groups for s in group}.values())
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """The data sets of one episode, opened."""
+
+    columns: tuple[DataColumn, ...]
+    fields: tuple[FieldData, ...]
+    data: Mapping[str, DataSet]
+    """By path in the mapping."""
+
+
+def layout_of(file: File, mapping: Hdf5Mapping) -> Layout:
+    """What a file holds.
+
+    Raises
+    ------
+    SourceError
+        If it is no HDF5 file, or is damaged.
+    ObjectError
+        If it has not what the mapping says.
+    """
+    notes: dict[str, None] = {}
+    with opened(file) as root:
+        episodes: list[Episode] = []
+        chunks, first = 1, None
+        splits = {} if mapping.splits is None else splits_of(root, mapping.splits, file.n_bytes)
+        for group in list(_groups(root, mapping)):
+            try:
+                with damage_in(group):
+                    contents = _contents(root, group, mapping, file.n_bytes)
+                    episode = _episode(root, file, group, contents, mapping, notes)
+                if splits:
+                    named = with_splits(dict(episode.statics or {}), group.rpartition("/")[2], splits)
+                    episode = replace(episode, statics=named)
+                if first is None:
+                    first = contents
+                elif episode.fault is None:
+                    _check_alike(first, contents, group, episodes[0].group)
+                chunks = max(chunks, *(data.chunk_rows or 1 for data in contents.data.values()))
+            except ObjectError as error:
+                fault = Fault(error.reason, error.expected)
+                episode = Episode(group, _id(root, file, group, mapping, may_fail=True), 1, fault=fault)
+            episodes.append(episode)
+    if first is None:
+        fault = episodes[0].fault or Fault("no episode", "one")
+        raise ObjectError(fault.reason, fault.expected)
+    size = _CELL_BYTES * (2 + sum(column.width or 1 for column in first.columns))
+    texts = sum(data.row_bytes for data in first.data.values() if data.dtype.kind == "S")
+    return Layout(first.columns, first.fields, tuple(_grouped(episodes, size, chunks)), size + texts, tuple(notes))
+
+
+def _groups(root: Any, mapping: Hdf5Mapping) -> Iterator[str]:
+    """Paths of the groups that are episodes, in the order of their numbers."""
+    if not mapping.episodes.endswith("*"):
+        yield find_group(root, mapping.episodes)[1]
+        return
+    node, shown = find_group(root, mapping.episodes[:-1] or "/")
+    h5py, n_groups = h5py_of(shown), 0
+    for name in sorted(names_of(node, MOST_EPISODES), key=_natural):
+        child, path = find_object(root, name, shown)
+        if isinstance(child, h5py.h5g.GroupID):
+            n_groups += 1
+            yield path
+    if not n_groups:
+        raise ObjectError(f"no group in {shown}", "a group for each episode")
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _contents(root: Any, group: str, mapping: Hdf5Mapping, n_file_bytes: int) -> _Contents:
+    """The data sets of an episode; raises `ObjectError` if one is not what the mapping says."""
+    data: dict[str, DataSet] = {}
+
+    def found(way: DataPath) -> DataSet:
+        if way.path not in data:
+            data[way.path] = find_data(root, way.path, group, n_file_bytes)
+        return data[way.path]
+
+    columns: dict[str, DataColumn] = {}
+    if mapping.time.data is not None:
+        columns[TIME] = _time_column(mapping, found(mapping.time.data))
+    taken = {way.path for ways in (mapping.channels, mapping.vectors) for way in ways.values() if "*" not in way.path}
+    for rank, ways in ((0, mapping.channels), (1, mapping.vectors)):
+        for name, way in ways.items():
+            for own, path in _expanded(root, group, name, way, taken, rank + 1):
+                try:
+                    made = _column(own, path, found(path), rank, mapping)
+                except AbsentError:
+                    if not way.optional:
+                        raise
+                    continue
+                if own in columns:
+                    raise ObjectError(f"column {own!r} twice, the second of {path.shown}", "every name once")
+                columns[own] = made
+    fields = dict(_fields(root, group, mapping, data, n_file_bytes))
+    for name in fields.keys() & columns.keys():
+        raise ObjectError(f"field {name!r}, which is a column too", "every name once")
+    return _Contents(tuple(columns.values()), tuple(fields.values()), data)
+
+
+def _expanded(
+    root: Any, group: str, name: str, way: DataPath, taken: set[str], rank: int
+) -> Iterator[tuple[str, DataPath]]:
+    """A name and where it lies; of ``*``, all data sets of a group whose rank fits, for channels, vectors or fields."""
+    if "*" not in way.path:
+        yield name, way
+        return
+    parent = way.path.rpartition("/")[0] or ("/" if way.path.startswith("/") else ".")
+    h5py = h5py_of(group)
+    try:
+        node, shown = find_object(root, group if parent == "." else parent, group)
+    except AbsentError:
+        if way.optional:
+            return
+        raise
+    if not isinstance(node, h5py.h5g.GroupID):
+        raise ObjectError(f"{shown}, which is no group", "a group")
+    for each in names_of(node, _MOST_COLUMNS):
+        path = each if parent == "." else f"{parent.rstrip('/')}/{each}"
+        if path in taken:
+            continue
+        link_of(node, each, f"{shown}/{each}")
+        child, where = find_object(root, path, group)
+        if not isinstance(child, h5py.h5d.DatasetID):
+            continue
+        judged = judge(child, where, None)
+        inner = len(judged.shape) if way.member is None else rank
+        if inner == rank or (rank > 2 and inner > 2):
+            yield name.replace("*", each), DataPath(path, way.member, way.optional)
+
+
+def _column(name: str, way: DataPath, data: DataSet, rank: int, mapping: Hdf5Mapping) -> DataColumn:
+    dtype, inner = _member(way, data)
+    if len(inner) != rank:
+        shown = "×".join(map(str, inner)) or "one"
+        raise ObjectError(
+            f"{shown} value{'s' * bool(inner)} a row in {data.path}" + (f" member {way.member}" if way.member else ""),
+            "one, or it is named among the vectors" if rank == 0 else "a row of numbers, or it is named elsewhere",
+        )
+    zeros = name in mapping.missing_where
+    if zeros and dtype.kind == "S":
+        raise ObjectError(f"texts in {data.path}, which are missing where zero", "numbers")
+    if rank and dtype.kind == "S":
+        raise ObjectError(f"vectors of texts in {data.path}", "numbers")
+    kind = arrow_type(dtype, data.path)
+    if rank:
+        return DataColumn(name, way, pa.list_(kind, inner[0]), inner[0], zeros)
+    return DataColumn(name, way, kind, zeros_missing=zeros)
+
+
+def _member(way: DataPath, data: DataSet) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape of what a row has of a data set, or of a member of it."""
+    dtype = data.dtype
+    if way.member is not None:
+        if dtype.names is None or way.member not in dtype.names:
+            names = ", ".join(dtype.names or ()) or "none"
+            raise AbsentError(f"no member {way.member!r} in {data.path}", f"one of its members: {names}")
+        dtype = dtype[way.member]
+    elif dtype.names is not None:
+        raise ObjectError(f"members {', '.join(dtype.names)} of {data.path}", "the member to read in the mapping")
+    return (dtype.base, (*data.shape[1:], *dtype.shape))
+
+
+def arrow_type(dtype: np.dtype[Any], path: str) -> pa.DataType:
+    """What Arrow calls a type; raises `ObjectError` where no channel can have it."""
+    if dtype.kind == "b":
+        return pa.bool_()
+    if dtype.kind == "S":
+        return pa.string()
+    if dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8):
+        return pa.from_numpy_dtype(dtype.newbyteorder("="))
+    raise ObjectError(f"data set {path} of type {dtype}", "numbers, booleans, or texts of fixed length")
+
+
+def _time_column(mapping: Hdf5Mapping, data: DataSet) -> DataColumn:
+    way = mapping.time
+    dtype, inner = _member(way.data, data)  # type: ignore[arg-type]  # there is one
+    if inner or dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise ObjectError(f"times in {data.path} of type {dtype}", "one number a row")
+    if dtype.kind == "f" and way.rate is None:
+        raise ObjectError(f"times with a fraction in {data.path}", "a rate in the mapping, as in time: {rate: 2000, …}")
+    kind = pa.timestamp(way.unit) if way.unit != STEPS else pa.int64()
+    return DataColumn(TIME, way.data, kind)  # type: ignore[arg-type]  # there is one
+
+
+def _fields(
+    root: Any, group: str, mapping: Hdf5Mapping, data: dict[str, DataSet], n_file_bytes: int
+) -> Iterator[tuple[str, FieldData]]:
+    for name, way in mapping.fields.items():
+        encoded = way.lengths is not None and (way.when is None or _says(root, way.when))
+        for own, path in _expanded(root, group, name, way.data, set(), 2 if encoded else 3):
+            try:
+                data[path.path] = found = find_data(root, path.path, group, n_file_bytes)
+            except AbsentError:
+                if path.optional:
+                    continue
+                raise
+            if encoded and (len(found.shape) != 2 or found.dtype != np.uint8):
+                raise ObjectError(
+                    f"{found.dtype} of shape {found.shape} in {found.path}", "(row, byte) bytes of images"
+                )
+            if found.dtype.names is not None or found.dtype.kind not in "biuf":
+                raise ObjectError(f"data set {found.path} of type {found.dtype}", "numbers")
+            lengths = way.lengths if encoded else None
+            dimensions = way.dimensions if len(way.dimensions) == len(found.shape) - 1 else ()
+            yield own, FieldData(own, FieldWay(path, () if encoded else dimensions, lengths, way.when, way.units))
+
+
+def _says(root: Any, name: str) -> bool:
+    """Whether the root has an attribute that is true."""
+    return name in root.attrs and root.attrs.get_id(name).shape == () and bool(root.attrs[name])
+
+
+def _episode(
+    root: Any, file: File, group: str, contents: _Contents, mapping: Hdf5Mapping, notes: dict[str, None]
+) -> Episode:
+    """An episode whose data sets are known; raises `ObjectError` if they do not fit together."""
+    lengths = Counter(data.n_rows for data in contents.data.values())
+    n_rows = lengths.most_common(1)[0][0]
+    id_ = _id(root, file, group, mapping)
+    for data in contents.data.values():
+        if data.n_rows != n_rows:
+            other = next(each.path for each in contents.data.values() if each.n_rows == n_rows)
+            fault = Fault(f"{data.n_rows:,} rows in data set {data.path}", f"{n_rows:,} as in {other}")
+            return Episode(group, id_, max(n_rows, 1), fault=fault)
+    statics, some = statics_of(root, file, group, mapping)
+    notes.update(dict.fromkeys(some))
+    if mapping.time.rate is None or mapping.time.data is None:
+        return Episode(group, id_, n_rows, None, statics)
+    if not n_rows:
+        return Episode(group, id_, 0, 0.0, statics)
+    data = contents.data[mapping.time.data.path]
+    times = read_rows(data, mapping.time.data.member, 0, min(n_rows, _FIRST_TIMES)).astype(np.float64)
+    if not np.isfinite(times[0]):
+        return Episode(
+            group, id_, n_rows, fault=Fault(f"time {times[0]!s} in the first row of {data.path}", "a number")
+        )
+    clock = Clock.of(times, mapping.time.rate)
+    rate = clock.mean_rate(times)
+    if rate is not None:
+        told = f"times of {data.path} that are some {rate:.6g} a second"
+        return Episode(group, id_, n_rows, fault=Fault(told, f"{clock.rate:.6g}, as the mapping's rate says"))
+    return Episode(group, id_, n_rows, clock.origin, {**statics, "time_start": float(times[0])})
+
+
+def read_rows(data: DataSet, member: str | list[str] | None, start: int, stop: int) -> np.ndarray[Any, Any]:
+    """The rows ``[start, stop)`` of a data set, or of one or some members of it; raises `ObjectError` on damage."""
+    source = h5py_of(data.path).Dataset(data.handle)
+    with damage_in(f"rows {start:,} to {stop - 1:,} of data set {data.path}"):
+        return np.asarray(source[start:stop] if member is None else source.fields(member)[start:stop])
+
+
+def _id(root: Any, file: File, group: str, mapping: Hdf5Mapping, may_fail: bool = False) -> str:
+    """The id of an episode."""
+    way = mapping.id
+    stem = PurePosixPath(file.path).stem
+    if way["of"] in ("file", "group", "file/group"):
+        last = group.rpartition("/")[2]
+        return {"file": stem, "group": last, "file/group": f"{stem}/{last}"}[way["of"]]
+    if way["of"] == "pattern":
+        match = re.search(way["text"], str(file).replace("\\", "/"))
+        if match is not None and match[1]:
+            return match[1]
+        if may_fail:
+            return ""
+        raise ObjectError(f"no id in the path {file}", f"a match of {way['text']!r}")
+    attributes = root[group].attrs
+    if way["text"] in attributes and attributes.get_id(way["text"]).shape == ():
+        value = attributes[way["text"]]
+        value = value.decode() if isinstance(value, bytes) else value
+        if isinstance(value, (str, np.integer)) and str(value):
+            return str(value)
+    if may_fail:
+        return ""
+    raise ObjectError(f"no attribute {way['text']!r} of {group} that is an id", "a text or whole number")
+
+
+def _check_alike(first: _Contents, other: _Contents, group: str, where: str) -> None:
+    """Refuse an episode with other columns than the first one."""
+    own, theirs = ({column.name: column.type for column in each.columns} for each in (first, other))
+    for name in dict.fromkeys([*own, *theirs]):
+        if own.get(name) != theirs.get(name):
+            raise ObjectError(
+                f"{name!r} in {group} " + (f"of type {theirs[name]}" if name in theirs else "is missing"),
+                f"{own.get(name, 'none')} as in {where}",
+            )
+    if [each.name for each in first.fields] != [each.name for each in other.fields]:
+        raise ObjectError(f"other fields in {group}", f"{', '.join(f.name for f in first.fields)} as in {where}")
+
+
+def _grouped(episodes: list[Episode], row_bytes: int, chunk_rows: int) -> Iterator[tuple[Stretch, ...]]:
+    """Episodes as stretches along chunks, small neighbours together; as the file has them, whatever memory there is."""
+    rows = max(_GROUP_BYTES // row_bytes, 1)
+    step = max(rows // chunk_rows, 1) * chunk_rows
+    together: list[Stretch] = []
+    n_together = 0
+    for episode in episodes:
+        size = episode.n_rows if episode.fault is not None else step  # a damaged one is one thing to tell
+        for start in range(0, episode.n_rows, size):
+            stretch = Stretch(episode, start, min(start + size, episode.n_rows))
+            if together and n_together + stretch.n_rows > rows:
+                yield tuple(together)
+                together, n_together = [], 0
+            together.append(stretch)
+            n_together += stretch.n_rows
+    if together:
+        yield tuple(together)
