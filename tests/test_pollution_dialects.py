@@ -179,7 +179,10 @@ class Judge:
     def judge_refusal(
         self, content: bytes, expected: Reading | None, mode: Mode, error: Exception, blocksize: int
     ) -> None:
-        """A refusal is right where the strict reader refuses, and names the line of a row that is bad."""
+        """A refusal is right where the strict reader refuses, and names the line of a row that is bad, or the header.
+
+        Mostly the first bad row; the first one of too many fields where times are looked at before rows are read.
+        """
         text = str(error)
         said = [int(number.replace(",", "")) for number in re.findall(r"a\.csv line ([\d,]+)", text)]
         if expected is None:
@@ -192,7 +195,8 @@ class Judge:
         first = self.dialect.get("no_header") and said[:1] == expected.bad[:1]  # by which fields are counted
         if (mode == "error" or first) and expected.bad:
             self.counts["refused"] += 1
-            if said[:1] != expected.bad[:1] and "in its first rows" not in text:
+            known = {*expected.bad, *([1] if text.startswith("no channel") else [])}
+            if not known.issuperset(said[:1] or [0]) and "in its first rows" not in text:
                 self.wrong.append(("other line", mode, blocksize, content, text, expected.bad))
         elif twice or not expected.rows:
             self.counts["refused"] += 1
