@@ -178,3 +178,52 @@ def test_a_flipped_bit_of_a_field_is_told_by_verify_and_refused_when_read(tmp_pa
     assert any("image, rows 16 to 31" in fault for fault in zstore.verify(store).faults)
     with pytest.raises(zstore.CorruptionError, match="image/c/1/0/0"):
         zstore.open_store(tmp_path / "s.zarr").read_field("image", 16, 17)
+
+
+def append_rows(folder: Path, rows: Sequence[tuple[int, int]], values: NDArray[Any], name: str) -> None:
+    """Append rows of (series, time) with these values."""
+    np.save(folder / f"{name}.npy", values)
+    lines = [f"{series},{time},{time / 2},{name}.npy,{number}" for number, (series, time) in enumerate(rows)]
+    (folder / f"{name}.csv").write_text("\n".join(["id,time,v,file,number", *lines]) + "\n")
+    zstore.append(folder / f"{name}.csv", folder / "s.zarr")
+
+
+def all_values(store: zstore.Store) -> dict[tuple[str, int], NDArray[Any]]:
+    """Values of a field by id and time."""
+    times, values = store.times(0, store.n_rows), store.read_field("image", 0, store.n_rows)
+    ids = np.repeat(store.ids, store.index.row_size)
+    return {(str(id_), int(time)): value for id_, time, value in zip(ids, times, values, strict=True)}
+
+
+def same(left: dict[tuple[str, int], NDArray[Any]], right: dict[tuple[str, int], NDArray[Any]]) -> bool:
+    return left.keys() == right.keys() and all(np.array_equal(left[key], right[key]) for key in left)
+
+
+@settings(max_examples=8)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(20, 60)), min_size=1, max_size=25, unique=True),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(-30, -1)), max_size=10, unique=True),
+    st.booleans(),
+)
+def test_rows_that_are_appended_bring_their_payloads_late_ones_too(
+    tmp_path_factory: Any, later: list[tuple[int, int]], late: list[tuple[int, int]], whole: bool
+) -> None:
+    folder, random_ = tmp_path_factory.mktemp("fields"), np.random.default_rng(len(later))
+    with pytest.MonkeyPatch.context() as patch:
+        with_images.__wrapped__(patch, folder)  # type: ignore[attr-defined]
+        values = random_.integers(0, 256, (40, 3, 2)).astype(np.float32)
+        expected = {(str(n // 20), n % 20): value for n, value in enumerate(values)}
+        store = ingest(folder, values)
+        for number, rows in enumerate((later, late)):
+            if rows:
+                more = random_.integers(0, 256, (len(rows), 3, 2)).astype(np.float32) + (0 if whole else number / 4)
+                append_rows(folder, rows, more, f"more{number}")
+                expected |= {(str(series), time): value for (series, time), value in zip(rows, more, strict=True)}
+        store = zstore.open_store(folder / "s.zarr")
+        assert same(expected, all_values(store))
+        assert zstore.verify(store).faults == ()
+        compact = zstore.compact(folder / "s.zarr")
+        assert same(expected, all_values(compact))
+        assert zstore.verify(compact).faults == ()
+        assert zstore.gc(folder / "s.zarr")[0] > 0 or compact.version == store.version
+        assert same(expected, all_values(zstore.open_store(folder / "s.zarr")))

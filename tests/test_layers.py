@@ -183,7 +183,14 @@ LAYERS = {
             "writing.parse",
             "writing.arguments",
         ],
-        ["writing.shards", "writing.fields", "writing.version", "writing.encode_plan", "writing.pipeline"],
+        [
+            "writing.shards",
+            "writing.referred",
+            "writing.fields",
+            "writing.version",
+            "writing.encode_plan",
+            "writing.pipeline",
+        ],
         ["writing.duplicates", "writing.gaps", "writing.fan_in"],
         [
             "writing.receipt",

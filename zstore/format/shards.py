@@ -106,8 +106,10 @@ class ArrayPlan:
         return b"".join([*parts, with_checksum(index.tobytes())])
 
 
-def decode_shard(content: bytes, dtype: str, codec: str, chunk_rows: int, shard_rows: int) -> Iterator[NDArray[Any]]:
-    """The chunks of one shard, in order, each (chunk_rows,), the last one padded with the fill value.
+def decode_shard(
+    content: bytes, dtype: str, codec: str, chunk_rows: int, shard_rows: int, shape: tuple[int, ...] = ()
+) -> Iterator[NDArray[Any]]:
+    """The chunks of one shard, in order, each (chunk_rows, …), the last one padded with the fill value.
 
     Each is valid until the next is asked for: they share their memory.
 
@@ -115,7 +117,7 @@ def decode_shard(content: bytes, dtype: str, codec: str, chunk_rows: int, shard_
     ----------
     content
         The object, whose digest has been compared.
-    dtype, codec, chunk_rows, shard_rows
+    dtype, codec, chunk_rows, shard_rows, shape
         As it was encoded.
 
     Notes
@@ -129,7 +131,7 @@ def decode_shard(content: bytes, dtype: str, codec: str, chunk_rows: int, shard_
         If a chunk lies outside the object, or does not inflate to its rows.
     """
     decode, view = decoder(codec), memoryview(content)
-    chunk = np.empty(chunk_rows, dtype)
+    chunk = np.empty((chunk_rows, *shape), dtype)
     for offset, length in chunk_ranges(content[-16 * (shard_rows // chunk_rows) - CHECKSUM_BYTES :], len(content)):
         if offset == _ABSENT:
             return

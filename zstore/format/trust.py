@@ -30,7 +30,7 @@ MOST_ROOT_BYTES = 192 << 20
 MOST_PLACES = 1 << 53
 MOST_CHUNK_ROWS, MOST_SHARD_ROWS, MOST_CHUNKS = 1 << 20, 1 << 28, 1 << 16
 MOST_VERSION = 99_999_999
-MOST_AXES, MOST_ROW_BYTES, MOST_CHUNK_BYTES = 6, 1 << 30, 1 << 20
+MOST_AXES, MOST_ROW_BYTES, MOST_CHUNK_BYTES = 6, 1 << 30, 1 << 21
 """Of a field: axes beside the row, bytes of a row, and of a chunk of several rows."""
 
 _VALUE_BYTES = 64  # of memory for each value in a JSON document, at most, its text left out

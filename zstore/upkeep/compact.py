@@ -16,6 +16,8 @@ from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
 from zstore.storage.urls import open_storage
 from zstore.writing.committed import dropped_before, old_forms, spill_rows
+from zstore.writing.encode_plan import references_of
+from zstore.writing.fields import Fields
 from zstore.writing.pipeline import Ordered, Version, commit, next_schema, write
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import RowsSpec
@@ -82,7 +84,9 @@ def compact(
         blocks = runner.map("read", partial(_spill, base=base, scratch=site.scratch), _ranges(base))
         rows = _rows(base, root, names, first_shard)
         asked = None if base.objects.document["table"]["freq"] is None else base.schema.time.rule
-        written = write(Ordered(blocks, base.index.row_start, rows, asked), runner, keep_codecs=True)
+        fields = Fields((), site.scratch, base, anew=True)
+        ordered = Ordered(blocks, base.index.row_start, rows, asked, fields=fields)
+        written = write(ordered, runner, keep_codecs=True)
         index = index_of(base.ids, written.row_start, written.summary, base.statics, written.first_place)
         schema = replace(next_schema(base.schema, site, written, index), form=FORMAT_VERSION)
         document = base.objects.document
@@ -117,7 +121,8 @@ def _rows(base: Store, root: Storage, names: list[str], first_shard: int) -> Row
     ]
     size = base.schema.shard_rows
     axis = replace(base.schema.time, rule=IRREGULAR)  # found anew
-    rows = RowsSpec(root, (), (), axis, base.schema.chunk_rows, size, first_shard)
+    references = references_of([old_forms(base)], len(channels), len(base.fields))
+    rows = RowsSpec(root, (), (), axis, base.schema.chunk_rows, size, first_shard, references)
     return rows.of(channels, [old_forms(base)] * n_shards(base.n_rows, size))
 
 

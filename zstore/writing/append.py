@@ -134,7 +134,7 @@ def append(
         clock.lap("write")
         statics, unmatched = _statics(base, planned, new.places)
         index, moments = merge(base, new.places, new.late, written, statics)
-        records = kept_records(base, written.rows, index, runner)
+        records = kept_records(base, written, index, runner)
         schema = next_schema(base.schema, site, written, index)
         n_stored = written.n_rows - new.n_kept
         quarantine = set_aside(site.root, target, parsed.bad, site.version)
@@ -236,7 +236,7 @@ def _as_recorded(base: Store, given: Mapping[str, Any], store: str | Path) -> di
 
 
 def _words_by_column(base: Store, spec: TableSpec) -> dict[str, Sequence[str]]:
-    columns = {channel.name: channel.column for channel in spec.channels}
+    columns = {channel.name: channel.column for channel in spec.stored}
     return {columns[c.name]: c.categories for c in base.schema.channels if c.kind == "category"}
 
 
@@ -266,9 +266,12 @@ def _like_before(base: Store, spec: TableSpec, source: Source, name: str) -> Tab
     SourceError, UsageError
         If a channel is missing, new or of another kind, or times are of another kind.
     """
-    made = {channel.name: channel for channel in spec.channels}
+    made = {channel.name: channel for channel in spec.stored}
     problems = [f"channel {name!r} is missing" for name in base.channels if name not in made]
     problems += [f"channel {name!r} is not in the store" for name in made if name not in base.channels]
+    fields = {field.name: field for field in spec.fields}
+    problems += [f"field {name!r} is missing" for name in base.fields if name not in fields]
+    problems += [f"field {name!r} is not in the store" for name in fields if name not in base.fields]
     problems += [
         f"text in channel {channel.name!r}"
         for channel in base.schema.channels
@@ -299,4 +302,6 @@ def _like_before(base: Store, spec: TableSpec, source: Source, name: str) -> Tab
             fix="ingest all files together anew",
         )
     time = spec.time.on_axis(axis.unit)
-    return replace(spec, time=time, channels=tuple(made[name] for name in base.channels))
+    references = (channel for channel in spec.channels if channel.reference)
+    like = replace(spec, time=time, channels=(*(made[name] for name in base.channels), *references))
+    return like.with_fields([fields[name] for name in base.fields])

@@ -10,18 +10,20 @@ from typing import Any, Literal
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
+from zstore.format.rowarrays import array_names
 from zstore.reading.store import Store
 from zstore.writing.blocks import reduce_blocks
 from zstore.writing.committed import find_late, kept_shards, old_blocks, old_forms, rows_behind, to_widen
 from zstore.writing.duplicates import without_duplicates, without_fillers
 from zstore.writing.encode_plan import rows_spec
 from zstore.writing.fan_in import limit_fan_in
+from zstore.writing.fields import Fields, widen_field
 from zstore.writing.merge import Places
 from zstore.writing.parse import Parsed
-from zstore.writing.pipeline import Ordered
+from zstore.writing.pipeline import Ordered, Written
 from zstore.writing.plan import Planned
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.shards import RowsSpec, widen_shard
+from zstore.writing.shards import widen_shard
 from zstore.writing.site import Site
 from zstore.writing.sort import count_rows
 
@@ -110,13 +112,21 @@ def order_behind(
     rule = base.schema.time.rule
     # With one row a series there was no step to be irregular; else runs are not cut, and stay so.
     asked = None if rule.kind == "irregular" and base.n_rows == base.n_series else rule
-    ordered = Ordered(blocks, count_rows(n_series, blocks), rows, asked, calendar=base.schema.form > 1)
+    fields = Fields(planned.spec.fields, site.scratch, base)
+    ordered = Ordered(blocks, count_rows(n_series, blocks), rows, asked, base.schema.form > 1, fields)
     return Added(ids, ordered, places, late, n_parsed, n_old, n_left, n_kept)
 
 
-def kept_records(base: Store, rows: RowsSpec, index: SeriesIndex, runner: Scheduler) -> list[ObjectRecord]:
-    """Shards of a store that still hold rows; those of channels whose new values need more room are written anew."""
-    kept, wider = kept_shards(base, index), to_widen(base, rows)
+def kept_records(base: Store, written: Written, index: SeriesIndex, runner: Scheduler) -> list[ObjectRecord]:
+    """Shards of a store that still hold rows; those of what now needs more room are written anew."""
+    rows, kept, wider = written.rows, kept_shards(base, index), to_widen(base, written.rows)
     widen = partial(widen_shard, before=base.schema.channels, spec=rows)
-    same = [record for record in kept if split_shard_key(record.key)[0] not in wider]
-    return same + runner.map("widen", widen, [record for record in kept if split_shard_key(record.key)[0] in wider])
+    records = runner.map("widen", widen, [record for record in kept if split_shard_key(record.key)[0] in wider])
+    done = set(wider)
+    for before, after in zip(base.schema.fields, written.fields, strict=True):
+        if before.variable != after.variable:
+            arrays = set(array_names(before.variable))
+            some = [record for record in kept if split_shard_key(record.key)[0] in arrays]
+            records += runner.map("widen", partial(widen_field, before=before, after=after, rows=rows), some)
+            done |= arrays
+    return [record for record in kept if split_shard_key(record.key)[0] not in done] + records

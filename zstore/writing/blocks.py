@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zstore.arrow import positions, union
 from zstore.errors import SourceError
 from zstore.format.encodings.base import Form
 from zstore.storage.protocol import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
-from zstore.writing.sources.channels import ChannelValues, NumberValues
+from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
 from zstore.writing.sources.join import join
 from zstore.writing.sources.protocol import Block, Source
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
@@ -82,7 +83,12 @@ def _references(columns: Columns, spec: TableSpec) -> Iterator[ChannelValues]:
     """Per field, what holds the payload of each row, and its number in there: 0 where holders have one each."""
     values = iter(columns.channels[len(spec.stored) :])
     for field in spec.fields:
-        yield next(values)
+        holders = next(values)
+        if isinstance(holders, Categories) and pc.any(pc.match_substring(holders.words, "\0")).as_py():
+            raise SourceError(
+                f"a name with a NUL in column {field.holder!r}", expected="names of files", fix="correct the table"
+            )
+        yield holders
         yield next(values) if field.position is not None else NumberValues(np.zeros(columns.n_rows))
 
 

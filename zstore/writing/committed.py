@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.arrow import text_array
 from zstore.format.codecs import default_codec
 from zstore.format.encodings import FAMILIES, Form
+from zstore.format.encodings.base import NumberForm, WordForm, fill_of
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
@@ -21,9 +23,11 @@ from zstore.format.schema import Field
 from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
+from zstore.writing.encode_plan import references_of
 from zstore.writing.merge import Places
 from zstore.writing.shards import RowsSpec
 from zstore.writing.sort import SortedBlock, Spill
+from zstore.writing.sources.payloads import STORED
 
 _OLD_ROWS = 1 << 18
 _WIDENED = r"-v\d+_*$"
@@ -58,7 +62,9 @@ def rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> 
             wider += "_"
         variable, codec = (old.variable, old.codec) if same else (wider, default_codec(encoding.dtype))
         channels.append(replace(old, encoding=encoding, variable=variable, codec=codec))
-    return rows.of(channels, [report.forms for report in reports])
+    all_forms = [report.forms for report in reports]
+    references = references_of([*all_forms, old_forms(base)], len(channels), len(base.fields))
+    return replace(rows, references=references).of(channels, all_forms)
 
 
 def _largest(base: Store) -> list[float]:
@@ -109,14 +115,26 @@ def spill_rows(base: Store, group: list[tuple[int, int, int]], scratch: Storage,
         else:
             joined.append((start, stop))
     columns = [gathered(partial(base.read_stored, name)) for name in base.channels]
+    for field in base.fields:
+        columns += _references(base, field, joined)
     spill = Spill.write(scratch, name, [gathered(base.times), *columns])
     starts = np.cumsum([0, *(stop - start for _, start, stop in group)])
     return SortedBlock(spill, np.array([series for series, _, _ in group], np.int32), starts)
 
 
+def _references(base: Store, field: str, ranges: Sequence[tuple[int, int]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Holders and positions of the payloads of some rows of a store, in the forms of :func:`old_forms`."""
+    places = [np.arange(low, high) for start, stop in ranges for low, high in base.index.places(start, stop)]
+    digests = [base.payload_digests(field, start, stop) for start, stop in ranges]
+    absent = ~np.concatenate(digests).any(axis=1)
+    holders = np.where(absent, fill_of(np.dtype(np.int16)), 0).astype(np.int16)
+    return holders, np.where(absent, np.nan, np.concatenate(places)).astype(np.float64)
+
+
 def old_forms(base: Store) -> tuple[Form, ...]:
     """How the rows of a store are spilled: as they are stored."""
-    return tuple(channel.encoding.form_of(0) for channel in base.schema.channels)
+    references = (WordForm(text_array([STORED])), NumberForm(None, 0)) * len(base.fields)
+    return (*(channel.encoding.form_of(0) for channel in base.schema.channels), *references)
 
 
 def kept_shards(base: Store, index: SeriesIndex) -> list[ObjectRecord]:

@@ -6,65 +6,66 @@ knows which payloads it needs, in which order, and nothing else does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.errors import SourceError
 from zstore.format.codecs import ARRAY_CANDIDATES, smallest
 from zstore.format.encodings.arrays import ARRAY_DTYPES, Arrays, Dense, observe_array
-from zstore.format.layout import RESERVED, array_grid, safe_names
+from zstore.format.layout import RESERVED, array_grid, safe_names, split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.rowarrays import DIGEST_BYTES, array_names
 from zstore.format.schema import Field
-from zstore.format.shards import ArrayPlan
+from zstore.format.shards import ArrayPlan, decode_shard
 from zstore.format.trust import MOST_AXES, MOST_ROW_BYTES
+from zstore.reading.compared import compare
+from zstore.reading.version import StoredVersion
+from zstore.storage.protocol import Storage
+from zstore.writing.referred import Payloads, References, StoredPayloads
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.shards import RowsSpec, ShardReport, digest_plan
-from zstore.writing.sort import Spill
-from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadFaultError, PayloadReader
+from zstore.writing.shards import RowsSpec, ShardReport, digest_plan, undecodable
+from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError
 
 _NO_DIGEST = bytes(DIGEST_BYTES)
 _SAMPLE_BYTES = 1 << 21
 _AXES = {1: ("x",), 2: ("y", "x"), 3: ("y", "x", "colour"), 4: ("z", "y", "x", "colour")}
 
 
-class NarrowError(Exception):
-    """A value that the encoding of a field does not hold, which a sample did not show."""
-
-
 @dataclass(frozen=True)
-class References:
-    """Where the payloads of one field lie, for the rows of a shard of channels, on scratch space.
+class Fields:
+    """What rows have beside scalar channels, before it is written.
 
     Parameters
     ----------
-    spill
-        Holders and positions of all fields.
-    column
-        Of the spill: the holders of this field, whose positions are behind them.
-    start
-        Number of the first row.
+    specs
+        What the sources say of them; none where all payloads lie in `base`.
+    scratch
+        Where references go meanwhile; None where there are no fields.
+    base
+        The store that the rows come behind, or are of; None for a new one.
+    anew
+        Whether every row of `base` is written anew, so that variables may be called otherwise.
     """
 
-    spill: Spill
-    column: int
-    start: int
+    specs: Sequence[FieldSpec] = ()
+    scratch: Storage | None = None
+    base: StoredVersion | None = None
+    anew: bool = False
 
-    def read(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(row,) number of the holder, -1 where a row has no payload, and position in it, of rows ``[start, stop)``."""
-        low, high = start - self.start, stop - self.start
-        holders, positions = (self.spill.read(column, low, high) for column in (self.column, self.column + 1))
-        codes = np.where(holders < 0, -1, holders).astype(np.int64)
-        return codes, np.where(codes < 0, 0, positions).astype(np.int64)
+    @property
+    def known(self) -> dict[str, Field]:
+        """The fields of `base` by name."""
+        return {} if self.base is None else {field.name: field for field in self.base.schema.fields}
 
-    def time(self, row: int) -> int:
-        """Time of a row."""
-        return int(self.spill.read(0, row - self.start, row - self.start + 1)[0])
+
+class NarrowError(Exception):
+    """A value that the encoding of a field does not hold, which a sample did not show."""
 
 
 @dataclass(frozen=True)
@@ -87,63 +88,10 @@ class FieldShard:
     references: References
 
 
-@dataclass(frozen=True)
-class Payloads:
-    """Payloads of one field, row by row.
-
-    Parameters
-    ----------
-    name
-        Of the field.
-    reader
-        Reads them.
-    holders
-        (holder,) names that references have as numbers.
-    row_start
-        (series + 1,) first row of each series.
-    """
-
-    name: str
-    reader: PayloadReader
-    holders: Sequence[str]
-    row_start: Any
-
-    def of(self, references: References, start: int, stop: int) -> Iterator[Payload | None]:
-        """The payloads of rows ``[start, stop)``; None where a row has none.
-
-        Neighbours in one holder are read together.
-
-        Raises
-        ------
-        PayloadFaultError
-            If one cannot be read.
-        """
-        codes, positions = references.read(start, stop)
-        borders = np.flatnonzero(np.diff(codes, prepend=-2, append=-2))
-        for first, last in pairwise(borders.tolist()):
-            if codes[first] < 0:
-                yield from [None] * (last - first)
-                continue
-            row = start + first
-            try:
-                for payload in self.reader.read(self.holders[int(codes[first])], positions[first:last].tolist()):
-                    yield payload
-                    row += 1
-            except PayloadError as error:
-                raise self.fault(references, min(row, start + last - 1), error) from error
-
-    def fault(self, references: References, row: int, error: PayloadError) -> PayloadFaultError:
-        """What is wrong with the payload of a row."""
-        codes, positions = references.read(row, row + 1)
-        place = self.reader.show(self.holders[int(codes[0])], int(positions[0]))
-        series = int(np.searchsorted(self.row_start, row, side="right")) - 1
-        return PayloadFaultError(self.name, series, references.time(row), place, error.reason, error.expected)
-
-
 def plan_field(
     spec: FieldSpec, payloads: Payloads, shards: Sequence[FieldShard], rows: RowsSpec, taken: Sequence[str]
-) -> tuple[Field, dict[str, int]] | None:
-    """How a field is to lie in its array, from its first payloads in final order; None where no row has any.
+) -> tuple[Field, dict[str, int]]:
+    """How a field is to lie in its array, from its first payloads in final order.
 
     Parameters
     ----------
@@ -164,6 +112,8 @@ def plan_field(
     ------
     PayloadFaultError
         If the first payload cannot be read, or cannot be of a field.
+    SourceError
+        If no row has any.
     """
     found: list[NDArray[Any]] = []
     most = 1
@@ -186,7 +136,11 @@ def plan_field(
         if found and len(found) >= most:
             break
     if not found:
-        return None
+        raise SourceError(
+            f"no row has a payload of field {spec.name!r}",
+            expected=f"a name in column {spec.holder!r} of some row",
+            fix="leave the field out",
+        )
     value = found[0]
     encoding = Arrays().choose([observe_array(each) for each in found], str(value.dtype))
     sample = np.stack([each.astype(encoding.dtype) for each in found])
@@ -332,13 +286,13 @@ class WrittenFields:
 
 
 def write_fields(
-    specs: Sequence[FieldSpec], shards: Sequence[ShardReport], row_start: Any, rows: RowsSpec, runner: Scheduler
+    fields: Fields, shards: Sequence[ShardReport], row_start: Any, rows: RowsSpec, runner: Scheduler
 ) -> WrittenFields:
     """Write all fields of rows whose channels have been written.
 
     Parameters
     ----------
-    specs
+    fields
         What they are.
     shards, rows
         The rows.
@@ -351,34 +305,30 @@ def write_fields(
     ------
     PayloadFaultError
         If a payload cannot be stored.
+    SourceError
+        If no row has a payload of a field.
     """
-    fields: list[Field] = []
+    made: list[Field] = []
     records: list[ObjectRecord] = []
     trials: dict[str, dict[str, int]] = {}
-    n_rows = int(row_start[-1])
-    for n, spec in enumerate(specs):
-        payloads = Payloads(spec.name, spec.reader, rows.references[2 * n].categories, row_start)
-        taken = [*(channel.variable for channel in rows.channels)]
-        taken += [name for field in fields for name in array_names(field.variable)]
-        whole = field_shards(shards, n_rows, rows, rows.shard_rows, n)
-        planned = plan_field(spec, payloads, whole, rows, taken)
-        if planned is None:
-            continue
-        field, trials[spec.name] = planned
-        written = _written(n, field, payloads, shards, n_rows, rows, runner)
-        if written is None:
-            field = _widened(field, rows)
-            written = _written(n, field, payloads, shards, n_rows, rows, runner) or []
-        fields.append(field)
+    known, specs = fields.known, {spec.name: spec for spec in fields.specs}
+    taken = [channel.variable for channel in rows.channels]
+    for n, name in enumerate(specs or known):
+        spec, old = specs.get(name), known.get(name)
+        stored = None if fields.base is None or old is None else StoredPayloads(fields.base, old)
+        reader = None if spec is None else spec.reader
+        payloads = Payloads(name, reader, stored, rows.references[2 * n].categories, row_start)
+        if old is not None:
+            field = replace(old, variable=_variable(name, taken)) if fields.anew else old
+        else:
+            assert spec is not None
+            whole = field_shards(shards, int(row_start[-1]), rows, rows.shard_rows, n)
+            field, trials[name] = plan_field(spec, payloads, whole, rows, taken)
+        field, written = _written(n, field, payloads, shards, rows, runner, None if old is None else taken)
+        taken += array_names(field.variable)
+        made.append(field)
         records += written
-    return WrittenFields(tuple(fields), tuple(records), trials)
-
-
-def _widened(field: Field, rows: RowsSpec) -> Field:
-    """A field whose values are stored in the dtype of the source."""
-    encoding = Dense(field.dtype, field.dtype)
-    wider = replace(field, encoding=encoding)
-    return replace(wider, grid=array_grid(wider.row_bytes, rows.shard_rows))
+    return WrittenFields(tuple(made), tuple(records), trials)
 
 
 def _written(
@@ -386,17 +336,54 @@ def _written(
     field: Field,
     payloads: Payloads,
     shards: Sequence[ShardReport],
-    n_rows: int,
     rows: RowsSpec,
     runner: Scheduler,
-) -> list[ObjectRecord] | None:
-    """The objects of a field; None where its encoding does not hold all values."""
-    assert field.grid is not None
-    parts = field_shards(shards, n_rows, rows, field.grid.shard_rows, n)
+    taken: Sequence[str] | None,
+) -> tuple[Field, list[ObjectRecord]]:
+    """A field and its objects; where its encoding does not hold all values, as the source has them.
+
+    Behind rows of a store, whose variables are `taken`, it keeps its grid then, and gets another variable.
+    """
+    task = partial(_write_all, n=n, payloads=payloads, shards=shards, rows=rows, runner=runner)
+    try:
+        return field, task(field)
+    except NarrowError:
+        wider = replace(field, encoding=Dense(field.dtype, field.dtype))
+        if taken is not None:
+            wider = replace(wider, variable=_variable(f"{field.name}-wide", [*taken, *array_names(field.variable)]))
+        else:
+            wider = replace(wider, grid=array_grid(wider.row_bytes, rows.shard_rows))
+        return wider, task(wider)
+
+
+def _write_all(
+    field: Field, n: int, payloads: Payloads, shards: Sequence[ShardReport], rows: RowsSpec, runner: Scheduler
+) -> list[ObjectRecord]:
+    grid = field.grid or array_grid(field.row_bytes, rows.shard_rows)
+    parts = field_shards(shards, int(payloads.row_start[-1]), rows, grid.shard_rows, n)
     sizes = [part.stop - part.start for part in parts]
     task = partial(write_field, field=field, payloads=payloads, rows=replace(rows, bringers=(), references=()))
-    try:
-        pairs = runner.map(f"write {field.name}", task, parts, sizes, "rows")
-    except NarrowError:
-        return None
+    pairs = runner.map(f"write {field.name}", task, parts, sizes, "rows")
     return [record for pair in pairs for record in pair]
+
+
+def widen_field(record: ObjectRecord, before: Field, after: Field, rows: RowsSpec) -> ObjectRecord:
+    """Write a committed shard of a field, or of its digests, anew: in the dtype of the source, under its new variable.
+
+    Raises
+    ------
+    CorruptionError
+        If the shard differs from its digest, or cannot be decoded.
+    """
+    content = compare(rows.root, record)
+    variable, shard = split_shard_key(record.key)
+    values, digests = array_names(after.variable)
+    if variable != before.variable:
+        return _put(rows, digests, int(shard), content, digest_plan(after))
+    old, new = rows.plan(before), rows.plan(after)
+    try:
+        chunks = decode_shard(content, old.dtype, old.codec, old.chunk_rows, old.shard_rows, old.shape)
+        encoded = [new.encode_chunk(chunk.astype(new.dtype)) for chunk in chunks]
+    except ValueError as error:
+        raise undecodable(rows.root, record, error) from error
+    return _put(rows, values, int(shard), new.join_chunks(encoded), new)

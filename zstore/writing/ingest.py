@@ -22,6 +22,7 @@ from zstore.writing.clock import Clock
 from zstore.writing.duplicates import without_duplicates
 from zstore.writing.encode_plan import asked_rule, rows_spec
 from zstore.writing.fan_in import limit_fan_in
+from zstore.writing.fields import Fields
 from zstore.writing.gaps import fill_skipped
 from zstore.writing.ledger import read_digests
 from zstore.writing.notes import all_matched, freq_notes, row_notes
@@ -330,7 +331,8 @@ def _order(
     row_start = count_rows(n_series, blocks)
     if site.version > 1:  # in the place of a store that stays until this one is committed
         rows = replace(rows, first_shard=free_shard(site.root, n_shards(int(row_start[-1]), rows.shard_rows)))
-    return ids, Ordered(blocks, row_start, rows, rule, fields=spec.fields, scratch=site.scratch), n_parsed, n_kept
+    fields = Fields(spec.fields, site.scratch)
+    return ids, Ordered(blocks, row_start, rows, rule, fields=fields), n_parsed, n_kept
 
 
 def _schema(written: Written, site: Site, n_series: int, id_name: str) -> Schema:

@@ -19,14 +19,13 @@ from zstore.format.moments import Moments
 from zstore.format.schema import Field, Schema
 from zstore.format.soundness import LONGEST
 from zstore.format.timesteps import TimeStepRule
-from zstore.storage.protocol import Storage
 from zstore.writing.encode_plan import choose_codecs
-from zstore.writing.fields import write_fields
+from zstore.writing.fields import Fields, write_fields
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import RowsSpec, ShardReport, stored_trial, write_shard
 from zstore.writing.site import Site
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, plan_shards
-from zstore.writing.sources.payloads import FieldSpec, PayloadFaultError
+from zstore.writing.sources.payloads import PayloadFaultError
 from zstore.writing.steps import Trial
 from zstore.writing.version import Summary, border_steps, commit_version, rule_of, summarise
 
@@ -48,9 +47,7 @@ class Ordered:
     calendar
         Whether a rule of a calendar may be found.
     fields
-        What rows have beside scalar channels.
-    scratch
-        Where references to the payloads of fields go meanwhile; None where there are no fields.
+        What rows have beside scalar channels; None where they have nothing.
     """
 
     blocks: Sequence[SortedBlock]
@@ -58,8 +55,7 @@ class Ordered:
     rows: RowsSpec
     rule: TimeStepRule | None
     calendar: bool = True
-    fields: Sequence[FieldSpec] = ()
-    scratch: Storage | None = None
+    fields: Fields | None = None
 
     @property
     def n_rows(self) -> int:
@@ -178,15 +174,16 @@ def write(
         if not keep_codecs:
             rows, trials = choose_codecs(rows, row_start, blocks, codec)
         sizes = [plan.stop - plan.start for plan in plans]
-        put = partial(write_shard, blocks=blocks, spec=rows, scratch=ordered.scratch)
+        fields = ordered.fields or Fields()
+        put = partial(write_shard, blocks=blocks, spec=rows, scratch=fields.scratch)
         shards = runner.map("write", put, plans, sizes, "rows")
-        fields = write_fields(ordered.fields, shards, row_start, rows, runner)
+        made = write_fields(fields, shards, row_start, rows, runner)
     except (DuplicateTimeError, PayloadFaultError) as error:
         if refuse is None:
             raise
         raise refuse(error) from None
     summary = sum_up(ordered, rows, plans, shards, runner)
-    return Written(row_start, rows, plans, shards, summary, {**trials, **fields.trials}, fields.fields, fields.records)
+    return Written(row_start, rows, plans, shards, summary, {**trials, **made.trials}, made.fields, made.records)
 
 
 def sum_up(

@@ -243,12 +243,17 @@ def widen_shard(record: ObjectRecord, before: Sequence[Field], spec: RowsSpec) -
         chunks = decode_shard(content, old.encoding.dtype, old.codec, spec.chunk_rows, spec.shard_rows)
         values = new.encoding.bringer(old.encoding.form_of(0))(np.concatenate([chunk.copy() for chunk in chunks]))
     except ValueError as error:
-        raise CorruptionError(
-            f"object {record.key} cannot be decoded ({error})",
-            where=f"{spec.root}/{record.key}",
-            fix="restore the store from a copy, or ingest again",
-        ) from error
+        raise undecodable(spec.root, record, error) from error
     return _put(spec, new.variable, int(shard), spec.plan(new), values)
+
+
+def undecodable(root: Storage, record: ObjectRecord, error: ValueError) -> CorruptionError:
+    """The error of an object that has its digest, and is none of its array."""
+    return CorruptionError(
+        f"object {record.key} cannot be decoded ({error})",
+        where=f"{root}/{record.key}",
+        fix="restore the store from a copy, or ingest again",
+    )
 
 
 def _put(spec: RowsSpec, variable: str, shard: int, plan: ArrayPlan, values: NDArray[Any]) -> ObjectRecord:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+STORED = "\0stored"
+"""Holder of payloads that the store has already: their positions are places there. No file is called so."""
+
 
 class PayloadError(Exception):
     """A payload that cannot be stored as it is.
