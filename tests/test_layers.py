@@ -33,6 +33,9 @@ LAYERS = {
             "format.timesteps",
             "format.trust",
         ],
+        ["format.payloads.error", "format.payloads.extras"],
+        ["format.payloads.png", "format.payloads.jpeg", "format.payloads.images"],
+        ["format.payloads.grid", "format.payloads.resample", "format.payloads.chain"],
         [
             "format.schema",
             "format.index",
@@ -160,6 +163,18 @@ LAYERS = {
             "writing.sources.hdf5.sample",
             "writing.sources.hdf5.table",
             "writing.sources.hdf5.source",
+        ],
+        [
+            "writing.sources.named_files.below",
+            "writing.sources.named_files.inflate",
+            "writing.sources.named_files.volume",
+            "writing.sources.named_files.npy",
+            "writing.sources.named_files.nifti",
+            "writing.sources.named_files.nrrd",
+            "writing.sources.named_files.dicom_slice",
+            "writing.sources.named_files.dicom",
+            "writing.sources.named_files.reader",
+            "writing.sources.named_files.options",
         ],
         ["writing.sources.kinds"],
         [

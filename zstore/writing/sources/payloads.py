@@ -8,24 +8,13 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from zstore.format.payloads.error import PayloadError
+from zstore.format.payloads.grid import SourceGrid
+
+__all__ = ["STORED", "FieldSpec", "Payload", "PayloadError", "PayloadFaultError", "PayloadLook", "PayloadReader"]
+
 STORED = "\0stored"
 """Holder of payloads that the store has already: their positions are places there. No file is called so."""
-
-
-class PayloadError(Exception):
-    """A payload that cannot be stored as it is.
-
-    Parameters
-    ----------
-    reason
-        What is wrong with it, such as ``a file that ends after 1,024 of 27,648 bytes``.
-    expected
-        What would be right.
-    """
-
-    def __init__(self, reason: str, expected: str) -> None:
-        super().__init__(reason, expected)
-        self.reason, self.expected = reason, expected
 
 
 class PayloadFaultError(Exception):
@@ -58,10 +47,14 @@ class Payload(NamedTuple):
         Any shape, in the dtype that the source has; or the bytes of an encoded image, (byte,) uint8.
     digest
         xxh3-128 of the bytes in the source, 16 bytes: what tells whether it has changed.
+    grid
+        Where the voxels of a volume lay in its source, so that what is made of it can be put there again; None of
+        everything else.
     """
 
     value: NDArray[Any]
     digest: bytes
+    grid: SourceGrid | None = None
 
 
 class PayloadLook(NamedTuple):
@@ -73,11 +66,14 @@ class PayloadLook(NamedTuple):
         Of its value; None for the bytes of an encoded image, whose length differs from row to row.
     n_bytes
         Bytes of the value in memory.
+    dimensions
+        Names of its dimensions, where the kind of file tells: ``("y", "x", "colour")`` of an image.
     """
 
     shape: tuple[int, ...] | None
     dtype: str
     n_bytes: int
+    dimensions: tuple[str, ...] | None = None
 
 
 class PayloadReader(Protocol):
