@@ -227,3 +227,48 @@ def test_rows_that_are_appended_bring_their_payloads_late_ones_too(
         assert zstore.verify(compact).faults == ()
         assert zstore.gc(folder / "s.zarr")[0] > 0 or compact.version == store.version
         assert same(expected, all_values(zstore.open_store(folder / "s.zarr")))
+
+
+def test_xarray_opens_a_field_as_a_lazy_array_with_named_dimensions(tmp_path: Path) -> None:
+    xarray = pytest.importorskip("xarray")
+    values = np.random.default_rng(0).integers(0, 2000, (60, 5, 4, 3)).astype(np.int16)
+    store = ingest(tmp_path, values)
+    for dataset in (store.to_xarray(), xarray.open_zarr(tmp_path / "s.zarr", consolidated=True)):
+        assert dataset["image"].dims == ("row", "y", "x", "colour")
+        np.testing.assert_array_equal(values, dataset["image"].values)
+        np.testing.assert_array_equal(values[7:50:3, 1:3], dataset["image"][7:50:3, 1:3].values)
+    np.testing.assert_array_equal(values[11], store.to_xarray()["image"][11].values)
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
+def test_windows_have_the_last_steps_of_a_field(
+    tmp_path_factory: Any, lookback: int, horizon: int, steps: int, stride: int
+) -> None:
+    folder = tmp_path_factory.mktemp("fields")
+    values = np.random.default_rng(0).integers(0, 256, (40, 3, 2)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        with_images.__wrapped__(patch, folder)  # type: ignore[attr-defined]
+        store = ingest(folder, values)
+    if (steps - 1) * stride >= lookback:
+        with pytest.raises(zstore.UsageError, match="steps of field 'image'"):
+            store.windows(lookback, horizon, fields={"image": (steps, stride)}, cache=folder)
+        return
+    windows = store.windows(lookback, horizon, fields={"image": (steps, stride)}, cache=folder)
+    batch = windows.batch(np.arange(len(windows))[::-1])
+    starts, _, _ = windows.index.locate(np.arange(len(windows))[::-1])
+    last = starts + lookback - 1
+    expected = np.stack([values[last - stride * back] for back in range(steps)[::-1]], axis=1)
+    np.testing.assert_array_equal(expected, batch["image"])
+    assert batch["image"].dtype == np.uint8
+
+
+def test_two_processes_share_one_file_of_a_field(tmp_path: Path) -> None:
+    store = ingest(tmp_path, np.ones((40, 3, 2), np.int16))
+    cache = tmp_path / "cache"
+    first = zstore.open_field(store, "image", cache)
+    states = {path: path.stat().st_mtime_ns for path in cache.glob("rows-*.f4")}
+    second = zstore.open_field(zstore.open_store(tmp_path / "s.zarr"), "image", cache)
+    np.testing.assert_array_equal(first, second)
+    assert states == {path: path.stat().st_mtime_ns for path in cache.glob("rows-*.f4")}
+    assert len(states) == 1

@@ -66,6 +66,7 @@ LAYERS = {
             "reading.cached",
             "reading.decode",
             "reading.rowfile",
+            "reading.fieldrows",
             "reading.panel",
             "reading.selection",
             "reading.store",

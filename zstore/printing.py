@@ -221,6 +221,10 @@ def print_info(store: Store) -> None:
             *(f"{values[position]:.6g}" if seen else "" for values in numbers),
         )
     out.print(table)
+    for field in schema.fields:
+        stored, size = field.encoding.dtype, " x ".join(f"{n:,}" for n in field.shape)
+        was = f" ({field.dtype} in the source)" if stored != field.dtype else ""
+        out.print(f"field {shown(field.name)}: {size} ({', '.join(field.dimensions)}) of {stored}{was}", markup=False)
     if store.statics:
         out.print(f"static attributes: {', '.join(shown(static.name) for static in store.statics)}", markup=False)
 

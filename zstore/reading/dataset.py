@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from zstore.reading.version import StoredVersion
 if TYPE_CHECKING:
     import xarray
 
+_FIELD_BYTES = 1 << 24  # of a field that are read together
+
 
 def to_dataset(
     store: StoredVersion, words: bool, channels: Sequence[str] | None = None, ranges: RowRanges | None = None
@@ -48,6 +51,8 @@ def to_dataset(
         )
         for channel in (schema.channels if channels is None else map(store.channel, channels))
     }
+    if channels is None:
+        variables |= _fields(part, {*variables, row, series, time, id_, *sizes}, row)
     stamp = as_times(np.zeros(0, np.int64), schema.time).dtype
     times = part.lazily("times of rows", partial(_read_times, store), stamp)
     about_size = {"long_name": "rows of the series", "sample_dimension": row}
@@ -69,6 +74,18 @@ def to_dataset(
     }
     about = {"Conventions": "CF-1.11", "featureType": "timeSeries"}
     return xarray.Dataset(variables, coordinates, about)  # type: ignore[no-any-return]
+
+
+def _fields(part: _Part, taken: set[str], row: str) -> dict[str, Any]:
+    """Fields as lazy arrays over the rows."""
+    xarray, store, variables = needed("xarray"), part.store, dict[str, Any]()
+    for field in store.schema.fields:
+        read = partial(store.read_field, field.name)
+        values = part.lazily(field.name, read, np.dtype(field.encoding.dtype), field.shape)
+        about = {"long_name": field.name} | ({} if field.units is None else {"units": field.units})
+        name = free_name(field.name, {*taken, *variables})
+        variables[name] = xarray.Variable((row, *field.dimensions), values, about)
+    return variables
 
 
 @dataclass(frozen=True)
@@ -95,22 +112,35 @@ class _Part:
             return index.time_start, index.time_stop
         return times_at(self.store, self.ranges.start), times_at(self.store, self.ranges.stop - 1)
 
-    def lazily(self, name: str, read: Callable[[int, int], NDArray[Any]], dtype: np.dtype[Any]) -> Any:
-        """A dask array over the rows: `read` returns those of the store between two of them."""
+    def lazily(
+        self,
+        name: str,
+        read: Callable[[int, int], NDArray[Any]],
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...] = (),
+    ) -> Any:
+        """A dask array over the rows, each of some shape: `read` returns those of the store between two of them."""
         import dask.array
         from dask.base import tokenize
 
         store, ranges = self.store, self.ranges
-        identity = [store.path, store.objects.document["digest"], name, str(dtype)]
-        sizes = _chunk_sizes(store)
+        identity = [store.path, store.objects.document["digest"], name, str(dtype), shape]
+        row_bytes = prod(shape) * dtype.itemsize
+        most = max(_FIELD_BYTES // row_bytes, 1) if shape else store.schema.chunk_rows
+        sizes = _even_sizes(store.n_rows, most) if shape else _chunk_sizes(store)
         if ranges is not None:
             starts = np.append(0, np.cumsum(ranges.sizes))
             identity += [tokenize(ranges.start, ranges.stop)]
-            sizes = tuple(block.n_rows for block in ranges.blocks(store.schema.chunk_rows)) or (0,)
-            read = partial(_read_ranges, read, ranges, starts, store.schema.chunk_rows)
-        source = _Rows(read, sum(sizes), dtype)
+            sizes = tuple(block.n_rows for block in ranges.blocks(most)) or (0,)
+            read = partial(_read_ranges, read, ranges, starts, most)
+        source = _Rows(read, (sum(sizes), *shape), dtype)
         return dask.array.from_array(  # type: ignore[no-untyped-call]
-            source, (sizes,), name=f"zstore-{tokenize(*identity)}", fancy=False, asarray=False, meta=np.zeros(0, dtype)
+            source,
+            (sizes, *((length,) for length in shape)),
+            name=f"zstore-{tokenize(*identity)}",
+            fancy=False,
+            asarray=False,
+            meta=np.zeros((0,) * (1 + len(shape)), dtype),
         )
 
 
@@ -138,35 +168,42 @@ class _Rows:
     ----------
     read
         From the first row and the row after the last to the values.
-    n_rows
-        Rows of all series.
+    shape
+        Rows of all series, and lengths of other axes.
     dtype
         Of the values.
     """
 
     read: Callable[[int, int], NDArray[Any]]
-    n_rows: int
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
-    ndim = 1
-
     @property
-    def shape(self) -> tuple[int]:
-        return (self.n_rows,)
+    def ndim(self) -> int:
+        return len(self.shape)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        (wanted,) = key if isinstance(key, tuple) else (key,)
+        wanted, *others = key if isinstance(key, tuple) else (key,)
+        inside = (slice(None), *others)
         if not isinstance(wanted, slice):
-            return self.read(int(wanted), int(wanted) + 1)[0]  # type: ignore[no-any-return]
-        rows = range(self.n_rows)[wanted]
+            return self.read(int(wanted), int(wanted) + 1)[inside][0]  # type: ignore[no-any-return]
+        rows = range(self.shape[0])[wanted]
         if not rows:
-            return np.zeros(0, self.dtype)
+            nothing: NDArray[Any] = np.zeros((0, *self.shape[1:]), self.dtype)[inside]
+            return nothing
         low, high = min(rows[0], rows[-1]), max(rows[0], rows[-1])
-        return self.read(low, high + 1)[rows[0] - low :: rows.step][: len(rows)]
+        values: NDArray[Any] = self.read(low, high + 1)[rows[0] - low :: rows.step][: len(rows)][inside]
+        return values
 
 
 def _read_times(store: StoredVersion, start: int, stop: int) -> NDArray[Any]:
     return as_times(store.times(start, stop), store.schema.time)
+
+
+def _even_sizes(n_rows: int, most: int) -> tuple[int, ...]:
+    """Rows of each part of all, `most` of them but for the last."""
+    whole, rest = divmod(n_rows, most)
+    return (most,) * whole + ((rest,) if rest or not whole else ())
 
 
 def _chunk_sizes(store: StoredVersion) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,42 @@ def gather(rows: NDArray[np.float32], starts: Int64, length: int) -> NDArray[np.
     return view[starts].reshape(len(starts), length, n_channels)
 
 
+def gather_field(
+    rows: NDArray[Any], starts: NDArray[np.int64], offsets: NDArray[np.int64], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Copy some rows of each window out of decoded rows in one vectorised read.
+
+    Parameters
+    ----------
+    rows
+        (row, …) contiguous.
+    starts
+        (batch,) first row of each window.
+    offsets
+        (step,) rows from there.
+    out
+        (batch, step, …) memory to fill; None for new memory.
+
+    Returns
+    -------
+    (batch, step, …) in the dtype of `rows`.
+
+    Raises
+    ------
+    IndexError
+        If a window would leave `rows`.
+    """
+    wanted = starts[:, None] + offsets
+    if wanted.size and (int(wanted.min()) < 0 or int(wanted.max()) >= len(rows)):
+        raise IndexError(f"windows leave the {len(rows)} rows")
+    gathered: NDArray[Any] = np.take(rows, wanted, axis=0, out=out, mode="wrap")  # checked above; unbuffered so
+    return gathered
+
+
+BATCH_KEYS = frozenset({"x", "y", "mask", "pad", "x_static", "x_future", "series", "time"})
+"""What a batch has beside its fields."""
+
+
 class Windows:
     """Windows of decoded rows, by sample number.
 
@@ -56,6 +92,8 @@ class Windows:
         (row,) times, where they are irregular.
     again
         Makes the same windows in another process.
+    fields
+        By name, the decoded rows of a field, (row, …), and which of a window it has, (step,) from its first row on.
     """
 
     def __init__(
@@ -66,7 +104,9 @@ class Windows:
         targets: list[int],
         times: Int64 | None = None,
         again: Callable[[], Windows] | None = None,
+        fields: Mapping[str, tuple[NDArray[Any], Int64]] | None = None,
     ) -> None:
+        self._fields = dict(fields or {})
         self._rows, self.index, self._inputs, self._targets, self._times = rows, index, inputs, targets, times
         self._again = again
 
@@ -82,13 +122,14 @@ class Windows:
     def __repr__(self) -> str:
         shape, n_windows = self.index.shape, len(self)
         x, y = (shape.lookback, len(self._inputs)), (shape.horizon, len(self._targets))
-        return f"<Windows: {n_windows:,} of {shape}, x {x}, y {y}>"
+        fields = "".join(f", {name} {(len(at), *rows.shape[1:])}" for name, (rows, at) in self._fields.items())
+        return f"<Windows: {n_windows:,} of {shape}, x {x}, y {y}{fields}>"
 
     def _repr_html_(self) -> str:
         return self.index._repr_html_()
 
     def __getitem__(self, sample: Any) -> Any:
-        """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``."""
+        """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``; fields (step, …)."""
         if not -len(self) <= sample < len(self):
             raise IndexError(f"sample {sample} of {len(self)}")
         batch = self.batch(np.array([sample % len(self)], np.int64))
@@ -104,7 +145,8 @@ class Windows:
 
         Returns
         -------
-        ``x`` (batch, lookback, channel), ``y`` (batch, horizon, target), ``series`` and ``time`` (batch,).
+        ``x`` (batch, lookback, channel), ``y`` (batch, horizon, target), ``series`` and ``time`` (batch,); each field
+        under its name, (batch, step, …), as it is stored.
         """
         shape = self.index.shape
         starts, series, time = self.index.locate(np.asarray(samples, np.int64))
@@ -112,4 +154,5 @@ class Windows:
             time = self._times[starts + shape.target_offset]
         x = gather(self._rows, starts, shape.lookback)
         y = gather(self._rows, starts + shape.target_offset, shape.horizon)
-        return {"x": x[..., self._inputs], "y": y[..., self._targets], "series": series, "time": time}
+        fields = {name: gather_field(rows, starts, offsets) for name, (rows, offsets) in self._fields.items()}
+        return {"x": x[..., self._inputs], "y": y[..., self._targets], "series": series, "time": time, **fields}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,9 @@ from zstore.errors import UsageError
 from zstore.reading.batches import Columns, record_batches
 from zstore.reading.dataset import to_dataset
 from zstore.reading.eviction import Cache
+from zstore.reading.fieldrows import FieldSteps, open_field
 from zstore.reading.frames import pandas_frame, polars_frame, polars_scan
-from zstore.reading.gather import Windows
+from zstore.reading.gather import BATCH_KEYS, Windows
 from zstore.reading.ranges import RowRanges, row_ranges
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
@@ -208,6 +209,7 @@ class Selection:
         delay: int = 0,
         stride: int = 1,
         targets: Sequence[str] | None = None,
+        fields: Mapping[str, int | tuple[int, int]] | None = None,
         cache: Cache | str | Path | None = None,
     ) -> Windows:
         """Every window all of whose rows are selected; see :meth:`zstore.Store.windows`.
@@ -218,6 +220,9 @@ class Selection:
             See :class:`zstore.reading.windows.WindowShape`.
         targets
             Target channels, which need not be selected; None for the input channels, which are those selected.
+        fields
+            By name of a field, how many of the last input rows of a window it has; or that, and how many rows apart
+            they are.
         cache
             Folder of row files, as there.
 
@@ -240,8 +245,14 @@ class Selection:
         rows = open_rows(self.store, wanted, Scaling.identity(len(wanted)), cache, fill=False).values
         times = None if self.store.time.rule.regular else self.store.times(0, self.store.n_rows)
         columns = [wanted.index(name) for name in self.channels], [wanted.index(name) for name in outputs]
-        rebuild = partial(self.windows, lookback, horizon, delay=delay, stride=stride, targets=outputs, cache=cache)
-        return Windows(rows, index, *columns, times, rebuild)
+        arrays = {}
+        for name, steps in (fields or {}).items():
+            if name in BATCH_KEYS:
+                raise UsageError(f"a field called {name!r}", expected="a name that no part of a batch has")
+            offsets = FieldSteps.of(steps).offsets(name, lookback)
+            arrays[name] = open_field(self.store, name, cache), offsets
+        again = partial(self.windows, delay=delay, stride=stride, targets=outputs, fields=fields, cache=cache)
+        return Windows(rows, index, *columns, times, partial(again, lookback, horizon), arrays)
 
     def _window_index(self, shape: WindowShape) -> WindowIndex:
         runs, ranges = self.store.index.runs, self.ranges

@@ -71,7 +71,8 @@ class Store(StoredVersion):
         schema = self.schema
         return (
             f"<zstore.Store {self.path} version {schema.version}: {schema.n_rows:,} rows, "
-            f"{schema.n_series:,} series, channels {', '.join(shown(name) for name in self.channels)}>"
+            f"{schema.n_series:,} series, channels {', '.join(shown(name) for name in self.channels)}"
+            f"{''.join(f', {shown(field.name)} {field.shape}' for field in schema.fields)}>"
         )
 
     def _repr_html_(self) -> str:
@@ -271,6 +272,7 @@ class Store(StoredVersion):
         stride: int = 1,
         channels: Sequence[str] | None = None,
         targets: Sequence[str] | None = None,
+        fields: Mapping[str, int | tuple[int, int]] | None = None,
         cache: Cache | str | Path | None = None,
     ) -> Windows:
         """Every window of the store, as numpy: a map-style dataset for loaders of any kind.
@@ -283,17 +285,21 @@ class Store(StoredVersion):
             Input channels; None for all.
         targets
             Target channels; None for the input channels.
+        fields
+            By name of a field, how many of the last input rows of a window it has, such as ``{"image": 2}``; or that,
+            and how many rows apart they are: ``{"image": (2, 5)}``.
         cache
             Folder of row files, with how much it may hold if that is not the usual; None for ``$ZSTORE_CACHE``, or
             ``zstore`` under the user's cache folder.
 
         Returns
         -------
-        A sequence of ``{"x", "y", "series", "time"}``, NaN where missing. It can be pickled, for workers that are
-        spawned: all of them read the same memory-mapped row file (see :func:`zstore.open_rows`), which is built once.
+        A sequence of ``{"x", "y", "series", "time"}``, NaN where missing, and of each field under its name, as it is
+        stored. It can be pickled, for workers that are spawned: all of them read the same memory-mapped files (see
+        :func:`zstore.open_rows` and :func:`zstore.open_field`), which are built once.
         """
         return self.sel(channels=channels or None).windows(
-            lookback, horizon, delay=delay, stride=stride, targets=targets, cache=cache
+            lookback, horizon, delay=delay, stride=stride, targets=targets, fields=fields, cache=cache
         )
 
     def plot(

@@ -89,7 +89,7 @@ class FieldShard:
 
 
 def plan_field(
-    spec: FieldSpec, payloads: Payloads, shards: Sequence[FieldShard], rows: RowsSpec, taken: Sequence[str]
+    spec: FieldSpec, payloads: Payloads, shards: Sequence[FieldShard], rows: RowsSpec, others: Sequence[Field]
 ) -> tuple[Field, dict[str, int]]:
     """How a field is to lie in its array, from its first payloads in final order.
 
@@ -101,8 +101,8 @@ def plan_field(
         Its payloads; shards as of channels, in order.
     rows
         How channels lie.
-    taken
-        Variables that are used.
+    others
+        Fields that the store has beside it.
 
     Returns
     -------
@@ -146,9 +146,9 @@ def plan_field(
     sample = np.stack([each.astype(encoding.dtype) for each in found])
     grid = array_grid(sample[0].nbytes, rows.shard_rows)
     codec, trial = smallest(sample, grid.chunk_rows, ARRAY_CANDIDATES)
-    dimensions = spec.dimensions or _dimensions(value.ndim)
-    variable = _variable(spec.name, taken)
+    variable = _variable(spec.name, _taken(rows, others))
     shape = tuple(map(int, value.shape))
+    dimensions = _own_dimensions(spec.dimensions or _dimensions(value.ndim), shape, variable, others)
     return Field(spec.name, variable, encoding, str(value.dtype), spec.units, codec, shape, dimensions, grid), trial
 
 
@@ -165,6 +165,23 @@ def _check_first(value: NDArray[Any]) -> None:
 def _dimensions(n_axes: int) -> tuple[str, ...]:
     """Usual names of the axes of a value."""
     return _AXES.get(n_axes, tuple(f"axis_{n}" for n in range(n_axes)))
+
+
+def _own_dimensions(
+    names: Sequence[str], shape: tuple[int, ...], variable: str, others: Sequence[Field]
+) -> tuple[str, ...]:
+    """Names of the dimensions of a field: one name has one length in a store, so that xarray can open all of it."""
+    known = {"row": 0, "series": 0, "channel": 0, "digest_byte": DIGEST_BYTES}
+    for field in others:
+        known |= dict(zip(field.dimensions, field.shape, strict=True))
+    pairs = zip(names, shape, strict=True)
+    return tuple(name if known.get(name, length) == length else f"{variable}_{name}" for name, length in pairs)
+
+
+def _taken(rows: RowsSpec, fields: Sequence[Field]) -> list[str]:
+    """Variables of channels, and of some fields."""
+    arrays = (name for field in fields for name in array_names(field.variable))
+    return [*(channel.variable for channel in rows.channels), *arrays]
 
 
 def _variable(name: str, taken: Sequence[str]) -> str:
@@ -312,8 +329,8 @@ def write_fields(
     records: list[ObjectRecord] = []
     trials: dict[str, dict[str, int]] = {}
     known, specs = fields.known, {spec.name: spec for spec in fields.specs}
-    taken = [channel.variable for channel in rows.channels]
     for n, name in enumerate(specs or known):
+        taken = _taken(rows, made)
         spec, old = specs.get(name), known.get(name)
         stored = None if fields.base is None or old is None else StoredPayloads(fields.base, old)
         reader = None if spec is None else spec.reader
@@ -323,9 +340,8 @@ def write_fields(
         else:
             assert spec is not None
             whole = field_shards(shards, int(row_start[-1]), rows, rows.shard_rows, n)
-            field, trials[name] = plan_field(spec, payloads, whole, rows, taken)
+            field, trials[name] = plan_field(spec, payloads, whole, rows, made)
         field, written = _written(n, field, payloads, shards, rows, runner, None if old is None else taken)
-        taken += array_names(field.variable)
         made.append(field)
         records += written
     return WrittenFields(tuple(made), tuple(records), trials)

@@ -1,0 +1,114 @@
+"""Decoded rows of a field in a cache folder, in the dtype that they are stored in, shared by all processes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.errors import UsageError
+from zstore.reading.cached import open_cached
+from zstore.reading.eviction import Cache
+from zstore.reading.rowfile import new_entry
+from zstore.reading.version import StoredVersion
+from zstore.storage.portable import n_cores
+
+_LAYOUT = 1
+_READ_BYTES = 1 << 25
+
+
+def open_field(store: StoredVersion, name: str, cache: Cache | str | Path | None = None) -> NDArray[Any]:
+    """All rows of a field from a file that is built on first use.
+
+    Parameters
+    ----------
+    store
+        Where rows come from.
+    name
+        The field.
+    cache
+        Folder of such files, with how much it may hold if that is not the usual; None for :func:`cache_folder`.
+
+    Returns
+    -------
+    (row, …) in the dtype that is stored, memory-mapped; zeros where a row has no value. Changes stay in this process.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such field.
+    StoreError
+        If the file cannot be written.
+    CorruptionError
+        If the store is damaged.
+
+    Notes
+    -----
+    Built at the speed of decoding, on all cores; see :func:`zstore.reading.cached.open_cached`.
+    """
+    field = store.field(name)
+    dtype, shape = np.dtype(field.encoding.dtype), (store.n_rows, *field.shape)
+    if not store.n_rows:
+        return np.empty(shape, dtype)
+
+    def build(path: Path) -> None:
+        rows = np.memmap(path, dtype, "r+", shape=shape)
+        chunk_rows = 1 if field.grid is None else field.grid.chunk_rows
+        step = max(_READ_BYTES // field.row_bytes // chunk_rows, 1) * chunk_rows
+
+        def read(start: int) -> None:
+            stop = min(start + step, store.n_rows)
+            rows[start:stop] = store.read_field(name, start, stop)
+
+        with ThreadPoolExecutor(n_cores()) as pool:
+            for _ in pool.map(read, range(0, store.n_rows, step)):
+                pass
+
+    folder = Cache.of(cache)
+    identity = ["field", _LAYOUT, store.digest, name]
+    entry = new_entry(store, [name], folder, identity, store.n_rows, masked=False, itemsize=field.row_bytes)
+    return open_cached(entry, build, lambda file: np.frombuffer(file.mapped(), dtype).reshape(shape), folder)
+
+
+@dataclass(frozen=True)
+class FieldSteps:
+    """Which rows of a window a field has: the last `steps` inputs, `stride` rows apart.
+
+    Parameters
+    ----------
+    steps
+        Rows of the field in each window.
+    stride
+        Rows from one to the next.
+    """
+
+    steps: int = 1
+    stride: int = 1
+
+    @classmethod
+    def of(cls, given: int | tuple[int, int] | FieldSteps) -> FieldSteps:
+        """From a number of steps, or one with a stride."""
+        if isinstance(given, FieldSteps):
+            return given
+        return cls(given) if isinstance(given, int) else cls(*given)
+
+    def offsets(self, name: str, lookback: int) -> NDArray[np.int64]:
+        """(step,) rows from the first of a window.
+
+        Raises
+        ------
+        UsageError
+            If there are none, or more than a window has inputs.
+        """
+        reach = (self.steps - 1) * self.stride + 1
+        if self.steps < 1 or self.stride < 1 or reach > lookback:
+            raise UsageError(
+                f"{self.steps} steps of field {name!r}, {self.stride} rows apart",
+                expected=f"at least one of each, within the {lookback} input rows of a window",
+                fix="a longer lookback, or fewer steps",
+            )
+        return lookback - reach + self.stride * np.arange(self.steps)
