@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from conftest import REPOSITORY, SMALL_GRID, stored
 from hdf5files import QWERTY, aloha, robomimic, session
 from numpy.typing import NDArray
 
@@ -16,6 +20,7 @@ import zstore
 from zstore import Store, open_store
 from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
+from zstore.writing.planner import plan_ingest
 
 
 def vector(store: Store, id_: str, name: str, width: int) -> NDArray[Any]:
@@ -132,3 +137,76 @@ def test_images_of_aloha_and_robomimic_are_fields_with_every_value_of_h5py(tmp_p
     for name in names:
         np.testing.assert_array_equal(zarr.open_array(tmp_path / "s.zarr" / name, mode="r")[:], frames[name])
     assert list(store.channels) == [f"{name}.{n}" for name in ("action", "qpos", "qvel") for n in range(14)]
+
+
+# What all sources share.
+
+
+@pytest.mark.parametrize("scheduler", [None, pytest.param("local", marks=pytest.mark.long)])
+def test_one_and_two_workers_and_a_cluster_make_the_same_bytes(scheduler: str | None, tmp_path: Path) -> None:
+    for n in range(3):
+        session(tmp_path / f"{n}.h5", seed=n, n_rows=2000 + n)
+    robomimic(tmp_path / "demos.hdf5", range(1, 40), images=True)
+    for files, mapping in (("*.h5", "emg2pose"), ("demos.hdf5", "robomimic")):
+        options: dict[str, Any] = {"mapping": mapping, **SMALL_GRID} if mapping == "robomimic" else {"mapping": mapping}
+        zstore.ingest(tmp_path / files, tmp_path / f"one {mapping}.zarr", **options, workers=1)
+        again = {**options, "workers": 2, "blocksize": 50_000, "scheduler": scheduler}
+        zstore.ingest(tmp_path / files, tmp_path / f"two {mapping}.zarr", **again)
+        assert stored(tmp_path / f"one {mapping}.zarr") == stored(tmp_path / f"two {mapping}.zarr")
+
+
+def test_sessions_that_are_appended_are_those_of_one_ingest_with_their_static_attributes(tmp_path: Path) -> None:
+    for n in range(3):
+        session(tmp_path / f"{n}.h5", seed=n, n_rows=300 + n)
+    options = ["--mapping", "emg2pose", "--quiet", "--append"]
+    for name in ("1.h5", "[02].h5", "*.h5"):
+        assert main(["ingest", str(tmp_path / name), str(tmp_path / "s.zarr"), *options]) == 0
+    zstore.ingest(tmp_path / "*.h5", tmp_path / "whole.zarr", mapping="emg2pose")
+    store, whole = open_store(tmp_path / "s.zarr"), open_store(tmp_path / "whole.zarr")
+    assert store.version == 2
+    assert statics(store) == statics(whole)
+    for id_ in map(str, whole.ids):
+        np.testing.assert_array_equal(vector(store, id_, "emg", 16), vector(whole, id_, "emg", 16))
+        assert times(store, id_) == times(whole, id_)
+    comparison = compare_sources(store, tmp_path / "*.h5")
+    assert (comparison.n_rows, comparison.n_different, comparison.n_unseen) == (903, 0, 0)
+
+
+def test_an_append_by_another_mapping_is_refused(tmp_path: Path) -> None:
+    session(tmp_path / "a.h5")
+    session(tmp_path / "b.h5", seed=1)
+    zstore.ingest(tmp_path / "a.h5", tmp_path / "s.zarr", mapping="emg2pose")
+    command = ["ingest", str(tmp_path / "b.h5"), str(tmp_path / "s.zarr"), "--append", "--mapping"]
+    assert main([*command, "emg2qwerty"]) == 2
+    assert main([*command, "emg2pose"]) == 0
+
+
+@pytest.mark.parametrize("n_points", [4, pytest.param(60, marks=pytest.mark.long)])
+def test_a_run_that_is_killed_anywhere_is_gone_on_with(n_points: int, tmp_path: Path) -> None:
+    for n in range(2):
+        session(tmp_path / f"{n}.h5", seed=n, n_rows=300)
+    options: dict[str, Any] = {"mapping": "emg2pose", "workers": 1, **SMALL_GRID}
+    options |= {"shard_rows": 256, "chunk_rows": 64}
+    zstore.ingest(tmp_path / "*.h5", tmp_path / "whole/s.zarr", **options)
+    words = [sys.executable, str(REPOSITORY / "tests/killer.py")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killer:
+        assert killer.stdin is not None
+        assert killer.stdout is not None
+        for point in np.unique(np.linspace(0, 150, n_points, dtype=int)).tolist():
+            folder = tmp_path / str(point)
+            arguments = {"sources": str(tmp_path / "*.h5"), "store": str(folder / "s.zarr"), **options}
+            wanted = {"point": point, "folder": str(folder), "operation": "ingest", "arguments": arguments}
+            killer.stdin.write(json.dumps(wanted) + "\n")
+            killer.stdin.flush()
+            if int(killer.stdout.readline()) != 0:
+                zstore.ingest(tmp_path / "*.h5", folder / "s.zarr", **options)
+            assert stored(folder / "s.zarr") == stored(tmp_path / "whole/s.zarr")
+        killer.stdin.close()
+
+
+def test_the_dry_run_knows_the_rows_from_the_layout(tmp_path: Path) -> None:
+    session(tmp_path / "a.h5", n_rows=3000)
+    robomimic(tmp_path / "d.hdf5", [5, 7, 9])
+    assert abs(plan_ingest(tmp_path / "a.h5", mapping="emg2pose").n_rows - 3000) <= 1
+    assert abs(plan_ingest(tmp_path / "d.hdf5", mapping="robomimic").n_rows - 21) <= 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "d.hdf5"]
