@@ -34,7 +34,7 @@ def session(path: Path, dtype: np.dtype[Any] = POSE, n_rows: int = 500, seed: in
     with h5py.File(path, "w") as file:
         group = file.create_group(kind)
         group.create_dataset("timeseries", data=rows, **{"chunks": (64,), "compression": "gzip", **writing})
-        group.attrs["session"] = path.stem
+        group.attrs["session"] = Path(path).stem
         group.attrs["user"] = f"user{seed % 2}"
         group.attrs["side"] = "left"
         group.attrs["sample_rate"] = 2000.0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDS, _SIDES = 4, (0.02, 0.98)  # shares of times between which steps are the middle
+_RATE_SHARE = 0.25  # by which the middle one of the first steps may differ from that of the rate
 _MOST_STEPS = 1e15  # beyond, a float64 has no fractions to speak of
 
 
@@ -31,13 +33,16 @@ class Clock:
 
         Notes
         -----
-        The first time has jitter as all others have. So its steps begin where the mean of all of them, as positions
-        within a step, has it; that is a mean of angles.
+        The first time has jitter as all others have. So steps are where all of them, as positions within a step, lie
+        around: their mean as angles, and then the middle between the most of them to either side.
         """
         exact = (times - times[0]) * rate
-        angles = np.exp(2j * np.pi * exact[np.isfinite(exact)])
-        phase = float(np.angle(angles.mean())) / (2 * np.pi)
-        return cls(float(times[0]) + phase / rate, rate)
+        exact = exact[np.isfinite(exact)]
+        phase = float(np.angle(np.exp(2j * np.pi * exact).mean())) / (2 * np.pi)
+        for _ in range(_ROUNDS):
+            off = exact - phase
+            phase += float(np.quantile(off - np.rint(off), _SIDES).mean())
+        return cls(float(times[0]) + (phase - np.rint(phase)) / rate, rate)
 
     def steps(
         self, times: NDArray[np.float64], before: float | None
@@ -76,7 +81,7 @@ class Clock:
         ahead = np.diff(steps)
         for row in np.flatnonzero(pairs & (ahead == 0)).tolist():
             further = row if off[row] > off[row + 1] and (before is None or row) else row + 1
-            reason = f"time {float(every[further])!r}, {off[further]:.2f} of a step off, in the step of the row "
+            reason = f"time {float(every[further])!r} in the same step as the row "
             lost.append((further, reason + ("behind it" if further == row else "before it")))
         for row in np.flatnonzero(pairs & (ahead < 0)).tolist():
             lost.append((row, f"time {float(every[row])!r} above the {float(every[row + 1])!r} of the row behind it"))
@@ -89,10 +94,10 @@ class Clock:
                 wrong.setdefault(row - skipped, (reason, expected))
         return steps.astype(np.int64)[skipped:], wrong
 
-    def mean_rate(self, times: NDArray[np.float64]) -> float | None:
-        """Rows a second, if half of the first times are not one step apart; None where they are."""
+    def other_rate(self, times: NDArray[np.float64]) -> float | None:
+        """Rows a second, if the first times are of another rate; None where they are of this one."""
         gaps = np.diff(times[np.isfinite(times)])
         if not len(gaps):
             return None
         middle = float(np.median(gaps))
-        return None if abs(middle * self.rate - 1) <= 0.5 else (1 / middle if middle > 0 else 0.0)
+        return None if abs(middle * self.rate - 1) <= _RATE_SHARE else (1 / middle if middle > 0 else 0.0)

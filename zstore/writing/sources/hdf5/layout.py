@@ -35,9 +35,10 @@ from zstore.writing.sources.hdf5.statics import splits_of, statics_of, with_spli
 
 MOST_EPISODES = 1_000_000
 _MOST_COLUMNS = 10_000
-_FIRST_TIMES = 4096
+_FIRST_TIMES = 1024
 _GROUP_BYTES = 1 << 22  # of rows that are read together, where chunks are not larger
 _CELL_BYTES = 8
+_LEAST_ROWS = 64  # that are lost together
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ class Layout:
         Stretches that are read together.
     row_bytes
         Bytes of a row of all columns in memory.
+    chunk_rows
+        Rows of the longest chunk, or of a small part of data without chunks.
     notes
         What should be known of it.
     """
@@ -153,6 +156,7 @@ class Layout:
     fields: tuple[FieldData, ...]
     groups: tuple[tuple[Stretch, ...], ...]
     row_bytes: int
+    chunk_rows: int
     notes: tuple[str, ...] = ()
 
     @property
@@ -165,10 +169,16 @@ class Layout:
 class _Contents:
     """The data sets of one episode, opened."""
 
+    group: str
     columns: tuple[DataColumn, ...]
     fields: tuple[FieldData, ...]
     data: Mapping[str, DataSet]
     """By path in the mapping."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows, as most of the data sets have it."""
+        return Counter(data.n_rows for data in self.data.values()).most_common(1)[0][0]
 
 
 def layout_of(file: File, mapping: Hdf5Mapping) -> Layout:
@@ -187,28 +197,29 @@ def layout_of(file: File, mapping: Hdf5Mapping) -> Layout:
         chunks, first = 1, None
         splits = {} if mapping.splits is None else splits_of(root, mapping.splits, file.n_bytes)
         for group in list(_groups(root, mapping)):
+            contents: _Contents | None = None
             try:
                 with damage_in(group):
                     contents = _contents(root, group, mapping, file.n_bytes)
-                    episode = _episode(root, file, group, contents, mapping, notes)
+                    chunks = max(chunks, *(data.chunk_rows or 1 for data in contents.data.values()))
+                    first = first or contents
+                    _check_alike(first, contents)
+                    episode = _episode(root, file, contents, mapping, notes)
                 if splits:
                     named = with_splits(dict(episode.statics or {}), group.rpartition("/")[2], splits)
                     episode = replace(episode, statics=named)
-                if first is None:
-                    first = contents
-                elif episode.fault is None:
-                    _check_alike(first, contents, group, episodes[0].group)
-                chunks = max(chunks, *(data.chunk_rows or 1 for data in contents.data.values()))
             except ObjectError as error:
-                fault = Fault(error.reason, error.expected)
-                episode = Episode(group, _id(root, file, group, mapping, may_fail=True), 1, fault=fault)
+                n_rows = 1 if contents is None else max(contents.n_rows, 1)
+                id_ = _id(root, file, group, mapping, may_fail=True)
+                episode = Episode(group, id_, n_rows, fault=Fault(error.reason, error.expected))
             episodes.append(episode)
     if first is None:
         fault = episodes[0].fault or Fault("no episode", "one")
         raise ObjectError(fault.reason, fault.expected)
     size = _CELL_BYTES * (2 + sum(column.width or 1 for column in first.columns))
     texts = sum(data.row_bytes for data in first.data.values() if data.dtype.kind == "S")
-    return Layout(first.columns, first.fields, tuple(_grouped(episodes, size, chunks)), size + texts, tuple(notes))
+    groups = tuple(_grouped(episodes, size, chunks))
+    return Layout(first.columns, first.fields, groups, size + texts, max(chunks, _LEAST_ROWS), tuple(notes))
 
 
 def _groups(root: Any, mapping: Hdf5Mapping) -> Iterator[str]:
@@ -259,7 +270,7 @@ def _contents(root: Any, group: str, mapping: Hdf5Mapping, n_file_bytes: int) ->
     fields = dict(_fields(root, group, mapping, data, n_file_bytes))
     for name in fields.keys() & columns.keys():
         raise ObjectError(f"field {name!r}, which is a column too", "every name once")
-    return _Contents(tuple(columns.values()), tuple(fields.values()), data)
+    return _Contents(group, tuple(columns.values()), tuple(fields.values()), data)
 
 
 def _expanded(
@@ -375,35 +386,27 @@ def _says(root: Any, name: str) -> bool:
     return name in root.attrs and root.attrs.get_id(name).shape == () and bool(root.attrs[name])
 
 
-def _episode(
-    root: Any, file: File, group: str, contents: _Contents, mapping: Hdf5Mapping, notes: dict[str, None]
-) -> Episode:
+def _episode(root: Any, file: File, contents: _Contents, mapping: Hdf5Mapping, notes: dict[str, None]) -> Episode:
     """An episode whose data sets are known; raises `ObjectError` if they do not fit together."""
-    lengths = Counter(data.n_rows for data in contents.data.values())
-    n_rows = lengths.most_common(1)[0][0]
-    id_ = _id(root, file, group, mapping)
+    group, n_rows = contents.group, contents.n_rows
     for data in contents.data.values():
         if data.n_rows != n_rows:
             other = next(each.path for each in contents.data.values() if each.n_rows == n_rows)
-            fault = Fault(f"{data.n_rows:,} rows in data set {data.path}", f"{n_rows:,} as in {other}")
-            return Episode(group, id_, max(n_rows, 1), fault=fault)
+            raise ObjectError(f"{data.n_rows:,} rows in data set {data.path}", f"{n_rows:,} as in {other}")
+    id_ = _id(root, file, group, mapping)
     statics, some = statics_of(root, file, group, mapping)
     notes.update(dict.fromkeys(some))
-    if mapping.time.rate is None or mapping.time.data is None:
+    if mapping.time.rate is None or mapping.time.data is None or not n_rows:
         return Episode(group, id_, n_rows, None, statics)
-    if not n_rows:
-        return Episode(group, id_, 0, 0.0, statics)
     data = contents.data[mapping.time.data.path]
     times = read_rows(data, mapping.time.data.member, 0, min(n_rows, _FIRST_TIMES)).astype(np.float64)
     if not np.isfinite(times[0]):
-        return Episode(
-            group, id_, n_rows, fault=Fault(f"time {times[0]!s} in the first row of {data.path}", "a number")
-        )
+        raise ObjectError(f"time {times[0]!s} in the first row of {data.path}", "a number")
     clock = Clock.of(times, mapping.time.rate)
-    rate = clock.mean_rate(times)
+    rate = clock.other_rate(times)
     if rate is not None:
         told = f"times of {data.path} that are some {rate:.6g} a second"
-        return Episode(group, id_, n_rows, fault=Fault(told, f"{clock.rate:.6g}, as the mapping's rate says"))
+        raise ObjectError(told, f"{clock.rate:.10g}, as the mapping's rate says")
     return Episode(group, id_, n_rows, clock.origin, {**statics, "time_start": float(times[0])})
 
 
@@ -439,8 +442,9 @@ def _id(root: Any, file: File, group: str, mapping: Hdf5Mapping, may_fail: bool 
     raise ObjectError(f"no attribute {way['text']!r} of {group} that is an id", "a text or whole number")
 
 
-def _check_alike(first: _Contents, other: _Contents, group: str, where: str) -> None:
+def _check_alike(first: _Contents, other: _Contents) -> None:
     """Refuse an episode with other columns than the first one."""
+    group, where = other.group, first.group
     own, theirs = ({column.name: column.type for column in each.columns} for each in (first, other))
     for name in dict.fromkeys([*own, *theirs]):
         if own.get(name) != theirs.get(name):

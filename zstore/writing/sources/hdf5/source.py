@@ -136,7 +136,8 @@ class Hdf5Source(TypedSource):
         """Refuse episodes that cannot be read."""
         for table in files:
             for group, fault in table.faults:
-                raise SourceError(fault.reason, expected=fault.expected, where=f"{table.name} {group}", fix=FIX)
+                where = table.name if group == "/" else f"{table.name} {group}"
+                raise SourceError(fault.reason, expected=fault.expected, where=where, fix=FIX)
 
     def statics(self, files: Sequence[Hdf5Table]) -> StaticTable | None:
         """Attributes of episodes: numbers where all are some, else words."""
@@ -179,7 +180,15 @@ def _with_fields(spec: TableSpec, fields: Sequence[FieldSpec]) -> TableSpec:
 
 def _table(file: File, mapping: str, layout: Layout) -> Hdf5Table:
     return Hdf5Table(
-        str(file), file, mapping, layout.columns, layout.fields, layout.groups, layout.row_bytes, layout.notes
+        str(file),
+        file,
+        mapping,
+        layout.columns,
+        layout.fields,
+        layout.groups,
+        layout.row_bytes,
+        layout.chunk_rows,
+        layout.notes,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from zstore.writing.sources.hdf5.clock import Clock
 from zstore.writing.sources.hdf5.layout import DataColumn, Fault, FieldData, Stretch, arrow_type, read_rows
 from zstore.writing.sources.hdf5.library import opened
 from zstore.writing.sources.hdf5.mapping import ID, TIME, Hdf5Mapping, mapping_of
-from zstore.writing.sources.hdf5.objects import DataSet, ObjectError, find_data
+from zstore.writing.sources.hdf5.objects import ObjectError, find_data
 from zstore.writing.sources.hdf5.sample import write_sample
 from zstore.writing.sources.typed.table import FAULTS, LostRows
 
@@ -57,6 +57,8 @@ class Hdf5Table:
         Stretches that are read together.
     mean_bytes
         Bytes of a row of all columns.
+    chunk_rows
+        Rows of the longest chunk, which are lost together if it is damaged.
     notes
         What should be known of it.
     """
@@ -68,6 +70,7 @@ class Hdf5Table:
     fields: tuple[FieldData, ...]
     groups: tuple[tuple[Stretch, ...], ...]
     mean_bytes: int
+    chunk_rows: int
     notes: tuple[str, ...] = ()
     id: None = None
 
@@ -126,18 +129,28 @@ class Hdf5Table:
             root = None
             read: list[Any] = []
             for stretch in self.groups[group]:
-                fault = stretch.episode.fault
-                if fault is None:
-                    try:
-                        root = stack.enter_context(opened(self.file)) if root is None else root
-                        read.append(self._read(root, stretch, columns))
-                        continue
-                    except ObjectError as error:
-                        fault = Fault(error.reason, error.expected)
-                read.append(LostRows(stretch.n_rows, fault.reason, fault.expected))
+                if stretch.episode.fault is not None:
+                    read.append(_lost(stretch, stretch.episode.fault))
+                    continue
+                root = stack.enter_context(opened(self.file)) if root is None else root
+                read += self._whole_or_pieces(root, stretch, columns)
         for rows in read:
             for start in range(0, rows.num_rows, n_rows):
                 yield rows.slice(start, n_rows)
+
+    def _whole_or_pieces(self, root: Any, stretch: Stretch, columns: Sequence[str]) -> list[Any]:
+        """The rows of a stretch; where a chunk is damaged, only its own are lost."""
+        try:
+            return [self._read(root, stretch, columns)]
+        except ObjectError:
+            read: list[Any] = []
+            for start in range(stretch.start, stretch.stop, self.chunk_rows):
+                piece = Stretch(stretch.episode, start, min(start + self.chunk_rows, stretch.stop))
+                try:
+                    read.append(self._read(root, piece, columns))
+                except ObjectError as error:
+                    read.append(_lost(piece, Fault(error.reason, error.expected)))
+            return read
 
     def _read(self, root: Any, stretch: Stretch, names: Sequence[str]) -> Any:
         wanted = [column for column in self.columns if column.name in names]
@@ -161,6 +174,10 @@ class Hdf5Table:
         if not arrays:  # none of the columns, whose rows still count
             arrays[ID] = _constant(stretch.episode.id, stretch.n_rows)
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _lost(stretch: Stretch, fault: Fault) -> LostRows:
+    return LostRows(stretch.n_rows, fault.reason, fault.expected)
 
 
 def holder_of(file: File, group: str) -> str:
@@ -197,8 +214,9 @@ def _times(
         return pa.Array.from_buffers(column.type, len(times), [None, pa.py_buffer(times)]), None
     before = None
     if stretch.start:
-        data: DataSet = find_data(root, column.data.path, episode.group)
-        before = float(read_rows(data, column.data.member, stretch.start - 1, stretch.start)[0])
+        data = find_data(root, column.data.path, episode.group)
+        with suppress(ObjectError):  # where the row before is lost, nothing is compared with it
+            before = float(read_rows(data, column.data.member, stretch.start - 1, stretch.start)[0])
     steps, wrong = Clock(episode.origin, way.rate).steps(values.astype(np.float64), before)
     if not wrong:
         return _plain(steps), None
