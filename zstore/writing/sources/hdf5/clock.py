@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDS, _SIDES = 4, (0.02, 0.98)  # shares of times between which steps are the middle
+_PHASES = np.arange(-32, 32) / 64  # of a step
+_SIDES = (0.02, 0.98)  # shares of times between which steps are the middle
 _RATE_SHARE = 0.25  # by which the middle one of the first steps may differ from that of the rate
 _MOST_STEPS = 1e15  # beyond, a float64 has no fractions to speak of
 
@@ -33,16 +34,17 @@ class Clock:
 
         Notes
         -----
-        The first time has jitter as all others have. So steps are where all of them, as positions within a step, lie
-        around: their mean as angles, and then the middle between the most of them to either side.
+        The first time has jitter as all others have. So a step is where nearly all of them, as positions within one,
+        are least off: of some such positions the best, and then the middle between those that are off to either side.
         """
         exact = (times - times[0]) * rate
         exact = exact[np.isfinite(exact)]
-        phase = float(np.angle(np.exp(2j * np.pi * exact).mean())) / (2 * np.pi)
-        for _ in range(_ROUNDS):
-            off = exact - phase
-            phase += float(np.quantile(off - np.rint(off), _SIDES).mean())
-        return cls(float(times[0]) + (phase - np.rint(phase)) / rate, rate)
+        tried = exact[None, :] - _PHASES[:, None]
+        worst = np.quantile(np.abs(tried - np.rint(tried)), _SIDES[1], axis=1)
+        phase = float(_PHASES[np.argmin(worst)])
+        off = exact - phase
+        phase += float(np.quantile(off - np.rint(off), _SIDES).mean())
+        return cls(float(times[0]) + (phase - float(np.rint(phase))) / rate, rate)
 
     def steps(
         self, times: NDArray[np.float64], before: float | None
