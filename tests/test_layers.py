@@ -110,6 +110,7 @@ LAYERS = {
         ],
         [
             "writing.sources.csv.header",
+            "writing.sources.csv.sample",
             "writing.sources.csv.sniff",
             "writing.sources.csv.borders",
             "writing.sources.csv.exact_borders",

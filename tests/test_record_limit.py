@@ -2,8 +2,10 @@
 
 import gzip
 import importlib
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zstore import SourceError, inspect, open_store
+from zstore.printing import show_plan
 from zstore.upkeep.compare import compare_sources
+from zstore.writing import planner
 from zstore.writing.ingest import ingest
-from zstore.writing.sources.csv import record_limit
+from zstore.writing.sources.csv import record_limit, records, sample
 from zstore.writing.sources.csv.framing import Framing
 from zstore.writing.sources.csv.header import open_source
 from zstore.writing.sources.csv.record_limit import first_long, long_record
-from zstore.writing.sources.csv.records import record_end, split_records, without_blank_lines
+from zstore.writing.sources.csv.records import is_strict, record_end, split_records, without_blank_lines
 from zstore.writing.sources.csv.source import CsvSource
 from zstore.writing.sources.csv.table import CsvBlock
 from zstore.writing.sources.files import find
@@ -33,7 +37,7 @@ ROWS = "t,id,v\n0,a,0\n1,a,1\n2,a,2\n"
 
 def bound(patch: pytest.MonkeyPatch, most: int = MOST) -> None:
     """Let no record be longer than some bytes."""
-    for name in ("blocks", "borders", "header", "record_limit"):
+    for name in ("blocks", "borders", "header", "record_limit", "sample"):
         patch.setattr(importlib.import_module(f"zstore.writing.sources.csv.{name}"), "MOST_RECORD_BYTES", most)
 
 
@@ -353,3 +357,119 @@ def test_the_end_of_a_record_is_looked_for_once_however_many_fields_it_has(
     content = Searched(field * 5_000 + b"\n1,2\n")
     assert record_end(content, 0, ",") == len(content) - 4
     assert Searched.n_bytes <= 4 * len(content)
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "csv.zst"])
+@pytest.mark.parametrize("kind", LONG)
+def test_a_dry_run_refuses_a_record_that_is_too_long_as_the_ingest_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, ending: str
+) -> None:
+    text, what, fix = LONG[kind]
+    monkeypatch.setattr(planner, "_SAMPLE_BYTES", 30)
+    monkeypatch.setattr(sample, "_MORE_BYTES", (10, 50))
+    path = packed(tmp_path / f"rows.{ending}", f"{ROWS}{text}9,a,9\n".encode())
+    with pytest.raises(SourceError, match=rf"a {what} of more than 200 bytes; .*{ending} line 5: .*{fix}"):
+        planner.plan_ingest(path, id="id", time="t", comment="#")
+
+
+@pytest.mark.usefixtures("small_limit")
+def test_a_dry_run_refuses_lines_above_the_rows_that_do_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "_SAMPLE_BYTES", 30)
+    monkeypatch.setattr(sample, "_MORE_BYTES", (10, 50))
+    path = packed(tmp_path / "rows.csv.gz", b't,id,"' + b"x" * 3000)
+    with pytest.raises(SourceError, match="no end of the lines above the rows in 200 bytes"):
+        planner.plan_ingest(path, id="id", time="t")
+
+
+@given(st.text(',"a\n', max_size=60), st.integers(0, 70))
+@example('t,v\n0,"a\n"\n1,2\n', 9)
+def test_the_records_of_a_dry_run_are_the_first_whole_ones(text: str, n_bytes: int) -> None:
+    content = f"t,v\n{text}".encode()
+    stop = sample._end_of_records(content, n_bytes, find(Path(__file__), "SRC"), TableOptions())
+    ends = list(accumulate(len(record.raw) for record in split_records(content[4:], ",", 0, 1)))
+    sure = '"' not in text and text.endswith("\n")  # that the last one has ended
+    whole = [4 + end for end in ends if n_bytes <= 4 + end < len(content) + sure]
+    assert stop == (4 if n_bytes <= 4 else next(iter(whole), None))
+
+
+def test_a_dry_run_counts_the_rows_that_cannot_be_stored(tmp_path: Path) -> None:
+    path = packed(tmp_path / "rows.csv", b"t,id,v\n0,a,0\n1,a,x\n2,a,2\nno,a,2\n")
+    planned = planner.plan_ingest(path, id="id", time="t", categories=[], missing=[""])
+    assert (planned.n_bad, planned.n_seen) == (2, 4)
+    assert "bad rows  2 of the first 4 cannot be stored as they stand" in show_plan(planned, "s.zarr")
+
+
+MANY = 200_000
+
+
+@pytest.mark.parametrize("field", ["a,", '"a",', '"",', '"a"b,', '"a""b",', "a ,", '" ,', ","])
+def test_fields_of_a_record_are_told_apart_as_far_as_its_columns_go(tmp_path: Path, field: str) -> None:
+    path = packed(tmp_path / "rows.csv", f"{ROWS}{field * MANY}\n9,a,9\n".encode())
+    tracemalloc.start()
+    receipt = ingest(path, tmp_path / "s.zarr", id="id", time="t", on_bad_row="quarantine", max_bad_rows=3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (receipt.n_stored, receipt.n_quarantined) == (4, 1)
+    assert peak < 25 * len(field) * MANY + (4 << 20)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("a," * 2000, "long row: 2001 fields; expected 3"),
+        ('"a",' * 2000, "long row: more than 1003 fields; expected 3"),
+        ('"a",' * 4, "long row: 5 fields; expected 3"),
+        ("a" + ",a" * 1002, "long row: 1003 fields; expected 3"),
+    ],
+)
+def test_a_record_of_too_many_fields_is_told_as_such(tmp_path: Path, row: str, reason: str) -> None:
+    path = packed(tmp_path / "rows.csv", f"{ROWS}{row}\n9,a,9\n".encode())
+    with pytest.raises(SourceError, match=reason):
+        ingest(path, tmp_path / "s.zarr", id="id", time="t")
+
+
+def test_columns_of_a_header_are_counted_and_bounded(tmp_path: Path) -> None:
+    path = packed(tmp_path / "rows.csv", b'"a",' * (1 << 20) + b"\n1\n")
+    with pytest.raises(SourceError, match=r"unreadable header \(long row: more than 1048576 fields"):
+        ingest(path, tmp_path / "s.zarr", id="id", time="t")
+
+
+def plain_end(content: bytes, start: int, delimiter: int) -> int:
+    """Where the record at a byte ends, byte by byte."""
+    inside, opens, position = False, True, start
+    while position < len(content):
+        byte = content[position]
+        if inside:
+            if byte == ord('"') and content[position + 1 : position + 2] == b'"':
+                position += 1
+            elif byte == ord('"'):
+                inside = opens = False
+        elif byte == ord("\n"):
+            return position + 1
+        elif byte == ord('"') and opens:
+            inside = True
+        else:
+            opens = byte == delimiter
+        position += 1
+    return len(content)
+
+
+@given(st.text(',"a\n\r;', max_size=40), st.integers(0, 40), st.sampled_from(",;"))
+def test_a_record_ends_where_its_bytes_say(text: str, start: int, delimiter: str) -> None:
+    content = text.encode()
+    assert record_end(content, min(start, len(content)), delimiter) == plain_end(content, start, ord(delimiter))
+
+
+@given(st.text(',"a\n\r', max_size=40), st.integers(1, 8))
+def test_quotes_are_strict_or_not_whichever_pieces_they_are_looked_at_in(text: str, size: int) -> None:
+    content = text.encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_PIECE_BYTES", size)
+        strict = is_strict(content, ",")
+    apart = [record.fields for record in split_records(content, ",", 0, 1)]
+    if strict:
+        assert None not in apart
+    assert strict == is_strict(content, ",")

@@ -79,8 +79,10 @@ def show_plan(plan: IngestPlan, store: str) -> str:
     parsed = f", {show_size(plan.plain_bytes)} {kind}" if plan.plain_bytes > plan.source_bytes else ""
     passes = f", after merging all rows {plan.merge_passes} times" if plan.merge_passes else ""
     size = show_size(plan.block_bytes)
+    bad = f"bad rows  {plan.n_bad:,} of the first {plan.n_seen:,} cannot be stored as they stand (--on-bad-row)"
     lines = [
         f"sources   {plan.n_files:,} files, {show_size(plan.source_bytes)}{parsed}, about {plan.n_rows:,} rows",
+        *([bad] if plan.n_bad else []),
         f"store     {shown(store)}: {show_size(plan.stored_bytes)}, {plan.n_shards:,} shards, "
         f"{plan.n_objects:,} objects",
         f"manifest  {show_size(plan.manifest_bytes)}",

@@ -21,7 +21,7 @@ from zstore.writing.ingest import ingest
 from zstore.writing.ledger import PIECE_BYTES
 from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.sources.csv.source import first_text
+from zstore.writing.sources.csv.sample import first_records
 from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import is_plain
 from zstore.writing.sources.join import MOST_TOGETHER
@@ -51,6 +51,8 @@ class Sample:
         Bytes as they are read for each byte of the sources.
     prepared
         Whether copies of the sources have to lie on scratch space.
+    n_bad
+        Further rows in it that cannot be stored as they stand.
     """
 
     n_bytes: int
@@ -63,6 +65,7 @@ class Sample:
     n_channels: int
     growth: float
     prepared: bool = False
+    n_bad: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class IngestPlan:
         By phase, on `workers` threads like those here and storage that keeps up with them.
     workers
         Threads.
+    n_bad, n_seen
+        Rows that cannot be stored as they stand, of so many that were looked at.
     """
 
     n_files: int
@@ -120,6 +125,8 @@ class IngestPlan:
     worker_bytes: int
     seconds: dict[str, float]
     workers: int
+    n_bad: int = 0
+    n_seen: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a document."""
@@ -180,7 +187,7 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
             named = find(table["static"], "--static", storage_options)
             if not is_plain(named, encoding) or named.n_bytes > _SAMPLE_BYTES:
                 plainly["static"] = Path(folder) / "static.csv"
-                plainly["static"].write_bytes(first_text(named, encoding, _SAMPLE_BYTES)[0])
+                plainly["static"].write_bytes(first_records(named, encoding, _SAMPLE_BYTES, TableOptions())[0])
         if table.get("time") or table.get("layout") == "wide":
             plainly |= {"on_bad_row": "quarantine", "max_bad_rows": 1.0}
         receipt = ingest(taken.path, Path(folder) / "s.zarr", storage_options=storage_options, workers=1, **plainly)
@@ -198,6 +205,7 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
         n_channels=len(widths),
         growth=taken.growth,
         prepared=taken.prepared,
+        n_bad=receipt.n_quarantined,
     )
 
 
@@ -266,6 +274,8 @@ def extrapolate(
         worker_bytes=max(BLOCK_COPIES * size, min(shard_rows, n_rows) * (2 * sample.row_bytes + 24)),
         seconds={phase: round(found / workers, 2) for phase, found in seconds.items()},
         workers=workers,
+        n_bad=sample.n_bad,
+        n_seen=sample.n_rows + sample.n_bad,
     )
 
 

@@ -135,7 +135,8 @@ def _good_and_bad(
     good: list[Record] = []
     bad: list[BadRow] = []
     n_blank = 0
-    for record in split_records(content, spec.delimiter, block.start, 1, block.source.framing):
+    n_columns = len(block.source.header)
+    for record in split_records(content, spec.delimiter, block.start, 1, block.source.framing, n_columns):
         if is_blank(record, block.source.header):
             n_blank += 1
             continue

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 
 from zstore.writing.sources.csv.borders import near, next_record, nominal_ranges
 from zstore.writing.sources.csv.record_limit import first_long, long_record_error
-from zstore.writing.sources.csv.records import line_end, record_end
+from zstore.writing.sources.csv.records import fields_that_end, line_end, record_end
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile
 from zstore.writing.sources.files import source_pieces
 from zstore.writing.sources.protocol import RecutError
 
 _PIECE_BYTES = 1 << 22
+_DOUBLED = re.compile(rb'(?:""[^"]*+)++')
 
 
 def exact_blocks(source: CsvFile, blocksize: int, delimiter: str) -> list[CsvBlock]:
@@ -54,7 +56,8 @@ def _quoted_borders(source: CsvFile, wanted: list[int], delimiter: str) -> Itera
             quote = content.find(b'"', position, end)
             if inside:
                 if quote >= 0 and content[quote + 1 : quote + 2] == b'"':
-                    position = quote + 2
+                    doubled = _DOUBLED.match(content, quote, end)
+                    position = quote + 2 if doubled is None else doubled.end()
                     continue
                 inside, position = quote < 0, quote + 1 if quote >= 0 else end
                 continue
@@ -67,7 +70,11 @@ def _quoted_borders(source: CsvFile, wanted: list[int], delimiter: str) -> Itera
                 if newline < 0:
                     break
                 yield near(start + newline + 1, wanted.pop())
-            inside, position = opened >= 0, stop + 1 if opened >= 0 else end
+            several = fields_that_end(delimiter).match(content, opened) if opened >= 0 else None
+            if several is not None:  # the next field begins behind them
+                position = several.end()
+            else:
+                inside, position = opened >= 0, stop + 1 if opened >= 0 else end
         before = content[position - 1 : position] if position else before
         start, content = start + position, content[position:]
         if wanted:

@@ -64,8 +64,8 @@ class Framing:
         first = self._comments.match(content)
         return self._comments_below.sub(b"\n", content[first.end() :] if first else content)
 
-    def fields(self, raw: bytes) -> tuple[list[str] | None, str]:
-        """The fields of one line where lines are records; or None, and the reason why there are none."""
+    def fields(self, raw: bytes, most: int | None = None) -> tuple[list[str] | None, str]:
+        """The fields of one line where lines are records; or None, and the reason why there are none, or too many."""
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -77,7 +77,8 @@ class Framing:
             return None, "a quote, or a control character, where fields have no delimiter"
         if self.spaces:
             text = text.strip(" \t")
-            return _RUN.split(text) if text else [], ""
+            fields = _RUN.split(text, most or 0) if text else []
+            return (fields, "") if most is None or len(fields) <= most else (None, f"long row: more than {most} fields")
         return self._cut(text)
 
     def plain(self, content: bytes) -> bytes:

@@ -17,6 +17,7 @@ from zstore.writing.sources.magic import refuse_no_text
 from zstore.writing.sources.options import TableOptions, id_in_path
 
 _HEAD_BYTES = 1 << 18
+_MOST_COLUMNS = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 
@@ -167,13 +168,25 @@ def _first_lines(named: File, plain: File, options: TableOptions, framing: Frami
         if lines is not None:
             return lines
         if n_bytes >= MOST_RECORD_BYTES:
-            raise SourceError(
-                f"no end of the lines above the rows in {n_bytes:,} bytes",
-                expected="a header line, and rows below it",
-                where=str(named),
-                fix="check that it is a table, or --skip-lines and --comment",
-            )
+            raise endless_head(named, n_bytes)
         n_bytes *= 4
+
+
+def endless_head(named: File, n_bytes: int) -> SourceError:
+    """The error of a file whose rows do not begin within its first bytes."""
+    return SourceError(
+        f"no end of the lines above the rows in {n_bytes:,} bytes",
+        expected="a header line, and rows below it",
+        where=str(named),
+        fix="check that it is a table, or --skip-lines and --comment",
+    )
+
+
+def rows_begin(head: bytes, named: File, options: TableOptions) -> tuple[int, str] | None:
+    """Byte where the rows of a file begin, and its delimiter; None if its first bytes end before that."""
+    refuse_no_text(head, str(named))
+    lines = _look(head, False, named, options, framing_of(options), None)
+    return None if lines is None else (lines.body, lines.delimiter)
 
 
 def _look(
@@ -237,8 +250,8 @@ def _look(
 def _fields(head: bytes, start: int, delimiter: str, framing: Framing) -> tuple[list[str] | None, str]:
     """The fields of the record that begins at a byte of the first ones of a file."""
     if framing.literal:
-        return framing.fields(head[start : line_end(head, start)])
-    return split_fields(head[start : record_end(head, start, delimiter)], delimiter)
+        return framing.fields(head[start : line_end(head, start)], _MOST_COLUMNS)
+    return split_fields(head[start : record_end(head, start, delimiter)], delimiter, _MOST_COLUMNS)
 
 
 def _units(lines: _Lines, header: tuple[str, ...], framing: Framing, named: File) -> tuple[str | None, ...]:

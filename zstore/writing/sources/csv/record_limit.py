@@ -90,7 +90,14 @@ def first_long(source: CsvFile, start: int, stop: int, delimiter: str) -> int | 
 def long_record_error(source: CsvFile, start: int) -> SourceError:
     """The error that refuses the record at a byte of a file."""
     head = read_source(source.file, start, min(start + MOST_RECORD_BYTES, source.file.n_bytes))
-    if source.framing.is_comment(head, 0):
+    return long_error(
+        head, source.framing.is_comment(head, 0), f"{source.name} line {lines_before(source, start) + 1:,}"
+    )
+
+
+def long_error(head: bytes, comment: bool, where: str) -> SourceError:
+    """The error that refuses a record, or a comment, by its first bytes and where it begins."""
+    if comment:
         what, fix = "comment", "shorten the comment, or drop --comment if it is a row"
     elif b"\0" in head:
         what, fix = "record", "fetch the file again if zeros fill it up, or name its encoding with --encoding"
@@ -104,6 +111,6 @@ def long_record_error(source: CsvFile, start: int) -> SourceError:
     return SourceError(
         f"a {what} of more than {MOST_RECORD_BYTES:,} bytes",
         expected="a line break outside quotes before that",
-        where=f"{source.name} line {lines_before(source, start) + 1:,}: {shown!r}",
+        where=f"{where}: {shown!r}",
         fix=fix,
     )

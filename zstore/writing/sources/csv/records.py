@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -15,13 +16,17 @@ from zstore.writing.sources.table import BadRow
 
 _BLANK = (b"\n", b"\r\n")
 _BLANK_LINES = re.compile(rb"\n(?:\r?\n)++")
+_INSIDE = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
+_INSIDE_TEXT = re.compile(r'[^"]*+(?:""[^"]*+)*+')
 _FIRST_BLANK_LINES = re.compile(rb"(?:\r?\n)++")
 _MOST_RAW_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 22
+_MOST_EXTRA = 1000  # fields of a record beyond its columns that are counted
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a block: its raw bytes, where it starts, and its fields (None if it is not RFC 4180)."""
+    """One record of a block: its raw bytes, where it starts, and its fields (None if they cannot be told)."""
 
     raw: bytes
     byte: int
@@ -30,7 +35,9 @@ class Record:
     reason: str = ""
 
 
-def split_records(content: bytes, delimiter: str, byte: int, line: int, framing: Framing = PLAIN) -> Iterator[Record]:
+def split_records(
+    content: bytes, delimiter: str, byte: int, line: int, framing: Framing = PLAIN, n_columns: int | None = None
+) -> Iterator[Record]:
     """Cut bytes into records, keeping what is malformed whole and leaving comments out.
 
     Parameters
@@ -43,14 +50,16 @@ def split_records(content: bytes, delimiter: str, byte: int, line: int, framing:
         Where `content` starts in its file; lines count from 1.
     framing
         What is not plain CSV about them.
+    n_columns
+        Fields that a good record has; of one with far more, they are not told apart. None for any number.
     """
-    position = 0
+    position, most = 0, None if n_columns is None else n_columns + _MOST_EXTRA
     while position < len(content):
         comment = framing.is_comment(content, position)
         stop = line_end(content, position) if comment or framing.literal else record_end(content, position, delimiter)
         raw = content[position:stop]
         if not comment:
-            fields, reason = framing.fields(raw) if framing.literal else split_fields(raw, delimiter)
+            fields, reason = framing.fields(raw, most) if framing.literal else split_fields(raw, delimiter, most)
             yield Record(raw, byte + position, line, fields, reason)
         line += raw.count(b"\n")
         position = stop
@@ -86,16 +95,22 @@ def record_end(content: bytes, start: int, delimiter: str) -> int:
 
     Notes
     -----
-    Goes from quoted field to quoted field, and looks for a line break anew only behind one that goes beyond the last:
-    no byte is looked at more than a few times, however many fields there are.
+    No byte is looked at more than a few times, however many fields there are.
     """
     opening, stop = delimiter.encode() + b'"', line_end(content, start)
     quote = start if content.startswith(b'"', start) else content.find(opening, start, stop) + 1 or -1
-    while quote >= 0:
-        closing = _closing_quote(content, quote)
-        stop = stop if closing < stop else line_end(content, closing)
-        quote = content.find(opening, closing, stop) + 1 or -1
-    return stop
+    if quote < 0:
+        return stop
+    several = fields_that_end(delimiter).match(content, quote)
+    last = quote if several is None else several.end()
+    return line_end(content, _closing_quote(content, last) if content.startswith(b'"', last) else last)
+
+
+@cache
+def fields_that_end(delimiter: str) -> re.Pattern[bytes]:
+    """Fields of a record that follow each other, in quotes or not, each with a delimiter behind it."""
+    mark = re.escape(delimiter.encode())
+    return re.compile(rb'(?:(?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^\n%b]*+%b)++' % (mark, mark))
 
 
 def without_blank_lines(content: bytes) -> bytes:
@@ -113,44 +128,41 @@ def without_blank_lines(content: bytes) -> bytes:
 
 
 def _closing_quote(content: bytes, opening: int) -> int:
-    position = opening + 1
-    while (found := content.find(b'"', position)) >= 0:
-        if content[found + 1 : found + 2] != b'"':
-            return found
-        position = found + 2
-    return len(content)
+    """Position of the quote that closes a field, or the end."""
+    inside = _INSIDE.match(content, opening + 1)
+    return len(content) if inside is None else inside.end()
 
 
 def is_strict(content: bytes, delimiter: str) -> bool:
     """Whether every quote opens, closes or doubles as RFC 4180 has it, and every record ends in LF or CRLF.
 
     Counted from the start, even quotes open and odd ones close; a doubled quote closes and opens at once. Cost: two
-    searches of `content` where it has neither quotes nor carriage returns, else a few passes over those alone.
+    searches of `content` where it has neither quotes nor carriage returns, else a few passes over those alone, some MiB
+    at a time.
     """
     n_returns = content.count(b"\r") if b"\r" in content else 0
     lone = n_returns != content.count(b"\r\n") if n_returns else False
     if b'"' not in content:
         return not lone
-    octets = np.frombuffer(content, np.uint8)
-    quotes = np.flatnonzero(octets == ord('"'))
-    if len(quotes) % 2:
-        return False
-    opening, closing = quotes[::2], quotes[1::2]
-    before = octets[np.maximum(opening - 1, 0)]
-    after = octets[np.minimum(closing + 1, len(octets) - 1)]
-    edges = [ord(delimiter), ord("\n")]
-    opens = np.isin(before, edges) | (opening == 0)
-    closes = np.isin(after, [*edges, ord("\r")]) | (closing == len(octets) - 1)
-    doubled = opening[1:] == closing[:-1] + 1
-    if lone:
-        returns = np.flatnonzero(octets == ord("\r"))
-        followed = octets[np.minimum(returns + 1, len(octets) - 1)] == ord("\n")
-        outside = np.searchsorted(quotes, returns) % 2 == 0
-        if np.any(outside & ~followed):
+    octets, n_before = np.frombuffer(content, np.uint8), 0
+    last = len(octets) - 1
+    edges = [ord(delimiter), ord("\n"), ord('"')]
+    for start in range(0, len(octets), _PIECE_BYTES):
+        piece = octets[start : start + _PIECE_BYTES]
+        quotes = start + np.flatnonzero(piece == ord('"'))
+        opening, closing = quotes[n_before % 2 :: 2], quotes[1 - n_before % 2 :: 2]
+        opens = np.isin(octets[np.maximum(opening - 1, 0)], edges) | (opening == 0)
+        closes = np.isin(octets[np.minimum(closing + 1, last)], [*edges, ord("\r")]) | (closing == last)
+        if not (opens.all() and closes.all()):
             return False
-    opens[1:] |= doubled
-    closes[:-1] |= doubled
-    return bool(opens.all() and closes.all())
+        if lone:
+            returns = start + np.flatnonzero(piece == ord("\r"))
+            followed = octets[np.minimum(returns + 1, last)] == ord("\n")
+            outside = (n_before + np.searchsorted(quotes, returns)) % 2 == 0
+            if np.any(outside & ~followed):
+                return False
+        n_before += len(quotes)
+    return n_before % 2 == 0
 
 
 def is_utf8(content: bytes) -> bool:
@@ -164,26 +176,27 @@ def is_utf8(content: bytes) -> bool:
     return True
 
 
-def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
-    """The fields of one record, or None and the reason why there are none."""
+def split_fields(raw: bytes, delimiter: str, most: int | None = None) -> tuple[list[str] | None, str]:
+    """The fields of one record, or None and the reason why there are none, or that they are more than `most`."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         return None, f"byte {raw[error.start]:#04x} is not UTF-8"
     text = text[:-1].removesuffix("\r") if text.endswith("\n") else text
     if '"' not in text:
+        if most is not None and text.count(delimiter) >= most:
+            return None, long_row(text.count(delimiter) + 1)
         return (None, LONE_CR) if "\r" in text else (text.split(delimiter), "")
-    fields, position = [], 0
+    fields: list[str] = []
+    position = 0
     while True:
+        if most is not None and len(fields) >= most:
+            return None, long_row(most, "more than ")
         if text[position : position + 1] == '"':
-            stop = position + 1
-            while True:
-                stop = text.find('"', stop)
-                if stop < 0:
-                    return None, "a quoted field has no closing quote"
-                if text[stop + 1 : stop + 2] != '"':
-                    break
-                stop += 2
+            inside = _INSIDE_TEXT.match(text, position + 1)
+            stop = len(text) if inside is None else inside.end()
+            if stop == len(text):
+                return None, "a quoted field has no closing quote"
             fields.append(text[position + 1 : stop].replace('""', '"'))
             position = stop + 1
             if position < len(text) and text[position] != delimiter:
@@ -202,6 +215,11 @@ def split_fields(raw: bytes, delimiter: str) -> tuple[list[str] | None, str]:
         position += 1
 
 
+def long_row(n_fields: int, more: str = "") -> str:
+    """What is wrong with a record of too many fields."""
+    return f"long row: {more}{n_fields} fields"
+
+
 def is_blank(record: Record, header: tuple[str, ...]) -> bool:
     """Whether a record has no byte at all. Under a header of one column it may be a missing value."""
     return len(header) > 1 and (record.raw in _BLANK or record.fields == [])
@@ -211,11 +229,13 @@ def judge(record: Record, header: tuple[str, ...], spec: CsvSpec, source: str) -
     """What is wrong with one record, or None."""
     if record.fields is None:
         reason, expected = record.reason, "a record as RFC 4180 has it"
+        if reason.startswith("long row"):
+            expected = f"{len(header)}"
     elif len(header) == 1 and record.raw in _BLANK:
         reason, expected = "a blank line in a file of one column", 'a value, or a text that means missing, such as ""'
     elif len(record.fields) != len(header):
-        kind = "short" if len(record.fields) < len(header) else "long"
-        reason, expected = f"{kind} row: {len(record.fields)} fields", f"{len(header)}"
+        n_fields, expected = len(record.fields), f"{len(header)}"
+        reason = f"short row: {n_fields} fields" if n_fields < len(header) else long_row(n_fields)
     else:
         found = _judge_cells(dict(zip(header, record.fields, strict=True)), spec)
         if found is None:

@@ -275,6 +275,6 @@ def _first_records(
     content = read_source(source.file, source.body, source.body + n_bytes)
     if len(content) == n_bytes:
         content = content[: content.rfind(b"\n") + 1]
-    for record in split_records(content, delimiter, source.body, line, source.framing):
+    for record in split_records(content, delimiter, source.body, line, source.framing, len(source.header)):
         if record.fields and len(record.fields) == len(source.header):
             yield record, record.fields

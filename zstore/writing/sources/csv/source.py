@@ -21,9 +21,10 @@ from zstore.writing.sources.csv.borders import align, check_borders, count_quote
 from zstore.writing.sources.csv.exact_borders import exact_blocks
 from zstore.writing.sources.csv.header import check_framing, open_source
 from zstore.writing.sources.csv.record_limit import lines_before
+from zstore.writing.sources.csv.sample import first_records
 from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec, Line
-from zstore.writing.sources.inflate import COMPRESSED, head, is_plain, is_plain_text, plain_utf8
+from zstore.writing.sources.inflate import COMPRESSED, is_plain, is_plain_text, plain_utf8
 from zstore.writing.sources.options import CENSORED, TableOptions, refuse_mapping
 from zstore.writing.sources.protocol import RecutError, SourceSample
 from zstore.writing.sources.table import BadRow, ChannelSpec, Columns
@@ -222,17 +223,9 @@ class CsvSource(FileSource):
         path = folder / file.key.lstrip("/")  # so that ids are found in the path
         path = path.with_suffix("") if path.suffix in COMPRESSED else path
         path.parent.mkdir(parents=True)
-        text, growth = first_text(file, encoding, n_bytes)
+        text, growth = first_records(file, encoding, n_bytes, options)
         path.write_bytes(text)
         return SourceSample(path, len(text), growth, "utf-8", growth > 1)
-
-
-def first_text(file: File, encoding: str, n_bytes: int) -> tuple[bytes, float]:
-    """The first records of a file as plain UTF-8, and plain bytes for each byte of the file."""
-    first = head(file, n_bytes)
-    text = first.plain if is_plain_text(encoding) else first.plain.decode(encoding, "ignore").encode()
-    growth = len(text) / max(first.n_read, 1)
-    return text if first.whole else text[: text.rfind(b"\n") + 1], growth
 
 
 def _plain(task: tuple[int, File], space: Workspace, encoding: str) -> File:
