@@ -1,4 +1,4 @@
-"""What an ingest costs, counted: flushes, tasks, bytes read, memory and space."""
+"""What an ingest costs, counted: flushes, tasks, bytes read and space."""
 
 import gzip
 import json
@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pytest
 from conftest import stored, write_table
@@ -21,12 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
-from zstore import SourceError, StoreError, UsageError, open_store, verify
+from zstore import SourceError, StoreError, open_store
 from zstore.format.documents import to_bytes
 from zstore.storage.file import File
 from zstore.storage.folder import Folder
 from zstore.writing import planner
-from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.planner import plan_ingest
 from zstore.writing.scheduler import Scheduler
 
@@ -442,147 +440,6 @@ def test_spills_are_refused_where_the_disk_has_no_room_and_the_run_goes_on_when_
     assert not (tmp_path / "s.zarr").exists()
     zstore.ingest(csv, tmp_path / "s.zarr", id="site", time="date")
     assert stored(tmp_path / "s.zarr") == stored(tmp_path / "whole.zarr")
-
-
-# Memory.
-
-
-@given(
-    limit=st.integers(256 * MIB, 1 << 40),
-    workers=st.integers(1, 512),
-    n_bytes=st.integers(1, 1 << 45),
-    there=st.integers(256 * MIB, 1 << 40),
-)
-def test_blocks_of_all_threads_fit_into_the_memory_limit_and_into_the_memory_that_there_is(
-    limit: int, workers: int, n_bytes: int, there: int
-) -> None:
-    with pytest.MonkeyPatch.context() as machine:
-        machine.setattr("zstore.writing.scheduler.total_memory", lambda: there, raising=False)
-        runner = Scheduler(workers, memory_limit=limit)
-    size = block_bytes(runner.memory_limit, runner.sharers, n_bytes)
-    assert 1 <= runner.workers <= workers
-    assert runner.workers * BLOCK_COPIES * size <= min(limit, there)
-    assert runner.workers == workers or (runner.workers + 1) * 256 * MIB > min(limit, there // 4 * 3)
-
-
-@pytest.mark.parametrize(("workers", "n_threads"), [(1, 1), (2, 2), (4, 4), (64, 4)])
-def test_a_gigabyte_is_shared_by_four_threads_at_most(
-    csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, n_threads: int
-) -> None:
-    monkeypatch.setattr("zstore.writing.scheduler.total_memory", lambda: 1 << 36, raising=False)
-    pools: list[int] = []
-    pool = zstore.writing.scheduler.ThreadPoolExecutor  # type: ignore[attr-defined]
-    monkeypatch.setattr("zstore.writing.scheduler.ThreadPoolExecutor", lambda n: pools.append(n) or pool(n))
-    zstore.ingest(csv, tmp_path / "s.zarr", id="site", time="date", workers=workers, memory_limit=1 << 30)
-    assert set(pools) == {n_threads}
-
-
-def test_large_blocks_take_threads_away() -> None:
-    assert Scheduler(64, memory_limit=1 << 30, task_bytes=BLOCK_COPIES << 26).workers == 2
-
-
-def test_a_memory_limit_too_small_for_one_thread_is_refused(csv: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"memory limit of 10 bytes; expected at least .*256MiB.*--memory-limit"):
-        zstore.ingest(csv, tmp_path / "s.zarr", id="site", time="date", memory_limit=10)
-    assert not (tmp_path / "s.zarr").exists()
-
-
-def machine(root: Path, group: str, files: dict[str, str]) -> Path:
-    """A folder that looks like ``/`` of a system with control groups."""
-    (root / "proc/self").mkdir(parents=True)
-    (root / "proc/self/cgroup").write_text(group)
-    for name, text in files.items():
-        path = root / "sys/fs/cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
-V2 = "memory.max", "memory.current", "inactive_file"
-V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-
-
-def group(names: tuple[str, str, str], folder: str, limit: str, used: int = 0, cached: int = 0) -> dict[str, str]:
-    statistics = f"anon 1\n{names[2]} {cached}\nactive_file 3\n"
-    values = {names[0]: limit + "\n", names[1]: f"{used}\n", "memory.stat": statistics}
-    return {f"{folder}/{name}": text for name, text in values.items()}
-
-
-UNLIMITED = str(2**63 - 4096)
-GROUPS = {
-    "v2": ("0::/user/job\n", group(V2, "user/job", str(512 * MIB), 200 * MIB, 80 * MIB)),
-    "v2, above": (
-        "0::/user/job\n",
-        {**group(V2, "user/job", "max", 200 * MIB), **group(V2, "user", str(512 * MIB), 200 * MIB, 80 * MIB)},
-    ),
-    "v2, throttled": (
-        "0::/job\n",
-        {**group(V2, "job", "max", 200 * MIB, 80 * MIB), "job/memory.high": str(512 * MIB)},
-    ),
-    "v2, a container's own": ("0::/\n", group(V2, ".", str(512 * MIB), 200 * MIB, 80 * MIB)),
-    "v2, outside": ("0::/../other\n", group(V2, ".", str(512 * MIB), 200 * MIB, 80 * MIB)),
-    "v1": (
-        "5:cpu,cpuacct:/job\n4:memory:/job\n0::/\n",
-        {
-            **group(V1, "memory/job", str(512 * MIB), 200 * MIB, 80 * MIB),
-            **group(V1, "memory", UNLIMITED, 900 * MIB),
-        },
-    ),
-    "v1, seen from a container": (
-        "4:memory:/docker/0123\n",
-        group(V1, "memory", str(512 * MIB), 200 * MIB, 80 * MIB),
-    ),
-    "both": (
-        "4:memory:/job\n0::/job\n",
-        {**group(V1, "memory/job", str(512 * MIB), 200 * MIB, 80 * MIB), "unified/job/cgroup.procs": "1\n"},
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", GROUPS)
-def test_memory_is_what_the_control_group_allows(tmp_path: Path, kind: str) -> None:
-    from zstore import free_memory, total_memory
-
-    root = machine(tmp_path, *GROUPS[kind])
-    assert total_memory(root) == 512 * MIB
-    assert free_memory(root) == min(psutil.virtual_memory().available, 392 * MIB)
-
-
-@pytest.mark.parametrize(
-    ("lines", "files"),
-    [
-        ("0::/job\n", group(V2, "job", "max")),
-        ("4:memory:/job\n", group(V1, "memory/job", UNLIMITED)),
-        ("0::/gone\n", {}),
-        ("0::/job\n", group(V2, "job", "broken")),
-        ("4:cpu:/job\n", group(V1, "memory/job", str(MIB))),
-    ],
-)
-def test_without_a_limit_memory_is_that_of_the_machine(tmp_path: Path, lines: str, files: dict[str, str]) -> None:
-    from zstore import total_memory
-
-    assert total_memory(machine(tmp_path, lines, files)) == psutil.virtual_memory().total
-    assert total_memory(tmp_path / "no proc") == psutil.virtual_memory().total
-
-
-def test_a_group_that_has_used_everything_leaves_nothing(tmp_path: Path) -> None:
-    from zstore import free_memory
-
-    assert free_memory(machine(tmp_path, "0::/job\n", group(V2, "job", str(MIB), 2 * MIB))) == 0
-
-
-def test_budgets_and_threads_know_the_control_group(csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_app.data.rows.residency import room
-
-    root = machine(tmp_path / "root", "0::/job\n", group(V2, "job", str(700 * MIB), 100 * MIB))
-    monkeypatch.setattr("zstore.memory._ROOT", root)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1 << 36, available=1 << 35))
-    assert room(0.5, None).limit == 300 * MIB
-    runner = Scheduler(64, memory_limit=1 << 36)
-    assert (runner.workers, runner.memory_limit) == (2, 525 * MIB)
-    assert Scheduler(64).workers == 1
-    assert zstore.ingest(csv, tmp_path / "s.zarr", id="site", time="date", workers=64).n_stored == 200
-    assert verify(open_store(tmp_path / "s.zarr")).faults == ()
 
 
 # Many columns.

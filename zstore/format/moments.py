@@ -72,20 +72,26 @@ class Moments:
         missing = np.isnan(values)
         sizes = np.diff(np.append(starts, len(values)))
         wide = values.astype(np.float64, copy=False)
-        summed = lower = upper = wide
-        n_missing = np.zeros(len(starts), np.int64)
-        if missing.any():
+        scratch, n_missing, any_missing = wide, np.zeros(len(starts), np.int64), bool(missing.any())
+        if any_missing:
             n_missing = np.add.reduceat(missing, starts, dtype=np.int64)
-            summed, lower, upper = (np.where(missing, blank, wide) for blank in (0.0, np.inf, -np.inf))
+            scratch = np.where(missing, 0.0, wide)
         count = sizes - n_missing
         with np.errstate(invalid="ignore", over="ignore"):
-            mean = np.add.reduceat(summed, starts) / np.maximum(count, 1)
+            mean = np.add.reduceat(scratch, starts) / np.maximum(count, 1)
+            if any_missing:
+                np.copyto(scratch, np.inf, where=missing)
+            low = np.minimum.reduceat(scratch, starts)
+            if any_missing:
+                np.copyto(scratch, -np.inf, where=missing)
+            high = np.maximum.reduceat(scratch, starts)
+            del scratch
             deviation = np.repeat(mean, sizes)
             np.subtract(wide, deviation, out=deviation)
-            if missing.any():
+            if any_missing:
                 deviation[missing] = 0.0
             m2 = np.add.reduceat(np.square(deviation, out=deviation), starts)
-        return cls(count, mean, m2, np.minimum.reduceat(lower, starts), np.maximum.reduceat(upper, starts), n_missing)
+        return cls(count, mean, m2, low, high, n_missing)
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the values of both."""

@@ -23,7 +23,7 @@ from zstore.writing.sources.protocol import Block, RecutError, Source, SourceFil
 from zstore.writing.sources.table import BadRow, TableSpec
 
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
-_BLOCKS = 24  # fewer leave threads idle at the end of a phase
+_BLOCKS = 48  # fewer leave threads idle at the end of a phase, and take more memory
 BLOCK_COPIES = 8
 """A block in memory: its bytes, Arrow's columns, float64, sorted and packed copies."""
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import dask.threaded
+import pyarrow as pa
 from dask.callbacks import Callback
 
 from zstore.errors import StoreError, UsageError
@@ -180,15 +181,16 @@ class Scheduler:
         if self.shared:
             tasks = {key: (partial(_apply, item), name) for key, item in zip(keys, items, strict=True)}
             graph = {name: (_Held(function),), **tasks}
-            results: list[Result] = self._on_cluster(name, graph, keys, finished, seen is not None)
-            return results
+            return self._on_cluster(name, graph, keys, finished, seen is not None)
         alone = {key: (partial(function, item),) for key, item in zip(keys, items, strict=True)}
         with ThreadPoolExecutor(self.workers) as pool, Callback(posttask=finished):  # type: ignore[no-untyped-call]
-            return list(dask.threaded.get(alone, keys, pool=pool))
+            results = list(dask.threaded.get(alone, keys, pool=pool))
+        pa.default_memory_pool().release_unused()  # what threads that have ended left there
+        return results
 
     def _on_cluster(
         self, name: str, graph: dict[str, Any], keys: list[str], finished: Callable[[str, Any], None], seen: bool
-    ) -> Any:
+    ) -> list[Any]:
         from distributed import KilledWorker, as_completed  # heavy, and only for clusters
 
         client = self._connected()
@@ -199,7 +201,8 @@ class Scheduler:
                     finished(future.key, future.result())
                 else:
                     finished(future.key, None)
-            return client.gather(futures)
+            gathered: list[Any] = client.gather(futures)
+            return gathered
         except KilledWorker as error:
             raise StoreError(
                 f"workers died again and again ({error})",

@@ -28,6 +28,8 @@ from zstore.writing.steps import StepReport, Trial, encode_steps, gather_keys, r
 
 Int64 = NDArray[np.int64]
 
+_TOGETHER_ROWS = 1 << 17  # of which moments are made at once
+
 
 @dataclass(frozen=True)
 class RowsSpec:
@@ -130,10 +132,15 @@ class Gathered:
     def __init__(self, plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec) -> None:
         self._blocks, self._spec = blocks, spec
         self.codes, self.times, (self._slices, self._order) = gather_keys(plan, blocks)
+        self._n_rows = len(self.codes)
+
+    def forget_keys(self) -> None:
+        """Drop series and times, three quarters of the memory of a shard."""
+        del self.codes, self.times
 
     def column(self, position: int) -> NDArray[Any]:
         """(row,) values of one column as they are to be stored."""
-        stored = np.empty(len(self.codes), self._spec.columns[position].encoding.dtype)
+        stored = np.empty(self._n_rows, self._spec.columns[position].encoding.dtype)
         row = 0
         reads = [partial(self._blocks[n].spill.read, position + 1, start, stop) for n, start, stop in self._slices]
         for (n, start, stop), piece in zip(self._slices, read_all(self._blocks, reads), strict=True):
@@ -153,33 +160,38 @@ def write_shard(
         If a series has two rows at one time.
     """
     rows = Gathered(plan, blocks, spec)
-    codes, times = rows.codes, rows.times
-    twice = find_duplicate(codes, times)
-    if twice is not None:
-        raise DuplicateTimeError(int(codes[twice]), int(times[twice]))
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    number = spec.first_shard + plan.shard
-    records = [_put(spec, TIME, number, spec.plan(None), times)]
-    moments, n_infinite = [], []
+    report, starts = _write_keys(plan, rows, spec, scratch)
+    rows.forget_keys()
+    records, moments, n_infinite = list(report.records), [], []
     for position, channel in enumerate(spec.channels):
         stored = rows.column(position)
-        records.append(_put(spec, channel.variable, number, spec.plan(channel), stored))
+        records.append(_put(spec, channel.variable, spec.first_shard + plan.shard, spec.plan(channel), stored))
         moments.append(_segment_moments(stored, channel.encoding, starts))
         endless = moments[-1].count.any() and np.isinf([moments[-1].low.min(), moments[-1].high.max()]).any()
         n_infinite.append(channel.encoding.count_infinite(stored) if endless else 0)
-    segments = Moments.empty((len(starts), 0)) if not moments else stack(moments, axis=1)
+    segments = stack(moments, axis=1) if moments else report.moments
+    return replace(report, records=tuple(records), moments=segments, n_infinite=tuple(n_infinite))
+
+
+def _write_keys(plan: ShardPlan, rows: Gathered, spec: RowsSpec, scratch: Storage | None) -> tuple[ShardReport, Int64]:
+    """Write the times of a shard; its report, still without channels, and (segment,) the first row of each series."""
+    codes, times, number = rows.codes, rows.times, spec.first_shard + plan.shard
+    twice = find_duplicate(codes, times)
+    if twice is not None:
+        raise DuplicateTimeError(int(codes[twice]), int(times[twice]))
+    starts = np.concatenate([np.zeros(min(len(codes), 1), np.int64), np.flatnonzero(codes[1:] != codes[:-1]) + 1])
     stops = np.append(starts[1:], len(codes)) - 1
-    return ShardReport(
-        tuple(records),
+    report = ShardReport(
+        (_put(spec, TIME, number, spec.plan(None), times),),
         plan.start,
         codes[starts].astype(np.int64),
         times[starts],
         times[stops],
-        segments,
+        Moments.empty((len(starts), 0)),
         report_steps(encode_steps(codes, times, plan.start), times, spec.time),
-        tuple(n_infinite),
-        None if scratch is None or not spec.references else _spill_references(rows, spec, scratch, number),
+        references=None if scratch is None or not spec.references else _spill_references(rows, spec, scratch, number),
     )
+    return report, starts
 
 
 def _spill_references(rows: Gathered, spec: RowsSpec, scratch: Storage, shard: int) -> Spill:
@@ -264,5 +276,13 @@ def _put(spec: RowsSpec, variable: str, shard: int, plan: ArrayPlan, values: NDA
 
 
 def _segment_moments(stored: NDArray[Any], encoding: Encoding, starts: Int64) -> Moments:
-    moments = Moments.of_segments(encoding.unpack(stored, "float64"), starts)
-    return Moments(*(values[:, None] for values in moments.fields().values()))  # type: ignore[arg-type]
+    """(segment, 1) moments, made of some whole segments after the other: their floats lie in memory, and in cache."""
+    parts = [Moments.empty((0,))]
+    first = 0
+    while first < len(starts):
+        start = int(starts[first])
+        last = max(int(np.searchsorted(starts, start + _TOGETHER_ROWS, side="right")) - 1, first + 1)
+        stop = int(starts[last]) if last < len(starts) else len(stored)
+        parts.append(Moments.of_segments(encoding.unpack(stored[start:stop], "float64"), starts[first:last] - start))
+        first = last
+    return Moments(*(values[:, None] for values in stack(parts).fields().values()))  # type: ignore[arg-type]

@@ -179,7 +179,8 @@ def sort_order(codes: NDArray[np.integer[Any]], times: Int64) -> Int64 | None:
     """
     if _in_order(codes, times):
         return None
-    narrow = codes.astype(np.uint16) if len(codes) and int(codes.max()) < 1 << 16 else codes
+    first, last = int(codes.min()), int(codes.max())  # there are rows, or they were in order
+    narrow = (codes - first).astype(np.uint16) if last - first < 1 << 16 else codes
     order = np.argsort(narrow, kind="stable")
     if _in_order(codes[order], times[order]):
         return order

@@ -21,6 +21,7 @@ Slices = list[tuple[int, int, int]]
 
 _MOST_RUNS = 1 << 12
 _MOST_STEPS = 64
+_STRETCH_ROWS = 1 << 17  # whose steps lie in memory, and in cache, at once
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,13 @@ def gather_keys(plan: ShardPlan, blocks: Sequence[SortedBlock]) -> tuple[Int32, 
     rows = [row for row, _ in read_all(blocks, borders)]
     slices = [(n, start, stop) for n, start, stop in zip(near, rows[::2], rows[1::2], strict=True) if stop > start]
     reads = [partial(blocks[n].spill.read, 0, start, stop) for n, start, stop in slices]
-    codes = np.concatenate([np.zeros(0, np.int32), *(codes_between(blocks[n], a, b) for n, a, b in slices)])
-    times = np.concatenate([np.zeros(0, np.int64), *read_all(blocks, reads)])
-    order = sort_order(codes - codes.min(initial=0), times)
+    n_rows = sum(stop - start for _, start, stop in slices)
+    codes, times, row = np.empty(n_rows, np.int32), np.empty(n_rows, np.int64), 0
+    for (n, start, stop), some in zip(slices, read_all(blocks, reads), strict=True):
+        codes[row : row + stop - start] = codes_between(blocks[n], start, stop)
+        times[row : row + stop - start] = some
+        row += stop - start
+    order = sort_order(codes, times)
     if order is not None:
         codes, times = codes[order], times[order]
     return codes, times, (slices, order)
@@ -123,13 +128,24 @@ def gather_keys(plan: ShardPlan, blocks: Sequence[SortedBlock]) -> tuple[Int32, 
 
 def encode_steps(codes: Int32 | Int64, times: Int64, first_row: int) -> Steps:
     """Run-length encode the steps between neighbouring rows of a series."""
-    inside = codes[1:] == codes[:-1]
-    step = np.where(inside, times[1:] - times[:-1], -1)
-    starts = np.flatnonzero(np.diff(step, prepend=-2))
-    length = np.diff(np.append(starts, len(step)))
-    kept = step[starts] >= 0
-    starts, length = starts[kept], length[kept]
-    return Steps(first_row + starts + 1, step[starts], length, times[starts + 1])
+    n_steps = max(len(times) - 1, 0)
+    changes = [np.zeros(min(n_steps, 1), np.int64)]
+    for first in range(1, n_steps, _STRETCH_ROWS):
+        rows = slice(first - 1, first + _STRETCH_ROWS + 1)
+        step = _steps_inside(codes[rows], times[rows])
+        changes.append(np.flatnonzero(step[1:] != step[:-1]) + first)
+    starts = np.concatenate(changes)
+    length = np.diff(np.append(starts, n_steps))
+    inside = codes[starts + 1] == codes[starts]
+    starts, length = starts[inside], length[inside]
+    return Steps(first_row + starts + 1, times[starts + 1] - times[starts], length, times[starts + 1])
+
+
+def _steps_inside(codes: Int32 | Int64, times: Int64) -> Int64:
+    """(row - 1,) steps to the next row, -1 where that is of another series."""
+    step = times[1:] - times[:-1]
+    step[codes[1:] != codes[:-1]] = -1
+    return step
 
 
 def report_steps(steps: Steps, times: Int64 | None = None, axis: TimeAxis | None = None) -> StepReport:
