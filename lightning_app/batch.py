@@ -21,13 +21,20 @@ class OptionalParts(TypedDict, total=False):
     measure in source units: bits, so that no precision of Lightning's rounds them. Anything where `mask` is False."""
 
 
+BATCH_KEYS = frozenset(
+    {"x", "y", "mask", "pad", "x_static", "x_future", "series", "time", "x_time", "y_time", "y_source"}
+)
+"""What a batch has, or may have, beside its fields."""
+
+
 class Batch(OptionalParts):
     """What a loader yields and a model reads.
 
     In a panel, `x`, `y`, `mask` and `x_future` have an axis `node` before the last one, and `series` and `x_static`
     one behind the first: (batch, lookback, node, channel) and so on.
 
-    Values of `x`, `y`, `x_static` and `x_future` are scaled; missing ones are 0, the training mean.
+    Values of `x`, `y`, `x_static` and `x_future` are scaled; missing ones are 0, the training mean. Fields, such as
+    images, stand under their own names, (batch, step, …), as they are stored: most as uint8.
     """
 
     x: Tensor
@@ -72,6 +79,8 @@ class BatchShape:
         How many values each time feature of `x_time` and `y_time` has; empty without these.
     n_nodes
         Series of a panel; 0 for windows of single series.
+    fields
+        By name of a field, its steps and the lengths of its other axes.
     """
 
     lookback: int
@@ -84,6 +93,7 @@ class BatchShape:
     n_future: int = 0
     time_sizes: list[int] = field(default_factory=list)
     n_nodes: int = 0
+    fields: dict[str, list[int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

@@ -272,3 +272,44 @@ def test_two_processes_share_one_file_of_a_field(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, second)
     assert states == {path: path.stat().st_mtime_ns for path in cache.glob("rows-*.f4")}
     assert len(states) == 1
+
+
+def test_batches_have_the_last_steps_of_a_field_beside_the_channels(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from lightning_app.data.datamodule import WindowDataModule
+
+    values = np.random.default_rng(0).integers(0, 256, (160, 3, 2)).astype(np.float32)
+    store = ingest(tmp_path, values)
+    data = WindowDataModule(
+        store.path, 6, 2, channels=["v"], fields={"image": zstore.FieldSteps(2, 3)}, batch_size=7, cache=str(tmp_path)
+    )
+    assert data.shape.fields == {"image": [2, 3, 2]}
+    index = data.index("test")
+    n_windows = 0
+    for batch in data.test_dataloader():
+        n_rows = len(batch["x"])
+        starts, _, _ = index.locate(np.arange(n_windows, n_windows + n_rows))
+        expected = np.stack([values[starts + 2], values[starts + 5]], axis=1)
+        image = dict(batch)["image"]
+        assert isinstance(image, torch.Tensor)
+        assert image.dtype == torch.uint8
+        np.testing.assert_array_equal(expected, image.numpy())
+        n_windows += n_rows
+    assert len(index) == n_windows > 7
+
+
+def test_fields_of_a_stream_a_panel_or_another_name_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from lightning_app.data.datamodule import WindowDataModule
+    from lightning_app.data.rows.views import Panel
+
+    path = ingest(tmp_path, np.ones((40, 3, 2), np.int16)).path
+    usual: dict[str, Any] = {"fields": {"image": 1}, "cache": str(tmp_path)}
+    for match, options in (
+        ("with residency stream", {"residency": "stream"}),
+        ("of a panel", {"panel": Panel()}),
+        ("4 steps of field 'image'", {"fields": {"image": 4}}),
+        ("no field 'picture'", {"fields": {"picture": 1}}),
+    ):
+        with pytest.raises(zstore.ZstoreError, match=match):
+            WindowDataModule(path, 3, 1, **(usual | options))

@@ -256,6 +256,7 @@ LAYERS = {
         ["data.rows.pool", "data.rows.infinite"],
         [
             "data.batches.buffers",
+            "data.batches.fields",
             "data.batches.source",
             "data.batches.prefetch",
             "data.batches.making",

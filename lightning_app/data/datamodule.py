@@ -21,7 +21,7 @@ from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.window_data import WindowData
 from lightning_app.data.windows.splits import Split, SplitName
-from zstore import Cache, UsageError, WindowShape, cache_folder, shown
+from zstore import Cache, FieldSteps, UsageError, WindowShape, cache_folder, shown
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,10 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     statics
         Static attributes given to the model: numbers are standardised over the training series, categories
         become one column each.
+    fields
+        Fields of the store, such as images, and how many of the last input rows of a window a batch has of each:
+        ``{image: 2}``; or that, and how many rows apart they are: ``{image: {steps: 2, stride: 5}}``. A batch has them
+        under their names, (batch, step, …), as they are stored.
     panel
         Which series are side by side in a window that has all of them at once; None for windows of single series.
     split
@@ -132,6 +136,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         targets: list[str] | None = None,
         future: list[str] | None = None,
         statics: list[str] | None = None,
+        fields: dict[str, int | FieldSteps] | None = None,
         panel: Panel | None = None,
         split: Split = Split(),  # noqa: B008  # frozen
         scaler: ScalerKind | dict[str, ScalerKind] = "standard",
@@ -162,6 +167,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             targets=tuple(targets or ()),
             future=tuple(future or ()),
             statics=tuple(statics or ()),
+            fields={name: FieldSteps.of(steps) for name, steps in (fields or {}).items()},
             time_features=tuple(time_features or ()),
             time_encoding=time_encoding,
             category_encoding=category_encoding,

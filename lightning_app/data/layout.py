@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.batch import BatchShape
+from lightning_app.batch import BATCH_KEYS, BatchShape
+from lightning_app.data.batches.fields import FieldUse, refuse_fields
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, n_values
 from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of
 from lightning_app.data.columns.roles import CategoryEncoding, Columns, Words, as_range
@@ -50,6 +51,8 @@ class Layout:
         Rows by series, or all series of a panel side by side.
     roles
         Which columns of the rows are what.
+    fields
+        What batches have of fields, by name.
 
     Notes
     -----
@@ -65,6 +68,7 @@ class Layout:
     statics: list[str]
     view: View
     roles: Columns
+    fields: dict[str, FieldUse]
 
     @classmethod
     def of(cls, store: Store, options: DataOptions, recorded: Meaning | None = None) -> Layout:
@@ -93,7 +97,7 @@ class Layout:
             observed = [name for name, blank in missing if blank and options.observed_inputs]
         as_words = _word_counts(store, options, recorded, names)
         roles = _roles(store, names, columns, observed, as_words, view.n_nodes)
-        return cls(store, options, recorded, *names[:4], view, roles)
+        return cls(store, options, recorded, *names[:4], view, roles, _fields(store, options, recorded))
 
     @property
     def columns(self) -> list[str]:
@@ -154,6 +158,7 @@ class Layout:
             if roles.encoding == "index"
             else [],
             n_nodes=self.view.n_nodes,
+            fields={name: [use.steps.steps, *use.shape] for name, use in self.fields.items()},
         )
 
     @property
@@ -213,6 +218,7 @@ def _require_recorded(store: Store, options: DataOptions, recorded: Meaning) -> 
     columns = dict.fromkeys([*recorded.inputs, *recorded.targets, *recorded.future])
     recorded.require_channels(store, list(columns))
     recorded.require_statics(store)
+    recorded.require_fields(store)
     if options.unknown == "own_column" and recorded.unknown != "own_column":
         agreed("unknown", ["own_column"], [recorded.unknown])
 
@@ -231,6 +237,24 @@ def _agreed(options: DataOptions, recorded: Meaning) -> _Names:
     if options.observed_inputs and not recorded.observed_inputs:
         agreed("observed_inputs", ["true"], ["false"])
     return _Names(inputs, targets, future, statics, calendar, recorded.encoding)  # type: ignore[arg-type]  # as read
+
+
+def _fields(store: Store, options: DataOptions, recorded: Meaning | None) -> dict[str, FieldUse]:
+    """What batches have of fields."""
+    asked, lookback = options.fields, options.window.lookback
+    if recorded is not None:
+        uses = {name: FieldUse.from_json(use) for name, use in recorded.fields.items()}
+        if asked and asked != {name: use.steps for name, use in uses.items()}:
+            agreed("fields", list(map(str, asked.items())), list(map(str, uses.items())))
+    else:
+        uses = {name: FieldUse.of(store, name, steps, lookback) for name, steps in asked.items()}
+    for name in BATCH_KEYS.intersection(uses):
+        raise UsageError(f"a field called {name!r}", expected="a name that no other part of a batch has")
+    if options.panel is not None:
+        refuse_fields(uses, "of a panel", "windows of single series", "leave out --data.panel or --data.fields")
+    if options.residency == "stream":
+        refuse_fields(uses, "with residency stream", "host: fields are mapped, not copied", "--data.residency host")
+    return uses
 
 
 def _word_counts(store: Store, options: DataOptions, recorded: Meaning | None, names: _Names) -> dict[str, int]:

@@ -15,7 +15,7 @@ from lightning_app.data.rows.residency import Residency, parse_budget
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.windows.splits import Split, SplitName
-from zstore import Cache, UsageError, WindowShape
+from zstore import Cache, FieldSteps, UsageError, WindowShape
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class DataOptions:
         Lookback, delay, horizon and the stride of training windows; the stride of all others.
     channels, targets, future, statics, time_features
         Names, as asked for; empty where the store decides.
+    fields
+        By name of a field, which rows of a window a batch has.
     time_encoding, category_encoding, observed_inputs, unknown, panel
         What is made of them.
     split, predict_on, scaler, scale_by
@@ -52,6 +54,7 @@ class DataOptions:
     targets: tuple[str, ...]
     future: tuple[str, ...]
     statics: tuple[str, ...]
+    fields: Mapping[str, FieldSteps]
     time_features: tuple[TimeFeature, ...]
     time_encoding: TimeEncoding
     category_encoding: CategoryEncoding

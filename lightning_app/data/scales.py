@@ -140,4 +140,5 @@ class Scales:
             other_series=others,
             nodes=None if nodes is None else tuple(store.ids[nodes].tolist()),
             category_encoding=options.category_encoding,
+            fields={name: use.to_json() for name, use in layout.fields.items()},
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lightning_app.data.batches.fields import FieldRows, refuse_fields
 from lightning_app.data.batches.source import PositionTimes, WindowSource
 from lightning_app.data.lasting import lasting
 from lightning_app.data.layout import Layout
@@ -25,7 +26,7 @@ _BLOCK = 1 << 22  # values that are looked at together
 def place(layout: Layout, process: Process) -> Placement:
     """Where the rows of a layout are to live; says so, and why, in one line of the log."""
     options, view = layout.options, layout.view
-    return choose(
+    placement = choose(
         options.residency,
         view.n_rows,
         layout.row_bytes,
@@ -34,6 +35,9 @@ def place(layout: Layout, process: Process) -> Placement:
         options.cache,
         process.n_local,
     )
+    if placement.place == "stream":
+        refuse_fields(layout.fields, "beside channels that do not fit into memory", "host", "--data.residency host")
+    return placement
 
 
 @dataclass(frozen=True)
@@ -140,4 +144,8 @@ def _source(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSo
         layout.may_miss(layout.targets),
         None if view.nodes is None else torch.from_numpy(view.nodes),
         times,
+        fields={
+            name: FieldRows.open(layout.store, name, use, layout.options.window.lookback, layout.options.row_cache)
+            for name, use in layout.fields.items()
+        },
     )

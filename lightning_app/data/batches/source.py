@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_app.batch import Batch
 from lightning_app.data.batches.buffers import Buffers
+from lightning_app.data.batches.fields import FieldRows
 from lightning_app.data.columns.calendar import cycles_along, time_cycles, time_index
 from lightning_app.data.columns.roles import Columns, Words
 from lightning_app.data.rows.residency import Rows
@@ -95,6 +96,8 @@ class WindowSource:
         Device that batches are for.
     buffers
         Memory for batches on the CPU.
+    fields
+        By name, decoded rows of fields; on the CPU.
     all_seen
         (1, 1, 1) the mask where nothing is missing, to be expanded; on `target`.
     """
@@ -107,6 +110,7 @@ class WindowSource:
     times: PositionTimes | None = None
     target: torch.device = field(default_factory=lambda: torch.device("cpu"))
     buffers: Buffers = field(default_factory=Buffers)
+    fields: Mapping[str, FieldRows] = field(default_factory=dict)
     all_seen: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1, dtype=torch.bool))
 
     @property
@@ -169,6 +173,8 @@ class WindowSource:
         }
         if columns.calendar:
             self._add_calendar(batch, shape, windows)
+        for name, rows in self.fields.items():
+            batch[name] = rows.gather(windows.start, self.buffers, self.target)  # type: ignore[literal-required]
         return batch
 
     def _with_words(self, values: Tensor, rows: Tensor, words: tuple[Words, ...], starts: Tensor) -> Tensor:

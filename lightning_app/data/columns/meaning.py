@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -75,6 +75,8 @@ class Meaning:
         What became of channels of categories: a column for each word, or their codes.
     nodes
         Ids of the series of a panel, in their order; None without a panel.
+    fields
+        By name of a field, how many steps a batch has of it, how many rows apart, and the lengths of its other axes.
     """
 
     inputs: tuple[str, ...]
@@ -94,6 +96,7 @@ class Meaning:
     nodes: tuple[str, ...] | None = None
     time_rule: str = ""
     category_encoding: CategoryEncoding = "code"
+    fields: dict[str, list[int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -109,8 +112,9 @@ class Meaning:
             If it is nothing of the kind.
         """
         try:
-            document = {"time_rule": "", "category_encoding": "code", **document}  # not in older checkpoints
-            values = {field.name: document[field.name] for field in fields(cls)}
+            lacking = {"time_rule": "", "category_encoding": "code", "fields": {}}  # in older checkpoints
+            document = lacking | document
+            values = {each.name: document[each.name] for each in fields(cls)}
             names = ("inputs", "targets", "future", "observed", "calendar")
             values |= {name: _texts(values[name]) for name in names}
             values |= {name: None if values[name] is None else _texts(values[name]) for name in ("series", "nodes")}
@@ -124,6 +128,9 @@ class Meaning:
                 )
                 for static in values["statics"]
             )
+            values["fields"] = {str(name): [int(n) for n in use] for name, use in values["fields"].items()}
+            if any(len(use) < 3 or min(use) < 1 for use in values["fields"].values()):
+                raise ValueError("fields")
             others = values["other_series"]
             values["other_series"] = None if others is None else tuple(tuple(map(float, part)) for part in others)
             values["time_step"], values["time_rule"] = int(values["time_step"]), str(values["time_rule"])
@@ -168,6 +175,18 @@ class Meaning:
             )
         for name in columns:
             _require_kind(store, f"channel {name!r}", name in self.words, store.channel(name).kind == "category")
+
+    def require_fields(self, store: Store) -> None:
+        """Raise UsageError unless a store has fields of the same names and shapes."""
+        known = {name: list(store.field(name).shape) for name in store.fields}
+        for name, (_, _, *shape) in self.fields.items():
+            if known.get(name) != shape:
+                raise UsageError(
+                    f"checkpoint trained on field {name!r} of shape {tuple(shape)}",
+                    expected=f"one of {', '.join(f'{name} {tuple(own)}' for name, own in known.items()) or 'none'}",
+                    where=store.path,
+                    fix="a store that has it, or fit again",
+                )
 
     def require_statics(self, store: Store) -> None:
         """Raise UsageError unless a store has static attributes of the same names, and words where there were words."""
