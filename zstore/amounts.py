@@ -18,6 +18,11 @@ def show_amount(amount: float, unit: str) -> str:
     return show_size(amount) if unit == "bytes" else f"{amount:,.0f} {unit}"
 
 
+def show_done(done: float, total: float, unit: str) -> str:
+    """How much of all is done; `total` is 0 as long as nobody knows it."""
+    return f"{show_amount(done, unit)} of {show_amount(total, unit)}" if total else show_amount(done, unit)
+
+
 def resident_bytes() -> int:
     """Memory that this process holds."""
     return int(psutil.Process().memory_info().rss)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from zstore.amounts import resident_bytes, show_amount, show_size
+from zstore.amounts import resident_bytes, show_amount, show_done, show_size
 
 
 @contextmanager
@@ -33,8 +33,12 @@ def shown_bars() -> Iterator[Callable[[str, int, int, str], None]]:
         def report(phase: str, done: int, total: int, unit: str) -> None:
             if phase not in phases:
                 phases.append(phase)
-                bars.add_task(phase, total=total, unit=unit)
-            bars.update(bars.task_ids[phases.index(phase)], completed=done, total=total)
+                bars.add_task(phase, total=total or None, unit=unit)
+            task = bars.task_ids[phases.index(phase)]
+            if total:
+                bars.update(task, completed=done, total=total)
+            else:  # a bar that moves to and fro
+                bars.update(task, completed=done)
 
         yield report
         bars.refresh()  # rich leaves a notebook with what was shown last
@@ -47,7 +51,7 @@ class _Amount(ProgressColumn):
         unit = task.fields["unit"]
         rate = task.finished_speed or task.speed
         per_second = f", {show_amount(rate, unit)}/s" if rate else ""
-        return Text(f"{show_amount(task.completed, unit)} of {show_amount(task.total or 0, unit)}{per_second}")
+        return Text(f"{show_done(task.completed, task.total or 0, unit)}{per_second}")
 
 
 class _Memory(ProgressColumn):

@@ -60,6 +60,10 @@ class SourceError(ZstoreError, ValueError):
     """A source file or a row in it that cannot be stored as written."""
 
 
+class LostSourceError(SourceError):
+    """A source that went away while it was read; what was read of it is kept for a run that goes on from there."""
+
+
 class NotFiniteError(ZstoreError, ArithmeticError):
     """A value, loss or metric that is infinite or no number, or does not fit the type that it is needed in."""
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic
 
-from zstore.amounts import resident_bytes, show_amount, show_size
+from zstore.amounts import resident_bytes, show_amount, show_done, show_size
 
 logger = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int, str], None]
-"""Called with a phase, how much of it is done, how much there is in all, and of what: ``bytes``, ``rows``, …"""
+"""Called with a phase, how much of it is done, how much there is in all, and of what: ``bytes``, ``rows``, …; there are
+0 in all as long as nobody knows how many."""
 
 _LOG_SECONDS = 10.0
 
@@ -52,16 +53,15 @@ class _Phase:
 
     def log(self, done: int, total: int) -> None:
         now = monotonic()
-        if done < total and now - self._logged < _LOG_SECONDS:
+        if (done < total or not total) and now - self._logged < _LOG_SECONDS:
             return
         self._logged = now
         rate = done / max(now - self._started, 1e-3)
         left = f", {(total - done) / rate:,.0f} s left" if 0 < done < total else ""
         logger.info(
-            "%s: %s of %s, %s/s%s, %s in memory",
+            "%s: %s, %s/s%s, %s in memory",
             self._name,
-            show_amount(done, self._unit),
-            show_amount(total, self._unit),
+            show_done(done, total, self._unit),
             show_amount(rate, self._unit),
             left,
             show_size(resident_bytes()),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zstore.errors import StoreError
+from zstore.errors import LostSourceError, StoreError
 from zstore.format.commit import is_store
 from zstore.format.layout import MARKER, ROOT, SCRATCH
 from zstore.reading.objects import committed_versions
@@ -66,6 +66,8 @@ def in_folder(store: Folder, mode: Mode, scratch: Storage | None, shared: bool) 
             with _marked(store, scratch, *(behind(store) if exists else ())) as site:
                 remove_quarantines(store, site.version)  # of runs that did not come to a commit, or of a store before
                 yield site
+        except LostSourceError:  # left as by a run that was killed: the next one goes on
+            raise
         except BaseException:
             committed = is_store(store)  # it may have come to that before it failed
             remove_others(store, needed_keys(store, committed_versions(store)) if committed else {MARKER})
@@ -89,8 +91,12 @@ def _marked(root: Folder, scratch: Storage | None, version: int = 1, first_shard
         raise StoreError(f"cannot write in {root} ({error.strerror})", fix="check its permissions") from error
     try:
         yield Site(root, place, version, first_shard)
-    finally:
+    except LostSourceError:
+        raise
+    except BaseException:
         place.clear()
+        raise
+    place.clear()
 
 
 @contextmanager
@@ -122,8 +128,12 @@ def _replacing(store: Path) -> Iterator[Path]:
                     expected="a store that no process has open, where the system needs that",
                     fix="end what reads the store, check the permissions of the folder around it, and run again",
                 ) from error
-        finally:
+        except LostSourceError:
+            raise
+        except BaseException:
             _discard(root)
+            raise
+        _discard(root)
 
 
 def _is_ours(folder: Path) -> bool:

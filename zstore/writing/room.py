@@ -43,7 +43,7 @@ def check_room(scratch: Storage, n_bytes: int, key: str = "") -> None:
         )
 
 
-def with_room(scratch: Storage, key: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+def with_room(scratch: Storage, key: str, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
     """Pieces of an object whose length is not known, each when there is room for it."""
     for piece in pieces:
         check_room(scratch, len(piece), key)

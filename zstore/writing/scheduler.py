@@ -188,6 +188,10 @@ class Scheduler:
         pa.default_memory_pool().release_unused()  # what threads that have ended left there
         return results
 
+    def report(self, phase: str, done: int, total: int, unit: str) -> None:
+        """Show how much of a phase is done that is no list of tasks; `total` is 0 as long as nobody knows it."""
+        self._progress(phase, done, total, unit)
+
     def _on_cluster(
         self, name: str, graph: dict[str, Any], keys: list[str], finished: Callable[[str, Any], None], seen: bool
     ) -> list[Any]:

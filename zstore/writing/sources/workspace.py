@@ -36,6 +36,10 @@ class Runner(Protocol):
         """The results of `function` for all `items`, in their order."""
         ...
 
+    def report(self, phase: str, done: int, total: int, unit: str) -> None:
+        """Show how much of a phase is done that is no list of tasks; `total` is 0 as long as nobody knows it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -90,6 +90,11 @@ class Hdf5Table:
         own = {column.name: column.type for column in self.columns}
         return {ID: pa.dictionary(pa.int32(), pa.string()), TIME: own.get(TIME, pa.int64()), **own}
 
+    @property
+    def units(self) -> Mapping[str, str]:
+        """None are known: nothing says so but the times themselves."""
+        return {}
+
     @cached_property
     def group_rows(self) -> tuple[int, ...]:
         """Rows of each group."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -77,3 +80,25 @@ def first_row(reader: Reader, sql: str) -> list[Any]:
         if batch is not None and batch.num_rows:
             return [column[0] for column in batch.columns]
     raise ValueError("no answer")
+
+
+def path_of(uri: str) -> str:
+    """The path in ``sqlite:///relative``, ``sqlite:////absolute``; there has to be such a file."""
+    path = unquote(uri.partition("://")[2].partition("?")[0])
+    path = path[1:] if path.startswith("/") else path
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    return path
+
+
+def file_state(path: str, beside: str) -> str:
+    """What changes with every write to a database file, or to the log beside it."""
+    states = []
+    for name in (path, path + beside):
+        try:
+            status = os.stat(name)
+        except FileNotFoundError:
+            continue
+        if status.st_size:  # a log that is empty comes and goes with connections
+            states.append([name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino])
+    return str(states)

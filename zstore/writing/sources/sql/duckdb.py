@@ -10,7 +10,6 @@ import duckdb
 import pyarrow as pa
 
 from zstore.writing.sources.sql import databases
-from zstore.writing.sources.sql.sqlite import file_state, path_of
 
 _BATCH_CELLS = 1 << 20
 
@@ -21,7 +20,7 @@ class Duck:
     text_order = True
 
     def __init__(self, uri: str) -> None:
-        self._path = path_of(uri)
+        self._path = databases.path_of(uri)
         self._connection: Any = None
 
     quoted = staticmethod(databases.quoted)
@@ -29,7 +28,7 @@ class Duck:
 
     def state(self) -> str:
         """That of its files."""
-        return file_state(self._path, ".wal")
+        return databases.file_state(self._path, ".wal")
 
     @contextmanager
     def reading(self, snapshot: Any = None) -> Iterator[DuckReader]:

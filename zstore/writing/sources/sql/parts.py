@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from zstore.errors import UsageError
 from zstore.writing.sources.sql.databases import Database, Reader, first_row
-from zstore.writing.sources.sql.query import AskedQuery, Query
+from zstore.writing.sources.sql.query import AskedQuery, Bound, Query
 
 
 def part_query(query: Query, where: str) -> str:
@@ -28,29 +28,43 @@ def conditions(asked: AskedQuery, database: Database, reader: Reader) -> list[st
     ranges = [f"{name} < {bounds[0]}"] if bounds else [f"{name} IS NOT NULL"]
     ranges += [f"{name} >= {low} AND {name} < {high}" for low, high in pairwise(bounds)]
     ranges += [f"{name} >= {bounds[-1]}"] if bounds else []
-    return [f"({beyond}) AND {part}" if beyond else part for part in [*ranges, f"{name} IS NULL"]]
+    return [_and(beyond, part) for part in [*ranges, f"{name} IS NULL"]]
 
 
-def count_at(asked: AskedQuery, database: Database, reader: Reader) -> int:
-    """Rows that have the watermark of a query now."""
-    sql = part_query(asked.query, _compared(asked, database, "="))
-    return int(first_row(reader, f"SELECT COUNT(*) AS n FROM ({sql}\n) p")[0].as_py())
+def count_at(asked: AskedQuery, bound: Bound, database: Database, reader: Reader) -> int:
+    """Rows of a query that have a watermark now."""
+    return _count(asked.query, _compared(bound, database, "="), reader)
 
 
-def count_beyond(asked: AskedQuery, database: Database, reader: Reader) -> int:
-    """Rows beyond the watermark of a query."""
-    sql = part_query(asked.query, _compared(asked, database, ">"))
-    return int(first_row(reader, f"SELECT COUNT(*) AS n FROM ({sql}\n) p")[0].as_py())
+def count_beyond(asked: AskedQuery, bound: Bound, database: Database, reader: Reader) -> int:
+    """Rows of a query beyond a watermark."""
+    return _count(asked.query, _compared(bound, database, ">"), reader)
+
+
+def count_below(asked: AskedQuery, border: Bound, database: Database, reader: Reader) -> int:
+    """Rows that are asked for and are below a value of a column."""
+    return _count(asked.query, _and(_beyond(asked, database), _compared(border, database, "<")), reader)
+
+
+def _count(query: Query, where: str, reader: Reader) -> int:
+    return int(first_row(reader, f"SELECT COUNT(*) AS n FROM ({part_query(query, where)}) p")[0].as_py())
+
+
+def rest_of(asked: AskedQuery, border: Bound, database: Database) -> str:
+    """The condition of the rows that are not below a value of a column."""
+    missing = f"q.{database.quoted(border.column)} IS NULL"
+    return _and(_beyond(asked, database), f"({_compared(border, database, '>=')} OR {missing})")
+
+
+def _and(beyond: str, other: str) -> str:
+    return f"({beyond}) AND {other}" if beyond else other
 
 
 def _beyond(asked: AskedQuery, database: Database) -> str:
-    return "" if asked.bound is None else _compared(asked, database, ">=" if asked.inclusive else ">")
+    return "" if asked.bound is None else _compared(asked.bound, database, ">=" if asked.inclusive else ">")
 
 
-def _compared(asked: AskedQuery, database: Database, sign: str) -> str:
-    bound = asked.bound
-    if bound is None:
-        raise AssertionError("a query without a watermark")
+def _compared(bound: Bound, database: Database, sign: str) -> str:
     return f"q.{database.quoted(bound.column)} {sign} {database.literal(type_named(bound.type), bound.value)}"
 
 
@@ -62,6 +76,12 @@ def type_named(name: str) -> pa.DataType:
     return {"date32[day]": pa.date32(), "string": pa.string()}.get(name) or pa.type_for_alias(name)
 
 
+def has_order(dtype: pa.DataType, text_order: bool) -> bool:
+    """Whether values of a type have one order here and in the database."""
+    times = pa.types.is_timestamp(dtype) or pa.types.is_date32(dtype)
+    return bool(pa.types.is_integer(dtype) or times or (pa.types.is_string(dtype) and text_order))
+
+
 def check_watermark(dtype: pa.DataType, query: Query, text_order: bool) -> None:
     """Refuse a watermark whose order this program and the database may see differently.
 
@@ -70,8 +90,7 @@ def check_watermark(dtype: pa.DataType, query: Query, text_order: bool) -> None:
     UsageError
         If it is one of floats, of decimals, or of texts that the database does not order by their bytes.
     """
-    times = pa.types.is_timestamp(dtype) or pa.types.is_date32(dtype)
-    if not (pa.types.is_integer(dtype) or times or (pa.types.is_string(dtype) and text_order)):
+    if not has_order(dtype, text_order):
         raise UsageError(
             f"--watermark {query.watermark} of type {dtype}",
             expected="whole numbers, times or dates, which have one order everywhere",

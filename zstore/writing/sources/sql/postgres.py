@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import adbc_driver_postgresql.dbapi as postgresql
+import adbc_driver_postgresql
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zstore.writing.sources.sql import databases
+from zstore.writing.sources.sql import adbc, databases
+from zstore.writing.sources.sql.databases import Reader
 
 _OTHER_TYPES = ("money", "oid", "xid", "cid", "tid", "xid8", "regclass")
 _MOST_DIGITS = 76
+_BATCH_BYTES = 1 << 24
+_STATE = """SELECT current_database() || ' ' || system_identifier || ' ' || pg_current_snapshot() AS state,
+pg_postmaster_start_time()::text AS started, current_setting('fsync')::bool AND NOT pg_is_in_recovery()
+AND NOT EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u' AND relkind IN ('r', 'm')) AS is_logged
+FROM pg_control_system()"""
+_FLUSHES, _FLUSH_S = 6, 0.1  # the server flushes its log five times a second
 
 
 class Postgres:
@@ -29,35 +37,52 @@ class Postgres:
     literal = staticmethod(databases.literal)
 
     def state(self) -> str:
-        """The transactions that there have been: equal only if none has written since, nor the server been started."""
-        sql = "SELECT current_database() || ' ' || pg_postmaster_start_time() || ' ' || pg_current_snapshot() AS s"
+        """The transactions that there have been: equal only if none has written since.
+
+        Notes
+        -----
+        A server that is started again after a crash knows all that was on disk. What was not, and tables that are not
+        logged, may be lost, and their transactions' numbers be given out again. So when the server was started counts
+        where there is any such thing, and everywhere that cannot be seen.
+        """
         with self.reading() as reader:
-            return str(databases.first_row(reader, sql)[0])
+            state, started, is_logged = (cell.as_py() for cell in databases.first_row(reader, _STATE))
+            return state if is_logged and _is_on_disk(reader) else f"{state} {started}"
 
     @contextmanager
     def reading(self, snapshot: Any = None) -> Iterator[PostgresReader]:
         """A transaction that cannot write, and sees one state."""
-        with postgresql.connect(self._uri) as connection, connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        with adbc.connected(adbc_driver_postgresql.connect(self._uri)) as connection:
+            adbc.execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            reader = PostgresReader(connection, snapshot)
             if snapshot is None:
-                cursor.execute("SELECT pg_export_snapshot()")
-                snapshot = str(cursor.fetchall()[0][0])
+                reader.snapshot = str(databases.first_row(reader, "SELECT pg_export_snapshot() AS snapshot")[0])
             else:
-                cursor.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
-            yield PostgresReader(connection, snapshot)
+                adbc.execute(connection, f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+            yield reader
+
+
+def _is_on_disk(reader: Reader) -> bool:
+    """Whether all that was written before is on disk, or is soon."""
+    written = databases.first_row(reader, "SELECT pg_current_wal_insert_lsn()::text AS lsn")[0]
+    for _ in range(_FLUSHES):
+        sql = f"SELECT pg_current_wal_flush_lsn() >= '{written}'::pg_lsn AS flushed"
+        if databases.first_row(reader, sql)[0].as_py():
+            return True
+        time.sleep(_FLUSH_S)
+    return False
 
 
 class PostgresReader:
     """A transaction of one snapshot."""
 
-    def __init__(self, connection: Any, snapshot: str) -> None:
+    def __init__(self, connection: Any, snapshot: str | None) -> None:
         self._connection, self.snapshot = connection, snapshot
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The rows of a query, with the types that the server declares."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql)
-            reader = cursor.fetch_record_batch()
+        options = {"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)}
+        with adbc.asked(self._connection, sql, **options) as reader:
             schema, scales = reader.schema, list(map(_declared_scale, reader.schema))
             yield _plain(schema, [pa.nulls(0, _storage(field.type)) for field in schema], scales)
             for batch in reader:

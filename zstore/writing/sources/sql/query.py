@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from zstore.errors import SourceError, UsageError
+from zstore.errors import LostSourceError, SourceError, UsageError
 from zstore.format.manifest import digest
 
 CONNECTION = "ZSTORE_CONNECTION"
@@ -173,10 +173,10 @@ def hidden(text: str, uri: str) -> str:
     return text
 
 
-def refused_by_database(error: BaseException, query: Query, doing: str) -> SourceError:
-    """The error of a database, without what may be secret in it."""
+def refused_by_database(error: BaseException, query: Query, doing: str, kept: bool = False) -> SourceError:
+    """The error of a database, without what may be secret in it; `kept` if rows are noted that a later run may use."""
     said = " ".join(str(error).split())
-    return SourceError(
+    return (LostSourceError if kept else SourceError)(
         f"the database refused {doing} ({hidden(said, query.uri)})",
         expected="a query that it can answer to the end",
         where=str(query),

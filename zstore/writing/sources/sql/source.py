@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zstore.errors import SourceError, UsageError, ZstoreError
@@ -44,11 +44,19 @@ class QueryTable(ArrowTable):
         The part that they are of, -1 for the only one, and the rows of it before them.
     bound
         The greatest watermark of all rows.
+    known_units
+        The coarsest unit that all moments of a column are whole in, of each column of timestamps.
     """
 
     part: int = -1
     first_row: int = 0
     bound: Bound | None = None
+    known_units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Those that were seen when rows were spooled."""
+        return self.known_units
 
     def place(self, group: int, row: int) -> Any:
         """A row of its part."""
@@ -72,7 +80,7 @@ class SqlSource(PathlessSource):
 
     def prepare(self, files: Sequence[Any], encoding: str, space: Workspace, runner: Runner | None) -> list[Any]:
         """The rows of each query, on scratch space. The connection never leaves this process."""
-        return [spool(asked, number, space) for number, asked in enumerate(files)]
+        return [spool(asked, number, space, runner) for number, asked in enumerate(files)]
 
     def open(
         self,
@@ -125,6 +133,7 @@ def _tables(asked: AskedQuery, rows: Spool) -> list[QueryTable]:
             part=one.part if several else -1,
             first_row=one.first_row,
             bound=rows.bound,
+            known_units=one.units,
         )
         for one in full
     ]
@@ -147,7 +156,7 @@ def _since(asked: AskedQuery, table: Mapping[str, Any], take_again: bool) -> lis
     try:
         database = open_database(query)
         with database.reading() as reader:
-            n_at, n_more = count_at(beyond, database, reader), count_beyond(beyond, database, reader)
+            n_at, n_more = count_at(asked, bound, database, reader), count_beyond(asked, bound, database, reader)
     except ZstoreError:
         raise
     except Exception as error:

@@ -6,14 +6,14 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
+import adbc_driver_sqlite
 import numpy as np
 import pyarrow as pa
 
-from zstore.writing.sources.sql import databases
+from zstore.writing.sources.sql import adbc, databases
 from zstore.writing.sources.sql.rows import record_batches
 
 _BATCH_CELLS = 1 << 19
@@ -31,10 +31,7 @@ class Sqlite:
     text_order = True
 
     def __init__(self, uri: str, name: str) -> None:
-        import adbc_driver_sqlite.dbapi
-
-        self._adbc = adbc_driver_sqlite.dbapi
-        self._path, self._name = path_of(uri), name
+        self._path, self._name = databases.path_of(uri), name
 
     def quoted(self, column: str) -> str:
         """A column, compared by the bytes of its texts whatever it declares."""
@@ -42,7 +39,7 @@ class Sqlite:
 
     def state(self) -> str:
         """That of its files."""
-        return file_state(self._path, "-wal")
+        return databases.file_state(self._path, "-wal")
 
     def literal(self, dtype: pa.DataType, value: int | float | str) -> str:
         """A number or a text; there are no other types."""
@@ -76,11 +73,9 @@ class Sqlite:
 
     def fast(self, sql: str, affinities: list[str]) -> Iterator[pa.RecordBatch]:
         """Rows by ADBC. Raises `_OtherError` where a column does not hold what it declares, or may not."""
-        with self._adbc.connect(self.uri) as connection, connection.cursor() as cursor:
-            n_rows = max(_BATCH_CELLS // len(affinities), 1)
-            cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(n_rows)})
-            cursor.execute(sql)
-            reader = cursor.fetch_record_batch()
+        options = {"adbc.sqlite.query.batch_rows": str(max(_BATCH_CELLS // len(affinities), 1))}
+        database = adbc_driver_sqlite.connect(self.uri)
+        with adbc.connected(database) as connection, adbc.asked(connection, sql, **options) as reader:
             if not all(_fits(field.type, own) for field, own in zip(reader.schema, affinities, strict=True)):
                 raise _OtherError
             yield databases.empty_batch(reader.schema)
@@ -152,25 +147,3 @@ def _may_be_whole(column: Any) -> bool:
     """Whether a number may have been a whole one that no float64 is."""
     values = np.abs(column.fill_null(0.0).to_numpy(zero_copy_only=False))
     return bool(np.any((values >= _WHOLE) & np.isfinite(values)))
-
-
-def path_of(uri: str) -> str:
-    """The path in ``sqlite:///relative``, ``sqlite:////absolute``; there has to be such a file."""
-    path = unquote(uri.partition("://")[2].partition("?")[0])
-    path = path[1:] if path.startswith("/") else path
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    return path
-
-
-def file_state(path: str, beside: str) -> str:
-    """What changes with every write to a database file, or to the log beside it."""
-    states = []
-    for name in (path, path + beside):
-        try:
-            status = os.stat(name)
-        except FileNotFoundError:
-            continue
-        if status.st_size:  # a log that is empty comes and goes with connections
-            states.append([name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino])
-    return str(states)

@@ -69,8 +69,8 @@ class ArrowTable(TableFile):
         position = {name: n for n, name in enumerate(self.header)}
         names = [name for name in columns if name in position] or [self.header[0]]
         options = pa.ipc.IpcReadOptions(included_fields=[position[name] for name in names], use_threads=False)
-        octets = b"".join((_before(state_of(self.file), known.frames.dictionaries[group]), message, _END))
-        with pa.ipc.open_stream(octets, options=options) as stream:
+        pieces = _Pieces(_before(state_of(self.file), known.frames.dictionaries[group]), message, _END)
+        with pa.ipc.open_stream(pa.PythonFile(pieces, mode="r"), options=options) as stream:
             batch = stream.read_next_batch()
         if batch.num_rows != frame.n_rows:
             raise pa.ArrowInvalid(f"{batch.num_rows:,} rows in record batch {group}, of {frame.n_rows:,}")
@@ -84,6 +84,28 @@ class ArrowTable(TableFile):
         with pa.ipc.new_file(path, rows.schema) as writer:
             writer.write_table(rows)
         return int(rows.num_rows)
+
+
+class _Pieces:
+    """Some bytes after each other as one file for Arrow, which takes slices of them instead of copies."""
+
+    closed = False
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = [memoryview(piece) for piece in pieces if piece]
+
+    def read(self, n_bytes: int) -> memoryview:
+        """The next bytes; as many as asked for if there are as many."""
+        if not self._pieces:
+            return memoryview(b"")
+        if len(self._pieces[0]) < n_bytes:
+            self._pieces = [memoryview(b"".join(self._pieces))]
+        first = self._pieces[0]
+        self._pieces[:1] = [first[n_bytes:]] if len(first) > n_bytes else []
+        return first[:n_bytes]
+
+    def close(self) -> None:
+        """Nothing: the bytes belong to whoever has slices of them."""
 
 
 def check_array(array: Any) -> None:

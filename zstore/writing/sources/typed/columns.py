@@ -7,15 +7,14 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from zstore.errors import SourceError, UsageError
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.table import ChannelSpec
 from zstore.writing.sources.times.iso import UNITS
 from zstore.writing.sources.times.spec import TimeSpec
-from zstore.writing.sources.typed.cells import is_exact_text, is_text, kind_of, missing_of, raw_values, width_of
-from zstore.writing.sources.typed.moments import TimeKind, time_kind, unit_of_type
+from zstore.writing.sources.typed.cells import is_exact_text, is_text, kind_of, missing_of, width_of
+from zstore.writing.sources.typed.moments import TimeKind, coarsest_unit, time_kind, unit_of_type
 from zstore.writing.sources.typed.table import TypedTable, whole_batches
 from zstore.writing.sources.workspace import Runner
 
@@ -123,12 +122,14 @@ def moment_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Run
         )
     finest = max(units, key=UNITS.index)
     if runner is not None and finest != "s":
-        tasks = [(table, group) for table in tables for group, n_rows in enumerate(table.group_rows) if n_rows]
-        needed = _finest_unit(tasks[0], column, _FIRST_ROWS) if tasks else "s"
+        known = ["s", *(table.units[column] for table in tables if column in table.units)]
+        others = [table for table in tables if column not in table.units]
+        tasks = [(table, group) for table in others for group, n_rows in enumerate(table.group_rows) if n_rows]
+        needed = max([*known, *(_finest_unit(task, column, _FIRST_ROWS) for task in tasks[:1])], key=UNITS.index)
         if needed != finest:
             sizes = [table.group_rows[group] for table, group in tasks]
             every = runner.map("times", partial(_finest_unit, column=column), tasks, sizes, "rows")
-            finest = max(["s", *every], key=UNITS.index)
+            finest = max([needed, *every], key=UNITS.index)
     return TimeSpec("iso", options.time, finest, next(iter(zones)))
 
 
@@ -137,21 +138,10 @@ def _finest_unit(task: tuple[TypedTable, int], column: str, most: int | None = N
     table, group = task
     finest = "s"
     for _, batch in whole_batches(table, [column], (), group, most or _SCAN_ROWS):
-        array = batch.column(column)
-        if pa.types.is_timestamp(array.type):
-            values, missing = raw_values(array, "int64"), missing_of(array)
-            known = values if missing is None else values[~missing]
-            finest = max(finest, _coarsest(known, str(array.type.unit)), key=UNITS.index)
+        finest = max(finest, coarsest_unit(batch.column(column)), key=UNITS.index)
         if most is not None:
             break
     return finest
-
-
-def _coarsest(values: NDArray[np.int64], unit: str) -> str:
-    for coarser in UNITS[: UNITS.index(unit)]:
-        if not np.any(values % 1000 ** (UNITS.index(unit) - UNITS.index(coarser))):
-            return coarser
-    return unit
 
 
 def channels_of(

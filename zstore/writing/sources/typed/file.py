@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +103,11 @@ class TableFile(ABC):
     def group_rows(self) -> tuple[int, ...]:
         """Rows of each group."""
         return self.layout_of(self.file).group_rows
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """None are known: nothing says so but the times themselves."""
+        return {}
 
     @property
     def mean_bytes(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -73,6 +73,11 @@ class TableInMemory:
         """Rows of each group: stretches of the table, whatever its chunks are."""
         n_rows = len(self.rows)
         return tuple(min(_GROUP_ROWS, n_rows - start) for start in range(0, n_rows, _GROUP_ROWS))
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """None are known: nothing says so but the times themselves."""
+        return {}
 
     @cached_property
     def mean_bytes(self) -> int:

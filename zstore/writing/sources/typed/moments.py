@@ -53,6 +53,18 @@ def unit_of_type(dtype: pa.DataType) -> str:
     return str(dtype.unit) if pa.types.is_timestamp(dtype) else "s"
 
 
+def coarsest_unit(array: Any) -> str:
+    """The coarsest unit that all moments of a column are whole in; those of dates are whole seconds."""
+    if not pa.types.is_timestamp(array.type):
+        return "s"
+    values, missing, unit = raw_values(array, "int64"), missing_of(array), str(array.type.unit)
+    known = values if missing is None else values[~missing]
+    for coarser in UNITS[: UNITS.index(unit)]:
+        if not np.any(known % 1000 ** (UNITS.index(unit) - UNITS.index(coarser))):
+            return coarser
+    return unit
+
+
 def read_times(table: Any, spec: TimeSpec, missing: dict[str, frozenset[str]]) -> tuple[NDArray[np.int64], list[Fault]]:
     """The times of some rows.
 

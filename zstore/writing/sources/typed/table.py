@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,6 +80,11 @@ class TypedTable(Protocol):
     @property
     def mean_bytes(self) -> int:
         """Bytes of memory that a row of all columns takes, on average, texts included; about."""
+        ...
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """The coarsest unit that all moments of a column are whole in, of columns where that is known unread."""
         ...
 
     def batches(self, columns: Sequence[str], texts: Sequence[str], group: int, n_rows: int) -> Iterator[Any]:
