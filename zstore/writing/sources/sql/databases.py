@@ -13,6 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 
+class ChangedError(Exception):
+    """The database is no longer in the state in which its rows were to be read."""
+
+    def __init__(self) -> None:
+        super().__init__("the database was changed while it was read in parts")
+
+
 class Reader(Protocol):
     """A connection that sees one state of the database."""
 

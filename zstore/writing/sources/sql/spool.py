@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from zstore.errors import ZstoreError
 from zstore.storage.portable import n_cores
-from zstore.writing.sources.sql.databases import Database, Reader
+from zstore.writing.sources.sql.databases import ChangedError, Database, Reader
 from zstore.writing.sources.sql.handover import handed_over
 from zstore.writing.sources.sql.open import open_database
 from zstore.writing.sources.sql.parts import conditions, count_below, part_query, rest_of
@@ -74,8 +74,8 @@ def spool(asked: AskedQuery, number: int, space: Workspace, runner: Runner | Non
     except (ZstoreError, *_BUGS):
         raise
     except Exception as error:
-        # Its own words may name the password.
-        raise refused_by_database(error, asked.query, "the query", received.is_noted) from None
+        is_kept = received.is_noted and not isinstance(error, ChangedError)
+        raise refused_by_database(error, asked.query, "the query", is_kept) from None  # its own words may tell secrets
     received.end()
     files = [file for part in parts for file in part.files]
     bound = greatest_of([part.bound for part in parts]) or asked.bound

@@ -50,10 +50,10 @@ class Sqlite:
         """A connection whose transaction sees one state, if it is the one that a snapshot names."""
         state = self.state()
         if snapshot is not None and snapshot != state:
-            raise sqlite3.OperationalError("the database was changed while it was read in parts")
+            raise databases.ChangedError
         yield SqliteReader(self, state)
         if snapshot is not None and self.state() != snapshot:
-            raise sqlite3.OperationalError("the database was changed while it was read in parts")
+            raise databases.ChangedError
 
     @property
     def uri(self) -> str:
