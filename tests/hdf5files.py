@@ -33,7 +33,9 @@ def session(path: Path, dtype: np.dtype[Any] = POSE, n_rows: int = 500, seed: in
     kind = "emg2pose" if dtype == POSE else "emg2qwerty"
     with h5py.File(path, "w") as file:
         group = file.create_group(kind)
-        group.create_dataset("timeseries", data=rows, **{"chunks": (64,), "compression": "gzip", **writing})
+        group.create_dataset(
+            "timeseries", data=rows, **{"chunks": (min(64, n_rows),), "compression": "gzip", **writing}
+        )
         group.attrs["session"] = Path(path).stem
         group.attrs["user"] = f"user{seed % 2}"
         group.attrs["side"] = "left"
@@ -75,7 +77,7 @@ def aloha(
             file.attrs["compress"] = True
             frames = {camera: jpegs(random, n_rows) for camera in cameras}
             longest = max(len(frame) for some in frames.values() for frame in some)
-            lengths = file.create_dataset("compress_len", (len(cameras), n_rows))  # float32, as ALOHA has it
+            lengths = file.create_dataset("compress_len", (len(cameras), n_rows), "f4")  # float32, as ALOHA has it
             for number, camera in enumerate(cameras):
                 lengths[number] = [len(frame) for frame in frames[camera]]
                 rows = [np.frombuffer(frame.ljust(longest, b"\0"), np.uint8) for frame in frames[camera]]

@@ -233,6 +233,8 @@ LAYERS = {
             "inspection.command",
             "inspection.guess",
             "inspection.look",
+            "inspection.tree",
+            "inspection.hdf5",
         ],
         ["upkeep.outfile", "upkeep.verify", "upkeep.compare", "upkeep.export", "upkeep.history", "upkeep.compact"],
         ["upkeep.checks", "upkeep.findings", "upkeep.odd_times", "upkeep.doctor"],

@@ -17,6 +17,7 @@ from zstore.format.moments import Moments
 from zstore.format.outside import check_outside
 from zstore.format.timesteps import TimeStepRule
 from zstore.inspection.column import ColumnLook
+from zstore.inspection.hdf5 import TreeInspection, inspect_hdf5
 from zstore.inspection.look import Inspection, inspect
 from zstore.memory import free_memory, total_memory
 from zstore.output import end_quietly
@@ -71,6 +72,7 @@ __all__ = [
     "Store",
     "StoreError",
     "TimeStepRule",
+    "TreeInspection",
     "UsageError",
     "Verification",
     "WindowIndex",
@@ -96,6 +98,7 @@ __all__ = [
     "gc",
     "ingest",
     "inspect",
+    "inspect_hdf5",
     "is_source",
     "log",
     "look",

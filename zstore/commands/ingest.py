@@ -16,7 +16,8 @@ from jsonargparse import ArgumentParser, Namespace
 from zstore.errors import NoColumnError, UsageError, ZstoreError
 from zstore.flags import Command, Flags, as_text, said, say, storage_of
 from zstore.format.commit import is_store
-from zstore.inspection.look import inspect
+from zstore.inspection.hdf5 import TreeInspection, inspect_hdf5
+from zstore.inspection.look import Inspection, inspect
 from zstore.manual import parameters
 from zstore.printing import show_plan, show_receipt
 from zstore.progress import shown_progress
@@ -27,6 +28,8 @@ from zstore.writing.append import append
 from zstore.writing.ingest import ingest
 from zstore.writing.planner import plan_ingest
 from zstore.writing.receipt import Receipt
+from zstore.writing.sources.hdf5.source import Hdf5Source
+from zstore.writing.sources.kinds import kind_of
 from zstore.writing.sources.sql.query import Query
 
 logger = logging.getLogger("zstore.cli")
@@ -110,7 +113,11 @@ def _ingest(options: Namespace) -> int:
 def _as_it_looks(error: NoColumnError, source: str, store: str, options: Namespace) -> NoColumnError:
     """The error, with the command that would ingest the first file as it looks, where that can be told."""
     try:
-        look = inspect(source, storage_options=storage_of(options))
+        look: Inspection | TreeInspection
+        if isinstance(kind_of(source), Hdf5Source):
+            look = inspect_hdf5(source, storage_options=storage_of(options))
+        else:
+            look = inspect(source, storage_options=storage_of(options))
     except ZstoreError:  # no file of text, or a glob: the error says what to do
         return error
     words = shlex.split(look.command)
@@ -201,12 +208,14 @@ def _inspect_flags(parser: ArgumentParser) -> None:
 
 
 def _inspect(options: Namespace) -> int:
-    look = inspect(options.file, storage_options=storage_of(options))
+    kind, given = kind_of(options.file), {"storage_options": storage_of(options)}
+    look: Inspection | TreeInspection
+    look = inspect_hdf5(options.file, **given) if isinstance(kind, Hdf5Source) else inspect(options.file, **given)
     print(shown_json(asdict(look)) if options.json else shown_lines(look))
     return 0
 
 
 COMMANDS = (
     Command("ingest", "turn CSV, Parquet or Arrow files into a store", _ingest_flags, _ingest, quiet=True),
-    Command("inspect", "say what a file of text holds, and how to ingest it", _inspect_flags, _inspect),
+    Command("inspect", "say what a file of text or HDF5 holds, and how to ingest it", _inspect_flags, _inspect),
 )

@@ -101,7 +101,7 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
     Parameters
     ----------
     path
-        CSV or the like (also ``.gz``, ``.zst``), or ``s3://…``.
+        CSV or the like (also ``.gz``, ``.zst``), or ``s3://…``. Of HDF5 the command shows :func:`inspect_hdf5`.
     storage_options
         For object storage, see :func:`zstore.ingest`.
 
@@ -117,9 +117,8 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
     """
     file = find(path, "SRC", storage_options)
     if source_of([file]).typed:
-        raise SourceError(
-            f"{file.path.suffix} file", expected="a file of text", where=str(path), fix="its types say what it holds"
-        )
+        fix = "its types say what it holds; inspect_hdf5 looks at HDF5"
+        raise SourceError(f"{file.path.suffix} file", expected="a file of text", where=str(path), fix=fix)
     sample = head(file, _BYTES)
     text, encoding, questions = _decoded(sample.plain)
     if b"\0" in sample.plain[:1024] and encoding == "latin-1":

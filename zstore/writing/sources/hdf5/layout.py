@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,6 +31,7 @@ from zstore.writing.sources.hdf5.objects import (
     judge,
     link_of,
     names_of,
+    natural,
 )
 from zstore.writing.sources.hdf5.statics import splits_of, statics_of, with_splits
 
@@ -181,8 +183,15 @@ class _Contents:
         return Counter(data.n_rows for data in self.data.values()).most_common(1)[0][0]
 
 
-def layout_of(file: File, mapping: Hdf5Mapping) -> Layout:
+def layout_of(file: File, mapping: Hdf5Mapping, most_episodes: int | None = None) -> Layout:
     """What a file holds.
+
+    Parameters
+    ----------
+    file, mapping
+        The file, and what is what in it.
+    most_episodes
+        Episodes to look at; None for all.
 
     Raises
     ------
@@ -196,7 +205,7 @@ def layout_of(file: File, mapping: Hdf5Mapping) -> Layout:
         episodes: list[Episode] = []
         chunks, first = 1, None
         splits = {} if mapping.splits is None else splits_of(root, mapping.splits, file.n_bytes)
-        for group in list(_groups(root, mapping)):
+        for group in islice(list(_groups(root, mapping)), most_episodes):
             contents: _Contents | None = None
             try:
                 with damage_in(group):
@@ -229,17 +238,13 @@ def _groups(root: Any, mapping: Hdf5Mapping) -> Iterator[str]:
         return
     node, shown = find_group(root, mapping.episodes[:-1] or "/")
     h5py, n_groups = h5py_of(shown), 0
-    for name in sorted(names_of(node, MOST_EPISODES), key=_natural):
+    for name in sorted(names_of(node, MOST_EPISODES), key=natural):
         child, path = find_object(root, name, shown)
         if isinstance(child, h5py.h5g.GroupID):
             n_groups += 1
             yield path
     if not n_groups:
         raise ObjectError(f"no group in {shown}", "a group for each episode")
-
-
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _contents(root: Any, group: str, mapping: Hdf5Mapping, n_file_bytes: int) -> _Contents:

@@ -7,6 +7,7 @@ What a file says of itself costs nothing until it is believed. So a data set is 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,6 +166,11 @@ def names_of(group: Any, most: int) -> list[str]:
         return [name.decode() for name in group]
     except UnicodeDecodeError as error:
         raise ObjectError(f"a name that is not UTF-8 ({error.object!r})", "names in UTF-8") from None
+
+
+def natural(name: str) -> list[tuple[int, int | str]]:
+    """A key by which ``demo_10`` stands behind ``demo_2``."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
 
 
 def find_group(root: Any, path: str) -> tuple[Any, str]:
