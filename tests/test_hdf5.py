@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import xxhash
 import yaml
 import zarr
 from conftest import REPOSITORY, SMALL_GRID, no_flush, stored
@@ -30,6 +32,10 @@ from zstore.writing.planner import plan_ingest
 from zstore.writing.sources.files import find
 from zstore.writing.sources.hdf5.clock import Clock
 from zstore.writing.sources.hdf5.library import opened
+from zstore.writing.sources.hdf5.source import Hdf5Source
+from zstore.writing.sources.hdf5.table import holder_of
+from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.payloads import Payload, PayloadError
 
 
 def vector(store: Store, id_: str, name: str, width: int) -> NDArray[Any]:
@@ -564,3 +570,139 @@ def test_a_mapping_of_csv_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,time,v\na,0,1\n")
     with pytest.raises(UsageError, match="--mapping of CSV files"):
         zstore.ingest(tmp_path / "a.csv", tmp_path / "s.zarr", mapping="aloha")
+
+
+# Payloads of fields.
+
+
+def bytes_of(payload: Payload) -> bytes:
+    return bytes(payload.value.tobytes())
+
+
+def field_readers(path: Path, mapping: str) -> tuple[Any, dict[str, Any], list[str]]:
+    """The opened file, its readers by name of the field, and holders of its episodes."""
+    options = TableOptions.of({"mapping": mapping})
+    table = Hdf5Source().open_one(find(path, "SRC"), options)
+    fields = Hdf5Source().fields([table], options)
+    groups = dict.fromkeys(stretch.episode.group for group in table.groups for stretch in group)
+    return table, {field.name: field.reader for field in fields}, [holder_of(table.file, group) for group in groups]
+
+
+@settings(max_examples=20)
+@given(data=st.data(), seed=st.integers(0, 99), chunk=st.integers(1, 5))
+def test_dense_payloads_are_the_rows_of_h5py_in_any_order(
+    data: st.DataObject, seed: int, chunk: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("dense") / "a.hdf5"
+    dtype = data.draw(st.sampled_from(["u1", ">i2", "<f4", "f8", "?"]))
+    images = np.random.default_rng(seed).integers(0, 2 if dtype == "?" else 200, (12, 4, 5)).astype(dtype)
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(12)
+        file.create_dataset("image", data=images, chunks=(chunk, 4, 5))
+    mapping = json.dumps({"channels": {"x": "x"}, "fields": {"image": {"data": "image", "dimensions": ["y", "x"]}}})
+    _, readers, (holder,) = field_readers(path, mapping)
+    positions = data.draw(st.lists(st.integers(0, 11), max_size=20))
+    payloads = list(readers["image"].read(holder, positions))
+    assert [bytes_of(payload) for payload in payloads] == [
+        images[position].astype(images.dtype.newbyteorder("=")).tobytes() for position in positions
+    ]
+    assert {payload.digest for payload in payloads} == {
+        xxhash.xxh3_128(images[position].tobytes()).digest() for position in positions
+    }
+    look = readers["image"].look(holder, 3)
+    assert (look.shape, look.dtype, look.n_bytes) == ((4, 5), images.dtype.newbyteorder("=").name, images[0].nbytes)
+
+
+@pytest.mark.parametrize("cameras", [("cam_high", "cam_low"), ("cam_low", "cam_high", "a")])
+def test_jpegs_of_aloha_are_the_exact_bytes_whatever_the_order_of_cameras(
+    cameras: tuple[str, ...], tmp_path: Path
+) -> None:
+    made = aloha(tmp_path / "a.hdf5", compress=True, cameras=cameras)["images"]
+    _, readers, (holder,) = field_readers(tmp_path / "a.hdf5", "aloha")
+    assert sorted(readers) == sorted(cameras)
+    for name, reader in readers.items():
+        positions = [*range(20), 3, 3, 19, 0]
+        assert [bytes_of(payload) for payload in reader.read(holder, positions)] == [made[name][n] for n in positions]
+        assert reader.look(holder, 7)[:3] == (None, "uint8", len(made[name][7]))
+
+
+def damaged_frame(file: h5py.File) -> None:
+    rows = file["observations/images/cam_high"]
+    row = rows[5]
+    length = int(np.flatnonzero(row)[-1]) + 1
+    row[length - 2 : length] = 0
+    rows[5] = row
+
+
+def longer_frame(file: h5py.File) -> None:
+    lengths = file["compress_len"]
+    lengths[0, 5] -= 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (damaged_frame, "JPEG|lengths"),
+        (longer_frame, "bytes behind the|lengths"),
+        (lambda file: file["observations/images/cam_high"].__setitem__(5, 0), "no image|lengths"),
+        (lambda file: file["compress_len"].__setitem__((0, 5), 0.5), "whole numbers"),
+        (lambda file: file["compress_len"].__setitem__((0, 5), np.nan), "whole numbers"),
+        (lambda file: file["compress_len"].__setitem__((0, 5), 1e9), "whole numbers"),
+        (lambda file: file.__delitem__("compress_len"), "no /compress_len"),
+    ],
+)
+def test_an_image_that_is_not_whole_is_a_fault_with_its_row(
+    damage: Callable[[h5py.File], None], told: str, tmp_path: Path
+) -> None:
+    aloha(tmp_path / "a.hdf5", compress=True)
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        damage(file)
+    _, readers, (holder,) = field_readers(tmp_path / "a.hdf5", "aloha")
+    with pytest.raises(PayloadError) as refused:
+        list(readers["cam_high"].read(holder, range(20)))
+    assert re.search(told, f"{refused.value.reason} {refused.value.expected}")
+
+
+def test_payloads_that_are_too_large_or_gone_are_faults(tmp_path: Path) -> None:
+    aloha(tmp_path / "a.hdf5")
+    _, readers, (holder,) = field_readers(tmp_path / "a.hdf5", "aloha")
+    reader = readers["cam_high"]
+    assert reader.show(holder, 7) == f"{tmp_path / 'a.hdf5'}: /observations/images/cam_high, row 7"
+    with pytest.raises(PayloadError, match="row 20 of"):
+        reader.look(holder, 20)
+    with pytest.raises(PayloadError, match="144 bytes in a row"):
+        replace(reader, most_bytes=143).look(holder, 0)
+    (tmp_path / "a.hdf5").unlink()
+    with pytest.raises(PayloadError, match="no file"):
+        reader.look(holder, 0)
+
+
+def test_a_damaged_image_is_refused_with_file_and_row(tmp_path: Path) -> None:
+    aloha(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        images = file["observations/images/cam_low"][:]
+        del file["observations/images/cam_low"]
+        made = file.create_dataset("observations/images/cam_low", data=images, chunks=(1, 6, 8, 3), fletcher32=True)
+        offset = made.id.get_chunk_info(13).byte_offset
+    content = bytearray((tmp_path / "a.hdf5").read_bytes())
+    content[offset + 5] ^= 1
+    (tmp_path / "a.hdf5").write_bytes(content)
+    with pytest.raises(SourceError, match=r"/observations/images/cam_low.*13"):
+        zstore.ingest(tmp_path / "a.hdf5", tmp_path / "s.zarr", mapping="aloha")
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_images_that_are_appended_stand_behind_those_of_before(tmp_path: Path) -> None:
+    made = {f"e{n}": aloha(tmp_path / f"e{n}.hdf5", 6 + n, n) for n in range(3)}
+    for name in ("e1", "e[02]"):
+        command = ["ingest", str(tmp_path / f"{name}.hdf5"), str(tmp_path / "s.zarr"), "--mapping", "aloha"]
+        assert main([*command, "--append", "--quiet"]) == 0
+    store = open_store(tmp_path / "s.zarr")
+    assert [str(id_) for id_ in store.ids] == list(made)
+    frames = zstore.open_field(store, "cam_high")
+    del frames
+    compacted = zstore.compact(tmp_path / "s.zarr")
+    del compacted
+    images = zarr.open_array(tmp_path / "s.zarr" / "cam_high", mode="r")[:]
+    expected = np.concatenate([made[id_]["images"]["cam_high"] for id_ in made])
+    np.testing.assert_array_equal(images[-len(expected) :], expected)
