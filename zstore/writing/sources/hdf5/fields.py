@@ -198,9 +198,12 @@ def _rows(data: DataSet, positions: Sequence[int]) -> Iterator[NDArray[Any]]:
             stop += 1
         _check(data, first)
         _check(data, last)
-        read = read_rows(data, None, first, last + 1)
-        for position in positions[number:stop]:
-            yield read[position - first]
+        try:
+            read = read_rows(data, None, first, last + 1)
+        except ObjectError:  # of one of them
+            yield from (read_rows(data, None, position, position + 1)[0] for position in positions[number:stop])
+        else:
+            yield from (read[position - first] for position in positions[number:stop])
         number = stop
 
 
