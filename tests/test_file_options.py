@@ -27,14 +27,13 @@ def test_each_field_is_read_as_its_options_say(tmp_path: Path) -> None:
         file_member={"frame": "train"},
         file_chain={"scan": "merlin", "crop": tmp_path / "chain.yaml"},
         keep_encoded=["image"],
-        units={"crop": "HU"},
     )
     root, limit = str(tmp_path.resolve()), 2 << 30
     crop = VolumeChain("LPS", (1.0, 1.0, 2.5), "linear", Window(-100, 300, 0, 255), (64, 64, 32), dtype="uint8")
-    assert options.fields() == (
+    assert options.fields({"nifti": "HU"}) == (
         FieldSpec("image", FileReader(root, keep_encoded=True, limit_bytes=limit), "path"),
         FieldSpec("frame", FileReader(root, "train", indexed=True, limit_bytes=limit), "archive", "number"),
-        FieldSpec("scan", FileReader(root, chain=MERLIN, limit_bytes=limit), "nifti"),
+        FieldSpec("scan", FileReader(root, chain=MERLIN, limit_bytes=limit), "nifti", units="HU"),
         FieldSpec("crop", FileReader(root, chain=crop, limit_bytes=limit), "nifti", units="HU"),
     )
 

@@ -202,3 +202,27 @@ def test_names_are_typed_as_a_line_of_csv(names: list[str]) -> None:
 def test_a_quote_without_an_end_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="close the quotes"):
         names_of(text)
+
+
+def test_a_flag_of_pairs_may_be_repeated_and_brings_all_of_them() -> None:
+    words = [
+        "a.csv",
+        "s.zarr",
+        "--rename",
+        "a=b,c=d",
+        "--rename",
+        "e=f",
+        "--file",
+        "image=path",
+        "--file",
+        "mask=other",
+    ]
+    parsed = said(ingest, COMMANDS["ingest"].parser().parse_args(words))
+    assert parsed == {"rename": {"a": "b", "c": "d", "e": "f"}, "file": {"image": "path", "mask": "other"}}
+
+
+def test_pairs_of_the_command_line_take_the_place_of_those_of_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("rename: {a: b, c: d}\n")
+    words = ["a.csv", "s.zarr", "--config", str(tmp_path / "c.yaml"), "--rename", "e=f", "--rename", "g=h"]
+    parsed = said(ingest, COMMANDS["ingest"].parser().parse_args(words))
+    assert parsed == {"rename": {"e": "f", "g": "h"}}

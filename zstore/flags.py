@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,8 @@ class Flags:
             self.own(flag, action="store_true", help=shown)
         elif parameter.choices:
             self.own(flag, choices=parameter.choices, metavar="|".join(parameter.choices), help=shown)
+        elif _is_mapping(parameter):
+            self.own(flag, type=_pairs, action=_More, metavar=metavar, help=shown)
         else:
             self.own(flag, type=_type(parameter), metavar=metavar, help=shown)
 
@@ -100,6 +103,20 @@ def _pairs(value: Any) -> str | dict[str, str] | None:
     return {str(as_text(key)): str(as_text(each)) for key, each in value.items()}
 
 
+class _More(argparse.Action):
+    """Pairs that a flag brings are added to those that it brought before; they win over those of a configuration."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Note them."""
+        before = namespace.get(self.dest)
+        both = isinstance(before, str) and isinstance(values, str)
+        setattr(namespace, self.dest, f"{before},{values}" if both else values)
+
+
+def _is_mapping(parameter: Parameter) -> bool:
+    return Mapping in {get_origin(arm) or arm for arm in parameter.arms}
+
+
 def _text_or_number(value: Any) -> str | int | float | None:
     return value if isinstance(value, (int, float)) else as_text(value)
 
@@ -109,8 +126,6 @@ def _type(parameter: Parameter) -> Callable[[Any], Any]:
     arms = {get_origin(arm) or arm for arm in parameter.arms}
     if Sequence in arms:
         return as_texts
-    if Mapping in arms:
-        return _pairs
     if str in arms:
         return _text_or_number if arms & {int, float} else as_text
     return int if int in arms else float

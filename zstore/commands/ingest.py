@@ -38,11 +38,12 @@ logger = logging.getLogger("zstore.cli")
 def _ingest_flags(parser: ArgumentParser) -> None:
     """Add a flag for each parameter of `ingest`: a new one needs its name here, in the group that it belongs to."""
     Flags(parser).argument(ingest, "sources", "paths", "SRC", behind="; then the STORE", nargs="+")
-    query, columns, times, cells, around, rows, store, running = (
+    query, columns, files, times, cells, around, rows, store, running = (
         Flags(parser.add_argument_group(title))
         for title in (
             "rows of a database, in the place of SRC",
             "which columns",
+            "values that are files, whose paths are in a column",
             "times",
             "how CSV is written",
             "what stands around the rows of CSV",
@@ -59,6 +60,8 @@ def _ingest_flags(parser: ArgumentParser) -> None:
     columns.of(ingest, mapping="FILE|PRESET")
     columns.of(ingest, channels="COL,COL", leave_out="COL,COL", categories="COL,COL", allow_new_channels=None)
     columns.of(ingest, rename="COL=NAME,…", units="COL=UNIT,…", static="FILE")
+    files.of(ingest, file="FIELD=COL,…", file_root="DIR", file_limit="SIZE", file_position="FIELD=COL,…")
+    files.of(ingest, file_member="FIELD=NAME,…", file_chain="FIELD=FILE,…", keep_encoded="FIELD,FIELD")
     times.of(ingest, time_format="FMT", time_unit="UNIT", timezone="ZONE", freq="RULE", start="T", fill_gaps=None)
     cells.of(ingest, delimiter="CHAR", decimal=None, thousands="CHAR", percent="COL,COL", encoding="NAME")
     cells.of(ingest, censored="COL,COL", missing="TEXT,COL=TEXT")

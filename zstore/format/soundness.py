@@ -194,6 +194,6 @@ def _check_runs(index: SeriesIndex, n_rows: int, where: str) -> None:
 
 def _in_range(values: NDArray[Any], least: float, most: float, what: str, where: str) -> None:
     """Refuse numbers out of their range, naming one."""
-    if len(values) and (values.min() < least or values.max() > most):
+    if values.size and (values.min() < least or values.max() > most):
         beyond = values.min() if values.min() < least else values.max()
         refuse(f"{what} {beyond:,}", f"{least:,} to {most:,}", where)

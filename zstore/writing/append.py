@@ -27,13 +27,14 @@ from zstore.writing.merge import Places, merge, scatter_statics, update_statics
 from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
 from zstore.writing.parse import parse, row_error
 from zstore.writing.pipeline import Version, Written, commit, next_schema, write
-from zstore.writing.plan import MOST_BAD, Planned, plan, plan_text
+from zstore.writing.plan import MOST_BAD, Planned, described, plan, plan_text
 from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, row_counts, write_receipt
 from zstore.writing.scheduler import Progress
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
 from zstore.writing.sources.kinds import Named, recorded_source, source_of
+from zstore.writing.sources.named_files.options import FileOptions
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import TableSpec
@@ -47,6 +48,8 @@ def append(
     store: str | Path,
     *,
     static: str | Path | None = None,
+    file_root: str | Path | None = None,
+    file_limit: int | str | None = None,
     on_bad_row: Literal["error", "quarantine"] = "error",
     max_bad_rows: float | str = MOST_BAD,
     on_duplicate: Literal["error", "first", "last"] = "error",
@@ -75,6 +78,10 @@ def append(
         Folder of the store.
     static
         CSV of static attributes that replaces the known ones; None to keep those.
+    file_root
+        Folder that the paths of files start from, if it is not the one that the store records.
+    file_limit
+        As for :func:`zstore.ingest`.
     on_duplicate
         Which row stays where the store or the files have several of an id at one time. Rows of the store come first.
     on_bad_row, max_bad_rows, on_empty_file, storage_options, scratch
@@ -107,6 +114,7 @@ def append(
         base = Store(site.root)
         table = _as_recorded(base, given or {}, store)
         options, source = TableOptions.from_json(table), _same_source(request.files, table, store)
+        fields = _named_files(table, file_root, file_limit).fields(options.units)
         named = source.taken(request.files, site.scratch, runner.shared)
         files = source.since(named, table, on_duplicate != "error")
         read = read_digests(files, target, options.id_from_path, runner)
@@ -116,9 +124,14 @@ def append(
             return None
         files, added = [file for file, _ in pairs], [record for _, record in pairs]
         ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
-        dtype, grid = base.schema.channels[0].dtype, base.schema.grid
-        reading = request.reading(source, options, table["encoding"], dtype, grid, files)
-        read_as = {**table, "on_bad_row": on_bad_row, "sized": [request.blocksize, *runner.shares]}
+        dtype, grid = base.schema.channels[0].dtype if base.channels else table["dtype"], base.schema.grid
+        reading = request.reading(source, options, table["encoding"], dtype, grid, files, fields)
+        read_as = {
+            **table,
+            "fields": described(fields),
+            "on_bad_row": on_bad_row,
+            "sized": [request.blocksize, *runner.shares],
+        }
         others = options.named() | {attribute.name for attribute in base.statics}
         text = plan_text(added, site.version, reading=read_as)
         planned = plan(reading, text, site, runner, _as_before(base, options), others)
@@ -215,14 +228,20 @@ def _as_recorded(base: Store, given: Mapping[str, Any], store: str | Path) -> di
         If the user says that files are read otherwise.
     """
     table: dict[str, Any] = dict(base.objects.document["table"])
+    FileOptions.from_json(table)
     TableOptions.from_json(table)  # refuses what no release wrote, before anything is taken from it
     columns = {name: column for column, name in table["rename"].items()}
     words = {columns.get(c.name, c.name) for c in base.schema.channels if c.kind == "category"}
-    asked = asdict(TableOptions.of(given))
+    asked = {**asdict(TableOptions.of(given)), **FileOptions.of(given).to_json()}
     further = [column for column in asked["categories"] if column not in table["categories"]]
     if further and words.issuperset(further) and set(table["categories"]) <= set(asked["categories"]):
         table["categories"] = list(asked["categories"])
-    known = {**asdict(TableOptions()), **table, **asdict(base.schema.grid)}  # what is not recorded is as usual
+    known = {
+        **asdict(TableOptions()),
+        **asdict(FileOptions()),
+        **table,
+        **asdict(base.schema.grid),
+    }  # what is not recorded is as usual
     for name, value in given.items():
         pairs = [(asked.get(name, value), known.get(name))]
         pairs += [(asked["id_columns"], known["id_columns"])] if name == "id" else []
@@ -233,6 +252,14 @@ def _as_recorded(base: Store, given: Mapping[str, Any], store: str | Path) -> di
                 fix="leave it out of an append, or ingest into a store of its own",
             )
     return table
+
+
+def _named_files(table: Mapping[str, Any], file_root: str | Path | None, file_limit: int | str | None) -> FileOptions:
+    """Files that columns name, as the store records them; in another folder, or larger, as the user says."""
+    recorded = FileOptions.from_json(table)
+    if file_root is not None:
+        recorded = replace(recorded, file_root=file_root)
+    return replace(recorded, file_limit=file_limit)
 
 
 def _words_by_column(base: Store, spec: TableSpec) -> dict[str, Sequence[str]]:

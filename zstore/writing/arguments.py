@@ -19,6 +19,7 @@ from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.sources.files import find
 from zstore.writing.sources.kinds import Named, find_sources
 from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.protocol import Source
 
 
@@ -93,7 +94,14 @@ class Request:
         return Scheduler(self.workers, self.scheduler, self.progress, self.memory_limit, task_bytes)
 
     def reading(
-        self, source: Source, options: TableOptions, encoding: str, dtype: str, grid: RowGrid, files: Sequence[File]
+        self,
+        source: Source,
+        options: TableOptions,
+        encoding: str,
+        dtype: str,
+        grid: RowGrid,
+        files: Sequence[File],
+        fields: Sequence[FieldSpec] = (),
     ) -> Reading:
         """How some of its files are read."""
         return Reading(
@@ -107,6 +115,7 @@ class Request:
             self.max_bad_rows,
             self.blocksize,
             self.statics,
+            fields,
         )
 
 

@@ -22,6 +22,8 @@ from zstore.writing.sources.protocol import Block, Source
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
 from zstore.writing.sources.times.spec import TimeSpec
 
+_MOST_POSITIONS = 2.0**53  # that floats tell apart
+
 
 @dataclass(frozen=True)
 class BlockReport:
@@ -89,7 +91,34 @@ def _references(columns: Columns, spec: TableSpec) -> Iterator[ChannelValues]:
                 f"a name with a NUL in column {field.holder!r}", expected="names of files", fix="correct the table"
             )
         yield holders
-        yield next(values) if field.position is not None else NumberValues(np.zeros(columns.n_rows))
+        if field.position is None:
+            yield NumberValues(np.zeros(columns.n_rows))
+        else:
+            yield _positions(field.position, next(values), holders, columns)
+
+
+def _positions(column: str, values: ChannelValues, holders: ChannelValues, columns: Columns) -> NumberValues:
+    """Numbers of payloads in what holds them, 0 in rows that have none.
+
+    Raises
+    ------
+    SourceError
+        If a row that has a payload has no whole number from 0 on.
+    """
+    numbers = values.values if isinstance(values, NumberValues) else np.full(columns.n_rows, np.nan)
+    named = holders.codes >= 0 if isinstance(holders, Categories) else np.isfinite(numbers)
+    right = (numbers >= 0) & (numbers < _MOST_POSITIONS) & (np.floor(numbers) == numbers)
+    odd = np.flatnonzero(named & ~right)
+    if len(odd):
+        row = int(odd[0])
+        word = values.words[int(values.codes[row])].as_py() if isinstance(values, Categories) else f"{numbers[row]:g}"
+        what = "no number" if word == "nan" else f"{word!r}"
+        raise SourceError(
+            f"{what} in column {column!r}, of id {columns.ids[int(columns.codes[row])].as_py()!r}",
+            expected="a whole number from 0 on in each row that has a payload: its position",
+            fix="correct the column, or leave the file of such rows empty",
+        )
+    return NumberValues(np.where(named, numbers, 0.0))
 
 
 def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> SortedBlock:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from zstore.format.codecs import AUTO, check_codec
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, RowGrid, n_shards
+from zstore.format.payloads.chain import VolumeChain
 from zstore.format.schema import Schema
 from zstore.writing.arguments import Request
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
@@ -28,7 +29,7 @@ from zstore.writing.ledger import read_digests
 from zstore.writing.notes import all_matched, freq_notes, row_notes
 from zstore.writing.parse import Parsed, parse, row_error
 from zstore.writing.pipeline import Ordered, Version, Written, commit, write
-from zstore.writing.plan import MOST_BAD, Planned, check_grid, plan, plan_text, refuse_empty
+from zstore.writing.plan import MOST_BAD, Planned, check_grid, described, plan, plan_text, refuse_empty
 from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, row_counts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
@@ -37,6 +38,7 @@ from zstore.writing.sort import count_rows
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
 from zstore.writing.sources.kinds import Named, record_of, source_of
+from zstore.writing.sources.named_files.options import FileOptions
 from zstore.writing.sources.options import MISSING, TableOptions, check_options
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import building
@@ -59,6 +61,13 @@ def ingest(
     rename: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     static: str | Path | None = None,
+    file: Mapping[str, str] | None = None,
+    file_root: str | Path | None = None,
+    file_limit: int | str | None = None,
+    file_position: Mapping[str, str] | None = None,
+    file_member: Mapping[str, str] | None = None,
+    file_chain: Mapping[str, str | Path | VolumeChain] | None = None,
+    keep_encoded: Sequence[str] = (),
     freq: str | None = None,
     start: str | None = None,
     fill_gaps: bool = False,
@@ -136,6 +145,23 @@ def ingest(
         Units of columns, to record.
     static
         CSV of static attributes, one row per id.
+    file
+        Fields whose values are files: for each, the column with their paths. npy, npz, PNG, JPEG, NIfTI, NRRD, DICOM,
+        or a folder of a DICOM series; with the extras ``image`` and ``volume``. An empty cell is a row without a value.
+    file_root
+        Folder that the paths of `file` start from, and never lead out of.
+    file_limit
+        Most bytes of a value of `file`, such as ``2GiB``; None for 1GiB.
+    file_position
+        Fields of `file` that are rows of arrays: for each, the column with the number of the row, from 0 on.
+    file_member
+        Fields of `file` in ``.npz`` archives: for each, the name of the array. Or it stands in the path, as in
+        ``scans.npz/train``.
+    file_chain
+        What is done to the volumes of a field of `file`: a YAML file, or ``merlin``. Orientation, spacing, a window of
+        intensities, a shape to crop or pad to, a dtype.
+    keep_encoded
+        Fields of `file` whose images stay the bytes of their PNG or JPEG.
     freq
         Time step rule, from row to row: ``15min``, ``1D``; ``MS ME QS QE YS YE`` for months, quarters, years (``2MS``,
         ``YE-JUN``); ``W-WED``; ``B`` for weekdays; ``rows`` to count rows; None for the one that most rows follow. With
@@ -257,6 +283,9 @@ def ingest(
     request, options, grid = Request.of(ingest, arguments), TableOptions.of(arguments), RowGrid(chunk_rows, shard_rows)
     check_grid(grid)
     check_options(options)
+    named_files = FileOptions.of(arguments)
+    named_files.check_table(options)
+    fields = named_files.fields(options.units)
     if codec not in (None, AUTO):
         check_codec(str(codec))
     source = source_of(request.files)
@@ -266,11 +295,17 @@ def ingest(
         building(request.target, "overwrite" if overwrite else "new", request.scratch, runner.shared) as site,
     ):
         files = source.taken(request.files, site.scratch, runner.shared)
-        reading = request.reading(source, options, encoding, dtype, grid, files)
+        reading = request.reading(source, options, encoding, dtype, grid, files, fields)
         logger.info("ingest %s of %d files into %s", f"{sum(reading.sizes.values()):,} bytes", len(files), store)
         ledger = read_digests(files, request.target, options.id_from_path, runner)
-        table = {**record_of(source), **options.to_json(), "encoding": encoding, "dtype": dtype}
-        read_as = {**table, "on_bad_row": on_bad_row, "grid": asdict(grid)}
+        table = {
+            **record_of(source),
+            **options.to_json(),
+            **named_files.to_json(),
+            "encoding": encoding,
+            "dtype": dtype,
+        }
+        read_as = {**table, "on_bad_row": on_bad_row, "grid": asdict(grid), "fields": described(fields)}
         text = plan_text(ledger, site.version, reading=read_as, sized=[request.blocksize, *runner.shares])
         planned = plan(reading, text, site, runner)
         clock.lap("plan")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zstore._version import __version__
-from zstore.errors import SourceError, UsageError
+from zstore.errors import NoColumnError, SourceError, UsageError
 from zstore.format.layout import RowGrid
 from zstore.format.manifest import ObjectRecord
 from zstore.format.trust import grid_fault
@@ -145,9 +145,13 @@ def plan(
     others = {*others, *(table[0].header if table is not None else ())}
     looks = runner if known is None else None  # a store has the unit of its times already
     as_read = with_references(known or options, reading.fields)
-    opened, spec = reading.source.open(reading.files, prepared, as_read, others, looks)
+    try:
+        opened, spec = reading.source.open(reading.files, prepared, as_read, others, looks)
+    except NoColumnError as error:
+        raise _of_field(error, reading.fields) from error
     if reading.fields:
         spec = spec.with_fields((*spec.fields, *reading.fields))
+        _check_names(spec, reading.fields)
     if not reading.keep_bad:
         reading.source.refuse_damaged(opened)
     if spec.time.kind == "rows" and reading.keep_bad and known is None:
@@ -175,6 +179,27 @@ def _check_apart(own: StaticTable, statics: StaticTable) -> None:
             )
 
 
+def _check_names(spec: TableSpec, fields: Sequence[FieldSpec]) -> None:
+    """Refuse a field that is called like a channel, or like a field that the sources have."""
+    taken = {channel.name for channel in spec.stored}
+    for field in fields:
+        if field.name in taken or [each.name for each in spec.fields].count(field.name) > 1:
+            raise UsageError(
+                f"field {field.name!r}, as a channel or field of the sources is called",
+                expected="every name once",
+                fix="give it another name, as in --file picture=COL, or --rename the channel",
+            )
+
+
+def _of_field(error: NoColumnError, fields: Sequence[FieldSpec]) -> NoColumnError:
+    """The error, with the option that names the column."""
+    for flag, columns in (("--file", [f.holder for f in fields]), ("--file-position", [f.position for f in fields])):
+        if any(error.what == f"no column {column!r}" for column in columns):
+            fix = f"name an existing column with {flag}"
+            return NoColumnError(error.what, expected=error.expected, where=error.where, fix=fix)
+    return error
+
+
 def with_references(options: TableOptions, fields: Sequence[FieldSpec]) -> TableOptions:
     """Options by which the columns that say where payloads of fields lie are read, too."""
     holders = [field.holder for field in fields]
@@ -183,6 +208,11 @@ def with_references(options: TableOptions, fields: Sequence[FieldSpec]) -> Table
     if channels is not None:
         channels = tuple(dict.fromkeys((*channels, *holders, *positions)))
     return replace(options.with_categories(holders), channels=channels)
+
+
+def described(fields: Sequence[FieldSpec]) -> list[Any]:
+    """Fields as plain values: all that their payloads depend on."""
+    return [[field.name, field.holder, field.position, field.units, field.reader.to_json()] for field in fields]
 
 
 def plan_text(ledger: Sequence[ObjectRecord], version: int, **reading: Any) -> str:

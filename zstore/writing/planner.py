@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import is_plain
 from zstore.writing.sources.join import MOST_TOGETHER
 from zstore.writing.sources.kinds import Named, source_of
+from zstore.writing.sources.named_files.options import FileOptions
 from zstore.writing.sources.options import TableOptions
 
 _SAMPLE_BYTES = 1 << 24
@@ -175,8 +176,9 @@ def plan_ingest(
     return extrapolate(sample, n_bytes, len(files), size, runner.workers, remote_scratch, shard_rows)
 
 
-def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **table: Any) -> Sample:
-    """Ingest the first 16 MiB of a file into a temporary folder."""
+def take_sample(file: File, storage_options: Mapping[str, str] | None = None, /, **table: Any) -> Sample:
+    """Ingest the first 16 MiB of a file into a temporary folder, without what columns name."""
+    table = _without_files(table)
     with tempfile.TemporaryDirectory(prefix="zstore-") as folder:
         encoding = table.get("encoding", "utf-8")
         taken = source_of([file]).sample(
@@ -207,6 +209,15 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, **
         prepared=taken.prepared,
         n_bad=receipt.n_quarantined,
     )
+
+
+def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
+    """How files are read, without fields whose values lie in further ones: a sample would read thousands of them."""
+    named = FileOptions.of(table)
+    plain = {name: value for name, value in table.items() if name not in {each.name for each in fields(FileOptions)}}
+    if named.file and table.get("channels") is None:
+        plain["leave_out"] = (*table.get("leave_out", ()), *named.columns)
+    return plain
 
 
 def extrapolate(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zstore.errors import SourceError
+from zstore.errors import NoColumnError, SourceError
 from zstore.format.encodings import Kind
 from zstore.format.index import StaticAttribute
 from zstore.writing.sources.cells import Missing, NumberStyle, shorten
@@ -143,6 +143,13 @@ class TableSpec:
         """The same with fields whose references are read as channels: they stand behind all others from now on."""
         columns = {channel.column: channel for channel in self.channels}
         names = [name for field in fields for name in (field.holder, field.position) if name is not None]
+        absent = next((name for name in names if name not in columns), None)
+        if absent is not None:
+            raise NoColumnError(
+                f"no column {absent!r}",
+                expected=f"one of {', '.join(map(repr, columns))}",
+                fix="name one that there is",
+            )
         references = [replace(columns[name], reference=True) for name in names]
         others = [channel for channel in self.channels if channel.column not in names]
         return replace(self, channels=(*others, *references), fields=tuple(fields))

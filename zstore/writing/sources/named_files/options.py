@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from zstore.errors import UsageError
+from zstore.errors import StoreError, UsageError
 from zstore.format.payloads.chain import PRESETS, VolumeChain
 from zstore.sizes import bytes_of
 from zstore.storage.urls import is_remote
 from zstore.writing.sources.named_files.reader import DEFAULT_LIMIT_BYTES, FileReader
+from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.payloads import FieldSpec
 from zstore.yamlfiles import read_yaml
 
@@ -36,8 +40,6 @@ class FileOptions:
         For each field of volumes, what is done to them: a YAML file, the name of a preset, or a chain.
     keep_encoded
         Fields of images that stay the bytes that they are in their files.
-    units
-        For each field, its unit, to record.
     """
 
     file: Mapping[str, str] = field(default_factory=dict)
@@ -47,10 +49,115 @@ class FileOptions:
     file_member: Mapping[str, str] = field(default_factory=dict)
     file_chain: Mapping[str, str | Path | VolumeChain] = field(default_factory=dict)
     keep_encoded: Sequence[str] = ()
-    units: Mapping[str, str] = field(default_factory=dict)
 
-    def fields(self) -> tuple[FieldSpec, ...]:
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> FileOptions:
+        """The options among arguments of :func:`zstore.ingest`; those that are not there, or None, are as usual.
+
+        Raises
+        ------
+        UsageError
+            If what should be pairs, or names, are none.
+        """
+        given: dict[str, Any] = {
+            each.name: arguments[each.name] for each in dataclasses.fields(cls) if arguments.get(each.name) is not None
+        }
+        for name, value in given.items():
+            flag = f"--{name.replace('_', '-')}"
+            if isinstance(getattr(_USUAL, name), Mapping):
+                if not isinstance(value, Mapping):
+                    raise UsageError(f"{flag} {value!r}", expected="a mapping", fix=f"as in {name}={{'image': …}}")
+                given[name] = dict(value)
+            elif name == "keep_encoded":
+                given[name] = (value,) if isinstance(value, str) else tuple(value)
+        options = cls(**given)
+        if options.file_chain:
+            options = replace(options, file_chain={n: chain_of(one, n) for n, one in options.file_chain.items()})
+        return options
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are read for fields, and are no channels."""
+        return tuple(dict.fromkeys((*self.file.values(), *self.file_position.values())))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the store's own record: what the user has used, and chains as they were."""
+        document = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        if self.file_root is not None:
+            document["file_root"] = os.path.abspath(self.file_root)
+        document["file_chain"] = {n: chain_of(one, n).to_json() for n, one in self.file_chain.items()}
+        document["keep_encoded"] = list(self.keep_encoded)
+        del document["file_limit"]  # no value depends on it
+        return {name: value for name, value in document.items() if value}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> FileOptions:
+        """Read :meth:`to_json` back; what else the document has is left alone.
+
+        Raises
+        ------
+        StoreError
+            If no release of zstore wrote it like this.
+        """
+        known = {each.name: document[each.name] for each in dataclasses.fields(cls) if each.name in document}
+        for name, value in known.items():
+            usual: Any = "" if name in ("file_root", "file_limit") else getattr(_USUAL, name)
+            inner = dict if name == "file_chain" else str
+            texts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            like = isinstance(value, str if usual == "" else dict if isinstance(usual, dict) else list)
+            if not like or not all(isinstance(one, inner) for one in texts):
+                raise _unreadable(name, value)
+        try:
+            chains = {name: VolumeChain.from_json(chain) for name, chain in known.get("file_chain", {}).items()}
+        except UsageError as error:
+            raise _unreadable("file_chain", known["file_chain"]) from error
+        return cls(**{**known, "file_chain": chains, "keep_encoded": tuple(known.get("keep_encoded", ()))})
+
+    def check_table(self, options: TableOptions) -> None:
+        """Refuse columns that the options of tables have another use for.
+
+        Raises
+        ------
+        UsageError
+            Naming the option.
+        """
+        if self.file and options.layout != "long":
+            raise UsageError(
+                f"--file with --layout {options.layout}",
+                expected="a table with a row per id and time",
+                fix="--layout long",
+            )
+        uses = {
+            "--id": options.id_names,
+            "--time": options.time,
+            "--leave-out": options.leave_out,
+            "--percent": options.percent,
+            "--censored": options.censored,
+            "--rename": tuple(options.rename),
+        }
+        for flag, names in uses.items():
+            both = next((name for name in self.columns if name in names), None)
+            if both is not None:
+                raise UsageError(
+                    f"column {both!r} of --file and of {flag}",
+                    expected="a column that has one use",
+                    fix=f"drop it from {flag}",
+                )
+        numbers = next((name for name in self.file.values() if name in self.file_position.values()), None)
+        if numbers is not None:
+            raise UsageError(
+                f"column {numbers!r} of --file and of --file-position",
+                expected="paths, and numbers",
+                fix="name two columns",
+            )
+
+    def fields(self, units: Mapping[str, str] | None = None) -> tuple[FieldSpec, ...]:
         """The fields, in the order in which the user names them.
+
+        Parameters
+        ----------
+        units
+            By column, as :func:`zstore.ingest` has them: that of a path is the unit of what it leads to.
 
         Raises
         ------
@@ -75,7 +182,7 @@ class FileOptions:
                 ),
                 column,
                 self.file_position.get(name),
-                units=self.units.get(name),
+                units=(units or {}).get(column),
             )
             for name, column in self.file.items()
         )
@@ -175,3 +282,14 @@ def chain_of(given: str | Path | VolumeChain, name: str) -> VolumeChain:
             f"chain of volumes {given}, which is empty", expected="what is to be done", fix="as in orientation: RAS"
         )
     return VolumeChain.from_json(document, where=str(given))
+
+
+def _unreadable(name: str, value: object) -> StoreError:
+    return StoreError(
+        f"option {name} {value!r} of the store's record of its sources",
+        expected="an option as zstore ingest records it",
+        fix="do not append to this store: no release of zstore wrote it like this; ingest its sources",
+    )
+
+
+_USUAL = FileOptions()
