@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
+from foreign import ForeignStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -313,3 +315,108 @@ def test_fields_of_a_stream_a_panel_or_another_name_are_refused(tmp_path: Path) 
     ):
         with pytest.raises(zstore.ZstoreError, match=match):
             WindowDataModule(path, 3, 1, **(usual | options))
+
+
+def changed(field: dict[str, Any], nodes: dict[str, Any], name: str, value: Any) -> None:
+    """Another value of a field in the root, and in the metadata of its array where that says the same."""
+    field[name] = value
+    if name == "shape" and isinstance(value, list):
+        node = nodes["image"]
+        node["shape"][1:] = value
+        node["chunk_grid"]["configuration"]["chunk_shape"][1:] = value
+        node["codecs"][0]["configuration"]["chunk_shape"][1:] = value
+    if name == "stored":
+        nodes["image"]["data_type"] = value
+    if name == "shard_rows":
+        nodes["image"]["chunk_grid"]["configuration"]["chunk_shape"][0] = value
+    if name == "chunk_rows":
+        nodes["image"]["codecs"][0]["configuration"]["chunk_shape"][0] = value
+
+
+CRAFTED: list[tuple[str, Any]] = [
+    ("name", 7),
+    ("name", "\ud800"),
+    ("variable", "../image"),
+    ("variable", "time"),
+    ("variable", "v"),
+    ("variable", "index"),
+    ("variable", ""),
+    ("variable", None),
+    ("stored", "object"),
+    ("stored", "int16"),
+    ("stored", "complex128"),
+    ("stored", ["uint8"]),
+    ("dtype", "datetime64[ns]"),
+    ("dtype", "float16x"),
+    ("shape", []),
+    ("shape", [0, 2]),
+    ("shape", [-1, 2]),
+    ("shape", [1 << 40, 1 << 40]),
+    ("shape", [1 << 31]),
+    ("shape", [3.0, 2]),
+    ("shape", [True, 2]),
+    ("shape", [1] * 9),
+    ("shape", "32"),
+    ("dimensions", ["y"]),
+    ("dimensions", ["y", "y"]),
+    ("dimensions", ["y", 2]),
+    ("dimensions", None),
+    ("chunk_rows", 3),
+    ("chunk_rows", 0),
+    ("chunk_rows", 1 << 19),
+    ("chunk_rows", 1e3),
+    ("shard_rows", 32),
+    ("shard_rows", 1 << 62),
+    ("shard_rows", 4),
+    ("codec", "pickle"),
+    ("codec", "zstd-99"),
+    ("units", 7),
+]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a field of int32."""
+    folder = tmp_path_factory.mktemp("sound")
+    with pytest.MonkeyPatch.context() as patch:
+        with_images.__wrapped__(patch, folder)  # type: ignore[attr-defined]
+        ingest(folder, np.arange(240, dtype=np.int32).reshape(40, 3, 2))
+    return folder / "s.zarr"
+
+
+@pytest.mark.parametrize(("name", "value"), CRAFTED, ids=[f"{name}-{value!r}"[:40] for name, value in CRAFTED])
+def test_a_field_that_no_writer_wrote_is_refused_when_the_store_is_opened(
+    sound: Path, tmp_path: Path, name: str, value: Any
+) -> None:
+    shutil.copytree(sound, tmp_path / "s.zarr")
+    foreign = ForeignStore(tmp_path / "s.zarr")
+    changed(foreign.document["fields"][0], foreign.nodes, name, value)
+    foreign.sign()
+    with pytest.raises(zstore.StoreError):
+        zstore.open_store(tmp_path / "s.zarr").index  # noqa: B018  # read, and checked, here
+
+
+def read_all(path: Path) -> None:
+    """Read every row of a field, and every digest."""
+    store = zstore.open_store(path)
+    store.read_field("image", 0, 40)
+    store.payload_digests("image", 0, 40)
+
+
+@pytest.mark.parametrize("key", ["image/c/0/0/0", "image_digest/c/1/0"])
+@pytest.mark.parametrize("what", ["absent", "empty", "short", "other"])
+def test_a_shard_of_a_field_that_no_writer_wrote_is_refused(sound: Path, tmp_path: Path, key: str, what: str) -> None:
+    shutil.copytree(sound, tmp_path / "s.zarr")
+    foreign = ForeignStore(tmp_path / "s.zarr")
+    content = (tmp_path / "s.zarr" / key).read_bytes()
+    if what == "absent":
+        del foreign.records[key]
+    else:
+        foreign.put(key, {"empty": b"", "short": content[40:], "other": bytes(len(content))}[what])
+    foreign.sign()
+    with pytest.raises(zstore.StoreError):
+        read_all(tmp_path / "s.zarr")
+    try:
+        assert zstore.verify(zstore.open_store(tmp_path / "s.zarr")).faults
+    except zstore.StoreError:
+        return  # told before anything else is checked
