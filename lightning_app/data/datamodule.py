@@ -49,7 +49,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         `horizon`: every target once.
     channels
         Input channels. Default: all of the store that hold numbers. (Codes of categories are taken as numbers too, if
-        their channel is named.)
+        their channel is named.) A vector stands for its channels: ``emg`` for ``emg.0``, ``emg.1`` and so on.
     targets
         Target channels. Default: the input channels.
     future

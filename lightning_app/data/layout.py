@@ -15,7 +15,7 @@ from lightning_app.data.batches.fields import FieldUse, refuse_fields
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, n_values
 from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of
 from lightning_app.data.columns.roles import CategoryEncoding, Columns, Words, as_range
-from lightning_app.data.options import DataOptions
+from lightning_app.data.options import DataOptions, refuse_repeated
 from lightning_app.data.rows.views import PanelView, SeriesView, View
 from lightning_app.data.scaling.statics import fit_statics
 from lightning_app.data.scaling.training import Training
@@ -81,7 +81,7 @@ class Layout:
         """
         if recorded is not None:
             _require_recorded(store, options, recorded)
-        names = _asked(store, options) if recorded is None else _agreed(options, recorded)
+        names = _asked(store, options) if recorded is None else _agreed(store, options, recorded)
         columns = list(dict.fromkeys([*names.inputs, *names.targets, *names.future]))
         for name in columns:
             store.channel(name)
@@ -205,11 +205,16 @@ class Layout:
 
 def _asked(store: Store, options: DataOptions) -> _Names:
     """What was asked for, and what stands for what was not."""
-    inputs = list(options.channels) or store.numbers
+    inputs, targets, future = (
+        store.channels_of(names) for names in (options.channels, options.targets, options.future)
+    )
+    for option, names in (("channels", inputs), ("targets", targets), ("future", future)):
+        refuse_repeated(option, names)  # a vector, and one of its channels
+    inputs = inputs or store.numbers
     if not inputs:
         raise UsageError("no channel of numbers", where=store.path, fix="name some with --data.channels")
-    targets, others = list(options.targets) or list(inputs), (list(options.future), list(options.statics))
-    return _Names(inputs, targets, *others, list(options.time_features), options.time_encoding)
+    statics, calendar = list(options.statics), list(options.time_features)
+    return _Names(inputs, targets or list(inputs), future, statics, calendar, options.time_encoding)
 
 
 def _require_recorded(store: Store, options: DataOptions, recorded: Meaning) -> None:
@@ -223,11 +228,11 @@ def _require_recorded(store: Store, options: DataOptions, recorded: Meaning) -> 
         agreed("unknown", ["own_column"], [recorded.unknown])
 
 
-def _agreed(options: DataOptions, recorded: Meaning) -> _Names:
+def _agreed(store: Store, options: DataOptions, recorded: Meaning) -> _Names:
     """What a checkpoint has; refused if anything else was asked for."""
-    inputs = agreed("channels", options.channels, recorded.inputs)
-    targets = agreed("targets", options.targets, recorded.targets)
-    future = agreed("future", options.future, recorded.future)
+    inputs = agreed("channels", store.channels_of(options.channels), recorded.inputs)
+    targets = agreed("targets", store.channels_of(options.targets), recorded.targets)
+    future = agreed("future", store.channels_of(options.future), recorded.future)
     statics = agreed("statics", options.statics, [static.name for static in recorded.statics])
     calendar = agreed("time_features", options.time_features, recorded.calendar)
     if options.time_features:

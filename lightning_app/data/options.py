@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,12 @@ class DataOptions:
                     f"{option} {getattr(self, option)}", expected="at least 1", fix=f"change --data.{option}"
                 )
         for option in ("channels", "targets", "future", "statics", "time_features"):
-            _refuse_repeated(option, getattr(self, option))
+            refuse_repeated(option, getattr(self, option))
         parse_budget(self.memory_budget, 1)
 
 
-def _refuse_repeated(option: str, names: tuple[str, ...]) -> None:
+def refuse_repeated(option: str, names: Sequence[str]) -> None:
+    """Raise UsageError if a name is there twice."""
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise UsageError(

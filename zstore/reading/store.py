@@ -131,7 +131,7 @@ class Store(StoredVersion):
             What static attributes must be, by name. A number or word; one of a list; None for missing; or a function
             from the values of all series, (series,) float64 with NaN, or strings with None, to bool.
         channels
-            Channels, in the order of the columns; None for all.
+            Channels, in the order of the columns, or vectors: ``emg`` for ``emg.0``, ``emg.1`` and so on; None for all.
 
         Returns
         -------
@@ -154,7 +154,7 @@ class Store(StoredVersion):
     def _channel_names(self, channels: Sequence[str] | str | None) -> tuple[str, ...]:
         if channels is None:
             return self.channels
-        names = (channels,) if isinstance(channels, str) else tuple(channels)
+        names = tuple(self.channels_of([channels] if isinstance(channels, str) else channels))
         for name in names:
             self.channel(name)
             if names.count(name) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -91,6 +91,27 @@ class StoredVersion:
     def _columns(self) -> dict[str, int]:
         """Where each channel is in :attr:`channels`; some 100 bytes a channel."""
         return {name: column for column, name in enumerate(self.channels)}
+
+    @cached_property
+    def vectors(self) -> dict[str, tuple[str, ...]]:
+        """Channels that belong together, by the name that they share: ``emg`` for ``emg.0``, ``emg.1`` and so on.
+
+        Numbered from 0 without a hole, at least two, and none of them called like the vector itself.
+        """
+        numbers: dict[str, set[str]] = {}
+        for name in self.channels:
+            stem, dot, number = name.rpartition(".")
+            if stem and dot and number.isascii() and number.isdigit() and str(int(number)) == number:
+                numbers.setdefault(stem, set()).add(number)
+        return {
+            stem: tuple(f"{stem}.{n}" for n in range(len(some)))
+            for stem, some in numbers.items()
+            if len(some) > 1 and some == {str(n) for n in range(len(some))} and stem not in self._columns
+        }
+
+    def channels_of(self, names: Iterable[str]) -> list[str]:
+        """Names of channels, with each vector among them as its channels in order; see :attr:`vectors`."""
+        return [channel for name in names for channel in self.vectors.get(name, (name,))]
 
     @property
     def time(self) -> TimeAxis:

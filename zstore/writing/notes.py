@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.index import SeriesIndex, StaticAttribute
+from zstore.format.schema import Field
 from zstore.format.timesteps import TimeStepRule
 from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Written
@@ -66,24 +68,38 @@ def row_notes(
 def channel_notes(rows: RowsSpec, inexact: Sequence[int], spec: TableSpec) -> Iterator[str]:
     """What should be known of the channels."""
     columns = {channel.name: channel.column for channel in spec.channels}
-    for channel, n_inexact in zip(rows.channels, inexact, strict=True):
-        column = columns.get(channel.name, channel.name)
-        if n_inexact and channel.dtype == "float32":
+    for some, n_inexact, dtype in _alike(rows.channels, inexact):
+        has = f"{some[0]} has" if len(some) == 1 else f"{some[0]} to {some[-1]} have"
+        column = columns.get(some[0], some[0])
+        if n_inexact and dtype == "float32":
             yield (
-                f"{channel.name} has {n_inexact:,} values with more digits than float32 keeps (about 7); "
-                "--dtype float64 keeps them"
+                f"{has} {n_inexact:,} values with more digits than float32 keeps (about 7); --dtype float64 keeps them"
             )
         elif n_inexact:
             yield (
-                f"{channel.name} has {n_inexact:,} values with more digits than float64 keeps (about 16); "
+                f"{has} {n_inexact:,} values with more digits than float64 keeps (about 16); "
                 f"--categories {column} keeps them as words"
             )
+    for channel in rows.channels:
+        column = columns.get(channel.name, channel.name)
         if channel.kind == "category":
             yield f"{channel.name} holds text and is stored as categories; --leave-out {column} leaves it out"
             yield from named_words(channel.name, column, list(channel.categories), spec.missing)
     if rows.time.zone is not None:
         written = "have offsets" if spec.time.local is None else f"are of the clocks of {spec.time.local}"
         yield f"times {written} and are stored as {rows.time.zone}"
+
+
+def _alike(channels: Sequence[Field], inexact: Sequence[int]) -> Iterator[tuple[list[str], int, str]]:
+    """Names of neighbours that differ in a number behind a dot alone, as of a vector, their inexact values, a dtype."""
+
+    def kind(pair: tuple[Field, int]) -> tuple[str, str, bool]:
+        stem, _, number = pair[0].name.rpartition(".")
+        return stem if number.isdigit() else pair[0].name, pair[0].dtype, pair[1] > 0
+
+    for (_, dtype, _), pairs in groupby(zip(channels, inexact, strict=True), kind):
+        some = list(pairs)
+        yield [channel.name for channel, _ in some], sum(n for _, n in some), dtype
 
 
 def infinite_notes(rows: RowsSpec, shards: Sequence[ShardReport]) -> Iterator[str]:
