@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models.base import ForecastModel
-from zstore import NotFiniteError
+from zstore import NotFiniteError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +70,11 @@ class FitReport(pl.Callback):
         stopping = trainer.early_stopping_callback
         if stopping is not None and stopping.stopped_epoch > 0:
             logger.info(
-                f"stopped early after {stopping.stopped_epoch + 1} epochs: {stopping.monitor} did not improve on "
-                f"{float(stopping.best_score):.4f} for {stopping.patience} epochs"
+                f"stopped early after {counted(stopping.stopped_epoch + 1, 'epoch')}: {stopping.monitor} did not "
+                f"improve on {float(stopping.best_score):.4f} for {counted(stopping.patience, 'epoch')}"
             )
         else:
-            logger.info(f"fitted {trainer.current_epoch} epochs, {trainer.global_step:,} steps")
+            logger.info(f"fitted {counted(trainer.current_epoch, 'epoch')}, {counted(trainer.global_step, 'step')}")
         checkpoint = cast(ModelCheckpoint | None, trainer.checkpoint_callback)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             logger.info("no checkpoint, for fast_dev_run saves none")

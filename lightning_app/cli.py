@@ -31,7 +31,7 @@ from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
 from lightning_app.restore import CheckpointConnector
-from zstore import UsageError, ZstoreError, check_configs, check_outside, end_quietly, shown
+from zstore import UsageError, ZstoreError, __version__, check_configs, check_outside, end_quietly, shown
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,10 @@ _LIMITS = {  # of the batches that a command is about
     "test": "limit_test_batches",
     "predict": "limit_predict_batches",
 }
+_ABOUT = """Train models on windows of the series in a store: fit, validate, test, predict.
+
+Two further commands have help of their own: splits counts what train, val and test are, and proves that no target
+belongs to two of them; table fits and tests several configurations, and puts their metrics side by side."""
 _LOGGERS = ("CSVLogger", "TensorBoardLogger")
 
 
@@ -242,7 +246,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             save_config_kwargs={"overwrite": True},
             parser_class=Parser,
             trainer_defaults={"enable_progress_bar": None, "enable_model_summary": None},
-            parser_kwargs={"prog": "python -m lightning_app"},
+            parser_kwargs={"prog": "python -m lightning_app", "version": __version__, "description": _ABOUT},
             args=words if words != sys.argv[1:] else None,
         )
     except ZstoreError as error:

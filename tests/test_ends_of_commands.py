@@ -33,3 +33,26 @@ def test_a_look_with_closed_output_ends_without_a_traceback(tmp_path: Path) -> N
     command = f"'{sys.executable}' -m zstore.cli inspect '{tmp_path / 'a.csv'}' >&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_training_command_knows_its_version_and_all_of_its_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lightning_app"])
+    shown = {}
+    for flag in ("--version", "--help"):
+        with pytest.raises(SystemExit) as ended:
+            lightning_app.cli.main([flag])
+        assert ended.value.code == 0
+        shown[flag] = " ".join(capsys.readouterr().out.split())
+    assert zstore.__version__ in shown["--version"]
+    assert [
+        word for word in ("fit", "validate", "test", "predict", "splits", "table") if word not in shown["--help"]
+    ] == []
+
+
+def test_a_table_in_the_place_of_a_store_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("t,v\n0,1\n")
+    for words in (["info"], ["show", "--", "0"], ["log"], ["verify"]):
+        assert zstore.cli.main([words[0], str(tmp_path / "a.csv"), *words[2:]]) == 1
+        assert f"look at it with: zstore inspect {tmp_path / 'a.csv'}" in capsys.readouterr().err

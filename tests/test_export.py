@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from conftest import write_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from zstore import CorruptionError, Store, StoreError, UsageError, cli, export, open_store
+from zstore import CorruptionError, Store, StoreError, UsageError, cli, export, ingest, open_store
 from zstore.reading.batches import Columns
 
 
@@ -120,3 +127,43 @@ def test_an_export_of_no_row_has_the_columns(catchments: Store, tmp_path: Path) 
         assert export(nothing, tmp_path / target, **options) == 0  # type: ignore[arg-type]
     assert pq.read_table(tmp_path / "b").schema == pq.read_table(tmp_path / "a.parquet").schema
     assert (tmp_path / "a.csv").read_text().count("\n") == 1
+
+
+DAY = 86_400
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.integers(0, 400), min_size=1, max_size=6, unique=True),
+    st.sampled_from([DAY, 3600, 900]),
+    st.sampled_from(["", "Z", ".500", ".250Z"]),
+)
+def test_export_and_show_write_times_alike_and_what_is_exported_makes_the_same_store(
+    numbers: list[int], step: int, ending: str
+) -> None:
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()) as printed:
+        folder = Path(name)
+        times = [np.datetime64(number * step, "s").item().isoformat() + ending for number in numbers]
+        rows = write_table(folder / "a.csv", ["id", "t", "v"], [["a", time, n] for n, time in enumerate(times)])
+        ingest(rows, folder / "a.zarr", id="id", time="t")
+        assert cli.main(["export", str(folder / "a.zarr"), str(folder / "b.csv"), "--quiet"]) == 0
+        ingest(folder / "b.csv", folder / "b.zarr", id="id", time="time")
+        assert cli.main(["show", str(folder / "a.zarr"), "a"]) == 0
+        exported = [line.split(",") for line in (folder / "b.csv").read_text().splitlines()]
+        shown = [",".join(cells[1:]).replace('"', "") for cells in exported]
+        assert shown == printed.getvalue().splitlines()
+        first, second = (open_store(folder / f"{one}.zarr") for one in "ab")
+        assert second.times(0, second.n_rows).tolist() == first.times(0, first.n_rows).tolist()
+        assert second.time == first.time
+
+
+def test_times_of_a_store_are_all_dates_or_none(tmp_path: Path) -> None:
+    for days, expected in (
+        (["2001-01-01", "2001-01-03", "2001-01-09"], True),
+        (["2001-01-01", "2001-01-02 12:00"], False),
+    ):
+        path = write_table(tmp_path / "a.csv", ["t", "v"], [[day, 1] for day in days])
+        ingest(path, tmp_path / "a.zarr", time="t", overwrite=(tmp_path / "a.zarr").exists())
+        export(open_store(tmp_path / "a.zarr"), tmp_path / "b.csv", overwrite=True)
+        times = [line.split(",")[1] for line in (tmp_path / "b.csv").read_text().splitlines()[1:]]
+        assert [len(time) == 10 for time in times] == [expected] * len(days)

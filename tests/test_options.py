@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import zstore
 from zstore import UsageError, append, ingest, open_store
 from zstore.cli import COMMANDS, main
+from zstore.commands.training import Bench, Trial
 from zstore.flags import Flags, names_of, said
 from zstore.inspection.command import command_of
 from zstore.manual import Parameter, parameters
@@ -226,3 +227,10 @@ def test_pairs_of_the_command_line_take_the_place_of_those_of_a_configuration(tm
     words = ["a.csv", "s.zarr", "--config", str(tmp_path / "c.yaml"), "--rename", "e=f", "--rename", "g=h"]
     parsed = said(ingest, COMMANDS["ingest"].parser().parse_args(words))
     assert parsed == {"rename": {"e": "f", "g": "h"}}
+
+
+@pytest.mark.parametrize(("command", "what"), [("bench", Bench), ("plan", Trial)])
+def test_what_is_measured_is_described_once(command: str, what: Any) -> None:
+    shown = unbroken(help_of(command))
+    lacking = [name for name, each in parameters(what).items() if not each.help or unbroken(each.help) not in shown]
+    assert lacking == []

@@ -233,7 +233,7 @@ def test_a_configuration_with_an_optimizer_is_tested_with_the_last_value_too(
 def test_a_fit_may_end_before_its_first_validation(app: App, hourly: Store, tmp_path: Path) -> None:
     config(tmp_path / "nlinear.yaml", hourly)
     done = app("fit", "--config", "nlinear.yaml", "--trainer.max_steps", 2, check=True)
-    assert "fitted 1 epochs, 2 steps" in done.stdout
+    assert "fitted 1 epoch, 2 steps" in done.stdout
 
 
 def test_a_metric_to_stop_by_that_there_is_not_ends_the_fit(app: App, hourly: Store, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.windows import WindowIndex, WindowShape, find_holes
 from zstore.storage.locks import file_lock
-from zstore.text import shown, shown_html
+from zstore.text import counted, shown, shown_html
 from zstore.upkeep.compact import compact
 from zstore.upkeep.export import export
 from zstore.upkeep.history import LogEntry, gc, log, rollback
@@ -89,6 +89,7 @@ __all__ = [
     "check_target",
     "clear_cache",
     "compact",
+    "counted",
     "end_quietly",
     "export",
     "fetch",

@@ -17,8 +17,7 @@ from zstore.reading.columns import read_codes, to_words
 from zstore.reading.eviction import Cache
 from zstore.reading.rownotes import CacheEntry
 from zstore.reading.store import Store
-from zstore.text import MOST_MESSAGE, shown
-from zstore.upkeep.checks import counted
+from zstore.text import MOST_MESSAGE, counted, shown
 from zstore.upkeep.findings import KINDS, Diagnosis
 from zstore.upkeep.history import LogEntry
 from zstore.writing.planner import IngestPlan

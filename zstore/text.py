@@ -42,6 +42,11 @@ def shown(text: object, most: int | None = MOST_SHOWN) -> str:
     return safe if len(part) == len(whole) else f"{safe}… ({len(whole):,} characters)"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 row``, ``2 rows``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def shown_lines(text: object) -> str:
     """A text of several lines, each harmless; none is cut."""
     return "\n".join(shown(line, None) for line in str(text).split("\n"))

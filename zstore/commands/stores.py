@@ -13,7 +13,7 @@ from zstore.flags import Command, Flags, as_texts, names_of, open_named, said, s
 from zstore.look.report import to_html
 from zstore.printing import csv_cell, print_info, show_diagnosis, shown_values
 from zstore.progress import shown_progress
-from zstore.reading.columns import free_name
+from zstore.reading.columns import are_dates, free_name, written_times
 from zstore.reading.series import Series
 from zstore.reading.store import Store
 from zstore.text import MOST_MESSAGE, shown, shown_json
@@ -54,12 +54,12 @@ def _show_flags(parser: ArgumentParser) -> None:
 def _show(options: Namespace) -> int:
     store = open_named(options)
     series = store.series(options.id)
-    show = store.schema.time.show
     first, last = series.rows(options.start, options.stop)
     print(",".join(csv_cell(shown(name, None)) for name in (free_name("time", store.channels), *store.channels)))
     columns = [shown_values(store, name, first, last) for name in store.channels]
-    for time, *cells in zip(store.times(first, last).tolist(), *columns, strict=True):
-        print(",".join([show(time), *cells]))
+    times = written_times(store.times(first, last), store.time, are_dates(store))
+    for row in zip(times, *columns, strict=True):
+        print(",".join(row))
     return 0
 
 

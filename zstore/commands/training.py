@@ -7,7 +7,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser, Namespace
 from zstore.amounts import show_size
 from zstore.datasets import DATASETS, fetch
 from zstore.errors import UsageError
-from zstore.flags import Command, Flags, as_text, say, storage_of
+from zstore.flags import Command, Flags, as_text, said, say, storage_of
 from zstore.manual import parameters
 from zstore.printing import show_cache, show_datasets
 from zstore.progress import shown_progress
@@ -25,46 +25,81 @@ from zstore.reading.store import open_store
 from zstore.text import shown_json
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What a fit is tried with.
+
+    Parameters
+    ----------
+    config
+        YAML file of the fit.
+    write
+        File to save what was chosen in, as a further ``--config``; None to save nothing.
+    seconds
+        How long each residency is measured.
+    """
+
+    config: str
+    write: str | None = None
+    seconds: float = 2.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Windows whose batches are measured.
+
+    Parameters
+    ----------
+    lookback
+        Input rows of a window.
+    horizon
+        Target rows of a window.
+    stride
+        Rows between the starts of two windows.
+    batch_size
+        Windows of a batch.
+    memory_budget
+        Of memory, that rows may take: a share of what is free, or a size such as ``2GiB``.
+    seconds
+        How long each residency is measured.
+    """
+
+    lookback: int = 96
+    horizon: int = 24
+    stride: int = 1
+    batch_size: int = 256
+    memory_budget: str = "0.5"
+    seconds: float = 2.0
+
+
 def _plan_flags(parser: ArgumentParser) -> None:
     flags = Flags(parser)
     flags.store()
-    flags.own("--config", type=str, required=True, metavar="FILE", help="YAML file of the fit")
-    flags.own("--write", type=as_text, metavar="FILE", help="save what was chosen, as a further --config")
-    _add_measuring(flags)
+    flags.own("--config", type=as_text, required=True, metavar="FILE", help=parameters(Trial)["config"].help)
+    flags.of(Trial, write="FILE", seconds="S")
+    flags.own("--json", action="store_true", help="print JSON")
 
 
 def _plan(options: Namespace) -> int:
-    words = ["--config", options.config, *(["--write", options.write] if options.write else [])]
-    return _tune(options, words, {})
+    trial = Trial(options.config, **said(Trial, options))
+    words = ["--config", trial.config, *(["--write", trial.write] if trial.write else [])]
+    return _tune(options, words, {}, trial.seconds)
 
 
 def _bench_flags(parser: ArgumentParser) -> None:
     flags = Flags(parser)
     flags.store()
-    for name, default, text in (
-        ("lookback", 96, "input rows of a window"),
-        ("horizon", 24, "target rows of a window"),
-        ("stride", 1, "rows between two windows"),
-        ("batch-size", 256, "windows of a batch"),
-    ):
-        flags.own(f"--{name}", type=int, default=default, metavar="N", help=f"{text}; default: {default}")
-    share = "a share of free memory, or a size such as 2GiB; default: 0.5"
-    flags.own("--memory-budget", type=str, default="0.5", metavar="SIZE", help=share)
-    _add_measuring(flags)
-
-
-def _add_measuring(flags: Flags) -> None:
-    each = "how long each residency is measured; default: 2"
-    flags.own("--seconds", type=float, default=2.0, metavar="S", help=each)
+    flags.of(Bench, lookback="N", horizon="N", stride="N", batch_size="N", memory_budget="SIZE", seconds="S")
     flags.own("--json", action="store_true", help="print JSON")
 
 
 def _bench(options: Namespace) -> int:
-    names = ("lookback", "horizon", "stride", "batch_size", "memory_budget")
-    return _tune(options, [], {name: getattr(options, name) for name in names})
+    bench = Bench(**said(Bench, options))
+    given = asdict(bench)
+    return _tune(options, [], given, given.pop("seconds"))
 
 
-def _tune(options: Namespace, words: list[str], given: dict[str, Any]) -> int:
+def _tune(options: Namespace, words: list[str], given: dict[str, Any], seconds: float) -> int:
     """Run the measuring command of the training package, in a process of its own: this one never imports torch."""
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("pytorch_lightning") is None:
         raise UsageError(
@@ -74,7 +109,7 @@ def _tune(options: Namespace, words: list[str], given: dict[str, Any]) -> int:
         )
     open_store(options.store, storage_options=storage_of(options))  # says so before seconds of imports
     given |= {"storage_options": storage_of(options)} if storage_of(options) else {}
-    command = [sys.executable, "-m", "lightning_app.tuning", options.store, "--seconds", str(options.seconds), *words]
+    command = [sys.executable, "-m", "lightning_app.tuning", options.store, "--seconds", str(seconds), *words]
     command += ["--set", "-", *(["--json"] if options.json else [])]
     # Through a pipe, since everybody on the machine can read command lines, and storage options may hold secrets.
     done = subprocess.run(command, input=json.dumps(given), text=True, check=False)  # noqa: S603  # ours

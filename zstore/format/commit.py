@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from typing import Any
 
@@ -36,6 +37,13 @@ def read_root(storage: Storage) -> bytes:
         content = b""
     except OSError as error:
         raise _unreadable(storage, error) from error
+    if not content and not storage.remote and os.path.isfile(str(storage)):
+        raise StoreError(
+            f"no store ({storage})",
+            expected=f"a folder with a committed {ROOT}",
+            where="a file is there, such as a table that a store is made of",
+            fix=f"look at it with: zstore inspect {storage}; make a store of it with: zstore ingest {storage} STORE",
+        )
     if not content or is_unfinished(content):
         there = "something is there, but nothing was ever committed" if storage.sizes() else "nothing is there"
         raise StoreError(

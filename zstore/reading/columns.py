@@ -20,6 +20,8 @@ from zstore.format.schema import Field, TimeAxis
 from zstore.reading.version import StoredVersion
 
 MISSING_CODE = -1
+_DAY_S = 86_400
+_ROWS = 1 << 20
 
 
 def free_name(name: str, taken: Collection[str], suffix: str = "_") -> str:
@@ -40,6 +42,36 @@ def time_attributes(axis: TimeAxis) -> tuple[dict[str, Any], dict[str, Any]]:
     if axis.unit is None:
         return attributes, {}
     return attributes, {"units": attributes.pop("units"), "calendar": attributes.pop("calendar"), "dtype": "int64"}
+
+
+def are_dates(store: StoredVersion) -> bool:
+    """Whether every time of a store is a midnight, and stands as a date where it is written.
+
+    Notes
+    -----
+    Costs no row where the time step rule is one of whole days, or of less; else times are read up to the first that is
+    no midnight.
+    """
+    axis, runs = store.schema.time, store.index.runs
+    if axis.unit != "s" or axis.zone is not None or (runs.time % _DAY_S).any():
+        return False
+    if axis.rule.regular:
+        return axis.freq is None or axis.freq % _DAY_S == 0
+    starts = range(0, store.n_rows, _ROWS)
+    return not any((store.times(first, min(first + _ROWS, store.n_rows)) % _DAY_S).any() for first in starts)
+
+
+def written_times(times: NDArray[np.int64], axis: TimeAxis, dates: bool) -> list[str]:
+    """(row,) times as they stand in CSV: ISO dates, dates and clocks (with ``Z`` where they are of UTC), or steps.
+
+    `dates` is :func:`are_dates` of their store: in a column all times are written alike, as other readers need it.
+    """
+    if axis.unit is None:
+        return [str(time) for time in times.tolist()]
+    if dates:
+        return [str(time) for time in times.astype("datetime64[s]").astype("datetime64[D]")]
+    texts = times.astype(f"datetime64[{axis.unit}]").astype("U").tolist()
+    return [text.replace("T", " ") + ("" if axis.zone is None else "Z") for text in texts]
 
 
 def id_and_time(store: StoredVersion) -> tuple[str, str]:

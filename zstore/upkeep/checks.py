@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.text import counted
+
 Values = NDArray[Any]
 Int64 = NDArray[np.int64]
 
@@ -36,11 +38,6 @@ class Stretch:
     start: int
     stop: int
     detail: str
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 row``, ``2 rows``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def missing_run(values: Values) -> Stretch | None:

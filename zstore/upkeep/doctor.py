@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.reading.store import Store
+from zstore.text import counted
 from zstore.upkeep import checks
-from zstore.upkeep.checks import Stretch, counted
+from zstore.upkeep.checks import Stretch
 from zstore.upkeep.findings import KINDS, Diagnosis, Finding, finding, of_series
 from zstore.upkeep.history import log
 from zstore.upkeep.odd_times import odd_times

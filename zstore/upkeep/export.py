@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyarrow import csv as pacsv
 
 from zstore.errors import StoreError, UsageError
+from zstore.reading.columns import are_dates
 from zstore.reading.selection import Selection
 from zstore.reading.store import Store
 from zstore.storage.portable import exchange
@@ -64,7 +65,8 @@ def export(
     -----
     The columns are those of :meth:`Selection.to_arrow`: channels keep their names, ids are called as in the source, or
     ``id`` where it had no column of them, and times ``time``; either gets ``_`` behind its name as often as it takes to
-    be unique. So what was written can be ingested again with ``--id`` and ``--time``. Memory: as there.
+    be unique. So what was written can be ingested again with ``--id`` and ``--time``. In CSV, times are dates where
+    every time of the store is a midnight, else dates and clocks, with ``Z`` where they are of UTC. Memory: as there.
 
     Raises
     ------
@@ -180,14 +182,18 @@ def _write(path: Path, suffix: str, rows: Selection, statics: bool, told: Callab
     batches = rows.to_arrow(statics)
     schema = batches.schema
     if suffix == ".csv":
-        schema = pa.schema([(field.name, _plain(field.type)) for field in schema])
+        dates = are_dates(rows.store)
+        schema = pa.schema([(field.name, _plain(field.type, dates)) for field in schema])
     with _writer(path, suffix, schema) as writer:
         for batch in batches:
             writer.write_batch(batch.cast(schema) if suffix == ".csv" else batch)
             told(batch.num_rows)
 
 
-def _plain(kind: Any) -> Any:
+def _plain(kind: Any, dates: bool) -> Any:
+    """The type that a column of CSV is written from; Arrow writes the rest as :func:`written_times` has it."""
+    if dates and pa.types.is_timestamp(kind):
+        return pa.date32()
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from zstore.format.schema import TimeAxis
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
+from zstore.text import counted
 from zstore.upkeep import checks
-from zstore.upkeep.checks import counted
 from zstore.upkeep.findings import Finding, finding
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
