@@ -14,6 +14,7 @@ from typing import Any
 
 import adbc_driver_postgresql.dbapi as postgresql
 import numpy as np
+import psutil
 from conftest import stored
 
 import zstore
@@ -102,3 +103,13 @@ def rows_of_postgres(uri: str, table: str, n_rows: int, first: int = 0) -> None:
         f"CASE WHEN n % 7 = 3 THEN NULL ELSE n / 4.0 END, substr('ab', n % 2 + 1, 1) "
         f"FROM generate_series({first}, {first + n_rows - 1}) n",
     )
+
+
+def kill_server(folder: Path) -> None:
+    """Kill a server and all its processes, none of which can say anything before."""
+    parent = psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
+    parent.suspend()  # or it would start others in the place of those that are killed
+    everyone = [*parent.children(recursive=True), parent]
+    for process in everyone:
+        process.kill()
+    psutil.wait_procs(everyone)

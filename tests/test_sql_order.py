@@ -9,12 +9,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from queries import content, execute, folder_of_server, made, of_csv, rows, rows_of_postgres, running, sqlite
+from queries import (
+    content,
+    execute,
+    folder_of_server,
+    kill_server,
+    made,
+    of_csv,
+    rows,
+    rows_of_postgres,
+    running,
+    sqlite,
+)
 
 from zstore import Query, SourceError
 from zstore.writing.sources.sql import order, postgres, segments
@@ -162,13 +172,3 @@ def test_an_ordered_query_goes_on_when_a_server_that_was_killed_is_there_again(
             made(Query(sql, uri), tmp_path / "s.zarr")
     assert (asked[0] < 40_000) != lost
     assert content(tmp_path / "s.zarr") == of_csv(rows(40_000), tmp_path)
-
-
-def kill_server(folder: Path) -> None:
-    """Kill a server and all its processes, none of which can say anything before."""
-    parent = psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
-    parent.suspend()  # or it would start others in the place of those that are killed
-    everyone = [*parent.children(recursive=True), parent]
-    for process in everyone:
-        process.kill()
-    psutil.wait_procs(everyone)

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [--suite ingest|read|panel|before] [--n 5] [--data FOLDER] [--before FOLDER]``."""
+"""``python -m tests.benchmarks [--suite ingest|read|panel|sql|before] [--n 5] [--data FOLDER] [--before FOLDER]``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from . import before, ingest, panel, read
+from . import before, ingest, panel, queries, read
 from .harness import setting
 
-SUITES = {"ingest": ingest, "read": read, "panel": panel}
+SUITES = {"ingest": ingest, "read": read, "panel": panel, "sql": queries}
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -21,11 +22,12 @@ import psutil
 
 @dataclass
 class Timing:
-    """Wall seconds and peak memory (of the whole process tree, MiB) of the runs of one command."""
+    """Wall seconds, peak memory and seconds of processors (of the whole process tree) of the runs of one command."""
 
     name: str
     wall_s: list[float] = field(default_factory=list)
     peak_mib: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     n_bytes: int = 0
 
     def median_s(self) -> float:
@@ -71,18 +73,38 @@ def watched(command: list[str]) -> tuple[float, float, str]:
     return wall, peak, printed
 
 
-def in_turn(commands: dict[str, list[str]], outputs: dict[str, Path], n: int) -> dict[str, Timing]:
-    """Run every command `n` times, in turn, after one warm-up each; what they write is removed between runs."""
+def in_turn(
+    commands: dict[str, list[str]], outputs: dict[str, Path], n: int, others: Callable[[], float] = lambda: 0.0
+) -> dict[str, Timing]:
+    """Run every command `n` times, in turn, after one warm-up each; what they write is removed between runs.
+
+    Parameters
+    ----------
+    commands, outputs
+        By name.
+    n
+        Counted runs of each.
+    others
+        Seconds that processors have worked so far for servers that the commands ask.
+    """
     timings = {name: Timing(name) for name in commands}
     for round_ in range(n + 1):
         for name, command in commands.items():
             remove(outputs[name])
+            before = _cpu_s() + others()
             wall, peak = run_once(command)
             if round_:
+                timings[name].cpu_s.append(_cpu_s() + others() - before)
                 timings[name].wall_s.append(wall)
                 timings[name].peak_mib.append(peak)
                 timings[name].n_bytes = size_of(outputs[name])
     return timings
+
+
+def _cpu_s() -> float:
+    """Seconds that processors have worked for all commands so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def table(title: str, timings: dict[str, Timing], ours: str) -> str:
@@ -90,14 +112,15 @@ def table(title: str, timings: dict[str, Timing], ours: str) -> str:
     lines = [
         f"### {title}",
         "",
-        "| | median s | min–max s | peak MiB | bytes written | ours / this |",
-        "|---|---|---|---|---|---|",
+        "| | median s | min–max s | processors s | peak MiB | bytes written | ours / this |",
+        "|---|---|---|---|---|---|---|",
     ]
     for timing in timings.values():
         pairs = [a / b for a, b in zip(timings[ours].wall_s, timing.wall_s, strict=True)]
         lines.append(
             f"| {timing.name} | {timing.median_s():.2f} | {min(timing.wall_s):.2f}–{max(timing.wall_s):.2f} "
-            f"| {statistics.median(timing.peak_mib):.0f} | {timing.n_bytes:,} | {statistics.median(pairs):.2f} |"
+            f"| {statistics.median(timing.cpu_s):.2f} | {statistics.median(timing.peak_mib):.0f} | {timing.n_bytes:,} "
+            f"| {statistics.median(pairs):.2f} |"
         )
     return "\n".join(lines) + "\n"
 
