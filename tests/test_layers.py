@@ -158,6 +158,7 @@ LAYERS = {
             "writing.sources.sql.segments",
             "writing.sources.sql.handover",
             "writing.sources.sql.spool",
+            "writing.sources.sql.sample",
             "writing.sources.sql.source",
         ],
         [
@@ -232,6 +233,7 @@ LAYERS = {
             "inspection.roles",
             "inspection.command",
             "inspection.guess",
+            "inspection.query",
             "inspection.look",
             "inspection.tree",
             "inspection.hdf5",

@@ -79,8 +79,11 @@ def show_plan(plan: IngestPlan, store: str) -> str:
     passes = f", after merging all rows {plan.merge_passes} times" if plan.merge_passes else ""
     size = show_size(plan.block_bytes)
     bad = f"bad rows  {plan.n_bad:,} of the first {plan.n_seen:,} cannot be stored as they stand (--on-bad-row)"
+    is_query = "query" in plan.tasks
+    many = "query" if is_query else "files"
     lines = [
-        f"sources   {plan.n_files:,} files, {show_size(plan.source_bytes)}{parsed}, about {plan.n_rows:,} rows",
+        f"sources   {plan.n_files:,} {many}, {show_size(plan.source_bytes)}{parsed}, about {plan.n_rows:,} rows",
+        *([f"read      the first {plan.n_seen:,} rows"] if is_query else []),
         *([bad] if plan.n_bad else []),
         f"store     {shown(store)}: {show_size(plan.stored_bytes)}, {plan.n_shards:,} shards, "
         f"{plan.n_objects:,} objects",

@@ -18,6 +18,7 @@ from zstore.flags import Command, Flags, as_text, said, say, storage_of
 from zstore.format.commit import is_store
 from zstore.inspection.hdf5 import TreeInspection, inspect_hdf5
 from zstore.inspection.look import Inspection, inspect
+from zstore.inspection.query import QueryInspection
 from zstore.manual import parameters
 from zstore.printing import show_plan, show_receipt
 from zstore.progress import shown_progress
@@ -146,9 +147,14 @@ def _sources(options: Namespace) -> tuple[Any, str]:
         raise UsageError(
             f"--sql with {paths[0]}", expected="a query, or files", fix="name the STORE alone, or leave out --sql"
         )
+    return Query(options.sql, **{**said(Query, options), **_connection(options)}), store
+
+
+def _connection(options: Namespace) -> dict[str, str | None]:
+    """The connection of a query."""
     if not isinstance(options.connection, str | None):
         raise UsageError("--connection (not shown, for it may hold a password)", expected="a URI", fix="write a text")
-    return Query(options.sql, **said(Query, options)), store
+    return {"connection": options.connection}
 
 
 def _plan(options: Namespace, sources: Any, store: str, arguments: dict[str, Any]) -> int:
@@ -206,19 +212,28 @@ def _logged_to(path: str | None) -> Iterator[None]:
 
 def _inspect_flags(parser: ArgumentParser) -> None:
     flags = Flags(parser)
-    flags.argument(inspect, "path", "file", "FILE")
+    flags.argument(inspect, "path", "file", "FILE", nargs="?")
+    flags.of(Query, sql="QUERY")
+    flags.own("--connection", type=Any, metavar="URI", help=parameters(Query)["connection"].help)
     flags.own("--json", action="store_true", help="print JSON")
 
 
 def _inspect(options: Namespace) -> int:
-    kind, given = kind_of(options.file), {"storage_options": storage_of(options)}
-    look: Inspection | TreeInspection
-    look = inspect_hdf5(options.file, **given) if isinstance(kind, Hdf5Source) else inspect(options.file, **given)
+    look: Inspection | QueryInspection | TreeInspection
+    if options.sql is not None:
+        if options.file is not None:
+            raise UsageError(f"--sql with {options.file}", expected="a query, or a file", fix="leave out one of them")
+        look = inspect(Query(options.sql, **_connection(options)))
+    elif options.file is None:
+        raise UsageError("no FILE", expected="a file, or --sql QUERY", fix="name the one to look at")
+    else:
+        kind, given = kind_of(options.file), {"storage_options": storage_of(options)}
+        look = inspect_hdf5(options.file, **given) if isinstance(kind, Hdf5Source) else inspect(options.file, **given)
     print(shown_json(asdict(look)) if options.json else shown_lines(look))
     return 0
 
 
 COMMANDS = (
     Command("ingest", "turn CSV, Parquet or Arrow files into a store", _ingest_flags, _ingest, quiet=True),
-    Command("inspect", "say what a file of text or HDF5 holds, and how to ingest it", _inspect_flags, _inspect),
+    Command("inspect", "say what a file of text or HDF5, or a query, holds, and how to ingest it", _inspect_flags, _inspect),
 )

@@ -6,19 +6,21 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from zstore.errors import SourceError, ZstoreError
 from zstore.inspection.column import ColumnLook, look_at
 from zstore.inspection.command import command_of, frame_flags
 from zstore.inspection.frame import Frame, find_frame
 from zstore.inspection.guess import Guess, see_cells, see_roles
+from zstore.inspection.query import QueryInspection, inspect_query
 from zstore.inspection.roles import Layout, layout_of
 from zstore.reading.store import open_store
 from zstore.writing.ingest import ingest
 from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import head
 from zstore.writing.sources.kinds import source_of
+from zstore.writing.sources.sql.query import Query
 
 _BYTES = 1 << 20
 _LINES = 20_000
@@ -95,13 +97,24 @@ class Inspection:
         return "\n".join([*lines, self.command])
 
 
-def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = None) -> Inspection:
-    """Look at the first rows of a CSV file: what they are, and how they could be ingested.
+@overload
+def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = None) -> Inspection: ...
+
+
+@overload
+def inspect(path: Query, *, storage_options: Mapping[str, str] | None = None) -> QueryInspection: ...
+
+
+def inspect(
+    path: str | Path | Query, *, storage_options: Mapping[str, str] | None = None
+) -> Inspection | QueryInspection:
+    """Look at the first rows of a CSV file, or of a query: what they are, and how they could be ingested.
 
     Parameters
     ----------
     path
-        CSV or the like (also ``.gz``, ``.zst``), or ``s3://…``. Of HDF5 the command shows :func:`inspect_hdf5`.
+        CSV or the like (also ``.gz``, ``.zst``), or ``s3://…``; or a query. Of HDF5 the command shows
+        :func:`inspect_hdf5`.
     storage_options
         For object storage, see :func:`zstore.ingest`.
 
@@ -115,6 +128,8 @@ def inspect(path: str | Path, *, storage_options: Mapping[str, str] | None = Non
     Reads 1 MiB and ingests it, as the command says, into a temporary folder. Nothing is guessed silently: what reads in
     two ways is among the questions.
     """
+    if isinstance(path, Query):
+        return inspect_query(path)
     file = find(path, "SRC", storage_options)
     if source_of([file]).typed:
         fix = "its types say what it holds; inspect_hdf5 looks at HDF5"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from zstore.errors import UsageError
 from zstore.format.layout import SHARD_ROWS, n_shards
 from zstore.reading.store import open_store
 from zstore.sizes import bytes_of
@@ -54,6 +55,8 @@ class Sample:
         Whether copies of the sources have to lie on scratch space.
     n_bad
         Further rows in it that cannot be stored as they stand.
+    source_bytes
+        Bytes of all rows as they are read, of a query; None where sources have sizes.
     """
 
     n_bytes: int
@@ -67,6 +70,7 @@ class Sample:
     growth: float
     prepared: bool = False
     n_bad: int = 0
+    source_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class IngestPlan:
     plain_bytes
         What is parsed: the sources as plain text, or, of files whose columns have types, their rows in memory.
     inflated
-        Whether copies of the sources as plain text lie on scratch space.
+        Whether copies of the sources as plain text, or the rows of a query, lie on scratch space.
     n_rows
         About how many.
     block_bytes, n_blocks
@@ -169,7 +173,9 @@ def plan_ingest(
     files = source_files(sources, storage_options, on_empty_file)
     n_block, limit = bytes_of(blocksize, "--blocksize"), bytes_of(memory_limit, "--memory-limit")
     sample = take_sample(files[0], storage_options, **table)
-    n_bytes = sum(file.n_bytes for file in files)
+    n_bytes = sum(file.n_bytes for file in files) if sample.source_bytes is None else sample.source_bytes
+    if sample.source_bytes is not None and len(files) > 1:
+        raise UsageError(f"--dry-run of {len(files)} queries", expected="one", fix="plan each of them alone")
     runner = Scheduler(workers, memory_limit=limit, task_bytes=BLOCK_COPIES * (n_block or 0))
     size = n_block or block_bytes(runner.memory_limit, runner.sharers, int(n_bytes * sample.growth))
     shard_rows = table.get("shard_rows", SHARD_ROWS)
@@ -208,6 +214,7 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, /,
         growth=taken.growth,
         prepared=taken.prepared,
         n_bad=receipt.n_quarantined,
+        source_bytes=taken.source_bytes,
     )
 
 
@@ -246,7 +253,7 @@ def extrapolate(
     shard_rows
         Rows of a shard.
     """
-    plain = int(source_bytes * sample.growth)
+    plain, is_query = int(source_bytes * sample.growth), sample.source_bytes is not None
     n_rows = round(plain / sample.n_bytes * sample.n_rows)
     n_blocks, shards = _n_groups(plain, n_files, size, workers), n_shards(n_rows, shard_rows)
     most, groups, passes = MOST_OBJECTS if remote_scratch else MOST_FILES, n_blocks, 0
@@ -255,8 +262,8 @@ def extrapolate(
     fan_in = groups if not passes else min(2 * groups, shards + groups)
     parse_s, write_s = (seconds / sample.n_rows * n_rows for seconds in (sample.parse_s, sample.write_s))
     tasks = {
-        "digest": _n_groups(source_bytes, n_files, PIECE_BYTES, workers),
-        **({"inflate": n_files} if sample.prepared else {}),
+        **({} if is_query else {"digest": _n_groups(source_bytes, n_files, PIECE_BYTES, workers)}),
+        **({"query" if is_query else "inflate": n_files} if sample.prepared else {}),
         "parse": n_blocks,
         **({"merge": shards * passes} if passes else {}),
         "write": shards,

@@ -90,6 +90,8 @@ class SourceSample:
         Of the sample.
     prepared
         Whether a copy of the file's plain bytes has to lie on scratch space.
+    source_bytes
+        Bytes of all rows as they are read, of a source that has no size of its own; None for the size of the file.
     """
 
     path: Path
@@ -97,6 +99,7 @@ class SourceSample:
     growth: float
     encoding: str
     prepared: bool
+    source_bytes: int | None = None
 
 
 class Source(Protocol):

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-from adbc_driver_manager import AdbcConnection, AdbcStatement
+from adbc_driver_manager import AdbcConnection, AdbcStatement, Error
+
+__all__ = ["Error", "asked", "connected", "execute"]
 
 
 @contextmanager

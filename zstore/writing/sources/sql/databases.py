@@ -41,6 +41,8 @@ class Database(Protocol):
 
     text_order: bool
     """Whether it compares texts by their bytes."""
+    has_limit: bool
+    """Whether it knows ``LIMIT``."""
 
     def state(self) -> str | None:
         """Something that is equal only if nothing was written in between; None where nothing tells."""
@@ -52,6 +54,10 @@ class Database(Protocol):
 
     def literal(self, dtype: pa.DataType, value: int | float | str) -> str:
         """A value as SQL has it; times are integers, in the unit of their type."""
+        ...
+
+    def count(self, sql: str, most_s: float) -> int | None:
+        """The number that a query has as its only cell; None if it takes longer than some seconds."""
         ...
 
     def reading(self, snapshot: Any = None) -> AbstractContextManager[Reader]:

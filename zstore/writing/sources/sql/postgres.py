@@ -29,6 +29,7 @@ class Postgres:
     """A database of a PostgreSQL server."""
 
     text_order = False
+    has_limit = True
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -49,16 +50,27 @@ class Postgres:
             state, started, is_logged = (cell.as_py() for cell in databases.first_row(reader, _STATE))
             return state if is_logged and _is_on_disk(reader) else f"{state} {started}"
 
+    def count(self, sql: str, most_s: float) -> int | None:
+        """The number that a query has as its only cell."""
+        with self.reading() as reader:
+            reader.execute(f"SET LOCAL statement_timeout = {int(1000 * most_s)}")
+            try:
+                return int(databases.first_row(reader, sql)[0].as_py())
+            except (OSError, adbc.Error) as error:
+                if "statement timeout" in str(error):
+                    return None
+                raise
+
     @contextmanager
     def reading(self, snapshot: Any = None) -> Iterator[PostgresReader]:
         """A transaction that cannot write, and sees one state."""
         with adbc.connected(adbc_driver_postgresql.connect(self._uri)) as connection:
-            adbc.execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             reader = PostgresReader(connection, snapshot)
+            reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             if snapshot is None:
                 reader.snapshot = str(databases.first_row(reader, "SELECT pg_export_snapshot() AS snapshot")[0])
             else:
-                adbc.execute(connection, f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+                reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
             yield reader
 
 
@@ -78,6 +90,10 @@ class PostgresReader:
 
     def __init__(self, connection: Any, snapshot: str | None) -> None:
         self._connection, self.snapshot = connection, snapshot
+
+    def execute(self, sql: str) -> None:
+        """Execute a statement that has no rows."""
+        adbc.execute(self._connection, sql)
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The rows of a query, with the types that the server declares."""

@@ -178,7 +178,7 @@ class Writer:
         The part with all of them. Where a batch is None, they all come again: those before it do not count.
         """
         begun, n_begun = replace(part, files=list(part.files)), self._order.segment
-        segments = self._order.segments(map(_storable, batches))
+        segments = self._order.segments(map(storable, batches))
         n_noted, first = n_begun, len(part.files)
         for (segment, schema), same in groupby(segments, key=_segment_and_schema):
             if segment > n_noted:
@@ -282,7 +282,7 @@ def _segment_and_schema(item: tuple[int, Any]) -> tuple[int, Any]:
     return segment, None if batch is None else batch.schema
 
 
-def _storable(batch: Any) -> Any:
+def storable(batch: Any) -> Any:
     """A batch without dictionaries and extensions, which mean other things elsewhere."""
     if batch is None:
         return None

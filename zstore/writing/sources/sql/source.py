@@ -5,17 +5,23 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from zstore.errors import SourceError, UsageError, ZstoreError
 from zstore.format.manifest import digest
 from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.protocol import SourceSample
 from zstore.writing.sources.sql.open import open_database
 from zstore.writing.sources.sql.parts import count_at, count_beyond
 from zstore.writing.sources.sql.query import AskedQuery, Bound, Query, refused_by_database
+from zstore.writing.sources.sql.sample import count_rows, first_rows
 from zstore.writing.sources.sql.spool import Spool, spool
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.typed.arrow_table import ArrowTable
+from zstore.writing.sources.typed.file import check_header
 from zstore.writing.sources.typed.pathless import PathlessSource
 from zstore.writing.sources.typed.spec import typed_spec
 from zstore.writing.sources.workspace import Runner, Workspace
@@ -93,6 +99,26 @@ class SqlSource(PathlessSource):
         """The columns of all queries, and what they mean."""
         tables = [table for asked, rows in zip(files, prepared, strict=True) for table in _tables(asked, rows)]
         return tables, typed_spec(tables, options, others, self.one, runner=runner)
+
+    def sample(self, file: Any, options: TableOptions, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
+        """The first rows of a query; the database is asked how many there are."""
+        rows, is_all = first_rows(file.query, n_bytes)
+        n_rows = rows.num_rows if is_all else count_rows(file.query)
+        if n_rows is None:
+            raise UsageError(
+                f"--dry-run of a query whose rows are not counted soon (the first {rows.num_rows:,} were read)",
+                expected="a database that counts them within five seconds",
+                where=str(file),
+                fix=self.to_count,
+            )
+        check_header(rows.schema.names, str(file))
+        path = folder / "query.arrow"
+        path.parent.mkdir(parents=True)
+        with pa.ipc.new_file(path, rows.schema) as writer:
+            writer.write_table(rows)
+        size = max(rows.nbytes, 1)
+        all_bytes = size * n_rows // max(rows.num_rows, 1)
+        return SourceSample(path, size, 1.0, encoding, prepared=True, source_bytes=all_bytes)
 
     def since(self, files: Sequence[Any], table: Mapping[str, Any], take_again: bool) -> list[Any]:
         """The queries, each asking for what is beyond the watermark that a store has of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from zstore.writing.sources.sql.rows import record_batches
 _BATCH_CELLS = 1 << 19
 _WHOLE = 2.0**53
 _VIEW = "zstore_query"
+_STEPS = 10_000  # of the virtual machine, some 0.1 ms
 
 
 class _OtherError(Exception):
@@ -29,6 +31,7 @@ class Sqlite:
     """A file of SQLite, opened so that a query cannot write to it."""
 
     text_order = True
+    has_limit = True
 
     def __init__(self, uri: str, name: str) -> None:
         self._path, self._name = databases.path_of(uri), name
@@ -54,6 +57,18 @@ class Sqlite:
         yield SqliteReader(self, state)
         if snapshot is not None and self.state() != snapshot:
             raise databases.ChangedError
+
+    def count(self, sql: str, most_s: float) -> int | None:
+        """The number that a query has as its only cell."""
+        end = time.monotonic() + most_s
+        with closing(self.connect()) as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+            try:
+                return int(connection.execute(sql).fetchone()[0])
+            except sqlite3.OperationalError as error:
+                if "interrupted" in str(error):
+                    return None
+                raise
 
     @property
     def uri(self) -> str:
