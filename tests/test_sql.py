@@ -519,7 +519,6 @@ def test_the_connection_may_come_from_the_environment(tmp_path: Path, monkeypatc
         (["--sql", "select 1", "rows.csv"], "--sql with rows.csv"),
         (["--connection", "sqlite:///x"], "--connection without --sql"),
         (["--sql", "select 1", "--delimiter", ";"], "--delimiter ; of queries"),
-        (["--sql", "select * from t", "--dry-run"], "--dry-run of a query"),
         (["--sql", " ; "], "--sql is empty"),
     ],
 )

@@ -147,14 +147,14 @@ def _sources(options: Namespace) -> tuple[Any, str]:
         raise UsageError(
             f"--sql with {paths[0]}", expected="a query, or files", fix="name the STORE alone, or leave out --sql"
         )
-    return Query(options.sql, **{**said(Query, options), **_connection(options)}), store
+    _check_connection(options)
+    return Query(options.sql, **said(Query, options)), store
 
 
-def _connection(options: Namespace) -> dict[str, str | None]:
-    """The connection of a query."""
+def _check_connection(options: Namespace) -> None:
+    """Refuse a connection that is no text, which a configuration may have."""
     if not isinstance(options.connection, str | None):
         raise UsageError("--connection (not shown, for it may hold a password)", expected="a URI", fix="write a text")
-    return {"connection": options.connection}
 
 
 def _plan(options: Namespace, sources: Any, store: str, arguments: dict[str, Any]) -> int:
@@ -223,7 +223,8 @@ def _inspect(options: Namespace) -> int:
     if options.sql is not None:
         if options.file is not None:
             raise UsageError(f"--sql with {options.file}", expected="a query, or a file", fix="leave out one of them")
-        look = inspect(Query(options.sql, **_connection(options)))
+        _check_connection(options)
+        look = inspect(Query(options.sql, options.connection))
     elif options.file is None:
         raise UsageError("no FILE", expected="a file, or --sql QUERY", fix="name the one to look at")
     else:

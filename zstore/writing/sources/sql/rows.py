@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -51,7 +52,7 @@ def record_batches(
     kinds: list[str | None] = [None] * len(names)
     types = list(first) or [pa.null()] * len(names)
     n_rows = 0
-    for rows in chunks:
+    for rows in chain(chunks, ([],)):  # the last one for queries without rows
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
         arrays = []
         for number, cells in enumerate(columns):

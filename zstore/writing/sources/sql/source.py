@@ -153,7 +153,7 @@ def _tables(asked: AskedQuery, rows: Spool) -> list[QueryTable]:
     """The rows of a query as tables; those without rows are left out if there are others."""
     full = [one for one in rows.files if one.n_rows] or list(rows.files[:1])
     several = rows.n_parts > 1
-    return [
+    tables = [
         replace(
             QueryTable.open(one.file, rows.name),
             part=one.part if several else -1,
@@ -163,6 +163,14 @@ def _tables(asked: AskedQuery, rows: Spool) -> list[QueryTable]:
         )
         for one in full
     ]
+    if not any(one.n_rows for one in full) and any(pa.types.is_null(kind) for kind in tables[0].types.values()):
+        raise SourceError(
+            "no row",
+            expected="some, for the columns have no types without one",
+            where=rows.name,
+            fix="correct the query, or run again when there are rows",
+        )
+    return tables
 
 
 def _since(asked: AskedQuery, table: Mapping[str, Any], take_again: bool) -> list[AskedQuery]:
