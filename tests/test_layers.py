@@ -184,6 +184,13 @@ LAYERS = {
             "writing.sources.named_files.reader",
             "writing.sources.named_files.options",
         ],
+        [
+            "writing.sources.lerobot.template",
+            "writing.sources.lerobot.meta",
+            "writing.sources.lerobot.table",
+            "writing.sources.lerobot.sample",
+            "writing.sources.lerobot.source",
+        ],
         ["writing.sources.kinds"],
         [
             "writing.lock",
@@ -233,6 +240,8 @@ LAYERS = {
             "inspection.roles",
             "inspection.command",
             "inspection.guess",
+            "inspection.inspected",
+            "inspection.lerobot",
             "inspection.query",
             "inspection.look",
             "inspection.tree",

@@ -18,7 +18,8 @@ from zstore.format.outside import check_outside
 from zstore.format.timesteps import TimeStepRule
 from zstore.inspection.column import ColumnLook
 from zstore.inspection.hdf5 import TreeInspection, inspect_hdf5
-from zstore.inspection.look import Inspection, inspect
+from zstore.inspection.inspected import Inspection
+from zstore.inspection.look import inspect
 from zstore.memory import free_memory, total_memory
 from zstore.output import end_quietly
 from zstore.progress import shown_progress

@@ -17,7 +17,8 @@ from zstore.errors import NoColumnError, UsageError, ZstoreError
 from zstore.flags import Command, Flags, as_text, said, say, storage_of
 from zstore.format.commit import is_store
 from zstore.inspection.hdf5 import TreeInspection, inspect_hdf5
-from zstore.inspection.look import Inspection, inspect
+from zstore.inspection.inspected import Inspection
+from zstore.inspection.look import inspect
 from zstore.inspection.query import QueryInspection
 from zstore.manual import parameters
 from zstore.printing import show_plan, show_receipt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,88 +13,20 @@ from zstore.inspection.column import ColumnLook, look_at
 from zstore.inspection.command import command_of, frame_flags
 from zstore.inspection.frame import Frame, find_frame
 from zstore.inspection.guess import Guess, see_cells, see_roles
+from zstore.inspection.inspected import Inspection
+from zstore.inspection.lerobot import look_at_folder
 from zstore.inspection.query import QueryInspection, inspect_query
-from zstore.inspection.roles import Layout, layout_of
+from zstore.inspection.roles import layout_of
 from zstore.reading.store import open_store
 from zstore.writing.ingest import ingest
 from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import head
 from zstore.writing.sources.kinds import source_of
+from zstore.writing.sources.lerobot.meta import is_lerobot
 from zstore.writing.sources.sql.query import Query
 
 _BYTES = 1 << 20
 _LINES = 20_000
-_SHOWN = 40  # columns
-_WIDEST = 40  # characters of names that are written below each other
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What the first rows of a file say.
-
-    Parameters
-    ----------
-    path
-        The file.
-    encoding
-        Of its text.
-    n_lines
-        Lines that were looked at.
-    skip_lines, comment, header, units, n_below
-        Lines above the header; what comments begin with; whether there is a header; units of columns; further lines
-        below that are no rows.
-    delimiter
-        Between fields.
-    layout
-        ``long``, ``wide`` or ``series`` (a row per series).
-    columns
-        In the order of the file.
-    ids, times
-        Columns that may hold ids and times, the likeliest first.
-    step
-        The time step rule of the sample, if it could be ingested.
-    command
-        What would ingest the file.
-    questions
-        What only a person can say; the command is a guess as long as there are some.
-    """
-
-    path: str
-    encoding: str
-    n_lines: int
-    skip_lines: int
-    comment: str | None
-    header: bool
-    units: tuple[str, ...]
-    n_below: int
-    delimiter: str
-    layout: Layout
-    columns: tuple[ColumnLook, ...]
-    ids: tuple[str, ...]
-    times: tuple[str, ...]
-    step: str
-    command: str
-    questions: tuple[str, ...]
-
-    def __str__(self) -> str:
-        below = ", units" * bool(self.units) + f", {self.n_below} further lines" * bool(self.n_below)
-        skipped = f"{self.skip_lines} line{'s' * (self.skip_lines != 1)} to skip"
-        lines = [
-            f"{self.path}: {self.encoding}, {self.layout}, {len(self.columns)} columns, {self.n_lines:,} lines read",
-            f"  above: {skipped}, comments {self.comment or 'none'}, "
-            + ("a header" if self.header else "no header")
-            + below,
-            f"  delimiter {self.delimiter!r}; ids {', '.join(self.ids) or 'none'}; "
-            f"times {', '.join(self.times) or 'none'}" + (f"; step {self.step}" if self.step else ""),
-        ]
-        width = min(max([20, *(len(column.name) for column in self.columns[:_SHOWN])]), _WIDEST)
-        for column in self.columns[:_SHOWN]:
-            odd = f"; odd: {', '.join(column.odd)}" if column.odd else ""
-            lines.append(f"  {column.name:<{width}} {column.kind:<6} {', '.join(column.examples)}{odd}")
-        if len(self.columns) > _SHOWN:
-            lines.append(f"  … and {len(self.columns) - _SHOWN} more columns")
-        lines += [f"ask: {question}" for question in self.questions]
-        return "\n".join([*lines, self.command])
 
 
 @overload
@@ -108,13 +40,13 @@ def inspect(path: Query, *, storage_options: Mapping[str, str] | None = None) ->
 def inspect(
     path: str | Path | Query, *, storage_options: Mapping[str, str] | None = None
 ) -> Inspection | QueryInspection:
-    """Look at the first rows of a CSV file, or of a query: what they are, and how they could be ingested.
+    """Look at the first rows of a CSV file, a query or a LeRobot folder: what they are, and how they could be ingested.
 
     Parameters
     ----------
     path
-        CSV or the like (also ``.gz``, ``.zst``), or ``s3://…``; or a query. Of HDF5 the command shows
-        :func:`inspect_hdf5`.
+        CSV or the like (also ``.gz``, ``.zst``), or ``s3://…``; a query; or a folder with a ``meta/info.json``. Of HDF5
+        the command shows :func:`inspect_hdf5`.
     storage_options
         For object storage, see :func:`zstore.ingest`.
 
@@ -130,6 +62,8 @@ def inspect(
     """
     if isinstance(path, Query):
         return inspect_query(path)
+    if is_lerobot(path):
+        return look_at_folder(path)
     file = find(path, "SRC", storage_options)
     if source_of([file]).typed:
         fix = "its types say what it holds; inspect_hdf5 looks at HDF5"

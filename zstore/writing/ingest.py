@@ -117,9 +117,10 @@ def ingest(
         Files of CSV (also ``.gz``, ``.zst``), Parquet or Arrow, globs of them, or ``s3://…``. All with the same columns
         in any order, rows in any order. The types of ``.parquet``, ``.arrow`` and ``.feather`` say what columns hold:
         lists of numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands`,
-        `percent` and `censored` are refused. Or one or several :class:`zstore.Query`, whose database says what columns
-        hold. Or tables: data frames of pandas or polars, tables and readers of pyarrow, or anything that is an Arrow
-        stream; the levels of a pandas index that have names are columns.
+        `percent` and `censored` are refused. A folder of LeRobot says all of that itself, and what ids and times are.
+        Or one or several :class:`zstore.Query`, whose database says what columns hold. Or tables: data frames of pandas
+        or polars, tables and readers of pyarrow, or anything that is an Arrow stream; the levels of a pandas index that
+        have names are columns.
     store
         Folder to make, or ``s3://BUCKET/PREFIX``.
     time
@@ -290,6 +291,7 @@ def ingest(
         check_codec(str(codec))
     source = source_of(request.files)
     source.check(options, encoding)
+    options = source.usual(options)
     with (
         request.runner() as runner,
         building(request.target, "overwrite" if overwrite else "new", request.scratch, runner.shared) as site,

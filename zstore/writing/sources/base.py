@@ -7,6 +7,7 @@ from typing import Any
 
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
+from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.table import BadRow, StaticTable
 from zstore.writing.sources.workspace import Runner, Workspace
 
@@ -15,6 +16,10 @@ class FileSource:
     """The answers of a usual source of files, see :class:`~zstore.writing.sources.protocol.Source`."""
 
     endings: tuple[str, ...]
+
+    def usual(self, options: TableOptions) -> TableOptions:
+        """The options as they are."""
+        return options
 
     def takes(self, file: Any) -> bool:
         """Whether its name ends as those of such files do."""

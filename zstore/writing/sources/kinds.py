@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from zstore.errors import StoreError, UsageError
 from zstore.writing.sources.csv.source import CsvSource
 from zstore.writing.sources.files import expand
 from zstore.writing.sources.hdf5.source import Hdf5Source
+from zstore.writing.sources.lerobot.meta import is_lerobot
+from zstore.writing.sources.lerobot.source import LeRobotSource, lerobot_files
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.sql.query import Query
 from zstore.writing.sources.sql.source import SqlSource, ask
@@ -19,7 +22,15 @@ from zstore.writing.sources.typed.given_source import GivenSource
 from zstore.writing.sources.typed.parquet_source import ParquetSource
 
 CSV: Source = CsvSource()
-SOURCES: tuple[Source, ...] = (CSV, ParquetSource(), ArrowSource(), Hdf5Source(), SqlSource(), GivenSource())
+SOURCES: tuple[Source, ...] = (
+    CSV,
+    LeRobotSource(),  # before that of the files it has
+    ParquetSource(),
+    ArrowSource(),
+    Hdf5Source(),
+    SqlSource(),
+    GivenSource(),
+)
 
 Named = str | Path | Query | ArrowStream
 """What a user names as a source: a path, a glob, a URL, a query, or hands over: a table."""
@@ -48,12 +59,25 @@ def find_sources(
         )
     queries = [one for one in listed if isinstance(one, Query)]
     if not queries:
-        return expand([one for one in listed if not isinstance(one, Query)], storage_options, skip_empty)
+        return _on_storage([one for one in listed if not isinstance(one, Query)], storage_options, skip_empty)
     if len(queries) < len(listed):
         raise UsageError(
             "queries and files", expected="sources of one kind", fix="ingest each kind into a store of its own"
         )
     return [ask(query) for query in queries]
+
+
+def _on_storage(paths: Sequence[str | Path], storage_options: Mapping[str, str] | None, skip_empty: bool) -> list[Any]:
+    """Files, or those of LeRobot folders."""
+    folders = [path for path in paths if is_lerobot(path)]
+    if not folders:
+        return expand(paths, storage_options, skip_empty)
+    if len(folders) < len(paths):
+        raise UsageError(
+            "LeRobot folders and files", expected="sources of one kind", fix="ingest each kind into a store of its own"
+        )
+    roots = {os.path.realpath(folder): folder for folder in folders}
+    return [file for folder in roots.values() for file in lerobot_files(folder)]
 
 
 def _listed(sources: Any) -> list[Any]:

@@ -135,6 +135,10 @@ class Source(Protocol):
         """
         ...
 
+    def usual(self, options: TableOptions) -> TableOptions:
+        """The options with what all such files say themselves, such as where ids and times are."""
+        ...
+
     def takes(self, file: Any) -> bool:
         """Whether a file, or what else the user has named, is of this kind."""
         ...
