@@ -19,8 +19,9 @@ from distributed import Client, LocalCluster
 from s3server import S3Server
 
 import zstore
-from zstore import SourceError, open_store, verify
+from zstore import SourceError, StoreError, open_store, verify
 from zstore.storage.urls import open_storage
+from zstore.writing.scheduler import Scheduler
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -200,3 +201,26 @@ def test_workers_killed_twenty_times_during_a_run_change_no_byte(cluster: LocalC
     print(f"{n_kills} workers killed in {time.monotonic() - began:.0f} s")  # noqa: T201  # the figure is asked for
     assert n_kills == 20
     assert stored(tmp_path / "s.zarr") == stored(tmp_path / "threads.zarr")
+
+
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def test_a_cluster_that_loses_all_its_workers_is_told_of_and_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("zstore.writing.scheduler._LOOK_S", 0.1)
+    monkeypatch.setattr("zstore.writing.scheduler._ALONE_S", 2)
+    monkeypatch.setattr("zstore.writing.scheduler._SETTLE_S", 0)
+    with (
+        LocalCluster(1, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,  # type: ignore[no-untyped-call]
+        Scheduler(address=cluster.scheduler_address) as runner,
+    ):
+        leave = threading.Timer(0.5, cluster.scale, [0])
+        leave.start()
+        with pytest.raises(StoreError, match="without a worker"):
+            runner.map("nap", nap, [0.2] * 100)
+        leave.join()
+    assert "has no worker; waiting for one" in caplog.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -31,6 +31,7 @@ LOCAL = "local"
 THREAD_BYTES = 1 << 28
 """Memory of a task at most: blocks are cut so, and a shard takes less."""
 _CONNECT_S, _SETTLE_S = 10, 60
+_LOOK_S, _ALONE_S, _POLL_S = 5, 300, 0.1  # how often to look for workers, and how long to wait for one
 _DEATHS = 50  # of workers that a task may be running on, before it is taken for their cause
 
 
@@ -200,7 +201,7 @@ class Scheduler:
         client = self._connected()
         futures = client.get(graph, keys, sync=False)
         try:
-            for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
+            for future in _finished(as_completed(futures, loop=client.loop), client, self.address):  # type: ignore[no-untyped-call]
                 if seen or future.status == "error":
                     finished(future.key, future.result())
                 else:
@@ -246,6 +247,39 @@ class Scheduler:
                     fix="check --scheduler, as tcp://host:8786, or local for processes on this machine",
                 ) from error
         return self._client
+
+
+def _finished(coming: Any, client: Any, address: str | None) -> Iterator[Any]:
+    """Tasks as they are done, as long as there are workers to do them.
+
+    Raises
+    ------
+    StoreError
+        If the cluster has had none for some minutes.
+    """
+    alone_since, next_look, told = time.monotonic(), time.monotonic() + _LOOK_S, False
+    while not coming.is_empty():
+        if coming.has_ready():
+            yield next(coming)
+            continue
+        with coming.thread_condition:
+            coming.thread_condition.wait(_POLL_S)
+        now = time.monotonic()
+        if now < next_look:
+            continue
+        next_look = now + _LOOK_S
+        if client.scheduler_info()["workers"]:
+            alone_since, told = now, False
+        elif now - alone_since > _ALONE_S:
+            raise StoreError(
+                f"a cluster without a worker for {_ALONE_S // 60} minutes",
+                expected="workers that come, and stay",
+                where=str(address),
+                fix="look at the logs of its workers, and run the same command again: it goes on from there",
+            )
+        elif not told:
+            logger.warning("the cluster %s has no worker; waiting for one", address)
+            told = True
 
 
 class _Held:
