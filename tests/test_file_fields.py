@@ -79,6 +79,7 @@ def test_every_value_of_every_file_is_stored_in_the_order_of_rows(
 ) -> None:
     store = ingest(source(tmp_path, rows(paths(14))[::-1]), tmp_path, channels=["age"])
     assert (store.channels, store.fields) == (("age",), ("image",))
+    assert store.schema.fields[0].dimensions == ("y", "x", "colour")
     np.testing.assert_array_equal(in_order(images), store.read_field("image", 0, 14))
     assert zstore.verify(store).faults == ()
 
@@ -118,6 +119,8 @@ def test_several_fields_may_come_from_one_column_and_from_others(tmp_path: Path)
     cubes = [chain.apply(value, grid, 1 << 20) for value in values]
     np.testing.assert_array_equal(in_order(cubes), store.read_field("cube", 0, 6))
     assert [field.units for field in store.schema.fields] == ["HU", "HU", None]
+    axes = [[axis.split("_")[-1] for axis in field.dimensions] for field in store.schema.fields]
+    assert axes == [["x", "y", "z"], ["x", "y", "z"], ["y", "x"]]
 
 
 def test_the_command_line_says_all_of_it_and_an_append_goes_on(

@@ -34,7 +34,8 @@ from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError
 
 _NO_DIGEST = bytes(DIGEST_BYTES)
 _SAMPLE_BYTES = 1 << 21
-_AXES = {1: ("x",), 2: ("y", "x"), 3: ("y", "x", "colour"), 4: ("z", "y", "x", "colour")}
+_AXES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x"), 4: ("z", "y", "x", "colour")}
+_MOST_COLOURS = 4
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def plan_field(
         If no row has any.
     """
     found: list[NDArray[Any]] = []
-    most = 1
+    most, placed = 1, False
     for shard in shards:
         rows_of_shard = payloads.of(shard.references, shard.start, shard.stop)
         for row, payload in enumerate(rows_of_shard, shard.start):
@@ -124,6 +125,7 @@ def plan_field(
                 continue
             value = payload.value
             if not found:
+                placed = payload.grid is not None
                 try:
                     _check_first(value)
                 except PayloadError as error:
@@ -148,7 +150,7 @@ def plan_field(
     codec, trial = smallest(sample, grid.chunk_rows, ARRAY_CANDIDATES)
     variable = _variable(spec.name, _taken(rows, others))
     shape = tuple(map(int, value.shape))
-    dimensions = _own_dimensions(spec.dimensions or _dimensions(value.ndim), shape, variable, others)
+    dimensions = _own_dimensions(spec.dimensions or _dimensions(shape, placed), shape, variable, others)
     return Field(spec.name, variable, encoding, str(value.dtype), spec.units, codec, shape, dimensions, grid), trial
 
 
@@ -162,8 +164,13 @@ def _check_first(value: NDArray[Any]) -> None:
         raise PayloadError(f"a value of {value.nbytes:,} bytes", f"at most {MOST_ROW_BYTES:,}")
 
 
-def _dimensions(n_axes: int) -> tuple[str, ...]:
-    """Usual names of the axes of a value."""
+def _dimensions(shape: tuple[int, ...], placed: bool) -> tuple[str, ...]:
+    """Usual names of the axes of a value; of a volume that is placed in millimetres, those of its affine."""
+    n_axes = len(shape)
+    if n_axes == 3 and placed:
+        return ("x", "y", "z")
+    if n_axes == 3 and shape[-1] <= _MOST_COLOURS:
+        return ("y", "x", "colour")
     return _AXES.get(n_axes, tuple(f"axis_{n}" for n in range(n_axes)))
 
 

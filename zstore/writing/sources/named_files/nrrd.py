@@ -95,7 +95,7 @@ class _Chained:
 def _header(stream: Readable) -> tuple[_Header, bytes]:
     """The header, and the bytes behind it that were read with it."""
     content = some(stream, 4096)
-    if not content.startswith(b"NRRD000"):
+    if not re.match(rb"NRRD000[1-5]\r?\n", content):
         raise PayloadError(f"a file that begins with {content[:8]!r}" if content else "an empty file", "an NRRD file")
     while (end := re.search(rb"\r?\n\r?\n", content)) is None:
         more = some(stream, 1 << 16)
@@ -159,6 +159,8 @@ def _affine(fields: dict[str, str], n_dimensions: int) -> tuple[np.ndarray[Any, 
 def _vectors(text: str) -> list[list[float]]:
     """Vectors such as ``(1,0,0) (0,1,0) none``; an empty one for none."""
     vectors = []
+    if not re.fullmatch(r"(\s*(\([^()]*\)|none))*\s*", text.lower()):
+        raise PayloadError(f"an NRRD header with the vectors {text!r}", "numbers in parentheses, or none")
     for match in re.finditer(r"\(([^()]*)\)|none", text.lower()):
         try:
             vectors.append([float(number) for number in match[1].split(",")] if match[1] is not None else [])
