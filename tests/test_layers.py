@@ -202,6 +202,7 @@ LAYERS = {
             "writing.in_bucket",
             "writing.target",
             "writing.scheduler",
+            "writing.typed_statics",
             "writing.statics",
             "writing.sort",
             "writing.calendars",

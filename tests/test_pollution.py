@@ -23,7 +23,7 @@ from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.csv.table import CsvSpec
 from zstore.writing.sources.files import find
 from zstore.writing.sources.options import TableOptions
-from zstore.writing.statics import open_statics, read_statics
+from zstore.writing.statics import open_statics
 
 HEADER = "id,time,level,flow\n"
 PLAIN = ["a1,2001-01-02,1.5,NA\n", "0042,2001-01-02,-3e2,7\n"]
@@ -312,8 +312,8 @@ def test_no_cell_of_rows_or_static_attributes_is_read_in_another_way(where: str,
             if where == "rows":
                 found: float | None = as_rows(path, spec)[1][2]
             else:
-                table, comma = open_statics(as_file(other), options, "utf-8", as_file(other).storage)
-                statics = read_statics(table, comma, options, spec.missing)
+                table = open_statics(as_file(other), options, "utf-8", as_file(other).storage)
+                statics = table.read(options, spec.missing)
                 found = float(statics.attributes[0].values[1])
         except SourceError as error:
             nowhere += [] if " line 3" in str(error) else [str(error)]

@@ -39,6 +39,7 @@ from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.times.spec import STEPS
+from zstore.writing.sources.typed.given import ArrowStream
 from zstore.writing.target import building
 from zstore.writing.words import refuse_all_numbers
 
@@ -47,7 +48,7 @@ def append(
     sources: Named | Sequence[Named],
     store: str | Path,
     *,
-    static: str | Path | None = None,
+    static: str | Path | ArrowStream | None = None,
     file_root: str | Path | None = None,
     file_limit: int | str | None = None,
     on_bad_row: Literal["error", "quarantine"] = "error",
@@ -77,7 +78,7 @@ def append(
     store
         Folder of the store.
     static
-        CSV of static attributes that replaces the known ones; None to keep those.
+        Table of static attributes that replaces the known ones; None to keep those.
     file_root
         Folder that the paths of files start from, if it is not the one that the store records.
     file_limit

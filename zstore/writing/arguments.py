@@ -21,6 +21,7 @@ from zstore.writing.sources.kinds import Named, find_sources
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.protocol import Source
+from zstore.writing.sources.typed.given import GivenTable, given_table, is_given
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Request:
     files: Sequence[Any]
     target: Storage
     scratch: Storage | None
-    statics: File | None
+    statics: File | GivenTable | None
     on_bad_row: str
     max_bad_rows: float | int
     blocksize: int | None
@@ -81,7 +82,7 @@ class Request:
             files=source_files(arguments["sources"], of_buckets, arguments["on_empty_file"]),
             target=open_storage(arguments["store"], of_buckets),
             scratch=None if scratch is None else open_storage(scratch, of_buckets),
-            statics=None if static is None else find(static, "--static", of_buckets),
+            statics=None if static is None else static_table(static, of_buckets),
             max_bad_rows=most_bad(arguments["max_bad_rows"]),
             blocksize=bytes_of(arguments["blocksize"], "--blocksize"),
             memory_limit=bytes_of(arguments["memory_limit"], "--memory-limit"),
@@ -117,6 +118,13 @@ class Request:
             self.statics,
             fields,
         )
+
+
+def static_table(static: Any, storage_options: Mapping[str, str] | None) -> File | GivenTable:
+    """The file that ``--static`` names, or the table that is handed over for it; raises as :func:`find_sources`."""
+    if is_given(static):
+        return given_table(static, "the static attributes")
+    return find(static, "--static", storage_options)
 
 
 def source_files(

@@ -40,6 +40,7 @@ from zstore.writing.sources.ids import parts_of
 from zstore.writing.sources.kinds import Named, record_of, source_of
 from zstore.writing.sources.named_files.options import FileOptions
 from zstore.writing.sources.options import MISSING, TableOptions, check_options
+from zstore.writing.sources.typed.given import ArrowStream
 from zstore.writing.sweep import free_shard
 from zstore.writing.target import building
 from zstore.writing.version import index_of
@@ -60,7 +61,7 @@ def ingest(
     allow_new_channels: bool = False,
     rename: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
-    static: str | Path | None = None,
+    static: str | Path | ArrowStream | None = None,
     file: Mapping[str, str] | None = None,
     file_root: str | Path | None = None,
     file_limit: int | str | None = None,
@@ -145,7 +146,8 @@ def ingest(
     units
         Units of columns, to record.
     static
-        CSV of static attributes, one row per id.
+        Table of static attributes, one row per id. A file of CSV, Parquet or Arrow, or a data frame; without `id`, its
+        first column has the ids. A column of types says what it holds: numbers, or words, never one for the other.
     file
         Fields whose values are files: for each, the column with their paths. npy, npz, PNG, JPEG, NIfTI, NRRD, DICOM,
         or a folder of a DICOM series; with the extras ``image`` and ``volume``. An empty cell is a row without a value.

@@ -20,7 +20,7 @@ from zstore.writing.shards import RowsSpec, ShardReport
 from zstore.writing.sources.cells import PLAIN
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import StaticTable, TableSpec
-from zstore.writing.statics import match_statics, named_words
+from zstore.writing.statics import match_statics
 
 Int64 = NDArray[np.int64]
 
@@ -84,7 +84,7 @@ def channel_notes(rows: RowsSpec, inexact: Sequence[int], spec: TableSpec) -> It
         column = columns.get(channel.name, channel.name)
         if channel.kind == "category":
             yield f"{channel.name} holds text and is stored as categories; --leave-out {column} leaves it out"
-            yield from named_words(channel.name, column, list(channel.categories), spec.missing)
+            yield from spec.missing.told(channel.name, column, channel.categories)
     if rows.time.zone is not None:
         written = "have offsets" if spec.time.local is None else f"are of the clocks of {spec.time.local}"
         yield f"times {written} and are stored as {rows.time.zone}"

@@ -20,8 +20,9 @@ from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.protocol import Source, SourceFile
 from zstore.writing.sources.table import StaticTable, TableSpec
+from zstore.writing.sources.typed.given import GivenTable
 from zstore.writing.sources.workspace import Workspace
-from zstore.writing.statics import open_statics, read_statics
+from zstore.writing.statics import open_statics
 
 MOST_BAD = 0.5  # share of bad rows above which it is not the rows that are wrong, but how they are read
 
@@ -65,7 +66,7 @@ class Reading:
     on_bad_row: str
     max_bad_rows: float | int
     blocksize: int | None = None
-    statics: File | None = None
+    statics: File | GivenTable | None = None
     fields: Sequence[FieldSpec] = ()
 
     @property
@@ -142,7 +143,7 @@ def plan(
     table = None
     if reading.statics is not None:
         table = open_statics(reading.statics, options, reading.encoding, site.scratch)
-    others = {*others, *(table[0].header if table is not None else ())}
+    others = {*others, *(table.header if table is not None else ())}
     looks = runner if known is None else None  # a store has the unit of its times already
     as_read = with_references(known or options, reading.fields)
     try:
@@ -160,7 +161,7 @@ def plan(
             expected="a time for the rows that stay",
             fix="name the time column with --time, or --on-bad-row error",
         )
-    statics = None if table is None else read_statics(*table, options, spec.missing)
+    statics = None if table is None else table.read(options, spec.missing)
     own = reading.source.statics(opened)
     if own is not None and statics is not None:
         _check_apart(own, statics)

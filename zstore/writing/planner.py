@@ -16,14 +16,13 @@ from zstore.format.layout import SHARD_ROWS, n_shards
 from zstore.reading.store import open_store
 from zstore.sizes import bytes_of
 from zstore.storage.file import File
-from zstore.writing.arguments import check_choices, source_files
+from zstore.writing.arguments import check_choices, source_files, static_table
 from zstore.writing.fan_in import MOST_FILES, MOST_OBJECTS
 from zstore.writing.ingest import ingest
 from zstore.writing.ledger import PIECE_BYTES
 from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.csv.sample import first_records
-from zstore.writing.sources.files import find
 from zstore.writing.sources.inflate import is_plain
 from zstore.writing.sources.join import MOST_TOGETHER
 from zstore.writing.sources.kinds import Named, source_of
@@ -182,6 +181,11 @@ def plan_ingest(
     return extrapolate(sample, n_bytes, len(files), size, runner.workers, remote_scratch, shard_rows)
 
 
+def _is_long_text(file: File, encoding: str) -> bool:
+    """Whether a file is text of which a sample does."""
+    return not source_of([file]).typed and (not is_plain(file, encoding) or file.n_bytes > _SAMPLE_BYTES)
+
+
 def take_sample(file: File, storage_options: Mapping[str, str] | None = None, /, **table: Any) -> Sample:
     """Ingest the first 16 MiB of a file into a temporary folder, without what columns name."""
     table = _without_files(table)
@@ -191,11 +195,10 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, /,
             file, TableOptions.of(table), encoding, Path(folder) / "sources", _SAMPLE_BYTES
         )
         plainly = {**table, "encoding": taken.encoding, "on_duplicate": "first"}
-        if table.get("static") is not None:  # options may name its columns
-            named = find(table["static"], "--static", storage_options)
-            if not is_plain(named, encoding) or named.n_bytes > _SAMPLE_BYTES:
-                plainly["static"] = Path(folder) / "static.csv"
-                plainly["static"].write_bytes(first_records(named, encoding, _SAMPLE_BYTES, TableOptions())[0])
+        named = None if table.get("static") is None else static_table(table["static"], storage_options)
+        if isinstance(named, File) and _is_long_text(named, encoding):  # options may name its columns
+            plainly["static"] = Path(folder) / "static.csv"
+            plainly["static"].write_bytes(first_records(named, encoding, _SAMPLE_BYTES, TableOptions())[0])
         if table.get("time") or table.get("layout") == "wide":
             plainly |= {"on_bad_row": "quarantine", "max_bad_rows": 1.0}
         receipt = ingest(taken.path, Path(folder) / "s.zarr", storage_options=storage_options, workers=1, **plainly)

@@ -1,4 +1,4 @@
-"""Static attributes: a second CSV with one row per series, numbers and categories, read by the reader of rows."""
+"""Static attributes: a second table with one row per series, numbers and categories, read by the reader of rows."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ from zstore.writing.sources.csv.sniff import refuse_dialect
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.inflate import plain_utf8
 from zstore.writing.sources.join import join
+from zstore.writing.sources.kinds import source_of
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.table import ChannelSpec, Columns, MissingTexts, StaticTable
 from zstore.writing.sources.times.spec import TimeSpec
+from zstore.writing.sources.typed.arrow_source import ArrowSource
+from zstore.writing.sources.typed.given import GivenTable
+from zstore.writing.sources.typed.parquet_source import ParquetSource
+from zstore.writing.typed_statics import TypedStatics, of_given
 
 _LARGEST = sys.float_info.max  # attributes are float64, whatever rows are
 _NO_TIMES = TimeSpec("rows", (), None)
@@ -35,30 +40,56 @@ _FIX = "correct the file"
 _BLOCK_BYTES = 1 << 24
 
 
-def open_statics(file: File, options: TableOptions, encoding: str, scratch: Storage) -> tuple[CsvFile, str]:
-    """Read the header of a table of static attributes.
+@dataclass(frozen=True)
+class CsvStatics:
+    """A table of static attributes as CSV.
 
     Parameters
     ----------
-    file
-        CSV with a header, one row per series.
+    source, delimiter
+        The file, opened, and what stands between fields.
+    """
+
+    source: CsvFile
+    delimiter: str
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Its columns."""
+        return self.source.header
+
+    def read(self, options: TableOptions, missing: MissingTexts) -> StaticTable:
+        """All of it, see :func:`read_statics`."""
+        return read_statics(self.source, self.delimiter, options, missing)
+
+
+def open_statics(
+    table: File | GivenTable, options: TableOptions, encoding: str, scratch: Storage
+) -> CsvStatics | TypedStatics:
+    """Find the columns of a table of static attributes.
+
+    Parameters
+    ----------
+    table
+        CSV with a header, Parquet or Arrow; or a table in memory: one row per series.
     options
         How the rows are written. Their delimiter holds here too if it stands in the header; else one is looked for.
     encoding
-        Of the file.
+        Of text files.
     scratch
         Where a plain copy may lie.
-
-    Returns
-    -------
-    The file and its delimiter.
     """
-    plain = plain_utf8(file, scratch, "statics.csv", encoding)
+    if isinstance(table, GivenTable):
+        return of_given(table)
+    source = source_of([table])
+    if isinstance(source, (ParquetSource, ArrowSource)):
+        return TypedStatics(source, source.open_one(table, TableOptions()))
+    plain = plain_utf8(table, scratch, "statics.csv", encoding)
     if options.delimiter is not None:
-        source, delimiter = open_source(file, plain, TableOptions(delimiter=options.delimiter))
-        if len(source.header) > 1:
-            return source, delimiter
-    return open_source(file, plain, TableOptions())
+        opened, delimiter = open_source(table, plain, TableOptions(delimiter=options.delimiter))
+        if len(opened.header) > 1:
+            return CsvStatics(opened, delimiter)
+    return CsvStatics(*open_source(table, plain, TableOptions()))
 
 
 def read_statics(source: CsvFile, delimiter: str, options: TableOptions, missing: MissingTexts) -> StaticTable:
@@ -67,7 +98,7 @@ def read_statics(source: CsvFile, delimiter: str, options: TableOptions, missing
     Parameters
     ----------
     source, delimiter
-        From :func:`open_statics`.
+        The file, opened, and what stands between its fields.
     options
         How the rows are written, and the name of the id column; without one it is the first.
     missing
@@ -165,7 +196,7 @@ class _Reader:
         absent = self.missing.of_words(name)
         kept = [word for word in words if word not in absent.texts]
         self.seen.update(absent.texts[word] for word in words if word in absent.texts)
-        self.notes.extend(named_words(f"static attribute {name}", name, kept, self.missing))
+        self.notes.extend(self.missing.told(f"static attribute {name}", name, kept))
         code = {word: number for number, word in enumerate(kept)}
         codes = np.array([code.get(word, -1) for word in words], np.int32)
         return StaticAttribute(name, codes[column.codes], tuple(kept))
@@ -194,12 +225,6 @@ class _Reader:
                     return row.error(f"--missing {name}={word}, --categories {name}, or {_FIX}")
             line += content.count(b"\n")
         raise AssertionError(name, word)
-
-
-def named_words(what: str, column: str, words: list[str], missing: MissingTexts) -> list[str]:
-    """A note of words that mean missing in columns of numbers, and in this column do not."""
-    texts = [word for word in words if word in missing.everywhere] if not missing.as_texts else []
-    return [f"{what} has the word {text!r}; --missing {column}={text} makes it missing" for text in texts]
 
 
 def match_statics(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -92,6 +92,11 @@ class MissingTexts:
     def everywhere_as_texts(self, style: NumberStyle) -> frozenset[str]:
         """Texts that mean missing in every column of numbers, but for those that are compared as numbers."""
         return frozenset(replace(self, in_column={}).of_numbers("", style).texts)
+
+    def told(self, what: str, column: str, words: Iterable[str]) -> list[str]:
+        """A note of words that mean missing in columns of numbers, and in this column, which is `what`, do not."""
+        texts = [word for word in words if word in self.everywhere] if not self.as_texts else []
+        return [f"{what} has the word {text!r}; --missing {column}={text} makes it missing" for text in texts]
 
     def _own(self, column: str) -> dict[str, str]:
         return {text: f"{column}={text}" for text in self.in_column.get(column, ())}
