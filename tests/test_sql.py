@@ -20,7 +20,7 @@ import pytest
 from conftest import no_flush
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from queries import content, execute, folder_of_server, made, of_csv, rows, rows_of_postgres, running, sqlite
+from queries import READING, content, execute, folder_of_server, made, of_csv, rows, rows_of_postgres, running, sqlite
 
 import zstore
 from zstore import Query, SourceError, Store, UsageError, ZstoreError, open_store
@@ -97,6 +97,28 @@ def test_numbers_of_postgresql_are_the_nearest_float64(
 def test_a_decimal_that_no_float64_holds_is_counted(server: tuple[str, str], tmp_path: Path) -> None:
     store = one_column(server[0], "0.12345678901234567890::numeric", tmp_path / "x.zarr", dtype="float64")
     assert store.objects.document["receipt"]["channels"][0]["n_inexact"] == 1
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("case when k = 7 then 9007199254740993 else k end", "9007199254740993 in row 7 (id a7, time 2020-01-08"),
+        ("case when k = 7 then 0.12345678901234567890 else k end", "0.12345678901234567890 in row 7 (id a7, time"),
+    ],
+)
+@pytest.mark.parametrize("partition", [None, "k"])
+def test_the_first_number_that_no_float64_holds_is_named_with_column_and_key(
+    partition: str | None, expression: str, told: str, server: tuple[str, str], tmp_path: Path
+) -> None:
+    sql = (
+        f"select 'a' || k as id, timestamp '2020-01-01' + k * interval '1 day' as time, {expression} as x, k "
+        "from generate_series(0, 9) k"
+    )
+    query = Query(sql, server[0], partition=partition, partitions=2)
+    receipt = zstore.ingest(query, tmp_path / "x.zarr", **READING, dtype="float64")
+    expected = "x has 1 values with more digits than float64 keeps (about 16), first "
+    expected += told if partition is None else told.replace("in row 7", "in part 1 row 3")
+    assert any(note.startswith(expected) for note in receipt.notes)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -57,7 +58,7 @@ def row_notes(
     """
     rows, spec = written.rows, planned.spec
     return [
-        *channel_notes(rows, parsed.n_inexact(len(rows.channels)), spec),
+        *channel_notes(rows, parsed.n_inexact(len(rows.channels)), spec, partial(_first_lost, planned, parsed)),
         *infinite_notes(rows, written.shards),
         *steps,
         *unmatched,
@@ -65,8 +66,16 @@ def row_notes(
     ]
 
 
-def channel_notes(rows: RowsSpec, inexact: Sequence[int], spec: TableSpec) -> Iterator[str]:
-    """What should be known of the channels."""
+def _first_lost(planned: Planned, parsed: Parsed, column: str) -> str:
+    """The first number of a column that no float64 is, and where it stands."""
+    first = planned.reading.source.find_lost(parsed.blocks, planned.spec, column)
+    return f", first {first}" if first else ""
+
+
+def channel_notes(
+    rows: RowsSpec, inexact: Sequence[int], spec: TableSpec, first_lost: Callable[[str], str]
+) -> Iterator[str]:
+    """What should be known of the channels; `first_lost` tells where a column has a number that no float64 is."""
     columns = {channel.name: channel.column for channel in spec.channels}
     for some, n_inexact, dtype in _alike(rows.channels, inexact):
         has = f"{some[0]} has" if len(some) == 1 else f"{some[0]} to {some[-1]} have"
@@ -77,7 +86,7 @@ def channel_notes(rows: RowsSpec, inexact: Sequence[int], spec: TableSpec) -> It
             )
         elif n_inexact:
             yield (
-                f"{has} {n_inexact:,} values with more digits than float64 keeps (about 16); "
+                f"{has} {n_inexact:,} values with more digits than float64 keeps (about 16){first_lost(column)}; "
                 f"--categories {column} keeps them as words"
             )
     for channel in rows.channels:

@@ -48,6 +48,10 @@ class FileSource:
         """None: rows are all that there is."""
         return None
 
+    def find_lost(self, blocks: Sequence[Any], spec: Any, column: str) -> str:
+        """Nothing: texts of files can be searched for."""
+        return ""
+
     def notes(self, n_blank: int, bad: Sequence[BadRow]) -> Iterator[str]:
         """Nothing."""
         return iter(())

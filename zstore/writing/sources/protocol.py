@@ -328,6 +328,10 @@ class Source(Protocol):
         """Where a word first stands in a column. A slow look for messages."""
         ...
 
+    def find_lost(self, blocks: Sequence[Any], spec: Any, column: str) -> str:
+        """The first number of a column that no float64 is, and where it stands; empty where that is not told."""
+        ...
+
     def notes(self, n_blank: int, bad: Sequence[BadRow]) -> Iterator[str]:
         """What should be known of how the files were read."""
         ...

@@ -20,7 +20,7 @@ from zstore.writing.sources.options import TableOptions, refuse_mapping
 from zstore.writing.sources.protocol import SourceSample
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
 from zstore.writing.sources.times.spec import STEPS
-from zstore.writing.sources.typed.cells import words_of
+from zstore.writing.sources.typed.cells import kind_of, numbers_of, words_of
 from zstore.writing.sources.typed.damage import damage_told
 from zstore.writing.sources.typed.rows import no_columns, read_batch
 from zstore.writing.sources.typed.spec import typed_spec
@@ -233,6 +233,21 @@ class TypedSource(FileSource):
                     return f"{block.name} {block.table.place(block.group, first + row)}"
         return blocks[0].name
 
+    def find_lost(self, blocks: Sequence[TypedBlock], spec: TableSpec, column: str) -> str:
+        """The first number of a column that no float64 is, with its row, and id and time of that."""
+        keys = [name for name in (spec.id, *spec.time.columns) if name is not None]
+        for block in blocks:
+            if column not in block.table.header or kind_of(block.table.types[column]) != "number":
+                continue
+            for first, batch in block.batches([column, *keys], keys):
+                lost = None if isinstance(batch, LostRows) else numbers_of(batch.column(column)).lost
+                if lost is not None and lost.any():
+                    row = int(np.argmax(lost))
+                    place = block.table.place(block.group, first + row)
+                    cells = ", ".join(f"{name} {_cell(batch.column(name), row)}" for name in keys)
+                    return f"{_cell(batch.column(column), row)} in {place}" + (f" ({cells})" if cells else "")
+        return ""
+
 
 def _parts(block: TypedBlock, spec: TableSpec, one: str, keep_bad: bool = True) -> Iterator[tuple[Columns, Any]]:
     """The rows of a block, part by part, and (record,) the row in its group of each good record."""
@@ -257,6 +272,12 @@ def _lost(block: TypedBlock, spec: TableSpec, first: int, lost: LostRows) -> Col
     raw = f"{n_rows:,} rows" if n_rows != 1 else "1 row"
     bad = BadRow(block.name, place, lost.reason, lost.expected, raw, n_lost=n_rows, n_rows=n_rows)
     return replace(no_columns(spec), bad=(bad,), n_records=n_rows)
+
+
+def _cell(column: Any, row: int) -> str:
+    """A cell as text."""
+    cell = column.slice(row, 1)
+    return str((cell if pa.types.is_dictionary(cell.type) else cell.cast(pa.string()))[0].as_py())
 
 
 def _raw(batch: Any, row: int) -> str:
