@@ -88,6 +88,9 @@ def find_frame(lines: Sequence[str], path: str) -> Frame:
         frame = _below(replace(frame, header=True, names=tuple(records[0]), rows=records[1:]))
         if len(set(frame.names)) < len(frame.names) or "" in frame.names:
             frame = _named_anew(frame, known[start][0] + 1)
+    elif start and (names := _names_above(_fields(known[start - 1][1], delimiter), records)):
+        nameless = tuple(name for name in names if name not in known[start - 1][1])
+        frame = replace(frame, names=names, nameless=nameless)
     elif comment is not None:
         frame = _named_by_comments(frame, lines[: known[start][0]], comment)
     if not frame.header and not frame.nameless and frame.names == _numbered(frame.names):
@@ -95,6 +98,24 @@ def find_frame(lines: Sequence[str], path: str) -> Frame:
     if frame.nameless:
         questions.append(f"columns without a name of their own: {', '.join(frame.nameless)} stand for those")
     return replace(frame, questions=tuple(questions))
+
+
+def _names_above(above: Sequence[str], records: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Names of columns from the line above rows, where that alone ends in a delimiter, or they do; else empty.
+
+    Rows that begin with a number or name of their own, for which the line above has no name, are told too.
+    """
+    n_columns = len(records[0])
+    if len(above) == n_columns + 1 and above[-1] == "":
+        names = [*above[:-1]]
+    elif len(above) == n_columns - 1 and all(row[-1] == "" for row in records):
+        names = [*above, f"c{n_columns}"]
+    elif len(above) == n_columns - 1 and len({row[0] for row in records}) == len(records):
+        names = ["c1", *above]
+    else:
+        return ()
+    told = [name for name in names if name]
+    return tuple(names) if len(set(told)) == len(names) and not any(map(says, told)) else ()
 
 
 def _table(known: Sequence[tuple[int, str]]) -> tuple[str, int, int]:

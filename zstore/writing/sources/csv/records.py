@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,6 +21,7 @@ _INSIDE_TEXT = re.compile(r'[^"]*+(?:""[^"]*+)*+')
 _FIRST_BLANK_LINES = re.compile(rb"(?:\r?\n)++")
 _MOST_RAW_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 22
+_MOST_NAMES = 8
 _MOST_EXTRA = 1000  # fields of a record beyond its columns that are counted
 
 
@@ -236,12 +237,28 @@ def judge(record: Record, header: tuple[str, ...], spec: CsvSpec, source: str) -
     elif len(record.fields) != len(header):
         n_fields, expected = len(record.fields), f"{len(header)}"
         reason = f"short row: {n_fields} fields" if n_fields < len(header) else long_row(n_fields)
+        expected += _way_of_ends(record.fields, header)
     else:
         found = _judge_cells(dict(zip(header, record.fields, strict=True)), spec)
         if found is None:
             return None
         reason, expected = found
     return bad_record(record, source, reason, expected)
+
+
+def _way_of_ends(fields: Sequence[str], header: Sequence[str]) -> str:
+    """What helps where the header alone ends in a delimiter, or the row alone."""
+    if len(fields) == len(header) + 1 and not fields[-1]:
+        what, names, more = "the row", [*header, "rest"], " --leave-out rest"
+    elif len(fields) == len(header) - 1 and not header[-1]:
+        what, names, more = "the header", list(header[:-1]), ""
+    else:
+        return ""
+    shown = ",".join(names) if len(names) <= _MOST_NAMES else f"{','.join(names[: _MOST_NAMES - 1])},…"
+    return (
+        f" ({what} ends in a delimiter: if all do, leave out the header with --skip-lines, "
+        f"and name the columns: --no-header --names {shown}{more})"
+    )
 
 
 def bad_record(record: Record, source: str, reason: str, expected: str) -> BadRow:

@@ -56,6 +56,8 @@ def refuse_other_times(tables: Sequence[TypedTable], options: TableOptions) -> T
         If an option says how times are written, and the type says so already.
     """
     kinds: dict[TimeKind, str] = {}
+    if are_together(options):
+        return _kind_together(tables, options)
     for table in tables:
         for column in options.time:
             dtype = table.types[column]
@@ -88,6 +90,25 @@ def refuse_other_times(tables: Sequence[TypedTable], options: TableOptions) -> T
                 fix=f"leave out {flag}: the type of the column says what its times are",
             )
     return kind
+
+
+def are_together(options: TableOptions) -> bool:
+    """Whether several columns say a time together, each as text: a date and a clock, or what a format names."""
+    return len(options.time) == 2 or (len(options.time) > 1 and options.time_format is not None)
+
+
+def _kind_together(tables: Sequence[TypedTable], options: TableOptions) -> TimeKind:
+    for table in tables:
+        for column in options.time:
+            dtype = table.types[column]
+            if not (time_kind(dtype) in ("whole", "words") or pa.types.is_date(dtype) or pa.types.is_time(dtype)):
+                raise SourceError(
+                    f"time column {column!r} of type {dtype}",
+                    expected="whole numbers, texts, dates or clocks, which make a time together",
+                    where=table.name,
+                    fix="name one column of timestamps with --time, or other columns",
+                )
+    return "words"
 
 
 def moment_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runner | None) -> TimeSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -84,6 +85,8 @@ def read_times(table: Any, spec: TimeSpec, missing: dict[str, frozenset[str]]) -
     n_rows, faults = table.num_rows, list[Fault]()
     if spec.kind == "rows":
         return np.zeros(n_rows, np.int64), faults
+    if spec.together or spec.paired:
+        return _together([table.column(name) for name in spec.columns], spec, missing, faults), _that_occur(faults)
     columns = [_column(table.column(name), name, spec, missing.get(name, frozenset()), faults) for name in spec.columns]
     if spec.kind == "parts":
         times, wrong = seconds_of_parts(columns)
@@ -100,6 +103,41 @@ def read_times(table: Any, spec: TimeSpec, missing: dict[str, frozenset[str]]) -
         )
         return times, _that_occur(faults)
     return columns[0], _that_occur(faults)
+
+
+def _together(
+    columns: Sequence[Any], spec: TimeSpec, missing: dict[str, frozenset[str]], faults: list[Fault]
+) -> NDArray[np.int64]:
+    """(row,) times that several columns say together, each distinct one read once."""
+    words = [words_of(column) for column in columns]
+    known = [[*each.words.to_pylist(), None] for each in words]
+    absent = np.zeros(len(words[0].codes), bool)
+    for name, each, texts in zip(spec.columns, words, known, strict=True):
+        lacking = np.array([text is None or text in missing.get(name, ()) for text in texts])[each.codes]
+        reason = f"missing time in column {name!r}"
+        faults.append(Fault(lacking & ~absent, partial(_always, reason), _EVERY_ROW))
+        absent |= lacking
+    which = np.zeros(len(absent), np.int64)
+    for each, texts in zip(words, known, strict=True):
+        which = np.unique(which * len(texts) + each.codes % len(texts), return_inverse=True)[1]
+    first = np.unique(which, return_index=True)[1].tolist()
+
+    def cells(row: int) -> list[str]:
+        return [texts[int(each.codes[row])] or "" for each, texts in zip(words, known, strict=True)]
+
+    read = [None if absent[row] else spec.read_cells(cells(row)) for row in first]
+    wrong = np.array([time is None for time in read], bool)[which] & ~absent if read else absent
+
+    def why(row: int) -> str:
+        judged = spec.judge(dict(zip(spec.columns, cells(row), strict=True)))
+        return judged[0] if judged is not None else f"unreadable time {' '.join(cells(row))[:200]!r}"
+
+    faults.append(Fault(wrong, why, spec.expected))
+    return np.array([time or 0 for time in read], np.int64)[which]
+
+
+def _always(reason: str, row: int) -> str:
+    return reason
 
 
 def _that_occur(faults: Sequence[Fault]) -> list[Fault]:
@@ -200,4 +238,5 @@ def _shown(array: Any) -> Callable[[int], str]:
 
 
 _MOST_PART, _MOST_DIGITS = 10**9, 10
+_EVERY_ROW = "a time in every row"
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}

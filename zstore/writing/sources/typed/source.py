@@ -99,12 +99,6 @@ class TypedSource(FileSource):
                 expected="one column of ids",
                 fix="write one column of ids to the files",
             )
-        if len(options.time) == 2 or (len(options.time) > 1 and options.time_format is not None):
-            raise UsageError(
-                f"--time {','.join(options.time)} of {self.many}",
-                expected="one column of times, or year, month, day and so on",
-                fix="write one column of timestamps to the files",
-            )
 
     def open(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from zstore.errors import UsageError
 from zstore.writing.sources.columns import check_channels, choose_columns, series_channel
@@ -12,7 +13,7 @@ from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.time_options import first_time_spec, numbered_rows
 from zstore.writing.sources.times.spec import TimeSpec
 from zstore.writing.sources.typed.cells import words_of
-from zstore.writing.sources.typed.columns import channels_of, check_id, moment_spec, refuse_other_times
+from zstore.writing.sources.typed.columns import are_together, channels_of, check_id, moment_spec, refuse_other_times
 from zstore.writing.sources.typed.table import TypedTable, n_rows_of, whole_batches
 from zstore.writing.sources.workspace import Runner
 
@@ -46,6 +47,13 @@ def typed_spec(
     )
 
 
+def _texts_of(array: Any) -> list[str | None]:
+    """(row,) texts of a column; None where there is none."""
+    words = words_of(array)
+    known = [*words.words.to_pylist(), None]
+    return [known[code] for code in words.codes.tolist()]
+
+
 def _time_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runner | None, one: str) -> TimeSpec:
     """How times are written, by their types; texts and whole numbers by their first rows too."""
     if not options.time:
@@ -53,25 +61,24 @@ def _time_spec(tables: Sequence[TypedTable], options: TableOptions, runner: Runn
     kind = refuse_other_times(tables, options)
     if kind == "moment":
         return moment_spec(tables, options, runner)
-    column = options.time[0]
+    columns = options.time if are_together(options) else options.time[:1]
     first = next((table for table in tables if n_rows_of(table)), tables[0])
     texts: list[str] = []
     rows: list[tuple[int, int]] = []  # group and row of each text
     for group, n_rows in enumerate(first.group_rows):
         if texts or not n_rows:
             continue
-        start, batch = next(whole_batches(first, [column], [column], group, _TIME_ROWS), (0, None))
+        start, batch = next(whole_batches(first, columns, columns, group, _TIME_ROWS), (0, None))
         if batch is None:
             continue
-        words = words_of(batch.column(column))
-        known = words.words.to_pylist()
-        codes = words.codes.tolist()
-        texts = [known[code] for code in codes if code >= 0]
-        rows = [(group, start + row) for row, code in enumerate(codes) if code >= 0]
+        cells = zip(*(_texts_of(batch.column(column)) for column in columns), strict=True)
+        known = [(row, [text for text in some if text is not None]) for row, some in enumerate(cells)]
+        texts = [" ".join(some) for _, some in known if len(some) == len(columns)]
+        rows = [(group, start + row) for row, some in known if len(some) == len(columns)]
     spec = first_time_spec(options, texts, lambda n: f"{first.name} {first.place(*rows[n])}")
     if spec.kind == "decimal":
         raise UsageError(
-            f"--time-unit {options.time_unit} of numbers with a fraction in column {column!r}",
+            f"--time-unit {options.time_unit} of numbers with a fraction in column {columns[0]!r}",
             expected=f"whole numbers, or timestamps, in {one}s",
             fix="write timestamps to the files",
         )
