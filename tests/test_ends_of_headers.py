@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,8 @@ def test_a_refusal_names_the_flags_that_read_such_rows(ends: str, way: str, tmp_
     with pytest.raises(SourceError, match=way) as refused:
         ingest(path, tmp_path / "s.zarr", id="id", time="day")
     words = str(refused.value).partition("--no-header ")[2].partition(")")[0].split()
-    more = {word[2:].replace("-", "_"): words[n + 1].split(",") for n, word in enumerate(words) if word[:2] == "--"}
+    more: dict[str, Any] = {
+        word[2:].replace("-", "_"): words[n + 1].split(",") for n, word in enumerate(words) if word[:2] == "--"
+    }
     receipt = ingest(path, tmp_path / "s.zarr", id="id", time="day", skip_lines=1, no_header=True, **more)
     assert receipt.n_stored == 7

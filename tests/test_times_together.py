@@ -3,7 +3,7 @@
 import datetime
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from zstore import Query, SourceError, append, ingest, open_store
 
-FORMS = {
+FORMS: dict[str, tuple[str, Callable[[int, int], tuple[Any, Any]]]] = {
     "numbers": ("%Y %m", lambda year, month: (year, month)),
     "texts": ("%Y %m", lambda year, month: (str(year), f"{month:02d}")),
     "names": ("%Y %b", lambda year, month: (year, datetime.date(2000, month, 1).strftime("%b"))),
