@@ -40,7 +40,7 @@ def sources(rows: list[dict[str, Any]], folder: Path) -> Iterator[Any]:
 
 def times_of(store: Path) -> list[int]:
     opened = open_store(store)
-    return opened.times(0, opened.n_rows).tolist()
+    return [int(time) for time in opened.times(0, opened.n_rows)]
 
 
 @settings(max_examples=12)
