@@ -236,7 +236,7 @@ def _inspect(options: Namespace) -> int:
 
 
 COMMANDS = (
-    Command("ingest", "turn CSV, Parquet or Arrow files into a store", _ingest_flags, _ingest, quiet=True),
+    Command("ingest", "turn CSV, Parquet, Arrow or HDF5 files into a store", _ingest_flags, _ingest, quiet=True),
     Command(
         "inspect", "say what a file of text or HDF5, or a query, holds, and how to ingest it", _inspect_flags, _inspect
     ),

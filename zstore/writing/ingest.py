@@ -110,12 +110,12 @@ def ingest(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Receipt:
-    r"""Turn CSV, Parquet or Arrow files into a store sorted by (id, time), out of core.
+    r"""Turn CSV, Parquet, Arrow or HDF5 files into a store sorted by (id, time), out of core.
 
     Parameters
     ----------
     sources
-        Files of CSV (also ``.gz``, ``.zst``), Parquet or Arrow, globs of them, or ``s3://…``. All with the same columns
+        Files of CSV (also ``.gz``, ``.zst``), Parquet, Arrow or HDF5, globs of them, or ``s3://…``. All with the same columns
         in any order, rows in any order. The types of ``.parquet``, ``.arrow`` and ``.feather`` say what columns hold:
         lists of numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands`,
         `percent` and `censored` are refused. A folder of LeRobot says all of that itself, and what ids and times are.
