@@ -115,13 +115,13 @@ def ingest(
     Parameters
     ----------
     sources
-        Files of CSV (also ``.gz``, ``.zst``), Parquet, Arrow or HDF5, globs of them, or ``s3://…``. All with the same columns
-        in any order, rows in any order. The types of ``.parquet``, ``.arrow`` and ``.feather`` say what columns hold:
-        lists of numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands`,
-        `percent` and `censored` are refused. A folder of LeRobot says all of that itself, and what ids and times are.
-        Or one or several :class:`zstore.Query`, whose database says what columns hold. Or tables: data frames of pandas
-        or polars, tables and readers of pyarrow, or anything that is an Arrow stream; the levels of a pandas index that
-        have names are columns.
+        Files of CSV (also ``.gz``, ``.zst``), Parquet, Arrow or HDF5, globs of them, or ``s3://…``. All with the same
+        columns in any order, rows in any order. The types of ``.parquet``, ``.arrow`` and ``.feather`` say what columns
+        hold: lists of numbers are channels ``COL.0``, ``COL.1`` …, and `delimiter`, `decimal`, `encoding`, `thousands`,
+        `percent` and `censored` are refused. HDF5 needs a `mapping`. A folder of LeRobot says all of that itself, and
+        what ids and times are. Or one or several :class:`zstore.Query`, whose database says what columns hold. Or
+        tables: data frames of pandas or polars, tables and readers of pyarrow, or anything that is an Arrow stream; the
+        levels of a pandas index that have names are columns.
     store
         Folder to make, or ``s3://BUCKET/PREFIX``.
     time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -153,7 +154,7 @@ def _column(array: Any, name: str, spec: TimeSpec, missing: frozenset[str], faul
     kind = time_kind(array.type)
     if kind == "moment":
         return _moments(array, absent, name, spec, faults)
-    if kind == "whole" and spec.kind != "format" and not missing:
+    if kind == "whole" and spec.kind != "format" and not any(_WHOLE.fullmatch(text) for text in missing):
         return _whole(array, absent, name, spec, faults)
     return _texts(words_of(array), name, spec, missing, faults)
 
@@ -237,6 +238,8 @@ def _shown(array: Any) -> Callable[[int], str]:
     return lambda row: repr(str(array.slice(row, 1).cast(pa.string())[0].as_py()))
 
 
+_WHOLE = re.compile(r"-?\d+", re.ASCII)
+"""Texts that a whole number may have; no other text means a missing one."""
 _MOST_PART, _MOST_DIGITS = 10**9, 10
 _EVERY_ROW = "a time in every row"
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
