@@ -158,9 +158,9 @@ def test_images_of_aloha_and_robomimic_are_fields_with_every_value_of_h5py(tmp_p
 
 @pytest.mark.parametrize("scheduler", [None, pytest.param("local", marks=pytest.mark.long)])
 def test_one_and_two_workers_and_a_cluster_make_the_same_bytes(scheduler: str | None, tmp_path: Path) -> None:
-    for n in range(3):
-        session(tmp_path / f"{n}.h5", seed=n, n_rows=2000 + n)
-    robomimic(tmp_path / "demos.hdf5", range(1, 40), images=True)
+    for n in range(2):
+        session(tmp_path / f"{n}.h5", seed=n, n_rows=1500 + n)
+    robomimic(tmp_path / "demos.hdf5", range(1, 20), images=True)
     for files, mapping in (("*.h5", "emg2pose"), ("demos.hdf5", "robomimic")):
         options: dict[str, Any] = {"mapping": mapping, **SMALL_GRID} if mapping == "robomimic" else {"mapping": mapping}
         zstore.ingest(tmp_path / files, tmp_path / f"one {mapping}.zarr", **options, workers=1)
@@ -224,6 +224,9 @@ def test_the_dry_run_knows_the_rows_from_the_layout(tmp_path: Path) -> None:
     assert abs(plan_ingest(tmp_path / "a.h5", mapping="emg2pose").n_rows - 3000) <= 1
     assert abs(plan_ingest(tmp_path / "d.hdf5", mapping="robomimic").n_rows - 21) <= 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "d.hdf5"]
+    aloha(tmp_path / "e.hdf5", n_rows=40)
+    planned = plan_ingest(tmp_path / "e.hdf5", mapping="aloha")
+    assert abs(planned.n_rows - 40) <= 1
 
 
 # Damage, and what must not be followed.
@@ -702,3 +705,71 @@ def test_images_that_are_appended_stand_behind_those_of_before(tmp_path: Path) -
     np.testing.assert_array_equal(zstore.open_field(store, "cam_high"), expected)
     zstore.compact(tmp_path / "s.zarr")
     np.testing.assert_array_equal(zstore.open_field(open_store(tmp_path / "s.zarr"), "cam_high"), expected)
+
+
+def test_a_star_takes_the_data_sets_that_have_rows_and_refuses_those_of_other_lengths(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"], file["y"] = np.arange(3.0), np.ones((3, 2))
+        file["scalar"], file["empty"], file["deep/x"] = 5.0, h5py.Empty("f8"), np.arange(9)
+    mapping = {"channels": {"*": "*"}, "vectors": {"v.*": "*"}}
+    zstore.ingest(tmp_path / "a.h5", tmp_path / "s.zarr", mapping=mapping)
+    assert list(open_store(tmp_path / "s.zarr").channels) == ["x", "v.y.0", "v.y.1"]
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["z"] = np.arange(4.0)
+    with pytest.raises(SourceError, match="4 rows in data set /z; expected 3 as in /x"):
+        zstore.ingest(tmp_path / "a.h5", tmp_path / "t.zarr", mapping=mapping)
+
+
+NUMBERS = st.sampled_from(["?", "i1", ">i2", "<u4", ">i8", "f2", ">f4", "f8"])
+
+
+@settings(max_examples=20)
+@given(
+    dtypes=st.lists(st.tuples(NUMBERS, st.integers(0, 3)), min_size=1, max_size=5),
+    chunk=st.none() | st.integers(1, 9),
+    compression=st.sampled_from([None, "gzip", "lzf"]),
+    compound=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_values_of_every_type_layout_and_width_are_those_of_h5py(
+    dtypes: list[tuple[str, int]],
+    chunk: int | None,
+    compression: str | None,
+    compound: bool,
+    seed: int,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_flush(monkeypatch)
+    path, random = tmp_path_factory.mktemp("types"), np.random.default_rng(seed)
+    columns = {
+        f"c{n}": random.integers(0, 2 if dtype == "?" else 100, (9, width) if width else 9).astype(dtype)
+        for n, (dtype, width) in enumerate(dtypes)
+    }
+    writing: dict[str, Any] = {}
+    if chunk is not None:
+        writing = {"compression": compression, "shuffle": True}
+    with h5py.File(path / "a.h5", "w") as file:
+        if compound:
+            kinds = [(name, values.dtype, values.shape[1:]) for name, values in columns.items()]
+            rows = np.zeros(9, kinds)
+            for name, values in columns.items():
+                rows[name] = values
+            file.create_dataset("rows", data=rows, chunks=None if chunk is None else (chunk,), **writing)
+        else:
+            for name, values in columns.items():
+                chunks = None if chunk is None else (chunk, *values.shape[1:])
+                file.create_dataset(name, data=values, chunks=chunks, **writing)
+    where = {name: {"data": "rows", "member": name} if compound else name for name in columns}
+    mapping = {
+        "channels": {name: where[name] for name, values in columns.items() if values.ndim == 1},
+        "vectors": {name: where[name] for name, values in columns.items() if values.ndim == 2},
+    }
+    zstore.ingest(path / "a.h5", path / "s.zarr", mapping=mapping, dtype="float64", blocksize=1000)
+    store = open_store(path / "s.zarr")
+    for name, values in columns.items():
+        if values.ndim == 1:
+            np.testing.assert_array_equal(channel(store, "a", name), values.astype("f8"))
+        else:
+            np.testing.assert_array_equal(vector(store, "a", name, values.shape[1]), values.astype("f8"))
+    assert compare_sources(store, path / "a.h5").n_different == 0

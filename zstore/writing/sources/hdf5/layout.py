@@ -28,6 +28,7 @@ from zstore.writing.sources.hdf5.objects import (
     find_data,
     find_group,
     find_object,
+    has_rows,
     judge,
     link_of,
     names_of,
@@ -78,10 +79,13 @@ class FieldData:
         Its name.
     way
         With its own path, without ``*``, and without `lengths` where this file has arrays.
+    row_bytes
+        Of a payload in memory.
     """
 
     name: str
     way: FieldWay
+    row_bytes: int
 
 
 @dataclass(frozen=True)
@@ -301,7 +305,7 @@ def _expanded(
             continue
         link_of(node, each, f"{shown}/{each}")
         child, where = find_object(root, path, group)
-        if not isinstance(child, h5py.h5d.DatasetID):
+        if not isinstance(child, h5py.h5d.DatasetID) or not has_rows(child):
             continue
         judged = judge(child, where, None)
         inner = len(judged.shape) if way.member is None else rank
@@ -383,7 +387,8 @@ def _fields(
                 raise ObjectError(f"data set {found.path} of type {found.dtype}", "numbers")
             lengths = way.lengths if encoded else None
             dimensions = way.dimensions if len(way.dimensions) == len(found.shape) - 1 else ()
-            yield own, FieldData(own, FieldWay(path, () if encoded else dimensions, lengths, way.when, way.units))
+            way_here = FieldWay(path, () if encoded else dimensions, lengths, way.when, way.units)
+            yield own, FieldData(own, way_here, found.row_bytes)
 
 
 def _says(root: Any, name: str) -> bool:

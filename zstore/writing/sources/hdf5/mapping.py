@@ -157,11 +157,11 @@ def mapping_text(given: Any) -> str:
         If it cannot be read, or a key has no meaning.
     """
     if isinstance(given, Mapping):
-        document, where = dict(given), "the mapping"
+        document, where = dict(given), ""
     elif isinstance(given, str) and given in PRESETS:
         document, where = PRESETS[given], given
     elif isinstance(given, str) and given.startswith("{"):
-        document, where = json.loads(given), "the mapping"
+        document, where = json.loads(given), ""
     else:
         where = str(given)
         if not Path(where).is_file():
@@ -178,7 +178,7 @@ def mapping_text(given: Any) -> str:
         if not isinstance(error, MappingError):
             error = MappingError("", type(error).__name__, "plain names and values")
         raise UsageError(
-            f"{error.key or 'document'} {error.value!r} in the mapping {where}",
+            f"{error.key or 'document'} {error.value!r} in the mapping {where}".rstrip(),
             expected=error.expected,
             fix="correct it; zstore inspect FILE.h5 shows a mapping to start from",
         ) from None

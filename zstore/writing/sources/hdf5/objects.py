@@ -225,6 +225,15 @@ def judge(node: Any, shown: str, n_file_bytes: int | None) -> DataSet:
     return DataSet(shown, shape, dtype, None if chunks is None else chunks[0], node)
 
 
+def has_rows(node: Any) -> bool:
+    """Whether a data set has a dimension; one of others, which is never looked up in them, counts as if it had."""
+    h5py = h5py_of("a data set")
+    if node.get_create_plist().get_layout() == h5py.h5d.VIRTUAL:
+        return True
+    space = node.get_space()
+    return bool(space.get_simple_extent_type() == h5py.h5s.SIMPLE and space.get_simple_extent_ndims())
+
+
 def _dtype(node: Any, shown: str) -> np.dtype[Any]:
     expected = "numbers, booleans, or texts of fixed length"
     try:
@@ -280,7 +289,7 @@ def attributes_of(node: Any, most: int, most_characters: int | None) -> Iterator
     Raises
     ------
     ObjectError
-        If there are more of them, or one cannot be read.
+        If there are more of them.
     """
     h5py = h5py_of("attributes")
     n_attributes = h5py.h5a.get_num_attrs(node)
@@ -295,7 +304,7 @@ def attributes_of(node: Any, most: int, most_characters: int | None) -> Iterator
 
 
 def _attribute(h5py: Any, node: Any, name: str, most_characters: int | None) -> Any:
-    """The value of one; None where it is a longer text, or of a kind that no static attribute has."""
+    """The value of one; None where it is a longer text, none in UTF-8, or of a kind that no static attribute has."""
     try:
         value = h5py.AttributeManager(_Node(node))[name]
         value = value.reshape(-1)[0] if isinstance(value, np.ndarray) else value
@@ -303,9 +312,8 @@ def _attribute(h5py: Any, node: Any, name: str, most_characters: int | None) -> 
     except (TypeError, ValueError):
         return None
     if isinstance(value, str):
-        if not value.isascii() and any("\udc80" <= character <= "\udcff" for character in value):
-            raise ObjectError(f"attribute {name!r} that is not UTF-8", "text in UTF-8")
-        return value if most_characters is None or len(value) <= most_characters else None
+        utf8 = value.isascii() or not any("\udc80" <= character <= "\udcff" for character in value)
+        return value if utf8 and (most_characters is None or len(value) <= most_characters) else None
     return value.item() if isinstance(value, (np.bool_, np.integer, np.floating)) else None
 
 

@@ -25,7 +25,7 @@ from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.table import ChannelSpec, StaticTable, TableSpec
 from zstore.writing.sources.typed.source import TypedSource
 from zstore.writing.sources.typed.spec import typed_spec
-from zstore.writing.sources.typed.table import TypedBlock, cut
+from zstore.writing.sources.typed.table import TypedBlock, cut, whole_row_bytes
 from zstore.writing.sources.workspace import Runner
 
 FIX = "write or fetch the file again, correct the mapping, or --on-bad-row quarantine to set it aside"
@@ -131,6 +131,10 @@ class Hdf5Source(TypedSource):
         """One file whose rows a store has."""
         channels = _without_fields([self.open_one(file, options)], options)
         return super().open_known(file, prepared, channels, others, schema)
+
+    def sample_row_bytes(self, table: Hdf5Table) -> int:
+        """Of all columns, and all fields."""
+        return whole_row_bytes(table) + sum(field.row_bytes for field in table.fields)
 
     def refuse_damaged(self, files: Sequence[Hdf5Table]) -> None:
         """Refuse episodes that cannot be read."""

@@ -36,7 +36,7 @@ class EpisodeRow:
     row: int
 
     def __str__(self) -> str:
-        return f"{self.episode} row {self.row:,}"
+        return f"row {self.row:,}" if self.episode == "/" else f"{self.episode} row {self.row:,}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class Hdf5Table:
 
     def write_sample(self, path: Path, n_rows: int) -> int:
         """Write the first rows, in the same layout, to another file; returns how many there are."""
-        return write_sample(self.file, mapping_of(self.mapping), self.columns, self.groups, path, n_rows)
+        mapping = mapping_of(self.mapping)
+        return write_sample(self.file, mapping, self.columns, self.fields, self.groups, path, n_rows)
 
     def batches(self, columns: Sequence[str], texts: Sequence[str], group: int, n_rows: int) -> Iterator[Any]:
         """The rows of a group, stretch by stretch; each stretch is read whole, so that it is good or lost as a whole.

@@ -60,12 +60,16 @@ class TypedSource(FileSource):
     def sample(self, file: File, options: TableOptions, encoding: str, folder: Path, n_bytes: int) -> SourceSample:
         """The first rows of one, with all their columns."""
         table = self.open_one(file, replace(options, id_from_path=None))
-        size = whole_row_bytes(table)
+        size = self.sample_row_bytes(table)
         path = folder / file.key.lstrip("/")  # so that ids are found in the path
         path.parent.mkdir(parents=True)
         n_rows = table.write_sample(path, max(n_bytes // size, 1))
         growth = n_rows_of(table) * size / max(file.n_bytes, 1)
         return SourceSample(path, n_rows * size, growth, encoding, prepared=False)
+
+    def sample_row_bytes(self, table: Any) -> int:
+        """Bytes of memory that a row of a sample takes, about."""
+        return whole_row_bytes(table)
 
     def check(self, options: TableOptions, encoding: str) -> None:
         """Refuse options of text: cells have types here."""
