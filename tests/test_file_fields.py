@@ -110,7 +110,7 @@ def test_several_fields_may_come_from_one_column_and_from_others(tmp_path: Path)
         as_csv(tmp_path, table),
         tmp_path,
         file={"scan": "path", "cube": "path", "picture": "number"},
-        file_chain={"cube": chain},
+        file_chain={"cube": chain.to_json()},
         units={"path": "HU"},
     )
     np.testing.assert_array_equal(in_order(values), store.read_field("scan", 0, 6))
@@ -118,8 +118,10 @@ def test_several_fields_may_come_from_one_column_and_from_others(tmp_path: Path)
     grid = SourceGrid((6, 5, 4), AFFINE)
     cubes = [chain.apply(value, grid, 1 << 20) for value in values]
     np.testing.assert_array_equal(in_order(cubes), store.read_field("cube", 0, 6))
-    assert [field.units for field in store.schema.fields] == ["HU", "HU", None]
-    axes = [[axis.split("_")[-1] for axis in field.dimensions] for field in store.schema.fields]
+    assert store.fields == ("scan", "cube", "cube_grid", "picture")
+    shown = [field for field in store.schema.fields if field.name != "cube_grid"]
+    assert [field.units for field in shown] == ["HU", "HU", None]
+    axes = [[axis.split("_")[-1] for axis in field.dimensions] for field in shown]
     assert axes == [["x", "y", "z"], ["x", "y", "z"], ["y", "x"]]
 
 
@@ -140,7 +142,7 @@ def test_the_command_line_says_all_of_it_and_an_append_goes_on(
     assert main(["ingest", str(tmp_path / "first.csv"), store, *flags, *chain]) == 0
     assert main(["ingest", str(tmp_path / "table.csv"), store, "--append", *flags, *chain]) == 0
     made = zstore.open_store(store)
-    assert made.fields == ("scan", "raw")
+    assert made.fields == ("scan", "scan_grid", "raw")
     raw = made.read_field("raw", 0, 6)
     np.testing.assert_array_equal(in_order([v.astype(np.int32) - 1024 for v in volumes]), raw)
     record = made.objects.document["table"]
@@ -286,3 +288,32 @@ def test_a_record_that_no_release_wrote_is_refused_by_an_append(tmp_path: Path, 
     ]:
         with pytest.raises(ZstoreError, match=name):
             FileOptions.from_json({**json.loads(json.dumps(record)), name: value})
+
+
+def test_a_prediction_goes_back_to_the_voxels_of_each_scan_whatever_has_become_of_the_store(tmp_path: Path) -> None:
+    shapes = [(12, 15, 10), (9, 11, 13), (14, 8, 9)]
+    labels = []
+    for n, shape in enumerate(shapes):
+        label = np.zeros(shape, np.uint8)
+        label[2:6, 3:7, 1:5], label[6:8, 4:8, 5:8] = n + 1, n + 5
+        nifti(tmp_path / f"{n}.nii.gz", label, AFFINE @ np.diag([1.4, 1.7, 1.2, 1]))
+        labels.append(label)
+    chain = VolumeChain("LAS", (0.9, 1.1, 1.3), "nearest", shape=(60, 60, 60), dtype="uint8")
+    options: dict[str, Any] = {"file": {"map": "path"}, "file_chain": {"map": chain.to_json()}}
+    table = as_csv(tmp_path, rows(["0.nii.gz", "1.nii.gz", ""]))
+    ingest(table, tmp_path, **options)
+    as_csv(tmp_path, rows(["0.nii.gz"] * 3 + ["2.nii.gz"])[3:]).rename(tmp_path / "later.csv")
+    zstore.append(tmp_path / "later.csv", tmp_path / "s.zarr")
+    zstore.compact(tmp_path / "s.zarr")
+    store = zstore.open_store(tmp_path / "s.zarr")
+    for row, scan in ((0, 0), (1, 2), (2, 1)):
+        predicted = store.read_field("map", row, row + 1)[0]
+        values, affine = zstore.original_grid(store, "map", row, predicted)
+        np.testing.assert_array_equal(labels[scan], values)
+        np.testing.assert_allclose(affine, AFFINE @ np.diag([1.4, 1.7, 1.2, 1]), rtol=1e-6)
+    with pytest.raises(zstore.NotFoundError, match="no volume of field 'map' in row 3"):
+        zstore.original_grid(store, "map", 3, predicted)
+    with pytest.raises(zstore.NotFoundError, match="no chain of field 'age'"):
+        zstore.original_grid(store, "age", 0, predicted)
+    with pytest.raises(UsageError, match=r"\(3, 3, 3\)"):
+        zstore.original_grid(store, "map", 0, predicted[:3, :3, :3])

@@ -10,7 +10,7 @@ import pytest
 from zstore import UsageError
 from zstore.format.payloads.chain import MERLIN, VolumeChain, Window
 from zstore.writing.sources.named_files.options import FileOptions
-from zstore.writing.sources.named_files.reader import FileReader
+from zstore.writing.sources.named_files.reader import FileReader, GridReader
 from zstore.writing.sources.payloads import FieldSpec
 
 
@@ -29,12 +29,16 @@ def test_each_field_is_read_as_its_options_say(tmp_path: Path) -> None:
         keep_encoded=["image"],
     )
     root, limit = str(tmp_path.resolve()), 2 << 30
+    axes = ("grid_row", "grid_column")
+    scan = FileReader(root, chain=MERLIN, limit_bytes=limit)
     crop = VolumeChain("LPS", (1.0, 1.0, 2.5), "linear", Window(-100, 300, 0, 255), (64, 64, 32), dtype="uint8")
     assert options.fields({"nifti": "HU"}) == (
         FieldSpec("image", FileReader(root, keep_encoded=True, limit_bytes=limit), "path"),
         FieldSpec("frame", FileReader(root, "train", indexed=True, limit_bytes=limit), "archive", "number"),
-        FieldSpec("scan", FileReader(root, chain=MERLIN, limit_bytes=limit), "nifti", units="HU"),
+        FieldSpec("scan", scan, "nifti", units="HU"),
+        FieldSpec("scan_grid", GridReader(scan), "nifti", dimensions=axes),
         FieldSpec("crop", FileReader(root, chain=crop, limit_bytes=limit), "nifti", units="HU"),
+        FieldSpec("crop_grid", GridReader(FileReader(root, chain=crop, limit_bytes=limit)), "nifti", dimensions=axes),
     )
 
 

@@ -67,6 +67,7 @@ LAYERS = {
             "reading.decode",
             "reading.rowfile",
             "reading.fieldrows",
+            "reading.volumes",
             "reading.panel",
             "reading.selection",
             "reading.store",

@@ -33,6 +33,7 @@ from zstore.reading.scaling import Scaling
 from zstore.reading.selection import Selection
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
+from zstore.reading.volumes import SourceVolume, original_grid
 from zstore.reading.windows import WindowIndex, WindowShape, find_holes
 from zstore.storage.locks import file_lock
 from zstore.text import counted, shown, shown_html
@@ -70,6 +71,7 @@ __all__ = [
     "Selection",
     "Series",
     "SourceError",
+    "SourceVolume",
     "Store",
     "StoreError",
     "TimeStepRule",
@@ -108,6 +110,7 @@ __all__ = [
     "open_panel",
     "open_rows",
     "open_store",
+    "original_grid",
     "read_yaml",
     "rollback",
     "shown",

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from zstore.format.codecs import AUTO, check_codec
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, RowGrid, n_shards
-from zstore.format.payloads.chain import VolumeChain
 from zstore.format.schema import Schema
 from zstore.writing.arguments import Request
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
@@ -67,7 +66,7 @@ def ingest(
     file_limit: int | str | None = None,
     file_position: Mapping[str, str] | None = None,
     file_member: Mapping[str, str] | None = None,
-    file_chain: Mapping[str, str | Path | VolumeChain] | None = None,
+    file_chain: Mapping[str, str | Path | Mapping[str, Any]] | None = None,
     keep_encoded: Sequence[str] = (),
     freq: str | None = None,
     start: str | None = None,
@@ -161,8 +160,9 @@ def ingest(
         Fields of `file` in ``.npz`` archives: for each, the name of the array. Or it stands in the path, as in
         ``scans.npz/train``.
     file_chain
-        What is done to the volumes of a field of `file`: a YAML file, or ``merlin``. Orientation, spacing, a window of
-        intensities, a shape to crop or pad to, a dtype.
+        What is done to the volumes of a field of `file`: a YAML file, or ``merlin``. A mapping with ``orientation``,
+        ``spacing``, ``interpolation``, ``window``, ``shape``, ``fill``, ``dtype``; :func:`zstore.original_grid` goes
+        the way back.
     keep_encoded
         Fields of `file` whose images stay the bytes of their PNG or JPEG.
     freq

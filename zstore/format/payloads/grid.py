@@ -7,7 +7,7 @@ Grids are those of MONAI's ``Orientation``, ``Spacing`` (``diagonal=False``, ``s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,31 @@ class SourceGrid(NamedTuple):
 
     shape: Shape
     affine: Affine
+
+    def to_array(self) -> Affine:
+        """(5, 4) float64, as stores have it: the affine, and the shape below it."""
+        return np.vstack([self.affine, [*self.shape, 0]]).astype(np.float64)
+
+    @classmethod
+    def from_array(cls, values: NDArray[Any]) -> SourceGrid:
+        """Read :meth:`to_array` back.
+
+        Raises
+        ------
+        PayloadError
+            If the shape is none, or the affine is singular.
+        """
+        wide = values.astype(np.float64)
+        sizes = wide[4, :3] if wide.shape == (5, 4) else np.zeros(3)
+        if not ((sizes >= 1) & (sizes < _MOST_VOXELS) & (np.floor(sizes) == sizes)).all():
+            raise PayloadError(f"a scan of shape {sizes.tolist()}", "three whole numbers of voxels")
+        check_affine(wide[:4])
+        return cls((int(sizes[0]), int(sizes[1]), int(sizes[2])), wide[:4])
+
+
+def grid_name(field: str) -> str:
+    """Name of the field that has where the voxels of another one lay in their sources."""
+    return f"{field}_grid"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,12 @@ _AWRY = 1e-4  # of a direction
 
 def look(root: str, name: str, chain: VolumeChain | None, limit_bytes: int) -> PayloadLook:
     """What a DICOM file, or a folder of those of a series, holds; raises :class:`PayloadError`."""
-    return _volume(_slices(root, name)).payload_look(chain, limit_bytes)
+    return volume_of(root, name).payload_look(chain, limit_bytes)
+
+
+def volume_of(root: str, name: str) -> VolumeLook:
+    """What the headers of a DICOM file, or of a folder of those of a series, say; raises :class:`PayloadError`."""
+    return _volume(_slices(root, name))
 
 
 def read(root: str, name: str, chain: VolumeChain | None, limit_bytes: int) -> Payload:

@@ -40,7 +40,12 @@ class _Header(NamedTuple):
 
 def look(file: OpenFile, chain: VolumeChain | None, limit_bytes: int) -> PayloadLook:
     """What a NIfTI file holds; raises :class:`PayloadError`."""
-    return _header(_plain(file, file.stream), file.n_bytes).volume.payload_look(chain, limit_bytes)
+    return volume_of(file).payload_look(chain, limit_bytes)
+
+
+def volume_of(file: OpenFile) -> VolumeLook:
+    """What the header of a NIfTI file says; raises :class:`PayloadError`."""
+    return _header(_plain(file, file.stream)).volume
 
 
 def read(file: OpenFile, chain: VolumeChain | None, limit_bytes: int) -> Payload:
@@ -62,7 +67,7 @@ def read(file: OpenFile, chain: VolumeChain | None, limit_bytes: int) -> Payload
     """
     hashed = Hashed(file.stream)
     stream = _plain(file, hashed)
-    header = _header(stream, file.n_bytes)
+    header = _header(stream)
     volume = header.volume
     volume.payload_look(chain, limit_bytes)
     n_bytes = header.offset + volume.n_bytes
@@ -81,7 +86,7 @@ def _plain(file: OpenFile, stream: Readable) -> Readable:
     return Inflated(stream, "gzip") if file.name.lower().endswith(".gz") else stream
 
 
-def _header(stream: Readable, n_file_bytes: int) -> _Header:
+def _header(stream: Readable) -> _Header:
     begin = some(stream, 4)
     if not begin:
         raise PayloadError("an empty file", "a NIfTI file")

@@ -59,7 +59,12 @@ class _Header(NamedTuple):
 
 def look(file: OpenFile, chain: VolumeChain | None, limit_bytes: int) -> PayloadLook:
     """What an NRRD file holds; raises :class:`PayloadError`."""
-    return _header(file.stream)[0].volume.payload_look(chain, limit_bytes)
+    return volume_of(file).payload_look(chain, limit_bytes)
+
+
+def volume_of(file: OpenFile) -> VolumeLook:
+    """What the header of an NRRD file says; raises :class:`PayloadError`."""
+    return _header(file.stream)[0].volume
 
 
 def read(file: OpenFile, chain: VolumeChain | None, limit_bytes: int) -> Payload:

@@ -11,9 +11,10 @@ from typing import Any
 
 from zstore.errors import StoreError, UsageError
 from zstore.format.payloads.chain import PRESETS, VolumeChain
+from zstore.format.payloads.grid import grid_name
 from zstore.sizes import bytes_of
 from zstore.storage.urls import is_remote
-from zstore.writing.sources.named_files.reader import DEFAULT_LIMIT_BYTES, FileReader
+from zstore.writing.sources.named_files.reader import DEFAULT_LIMIT_BYTES, FileReader, GridReader
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.payloads import FieldSpec
 from zstore.yamlfiles import read_yaml
@@ -47,7 +48,7 @@ class FileOptions:
     file_limit: int | str | None = None
     file_position: Mapping[str, str] = field(default_factory=dict)
     file_member: Mapping[str, str] = field(default_factory=dict)
-    file_chain: Mapping[str, str | Path | VolumeChain] = field(default_factory=dict)
+    file_chain: Mapping[str, str | Path | Mapping[str, Any] | VolumeChain] = field(default_factory=dict)
     keep_encoded: Sequence[str] = ()
 
     @classmethod
@@ -152,7 +153,7 @@ class FileOptions:
             )
 
     def fields(self, units: Mapping[str, str] | None = None) -> tuple[FieldSpec, ...]:
-        """The fields, in the order in which the user names them.
+        """The fields, in the order in which the user names them; behind each with a chain, the grids of its sources.
 
         Parameters
         ----------
@@ -169,23 +170,17 @@ class FileOptions:
         if not self.file:
             return ()
         root, limit_bytes = self._root(), bytes_of(self.file_limit, "--file-limit") or DEFAULT_LIMIT_BYTES
-        return tuple(
-            FieldSpec(
-                name,
-                FileReader(
-                    root,
-                    self.file_member.get(name),
-                    name in self.file_position,
-                    name in self.keep_encoded,
-                    chain_of(self.file_chain[name], name) if name in self.file_chain else None,
-                    limit_bytes,
-                ),
-                column,
-                self.file_position.get(name),
-                units=(units or {}).get(column),
-            )
-            for name, column in self.file.items()
-        )
+        specs = []
+        for name, column in self.file.items():
+            chain = chain_of(self.file_chain[name], name) if name in self.file_chain else None
+            indexed, keep = name in self.file_position, name in self.keep_encoded
+            reader = FileReader(root, self.file_member.get(name), indexed, keep, chain, limit_bytes)
+            unit = (units or {}).get(column)
+            specs.append(FieldSpec(name, reader, column, self.file_position.get(name), units=unit))
+            if chain is not None:
+                axes = ("grid_row", "grid_column")
+                specs.append(FieldSpec(grid_name(name), GridReader(reader), column, dimensions=axes))
+        return tuple(specs)
 
     def _check(self) -> None:
         beside = {
@@ -253,13 +248,13 @@ class FileOptions:
         return str(root)
 
 
-def chain_of(given: str | Path | VolumeChain, name: str) -> VolumeChain:
+def chain_of(given: str | Path | Mapping[str, Any] | VolumeChain, name: str) -> VolumeChain:
     """A chain by what the user says of it.
 
     Parameters
     ----------
     given
-        The name of a preset, a YAML file, or the chain itself.
+        The name of a preset, a YAML file, what stands in one, or the chain itself.
     name
         The field, for messages.
 
@@ -270,6 +265,8 @@ def chain_of(given: str | Path | VolumeChain, name: str) -> VolumeChain:
     """
     if isinstance(given, VolumeChain):
         return given
+    if isinstance(given, Mapping):
+        return VolumeChain.from_json(given, where=f"--file-chain {name}")
     if str(given) in PRESETS:
         return PRESETS[str(given)]
     if Path(given).suffix not in (".yaml", ".yml"):

@@ -12,6 +12,7 @@ import xxhash
 
 from zstore.format.payloads.chain import VolumeChain
 from zstore.format.payloads.error import PayloadError
+from zstore.format.payloads.grid import SourceGrid
 from zstore.format.payloads.images import decode_image, look_image
 from zstore.writing.sources.named_files import dicom, nifti, npy, nrrd
 from zstore.writing.sources.named_files.below import OpenFile, is_folder, opened
@@ -108,6 +109,23 @@ class FileReader:
         if positions:
             yield from _repeated(iter([self._one(kind, name)]), len(positions))
 
+    def grid(self, holder: str) -> SourceGrid:
+        """Where the voxels of a volume lie, from headers alone.
+
+        Raises
+        ------
+        PayloadError
+            If it is no volume, or does not say it.
+        """
+        kind, name, _ = self._kind(holder)
+        if kind == "dicom":
+            volume = dicom.volume_of(self.root, name)
+        else:
+            with opened(self.root, name) as file:
+                volume = (nifti.volume_of if kind == "nifti" else nrrd.volume_of)(file)
+        volume.check(self.limit_bytes)
+        return volume.placed()
+
     def show(self, holder: str, position: int) -> str:
         """Where a payload lies, for messages: the path from the root, and the row."""
         return f"{holder}, row {position:,}" if self.indexed else holder
@@ -179,6 +197,39 @@ class FileReader:
             raise PayloadError("a file of one value", "npy or npz, which --file-position chooses from")
         if position != 0:
             raise PayloadError(f"position {position:,} of a file that is one value", "position 0")
+
+
+@dataclass(frozen=True)
+class GridReader:
+    """Reads where the voxels of volumes lay in their sources, as payloads of a field of their own.
+
+    So that what is predicted for a volume can be put back on the voxels of its scan, see
+    :func:`zstore.original_grid`.
+
+    Parameters
+    ----------
+    files
+        Reads the volumes.
+    """
+
+    files: FileReader
+
+    def look(self, holder: str, position: int) -> PayloadLook:
+        """What a payload will be; see :class:`zstore.writing.sources.payloads.PayloadReader`."""
+        return PayloadLook((5, 4), "float64", 160, ("grid_row", "grid_column"))
+
+    def read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
+        """(5, 4) float64: the affine, and the shape below it."""
+        values = self.files.grid(holder).to_array()
+        yield from _repeated(iter([Payload(values, xxhash.xxh3_128_digest(values.tobytes()))]), len(positions))
+
+    def show(self, holder: str, position: int) -> str:
+        """Where a payload lies, for messages."""
+        return self.files.show(holder, position)
+
+    def to_json(self) -> dict[str, Any]:
+        """All that values depend on, beside the bytes of files."""
+        return {**self.files.to_json(), "reader": "grids"}
 
 
 def _repeated(payloads: Iterator[Payload], n: int) -> Iterator[Payload]:
