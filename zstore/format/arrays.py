@@ -24,6 +24,8 @@ MOST_TEXT_BYTES, MOST_TEXT_FACTOR = 16 << 20, 256
 """Texts may inflate to so many bytes, and to so many for each byte of their object."""
 
 _SMALL_CHUNK = 1 << 20
+_ASCII = 127
+_PADDING = 4  # bytes for each byte of texts that differ in length
 _SMALL_CODEC = "zstd-3"
 
 
@@ -78,16 +80,18 @@ def decode_small(document: dict[str, Any], read: Callable[[str], bytes]) -> NDAr
     text = document["data_type"] == "string"
     dtype: Any = np.dtypes.StringDType() if text else np.dtype(document["data_type"]).newbyteorder("<")
     decode = decoder("zstd")
-    parts = [np.zeros((0, *shape[1:]), dtype)]
+    parts: list[NDArray[Any]] = []
     for number in range(-(-shape[0] // chunk) if math.prod(shape) else 0):
         content = memoryview(read("/".join(["c", str(number), *["0"] * (len(shape) - 1)])))
         if text:
-            parts.append(_decode_texts(content[:-CHECKSUM_BYTES], chunk).astype(dtype))
+            parts.append(_decode_texts(content[:-CHECKSUM_BYTES], chunk))
             continue
         values = np.empty((chunk, *shape[1:]), dtype)
         decode(content, values)
         parts.append(values)
-    return np.concatenate(parts)[: shape[0]] if math.prod(shape) else np.zeros(shape, dtype)
+    if not parts:
+        return np.zeros(shape, dtype)
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts))[: shape[0]]
 
 
 def _decode_texts(compressed: memoryview, n_texts: int) -> NDArray[Any]:
@@ -101,8 +105,35 @@ def _decode_texts(compressed: memoryview, n_texts: int) -> NDArray[Any]:
         raise ValueError(f"a chunk of another number of texts than {n_texts:,}")
     if n_bytes < 4 + 4 * n_texts:
         raise ValueError(f"a chunk of {n_texts:,} texts that is cut short")
-    texts: NDArray[Any] = VLenUTF8().decode(content)
-    return texts
+    short = _short_texts(content[4:], n_texts)
+    return VLenUTF8().decode(content).astype(np.dtypes.StringDType()) if short is None else short
+
+
+def _short_texts(content: NDArray[np.uint8], n_texts: int) -> NDArray[Any] | None:
+    """Texts as most ids are, all at once: ASCII, at most 127 characters, none empty; None where they are not.
+
+    Each is its length in four bytes, and then itself. Of such texts a zero is found in the last three bytes of each
+    length alone. That each length leads to the next one, from the first byte to the last, is compared.
+    """
+    zeros = np.flatnonzero(content == 0)
+    if not n_texts or len(zeros) != 3 * n_texts or zeros[0] != 1 or content.max() > _ASCII:
+        return None
+    starts = zeros[::3] - 1
+    lengths = content[starts].astype(np.int64)
+    behind = np.append(starts[1:], len(content))
+    if np.any(zeros[2::3] - zeros[::3] != 2) or np.any(starts + 4 + lengths != behind):
+        return None
+    width = int(lengths.max())
+    if n_texts * width > _PADDING * len(content):
+        return None
+    if np.all(lengths == width):
+        octets = np.ascontiguousarray(content.reshape(n_texts, 4 + width)[:, 4:])
+    else:
+        of_texts = np.ones(len(content), np.bool_)
+        of_texts[(starts[:, None] + np.arange(4)).reshape(-1)] = False
+        octets = np.zeros((n_texts, width), np.uint8)
+        octets[np.arange(width) < lengths[:, None]] = content[of_texts]
+    return octets.view(f"S{width}")[:, 0].astype(np.dtypes.StringDType())
 
 
 def strings(values: Any) -> NDArray[Any]:

@@ -136,6 +136,12 @@ def check_moments(moments: Moments, index: SeriesIndex, document: Mapping[str, A
             _in_range(high, 0, len(channel["categories"]) - 1, f"codes of {channel['name']!r}", where)
 
 
+def check_missing(n_missing: NDArray[np.int64], index: SeriesIndex, where: str) -> None:
+    """Check the counts of missing values alone: at most the rows of each series. Raises `StoreError`."""
+    if n_missing.size and (int(n_missing.min()) < 0 or np.any(n_missing > index.row_size[:, None])):
+        refuse("missing values that are more than rows, or fewer than none", "at most the rows of each series", where)
+
+
 def _check_extents(index: SeriesIndex, document: Mapping[str, Any], where: str) -> None:
     start, stop, pointer = index.extent_start, index.extent_stop, index.extent_ptr
     _in_range(start, 0, document["n_places"], "extent_start", where)
@@ -157,8 +163,9 @@ def _check_shards(index: SeriesIndex, document: Mapping[str, Any], records: Coll
     arrays = row_arrays(document).values()
     for size in {array.grid.shard_rows for array in arrays}:
         first, last = index.extent_start // size, (index.extent_stop - 1) // size
-        shards: set[int] = set()
-        for low, high in {*zip(first.tolist(), last.tolist(), strict=True)}:
+        shards: set[int] = set(np.unique(first).tolist())
+        several = first != last  # few, if any: of series that are longer than a shard, or lie across a border
+        for low, high in {*zip(first[several].tolist(), last[several].tolist(), strict=True)}:
             if high - low > len(records):
                 refuse(f"rows in {high - low + 1:,} shards", f"at most {len(records):,}, the objects there are", where)
             shards.update(range(low, high + 1))

@@ -18,7 +18,7 @@ from zstore.format.moments import Moments
 from zstore.format.nodes import index_arrays
 from zstore.format.rowarrays import array_names
 from zstore.format.schema import Field, Schema, TimeAxis
-from zstore.format.soundness import check_index, check_moments, check_sources
+from zstore.format.soundness import check_index, check_missing, check_moments, check_sources
 from zstore.reading.objects import ObjectReader
 from zstore.storage.protocol import Storage
 
@@ -140,6 +140,16 @@ class StoredVersion:
         moments = Moments(*(self.objects.small(f"{group}/{name}")[0] for name in Moments.empty((0,)).fields()))
         check_moments(moments, self.index, self.objects.document, f"{self.path}/{group}")
         return moments
+
+    @cached_property
+    def _n_missing(self) -> NDArray[np.int64]:
+        """(series, channel) missing values: of all moments, the one that every table asks for."""
+        if "moments" in self.__dict__:
+            return self.moments.n_missing
+        group = moments_path(self.version)
+        counts: NDArray[np.int64] = self.objects.small(f"{group}/n_missing")[0]
+        check_missing(counts, self.index, f"{self.path}/{group}")
+        return counts
 
     @cached_property
     def ledger(self) -> list[ObjectRecord]:
@@ -302,7 +312,7 @@ class StoredVersion:
 
     def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
         """(channel,) whether any value of some channels is missing."""
-        found: NDArray[np.bool_] = self.moments.n_missing.sum(axis=0) > 0
+        found: NDArray[np.bool_] = self._n_missing.sum(axis=0) > 0
         return found[[self._columns[self.channel(name).name] for name in channels]]
 
     @property
