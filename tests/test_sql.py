@@ -63,7 +63,7 @@ def test_every_database_makes_the_bytes_of_the_csv_of_its_rows(
 ) -> None:
     expected = content(tmp_path / "csv.zarr")
     for number, (uri, table) in enumerate(databases.items()):
-        made(Query(f"select * from {table};", uri, **way), tmp_path / f"{number}.zarr", workers=1 + number % 2)
+        made(Query(f"select * from {table} ; ;\n", uri, **way), tmp_path / f"{number}.zarr", workers=1 + number % 2)
         assert content(tmp_path / f"{number}.zarr") == expected, uri
 
 
@@ -84,6 +84,7 @@ def one_column(server: str, expression: str, path: Path, **reading: Any) -> Stor
         ("true", 1.0),
         ("1.5::real", 1.5),
         ("'NaN'::numeric", None),
+        ("12345::numeric(2, -3)", 12000.0),
         ("null::numeric(4,2)", None),
     ],
 )
@@ -280,6 +281,22 @@ def test_parts_have_every_row_once_also_those_without_a_value(
     made(Query(sql, server[0], partition=column, partitions=7), tmp_path / "parts.zarr")
     assert content(tmp_path / "parts.zarr") == content(tmp_path / "one.zarr")
     assert open_store(tmp_path / "parts.zarr").n_rows == 600
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "timestamptz", "date"])
+@pytest.mark.parametrize(
+    "ends", [("-infinity", "infinity"), ("0044-03-15 BC", "infinity"), ("-infinity", "290000-01-01")]
+)
+def test_moments_that_no_calendar_has_are_in_the_first_or_last_part(
+    kind: str, ends: tuple[str, str], server: tuple[str, str], tmp_path: Path
+) -> None:
+    sql = (
+        f"select k as time, k as v, case k when 0 then '{ends[0]}'::{kind} when 1 then '{ends[1]}'::{kind} "
+        f"when 2 then null else (date '2020-01-01' + k)::{kind} end as p from generate_series(0, 9) k"
+    )
+    reading: dict[str, Any] = {"id": None, "time_unit": "s", "leave_out": ["p"]}
+    store = made(Query(sql, server[0], partition="p"), tmp_path / "s.zarr", **reading)
+    assert store.read("v", 0, store.n_rows).tolist() == list(range(10))
 
 
 def test_a_column_of_texts_has_no_ranges(tmp_path: Path) -> None:

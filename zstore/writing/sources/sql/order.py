@@ -9,17 +9,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zstore.writing.sources.sql.parts import has_order
+from zstore.writing.sources.sql.parts import has_order, writable
 from zstore.writing.sources.sql.query import Bound, Query
 
 _ORDER_BY = re.compile(r'\border\s+by\s+(?:\w+\.)?("(?:[^"]|"")+"|\w+)(?:\s+asc)?\s*(?:,[^()]*)?$', re.IGNORECASE)
 _SEGMENT_BYTES = 1 << 26
 _SHARE = 8  # of all bytes before, that a segment has at least: there are never many
-_YEARS = (np.datetime64("0001-01-01"), np.datetime64("9999-12-31"))  # that SQL can write
 
 
 class Order:
@@ -93,6 +91,5 @@ def _writable(value: Any) -> bool:
     """Whether SQL can write a value."""
     if not pa.types.is_temporal(value.type):
         return True
-    unit = value.type.unit if pa.types.is_timestamp(value.type) else "D"
-    moment = np.datetime64(value.value, unit)  # type: ignore[arg-type]  # a unit
-    return bool(_YEARS[0] <= moment <= _YEARS[1])
+    first, last = writable(value.type)
+    return bool(first <= value.value <= last)

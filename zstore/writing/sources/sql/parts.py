@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 
 from zstore.errors import UsageError
@@ -76,6 +77,16 @@ def type_named(name: str) -> pa.DataType:
     return {"date32[day]": pa.date32(), "string": pa.string()}.get(name) or pa.type_for_alias(name)
 
 
+def writable(dtype: pa.DataType) -> tuple[int, int]:
+    """The first and last moment of a type that SQL can write, in its unit; infinite ones lie beyond."""
+    unit = dtype.unit if pa.types.is_timestamp(dtype) else "ms" if pa.types.is_date64(dtype) else "D"
+    ends = (np.datetime64(day, "D") for day in ("0001-01-01", "9999-12-31"))
+    if unit == "ns":
+        ends = (np.datetime64(day, "D") for day in ("1678-01-01", "2262-01-01"))
+    first, last = (int(day.astype(f"M8[{unit}]").astype(np.int64)) for day in ends)
+    return first, last
+
+
 def has_order(dtype: pa.DataType, text_order: bool) -> bool:
     """Whether values of a type have one order here and in the database."""
     times = pa.types.is_timestamp(dtype) or pa.types.is_date32(dtype)
@@ -107,7 +118,8 @@ def _borders(query: Query, beyond: str, database: Database, reader: Reader, name
     if not low.is_valid or not high.is_valid:
         return []
     if pa.types.is_temporal(dtype) and not pa.types.is_time(dtype):
-        first, last = int(low.value), int(high.value)
+        least, most = writable(dtype)
+        first, last = (min(max(int(end.value), least), most) for end in (low, high))
     elif pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype):
         if not (math.isfinite(low.as_py()) and math.isfinite(high.as_py())):
             return []

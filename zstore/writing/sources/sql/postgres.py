@@ -116,7 +116,7 @@ def _storage(dtype: pa.DataType) -> pa.DataType:
 def _declared_scale(field: pa.Field) -> int:
     """Decimals of a numeric column, where it declares them; else 0."""
     modifier = int((field.metadata or {}).get(b"POSTGRESQL:typmod", b"-1"))
-    return (modifier - 4) & 0x7FF if modifier >= 4 else 0
+    return max((((modifier - 4) & 0x7FF) ^ 0x400) - 0x400, 0) if modifier >= 4 else 0  # 11 bits, of which one is a sign
 
 
 def _plain(schema: pa.Schema, columns: Sequence[Any], scales: list[int]) -> pa.RecordBatch:

@@ -49,7 +49,7 @@ class Query:
     watermark: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sql", self.sql.strip().rstrip(";").rstrip())
+        object.__setattr__(self, "sql", self.sql.strip().rstrip("; \t\r\n"))
         if not self.sql:
             raise UsageError("--sql is empty", expected="a query such as 'select * from t'", fix="write one")
         if self.partitions < 1:
