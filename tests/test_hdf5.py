@@ -694,6 +694,22 @@ def test_a_damaged_image_is_refused_with_file_and_row(tmp_path: Path) -> None:
     assert not (tmp_path / "s.zarr").exists()
 
 
+@pytest.mark.parametrize("odd", [np.zeros((7, 5, 5, 3), "u1"), np.zeros((7, 6, 8, 3), "f4"), None])
+def test_an_episode_whose_images_are_of_another_kind_is_refused_or_set_aside(odd: Any, tmp_path: Path) -> None:
+    for n in range(3):
+        aloha(tmp_path / f"{n}.hdf5", 7, n)
+    with h5py.File(tmp_path / "0.hdf5", "a") as file:
+        del file["observations/images/cam_low"]
+        if odd is not None:
+            file["observations/images/cam_low"] = odd
+    with pytest.raises(SourceError, match=r"field 'cam_low' .*expected uint8 of 6×8×3 as in .*1\.hdf5"):
+        zstore.ingest(tmp_path / "*.hdf5", tmp_path / "s.zarr", mapping="aloha")
+    zstore.ingest(tmp_path / "*.hdf5", tmp_path / "s.zarr", mapping="aloha", on_bad_row="quarantine")
+    assert [str(id_) for id_ in open_store(tmp_path / "s.zarr").ids] == ["1", "2"]
+    zstore.ingest(tmp_path / "*.hdf5", tmp_path / "t.zarr", mapping="aloha", leave_out=["cam_low"])
+    assert [str(id_) for id_ in open_store(tmp_path / "t.zarr").ids] == ["0", "1", "2"]
+
+
 def test_images_that_are_appended_stand_behind_those_of_before(tmp_path: Path) -> None:
     made = {f"e{n}": aloha(tmp_path / f"e{n}.hdf5", 6 + n, n) for n in range(3)}
     for name in ("e1", "e[02]"):

@@ -5,6 +5,7 @@ Whatever is wrong with an episode is a fault of it, told when its rows are asked
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -79,13 +80,26 @@ class FieldData:
         Its name.
     way
         With its own path, without ``*``, and without `lengths` where this file has arrays.
-    row_bytes
-        Of a payload in memory.
+    shape
+        Of a payload; of encoded images, of the row that holds one.
+    dtype
+        Of its values.
     """
 
     name: str
     way: FieldWay
-    row_bytes: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a payload in memory."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    @property
+    def shown(self) -> str:
+        """What payloads are, which all episodes have alike."""
+        return "encoded images" if self.way.lengths else f"{self.dtype} of {'×'.join(map(str, self.shape))}"
 
 
 @dataclass(frozen=True)
@@ -388,7 +402,7 @@ def _fields(
             lengths = way.lengths if encoded else None
             dimensions = way.dimensions if len(way.dimensions) == len(found.shape) - 1 else ()
             way_here = FieldWay(path, () if encoded else dimensions, lengths, way.when, way.units)
-            yield own, FieldData(own, way_here, found.row_bytes)
+            yield own, FieldData(own, way_here, found.shape[1:], found.dtype)
 
 
 def _says(root: Any, name: str) -> bool:
@@ -462,8 +476,13 @@ def _check_alike(first: _Contents, other: _Contents) -> None:
                 f"{name!r} in {group} " + (f"of type {theirs[name]}" if name in theirs else "is missing"),
                 f"{own.get(name, 'none')} as in {where}",
             )
-    if [each.name for each in first.fields] != [each.name for each in other.fields]:
-        raise ObjectError(f"other fields in {group}", f"{', '.join(f.name for f in first.fields)} as in {where}")
+    kinds, before = ({field.name: field.shown for field in each.fields} for each in (other, first))
+    for name in dict.fromkeys([*before, *kinds]):
+        if kinds.get(name) != before.get(name):
+            raise ObjectError(
+                f"field {name!r} in {group} " + (f"of {kinds[name]}" if name in kinds else "is missing"),
+                f"{before.get(name, 'none')} as in {where}",
+            )
 
 
 def _grouped(episodes: list[Episode], row_bytes: int, chunk_rows: int) -> Iterator[tuple[Stretch, ...]]:

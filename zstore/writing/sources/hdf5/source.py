@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,6 +97,7 @@ class Hdf5Source(TypedSource):
         if good is None:
             raise next(each[1] for each in opened if not isinstance(each, Hdf5Table))
         tables = [each if isinstance(each, Hdf5Table) else _lost(good, *each) for each in opened]
+        tables = _alike(tables, [field.name for field in self.fields(tables, options)])
         spec = typed_spec(tables, _without_fields(tables, options), others, self.one, runner=runner)
         return tables, _with_fields(spec, self.fields(tables, options))
 
@@ -200,6 +202,22 @@ def _lost(good: Hdf5Table, file: File, error: SourceError) -> Hdf5Table:
     """A file that cannot be opened, with the columns of another one."""
     episode = Episode("/", "", 1, fault=Fault(error.what, error.expected))
     return replace(good, name=str(file), file=file, groups=((Stretch(episode, 0, 1),),), notes=())
+
+
+def _alike(tables: Sequence[Hdf5Table], fields: Sequence[str]) -> list[Hdf5Table]:
+    """Tables of which those are lost whose fields, of those that are kept, are not as most tables have them."""
+    alike = list(tables)
+    for name in fields:
+        kinds = [next((field.shown for field in table.fields if field.name == name), None) for table in tables]
+        usual = Counter(kind for kind in kinds if kind is not None).most_common(1)[0][0]
+        where = tables[kinds.index(usual)].name
+        for number, kind in enumerate(kinds):
+            if kind != usual:
+                reason = f"field {name!r} is missing" if kind is None else f"field {name!r} of {kind}"
+                alike[number] = alike[number].without(
+                    Fault(reason, f"{usual} as in {where}"), tables[kinds.index(usual)]
+                )
+    return alike
 
 
 def _attribute(name: str, values: Sequence[Any]) -> StaticAttribute:

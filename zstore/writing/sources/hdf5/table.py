@@ -106,6 +106,14 @@ class Hdf5Table:
         some = {s.episode.group: s.episode.fault for group in self.groups for s in group}
         return [(group, fault) for group, fault in some.items() if fault is not None]
 
+    def without(self, fault: Fault, good: Hdf5Table) -> Hdf5Table:
+        """A table all of whose rows are lost, with the fields of a good one."""
+        groups = tuple(
+            tuple(replace(stretch, episode=replace(stretch.episode, fault=fault)) for stretch in group)
+            for group in self.groups
+        )
+        return replace(self, groups=groups, fields=good.fields)
+
     def only(self, group: int) -> Hdf5Table:
         """A table of one group: what a task needs of it."""
         return replace(self, groups=(self.groups[group],))
