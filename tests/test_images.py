@@ -202,6 +202,15 @@ def test_jpeg_files_of_other_processes_and_colours_are_refused_by_name() -> None
             decode_image(damaged, LIMIT)
 
 
+def test_an_image_of_very_many_pieces_is_refused_before_all_are_looked_at() -> None:
+    content = encoded(photo(), "JPEG")
+    with pytest.raises(PayloadError, match="segments"):
+        decode_image(content[:2] + b"\xff\xfe\x00\x02" * (1 << 17) + content[2:], LIMIT)
+    content = encoded(photo(), "PNG")
+    with pytest.raises(PayloadError, match="chunks"):
+        decode_image(content[:33] + chunk(b"teXt", b"") * (1 << 20) + content[33:], LIMIT)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_an_image_beyond_the_limit_is_refused_by_its_header(kind: str) -> None:
     content = encoded(photo(), kind)

@@ -6,7 +6,6 @@ a picture whose later scans, those that make it sharp, are not there.
 
 from __future__ import annotations
 
-import re
 import struct
 from typing import Any, NamedTuple
 
@@ -20,7 +19,8 @@ SIGNATURE = b"\xff\xd8\xff"
 _WHOLE = "a whole JPEG file"
 _READABLE = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the others of these are tables
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)  # the end of a scan: no stuffed byte, no restart
+_IN_SCAN = {0x00, *range(0xD0, 0xD8)}  # behind 0xff: a stuffed byte, or a restart
+_MOST_SEGMENTS = 1 << 16
 _MOST_SCANS = 500  # real ones have some ten; each is as much work as the whole image
 _START_OF_SCAN, _END = 0xDA, 0xD9
 
@@ -60,8 +60,9 @@ class _Segment(NamedTuple):
 
 def look(content: bytes, limit_bytes: int, whole: bool = True) -> JpegHeader | None:
     """What a JPEG file holds; parameters, result and errors as those of :func:`zstore.format.payloads.png.look`."""
-    at = _begin(content)
-    while (segment := _segment(content, at)) is not None:
+    at, n_segments = _begin(content), 0
+    while (segment := _segment(content, at)) is not None and n_segments < _MOST_SEGMENTS:
+        n_segments += 1
         if segment.marker in _FRAMES:
             header = _header(segment)
             what = f"an image of {header.width:,} × {header.height:,} pixels"
@@ -72,7 +73,9 @@ def look(content: bytes, limit_bytes: int, whole: bool = True) -> JpegHeader | N
         at = segment.end
     if not whole:
         return None
-    raise PayloadError(f"a JPEG file of {len(content):,} bytes without a header of its image", _WHOLE)
+    raise PayloadError(
+        f"a JPEG file of {len(content):,} bytes and {n_segments:,} segments without a header of its image", _WHOLE
+    )
 
 
 def decode(content: bytes, limit_bytes: int) -> NDArray[Any]:
@@ -161,24 +164,38 @@ def _header(segment: _Segment) -> JpegHeader:
 def _check_scans(content: bytes, header: JpegHeader) -> None:
     """Refuse a file that ends before its last scan, or does not bring every coefficient to its full precision."""
     left = {component: [True] * 64 for component in header.components}  # coefficients that are not there in full
-    at, n_scans, n_frames, marker = _begin(content), 0, 0, 0
+    at, n_scans, n_frames, n_segments, marker = _begin(content), 0, 0, 0, 0
     while marker != _END:
         segment = _segment(content, at)
         if segment is None:
             raise PayloadError(f"a JPEG file that ends after {len(content):,} bytes, before its image does", _WHOLE)
-        at, marker = segment.end, segment.marker
+        at, marker, n_segments = segment.end, segment.marker, n_segments + 1
         n_frames += marker in _FRAMES
         if n_frames > 1:
             raise PayloadError("a JPEG file with two headers", "one image")
         if marker == _START_OF_SCAN:
             n_scans += 1
             _take_scan(segment.body, left)
-            end = _MARKER.search(content, at)
-            at = end.start() if end else len(content)
-        if n_scans > _MOST_SCANS:
-            raise PayloadError(f"a JPEG file of more than {_MOST_SCANS} scans", "fewer")
+            at = _behind_scan(content, at)
+        if n_scans > _MOST_SCANS or n_segments > _MOST_SEGMENTS:
+            raise PayloadError(
+                f"a JPEG file of {n_scans:,} scans and {n_segments:,} segments", f"{_MOST_SCANS} scans at most"
+            )
     if any(any(coefficients) for coefficients in left.values()):
         raise PayloadError(f"a JPEG file whose last scans are not there, after {n_scans} of them", _WHOLE)
+
+
+def _behind_scan(content: bytes, at: int) -> int:
+    """The marker behind the bytes of a scan, or the end of the file."""
+    while (at := content.find(b"\xff", at)) >= 0:
+        following = content[at + 1 : at + 2]
+        if following == b"\xff":
+            at += 1
+        elif following and following[0] in _IN_SCAN:
+            at += 2
+        else:
+            return at
+    return len(content)
 
 
 def _take_scan(body: memoryview, left: dict[int, list[bool]]) -> None:

@@ -21,6 +21,7 @@ from zstore.format.payloads.extras import library
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _WHOLE = "a whole PNG file"
 _PIECE_BYTES = 1 << 20
+_MOST_CHUNKS = 1 << 19
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _COMPONENTS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}  # as they are stored
 _DEPTHS = {_GREY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), _GREY_ALPHA: (8, 16), _RGBA: (8, 16)}
@@ -173,7 +174,7 @@ def _chunks(content: bytes, check: bool) -> Iterator[tuple[bytes, memoryview]]:
     """Names and bodies; ends where the content does, or after the last one."""
     if not content.startswith(SIGNATURE):
         raise PayloadError(f"a file that begins with {content[:8]!r}" if content else "an empty file", "a PNG file")
-    view, at = memoryview(content), len(SIGNATURE)
+    view, at, n_chunks = memoryview(content), len(SIGNATURE), 0
     while at + 8 <= len(content):
         (n_bytes,), name = struct.unpack_from(">I", view, at), bytes(view[at + 4 : at + 8])
         body = view[at + 8 : at + 8 + n_bytes]
@@ -185,7 +186,9 @@ def _chunks(content: bytes, check: bool) -> Iterator[tuple[bytes, memoryview]]:
         if check and zlib.crc32(view[at + 4 : at + 8 + n_bytes]) != struct.unpack_from(">I", view, at + 8 + n_bytes)[0]:
             raise PayloadError(f"a PNG file whose chunk {name!r} at byte {at:,} differs from its checksum", _WHOLE)
         yield name, body
-        at += 12 + n_bytes
+        at, n_chunks = at + 12 + n_bytes, n_chunks + 1
+        if n_chunks > _MOST_CHUNKS:
+            raise PayloadError(f"a PNG file of more than {_MOST_CHUNKS:,} chunks", "fewer, each with more in it")
         if name == b"IEND":
             return
 
