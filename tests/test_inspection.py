@@ -235,7 +235,9 @@ def test_months_side_by_side_are_told_apart_from_channels(tmp_path: Path) -> Non
     months = "JAN,FEB,MAR,APR,MAY,JUN,JUL,AUG,SEP,OCT,NOV,DEC"
     rows = "".join(f"{year}," + ",".join(f"{n}.5" for n in range(12)) + "\n" for year in range(1950, 1955))
     (tmp_path / "a.csv").write_text(f"YEAR,{months}\n{rows}")
-    assert any("JAN to DEC are the months of a year" in asked for asked in zstore.inspect(tmp_path / "a.csv").questions)
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert (look.layout, look.step, len(look.questions)) == ("calendar", "MS", 1)
+    assert "JAN to DEC are times within each row" in look.questions[0]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ LAYERS = {
             "writing.sources.numbers",
             "writing.sources.ids",
         ],
+        ["writing.sources.csv.calendar"],
         [
             "writing.sources.csv.framing",
             "writing.sources.csv.table",

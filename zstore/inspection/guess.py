@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,11 @@ from zstore.inspection.roles import (
     year_and_part,
 )
 from zstore.writing.sources.cells import NumberStyle
+from zstore.writing.sources.csv.calendar import offsets_of
 from zstore.writing.sources.times.candidates import time_flags
+
+_HOUR = re.compile(r"\d\d?:\d\d(:\d\d)?|[Hh]?\d\d?", re.ASCII)
+_FEW_HOURS = 2
 
 
 @dataclass
@@ -51,8 +56,12 @@ def see_roles(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None
             f"are the {len(columns) - len(guess.roles)} columns series (--layout wide) or channels of one series?"
         )
         return
-    ids, needed = find_ids(frame, columns, guess.roles)
+    inside = _times_inside(frame, columns, guess)
+    others = [column for column in columns if column.name not in inside]
+    ids, needed = find_ids(frame, others, guess.roles)
     guess.ids = tuple(ids)
+    if inside:
+        _see_calendar(inside, [column.name for column in others], guess)
     if not ids:
         return
     keys = [ids[0]] if ids[0] in frame.names else ids[0].split(",")
@@ -66,6 +75,34 @@ def see_roles(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None
             "is the same in all rows read" if few == 1 else f"has {few:,} different cells, and no time is there twice"
         )
         guess.questions.append(f"{ids[0]} {what}: is it the id?")
+
+
+def _times_inside(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> list[str]:
+    """Columns that are the months of the year, or the hours of the day, of their row; empty if there are none."""
+    if len(guess.times) != 1:
+        return []
+    time = next(column for column in columns if column.name == guess.times[0])
+    if is_year(time):
+        return months_in_a_row(frame.names)
+    hours = [name for name in frame.names if _HOUR.fullmatch(name)]
+    months, _ = offsets_of(hours) or (True, ())
+    return hours if len(hours) > _FEW_HOURS and not months else []
+
+
+def _see_calendar(inside: Sequence[str], others: Sequence[str], guess: Guess) -> None:
+    """A row per year or day: its columns of months or hours, and what is left out."""
+    guess.layout = "calendar"
+    guess.flags["layout"] = "calendar"
+    if guess.flags.get("time_format") == "%Y":
+        del guess.flags["time_format"]
+    keys = set(guess.ids[0].split(",")) | {guess.ids[0]} if guess.ids else set()
+    left = [name for name in others if name not in guess.roles and name not in keys]
+    if left:
+        guess.flags["leave_out"] = left
+    guess.questions = [asked for asked in guess.questions if not asked.startswith(f"{guess.times[0]}, such as")]
+    guess.questions.append(
+        f"{inside[0]} to {inside[-1]} are times within each row: a series of them (--layout calendar), or channels?"
+    )
 
 
 def _see_series(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None:
@@ -132,12 +169,6 @@ def _see_times(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> Non
         guess.flags["time"] = [year.name]
         guess.times = guess.roles = (year.name,)
         _say_way(year.name, year.examples[0], ["--time-format %Y", "--time-unit steps"], guess)
-        months = months_in_a_row(frame.names)
-        if months:
-            guess.questions.append(
-                f"{months[0]} to {months[-1]} are the months of a year, side by side, and become channels: for a "
-                "series of months, write a row for each, with its year and month (--time-format '%Y %b' reads those)"
-            )
         return
     guess.flags["freq"] = "rows"
     first = columns[0]

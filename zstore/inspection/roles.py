@@ -13,7 +13,7 @@ from zstore.inspection.frame import Frame
 from zstore.writing.sources.times.formats import read_one
 from zstore.writing.sources.times.together import text_together
 
-Layout = Literal["long", "wide", "series"]
+Layout = Literal["long", "wide", "series", "calendar"]
 
 _MANY = 10  # columns of numbers that may well be series
 _SHARE = 0.9

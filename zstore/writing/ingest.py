@@ -74,7 +74,7 @@ def ingest(
     time_format: str | None = None,
     time_unit: str | None = None,
     timezone: str | None = None,
-    layout: Literal["long", "wide", "series"] = TableOptions.layout,
+    layout: Literal["long", "wide", "series", "calendar"] = TableOptions.layout,
     value_name: str = TableOptions.value_name,
     id_from_path: str | None = None,
     mapping: str | Path | dict[str, Any] | None = None,
@@ -185,7 +185,9 @@ def ingest(
     layout
         ``long``: a row per id and time; ``wide``: a column per series; ``series``: a row per series, with `freq`. Of
         ``wide`` each row has a time. Of ``series`` it has an id and then the values, the first at `start`, `freq`
-        apart; empty cells behind the last are no rows.
+        apart; empty cells behind the last are no rows. ``calendar``: a row per year and a column per month, or a row
+        per day and a column per hour; `time` is the year or the day, and columns are named as months (``JAN``, ``1``)
+        or as clocks (``00:00``, ``H0``).
     value_name
         Channel of a table with a column or a row per series.
     id_from_path

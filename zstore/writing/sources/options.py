@@ -33,7 +33,7 @@ class TableOptions:
     time_unit: str | None = None
     freq: str | None = None
     start: str | None = None
-    layout: Literal["long", "wide", "series"] = "long"
+    layout: Literal["long", "wide", "series", "calendar"] = "long"
     id_from_path: str | None = None
     channels: tuple[str, ...] | None = None
     leave_out: tuple[str, ...] = ()

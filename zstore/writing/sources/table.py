@@ -127,6 +127,9 @@ class TableSpec:
         Names of missing texts (see :class:`~zstore.writing.sources.cells.Missing`) of which to tell whether they occur.
     id_columns
         Where ids are joined from several columns, these; `id` then only names them all.
+    offsets, months
+        Where each record is a year or a day, how far each column of `series` is from its time, and whether that is
+        counted in months or in seconds; else empty.
     """
 
     id: str | None
@@ -138,6 +141,8 @@ class TableSpec:
     largest: float
     tracked: frozenset[str] = frozenset()
     id_columns: tuple[str, ...] = ()
+    offsets: tuple[int, ...] = ()
+    months: bool = False
 
     @property
     def stored(self) -> tuple[ChannelSpec, ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zstore.arrow import as_numpy, text_array
 from zstore.writing.sources.cells import Missing
 from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
+from zstore.writing.sources.csv.calendar import laid_out
 from zstore.writing.sources.csv.parse import count_blank, has_hexadecimal, may_have_blank, parse, with_times_as_words
 from zstore.writing.sources.csv.table import CsvFile, CsvSpec
 from zstore.writing.sources.csv.unroll import unrolled
@@ -57,6 +58,10 @@ def typed_columns(content: bytes, source: CsvFile, spec: CsvSpec, judged: bool =
         return replace(
             unrolled(codes, ids, [numbers[n] for n in spec.series if n in numbers], spec, seen), n_blank=n_blank
         )
+    if spec.offsets:
+        codes, ids = _codes(table, source, spec, len(times))
+        laid = laid_out(codes, ids, times, numbers, spec)
+        return replace(laid, n_blank=n_blank, seen=seen)
     if spec.series:
         return replace(_melt(table, times, source, spec, numbers, seen), n_blank=n_blank)
     channels: list[ChannelValues] = []
@@ -74,12 +79,15 @@ def typed_columns(content: bytes, source: CsvFile, spec: CsvSpec, judged: bool =
                 NumberValues(numbered.values if numbered.sides is None or not channel.sides else numbered.sides)
             )
     lost = [numbers[c.column].n_lost if c.column in numbers and not c.sides else 0 for c in spec.channels]
-    if spec.id is None:
-        ids = text_array([source.id or SINGLE_ID] if len(times) else [])
-        codes = np.zeros(len(times), np.int32)
-    else:
-        codes, ids = _ids(table, spec)
+    codes, ids = _codes(table, source, spec, len(times))
     return Columns(ids, codes, times, channels, (), len(times), n_blank, tuple(lost), seen)
+
+
+def _codes(table: Any, source: CsvFile, spec: CsvSpec, n_rows: int) -> tuple[NDArray[np.int32], Any]:
+    """As :func:`_ids`; all rows of a file without a column of ids have one."""
+    if spec.id is not None:
+        return _ids(table, spec)
+    return np.zeros(n_rows, np.int32), text_array([source.id or SINGLE_ID] if n_rows else [])
 
 
 def _ids(table: Any, spec: CsvSpec) -> tuple[NDArray[np.int32], Any]:

@@ -26,6 +26,9 @@ def find_rows(blocks: Sequence[CsvBlock], spec: CsvSpec, id_: str, time: int, li
         wanted = set((rows % max(n_good, 1)).tolist())  # a wide table has its rows series by series
         if spec.across:
             wanted = set((np.cumsum(columns.times == spec.time.start) - 1)[rows].tolist())
+        if spec.offsets:
+            n_columns = sum(name in block.source.header for name in spec.series)
+            wanted = set((rows // n_columns).tolist())
         skipped = {bad.place.byte for bad in columns.bad}
         first_line = 1 + lines_before(block.source, block.start)
         records = split_records(read_bytes(block), spec.delimiter, block.start, first_line, block.source.framing)

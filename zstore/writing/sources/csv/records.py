@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 
 from zstore.writing.sources.cells import Missing, NumberStyle, dialect_of, is_excess, shorten
+from zstore.writing.sources.csv.calendar import no_start
 from zstore.writing.sources.csv.framing import LONE_CR, PLAIN, Framing
 from zstore.writing.sources.csv.table import CsvSpec, Line
 from zstore.writing.sources.table import BadRow
@@ -277,6 +278,10 @@ def _judge_cells(cells: dict[str, str], spec: CsvSpec) -> tuple[str, str] | None
     wrong = spec.time.judge(cells)
     if wrong is not None:
         return wrong
+    if spec.offsets and no_start(spec.time.read_cells([cells[name] for name in spec.time.columns]) or 0, spec):
+        what = "year" if spec.months else "day"
+        when = shorten(" ".join(cells[name] for name in spec.time.columns))
+        return f"time {when!r} that is no {what}", f"a {what} in each row, since its columns are times in it"
     for column, texts in spec.missing_times.items():
         if cells[column] in texts:
             return f"missing time {shorten(cells[column])!r} in column {column!r}", "a time in every row"

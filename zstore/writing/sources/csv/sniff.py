@@ -11,6 +11,7 @@ from zstore.errors import SourceError, UsageError
 from zstore.format.schema import TimeAxis
 from zstore.writing.sources.cells import NumberStyle, dialect_of, shorten
 from zstore.writing.sources.columns import check_channels, choose_columns, series_channel
+from zstore.writing.sources.csv.calendar import calendar_options, offsets_of
 from zstore.writing.sources.csv.record_limit import lines_before
 from zstore.writing.sources.csv.records import Record, split_records
 from zstore.writing.sources.csv.table import CsvFile, CsvSpec
@@ -62,6 +63,11 @@ def sniff(
         _first_sample(first, delimiter, missing.everywhere),
         *(_sample(s, delimiter, _LATER_BYTES) for s in sources[1:]),
     ]
+    offsets: tuple[int, ...] = ()
+    months = False
+    if options.layout == "calendar":
+        options = calendar_options(options, wanted)
+        months, offsets = offsets_of(wanted) or (False, ())
     if options.layout == "series":
         time = side_by_side(options, len(wanted))
     else:
@@ -69,6 +75,10 @@ def sniff(
             _time_spec(options, sources, delimiter, samples)
             if axis is None
             else _known_time_spec(options, samples, axis)
+        )
+    if offsets and time.unit is None:
+        raise UsageError(
+            "--layout calendar of times that count steps", expected="years or days", fix="say with --time-format how"
         )
     if options.layout != "long":
         common = {units.get(column) for column in wanted}
@@ -108,6 +118,8 @@ def sniff(
         percent=options.percent,
         censored=options.censored,
         tracked=tracked,
+        offsets=offsets,
+        months=months,
     )
 
 

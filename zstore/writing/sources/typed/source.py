@@ -91,9 +91,9 @@ class TypedSource(FileSource):
                 expected="timestamps that have their zone in their type, or are taken as they stand",
                 fix="write timestamps with a zone to the files",
             )
-        if options.layout == "series":
+        if options.layout in ("series", "calendar"):
             raise UsageError(
-                f"--layout series of {self.many}",
+                f"--layout {options.layout} of {self.many}",
                 expected="a row per id and time, or a column per series",
                 fix="write lists as rows (as explode does) to the files",
             )
