@@ -219,6 +219,7 @@ LAYERS = {
         [
             "writing.shards",
             "writing.referred",
+            "writing.encoded",
             "writing.fields",
             "writing.version",
             "writing.encode_plan",

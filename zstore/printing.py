@@ -226,6 +226,9 @@ def print_info(store: Store) -> None:
         )
     out.print(table)
     for field in schema.fields:
+        if field.n_bytes is not None:
+            out.print(f"field {shown(field.name)}: bytes, as in the source", markup=False)
+            continue
         stored, size = field.encoding.dtype, " x ".join(f"{n:,}" for n in field.shape)
         was = f" ({field.dtype} in the source)" if stored != field.dtype else ""
         out.print(f"field {shown(field.name)}: {size} ({', '.join(field.dimensions)}) of {stored}{was}", markup=False)

@@ -11,6 +11,7 @@ FORMATS = (1, 2)  # that are read and appended to
 CHUNK_ROWS = 1 << 16
 SHARD_ROWS = 1 << 20
 CHUNK_BYTES, SHARD_BYTES = 1 << 18, 1 << 27  # of fields, before they are compressed
+BYTES_CODEC = "zstd-1"  # of bytes that are compressed already; it stores what does not shrink as it is
 ROOT = "zarr.json"
 TIME = "time"
 MARKER = ".ingest"  # of a writer at work, or one that died

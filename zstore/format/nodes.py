@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from zstore.format.index import INDEX_FIELDS
-from zstore.format.layout import index_path, manifest_path, moments_path
+from zstore.format.layout import BYTES_CODEC, CHUNK_BYTES, SHARD_BYTES, RowGrid, index_path, manifest_path, moments_path
 from zstore.format.moments import Moments
-from zstore.format.rowarrays import row_arrays
+from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
 from zstore.format.trust import check_words, is_key, refuse, text, whole
 
 FREE_BYTES, FACTOR = 64 << 20, 256
@@ -105,7 +105,11 @@ def index_arrays(group: str, nodes: Mapping[str, Any]) -> list[str]:
 
 def _check_rows(document: Mapping[str, Any], nodes: Mapping[str, Any], where: str) -> None:
     """The arrays over rows: one grid, one of the known codecs, an index at the end of each shard."""
-    for path, array in row_arrays(document).items():
+    lengths = dict.fromkeys(arrays := row_arrays(document), document["n_places"])
+    for variable, n_bytes in byte_arrays(document).items():
+        arrays[variable] = RowArray(variable, "uint8", RowGrid(CHUNK_BYTES, SHARD_BYTES), BYTES_CODEC)
+        lengths[variable] = n_bytes
+    for path, array in arrays.items():
         dtype, codec = array.dtype, array.codec
         node = _array(nodes, path, where)
         try:
@@ -129,7 +133,7 @@ def _check_rows(document: Mapping[str, Any], nodes: Mapping[str, Any], where: st
             refuse(f"array {path} without something, or with it in another form ({error!r})", "a sharded array", where)
         wanted = {
             "data type": dtype,
-            "shape": [document["n_places"], *array.shape],
+            "shape": [lengths[path], *array.shape],
             "grid": ("regular", [array.grid.shard_rows, *array.shape]),
             "codec": "sharding_indexed",
             "chunks": [array.grid.chunk_rows, *array.shape],

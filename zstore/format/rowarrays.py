@@ -12,7 +12,7 @@ import numpy as np
 from zstore.format.layout import TIME, RowGrid, shard_key
 
 DIGEST_BYTES = 16
-DIGEST_CODEC = "zstd-1"
+DIGEST_CODEC, PLACE_CODEC = "zstd-1", "blosc-zstd-1-bitshuffle"
 _DIGEST = "_digest"
 
 
@@ -72,15 +72,38 @@ def row_arrays(document: Mapping[str, Any]) -> dict[str, RowArray]:
     arrays = [RowArray(TIME, "int64", grid, None)]
     arrays += [RowArray(each["variable"], each["stored"], grid, each["codec"]) for each in document["channels"]]
     for field in document.get("fields", ()):
+        if "n_bytes" in field:
+            arrays += rows_of_bytes(field["variable"], grid)
+            continue
         own = RowGrid(field["chunk_rows"], field["shard_rows"])
         arrays.append(RowArray(field["variable"], field["stored"], own, field["codec"], tuple(field["shape"])))
         arrays.append(digests_of(field["variable"], own))
     return {array.variable: array for array in arrays}
 
 
+def rows_of_bytes(variable: str, grid: RowGrid) -> tuple[RowArray, RowArray, RowArray]:
+    """Of a field of bytes, where those of each row begin, how many they are, and the digests of its payloads."""
+    start, size, digest = byte_names(variable)[1:]
+    return (
+        RowArray(start, "int64", grid, PLACE_CODEC),
+        RowArray(size, "int64", grid, PLACE_CODEC),
+        RowArray(digest, "uint8", grid, DIGEST_CODEC, (DIGEST_BYTES,)),
+    )
+
+
+def byte_arrays(document: Mapping[str, Any]) -> dict[str, int]:
+    """Every array of bytes by its variable, and its length."""
+    return {field["variable"]: field["n_bytes"] for field in document.get("fields", ()) if "n_bytes" in field}
+
+
 def array_names(variable: str) -> tuple[str, str]:
     """The arrays that a field has: of its values, and of the digests of their payloads."""
     return variable, variable + _DIGEST
+
+
+def byte_names(variable: str) -> tuple[str, str, str, str]:
+    """The arrays that a field of bytes has: bytes, first byte of each row, bytes of each row, digests."""
+    return variable, f"{variable}_start", f"{variable}_size", variable + _DIGEST
 
 
 def digests_of(variable: str, grid: RowGrid) -> RowArray:

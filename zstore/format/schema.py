@@ -12,7 +12,8 @@ import numpy as np
 
 from zstore.errors import StoreError
 from zstore.format.encodings import Encoding, Kind, restored
-from zstore.format.layout import FORMAT_VERSION, FORMATS, RowGrid
+from zstore.format.encodings.arrays import Dense
+from zstore.format.layout import BYTES_CODEC, FORMAT_VERSION, FORMATS, RowGrid
 from zstore.format.rule_text import UNITS_PER_SECOND
 from zstore.format.timesteps import IRREGULAR, TimeStepRule
 
@@ -47,6 +48,9 @@ class Field:
         Lengths and names of its dimensions beside the row.
     grid
         How its rows are cut; None for the grid of all channels.
+    n_bytes
+        Of values whose length differs from row to row, such as encoded images, the length of the array that has their
+        bytes one behind the other; else None.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Field:
     shape: tuple[int, ...] = ()
     dimensions: tuple[str, ...] = ()
     grid: RowGrid | None = None
+    n_bytes: int | None = None
 
     @property
     def kind(self) -> Kind:
@@ -86,6 +91,8 @@ class Field:
             "codec": self.codec,
             "categories": list(self.categories) if self.kind == "category" else None,
         }
+        if self.n_bytes is not None:
+            return {**{key: known[key] for key in ("name", "variable", "units")}, "n_bytes": self.n_bytes}
         if self.grid is None:
             return known
         of_array = {"shape": list(self.shape), "dimensions": list(self.dimensions), **asdict(self.grid)}
@@ -94,11 +101,18 @@ class Field:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Field:
         """Read :meth:`to_json` back. Raises `KeyError` or `TypeError` if it is none."""
+        if "n_bytes" in document:
+            return cls.of_bytes(document["name"], document["variable"], document["units"], document["n_bytes"])
         own = (document["name"], document["variable"], restored(document), document["dtype"], document["units"])
         if "shape" not in document:
             return cls(*own, document["codec"])
         grid = RowGrid(document["chunk_rows"], document["shard_rows"])
         return cls(*own, document["codec"], tuple(document["shape"]), tuple(document["dimensions"]), grid)
+
+    @classmethod
+    def of_bytes(cls, name: str, variable: str, units: str | None, n_bytes: int) -> Field:
+        """A field of values that are bytes, as many as it takes."""
+        return cls(name, variable, Dense("uint8", "uint8"), "uint8", units, BYTES_CODEC, n_bytes=n_bytes)
 
     def attributes(self) -> dict[str, Any]:
         """CF attributes of the variable."""

@@ -43,6 +43,8 @@ class ArrayPlan:
         CF attributes.
     shape, dimensions
         Lengths and names of the axes beside the row.
+    along
+        Name of the first axis.
     """
 
     dtype: str
@@ -53,6 +55,7 @@ class ArrayPlan:
     attributes: dict[str, Any]
     shape: tuple[int, ...] = ()
     dimensions: tuple[str, ...] = ()
+    along: str = "row"
 
     def key(self, variable: str, shard: int) -> str:
         """Key of the object of one shard."""
@@ -69,7 +72,7 @@ class ArrayPlan:
         sharding = [{"name": "sharding_indexed", "configuration": inner}]
         fill = bool(self.fill) if self.dtype == "bool" else json_fill(self.fill)
         shape, shard = (n_rows, *self.shape), (self.shard_rows, *self.shape)
-        return array_document(shape, self.dtype, shard, sharding, fill, ("row", *self.dimensions), self.attributes)
+        return array_document(shape, self.dtype, shard, sharding, fill, (self.along, *self.dimensions), self.attributes)
 
     def encode_shard(self, values: NDArray[Any]) -> bytes:
         """The object of one shard, byte for byte what zarr-python writes for a full one.

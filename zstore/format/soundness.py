@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from zstore.format.codecs import CHECKSUM_BYTES
 from zstore.format.index import SeriesIndex
-from zstore.format.layout import split_shard_key
+from zstore.format.layout import SHARD_BYTES, split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.nodes import check_promise, small_arrays
-from zstore.format.rowarrays import RowArray, row_arrays
+from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
 from zstore.format.trust import check_record, refuse, text
 
 LONGEST = (1 << 63) - 1
@@ -44,7 +44,7 @@ def check_records(
     StoreError
         Naming the first entry that cannot be.
     """
-    arrays = row_arrays(document)
+    arrays, lengths = row_arrays(document), byte_arrays(document)
     small = tuple(f"{path}/" for path in small_arrays(document, nodes))
     promised_bytes, seen = 0, set()
     for record in records:
@@ -55,6 +55,11 @@ def check_records(
         variable = record.key.partition("/c/")[0]
         if variable in arrays and variable != record.key:
             _check_shard(record, arrays[variable], document, where)
+        elif variable in lengths and variable != record.key:
+            shard = split_shard_key(record.key)[1]
+            most = -(-lengths[variable] // SHARD_BYTES)
+            if not (shard.isascii() and shard.isdigit()) or str(int(shard)) != shard or int(shard) >= most:
+                refuse(f"object {record.key!r}", f"one of {most:,} shards by its number", where)
         elif record.key.startswith(small):
             promised_bytes += record.n_bytes
     check_promise([nodes[path.rstrip("/")] for path in small], promised_bytes, where)

@@ -80,6 +80,8 @@ def _fields(part: _Part, taken: set[str], row: str) -> dict[str, Any]:
     """Fields as lazy arrays over the rows."""
     xarray, store, variables = needed("xarray"), part.store, dict[str, Any]()
     for field in store.schema.fields:
+        if field.n_bytes is not None:  # nothing that an array of one shape could hold
+            continue
         read = partial(store.read_field, field.name)
         values = part.lazily(field.name, read, np.dtype(field.encoding.dtype), field.shape)
         about = {"long_name": field.name} | ({} if field.units is None else {"units": field.units})

@@ -41,6 +41,8 @@ def open_field(store: StoredVersion, name: str, cache: Cache | str | Path | None
     ------
     NotFoundError
         If there is no such field.
+    UsageError
+        If it is of bytes.
     StoreError
         If the file cannot be written.
     CorruptionError
@@ -51,6 +53,13 @@ def open_field(store: StoredVersion, name: str, cache: Cache | str | Path | None
     Built at the speed of decoding, on all cores; see :func:`zstore.reading.cached.open_cached`.
     """
     field = store.field(name)
+    if field.n_bytes is not None:
+        raise UsageError(
+            f"field {name!r} of bytes as an array",
+            expected="a field whose values have one shape",
+            where=store.path,
+            fix="read_bytes, or ingest decoded images, without --keep-encoded",
+        )
     dtype, shape = np.dtype(field.encoding.dtype), (store.n_rows, *field.shape)
     if not store.n_rows:
         return np.empty(shape, dtype)

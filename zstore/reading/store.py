@@ -69,10 +69,11 @@ class Store(StoredVersion):
 
     def __repr__(self) -> str:
         schema = self.schema
+        fields = "".join(f", {shown(field.name)} {field.shape or '(bytes)'}" for field in schema.fields)
         return (
             f"<zstore.Store {self.path} version {schema.version}: {schema.n_rows:,} rows, "
             f"{schema.n_series:,} series, channels {', '.join(shown(name) for name in self.channels)}"
-            f"{''.join(f', {shown(field.name)} {field.shape}' for field in schema.fields)}>"
+            f"{fields}>"
         )
 
     def _repr_html_(self) -> str:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.errors import NotFoundError, StoreError
+from zstore.errors import CorruptionError, NotFoundError, StoreError, UsageError
 from zstore.format.index import SeriesIndex, StaticAttribute
 from zstore.format.layout import TIME, index_path, moments_path
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.nodes import index_arrays
-from zstore.format.rowarrays import array_names
+from zstore.format.rowarrays import array_names, byte_names
 from zstore.format.schema import Field, Schema, TimeAxis
 from zstore.format.soundness import check_index, check_missing, check_moments, check_sources
+from zstore.format.trust import MOST_ROW_BYTES
 from zstore.reading.objects import ObjectReader
 from zstore.storage.protocol import Storage
 
 _FEW_PIECES = 8
+_TOGETHER_BYTES = 1 << 24
 
 _COORDINATES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
 
@@ -273,7 +275,50 @@ class StoredVersion:
         -----
         Cost: the chunks that hold these rows are decoded, see :attr:`Field.grid`; memory for the rows.
         """
-        return self._stored(self.field(name).variable, start, stop)
+        field = self.field(name)
+        if field.n_bytes is not None:
+            raise UsageError(f"field {name!r} of bytes as an array", expected="a field of one shape", fix="read_bytes")
+        return self._stored(field.variable, start, stop)
+
+    def byte_ranges(self, name: str, start: int, stop: int) -> NDArray[np.int64]:
+        """(row, 2) first byte, and the byte behind the last one, of rows ``[start, stop)`` of a field of bytes.
+
+        Raises
+        ------
+        CorruptionError
+            If one lies outside the array.
+        """
+        field = self.field(name)
+        _, first, size, _ = byte_names(field.variable)
+        low, n_bytes = self._stored(first, start, stop), self._stored(size, start, stop)
+        most = field.n_bytes or 0
+        if np.any((low < 0) | (low > most) | (n_bytes < 0) | (n_bytes > MOST_ROW_BYTES) | (n_bytes > most - low)):
+            raise CorruptionError(
+                f"bytes of a row of {name!r} that lie outside the {most:,} there are",
+                expected="rows inside the array",
+                where=self.path,
+                fix="restore the store from a copy, or ingest again",
+            )
+        return np.stack([low, low + n_bytes], axis=1)
+
+    def read_bytes(self, name: str, start: int, stop: int) -> list[bytes]:
+        """Rows ``[start, stop)`` of a field of bytes, such as encoded images as they were; empty where a row has none.
+
+        Raises
+        ------
+        CorruptionError
+            If a shard differs from its digest.
+
+        Notes
+        -----
+        Cost: the bytes, and the chunks that they lie in. Neighbours are read together.
+        """
+        variable, ranges = self.field(name).variable, self.byte_ranges(name, start, stop)
+        parts: list[bytes] = []
+        for low, high, some in _joined(ranges):
+            content = self.objects.stored(variable, low, high).tobytes() if high > low else b""
+            parts += [content[first - low : last - low] for first, last in some]
+        return parts
 
     def payload_digests(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
         """(row, 16) xxh3-128 of the bytes that rows ``[start, stop)`` of a field were read from; zeros for none."""
@@ -341,6 +386,18 @@ class StoredVersion:
         size = self.schema.chunk_rows
         places = self.index.places(start, stop)
         return len({chunk for low, high in places for chunk in range(low // size, -(-high // size))})
+
+
+def _joined(ranges: NDArray[np.int64]) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Neighbours that follow each other, some megabytes together: where they begin and end, and each of them."""
+    some: list[tuple[int, int]] = []
+    for low, high in ranges.tolist():
+        if some and (low != some[-1][1] or high - some[0][0] > _TOGETHER_BYTES):
+            yield some[0][0], some[-1][1], some
+            some = []
+        some.append((low, high))
+    if some:
+        yield some[0][0], some[-1][1], some
 
 
 def _reopened(kind: type[StoredVersion], storage: Storage, version: int, digest: str) -> StoredVersion:

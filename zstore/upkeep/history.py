@@ -10,7 +10,7 @@ from typing import Any
 
 from zstore.errors import UsageError
 from zstore.format.layout import split_shard_key
-from zstore.format.rowarrays import row_arrays
+from zstore.format.rowarrays import byte_arrays, row_arrays
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.storage.urls import open_storage
@@ -92,7 +92,7 @@ def rollback(path: str | Path, version: int, storage_options: Mapping[str, str] 
             version=site.version,
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        arrays = row_arrays(old.objects.document)
+        arrays = {*row_arrays(old.objects.document), *byte_arrays(old.objects.document)}
         shards = [record for record in old.objects.records.values() if split_shard_key(record.key)[0] in arrays]
         notes = {key: old.objects.document[key] for key in ("receipt", "table")}
         notes = {"action": "rollback", **notes, **dropped_before(old), "next_shard": site.first_shard}

@@ -11,8 +11,17 @@ import numpy as np
 
 from zstore.errors import CorruptionError, StoreError, UsageError
 from zstore.format.documents import to_bytes
-from zstore.format.layout import ROOT, RowGrid, root_copy_key, shard_bounds, split_shard_key
-from zstore.format.rowarrays import RowArray, row_arrays
+from zstore.format.layout import (
+    CHUNK_BYTES,
+    ROOT,
+    SHARD_BYTES,
+    RowGrid,
+    root_copy_key,
+    shard_bounds,
+    shard_key,
+    split_shard_key,
+)
+from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
 from zstore.format.shards import check_chunks
 from zstore.reading.compared import open_compared
 from zstore.reading.objects import ObjectReader, committed_versions
@@ -75,6 +84,8 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     faults += _root_faults(store)
     if not faults:
         faults += _small_faults(store)
+    if not faults:
+        faults += _byte_faults(store)
     if faults:
         store.objects.refuse_replaced()
     return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
@@ -119,9 +130,11 @@ def _shard_grid(store: Store, key: str, arrays: Mapping[str, RowArray]) -> tuple
     """Library, bytes of a chunk and chunks of a shard, of the array that a shard belongs to."""
     variable, shard = split_shard_key(key)
     array = arrays.get(variable)
-    if array is None or not shard:
+    if not shard or (array is None and variable not in byte_arrays(store.objects.document)):
         return None
     library = store.objects.nodes[variable]["codecs"][0]["configuration"]["codecs"][1]["name"]
+    if array is None:
+        return library, CHUNK_BYTES, SHARD_BYTES // CHUNK_BYTES
     return library, array.chunk_bytes, array.n_chunks
 
 
@@ -140,7 +153,7 @@ def _root_faults(store: Store) -> list[str]:
         faults.append(f"object {root_copy_key(store.version)} is not the root document of version {store.version}")
     if store.version != versions[-1]:
         return faults
-    for variable in row_arrays(objects.document):
+    for variable in (*row_arrays(objects.document), *byte_arrays(objects.document)):
         mirror = f"{variable}/{ROOT}"
         if not _is(store, mirror, to_bytes(objects.nodes[variable])):
             older = _older_mirror(store, versions[:-1], variable)
@@ -197,6 +210,25 @@ def _small_faults(store: Store) -> list[str]:
         except StoreError as error:
             faults.append(f"{name}: {error.what}; expected {error.expected}")
             break  # the others rely on it
+    return faults
+
+
+def _byte_faults(store: Store) -> list[str]:
+    """Whether the bytes of every row of a field of bytes lie inside its array, and in an object."""
+    faults, size = [], store.schema.shard_rows
+    for field in store.schema.fields:
+        if field.n_bytes is None:
+            continue
+        for start in range(0, store.n_rows, size):
+            try:
+                for low, high in store.byte_ranges(field.name, start, min(start + size, store.n_rows)).tolist():
+                    shards = range(low // SHARD_BYTES, -(-high // SHARD_BYTES) if high > low else 0)
+                    absent = [n for n in shards if shard_key(field.variable, n) not in store.objects.records]
+                    if absent:
+                        raise CorruptionError(f"no object {shard_key(field.variable, absent[0])}")
+            except StoreError as error:
+                faults.append(f"{field.name}: {error.what}")
+                break
     return faults
 
 

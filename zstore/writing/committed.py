@@ -18,7 +18,7 @@ from zstore.format.encodings.base import NumberForm, WordForm, fill_of
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
-from zstore.format.rowarrays import row_arrays
+from zstore.format.rowarrays import byte_arrays, row_arrays
 from zstore.format.schema import Field
 from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
@@ -139,14 +139,17 @@ def old_forms(base: Store) -> tuple[Form, ...]:
 
 def kept_shards(base: Store, index: SeriesIndex) -> list[ObjectRecord]:
     """Shards of the store that still hold rows."""
-    arrays, live = row_arrays(base.objects.document), dict[int, set[int]]()
+    arrays, lengths = row_arrays(base.objects.document), byte_arrays(base.objects.document)
+    live: dict[int, set[int]] = {}
     for size in {array.grid.shard_rows for array in arrays.values()}:
         first, last = index.extent_start // size, -(-index.extent_stop // size)
         live[size] = {shard for pair in set(zip(first.tolist(), last.tolist(), strict=True)) for shard in range(*pair)}
     kept = []
     for record in base.objects.records.values():
         variable, shard = split_shard_key(record.key)
-        if shard and variable in arrays and int(shard) in live[arrays[variable].grid.shard_rows]:
+        array = arrays.get(variable)
+        has_rows = array is not None and shard and int(shard) in live[array.grid.shard_rows]
+        if has_rows or (shard and variable in lengths):  # of bytes, nothing tells whose they are
             kept.append(record)
     return kept
 

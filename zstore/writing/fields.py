@@ -20,17 +20,18 @@ from zstore.format.codecs import ARRAY_CANDIDATES, smallest
 from zstore.format.encodings.arrays import ARRAY_DTYPES, Arrays, Dense, observe_array
 from zstore.format.layout import RESERVED, array_grid, safe_names, split_shard_key
 from zstore.format.manifest import ObjectRecord
-from zstore.format.rowarrays import DIGEST_BYTES, array_names
+from zstore.format.rowarrays import DIGEST_BYTES, array_names, byte_names
 from zstore.format.schema import Field
 from zstore.format.shards import ArrayPlan, decode_shard
 from zstore.format.trust import MOST_AXES, MOST_ROW_BYTES
 from zstore.reading.compared import compare
 from zstore.reading.version import StoredVersion
 from zstore.storage.protocol import Storage
+from zstore.writing.encoded import write_bytes
 from zstore.writing.referred import Payloads, References, StoredPayloads
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import RowsSpec, ShardReport, digest_plan, undecodable
-from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError
+from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadLook
 
 _NO_DIGEST = bytes(DIGEST_BYTES)
 _SAMPLE_BYTES = 1 << 21
@@ -113,8 +114,6 @@ def plan_field(
     ------
     PayloadFaultError
         If the first payload cannot be read, or cannot be of a field.
-    SourceError
-        If no row has any.
     """
     found: list[NDArray[Any]] = []
     most, placed = 1, False
@@ -137,12 +136,6 @@ def plan_field(
                 break
         if found and len(found) >= most:
             break
-    if not found:
-        raise SourceError(
-            f"no row has a payload of field {spec.name!r}",
-            expected=f"a name in column {spec.holder!r} of some row",
-            fix="leave the field out",
-        )
     value = found[0]
     encoding = Arrays().choose([observe_array(each) for each in found], str(value.dtype))
     sample = np.stack([each.astype(encoding.dtype) for each in found])
@@ -187,7 +180,7 @@ def _own_dimensions(
 
 def _taken(rows: RowsSpec, fields: Sequence[Field]) -> list[str]:
     """Variables of channels, and of some fields."""
-    arrays = (name for field in fields for name in array_names(field.variable))
+    arrays = (name for field in fields for name in byte_names(field.variable))
     return [*(channel.variable for channel in rows.channels), *arrays]
 
 
@@ -195,7 +188,7 @@ def _variable(name: str, taken: Sequence[str]) -> str:
     """A variable for a field, whose arrays are called like nothing else."""
     used = {each.lower() for each in (*RESERVED, *taken)}
     (variable,) = safe_names([name], used)
-    while used.intersection(each.lower() for each in array_names(variable)):
+    while used.intersection(each.lower() for each in byte_names(variable)):
         used.add(variable.lower())
         (variable,) = safe_names([name], used)
     return variable
@@ -337,21 +330,48 @@ def write_fields(
     trials: dict[str, dict[str, int]] = {}
     known, specs = fields.known, {spec.name: spec for spec in fields.specs}
     for n, name in enumerate(specs or known):
-        taken = _taken(rows, made)
         spec, old = specs.get(name), known.get(name)
         stored = None if fields.base is None or old is None else StoredPayloads(fields.base, old)
-        reader = None if spec is None else spec.reader
-        payloads = Payloads(name, reader, stored, rows.references[2 * n].categories, row_start)
-        if old is not None:
-            field = replace(old, variable=_variable(name, taken)) if fields.anew else old
-        else:
+        holders = rows.references[2 * n].categories
+        payloads = Payloads(name, None if spec is None else spec.reader, stored, holders, row_start)
+        whole = field_shards(shards, int(row_start[-1]), rows, rows.shard_rows, n)
+        if old is None:
             assert spec is not None
-            whole = field_shards(shards, int(row_start[-1]), rows, rows.shard_rows, n)
-            field, trials[name] = plan_field(spec, payloads, whole, rows, made)
-        field, written = _written(n, field, payloads, shards, rows, runner, None if old is None else taken)
+            if _first_look(spec, payloads, whole).shape is None:
+                field = Field.of_bytes(name, _variable(name, _taken(rows, made)), spec.units, 0)
+            else:
+                field, trials[name] = plan_field(spec, payloads, whole, rows, made)
+        else:
+            field = replace(old, variable=_variable(name, _taken(rows, made))) if fields.anew else old
+        if field.n_bytes is not None:
+            parts = [(shard.shard, shard.start, shard.stop, shard.references) for shard in whole]
+            assert fields.scratch is not None
+            field, written = write_bytes(field, payloads, parts, rows, fields.scratch, runner)
+        else:
+            behind = None if old is None else _taken(rows, made)
+            field, written = _written(n, field, payloads, shards, rows, runner, behind)
         made.append(field)
         records += written
     return WrittenFields(tuple(made), tuple(records), trials)
+
+
+def _first_look(spec: FieldSpec, payloads: Payloads, shards: Sequence[FieldShard]) -> PayloadLook:
+    """What the first payload will be.
+
+    Raises
+    ------
+    SourceError
+        If no row has any.
+    """
+    for shard in shards:
+        look = payloads.look(shard.references, shard.start, shard.stop)
+        if look is not None:
+            return look
+    raise SourceError(
+        f"no row has a payload of field {spec.name!r}",
+        expected=f"a name in column {spec.holder!r} of some row",
+        fix="leave the field out",
+    )
 
 
 def _written(
@@ -373,7 +393,7 @@ def _written(
     except NarrowError:
         wider = replace(field, encoding=Dense(field.dtype, field.dtype))
         if taken is not None:
-            wider = replace(wider, variable=_variable(f"{field.name}-wide", [*taken, *array_names(field.variable)]))
+            wider = replace(wider, variable=_variable(f"{field.name}-wide", [*taken, *byte_names(field.variable)]))
         else:
             wider = replace(wider, grid=array_grid(wider.row_bytes, rows.shard_rows))
         return wider, task(wider)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from zstore.format.commit import is_store
 from zstore.format.documents import to_bytes
 from zstore.format.layout import MARKER, ROOT, SCRATCH, root_copy_key, split_shard_key
-from zstore.format.rowarrays import row_arrays
+from zstore.format.rowarrays import byte_arrays, row_arrays
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.storage.protocol import Storage
 
@@ -17,7 +18,7 @@ def needed_keys(storage: Storage, versions: Iterable[int]) -> set[str]:
     for version in versions:
         objects = ObjectReader(storage, version)
         needed |= objects.keys
-        needed |= {f"{variable}/{ROOT}" for variable in row_arrays(objects.document)}
+        needed |= {f"{variable}/{ROOT}" for variable in (*row_arrays(objects.document), *byte_arrays(objects.document))}
     return needed
 
 
@@ -53,6 +54,17 @@ def remove_others(storage: Storage, needed: set[str], but: str = "-") -> tuple[i
     return len(others), sum(others.values())
 
 
+def free_bytes(storage: Storage, variable: str, n_wanted: int) -> int:
+    """The first of `n_wanted` consecutive shards of an array of bytes that no version has; 0 where nothing is."""
+    if not is_store(storage):
+        return 0
+    used: set[int] = set()
+    for version in committed_versions(storage):
+        pairs = map(split_shard_key, ObjectReader(storage, version).records)
+        used |= {int(shard) for name, shard in pairs if name == variable and shard}
+    return _free(used, n_wanted)
+
+
 def free_shard(storage: Storage, n_wanted: int) -> int:
     """The first of `n_wanted` consecutive shards that no version has objects of."""
     used: set[int] = set()
@@ -63,6 +75,11 @@ def free_shard(storage: Storage, n_wanted: int) -> int:
             variable, number = split_shard_key(key)
             if number and variable in arrays:
                 used.add(int(number) * arrays[variable].grid.shard_rows // size)
+    return _free(used, n_wanted)
+
+
+def _free(used: set[int], n_wanted: int) -> int:
+    """The first of so many consecutive numbers that are not used."""
     first = 0
     for shard in sorted(used):
         if shard - first >= n_wanted:

@@ -24,6 +24,7 @@ from zstore.format.rowarrays import array_names
 from zstore.format.schema import Schema
 from zstore.format.timesteps import TimeStepRule
 from zstore.storage.protocol import Storage
+from zstore.writing.encoded import byte_plan, place_plans
 from zstore.writing.shards import RowsSpec, ShardReport, digest_plan
 from zstore.writing.steps import Breaks, Steps, Trial, choose_rule, report_steps
 
@@ -164,6 +165,11 @@ def commit_version(
     for channel in schema.channels:
         nodes[channel.variable] = rows.plan(channel).document(schema.n_places)
     for field in schema.fields:
+        if field.n_bytes is not None:
+            nodes[field.variable] = byte_plan(field).document(field.n_bytes)
+            plans = place_plans(field, schema.grid)
+            nodes |= {variable: plan.document(schema.n_places) for variable, plan in plans.items()}
+            continue
         variable, digests = array_names(field.variable)
         nodes[variable] = rows.plan(field).document(schema.n_places)
         nodes[digests] = digest_plan(field).document(schema.n_places)
