@@ -122,11 +122,35 @@ def every_flag() -> str:
     return "\n".join(helps)
 
 
-def test_the_file_tree_names_every_module() -> None:
+def paths_of(tree: str) -> list[str]:
+    """Paths that a tree of files names, each line by its indentation: names with commas between, then what they are."""
+    folders: list[tuple[int, str]] = []
+    paths: list[str] = []
+    for indent, names in re.findall(r"^( {0,8})(\w[\w./]*(?:, \w[\w./]*)*)  +\S", tree, re.MULTILINE):
+        while folders and folders[-1][0] >= len(indent):
+            folders.pop()
+        above = folders[-1][1] if folders else ""
+        first, *others = names.split(", ")
+        paths += [above + first, *(f"{above}{first.rpartition('/')[0]}/{name}".replace("//", "/") for name in others)]
+        if first.endswith("/"):
+            folders.append((len(indent), above + first))
+    return paths
+
+
+def test_the_file_tree_names_every_module_where_it_is_and_nothing_else() -> None:
     tree = (REPOSITORY / "ARCHITECTURE.md").read_text().partition("### Where everything is")[2]
-    paths = [path for package in ("zstore", "lightning_app") for path in (REPOSITORY / package).rglob("[!_]*.py")]
-    as_folders = ("models", "demo")
-    assert [path.name for path in paths if path.name not in tree and path.parent.name not in as_folders] == []
+    as_folders = ("lightning_app/models/", "lightning_app/demo/")
+    named = [path for path in paths_of(tree) if path.startswith(("zstore/", "lightning_app/")) and path[-3:] == ".py"]
+    modules = [
+        path.relative_to(REPOSITORY).as_posix()
+        for package in ("zstore", "lightning_app")
+        for path in (REPOSITORY / package).rglob("*.py")
+        if not path.name.startswith("_")
+    ]
+    of_one_line = [path for path in modules if path.startswith(as_folders)]
+    shown = [path for path in named if not path.rpartition("/")[2].startswith("_")]
+    assert sorted(shown) == sorted({*modules} - {*of_one_line})
+    assert {*as_folders} <= {*paths_of(tree)}
 
 
 def expanded(word: str) -> list[str]:

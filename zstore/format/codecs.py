@@ -1,6 +1,10 @@
 """Codecs of row-aligned variables, by name: as Zarr describes them, and as functions that threads can run at once.
 
 Only codecs that every Zarr v3 reader has; a checksum stands behind each, since plain zstd misses most bit flips.
+
+Adding one takes its name in `_parse` and in what :func:`check_codec` expects, its document in :func:`codec_documents`,
+its :func:`encoder`, :func:`decoder` and :func:`check_inflated` (what is not zstd is taken for Blosc there), and, if
+``--codec auto`` is to try it, a line in `CANDIDATES` for channels, or `ARRAY_CANDIDATES` for fields.
 """
 
 from __future__ import annotations

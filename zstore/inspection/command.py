@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from zstore.inspection.frame import Frame
 from zstore.writing.sources.csv.framing import SPACES
+from zstore.writing.sources.kinds import stem_of
 
 
 def command_of(path: str, flags: Mapping[str, Any]) -> str:
@@ -22,8 +21,7 @@ def command_of(path: str, flags: Mapping[str, Any]) -> str:
     flags
         From the names of the options of :func:`zstore.ingest` to their values: texts, numbers, lists, mappings.
     """
-    store = re.sub(r"(\.(csv|tsv|txt|dat|gz|zst|zstd))+$", "", Path(path).name, flags=re.IGNORECASE) + ".zarr"
-    words = ["zstore", "ingest", path, store]
+    words = ["zstore", "ingest", path, f"{stem_of(path)}.zarr"]
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
         words += [flag] if value is True else [flag, _written(value)]

@@ -22,6 +22,7 @@ from zstore.writing.sources.hdf5.library import h5py_of, opened
 from zstore.writing.sources.hdf5.mapping import ID, TIME, MappingError, read_mapping
 from zstore.writing.sources.hdf5.objects import DataSet, ObjectError, attributes_of, judge, link_of, names_of, natural
 from zstore.writing.sources.hdf5.presets import PRESETS
+from zstore.writing.sources.kinds import stem_of
 
 _MOST_DATA = 2_000  # data sets that are looked at
 _MOST_LEVELS = 12
@@ -93,8 +94,7 @@ def inspect_hdf5(path: str | Path, *, storage_options: Mapping[str, str] | None 
     if mapping is None:
         with opened(file) as root:
             mapping, questions = _mapping(root, file)
-    store = re.sub(r"\.(h5|hdf5|he5)$", "", file.path.name, flags=re.IGNORECASE) + ".zarr"
-    words = ["zstore", "ingest", str(path), store, "--mapping", preset or _saved(str(path))]
+    words = ["zstore", "ingest", str(path), f"{stem_of(str(file.path))}.zarr", "--mapping", preset or _saved(str(path))]
     return TreeInspection(str(path), tuple(tree), preset, mapping, shlex.join(words), tuple(questions))
 
 

@@ -11,6 +11,7 @@ from zstore.errors import StoreError, UsageError
 from zstore.writing.sources.csv.source import CsvSource
 from zstore.writing.sources.files import expand
 from zstore.writing.sources.hdf5.source import Hdf5Source
+from zstore.writing.sources.inflate import COMPRESSED
 from zstore.writing.sources.lerobot.meta import is_lerobot
 from zstore.writing.sources.lerobot.source import LeRobotSource, lerobot_files
 from zstore.writing.sources.protocol import Source
@@ -158,6 +159,16 @@ def is_source(name: str | Path) -> bool:
         It need not be there. Files of text with other endings can be ingested, too: they are read as CSV.
     """
     return kind_of(name) is not None
+
+
+def stem_of(name: str | Path) -> str:
+    """The name of a file without its folder and its ending: that of its kind, or, of others, the last it has."""
+    last = Path(str(name)).name
+    kind = kind_of(last)
+    if kind is None:
+        plain = next((last[: -len(ending)] for ending in COMPRESSED if last.lower().endswith(ending)), last)
+        return Path(plain).stem
+    return last[: -len(next(ending for ending in kind.endings if last.lower().endswith(ending)))]
 
 
 def _kind(file: Any) -> Source:

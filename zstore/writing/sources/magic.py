@@ -10,7 +10,7 @@ _NO_TEXT = {
     b"PK\x03\x04": ("a ZIP archive or Excel sheet", "unpack it, or save it as CSV"),
     b"PAR1": ("Parquet", "name it .parquet, or write it as CSV"),
     b"ARROW1": ("Arrow", "name it .arrow, or write it as CSV"),
-    b"\x89HDF\r\n": ("HDF5", "write it as CSV"),
+    b"\x89HDF\r\n": ("HDF5", "name it .h5, or write it as CSV"),
 }
 """First bytes of what is no text: what it is, and what to do."""
 

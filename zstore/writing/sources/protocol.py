@@ -2,6 +2,12 @@
 
 Adding one is a module with a class of these methods and a line in :mod:`zstore.writing.sources.kinds`. How a kind of
 file is cut, inflated or decoded, how its quotes are counted and its lines numbered, is its own business.
+
+:mod:`~zstore.writing.sources.csv.source` is the example of text. What has types is a ``TypedSource``
+(:mod:`~zstore.writing.sources.typed.source`, with :mod:`~zstore.writing.sources.typed.arrow_source` as a short one). It
+opens a ``TypedTable`` (:mod:`~zstore.writing.sources.typed.table`), which hands out record batches, and has a
+`write_sample` for dry runs. Of a file that is a ``TableFile`` (:mod:`~zstore.writing.sources.typed.file`), which needs
+`layout_of`, `place`, `batches` and `write_sample`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Formatter
 
 from zstore.errors import SourceError
+from zstore.writing.sources.typed.parquet_source import ParquetSource
 
 EPISODE = "episode_index"
 _NUMBERS = ("episode_chunk", EPISODE, "chunk_index", "file_index", "total_episodes")
@@ -37,7 +38,7 @@ def patterns_of(template: object, where: str) -> list[re.Pattern[str]]:
         patterns = [_pattern(part) for part in parts]
     except ValueError:
         patterns = []
-    if not patterns or not str(template).endswith(".parquet"):
+    if not patterns or not str(template).endswith(ParquetSource.endings):
         raise SourceError(
             f"data_path {str(template)[:200]!r}",
             expected="a path of .parquet files below the folder, with numbers such as {chunk_index:03d} in it",

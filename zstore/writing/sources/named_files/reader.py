@@ -1,4 +1,12 @@
-"""The reader of payloads that are files: which kind one is, by how its name ends."""
+"""The reader of payloads that are files: which kind one is, by how its name ends.
+
+Adding a kind takes its endings in `_KINDS`, a module with a `look`, which reads headers alone, and a `read`, and a line
+for each where :class:`FileReader` picks by kind, in its `look` and `_one`; in its `read` for files of many payloads. Of
+volumes also a `volume_of`, for :meth:`FileReader.grid`, and a word in `_VOLUMES`, so that chains work on them. What a
+file claims is compared with the limit before memory is taken (:func:`~zstore.format.payloads.error.check_size`), and
+nothing is opened but by :func:`~zstore.writing.sources.named_files.below.opened`. Images are told apart in
+:mod:`zstore.format.payloads.images`, by their first bytes.
+"""
 
 from __future__ import annotations
 
