@@ -517,6 +517,8 @@ def test_a_password_is_in_no_file_message_or_log(
     rows_of_postgres(owner, name, 50, 50)
     assert main(["ingest", str(store), *good, *table, "--append", "--json"]) == 0
     assert open_store(store).n_rows == 100
+    assert main(["inspect", *good]) == 0
+    assert main(["ingest", str(tmp_path / "x.zarr"), *good, *table, "--dry-run"]) == 0
     for connection in (
         reader.replace("/postgres?", "/nowhere?"),
         f"postgresql://reader:{WRITTEN}@localhost:1/db",
@@ -526,6 +528,7 @@ def test_a_password_is_in_no_file_message_or_log(
         f"sqlite+pysqlite://reader:{WRITTEN}@/nowhere/t.db",
     ):
         bad = ["--sql", "select * from nope", "--connection", connection]
+        assert main(["inspect", *bad]) in (1, 2)
         for flags in ([], ["--dry-run"], ["--append"]):
             assert main(["ingest", str(tmp_path / "x.zarr"), *bad, *table, *flags]) in (1, 2)
         with pytest.raises(ZstoreError) as caught:
