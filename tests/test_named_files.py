@@ -108,6 +108,7 @@ def test_a_member_is_named_by_the_path_or_by_the_reader_or_is_the_only_one(tmp_p
         )
     assert "2 arrays (train, test)" in refused(reader, "a.npz")
     assert "0 arrays 'valid'" in refused(reader, "a.npz/valid")
+    assert "'a.npz/../train'" in refused(reader, "a.npz/../train")
     (tmp_path / "odd.npz").mkdir()
     np.save(tmp_path / "odd.npz" / "a.npy", values["train"])
     np.testing.assert_array_equal(values["train"][2], next(iter(reader.read("odd.npz/a.npy", [2]))).value)

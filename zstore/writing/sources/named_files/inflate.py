@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zstore.format.payloads.error import PayloadError
 
 _PIECE_BYTES = 1 << 18
-_MOST_RATIO = {"gzip": 1032, "bzip2": 1 << 17}  # that a byte can become; deflate has no more
+_MOST_RATIO = {"gzip": 1032, "deflate": 1032, "bzip2": 1 << 17}  # that a byte can become; deflate has no more
 
 
 class Readable(Protocol):

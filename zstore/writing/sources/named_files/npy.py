@@ -306,7 +306,7 @@ def _open(archive: zipfile.ZipFile, member: str | None, file: OpenFile) -> Binar
     info = archive.infolist()[names.index(wanted)]
     if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise PayloadError(f"an npz file whose array {wanted!r} is encrypted or packed otherwise", "deflate, or none")
-    check_plausible(info.file_size, min(info.compress_size, file.n_bytes), "gzip")
+    check_plausible(info.file_size, min(info.compress_size, file.n_bytes), "deflate")
     try:
         return cast(BinaryIO, archive.open(info))
     except (zipfile.BadZipFile, struct.error, ValueError, EOFError, RuntimeError, NotImplementedError) as error:

@@ -171,7 +171,7 @@ class FileReader:
         """What a holder is, the path of its file, and the array in it that is meant."""
         name, member = holder, self.member
         head, ending, tail = _split_archive(holder)
-        if tail and not _is_no_file(self.root, head + ending):
+        if tail and ".." not in tail.split("/") and not _is_no_file(self.root, head + ending):
             name, member = head + ending, tail
         lower = name.lower()
         kind = next((kind for ending, kind in _KINDS.items() if lower.endswith(ending)), "")
