@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -789,3 +790,18 @@ def test_values_of_every_type_layout_and_width_are_those_of_h5py(
         else:
             np.testing.assert_array_equal(vector(store, "a", name, values.shape[1]), values.astype("f8"))
     assert compare_sources(store, path / "a.h5").n_different == 0
+
+
+def test_no_handle_outlives_a_read_and_none_is_pickled(tmp_path: Path) -> None:
+    session(tmp_path / "a.h5", n_rows=300)
+    aloha(tmp_path / "b.hdf5")
+    options = TableOptions.of({"mapping": "emg2pose"})
+    files = [find(tmp_path / "a.h5", "SRC")]
+    source = Hdf5Source()
+    tables, spec = source.open(files, files, options)
+    blocks = pickle.loads(pickle.dumps(source.cut(tables, spec, 1 << 20)))  # noqa: S301  # its own
+    assert sum(columns.n_rows for block in blocks for columns in source.read(block, spec, keep_bad=False)) == 300
+    zstore.ingest(tmp_path / "b.hdf5", tmp_path / "s.zarr", mapping="aloha")
+    zstore.inspect_hdf5(tmp_path / "b.hdf5")
+    kinds = h5py.h5f.OBJ_FILE | h5py.h5f.OBJ_GROUP | h5py.h5f.OBJ_DATASET | h5py.h5f.OBJ_ATTR
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, kinds) == 0

@@ -57,6 +57,7 @@ def opened(file: File, cache_bytes: int = _CACHE_BYTES) -> Iterator[Any]:
     with damage_told(str(file), KIND):
         try:
             with h5py.File(octets, "r", rdcc_nbytes=cache_bytes) as handle:
+                handle.known_groups = {}  # by path, for those who find objects: most lie in the same few groups
                 yield handle
             if octets.failure is not None:
                 raise octets.failure

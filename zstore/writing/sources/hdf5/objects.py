@@ -112,8 +112,14 @@ def find_object(root: Any, path: str, base: str = "/") -> tuple[Any, str]:
     whole = path if path.startswith("/") else f"{base.rstrip('/')}/{path}"
     node, shown = root.id, ""
     parts = [part for part in whole.split("/") if part]
+    known: dict[str, tuple[Any, str]] = getattr(root, "known_groups", {})
+    parent = "/".join(parts[:-1])
+    if parent in known:
+        (node, shown), parts = known[parent], parts[-1:]
     n_links = 0
     while parts:
+        if len(parts) == 1 and not n_links:
+            known[parent] = node, shown
         part = parts.pop(0)
         here = shown or "/"
         shown = f"{shown}/{part}"
@@ -258,7 +264,7 @@ def _check_bytes(
     )
     if chunks is None:
         offset = node.get_offset() or 0
-        if stored < n_values * item or offset + stored > n_file_bytes:
+        if stored != n_values * item or offset + stored > n_file_bytes:
             raise lacking
         return
     chunk_bytes = item * math.prod(chunks)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ class Hdf5Table:
                     continue
                 root = stack.enter_context(opened(self.file)) if root is None else root
                 read += self._whole_or_pieces(root, stretch, columns)
-        for rows in read:
+        for rows in _joined(read):
             for start in range(0, rows.num_rows, n_rows):
                 yield rows.slice(start, n_rows)
 
@@ -188,6 +189,16 @@ class Hdf5Table:
         if not arrays:  # none of the columns, whose rows still count
             arrays[ID] = _constant(stretch.episode.id, stretch.n_rows)
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _joined(read: Sequence[Any]) -> Iterator[Any]:
+    """Neighbouring batches of short episodes as one, so that whatever comes behind has less to do for each of them."""
+    for names, some in groupby(read, lambda rows: () if isinstance(rows, LostRows) else tuple(rows.schema.names)):
+        batches = list(some)
+        if not names or len(batches) == 1:
+            yield from batches
+        else:
+            yield from pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()
 
 
 def _lost(stretch: Stretch, fault: Fault) -> LostRows:
