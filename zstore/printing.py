@@ -141,6 +141,10 @@ def show_receipt(receipt: Receipt) -> str:
             f"{channel.ratio:.2f}x",
         )
     out.print(table)
+    for field in receipt.fields:
+        kind = f"{' x '.join(map(str, field.shape))} of {field.stored}, {field.codec}" if field.shape else "bytes"
+        ratio = "" if field.ratio is None else f", {field.ratio:.2f}x"
+        out.print(f"field {shown(field.name)}: {kind}; {show_size(field.n_bytes)}{ratio}", markup=False)
     for note in receipt.notes:
         out.print(f"note: {shown(note, MOST_MESSAGE)}")
     source = sum(receipt.sources.values())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from zstore.format.schema import Schema
+from zstore.format.rowarrays import array_names, byte_names
+from zstore.format.schema import Field, Schema
 from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Written
 from zstore.writing.plan import Planned
@@ -55,6 +57,33 @@ class ChannelReceipt:
 
 
 @dataclass(frozen=True)
+class FieldReceipt:
+    """How one field came out.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    stored, shape
+        Dtype on disk, and lengths of its dimensions beside the row; none of bytes that are kept as they are.
+    codec, trial
+        As of a channel.
+    n_bytes
+        Bytes on disk.
+    ratio
+        Bytes in the dtype of the source over bytes on disk; None of bytes that are kept as they are.
+    """
+
+    name: str
+    stored: str
+    shape: tuple[int, ...]
+    codec: str
+    trial: dict[str, int]
+    n_bytes: int
+    ratio: float | None
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What an ingest did. ``n_rows_in == n_stored + n_quarantined + n_duplicates``, always.
 
@@ -86,6 +115,8 @@ class Receipt:
         Wall time of each phase.
     notes
         What else should be known.
+    fields
+        Per field; none where rows have channels alone.
     """
 
     store: str
@@ -106,10 +137,12 @@ class Receipt:
     n_bytes: int
     seconds: dict[str, float]
     notes: tuple[str, ...] = field(default=())
+    fields: tuple[FieldReceipt, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as a document."""
-        return asdict(self)
+        known = asdict(self)
+        return known if self.fields else {key: value for key, value in known.items() if key != "fields"}
 
     def lasting(self) -> dict[str, Any]:
         """What of it is kept in the store: not where that lies, nor how long it took."""
@@ -216,4 +249,15 @@ def write_receipt(
         n_bytes=sum(sizes.values()),
         seconds={},
         notes=tuple(notes),
+        fields=tuple(_field(each, sizes, schema.n_rows, trials) for each in written.fields),
     )
+
+
+def _field(made: Field, sizes: dict[str, int], n_rows: int, trials: dict[str, dict[str, int]]) -> FieldReceipt:
+    """How a field came out, of what was written under each variable."""
+    names = array_names(made.variable) if made.n_bytes is None else byte_names(made.variable)
+    n_bytes = sum(sizes.get(name, 0) for name in names)
+    raw = n_rows * prod(made.shape) * np.dtype(made.dtype).itemsize
+    ratio = round(raw / n_bytes, 2) if made.n_bytes is None and n_bytes else None
+    trial = trials.get(made.name, {})
+    return FieldReceipt(made.name, made.encoding.dtype, made.shape, made.codec, trial, n_bytes, ratio)
