@@ -195,6 +195,61 @@ def test_columns_that_say_which_frame_a_row_is_must_be_there(tmp_path: Path) -> 
         zstore.ingest(root, tmp_path / "s.zarr")
 
 
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("timestamp", ["0", "1", "2", "3", "4", "5"]),
+        ("timestamp", pa.array(range(6), pa.timestamp("s"))),
+        ("frame_index", [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
+        ("episode_index", ["1"] * 6),
+    ],
+)
+def test_columns_of_another_type_than_they_should_have_are_refused(column: str, cells: Any, tmp_path: Path) -> None:
+    root = second(tmp_path / "robot")
+    pq.write_table(frames([1], **{column: cells}), episode_file(root, 1))
+    with pytest.raises(SourceError, match=f"column '{column}' of type"):
+        zstore.ingest(root, tmp_path / "s.zarr")
+
+
+def test_numbers_of_episodes_are_exact(tmp_path: Path) -> None:
+    root, number = third(tmp_path / "robot"), 2**53 + 1
+    last = root / "data" / "chunk-000" / "file-001.parquet"
+    pq.write_table(frames([2], episode_index=[number] * 3), last)
+    episodes = {"episode_index": [0, 1, number], "tasks": [["a"], ["b"], ["c"]], "length": [4, 6, 3]}
+    pq.write_table(pa.table(episodes), root / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
+    store = made(root, tmp_path / "s.zarr")
+    assert store.ids.tolist() == ["0", "1", str(number)]
+    assert [(store.statics[0].categories or ())[code] for code in store.statics[0].values] == ["a", "b", "c"]
+
+
+def test_a_folder_of_links_is_read_as_one_of_files(tmp_path: Path) -> None:
+    root = second(tmp_path / "robot {0}")
+    for file in [*(root / "data").rglob("*.parquet"), root / "meta" / "info.json"]:
+        kept = tmp_path / "blobs" / file.name
+        kept.parent.mkdir(exist_ok=True)
+        file.rename(kept)
+        file.symlink_to(kept)
+    (tmp_path / "link").symlink_to(root)
+    assert made(tmp_path / "link", tmp_path / "s.zarr").schema.n_rows == sum(LENGTHS.values())
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = second(tmp_path / "robot")
+
+    def refused(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("zstore.writing.sources.lerobot.template.os.scandir", refused)
+    with pytest.raises(SourceError, match=r"Permission denied.*robot"):
+        zstore.ingest(root, tmp_path / "s.zarr")
+
+
+def test_a_folder_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    root = second(tmp_path / "robot")
+    zstore.ingest([root, f"{root}/."], tmp_path / "s.zarr")
+    assert open_store(tmp_path / "s.zarr").schema.n_rows == sum(LENGTHS.values())
+
+
 # What meta says.
 
 

@@ -217,7 +217,7 @@ def _parsed(content: bytes, where: str) -> dict[str, Any]:
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
 
 def _shown(value: Any) -> str:

@@ -14,7 +14,7 @@ from zstore.arrow import text_array
 from zstore.errors import SourceError
 from zstore.storage.file import File
 from zstore.writing.sources.lerobot.template import EPISODE
-from zstore.writing.sources.typed.cells import missing_of, numbers_of
+from zstore.writing.sources.typed.cells import kind_of, missing_of, numbers_of
 from zstore.writing.sources.typed.parquet_table import ParquetTable
 from zstore.writing.sources.typed.table import FAULTS
 
@@ -71,6 +71,13 @@ class EpisodesTable(ParquetTable):
                     where=str(file),
                     fix="fetch the file again, or ingest it as a Parquet file of its own",
                 )
+        if TIMESTAMP in whole.types and kind_of(whole.types[TIMESTAMP]) != "number":
+            raise SourceError(
+                f"column {TIMESTAMP!r} of type {whole.types[TIMESTAMP]}",
+                expected="seconds since the first frame, as numbers",
+                where=str(file),
+                fix="fetch the file again, or ingest it as a Parquet file of its own",
+            )
         dropped = {*_NO_CHANNELS, *file.images, *(() if file.keep_tasks else (TASK,))}
         return cls(whole.name, file, tuple(name for name in whole.header if name not in dropped))
 
@@ -119,8 +126,6 @@ class EpisodesTable(ParquetTable):
         counts: dict[int, int] = {}
         for group in range(len(self.group_rows)):
             for batch in super().batches([EPISODE], (), group, _COUNT_ROWS):
-                numbers = numbers_of(batch.column(EPISODE)).values
-                distinct, n_rows = np.unique(numbers[~np.isnan(numbers)].astype(np.int64), return_counts=True)
-                for episode, n in zip(distinct.tolist(), n_rows.tolist(), strict=True):
-                    counts[episode] = counts.get(episode, 0) + n
+                for pair in batch.column(EPISODE).drop_null().value_counts().to_pylist():
+                    counts[pair["values"]] = counts.get(pair["values"], 0) + pair["counts"]
         return counts

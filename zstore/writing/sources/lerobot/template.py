@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Formatter
 
 from zstore.errors import SourceError
+from zstore.writing.sources.files import cannot_read
 from zstore.writing.sources.typed.parquet_source import ParquetSource
 
 EPISODE = "episode_index"
@@ -89,8 +90,11 @@ def _below(
 ) -> Iterator[tuple[Path, dict[str, int]]]:
     if not folder.is_dir():
         return
-    with os.scandir(folder) as entries:
-        listed = [(entry.name, patterns[0].fullmatch(entry.name)) for entry in entries]
+    try:
+        with os.scandir(folder) as entries:
+            listed = [(entry.name, patterns[0].fullmatch(entry.name)) for entry in entries]
+    except OSError as error:
+        raise cannot_read(str(folder), error) from error
     for name, match in listed:
         if match is None:
             continue
