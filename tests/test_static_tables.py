@@ -130,6 +130,21 @@ def test_a_table_that_cannot_be_static_attributes_is_refused(table: dict[str, An
     assert not (rows.parent / "s.zarr").exists()
 
 
+def test_a_fix_is_one_of_the_table_and_not_of_the_rows(rows: Path) -> None:
+    with pytest.raises(SourceError) as refused:
+        made(rows, pa.table({"site": ["a", "b"], "v": [[1, 2], [3]]}))
+    assert refused.value.fix == "correct the table of static attributes, or leave the column or the row out of it"
+    assert "the static attributes row 1" in str(refused.value)
+
+
+@pytest.mark.parametrize("static", [5, {"site": ["a"]}, [{"site": "a"}], pl.LazyFrame({"site": ["a"]})])
+def test_what_is_no_table_is_refused(static: Any, rows: Path) -> None:
+    with pytest.raises(
+        UsageError, match=f"static attributes of type {type(static).__name__}; expected a path, or a table"
+    ):
+        made(rows, static)
+
+
 def test_an_append_replaces_static_attributes_by_those_of_a_frame(rows: Path) -> None:
     made(rows, pd.DataFrame(ATTRIBUTES))
     more = write_table(rows.parent / "more.csv", ["site", "time", "x"], [["c", 1, 2]])

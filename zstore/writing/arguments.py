@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zstore.errors import UsageError
@@ -124,6 +125,12 @@ def static_table(static: Any, storage_options: Mapping[str, str] | None) -> File
     """The file that ``--static`` names, or the table that is handed over for it; raises as :func:`find_sources`."""
     if is_given(static):
         return given_table(static, "the static attributes")
+    if not isinstance(static, (str, Path)):
+        raise UsageError(
+            f"static attributes of type {type(static).__name__}",
+            expected="a path, or a table: a data frame, an Arrow table or stream",
+            fix="name a file, or hand over a data frame; collect() a lazy one",
+        )
     return find(static, "--static", storage_options)
 
 

@@ -25,6 +25,7 @@ from zstore.writing.sources.typed.source import TypedSource
 
 _LARGEST = sys.float_info.max  # attributes are float64, whatever rows are
 _BLOCK_BYTES = 1 << 24
+_FIX = "correct the table of static attributes, or leave the column or the row out of it"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ class TypedStatics:
                 where=self.table.name,
                 fix="name the id column as in the rows; of a pandas index, name the index",
             )
-        columns, names = self._columns(ids, options, missing)
+        try:
+            columns, names = self._columns(ids, options, missing)
+        except SourceError as error:  # of the reader of rows, whose options do not help here
+            raise SourceError(error.what, expected=error.expected, where=error.where, fix=_FIX) from error
         counts = np.bincount(columns.codes, minlength=len(columns.ids))
         for code in np.flatnonzero(counts > 1)[:1].tolist():
             raise SourceError(
@@ -104,7 +108,7 @@ class TypedStatics:
         blocks = self.source.cut([self.table], spec, _BLOCK_BYTES)
         parts = [part for block in blocks for part in self.source.read(block, spec, keep_bad=False)]
         if not parts:
-            raise SourceError("no row", expected="a row per id", where=self.table.name, fix="leave out --static")
+            raise SourceError("no row", expected="a row per id", where=self.table.name, fix="")
         columns = join(parts)
         names = tuple(channel.name for channel in channels)
         if not several:
