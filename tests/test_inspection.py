@@ -279,3 +279,11 @@ def test_columns_of_long_names_stay_below_each_other(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("date,private_service_providing\n2001-01-01,1\n2001-01-02,2\n")
     lines = str(zstore.inspect(tmp_path / "a.csv")).splitlines()
     assert lines[3].index("time") == lines[4].index("whole")
+
+
+def test_a_file_of_one_column_is_told_how_it_is_ingested(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("flow\n1\n2\n3\n")
+    with pytest.raises(zstore.SourceError, match=r"zstore ingest .*a\.csv STORE --freq STEP --start T"):
+        zstore.inspect(path)
+    assert zstore.ingest(path, tmp_path / "a.zarr", freq="1D", start="2001-01-01").n_stored == 3
