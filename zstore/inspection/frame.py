@@ -76,8 +76,8 @@ def find_frame(lines: Sequence[str], path: str) -> Frame:
             "no table of several columns in its first lines",
             expected="rows with as many fields each",
             where=path,
-            fix="say how columns are told apart with --delimiter or --widths; of one column of values, how far apart they "
-            f"are: zstore ingest {path} STORE --freq STEP --start T",
+            fix="say how columns are told apart with --delimiter or --widths; of one column, how far apart its "
+            f"values are: zstore ingest {path} STORE --freq STEP --start T",
         )
     questions = []
     if stop < len(known):
