@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -39,10 +40,12 @@ def copied(name: str, folder: Path) -> Path:
 
 
 def exported(path: Path) -> list[str]:
-    """Every row of a store, as lines of CSV."""
+    """Every row of a store, as lines of CSV; midnights with their clock, as they were written then."""
     target = path.with_name(f"{path.name}.exported.csv")
     zstore.export(zstore.open_store(path), target, overwrite=True)
-    return target.read_text().splitlines()
+    return [
+        re.sub(r"^(\"[^\"]*\",\d{4}-\d\d-\d\d),", r"\1 00:00:00,", line) for line in target.read_text().splitlines()
+    ]
 
 
 def opened(path: Path) -> dict[str, Any]:

@@ -203,12 +203,11 @@ def _of_field(error: NoColumnError, fields: Sequence[FieldSpec]) -> NoColumnErro
 
 def with_references(options: TableOptions, fields: Sequence[FieldSpec]) -> TableOptions:
     """Options by which the columns that say where payloads of fields lie are read, too."""
-    holders = [field.holder for field in fields]
-    positions = [field.position for field in fields if field.position is not None]
+    names = [name for field in fields for name in (field.holder, field.position) if name is not None]
     channels = options.channels
     if channels is not None:
-        channels = tuple(dict.fromkeys((*channels, *holders, *positions)))
-    return replace(options.with_categories(holders), channels=channels)
+        channels += tuple(name for name in dict.fromkeys(names) if name not in channels)
+    return replace(options.with_categories(field.holder for field in fields), channels=channels)
 
 
 def described(fields: Sequence[FieldSpec]) -> list[Any]:
