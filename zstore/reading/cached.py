@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ Observed = NDArray[np.bool_]
 
 _BUILDS = 2  # of one file before giving up: a disk that does not keep what is written is no reason to go on
 _AHEAD_BYTES, _ZEROS_BYTES = 1 << 20, 1 << 22
+_LEAST_PRIORITY = 19
 
 
 def open_cached(
@@ -116,6 +118,9 @@ def _fits(n_bytes: int) -> bool:
 
 def _read_ahead(path: Path, n_bytes: int) -> None:
     """Have the pages of a file read in their order, where random reads would fetch them one by one."""
+    if sys.platform == "linux":  # where threads have priorities of their own: nobody who works is to wait for this one
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)
     with suppress(OSError), path.open("rb") as file:  # an opening of its own, which does not count as a use
         for offset in range(0, n_bytes, _AHEAD_BYTES):  # the system reads a stretch at a time
             os.posix_fadvise(file.fileno(), offset, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
