@@ -278,12 +278,13 @@ def test_two_processes_share_one_file_of_a_field(tmp_path: Path) -> None:
 
 def test_batches_have_the_last_steps_of_a_field_beside_the_channels(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
+    from lightning_app.data.batches.fields import FieldOptions
     from lightning_app.data.datamodule import WindowDataModule
 
     values = np.random.default_rng(0).integers(0, 256, (160, 3, 2)).astype(np.float32)
     store = ingest(tmp_path, values)
     data = WindowDataModule(
-        store.path, 6, 2, channels=["v"], fields={"image": zstore.FieldSteps(2, 3)}, batch_size=7, cache=str(tmp_path)
+        store.path, 6, 2, channels=["v"], fields={"image": FieldOptions(2, 3)}, batch_size=7, cache=str(tmp_path)
     )
     assert data.shape.fields == {"image": [2, 3, 2]}
     index = data.index("test")
@@ -298,6 +299,33 @@ def test_batches_have_the_last_steps_of_a_field_beside_the_channels(tmp_path: Pa
         np.testing.assert_array_equal(expected, image.numpy())
         n_windows += n_rows
     assert len(index) == n_windows > 7
+
+
+def test_batches_are_the_same_wherever_the_rows_of_a_field_live(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from lightning_app.data.batches.fields import FieldOptions
+    from lightning_app.data.datamodule import WindowDataModule
+
+    path = ingest(tmp_path, np.random.default_rng(0).integers(0, 256, (160, 3, 2)).astype(np.float32)).path
+    usual: dict[str, Any] = {"channels": ["v"], "batch_size": 9, "cache": str(tmp_path)}
+    for rows in ("host", "device"):
+        modules = [
+            WindowDataModule(path, 6, 2, residency=rows, fields={"image": FieldOptions(2, 3, place)}, **usual)
+            for place in ("host", "device")
+        ]
+        assert [module.placement.fields for module in modules] == [{"image": "host"}, {"image": "device"}]
+        for host, device in zip(*(module.train_dataloader() for module in modules), strict=True):
+            assert host.keys() == device.keys()
+            assert all(torch.equal(dict(host)[name], dict(device)[name]) for name in host)
+
+
+def test_what_is_learned_of_training_rows_reads_no_field(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from lightning_app.data.datamodule import WindowDataModule
+
+    path = ingest(tmp_path, np.ones((160, 3, 2), np.uint8)).path
+    data = WindowDataModule(path, 6, 2, channels=["v"], fields={"image": 2}, cache=str(tmp_path))
+    assert all("image" not in batch for batch in data.training_rows())
 
 
 def test_fields_of_a_stream_a_panel_or_another_name_are_refused(tmp_path: Path) -> None:

@@ -274,6 +274,7 @@ LAYERS = {
         ["data.scaling.quantiles", "data.scaling.scaler", "data.scaling.training", "data.scaling.fit"],
         ["data.scaling.seasonal_error"],
         ["data.scaling.statics", "data.scaling.rowscaling", "data.scaling.unscaler"],
+        ["data.rows.fields"],
         ["data.rows.residency", "data.rows.observed", "data.rows.readers", "data.rows.views", "data.views"],
         ["data.rows.pool", "data.rows.infinite"],
         [

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
+from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from lightning_app.data.columns.meaning import Unknown
@@ -21,7 +22,7 @@ from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.window_data import WindowData
 from lightning_app.data.windows.splits import Split, SplitName
-from zstore import Cache, FieldSteps, UsageError, WindowShape, cache_folder, shown
+from zstore import Cache, UsageError, WindowShape, cache_folder, shown
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +60,9 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         become one column each.
     fields
         Fields of the store, such as images, and how many of the last input rows of a window a batch has of each:
-        ``{image: 2}``; or that, and how many rows apart they are: ``{image: {steps: 2, stride: 5}}``. A batch has them
-        under their names, (batch, step, …), as they are stored.
+        ``{image: 2}``; or that, how many rows apart they are, and where its rows live:
+        ``{image: {steps: 2, stride: 5, residency: host}}``. A batch has them under their names, (batch, step, …), as
+        they are stored.
     panel
         Which series are side by side in a window that has all of them at once; None for windows of single series.
     split
@@ -136,7 +138,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         targets: list[str] | None = None,
         future: list[str] | None = None,
         statics: list[str] | None = None,
-        fields: dict[str, int | FieldSteps] | None = None,
+        fields: dict[str, int | FieldOptions] | None = None,
         panel: Panel | None = None,
         split: Split = Split(),  # noqa: B008  # frozen
         scaler: ScalerKind | dict[str, ScalerKind] = "standard",
@@ -167,7 +169,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             targets=tuple(targets or ()),
             future=tuple(future or ()),
             statics=tuple(statics or ()),
-            fields={name: FieldSteps.of(steps) for name, steps in (fields or {}).items()},
+            fields={name: FieldOptions.of(given) for name, given in (fields or {}).items()},
             time_features=tuple(time_features or ()),
             time_encoding=time_encoding,
             category_encoding=category_encoding,

@@ -249,10 +249,11 @@ def _fields(store: Store, options: DataOptions, recorded: Meaning | None) -> dic
     asked, lookback = options.fields, options.window.lookback
     if recorded is not None:
         uses = {name: FieldUse.from_json(use) for name, use in recorded.fields.items()}
-        if asked and asked != {name: use.steps for name, use in uses.items()}:
-            agreed("fields", list(map(str, asked.items())), list(map(str, uses.items())))
+        wanted = {name: options.rows for name, options in asked.items()}
+        if asked and wanted != (known := {name: use.steps for name, use in uses.items()}):
+            agreed("fields", list(map(str, wanted.items())), list(map(str, known.items())))
     else:
-        uses = {name: FieldUse.of(store, name, steps, lookback) for name, steps in asked.items()}
+        uses = {name: FieldUse.of(store, name, options, lookback) for name, options in asked.items()}
     for name in BATCH_KEYS.intersection(uses):
         raise UsageError(f"a field called {name!r}", expected="a name that no other part of a batch has")
     if options.panel is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.process import Process
@@ -84,9 +84,9 @@ class Loaders:
         )
 
     def of_rows(self, index: WindowIndex) -> WindowLoader:
-        """Windows of one row in order, many at once; all of them on every process."""
+        """Windows of one row in order, many at once, without fields; all of them on every process."""
         size = max(1, _ROWS // max(self.scales.layout.view.n_nodes, 1))
-        return WindowLoader(self.supply.source, index, size, pool=self.supply.pool)
+        return WindowLoader(replace(self.supply.source, fields={}), index, size, pool=self.supply.pool)
 
     @property
     def _prefetch(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from lightning_app.data.columns.meaning import Unknown
 from lightning_app.data.columns.roles import CategoryEncoding
@@ -15,7 +16,7 @@ from lightning_app.data.rows.residency import Residency, parse_budget
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.windows.splits import Split, SplitName
-from zstore import Cache, FieldSteps, UsageError, WindowShape
+from zstore import Cache, UsageError, WindowShape
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class DataOptions:
     channels, targets, future, statics, time_features
         Names, as asked for; empty where the store decides.
     fields
-        By name of a field, which rows of a window a batch has.
+        By name of a field, which rows of a window a batch has, and where they live.
     time_encoding, category_encoding, observed_inputs, unknown, panel
         What is made of them.
     split, predict_on, scaler, scale_by
@@ -54,7 +55,7 @@ class DataOptions:
     targets: tuple[str, ...]
     future: tuple[str, ...]
     statics: tuple[str, ...]
-    fields: Mapping[str, FieldSteps]
+    fields: Mapping[str, FieldOptions]
     time_features: tuple[TimeFeature, ...]
     time_encoding: TimeEncoding
     category_encoding: CategoryEncoding

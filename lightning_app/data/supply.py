@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from lightning_app.data.batches.fields import FieldRows, refuse_fields
+from lightning_app.data.batches.fields import FieldOptions, FieldRows, refuse_fields
 from lightning_app.data.batches.source import PositionTimes, WindowSource
 from lightning_app.data.lasting import lasting
 from lightning_app.data.layout import Layout
 from lightning_app.data.process import Process
+from lightning_app.data.rows.fields import DecodedField, FieldValues
 from lightning_app.data.rows.pool import Pool, PoolPlan
-from lightning_app.data.rows.residency import Placement, Rows, choose
+from lightning_app.data.rows.residency import Placement, Rows, choose, choose_field
 from lightning_app.data.scales import Scales
 from lightning_app.data.scaling.statics import encode_statics
 from lightning_app.data.selection import Holes
 from lightning_app.data.windows.plan import OrderPlan
-from zstore import find_holes
+from zstore import find_holes, open_field
 
 _BLOCK = 1 << 22  # values that are looked at together
 
 
 def place(layout: Layout, process: Process) -> Placement:
-    """Where the rows of a layout are to live; says so, and why, in one line of the log."""
+    """Where the rows of a layout, and those of its fields, are to live; says so, and why, in the log."""
     options, view = layout.options, layout.view
     placement = choose(
         options.residency,
@@ -37,7 +38,13 @@ def place(layout: Layout, process: Process) -> Placement:
     )
     if placement.place == "stream":
         refuse_fields(layout.fields, "beside channels that do not fit into memory", "host", "--data.residency host")
-    return placement
+    taken, places = {placement.place: view.n_rows * layout.row_bytes}, {}
+    for name in layout.fields:
+        wanted = options.fields.get(name, FieldOptions()).residency
+        n_bytes = view.n_rows * layout.store.field(name).row_bytes
+        place = choose_field(name, wanted, n_bytes, process.device, options.memory_budget, taken)
+        places[name], taken[place] = place, taken.get(place, 0) + n_bytes
+    return replace(placement, fields=places)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class RowSupply:
                 source = source.to(process.device)
             elif process.device.type != "cpu":
                 source = source.delivered_to(process.device)
+            source = replace(source, fields=_fields(scales.layout, placement, process))
         return cls(source, pool)
 
     @property
@@ -144,8 +152,17 @@ def _source(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSo
         layout.may_miss(layout.targets),
         None if view.nodes is None else torch.from_numpy(view.nodes),
         times,
-        fields={
-            name: FieldRows.open(layout.store, name, use, layout.options.window.lookback, layout.options.row_cache)
-            for name, use in layout.fields.items()
-        },
     )
+
+
+def _fields(layout: Layout, placement: Placement, process: Process) -> dict[str, FieldRows]:
+    """By name, the rows of each field where they are to live."""
+    lookback, found = layout.options.window.lookback, {}
+    for name, use in layout.fields.items():
+        found[name] = FieldRows.of(name, use, _values(layout, name, placement, process), lookback)
+    return found
+
+
+def _values(layout: Layout, name: str, placement: Placement, process: Process) -> FieldValues:
+    values = DecodedField(torch.from_numpy(open_field(layout.store, name, layout.options.row_cache)))
+    return values.to(process.device) if placement.fields[name] == "device" else values

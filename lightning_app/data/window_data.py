@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lightning_app.data.batches.loader import WindowLoader
@@ -177,7 +178,7 @@ class WindowData(DataFacts):
         mixed_whole = record.order is not None and not record.order.streamed
         if mixed_whole and self.process.fitting and self.residency == "auto" and self.placement.place == "stream":
             logger.info("residency host, for the epochs of the checkpoint mix all windows")
-            self._placement = Placement("host", self.placement.limit)
+            self._placement = replace(self.placement, place="host")
 
     def state_dict(self) -> dict[str, Any]:
         """The scaler, the split and what was trained on, for checkpoints."""

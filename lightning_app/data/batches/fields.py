@@ -11,7 +11,39 @@ import torch
 from torch import Tensor
 
 from lightning_app.data.batches.buffers import Buffers
-from zstore import Cache, FieldSteps, Store, UsageError, open_field
+from lightning_app.data.rows.fields import FieldResidency, FieldValues
+from zstore import FieldSteps, Store, UsageError
+
+
+@dataclass(frozen=True)
+class FieldOptions:
+    """What is asked for of a field.
+
+    Parameters
+    ----------
+    steps
+        Rows of the field in each window: the last ones of its input rows.
+    stride
+        Rows from one to the next.
+    residency
+        Where its rows live: ``host``, decoded in a memory-mapped file that all processes of a machine share;
+        ``device``, in the memory of the device that trains; ``auto``, the first of device (a GPU) and host where they
+        fit.
+    """
+
+    steps: int = 1
+    stride: int = 1
+    residency: FieldResidency = "auto"
+
+    @classmethod
+    def of(cls, given: int | FieldOptions) -> FieldOptions:
+        """From a number of steps, or more than that."""
+        return cls(given) if isinstance(given, int) else given
+
+    @property
+    def rows(self) -> FieldSteps:
+        """Which rows of a window."""
+        return FieldSteps(self.steps, self.stride)
 
 
 @dataclass(frozen=True)
@@ -30,7 +62,7 @@ class FieldUse:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, store: Store, name: str, steps: FieldSteps, lookback: int) -> FieldUse:
+    def of(cls, store: Store, name: str, options: FieldOptions, lookback: int) -> FieldUse:
         """What a batch has of a field of a store.
 
         Raises
@@ -41,8 +73,8 @@ class FieldUse:
             If a window has not so many inputs.
         """
         field = store.field(name)
-        steps.offsets(name, lookback)
-        return cls(steps, field.shape)
+        options.rows.offsets(name, lookback)
+        return cls(options.rows, field.shape)
 
     def to_json(self) -> list[int]:
         """Plain values for a checkpoint."""
@@ -57,36 +89,41 @@ class FieldUse:
 
 @dataclass(frozen=True)
 class FieldRows:
-    """Decoded rows of a field, and which of a window a batch has.
+    """Rows of a field, and which of a window a batch has.
 
     Parameters
     ----------
     values
-        (row, …) in the dtype that is stored; mapped from a file that all processes of a machine share.
+        The rows, wherever they live.
     offsets
         (step,) int64 rows from the first of a window.
     """
 
-    values: Tensor
+    values: FieldValues
     offsets: Tensor
 
     @classmethod
-    def open(cls, store: Store, name: str, use: FieldUse, lookback: int, cache: Cache) -> FieldRows:
-        """The rows of a field of a store, decoded first where that was never done."""
-        offsets = torch.from_numpy(use.steps.offsets(name, lookback))
-        return cls(torch.from_numpy(open_field(store, name, cache)), offsets)
+    def of(cls, name: str, use: FieldUse, values: FieldValues, lookback: int) -> FieldRows:
+        """Those that a field is used by."""
+        return cls(values, torch.from_numpy(use.steps.offsets(name, lookback)))
 
-    def gather(self, starts: Tensor, buffers: Buffers, target: torch.device) -> Tensor:
-        """(batch, step, …) on `target`, of windows that begin at some rows, (batch,)."""
-        wanted = (starts.cpu()[:, None] + self.offsets).flatten()
-        flat = self.values.view(len(self.values), -1)
-        shape = (len(starts), len(self.offsets), *self.values.shape[1:])
-        size = (len(wanted), math.prod(shape[2:]))
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the steps of a window."""
+        return len(self.offsets) * math.prod(self.values.shape) * self.values.dtype.itemsize
+
+    def gather(self, rows: Tensor, buffers: Buffers, target: torch.device) -> Tensor:
+        """(batch, step, …) on `target`, of windows whose first rows in the store are `rows`, (batch,) on the CPU."""
+        values, wanted = self.values, (rows[:, None] + self.offsets).flatten()
+        shape = (len(rows), len(self.offsets), *values.shape)
+        size = (len(wanted), math.prod(values.shape))
+        if values.device.type != "cpu":
+            return values.take(wanted, None).view(shape).to(target)
         if target.type == "cpu":
-            out = buffers.take(size, np.dtype(str(flat.dtype).removeprefix("torch.")))
-            return torch.index_select(flat, 0, wanted, out=out).view(shape)
-        pinned = torch.empty(size, dtype=flat.dtype, pin_memory=target.type == "cuda")
-        return torch.index_select(flat, 0, wanted, out=pinned).view(shape).to(target, non_blocking=True)
+            out = buffers.take(size, np.dtype(str(values.dtype).removeprefix("torch.")))
+            return values.take(wanted, out).view(shape)
+        pinned = torch.empty(size, dtype=values.dtype, pin_memory=target.type == "cuda")
+        return values.take(wanted, pinned).view(shape).to(target, non_blocking=True)
 
 
 def refuse_fields(uses: Mapping[str, FieldUse], what: str, expected: str, fix: str) -> None:

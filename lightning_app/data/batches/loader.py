@@ -182,7 +182,7 @@ class WindowLoader:
     def _shared_out(self) -> bool:
         """Whether threads share the work: of large batches, from rows that stay where they are, for the CPU."""
         source, shape = self.source, self.index.shape
-        n_bytes = self.batch_size // self.world * shape.span * source.rows.values[:1].nbytes
+        n_bytes = self.batch_size // self.world * (shape.span * source.rows.values[:1].nbytes + source.field_bytes)
         alone = self._pool is not None or self._targets is not None or self._prefetch > 0
         return not alone and source.target.type == "cpu" and n_bytes >= _LARGE_BYTES
 
@@ -211,10 +211,11 @@ class WindowLoader:
     def _locate(self, positions: Samples) -> Located:
         """Where the windows at some positions lie in the rows of the source."""
         samples, turns = self._at(positions)
-        start, series, time = self.index.locate(samples)
+        row, series, time = self.index.locate(samples)
+        start = row
         if self._pool is not None and self._order is not None and turns is not None:
-            start = self._pool.place(self._order, start, turns)
-        located = Located(*(torch.from_numpy(values) for values in (start, series, time)))
+            start = self._pool.place(self._order, row, turns)
+        located = Located(*(torch.from_numpy(values) for values in (start, series, time, row)))
         return located if self.source.device.type == "cpu" else located.to(self.source.device)
 
     def _batch(self, low: int, high: int, windows: Located) -> Batch:

@@ -34,23 +34,31 @@ class Located:
         Position of the series in the store's ids.
     time
         Time of the first target; 0 where times are irregular.
+    row
+        The first row in the store; always on the CPU.
     """
 
     start: Tensor
     series: Tensor
     time: Tensor
+    row: Tensor
 
     def to(self, device: torch.device) -> Located:
-        """In the memory of a device."""
-        return Located(*(values.to(device, non_blocking=True) for values in (self.start, self.series, self.time)))
+        """In the memory of a device, but for `row`."""
+        start, series, time = (each.to(device, non_blocking=True) for each in (self.start, self.series, self.time))
+        return Located(start, series, time, self.row)
 
     def split(self, sizes: list[int]) -> Iterator[Located]:
         """Parts of these."""
-        return map(Located, *(torch.split_with_sizes(each, sizes) for each in (self.start, self.series, self.time)))
+        return map(Located, *(torch.split_with_sizes(each, sizes) for each in self._values))
 
     def part(self, first: int, last: int) -> Located:
         """The windows ``[first, last)`` of these."""
-        return Located(self.start[first:last], self.series[first:last], self.time[first:last])
+        return Located(*(each[first:last] for each in self._values))
+
+    @property
+    def _values(self) -> tuple[Tensor, ...]:
+        return self.start, self.series, self.time, self.row
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class WindowSource:
     buffers
         Memory for batches on the CPU.
     fields
-        By name, decoded rows of fields; on the CPU.
+        By name, rows of fields, each where it lives.
     all_seen
         (1, 1, 1) the mask where nothing is missing, to be expanded; on `target`.
     """
@@ -117,6 +125,11 @@ class WindowSource:
     def device(self) -> torch.device:
         """Where rows are gathered."""
         return self.rows.values.device
+
+    @property
+    def field_bytes(self) -> int:
+        """Bytes of the fields of a window."""
+        return sum(rows.n_bytes for rows in self.fields.values())
 
     def to(self, device: torch.device) -> WindowSource:
         """The same with rows copied to a device, so that they are gathered there."""
@@ -160,7 +173,7 @@ class WindowSource:
         x = self._with_words(x, past, columns.words, windows.start)
         future = self._with_words(future, ahead, columns.future_words, first)
         time = windows.time if self.times is None else self.times.at(first)
-        there = Located(windows.start, windows.series, time)
+        there = Located(windows.start, windows.series, time, windows.row)
         there = there if self.target == self.device else there.to(self.target)
         batch: Batch = {
             "x": x,
@@ -174,7 +187,7 @@ class WindowSource:
         if columns.calendar:
             self._add_calendar(batch, shape, windows)
         for name, rows in self.fields.items():
-            batch[name] = rows.gather(windows.start, self.buffers, self.target)  # type: ignore[literal-required]
+            batch[name] = rows.gather(windows.row, self.buffers, self.target)  # type: ignore[literal-required]
         return batch
 
     def _with_words(self, values: Tensor, rows: Tensor, words: tuple[Words, ...], starts: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_app.data.rows.fields import FieldPlace, FieldResidency
 from lightning_app.data.scaling.rowscaling import RowScaling
 from zstore import UsageError, free_memory
 
@@ -69,10 +71,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where rows live, and the bytes they may take there."""
+    """Where rows live, and the bytes they may take there; and where the rows of each field live."""
 
     place: Place
     limit: int
+    fields: Mapping[str, FieldPlace] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,52 @@ def choose(
     limit = on_device.limit if chosen == "device" and on_device is not None else on_host.limit // n_processes
     logger.info(f"{n_rows:,} rows of {row_bytes} bytes, {size}: residency {chosen}, for {why}")
     return Placement(chosen, limit)
+
+
+def choose_field(
+    name: str,
+    wanted: FieldResidency,
+    n_bytes: int,
+    device: torch.device,
+    budget: float | str,
+    taken: Mapping[Place, int],
+) -> FieldPlace:
+    """Where the rows of a field are to live; says so, and why, in one line of the log.
+
+    Parameters
+    ----------
+    name, n_bytes
+        The field, and bytes of its decoded rows.
+    wanted
+        What the user wants; ``auto``: ``device`` on a GPU if they fit there, else ``host``.
+    device, budget
+        As for :func:`choose`.
+    taken
+        Bytes that others take of the budget, by where they are.
+
+    Raises
+    ------
+    UsageError
+        If `device` is wanted and they do not fit there.
+    """
+    gpu, size = device.type == "cuda", f"{n_bytes / 1e9:.2f} GB"
+    on_device = room(budget, device) if gpu or wanted == "device" else None
+    fits = on_device is not None and n_bytes + taken.get("device", 0) <= on_device.limit
+    if wanted == "device" and not fits:
+        raise UsageError(
+            f"field {name!r} of {size} in the memory of {device}",
+            expected=f"at most {on_device}, with what is there already",
+            fix=f"a larger --data.memory_budget, or --data.fields.{name}.residency host",
+        )
+    place: FieldPlace
+    if wanted != "auto":
+        place, why = wanted, "as told"
+    elif fits:
+        place, why = "device", f"it fits into {on_device}"
+    else:
+        place, why = "host", f"it does not fit into {on_device}" if on_device else "there is no GPU"
+    logger.info(f"field {name!r}, {size}: residency {place}, for {why}")
+    return place
 
 
 def room(budget: float | str, device: torch.device | None) -> Room:
