@@ -22,7 +22,7 @@ class OptionalParts(TypedDict, total=False):
 
 
 BATCH_KEYS = frozenset(
-    {"x", "y", "mask", "pad", "x_static", "x_future", "series", "time", "x_time", "y_time", "y_source"}
+    {"x", "y", "mask", "x_pad", "y_pad", "x_static", "x_future", "series", "time", "x_time", "y_time", "y_source"}
 )
 """What a batch has, or may have, beside its fields."""
 

@@ -50,6 +50,7 @@ LAYERS = {
             "reading.compared",
             "reading.objects",
             "reading.version",
+            "reading.windowshape",
             "reading.windows",
             "reading.gather",
             "reading.columns",

@@ -89,11 +89,11 @@ def test_a_negative_delay_targets_the_last_input_rows(hourly: Store) -> None:
 
 
 def test_a_lookback_longer_than_every_series_is_wrong_usage(catchments: Store) -> None:
-    with pytest.raises(UsageError, match=r"no window: lookback 5000 .* need 5001 rows; expected at most 1,461"):
+    with pytest.raises(UsageError, match=r"no window: lookback 5000 .* need 5,001 rows; expected at most 1,461"):
         catchments.windows(5000, 1)
 
 
 @pytest.mark.parametrize("wrong", [{"lookback": 0}, {"horizon": 0}, {"stride": 0}, {"delay": -4}])
 def test_impossible_windows_are_wrong_usage(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        WindowShape(**{"lookback": 3, "horizon": 1, **wrong})
+        WindowShape(**{"lookback": 3, "horizon": 1, **wrong})  # type: ignore[arg-type]

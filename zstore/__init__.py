@@ -34,7 +34,8 @@ from zstore.reading.selection import Selection
 from zstore.reading.series import Series
 from zstore.reading.store import Store, open_store
 from zstore.reading.volumes import SourceVolume, original_grid
-from zstore.reading.windows import WindowIndex, WindowShape, find_holes
+from zstore.reading.windows import WindowIndex, find_holes
+from zstore.reading.windowshape import Padding, WindowBounds, WindowShape
 from zstore.storage.locks import file_lock
 from zstore.text import counted, shown, shown_html
 from zstore.upkeep.compact import compact
@@ -62,6 +63,7 @@ __all__ = [
     "Moments",
     "NotFiniteError",
     "NotFoundError",
+    "Padding",
     "PanelFile",
     "PanelGrid",
     "Query",
@@ -78,6 +80,7 @@ __all__ = [
     "TreeInspection",
     "UsageError",
     "Verification",
+    "WindowBounds",
     "WindowIndex",
     "WindowShape",
     "Windows",

@@ -7,7 +7,8 @@ import numpy as np
 from zstore.look.style import BLUE, GROUND, RED
 from zstore.look.svg import BAR, WIDTH, path, picture, rect
 from zstore.look.template import Html, card, fill
-from zstore.reading.windows import WindowIndex, WindowShape
+from zstore.reading.windows import WindowIndex
+from zstore.reading.windowshape import WindowShape
 
 
 def windows_html(index: WindowIndex) -> Html:
@@ -36,7 +37,7 @@ def _one_window(shape: WindowShape) -> Html:
     scale, height, offset = WIDTH / shape.span, 2 * BAR + 2, shape.target_offset
     frame = path(f"M0,{height}V0H{WIDTH}V{height}", GROUND)
     inputs = rect(0, 0, max(shape.lookback * scale, 1), BAR, BLUE)
-    targets = rect(offset * scale, BAR + 2, max(shape.horizon * scale, 1), BAR, RED)
+    targets = rect(offset * scale, BAR + 2, max(shape.target_span * scale, 1), BAR, RED)
     return fill(
         "$drawn<div><span style='color:$blue'>$lookback input rows</span>, "
         "<span style='color:$red'>$horizon target rows</span></div>",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.reading.windows import Int64, WindowIndex
+from zstore.reading.windowshape import WindowBounds
 
 
 def gather(rows: NDArray[np.float32], starts: Int64, length: int) -> NDArray[np.float32]:
@@ -73,7 +74,31 @@ def gather_field(
     return gathered
 
 
-BATCH_KEYS = frozenset({"x", "y", "mask", "pad", "x_static", "x_future", "series", "time"})
+def gather_padded(
+    rows: NDArray[Any], starts: Int64, offsets: Int64, low: Int64, high: Int64, zero: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Copy some rows of each window, of which those beyond the rows that it may read are padded.
+
+    Parameters
+    ----------
+    rows, starts, offsets
+        As for :func:`gather_field`, except that windows may leave the rows.
+    low, high
+        (batch,) rows ``[low, high)`` that each window may read: the nearest of these stands for one beyond them.
+    zero
+        (batch, step) rows that are zeros instead.
+
+    Returns
+    -------
+    (batch, step, …) in the dtype of `rows`.
+    """
+    nearest = np.clip(starts[:, None] + offsets, low[:, None], high[:, None] - 1)
+    gathered: NDArray[Any] = rows[nearest]
+    gathered[zero] = 0
+    return gathered
+
+
+BATCH_KEYS = frozenset({"x", "y", "mask", "x_pad", "y_pad", "x_static", "x_future", "series", "time"})
 """What a batch has beside its fields."""
 
 
@@ -129,7 +154,10 @@ class Windows:
         return self.index._repr_html_()
 
     def __getitem__(self, sample: Any) -> Any:
-        """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``; fields (step, …)."""
+        """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``; fields (step, …).
+
+        With padding also ``x_pad`` (lookback,) and ``y_pad`` (horizon,).
+        """
         if not -len(self) <= sample < len(self):
             raise IndexError(f"sample {sample} of {len(self)}")
         batch = self.batch(np.array([sample % len(self)], np.int64))
@@ -146,13 +174,33 @@ class Windows:
         Returns
         -------
         ``x`` (batch, lookback, channel), ``y`` (batch, horizon, target), ``series`` and ``time`` (batch,); each field
-        under its name, (batch, step, …), as it is stored.
+        under its name, (batch, step, …), as it is stored. With padding also ``x_pad`` (batch, lookback) and ``y_pad``
+        (batch, horizon), True where a row is padded.
         """
-        shape = self.index.shape
-        starts, series, time = self.index.locate(np.asarray(samples, np.int64))
+        shape, samples = self.index.shape, np.asarray(samples, np.int64)
+        starts, series, time = self.index.locate(samples)
+        if shape.padded:
+            return self._padded(self.index.bounds_of(samples), starts, series, time)
         if self._times is not None:
             time = self._times[starts + shape.target_offset]
         x = gather(self._rows, starts, shape.lookback)
-        y = gather(self._rows, starts + shape.target_offset, shape.horizon)
+        if shape.target_stride == 1:
+            y = gather(self._rows, starts + shape.target_offset, shape.horizon)
+        else:
+            y = gather_field(self._rows, starts + shape.target_offset, shape.target_rows)
         fields = {name: gather_field(rows, starts, offsets) for name, (rows, offsets) in self._fields.items()}
         return {"x": x[..., self._inputs], "y": y[..., self._targets], "series": series, "time": time, **fields}
+
+    def _padded(self, bounds: WindowBounds, starts: Int64, series: Int64, time: Int64) -> dict[str, NDArray[Any]]:
+        """The batch of windows that start at some rows."""
+        shape, first = self.index.shape, starts + self.index.shape.target_offset
+        if self._times is not None:
+            time = self._times[np.clip(first, bounds.target_start, bounds.stop - 1)]
+        (x_pad, y_pad), (x_zero, y_zero) = bounds.pads(shape, starts), bounds.zeros(shape, starts)
+        low, high = bounds.input_start, bounds.stop
+        x = gather_padded(self._rows, starts, np.arange(shape.lookback), low, high, x_zero)
+        y = gather_padded(self._rows, first, shape.target_rows, bounds.target_start, high, y_zero)
+        batch = {"x": x[..., self._inputs], "y": y[..., self._targets], "x_pad": x_pad, "y_pad": y_pad}
+        for name, (rows, offsets) in self._fields.items():
+            batch[name] = gather_padded(rows, starts, offsets, low, high, x_zero[:, offsets])
+        return {**batch, "series": series, "time": time}

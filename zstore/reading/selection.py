@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,8 @@ from zstore.reading.ranges import RowRanges, row_ranges
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
 from zstore.reading.version import StoredVersion
-from zstore.reading.windows import WindowIndex, WindowShape
+from zstore.reading.windows import WindowIndex
+from zstore.reading.windowshape import Padding, WindowShape
 from zstore.text import shown
 
 if TYPE_CHECKING:
@@ -208,6 +209,9 @@ class Selection:
         *,
         delay: int = 0,
         stride: int = 1,
+        target_stride: int = 1,
+        pad_before: Padding = "none",
+        pad_after: Padding = "none",
         targets: Sequence[str] | None = None,
         fields: Mapping[str, int | tuple[int, int]] | None = None,
         cache: Cache | str | Path | None = None,
@@ -216,8 +220,8 @@ class Selection:
 
         Parameters
         ----------
-        lookback, horizon, delay, stride
-            See :class:`zstore.reading.windows.WindowShape`.
+        lookback, horizon, delay, stride, target_stride, pad_before, pad_after
+            See :class:`zstore.WindowShape`. What is not selected is padded, as what lies beyond a run.
         targets
             Target channels, which need not be selected; None for the input channels, which are those selected.
         fields
@@ -237,7 +241,7 @@ class Selection:
             If there is no such window.
         """
         outputs = tuple(targets or self.channels)
-        shape = WindowShape(lookback, horizon, delay, stride)
+        shape = WindowShape(lookback, horizon, delay, stride, target_stride, pad_before, pad_after)
         wanted = tuple(dict.fromkeys(self.channels + outputs))
         if not self.channels:
             raise UsageError("windows of no channel", expected="at least one", fix="name channels")
@@ -251,8 +255,8 @@ class Selection:
                 raise UsageError(f"a field called {name!r}", expected="a name that no part of a batch has")
             offsets = FieldSteps.of(steps).offsets(name, lookback)
             arrays[name] = open_field(self.store, name, cache), offsets
-        again = partial(self.windows, delay=delay, stride=stride, targets=outputs, fields=fields, cache=cache)
-        return Windows(rows, index, *columns, times, partial(again, lookback, horizon), arrays)
+        again = partial(self.windows, **asdict(shape), targets=outputs, fields=fields, cache=cache)
+        return Windows(rows, index, *columns, times, again, arrays)
 
     def _window_index(self, shape: WindowShape) -> WindowIndex:
         runs, ranges = self.store.index.runs, self.ranges
@@ -277,7 +281,7 @@ class Selection:
 def no_window(store: StoredVersion, shape: WindowShape, longest: int, where: str = "") -> UsageError:
     """The error for a window that fits nowhere."""
     return UsageError(
-        f"no window: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon} need {shape.span} rows",
+        f"no window: {shape.needs}",
         expected=f"at most {longest:,}, the longest stretch without a gap",
         where=where or store.path,
         fix="a smaller lookback or horizon",

@@ -21,6 +21,7 @@ from zstore.reading.selection import Selection
 from zstore.reading.series import Series
 from zstore.reading.version import StoredVersion
 from zstore.reading.where import choose_series
+from zstore.reading.windowshape import Padding
 from zstore.storage.urls import open_storage
 from zstore.text import shown
 
@@ -271,6 +272,9 @@ class Store(StoredVersion):
         *,
         delay: int = 0,
         stride: int = 1,
+        target_stride: int = 1,
+        pad_before: Padding = "none",
+        pad_after: Padding = "none",
         channels: Sequence[str] | None = None,
         targets: Sequence[str] | None = None,
         fields: Mapping[str, int | tuple[int, int]] | None = None,
@@ -280,8 +284,8 @@ class Store(StoredVersion):
 
         Parameters
         ----------
-        lookback, horizon, delay, stride
-            See :class:`zstore.reading.windows.WindowShape`.
+        lookback, horizon, delay, stride, target_stride, pad_before, pad_after
+            See :class:`zstore.WindowShape`.
         channels
             Input channels; None for all.
         targets
@@ -296,11 +300,21 @@ class Store(StoredVersion):
         Returns
         -------
         A sequence of ``{"x", "y", "series", "time"}``, NaN where missing, and of each field under its name, as it is
-        stored. It can be pickled, for workers that are spawned: all of them read the same memory-mapped files (see
+        stored; with padding (zeros are 0 in source units) also ``x_pad`` and ``y_pad``, True where a row is padded. It
+        can be pickled, for workers that are spawned: all read the same memory-mapped files (see
         :func:`zstore.open_rows` and :func:`zstore.open_field`), which are built once.
         """
         return self.sel(channels=channels or None).windows(
-            lookback, horizon, delay=delay, stride=stride, targets=targets, fields=fields, cache=cache
+            lookback,
+            horizon,
+            delay=delay,
+            stride=stride,
+            target_stride=target_stride,
+            pad_before=pad_before,
+            pad_after=pad_after,
+            targets=targets,
+            fields=fields,
+            cache=cache,
         )
 
     def plot(

@@ -9,56 +9,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.errors import UsageError
 from zstore.format.index import RunTable
 from zstore.format.timesteps import IRREGULAR, TimeStepRule
+from zstore.reading.windowshape import WindowBounds, WindowShape
 
 Int64 = NDArray[np.int64]
 
 _GUESS_BITS, _LOOKS = 2, 4
-
-
-@dataclass(frozen=True)
-class WindowShape:
-    """The rows of one window.
-
-    Parameters
-    ----------
-    lookback
-        Input rows.
-    horizon
-        Target rows.
-    delay
-        Rows between the last input and the first target. ``-1`` with ``horizon=1`` targets the last
-        input row; ``-horizon`` targets the last `horizon` input rows.
-    stride
-        Rows between the starts of two windows of one run.
-    """
-
-    lookback: int
-    horizon: int
-    delay: int = 0
-    stride: int = 1
-
-    def __post_init__(self) -> None:
-        for name, least in (("lookback", 1), ("horizon", 1), ("stride", 1), ("delay", -self.lookback)):
-            value = getattr(self, name)
-            if value < least:
-                raise UsageError(f"{name} {value}", expected=f"at least {least}", fix=f"correct --data.{name}")
-
-    @property
-    def target_offset(self) -> int:
-        """Rows from the first input to the first target."""
-        return self.lookback + self.delay
-
-    @property
-    def span(self) -> int:
-        """Rows from the first to the last row of a window, both included."""
-        return max(self.lookback, self.target_offset + self.horizon)
-
-    def __str__(self) -> str:
-        rows, step = f"{self.lookback:,} + {self.horizon:,} rows", f", {self.stride:,} rows apart"
-        return rows + (f", delay {self.delay:,}" if self.delay else "") + (step if self.stride > 1 else "")
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,7 +29,7 @@ class WindowIndex:
     shape
         The rows of one window.
     first
-        (piece,) first row of the first window of each piece.
+        (piece,) first row of the first window of each piece; with padding maybe before the rows that there are.
     series
         (piece,) its series.
     time
@@ -81,6 +38,8 @@ class WindowIndex:
         (piece,) number of windows up to and including each piece.
     rule
         How far it is from one row to the next.
+    bounds
+        (piece,) rows that its windows may read.
     """
 
     shape: WindowShape
@@ -89,6 +48,7 @@ class WindowIndex:
     time: Int64
     ends: Int64
     rule: TimeStepRule
+    bounds: WindowBounds
 
     @classmethod
     def build(
@@ -117,16 +77,17 @@ class WindowIndex:
         """
         start, stop = (runs.start, runs.stop) if targets is None else targets
         start, stop = np.maximum(start, runs.start), np.minimum(stop, runs.stop)
-        first = np.maximum(runs.start, start - shape.target_offset) if context else start
-        room = stop - shape.span - first
-        n_windows = np.where((room >= 0) & (stop > start), room // shape.stride + 1, 0)
+        low = runs.start if context else start
+        first, last = shape.starts(low, start, stop)
+        n_windows = np.where((last >= first) & (stop > start), (last - first) // shape.stride + 1, 0)
         kept = n_windows > 0
         if not isinstance(rule, TimeStepRule):
             rule = IRREGULAR if rule is None else TimeStepRule.fixed(rule, None)
         time = runs.time[kept]
         if rule.regular:
             time = rule.times((first - runs.start)[kept], time)
-        return cls(shape, first[kept], runs.series[kept], time, np.cumsum(n_windows[kept]), rule)
+        bounds = WindowBounds(low, start, stop).at(kept)
+        return cls(shape, first[kept], runs.series[kept], time, np.cumsum(n_windows[kept]), rule, bounds)
 
     @property
     def freq(self) -> int | None:
@@ -178,49 +139,85 @@ class WindowIndex:
         Notes
         -----
         Arithmetic on holes and pieces; no window is looked at. What is kept are the stretches of windows that remain.
+        Cost: O(holes + pieces), of targets that are several rows apart times the horizon.
         """
-        shape, n_windows = self.shape, len(self)
-        start, stop = (bounds[holes[1] - holes[0] >= shape.horizon] - shape.target_offset for bounds in holes)
-        left_out = self.rank(start), self.rank(stop - shape.horizon + 1)
-        low, high = np.append(0, left_out[1]), np.append(left_out[0], n_windows)
-        low, high = low[high > low], high[high > low]
-        if not n_windows or not len(low):
-            nothing = np.zeros(0, np.int64)
-            return WindowIndex(shape, nothing, nothing, nothing, nothing, self.rule)
+        piece, start, stop = self._between(holes)
+        shape, n_windows = self.shape, np.diff(self.ends, prepend=0)
+        # First targets of the windows that have one of these rows: for each target, or for all where none is left out.
+        steps = np.zeros(1, np.int64) if shape.target_stride == 1 else -shape.target_rows
+        ahead = shape.horizon - 1 if shape.target_stride == 1 else 0
+        low, high = (
+            np.clip(-(-(first - shape.target_offset - self.first[piece]) // shape.stride), 0, n_windows[piece])
+            for first in ((start - ahead)[None] + steps[:, None], stop[None] + steps[:, None])
+        )
+        low, high = (part + self._begins[piece] for part in (low, high))
+        return self._kept(*_merged(low.ravel(), high.ravel()))
+
+    def _between(self, holes: tuple[Int64, Int64]) -> tuple[Int64, Int64, Int64]:
+        """Stretches of possible targets without a hole: (stretch,) their pieces, and rows ``[start, stop)``."""
+        first, last = self.target_spans()
+        begin = np.searchsorted(holes[1], first, side="right")
+        n_holes = np.maximum(np.searchsorted(holes[0], last, side="left") - begin, 0)
+        piece = np.repeat(np.arange(len(first)), n_holes + 1)
+        number = np.arange(len(piece)) - np.repeat(np.cumsum(n_holes + 1) - n_holes - 1, n_holes + 1)
+        hole = begin[piece] + number
+        none = np.zeros(1, np.int64)  # so that the hole behind the last one can be asked for
+        start = np.where(number > 0, np.append(none, holes[1])[hole], first[piece])
+        stop = np.where(number < n_holes[piece], np.append(holes[0], none)[hole], last[piece])
+        kept = stop > start
+        return piece[kept], start[kept], stop[kept]
+
+    def _kept(self, low: Int64, high: Int64) -> WindowIndex:
+        """The windows of some ranges of sample numbers, ascending, none of which overlap."""
         borders = self.ends[:-1]
         inside = np.searchsorted(low, borders, side="right") - 1
-        borders = borders[(inside >= 0) & (borders < high[inside]) & (borders > low[inside])]
+        borders = borders[(inside >= 0) & (borders < high[inside]) & (borders > low[inside])] if len(low) else low
         begin = np.sort(np.concatenate([low, borders]))
-        end = np.minimum(np.append(begin[1:], n_windows), high[np.searchsorted(low, begin, side="right") - 1])
+        end = np.minimum(np.append(begin[1:], len(self)), high[np.searchsorted(low, begin, side="right") - 1])
         piece = self._piece(begin)
         first, series, _ = self.locate(begin)
         time = self._time(piece, first - self.first[piece])
-        return WindowIndex(shape, first, series, time, np.cumsum(end - begin), self.rule)
+        ends = np.cumsum(end - begin)
+        return WindowIndex(self.shape, first, series, time, ends, self.rule, self.bounds.at(piece))
+
+    def bounds_of(self, samples: Int64) -> WindowBounds:
+        """Rows that some samples, (batch,), may read."""
+        return self.bounds.at(self._piece(samples))
 
     def target_spans(self) -> tuple[Int64, Int64]:
-        """(piece,) rows ``[start, stop)`` in which the targets of each piece lie."""
-        first = self.first + self.shape.target_offset
-        return first, first + (np.diff(self.ends, prepend=0) - 1) * self.shape.stride + self.shape.horizon
+        """(piece,) rows ``[start, stop)`` in which the targets of each piece lie; none of them is padded."""
+        first, n_windows = self.first + self.shape.target_offset, np.diff(self.ends, prepend=0)
+        last = first + (n_windows - 1) * self.shape.stride + self.shape.target_span
+        return np.maximum(first, self.bounds.target_start), np.minimum(last, self.bounds.stop)
+
+    def spans(self) -> tuple[Int64, Int64]:
+        """(piece,) rows ``[start, stop)`` in which the windows of each piece lie; none of them is padded."""
+        last = self.first + (np.diff(self.ends, prepend=0) - 1) * self.shape.stride + self.shape.span
+        return np.maximum(self.first, self.bounds.input_start), np.minimum(last, self.bounds.stop)
 
     def target_ranges(self) -> tuple[Int64, Int64]:
         """(range,) rows ``[start, stop)`` that are a target of some window; ascending, and none of them overlap."""
-        return self._ranges(self.shape.target_offset, self.shape.horizon)
+        shape = self.shape
+        if shape.target_stride == 1:
+            return self._ranges(shape.target_offset, shape.horizon, self.bounds.target_start)
+        each = [self._ranges(shape.target_offset + int(row), 1, self.bounds.target_start) for row in shape.target_rows]
+        return _merged(*(np.concatenate(part) for part in zip(*each, strict=True)))
 
     def input_ranges(self) -> tuple[Int64, Int64]:
         """(range,) rows ``[start, stop)`` that are an input of some window; ascending, and none of them overlap."""
-        return self._ranges(0, self.shape.lookback)
+        return self._ranges(0, self.shape.lookback, self.bounds.input_start)
 
     def n_rows(self) -> int:
-        """How many rows any window reads, each counted once; rows of a delay count too."""
-        start, stop = self._ranges(0, self.shape.span)
+        """How many rows any window reads, each counted once; rows of a delay, and between targets, count too."""
+        start, stop = self._ranges(0, self.shape.span, self.bounds.input_start)
         return int((stop - start).sum())
 
-    def _ranges(self, offset: int, length: int) -> tuple[Int64, Int64]:
-        """The rows from `offset` on of all windows, as ranges that do not overlap.
+    def _ranges(self, offset: int, length: int, low: Int64) -> tuple[Int64, Int64]:
+        """The rows from `offset` on of all windows, as ranges that do not overlap; those from `low`, (piece,), on.
 
         Cost: O(pieces); where the stride leaves rows between windows out, O(windows).
         """
-        n_windows, stride = np.diff(self.ends, prepend=0), self.shape.stride
+        n_windows, stride, high = np.diff(self.ends, prepend=0), self.shape.stride, self.bounds.stop
         if stride <= length:
             start = self.first + offset
             stop = start + (n_windows - 1) * stride + length
@@ -228,11 +225,8 @@ class WindowIndex:
             number = np.arange(len(self)) - np.repeat(self.ends - n_windows, n_windows)
             start = np.repeat(self.first, n_windows) + number * stride + offset
             stop = start + length
-        if not len(start):
-            return start, stop
-        reach = np.maximum.accumulate(stop)  # both ascend
-        new = np.append(True, start[1:] > reach[:-1])
-        return start[new], reach[np.append(new[1:], True)]
+            low, high = np.repeat(low, n_windows), np.repeat(high, n_windows)
+        return _merged(np.maximum(start, low), np.minimum(stop, high))
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -288,3 +282,15 @@ def find_holes(observed: Iterable[NDArray[np.bool_]]) -> tuple[Int64, Int64]:
         row, last = row + len(block), bool(block[-1]) if len(block) else last
     stop += [] if last else [np.array([row])]
     return np.concatenate(start), np.concatenate(stop)
+
+
+def _merged(start: Int64, stop: Int64) -> tuple[Int64, Int64]:
+    """The numbers of some ranges ``[start, stop)`` as ranges that ascend and do not touch; empty ones left out."""
+    kept = stop > start
+    start, stop = start[kept], stop[kept]
+    order = np.argsort(start, kind="stable")
+    start, reach = start[order], np.maximum.accumulate(stop[order])
+    if not len(start):
+        return start, reach
+    new = np.append(True, start[1:] > reach[:-1])
+    return start[new], reach[np.append(new[1:], True)]
