@@ -137,6 +137,16 @@ def test_one_and_two_threads_write_the_same_bytes(with_pictures: Path) -> None:
     assert len(made[0]) > 20
 
 
+def test_bytes_that_are_no_images_are_refused_as_an_array(with_pictures: Path) -> None:
+    values = {("a", time): b"text %d" % time for time in range(5)}
+    zstore.ingest(write_table(with_pictures, values, "text"), with_pictures / "t.zarr", **GRID, overwrite=True)
+    store = zstore.open_store(with_pictures / "t.zarr")
+    with pytest.raises(
+        zstore.UsageError, match="field 'picture' of id 'a' in row 0: a file that begins with b'text 0'"
+    ):
+        zstore.open_field(store, "picture", with_pictures / "cache")
+
+
 def test_plain_zarr_reads_the_bytes_of_a_row_by_its_start_and_size(with_pictures: Path) -> None:
     zarr = pytest.importorskip("zarr")
     values = {("a", time): bytes([time + 1]) * (time + 1) for time in range(30)}

@@ -67,6 +67,7 @@ LAYERS = {
             "reading.cached",
             "reading.decode",
             "reading.rowfile",
+            "reading.fieldreader",
             "reading.fieldrows",
             "reading.volumes",
             "reading.panel",

@@ -24,6 +24,7 @@ from zstore.memory import free_memory, total_memory
 from zstore.output import end_quietly
 from zstore.progress import shown_progress
 from zstore.reading.eviction import Cache, cache_entries, cache_folder, clear_cache, verify_cache
+from zstore.reading.fieldreader import FieldReader
 from zstore.reading.fieldrows import FieldSteps, open_field
 from zstore.reading.gather import Windows
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
@@ -57,6 +58,7 @@ __all__ = [
     "ColumnLook",
     "ConflictError",
     "CorruptionError",
+    "FieldReader",
     "FieldSteps",
     "Inspection",
     "LogEntry",

@@ -135,6 +135,36 @@ class SeriesIndex:
         kept = high > low
         return list(zip((low + shift)[kept].tolist(), (high + shift)[kept].tolist(), strict=True))
 
+    def places_of(self, rows: Int64) -> Int64:
+        """(row,) places of some rows, in any order."""
+        first, places, _ = self.pieces
+        piece = np.searchsorted(first, rows, side="right") - 1
+        found: Int64 = rows + (places - first)[piece]
+        return found
+
+    def chunk_starts(self, chunk_rows: int) -> Int64:
+        """(chunk,) the rows that a chunk, or the first row of one, begins with, ascending from 0.
+
+        Rows between two of them lie in as few chunks as may be: in one, where the store was ingested in one go.
+        """
+        rows, places, sizes = self.pieces
+        first, last = -(-places // chunk_rows), -(-(places + sizes) // chunk_rows)
+        n_chunks = last - first
+        chunk = np.repeat(first - np.cumsum(n_chunks) + n_chunks, n_chunks) + np.arange(int(n_chunks.sum()))
+        return np.unique(np.append(0, chunk * chunk_rows + np.repeat(rows - places, n_chunks)))
+
+    def n_chunks_stored(self, chunk_rows: int) -> int:
+        """Chunks that any row lies in."""
+        _, places, sizes = self.pieces
+        order = np.argsort(places)
+        first, last = places[order] // chunk_rows, -(-(places + sizes)[order] // chunk_rows)
+        return int(np.sum(last - np.maximum(first, np.append(0, last[:-1])))) if len(places) else 0
+
+    def n_chunks(self, start: int, stop: int, chunk_rows: int) -> int:
+        """Chunks that the rows ``[start, stop)`` lie in."""
+        places = self.places(start, stop)
+        return len({chunk for low, high in places for chunk in range(low // chunk_rows, -(-high // chunk_rows))})
+
     @property
     def contiguous(self) -> bool:
         """Whether places are rows, so that the arrays are a CF contiguous ragged array."""

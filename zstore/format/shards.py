@@ -223,10 +223,8 @@ def decode_rows(
     ValueError
         If a chunk, or the index of chunks, differs from its CRC-32C, is not there, or does not inflate to its rows.
     """
-    sharding = document["codecs"][0]["configuration"]
-    size, shard_rows = sharding["chunk_shape"][0], document["chunk_grid"]["configuration"]["chunk_shape"][0]
-    n_chunks, decode = shard_rows // size, decoder(sharding["codecs"][1]["name"])
-    ranges = chunk_ranges(read(n_bytes - 16 * n_chunks - CHECKSUM_BYTES, n_bytes), n_bytes)
+    size, shard_rows, decode = chunking(document)
+    ranges = read_ranges(read, n_bytes, shard_rows // size)
     first, last = start // size, -(-stop // size)
     written = ranges[first:last]
     if any(offset == _ABSENT for offset, _ in written):
@@ -240,3 +238,47 @@ def decode_rows(
         checked(encoded, f"chunk {first + number}")
         decode(encoded, rows[number * size : (number + 1) * size])
     return rows[start - first * size : stop - first * size]
+
+
+def chunking(document: dict[str, Any]) -> tuple[int, int, Callable[[memoryview, NDArray[Any]], None]]:
+    """Rows of a chunk, rows of a shard, and what decodes a chunk, of a variable by its ``zarr.json``."""
+    sharding = document["codecs"][0]["configuration"]
+    shard_rows = document["chunk_grid"]["configuration"]["chunk_shape"][0]
+    return sharding["chunk_shape"][0], shard_rows, decoder(sharding["codecs"][1]["name"])
+
+
+def read_ranges(read: Callable[[int, int], bytes], n_bytes: int, n_chunks: int) -> list[list[int]]:
+    """Offset and length of each chunk of a shard; parameters as those of :func:`check_chunks`, errors as well."""
+    return chunk_ranges(read(n_bytes - 16 * n_chunks - CHECKSUM_BYTES, n_bytes), n_bytes)
+
+
+def decode_chunk(
+    read: Callable[[int, int], bytes],
+    offset: int,
+    length: int,
+    decode: Callable[[memoryview, NDArray[Any]], None],
+    out: NDArray[Any],
+) -> None:
+    """Decode one chunk of a shard into an array.
+
+    Parameters
+    ----------
+    read
+        The bytes from one to another position of the shard's object.
+    offset, length
+        Where the chunk lies, from :func:`read_ranges`.
+    decode
+        The codec backwards, see :func:`chunking`.
+    out
+        (chunk_rows, …), contiguous.
+
+    Raises
+    ------
+    ValueError
+        If the chunk differs from its CRC-32C, was never written, or does not inflate to its rows.
+    """
+    if offset == _ABSENT:
+        raise ValueError("a chunk was never written")
+    encoded = memoryview(read(offset, offset + length))
+    checked(encoded, f"the chunk at byte {offset:,}")
+    decode(encoded, out)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zstore.errors import UsageError
 from zstore.reading.cached import open_cached
 from zstore.reading.eviction import Cache
+from zstore.reading.fieldreader import FieldReader
 from zstore.reading.rowfile import new_entry
 from zstore.reading.version import StoredVersion
 from zstore.storage.portable import n_cores
@@ -35,14 +36,15 @@ def open_field(store: StoredVersion, name: str, cache: Cache | str | Path | None
 
     Returns
     -------
-    (row, …) in the dtype that is stored, memory-mapped; zeros where a row has no value. Changes stay in this process.
+    (row, …) in the dtype that is stored, memory-mapped; zeros where a row has no value. Encoded images are decoded.
+    Changes stay in this process.
 
     Raises
     ------
     NotFoundError
         If there is no such field.
     UsageError
-        If it is of bytes.
+        If it is of bytes that are no images, or of images of several shapes.
     StoreError
         If the file cannot be written.
     CorruptionError
@@ -52,26 +54,17 @@ def open_field(store: StoredVersion, name: str, cache: Cache | str | Path | None
     -----
     Built at the speed of decoding, on all cores; see :func:`zstore.reading.cached.open_cached`.
     """
-    field = store.field(name)
-    if field.n_bytes is not None:
-        raise UsageError(
-            f"field {name!r} of bytes as an array",
-            expected="a field whose values have one shape",
-            where=store.path,
-            fix="read_bytes, or ingest decoded images, without --keep-encoded",
-        )
-    dtype, shape = np.dtype(field.encoding.dtype), (store.n_rows, *field.shape)
+    reader = FieldReader.of(store, name)
+    dtype, shape = reader.dtype, (store.n_rows, *reader.shape)
     if not store.n_rows:
         return np.empty(shape, dtype)
 
     def build(path: Path) -> None:
         rows = np.memmap(path, dtype, "r+", shape=shape)
-        chunk_rows = 1 if field.grid is None else field.grid.chunk_rows
-        step = max(_READ_BYTES // field.row_bytes // chunk_rows, 1) * chunk_rows
+        step = max(_READ_BYTES // reader.row_bytes // reader.chunk_rows, 1) * reader.chunk_rows
 
         def read(start: int) -> None:
-            stop = min(start + step, store.n_rows)
-            rows[start:stop] = store.read_field(name, start, stop)
+            reader.read(start, rows[start : start + step])
 
         with ThreadPoolExecutor(n_cores()) as pool:
             for _ in pool.map(read, range(0, store.n_rows, step)):
@@ -79,7 +72,7 @@ def open_field(store: StoredVersion, name: str, cache: Cache | str | Path | None
 
     folder = Cache.of(cache)
     identity = ["field", _LAYOUT, store.digest, name]
-    entry = new_entry(store, [name], folder, identity, store.n_rows, masked=False, itemsize=field.row_bytes)
+    entry = new_entry(store, [name], folder, identity, store.n_rows, masked=False, itemsize=reader.row_bytes)
     return open_cached(entry, build, lambda file: np.frombuffer(file.mapped(), dtype).reshape(shape), folder)
 
 

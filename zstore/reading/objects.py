@@ -221,26 +221,40 @@ class ObjectReader:
         for shard in shards_of(start, stop, shard_rows):
             key, first = shard_key(variable, shard, len(document["shape"])), shard * shard_rows
             rows = max(start - first, 0), min(stop - first, shard_rows)
-            try:
-                with self._unless_replaced():
-                    opened = self._opened(key)
-                parts.append(decode_rows(opened.read, self._record(key).n_bytes, document, *rows))
-            except ValueError as error:
-                self.refuse_replaced()
-                raise CorruptionError(
-                    f"object {key} was changed ({error})",
-                    expected="what was there when it was opened",
-                    where=f"{self.storage}/{key}",
-                    fix=FIX,
-                ) from error
-            except OSError as error:
-                self.refuse_replaced()
-                raise StoreError(
-                    f"cannot read object {key} any more ({error.strerror})",
-                    where=f"{self.storage}/{key}",
-                    fix="open the store again; if its version was removed meanwhile, a newer one",
-                ) from error
+            with self.reading(key) as (read, n_bytes):
+                parts.append(decode_rows(read, n_bytes, document, *rows))
         return parts[1] if len(parts) == 2 else np.concatenate(parts)
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[tuple[Callable[[int, int], bytes], int]]:
+        """What reads the bytes from one to another position of an object that was compared with the manifest.
+
+        And how many bytes it has. A `ValueError` or an `OSError` of whoever decodes them says here that the object was
+        changed, or cannot be read any more.
+        """
+        try:
+            with self._unless_replaced():
+                opened = self._opened(key)
+            yield opened.read, self._record(key).n_bytes
+        except ValueError as error:
+            self.refuse_replaced()
+            raise CorruptionError(
+                f"object {key} was changed ({error})",
+                expected="what was there when it was opened",
+                where=f"{self.storage}/{key}",
+                fix=FIX,
+            ) from error
+        except OSError as error:
+            self.refuse_replaced()
+            raise StoreError(
+                f"cannot read object {key} any more ({error.strerror})",
+                where=f"{self.storage}/{key}",
+                fix="open the store again; if its version was removed meanwhile, a newer one",
+            ) from error
+
+    def variable_bytes(self, variable: str) -> int:
+        """Bytes of the objects of a variable, compressed as they are. Cost: the manifest."""
+        return sum(record.n_bytes for key, record in self.records.items() if key.startswith(f"{variable}/c/"))
 
     def _opened(self, key: str) -> Opened:
         """An object, compared with the manifest when it is opened; it stays open, and so what it is, for a while.

@@ -362,30 +362,17 @@ class StoredVersion:
 
     @property
     def chunk_starts(self) -> NDArray[np.int64]:
-        """(chunk,) the rows that a chunk, or the first row of one, begins with, ascending.
-
-        Rows between two of them lie in as few chunks as may be: in one, where the store was ingested in one go.
-        """
-        rows, places, sizes = self.index.pieces
-        size = self.schema.chunk_rows
-        first, last = -(-places // size), -(-(places + sizes) // size)
-        n_chunks = last - first
-        chunk = np.repeat(first - np.cumsum(n_chunks) + n_chunks, n_chunks) + np.arange(int(n_chunks.sum()))
-        return np.unique(np.append(0, chunk * size + np.repeat(rows - places, n_chunks)))
+        """(chunk,) the rows that a chunk of the channels begins with; see :meth:`SeriesIndex.chunk_starts`."""
+        return self.index.chunk_starts(self.schema.chunk_rows)
 
     @property
     def n_chunks_stored(self) -> int:
         """Chunks of one channel that any row lies in."""
-        _, places, sizes = self.index.pieces
-        order, size = np.argsort(places), self.schema.chunk_rows
-        first, last = places[order] // size, -(-(places + sizes)[order] // size)
-        return int(np.sum(last - np.maximum(first, np.append(0, last[:-1])))) if len(places) else 0
+        return self.index.n_chunks_stored(self.schema.chunk_rows)
 
     def n_chunks(self, start: int, stop: int) -> int:
         """Chunks of one channel that the rows ``[start, stop)`` lie in."""
-        size = self.schema.chunk_rows
-        places = self.index.places(start, stop)
-        return len({chunk for low, high in places for chunk in range(low // size, -(-high // size))})
+        return self.index.n_chunks(start, stop, self.schema.chunk_rows)
 
 
 def _joined(ranges: NDArray[np.int64]) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:

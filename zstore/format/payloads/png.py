@@ -133,7 +133,7 @@ def check(content: bytes, limit_bytes: int) -> PngHeader:
     return header
 
 
-def decode(content: bytes, limit_bytes: int) -> NDArray[Any]:
+def decode(content: bytes, limit_bytes: int, proved: bool = False) -> NDArray[Any]:
     """A PNG file as an array.
 
     Parameters
@@ -142,6 +142,8 @@ def decode(content: bytes, limit_bytes: int) -> NDArray[Any]:
         The file.
     limit_bytes
         The most bytes that the array may take.
+    proved
+        Whether these bytes were decoded before.
 
     Returns
     -------
@@ -153,7 +155,8 @@ def decode(content: bytes, limit_bytes: int) -> NDArray[Any]:
     PayloadError
         If it is no whole PNG file, is larger than the limit, or of a kind that cannot be read exactly.
     """
-    header = check(content, limit_bytes)
+    header = look(content, limit_bytes) if proved else check(content, limit_bytes)
+    assert header is not None
     pillow, opener = library("PIL.Image", "image"), library("PIL.PngImagePlugin", "image").PngImageFile
     try:
         with opener(io.BytesIO(_essence(content))) as image:
