@@ -141,9 +141,7 @@ def test_bytes_that_are_no_images_are_refused_as_an_array(with_pictures: Path) -
     values = {("a", time): b"text %d" % time for time in range(5)}
     zstore.ingest(write_table(with_pictures, values, "text"), with_pictures / "t.zarr", **GRID, overwrite=True)
     store = zstore.open_store(with_pictures / "t.zarr")
-    with pytest.raises(
-        zstore.UsageError, match="field 'picture' of id 'a' in row 0: a file that begins with b'text 0'"
-    ):
+    with pytest.raises(zstore.UsageError, match="field 'picture' of id 'a' in row 0: a file that begins with"):
         zstore.open_field(store, "picture", with_pictures / "cache")
 
 

@@ -60,7 +60,7 @@ def write_pictures(folder: Path, contents: Sequence[bytes], first: int = 0) -> A
 def encoded_store(folder: Path, contents: Sequence[bytes]) -> zstore.Store:
     """A store of encoded images, series after series in their order."""
     table = write_pictures(folder / "files", contents)
-    options = {"file": {"img": "file"}, "file_root": str(folder / "files"), "keep_encoded": ["img"]}
+    options: dict[str, Any] = {"file": {"img": "file"}, "file_root": str(folder / "files"), "keep_encoded": ["img"]}
     zstore.ingest(table, folder / "e.zarr", **GRID, **options, overwrite=True)
     return zstore.open_store(folder / "e.zarr")
 
@@ -74,7 +74,7 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> zstore.Store:
     numbers = np.arange(80)
     columns = {"id": np.where(numbers % 40 < 20, "a", "b"), "t": numbers % 20 + numbers // 40 * 20}
     table = pa.table({**columns, "v": numbers / 2, "file": ["all.npy"] * 80, "n": numbers})
-    options = {"file": {"img": "file"}, "file_root": str(folder), "file_position": {"img": "n"}}
+    options: dict[str, Any] = {"file": {"img": "file"}, "file_root": str(folder), "file_position": {"img": "n"}}
     zstore.ingest(table.slice(0, 40), folder / "s.zarr", **GRID, **options)
     zstore.append(table.slice(40), folder / "s.zarr", file_root=str(folder))
     store = zstore.open_store(folder / "s.zarr")
@@ -183,6 +183,13 @@ def test_an_image_of_another_shape_is_refused_with_its_row(tmp_path: Path) -> No
     reader.close()
 
 
+def first_row(store: zstore.Store) -> NDArray[Any]:
+    reader = zstore.FieldReader.of(store, "img")
+    out = np.empty((1, *reader.shape), reader.dtype)
+    reader.take(np.array([0]), out)
+    return out
+
+
 @pytest.mark.parametrize("kind", ["arrays", "images"])
 def test_a_flipped_bit_is_told_before_a_row_comes(tmp_path: Path, kind: str) -> None:
     if kind == "images":
@@ -191,7 +198,7 @@ def test_a_flipped_bit_is_told_before_a_row_comes(tmp_path: Path, kind: str) -> 
     else:
         np.save(tmp_path / "all.npy", np.random.default_rng(0).normal(size=(6, 9, 4)))
         table = pa.table({"id": ["a"] * 6, "t": range(6), "v": range(6), "file": ["all.npy"] * 6, "n": range(6)})
-        options = {"file": {"img": "file"}, "file_root": str(tmp_path), "file_position": {"img": "n"}}
+        options: dict[str, Any] = {"file": {"img": "file"}, "file_root": str(tmp_path), "file_position": {"img": "n"}}
         zstore.ingest(table, tmp_path / "s.zarr", **GRID, **options)
         store = zstore.open_store(tmp_path / "s.zarr")
         path = Path(store.path, "img", "c", "0", "0", "0")
@@ -199,5 +206,4 @@ def test_a_flipped_bit_is_told_before_a_row_comes(tmp_path: Path, kind: str) -> 
     content[30] ^= 1
     path.write_bytes(content)
     with pytest.raises(zstore.CorruptionError, match="img/c/0"):
-        reader = zstore.FieldReader.of(store, "img")
-        reader.take(np.array([0]), np.empty((1, *reader.shape), reader.dtype))
+        first_row(store)
