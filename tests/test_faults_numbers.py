@@ -40,7 +40,7 @@ from zstore.upkeep.doctor import examine
 
 App = Callable[..., subprocess.CompletedProcess[str]]
 Values = Mapping[str, Sequence[float] | NDArray[Any]]
-KINDS: list[ScalerKind] = ["standard", "minmax", "robust", "log1p"]
+KINDS: list[ScalerKind] = ["standard", "minmax", "minmax_signed", "quantile", "robust", "log1p"]
 HALF = Split(sizes=(0.5, 0.25, 0.25))
 
 
@@ -120,7 +120,7 @@ def test_a_static_attribute_of_large_numbers_is_standardised(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("by", ["channel", "series"])
-@pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
+@pytest.mark.parametrize("kind", ["standard", "minmax_signed", "quantile", "robust"])
 @pytest.mark.parametrize("unit", [1e200, 1e307, 1e-200, 1e-310])
 def test_a_float64_channel_beyond_float32_is_scaled_in_float64(
     tmp_path: Path, kind: ScalerKind, by: ScaledBy, unit: float
@@ -146,7 +146,7 @@ def test_a_value_that_float32_does_not_hold_is_refused_with_its_channel(tmp_path
 @given(
     level=st.sampled_from([0.0, 1e3, 1e7, 1e12]),
     spread=st.sampled_from([0.5, 3.0, 1e3]),
-    kind=st.sampled_from(["standard", "minmax", "robust"]),
+    kind=st.sampled_from(["standard", "minmax", "minmax_signed", "quantile", "robust"]),
     seed=st.integers(0, 99),
 )
 def test_scaled_rows_are_those_of_float64_arithmetic(

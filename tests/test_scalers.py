@@ -1,6 +1,8 @@
 """Scalers of every kind against numpy, on training rows alone."""
 
+import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import SeriesView
+from lightning_app.data.scaling.entries import by_channel
 from lightning_app.data.scaling.fit import fit_scaler
 from lightning_app.data.scaling.quantiles import quantiles
 from lightning_app.data.scaling.scaler import Scaler
@@ -39,12 +42,17 @@ def expected(values: np.ndarray[Any, Any], kind: str) -> tuple[float, float]:
         return float(np.nanmin(values)), float(np.nanmax(values) - np.nanmin(values))
     if kind == "log1p":
         return float(np.nanmean(np.log1p(values))), float(np.nanstd(np.log1p(values)))
-    low, middle, high = np.nanquantile(values.astype(np.float32).astype(np.float64), [0.25, 0.5, 0.75])
-    return float(middle), float(high - low)
+    if kind == "robust":
+        low, middle, high = np.nanquantile(values.astype(np.float32).astype(np.float64), [0.25, 0.5, 0.75])
+        return float(middle), float(high - low)
+    low, high = np.nanmin(values), np.nanmax(values)
+    if kind == "quantile":
+        low, high = np.nanquantile(values.astype(np.float32).astype(np.float64), [0.01, 0.99])
+    return float(low + high) / 2, float(high - low) / 2
 
 
 @pytest.mark.parametrize("by", ["channel", "series"])
-@pytest.mark.parametrize("kind", ["standard", "minmax", "robust", "log1p"])
+@pytest.mark.parametrize("kind", ["standard", "minmax", "minmax_signed", "quantile", "robust", "log1p"])
 def test_a_scaler_is_that_of_the_training_rows_alone(catchments: Store, tmp_path: Path, kind: Any, by: Any) -> None:
     channels = CHANNELS[:2]
     scaler = fit_scaler(catchments, SPLIT, channels, kind, tmp_path, by)
@@ -120,6 +128,107 @@ def test_series_without_training_values_are_scaled_as_the_channel(tmp_path: Path
     np.testing.assert_allclose(scaled_std(Training(store, SPLIT), whole)[:, 0], [1, 1])
 
 
+@pytest.mark.parametrize("by", ["channel", "series"])
+@pytest.mark.parametrize("kind", ["standard", "minmax", "minmax_signed", "quantile", "robust", "log1p"])
+def test_a_deviation_or_range_below_the_floor_counts_as_the_floor(
+    catchments: Store, tmp_path: Path, kind: Any, by: Any
+) -> None:
+    plain = fit_scaler(catchments, SPLIT, CHANNELS[:2], kind, tmp_path, by)
+    share = 0.5 if kind in ("minmax_signed", "quantile") else 1.0  # a range of 2 instead of 1
+    floor = float(np.median(plain.scale[..., 0])) / share * 1.01
+    raised = fit_scaler(catchments, SPLIT, CHANNELS[:2], kind, tmp_path, by, floor={"flow_*": floor})
+    np.testing.assert_array_equal(raised.scale[..., 0], np.maximum(plain.scale[..., 0], floor * share))
+    np.testing.assert_array_equal(raised.scale[..., 1], plain.scale[..., 1])
+    np.testing.assert_array_equal(raised.offset, plain.offset)
+    assert (raised.scale[..., 0] != plain.scale[..., 0]).any()
+
+
+def test_a_channel_that_does_not_vary_has_the_floor_for_its_scale(tmp_path: Path) -> None:
+    rows = [["a", t, 3.5, t % 3] for t in range(40)]
+    ingest(write_table(tmp_path / "r.csv", ["id", "t", "v", "w"], rows), tmp_path / "s.zarr", id="id", time="t")
+    store = open_store(tmp_path / "s.zarr")
+    assert fit_scaler(store, SPLIT, ["v", "w"], "standard", tmp_path).scale[0] == 1
+    scaler = fit_scaler(store, SPLIT, ["v", "w"], "standard", tmp_path, floor=1e-2)
+    assert (scaler.offset[0], scaler.scale[0]) == (3.5, 1e-2)
+    assert scaler.scale[1] > 0.5
+
+
+@pytest.mark.parametrize("floor", [-1.0, float("nan"), float("inf")])
+def test_a_floor_that_is_none_is_refused(catchments: Store, tmp_path: Path, floor: float) -> None:
+    with pytest.raises(UsageError, match=r"scale_floor .*expected 0, or a finite number"):
+        fit_scaler(catchments, SPLIT, CHANNELS, "standard", tmp_path, floor=floor)
+
+
+NAMES = ["emg.0", "emg.1", "emg.10", "pos", "quat.x", "quat.y", "a*b", "a.b"]
+VECTORS = {"emg": ("emg.0", "emg.1", "emg.10")}
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ({}, {}),
+        ({"emg": 1, "emg.1": 2}, {"emg.0": 1, "emg.1": 2, "emg.10": 1}),
+        ({"emg.?": 1}, {"emg.0": 1, "emg.1": 1}),
+        ({"*": 0, "quat.*": 1}, {**dict.fromkeys(NAMES, 0), "quat.x": 1, "quat.y": 1}),
+        ({"a*b": 1}, {"a*b": 1}),  # a name is no pattern
+        ({"emg.0": 1, "emg.*": 2}, "a scaler for 'emg.0', whose channels 'emg.*' behind it fits too"),
+        ({"*.x": 1, "quat.*": 2}, "a scaler for '*.x', whose channels 'quat.*' behind it fits too"),
+        ({"emg": 1, "emg.0": 2, "emg.1*": 3}, "a scaler for 'emg', whose channels 'emg.0', 'emg.1*' behind it"),
+        ({"legs.*": 1}, "a scaler for channel 'legs.*'; expected one of those in use: emg.0, emg.1"),
+        ({"emg.[01]": 1}, "a scaler for channel 'emg.[01]'"),
+    ],
+)
+def test_the_last_entry_that_fits_a_channel_counts_and_each_must_count_for_one(entries: Any, expected: Any) -> None:
+    if isinstance(expected, str):
+        with pytest.raises(UsageError, match=re.escape(expected)):
+            by_channel(entries, NAMES, VECTORS, "scaler")
+        return
+    assert expected == by_channel(entries, NAMES, VECTORS, "scaler")
+
+
+@pytest.mark.parametrize("delay", [0, 2, -3])
+@pytest.mark.parametrize("residency", ["host", "device", "stream"])
+def test_quantile_scalers_clip_inputs_and_leave_targets_whole(
+    catchments: Store, tmp_path: Path, residency: Any, delay: int
+) -> None:
+    options: dict[str, Any] = {"channels": CHANNELS, "targets": ["flow_mm"], "future": ["flow_mm", "rain_mm"]}
+    options |= {"batch_size": 64, "residency": residency, "cache": str(tmp_path), "split": SPLIT, "delay": delay}
+    options |= {"memory_budget": "3MB" if residency == "stream" else 0.5}
+    mixed = WindowDataModule(catchments.path, 4, 3, scaler={"flow_mm": "quantile"}, **options)
+    whole = WindowDataModule(catchments.path, 4, 3, scaler="quantile", **options)
+    plain = WindowDataModule(catchments.path, 4, 3, scaler="quantile", **options)
+    free = Scaler(**{**vars(plain.scaler), "clipped": ()})
+    plain.scales.__dict__["scaler"] = free
+    assert (mixed.scaler.clipped, whole.scaler.clipped) == (("flow_mm",), tuple(CHANNELS))
+    n_beyond = 0
+    for some, every, unclipped in zip(*(data.test_dataloader() for data in (mixed, whole, plain)), strict=True):
+        n_beyond += int((unclipped["y"].abs() > 1).sum())
+        for batch in (some, every):
+            assert torch.equal(batch["y"], unclipped["y"])
+        assert torch.equal(every["x"], unclipped["x"].clamp(-1, 1))
+        assert torch.equal(every["x_future"], unclipped["x_future"].clamp(-1, 1))
+        assert torch.equal(some["x"][..., 0], every["x"][..., 0])
+        assert (some["x"][..., 1:].abs() > 1).any()
+    assert n_beyond > 0
+
+
+def test_a_checkpoint_keeps_what_is_clipped_and_older_ones_clip_nothing(catchments: Store, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"split": SPLIT, "cache": str(tmp_path), "batch_size": 64}
+    first = WindowDataModule(catchments.path, 5, 2, scaler={"*_mm": "quantile"}, scale_floor=0.1, **options)
+    state = copy.deepcopy(first.state_dict())
+    other = WindowDataModule(catchments.path, 5, 2, scaler="standard", **options)
+    other.load_state_dict(state)
+    for batch, expected in zip(other.test_dataloader(), first.test_dataloader(), strict=True):
+        assert torch.equal(expected["x"], batch["x"])
+        assert torch.equal(expected["y"], batch["y"])
+    assert other.scaler.clipped == ("rain_mm", "evaporation_mm", "flow_mm")
+    del state["scaler"]["clipped"]
+    assert Scaler.from_json(state["scaler"]).clipped == ()
+    for wrong in (["wind"], "flow_mm", 3, [None]):
+        with pytest.raises(UsageError, match="a scaler that is none"):
+            Scaler.from_json({**state["scaler"], "clipped": wrong})
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -159,6 +268,23 @@ def test_quantiles_by_counting_are_those_of_sorting(values: np.ndarray[Any, Any]
     seen = values[~np.isnan(values)].astype(np.float64)
     wanted = np.quantile(seen, shares) if len(seen) else np.zeros(6)
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-300)
+
+
+@given(
+    arrays(np.float64, st.integers(1, 6), elements=st.floats(-1e300, 1e300)),
+    st.integers(0, 6),
+    st.integers(0, 3),
+)
+def test_a_scaler_comes_back_from_json_as_it_was(offset: np.ndarray[Any, Any], n_clipped: int, count: int) -> None:
+    names = tuple(f"c{n}" for n in range(len(offset)))
+    offset = np.tile(offset, (count, 1)) if count else offset
+    log = np.arange(len(names)) % 2 == 0
+    scaler = Scaler(names, offset, np.exp2(offset / 1e300), log, "x", clipped=names[:n_clipped])
+    found = Scaler.from_json(json.loads(json.dumps(scaler.to_json())))
+    assert (found.channels, found.fitted_on, found.clipped) == (scaler.channels, scaler.fitted_on, scaler.clipped)
+    for name in ("offset", "scale", "log"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(scaler, name))
+    assert found.of(names[:1]).clipped == scaler.clipped[:1]
 
 
 @given(

@@ -68,11 +68,18 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     split
         How targets are shared out between train, val and test.
     scaler
-        Fitted on the training rows. ``standard``: mean 0, standard deviation 1. ``minmax``: from 0 to 1. ``robust``:
-        median 0, interquartile range 1. ``log1p``: ``standard``, of ``log(1 + value)``. ``none``: source units. One for
-        all channels, or by channel; a channel that is not named is ``standard``.
+        Fitted on the training rows. ``standard``: mean 0, standard deviation 1. ``minmax``: from 0 to 1.
+        ``minmax_signed``: from −1 to 1. ``quantile``: the 1st percentile to −1 and the 99th to 1; inputs beyond them
+        are clipped, targets are not. ``robust``: median 0, interquartile range 1. ``log1p``: ``standard``, of
+        ``log(1 + value)``. ``none``: source units. One for all channels, or by name of a channel or vector or by
+        pattern: ``{emg: robust, "*.gripper": none}``. The last that fits a channel counts; where none does, it is
+        ``standard``.
     scale_by
         Whether a channel has one mean and deviation, or each ``series`` its own.
+    scale_floor
+        The smallest deviation or range that a channel is divided by, in source units (of logarithms for ``log1p``): a
+        smaller one counts as this. For all channels, or as `scaler` by channel. Default: none; then a channel that does
+        not vary has scale 1.
     batch_size
         Windows of a batch, over all devices together.
     seed
@@ -143,6 +150,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         split: Split = Split(),  # noqa: B008  # frozen
         scaler: ScalerKind | dict[str, ScalerKind] = "standard",
         scale_by: ScaledBy = "channel",
+        scale_floor: float | dict[str, float] = 0.0,
         batch_size: int = 256,
         seed: int | None = None,
         predict_on: Literal["train", "val", "test"] = "test",
@@ -180,6 +188,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             predict_on=predict_on,
             scaler=scaler,
             scale_by=scale_by,
+            scale_floor=scale_floor,
             batch_size=batch_size,
             seed=int(os.environ.get(_GLOBAL_SEED, 0)) if seed is None else seed,
             residency=residency,

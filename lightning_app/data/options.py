@@ -35,7 +35,7 @@ class DataOptions:
         By name of a field, which rows of a window a batch has, and where they live.
     time_encoding, category_encoding, observed_inputs, unknown, panel
         What is made of them.
-    split, predict_on, scaler, scale_by
+    split, predict_on, scaler, scale_by, scale_floor
         Which rows are trained on, and how they are scaled.
     batch_size, seed
         Of batches and their order.
@@ -66,6 +66,7 @@ class DataOptions:
     predict_on: SplitName
     scaler: ScalerKind | Mapping[str, ScalerKind]
     scale_by: ScaledBy
+    scale_floor: float | Mapping[str, float]
     batch_size: int
     seed: int
     residency: Residency

@@ -58,7 +58,7 @@ class Record:
                 fix="fit again",
             )
         if state.get("meaning") is None:
-            kinds = channel_kinds(layout.columns, layout.options.scaler)
+            kinds = channel_kinds(layout.columns, layout.options.scaler, layout.store.vectors)
             require_same_store(layout.store, state["split"], kinds, scaler.fitted_on, layout.view.members)
         check_trained(state["trained_on"])
         order = state.get("order")

@@ -52,7 +52,7 @@ class Scales:
     def _fitted(self, by: ScaledBy) -> Scaler:
         layout, options = self.layout, self.layout.options
         members = layout.view.members
-        kinds = channel_kinds(layout.columns, options.scaler)
+        kinds = channel_kinds(layout.columns, options.scaler, layout.store.vectors)
         asked = options.scaler if not isinstance(options.scaler, str) else {}
         for name in layout.one_hot:  # a column for each word has no scale
             if asked.get(name, "none") != "none":
@@ -62,7 +62,8 @@ class Scales:
                     fix=f"drop {name} from --data.scaler, or --data.category_encoding code",
                 )
             kinds[name] = "none"
-        return fit_scaler(layout.store, options.split, layout.columns, kinds, options.cache, by, members)
+        floor = options.scale_floor
+        return fit_scaler(layout.store, options.split, layout.columns, kinds, options.cache, by, members, floor)
 
     def _matched(self, scaler: Scaler) -> Scaler:
         """The scaler of a checkpoint for the codes and series of this store."""

@@ -16,6 +16,7 @@ from lightning_app.data.rows.fields import DecodedField, FieldValues
 from lightning_app.data.rows.pool import Pool, PoolPlan
 from lightning_app.data.rows.residency import Placement, Rows, choose, choose_field
 from lightning_app.data.scales import Scales
+from lightning_app.data.scaling.clip import Clip
 from lightning_app.data.scaling.statics import encode_statics
 from lightning_app.data.selection import Holes
 from lightning_app.data.windows.plan import OrderPlan
@@ -152,6 +153,8 @@ def _source(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSo
         layout.may_miss(layout.targets),
         None if view.nodes is None else torch.from_numpy(view.nodes),
         times,
+        clip=Clip.of(scales.scaler, layout.roles.inputs),
+        clip_future=Clip.of(scales.scaler, layout.roles.future),
     )
 
 

@@ -540,6 +540,14 @@ def draw(number: int, case: Case, ids: list[str], longest: int, times: list[int]
     if options["category_encoding"] == "one_hot" and isinstance(scaler, dict):
         words = set(case.words) - set(targets)
         options["scaler"] = {name: kind for name, kind in scaler.items() if name not in words}
+    later = Maker(SEED + 7 * number + 4)
+    signed = ["minmax_signed", "quantile"]
+    if later.chance(0.4) and isinstance(scaler, dict):
+        changed = {name: later.pick([kind, *signed]) for name, kind in options["scaler"].items()}
+        options["scaler"] = changed
+    elif later.chance(0.4):
+        options["scaler"] = later.pick(signed)
+    options["scale_floor"] = later.pick([0.0, 0.0, 0.0, 0.5, {columns[0]: 2.0}])
     resume = None
     if maker.chance(0.5):
         change = maker.pick(["", "", "", "compact", "append"])

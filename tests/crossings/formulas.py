@@ -14,17 +14,27 @@ class InvalidError(Exception):
     """The reference says that this cannot be meant; why."""
 
 
-def fitted(values: Array, kind: str) -> tuple[float, float]:
-    """Offset and scale of some values; scale 1 where they do not vary."""
-    if kind == "none" or not len(values):
+def fitted(values: Array, kind: str, floor: float = 0.0) -> tuple[float, float]:
+    """Offset and scale of some values; scale 1 where they do not vary and there is no floor."""
+    if kind == "none":
         return 0.0, 1.0
+    offset, width = _offset_and_width(values, kind) if len(values) else (0.0, 0.0)
+    width = max(width, floor)
+    return offset, (width / 2 if kind in ("minmax_signed", "quantile") else width) or 1.0
+
+
+def _offset_and_width(values: Array, kind: str) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
+    if kind == "quantile":
+        low, high = map(float, np.quantile(values, [0.01, 0.99]))
+    if kind in ("minmax_signed", "quantile"):
+        return (low + high) / 2, high - low
     if kind == "robust":
         first, middle, third = np.quantile(values, [0.25, 0.5, 0.75])
-        return float(middle), float(third - first) if third > first else 1.0
+        return float(middle), float(third - first)
     if kind == "minmax":
-        return low, high - low if high > low else 1.0
-    return (float(values.mean()), float(values.std())) if high > low else (low, 1.0)
+        return low, high - low
+    return (float(values.mean()), float(values.std())) if high > low else (low, 0.0)
 
 
 def shared(n: int, sizes: Sequence[float]) -> list[int]:

@@ -294,6 +294,16 @@ class Reference:
         kind: Any = self.options["scaler"]
         return str(kind if isinstance(kind, str) else kind.get(self.columns[column], "standard"))
 
+    def floor(self, column: int) -> float:
+        """The smallest deviation or range of a column."""
+        floor: Any = self.options["scale_floor"]
+        return float(floor.get(self.columns[column], 0.0) if isinstance(floor, dict) else floor)
+
+    def clip(self, values: Array, columns: list[int]) -> Array:
+        """Scaled inputs, those of some scalers from −1 to 1."""
+        ends = np.array([1.0 if self.kind(column) == "quantile" else np.inf for column in columns])
+        return np.clip(values, -ends, ends)
+
     @cached_property
     def scaler(self) -> tuple[Array, Array]:
         """Offset and scale, both (series, column)."""
@@ -310,7 +320,7 @@ class Reference:
             for series in range(len(self.ids)):
                 own = parts.get(series, whole)
                 own = own if by_series and (~np.isnan(own)).any() else whole
-                offset[series, column], scale[series, column] = fitted(own[~np.isnan(own)], kind)
+                offset[series, column], scale[series, column] = fitted(own[~np.isnan(own)], kind, self.floor(column))
         return offset, scale
 
     def _scaled_kind(self, values: Array, kind: str) -> Array:
@@ -450,7 +460,7 @@ class Reference:
         batch = {
             "x": np.concatenate(
                 [
-                    x[..., self.inputs],
+                    self.clip(x[..., self.inputs], self.inputs),
                     ~np.isnan(x[..., self.observed_inputs]),
                     *self.stands(x, self.input_words),
                 ],
@@ -458,7 +468,9 @@ class Reference:
             ),
             "y": y[..., self.targets],
             "mask": ~np.isnan(y[..., self.targets]),
-            "x_future": np.concatenate([y[..., self.future], *self.stands(y, self.future_words)], axis=-1),
+            "x_future": np.concatenate(
+                [self.clip(y[..., self.future], self.future), *self.stands(y, self.future_words)], axis=-1
+            ),
             "x_static": self.statics[series],
             "series": series,
             "time": times[1][:, 0],

@@ -15,6 +15,7 @@ from lightning_app.data.batches.fields import FieldRows
 from lightning_app.data.columns.calendar import cycles_along, time_cycles, time_index
 from lightning_app.data.columns.roles import Columns, Words
 from lightning_app.data.rows.residency import Rows
+from lightning_app.data.scaling.clip import Clip
 from lightning_app.data.scaling.rowscaling import RowScaling
 from zstore import WindowShape
 
@@ -106,6 +107,8 @@ class WindowSource:
         Memory for batches on the CPU.
     fields
         By name, rows of fields, each where it lives.
+    clip, clip_future
+        Bounds of the columns of `x` and of `x_future`; None where none is clipped; on `target`.
     all_seen
         (1, 1, 1) the mask where nothing is missing, to be expanded; on `target`.
     """
@@ -119,6 +122,8 @@ class WindowSource:
     target: torch.device = field(default_factory=lambda: torch.device("cpu"))
     buffers: Buffers = field(default_factory=Buffers)
     fields: Mapping[str, FieldRows] = field(default_factory=dict)
+    clip: Clip | None = None
+    clip_future: Clip | None = None
     all_seen: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1, dtype=torch.bool))
 
     @property
@@ -141,7 +146,9 @@ class WindowSource:
         """The same with batches that are copied to a device: gathered into pinned memory, and copied from there."""
         nodes = None if self.nodes is None else self.nodes.to(device)
         rows, statics, seen = self.rows.delivered_to(device), self.statics.to(device), self.all_seen.to(device)
-        return replace(self, rows=rows, statics=statics, nodes=nodes, target=device, all_seen=seen)
+        clip, ahead = (None if each is None else each.to(device) for each in (self.clip, self.clip_future))
+        moved = replace(self, rows=rows, statics=statics, nodes=nodes, all_seen=seen, clip=clip, clip_future=ahead)
+        return replace(moved, target=device)
 
     def batch(self, shape: WindowShape, windows: Located) -> Batch:
         """Some windows.
@@ -165,6 +172,10 @@ class WindowSource:
         else:
             mask = self.all_seen.expand(y.shape)
         x, future = _pick(past, columns.inputs), _pick(ahead, columns.future)
+        if self.clip is not None:  # in place, but for rows that are inputs and targets at once
+            x = self.clip.apply(x, x if shape.delay >= 0 else torch.empty_like(x))
+        if self.clip_future is not None:
+            future = self.clip_future.apply(future, torch.empty_like(future))
         if columns.observed and self.rows.observed is not None:
             seen = self._gather(self.rows.observed, windows.start, shape.lookback)
             x = self._beside(x, _pick(seen, columns.observed).float())

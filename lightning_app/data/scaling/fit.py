@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lightning_app.data.infinite import infinite_values
 from lightning_app.data.scaling.quantiles import quantiles
-from lightning_app.data.scaling.scaler import ScaledBy, Scaler, ScalerKind, channel_kinds
+from lightning_app.data.scaling.scaler import ScaledBy, Scaler, ScalerKind, channel_floors, channel_kinds
 from lightning_app.data.scaling.training import Training, filled_spread, training_parts
 from lightning_app.data.windows.borders import target_rows
 from lightning_app.data.windows.splits import Split
@@ -25,6 +25,7 @@ from zstore import NotFiniteError, Store, UsageError
 
 Float64 = NDArray[np.float64]
 _QUARTILES = (0.25, 0.5, 0.75)
+_PERCENTILES = (0.01, 0.99)
 _RULES = 2  # how offsets and scales are worked out; another number fits all of them anew
 
 
@@ -36,6 +37,7 @@ def fit_scaler(
     cache: Path,
     by: ScaledBy = "channel",
     members: NDArray[np.bool_] | None = None,
+    floor: float | Mapping[str, float] = 0.0,
 ) -> Scaler:
     """The scaler of a store's training rows, from the cache if it was fitted before.
 
@@ -46,10 +48,12 @@ def fit_scaler(
     channels
         What is scaled.
     kind
-        ``standard``: mean 0 and standard deviation 1 (ddof 0). ``minmax``: from 0 to 1. ``robust``: median 0 and
-        interquartile range 1. ``log1p``: ``standard``, of ``log(1 + value)``. ``none``: source units. One for all
-        channels, or one by name; those not named are ``standard``. What does not vary in the training
-        rows, where its smallest value is its largest, has scale 1.
+        ``standard``: mean 0 and standard deviation 1 (ddof 0). ``minmax``: from 0 to 1. ``minmax_signed``: from −1 to
+        1. ``quantile``: the 1st percentile to −1, the 99th to 1; inputs beyond them are clipped, targets are not.
+        ``robust``: median 0 and interquartile range 1. ``log1p``: ``standard``, of ``log(1 + value)``. ``none``: source
+        units. One for all channels, or by name, vector or pattern, see :func:`by_channel`; where none fits,
+        ``standard``. Where the deviation or range that is divided by is 0, as of what does not vary in the training
+        rows, the scale is 1.
     cache
         Folder of fitted scalers.
     by
@@ -57,11 +61,14 @@ def fit_scaler(
         value has those of the channel.
     members
         (series,) which series it is fitted on; None for all.
+    floor
+        The smallest deviation (of logarithms for ``log1p``) or range that is divided by, in source units: a smaller
+        one, 0 too, counts as this. For all channels, or as `kind` by name, vector or pattern. Default: none.
 
     Raises
     ------
     UsageError
-        If a channel is named that there is none of, or has values of -1 or less for a logarithm.
+        If an entry of `kind` or `floor` is about no channel, or a channel has values of -1 or less for a logarithm.
     NotFiniteError
         If a training value is infinite, or they spread too far for float64; it names the channel and the first rows.
 
@@ -70,8 +77,9 @@ def fit_scaler(
     Missing values are left out. Cost: decodes `channels` once, a shard for each thread of PyTorch at a time
     (``robust``: by channel twice); later calls read a small file. Quantiles are exact.
     """
-    kinds = channel_kinds(channels, kind)
-    fitted = fitted_on(store, split, kinds, by, members)
+    kinds = channel_kinds(channels, kind, store.vectors)
+    floors = channel_floors(channels, floor, store.vectors)
+    fitted = fitted_on(store, split, kinds, by, members, floors)
     training = Training(store, split, members)
     path = cache / f"scaler-{fitted}.json"
     if path.exists():
@@ -81,7 +89,8 @@ def fit_scaler(
                 return kept
     count = store.n_series if by == "series" and set(kinds.values()) != {"none"} else 1
     with ThreadPoolExecutor(torch.get_num_threads(), "scaler") as pool:
-        columns = list(pool.map(lambda name: _fit(training, name, kinds[name], count), channels))
+        fits = pool.map(lambda name: _fit(training, name, kinds[name], count, floors.get(name, 0.0)), channels)
+        columns = list(fits)
     offset, scale = (np.stack(parts, axis=-1) for parts in zip(*columns, strict=True))
     for position, name in enumerate(channels):
         if not (np.isfinite(offset[:, position]).all() and np.isfinite(scale[:, position]).all()):
@@ -94,7 +103,8 @@ def fit_scaler(
     if count == 1:
         offset, scale = offset[0], scale[0]
     log = np.array([kinds[name] == "log1p" for name in channels])
-    scaler = Scaler(tuple(channels), offset, np.where(scale > 0, scale, 1.0), log, fitted)
+    clipped = tuple(name for name in channels if kinds[name] == "quantile")
+    scaler = Scaler(tuple(channels), offset, np.where(scale > 0, scale, 1.0), log, fitted, clipped=clipped)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(scaler.to_json()))
@@ -108,20 +118,20 @@ def fitted_on(
     kinds: Mapping[str, ScalerKind],
     by: ScaledBy,
     members: NDArray[np.bool_] | None = None,
+    floors: Mapping[str, float] | None = None,
 ) -> str:
-    """Digest of all that a scaler depends on: the store and its version, the split, each channel's kind, the series."""
+    """Digest of all that a scaler depends on: the store, the split, each channel's kind and floor, the series."""
     key = [_RULES, store.digest, split.digest(), list(kinds.items()), by]
     key += [] if members is None else [np.flatnonzero(members).tolist()]
+    key += [dict(floors)] if floors else []
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
 
-def _fit(training: Training, channel: str, kind: ScalerKind, count: int) -> tuple[Float64, Float64]:
+def _fit(training: Training, channel: str, kind: ScalerKind, count: int, floor: float) -> tuple[Float64, Float64]:
     """(count,) offset and scale of a channel, over all series or of each."""
     if kind == "none":
         return np.zeros(count), np.ones(count)
     _refuse_infinite(training, channel)
-    if kind == "robust":
-        return _robust(training, channel, count)
     if kind == "log1p" and (low := _lowest(training.store, channel)) <= -1:
         raise UsageError(
             f"a logarithm of channel {channel!r}, which has {low:g}",
@@ -129,11 +139,28 @@ def _fit(training: Training, channel: str, kind: ScalerKind, count: int) -> tupl
             where=training.store.path,
             fix="another --data.scaler for it",
         )
+    if kind == "robust":
+        low, middle, high = _quantiles(training, channel, count, _QUARTILES).T
+        return middle, _range(low, high, floor)
+    if kind == "quantile":
+        low, high = _quantiles(training, channel, count, _PERCENTILES).T
+        return _signed(low, high, floor)
     spread = filled_spread(training, channel, count, log=kind == "log1p")
     if kind == "minmax":
-        with np.errstate(over="ignore"):
-            return spread.low, spread.high - spread.low
-    return spread.mean, spread.std
+        return spread.low, _range(spread.low, spread.high, floor)
+    if kind == "minmax_signed":
+        return _signed(spread.low, spread.high, floor)
+    return spread.mean, np.maximum(spread.std, floor)
+
+
+def _range(low: Float64, high: Float64, floor: float) -> Float64:
+    with np.errstate(over="ignore"):  # the caller refuses what is not finite
+        return np.maximum(high - low, floor)
+
+
+def _signed(low: Float64, high: Float64, floor: float) -> tuple[Float64, Float64]:
+    """(count,) offset and scale that bring these ends to −1 and 1."""
+    return low / 2 + high / 2, _range(low, high, floor) / 2
 
 
 def _refuse_infinite(training: Training, channel: str) -> None:
@@ -160,18 +187,17 @@ def _lowest(store: Store, channel: str) -> float:
     return float(store.moments.low[:, store.channels.index(store.channel(channel).name)].min())
 
 
-def _robust(training: Training, channel: str, count: int) -> tuple[Float64, Float64]:
-    """(count,) median and interquartile range."""
+def _quantiles(training: Training, channel: str, count: int, shares: tuple[float, ...]) -> Float64:
+    """(count, quantile) over all series or of each; those of the channel where a series has no value."""
     dtype = np.dtype(training.store.channel(channel).dtype)
-    whole = quantiles(lambda: (values for _, _, values in training_parts(training, channel)), _QUARTILES, dtype)
-    quartiles = np.tile(whole, (count, 1))
+    whole = quantiles(lambda: (values for _, _, values in training_parts(training, channel)), shares, dtype)
+    found = np.tile(whole, (count, 1))
     if count > 1:
         for series, values in _by_series(training_parts(training, channel)):
             seen = values[~np.isnan(values)]
             if len(seen):
-                quartiles[series] = np.quantile(seen.astype(dtype).astype(np.float64), _QUARTILES)
-    with np.errstate(over="ignore"):
-        return quartiles[:, 1], quartiles[:, 2] - quartiles[:, 0]
+                found[series] = np.quantile(seen.astype(dtype).astype(np.float64), shares)
+    return found
 
 
 def _by_series(

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_app.data.scaling.entries import by_channel
 from zstore import Scaling, UsageError
 
-ScalerKind = Literal["standard", "minmax", "robust", "log1p", "none"]
+ScalerKind = Literal["standard", "minmax", "minmax_signed", "quantile", "robust", "log1p", "none"]
 ScaledBy = Literal["channel", "series"]
 Float64 = NDArray[np.float64]
 Codes = tuple[NDArray[np.int64] | None, ...]
@@ -33,6 +34,8 @@ class Scaler:
         What it was fitted on, see :func:`fitted_on`; empty for source units.
     codes
         (channel,) what stands for each code of a store where a checkpoint has other codes, see :class:`zstore.Scaling`.
+    clipped
+        Names of the channels whose scaled inputs are clipped to [−1, 1]. Targets never are.
     """
 
     channels: tuple[str, ...]
@@ -41,6 +44,7 @@ class Scaler:
     log: NDArray[np.bool_]
     fitted_on: str = ""
     codes: Codes = ()
+    clipped: tuple[str, ...] = ()
 
     @classmethod
     def identity(cls, channels: Sequence[str]) -> Scaler:
@@ -69,6 +73,7 @@ class Scaler:
             self.log[positions],
             self.fitted_on,
             tuple(self.codes[position] for position in positions) if self.codes else (),
+            tuple(name for name in self.clipped if name in channels),
         )
 
     def by_id(self, ids: Sequence[str], wanted: Sequence[str], others: tuple[Float64, Float64]) -> Scaler:
@@ -87,6 +92,7 @@ class Scaler:
             "scale": self.scale.tolist(),
             "log": self.log.tolist(),
             "fitted_on": self.fitted_on,
+            "clipped": list(self.clipped),
         }
 
     @classmethod
@@ -101,6 +107,9 @@ class Scaler:
         try:
             offset, scale = (np.array(document[name], np.float64) for name in ("offset", "scale"))
             channels, log, fitted = document["channels"], document["log"], document["fitted_on"]
+            clipped = document.get("clipped", [])  # not in older checkpoints
+            if isinstance(clipped, str) or not set(clipped) <= set(channels):
+                raise ValueError("clipped channels that are none of these")
             if isinstance(channels, str) or not all(isinstance(name, str) for name in [*channels, fitted]):
                 raise ValueError("names that are no texts")
             if not all(isinstance(each, bool) for each in log):
@@ -116,18 +125,31 @@ class Scaler:
                 expected="an offset and a scale of each channel",
                 fix="another --ckpt_path, or fit again",
             ) from None
-        return cls(tuple(channels), offset, scale, np.array(log, bool), fitted)
+        return cls(tuple(channels), offset, scale, np.array(log, bool), fitted, clipped=tuple(clipped))
 
 
-def channel_kinds(channels: Sequence[str], kind: ScalerKind | Mapping[str, ScalerKind]) -> dict[str, ScalerKind]:
-    """The kind of the scaler of each channel."""
+def channel_kinds(
+    channels: Sequence[str],
+    kind: ScalerKind | Mapping[str, ScalerKind],
+    vectors: Mapping[str, Sequence[str]],
+) -> dict[str, ScalerKind]:
+    """The kind of the scaler of each channel; ``standard`` where no entry fits."""
     if isinstance(kind, str):
         return dict.fromkeys(channels, kind)
-    for name in kind:
-        if name not in channels:
+    kinds = by_channel(kind, channels, vectors, "scaler")
+    return {name: kinds.get(name, "standard") for name in channels}
+
+
+def channel_floors(
+    channels: Sequence[str], floor: float | Mapping[str, float], vectors: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """The smallest deviation or range of each channel that has one."""
+    for value in [floor] if isinstance(floor, (int, float)) else floor.values():
+        if not 0 <= value < float("inf"):
             raise UsageError(
-                f"a scaler for channel {name!r}",
-                expected=f"one of those in use: {', '.join(channels)}",
-                fix="change --data.scaler",
+                f"scale_floor {value}", expected="0, or a finite number above it", fix="change --data.scale_floor"
             )
-    return {name: kind.get(name, "standard") for name in channels}
+    if isinstance(floor, (int, float)):
+        return dict.fromkeys(channels, float(floor)) if floor else {}
+    floors = by_channel(floor, channels, vectors, "scale_floor")
+    return {name: float(value) for name, value in floors.items() if value}
