@@ -171,7 +171,7 @@ def show_diagnosis(diagnosis: Diagnosis) -> str:
         ]
         if count > _SHOWN_FINDINGS:
             lines.append(f"  and {count - _SHOWN_FINDINGS:,} more (--json lists all)")
-    others = ", ".join(kind.replace("_", " ") for kind in KINDS if kind not in diagnosis.counts)
+    others = ", ".join(kind.replace("_", " ") for kind in diagnosis.not_found)
     lines.append(f"looked for, and not found: {others}" if others else "")
     return "\n".join(lines).rstrip("\n")
 

@@ -112,6 +112,7 @@ def _verify_source(store: Store, options: Namespace) -> int:
 def _doctor_flags(parser: ArgumentParser) -> None:
     flags, kinds = Flags(parser), "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
     flags.store()
+    flags.of(examine, window="ROWS", skip_fields=None)
     flags.own("--html", type=str, metavar="FILE", help="write a report that works offline and on paper")
     flags.own("--json", action="store_true", help="print JSON, all findings included")
     flags.own(
@@ -130,7 +131,12 @@ def _doctor(options: Namespace) -> int:
     if options.html is not None:
         check_target(options.html, "report", _PAGES)
     with shown_progress(options.quiet) as progress:
-        found = examine(store, lambda done, total: progress("doctor", done, total, "rows"), storage_of(options))
+        found = examine(
+            store,
+            lambda done, total: progress("doctor", done, total, "rows"),
+            storage_of(options),
+            **said(examine, options),
+        )
     if options.html is not None:
         with whole_file(options.html, "report", _PAGES) as path:
             path.write_text(to_html(found), encoding="utf-8")

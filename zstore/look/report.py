@@ -48,12 +48,12 @@ def to_html(diagnosis: Diagnosis) -> Html:
 
 def _summary(diagnosis: Diagnosis) -> Html:
     if not diagnosis.counts:
-        return fill("<p>Nothing. Looked for: $kinds.</p>", kinds=Html("; ".join(KINDS.values())))
+        return fill("<p>Nothing. Looked for: $kinds.</p>", kinds="; ".join(KINDS[kind] for kind in diagnosis.kinds))
     rows = [
         [f"{count:,}", fill("<a href='#$kind'>$name</a>", kind=kind, name=_name(kind)), KINDS[kind]]
         for kind, count in diagnosis.counts.items()
     ]
-    others = ", ".join(_name(kind) for kind in KINDS if kind not in diagnosis.counts)
+    others = ", ".join(_name(kind) for kind in diagnosis.not_found)
     return fill(
         "$table<p class='quiet'>Looked for, and not found: $others.</p>",
         table=table(rows, "rll"),

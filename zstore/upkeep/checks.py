@@ -42,7 +42,7 @@ class Stretch:
 
 def missing_run(values: Values) -> Stretch | None:
     """The longest stretch of missing values, if it has 10 rows and a fiftieth of the series."""
-    start, stop = _longest(np.isnan(values))
+    start, stop = longest_stretch(np.isnan(values))
     if stop - start < max(_MISSING_ROWS, _MISSING_SHARE * len(values)) or stop - start == len(values):
         return None
     return Stretch(start, stop, f"{stop - start:,} rows without a value")
@@ -190,8 +190,8 @@ def clock_changes(before: Int64, after: Int64, freq: int, per_second: int) -> In
     return np.flatnonzero((lost == hour) & sunday & spring & (at >= hour) & (at <= 4 * hour))
 
 
-def _longest(marked: NDArray[np.bool_]) -> tuple[int, int]:
-    """The longest stretch that is marked."""
+def longest_stretch(marked: NDArray[np.bool_]) -> tuple[int, int]:
+    """The longest stretch that is marked: its first row, and the one behind its last; 0 and 0 for none."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]])))
     if not len(edges):
         return 0, 0

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.errors import UsageError
 from zstore.reading.store import Store
 from zstore.text import counted
 from zstore.upkeep import checks
 from zstore.upkeep.checks import Stretch
-from zstore.upkeep.findings import KINDS, Diagnosis, Finding, finding, of_series
+from zstore.upkeep.findings import KINDS, OF_FIELDS, OF_VALUES, Diagnosis, Finding, finding, of_series, of_vectors
 from zstore.upkeep.history import log
+from zstore.upkeep.odd_fields import odd_fields, same_payloads
 from zstore.upkeep.odd_times import odd_times
 
 _CHECKS: dict[str, Callable[[NDArray[Any]], Stretch | None]] = {
@@ -31,6 +33,9 @@ def examine(
     store: Store,
     progress: Callable[[int, int], None] | None = None,
     storage_options: Mapping[str, str] | None = None,
+    *,
+    window: int | None = None,
+    skip_fields: bool = False,
 ) -> Diagnosis:
     """Look a store over.
 
@@ -39,21 +44,39 @@ def examine(
     store
         What is looked at.
     progress
-        Told the rows that are done, and how many there are.
+        Told the rows that are done, and how many there are, those of each field counted once more.
     storage_options
         For a store in object storage, whose earlier receipts are read.
+    window
+        Rows that a window needs (lookback + delay + horizon), to tell of series in which none fits; None for no such
+        check.
+    skip_fields
+        Whether to leave out what costs decoding every value of every field.
 
     Raises
     ------
     CorruptionError
         If the store is damaged: `verify` comes first.
+    UsageError
+        If `window` is less than 1, or encoded images cannot be decoded for want of a library.
 
     Notes
     -----
-    Each check says in `checks` from where on it speaks up. Cost: every channel that is a number is decoded once, and
-    some 0.3 ms a series and channel. Memory: 1 M rows, or those of the longest series, of one channel.
+    Each check says in `checks` and `field_checks` from where on it speaks up. Cost: every channel that is a number is
+    decoded once, and some 0.3 ms a series and channel; see :func:`zstore.upkeep.odd_fields.odd_fields` for fields.
+    Memory: 1 M rows, or those of the longest series, of one channel; or some 512 MB of a field.
     """
-    found = [*_of_ingest(store, storage_options), *odd_times(store), *_of_moments(store)]
+    if window is not None and window < 1:
+        raise UsageError(f"a window of {window} rows", expected="at least 1", fix="correct --window")
+    done, total = 0, store.n_rows * (1 + len(store.schema.fields) * (not skip_fields))
+
+    def told(n_rows: int) -> None:
+        nonlocal done
+        done += n_rows
+        if progress is not None:
+            progress(done, total)
+
+    found = [*_of_ingest(store, storage_options), *odd_times(store, window), *_of_moments(store)]
     numbers = [channel.name for channel in store.schema.channels if channel.kind == "number"]
     row_start = store.index.row_start
     for low, high in _pieces(row_start):
@@ -63,10 +86,14 @@ def examine(
             for position in range(low, high):
                 start, stop = (int(row) - first for row in row_start[position : position + 2])
                 found += _of_values(store, position, name, first + start, values[start:stop])
-        if progress is not None:
-            progress(last, store.n_rows)
+        told(last - first)
+    found = of_vectors(store, found)
+    found += odd_fields(store, not skip_fields, told)
     order = {kind: number for number, kind in enumerate(KINDS)}
-    return Diagnosis(store, tuple(sorted(found, key=lambda each: (order[each.kind], each.start - each.stop))))
+    found.sort(key=lambda each: (order[each.kind], each.start - each.stop))
+    skipped = {"short"} if window is None else set()
+    skipped |= set(OF_FIELDS) if not store.fields else set(OF_VALUES) if skip_fields else set()
+    return Diagnosis(store, tuple(found), tuple(kind for kind in KINDS if kind not in skipped))
 
 
 def _pieces(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -140,7 +167,8 @@ def _of_moments(store: Store) -> Iterator[Finding]:
     _, first, inverse = np.unique(numbers, axis=0, return_index=True, return_inverse=True)
     varied = (moments.m2 > 0).any(axis=1)
     for position in np.flatnonzero(varied & (first[inverse.ravel()] != np.arange(store.n_series))).tolist():
-        other = store.ids[first[inverse.ravel()[position]]]
-        yield of_series(
-            store, "copy", position, "", f"the same counts, means, spreads and ranges as {other} in every channel"
-        )
+        other = int(first[inverse.ravel()[position]])
+        if same_payloads(store, position, other):
+            every = "every channel and field" if store.fields else "every channel"
+            detail = f"the same counts, means, spreads and ranges as {store.ids[other]} in {every}"
+            yield of_series(store, "copy", position, "", detail)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from zstore.reading.store import Store
@@ -15,10 +16,17 @@ KINDS = {
     "gap": "time steps without a row",
     "clock_change": "an hour missing on a Sunday in spring, as in local times with daylight saving time",
     "sampling_change": "rows farther apart, or closer together, in a part of a series",
+    "short": "a series without a stretch of --window rows that follow each other",
     "infinite": "infinite values, which no scaler takes",
-    "empty": "a channel without any value in a series",
-    "constant": "a channel with one value only in a series",
+    "empty": "a channel or field without any value in a series",
+    "constant": "a channel or field with one value only in a series",
     "copy": "a series with the same numbers as another one",
+    "absent": "rows without a value of a field that most rows have",
+    "odd_file": "a file of another shape than most, with voxels of another size, or that cannot be read",
+    "black": "rows of a field that are 0 throughout, such as black frames",
+    "uniform": "rows of a field that are one number throughout",
+    "repeated": "rows of a field with the value of the row before, such as a camera that hangs",
+    "saturated": "rows of a field with many values at an end of their dtype, unlike the others",
     "missing_run": "a long stretch without values",
     "flat_line": "a long stretch of one value",
     "sentinel": "a number that may stand for a missing value; --missing reads it so",
@@ -27,8 +35,15 @@ KINDS = {
 }
 """What is looked for."""
 
+OF_FIELDS = ("absent", "odd_file", "black", "uniform", "repeated", "saturated")
+"""What is looked for in fields alone."""
+
+OF_VALUES = ("black", "uniform", "saturated")
+"""What of that needs their values."""
+
 _WHEN = {"sentinel": "first at", "infinite": "first at", "gap": "until", "clock_change": "one at"}
 _WHEN |= dict.fromkeys(("empty", "constant", "copy"), "")
+_WHEN |= dict.fromkeys(("short",), "the longest from")
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Finding:
     series
         Id of the series; empty for the store as a whole.
     channel
-        The channel; empty for the rows themselves.
+        The channel, vector or field; empty for the rows themselves.
     detail
         What it is.
     start, stop
@@ -73,6 +88,8 @@ class Finding:
             where = "first at"
         elif self.kind == "gap" and " gaps" in self.detail:
             where = "the longest until"
+        elif self.detail.endswith(" together"):
+            where = "these from"
         if not self.when or not where:
             return self.detail
         what, stop, why = self.detail.partition(";")
@@ -89,10 +106,18 @@ class Diagnosis:
         What was looked at.
     findings
         What was found.
+    kinds
+        What was looked for, some of :data:`KINDS`.
     """
 
     store: Store
     findings: tuple[Finding, ...]
+    kinds: tuple[str, ...] = tuple(KINDS)
+
+    @property
+    def not_found(self) -> list[str]:
+        """Kinds that were looked for, and not found."""
+        return [kind for kind in self.kinds if kind not in self.counts]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -120,3 +145,15 @@ def finding(store: Store, kind: str, position: int, channel: str, start: int, st
     """What is to be said of some rows of a series, with the time of the first."""
     when = store.schema.time.show(int(store.times(start, start + 1)[0]))
     return Finding(kind, str(store.ids[position]), channel, detail, start, stop, when)
+
+
+def of_vectors(store: Store, findings: Sequence[Finding]) -> list[Finding]:
+    """Findings of which those that say the same of each channel of a vector are one, about the vector."""
+    vector_of = {channel: name for name, channels in store.vectors.items() for channel in channels}
+    same: dict[tuple[str, Finding], list[Finding]] = {}
+    for each in findings:
+        if each.channel in vector_of:
+            same.setdefault((vector_of[each.channel], replace(each, channel="")), []).append(each)
+    said: set[tuple[str, Finding]] = {key for key, own in same.items() if len(own) == len(store.vectors[key[0]])}
+    kept = [each for each in findings if (vector_of.get(each.channel, ""), replace(each, channel="")) not in said]
+    return kept + [replace(each, channel=name) for name, each in said]

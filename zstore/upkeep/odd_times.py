@@ -18,10 +18,21 @@ from zstore.upkeep.findings import Finding, finding
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 _DAY_S = 86_400
+_MANY = 3  # series of which most are too short: then it is said once
 
 
-def odd_times(store: Store) -> Iterator[Finding]:
-    """Findings about the times of a store, from its index; where no rule holds, from the times of each series."""
+def odd_times(store: Store, window: int | None = None) -> Iterator[Finding]:
+    """Findings about the times of a store, from its index; where no rule holds, from the times of each series.
+
+    Parameters
+    ----------
+    store
+        The store.
+    window
+        Rows that follow each other of which each series should have a stretch; None for none.
+    """
+    if window is not None:
+        yield from _too_short(store, window)
     if not store.time.rule.regular:
         yield from _sampling_changes(store)
         return
@@ -33,6 +44,25 @@ def odd_times(store: Store) -> Iterator[Finding]:
     yield from _odd_steps(store, follows, ~on_grid)
     longer = n_steps > 1  # a shorter one is odd, but no gap
     yield from _gaps(store, follows[longer], n_steps[longer] - 1, last_time[follows[longer]])
+
+
+def _too_short(store: Store, window: int) -> Iterator[Finding]:
+    """Series in which no window fits, for none of their runs has as many rows."""
+    runs = store.index.runs
+    size = runs.stop - runs.start
+    order = np.lexsort([-size, runs.series])  # of each series the longest run first
+    series, first = np.unique(runs.series[order], return_index=True)
+    best = order[first]
+    short = size[best] < window
+    if int(short.sum()) >= _MANY and 2 * int(short.sum()) > len(series):
+        most = f"the longest stretch of all has {counted(int(size.max()), 'row')}"
+        yield Finding(
+            "short", "", "", f"no window of {window:,} rows in {short.sum():,} of {len(series):,} series; {most}"
+        )
+        return
+    for position, run in zip(series[short].tolist(), best[short].tolist(), strict=True):
+        detail = f"no window of {window:,} rows in stretches of at most {counted(int(size[run]), 'row')}"
+        yield finding(store, "short", position, "", int(runs.start[run]), int(runs.stop[run]), detail)
 
 
 def _sampling_changes(store: Store) -> Iterator[Finding]:
