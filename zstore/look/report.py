@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.look.fields import fields_table, spread_rows, thumbnails
 from zstore.look.store import store_html
 from zstore.look.style import BLUE, PAPER, RED
 from zstore.look.svg import dot, line, picture, rect, sample_evenly
 from zstore.look.template import Html, fill, page, table
 from zstore.reading.store import Store
+from zstore.text import counted
 from zstore.upkeep.findings import KINDS, Diagnosis, Finding
 
 _MOST_FINDINGS = 12  # of a kind
@@ -22,14 +25,15 @@ _MAP_SERIES, _MAP_TIMES, _CELL_W, _CELL_H = 60, 120, 6, 7
 _BARS, _BAR_W, _BAR_H = 48, 6, 70
 _SAMPLES, _SAMPLE_ROWS = 64, 4096
 _MOST_CHANNELS = 40
+_FIELD_ROWS = 6
 _GEO_W, _GEO_H, _MARGIN = 680, 420, 6
 
 
 def to_html(diagnosis: Diagnosis) -> Html:
     """The report: what was found, where values are missing, how they are distributed, where series lie.
 
-    Cost: reads the rows around the findings that are drawn, some 260,000 rows of each channel for its distribution, and
-    60 series for the map of what is missing.
+    Cost: reads the rows around the findings that are drawn, of fields at most four of them, some 260,000 rows of each
+    channel for its distribution, and 60 series for the map of what is missing.
     """
     store = diagnosis.store
     return page(
@@ -42,13 +46,16 @@ def to_html(diagnosis: Diagnosis) -> Html:
         _missing_map(store),
         Html("<h2>How values are distributed</h2>"),
         _histograms(store),
+        _fields(store),
         _geography(store, diagnosis),
     )
 
 
 def _summary(diagnosis: Diagnosis) -> Html:
     if not diagnosis.counts:
-        return fill("<p>Nothing. Looked for: $kinds.</p>", kinds="; ".join(KINDS[kind] for kind in diagnosis.kinds))
+        return fill(
+            "<p>Nothing. Looked for: $kinds.</p>", kinds=Html("; ".join(KINDS[kind] for kind in diagnosis.kinds))
+        )
     rows = [
         [f"{count:,}", fill("<a href='#$kind'>$name</a>", kind=kind, name=_name(kind)), KINDS[kind]]
         for kind, count in diagnosis.counts.items()
@@ -76,13 +83,16 @@ def _of_kind(store: Store, kind: str, diagnosis: Diagnosis) -> Html:
 
 def _finding(store: Store, finding: Finding) -> Html:
     """What was found, and the rows around it."""
-    drawn = None
-    if finding.series and finding.channel and finding.stop > finding.start:
+    drawn: object = None
+    if finding.channel in store.fields:
+        drawn = _of_field(store, finding)
+    elif finding.series and finding.channel and finding.stop > finding.start:
         first, last = _rows_of(store, finding.series)
         more = max(_AROUND * (finding.stop - finding.start), _LEAST_DRAWN) // 2
         low = max(first, finding.start - more, finding.start - _MOST_DRAWN)
         high = min(last, finding.stop + more, finding.start + _MOST_DRAWN)
-        values = np.asarray(store.read(finding.channel, low, high), np.float64)
+        names = store.named_channels.get(finding.channel, (finding.channel,))
+        values = np.stack([store.read(name, low, high) for name in names], axis=1).astype(np.float64)
         marked = finding.start - low, min(finding.stop, high) - low
         drawn = line(values, _LINE_W, _LINE_H, f"{finding.channel} of {finding.series}", marked)
     return fill(
@@ -91,6 +101,14 @@ def _finding(store: Store, finding: Finding) -> Html:
         what=finding.sentence,
         drawn=drawn,
     )
+
+
+def _of_field(store: Store, finding: Finding) -> Html:
+    """The row before what was found, where the series has one, and the first, the middle and the last row of it."""
+    rows = spread_rows(finding.start, finding.stop)
+    if finding.start and finding.start not in store.index.row_start:
+        rows.insert(0, finding.start - 1)
+    return thumbnails(store, store.field(finding.channel), rows)
 
 
 def _name(kind: str) -> str:
@@ -121,13 +139,13 @@ def _missing_map(store: Store) -> Html:
     show, width, height = store.time.show, n_times * _CELL_W, len(chosen) * _CELL_H
     return fill(
         "<figure>$drawn<figcaption>$first to $last, $some of $all series, a line each; the darker, the more of "
-        "$channels channels is observed</figcaption></figure>",
+        "$channels is observed</figcaption></figure>",
         drawn=picture(width, height, "values over time", rect(0, 0, width, height, PAPER), cells),
         first=show(low),
         last=show(high - 1),
         some=f"{len(chosen):,}",
         all=f"{store.n_series:,}",
-        channels=f"{len(store.channels[:_MOST_CHANNELS]):,}",
+        channels=counted(len(store.channels[:_MOST_CHANNELS]), "channel"),
     )
 
 
@@ -148,18 +166,18 @@ def _observed_share(store: Store, position: int, span: tuple[int, int], n_times:
 
 def _histograms(store: Store) -> Html:
     drawn = [
-        _histogram(store, channel.name, channel.units)
-        for channel in store.schema.channels[:_MOST_CHANNELS]
-        if channel.kind == "number"
+        _histogram(store, name, own, store.channel(own[0]).units)
+        for name, own in list(store.named_channels.items())[:_MOST_CHANNELS]
+        if store.channel(own[0]).kind == "number"
     ]
     if not any(drawn):
         return Html("<p class='quiet'>no numbers</p>")
     return fill("<div class='side'>$drawn</div>", drawn=drawn)
 
 
-def _histogram(store: Store, channel: str, units: str | None) -> Html | None:
-    """The distribution of a channel, but for a thousandth at each end; None where nothing was observed."""
-    values = _sample(store, channel)
+def _histogram(store: Store, name: str, channels: Sequence[str], units: str | None) -> Html | None:
+    """The distribution of a channel or vector, but for a thousandth at each end; None where nothing was observed."""
+    values = np.concatenate([_sample(store, channel) for channel in channels])
     if not len(values):
         return None
     halves = values / 2  # whose range is within float64
@@ -174,9 +192,9 @@ def _histogram(store: Store, channel: str, units: str | None) -> Html | None:
     return fill(
         "<figure><figcaption><b>$name</b> $units</figcaption>$drawn"
         "<figcaption>99.8 % from $low to $high, median $median</figcaption></figure>",
-        name=channel,
+        name=name,
         units=units,
-        drawn=picture(_BARS * _BAR_W, _BAR_H, f"distribution of {channel}", bars),
+        drawn=picture(_BARS * _BAR_W, _BAR_H, f"distribution of {name}", bars),
         low=f"{2 * low:g}",
         high=f"{2 * high:g}",
         median=f"{2 * median:g}",
@@ -192,6 +210,13 @@ def _sample(store: Store, channel: str) -> NDArray[Any]:
     values = np.concatenate(parts).astype(np.float64)
     observed: NDArray[Any] = values[np.isfinite(values)]
     return observed
+
+
+def _fields(store: Store) -> Html | None:
+    """Rows of each field that are evenly spread over the store."""
+    if not store.fields or not store.n_rows:
+        return None
+    return fill("<h2>What fields hold</h2>$drawn", drawn=fields_table(store, spread_rows(0, store.n_rows, _FIELD_ROWS)))
 
 
 def _geography(store: Store, diagnosis: Diagnosis) -> Html | None:

@@ -7,24 +7,36 @@ from typing import Any
 
 import numpy as np
 
+from zstore.look.fields import spread_rows, thumbnails
 from zstore.look.style import BLUE, LABEL, QUIET
 from zstore.look.svg import line
 from zstore.look.template import Html, card, fill, table
 from zstore.reading.series import Series
 from zstore.text import shown
 
-_MOST_CHANNELS, _MOST_STATICS = 40, 12
+_MOST_CHANNELS, _MOST_STATICS, _MOST_FIELDS = 40, 12, 12
+_ROWS = 5  # of a field
 _LINE_W, _LINE_H = 540, 26
 
 
 def series_html(series: Series) -> Html:
-    """A series: its rows, its static attributes, and each channel as a line. Cost: reads its rows."""
+    """A series: its rows, its static attributes, each channel or vector as a line, and some rows of its fields.
+
+    Cost: reads its rows, of fields five of them, or one where they come from a bucket.
+    """
     known = [(name, value) for name, value in series.statics.items() if value is not None][:_MOST_STATICS]
     statics = [
         fill("$comma$name $value", comma=", " if number else None, name=name, value=_short(value))
         for number, (name, value) in enumerate(known)
     ]
-    lines = [(name, channel_line(series, name, _LINE_W)) for name in series.store.channels[:_MOST_CHANNELS]]
+    store = series.store
+    lines: list[tuple[object, object]] = [
+        (name, channel_line(series, name, _LINE_W)) for name in list(store.named_channels)[:_MOST_CHANNELS]
+    ]
+    first, stop = store.index.row_start[series.position : series.position + 2].tolist()
+    rows = spread_rows(first, stop, 1 if store.storage.remote else _ROWS)
+    fields = [field for field in store.schema.fields if field.name not in store.volume_grids][:_MOST_FIELDS]
+    lines += [(field.name, thumbnails(store, field, rows)) for field in fields]
     return card(
         fill(
             "<div><b>$id</b> <span style='color:$quiet'>$about</span></div>",
@@ -38,8 +50,9 @@ def series_html(series: Series) -> Html:
 
 
 def channel_line(series: Series, channel: str, width: int) -> Html:
-    """A channel of a series as a line of so many pixels."""
-    return line(np.asarray(series.read(channel), np.float64), width, _LINE_H, channel)
+    """A channel of a series as a line of so many pixels; of a vector, from its lowest channel to its highest."""
+    values = [series.read(name) for name in series.store.named_channels.get(channel, (channel,))]
+    return line(np.stack(values, axis=1).astype(np.float64), width, _LINE_H, channel)
 
 
 def plot_series(series: Series, channels: Sequence[str] | None, start: str | int | None, stop: str | int | None) -> Any:

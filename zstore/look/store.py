@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.look.fields import fields_table, spread_rows
 from zstore.look.series import channel_line
 from zstore.look.style import BLUE, GROUND, LABEL, QUIET
 from zstore.look.svg import BAR, WIDTH, Bar, path, picture, rect, sample_evenly, timeline
@@ -20,9 +21,9 @@ _LINE_W = 180
 
 
 def store_html(store: Store) -> Html:
-    """A store: its size and time range, its channels with a glance at the first series, and where series have rows.
+    """A store: its size and time range, its channels and fields with a glance at the first series, and where rows are.
 
-    Cost: reads the index, the moments, and the rows of one series.
+    Cost: reads the index, the moments, and the rows of one series, of fields three of them.
     """
     show, index = store.time.show, store.index
     span = f", {show(int(index.time_start.min()))} to {show(int(index.time_stop.max()))}" if store.n_rows else ""
@@ -42,6 +43,7 @@ def store_html(store: Store) -> Html:
             span=span,
         ),
         _channels(store),
+        _fields(store),
         fill("<div style='color:$label'>static attributes: $names</div>", label=LABEL, names=statics)
         if statics
         else None,
@@ -50,24 +52,36 @@ def store_html(store: Store) -> Html:
     )
 
 
-def _channels(store: Store) -> Html:
-    """A table: a channel a row."""
-    total = store.moments.total()
+def _channels(store: Store) -> Html | None:
+    """A table: a channel a row, and a vector a row."""
+    if not store.channels:
+        return None
+    total, position_of = store.moments.total(), {name: n for n, name in enumerate(store.channels)}
     first = store.series(str(store.ids[0])) if store.n_series else None
     rows: list[Sequence[object]] = []
-    for position, channel in enumerate(store.schema.channels[:_MOST_CHANNELS]):
-        missing = int(total.n_missing[position])
-        cells = [_number(float(each[position])) for each in (total.mean, total.std, total.low, total.high)]
+    for name, own in list(store.named_channels.items())[:_MOST_CHANNELS]:
+        channel, all_ = store.channel(own[0]), total.at(np.array([position_of[each] for each in own])).total()
+        missing = int(all_.n_missing) / max(store.n_rows * len(own), 1)
+        cells = [_number(float(each)) for each in (all_.mean, all_.std, all_.low, all_.high)]
         if channel.kind == "category":  # codes have no mean
             cells = ["", "", "", f"{len(channel.categories):,} words"]
-        unit = fill(" <span style='color:$quiet'>$unit</span>", quiet=QUIET, unit=channel.units)
-        name = fill("$name$unit", name=channel.name, unit=unit if channel.units else None)
-        share = f"{missing / max(store.n_rows, 1):.1%}" if missing else "none"
-        rows.append([name, share, *cells, channel_line(first, channel.name, _LINE_W) if first is not None else None])
-    more = len(store.schema.channels) - len(rows)
+        about = f"{len(own):,} channels" if len(own) > 1 else channel.units
+        unit = fill(" <span style='color:$quiet'>$unit</span>", quiet=QUIET, unit=about)
+        shown_name = fill("$name$unit", name=name, unit=unit if about else None)
+        share = f"{missing:.1%}" if missing else "none"
+        rows.append([shown_name, share, *cells, None if first is None else channel_line(first, name, _LINE_W)])
+    more = len(store.named_channels) - len(rows)
     rows += [[Cell(f"and {more:,} more", columns=7)]] if more else []
     head = ["channel", "missing", "mean", "std", "min", "max", first.id if first is not None else None]
     return table(rows, "lrrrrrl", head)
+
+
+def _fields(store: Store) -> Html | None:
+    """A table: a field a row, with three rows of the first series; one where they come from a bucket."""
+    if not store.schema.fields:
+        return None
+    size = int(store.index.row_size[0]) if store.n_series else 0
+    return fields_table(store, spread_rows(0, size, 1 if store.storage.remote else 3))
 
 
 def _number(value: float) -> str:

@@ -24,6 +24,12 @@ QUIET = "#777"
 LABEL = "#555"
 """Text below a heading, and below a figure."""
 
+PICTURE = f"image-rendering:pixelated;max-width:100%;border:1px solid {GROUND}"
+"""Inline style of a small image, whose pixels are seen where it is enlarged."""
+
+BESIDE = "display:inline-block;margin:0 8px 4px 0;vertical-align:top"
+"""Inline style of figures that stand beside each other as far as there is room."""
+
 CARD = (
     f"font-family:sans-serif;font-size:13px;line-height:1.4;border-left:3px solid {BLUE};padding:2px 0 2px 12px;"
     "overflow-x:auto"

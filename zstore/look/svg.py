@@ -137,7 +137,7 @@ def line(values: NDArray[Any], width: int, height: int, label: str, marked: tupl
     Parameters
     ----------
     values
-        (row,) NaN where missing.
+        (row,), or (row, channel) of a vector; NaN where missing.
     width, height
         In pixels.
     label
@@ -165,10 +165,12 @@ def line(values: NDArray[Any], width: int, height: int, label: str, marked: tupl
 
 def _ranges(values: NDArray[Any], n_columns: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """(column,) lowest and highest value of stretches of like length; NaN where nothing was observed."""
-    if not len(values):
+    if not values.size:
         return np.zeros(0), np.zeros(0)
+    each = values.reshape(len(values), -1)
+    low, high = np.fmin.reduce(each, axis=1), np.fmax.reduce(each, axis=1)
     starts = np.unique(np.linspace(0, len(values), min(n_columns, len(values)) + 1).astype(np.int64)[:-1])
-    return np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
+    return np.fmin.reduceat(low, starts), np.fmax.reduceat(high, starts)
 
 
 def sample_evenly(count: int, most: int) -> NDArray[np.int64]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+_SHOWN = 20  # names of channels, and of fields
+
 
 def open_store(path: str | Path, version: int | None = None, storage_options: Mapping[str, str] | None = None) -> Store:
     """Open a version of a store; it stays on that version whatever is committed later.
@@ -70,11 +72,16 @@ class Store(StoredVersion):
 
     def __repr__(self) -> str:
         schema = self.schema
-        fields = "".join(f", {shown(field.name)} {field.shape or '(bytes)'}" for field in schema.fields)
+        names = [
+            shown(name) + (f" ({len(channels)})" if len(channels) > 1 else "")
+            for name, channels in self.named_channels.items()
+        ]
+        fields = [f"{shown(field.name)} {field.shape or '(bytes)'}" for field in schema.fields]
+        parts = [f"channels {_first(names)}"] if names else []
+        parts += [f"fields {_first(fields)}"] if fields else []
         return (
             f"<zstore.Store {self.path} version {schema.version}: {schema.n_rows:,} rows, "
-            f"{schema.n_series:,} series, channels {', '.join(shown(name) for name in self.channels)}"
-            f"{fields}>"
+            f"{schema.n_series:,} series, {', '.join(parts)}>"
         )
 
     def _repr_html_(self) -> str:
@@ -349,3 +356,9 @@ class Store(StoredVersion):
         Cost: the index. Rows are decoded when they are used, and compared with their digests then.
         """
         return to_dataset(self, words)
+
+
+def _first(names: Sequence[str]) -> str:
+    """Names with commas between them: the first, and how many there are besides."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -16,6 +16,7 @@ from zstore.format.layout import TIME, index_path, moments_path
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.nodes import index_arrays
+from zstore.format.payloads.grid import grid_name
 from zstore.format.rowarrays import array_names, byte_names
 from zstore.format.schema import Field, Schema, TimeAxis
 from zstore.format.soundness import check_index, check_missing, check_moments, check_sources
@@ -111,6 +112,13 @@ class StoredVersion:
             if len(some) > 1 and some == {str(n) for n in range(len(some))} and stem not in self._columns
         }
 
+    @cached_property
+    def named_channels(self) -> dict[str, tuple[str, ...]]:
+        """The channels in order, under their names; those of a vector together, where its first one is, under its."""
+        vector_of = {channel: name for name, channels in self.vectors.items() for channel in channels}
+        names = dict.fromkeys(vector_of.get(name, name) for name in self.channels)
+        return {name: self.vectors.get(name, (name,)) for name in names}
+
     def channels_of(self, names: Iterable[str]) -> list[str]:
         """Names of channels, with each vector among them as its channels in order; see :attr:`vectors`."""
         return [channel for name in names for channel in self.vectors.get(name, (name,))]
@@ -198,6 +206,16 @@ class StoredVersion:
     def fields(self) -> tuple[str, ...]:
         """Names of the fields: what a row has beside scalar channels, such as images."""
         return tuple(field.name for field in self.schema.fields)
+
+    @cached_property
+    def volume_grids(self) -> dict[str, str]:
+        """Fields that have where the voxels of another one lay in their sources, and which that is.
+
+        See :func:`zstore.original_grid`.
+        """
+        chains, fields = self.objects.document["table"].get("file_chain"), set(self.fields)
+        names = chains if isinstance(chains, dict) else ()
+        return {grid_name(name): name for name in names if {name, grid_name(name)} <= fields}
 
     def field(self, name: str) -> Field:
         """A field by name.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.format.payloads.grid import grid_name, spacing_of
+from zstore.format.payloads.grid import spacing_of
 from zstore.format.rowarrays import DIGEST_BYTES
 from zstore.format.schema import Field
 from zstore.reading.store import Store
@@ -49,11 +49,10 @@ def odd_fields(store: Store, values: bool, told: Callable[[int], None]) -> Itera
     encoded images each header is read, and those with the fewest bytes are decoded. Memory: some 30 bytes a row, and
     at most 512 MB of values, or one value where that is larger.
     """
-    placed = {grid_name(name): name for name in store.objects.document["table"].get("file_chain", {})}
     for field in store.schema.fields:
         rows = _told_by_digests(store, field)
-        if field.name in placed:
-            yield from _odd_grids(rows, placed[field.name])
+        if field.name in store.volume_grids:
+            yield from _odd_grids(rows, store.volume_grids[field.name])
             told(store.n_rows)
             continue
         images = None
