@@ -6,6 +6,8 @@ import base64
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from payload_files import AFFINE, image, nifti
 from PIL import Image
 
 import zstore
+from zstore.amounts import show_size
 from zstore.format.payloads.chain import VolumeChain
 from zstore.format.payloads.png import decode
 from zstore.look.pixels import MOST_PX, drawn_slice, png
 from zstore.look.report import to_html
+from zstore.printing import print_info
+from zstore.rows import shown_rows
 from zstore.upkeep.doctor import examine
 
 HOSTILE = "<b>cam</b>"
@@ -229,3 +234,58 @@ def test_a_vector_is_one_line_of_all_its_channels(tmp_path: Path) -> None:
     assert [float(str(cell)) for cell in cells["emg"][2:6]] == pytest.approx(
         [values.mean(), values.std(), values.min(), values.max()], rel=1e-3, abs=1e-6
     )
+    zstore_info = said(print_info, store)
+    assert re.search(r"^emg \(16\) +int16, 2 decimals +0 ", zstore_info, re.MULTILINE)
+    assert "emg.0" not in zstore_info
+
+
+def said(show: Callable[[zstore.Store], None], store: zstore.Store) -> str:
+    """What a function prints."""
+    with redirect_stdout(io.StringIO()) as out:
+        show(store)
+    return out.getvalue()
+
+
+def test_info_says_what_a_field_is_and_how_large(tmp_path: Path) -> None:
+    store = store_of(tmp_path, frames().astype(np.float32))
+    n_bytes = sum(path.stat().st_size for path in tmp_path.glob("s.zarr/camera*/c/**/*") if path.is_file())
+    line = next(line for line in said(print_info, store).splitlines() if line.startswith("field"))
+    codec = store.schema.fields[0].codec
+    assert line == (
+        f"field camera: 6 x 5 x 3 (y, x, colour) of uint8 (float32 in the source), {codec}, 16 rows a chunk; "
+        f"{show_size(n_bytes)}, {4 * frames().size / n_bytes:.2f}x"
+    )
+
+
+def test_show_says_of_each_row_what_a_field_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zstore.rows._BLOCK_BYTES", 500)  # several blocks
+    values = frames().astype(np.float32) / 2
+    values[3, 0, 0, 0] = np.nan
+    store = store_of(tmp_path, values)
+    lines = list(shown_rows(store, 0, 20))
+    expected = [
+        f"{n},{n % 7}," + ("" if n == 9 else f"float32 6x5x3 {np.nanmin(values[n]):g}..{np.nanmax(values[n]):g}")
+        for n in range(20)
+    ]
+    assert lines == ["time,v,camera", *expected]
+
+
+def test_show_says_the_kind_the_shape_and_the_bytes_of_encoded_images(tmp_path: Path) -> None:
+    rows = []
+    for n, ending in enumerate(("png", "jpg", "png")):
+        image(tmp_path / f"{n}.{ending}", frames()[n] if n < 2 else frames()[n, ..., 0])
+        rows.append(["a", n, n, f"{n}.{ending}"])
+    zstore.ingest(
+        write_table(tmp_path / "t.csv", ["id", "t", "v", "path"], [*rows, ["a", 3, 3, ""]]),
+        tmp_path / "s.zarr",
+        id="id",
+        time="t",
+        file={"camera": "path"},
+        file_root=tmp_path,
+        keep_encoded=["camera"],
+    )
+    sizes = [(tmp_path / str(row[3])).stat().st_size for row in rows]
+    store = zstore.open_store(tmp_path / "s.zarr")
+    cells = [line.split(",")[2] for line in shown_rows(store, 0, 4)]
+    assert cells[1:] == [f"PNG 6x5x3 {sizes[0]} bytes", f"JPEG 6x5x3 {sizes[1]} bytes", f"PNG 6x5 {sizes[2]} bytes", ""]
+    assert "field camera: bytes, as in the source; " in said(print_info, store)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from io import StringIO
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from zstore.amounts import show_size
 from zstore.datasets import DATASETS
-from zstore.reading.columns import read_codes, to_words
+from zstore.format.rowarrays import array_names, byte_names
+from zstore.format.schema import Field
 from zstore.reading.eviction import Cache
 from zstore.reading.rownotes import CacheEntry
 from zstore.reading.store import Store
+from zstore.reading.version import grouped
 from zstore.text import MOST_MESSAGE, counted, shown
 from zstore.upkeep.findings import KINDS, Diagnosis
 from zstore.upkeep.history import LogEntry
@@ -120,25 +125,20 @@ def show_receipt(receipt: Receipt) -> str:
         out.print(f"rows added in gaps: {receipt.n_filled:,}, all of them missing")
     if receipt.quarantine:
         out.print(f"rows set aside: {shown(receipt.quarantine)}")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, justify in (
-        ("channel", "left"),
-        ("stored as", "left"),
-        ("codec", "left"),
-        ("missing", "right"),
-        ("bytes", "right"),
-        ("ratio", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for channel in receipt.channels:
-        stored = _show_stored(channel.stored, channel.decimals, channel.n_categories)
+    table = _table(("channel", "stored as", "codec"), ("missing", "bytes", "ratio"))
+    by_name = {channel.name: channel for channel in receipt.channels}
+    for name, own in grouped(list(by_name)).items():
+        channels = [by_name[each] for each in own]
+        kinds = dict.fromkeys(_show_stored(each.stored, each.decimals, each.n_categories) for each in channels)
+        n_bytes = sum(each.n_bytes for each in channels)
+        raw = sum(each.ratio * each.n_bytes for each in channels)
         table.add_row(
-            shown(channel.name),
-            stored,
-            channel.codec,
-            f"{channel.n_missing:,}",
-            f"{channel.n_bytes:,}",
-            f"{channel.ratio:.2f}x",
+            _show_name(name, own),
+            " or ".join(kinds),
+            " or ".join(dict.fromkeys(each.codec for each in channels)),
+            f"{sum(each.n_missing for each in channels):,}",
+            f"{n_bytes:,}",
+            f"{raw / n_bytes if n_bytes else 1:.2f}x",
         )
     out.print(table)
     for field in receipt.fields:
@@ -210,51 +210,72 @@ def print_info(store: Store) -> None:
             f"rows per series: {int(sizes.min()):,} to {int(sizes.max()):,}; "
             f"ids {shown(repr(index.ids[0]))} to {shown(repr(index.ids[-1]))}"
         )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("channel", "stored as", "missing", "mean", "std", "min", "max"):
-        table.add_column(name, justify="left" if name in ("channel", "stored as") else "right")
-    total = store.moments.total()
-    for position, channel in enumerate(schema.channels):
-        stored = _show_stored(
-            channel.encoding.dtype,
-            channel.encoding.decimals,
-            None if channel.kind == "number" else len(channel.categories),
-        )
-        numbers = [total.mean, total.std, total.low, total.high]
-        seen = total.count[position] > 0
-        table.add_row(
-            shown(channel.name),
-            stored,
-            f"{int(total.n_missing[position]):,}",
-            *(f"{values[position]:.6g}" if seen else "" for values in numbers),
-        )
-    out.print(table)
-    for field in schema.fields:
-        if field.n_bytes is not None:
-            out.print(f"field {shown(field.name)}: bytes, as in the source", markup=False)
-            continue
-        stored, size = field.encoding.dtype, " x ".join(f"{n:,}" for n in field.shape)
-        was = f" ({field.dtype} in the source)" if stored != field.dtype else ""
-        out.print(f"field {shown(field.name)}: {size} ({', '.join(field.dimensions)}) of {stored}{was}", markup=False)
+    if store.channels:
+        out.print(_channel_table(store))
+    for line in _show_fields(store) if schema.fields else ():
+        out.print(line)
     if store.statics:
         out.print(f"static attributes: {', '.join(shown(static.name) for static in store.statics)}", markup=False)
 
 
-def shown_values(store: Store, name: str, start: int, stop: int) -> list[str]:
-    """Values as the source wrote them, as far as the store keeps that: empty where missing, words on one line."""
-    channel = store.channel(name)
-    if channel.kind == "category":
-        words = to_words(read_codes(store, channel, start, stop), channel.categories)
-        return ["" if word is None else csv_cell(shown(word, None)) for word in words.tolist()]
-    values, decimals = store.read(name, start, stop), channel.encoding.decimals
-    if decimals is not None:
-        return ["" if value != value else f"{value:.{decimals}f}" for value in values.astype("float64").tolist()]
-    return ["" if value != value else str(value) for value in values]
+def _channel_table(store: Store) -> Table:
+    """A line for each channel, and for each vector."""
+    table = _table(("channel", "stored as"), ("missing", "mean", "std", "min", "max"))
+    total, position_of = store.moments.total(), {name: n for n, name in enumerate(store.channels)}
+    for name, own in store.named_channels.items():
+        all_ = total.at(np.array([position_of[each] for each in own])).total()
+        kinds = dict.fromkeys(_show_channel(store.channel(each)) for each in own)
+        numbers = [all_.mean, all_.std, all_.low, all_.high]
+        table.add_row(
+            _show_name(name, own),
+            " or ".join(kinds),
+            f"{int(all_.n_missing):,}",
+            *(f"{float(value):.6g}" if all_.count else "" for value in numbers),
+        )
+    return table
 
 
-def csv_cell(text: str) -> str:
-    """A text as one CSV field."""
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
+def _show_fields(store: Store) -> list[str]:
+    """A line for each field: what a row of it is, how it lies on disk, and how large that is."""
+    sizes, lines = Counter[str](), []
+    for record in store.objects.records.values():
+        sizes[record.key.partition("/")[0]] += record.n_bytes
+    for field in store.schema.fields:
+        if field.n_bytes is not None:
+            n_bytes = sum(sizes[name] for name in byte_names(field.variable))
+            lines.append(f"field {shown(field.name)}: bytes, as in the source; {show_size(n_bytes)}")
+            continue
+        n_bytes = sum(sizes[name] for name in array_names(field.variable))
+        raw = store.n_rows * math.prod(field.shape) * np.dtype(field.dtype).itemsize
+        stored, size = field.encoding.dtype, " x ".join(f"{n:,}" for n in field.shape)
+        was = f" ({field.dtype} in the source)" if stored != field.dtype else ""
+        grid = "" if field.grid is None else f", {counted(field.grid.chunk_rows, 'row')} a chunk"
+        ratio = f", {raw / n_bytes:.2f}x" if n_bytes else ""
+        lines.append(
+            f"field {shown(field.name)}: {size} ({', '.join(map(shown, field.dimensions))}) of {stored}{was}, "
+            f"{shown(field.codec)}{grid}; {show_size(n_bytes)}{ratio}"
+        )
+    return lines
+
+
+def _table(left: Sequence[str], right: Sequence[str]) -> Table:
+    """An empty table of columns of texts, and of numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in left:
+        table.add_column(name)
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _show_name(name: str, channels: Sequence[str]) -> str:
+    """The name of a channel, or of a vector and how many channels it has."""
+    return shown(name) + (f" ({len(channels):,})" if len(channels) > 1 else "")
+
+
+def _show_channel(channel: Field) -> str:
+    n_categories = None if channel.kind == "number" else len(channel.categories)
+    return _show_stored(channel.encoding.dtype, channel.encoding.decimals, n_categories)
 
 
 def _show_stored(dtype: str, decimals: int | None, n_categories: int | None) -> str:

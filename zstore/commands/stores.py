@@ -11,11 +11,11 @@ from zstore.amounts import show_size
 from zstore.errors import UsageError
 from zstore.flags import Command, Flags, as_texts, names_of, open_named, said, say, storage_of
 from zstore.look.report import to_html
-from zstore.printing import csv_cell, print_info, show_diagnosis, shown_values
+from zstore.printing import print_info, show_diagnosis
 from zstore.progress import shown_progress
-from zstore.reading.columns import are_dates, free_name, written_times
 from zstore.reading.series import Series
 from zstore.reading.store import Store
+from zstore.rows import shown_rows
 from zstore.text import MOST_MESSAGE, shown, shown_json
 from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.doctor import examine
@@ -55,11 +55,8 @@ def _show(options: Namespace) -> int:
     store = open_named(options)
     series = store.series(options.id)
     first, last = series.rows(options.start, options.stop)
-    print(",".join(csv_cell(shown(name, None)) for name in (free_name("time", store.channels), *store.channels)))
-    columns = [shown_values(store, name, first, last) for name in store.channels]
-    times = written_times(store.times(first, last), store.time, are_dates(store))
-    for row in zip(times, *columns, strict=True):
-        print(",".join(row))
+    for line in shown_rows(store, first, last):
+        print(line)
     return 0
 
 

@@ -101,23 +101,12 @@ class StoredVersion:
 
         Numbered from 0 without a hole, at least two, and none of them called like the vector itself.
         """
-        numbers: dict[str, set[str]] = {}
-        for name in self.channels:
-            stem, dot, number = name.rpartition(".")
-            if stem and dot and number.isascii() and number.isdigit() and str(int(number)) == number:
-                numbers.setdefault(stem, set()).add(number)
-        return {
-            stem: tuple(f"{stem}.{n}" for n in range(len(some)))
-            for stem, some in numbers.items()
-            if len(some) > 1 and some == {str(n) for n in range(len(some))} and stem not in self._columns
-        }
+        return {name: own for name, own in self.named_channels.items() if len(own) > 1}
 
     @cached_property
     def named_channels(self) -> dict[str, tuple[str, ...]]:
         """The channels in order, under their names; those of a vector together, where its first one is, under its."""
-        vector_of = {channel: name for name, channels in self.vectors.items() for channel in channels}
-        names = dict.fromkeys(vector_of.get(name, name) for name in self.channels)
-        return {name: self.vectors.get(name, (name,)) for name in names}
+        return grouped(self.channels)
 
     def channels_of(self, names: Iterable[str]) -> list[str]:
         """Names of channels, with each vector among them as its channels in order; see :attr:`vectors`."""
@@ -391,6 +380,27 @@ class StoredVersion:
     def n_chunks(self, start: int, stop: int) -> int:
         """Chunks of one channel that the rows ``[start, stop)`` lie in."""
         return self.index.n_chunks(start, stop, self.schema.chunk_rows)
+
+
+def grouped(channels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Names of channels by their own name or, those of a vector, together by that; see :attr:`StoredVersion.vectors`.
+
+    A vector stands where its first channel does.
+    """
+    numbers: dict[str, set[str]] = {}
+    for name in channels:
+        stem, dot, number = name.rpartition(".")
+        if stem and dot and number.isascii() and number.isdigit() and str(int(number)) == number:
+            numbers.setdefault(stem, set()).add(number)
+    known = set(channels)
+    vectors = {
+        stem: tuple(f"{stem}.{n}" for n in range(len(some)))
+        for stem, some in numbers.items()
+        if len(some) > 1 and some == {str(n) for n in range(len(some))} and stem not in known
+    }
+    vector_of = {channel: name for name, own in vectors.items() for channel in own}
+    names = dict.fromkeys(vector_of.get(name, name) for name in channels)
+    return {name: vectors.get(name, (name,)) for name in names}
 
 
 def _joined(ranges: NDArray[np.int64]) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
