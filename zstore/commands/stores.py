@@ -65,6 +65,7 @@ def _verify_flags(parser: ArgumentParser) -> None:
     flags.store()
     flags.of(verify, workers="N")
     flags.own("--source", nargs="+", type=str, metavar="SRC", help="compare with these files too, row by row")
+    flags.of(compare_sources, file_root="DIR")
 
 
 def _verify(options: Namespace) -> int:
@@ -88,7 +89,11 @@ def _verify(options: Namespace) -> int:
 def _verify_source(store: Store, options: Namespace) -> int:
     with shown_progress(options.quiet) as progress:
         found = compare_sources(
-            store, options.source, lambda done, total: progress("compare", done, total, "blocks"), storage_of(options)
+            store,
+            options.source,
+            lambda done, total: progress("compare", done, total, "blocks"),
+            storage_of(options),
+            options.file_root,
         )
     for fault in found.faults:
         print(shown(fault, MOST_MESSAGE))

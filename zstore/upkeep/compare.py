@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,13 @@ from zstore.reading.store import Store
 from zstore.storage.file import File
 from zstore.storage.folder import Folder
 from zstore.storage.protocol import Storage
+from zstore.upkeep.compare_fields import StoredDigests, reference_channels
+from zstore.writing.plan import with_references
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.kinds import Named, find_sources, recorded_source, source_of
+from zstore.writing.sources.named_files.options import FileOptions
 from zstore.writing.sources.options import TableOptions
+from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.protocol import Block, Source
 from zstore.writing.sources.table import Columns, TableSpec
 from zstore.writing.sources.workspace import Workspace
@@ -62,6 +66,7 @@ def compare_sources(
     sources: Named | Sequence[Named],
     progress: Callable[[int, int], None] | None = None,
     storage_options: Mapping[str, str] | None = None,
+    file_root: str | Path | None = None,
 ) -> SourceComparison:
     """Read the sources again and look every row up in the store.
 
@@ -75,17 +80,20 @@ def compare_sources(
         Called with blocks done and in all.
     storage_options
         For sources in object storage, see :func:`zstore.ingest`.
+    file_root
+        Folder that paths of files start from now; None for the one that the store records.
 
     Raises
     ------
     UsageError
-        If the store cannot be compared: its rows have no times of their own.
+        If the store cannot be compared: its rows have no times of their own. If files that columns name are not there.
     SourceError
         If a source cannot be read.
 
     Notes
     -----
-    Decodes the store once into a scratch file, then streams the sources. Times are looked up by the run table.
+    Decodes the channels of the store once into a scratch file, then streams the sources. Times are looked up by the run
+    table. Payloads of fields are read again, and their digests compared with those that the store has.
 
     Where an ingest or an append dropped or replaced rows of one time, the store has one of them: the others may differ
     from it, as many as all receipts together tell of.
@@ -107,15 +115,25 @@ def compare_sources(
                 expected=f"the files that {store.path} was ingested from ({source.kind})",
                 fix="name those",
             )
-        blocks = _blocks(store, source, files, options, encoding, Folder(Path(scratch)))
-        rows = _decoded(store, Path(scratch))
-        comparison = _compare(store, source, blocks, rows, progress)
+        named = FileOptions.from_json(document)
+        fields = (named if file_root is None else replace(named, file_root=file_root)).fields(options.units)
+        blocks = _blocks(
+            store, source, files, with_references(options, fields), encoding, Folder(Path(scratch)), fields
+        )
+        rows, digests = _decoded(store, Path(scratch)), StoredDigests.of(store, Path(scratch))
+        comparison = _compare(store, source, blocks, rows, digests, progress)
         check_unchanged(files)
         return comparison
 
 
 def _blocks(
-    store: Store, source: Source, files: list[File], options: TableOptions, encoding: str, scratch: Storage
+    store: Store,
+    source: Source,
+    files: list[File],
+    options: TableOptions,
+    encoding: str,
+    scratch: Storage,
+    fields: Sequence[FieldSpec],
 ) -> list[tuple[Block, TableSpec]]:
     """Blocks of the sources, and what the columns of each file mean.
 
@@ -130,7 +148,12 @@ def _blocks(
         prepared = source.prepare([file], encoding, Workspace(scratch.at(str(number)), {}), None)
         opened = source.open_known(file, prepared[0], options, others, store.schema)
         if opened is not None:
-            blocks += [(block, opened[1]) for block in source.cut([opened[0]], opened[1], _BLOCK_BYTES)]
+            spec = replace(
+                opened[1],
+                channels=(*opened[1].channels, *reference_channels(fields)),
+                fields=(*opened[1].fields, *fields),
+            )
+            blocks += [(block, spec) for block in source.cut([opened[0]], spec, _BLOCK_BYTES)]
     return blocks
 
 
@@ -151,6 +174,7 @@ def _compare(
     source: Source,
     blocks: Sequence[tuple[Block, TableSpec]],
     rows: list[NDArray[Any]],
+    digests: StoredDigests,
     progress: Callable[[int, int], None] | None,
 ) -> SourceComparison:
     n_equal, n_other = np.zeros(store.n_rows, np.int64), np.zeros(store.n_rows, np.int64)
@@ -163,12 +187,13 @@ def _compare(
             place = _places(store, columns, positions, times)
             wrong = place < 0
             safe = np.where(wrong, 0, place)
-            n_inexact += sum(columns.n_lost)
-            for values, channel, stored in zip(columns.channels, store.schema.channels, rows, strict=True):
+            n_inexact += sum(columns.n_lost[: len(rows)])
+            for values, channel, stored in zip(columns.channels[: len(rows)], store.schema.channels, rows, strict=True):
                 expected = values.as_stored(channel.categories or (), channel.dtype)
                 n_inexact += values.n_inexact(expected)
                 found = stored[safe]
                 wrong |= ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
+            wrong |= digests.differ(columns, spec, place)
             np.add.at(n_equal, place[~wrong], 1)
             np.add.at(n_other, place[wrong & (place >= 0)], 1)
             n_rows, n_bad = n_rows + columns.n_rows, n_bad + len(columns.bad)

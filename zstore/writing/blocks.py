@@ -73,7 +73,7 @@ def _spilled(columns: Columns, spec: TableSpec, number: int, dtype: str, scratch
     everything = slice(None) if order is None else order
     n_stored = len(spec.stored)
     packed = [column.observe(everything, dtype) for column in columns.channels[:n_stored]]
-    packed += [column.observe(everything, "float64") for column in _references(columns, spec)]
+    packed += [column.observe(everything, "float64") for column in references(columns, spec)]
     spill = Spill.write(scratch, str(number), [columns.times[everything], *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     lost = columns.n_lost[:n_stored] + (0,) * (len(packed) - n_stored)
@@ -81,7 +81,7 @@ def _spilled(columns: Columns, spec: TableSpec, number: int, dtype: str, scratch
     return BlockReport(spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.tallies)
 
 
-def _references(columns: Columns, spec: TableSpec) -> Iterator[ChannelValues]:
+def references(columns: Columns, spec: TableSpec) -> Iterator[ChannelValues]:
     """Per field, what holds the payload of each row, and its number in there: 0 where holders have one each."""
     values = iter(columns.channels[len(spec.stored) :])
     for field in spec.fields:

@@ -130,9 +130,10 @@ class Hdf5Source(TypedSource):
     def open_known(
         self, file: File, prepared: File, options: TableOptions, others: Collection[str], schema: Schema
     ) -> tuple[Any, TableSpec] | None:
-        """One file whose rows a store has."""
-        channels = _without_fields([self.open_one(file, options)], options)
-        return super().open_known(file, prepared, channels, others, schema)
+        """One file whose rows a store has, with its fields."""
+        table = self.open_one(file, options)
+        opened = super().open_known(file, prepared, _without_fields([table], options), others, schema)
+        return None if opened is None else (opened[0], _with_fields(opened[1], self.fields([table], options)))
 
     def sample_row_bytes(self, table: Hdf5Table) -> int:
         """Of all columns, and all fields."""
