@@ -156,13 +156,13 @@ def _export_flags(parser: ArgumentParser) -> None:
     flags.of(Store.sel, ids="ID,ID", where="NAME=VALUE,NAME=VALUE")
     flags.of(Series.rows, start="T", stop="T")
     flags.of(Store.sel, channels="COL,COL")
-    flags.of(export, statics=None, rows_per_file="N", overwrite=None)
+    flags.of(export, statics=None, fields="FIELD,FIELD", rows_per_file="N", overwrite=None)
     flags.version()
 
 
 def _export(options: Namespace) -> int:
     store = open_named(options)
-    chosen = said(Store.sel, options)
+    chosen, fields = said(Store.sel, options), names_of(options.fields)
     if "where" in chosen:
         chosen["where"] = _values(store, chosen["where"])
     with shown_progress(options.quiet) as progress:
@@ -172,9 +172,13 @@ def _export(options: Namespace) -> int:
             progress=lambda done, total: progress("export", done, total, "rows"),
             rows_per_file=options.rows_per_file,
             statics=options.statics,
+            fields=fields,
             overwrite=options.overwrite,
         )
     say(options, f"wrote {n_rows:,} rows of {options.store} version {store.version}: {options.out}")
+    left_out = [name for name in store.fields if name not in (fields or ())]
+    if left_out:
+        say(options, f"left out: field {', '.join(map(shown, left_out))} (--fields writes them to Parquet)")
     return 0
 
 

@@ -22,7 +22,7 @@ from zstore.reading.version import StoredVersion
 from zstore.storage.portable import n_cores
 
 _BLOCK_ROWS, _FEWEST_ROWS = 1 << 17, 1 << 12
-_BLOCK_BYTES = 1 << 27
+_BLOCK_BYTES, _FIELD_BYTES = 1 << 27, 1 << 25
 _MOST_THREADS = 8
 
 _WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -40,6 +40,8 @@ class Columns:
         Names of channels, in the order of the columns.
     statics
         Whether static attributes follow, the same in all rows of a series.
+    fields
+        Names of fields, which come last.
     names
         Names of the columns that are made, in their order; None for all.
     """
@@ -47,6 +49,7 @@ class Columns:
     store: StoredVersion
     channels: tuple[str, ...]
     statics: bool = False
+    fields: tuple[str, ...] = ()
     names: tuple[str, ...] | None = None
 
     @cached_property
@@ -68,6 +71,8 @@ class Columns:
         for static in store.statics if self.statics else ():
             name = free_name(static.name, {*columns, *store.channels}, "_static")
             columns[name] = pa.float64() if static.categories is None else _WORDS, partial(_static, static)
+        for field in map(store.field, self.fields):
+            columns[free_name(field.name, columns)] = _kind_of(field), partial(_values, store, field)
         return columns if self.names is None else {name: columns[name] for name in self.names}
 
     @cached_property
@@ -77,7 +82,15 @@ class Columns:
 
     @property
     def block_rows(self) -> int:
-        """Most rows of a batch: a power of two, of whole chunks where they are small enough; of a bucket, of shards."""
+        """Most rows of a batch: a power of two, of whole chunks where they are small enough; of a bucket, of shards.
+
+        With fields, as many as have some 32 MB of them.
+        """
+        if self.fields:
+            widths = (
+                max(field.row_bytes, _mean_bytes(self.store, field)) for field in map(self.store.field, self.fields)
+            )
+            return 1 << max(_FIELD_BYTES // sum(widths), 1).bit_length() - 1
         most = 1 << (_BLOCK_BYTES // (64 + 8 * len(self._makers))).bit_length() - 1
         grid, remote = self.store.schema, self.store.storage.remote
         return max(min(max(_BLOCK_ROWS, grid.shard_rows if remote else grid.chunk_rows), most), _FEWEST_ROWS)
@@ -109,7 +122,7 @@ def record_batches(columns: Columns, parts: Iterable[RowRanges]) -> Iterator[Any
     Notes
     -----
     Threads decode a few batches ahead of the one that is taken: memory is that of some six batches, each of
-    131,072 rows or, in wide tables, some 128 MB.
+    131,072 rows or, in wide tables, some 128 MB, or, with fields, 32 MB of these.
     """
     blocks = (block for part in parts for block in part.blocks(columns.block_rows))
     n_threads = min(n_cores(), _MOST_THREADS)
@@ -142,6 +155,43 @@ def _categories(store: StoredVersion, channel: Field, _: RowRanges, stretches: S
     """(row,) a channel of categories."""
     stored = read_stretches(partial(store.read_stored, channel.name), stretches)
     return _worded(checked_codes(store, channel, stored).astype(np.int32), channel.categories)
+
+
+def _kind_of(field: Field) -> Any:
+    """The Arrow type of a field: bytes, or tensors of one shape, whose names of dimensions it keeps."""
+    if field.n_bytes is not None:
+        return pa.large_binary()
+    dtype = np.dtype(field.encoding.dtype)
+    kind = pa.from_numpy_dtype(np.dtype("uint8") if dtype == np.bool_ else dtype)  # no tensor of Arrow has booleans
+    return pa.fixed_shape_tensor(kind, field.shape, dim_names=list(field.dimensions))
+
+
+def _mean_bytes(store: StoredVersion, field: Field) -> int:
+    """Bytes of a row of a field of bytes, on average."""
+    return 0 if field.n_bytes is None else field.n_bytes // max(store.n_rows, 1)
+
+
+def _values(store: StoredVersion, field: Field, ranges: RowRanges, _: Stretches) -> Any:
+    """(row,) a field, null where a row has no value."""
+    stretches = tuple(ranges.near(1 if field.grid is None else field.grid.chunk_rows))
+    absent = ~np.any(read_stretches(partial(store.payload_digests, field.name), stretches), axis=1)
+    kind = _kind_of(field)
+    if field.n_bytes is not None:
+        parts = [store.read_bytes(field.name, start, stop) for start, stop in _bounds(ranges)]
+        content = [one for part in parts for one in part]
+        return pa.array([None if gone else one for gone, one in zip(absent, content, strict=True)], kind)
+    values = read_stretches(partial(store.read_field, field.name), stretches)
+    flat = values.reshape(-1)
+    lists = pa.FixedSizeListArray.from_arrays(
+        pa.array(flat.view(np.uint8) if flat.dtype == np.bool_ else flat),
+        type=kind.storage_type,
+        mask=pa.array(absent) if absent.any() else None,
+    )
+    return pa.ExtensionArray.from_storage(kind, lists)
+
+
+def _bounds(ranges: RowRanges) -> Iterator[tuple[int, int]]:
+    return zip(ranges.start.tolist(), ranges.stop.tolist(), strict=True)
 
 
 def _from_numpy(kind: Any, values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> Any:

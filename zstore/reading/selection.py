@@ -96,31 +96,39 @@ class Selection:
         rows = f": {self.n_rows:,} rows" if known else ""
         return f"<zstore.Selection of {self.store.path} version {self.store.version}{rows}, {', '.join(parts)}>"
 
-    def to_arrow(self, statics: bool = False) -> Any:
+    def to_arrow(self, statics: bool = False, fields: Sequence[str] | str | None = None) -> Any:
         """A ``pyarrow.RecordBatchReader``, whose batches are decoded ahead of the one that is read.
 
         Parameters
         ----------
         statics
             Whether static attributes are columns too, the same in all rows of a series.
+        fields
+            Fields that are columns too; None for none, as in all other tables.
 
         Returns
         -------
         Columns: ids, called as in the source, or ``id``; ``time``; channels; static attributes. Ids are texts, times
         timestamps in the unit of the store (in UTC where the source wrote zones), or int64 for plain steps; numbers
         are null where missing; categories are dictionaries that have every word of the channel. ``id`` and ``time``
-        get ``_`` behind their names where a channel is called so, static attributes ``_static``.
+        get ``_`` behind their names where a channel is called so, static attributes ``_static``. Fields come last:
+        bytes as they are, others as ``arrow.fixed_shape_tensor`` with the names of their dimensions, booleans as 0 and
+        1; null where a row has no value.
 
         Raises
         ------
+        NotFoundError
+            If there is no such field.
+        UsageError
+            If a field is named twice.
         CorruptionError
             If the store is damaged, when the batch is read.
 
         Notes
         -----
-        Memory: some six batches of 131,072 rows, whatever the number of rows.
+        Memory: some six batches of 131,072 rows, whatever the number of rows; with fields, of some 32 MB.
         """
-        columns = self._columns(statics)
+        columns = self._columns(statics, fields)
         return pa.RecordBatchReader.from_batches(columns.schema, record_batches(columns, self._groups()))
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
@@ -129,6 +137,8 @@ class Selection:
 
     def to_pandas(self, statics: bool = False) -> pandas.DataFrame:
         """A data frame with the columns of :meth:`to_arrow`; categories are Categorical, missing numbers NaN.
+
+        Fields are left out: :meth:`zstore.Store.read_field` has them.
 
         Parameters
         ----------
@@ -144,6 +154,8 @@ class Selection:
 
     def to_polars(self, statics: bool = False, lazy: bool = False) -> polars.DataFrame | polars.LazyFrame:
         """A data frame of polars with the columns of :meth:`to_arrow`; categories are Enum, what is missing is null.
+
+        Fields are left out: :meth:`zstore.Store.read_field` has them.
 
         Parameters
         ----------
@@ -268,8 +280,13 @@ class Selection:
             raise no_window(self.store, shape, int(np.max(stop - start, initial=0)))
         return index
 
-    def _columns(self, statics: bool) -> Columns:
-        return Columns(self.store, self.channels, statics)
+    def _columns(self, statics: bool, fields: Sequence[str] | str | None = None) -> Columns:
+        names = (fields,) if isinstance(fields, str) else tuple(fields or ())
+        for name in names:
+            self.store.field(name)
+            if names.count(name) > 1:
+                raise UsageError(f"field {name!r} twice", expected="each once")
+        return Columns(self.store, self.channels, statics, names)
 
     def _groups(self) -> Iterator[RowRanges]:
         """The rows in parts, so that the first are there before the last are looked for."""

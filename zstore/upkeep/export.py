@@ -34,6 +34,7 @@ def export(
     *,
     rows_per_file: int | None = None,
     statics: bool = False,
+    fields: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> int:
     """Write rows as CSV or Parquet.
@@ -54,6 +55,9 @@ def export(
         the order of the rows; all rows of a series are in one of them, so that readers pass over files by their ids.
     statics
         Whether to write static attributes as columns too.
+    fields
+        Fields to write too, to Parquet; None for none. Encoded images are bytes, others ``arrow.fixed_shape_tensor``,
+        which are lists to readers that do not know it.
     overwrite
         Whether to replace what is there: a file, or a folder that has files of such names only.
 
@@ -71,14 +75,20 @@ def export(
     Raises
     ------
     UsageError
-        If `target` ends in something else, or is there already.
+        If `target` ends in something else, or is there already; if `fields` are to be written as CSV.
     NotFoundError
-        If the store has no such id.
+        If the store has no such id, or no such field.
     StoreError
         If it cannot be written.
     """
     rows, target = _rows(store, ids), Path(target)
     _check(target, rows_per_file, overwrite)
+    if fields and rows_per_file is None and target.suffix == ".csv":
+        raise UsageError(
+            f"--fields {','.join(fields)} in {target.name}",
+            expected="Parquet, whose columns may hold arrays and bytes",
+            fix="choose a name that ends in .parquet, or leave --fields out",
+        )
     n_rows, done = rows.n_rows, 0
 
     def told(n_more: int) -> None:
@@ -89,11 +99,11 @@ def export(
 
     with _whole(target, overwrite) as building:
         if rows_per_file is None:
-            _write(building, target.suffix, rows, statics, told)
+            _write(building, target.suffix, rows, statics, fields, told)
             return n_rows
         building.mkdir()
         for number, part in enumerate(_parts(rows, rows_per_file)):
-            _write(building / f"part-{number:05d}.parquet", ".parquet", part, statics, told)
+            _write(building / f"part-{number:05d}.parquet", ".parquet", part, statics, fields, told)
     return n_rows
 
 
@@ -178,8 +188,15 @@ def _parts(rows: Selection, most: int) -> Iterator[Selection]:
         yield replace(rows, series=series)
 
 
-def _write(path: Path, suffix: str, rows: Selection, statics: bool, told: Callable[[int], None]) -> None:
-    batches = rows.to_arrow(statics)
+def _write(
+    path: Path,
+    suffix: str,
+    rows: Selection,
+    statics: bool,
+    fields: Sequence[str] | None,
+    told: Callable[[int], None],
+) -> None:
+    batches = rows.to_arrow(statics, fields)
     schema = batches.schema
     if suffix == ".csv":
         dates = are_dates(rows.store)
