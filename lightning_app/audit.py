@@ -122,10 +122,14 @@ def audit(data: WindowDataModule) -> Audit:
     of all windows against each other. Cost: one pass over the target channels, where any may be missing.
     """
     indices: dict[SplitName, WindowIndex | str] = {}
+    n_windows: dict[SplitName, int] = {}
     for name in NAMES:
         try:
             stride = data.window.stride if name == "train" else data.evaluation_stride
             found = data.index(name, stride)
+            n_windows[name] = len(found)
+            if name == "train" and data.options.jitter:
+                found = data.index(name)  # windows may become any of these
             refuse_leaks(data.view.ranges, found, name, data.store.path)
             indices[name] = found
         except NoWindowError as error:
@@ -137,13 +141,18 @@ def audit(data: WindowDataModule) -> Audit:
     ranges = {name: nothing if isinstance(index, str) else index.target_ranges() for name, index in indices.items()}
     _refuse_overlaps(data, ranges)
     missing = _missing(data, ranges)
-    return Audit(tuple(_part(data, name, indices[name], spans[name], missing[name]) for name in NAMES), spans, data)
+    return Audit(
+        tuple(_part(data, name, indices[name], n_windows.get(name, 0), spans[name], missing[name]) for name in NAMES),
+        spans,
+        data,
+    )
 
 
 def _part(
     data: WindowDataModule,
     name: SplitName,
     index: WindowIndex | str,
+    n_windows: int,
     spans: Spans,
     n_missing: int,
 ) -> Part:
@@ -154,7 +163,7 @@ def _part(
     width = max(data.view.n_nodes, 1)
     return Part(
         name,
-        n_windows=len(index),
+        n_windows=n_windows,
         n_series=data.view.n_nodes or len(np.unique(index.series)),
         n_rows=index.n_rows() * width,
         n_targets=int((stop - start).sum()) * width * len(data.targets),

@@ -10,12 +10,16 @@ from torch import Tensor
 
 
 class OptionalParts(TypedDict, total=False):
-    """What a batch has beside the rest where it is asked for: time features as whole numbers, targets as stored."""
+    """What a batch has beside the rest where it is asked for: whole numbers of times, padding, targets as stored."""
 
     x_time: Tensor
     """(batch, lookback, time feature) int64 steps, hours or days of the input rows."""
     y_time: Tensor
     """(batch, horizon, time feature) int64 steps, hours or days of the target rows."""
+    x_pad: Tensor
+    """(batch, lookback) bool, with padding: True where an input row is padded. Steps of fields are padded alike."""
+    y_pad: Tensor
+    """(batch, horizon) bool, with padding: True where a target is padded; `mask` is False there."""
     y_source: Tensor
     """(batch, horizon, target) the bits of float64 targets in source units as int64, in evaluation for models that
     measure in source units: bits, so that no precision of Lightning's rounds them. Anything where `mask` is False."""
@@ -81,6 +85,8 @@ class BatchShape:
         Series of a panel; 0 for windows of single series.
     fields
         By name of a field, its steps and the lengths of its other axes.
+    target_stride
+        Rows from one target to the next.
     """
 
     lookback: int
@@ -94,6 +100,12 @@ class BatchShape:
     time_sizes: list[int] = field(default_factory=list)
     n_nodes: int = 0
     fields: dict[str, list[int]] = field(default_factory=dict)
+    target_stride: int = 1
+
+    @property
+    def target_span(self) -> int:
+        """Rows from the first to the last target, both included."""
+        return (self.horizon - 1) * self.target_stride + 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -110,7 +122,7 @@ def by_series(batch: Batch) -> Batch:
     if "y_source" in batch:
         parts["y_source"] = part_by_series(batch["y_source"])
     parts |= {"series": batch["series"].flatten(0, 1), "x_static": batch["x_static"].flatten(0, 1)}
-    for name in ("time", "x_time", "y_time"):
+    for name in ("time", "x_time", "y_time", "x_pad", "y_pad"):
         if name in batch:
             parts[name] = batch[name].repeat_interleave(n_nodes, dim=0)
     return cast(Batch, parts)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.rows.observed import ObservedTargets
 from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.models.finite import not_finite
 from zstore import PanelGrid, Store, WindowIndex
@@ -125,7 +126,7 @@ class PredictionWriter(pl.Callback):
         for rank, mine in enumerate(samples):
             places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)
         ids, times, forecasts, observations = _create(building, data, n_windows)
-        truth = data.view.observed_targets(data.scaler.of(data.targets), data.window.horizon, data.row_cache)
+        truth = data.view.observed_targets(data.scaler.of(data.targets), data.window.target_rows, data.row_cache)
         if data.view.nodes is not None:
             ids[:] = data.store.ids[data.view.nodes]
         size = _windows_of_chunk(data)
@@ -149,13 +150,24 @@ class PredictionWriter(pl.Callback):
                     when = data.store.schema.time.show(int(block_times[window, step]))
                     return n_windows, _not_written(data.targets[position], f"{id_} at {when}", value, forecast.dtype)
                 forecast[start:stop] = stored
-            first = loader.index.locate(np.arange(start, stop))[0] + loader.index.shape.target_offset
-            for position, values_observed in enumerate(np.moveaxis(truth.at(first), -1, 0)):
+            for position, values_observed in enumerate(np.moveaxis(_observed(truth, loader.index, start, stop), -1, 0)):
                 observations[position][start:stop] = values_observed
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(str(building))
         return n_windows, None
+
+
+def _observed(truth: ObservedTargets, index: WindowIndex, start: int, stop: int) -> NDArray[np.float64]:
+    """(window, step, …, target) what was observed of the targets of some windows, NaN where nothing was."""
+    samples = np.arange(start, stop)
+    first = index.locate(samples)[0]
+    if not index.shape.padded:
+        return truth.at(first + index.shape.target_offset)
+    bounds = index.bounds_of(samples)
+    observed = truth.at(first + index.shape.target_offset, bounds)
+    observed[bounds.pads(index.shape, first)[1]] = np.nan
+    return observed
 
 
 def _not_written(target: str, where: str, value: float, dtype: Any) -> str:
@@ -166,6 +178,8 @@ def _not_written(target: str, where: str, value: float, dtype: Any) -> str:
 
 def target_times(source: Store | PanelGrid, index: WindowIndex, samples: NDArray[np.int64]) -> NDArray[np.int64]:
     """(batch, horizon) times of the target rows of some samples, whichever rows are in memory.
+
+    Of padded targets the times that these rows would have; where times are irregular, that of the nearest row.
 
     Parameters
     ----------
@@ -178,10 +192,13 @@ def target_times(source: Store | PanelGrid, index: WindowIndex, samples: NDArray
         (batch,) sample numbers.
     """
     first, _, time = index.locate(samples)
-    steps = np.arange(index.shape.horizon)
+    steps = index.shape.target_rows
     if index.rule.regular:
         return index.rule.times(steps, time[:, None])
     rows = first[:, None] + index.shape.target_offset + steps
+    if index.shape.padded:
+        bounds = index.bounds_of(samples)
+        rows = np.clip(rows, bounds.target_start[:, None], bounds.stop[:, None] - 1)
     order = np.argsort(first, kind="stable")
     times = np.empty_like(rows)
     gaps = np.flatnonzero(np.diff(first[order]) > _GAP_ROWS) + 1
@@ -232,6 +249,7 @@ def _create(path: Path, data: WindowDataModule, n_windows: int) -> tuple[Any, An
         "lookback": data.window.lookback,
         "horizon": horizon,
         "delay": data.window.delay,
+        **({"target_stride": data.window.target_stride} if data.window.target_stride > 1 else {}),
     }
     group = zarr.create_group(str(path), attributes=attributes)
     sizes = {"window": n_windows, "step": horizon, "series": n_nodes}

@@ -282,7 +282,7 @@ LAYERS = {
         ],
         ["data.windows.members", "data.windows.borders"],
         ["data.windows.spans", "data.windows.leaks"],
-        ["data.windows.order", "data.windows.pooled", "data.windows.plan"],
+        ["data.windows.order", "data.windows.jitter", "data.windows.pooled", "data.windows.plan"],
         [
             "data.scaling.quantiles",
             "data.scaling.entries",
@@ -297,6 +297,8 @@ LAYERS = {
         ["data.rows.pool", "data.rows.infinite"],
         [
             "data.batches.buffers",
+            "data.batches.padding",
+            "data.batches.located",
             "data.batches.fields",
             "data.batches.source",
             "data.batches.prefetch",

@@ -22,7 +22,7 @@ from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.window_data import WindowData
 from lightning_app.data.windows.splits import Split, SplitName
-from zstore import Cache, UsageError, WindowShape, cache_folder, shown
+from zstore import Cache, Padding, UsageError, WindowShape, cache_folder, shown
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,19 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     evaluation_stride
         Rows between the starts of two windows of validation, test and prediction. Default: every window. As many as
         `horizon`: every target once.
+    jitter
+        Rows that each training window starts later at most: so many are drawn anew in each epoch, as long as the window
+        stays in its run and its split. With a stride of 16, a jitter of 15 has every window in some epoch.
+    target_stride
+        Rows from one target to the next, where targets are slower than inputs; `horizon` counts targets.
+    pad_before
+        What stands for input rows before the first one of a series, or behind a gap: ``repeat`` that row, or ``zero``,
+        the training mean. Then the first row is the last input of a window too. ``none``: no window reaches there.
+    pad_after
+        What stands for targets behind the last row of a series, before a gap, or behind the last one of the split:
+        ``repeat`` that row, or ``zero``. They count in no loss and no metric. Then windows go on as long as the first
+        target is there. ``none``: no window reaches there. With padding a batch has ``x_pad`` and ``y_pad``, True
+        where a row is padded.
     channels
         Input channels. Default: all of the store that hold numbers. (Codes of categories are taken as numbers too, if
         their channel is named.) A vector stands for its channels: ``emg`` for ``emg.0``, ``emg.1`` and so on.
@@ -141,6 +154,10 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         delay: int = 0,
         stride: int = 1,
         evaluation_stride: int = 1,
+        jitter: int = 0,
+        target_stride: int = 1,
+        pad_before: Padding = "none",
+        pad_after: Padding = "none",
         channels: list[str] | None = None,
         targets: list[str] | None = None,
         future: list[str] | None = None,
@@ -171,8 +188,9 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         folder = Path(cache) if cache else cache_folder()
         options = DataOptions(
             store=store,
-            window=WindowShape(lookback, horizon, delay, stride),
+            window=WindowShape(lookback, horizon, delay, stride, target_stride, pad_before, pad_after),
             evaluation_stride=evaluation_stride,
+            jitter=jitter,
             channels=tuple(channels or ()),
             targets=tuple(targets or ()),
             future=tuple(future or ()),
@@ -240,11 +258,12 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             If that order cannot be kept to, or processes have different ones.
         """
         self.refuse_other_plan()
-        index, view = self.proved("train", self.window.stride), self.view
+        index, jitter, view = self.proved("train", self.window.stride), self.jitter(), self.view
         if self.process.rank == 0:
             kind = f"steps of {view.n_nodes:,} series" if view.n_nodes else "rows"
-            logger.info(f"{len(index):,} training windows read {index.n_rows():,} of {view.n_rows:,} {kind}")
-        loader = self.loaders.mixed(index)
+            n_rows = (index if jitter is None else jitter.index).n_rows()
+            logger.info(f"{len(index):,} training windows read {n_rows:,} of {view.n_rows:,} {kind}")
+        loader = self.loaders.mixed(index, jitter)
         self._refuse_other_ranks(loader)
         return loader
 

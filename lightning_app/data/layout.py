@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from lightning_app.data.options import DataOptions, refuse_repeated
 from lightning_app.data.rows.views import PanelView, SeriesView, View
 from lightning_app.data.scaling.statics import fit_statics
 from lightning_app.data.scaling.training import Training
-from zstore import Store, UsageError
+from zstore import Store, UsageError, WindowShape
 
 _MOST_WORDS = 1024  # columns of one channel of categories
 
@@ -53,6 +53,8 @@ class Layout:
         Which columns of the rows are what.
     fields
         What batches have of fields, by name.
+    window
+        The rows of a window.
 
     Notes
     -----
@@ -69,6 +71,7 @@ class Layout:
     view: View
     roles: Columns
     fields: dict[str, FieldUse]
+    window: WindowShape
 
     @classmethod
     def of(cls, store: Store, options: DataOptions, recorded: Meaning | None = None) -> Layout:
@@ -97,7 +100,9 @@ class Layout:
             observed = [name for name, blank in missing if blank and options.observed_inputs]
         as_words = _word_counts(store, options, recorded, names)
         roles = _roles(store, names, columns, observed, as_words, view.n_nodes)
-        return cls(store, options, recorded, *names[:4], view, roles, _fields(store, options, recorded))
+        fields = _fields(store, options, recorded)
+        window = options.window if recorded is None else _recorded_window(options.window, recorded)
+        return cls(store, options, recorded, *names[:4], view, roles, fields, window)
 
     @property
     def columns(self) -> list[str]:
@@ -122,6 +127,11 @@ class Layout:
         return self.options.category_encoding if self.recorded is None else self.recorded.category_encoding
 
     @property
+    def reach(self) -> int:
+        """Rows of a window and, behind them, those that jitter may move it by."""
+        return self.window.span + self.options.jitter
+
+    @property
     def rule(self) -> Unknown:
         """What becomes of words and series that a model has never seen."""
         return self.options.unknown if self.recorded is None else self.recorded.unknown
@@ -143,8 +153,9 @@ class Layout:
     @property
     def shape(self) -> BatchShape:
         """What models are built from."""
-        roles, window, inputs = self.roles, self.options.window, self.plain_inputs
+        roles, window, inputs = self.roles, self.window, self.plain_inputs
         cycles = 2 * len(roles.calendar) if roles.encoding == "cyclic" else 0
+        indexed = roles.calendar if roles.encoding == "index" else []
         return BatchShape(
             lookback=window.lookback,
             horizon=window.horizon,
@@ -154,11 +165,10 @@ class Layout:
             target_inputs=[inputs.index(name) if name in inputs else -1 for name in self.targets],
             n_static=sum(static.n_columns(self.rule) for static in self._static_words),
             n_future=len(roles.future) + sum(words.n_words for words in roles.future_words) + cycles,
-            time_sizes=[n_values(name, roles.unit, roles.step) for name in roles.calendar]
-            if roles.encoding == "index"
-            else [],
+            time_sizes=[n_values(name, roles.unit, roles.step) for name in indexed],
             n_nodes=self.view.n_nodes,
             fields={name: [use.steps.steps, *use.shape] for name, use in self.fields.items()},
+            target_stride=window.target_stride,
         )
 
     @property
@@ -242,6 +252,21 @@ def _agreed(store: Store, options: DataOptions, recorded: Meaning) -> _Names:
     if options.observed_inputs and not recorded.observed_inputs:
         agreed("observed_inputs", ["true"], ["false"])
     return _Names(inputs, targets, future, statics, calendar, recorded.encoding)  # type: ignore[arg-type]  # as read
+
+
+def _recorded_window(asked: WindowShape, recorded: Meaning) -> WindowShape:
+    """The window that was asked for, padded and with targets as far apart as in a checkpoint.
+
+    Raises
+    ------
+    UsageError
+        If something else was asked for.
+    """
+    known: dict[str, Any] = {name: getattr(recorded, name) for name in ("target_stride", "pad_before", "pad_after")}
+    for name, value in known.items():
+        if getattr(asked, name) != getattr(WindowShape, name):  # the default: nothing was asked for
+            agreed(name, [str(getattr(asked, name))], [str(value)])
+    return replace(asked, **known)
 
 
 def _fields(store: Store, options: DataOptions, recorded: Meaning | None) -> dict[str, FieldUse]:

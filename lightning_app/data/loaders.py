@@ -8,6 +8,7 @@ from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.process import Process
 from lightning_app.data.scales import Scales
 from lightning_app.data.supply import RowSupply
+from lightning_app.data.windows.jitter import Jitter
 from lightning_app.data.windows.plan import EpochOrder, OrderPlan, Pieces, digest
 from zstore import WindowIndex
 
@@ -39,8 +40,8 @@ class Loaders:
     def in_order(self, index: WindowIndex, measured: bool = False) -> WindowLoader:
         """Each window once, in order; with targets as they are stored where errors are measured in source units."""
         layout, options = self.scales.layout, self.scales.layout.options
-        horizon, cache = options.window.horizon, options.row_cache
-        targets = layout.view.observed_targets(self.scales.targets, horizon, cache) if measured else None
+        steps, cache = layout.window.target_rows, options.row_cache
+        targets = layout.view.observed_targets(self.scales.targets, steps, cache) if measured else None
         process = self.process
         return WindowLoader(
             self.supply.source,
@@ -56,14 +57,16 @@ class Loaders:
             same_order=process.same_order,
         )
 
-    def mixed(self, index: WindowIndex) -> WindowLoader:
-        """Windows shuffled anew in each epoch."""
+    def mixed(self, index: WindowIndex, jitter: Jitter | None = None) -> WindowLoader:
+        """Windows shuffled, and moved where that is asked for, anew in each epoch."""
         layout, process, pieces = self.scales.layout, self.process, self._pieces
         options, store = layout.options, layout.store
         plan = OrderPlan() if pieces is None else pieces.plan
 
         def describe(batch_size: int) -> EpochOrder:
             windows = digest(index, store, layout.nodes, pieces)
+            if jitter is not None:
+                windows += f" {jitter.n_rows} {digest(jitter.index, store, layout.nodes, pieces)}"
             return EpochOrder(windows, len(index), batch_size, options.seed, plan, store.version, str(store.path))
 
         return WindowLoader(
@@ -81,6 +84,7 @@ class Loaders:
             describe=describe,
             same_order=process.same_order,
             n_taken=process.n_batches,
+            jitter=jitter,
         )
 
     def of_rows(self, index: WindowIndex) -> WindowLoader:
@@ -103,4 +107,4 @@ class Loaders:
             return None
         layout = self.scales.layout
         reader = layout.view.reader(self.scales.scaler, layout.options.row_cache)
-        return self.plan.pieces(reader.chunk_starts, reader.n_rows, layout.options.window.span)
+        return self.plan.pieces(reader.chunk_starts, reader.n_rows, layout.reach)

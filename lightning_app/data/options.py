@@ -28,7 +28,9 @@ class DataOptions:
     store, ingest, storage_options, version
         Where rows come from.
     window, evaluation_stride
-        Lookback, delay, horizon and the stride of training windows; the stride of all others.
+        Rows and padding of a window and the stride of training windows; the stride of all others.
+    jitter
+        Rows that training windows are moved by at most.
     channels, targets, future, statics, time_features
         Names, as asked for; empty where the store decides.
     fields
@@ -51,6 +53,7 @@ class DataOptions:
     store: str
     window: WindowShape
     evaluation_stride: int
+    jitter: int
     channels: tuple[str, ...]
     targets: tuple[str, ...]
     future: tuple[str, ...]
@@ -78,10 +81,10 @@ class DataOptions:
     version: int | None
 
     def __post_init__(self) -> None:
-        for option in ("batch_size", "evaluation_stride"):
-            if getattr(self, option) < 1:
+        for option, least in (("batch_size", 1), ("evaluation_stride", 1), ("jitter", 0)):
+            if getattr(self, option) < least:
                 raise UsageError(
-                    f"{option} {getattr(self, option)}", expected="at least 1", fix=f"change --data.{option}"
+                    f"{option} {getattr(self, option)}", expected=f"at least {least}", fix=f"change --data.{option}"
                 )
         for option in ("channels", "targets", "future", "statics", "time_features"):
             refuse_repeated(option, getattr(self, option))

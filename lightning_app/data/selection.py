@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,21 +30,19 @@ def windows_of(layout: Layout, name: SplitName, stride: int) -> WindowIndex:
         If there is none.
     """
     store, view, options = layout.store, layout.view, layout.options
-    window, runs = options.window, view.runs
-    shape = WindowShape(window.lookback, window.horizon, window.delay, stride)
+    runs, shape = view.runs, replace(layout.window, stride=stride)
     start, stop = view.ranges(name)
     index = WindowIndex.build(runs, shape, store.time.rule, (start, stop), options.split.context == "allow")
     if not len(index):
         longest = int(np.max(runs.stop - runs.start, initial=0))
         n_targets = int(np.max(stop - start, initial=0))
         fits = f"so many without a gap, with all targets in {name}"
-        if shape.span > longest:
+        if shape.least_rows > longest:
             fits = f"at most {longest:,} rows, the longest stretch without a gap"
         elif shape.horizon > n_targets:
             fits = f"a horizon of at most {n_targets:,}, the most rows of a series without a gap that {name} has"
         raise NoWindowError(
-            f"no window in {name}: lookback {shape.lookback} + delay {shape.delay} + horizon {shape.horizon}"
-            f" need {shape.span:,} rows",
+            f"no window in {name}: {shape.needs}",
             expected=fits,
             where=store.path,
             fix="smaller --data.lookback or --data.horizon, or other --data.split.sizes",
@@ -144,10 +143,7 @@ def _reads(layout: Layout, index: WindowIndex, series: Int64, channel: str, code
     """Whether some windows read rows with one code; of a panel, whether its series have it anywhere."""
     store = layout.store
     if layout.nodes is None:
-        first, stop = index.target_spans()
-        windows = np.diff(index.ends, prepend=0) - 1
-        start = np.minimum(index.first, first)
-        stop = np.maximum(stop, index.first + windows * index.shape.stride + index.shape.span)
+        start, stop = index.spans()
     else:
         start, stop = (store.index.row_start[series + shift] for shift in (0, 1))
     return any(

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from lightning_app.data.batches.fields import FieldOptions, FieldRows, refuse_fields
-from lightning_app.data.batches.source import PositionTimes, WindowSource
+from lightning_app.data.batches.located import PositionTimes
+from lightning_app.data.batches.source import WindowSource
 from lightning_app.data.lasting import lasting
 from lightning_app.data.layout import Layout
 from lightning_app.data.process import Process
@@ -128,7 +129,7 @@ def _pool(scales: Scales, placement: Placement, process: Process, recorded: Orde
     layout = scales.layout
     reader = layout.view.reader(scales.scaler, layout.options.row_cache)
     order = recorded if recorded is not None and recorded.streamed else None
-    span = layout.options.window.span
+    span = layout.reach
     return Pool(reader, PoolPlan.fit(reader, span, placement.limit, order, process.n_local))
 
 
@@ -160,7 +161,7 @@ def _source(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSo
 
 def _fields(layout: Layout, placement: Placement, process: Process) -> dict[str, FieldRows]:
     """By name, the rows of each field where they are to live."""
-    lookback, found = layout.options.window.lookback, {}
+    lookback, found = layout.window.lookback, {}
     for name, use in layout.fields.items():
         found[name] = FieldRows.of(name, use, _values(layout, name, placement, process), lookback)
     return found

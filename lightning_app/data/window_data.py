@@ -25,10 +25,11 @@ from lightning_app.data.scales import Scales
 from lightning_app.data.selection import Holes, observed_windows, prove, require_readable, training_targets, windows_of
 from lightning_app.data.stores import open_or_ingest, require_openable
 from lightning_app.data.supply import RowSupply, no_holes, open_holes, place, streamed_holes
+from lightning_app.data.windows.jitter import Jitter
 from lightning_app.data.windows.leaks import joined, trained_on
 from lightning_app.data.windows.plan import OrderPlan
 from lightning_app.data.windows.splits import NoWindowError, SplitName
-from zstore import Store, UsageError, WindowIndex, is_source
+from zstore import Store, UsageError, WindowIndex, WindowShape, is_source
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +55,7 @@ class WindowData(DataFacts):
 
     def __init__(self, options: DataOptions) -> None:
         self.options = options
-        self.window, self.evaluation_stride, self.batch_size = (
-            options.window,
-            options.evaluation_stride,
-            options.batch_size,
-        )
+        self.evaluation_stride, self.batch_size = options.evaluation_stride, options.batch_size
         self.split, self.scaler_kind, self.scale_by = options.split, options.scaler, options.scale_by
         self.seed, self.predict_on, self.residency = options.seed, options.predict_on, options.residency
         self.cache, self.row_cache = options.cache, options.row_cache
@@ -229,7 +226,7 @@ class WindowData(DataFacts):
             return before
         if self._trains is None:
             try:
-                index = self.index("train", self.window.stride)
+                index = self.index("train", 1 if self.options.jitter else self.window.stride)
             except NoWindowError:  # of a module that only tests
                 index = None
             self._trains = trained_on(self.store, index, self.layout.nodes)
@@ -258,6 +255,16 @@ class WindowData(DataFacts):
         if all_windows or not self.layout.may_miss(self.targets):
             return index
         return observed_windows(self.layout, index, name, self._target_holes())
+
+    @property
+    def window(self) -> WindowShape:
+        """The rows of a window: as asked for, and padded as a checkpoint has it."""
+        return self.options.window if self._layout is None else self._layout.window
+
+    def jitter(self) -> Jitter | None:
+        """What moves training windows; None where they stay. That each may become is proved to be no leak."""
+        n_rows = self.options.jitter
+        return Jitter(n_rows, self.proved("train", 1)) if n_rows else None
 
     def proved(self, name: SplitName, stride: int) -> WindowIndex:
         """The windows of a split, after a proof that no target is in another one, or was trained on elsewhere."""

@@ -41,11 +41,13 @@ def forecasts(model: ForecastModel, data: WindowDataModule, windows: list[Batch]
         def source(values: Tensor, place: int = place, series: Tensor = series) -> Any:
             return data.to_source(values[place : place + 1], series)[0, :, 0].cpu().numpy()
 
-        ahead = np.arange(shape.horizon)
+        ahead = shape.target_rows
         observed = np.where(flat["mask"][place, :, 0].cpu().numpy(), source(flat["y"]), np.nan)
         if -1 not in model.shape.target_inputs:
-            n_rows = min(shape.lookback, max(_CONTEXT * shape.horizon, 24))
+            n_rows = min(shape.lookback, max(_CONTEXT * shape.target_span, 24))
             past = source(flat["x"][..., model.shape.target_inputs])[-n_rows:]
+            if "x_pad" in flat:
+                past[flat["x_pad"][place, -n_rows:].cpu().numpy()] = np.nan
             axes.plot(np.arange(-n_rows, 0) - shape.delay, past, color=OBSERVED, alpha=0.5, linewidth=1)
         marker = "o" if shape.horizon == 1 else None
         axes.plot(ahead, observed, color=OBSERVED, linewidth=1.6, marker=marker, label="observed")

@@ -42,6 +42,7 @@ def module_html(data: WindowDataModule) -> look.Html:
         "times": look.listed(data.columns_of.calendar, _MOST_NAMES),
         "scaler": f"{data.scaler_kind}, by {data.scale_by}",
         "batch": f"{data.batch_size:,} windows",
+        "jitter": f"up to {data.options.jitter:,} rows" if data.options.jitter else "",
         "residency": data.residency,
     }
     rows = [["split", "windows", "series", "first target", "last target"]]

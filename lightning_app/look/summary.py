@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models.base import ForecastModel
-from zstore import shown_html
+from zstore import WindowShape, shown_html
 
 _METRICS = ("mse", "mae", "rmse", "mape", "smape", "mase", "r2", "nse_median", "kge_median", "bias_median")
 
@@ -18,7 +18,7 @@ def summary(model: ForecastModel, data: WindowDataModule, drawn: list[str], wind
     lines = [
         f"# {type(model).__name__} on {shown_html(Path(store.path).name)}",
         "",
-        f"- {kind}: lookback {window.lookback:,}, delay {window.delay:,}, horizon {window.horizon:,}",
+        f"- {kind}: lookback {window.lookback:,}, delay {window.delay:,}, horizon {window.horizon:,}{_more(window)}",
         f"- metrics of {windows}",
         f"- inputs: {_names(data.inputs)}; targets: {_names(data.targets)}"
         + (f"; static attributes: {model.shape.n_static:,} columns" if model.shape.n_static else ""),
@@ -33,6 +33,12 @@ def summary(model: ForecastModel, data: WindowDataModule, drawn: list[str], wind
         *(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})\n" for name in drawn),
     ]
     return "\n".join(lines)
+
+
+def _more(window: WindowShape) -> str:
+    """What else there is to a window."""
+    apart = f", targets {window.target_stride:,} rows apart" if window.target_stride > 1 else ""
+    return apart + (f", padded before: {window.pad_before}, after: {window.pad_after}" if window.padded else "")
 
 
 def _names(names: list[str]) -> str:

@@ -63,5 +63,4 @@ class BranchLSTM(StateModel):
         if self.ahead is not None:
             steps = torch.cat([steps, self.ahead(batch["x_future"])], dim=1)
         states, _ = self.recurrent(steps)  # (batch, lookback [+ horizon], hidden)
-        used = states[:, -self.shape.horizon :] if self.each else states[:, -1:]
-        return self.read(beside(used, self.branch(batch["x_static"])))
+        return self.read_used(beside(self.used(states), self.branch(batch["x_static"])))

@@ -13,6 +13,7 @@ from lightning_app.batch import BatchShape
 from lightning_app.losses import Loss
 from zstore import UsageError
 
+_LACKING: dict[str, Any] = {"fields": {}, "target_stride": 1}  # of shapes in older checkpoints
 _FIX = "fit again, or build the model as its configuration does and hand it to the trainer with ckpt_path"
 
 
@@ -96,7 +97,7 @@ def require_same_model(model: nn.Module, shape: BatchShape, panels: bool, checkp
     """
     noted = checkpoint.get("lightning_app") or {}
     own = {"model": type(model).__name__, **shape.to_json()}
-    recorded = {"model": noted.get("model"), **noted.get("shape", {})}
+    recorded = {"model": noted.get("model"), **_LACKING, **noted.get("shape", {})}
     if not panels:
         del own["n_nodes"]
     for name, value in own.items():

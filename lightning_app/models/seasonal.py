@@ -42,7 +42,7 @@ class SeasonalRepeat(ForecastModel):
             raise UsageError(
                 f"SeasonalRepeat with delay {shape.delay}", expected="0 or more: it would copy the target itself"
             )
-        ahead = shape.delay + torch.arange(shape.horizon)
+        ahead = shape.delay + torch.arange(shape.horizon) * shape.target_stride
         self.register_buffer("places", shape.lookback - season + ahead % season, persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:

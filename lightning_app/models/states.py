@@ -16,8 +16,8 @@ class StateModel(ForecastModel):
     """A state for each row and a linear head.
 
     Where channels are known in advance, states go on over the target rows, and each is read there. Where targets are
-    the last input rows (``delay`` of ``-horizon``), each is read from the state of its own row: many to many. Else the
-    last state gives the whole horizon: many to one.
+    among the last input rows, up to the last one (``delay`` of ``-horizon``), each is read from the state of its own
+    row: many to many. Else the last state gives the whole horizon: many to one.
 
     Parameters
     ----------
@@ -39,13 +39,27 @@ class StateModel(ForecastModel):
                 expected="delay 0, so that the horizon follows the lookback",
                 fix="--data.delay 0, or drop --data.future and --data.time_features",
             )
-        self.each = shape.n_future > 0 or shape.delay == -shape.horizon
+        self.each = shape.n_future > 0 or shape.delay == -shape.target_span
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, shape.n_targets * (1 if self.each else shape.horizon))
 
     def read(self, states: Tensor) -> Tensor:
         """(batch, step, width) to (batch, horizon, target)."""
-        used = states[:, -self.shape.horizon :] if self.each else states[:, -1]
+        return self.read_used(self.used(states))
+
+    def used(self, states: Tensor) -> Tensor:
+        """Of (batch, step, width) the states that targets are read from: (batch, horizon, width), or (batch, 1, width).
+
+        There is a state for each target where channels are known in advance, and none for the rows between targets.
+        """
+        if not self.each:
+            return states[:, -1:]
+        if self.shape.n_future:
+            return states[:, -self.shape.horizon :]
+        return states[:, -self.shape.target_span :: self.shape.target_stride]
+
+    def read_used(self, used: Tensor) -> Tensor:
+        """What :meth:`used` gives, and maybe more beside it, to (batch, horizon, target)."""
         out: Tensor = self.head(self.dropout(used))
         return out.reshape(-1, self.shape.horizon, self.shape.n_targets)
 

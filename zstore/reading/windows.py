@@ -180,6 +180,11 @@ class WindowIndex:
         ends = np.cumsum(end - begin)
         return WindowIndex(self.shape, first, series, time, ends, self.rule, self.bounds.at(piece))
 
+    def last_starts(self, samples: Int64) -> Int64:
+        """The last row that a window of the same run and the same rows could start at, of some samples, (batch,)."""
+        bounds = self.bounds_of(samples)
+        return self.shape.starts(bounds.input_start, bounds.target_start, bounds.stop)[1]
+
     def bounds_of(self, samples: Int64) -> WindowBounds:
         """Rows that some samples, (batch,), may read."""
         return self.bounds.at(self._piece(samples))

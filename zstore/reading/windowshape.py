@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -62,25 +63,35 @@ class WindowShape:
                     f"{name} {getattr(self, name)!r}", expected="none, repeat or zero", fix=f"correct --data.{name}"
                 )
 
-    @property
+    @cached_property
     def target_offset(self) -> int:
         """Rows from the first input to the first target."""
         return self.lookback + self.delay
 
-    @property
+    @cached_property
     def target_span(self) -> int:
         """Rows from the first to the last target, both included."""
         return (self.horizon - 1) * self.target_stride + 1
 
-    @property
+    @cached_property
     def span(self) -> int:
         """Rows from the first to the last row of a window, both included."""
         return max(self.lookback, self.target_offset + self.target_span)
 
-    @property
+    @cached_property
     def padded(self) -> bool:
         """Whether windows may reach beyond the rows of a run."""
         return self.pad_before != "none" or self.pad_after != "none"
+
+    @cached_property
+    def read_together(self) -> bool:
+        """Whether inputs and targets are best read as one stretch of rows.
+
+        Not where that would be more than twice as many rows; nor where targets before those of a split are padded,
+        while inputs have these rows.
+        """
+        near = self.span <= 2 * (self.lookback + self.horizon)
+        return near and (self.pad_before == "none" or self.delay >= -1)
 
     @property
     def target_rows(self) -> Int64:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_app.data.batches.buffers import Buffers
+from lightning_app.data.batches.padding import Pads, fill_zeros
 from lightning_app.data.rows.fields import FieldResidency, FieldValues
 from zstore import FieldSteps, Store, UsageError
 
@@ -112,10 +113,20 @@ class FieldRows:
         """Bytes of the steps of a window."""
         return len(self.offsets) * math.prod(self.values.shape) * self.values.dtype.itemsize
 
-    def gather(self, rows: Tensor, buffers: Buffers, target: torch.device) -> Tensor:
-        """(batch, step, …) on `target`, of windows whose first rows in the store are `rows`, (batch,) on the CPU."""
-        values, wanted = self.values, (rows[:, None] + self.offsets).flatten()
-        shape = (len(rows), len(self.offsets), *values.shape)
+    def gather(self, rows: Tensor, buffers: Buffers, target: torch.device, pads: Pads | None = None) -> Tensor:
+        """(batch, step, …) on `target`, of windows whose first rows in the store are `rows`, (batch,) on the CPU.
+
+        With `pads`, on the CPU too, steps before the rows that a window may read are the first of these, or zeros.
+        """
+        offsets = self.offsets if pads is None else torch.maximum(self.offsets, pads.n_before[:, None])
+        taken = self._take((rows[:, None] + offsets).flatten(), len(rows), buffers, target)
+        if pads is not None and pads.zero_inputs is not None:
+            fill_zeros(taken, pads.zero_inputs[:, self.offsets].to(target))
+        return taken
+
+    def _take(self, wanted: Tensor, n_windows: int, buffers: Buffers, target: torch.device) -> Tensor:
+        values = self.values
+        shape = (n_windows, len(self.offsets), *values.shape)
         size = (len(wanted), math.prod(values.shape))
         if values.device.type != "cpu":
             return values.take(wanted, None).view(shape).to(target)

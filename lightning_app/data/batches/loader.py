@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
+from lightning_app.data.batches.located import Located
 from lightning_app.data.batches.making import made
+from lightning_app.data.batches.padding import Bounds
 from lightning_app.data.batches.prefetch import prefetched
-from lightning_app.data.batches.source import Located, WindowSource
+from lightning_app.data.batches.source import WindowSource
 from lightning_app.data.rows.observed import ObservedTargets
 from lightning_app.data.rows.pool import Pool
+from lightning_app.data.windows.jitter import Jitter
 from lightning_app.data.windows.order import shuffled
 from lightning_app.data.windows.plan import EpochOrder, Pieces
 from lightning_app.data.windows.pooled import PooledOrder
@@ -70,6 +73,8 @@ class WindowLoader:
         Batches made ahead on a thread: where they are copied to a GPU, and else for a test.
     targets
         Reads what batches have in `y_source`; None for batches without it.
+    jitter
+        Moves each window, anew in each epoch; None to leave them where they are.
 
     Raises
     ------
@@ -94,6 +99,7 @@ class WindowLoader:
         describe: Callable[[int], EpochOrder] | None = None,
         same_order: bool = False,
         n_taken: Callable[[], float] | None = None,
+        jitter: Jitter | None = None,
     ) -> None:
         if batch_size % world:
             raise UsageError(
@@ -111,7 +117,7 @@ class WindowLoader:
         self._pieces = pool.plan.pieces if pieces is None and pool is not None else pieces
         self._describe, self._same_order, self._n_taken = describe, same_order, n_taken
         self._order: PooledOrder | None = None
-        self._targets = targets
+        self._targets, self._jitter = targets, jitter
 
     @cached_property
     def order(self) -> EpochOrder | None:
@@ -165,7 +171,8 @@ class WindowLoader:
         if self._pieces is None:
             return None
         active = self._pieces.active if self.shuffle else 1
-        return PooledOrder(self.index, self._pieces.cuts, active, self.shuffle, self.seed, self._key)
+        jitter = 0 if self._jitter is None else self._jitter.n_rows
+        return PooledOrder(self.index, self._pieces.cuts, active, self.shuffle, self.seed, self._key, jitter)
 
     @property
     def _key(self) -> int:
@@ -205,17 +212,24 @@ class WindowLoader:
 
     def _observed(self, targets: ObservedTargets, positions: Samples) -> Tensor:
         """The bits of the targets of the windows at some positions, on the device of the batch."""
-        first = self.index.locate(self.samples_at(positions))[0] + self.index.shape.target_offset
-        return torch.from_numpy(targets.at(first).view(np.int64)).to(self.source.target, non_blocking=True)
+        index, samples = self.index, self.samples_at(positions)
+        first = index.locate(samples)[0] + index.shape.target_offset
+        bounds = index.bounds_of(samples) if index.shape.padded else None
+        return torch.from_numpy(targets.at(first, bounds).view(np.int64)).to(self.source.target, non_blocking=True)
 
     def _locate(self, positions: Samples) -> Located:
         """Where the windows at some positions lie in the rows of the source."""
         samples, turns = self._at(positions)
-        row, series, time = self.index.locate(samples)
+        index = self.index
+        if self._jitter is not None:
+            samples = self._jitter.moved(index, samples, positions, self.seed, self._key)
+            index = self._jitter.index
+        row, series, time = index.locate(samples)
         start = row
         if self._pool is not None and self._order is not None and turns is not None:
             start = self._pool.place(self._order, row, turns)
-        located = Located(*(torch.from_numpy(values) for values in (start, series, time, row)))
+        bounds = Bounds.of(index.bounds_of(samples), row) if index.shape.padded else None
+        located = Located.of(start, series, time, row, bounds)
         return located if self.source.device.type == "cpu" else located.to(self.source.device)
 
     def _batch(self, low: int, high: int, windows: Located) -> Batch:

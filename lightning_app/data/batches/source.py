@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 from lightning_app.batch import Batch
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.fields import FieldRows
+from lightning_app.data.batches.located import Located, PositionTimes
+from lightning_app.data.batches.padding import Pads, Reach, fill_zeros, gather_within
 from lightning_app.data.columns.calendar import cycles_along, time_cycles, time_index
 from lightning_app.data.columns.roles import Columns, Words
 from lightning_app.data.rows.residency import Rows
@@ -21,66 +23,6 @@ from zstore import WindowShape
 
 _SLICE_BYTES = 1 << 22  # of windows that a thread copies, and scales while they are in cache
 _NUMPY = {torch.float32: np.dtype(np.float32), torch.bool: np.dtype(np.bool_)}
-
-
-@dataclass(frozen=True)
-class Located:
-    """Where some windows lie, each (batch,) int64.
-
-    Parameters
-    ----------
-    start
-        Position of the first row in the rows of the source: a row of the store only where all of them are in memory.
-    series
-        Position of the series in the store's ids.
-    time
-        Time of the first target; 0 where times are irregular.
-    row
-        The first row in the store; always on the CPU.
-    """
-
-    start: Tensor
-    series: Tensor
-    time: Tensor
-    row: Tensor
-
-    def to(self, device: torch.device) -> Located:
-        """In the memory of a device, but for `row`."""
-        start, series, time = (each.to(device, non_blocking=True) for each in (self.start, self.series, self.time))
-        return Located(start, series, time, self.row)
-
-    def split(self, sizes: list[int]) -> Iterator[Located]:
-        """Parts of these."""
-        return map(Located, *(torch.split_with_sizes(each, sizes) for each in self._values))
-
-    def part(self, first: int, last: int) -> Located:
-        """The windows ``[first, last)`` of these."""
-        return Located(*(each[first:last] for each in self._values))
-
-    @property
-    def _values(self) -> tuple[Tensor, ...]:
-        return self.start, self.series, self.time, self.row
-
-
-@dataclass(frozen=True)
-class PositionTimes:
-    """Times of irregular rows, by position in the rows of a source; in a pool these are other rows all the time.
-
-    Parameters
-    ----------
-    values
-        (position,) int64.
-    """
-
-    values: Tensor
-
-    def at(self, positions: Tensor) -> Tensor:
-        """Times at some positions, which must be in the source when it is asked: never rows of the store."""
-        return self.values[positions]
-
-    def to(self, device: torch.device) -> PositionTimes:
-        """The same in the memory of a device."""
-        return PositionTimes(self.values.to(device))
 
 
 @dataclass(frozen=True)
@@ -159,16 +101,12 @@ class WindowSource:
         has copied is scaled and filled in place, some megabytes at a time, while they are in cache.
         """
         columns, first = self.columns, windows.start + shape.target_offset
-        if shape.delay <= shape.lookback + shape.horizon:
-            together = self._scaled(windows, windows.start, shape.span)
-            past = together.narrow(1, 0, shape.lookback)
-            ahead = together.narrow(1, shape.target_offset, shape.horizon)
-        else:
-            past = self._scaled(windows, windows.start, shape.lookback)
-            ahead = self._scaled(windows, first, shape.horizon)
+        reach = Reach.both(shape, windows.bounds, self.device)
+        inputs, targets = reach
+        past, ahead = self._past_and_ahead(shape, windows, inputs, targets)
         y = _pick(ahead, columns.targets)
         if self.masked and self.rows.observed is not None:
-            mask = _pick(self._gather(self.rows.observed, first, shape.horizon), columns.targets)
+            mask = _pick(self._gather(self.rows.observed, first, shape.horizon, targets), columns.targets)
         else:
             mask = self.all_seen.expand(y.shape)
         x, future = _pick(past, columns.inputs), _pick(ahead, columns.future)
@@ -177,13 +115,13 @@ class WindowSource:
         if self.clip_future is not None:
             future = self.clip_future.apply(future, torch.empty_like(future))
         if columns.observed and self.rows.observed is not None:
-            seen = self._gather(self.rows.observed, windows.start, shape.lookback)
+            seen = self._gather(self.rows.observed, windows.start, shape.lookback, inputs)
             x = self._beside(x, _pick(seen, columns.observed).float())
         elif columns.observed:  # nothing is missing here; it was where the model was trained
             x = self._beside(x, x.new_ones(*x.shape[:-1], len(columns.observed)))
-        x = self._with_words(x, past, columns.words, windows.start)
-        future = self._with_words(future, ahead, columns.future_words, first)
-        time = windows.time if self.times is None else self.times.at(first)
+        x = self._with_words(x, past, columns.words, windows.start, inputs)
+        future = self._with_words(future, ahead, columns.future_words, first, targets)
+        time = windows.time if self.times is None else self.times.along(first, range(1), targets)[:, 0]
         there = Located(windows.start, windows.series, time, windows.row)
         there = there if self.target == self.device else there.to(self.target)
         batch: Batch = {
@@ -195,13 +133,40 @@ class WindowSource:
             "series": there.series if self.nodes is None else self.nodes.expand(len(y), -1),
             "time": there.time,
         }
+        pads = None if windows.bounds is None else Pads.of(shape, windows.bounds)
+        if pads is not None:
+            self._pad(batch, pads.to(self.target))
         if columns.calendar:
-            self._add_calendar(batch, shape, windows)
+            self._add_calendar(batch, shape, first, reach)
         for name, rows in self.fields.items():
-            batch[name] = rows.gather(windows.row, self.buffers, self.target)  # type: ignore[literal-required]
+            batch[name] = rows.gather(windows.row, self.buffers, self.target, pads)  # type: ignore[literal-required]
         return batch
 
-    def _with_words(self, values: Tensor, rows: Tensor, words: tuple[Words, ...], starts: Tensor) -> Tensor:
+    def _past_and_ahead(
+        self, shape: WindowShape, windows: Located, inputs: Reach | None, targets: Reach | None
+    ) -> tuple[Tensor, Tensor]:
+        """All columns of the input rows and of the target rows, scaled and filled."""
+        if shape.read_together:
+            together = self._scaled(windows, windows.start, shape.span, inputs)
+            ahead = together.narrow(1, shape.target_offset, shape.target_span)
+            if shape.target_stride > 1:
+                ahead = ahead[:, :: shape.target_stride]
+            return together.narrow(1, 0, shape.lookback), ahead
+        past = self._scaled(windows, windows.start, shape.lookback, inputs)
+        return past, self._scaled(windows, windows.start + shape.target_offset, shape.horizon, targets)
+
+    def _pad(self, batch: Batch, pads: Pads) -> None:
+        """Say which rows are padded, count no target among them, and make zeros of those that are to be."""
+        fill_zeros(batch["x"], pads.zero_inputs)
+        fill_zeros(batch["y"], pads.zero_targets)
+        fill_zeros(batch["x_future"], pads.zero_targets)
+        real = ~pads.targets
+        batch["mask"] = batch["mask"] & real.view(*real.shape, *(1 for _ in batch["mask"].shape[2:]))
+        batch["x_pad"], batch["y_pad"] = pads.inputs, pads.targets
+
+    def _with_words(
+        self, values: Tensor, rows: Tensor, words: tuple[Words, ...], starts: Tensor, reach: Reach | None
+    ) -> Tensor:
         """Channels, and behind them a column for each word of some categories: 1 where it stands, 0 elsewhere.
 
         A missing word is 0 in all of them.
@@ -209,7 +174,7 @@ class WindowSource:
         if not words:
             return values
         observed = self.rows.observed
-        seen = None if observed is None else self._gather(observed, starts, rows.shape[1])
+        seen = None if observed is None else self._gather(observed, starts, rows.shape[1], reach)
         parts = [values]
         for each in words:
             stands = rows[..., each.column, None] == torch.arange(each.n_words, device=rows.device)
@@ -224,32 +189,36 @@ class WindowSource:
             return self.statics[self.nodes].expand(len(series), -1, -1)
         return self.statics[series] if self.statics.shape[1] else self.statics.new_empty(len(series), 0)
 
-    def _add_calendar(self, batch: Batch, shape: WindowShape, windows: Located) -> None:
-        columns, first = self.columns, shape.target_offset
-        spans = {"x": range(-first, shape.lookback - first), "y": range(shape.horizon)}
+    def _add_calendar(
+        self, batch: Batch, shape: WindowShape, first: Tensor, reach: tuple[Reach | None, Reach | None]
+    ) -> None:
+        columns, ahead_of = self.columns, shape.target_offset
+        steps_ahead = range(0, shape.target_span, shape.target_stride)
+        inputs = None if reach[0] is None else reach[0].moved(-ahead_of)
+        spans = {"x": (range(-ahead_of, shape.lookback - ahead_of), inputs), "y": (steps_ahead, reach[1])}
         if columns.encoding == "index":
-            for name, steps in spans.items():
-                times = self._times(batch["time"], windows.start + first, steps)
+            for name, (steps, own) in spans.items():
+                times = self._times(batch["time"], first, steps, own)
                 found = [time_index(times, feature, columns.unit, columns.step) for feature in columns.calendar]
                 batch[f"{name}_time"] = torch.stack(found, dim=-1)  # type: ignore[literal-required]
             return
-        past, ahead = (self._cycles(batch["time"], windows.start + first, steps) for steps in spans.values())
+        past, ahead = (self._cycles(batch["time"], first, *span) for span in spans.values())
         batch["x"] = self._beside(batch["x"], *past)
         batch["x_future"] = self._beside(batch["x_future"], *ahead)
 
-    def _cycles(self, time: Tensor, first: Tensor, steps: range) -> list[Tensor]:
+    def _cycles(self, time: Tensor, first: Tensor, steps: range, reach: Reach | None) -> list[Tensor]:
         """(batch, step, 2) of each time feature."""
         columns = self.columns
         if columns.step:
             return [cycles_along(time, steps, columns.step, feature, columns.unit) for feature in columns.calendar]
-        times = self._times(time, first, steps)
+        times = self._times(time, first, steps, reach)
         return [time_cycles(times, feature, columns.unit) for feature in columns.calendar]
 
-    def _times(self, time: Tensor, first: Tensor, steps: range) -> Tensor:
+    def _times(self, time: Tensor, first: Tensor, steps: range, reach: Reach | None) -> Tensor:
         """(batch, step) times of rows, counted from the first target, whose row is `first` and whose time is `time`."""
-        places = torch.tensor(steps)
         if self.times is not None:
-            return self.times.at(first[:, None] + places.to(self.device)).to(self.target)
+            return self.times.along(first, steps, reach).to(self.target)
+        places = torch.tensor(steps)
         if self.columns.step:
             return time[:, None] + places.to(time.device) * self.columns.step
         times = self.columns.rule.times(places.numpy(), time.cpu().numpy()[:, None])
@@ -262,46 +231,49 @@ class WindowSource:
         shape = (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
         return torch.cat(parts, dim=-1, out=self.buffers.take(shape, _NUMPY[torch.float32]))
 
-    def _scaled(self, windows: Located, starts: Tensor, length: int) -> Tensor:
+    def _scaled(self, windows: Located, starts: Tensor, length: int, reach: Reach | None) -> Tensor:
         """Windows of values as :meth:`_gather` has them, scaled and filled."""
         values, scaling = self.rows.values, self.rows.scaling
         if scaling is None:
-            return self._gather(values, starts, length)
+            return self._gather(values, starts, length, reach)
         if self.target.type != "cpu":
-            copied = self._windows(values, starts, length)
+            copied = self._windows(values, starts, length, reach)
             scaling.scale_windows(copied, windows.series.to(self.target, non_blocking=True))
         else:
-            copied = self._scaled_in_cache(scaling, windows, starts, length)
+            copied = self._scaled_in_cache(scaling, windows, starts, length, reach)
         return self._by_node(copied)
 
-    def _scaled_in_cache(self, scaling: RowScaling, windows: Located, starts: Tensor, length: int) -> Tensor:
+    def _scaled_in_cache(
+        self, scaling: RowScaling, windows: Located, starts: Tensor, length: int, reach: Reach | None
+    ) -> Tensor:
         """Some megabytes at a time, so that windows are scaled while they are in cache."""
         values, n_windows = self.rows.values, len(starts)
         size = length * values.shape[1]
         copied = self.buffers.take((n_windows, size), _NUMPY[values.dtype])
         n_at_once = max(1, _SLICE_BYTES * torch.get_num_threads() // (size * values.itemsize))
         if n_windows <= n_at_once:
-            scaling.scale_windows(gather(values, starts, length, copied), windows.series)
+            scaling.scale_windows(gather(values, starts, length, copied, reach), windows.series)
         else:
             for part in (slice(low, low + n_at_once) for low in range(0, n_windows, n_at_once)):
-                scaling.scale_windows(gather(values, starts[part], length, copied[part]), windows.series[part])
+                own = None if reach is None else reach.at(part)
+                scaling.scale_windows(gather(values, starts[part], length, copied[part], own), windows.series[part])
         return copied.view(n_windows, length, values.shape[1])
 
     def _by_node(self, windows: Tensor) -> Tensor:
         return windows if self.nodes is None else windows.view(*windows.shape[:2], len(self.nodes), -1)
 
-    def _gather(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
+    def _gather(self, rows: Tensor, starts: Tensor, length: int, reach: Reach | None) -> Tensor:
         """(batch, length, channel), or (batch, length, node, channel)."""
-        return self._by_node(self._windows(rows, starts, length))
+        return self._by_node(self._windows(rows, starts, length, reach))
 
-    def _windows(self, rows: Tensor, starts: Tensor, length: int) -> Tensor:
+    def _windows(self, rows: Tensor, starts: Tensor, length: int, reach: Reach | None) -> Tensor:
         shape = (len(starts), length * rows.shape[1])
         if self.target.type == "cpu":
-            return gather(rows, starts, length, self.buffers.take(shape, _NUMPY[rows.dtype]))
+            return gather(rows, starts, length, self.buffers.take(shape, _NUMPY[rows.dtype]), reach)
         if self.target == self.device:
-            return gather(rows, starts, length)
+            return gather(rows, starts, length, None, reach)
         pinned = torch.empty(shape, dtype=rows.dtype, pin_memory=self.target.type == "cuda")
-        return gather(rows, starts, length, pinned).to(self.target, non_blocking=True)
+        return gather(rows, starts, length, pinned, reach).to(self.target, non_blocking=True)
 
 
 def _pick(rows: Tensor, columns: Sequence[int]) -> Tensor:
@@ -312,7 +284,7 @@ def _pick(rows: Tensor, columns: Sequence[int]) -> Tensor:
     return rows[..., columns]
 
 
-def gather(rows: Tensor, starts: Tensor, length: int, out: Tensor | None = None) -> Tensor:
+def gather(rows: Tensor, starts: Tensor, length: int, out: Tensor | None = None, reach: Reach | None = None) -> Tensor:
     """Copy windows out of decoded rows in one vectorised read.
 
     Parameters
@@ -325,6 +297,8 @@ def gather(rows: Tensor, starts: Tensor, length: int, out: Tensor | None = None)
         Rows per window.
     out
         (batch, length * channel) where to copy to; None for fresh memory.
+    reach
+        Where windows are padded, or rows further apart; None for rows beside each other, all of which are there.
 
     Returns
     -------
@@ -333,12 +307,14 @@ def gather(rows: Tensor, starts: Tensor, length: int, out: Tensor | None = None)
     Raises
     ------
     IndexError
-        If a window would leave `rows`.
+        If a window would leave `rows`, and has no `reach`.
 
     Notes
     -----
     One memcpy per window; no Python loop.
     """
+    if reach is not None:
+        return gather_within(rows, starts, length, reach, out)
     n_rows, n_channels = rows.shape
     if length > n_rows:
         raise IndexError(f"windows of {length} rows leave the {n_rows} rows")

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.data.columns.calendar import calendar_step
 from lightning_app.data.columns.roles import CategoryEncoding
-from zstore import Store, UsageError
+from zstore import Padding, Store, UsageError
 
 Unknown = Literal["refuse", "own_column"]
 
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _NAMED = 3  # of what is unknown, in messages
+_LACKING = {  # in older checkpoints
+    "time_rule": "",
+    "category_encoding": "code",
+    "fields": {},
+    "target_stride": 1,
+    "pad_before": "none",
+    "pad_after": "none",
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ class Meaning:
         Ids of the series of a panel, in their order; None without a panel.
     fields
         By name of a field, how many steps a batch has of it, how many rows apart, and the lengths of its other axes.
+    target_stride, pad_before, pad_after
+        See :class:`zstore.WindowShape`.
     """
 
     inputs: tuple[str, ...]
@@ -97,6 +107,9 @@ class Meaning:
     time_rule: str = ""
     category_encoding: CategoryEncoding = "code"
     fields: dict[str, list[int]] = field(default_factory=dict)
+    target_stride: int = 1
+    pad_before: Padding = "none"
+    pad_after: Padding = "none"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -112,8 +125,7 @@ class Meaning:
             If it is nothing of the kind.
         """
         try:
-            lacking = {"time_rule": "", "category_encoding": "code", "fields": {}}  # in older checkpoints
-            document = lacking | document
+            document = _LACKING | document
             values = {each.name: document[each.name] for each in fields(cls)}
             names = ("inputs", "targets", "future", "observed", "calendar")
             values |= {name: _texts(values[name]) for name in names}
@@ -131,6 +143,11 @@ class Meaning:
             values["fields"] = {str(name): [int(n) for n in use] for name, use in values["fields"].items()}
             if any(len(use) < 3 or min(use) < 1 for use in values["fields"].values()):
                 raise ValueError("fields")
+            if type(values["target_stride"]) is not int or values["target_stride"] < 1:
+                raise ValueError(f"target_stride {values['target_stride']!r}")
+            for name in ("pad_before", "pad_after"):
+                if values[name] not in get_args(Padding):
+                    raise ValueError(f"{name} {values[name]!r}")
             others = values["other_series"]
             values["other_series"] = None if others is None else tuple(tuple(map(float, part)) for part in others)
             values["time_step"], values["time_rule"] = int(values["time_step"]), str(values["time_rule"])

@@ -130,8 +130,11 @@ class SeriesView:
         self.store.require_float32(scaler.channels, scaler.scaling)
         return StoreReader(self.store, scaler, self.masked)
 
-    def observed_targets(self, scaler: Scaler, horizon: int, cache: Cache | Path) -> ObservedTargets:
-        """True values of the targets that a scaler is of, by row; of categories its codes."""
+    def observed_targets(self, scaler: Scaler, steps: Int64, cache: Cache | Path) -> ObservedTargets:
+        """True values of the targets that a scaler is of, by row; of categories its codes.
+
+        Targets of a window are `steps`, (horizon,), rows behind the first one.
+        """
         store, targets = self.store, scaler.channels
 
         def read(start: int, stop: int) -> NDArray[np.float64]:
@@ -139,7 +142,7 @@ class SeriesView:
             store.decode_part(targets, start, values, scaler.source_units)
             return values
 
-        return ObservedTargets(read, self.n_rows, 8 * len(targets), horizon, store.schema.chunk_rows)
+        return ObservedTargets(read, self.n_rows, 8 * len(targets), steps, store.schema.chunk_rows)
 
     def observed(self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path) -> Iterator[NDArray[np.bool_]]:
         """(row,) whether any of some columns was observed, in blocks."""
@@ -250,7 +253,7 @@ class PanelView:
         """Reads steps of the panel file."""
         return PanelReader(*self._file(scaler, cache), self.store.path)
 
-    def observed_targets(self, scaler: Scaler, horizon: int, cache: Cache | Path) -> ObservedTargets:
+    def observed_targets(self, scaler: Scaler, steps: Int64, cache: Cache | Path) -> ObservedTargets:
         """True values of the targets that a scaler is of, by step; from a panel file, float64 where one of them is."""
         targets = scaler.channels
         dtype = np.result_type(*(self.store.channel(name).dtype for name in targets), np.float32)
@@ -261,7 +264,7 @@ class PanelView:
             file.read(start, values, None)
             return values.astype(np.float64, copy=False)
 
-        return ObservedTargets(read, self.n_rows, 8 * file.width, horizon, self.n_rows)
+        return ObservedTargets(read, self.n_rows, 8 * file.width, steps, self.n_rows)
 
     def observed(self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path) -> Iterator[NDArray[np.bool_]]:
         """(step,) whether any series has any of some columns, in blocks."""

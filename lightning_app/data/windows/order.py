@@ -17,6 +17,7 @@ _FACTORS = [
     np.uint64(factor) for factor in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
 ]
 _LEAST_BITS = 6  # rounds on fewer reach few of the permutations there are
+_DRAWN = 0x6A697474  # a further key: what is drawn must not follow the order
 
 Int64 = NDArray[np.int64]
 
@@ -52,6 +53,28 @@ def shuffled(positions: Int64, n: int | Int64, seed: int, epoch: int, part: Int6
         outside = outside[samples[outside] >= _at(n, outside)]
     permuted: Int64 = samples.astype(np.int64)
     return permuted
+
+
+def drawn(positions: Int64, n: Int64, seed: int, epoch: int) -> Int64:
+    """A number for each of some positions of an epoch, each by itself.
+
+    Parameters
+    ----------
+    positions
+        (batch,) positions.
+    n
+        (batch,) how many numbers there are to choose from, 1 or more and far fewer than 2**32.
+    seed, epoch
+        Key of what is drawn.
+
+    Returns
+    -------
+    (batch,) numbers in ``[0, n)``, each as likely as the others.
+    """
+    keys = np.random.SeedSequence([seed & (2**64 - 1), epoch, _DRAWN]).generate_state(len(_FACTORS), np.uint64)
+    values = _permute(positions.astype(np.uint64), np.uint64(62), list(keys)) >> np.uint64(30)  # 32 bits
+    chosen: Int64 = (values * n.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
+    return chosen
 
 
 def _at(value: Any, places: Int64) -> Any:

@@ -200,6 +200,11 @@ def digest(index: WindowIndex, store: Store, nodes: Int64 | None, pieces: Pieces
     step = calendar_step(index.rule) or index.freq
     result.update(repr((shape.lookback, shape.horizon, shape.delay, shape.stride, step, len(index))).encode())
     named = index.series if nodes is None else nodes
+    if shape.target_stride > 1 or shape.padded:
+        result.update(repr((shape.target_stride, shape.pad_before, shape.pad_after)).encode())
+        bounds = index.bounds
+        for rows in (bounds.input_start, bounds.target_start, bounds.stop):
+            result.update((rows - index.first).astype("<i8").tobytes())
     for values in (index.ends, index.time):
         result.update(values.astype("<i8").tobytes())
     for id_ in store.ids[named].tolist():
@@ -216,11 +221,10 @@ def digest(index: WindowIndex, store: Store, nodes: Int64 | None, pieces: Pieces
 
 def _times(index: WindowIndex, rows: Store | PanelGrid) -> Iterator[Int64]:
     """The times that each stretch of windows reaches; stretches near each other are read together."""
-    counts = np.diff(index.ends, prepend=0)
-    stops = index.first + (counts - 1) * index.shape.stride + index.shape.span
+    starts, stops = index.spans()
     low = 0
     block = np.zeros(0, np.int64)
-    for first, stop in zip(index.first.tolist(), stops.tolist(), strict=True):
+    for first, stop in zip(starts.tolist(), stops.tolist(), strict=True):
         if first < low or stop > low + len(block):
             n_near = int(np.searchsorted(stops, first + _BLOCK_ROWS))
             low, high = first, max(stop, int(stops[n_near - 1]) if n_near else 0)

@@ -44,6 +44,8 @@ class PooledOrder:
         Whether to shuffle; else windows come in their order.
     seed, epoch
         Key of the order.
+    jitter
+        Rows that a window may start later than its own first row.
     """
 
     index: WindowIndex
@@ -52,16 +54,17 @@ class PooledOrder:
     shuffle: bool
     seed: int
     epoch: int
+    jitter: int = 0
 
     @property
     def halo(self) -> int:
-        """Rows of a window beyond its first."""
-        return self.index.shape.span - 1
+        """Rows of a window beyond its first, wherever it starts."""
+        return self.index.shape.span - 1 + self.jitter
 
     @cached_property
     def piece(self) -> Int64:
         """(turn,) which piece comes at each turn: all that have windows."""
-        before = self.index.rank(np.maximum(self.cuts[:-1] - self.halo, 0))
+        before = self.index.rank(self.cuts[:-1] - self.halo)  # padded windows start before the first row
         there = np.flatnonzero(self.index.rank(self.cuts[1:]) > before)
         if not self.shuffle:
             return there
@@ -80,7 +83,7 @@ class PooledOrder:
         piece, turns = self.piece, np.concatenate([[-1], self.turn, [-1]])
         own = turns[piece + 1]
         left, right = turns[piece], turns[piece + 2]
-        low = np.where((left >= 0) & (left < own), self.cuts[piece] - self.halo, self.cuts[piece])
+        low = np.where((piece == 0) | ((left >= 0) & (left < own)), self.cuts[piece] - self.halo, self.cuts[piece])
         high = np.where(right > own, self.cuts[piece + 1] - self.halo, self.cuts[piece + 1])
         first = self.index.rank(low)
         return first, self.index.rank(high) - first

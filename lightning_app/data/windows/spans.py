@@ -51,8 +51,7 @@ class Spans:
         if not index.rule.regular:
             times = rows.times(0, int(stop.max(initial=0)))
             return cls(start, stop, index.series, times[start], times[stop - 1])
-        ahead = index.shape.target_offset
-        first, last = (index.rule.times(steps, index.time) for steps in (np.array(ahead), ahead + stop - 1 - start))
+        first, last = (index.rule.times(rows - index.first, index.time) for rows in (start, stop - 1))
         return cls(start, stop, index.series, first, last)
 
     def show(self, axis: Any) -> tuple[str, str]:
