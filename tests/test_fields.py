@@ -265,6 +265,35 @@ def test_windows_have_the_last_steps_of_a_field(
     assert batch["image"].dtype == np.uint8
 
 
+@settings(max_examples=10)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2), st.sampled_from(["none", "repeat", "zero"]))
+def test_windows_have_the_middle_of_each_row_where_a_crop_is_asked_for(
+    tmp_path_factory: Any, height: int, width: int, n_axes: int, pad: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("fields")
+    values = np.random.default_rng(0).integers(0, 256, (40, 5, 4, 2)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        with_images.__wrapped__(patch, folder)  # type: ignore[attr-defined]
+        store = ingest(folder, values)
+    crop = (height, width)[:n_axes]
+    options: dict[str, Any] = {"pad_before": pad, "cache": folder}
+    whole = store.windows(3, 1, fields={"image": 2}, **options)
+    windows = store.windows(3, 1, fields={"image": zstore.FieldSteps(2, crop=crop)}, **options)
+    top, left = (5 - height) // 2, (4 - width) // 2
+    part = (slice(None), slice(None), slice(top, top + height), slice(left, left + width))[: n_axes + 2]
+    samples = np.arange(len(windows))
+    np.testing.assert_array_equal(whole.batch(samples)["image"][part], windows.batch(samples)["image"])
+    np.testing.assert_array_equal(windows[1]["image"], windows.batch(samples)["image"][1])
+
+
+@pytest.mark.parametrize("crop", [(4, 1), (3, 3), (0, 2), (2, 2, 2), (-1,)])
+def test_a_crop_that_is_not_within_the_rows_is_refused(tmp_path: Path, crop: tuple[int, ...]) -> None:
+    store = ingest(tmp_path, np.ones((40, 3, 2), np.int16))
+    with pytest.raises(zstore.UsageError, match=r"a crop of \[.*\] of field 'image'; expected .* \[3, 2\]"):
+        store.windows(3, 1, fields={"image": zstore.FieldSteps(crop=crop)}, cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*"))
+
+
 def test_two_processes_share_one_file_of_a_field(tmp_path: Path) -> None:
     store = ingest(tmp_path, np.ones((40, 3, 2), np.int16))
     cache = tmp_path / "cache"

@@ -78,7 +78,7 @@ def open_field(store: StoredVersion, name: str, cache: Cache | str | Path | None
 
 @dataclass(frozen=True)
 class FieldSteps:
-    """Which rows of a window a field has: the last `steps` inputs, `stride` rows apart.
+    """What a window has of a field: rows of its last `steps` inputs, `stride` rows apart, or a part of each.
 
     Parameters
     ----------
@@ -86,10 +86,14 @@ class FieldSteps:
         Rows of the field in each window.
     stride
         Rows from one to the next.
+    crop
+        Lengths of the part of each row that a window has, along its first axes, such as ``(84, 84)`` of an image or
+        ``(48, 48, 48)`` of a volume; None for whole rows.
     """
 
     steps: int = 1
     stride: int = 1
+    crop: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, given: int | tuple[int, int] | FieldSteps) -> FieldSteps:
@@ -114,3 +118,26 @@ class FieldSteps:
                 fix="a longer lookback, or fewer steps",
             )
         return lookback - reach + self.stride * np.arange(self.steps)
+
+    def shape(self, name: str, whole: tuple[int, ...]) -> tuple[int, ...]:
+        """What a window has of a row of some shape.
+
+        Raises
+        ------
+        UsageError
+            If the part is not within the row.
+        """
+        crop = self.crop or ()
+        if len(crop) > len(whole) or not all(1 <= size <= length for size, length in zip(crop, whole, strict=False)):
+            raise UsageError(
+                f"a crop of {list(crop)} of field {name!r}",
+                expected=f"lengths from 1 to those of its rows, {list(whole)}",
+                fix="a smaller crop",
+            )
+        return (*crop, *whole[len(crop) :])
+
+    def centre(self, name: str, whole: tuple[int, ...]) -> tuple[slice, ...]:
+        """Where the part in the middle of a row lies; half a value before it where that is odd."""
+        sizes = self.shape(name, whole)[: len(self.crop or ())]
+        corners = [(length - size) // 2 for size, length in zip(sizes, whole, strict=False)]
+        return tuple(slice(corner, corner + size) for corner, size in zip(corners, sizes, strict=True))

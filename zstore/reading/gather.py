@@ -50,7 +50,7 @@ def gather_field(
     Parameters
     ----------
     rows
-        (row, …) contiguous.
+        (row, …); fastest where they are contiguous.
     starts
         (batch,) first row of each window.
     offsets
@@ -70,6 +70,9 @@ def gather_field(
     wanted = starts[:, None] + offsets
     if wanted.size and (int(wanted.min()) < 0 or int(wanted.max()) >= len(rows)):
         raise IndexError(f"windows leave the {len(rows)} rows")
+    if out is None and not rows.flags.c_contiguous:  # which `take` would copy as a whole first
+        parts: NDArray[Any] = rows[wanted]
+        return parts
     gathered: NDArray[Any] = np.take(rows, wanted, axis=0, out=out, mode="wrap")  # checked above; unbuffered so
     return gathered
 
@@ -98,8 +101,8 @@ def gather_padded(
     return gathered
 
 
-BATCH_KEYS = frozenset({"x", "y", "mask", "x_pad", "y_pad", "x_static", "x_future", "series", "time"})
-"""What a batch has beside its fields."""
+WINDOW_KEYS = frozenset({"x", "y", "x_pad", "y_pad", "series", "time"})
+"""What a window has, or may have, beside its fields."""
 
 
 class Windows:

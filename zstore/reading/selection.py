@@ -16,9 +16,10 @@ from zstore.errors import UsageError
 from zstore.reading.batches import Columns, record_batches
 from zstore.reading.dataset import to_dataset
 from zstore.reading.eviction import Cache
+from zstore.reading.fieldreader import FieldReader
 from zstore.reading.fieldrows import FieldSteps, open_field
 from zstore.reading.frames import pandas_frame, polars_frame, polars_scan
-from zstore.reading.gather import BATCH_KEYS, Windows
+from zstore.reading.gather import WINDOW_KEYS, Windows
 from zstore.reading.ranges import RowRanges, row_ranges
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
@@ -225,7 +226,7 @@ class Selection:
         pad_before: Padding = "none",
         pad_after: Padding = "none",
         targets: Sequence[str] | None = None,
-        fields: Mapping[str, int | tuple[int, int]] | None = None,
+        fields: Mapping[str, int | tuple[int, int] | FieldSteps] | None = None,
         cache: Cache | str | Path | None = None,
     ) -> Windows:
         """Every window all of whose rows are selected; see :meth:`zstore.Store.windows`.
@@ -238,7 +239,7 @@ class Selection:
             Target channels, which need not be selected; None for the input channels, which are those selected.
         fields
             By name of a field, how many of the last input rows of a window it has; or that, and how many rows apart
-            they are.
+            they are; or those, and the part in the middle of each row that it has.
         cache
             Folder of row files, as there.
 
@@ -258,17 +259,19 @@ class Selection:
         if not self.channels:
             raise UsageError("windows of no channel", expected="at least one", fix="name channels")
         index = self._window_index(shape)
+        uses = {name: self._use(name, FieldSteps.of(given), lookback) for name, given in (fields or {}).items()}
         rows = open_rows(self.store, wanted, Scaling.identity(len(wanted)), cache, fill=False).values
         times = None if self.store.time.rule.regular else self.store.times(0, self.store.n_rows)
         columns = [wanted.index(name) for name in self.channels], [wanted.index(name) for name in outputs]
-        arrays = {}
-        for name, steps in (fields or {}).items():
-            if name in BATCH_KEYS:
-                raise UsageError(f"a field called {name!r}", expected="a name that no part of a batch has")
-            offsets = FieldSteps.of(steps).offsets(name, lookback)
-            arrays[name] = open_field(self.store, name, cache), offsets
+        arrays = {name: (open_field(self.store, name, cache)[:, *part], at) for name, (at, part) in uses.items()}
         again = partial(self.windows, **asdict(shape), targets=outputs, fields=fields, cache=cache)
         return Windows(rows, index, *columns, times, again, arrays)
+
+    def _use(self, name: str, steps: FieldSteps, lookback: int) -> tuple[Int64, tuple[slice, ...]]:
+        """(step,) which rows a window has of a field, and which part of each."""
+        if name in WINDOW_KEYS:
+            raise UsageError(f"a field called {name!r}", expected="a name that no other part of a window has")
+        return steps.offsets(name, lookback), steps.centre(name, FieldReader.of(self.store, name).shape)
 
     def _window_index(self, shape: WindowShape) -> WindowIndex:
         runs, ranges = self.store.index.runs, self.ranges

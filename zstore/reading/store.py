@@ -14,6 +14,7 @@ from zstore.errors import UsageError
 from zstore.reading.dataset import to_dataset
 from zstore.reading.decode import decode_part, decode_rows_of, float32_suffices, require_float32
 from zstore.reading.eviction import Cache
+from zstore.reading.fieldrows import FieldSteps
 from zstore.reading.gather import Windows
 from zstore.reading.ranges import parse_bound
 from zstore.reading.scaling import Scaling
@@ -284,7 +285,7 @@ class Store(StoredVersion):
         pad_after: Padding = "none",
         channels: Sequence[str] | None = None,
         targets: Sequence[str] | None = None,
-        fields: Mapping[str, int | tuple[int, int]] | None = None,
+        fields: Mapping[str, int | tuple[int, int] | FieldSteps] | None = None,
         cache: Cache | str | Path | None = None,
     ) -> Windows:
         """Every window of the store, as numpy: a map-style dataset for loaders of any kind.
@@ -299,7 +300,9 @@ class Store(StoredVersion):
             Target channels; None for the input channels.
         fields
             By name of a field, how many of the last input rows of a window it has, such as ``{"image": 2}``; or that,
-            and how many rows apart they are: ``{"image": (2, 5)}``.
+            and how many rows apart they are: ``{"image": (2, 5)}``; or those, and the part in the middle of each row
+            that it has: ``{"image": zstore.FieldSteps(2, 5, crop=(84, 84))}``. A window is the same whenever it is
+            asked for, so parts at random are for the caller to cut.
         cache
             Folder of row files, with how much it may hold if that is not the usual; None for ``$ZSTORE_CACHE``, or
             ``zstore`` under the user's cache folder.
