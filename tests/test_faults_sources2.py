@@ -147,7 +147,7 @@ def test_ledgers_of_earlier_releases_are_understood(
     files = [days(tmp_path / "q" / site / "data.csv", [1, 2], site=site) for site in "ab"]
     store, options = tmp_path / "s.zarr", {"channels": ["v"], "id_from_path": r"q/(\w)/"} if by_path else {"id": "site"}
 
-    def early(files: Any, target: Any, id_from_path: Any, runner: Any) -> Any:
+    def early(files: Any, target: Any, id_from_path: Any, runner: Any, known: Any) -> Any:
         records = read_digests(files, target, None, runner)
         return [
             replace(record, key=str(file) if by_path else file.path.name)

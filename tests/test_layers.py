@@ -90,6 +90,8 @@ LAYERS = {
         [
             "writing.room",
             "writing.sources.channels",
+            "writing.sources.files",
+            "writing.sources.digests",
             "writing.sources.table",
             "writing.sources.join",
             "writing.sources.options",
@@ -99,7 +101,6 @@ LAYERS = {
             "writing.sources.columns",
             "writing.sources.base",
             "writing.sources.magic",
-            "writing.sources.files",
             "writing.sources.inflate",
             "writing.sources.numbers",
             "writing.sources.ids",

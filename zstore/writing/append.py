@@ -22,7 +22,7 @@ from zstore.writing.arguments import Request
 from zstore.writing.behind import Added, kept_records, order_behind
 from zstore.writing.clock import Clock
 from zstore.writing.committed import dropped_before, to_widen
-from zstore.writing.ledger import new_sources, read_digests
+from zstore.writing.ledger import new_sources, read_digests, read_states
 from zstore.writing.merge import Places, merge, scatter_statics, update_statics
 from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
 from zstore.writing.parse import parse, row_error
@@ -118,13 +118,10 @@ def append(
         fields = _named_files(table, file_root, file_limit).fields(options.units)
         named = source.taken(request.files, site.scratch, runner.shared)
         files = source.since(named, table, on_duplicate != "error")
-        read = read_digests(files, target, options.id_from_path, runner)
-        pairs = new_sources(files, read, () if force else base.ledger, options.id_from_path)
-        if not pairs:
+        files = new_sources(files, target, () if force else base.ledger, options.id_from_path, runner)
+        if not files:
             site.scratch.clear()
             return None
-        files, added = [file for file, _ in pairs], [record for _, record in pairs]
-        ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
         dtype, grid = base.schema.channels[0].dtype if base.channels else table["dtype"], base.schema.grid
         reading = request.reading(source, options, table["encoding"], dtype, grid, files, fields)
         read_as = {
@@ -134,11 +131,13 @@ def append(
             "sized": [request.blocksize, *runner.shares],
         }
         others = options.named() | {attribute.name for attribute in base.statics}
-        text = plan_text(added, site.version, reading=read_as)
+        text = plan_text(read_states(files, target), site.version, reading=read_as)
         planned = plan(reading, text, site, runner, _as_before(base, options), others)
         planned = replace(planned, spec=_like_before(base, planned.spec, source, planned.files[0].name))
         clock.lap("plan")
         parsed = parse(planned, site, runner)
+        added = read_digests(files, target, options.id_from_path, runner, parsed.pieces)
+        ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
         refuse_all_numbers(source, parsed, planned.spec, options.categories, _words_by_column(base, planned.spec))
         clock.lap("parse")
         new = order_behind(base, planned, parsed, on_duplicate, table.get("fill_gaps", False), site, runner)

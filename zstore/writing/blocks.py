@@ -17,6 +17,7 @@ from zstore.format.encodings.base import Form
 from zstore.storage.protocol import Storage
 from zstore.writing.sort import SortedBlock, Spill, sort_order
 from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
+from zstore.writing.sources.digests import PieceDigest
 from zstore.writing.sources.join import join
 from zstore.writing.sources.protocol import Block, Source
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
@@ -43,7 +44,7 @@ class BlockReport:
         Lines without a byte, passed over.
     seen
         Texts of --missing that occurred.
-    tallies
+    tallies, pieces
         As in :class:`~zstore.writing.sources.table.Columns`.
     """
 
@@ -55,6 +56,7 @@ class BlockReport:
     n_blank: int = 0
     seen: frozenset[str] = frozenset()
     tallies: tuple[int, ...] = ()
+    pieces: tuple[PieceDigest, ...] = ()
 
 
 def parse_blocks(
@@ -78,7 +80,9 @@ def _spilled(columns: Columns, spec: TableSpec, number: int, dtype: str, scratch
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     lost = columns.n_lost[:n_stored] + (0,) * (len(packed) - n_stored)
     forms = tuple(form._replace(n_inexact=form.n_inexact + n) for (_, form), n in zip(packed, lost, strict=True))
-    return BlockReport(spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.tallies)
+    return BlockReport(
+        spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.tallies, columns.pieces
+    )
 
 
 def references(columns: Columns, spec: TableSpec) -> Iterator[ChannelValues]:

@@ -24,7 +24,7 @@ from zstore.writing.encode_plan import asked_rule, rows_spec
 from zstore.writing.fan_in import limit_fan_in
 from zstore.writing.fields import Fields
 from zstore.writing.gaps import fill_skipped
-from zstore.writing.ledger import read_digests
+from zstore.writing.ledger import read_digests, read_states
 from zstore.writing.notes import all_matched, freq_notes, row_notes
 from zstore.writing.parse import Parsed, parse, row_error
 from zstore.writing.pipeline import Ordered, Version, Written, commit, write
@@ -303,7 +303,6 @@ def ingest(
         files = source.taken(request.files, site.scratch, runner.shared)
         reading = request.reading(source, options, encoding, dtype, grid, files, fields)
         logger.info("ingest %s of %d files into %s", f"{sum(reading.sizes.values()):,} bytes", len(files), store)
-        ledger = read_digests(files, request.target, options.id_from_path, runner)
         table = {
             **record_of(source),
             **options.to_json(),
@@ -312,10 +311,13 @@ def ingest(
             "dtype": dtype,
         }
         read_as = {**table, "on_bad_row": on_bad_row, "grid": asdict(grid), "fields": described(fields)}
-        text = plan_text(ledger, site.version, reading=read_as, sized=[request.blocksize, *runner.shares])
+        text = plan_text(
+            read_states(files, request.target), site.version, reading=read_as, sized=[request.blocksize, *runner.shares]
+        )
         planned = plan(reading, text, site, runner)
         clock.lap("plan")
         parsed = parse(planned, site, runner)
+        ledger = read_digests(files, request.target, options.id_from_path, runner, parsed.pieces)
         refuse_numbers(source, parsed, planned.spec, options.categories)
         clock.lap("parse")
         ids, ordered, n_parsed, n_kept = _order(planned, parsed, on_duplicate, fill_gaps, site, runner)

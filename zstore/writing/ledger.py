@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-import xxhash
 
 from zstore.errors import SourceError
 from zstore.format.manifest import ObjectRecord, digest
@@ -16,16 +14,26 @@ from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.storage.urls import is_remote
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.sources.files import source_pieces
+from zstore.writing.sources.digests import PIECE_BYTES, PieceDigest, digest_piece, knows_digest
 from zstore.writing.sources.join import grouped
 from zstore.writing.sources.options import id_in_path
 
-PIECE_BYTES = 1 << 24
-_READ_BYTES = 1 << 20
+
+def read_states(files: Sequence[Any], target: Storage) -> list[list[Any]]:
+    """Name, bytes and state of each file: what a run that goes on with another's work compares.
+
+    The state changes with every write, and with every copy. Nothing is read.
+    """
+    names = _names(files, target)
+    return [[name, file.n_bytes, str(file.etag)] for name, file in zip(names, files, strict=True)]
 
 
 def read_digests(
-    files: Sequence[Any], target: Storage, id_from_path: str | None, runner: Scheduler
+    files: Sequence[Any],
+    target: Storage,
+    id_from_path: str | None,
+    runner: Scheduler,
+    known: Iterable[PieceDigest] = (),
 ) -> list[ObjectRecord]:
     """Name, bytes and digest of each file.
 
@@ -41,45 +49,53 @@ def read_digests(
         of the digest.
     runner
         Reads pieces of 16 MiB in parallel.
+    known
+        Digests of pieces that were read already.
 
     Notes
     -----
-    The digest is xxh3-128 of the digests of the pieces. Cost: reading the files once, some 40 ms for 240 MB in cache.
-    For an object of a bucket it is that of the ETag, by which the bucket tells its contents apart: nothing is read.
+    The digest is xxh3-128 of the digests of the pieces. Cost: reading what is not known, some 40 ms for 240 MB in
+    cache. For an object of a bucket it is that of the ETag, by which the bucket tells its contents apart: nothing is
+    read.
     """
-    local = [number for number, file in enumerate(files) if not _knows_digest(file)]
-    pieces = [(n, start) for n in local for start in range(0, files[n].n_bytes, PIECE_BYTES)]
-    sizes = [min(files[n].n_bytes - start, PIECE_BYTES) for n, start in pieces]
-    together = grouped(sizes, PIECE_BYTES, runner.workers)
-    tasks = [[(files[n], start) for n, start in pieces[first:last]] for first, last in together]
-    n_bytes = [sum(sizes[first:last]) for first, last in together]
-    made = [piece for task in runner.map("digest", _digest_pieces, tasks, n_bytes, "bytes") for piece in task]
-    digests = [str(file.etag) if _knows_digest(file) else "" for file in files]
-    for (n, _), piece in zip(pieces, made, strict=True):
-        digests[n] += piece
-    names = _names(files, target)
+    made = {(piece.file, piece.start): piece.digest for piece in known}
+    local = [file for file in files if not knows_digest(file)]
+    pieces = [(file, start) for file in local for start in range(0, file.n_bytes, PIECE_BYTES)]
+    pieces = [(file, start) for file, start in pieces if (str(file), start) not in made]
+    sizes = [min(file.n_bytes - start, PIECE_BYTES) for file, start in pieces]
+    tasks = [pieces[first:last] for first, last in grouped(sizes, PIECE_BYTES, runner.workers)]
+    n_bytes = [sum(min(file.n_bytes - start, PIECE_BYTES) for file, start in task) for task in tasks]
+    for task in runner.map("digest", _digest_pieces, tasks, n_bytes, "bytes") if tasks else []:
+        made.update({(piece.file, piece.start): piece.digest for piece in task})
     return [
-        ObjectRecord(name, file.n_bytes, _with_id(digest(of_pieces.encode()), file, id_from_path))
-        for name, file, of_pieces in zip(names, files, digests, strict=True)
+        ObjectRecord(name, file.n_bytes, _with_id(_digest_of(file, made), file, id_from_path))
+        for name, file in zip(_names(files, target), files, strict=True)
     ]
 
 
+def _digest_of(file: Any, pieces: Mapping[tuple[str, int], str]) -> str:
+    """The digest of the digests of its pieces, or of its state where that is one."""
+    if knows_digest(file):
+        return digest(str(file.etag).encode())
+    return digest("".join(pieces[str(file), start] for start in range(0, file.n_bytes, PIECE_BYTES)).encode())
+
+
 def new_sources(
-    files: Sequence[Any], records: Sequence[ObjectRecord], ledger: Iterable[ObjectRecord], id_from_path: str | None
-) -> list[tuple[Any, ObjectRecord]]:
-    """The files whose rows a store does not have yet, with their records.
+    files: Sequence[Any], target: Storage, ledger: Iterable[ObjectRecord], id_from_path: str | None, runner: Scheduler
+) -> list[Any]:
+    """The files whose rows a store does not have yet.
 
     A file that was taken is known by the last part of its name, its size and its digest, in whatever folder it lies
-    now.
+    now. Only those are read that have name and size of one that was taken.
 
     Parameters
     ----------
-    files, records
-        What an append is to take, and :func:`read_digests` of it.
+    files
+        What an append is to take.
+    target, id_from_path, runner
+        As for :func:`read_digests`.
     ledger
         What the store has taken.
-    id_from_path
-        As there.
 
     Raises
     ------
@@ -88,21 +104,32 @@ def new_sources(
     """
     taken = {record.key: record for record in ledger}
     known = {_wherever(record) for record in taken.values()}
-    new: list[tuple[Any, ObjectRecord]] = []
-    for file, record in zip(files, records, strict=True):
-        before = taken.get(record.key)
-        if before is not None and not _is_same(before, record, file, id_from_path):
+    alike = {some[:2] for some in known}
+    names = _names(files, target)
+    maybe = [
+        file
+        for name, file in zip(names, files, strict=True)
+        if knows_digest(file) or (PurePosixPath(name).name, file.n_bytes) in alike
+    ]
+    records = {record.key: record for record in read_digests(maybe, target, id_from_path, runner)}
+    new: list[Any] = []
+    for name, file in zip(names, files, strict=True):
+        before, record = taken.get(name), records.get(name)
+        same = record is not None and before is not None and _is_same(before, record, file, id_from_path)
+        if before is not None and not same:
             raise SourceError(
-                f"changed after its rows were taken ({record.n_bytes:,} bytes)",
+                f"changed after its rows were taken ({file.n_bytes:,} bytes)",
                 expected=f"the {before.n_bytes:,} bytes of digest {before.digest} whose rows the store has",
                 where=str(file),
                 fix="put new rows into a file of their own; or --force to read it again, with --on-duplicate last if "
                 "its rows are to replace those of the store",
             )
         named = taken.get(str(file))  # as ledgers of version 0.1 have it where ids come from paths
-        same = named is not None and _is_same(named, record, file, id_from_path)
-        if before is None and not same and _wherever(record) not in known:
-            new.append((file, record))
+        if record is not None:
+            same = same or (named is not None and _is_same(named, record, file, id_from_path))
+            same = same or _wherever(record) in known
+        if not same:
+            new.append(file)
     return new
 
 
@@ -142,17 +169,5 @@ def _with_id(bytes_digest: str, file: File, id_from_path: str | None) -> str:
     return digest(f"{bytes_digest} {id_in_path(str(file), id_from_path)}".encode())
 
 
-def _knows_digest(file: Any) -> bool:
-    """Whether its state says what its rows are: an object of a bucket, or a query."""
-    return not isinstance(file, File) or is_remote(str(file))
-
-
-def _digest_pieces(pieces: Sequence[tuple[File, int]]) -> list[str]:
-    return [_digest_piece(file, start) for file, start in pieces]
-
-
-def _digest_piece(file: File, start: int) -> str:
-    hasher = xxhash.xxh3_128()
-    for piece in source_pieces(file, start, min(start + PIECE_BYTES, file.n_bytes), _READ_BYTES):
-        hasher.update(piece)
-    return hasher.hexdigest()
+def _digest_pieces(pieces: Sequence[tuple[File, int]]) -> list[PieceDigest]:
+    return [digest_piece(file, start) for file, start in pieces]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from zstore.writing.resume import note_reports, noted_reports
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sort import DuplicateTimeError
+from zstore.writing.sources.digests import PieceDigest
 from zstore.writing.sources.join import grouped
 from zstore.writing.sources.payloads import PayloadFaultError
 from zstore.writing.sources.protocol import Block, RecutError, Source, SourceFile
@@ -82,6 +83,11 @@ class Parsed:
     blocks: Sequence[Block]
     reports: list[BlockReport]
     bad: list[BadRow]
+
+    @property
+    def pieces(self) -> Iterator[PieceDigest]:
+        """Digests of the pieces of the sources that were read."""
+        return (piece for report in self.reports for piece in report.pieces)
 
     def n_inexact(self, n_channels: int) -> tuple[int, ...]:
         """Per channel, values that were rounded."""

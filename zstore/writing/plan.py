@@ -10,7 +10,6 @@ from typing import Any
 from zstore._version import __version__
 from zstore.errors import NoColumnError, SourceError, UsageError
 from zstore.format.layout import RowGrid
-from zstore.format.manifest import ObjectRecord
 from zstore.format.trust import grid_fault
 from zstore.storage.file import File
 from zstore.writing.resume import begin
@@ -215,10 +214,9 @@ def described(fields: Sequence[FieldSpec]) -> list[Any]:
     return [[field.name, field.holder, field.position, field.units, field.reader.to_json()] for field in fields]
 
 
-def plan_text(ledger: Sequence[ObjectRecord], version: int, **reading: Any) -> str:
-    """Everything that spills depend on, as text."""
-    sources = [[record.key, record.n_bytes, record.digest] for record in ledger]
-    return json.dumps([__version__, version, sources, reading])
+def plan_text(states: Sequence[list[Any]], version: int, **reading: Any) -> str:
+    """Everything that spills depend on, as text; `states` are those of the sources."""
+    return json.dumps([__version__, version, states, reading])
 
 
 def most_bad(given: float | int | str) -> float | int:

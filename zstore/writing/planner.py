@@ -19,10 +19,10 @@ from zstore.storage.file import File
 from zstore.writing.arguments import check_choices, source_files, static_table
 from zstore.writing.fan_in import MOST_FILES, MOST_OBJECTS
 from zstore.writing.ingest import ingest
-from zstore.writing.ledger import PIECE_BYTES
 from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sources.csv.sample import first_records
+from zstore.writing.sources.digests import PIECE_BYTES
 from zstore.writing.sources.inflate import is_plain
 from zstore.writing.sources.join import MOST_TOGETHER
 from zstore.writing.sources.kinds import Named, source_of
@@ -56,6 +56,8 @@ class Sample:
         Further rows in it that cannot be stored as they stand.
     source_bytes
         Bytes of all rows as they are read, of a query; None where sources have sizes.
+    digested
+        Whether pieces of the source that are read whole are digested on the way.
     """
 
     n_bytes: int
@@ -70,6 +72,7 @@ class Sample:
     prepared: bool = False
     n_bad: int = 0
     source_bytes: int | None = None
+    digested: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,12 +191,10 @@ def _is_long_text(file: File, encoding: str) -> bool:
 
 def take_sample(file: File, storage_options: Mapping[str, str] | None = None, /, **table: Any) -> Sample:
     """Ingest the first 16 MiB of a file into a temporary folder, without what columns name."""
-    table = _without_files(table)
+    table, source = _without_files(table), source_of([file])
     with tempfile.TemporaryDirectory(prefix="zstore-") as folder:
         encoding = table.get("encoding", "utf-8")
-        taken = source_of([file]).sample(
-            file, TableOptions.of(table), encoding, Path(folder) / "sources", _SAMPLE_BYTES
-        )
+        taken = source.sample(file, TableOptions.of(table), encoding, Path(folder) / "sources", _SAMPLE_BYTES)
         plainly = {**table, "encoding": taken.encoding, "on_duplicate": "first"}
         named = None if table.get("static") is None else static_table(table["static"], storage_options)
         if isinstance(named, File) and _is_long_text(named, encoding):  # options may name its columns
@@ -218,6 +219,7 @@ def take_sample(file: File, storage_options: Mapping[str, str] | None = None, /,
         prepared=taken.prepared,
         n_bad=receipt.n_quarantined,
         source_bytes=taken.source_bytes,
+        digested=not taken.prepared and not source.typed,
     )
 
 
@@ -258,6 +260,7 @@ def extrapolate(
     """
     plain, is_query = int(source_bytes * sample.growth), sample.source_bytes is not None
     n_rows = round(plain / sample.n_bytes * sample.n_rows)
+    whole = sample.digested and (source_bytes / n_files <= size or size % PIECE_BYTES == 0)
     n_blocks, shards = _n_groups(plain, n_files, size, workers), n_shards(n_rows, shard_rows)
     most, groups, passes = MOST_OBJECTS if remote_scratch else MOST_FILES, n_blocks, 0
     while groups > most:
@@ -265,9 +268,9 @@ def extrapolate(
     fan_in = groups if not passes else min(2 * groups, shards + groups)
     parse_s, write_s = (seconds / sample.n_rows * n_rows for seconds in (sample.parse_s, sample.write_s))
     tasks = {
-        **({} if is_query else {"digest": _n_groups(source_bytes, n_files, PIECE_BYTES, workers)}),
         **({"query" if is_query else "inflate": n_files} if sample.prepared else {}),
         "parse": n_blocks,
+        **({} if is_query or whole else {"digest": _n_groups(source_bytes, n_files, PIECE_BYTES, workers)}),
         **({"merge": shards * passes} if passes else {}),
         "write": shards,
     }

@@ -15,6 +15,7 @@ from zstore.format.encodings.base import form_from_json
 from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.sort import Spill
+from zstore.writing.sources.digests import PieceDigest
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import BadRow
 from zstore.writing.sources.workspace import NOTE, TAKEN, digest_of
@@ -32,7 +33,7 @@ def begin(scratch: Storage, plan: str) -> dict[str, bytes]:
     scratch
         Where both keep what they need meanwhile.
     plan
-        Everything that the work depends on, as text: sources and their digests, how they are read, sizes of blocks.
+        Everything that the work depends on, as text: sources and their states, how they are read, sizes of blocks.
 
     Returns
     -------
@@ -92,6 +93,7 @@ def _note(scratch: Storage, name: str, report: BlockReport, n_reports: int) -> N
         "n_blank": report.n_blank,
         "seen": sorted(report.seen),
         "tallies": report.tallies,
+        "pieces": report.pieces,
     }
     # Not pa.array, which would import pandas to look at numpy's.
     counts = np.ascontiguousarray(report.counts, np.int64)
@@ -124,5 +126,6 @@ def _noted(scratch: Storage, note: bytes, source: Source) -> tuple[BlockReport, 
         document["n_blank"],
         frozenset(document["seen"]),
         tuple(document["tallies"]),
+        tuple(PieceDigest(*piece) for piece in document["pieces"]),
     )
     return report, document["n_reports"]

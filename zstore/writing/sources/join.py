@@ -64,4 +64,5 @@ def join(parts: Sequence[Columns]) -> Columns:
         n_lost=tuple(map(sum, zip(*(part.n_lost for part in parts), strict=True))),
         seen=frozenset[str]().union(*(part.seen for part in parts)),
         tallies=tuple(n for part in parts for n in part.tallies),
+        pieces=tuple(piece for part in parts for piece in part.pieces),
     )

@@ -16,6 +16,7 @@ from zstore.format.encodings import Kind
 from zstore.format.index import StaticAttribute
 from zstore.writing.sources.cells import Missing, NumberStyle, shorten
 from zstore.writing.sources.channels import ChannelValues
+from zstore.writing.sources.digests import PieceDigest
 from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.times.spec import TimeSpec
 
@@ -305,6 +306,8 @@ class Columns:
     tallies
         A number for each block that was read, by which its source places bad rows (:meth:`Source.placed`); only where
         those are kept.
+    pieces
+        Digests of the pieces of the source that were read for it.
     """
 
     ids: pa.Array
@@ -317,6 +320,7 @@ class Columns:
     n_lost: tuple[int, ...] = ()
     seen: frozenset[str] = frozenset()
     tallies: tuple[int, ...] = ()
+    pieces: tuple[PieceDigest, ...] = ()
 
     @property
     def n_rows(self) -> int:

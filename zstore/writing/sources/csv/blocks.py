@@ -28,6 +28,7 @@ from zstore.writing.sources.csv.records import (
     without_blank_lines,
 )
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec
+from zstore.writing.sources.digests import read_digested
 from zstore.writing.sources.files import read_source
 from zstore.writing.sources.numbers import count_newlines
 from zstore.writing.sources.protocol import RecutError
@@ -54,7 +55,8 @@ def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
     SourceError
         On a bad row, naming file and line; on a record that is too long.
     """
-    content, framing = read_bytes(block), block.source.framing
+    framing = block.source.framing
+    content, pieces = read_digested(block.source.file, block.start, block.stop)
     if block.borders == "plain" and b'"' in content and not framing.literal:
         raise RecutError
     try:
@@ -73,7 +75,7 @@ def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
     if columns.bad and not keep_bad:
         check_borders([block])
         raise below(columns.bad[0], lines_before(block.source, block.start)).error()
-    return replace(columns, tallies=(count_newlines(content),)) if keep_bad else columns
+    return replace(columns, pieces=pieces, tallies=(count_newlines(content),) if keep_bad else ())
 
 
 def read_bytes(block: CsvBlock) -> bytes:

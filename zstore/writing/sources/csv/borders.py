@@ -27,9 +27,9 @@ def count_quotes(file: File, start: int, stop: int) -> int:
 
 
 def nominal_ranges(source: CsvFile, blocksize: int) -> list[tuple[int, int]]:
-    """Byte ranges of `blocksize` after the header, not yet aligned to records."""
-    size = source.file.n_bytes
-    return [(start, min(start + blocksize, size)) for start in range(source.body, size, blocksize)]
+    """Byte ranges after the header, cut at multiples of `blocksize`, and not yet aligned to records."""
+    size, first = source.file.n_bytes, source.body // blocksize * blocksize + blocksize
+    return list(pairwise([source.body, *range(first, size, blocksize), size])) if source.body < size else []
 
 
 def align(
