@@ -265,6 +265,23 @@ def test_blocks_that_have_whole_pieces_of_a_file_are_read_once_for_rows_and_dige
     assert zstore.open_store(tmp_path / "s.zarr").ledger == zstore.open_store(tmp_path / "t.zarr").ledger
 
 
+def test_a_file_that_an_earlier_release_has_taken_is_known_and_a_changed_one_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their digests were of pieces of 16 MiB."""
+    path = polluted(tmp_path / "a.csv", 150_000, lambda _: False)
+    assert path.stat().st_size > MIB
+    with monkeypatch.context() as earlier:
+        for module in ("zstore.writing.ledger", "zstore.writing.sources.digests"):
+            earlier.setattr(f"{module}.PIECE_BYTES", 16 * MIB)
+        zstore.ingest(path, tmp_path / "s.zarr", id="id", time="t")
+    assert zstore.append(path, tmp_path / "s.zarr") is None
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + b"8\n" if content[-2:-1] != b"8" else content[:-2] + b"7\n")
+    with pytest.raises(SourceError, match="changed after its rows were taken"):
+        zstore.append(path, tmp_path / "s.zarr")
+
+
 @given(data=st.data())
 @settings(max_examples=60)
 def test_the_digest_of_a_file_does_not_depend_on_who_has_read_its_pieces(

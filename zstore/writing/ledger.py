@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,9 +14,17 @@ from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.storage.urls import is_remote
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.sources.digests import PIECE_BYTES, PieceDigest, digest_piece, knows_digest
+from zstore.writing.sources.digests import (
+    EARLIER_PIECE_BYTES,
+    PIECE_BYTES,
+    PieceDigest,
+    digest_piece,
+    knows_digest,
+)
 from zstore.writing.sources.join import grouped
 from zstore.writing.sources.options import id_in_path
+
+_TASK_BYTES = 1 << 24
 
 
 def read_states(files: Sequence[Any], target: Storage) -> list[list[Any]]:
@@ -34,6 +42,7 @@ def read_digests(
     id_from_path: str | None,
     runner: Scheduler,
     known: Iterable[PieceDigest] = (),
+    piece_bytes: int | None = None,
 ) -> list[ObjectRecord]:
     """Name, bytes and digest of each file.
 
@@ -48,9 +57,11 @@ def read_digests(
         Where ids come from paths, the pattern of them: the same bytes of another id are other rows, so the id is part
         of the digest.
     runner
-        Reads pieces of 16 MiB in parallel.
+        Reads pieces in parallel.
     known
         Digests of pieces that were read already.
+    piece_bytes
+        Bytes of a piece, if not 1 MiB: earlier releases had 16 MiB.
 
     Notes
     -----
@@ -58,26 +69,29 @@ def read_digests(
     cache. For an object of a bucket it is that of the ETag, by which the bucket tells its contents apart: nothing is
     read.
     """
+    piece_bytes = piece_bytes or PIECE_BYTES
     made = {(piece.file, piece.start): piece.digest for piece in known}
     local = [file for file in files if not knows_digest(file)]
-    pieces = [(file, start) for file in local for start in range(0, file.n_bytes, PIECE_BYTES)]
+    pieces = [(file, start) for file in local for start in range(0, file.n_bytes, piece_bytes)]
     pieces = [(file, start) for file, start in pieces if (str(file), start) not in made]
-    sizes = [min(file.n_bytes - start, PIECE_BYTES) for file, start in pieces]
-    tasks = [pieces[first:last] for first, last in grouped(sizes, PIECE_BYTES, runner.workers)]
-    n_bytes = [sum(min(file.n_bytes - start, PIECE_BYTES) for file, start in task) for task in tasks]
-    for task in runner.map("digest", _digest_pieces, tasks, n_bytes, "bytes") if tasks else []:
+    sizes = [min(file.n_bytes - start, piece_bytes) for file, start in pieces]
+    together = grouped(sizes, _TASK_BYTES, runner.workers)
+    tasks = [pieces[first:last] for first, last in together]
+    n_bytes = [sum(sizes[first:last]) for first, last in together]
+    read = partial(_digest_pieces, n_bytes=piece_bytes)
+    for task in runner.map("digest", read, tasks, n_bytes, "bytes") if tasks else []:
         made.update({(piece.file, piece.start): piece.digest for piece in task})
     return [
-        ObjectRecord(name, file.n_bytes, _with_id(_digest_of(file, made), file, id_from_path))
+        ObjectRecord(name, file.n_bytes, _with_id(_digest_of(file, made, piece_bytes), file, id_from_path))
         for name, file in zip(_names(files, target), files, strict=True)
     ]
 
 
-def _digest_of(file: Any, pieces: Mapping[tuple[str, int], str]) -> str:
+def _digest_of(file: Any, pieces: Mapping[tuple[str, int], str], piece_bytes: int) -> str:
     """The digest of the digests of its pieces, or of its state where that is one."""
     if knows_digest(file):
         return digest(str(file.etag).encode())
-    return digest("".join(pieces[str(file), start] for start in range(0, file.n_bytes, PIECE_BYTES)).encode())
+    return digest("".join(pieces[str(file), start] for start in range(0, file.n_bytes, piece_bytes)).encode())
 
 
 def new_sources(
@@ -105,31 +119,36 @@ def new_sources(
     taken = {record.key: record for record in ledger}
     known = {_wherever(record) for record in taken.values()}
     alike = {some[:2] for some in known}
-    names = _names(files, target)
-    maybe = [
-        file
-        for name, file in zip(names, files, strict=True)
+    names = dict(zip(_names(files, target), files, strict=True))
+
+    def is_taken(name: str, record: ObjectRecord) -> bool:
+        before, file = taken.get(name), names[name]
+        if before is not None:
+            return _is_same(before, record, file, id_from_path)
+        early = taken.get(str(file))  # as ledgers of version 0.1 have it where ids come from paths
+        return _wherever(record) in known or (early is not None and _is_same(early, record, file, id_from_path))
+
+    maybe = {
+        name: file
+        for name, file in names.items()
         if knows_digest(file) or (PurePosixPath(name).name, file.n_bytes) in alike
-    ]
-    records = {record.key: record for record in read_digests(maybe, target, id_from_path, runner)}
-    new: list[Any] = []
-    for name, file in zip(names, files, strict=True):
-        before, record = taken.get(name), records.get(name)
-        same = record is not None and before is not None and _is_same(before, record, file, id_from_path)
-        if before is not None and not same:
-            raise SourceError(
-                f"changed after its rows were taken ({file.n_bytes:,} bytes)",
-                expected=f"the {before.n_bytes:,} bytes of digest {before.digest} whose rows the store has",
-                where=str(file),
-                fix="put new rows into a file of their own; or --force to read it again, with --on-duplicate last if "
-                "its rows are to replace those of the store",
-            )
-        named = taken.get(str(file))  # as ledgers of version 0.1 have it where ids come from paths
-        if record is not None:
-            same = same or (named is not None and _is_same(named, record, file, id_from_path))
-            same = same or _wherever(record) in known
-        if not same:
-            new.append(file)
+    }
+    records = read_digests(list(maybe.values()), target, id_from_path, runner)
+    same = {record.key for record in records if is_taken(record.key, record)}
+    rest = [f for name, f in maybe.items() if name not in same and not knows_digest(f) and f.n_bytes > PIECE_BYTES]
+    records = read_digests(rest, target, id_from_path, runner, piece_bytes=EARLIER_PIECE_BYTES)
+    same |= {record.key for record in records if is_taken(record.key, record)}
+    new = [file for name, file in names.items() if name not in same]
+    changed = [(file, taken[name]) for name, file in names.items() if name in taken and name not in same]
+    if changed:
+        file, before = changed[0]
+        raise SourceError(
+            f"changed after its rows were taken ({file.n_bytes:,} bytes)",
+            expected=f"the {before.n_bytes:,} bytes of digest {before.digest} whose rows the store has",
+            where=str(file),
+            fix="put new rows into a file of their own; or --force to read it again, with --on-duplicate last if "
+            "its rows are to replace those of the store",
+        )
     return new
 
 
@@ -169,5 +188,5 @@ def _with_id(bytes_digest: str, file: File, id_from_path: str | None) -> str:
     return digest(f"{bytes_digest} {id_in_path(str(file), id_from_path)}".encode())
 
 
-def _digest_pieces(pieces: Sequence[tuple[File, int]]) -> list[PieceDigest]:
-    return [digest_piece(file, start) for file, start in pieces]
+def _digest_pieces(pieces: Sequence[tuple[File, int]], n_bytes: int) -> list[PieceDigest]:
+    return [digest_piece(file, start, n_bytes) for file, start in pieces]

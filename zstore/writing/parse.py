@@ -17,7 +17,7 @@ from zstore.writing.resume import note_reports, noted_reports
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sort import DuplicateTimeError
-from zstore.writing.sources.digests import PieceDigest
+from zstore.writing.sources.digests import PIECE_BYTES, PieceDigest
 from zstore.writing.sources.join import grouped
 from zstore.writing.sources.payloads import PayloadFaultError
 from zstore.writing.sources.protocol import Block, RecutError, Source, SourceFile
@@ -106,7 +106,8 @@ def parse(planned: Planned, site: Site, runner: Scheduler) -> Parsed:
 def block_bytes(memory_limit: int, workers: int, n_bytes: int) -> int:
     """Bytes of sources parsed at once, of `n_bytes` in all, so that every worker stays within its share of memory."""
     share = memory_limit // workers // BLOCK_COPIES
-    return max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
+    wanted = max(min(share, n_bytes // _BLOCKS, _MAX_BLOCK), _MIN_BLOCK)
+    return wanted // PIECE_BYTES * PIECE_BYTES  # so that it has whole pieces, which are digested as they are read
 
 
 def parse_all(

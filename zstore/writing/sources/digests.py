@@ -10,7 +10,8 @@ from zstore.storage.file import File
 from zstore.storage.urls import is_remote
 from zstore.writing.sources.files import read_source, source_pieces
 
-PIECE_BYTES = 1 << 24
+PIECE_BYTES = 1 << 20
+EARLIER_PIECE_BYTES = 1 << 24
 _READ_BYTES = 1 << 20
 _MOST_BEFORE = 1 << 16
 
@@ -23,7 +24,7 @@ class PieceDigest(NamedTuple):
     file
         The file, as it was named.
     start
-        Its first byte, a multiple of `PIECE_BYTES`. It has as many bytes, or ends with the file.
+        Its first byte, a multiple of the bytes of a piece. It has as many, or ends with the file.
     digest
         xxh3-128, 32 hex digits.
     """
@@ -38,10 +39,10 @@ def knows_digest(file: object) -> bool:
     return not isinstance(file, File) or is_remote(str(file))
 
 
-def digest_piece(file: File, start: int) -> PieceDigest:
-    """Read a piece of a file for its digest alone."""
+def digest_piece(file: File, start: int, n_bytes: int) -> PieceDigest:
+    """Read a piece of a file, of at most `n_bytes`, for its digest alone."""
     hasher = xxhash.xxh3_128()
-    for some in source_pieces(file, start, min(start + PIECE_BYTES, file.n_bytes), _READ_BYTES):
+    for some in source_pieces(file, start, min(start + n_bytes, file.n_bytes), _READ_BYTES):
         hasher.update(some)
     return PieceDigest(str(file), start, hasher.hexdigest())
 
