@@ -49,6 +49,7 @@ LAYERS = {
         [
             "reading.compared",
             "reading.objects",
+            "reading.described",
             "reading.version",
             "reading.windowshape",
             "reading.windows",

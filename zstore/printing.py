@@ -18,10 +18,10 @@ from zstore.amounts import show_size
 from zstore.datasets import DATASETS
 from zstore.format.rowarrays import array_names, byte_names
 from zstore.format.schema import Field
+from zstore.reading.described import grouped
 from zstore.reading.eviction import Cache
 from zstore.reading.rownotes import CacheEntry
 from zstore.reading.store import Store
-from zstore.reading.version import grouped
 from zstore.text import MOST_MESSAGE, counted, shown
 from zstore.upkeep.findings import KINDS, Diagnosis
 from zstore.upkeep.history import LogEntry

@@ -1,0 +1,296 @@
+"""What one version of a store says of itself: its schema, index and statistics, looked up by name."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.errors import NotFoundError
+from zstore.format.index import SeriesIndex, StaticAttribute
+from zstore.format.layout import index_path, moments_path
+from zstore.format.manifest import ObjectRecord
+from zstore.format.moments import Moments
+from zstore.format.nodes import index_arrays
+from zstore.format.payloads.grid import grid_name
+from zstore.format.schema import Field, Schema, TimeAxis
+from zstore.format.soundness import check_index, check_missing, check_moments, check_sources
+from zstore.reading.objects import ObjectReader
+from zstore.storage.protocol import Storage
+
+_COORDINATES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
+
+
+class DescribedVersion:
+    """What one version of a store says of its rows, without reading any: schema, index, moments, ledger.
+
+    Parameters
+    ----------
+    storage
+        Where it is.
+    version
+        Number of the version; None for the newest.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
+    NotFoundError
+        If it has no such version, or no longer.
+    """
+
+    def __init__(self, storage: Storage, version: int | None = None) -> None:
+        self.storage = storage
+        self.objects = ObjectReader(storage, version)
+        self.schema = Schema.from_json(self.objects.document, self.path)
+
+    @property
+    def path(self) -> str:
+        """Its folder or URL."""
+        return str(self.storage)
+
+    @property
+    def version(self) -> int:
+        """Number of the version opened."""
+        return self.schema.version
+
+    @property
+    def digest(self) -> str:
+        """Digest of the version's root document: 32 hex digits, the same only where every object is the same.
+
+        What is kept of a version elsewhere goes by it: a store that was restored from a copy and appended to has
+        other rows under the same uuid and version number.
+        """
+        return str(self.objects.document["digest"])
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all series."""
+        return self.schema.n_rows
+
+    @property
+    def n_series(self) -> int:
+        """Series."""
+        return self.schema.n_series
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return tuple(channel.name for channel in self.schema.channels)
+
+    @cached_property
+    def _columns(self) -> dict[str, int]:
+        """Where each channel is in :attr:`channels`; some 100 bytes a channel."""
+        return {name: column for column, name in enumerate(self.channels)}
+
+    @cached_property
+    def vectors(self) -> dict[str, tuple[str, ...]]:
+        """Channels that belong together, by the name that they share: ``emg`` for ``emg.0``, ``emg.1`` and so on.
+
+        Numbered from 0 without a hole, at least two, and none of them called like the vector itself.
+        """
+        return {name: own for name, own in self.named_channels.items() if len(own) > 1}
+
+    @cached_property
+    def named_channels(self) -> dict[str, tuple[str, ...]]:
+        """The channels in order, under their names; those of a vector together, where its first one is, under its."""
+        return grouped(self.channels)
+
+    def channels_of(self, names: Iterable[str]) -> list[str]:
+        """Names of channels, with each vector among them as its channels in order; see :attr:`vectors`."""
+        return [channel for name in names for channel in self.vectors.get(name, (name,))]
+
+    @property
+    def time(self) -> TimeAxis:
+        """The time axis: ``time.rule`` is how far it is from row to row, ``time.show`` writes a time as a date."""
+        return self.schema.time
+
+    @property
+    def receipt(self) -> dict[str, Any]:
+        """The receipt of the ingest that made this version."""
+        receipt: dict[str, Any] = self.objects.document["receipt"]
+        return receipt
+
+    @cached_property
+    def index(self) -> SeriesIndex:
+        """The ID index."""
+        group, objects = index_path(self.version), self.objects
+        names = index_arrays(group, objects.nodes)
+        index = SeriesIndex.from_arrays({name: objects.small(f"{group}/{name}") for name in names})
+        check_index(index, objects.document, objects.records.keys(), f"{self.path}/{group}")
+        return index
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments per series and channel, each field (series, channel)."""
+        group = moments_path(self.version)
+        moments = Moments(*(self.objects.small(f"{group}/{name}")[0] for name in Moments.empty((0,)).fields()))
+        check_moments(moments, self.index, self.objects.document, f"{self.path}/{group}")
+        return moments
+
+    @cached_property
+    def _n_missing(self) -> NDArray[np.int64]:
+        """(series, channel) missing values: of all moments, the one that every table asks for."""
+        if "moments" in self.__dict__:
+            return self.moments.n_missing
+        group = moments_path(self.version)
+        counts: NDArray[np.int64] = self.objects.small(f"{group}/n_missing")[0]
+        check_missing(counts, self.index, f"{self.path}/{group}")
+        return counts
+
+    @cached_property
+    def ledger(self) -> list[ObjectRecord]:
+        """The sources whose rows were taken: name, bytes and digest of each."""
+        sources = self.objects.listing("source_")
+        check_sources(sources, self.path)
+        return sources
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """(series,) exact ids, sorted by their UTF-8 bytes."""
+        return self.index.ids
+
+    @property
+    def numbers(self) -> list[str]:
+        """Names of the channels that hold numbers, not categories."""
+        return [channel.name for channel in self.schema.channels if channel.kind == "number"]
+
+    @property
+    def statics(self) -> tuple[StaticAttribute, ...]:
+        """Static attributes, each (series,)."""
+        return self.index.statics
+
+    @property
+    def coordinates(self) -> NDArray[np.float64] | None:
+        """(series, 2) latitude and longitude, if static attributes of the usual names hold them; NaN where missing."""
+        numbers = {static.name.lower(): static.values for static in self.statics if static.categories is None}
+        found = [numbers[known[0]] for names in _COORDINATES if (known := [name for name in names if name in numbers])]
+        return np.stack(found, axis=1).astype(np.float64) if len(found) == len(_COORDINATES) else None
+
+    def channel(self, name: str) -> Field:
+        """A channel by name.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such channel.
+        """
+        if name in self._columns:
+            return self.schema.channels[self._columns[name]]
+        raise NotFoundError(f"no channel {name!r}", expected=f"one of {', '.join(self.channels)}", where=self.path)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields: what a row has beside scalar channels, such as images."""
+        return tuple(field.name for field in self.schema.fields)
+
+    @cached_property
+    def volume_grids(self) -> dict[str, str]:
+        """Fields that have where the voxels of another one lay in their sources, and which that is.
+
+        See :func:`zstore.original_grid`.
+        """
+        chains, fields = self.objects.document["table"].get("file_chain"), set(self.fields)
+        names = chains if isinstance(chains, dict) else ()
+        return {grid_name(name): name for name in names if {name, grid_name(name)} <= fields}
+
+    def field(self, name: str) -> Field:
+        """A field by name.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such field.
+        """
+        for field in self.schema.fields:
+            if field.name == name:
+                return field
+        known = ", ".join(self.fields) or "none: ingest with --file"
+        raise NotFoundError(f"no field {name!r}", expected=f"one of {known}", where=self.path)
+
+    def static(self, name: str) -> StaticAttribute:
+        """A static attribute by name.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such attribute.
+        """
+        for static in self.statics:
+            if static.name == name:
+                return static
+        known = ", ".join(static.name for static in self.statics) or "none: ingest with --static FILE"
+        raise NotFoundError(f"no static attribute {name!r}", expected=f"one of {known}", where=self.path)
+
+    def position(self, id_: str) -> int:
+        """Position of an id in :attr:`ids`.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such id, naming those nearest in order.
+
+        Notes
+        -----
+        Cost: O(log series), some microseconds; no memory beside the index.
+        """
+        ids = self.ids
+        place = bisect_left(ids, id_)  # in the order of characters, which is that of UTF-8
+        if place < len(ids) and ids[place] == id_:
+            return place
+        near = ", ".join(repr(str(other)) for other in ids[max(place - 2, 0) : place + 2])
+        raise NotFoundError(f"no id {id_!r}", expected=f"one of {len(ids):,} ids, such as {near}", where=self.path)
+
+    def n_infinite_series(self, channel: str) -> int:
+        """Series that have an infinite value in a channel. Cost: the statistics of each series; no row is read."""
+        return len(self.infinite_series(channel))
+
+    def infinite_series(self, channel: str) -> NDArray[np.int64]:
+        """(found,) positions of the series that have an infinite value in a channel; costs what the number does."""
+        column, moments = self._columns[self.channel(channel).name], self.moments
+        ends = np.isinf(moments.low[:, column]) | np.isinf(moments.high[:, column])
+        return np.flatnonzero(ends & (moments.count[:, column] > 0))
+
+    def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
+        """(channel,) whether any value of some channels is missing."""
+        found: NDArray[np.bool_] = self._n_missing.sum(axis=0) > 0
+        return found[[self._columns[self.channel(name).name] for name in channels]]
+
+    @property
+    def chunk_starts(self) -> NDArray[np.int64]:
+        """(chunk,) the rows that a chunk of the channels begins with; see :meth:`SeriesIndex.chunk_starts`."""
+        return self.index.chunk_starts(self.schema.chunk_rows)
+
+    @property
+    def n_chunks_stored(self) -> int:
+        """Chunks of one channel that any row lies in."""
+        return self.index.n_chunks_stored(self.schema.chunk_rows)
+
+    def n_chunks(self, start: int, stop: int) -> int:
+        """Chunks of one channel that the rows ``[start, stop)`` lie in."""
+        return self.index.n_chunks(start, stop, self.schema.chunk_rows)
+
+
+def grouped(channels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Names of channels by their own name or, those of a vector, together by that; see :attr:`DescribedVersion.vectors`.
+
+    A vector stands where its first channel does.
+    """
+    numbers: dict[str, set[str]] = {}
+    for name in channels:
+        stem, dot, number = name.rpartition(".")
+        if stem and dot and number.isascii() and number.isdigit() and str(int(number)) == number:
+            numbers.setdefault(stem, set()).add(number)
+    known = set(channels)
+    vectors = {
+        stem: tuple(f"{stem}.{n}" for n in range(len(some)))
+        for stem, some in numbers.items()
+        if len(some) > 1 and some == {str(n) for n in range(len(some))} and stem not in known
+    }
+    vector_of = {channel: name for name, own in vectors.items() for channel in own}
+    names = dict.fromkeys(vector_of.get(name, name) for name in channels)
+    return {name: vectors.get(name, (name,)) for name in names}
