@@ -276,7 +276,7 @@ class DescribedVersion:
 
 
 def grouped(channels: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Names of channels by their own name or, those of a vector, together by that; see :attr:`DescribedVersion.vectors`.
+    """Names of channels by their own name; those of a vector together, by its own, see `DescribedVersion.vectors`.
 
     A vector stands where its first channel does.
     """
