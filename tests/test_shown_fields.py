@@ -22,6 +22,8 @@ from payload_files import AFFINE, image, nifti
 from PIL import Image
 
 import zstore
+from lightning_app.data.batches.fields import FieldOptions
+from lightning_app.data.datamodule import WindowDataModule
 from zstore.amounts import show_size
 from zstore.format.payloads.chain import VolumeChain
 from zstore.format.payloads.png import decode
@@ -289,3 +291,24 @@ def test_show_says_the_kind_the_shape_and_the_bytes_of_encoded_images(tmp_path: 
     cells = [line.split(",")[2] for line in shown_rows(store, 0, 4)]
     assert cells[1:] == [f"PNG 6x5x3 {sizes[0]} bytes", f"JPEG 6x5x3 {sizes[1]} bytes", f"PNG 6x5 {sizes[2]} bytes", ""]
     assert "field camera: bytes, as in the source; " in said(print_info, store)
+
+
+def test_a_data_module_names_vectors_and_says_what_windows_have_of_fields(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", frames(60))
+    rows = [["s", t, t % 7, t % 5, t % 3, "a.npy", t] for t in range(60)]
+    zstore.ingest(
+        write_table(tmp_path / "t.csv", ["id", "t", "emg.0", "emg.1", "v", "path", "number"], rows),
+        tmp_path / "s.zarr",
+        id="id",
+        time="t",
+        file={"camera": "path"},
+        file_position={"camera": "number"},
+        file_root=tmp_path,
+    )
+    data = WindowDataModule(
+        str(tmp_path / "s.zarr"), 8, 1, fields={"camera": FieldOptions(2, 4)}, targets=["emg.1"], cache=str(tmp_path)
+    )
+    assert "emg (2), v to emg.1, camera of the last 2 rows, 4 apart; " in repr(data)
+    text = "".join(parsed(data._repr_html_()).itertext())
+    assert "fields: camera of the last 2 rows, 4 apart" in text
+    assert "inputs: emg (2), v" in text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from io import StringIO
@@ -237,15 +236,13 @@ def _channel_table(store: Store) -> Table:
 
 def _show_fields(store: Store) -> list[str]:
     """A line for each field: what a row of it is, how it lies on disk, and how large that is."""
-    sizes, lines = Counter[str](), []
-    for record in store.objects.records.values():
-        sizes[record.key.partition("/")[0]] += record.n_bytes
+    lines, n_bytes_of = [], store.objects.variable_bytes
     for field in store.schema.fields:
         if field.n_bytes is not None:
-            n_bytes = sum(sizes[name] for name in byte_names(field.variable))
+            n_bytes = sum(n_bytes_of(name) for name in byte_names(field.variable))
             lines.append(f"field {shown(field.name)}: bytes, as in the source; {show_size(n_bytes)}")
             continue
-        n_bytes = sum(sizes[name] for name in array_names(field.variable))
+        n_bytes = sum(n_bytes_of(name) for name in array_names(field.variable))
         raw = store.n_rows * math.prod(field.shape) * np.dtype(field.dtype).itemsize
         stored, size = field.encoding.dtype, " x ".join(f"{n:,}" for n in field.shape)
         was = f" ({field.dtype} in the source)" if stored != field.dtype else ""

@@ -10,7 +10,7 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.windows.spans import Spans
 from lightning_app.data.windows.splits import NAMES, NoWindowError, SplitName
 from lightning_app.look.splits import splits_table, splits_timeline
-from zstore import WindowIndex, look, shown
+from zstore import WindowIndex, counted, look, shown
 
 _MOST_NAMES = 12
 
@@ -20,7 +20,8 @@ def module_text(data: WindowDataModule) -> str:
     windows = ", ".join(f"{name} {0 if index is None else len(index):,}" for name, index in _indices(data).items())
     return (
         f"<WindowDataModule: {shown(data.store.path)} version {data.store.version}, windows of {data.window}"
-        f"{_panel(data, ' of')}, {_names(data.inputs)} to {_names(data.targets)}; {windows} windows>"
+        f"{_panel(data, ' of')}, {_names(_grouped(data, data.inputs))} to {_names(_grouped(data, data.targets))}"
+        f"{''.join(f', {field}' for field in _fields(data))}; {windows} windows>"
     )
 
 
@@ -35,9 +36,10 @@ def module_html(data: WindowDataModule) -> look.Html:
     store, indices, n_nodes = data.store, _indices(data), data.view.n_nodes
     spans = {name: Spans.of(data.view.timed, index) for name, index in indices.items()}
     facts = {
-        "inputs": look.listed(data.inputs, _MOST_NAMES),
-        "targets": look.listed(data.targets, _MOST_NAMES),
-        "known in advance": look.listed(data.future, _MOST_NAMES),
+        "inputs": look.listed(_grouped(data, data.inputs), _MOST_NAMES),
+        "targets": look.listed(_grouped(data, data.targets), _MOST_NAMES),
+        "known in advance": look.listed(_grouped(data, data.future), _MOST_NAMES),
+        "fields": look.listed(_fields(data), _MOST_NAMES),
         "static attributes": look.listed(data.statics, _MOST_NAMES),
         "times": look.listed(data.columns_of.calendar, _MOST_NAMES),
         "scaler": f"{data.scaler_kind}, by {data.scale_by}",
@@ -65,6 +67,26 @@ def module_html(data: WindowDataModule) -> look.Html:
         if train is None
         else look.fill("<div style='margin-top:6px'>training:</div>$train", train=look.Html(train._repr_html_())),
     )
+
+
+def _grouped(data: WindowDataModule, names: Sequence[str]) -> list[str]:
+    """Names of channels; where all of a vector follow each other, its name and how many there are."""
+    vector_of = {own[0]: (name, own) for name, own in data.store.vectors.items()}
+    found, at = list[str](), 0
+    while at < len(names):
+        name, own = vector_of.get(names[at], ("", ()))
+        whole = bool(own) and tuple(names[at : at + len(own)]) == own
+        found.append(f"{name} ({len(own):,})" if whole else names[at])
+        at += len(own) if whole else 1
+    return found
+
+
+def _fields(data: WindowDataModule) -> list[str]:
+    """What a window has of each field."""
+    return [
+        f"{name} of the last {counted(each.steps, 'row')}" + (f", {each.stride:,} apart" if each.stride > 1 else "")
+        for name, each in data.options.fields.items()
+    ]
 
 
 def _panel(data: WindowDataModule, before: str) -> str:
