@@ -266,6 +266,8 @@ DTYPES = ["bool", "int8", "uint8", "int16", "int64", "uint64", "float16", "float
     )
 )
 def test_a_glance_says_of_each_row_what_a_plain_loop_says(values: Values) -> None:
+    long = np.tile(values.reshape(len(values), -1), (1, 1024))  # which is looked at in another way
+    assert glances(long).tobytes() == glances(values).tobytes()
     for row, found in zip(values, glances(values), strict=True):
         numbers = row.ravel().tolist()
         one = all(number == numbers[0] for number in numbers) or all(number != number for number in numbers)
