@@ -43,7 +43,8 @@ def show_cache(entries: Sequence[CacheEntry], cache: Cache) -> str:
         table.add_column(name, justify="right" if name in ("age", "size", "version", "rows") else "left")
     for entry in entries:
         used = datetime.fromtimestamp(entry.used).astimezone().isoformat(" ", "minutes")[:16]
-        size, channels = show_size(entry.n_bytes), ", ".join(entry.channels)
+        size = show_size(entry.n_bytes)
+        channels = ", ".join(_show_name(name, own) for name, own in grouped(entry.channels).items())
         names = channels if len(channels) <= _SHOWN_CHANNELS else f"{channels[:_SHOWN_CHANNELS]}…"
         age = show_age(time.time() - entry.used)
         table.add_row(used, age, size, shown(entry.store), str(entry.version), f"{entry.n_rows:,}", shown(names))

@@ -194,7 +194,7 @@ class Selection:
 
         Notes
         -----
-        Series without a row between the bounds are left out.
+        Series without a row between the bounds are left out, and so are fields.
         """
         return to_dataset(self.store, words, self.channels, self.ranges)
 

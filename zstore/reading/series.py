@@ -102,7 +102,7 @@ class Series:
         return self.store.read(channel, *self.rows(start, stop))
 
     def to_pandas(self, start: str | int | None = None, stop: str | int | None = None) -> pandas.DataFrame:
-        """All channels as a data frame over time, with the types of :meth:`Selection.to_pandas`.
+        """All channels, and no field, as a data frame over time, with the types of :meth:`Selection.to_pandas`.
 
         The index is called ``time``; ``time_`` beside a channel ``time``.
         """
@@ -111,7 +111,7 @@ class Series:
     def to_polars(self, start: str | int | None = None, stop: str | int | None = None) -> polars.DataFrame:
         """All channels as a polars data frame, with a column `time` first and the types of :meth:`Selection.to_polars`.
 
-        The column is called ``time_`` beside a channel ``time``.
+        The column is called ``time_`` beside a channel ``time``. Fields are left out.
         """
         return polars_frame(self._table(start, stop))
 
@@ -120,8 +120,8 @@ class Series:
     ) -> xarray.Dataset:
         """All channels over `time`, with the id and static attributes as scalar coordinates, in memory.
 
-        Names and, with `words`, categories are those of :meth:`zstore.Store.to_xarray`; missing static attributes are
-        left out.
+        Names and, with `words`, categories are those of :meth:`zstore.Store.to_xarray`; missing static attributes and
+        fields are left out.
         """
         xarray = needed("xarray")
         rows, store = self.rows(start, stop), self.store

@@ -350,9 +350,10 @@ class Store(StoredVersion):
         -------
         Channels over `row`, in the order of (id, time) whatever was appended, as dask arrays along stored chunks;
         the coordinates ``time`` (row) and ``id`` (series); ``row_size``, ``time_start``, ``time_stop`` and static
-        attributes over `series`. Channels keep their names. What else is called like a channel gets ``_`` behind its
-        name, such as a coordinate ``time_`` beside a channel ``time``. A static attribute that is called like
-        anything else becomes ``NAME_static``. Names with ``/`` must be renamed before ``to_netcdf``.
+        attributes over `series`; fields over `row` and their own dimensions, but those of encoded images, which
+        :func:`zstore.open_field` decodes. Channels keep their names. What else is called like a channel gets ``_``
+        behind its name, such as a coordinate ``time_`` beside a channel ``time``. A static attribute that is called
+        like anything else becomes ``NAME_static``. Names with ``/`` must be renamed before ``to_netcdf``.
 
         Notes
         -----
