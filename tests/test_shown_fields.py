@@ -172,6 +172,8 @@ def test_the_report_shows_each_field_and_the_rows_that_look_wrong(tmp_path: Path
         np.testing.assert_array_equal(values[row], drawn)
     assert "What fields hold" in "".join(page.itertext())
     np.testing.assert_array_equal(values[[0, 7, 15, 23, 31, 39]], shown[-6:])
+    captions = [caption.text for caption in page.iter("figcaption")]
+    assert captions[-6:] == ["s0 0", "s0 7", "s0 15", "s1 3", "s1 11", "s1 19"]
 
 
 def test_encoded_images_are_drawn_and_what_is_none_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,16 @@ _LINE_W, _LINE_H = 128, 40
 _IMAGE_AXES = ("y", "x", "colour")
 
 
-def fields_table(store: StoredVersion, rows: Sequence[int]) -> Html | None:
-    """A table of the fields of a store, a field a row, with what some rows hold; None where there are none."""
+def fields_table(store: StoredVersion, rows: Sequence[int], named: bool = False) -> Html | None:
+    """A table of the fields of a store, a field a row, with what some rows hold; None where there are none.
+
+    Parameters
+    ----------
+    store, rows
+        Of which.
+    named
+        Whether rows are said to be of their series.
+    """
     lines: list[Sequence[object]] = []
     for field in store.schema.fields[:_MOST_FIELDS]:
         name = fill(
@@ -33,7 +41,7 @@ def fields_table(store: StoredVersion, rows: Sequence[int]) -> Html | None:
             quiet=QUIET,
             about=field_text(store, field),
         )
-        lines.append([name, None if field.name in store.volume_grids else thumbnails(store, field, rows)])
+        lines.append([name, None if field.name in store.volume_grids else thumbnails(store, field, rows, named)])
     more = len(store.schema.fields) - len(lines)
     lines += [[f"and {more:,} more", None]] if more else []
     return table(lines, "ll", ["field", None]) if lines else None
@@ -48,26 +56,27 @@ def field_text(store: StoredVersion, field: Field) -> str:
     return f"{' x '.join(f'{n:,}' for n in field.shape)} ({', '.join(field.dimensions)}) of {field.encoding.dtype}"
 
 
-def thumbnails(store: StoredVersion, field: Field, rows: Iterable[int]) -> Html:
-    """Some rows of a field beside each other, each with its time.
+def thumbnails(store: StoredVersion, field: Field, rows: Iterable[int], named: bool = False) -> Html:
+    """Some rows of a field beside each other, each with its time, and, if `named`, with the id of its series.
 
     Cost: for each row, a chunk of the field is decoded, and the shard that it lies in is compared with its digest.
     """
-    return fill("<div>$drawn</div>", drawn=[_one(store, field, row) for row in rows])
+    return fill("<div>$drawn</div>", drawn=[_one(store, field, row, named) for row in rows])
 
 
-def _one(store: StoredVersion, field: Field, row: int) -> Html:
+def _one(store: StoredVersion, field: Field, row: int, named: bool) -> Html:
     when = store.time.show(int(store.times(row, row + 1)[0]))
     try:
         drawn, about = _drawn(field, read_value(store, field, row), f"{field.name} at {when}")
     except (PayloadError, UsageError) as error:  # not an image, or no library to read it with: said in its place
         drawn, about = fill("<span>$error</span>", error=str(error)), ""
     return fill(
-        "<figure style='$style'>$drawn<figcaption style='color:$quiet;font-size:smaller'>$when$comma$about"
+        "<figure style='$style'>$drawn<figcaption style='color:$quiet;font-size:smaller'>$id$when$comma$about"
         "</figcaption></figure>",
         style=BESIDE,
         drawn=drawn,
         quiet=QUIET,
+        id=f"{store.ids[np.searchsorted(store.index.row_start, row, side='right') - 1]} " if named else None,
         when=when,
         comma=", " if about else None,
         about=about,

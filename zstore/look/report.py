@@ -108,7 +108,7 @@ def _of_field(store: Store, finding: Finding) -> Html:
     rows = spread_rows(finding.start, finding.stop)
     if finding.start and finding.start not in store.index.row_start:
         rows.insert(0, finding.start - 1)
-    return thumbnails(store, store.field(finding.channel), rows)
+    return thumbnails(store, store.field(finding.channel), rows, named=not finding.series)
 
 
 def _name(kind: str) -> str:
@@ -216,7 +216,10 @@ def _fields(store: Store) -> Html | None:
     """Rows of each field that are evenly spread over the store."""
     if not store.fields or not store.n_rows:
         return None
-    return fill("<h2>What fields hold</h2>$drawn", drawn=fields_table(store, spread_rows(0, store.n_rows, _FIELD_ROWS)))
+    return fill(
+        "<h2>What fields hold</h2>$drawn",
+        drawn=fields_table(store, spread_rows(0, store.n_rows, _FIELD_ROWS), named=True),
+    )
 
 
 def _geography(store: Store, diagnosis: Diagnosis) -> Html | None:
