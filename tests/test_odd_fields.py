@@ -152,6 +152,14 @@ def test_episodes_of_the_same_numbers_and_other_frames_are_no_copies(tmp_path: P
         assert found == ([("copy", "s1", "", N_ROWS, 2 * N_ROWS)] if name == "copy" else [])
 
 
+def test_a_scan_under_two_ids_is_found_though_their_numbers_differ(tmp_path: Path) -> None:
+    values = frames()
+    values[ILL] = values[:N_ROWS]
+    store = store_of(tmp_path, values)
+    assert told(store) == [("copy", "s2", "camera", ILL.start, ILL.stop)]
+    assert details(store, "copy") == ["the values of s0 in 30 rows"]
+
+
 def test_series_too_short_for_a_window_are_found_if_the_window_is_known(tmp_path: Path) -> None:
     store = store_of(tmp_path, frames()[:-12])
     assert "short" not in examine(store).kinds

@@ -13,6 +13,7 @@ from zstore.reading.store import Store
 from zstore.text import counted
 from zstore.upkeep import checks
 from zstore.upkeep.checks import Stretch
+from zstore.upkeep.field_rows import whole_series
 from zstore.upkeep.findings import KINDS, OF_FIELDS, OF_VALUES, Diagnosis, Finding, finding, of_series, of_vectors
 from zstore.upkeep.history import log
 from zstore.upkeep.odd_fields import odd_fields, same_payloads
@@ -25,7 +26,6 @@ _CHECKS: dict[str, Callable[[NDArray[Any]], Stretch | None]] = {
     "outlier": checks.outliers,
     "drift": checks.drift,
 }
-_PIECE_ROWS = 1 << 20
 _MANY = 3  # series in which a channel is constant, if most are: then it is told once
 
 
@@ -79,7 +79,7 @@ def examine(
     found = [*_of_ingest(store, storage_options), *odd_times(store, window), *_of_moments(store)]
     numbers = [channel.name for channel in store.schema.channels if channel.kind == "number"]
     row_start = store.index.row_start
-    for low, high in _pieces(row_start):
+    for low, high in whole_series(row_start):
         first, last = int(row_start[low]), int(row_start[high])
         for name in numbers:
             values = store.read(name, first, last)
@@ -88,22 +88,14 @@ def examine(
                 found += _of_values(store, position, name, first + start, values[start:stop])
         told(last - first)
     found = of_vectors(store, found)
-    found += odd_fields(store, not skip_fields, told)
+    copies = {each.series for each in found if each.kind == "copy"}
+    of_fields = odd_fields(store, not skip_fields, told)
+    found += [each for each in of_fields if each.kind != "copy" or each.series not in copies]
     order = {kind: number for number, kind in enumerate(KINDS)}
     found.sort(key=lambda each: (order[each.kind], each.start - each.stop))
     skipped = {"short"} if window is None else set()
     skipped |= set(OF_FIELDS) if not store.fields else set(OF_VALUES) if skip_fields else set()
     return Diagnosis(store, tuple(found), tuple(kind for kind in KINDS if kind not in skipped))
-
-
-def _pieces(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Ranges of whole series of some 1 M rows."""
-    low, n_series = 0, len(row_start) - 1
-    while low < n_series:
-        reached = int(np.searchsorted(row_start, row_start[low] + _PIECE_ROWS, side="right")) - 1
-        high = min(max(reached, low + 1), n_series)
-        yield low, high
-        low = high
 
 
 def _of_values(store: Store, position: int, channel: str, first: int, values: NDArray[Any]) -> Iterator[Finding]:

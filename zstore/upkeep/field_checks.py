@@ -90,16 +90,15 @@ def far_sizes(sizes: NDArray[np.float64]) -> Bools:
     return far
 
 
-def repeats(digests: NDArray[np.uint8], before: NDArray[np.uint8]) -> tuple[Bools, Bools]:
+def repeats(digests: NDArray[np.uint8]) -> tuple[Bools, Bools]:
     """(row,) whether a row has a payload, and whether it has the one of the row before.
 
     Parameters
     ----------
     digests
         (row, 16) of payloads; zeros for none.
-    before
-        (16,) that of the row before the first.
     """
     present = np.any(digests, axis=1).astype(np.bool_)
-    others = np.concatenate([before[np.newaxis], digests[:-1]])
-    return present, present & np.all(digests == others, axis=1)
+    same = np.zeros(len(digests), np.bool_)
+    same[1:] = np.all(digests[1:] == digests[:-1], axis=1)
+    return present, present & same

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from zstore.upkeep.findings import Finding, finding, of_series
 
 Bools = NDArray[np.bool_]
 
+_PIECE_ROWS = 1 << 20
 _MANY = 3  # series of which most have the same to be said of them: then it is said once
 
 
@@ -31,6 +32,8 @@ class FieldRows:
         (row,) whether it has a value.
     repeated
         (row,) whether it has the value of the row before, of the same series.
+    copies
+        Positions of series whose rows all have the values that another one's have, and the first such series of each.
     glance
         (row,) of :data:`GLANCE`; None where values were not looked at.
     """
@@ -39,6 +42,7 @@ class FieldRows:
     field: Field
     present: Bools
     repeated: Bools
+    copies: Mapping[int, int]
     glance: NDArray[Any] | None = None
 
     @property
@@ -106,3 +110,13 @@ def _stretch(of: NDArray[np.int64]) -> tuple[int, int]:
     marked[of - of[0]] = True
     start, stop = longest_stretch(marked)
     return int(of[0]) + start, int(of[0]) + stop
+
+
+def whole_series(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of whole series of some 1 M rows."""
+    low, n_series = 0, len(row_start) - 1
+    while low < n_series:
+        reached = int(np.searchsorted(row_start, row_start[low] + _PIECE_ROWS, side="right")) - 1
+        high = min(max(reached, low + 1), n_series)
+        yield low, high
+        low = high

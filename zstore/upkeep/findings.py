@@ -20,7 +20,7 @@ KINDS = {
     "infinite": "infinite values, which no scaler takes",
     "empty": "a channel or field without any value in a series",
     "constant": "a channel or field with one value only in a series",
-    "copy": "a series with the same numbers as another one",
+    "copy": "a series with the numbers, or the frames or scans, of another one",
     "absent": "rows without a value of a field that most rows have",
     "odd_file": "a file of another shape than most, with voxels of another size, or that cannot be read",
     "black": "rows of a field that are 0 throughout, such as black frames",

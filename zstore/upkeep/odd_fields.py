@@ -13,21 +13,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from zstore.format.payloads.grid import spacing_of
-from zstore.format.rowarrays import DIGEST_BYTES
 from zstore.format.schema import Field
 from zstore.reading.store import Store
 from zstore.storage.portable import n_cores
 from zstore.text import counted
 from zstore.upkeep.field_checks import GLANCE, far_sizes, glances, repeats, saturated
-from zstore.upkeep.field_rows import FieldRows, by_series
-from zstore.upkeep.findings import Finding
+from zstore.upkeep.field_rows import FieldRows, by_series, whole_series
+from zstore.upkeep.findings import Finding, of_series
 from zstore.upkeep.odd_images import look_at_images, odd_images
 
 _READ_BYTES, _MOST_BYTES = 1 << 24, 1 << 29  # decoded by a thread, and by all together
-_DIGEST_ROWS = 1 << 20
 _STILL_ROWS = 3  # of a series that has one value throughout
 
 
@@ -62,6 +61,7 @@ def odd_fields(store: Store, values: bool, told: Callable[[int], None]) -> Itera
         elif values:
             rows = replace(rows, glance=_glances(store, field, told))
         yield from _of_presence(rows)
+        yield from _of_copies(rows)
         yield from _of_stillness(rows)
         yield from _of_glances(rows)
         if images is not None:
@@ -70,15 +70,20 @@ def odd_fields(store: Store, values: bool, told: Callable[[int], None]) -> Itera
 
 def _told_by_digests(store: Store, field: Field) -> FieldRows:
     present, repeated = np.zeros(store.n_rows, np.bool_), np.zeros(store.n_rows, np.bool_)
-    before = np.zeros(DIGEST_BYTES, np.uint8)
-    for start in range(0, store.n_rows, _DIGEST_ROWS):
-        stop = min(start + _DIGEST_ROWS, store.n_rows)
-        digests = store.payload_digests(field.name, start, stop)
-        present[start:stop], repeated[start:stop] = repeats(digests, before)
-        before = digests[-1]
+    first_with: dict[bytes, int] = {}
+    copies: dict[int, int] = {}
     row_start = store.index.row_start
+    for low, high in whole_series(row_start):
+        start, stop = int(row_start[low]), int(row_start[high])
+        digests = store.payload_digests(field.name, start, stop)
+        present[start:stop], repeated[start:stop] = repeats(digests)
+        for position in range(low, high):
+            own = digests[row_start[position] - start : row_start[position + 1] - start]
+            known = first_with.setdefault(xxhash.xxh3_128_digest(own.tobytes()), position)
+            if known != position and own.any():
+                copies[position] = known
     repeated[row_start[:-1][row_start[:-1] < store.n_rows]] = False  # the row before is of another series
-    return FieldRows(store, field, present, repeated)
+    return FieldRows(store, field, present, repeated, copies)
 
 
 def _glances(store: Store, field: Field, told: Callable[[int], None]) -> NDArray[Any]:
@@ -115,6 +120,15 @@ def _of_presence(rows: FieldRows) -> Iterator[Finding]:
     yield from by_series(
         rows, "absent", ~rows.present & ~lacking, lambda of: f"{counted(len(of), 'row')} without a value"
     )
+
+
+def _of_copies(rows: FieldRows) -> Iterator[Finding]:
+    """Series that have the values of another one, such as a scan under two ids, unless most series have."""
+    store, size = rows.store, rows.store.index.row_size
+    if 2 * len(rows.copies) < np.count_nonzero(rows.counts(rows.present)):
+        for position, other in rows.copies.items():
+            detail = f"the values of {store.ids[other]} in {counted(int(size[position]), 'row')}"
+            yield of_series(store, "copy", position, rows.field.name, detail)
 
 
 def _of_stillness(rows: FieldRows) -> Iterator[Finding]:
