@@ -17,6 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from zstore.format.payloads.grid import spacing_of
+from zstore.format.rowarrays import DIGEST_BYTES
 from zstore.format.schema import Field
 from zstore.reading.store import Store
 from zstore.storage.portable import n_cores
@@ -52,7 +53,8 @@ def odd_fields(store: Store, values: bool, told: Callable[[int], None]) -> Itera
         rows = _told_by_digests(store, field)
         if field.name in store.volume_grids:
             yield from _odd_grids(rows, store.volume_grids[field.name])
-            told(store.n_rows)
+            if values:
+                told(store.n_rows)
             continue
         images = None
         if values and field.n_bytes is not None:
@@ -70,19 +72,20 @@ def odd_fields(store: Store, values: bool, told: Callable[[int], None]) -> Itera
 
 def _told_by_digests(store: Store, field: Field) -> FieldRows:
     present, repeated = np.zeros(store.n_rows, np.bool_), np.zeros(store.n_rows, np.bool_)
-    first_with: dict[bytes, int] = {}
-    copies: dict[int, int] = {}
-    row_start = store.index.row_start
+    row_start, series_digests = store.index.row_start, np.zeros((store.n_series, DIGEST_BYTES), np.uint8)
     for low, high in whole_series(row_start):
         start, stop = int(row_start[low]), int(row_start[high])
         digests = store.payload_digests(field.name, start, stop)
         present[start:stop], repeated[start:stop] = repeats(digests)
         for position in range(low, high):
             own = digests[row_start[position] - start : row_start[position + 1] - start]
-            known = first_with.setdefault(xxhash.xxh3_128_digest(own.tobytes()), position)
-            if known != position and own.any():
-                copies[position] = known
+            if own.any():
+                series_digests[position] = np.frombuffer(xxhash.xxh3_128_digest(own.tobytes()), np.uint8)
     repeated[row_start[:-1][row_start[:-1] < store.n_rows]] = False  # the row before is of another series
+    _, first, inverse = np.unique(series_digests, axis=0, return_index=True, return_inverse=True)
+    other = first[inverse.ravel()]
+    copied = np.flatnonzero((other != np.arange(store.n_series)) & np.any(series_digests, axis=1))
+    copies = dict(zip(copied.tolist(), other[copied].tolist(), strict=True))
     return FieldRows(store, field, present, repeated, copies)
 
 
