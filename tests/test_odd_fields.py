@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from payload_files import AFFINE, image, nifti, voxels
 
 import zstore
+from zstore.cli import main
 from zstore.format.payloads.chain import VolumeChain
 from zstore.upkeep.doctor import examine
 from zstore.upkeep.field_checks import far_sizes, glances, saturated
@@ -181,6 +182,19 @@ def test_fields_that_are_skipped_are_judged_by_digests_and_not_decoded(
     monkeypatch.setattr(zstore.Store, "read_field", lambda *_: pytest.fail("a field was decoded"))
     assert [each[0] for each in told(store, skip_fields=True)] == ["repeated"]
     assert "black" not in examine(store, skip_fields=True).not_found
+
+
+def test_the_command_knows_the_window_and_skips_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = frames()
+    values[[61, 63]] = 0
+    store = store_of(tmp_path, values).path
+    assert main(["doctor", store, "--window", "31", "--fail-on", "black"]) == 1
+    said = capsys.readouterr().out
+    assert "\n  s2 camera: 2 rows with 0 throughout, first at 1\n" in said
+    assert "no window of 31 rows in 4 of 4 series" in said
+    assert main(["doctor", store, "--skip-fields", "--fail-on", "any"]) == 0
+    assert "black" not in capsys.readouterr().out
+    assert main(["doctor", store, "--window", "0"]) == 2
 
 
 def test_each_row_of_a_field_is_decoded_once_and_progress_counts_it(

@@ -88,6 +88,8 @@ class Finding:
             where = "first at"
         elif self.kind == "gap" and " gaps" in self.detail:
             where = "the longest until"
+        elif one_row and self.kind in OF_FIELDS and not self.detail.startswith("1 "):
+            where = "first at"
         elif self.detail.endswith(" together"):
             where = "these from"
         if not self.when or not where:
