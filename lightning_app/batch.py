@@ -25,12 +25,6 @@ class OptionalParts(TypedDict, total=False):
     measure in source units: bits, so that no precision of Lightning's rounds them. Anything where `mask` is False."""
 
 
-BATCH_KEYS = frozenset(
-    {"x", "y", "mask", "x_pad", "y_pad", "x_static", "x_future", "series", "time", "x_time", "y_time", "y_source"}
-)
-"""What a batch has, or may have, beside its fields."""
-
-
 class Batch(OptionalParts):
     """What a loader yields and a model reads.
 
@@ -55,6 +49,10 @@ class Batch(OptionalParts):
     """(batch,) int64 position of the series in the store's ids."""
     time: Tensor
     """(batch,) int64 time of the first target."""
+
+
+BATCH_KEYS = Batch.__required_keys__ | Batch.__optional_keys__
+"""What a batch has, or may have, beside its fields."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,9 @@ class BatchShape:
         By name of a field, its steps and the lengths of its other axes.
     target_stride
         Rows from one target to the next.
+    field_axes, field_dtypes
+        By name of a field, the names of its own axes, such as ``y``, ``x``, ``colour``, and its dtype, such as
+        ``uint8``.
     """
 
     lookback: int
@@ -101,6 +102,8 @@ class BatchShape:
     n_nodes: int = 0
     fields: dict[str, list[int]] = field(default_factory=dict)
     target_stride: int = 1
+    field_axes: dict[str, list[str]] = field(default_factory=dict)
+    field_dtypes: dict[str, str] = field(default_factory=dict)
 
     @property
     def target_span(self) -> int:

@@ -351,6 +351,17 @@ def test_a_data_module_that_a_test_used_first_can_be_fitted_with(
         assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
+def test_a_model_that_was_validated_can_be_fitted(catchments: Store, tmp_path: Path) -> None:
+    """What it measured in inference mode is no part of what the fit measures."""
+    data = WindowDataModule(catchments.path, 10, 3, cache=str(tmp_path))
+    model = LSTM(data.shape, hidden=4, series_scores=True, mase_season=5)
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(accelerator="cpu", enable_model_summary=False, max_epochs=1, limit_train_batches=2, **quiet)
+    (before,) = trainer.validate(model, datamodule=data, verbose=False)
+    trainer.fit(model, datamodule=data)
+    assert before["val/mse"] != trainer.callback_metrics["val/mse"].item() > 0
+
+
 def test_a_fit_in_bfloat16_trains_in_float32_on_a_cpu_without_it(
     run: Callable[..., subprocess.CompletedProcess[str]], hourly: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

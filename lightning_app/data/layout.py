@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.batch import BATCH_KEYS, BatchShape
-from lightning_app.data.batches.fields import FieldUse, refuse_fields
+from lightning_app.batch import BatchShape
+from lightning_app.data.batches.fields import FieldUse
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, n_values
 from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of
 from lightning_app.data.columns.roles import CategoryEncoding, Columns, Words, as_range
+from lightning_app.data.field_uses import axes_of, field_uses
 from lightning_app.data.options import DataOptions, refuse_repeated
 from lightning_app.data.rows.views import PanelView, SeriesView, View
 from lightning_app.data.scaling.statics import fit_statics
 from lightning_app.data.scaling.training import Training
-from zstore import Store, UsageError, WindowShape
+from zstore import FieldReader, Store, UsageError, WindowShape
 
 _MOST_WORDS = 1024  # columns of one channel of categories
 
@@ -100,7 +101,7 @@ class Layout:
             observed = [name for name, blank in missing if blank and options.observed_inputs]
         as_words = _word_counts(store, options, recorded, names)
         roles = _roles(store, names, columns, observed, as_words, view.n_nodes)
-        fields = _fields(store, options, recorded)
+        fields = field_uses(store, options, recorded)
         window = options.window if recorded is None else _recorded_window(options.window, recorded)
         return cls(store, options, recorded, *names[:4], view, roles, fields, window)
 
@@ -167,8 +168,10 @@ class Layout:
             n_future=len(roles.future) + sum(words.n_words for words in roles.future_words) + cycles,
             time_sizes=[n_values(name, roles.unit, roles.step) for name in indexed],
             n_nodes=self.view.n_nodes,
-            fields={name: [use.steps.steps, *use.shape] for name, use in self.fields.items()},
+            fields={name: [use.steps.steps, *use.part] for name, use in self.fields.items()},
             target_stride=window.target_stride,
+            field_axes={name: axes_of(self.store, name) for name in self.fields},
+            field_dtypes={name: str(FieldReader.of(self.store, name).dtype) for name in self.fields},
         )
 
     @property
@@ -267,25 +270,6 @@ def _recorded_window(asked: WindowShape, recorded: Meaning) -> WindowShape:
         if getattr(asked, name) != getattr(WindowShape, name):  # the default: nothing was asked for
             agreed(name, [str(getattr(asked, name))], [str(value)])
     return replace(asked, **known)
-
-
-def _fields(store: Store, options: DataOptions, recorded: Meaning | None) -> dict[str, FieldUse]:
-    """What batches have of fields."""
-    asked, lookback = options.fields, options.window.lookback
-    if recorded is not None:
-        uses = {name: FieldUse.from_json(use) for name, use in recorded.fields.items()}
-        wanted = {name: options.rows for name, options in asked.items()}
-        if asked and wanted != (known := {name: use.steps for name, use in uses.items()}):
-            agreed("fields", list(map(str, wanted.items())), list(map(str, known.items())))
-    else:
-        uses = {name: FieldUse.of(store, name, options, lookback) for name, options in asked.items()}
-    for name in BATCH_KEYS.intersection(uses):
-        raise UsageError(f"a field called {name!r}", expected="a name that no other part of a batch has")
-    if options.panel is not None:
-        refuse_fields(uses, "of a panel", "windows of single series", "leave out --data.panel or --data.fields")
-    if options.residency == "stream":
-        refuse_fields(uses, "with residency stream", "host: fields are mapped, not copied", "--data.residency host")
-    return uses
 
 
 def _word_counts(store: Store, options: DataOptions, recorded: Meaning | None, names: _Names) -> dict[str, int]:

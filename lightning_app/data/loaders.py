@@ -8,6 +8,7 @@ from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.process import Process
 from lightning_app.data.scales import Scales
 from lightning_app.data.supply import RowSupply
+from lightning_app.data.windows.crops import Crops
 from lightning_app.data.windows.jitter import Jitter
 from lightning_app.data.windows.plan import EpochOrder, OrderPlan, Pieces, digest
 from zstore import WindowIndex
@@ -58,7 +59,7 @@ class Loaders:
         )
 
     def mixed(self, index: WindowIndex, jitter: Jitter | None = None) -> WindowLoader:
-        """Windows shuffled, and moved where that is asked for, anew in each epoch."""
+        """Windows shuffled, and moved and cropped where that is asked for, anew in each epoch."""
         layout, process, pieces = self.scales.layout, self.process, self._pieces
         options, store = layout.options, layout.store
         plan = OrderPlan() if pieces is None else pieces.plan
@@ -85,6 +86,7 @@ class Loaders:
             same_order=process.same_order,
             n_taken=process.n_batches,
             jitter=jitter,
+            crops=Crops({name: use.room for name, use in layout.fields.items() if use.room}),
         )
 
     def of_rows(self, index: WindowIndex) -> WindowLoader:

@@ -6,6 +6,7 @@ from lightning_app.models.climatology import Climatology
 from lightning_app.models.dlinear import DLinear
 from lightning_app.models.ealstm import EALSTM
 from lightning_app.models.ensemble import Ensemble
+from lightning_app.models.fields import FieldToFloat
 from lightning_app.models.gru import GRU
 from lightning_app.models.linear import Linear
 from lightning_app.models.lstm import LSTM
@@ -24,6 +25,7 @@ __all__ = [
     "Climatology",
     "DLinear",
     "Ensemble",
+    "FieldToFloat",
     "ForecastModel",
     "Linear",
     "NLinear",

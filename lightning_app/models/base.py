@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from lightning_app.batch import Batch, BatchShape, DataOfModels, by_series, part_by_panel, part_by_series
 from lightning_app.checkpoints import read_checkpoint, told
@@ -123,10 +124,13 @@ class ForecastModel(pl.LightningModule, metaclass=Remembers):
             return super().load_from_checkpoint(checkpoint_path, *args, **{"weights_only": True, **options})
 
     def setup(self, stage: str) -> None:
-        """Make room for what is measured by series; compile."""
+        """Make room for what is measured, anew: that of an earlier stage may be of inference mode; compile."""
         if self.series_scores and not self.scores:
             sizes = {"n_series": self._data.n_series, "n_targets": self.shape.n_targets, "least": self._series_least}
             self.scores.update({stage: SeriesScores(**sizes) for stage in _STAGES})
+        for measured in (self.errors, self.scores, self.scaled_errors):
+            for metric in measured.values():
+                cast(Metric, metric).reset()
         if self._compile_with is not None and self._predict == self.forward:
             self._predict = torch.compile(self.forward, backend=self._compile_with)
 

@@ -14,6 +14,7 @@ from lightning_app.losses import Loss
 from zstore import UsageError
 
 _LACKING: dict[str, Any] = {"fields": {}, "target_stride": 1}  # of shapes in older checkpoints
+_UNSAID = ("field_axes", "field_dtypes")  # likewise, and nothing else says so
 _FIX = "fit again, or build the model as its configuration does and hand it to the trainer with ckpt_path"
 
 
@@ -97,7 +98,8 @@ def require_same_model(model: nn.Module, shape: BatchShape, panels: bool, checkp
     """
     noted = checkpoint.get("lightning_app") or {}
     own = {"model": type(model).__name__, **shape.to_json()}
-    recorded = {"model": noted.get("model"), **_LACKING, **noted.get("shape", {})}
+    unsaid = {name: own[name] for name in _UNSAID}
+    recorded = {"model": noted.get("model"), **_LACKING, **unsaid, **noted.get("shape", {})}
     if not panels:
         del own["n_nodes"]
     for name, value in own.items():

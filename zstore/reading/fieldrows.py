@@ -102,6 +102,11 @@ class FieldSteps:
             return given
         return cls(given) if isinstance(given, int) else cls(*given)
 
+    def __str__(self) -> str:
+        apart = f", {self.stride} rows apart" if self.stride > 1 else ""
+        crop = f", cropped to {' × '.join(map(str, self.crop))}" if self.crop else ""
+        return f"{self.steps} step{'s' if self.steps != 1 else ''}{apart}{crop}"
+
     def offsets(self, name: str, lookback: int) -> NDArray[np.int64]:
         """(step,) rows from the first of a window.
 

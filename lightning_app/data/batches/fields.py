@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.padding import Pads, fill_zeros
 from lightning_app.data.rows.fields import FieldResidency, FieldValues
+from lightning_app.data.rows.parts import Part
 from zstore import FieldSteps, Store, UsageError
 
 
@@ -30,11 +31,16 @@ class FieldOptions:
         Where its rows live: ``host``, decoded in a memory-mapped file that all processes of a machine share;
         ``device``, in the memory of the device that trains; ``auto``, the first of device (a GPU) and host where they
         fit.
+    crop
+        Lengths of the part of each row that a batch has, along its first axes, such as ``[84, 84]`` of an image or
+        ``[48, 48, 48]`` of a volume: somewhere in it in training, the same for all steps of a window, and in the middle
+        otherwise. Default: whole rows.
     """
 
     steps: int = 1
     stride: int = 1
     residency: FieldResidency = "auto"
+    crop: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, given: int | FieldOptions) -> FieldOptions:
@@ -43,8 +49,8 @@ class FieldOptions:
 
     @property
     def rows(self) -> FieldSteps:
-        """Which rows of a window."""
-        return FieldSteps(self.steps, self.stride)
+        """Which rows of a window, and which part of each."""
+        return FieldSteps(self.steps, self.stride, self.crop or None)
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,9 @@ class FieldUse:
     Parameters
     ----------
     steps
-        Which rows of a window.
+        Which rows of a window, and which part of each.
     shape
-        Lengths of a row's own axes.
+        Lengths of a row's own axes, all of them.
     """
 
     steps: FieldSteps
@@ -71,21 +77,33 @@ class FieldUse:
         NotFoundError
             If the store has no such field.
         UsageError
-            If a window has not so many inputs.
+            If a window has not so many inputs, or a row is smaller than the part of it that a batch is to have.
         """
         field = store.field(name)
         options.rows.offsets(name, lookback)
+        options.rows.shape(name, field.shape)
         return cls(options.rows, field.shape)
 
+    @property
+    def part(self) -> tuple[int, ...]:
+        """Lengths of what a batch has of a row."""
+        crop = self.steps.crop or ()
+        return (*crop, *self.shape[len(crop) :])
+
+    @property
+    def room(self) -> tuple[int, ...]:
+        """(axis,) how many places there are for that along each axis that is cropped."""
+        return tuple(length - size + 1 for length, size in zip(self.shape, self.steps.crop or (), strict=False))
+
     def to_json(self) -> list[int]:
-        """Plain values for a checkpoint."""
+        """Plain values for a checkpoint, but for the crop."""
         return [self.steps.steps, self.steps.stride, *self.shape]
 
     @classmethod
-    def from_json(cls, document: list[int]) -> FieldUse:
+    def from_json(cls, document: list[int], crop: list[int] | None) -> FieldUse:
         """Read :meth:`to_json` back."""
         steps, stride, *shape = map(int, document)
-        return cls(FieldSteps(steps, stride), tuple(shape))
+        return cls(FieldSteps(steps, stride, tuple(crop) if crop else None), tuple(shape))
 
 
 @dataclass(frozen=True)
@@ -98,43 +116,84 @@ class FieldRows:
         The rows, wherever they live.
     offsets
         (step,) int64 rows from the first of a window.
+    middle
+        The part in the middle of a row, which a batch has unless others are drawn; None for whole rows.
     """
 
     values: FieldValues
     offsets: Tensor
+    middle: Part | None = None
 
     @classmethod
     def of(cls, name: str, use: FieldUse, values: FieldValues, lookback: int) -> FieldRows:
         """Those that a field is used by."""
-        return cls(values, torch.from_numpy(use.steps.offsets(name, lookback)))
+        corners = [part.start for part in use.steps.centre(name, use.shape)]
+        middle = Part(torch.tensor([corners]), use.part[: len(corners)]) if corners else None
+        return cls(values, torch.from_numpy(use.steps.offsets(name, lookback)), middle)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of what a batch has of a row."""
+        return self.values.shape if self.middle is None else self.middle.of(self.values.shape)
 
     @property
     def n_bytes(self) -> int:
         """Bytes of the steps of a window."""
-        return len(self.offsets) * math.prod(self.values.shape) * self.values.dtype.itemsize
+        return len(self.offsets) * math.prod(self.shape) * self.values.dtype.itemsize
 
-    def gather(self, rows: Tensor, buffers: Buffers, target: torch.device, pads: Pads | None = None) -> Tensor:
-        """(batch, step, …) on `target`, of windows whose first rows in the store are `rows`, (batch,) on the CPU.
+    def gather(
+        self,
+        rows: Tensor,
+        buffers: Buffers,
+        target: torch.device,
+        pads: Pads | None = None,
+        corners: Tensor | None = None,
+    ) -> Tensor:
+        """Copy the steps of some windows.
 
-        With `pads`, on the CPU too, steps before the rows that a window may read are the first of these, or zeros.
+        Parameters
+        ----------
+        rows
+            (batch,) int64 their first rows in the store, on the CPU.
+        buffers
+            Memory for batches on the CPU.
+        target
+            Device that the batch is for.
+        pads
+            Which steps lie before the rows that a window may read: the first of these stands there, or zeros. On the
+            CPU.
+        corners
+            (batch, axis) int64 where the part of its rows begins that each window has, on the CPU; None for the middle.
+
+        Returns
+        -------
+        (batch, step, …) on `target`.
         """
         offsets = self.offsets if pads is None else torch.maximum(self.offsets, pads.n_before[:, None])
-        taken = self._take((rows[:, None] + offsets).flatten(), len(rows), buffers, target)
+        wanted = (rows[:, None] + offsets).flatten()
+        taken = self._take(wanted, self._part(len(rows), corners), buffers, target)
+        taken = taken.view(len(rows), len(self.offsets), *self.shape)
         if pads is not None and pads.zero_inputs is not None:
             fill_zeros(taken, pads.zero_inputs[:, self.offsets].to(target))
         return taken
 
-    def _take(self, wanted: Tensor, n_windows: int, buffers: Buffers, target: torch.device) -> Tensor:
-        values = self.values
-        shape = (n_windows, len(self.offsets), *values.shape)
-        size = (len(wanted), math.prod(values.shape))
+    def _part(self, n_windows: int, corners: Tensor | None) -> Part | None:
+        """The part of each row of each window."""
+        if self.middle is None:
+            return None
+        corners = self.middle.corners.expand(n_windows, -1) if corners is None else corners
+        return Part(corners.repeat_interleave(len(self.offsets), dim=0), self.middle.lengths)
+
+    def _take(self, wanted: Tensor, part: Part | None, buffers: Buffers, target: torch.device) -> Tensor:
+        """(row, value) on `target`."""
+        values, size = self.values, (len(wanted), math.prod(self.shape))
         if values.device.type != "cpu":
-            return values.take(wanted, None).view(shape).to(target)
+            return values.take(wanted, None, part).to(target)
         if target.type == "cpu":
             out = buffers.take(size, np.dtype(str(values.dtype).removeprefix("torch.")))
-            return values.take(wanted, out).view(shape)
+            return values.take(wanted, out, part)
         pinned = torch.empty(size, dtype=values.dtype, pin_memory=target.type == "cuda")
-        return values.take(wanted, pinned).view(shape).to(target, non_blocking=True)
+        return values.take(wanted, pinned, part).to(target, non_blocking=True)
 
 
 def refuse_fields(uses: Mapping[str, FieldUse], what: str, expected: str, fix: str) -> None:

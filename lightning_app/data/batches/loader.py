@@ -20,6 +20,7 @@ from lightning_app.data.batches.prefetch import prefetched
 from lightning_app.data.batches.source import WindowSource
 from lightning_app.data.rows.observed import ObservedTargets
 from lightning_app.data.rows.pool import Pool
+from lightning_app.data.windows.crops import Crops
 from lightning_app.data.windows.jitter import Jitter
 from lightning_app.data.windows.order import shuffled
 from lightning_app.data.windows.plan import EpochOrder, Pieces
@@ -75,6 +76,8 @@ class WindowLoader:
         Reads what batches have in `y_source`; None for batches without it.
     jitter
         Moves each window, anew in each epoch; None to leave them where they are.
+    crops
+        Draws which part of the rows of fields each window has, anew in each epoch; None for that in the middle.
 
     Raises
     ------
@@ -100,6 +103,7 @@ class WindowLoader:
         same_order: bool = False,
         n_taken: Callable[[], float] | None = None,
         jitter: Jitter | None = None,
+        crops: Crops | None = None,
     ) -> None:
         if batch_size % world:
             raise UsageError(
@@ -117,7 +121,7 @@ class WindowLoader:
         self._pieces = pool.plan.pieces if pieces is None and pool is not None else pieces
         self._describe, self._same_order, self._n_taken = describe, same_order, n_taken
         self._order: PooledOrder | None = None
-        self._targets, self._jitter = targets, jitter
+        self._targets, self._jitter, self._crops = targets, jitter, crops
 
     @cached_property
     def order(self) -> EpochOrder | None:
@@ -229,7 +233,8 @@ class WindowLoader:
         if self._pool is not None and self._order is not None and turns is not None:
             start = self._pool.place(self._order, row, turns)
         bounds = Bounds.of(index.bounds_of(samples), row) if index.shape.padded else None
-        located = Located.of(start, series, time, row, bounds)
+        corners = {} if self._crops is None else self._crops.drawn(positions, self.seed, self._key)
+        located = Located.of(start, series, time, row, bounds, corners)
         return located if self.source.device.type == "cpu" else located.to(self.source.device)
 
     def _batch(self, low: int, high: int, windows: Located) -> Batch:

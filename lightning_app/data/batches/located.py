@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ class Located:
         The first row in the store; always on the CPU.
     bounds
         Which rows they may read, always on the CPU; None where no window reaches beyond these.
+    corners
+        By name of a field, (batch, axis) where the part of its rows begins that they have, always on the CPU; fields
+        that are not named have the part in the middle, or all.
     """
 
     start: Tensor
@@ -38,30 +41,44 @@ class Located:
     time: Tensor
     row: Tensor
     bounds: Bounds | None = None
+    corners: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, start: Int64, series: Int64, time: Int64, row: Int64, bounds: Bounds | None) -> Located:
+    def of(
+        cls,
+        start: Int64,
+        series: Int64,
+        time: Int64,
+        row: Int64,
+        bounds: Bounds | None,
+        corners: Mapping[str, Int64],
+    ) -> Located:
         """The same from arrays."""
         of = torch.from_numpy
-        return cls(of(start), of(series), of(time), of(row), bounds)
+        parts = {name: of(own) for name, own in corners.items()}
+        return cls(of(start), of(series), of(time), of(row), bounds, parts)
 
     def to(self, device: torch.device) -> Located:
-        """In the memory of a device, but for `row` and `bounds`."""
+        """In the memory of a device, but for `row`, `bounds` and `corners`."""
         start, series, time = (each.to(device, non_blocking=True) for each in (self.start, self.series, self.time))
-        return Located(start, series, time, self.row, self.bounds)
+        return replace(self, start=start, series=series, time=time)
 
     def split(self, sizes: list[int]) -> Iterator[Located]:
         """Parts of these."""
-        parts = map(Located, *(torch.split_with_sizes(each, sizes) for each in self._values))
-        if self.bounds is None:
-            return parts
-        return (replace(part, bounds=own) for part, own in zip(parts, self.bounds.split(sizes), strict=True))
+        parts: Iterator[Located] = map(Located, *(torch.split_with_sizes(each, sizes) for each in self._values))
+        if self.bounds is not None:
+            parts = (replace(part, bounds=own) for part, own in zip(parts, self.bounds.split(sizes), strict=True))
+        if self.corners:
+            split = {name: torch.split_with_sizes(corners, sizes) for name, corners in self.corners.items()}
+            own_of = ({name: corners[number] for name, corners in split.items()} for number in range(len(sizes)))
+            parts = (replace(part, corners=own) for part, own in zip(parts, own_of, strict=True))
+        return parts
 
     def part(self, first: int, last: int) -> Located:
         """The windows ``[first, last)`` of these."""
         bounds = None if self.bounds is None else self.bounds.part(first, last)
         start, series, time, row = (each[first:last] for each in self._values)
-        return Located(start, series, time, row, bounds)
+        return Located(start, series, time, row, bounds, {name: own[first:last] for name, own in self.corners.items()})
 
     @property
     def _values(self) -> tuple[Tensor, ...]:

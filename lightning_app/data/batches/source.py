@@ -139,7 +139,9 @@ class WindowSource:
         if columns.calendar:
             self._add_calendar(batch, shape, first, reach)
         for name, rows in self.fields.items():
-            batch[name] = rows.gather(windows.row, self.buffers, self.target, pads)  # type: ignore[literal-required]
+            corners = windows.corners.get(name)
+            taken = rows.gather(windows.row, self.buffers, self.target, pads, corners)
+            batch[name] = taken  # type: ignore[literal-required]
         return batch
 
     def _past_and_ahead(

@@ -21,6 +21,7 @@ _LACKING = {  # in older checkpoints
     "time_rule": "",
     "category_encoding": "code",
     "fields": {},
+    "crops": {},
     "target_stride": 1,
     "pad_before": "none",
     "pad_after": "none",
@@ -85,6 +86,8 @@ class Meaning:
         Ids of the series of a panel, in their order; None without a panel.
     fields
         By name of a field, how many steps a batch has of it, how many rows apart, and the lengths of its other axes.
+    crops
+        By name of a field that is cropped, the lengths of the part that a batch has, along the first of these axes.
     target_stride, pad_before, pad_after
         See :class:`zstore.WindowShape`.
     """
@@ -107,6 +110,7 @@ class Meaning:
     time_rule: str = ""
     category_encoding: CategoryEncoding = "code"
     fields: dict[str, list[int]] = field(default_factory=dict)
+    crops: dict[str, list[int]] = field(default_factory=dict)
     target_stride: int = 1
     pad_before: Padding = "none"
     pad_after: Padding = "none"
@@ -143,6 +147,12 @@ class Meaning:
             values["fields"] = {str(name): [int(n) for n in use] for name, use in values["fields"].items()}
             if any(len(use) < 3 or min(use) < 1 for use in values["fields"].values()):
                 raise ValueError("fields")
+            for name, crop in values["crops"].items():
+                rows = values["fields"][name][2:]
+                if not 0 < len(crop) <= len(rows) or any(
+                    n < 1 or n > size for n, size in zip(crop, rows, strict=False)
+                ):
+                    raise ValueError("crops")
             if type(values["target_stride"]) is not int or values["target_stride"] < 1:
                 raise ValueError(f"target_stride {values['target_stride']!r}")
             for name in ("pad_before", "pad_after"):

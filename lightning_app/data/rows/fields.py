@@ -12,6 +12,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from lightning_app.data.rows.parts import Part, take_part
+
 FieldResidency = Literal["auto", "device", "host"]
 FieldPlace = Literal["device", "host"]
 
@@ -31,8 +33,10 @@ class FieldValues(Protocol):
     def device(self) -> torch.device:
         """Where rows are copied to."""
 
-    def take(self, rows: Tensor, out: Tensor | None) -> Tensor:
+    def take(self, rows: Tensor, out: Tensor | None, part: Part | None = None) -> Tensor:
         """(row, value) copies of some rows, (row,) int64 in any order; in `out` if that is given, else in new memory.
+
+        Of a `part` of each row, if that is given; `rows` and `part` on the CPU.
 
         Raises
         ------
@@ -73,6 +77,9 @@ class DecodedField:
         """A copy in the memory of a device; another one where they are on it already."""
         return DecodedField(self.values.to(device, copy=True))
 
-    def take(self, rows: Tensor, out: Tensor | None) -> Tensor:
-        """Copies of some rows. One copy for each row, and no Python loop."""
-        return torch.index_select(self.values.flatten(1), 0, rows.to(self.device, non_blocking=True), out=out)
+    def take(self, rows: Tensor, out: Tensor | None, part: Part | None = None) -> Tensor:
+        """Copies of some rows. One copy for each row, or for each line of a part, and no Python loop."""
+        rows = rows.to(self.device, non_blocking=True)
+        if part is not None:
+            return take_part(self.values, rows, part.to(self.device), out)
+        return torch.index_select(self.values.flatten(1), 0, rows, out=out)

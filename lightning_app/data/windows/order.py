@@ -55,7 +55,7 @@ def shuffled(positions: Int64, n: int | Int64, seed: int, epoch: int, part: Int6
     return permuted
 
 
-def drawn(positions: Int64, n: Int64, seed: int, epoch: int) -> Int64:
+def drawn(positions: Int64, n: Int64, seed: int, epoch: int, *key: int) -> Int64:
     """A number for each of some positions of an epoch, each by itself.
 
     Parameters
@@ -66,12 +66,15 @@ def drawn(positions: Int64, n: Int64, seed: int, epoch: int) -> Int64:
         (batch,) how many numbers there are to choose from, 1 or more and far fewer than 2**32.
     seed, epoch
         Key of what is drawn.
+    key
+        What else is drawn for the same positions, in [1, 2**32): another key draws independently.
 
     Returns
     -------
     (batch,) numbers in ``[0, n)``, each as likely as the others.
     """
-    keys = np.random.SeedSequence([seed & (2**64 - 1), epoch, _DRAWN]).generate_state(len(_FACTORS), np.uint64)
+    entropy = [seed & (2**64 - 1), epoch, _DRAWN, *key]
+    keys = np.random.SeedSequence(entropy).generate_state(len(_FACTORS), np.uint64)
     values = _permute(positions.astype(np.uint64), np.uint64(62), list(keys)) >> np.uint64(30)  # 32 bits
     chosen: Int64 = (values * n.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
     return chosen

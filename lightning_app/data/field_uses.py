@@ -1,0 +1,44 @@
+"""What batches have of the fields of a store: as asked for, or as a checkpoint has it."""
+
+from __future__ import annotations
+
+from lightning_app.batch import BATCH_KEYS
+from lightning_app.data.batches.fields import FieldUse, refuse_fields
+from lightning_app.data.columns.meaning import Meaning, agreed
+from lightning_app.data.options import DataOptions
+from zstore import FieldReader, Store, UsageError
+
+_IMAGE_AXES = ("y", "x", "colour")
+
+
+def field_uses(store: Store, options: DataOptions, recorded: Meaning | None) -> dict[str, FieldUse]:
+    """By name, what batches have of fields.
+
+    Raises
+    ------
+    UsageError
+        If the store has not what was asked for, or a checkpoint has something else.
+    """
+    asked, lookback = options.fields, options.window.lookback
+    if recorded is not None:
+        uses = {name: FieldUse.from_json(use, recorded.crops.get(name)) for name, use in recorded.fields.items()}
+        wanted = {name: options.rows for name, options in asked.items()}
+        if asked and wanted != (known := {name: use.steps for name, use in uses.items()}):
+            agreed("fields", *([f"{name} ({use})" for name, use in each.items()] for each in (wanted, known)))
+    else:
+        uses = {name: FieldUse.of(store, name, options, lookback) for name, options in asked.items()}
+    for name in BATCH_KEYS.intersection(uses):
+        raise UsageError(f"a field called {name!r}", expected="a name that no other part of a batch has")
+    if options.panel is not None:
+        refuse_fields(uses, "of a panel", "windows of single series", "leave out --data.panel or --data.fields")
+    if options.residency == "stream":
+        refuse_fields(uses, "with residency stream", "host: fields are mapped, not copied", "--data.residency host")
+    return uses
+
+
+def axes_of(store: Store, name: str) -> list[str]:
+    """Names of the axes of a field's rows, such as ``y``, ``x``, ``colour``; encoded images are stored without any."""
+    field = store.field(name)
+    if not field.dimensions:
+        return list(_IMAGE_AXES[: len(FieldReader.of(store, name).shape)])
+    return [axis.removeprefix(f"{field.variable}_") for axis in field.dimensions]
