@@ -302,6 +302,7 @@ LAYERS = {
             "data.batches.padding",
             "data.batches.located",
             "data.batches.fields",
+            "data.fields",
             "data.batches.source",
             "data.batches.prefetch",
             "data.batches.making",
