@@ -18,9 +18,12 @@ from zstore import Store
 
 Step = tuple[int, int]
 SAVED_EVERY = 4
+PADDED = {"pad_before": "repeat", "pad_after": "zero", "target_stride": 2, "jitter": 2}
 
 
-def write_config(folder: Path, store: Store, residency: str, budget: str = "2MB") -> None:
+def write_config(
+    folder: Path, store: Store, residency: str, budget: str = "2MB", window: dict[str, Any] | None = None
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "fit.yaml").write_text(
         yaml.safe_dump(
@@ -36,6 +39,7 @@ def write_config(folder: Path, store: Store, residency: str, budget: str = "2MB"
                     "cache": str(folder / "cache"),
                     "residency": residency,
                     "memory_budget": budget,
+                    **(window or {}),
                 },
                 "model": {"class_path": "LSTM", "init_args": {"hidden": 8}},
                 "checkpoint": {"monitor": None, "every_n_train_steps": SAVED_EVERY},
@@ -86,8 +90,10 @@ def seen(folder: Path, witness: str, ranks: int = 1) -> list[dict[str, Any]]:
     return joined
 
 
-def kill_again_and_again(python: str, folder: Path, store: Store, ranks: int, residency: str, n_kills: int) -> None:
-    write_config(folder, store, residency)
+def kill_again_and_again(
+    python: str, folder: Path, store: Store, ranks: int, residency: str, n_kills: int, window: dict[str, Any]
+) -> None:
+    write_config(folder, store, residency, window=window)
     fit(python, folder, "whole", ranks, run="undisturbed")
     whole = {step["step"]: step for step in seen(folder, "whole", ranks)}
     assert sorted(whole) == list(range(1, len(whole) + 1))
@@ -109,31 +115,39 @@ def kill_again_and_again(python: str, folder: Path, store: Store, ranks: int, re
     assert len(taken) > len(whole)
 
 
-@pytest.mark.parametrize(("ranks", "residency", "n_kills"), [(1, "stream", 1), (2, "host", 1)])
+@pytest.mark.parametrize(("ranks", "residency", "window"), [(1, "stream", PADDED), (2, "host", {})])
 def test_a_fit_that_is_killed_goes_on_with_the_same_windows_and_losses(
-    catchments: Store, tmp_path: Path, python: str, ranks: int, residency: str, n_kills: int
+    catchments: Store, tmp_path: Path, python: str, ranks: int, residency: str, window: dict[str, Any]
 ) -> None:
-    kill_again_and_again(python, tmp_path, catchments, ranks, residency, n_kills)
+    kill_again_and_again(python, tmp_path, catchments, ranks, residency, 1, window)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("ranks", "residency"), [(1, "host"), (2, "host"), (1, "stream"), (2, "stream")])
+@pytest.mark.parametrize(
+    ("ranks", "residency", "window"),
+    [
+        *((ranks, residency, {}) for ranks in (1, 2) for residency in ("host", "stream")),
+        (2, "host", PADDED),
+        (2, "stream", PADDED),
+    ],
+)
 def test_a_fit_killed_at_twenty_steps_goes_on_with_the_same_windows_and_losses(
-    catchments: Store, tmp_path: Path, python: str, ranks: int, residency: str
+    catchments: Store, tmp_path: Path, python: str, ranks: int, residency: str, window: dict[str, Any]
 ) -> None:
-    kill_again_and_again(python, tmp_path, catchments, ranks, residency, 20)
+    kill_again_and_again(python, tmp_path, catchments, ranks, residency, 20, window)
 
 
 @pytest.mark.parametrize("residency", ["host", pytest.param("stream", marks=pytest.mark.long)])
 def test_a_fit_of_one_process_goes_on_with_two_and_no_window_is_lost_or_repeated(
     catchments: Store, tmp_path: Path, python: str, residency: str
 ) -> None:
-    write_config(tmp_path, catchments, residency, budget="2MB")
+    window = {"pad_before": "zero", "pad_after": "repeat"} if residency == "host" else {}
+    write_config(tmp_path, catchments, residency, "2MB", window)
     fit(python, tmp_path, "whole", run="undisturbed")
     whole = {step["step"]: step["windows"] for step in seen(tmp_path, "whole")}
     fit(python, tmp_path, "one", kill_at=7)
-    write_config(tmp_path, catchments, residency, budget="6MB")  # of the machine: two pools of as many pieces
+    write_config(tmp_path, catchments, residency, "6MB", window)  # of the machine: two pools of as many pieces
     fit(python, tmp_path, "two", ranks=2)
     after = {step["step"]: step["windows"] for step in seen(tmp_path, "two", 2)}
     assert min(after) == SAVED_EVERY + 1
