@@ -48,6 +48,11 @@ def gappy(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return written(tmp_path_factory.mktemp("gappy"))
 
 
+@pytest.fixture(scope="module")
+def irregular(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return written(tmp_path_factory.mktemp("irregular"), irregular=True)
+
+
 def module(store: Store, shape: WindowShape, **options: Any) -> WindowDataModule:
     window = dataclasses.asdict(shape)
     given_ = {**USUAL, **window, "evaluation_stride": shape.stride, "cache": str(Path(store.path).parent / "cache")}
@@ -100,6 +105,55 @@ def test_batches_of_padded_windows_are_those_of_a_plain_loop(
             n_seen += 1
     assert n_seen == len(plain)
     data.close()
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=SHAPES,
+    jitter=st.integers(0, 4),
+    residency=st.sampled_from(["host", "stream", "device"]),
+    irregular_times=st.booleans(),
+    context=st.sampled_from(["allow", "forbid"]),
+    epoch=st.integers(0, 3),
+)
+def test_an_epoch_has_windows_of_a_plain_loop_each_moved_a_little_and_goes_on_in_its_middle(
+    gappy: Store,
+    irregular: Store,
+    shape: WindowShape,
+    jitter: int,
+    residency: str,
+    irregular_times: bool,
+    context: Any,
+    epoch: int,
+) -> None:
+    store, by_time = (irregular, None) if irregular_times else (gappy, (40, 10, 5))
+    split = Split(sizes=by_time, context=context) if by_time else Split(by="series", ids={"train": ["s0", "s2"]})
+
+    def begun(n_batches: int) -> tuple[WindowDataModule, WindowLoader]:
+        data = module(store, shape, residency=residency, split=split, jitter=jitter, batch_size=4, memory_budget="60kB")
+        loader = data.train_dataloader()
+        loader.load_state_dict({**loader.state_dict(), "epoch": epoch, "consumed": n_batches})
+        return data, loader
+
+    try:
+        data, loader = begun(0)
+    except NoWindowError:
+        return
+    values, every, base = columns(store), dataclasses.replace(shape, stride=1), []
+    plain = plain_windows(store.index.runs, every, data.view.ranges("train"), context == "allow")
+    by_start, whole = {window.start: window for window in plain}, list(loader)
+    for number, batch in enumerate(whole):
+        positions = np.arange(*loader._positions(number))
+        unmoved = loader.index.locate(loader.samples_at(positions))[0].tolist()
+        for n, row in enumerate(loader._locate(positions).row.tolist()):
+            check(batch, n, by_start[row], shape, values)
+            assert 0 <= row - unmoved[n] <= jitter
+            assert any(not np.isnan(values["w"][target]) for target in by_start[row].real_targets)
+        base += unmoved
+    assert len(set(base)) == len(whole) * loader.batch_size
+    if len(whole) > 1:
+        for batch, again in zip(whole[len(whole) // 2 :], begun(len(whole) // 2)[1], strict=True):
+            assert all(torch.equal(batch[key], again[key]) for key in batch)  # type: ignore[literal-required]
 
 
 PADDED = WindowShape(7, 5, -1, 2, 1, "repeat", "zero")

@@ -201,7 +201,10 @@ class WindowIndex:
         return np.maximum(self.first, self.bounds.input_start), np.minimum(last, self.bounds.stop)
 
     def target_ranges(self) -> tuple[Int64, Int64]:
-        """(range,) rows ``[start, stop)`` that are a target of some window; ascending, and none of them overlap."""
+        """(range,) rows ``[start, stop)`` that are a target of some window; ascending, and none of them overlap.
+
+        Cost: as :meth:`input_ranges`; where targets are several rows apart times the horizon.
+        """
         shape = self.shape
         if shape.target_stride == 1:
             return self._ranges(shape.target_offset, shape.horizon, self.bounds.target_start)
@@ -209,7 +212,10 @@ class WindowIndex:
         return _merged(*(np.concatenate(part) for part in zip(*each, strict=True)))
 
     def input_ranges(self) -> tuple[Int64, Int64]:
-        """(range,) rows ``[start, stop)`` that are an input of some window; ascending, and none of them overlap."""
+        """(range,) rows ``[start, stop)`` that are an input of some window; ascending, and none of them overlap.
+
+        Cost: O(pieces); where the stride leaves rows between windows out, O(windows).
+        """
         return self._ranges(0, self.shape.lookback, self.bounds.input_start)
 
     def n_rows(self) -> int:
@@ -218,10 +224,7 @@ class WindowIndex:
         return int((stop - start).sum())
 
     def _ranges(self, offset: int, length: int, low: Int64) -> tuple[Int64, Int64]:
-        """The rows from `offset` on of all windows, as ranges that do not overlap; those from `low`, (piece,), on.
-
-        Cost: O(pieces); where the stride leaves rows between windows out, O(windows).
-        """
+        """The rows from `offset` on of all windows, as ranges that do not overlap; those from `low`, (piece,), on."""
         n_windows, stride, high = np.diff(self.ends, prepend=0), self.shape.stride, self.bounds.stop
         if stride <= length:
             start = self.first + offset
