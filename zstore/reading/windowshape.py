@@ -15,6 +15,7 @@ Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 Padding = Literal["none", "repeat", "zero"]
+"""What stands for rows beyond those that there are: nothing, the nearest row, or zeros."""
 
 
 @dataclass(frozen=True)
