@@ -144,6 +144,14 @@ def test_a_store_and_a_series_show_the_rows_of_a_field_that_they_name(tmp_path: 
     np.testing.assert_array_equal(values[[20, 24, 29, 34, 39]], of_series)
 
 
+def test_windows_show_what_they_have_of_fields(tmp_path: Path) -> None:
+    windows = store_of(tmp_path, frames(), HOSTILE).windows(4, 1, fields={HOSTILE: 2}, cache=tmp_path / "cache")
+    assert repr(windows).endswith(f"{HOSTILE} (2, 6, 5, 3)>")
+    page = parsed(windows._repr_html_())
+    assert f"fields: {HOSTILE} 2 x 6 x 5 x 3" in "".join(page.itertext())
+    assert len(list(page.iter("b"))) == 1
+
+
 def test_showing_a_store_decodes_three_rows_of_a_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_of(tmp_path, frames())
     read: list[tuple[int, int]] = []

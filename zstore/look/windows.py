@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from zstore.look.style import BLUE, GROUND, RED
 from zstore.look.svg import BAR, WIDTH, path, picture, rect
-from zstore.look.template import Html, card, fill
+from zstore.look.template import Html, card, fill, listed
 from zstore.reading.windows import WindowIndex
 from zstore.reading.windowshape import WindowShape
 
+_MOST_FIELDS = 12
 
-def windows_html(index: WindowIndex) -> Html:
+
+def windows_html(index: WindowIndex, fields: Mapping[str, Sequence[int]] | None = None) -> Html:
     """Windows: how many there are, of how many series, and one of them as a picture.
 
+    Parameters
+    ----------
+    index
+        The windows.
+    fields
+        What each has beside channels, by name: how many rows, and the lengths of their own axes.
+
+    Notes
+    -----
     Cost: arithmetic on the stretches that windows lie in; no row is read.
     """
     n_stretches, lies = len(index.ends), None
@@ -29,7 +42,9 @@ def windows_html(index: WindowIndex) -> Html:
             n_rows=f"{index.n_rows():,}",
         )
     head = fill("<div><b>$n windows</b> of $shape</div>", n=f"{len(index):,}", shape=index.shape)
-    return card(head, lies, _one_window(index.shape))
+    beside = [f"{name} {' x '.join(f'{n:,}' for n in shape)}" for name, shape in (fields or {}).items()]
+    of_fields = fill("<div>fields: $fields</div>", fields=listed(beside, _MOST_FIELDS)) if beside else None
+    return card(head, lies, of_fields, _one_window(index.shape))
 
 
 def _one_window(shape: WindowShape) -> Html:

@@ -150,11 +150,18 @@ class Windows:
     def __repr__(self) -> str:
         shape, n_windows = self.index.shape, len(self)
         x, y = (shape.lookback, len(self._inputs)), (shape.horizon, len(self._targets))
-        fields = "".join(f", {name} {(len(at), *rows.shape[1:])}" for name, (rows, at) in self._fields.items())
+        fields = "".join(f", {name} {sizes}" for name, sizes in self._field_shapes.items())
         return f"<Windows: {n_windows:,} of {shape}, x {x}, y {y}{fields}>"
 
     def _repr_html_(self) -> str:
-        return self.index._repr_html_()
+        from zstore.look.windows import windows_html
+
+        return windows_html(self.index, self._field_shapes)
+
+    @property
+    def _field_shapes(self) -> dict[str, tuple[int, ...]]:
+        """(step, …) of each field in a window."""
+        return {name: (len(at), *rows.shape[1:]) for name, (rows, at) in self._fields.items()}
 
     def __getitem__(self, sample: Any) -> Any:
         """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``; fields (step, …).
