@@ -73,12 +73,11 @@ class FieldToFloat(nn.Module):
         self.n_colours = lengths[-1] if self.has_colours else 1
         mean, std = self._numbers(scale, is_bytes := shape.field_dtypes[name] == "uint8")
         unit = 255.0 if is_bytes else 1.0
-        n_tiled = 1
-        if len(mean) > 1:
-            n_tiled = math.prod(lengths[-2:]) // self.n_colours
-            n_tiled = n_tiled if n_tiled * self.n_colours <= _MOST_TILED else 1
-        factor = (1 / (unit * torch.tensor(std, dtype=torch.float64))).repeat(n_tiled)
-        bias = -(torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)).repeat(n_tiled)
+        size = math.prod(lengths[-2:])
+        n_tiled = (size if size <= _MOST_TILED else lengths[-1]) // len(mean)
+        deviations = torch.tensor(std, dtype=torch.float64)
+        factor, bias = 1 / (unit * deviations), -torch.tensor(mean, dtype=torch.float64) / deviations
+        factor, bias = factor.repeat(n_tiled), bias.repeat(n_tiled)
         self.register_buffer("factor", factor.float(), persistent=False)  # arguments of models are in checkpoints
         self.register_buffer("bias", bias.float(), persistent=False)
 
