@@ -127,6 +127,30 @@ def test_a_window_has_the_same_part_on_any_number_of_ranks_and_threads_and_after
             assert all(torch.equal(batch[name], other[name]) for name in ("image", "volume", "x"))
 
 
+def test_parts_are_the_same_wherever_the_rows_of_a_field_live(coded: Path, tmp_path: Path) -> None:
+    batches = []
+    for place in ("host", "device"):
+        data = module(coded, tmp_path, fields={"image": FieldOptions(3, 2, place, CROP)})
+        assert data.placement.fields == {"image": place}
+        batches.append([images_of(batch) for batch in data.train_dataloader()])
+    for host, device in zip(*batches, strict=True):
+        assert torch.equal(host, device)
+
+
+def test_padded_windows_have_the_part_of_the_first_row_again_or_zeros(coded: Path, tmp_path: Path) -> None:
+    repeated, zeros = (module(coded, tmp_path, pad_before=pad, batch_size=16) for pad in ("repeat", "zero"))
+    n_padded = 0
+    for (rows, batch), (_, other) in zip(*(of_epoch(d.train_dataloader(), 0) for d in (repeated, zeros)), strict=True):
+        images, padded = batch["image"].numpy(), batch["x_pad"][:, [1, 3, 5]].numpy()
+        first = batch["series"].numpy() * 60
+        expected = np.maximum(rows[:, None] + (1, 3, 5), first[:, None])
+        np.testing.assert_array_equal(images[..., 0], np.broadcast_to(expected[..., None, None], images.shape[:-1]))
+        assert (images[..., 1:] == images[:, :1, ..., 1:]).all()
+        np.testing.assert_array_equal(np.where(padded[..., None, None, None], 0, images), other["image"].numpy())
+        n_padded += int(padded.sum())
+    assert n_padded > 9
+
+
 def test_what_is_drawn_is_uniform_and_independent_between_positions_axes_and_fields() -> None:
     room = {"front": (12, 5), "side": (12, 5)}
     drawn = Crops(room).drawn(np.arange(40_000), 3, 1)

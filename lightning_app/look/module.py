@@ -43,6 +43,7 @@ def module_html(data: WindowDataModule) -> look.Html:
         "static attributes": look.listed(data.statics, _MOST_NAMES),
         "times": look.listed(data.columns_of.calendar, _MOST_NAMES),
         "scaler": f"{data.scaler_kind}, by {data.scale_by}",
+        "scale floor": str(data.options.scale_floor or ""),
         "batch": f"{data.batch_size:,} windows",
         "jitter": f"up to {data.options.jitter:,} rows" if data.options.jitter else "",
         "residency": data.residency,
