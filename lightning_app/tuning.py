@@ -22,7 +22,9 @@ from jsonargparse import ArgumentParser
 from lightning_app.arguments import without_secrets
 from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.rows.fields import DecodedField, FieldPlace
 from lightning_app.data.rows.residency import Place, room
+from lightning_app.field_trials import FIELD_PLACES, FieldTrial, show_fields, try_fields
 from zstore import UsageError, ZstoreError, bound_yaml, check_target, free_memory, read_yaml, total_memory, whole_file
 
 _PLACES: tuple[Place, ...] = ("device", "host", "stream")
@@ -76,6 +78,10 @@ class FitPlan:
         Every residency.
     chosen
         The one to take.
+    fields
+        Fields of batches, each alone.
+    measured_fields
+        Every residency of all these fields together.
     """
 
     machine: str
@@ -83,6 +89,8 @@ class FitPlan:
     n_windows: int
     measured: tuple[Measured, ...]
     chosen: str
+    fields: tuple[FieldTrial, ...] = ()
+    measured_fields: tuple[Measured, ...] = ()
 
 
 def data_options(store: str, config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -108,14 +116,24 @@ def build(options: dict[str, Any], residency: str) -> WindowDataModule:
 
 def measure(options: dict[str, Any], place: Place, seconds: float) -> Measured:
     """Try one residency; what it took is let go of before the next one is tried."""
+    return _tried(options, place, place, seconds)
+
+
+def _measure_fields(data: WindowDataModule, options: dict[str, Any], place: FieldPlace, seconds: float) -> Measured:
+    """Try one residency of all fields, beside channels as they are placed."""
+    fields = {name: given.to_json() | {"residency": place} for name, given in data.options.fields.items()}
+    return _tried({**options, "fields": fields}, data.placement.place, place, seconds)
+
+
+def _tried(options: dict[str, Any], residency: Place, place: str, seconds: float) -> Measured:
     try:
-        with closing(build(options, place)) as data:
+        with closing(build(options, residency)) as data:
             return _measured(data, place, seconds)
     except UsageError as error:
         return Measured(place, why_not=str(error))
 
 
-def _measured(data: WindowDataModule, place: Place, seconds: float) -> Measured:
+def _measured(data: WindowDataModule, place: str, seconds: float) -> Measured:
     data.store.index, data.store.moments  # noqa: B018  # opening the store is not what is measured
     began = time.perf_counter()
     loader = data.train_dataloader()
@@ -129,24 +147,37 @@ def _measured(data: WindowDataModule, place: Place, seconds: float) -> Measured:
         except StopIteration:
             batches = iter(loader)
     elapsed = time.perf_counter() - began
-    values, observed = data.source.rows.values, data.source.rows.observed
-    n_bytes = values.nbytes + (0 if observed is None else observed.nbytes)
     batch_bytes = sum(part.nbytes for part in batch.values() if isinstance(part, torch.Tensor))
+    shared, own = _memory_bytes(data)
     pool, decoded = data.pool, 0.0
     if pool is not None:
-        cuts = pool.plan.cuts
+        cuts, reader = pool.plan.cuts, pool.reader
         pieces = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
-        reader = data.view.reader(data.scaler, data.row_cache)
         decoded = sum(reader.n_chunks(*piece) for piece in pieces) / reader.n_chunks_stored
     return Measured(
         place,
-        memory_bytes=(0 if place == "host" else n_bytes) + 3 * batch_bytes,
-        shared_bytes=n_bytes if place == "host" else 0,
+        memory_bytes=own + 3 * batch_bytes,
+        shared_bytes=shared,
         first_batch_s=first_s,
         windows_per_s=n_windows / elapsed,
         decoded=decoded,
         mixing=inflation(data.train_dataloader()),
     )
+
+
+def _memory_bytes(data: WindowDataModule) -> tuple[int, int]:
+    """Bytes of rows that all processes of a machine share, in files, and of those that each has for itself."""
+    values, observed = data.source.rows.values, data.source.rows.observed
+    sizes: list[tuple[str, int]] = [
+        (data.placement.place, values.nbytes + (0 if observed is None else observed.nbytes))
+    ]
+    for name, reader in data.layout.readers.items():
+        place = data.placement.fields[name]
+        held = data.source.fields[name].values
+        in_memory = held.values.nbytes if isinstance(held, DecodedField) else reader.stored_bytes
+        sizes.append((place, in_memory))
+    shared = sum(n_bytes for place, n_bytes in sizes if place in ("host", "encoded"))
+    return shared, sum(n_bytes for _, n_bytes in sizes) - shared
 
 
 def _shape_of(data: WindowDataModule) -> str:
@@ -187,13 +218,27 @@ def plan(options: dict[str, Any], seconds: float = 2.0) -> FitPlan:
         raise UsageError(
             "no residency fits", expected="one", fix="; ".join(f"{each.place}: {each.why_not}" for each in measured)
         )
+    fields = try_fields(data, seconds)
+    trials = [
+        Measured(place, why_not=why)
+        if (why := _no_room(fields, place))
+        else _measure_fields(data, options, place, seconds)
+        for place in (FIELD_PLACES if fields else ())
+    ]
     return FitPlan(
         machine=machine(data.cache),
         rows=f"{data.view.n_rows:,} {_shape_of(data)}, {n_bytes / 1e9:.3f} GB decoded",
         n_windows=len(data.index("train", data.window.stride)),
         measured=tuple(measured),
         chosen=tried[0].place,
+        fields=fields,
+        measured_fields=tuple(trials),
     )
+
+
+def _no_room(fields: Sequence[FieldTrial], place: FieldPlace) -> str:
+    """Why not all fields can live somewhere; empty if they can. A stream has no limit."""
+    return "; ".join(f"{each.name}: {each.why_not[place]}" for each in fields if place in each.why_not)
 
 
 def machine(cache: Path) -> str:
@@ -210,18 +255,31 @@ def machine(cache: Path) -> str:
 
 
 def show(found: FitPlan) -> str:
-    """The plan as a table."""
+    """The plan as tables."""
     lines = [found.machine, f"{found.rows}; {found.n_windows:,} training windows", ""]
-    head = ("residency", "windows/s", "epoch, s", "RAM a process", "shared", "first batch", "decoded", "mixing")
+    lines += _table("residency", found.measured, found.n_windows, {found.chosen})
+    if found.fields:
+        lines += ["", *show_fields(found.fields), ""]
+        lines += _table("fields", found.measured_fields, found.n_windows, {each.chosen for each in found.fields})
+    lines += [
+        "",
+        "mixing: variance of batch means over that of a true permutation; 1 is perfect, the batch size is none",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(what: str, trials: Sequence[Measured], n_windows: int, chosen: set[str]) -> list[str]:
+    """A line for each residency that was tried, and why the others were not."""
+    head = (what, "windows/s", "epoch, s", "RAM a process", "shared", "first batch", "decoded", "mixing")
     rows = [head]
-    for each in found.measured:
+    for each in trials:
         if each.why_not:
             continue
         rows.append(
             (
-                f"{each.place}{' *' if each.place == found.chosen else ''}",
+                f"{each.place}{' *' if each.place in chosen else ''}",
                 f"{each.windows_per_s:,.0f}",
-                f"{found.n_windows / each.windows_per_s:,.1f}",
+                f"{n_windows / each.windows_per_s:,.1f}",
                 f"{each.memory_bytes / 1e6:,.0f} MB",
                 f"{each.shared_bytes / 1e6:,.0f} MB" if each.shared_bytes else "-",
                 f"{each.first_batch_s:.2f} s",
@@ -230,18 +288,15 @@ def show(found: FitPlan) -> str:
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines += [f"{each.place}: not tried, {each.why_not}" for each in found.measured if each.why_not]
-    lines += [
-        "",
-        "mixing: variance of batch means over that of a true permutation; 1 is perfect, the batch size is none",
-    ]
-    return "\n".join(lines) + "\n"
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return lines + [f"{each.place}: not tried, {each.why_not}" for each in trials if each.why_not]
 
 
 def overlay(found: FitPlan, options: dict[str, Any]) -> str:
     """A configuration to lay over another: ``fit --config fit.yaml --config out.yaml``."""
     data = {"residency": found.chosen, "memory_budget": options.get("memory_budget", 0.5)}
+    if found.fields:
+        data["fields"] = {each.name: each.options for each in found.fields}
     return f"# made by zstore plan on: {found.machine}\n" + yaml.safe_dump({"data": data})
 
 

@@ -207,9 +207,10 @@ def test_global_batches_depend_on_the_plan_alone_and_a_kill_loses_and_repeats_no
 @given(budget=st.integers(6_000, 60_000), other=st.integers(6_000, 60_000), lookback=st.integers(1, 8))
 def test_a_plan_gives_the_same_order_whatever_the_budget(small: Store, budget: int, other: int, lookback: int) -> None:
     from lightning_app.data.rows.readers import StoreReader
+    from lightning_app.data.rows.streamed import Streamed
     from lightning_app.data.scaling.scaler import Scaler
 
-    reader = StoreReader(small, Scaler.identity(small.channels), masked=False)
+    reader = Streamed(StoreReader(small, Scaler.identity(small.channels), masked=False))
     span = lookback + 1
     first = PoolPlan.fit(reader, span, budget)
     try:

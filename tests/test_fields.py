@@ -357,7 +357,7 @@ def test_what_is_learned_of_training_rows_reads_no_field(tmp_path: Path) -> None
     assert all("image" not in batch for batch in data.training_rows())
 
 
-def test_fields_of_a_stream_a_panel_or_another_name_are_refused(tmp_path: Path) -> None:
+def test_fields_of_a_panel_of_too_many_steps_or_of_another_name_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from lightning_app.data.datamodule import WindowDataModule
     from lightning_app.data.rows.views import Panel
@@ -365,7 +365,6 @@ def test_fields_of_a_stream_a_panel_or_another_name_are_refused(tmp_path: Path) 
     path = ingest(tmp_path, np.ones((40, 3, 2), np.int16)).path
     usual: dict[str, Any] = {"fields": {"image": 1}, "cache": str(tmp_path)}
     for match, options in (
-        ("with residency stream", {"residency": "stream"}),
         ("of a panel", {"panel": Panel()}),
         ("4 steps of field 'image'", {"fields": {"image": 4}}),
         ("no field 'picture'", {"fields": {"picture": 1}}),

@@ -296,7 +296,7 @@ LAYERS = {
         ["data.scaling.statics", "data.scaling.rowscaling", "data.scaling.clip", "data.scaling.unscaler"],
         ["data.rows.parts", "data.rows.fields"],
         ["data.rows.residency", "data.rows.observed", "data.rows.readers", "data.rows.views", "data.views"],
-        ["data.rows.pool", "data.rows.infinite"],
+        ["data.rows.field_rooms", "data.rows.streamed", "data.rows.pool", "data.rows.infinite"],
         [
             "data.batches.buffers",
             "data.batches.padding",
@@ -322,7 +322,7 @@ LAYERS = {
         ["models.patches", "models.patchstg", "models.ensemble"],
         ["audit", "look.style", "look.splits", "look.module", "look.audit", "look.forecasts", "look.summary"],
         ["callbacks", "pictures", "monitor", "predictions", "precision", "restore"],
-        ["tuning", "table"],
+        ["field_trials", "tuning", "table"],
         ["cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],
     ],

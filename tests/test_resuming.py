@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, write_table
 
-from zstore import Store
+from zstore import Store, ingest, open_store
 
 Step = tuple[int, int]
 SAVED_EVERY = 4
@@ -136,6 +137,21 @@ def test_a_fit_killed_at_twenty_steps_goes_on_with_the_same_windows_and_losses(
     catchments: Store, tmp_path: Path, python: str, ranks: int, residency: str, window: dict[str, Any]
 ) -> None:
     kill_again_and_again(python, tmp_path, catchments, ranks, residency, 20, window)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("ranks", "place"), [(1, "stream"), (2, "stream"), (2, "encoded")])
+def test_a_fit_with_fields_that_is_killed_goes_on_with_the_same_values_of_them(
+    tmp_path: Path, python: str, ranks: int, place: str
+) -> None:
+    np.save(tmp_path / "all.npy", np.random.default_rng(0).integers(0, 256, (3000, 32, 32), np.uint8))
+    rows = [[f"s{n // 300}", n % 300, n % 17, "all.npy", n] for n in range(3000)]
+    files: dict[str, Any] = {"file": {"image": "f"}, "file_position": {"image": "n"}, "file_root": str(tmp_path)}
+    table = write_table(tmp_path / "r.csv", ["id", "t", "v", "f", "n"], rows)
+    ingest(table, tmp_path / "s.zarr", id="id", time="t", chunk_rows=64, shard_rows=256, **files)
+    fields = {"image": {"steps": 2, "stride": 3, "residency": place}}
+    options: dict[str, Any] = {"channels": ["v"], "targets": ["v"], "fields": fields, "memory_budget": "2.6MB"}
+    kill_again_and_again(python, tmp_path, open_store(tmp_path / "s.zarr"), ranks, "host", 3, options)
 
 
 @pytest.mark.parametrize("residency", ["host", pytest.param("stream", marks=pytest.mark.long)])

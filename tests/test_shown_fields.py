@@ -318,7 +318,7 @@ def test_a_data_module_names_vectors_and_says_what_windows_have_of_fields(tmp_pa
     data = WindowDataModule(
         str(tmp_path / "s.zarr"), 8, 1, fields={"camera": FieldOptions(2, 4)}, targets=["emg.1"], cache=str(tmp_path)
     )
-    assert "emg (2), v to emg.1, camera of the last 2 rows, 4 apart; " in repr(data)
+    assert "emg (2), v to emg.1, camera of the last 2 rows, 4 apart, auto; " in repr(data)
     text = "".join(parsed(data._repr_html_()).itertext())
-    assert "fields: camera of the last 2 rows, 4 apart" in text
+    assert "fields: camera of the last 2 rows, 4 apart, auto" in text
     assert "inputs: emg (2), v" in text

@@ -15,6 +15,7 @@ from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.pool import Pool, PoolPlan
 from lightning_app.data.rows.readers import StoreReader
+from lightning_app.data.rows.streamed import Streamed
 from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.data.windows.order import shuffled
 from lightning_app.data.windows.pooled import PooledOrder, cut_pieces
@@ -241,7 +242,7 @@ def test_a_pool_takes_no_more_than_its_budget(chunky: Store) -> None:
     reader = StoreReader(chunky, Scaler.identity(chunky.channels), masked=True)
     assert reader.width == 3
     for budget in range(13_000, 40_000, 1_000):
-        plan = PoolPlan.fit(reader, 12, budget)
+        plan = PoolPlan.fit(Streamed(reader), 12, budget)
         assert plan.n_bytes + len(plan.cuts) * 11 * plan.row_bytes <= budget
         assert 0 <= plan.n_ahead < plan.n_slots
         assert (plan.n_ahead == 0) == (plan.n_slots == len(plan.cuts) - 1)

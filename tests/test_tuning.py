@@ -103,6 +103,49 @@ def test_rows_beyond_the_budget_are_planned_as_a_stream(hourly: Store, tmp_path:
         tuning.plan(options, 0.1)
 
 
+@pytest.fixture
+def frames(tmp_path: Path) -> Store:
+    """A thousand rows with a field of 1,200 bytes each, which zstd makes a third of."""
+    values = np.random.default_rng(0).integers(0, 256, (1000, 20, 20, 3), np.uint8)
+    values[:, 7:] = 0
+    np.save(tmp_path / "all.npy", values)
+    rows = [["a", n, n % 7, "all.npy", n] for n in range(1000)]
+    files: dict[str, Any] = {"file": {"image": "f"}, "file_position": {"image": "p"}, "file_root": str(tmp_path)}
+    table = write_table(tmp_path / "r.csv", ["id", "t", "v", "f", "p"], rows)
+    ingest(table, tmp_path / "s.zarr", id="id", time="t", **files)
+    return open_store(tmp_path / "s.zarr")
+
+
+def test_a_plan_measures_how_fields_are_decoded_and_where_there_is_room_for_them(
+    run: Run, app: App, frames: Store, tmp_path: Path
+) -> None:
+    fields = {"image": {"steps": 2, "stride": 3, "crop": [16, 12]}}
+    fit_config(tmp_path / "fit.yaml", frames, fields=fields, channels=["v"], memory_budget="1MB")
+    words = ["--config", "fit.yaml", "--seconds", 0.2]
+    found = json.loads(run("zstore.cli", "plan", frames.path, *words, "--json", check=True).stdout)
+    (image,) = found["fields"]
+    assert image["rows"] == "1,000 rows of 20 x 20 x 3 uint8"
+    assert (image["decoded_bytes"], image["chosen"]) == (1_200_000, "encoded")
+    assert 0.3 < image["stored_bytes"] / image["decoded_bytes"] < 0.4
+    assert image["decoded_mb_per_s"] == pytest.approx(image["rows_per_s"] * 1200 / 1e6)
+    assert min(image["rows_per_s"], image["random_rows_per_s"]) > 100
+    assert set(image["why_not"]) == {"device", "host"}
+    assert image["by_size"] == dict.fromkeys(("under 1 GB", "under 10 GB", "under 100 GB", "beyond"), "stream")
+    measured = {each["place"]: each for each in found["measured_fields"]}
+    assert list(measured) == ["device", "host", "encoded", "stream"]
+    assert "image: decoded rows do not fit into" in measured["host"]["why_not"]
+    assert (measured["encoded"]["decoded"], measured["stream"]["decoded"]) == (0, 1)
+    assert measured["encoded"]["shared_bytes"] == 1000 * 4 + image["stored_bytes"]
+
+    shown = run("zstore.cli", "plan", frames.path, *words, "--write", "plan.yaml", check=True).stdout
+    assert "field image: 1,000 rows of 20 x 20 x 3 uint8, 0.001 GB decoded, 0.000 GB stored: encoded" in shown
+    assert "encoded *" in shown
+    planned = yaml.safe_load((tmp_path / "plan.yaml").read_text())["data"]["fields"]["image"]
+    assert planned == {"steps": 2, "stride": 3, "residency": "encoded", "crop": [16, 12]}
+    fitted = app("fit", "--config", "fit.yaml", "--config", "plan.yaml", check=True)
+    assert "residency encoded, for as told" in fitted.stdout
+
+
 @pytest.mark.parametrize(("data", "message"), [({"lookbak": 3}, "lookbak"), ({"lookback": 5000}, "no window in train")])
 def test_a_plan_refuses_what_fit_would_refuse(
     run: Run, hourly: Store, tmp_path: Path, data: dict[str, Any], message: str

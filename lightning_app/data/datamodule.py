@@ -74,9 +74,9 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     fields
         Fields of the store, such as images, and how many of the last input rows of a window a batch has of each:
         ``{image: 2}``; or that, how many rows apart they are, which part of each, and where its rows live:
-        ``{image: {steps: 2, stride: 5, crop: [84, 84], residency: host}}``. A batch has them under their names,
-        (batch, step, …), as they are stored. In training a crop is somewhere in the row, drawn by seed, epoch and
-        position, in all else in the middle.
+        ``{image: {steps: 2, stride: 5, crop: [84, 84], residency: encoded}}``. A batch has them under their names,
+        (batch, step, …), as they are stored; encoded images are decoded. In training a crop is somewhere in the row,
+        drawn by seed, epoch and position, in all else in the middle.
     panel
         Which series are side by side in a window that has all of them at once; None for windows of single series.
     split

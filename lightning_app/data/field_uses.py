@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lightning_app.batch import BATCH_KEYS
 from lightning_app.data.batches.fields import FieldUse, refuse_fields
 from lightning_app.data.columns.meaning import Meaning, agreed
@@ -11,13 +13,27 @@ from zstore import FieldReader, Store, UsageError
 _IMAGE_AXES = ("y", "x", "colour")
 
 
-def field_uses(store: Store, options: DataOptions, recorded: Meaning | None) -> dict[str, FieldUse]:
+def field_readers(store: Store, options: DataOptions, recorded: Meaning | None) -> dict[str, FieldReader]:
+    """By name, what decodes the fields that batches have.
+
+    Raises
+    ------
+    NotFoundError
+        If the store has no such field.
+    """
+    names = options.fields if recorded is None else recorded.fields
+    return {name: FieldReader.of(store, name) for name in names}
+
+
+def field_uses(
+    readers: Mapping[str, FieldReader], options: DataOptions, recorded: Meaning | None
+) -> dict[str, FieldUse]:
     """By name, what batches have of fields.
 
     Raises
     ------
     UsageError
-        If the store has not what was asked for, or a checkpoint has something else.
+        If rows are not as was asked for, or a checkpoint has something else.
     """
     asked, lookback = options.fields, options.window.lookback
     if recorded is not None:
@@ -26,13 +42,11 @@ def field_uses(store: Store, options: DataOptions, recorded: Meaning | None) -> 
         if asked and wanted != (known := {name: use.steps for name, use in uses.items()}):
             agreed("fields", *([f"{name} ({use})" for name, use in each.items()] for each in (wanted, known)))
     else:
-        uses = {name: FieldUse.of(store, name, options, lookback) for name, options in asked.items()}
+        uses = {name: FieldUse.of(readers[name], options, lookback) for name, options in asked.items()}
     for name in BATCH_KEYS.intersection(uses):
         raise UsageError(f"a field called {name!r}", expected="a name that no other part of a batch has")
     if options.panel is not None:
         refuse_fields(uses, "of a panel", "windows of single series", "leave out --data.panel or --data.fields")
-    if options.residency == "stream":
-        refuse_fields(uses, "with residency stream", "host: fields are mapped, not copied", "--data.residency host")
     return uses
 
 

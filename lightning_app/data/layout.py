@@ -15,7 +15,7 @@ from lightning_app.data.batches.fields import FieldUse
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, n_values
 from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of
 from lightning_app.data.columns.roles import CategoryEncoding, Columns, Words, as_range
-from lightning_app.data.field_uses import axes_of, field_uses
+from lightning_app.data.field_uses import axes_of, field_readers, field_uses
 from lightning_app.data.options import DataOptions, refuse_repeated
 from lightning_app.data.rows.views import PanelView, SeriesView, View
 from lightning_app.data.scaling.statics import fit_statics
@@ -52,14 +52,14 @@ class Layout:
         Rows by series, or all series of a panel side by side.
     roles
         Which columns of the rows are what.
-    fields
-        What batches have of fields, by name.
+    fields, readers
+        By name, what batches have of fields, and what decodes them.
     window
         The rows of a window.
 
     Notes
     -----
-    Reads the index of the store and no row.
+    Reads the index of the store and no row, but for the first image of fields of encoded ones.
     """
 
     store: Store
@@ -72,6 +72,7 @@ class Layout:
     view: View
     roles: Columns
     fields: dict[str, FieldUse]
+    readers: dict[str, FieldReader]
     window: WindowShape
 
     @classmethod
@@ -101,9 +102,10 @@ class Layout:
             observed = [name for name, blank in missing if blank and options.observed_inputs]
         as_words = _word_counts(store, options, recorded, names)
         roles = _roles(store, names, columns, observed, as_words, view.n_nodes)
-        fields = field_uses(store, options, recorded)
+        readers = field_readers(store, options, recorded)
+        uses = field_uses(readers, options, recorded)
         window = options.window if recorded is None else _recorded_window(options.window, recorded)
-        return cls(store, options, recorded, *names[:4], view, roles, fields, window)
+        return cls(store, options, recorded, *names[:4], view, roles, uses, readers, window)
 
     @property
     def columns(self) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.process import Process
 from lightning_app.data.scales import Scales
-from lightning_app.data.supply import RowSupply
+from lightning_app.data.supply import RowSupply, n_pooled, streamed
 from lightning_app.data.windows.crops import Crops
 from lightning_app.data.windows.jitter import Jitter
 from lightning_app.data.windows.plan import EpochOrder, OrderPlan, Pieces, digest
@@ -92,13 +92,15 @@ class Loaders:
     def of_rows(self, index: WindowIndex) -> WindowLoader:
         """Windows of one row in order, many at once, without fields; all of them on every process."""
         size = max(1, _ROWS // max(self.scales.layout.view.n_nodes, 1))
-        return WindowLoader(replace(self.supply.source, fields={}), index, size, pool=self.supply.pool)
+        source, pool = replace(self.supply.source, fields={}), self.supply.pool
+        return WindowLoader(source, index, size, pool=pool if source.streamed else None)
 
     @property
     def _prefetch(self) -> int:
         """Batches made ahead: where they are copied to another device."""
         source = self.supply.source
-        return _PREFETCH if source.target != source.device else 0
+        devices = [source.device, *(rows.values.device for rows in source.fields.values())]
+        return _PREFETCH if any(device != source.target for device in devices) else 0
 
     @property
     def _pieces(self) -> Pieces | None:
@@ -107,6 +109,6 @@ class Loaders:
             return self.supply.pool.plan.pieces
         if not self.plan.streamed:
             return None
-        layout = self.scales.layout
-        reader = layout.view.reader(self.scales.scaler, layout.options.row_cache)
-        return self.plan.pieces(reader.chunk_starts, reader.n_rows, layout.reach)
+        fields, layout = self.plan.fields, self.scales.layout
+        reader = streamed(self.scales, not fields, fields)
+        return self.plan.pieces(reader.chunk_starts, reader.n_rows, n_pooled(layout, reader), reader.part)

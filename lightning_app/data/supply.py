@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from lightning_app.data.batches.fields import FieldOptions, FieldRows, refuse_fields
+from lightning_app.data.batches.fields import FieldOptions, FieldRows
 from lightning_app.data.batches.located import PositionTimes
 from lightning_app.data.batches.source import WindowSource
 from lightning_app.data.lasting import lasting
 from lightning_app.data.layout import Layout
 from lightning_app.data.process import Process
-from lightning_app.data.rows.fields import DecodedField, FieldValues
+from lightning_app.data.rows.field_rooms import FieldRooms
+from lightning_app.data.rows.fields import DecodedField, EncodedField, FieldPlace, FieldValues
 from lightning_app.data.rows.pool import Pool, PoolPlan
-from lightning_app.data.rows.residency import Placement, Rows, choose, choose_field
+from lightning_app.data.rows.residency import Placement, Rows, choose
+from lightning_app.data.rows.streamed import Streamed
 from lightning_app.data.scales import Scales
 from lightning_app.data.scaling.clip import Clip
 from lightning_app.data.scaling.statics import encode_statics
 from lightning_app.data.selection import Holes
-from lightning_app.data.windows.plan import OrderPlan
-from zstore import find_holes, open_field
+from lightning_app.data.windows.plan import OrderPlan, WindowPart
+from zstore import UsageError, find_holes, open_field
 
 _BLOCK = 1 << 22  # values that are looked at together
 
@@ -38,15 +41,19 @@ def place(layout: Layout, process: Process) -> Placement:
         options.cache,
         process.n_local,
     )
-    if placement.place == "stream":
-        refuse_fields(layout.fields, "beside channels that do not fit into memory", "host", "--data.residency host")
-    taken, places = {placement.place: view.n_rows * layout.row_bytes}, {}
-    for name in layout.fields:
-        wanted = options.fields.get(name, FieldOptions()).residency
-        n_bytes = view.n_rows * layout.store.field(name).row_bytes
-        place = choose_field(name, wanted, n_bytes, process.device, options.memory_budget, taken)
-        places[name], taken[place] = place, taken.get(place, 0) + n_bytes
-    return replace(placement, fields=places)
+    if not layout.fields:
+        return placement
+    rooms = rooms_of(layout, placement, process)
+    places = {}
+    for name, reader in sorted(layout.readers.items(), key=lambda item: item[1].decoded_bytes):
+        places[name] = rooms.choose(name, options.fields.get(name, FieldOptions()).residency, reader)
+    return replace(placement, fields={name: places[name] for name in layout.fields}, pool=rooms.pool_bytes)
+
+
+def rooms_of(layout: Layout, placement: Placement, process: Process) -> FieldRooms:
+    """The memory that channels leave to fields."""
+    options, n_bytes = layout.options, layout.view.n_rows * layout.row_bytes
+    return FieldRooms(placement, n_bytes, process.device, options.memory_budget, options.cache, process.n_local)
 
 
 @dataclass(frozen=True)
@@ -82,13 +89,13 @@ class RowSupply:
             The order of the checkpoint that a fit goes on from, which a stream must keep to; None for a new one.
         """
         with lasting():
-            pool = _pool(scales, placement, process, recorded) if placement.place == "stream" else None
-            source = _mapped(scales) if pool is None else _pooled(scales, pool)
+            pool = _pool(scales, placement, process, recorded)
+            source = _mapped(scales) if pool is None or pool.memory.rows is None else _pooled(scales, pool)
             if placement.place == "device":
                 source = source.to(process.device)
             elif process.device.type != "cpu":
                 source = source.delivered_to(process.device)
-            source = replace(source, fields=_fields(scales.layout, placement, process))
+            source = replace(source, fields=_fields(scales.layout, placement, process, pool))
         return cls(source, pool)
 
     @property
@@ -100,6 +107,8 @@ class RowSupply:
         """Stop the threads. Files are closed with the last tensor that lies in them."""
         if self.pool is not None:
             self.pool.close()
+        for rows in self.source.fields.values():
+            rows.values.close()
 
 
 def streamed_holes(scales: Scales) -> Holes:
@@ -125,16 +134,63 @@ def no_holes() -> Holes:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 
-def _pool(scales: Scales, placement: Placement, process: Process, recorded: OrderPlan | None) -> Pool:
-    layout = scales.layout
-    reader = layout.view.reader(scales.scaler, layout.options.row_cache)
+def streamed(scales: Scales, channels: bool, fields: Sequence[str]) -> Streamed:
+    """What reads the channels of a layout, some of its fields, or both, piece by piece.
+
+    Raises
+    ------
+    UsageError
+        If there is no such field.
+    """
+    layout, options = scales.layout, scales.layout.options
+    for name in fields:
+        if name not in layout.readers:
+            raise UsageError(
+                f"checkpoint whose epochs mix pieces of field {name!r}",
+                expected=f"one of {', '.join(layout.readers) or 'none'}",
+                fix="fit again",
+            )
+    readers = {name: layout.readers[name] for name in fields}
+    if channels:
+        return Streamed(layout.view.reader(scales.scaler, options.row_cache), readers)
+    offsets = [layout.fields[name].steps.offsets(name, layout.window.lookback) for name in fields]
+    first, last = min(int(each[0]) for each in offsets), max(int(each[-1]) for each in offsets)
+    return Streamed(None, readers, WindowPart(first, last - first + 1))
+
+
+def _pool(scales: Scales, placement: Placement, process: Process, recorded: OrderPlan | None) -> Pool | None:
+    """Where channels and fields that are streamed come and go; None where none is."""
+    channels, fields = placement.place == "stream", placement.streamed_fields
+    if not channels and not fields:
+        return None
+    reader = streamed(scales, channels, fields)
     order = recorded if recorded is not None and recorded.streamed else None
-    span = layout.reach
-    return Pool(reader, PoolPlan.fit(reader, span, placement.limit, order, process.n_local))
+    if order is not None and order.fields != reader.cut_by:
+        raise UsageError(
+            f"checkpoint whose epochs mix pieces of {_mixed(order.fields)}, to go on with those of "
+            f"{_mixed(reader.cut_by)}",
+            expected="the same pieces, or rows that are all in memory",
+            where=scales.layout.store.path,
+            fix=f"the residencies that it was fitted with, or {reader.instead}",
+        )
+    limit = placement.limit if not fields else placement.pool
+    n_rows = n_pooled(scales.layout, reader)
+    return Pool(reader, PoolPlan.fit(reader, n_rows, limit, order, process.n_local))
+
+
+def n_pooled(layout: Layout, reader: Streamed) -> int:
+    """Rows of a window that come from a pool and, behind them, those that jitter may move it by."""
+    return layout.reach if reader.part is None else reader.part.n_rows + layout.options.jitter
+
+
+def _mixed(fields: Sequence[str]) -> str:
+    return f"fields {', '.join(fields)}" if fields else "channels"
 
 
 def _pooled(scales: Scales, pool: Pool) -> WindowSource:
-    return _source(scales, pool.rows, None if pool.times is None else PositionTimes(pool.times))
+    rows, times = pool.memory.rows, pool.memory.times
+    assert rows is not None
+    return replace(_source(scales, rows, None if times is None else PositionTimes(times)), streamed=True)
 
 
 def _mapped(scales: Scales) -> WindowSource:
@@ -159,14 +215,19 @@ def _source(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSo
     )
 
 
-def _fields(layout: Layout, placement: Placement, process: Process) -> dict[str, FieldRows]:
+def _fields(layout: Layout, placement: Placement, process: Process, pool: Pool | None) -> dict[str, FieldRows]:
     """By name, the rows of each field where they are to live."""
-    lookback, found = layout.window.lookback, {}
-    for name, use in layout.fields.items():
-        found[name] = FieldRows.of(name, use, _values(layout, name, placement, process), lookback)
-    return found
+    lookback = layout.window.lookback
+    return {
+        name: FieldRows.of(name, use, _values(layout, name, placement.fields[name], process, pool), lookback)
+        for name, use in layout.fields.items()
+    }
 
 
-def _values(layout: Layout, name: str, placement: Placement, process: Process) -> FieldValues:
+def _values(layout: Layout, name: str, place: FieldPlace, process: Process, pool: Pool | None) -> FieldValues:
+    if place == "stream" and pool is not None:
+        return DecodedField(pool.memory.fields[name], pooled=True)
+    if place == "encoded":
+        return EncodedField(layout.readers[name])
     values = DecodedField(torch.from_numpy(open_field(layout.store, name, layout.options.row_cache)))
-    return values.to(process.device) if placement.fields[name] == "device" else values
+    return values.to(process.device) if place == "device" else values

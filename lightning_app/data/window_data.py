@@ -172,10 +172,22 @@ class WindowData(DataFacts):
         scales = Scales(layout, record.scaler)
         scales.scaler  # noqa: B018  # refused here if it cannot be matched with this store
         self._replace(layout, record, scales)
-        mixed_whole = record.order is not None and not record.order.streamed
-        if mixed_whole and self.process.fitting and self.residency == "auto" and self.placement.place == "stream":
+        if record.order is not None and self.process.fitting:
+            self._placement = self._placed_for(record.order)
+
+    def _placed_for(self, order: OrderPlan) -> Placement:
+        """Where rows live, with all in memory that was to be streamed by ``auto`` and that epochs cannot stream."""
+        placement, asked = self.placement, self.options.fields
+        if not order.streamed and self.residency == "auto" and placement.place == "stream":
             logger.info("residency host, for the epochs of the checkpoint mix all windows")
-            self._placement = replace(self.placement, place="host")
+            placement = replace(placement, place="host")
+        fields = dict(placement.fields)
+        for name in placement.streamed_fields:
+            streamed = placement.place == "stream" or name in order.fields
+            if not (order.streamed and streamed) and (name not in asked or asked[name].residency == "auto"):
+                fields[name] = "host" if self.layout.readers[name].remote else "encoded"
+                logger.info(f"field {name!r}: residency {fields[name]}, for its epochs mix other rows")
+        return replace(placement, fields=fields)
 
     def state_dict(self) -> dict[str, Any]:
         """The scaler, the split and what was trained on, for checkpoints."""
@@ -209,14 +221,17 @@ class WindowData(DataFacts):
 
     def refuse_other_plan(self) -> None:
         """Raise UsageError where rows are in a pool, and the epochs of the checkpoint mix all windows."""
-        order = self._record.order
-        if order is None or order.streamed or self.placement.place != "stream":
+        order, placement = self._record.order, self.placement
+        if order is None or order.streamed or not (placement.place == "stream" or placement.streamed_fields):
             return
+        names = ", ".join(map(repr, placement.streamed_fields))
         raise UsageError(
             "checkpoint of a fit with residency host or device, to go on with residency stream",
             expected="host or device: its epochs mix all windows, a stream mixes those in memory",
             where=self.store.path,
-            fix="--data.residency host",
+            fix="--data.residency host"
+            if placement.place == "stream"
+            else f"residency encoded or host for {names} in --data.fields",
         )
 
     def _trained_on(self) -> dict[str, Any]:

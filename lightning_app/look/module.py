@@ -83,9 +83,11 @@ def _grouped(data: WindowDataModule, names: Sequence[str]) -> list[str]:
 
 
 def _fields(data: WindowDataModule) -> list[str]:
-    """What a window has of each field."""
+    """What a window has of each field, and where its rows are asked to live."""
     return [
-        f"{name} of the last {counted(each.steps, 'row')}" + (f", {each.stride:,} apart" if each.stride > 1 else "")
+        f"{name} of the last {counted(each.steps, 'row')}"
+        + (f", {each.stride:,} apart" if each.stride > 1 else "")
+        + f", {each.residency}"
         for name, each in data.options.fields.items()
     ]
 

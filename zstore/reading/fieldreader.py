@@ -82,6 +82,11 @@ class FieldReader(ABC):
         return self.store.objects.variable_bytes(self.store.field(self.name).variable)
 
     @property
+    def remote(self) -> bool:
+        """Whether the store is in a bucket, so that random reads fetch whole shards."""
+        return self.store.storage.remote
+
+    @property
     def decoded_bytes(self) -> int:
         """Bytes of all rows, decoded."""
         return self.n_rows * self.row_bytes
@@ -104,6 +109,10 @@ class FieldReader(ABC):
     @abstractmethod
     def n_chunks(self, start: int, stop: int) -> int:
         """What decoding the rows ``[start, stop)`` costs."""
+
+    @abstractmethod
+    def scratch_bytes(self, n_rows: int) -> int:
+        """Bytes of memory that decoding so many rows takes beside what is decoded."""
 
     @abstractmethod
     def read(self, start: int, out: NDArray[Any]) -> None:
@@ -233,6 +242,10 @@ class _Chunked(FieldReader):
         """Chunks that some rows lie in."""
         return self.store.index.n_chunks(start, stop, self.chunk_rows)
 
+    def scratch_bytes(self, n_rows: int) -> int:
+        """A chunk."""
+        return self.chunk_rows * self.row_bytes
+
     def read(self, start: int, out: NDArray[Any]) -> None:
         """Chunk by chunk."""
         self.take(np.arange(start, start + len(out)), out, threads=1)
@@ -287,6 +300,10 @@ class _Images(FieldReader):
     def n_chunks(self, start: int, stop: int) -> int:
         """Images."""
         return stop - start
+
+    def scratch_bytes(self, n_rows: int) -> int:
+        """Encoded images, and one that is decoded."""
+        return -(-n_rows * self.stored_bytes // self.n_rows) + self.row_bytes
 
     def read(self, start: int, out: NDArray[Any]) -> None:
         """Neighbours are read together, and decoded one by one."""

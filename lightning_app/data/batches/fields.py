@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.padding import Pads, fill_zeros
 from lightning_app.data.rows.fields import FieldResidency, FieldValues
 from lightning_app.data.rows.parts import Part
-from zstore import FieldSteps, Store, UsageError
+from zstore import FieldReader, FieldSteps, UsageError
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class FieldOptions:
         Rows from one to the next.
     residency
         Where its rows live: ``host``, decoded in a memory-mapped file that all processes of a machine share;
-        ``device``, in the memory of the device that trains; ``auto``, the first of device (a GPU) and host where they
-        fit.
+        ``device``, in the memory of the device that trains; ``encoded``, compressed in the files of the store, decoded
+        for each batch; ``stream``, in a pool of bounded size, into which pieces of the store are decoded ahead of use,
+        in random order; ``auto``, the first of device (a GPU), host, encoded, stream where they fit.
     crop
         Lengths of the part of each row that a batch has, along its first axes, such as ``[84, 84]`` of an image or
         ``[48, 48, 48]`` of a volume: somewhere in it in training, the same for all steps of a window, and in the middle
@@ -42,10 +44,22 @@ class FieldOptions:
     residency: FieldResidency = "auto"
     crop: tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.residency not in (known := get_args(FieldResidency)):
+            raise UsageError(
+                f"residency {self.residency!r} of a field",
+                expected=f"one of {', '.join(known)}",
+                fix="correct --data.fields",
+            )
+
     @classmethod
     def of(cls, given: int | FieldOptions) -> FieldOptions:
         """From a number of steps, or more than that."""
         return cls(given) if isinstance(given, int) else given
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as a configuration has them."""
+        return {name: list(own) if isinstance(own, tuple) else own for name, own in asdict(self).items()}
 
     @property
     def rows(self) -> FieldSteps:
@@ -69,20 +83,17 @@ class FieldUse:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, store: Store, name: str, options: FieldOptions, lookback: int) -> FieldUse:
+    def of(cls, reader: FieldReader, options: FieldOptions, lookback: int) -> FieldUse:
         """What a batch has of a field of a store.
 
         Raises
         ------
-        NotFoundError
-            If the store has no such field.
         UsageError
             If a window has not so many inputs, or a row is smaller than the part of it that a batch is to have.
         """
-        field = store.field(name)
-        options.rows.offsets(name, lookback)
-        options.rows.shape(name, field.shape)
-        return cls(options.rows, field.shape)
+        options.rows.offsets(reader.name, lookback)
+        options.rows.shape(reader.name, reader.shape)
+        return cls(options.rows, reader.shape)
 
     @property
     def part(self) -> tuple[int, ...]:
@@ -144,6 +155,7 @@ class FieldRows:
     def gather(
         self,
         rows: Tensor,
+        shift: Tensor,
         buffers: Buffers,
         target: torch.device,
         pads: Pads | None = None,
@@ -155,6 +167,8 @@ class FieldRows:
         ----------
         rows
             (batch,) int64 their first rows in the store, on the CPU.
+        shift
+            (batch,) int64 from a row of the store to its position in the pool, for rows that live there; on the CPU.
         buffers
             Memory for batches on the CPU.
         target
@@ -170,7 +184,7 @@ class FieldRows:
         (batch, step, …) on `target`.
         """
         offsets = self.offsets if pads is None else torch.maximum(self.offsets, pads.n_before[:, None])
-        wanted = (rows[:, None] + offsets).flatten()
+        wanted = ((rows + shift if self.values.pooled else rows)[:, None] + offsets).flatten()
         taken = self._take(wanted, self._part(len(rows), corners), buffers, target)
         taken = taken.view(len(rows), len(self.offsets), *self.shape)
         if pads is not None and pads.zero_inputs is not None:

@@ -175,8 +175,8 @@ class WindowLoader:
         if self._pieces is None:
             return None
         active = self._pieces.active if self.shuffle else 1
-        jitter = 0 if self._jitter is None else self._jitter.n_rows
-        return PooledOrder(self.index, self._pieces.cuts, active, self.shuffle, self.seed, self._key, jitter)
+        windows, jitter = self._pieces.windows(self.index), 0 if self._jitter is None else self._jitter.n_rows
+        return PooledOrder(windows, self._pieces.cuts, active, self.shuffle, self.seed, self._key, jitter)
 
     @property
     def _key(self) -> int:
@@ -229,12 +229,13 @@ class WindowLoader:
             samples = self._jitter.moved(index, samples, positions, self.seed, self._key)
             index = self._jitter.index
         row, series, time = index.locate(samples)
-        start = row
+        pooled = row
         if self._pool is not None and self._order is not None and turns is not None:
-            start = self._pool.place(self._order, row, turns)
+            pooled = self._pool.place(self._order, row, turns)
         bounds = Bounds.of(index.bounds_of(samples), row) if index.shape.padded else None
         corners = {} if self._crops is None else self._crops.drawn(positions, self.seed, self._key)
-        located = Located.of(start, series, time, row, bounds, corners)
+        start = pooled if self.source.streamed else row
+        located = Located.of(start, series, time, row, pooled - row, bounds, corners)
         return located if self.source.device.type == "cpu" else located.to(self.source.device)
 
     def _batch(self, low: int, high: int, windows: Located) -> Batch:

@@ -29,6 +29,8 @@ class Located:
         Time of the first target; 0 where times are irregular.
     row
         The first row in the store; always on the CPU.
+    shift
+        From a row of the store to its position in the pool, 0 without one; always on the CPU.
     bounds
         Which rows they may read, always on the CPU; None where no window reaches beyond these.
     corners
@@ -40,6 +42,7 @@ class Located:
     series: Tensor
     time: Tensor
     row: Tensor
+    shift: Tensor
     bounds: Bounds | None = None
     corners: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -50,16 +53,17 @@ class Located:
         series: Int64,
         time: Int64,
         row: Int64,
+        shift: Int64,
         bounds: Bounds | None,
         corners: Mapping[str, Int64],
     ) -> Located:
         """The same from arrays."""
         of = torch.from_numpy
         parts = {name: of(own) for name, own in corners.items()}
-        return cls(of(start), of(series), of(time), of(row), bounds, parts)
+        return cls(of(start), of(series), of(time), of(row), of(shift), bounds, parts)
 
     def to(self, device: torch.device) -> Located:
-        """In the memory of a device, but for `row`, `bounds` and `corners`."""
+        """In the memory of a device, but for `row`, `shift`, `bounds` and `corners`."""
         start, series, time = (each.to(device, non_blocking=True) for each in (self.start, self.series, self.time))
         return replace(self, start=start, series=series, time=time)
 
@@ -77,12 +81,13 @@ class Located:
     def part(self, first: int, last: int) -> Located:
         """The windows ``[first, last)`` of these."""
         bounds = None if self.bounds is None else self.bounds.part(first, last)
-        start, series, time, row = (each[first:last] for each in self._values)
-        return Located(start, series, time, row, bounds, {name: own[first:last] for name, own in self.corners.items()})
+        start, series, time, row, shift = (each[first:last] for each in self._values)
+        corners = {name: own[first:last] for name, own in self.corners.items()}
+        return Located(start, series, time, row, shift, bounds, corners)
 
     @property
     def _values(self) -> tuple[Tensor, ...]:
-        return self.start, self.series, self.time, self.row
+        return self.start, self.series, self.time, self.row, self.shift
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ class WindowSource:
         By name, rows of fields, each where it lives.
     clip, clip_future
         Bounds of the columns of `x` and of `x_future`; None where none is clipped; on `target`.
+    streamed
+        Whether `rows` are those of a pool.
     all_seen
         (1, 1, 1) the mask where nothing is missing, to be expanded; on `target`.
     """
@@ -66,6 +68,7 @@ class WindowSource:
     fields: Mapping[str, FieldRows] = field(default_factory=dict)
     clip: Clip | None = None
     clip_future: Clip | None = None
+    streamed: bool = False
     all_seen: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1, dtype=torch.bool))
 
     @property
@@ -122,7 +125,7 @@ class WindowSource:
         x = self._with_words(x, past, columns.words, windows.start, inputs)
         future = self._with_words(future, ahead, columns.future_words, first, targets)
         time = windows.time if self.times is None else self.times.along(first, range(1), targets)[:, 0]
-        there = Located(windows.start, windows.series, time, windows.row)
+        there = Located(windows.start, windows.series, time, windows.row, windows.shift)
         there = there if self.target == self.device else there.to(self.target)
         batch: Batch = {
             "x": x,
@@ -140,7 +143,7 @@ class WindowSource:
             self._add_calendar(batch, shape, first, reach)
         for name, rows in self.fields.items():
             corners = windows.corners.get(name)
-            taken = rows.gather(windows.row, self.buffers, self.target, pads, corners)
+            taken = rows.gather(windows.row, windows.shift, self.buffers, self.target, pads, corners)
             batch[name] = taken  # type: ignore[literal-required]
         return batch
 

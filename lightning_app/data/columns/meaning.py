@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_app.data.columns.calendar import calendar_step
 from lightning_app.data.columns.roles import CategoryEncoding
-from zstore import Padding, Store, UsageError
+from zstore import FieldReader, Padding, Store, UsageError
 
 Unknown = Literal["refuse", "own_column"]
 
@@ -205,12 +205,12 @@ class Meaning:
 
     def require_fields(self, store: Store) -> None:
         """Raise UsageError unless a store has fields of the same names and shapes."""
-        known = {name: list(store.field(name).shape) for name in store.fields}
         for name, (_, _, *shape) in self.fields.items():
-            if known.get(name) != shape:
+            own = FieldReader.of(store, name).shape if name in store.fields else None
+            if own != tuple(shape):
                 raise UsageError(
                     f"checkpoint trained on field {name!r} of shape {tuple(shape)}",
-                    expected=f"one of {', '.join(f'{name} {tuple(own)}' for name, own in known.items()) or 'none'}",
+                    expected=f"one of {', '.join(store.fields) or 'none'}" if own is None else f"{own}, as it has here",
                     where=store.path,
                     fix="a store that has it, or fit again",
                 )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from lightning_app.data.rows.residency import Rows
+from lightning_app.data.rows.streamed import Streamed
 from lightning_app.data.windows.plan import OrderPlan, Pieces
 from lightning_app.data.windows.pooled import PooledOrder
 from zstore import UsageError
@@ -20,48 +19,7 @@ _MOST_ACTIVE = 64  # pieces beyond these mix little better and cost more borders
 _LEAST_SLOTS, _FEW_SLOTS = 3, 8
 _EDGES = 8  # edges may take an eighth of the budget
 _THREADS = 2
-_SCRATCH_BYTES, _SCRATCH_SHARE = 64, 4  # bytes that decoding takes a row of a piece; at most a quarter of the budget
-
-
-class RowReader(Protocol):
-    """Rows that can be decoded piece by piece, from several threads."""
-
-    @property
-    def where(self) -> str:
-        """What they are of, for errors."""
-
-    @property
-    def n_rows(self) -> int:
-        """Rows in all."""
-
-    @property
-    def width(self) -> int:
-        """Values of a row."""
-
-    @property
-    def masked(self) -> bool:
-        """Whether any value may be missing."""
-
-    @property
-    def irregular(self) -> bool:
-        """Whether times are needed too."""
-
-    @property
-    def chunk_rows(self) -> int:
-        """Rows that are best decoded together."""
-
-    @property
-    def chunk_starts(self) -> NDArray[np.int64]:
-        """Rows where pieces are best cut, ascending from 0."""
-
-    def n_chunks(self, start: int, stop: int) -> int:
-        """What decoding some rows costs."""
-
-    def read(self, start: int, values: NDArray[np.float32], observed: NDArray[np.bool_] | None) -> None:
-        """Decode rows from `start` on into (row, value) arrays."""
-
-    def times(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Times of some rows."""
+_SCRATCH_SHARE = 4  # what decoding takes is at most a quarter of the budget
 
 
 @dataclass(frozen=True)
@@ -102,7 +60,7 @@ class PoolPlan:
 
     @classmethod
     def fit(
-        cls, reader: RowReader, span: int, budget: int, order: OrderPlan | None = None, n_processes: int = 1
+        cls, reader: Streamed, span: int, budget: int, order: OrderPlan | None = None, n_processes: int = 1
     ) -> PoolPlan:
         """The plan for a budget.
 
@@ -111,7 +69,7 @@ class PoolPlan:
         reader
             Where rows come from.
         span
-            Rows of a window.
+            Rows of a window that come from the pool.
         budget
             Bytes of memory for the pool.
         order
@@ -130,26 +88,27 @@ class PoolPlan:
         (the first and last ``span - 1`` rows of a piece, kept for the windows across a border until its other side
         is there) are the fewer the longer pieces are. Room is kept for all of them; about half wait at a time.
         """
-        row_bytes = reader.width * (5 if reader.masked else 4) + (8 if reader.irregular else 0)
-        cut = order if order is not None else OrderPlan(_piece_rows(reader, span, budget, row_bytes), 1)
-        pieces = cut.pieces(reader.chunk_starts, reader.n_rows, span)
+        row_bytes = reader.row_bytes
+        cut = order if order is not None else OrderPlan(_piece_rows(reader, span, budget, row_bytes), 1, reader.cut_by)
+        pieces = cut.pieces(reader.chunk_starts, reader.n_rows, span, reader.part)
         cuts, halo = pieces.cuts, span - 1
         n_pieces = len(cuts) - 1
         slot_rows = int(np.diff(cuts).max()) + 2 * halo
-        edges, scratch = len(cuts) * halo * row_bytes, _THREADS * slot_rows * _SCRATCH_BYTES
+        edges, scratch = len(cuts) * halo * row_bytes, _THREADS * reader.scratch_bytes(slot_rows)
         around = edges + min(scratch, budget // _SCRATCH_SHARE)
         n_slots = min(max(budget - around, 0) // (slot_rows * row_bytes), n_pieces)
         n_least = min(_LEAST_SLOTS, n_pieces) if order is None else pieces.active
         if n_slots < n_least:
-            _refuse(reader.where, budget, n_least * slot_rows * row_bytes + edges, scratch, n_least, order, n_processes)
+            _refuse(reader, budget, n_least * slot_rows * row_bytes + edges, scratch, n_least, order, n_processes)
         if order is not None:
             return cls(pieces, min(n_slots, pieces.active + _THREADS), slot_rows, row_bytes)
         n_ahead = 0 if n_slots == n_pieces else _THREADS if n_slots > _LEAST_SLOTS else 1
         active = n_slots - n_ahead
-        return cls(Pieces(OrderPlan(cut.piece_rows, active), cuts, active), n_slots, slot_rows, row_bytes)
+        pieces = replace(pieces, plan=replace(cut, active=active), active=active)
+        return cls(pieces, n_slots, slot_rows, row_bytes)
 
 
-def _piece_rows(reader: RowReader, span: int, budget: int, row_bytes: int) -> int:
+def _piece_rows(reader: Streamed, span: int, budget: int, row_bytes: int) -> int:
     """Rows of a piece: a chunk, or several of them."""
     chunk, n_rows = reader.chunk_rows, reader.n_rows
     fitting = min(budget // row_bytes, n_rows) // chunk
@@ -159,7 +118,7 @@ def _piece_rows(reader: RowReader, span: int, budget: int, row_bytes: int) -> in
 
 
 def _refuse(
-    where: str, budget: int, held: int, scratch: int, n_least: int, order: OrderPlan | None, n_processes: int
+    reader: Streamed, budget: int, held: int, scratch: int, n_least: int, order: OrderPlan | None, n_processes: int
 ) -> NoReturn:
     """Say which budget `n_least` pieces need that take `held` bytes, and up to `scratch` to decode them."""
     least = min(held + scratch, -(-held * _SCRATCH_SHARE // (_SCRATCH_SHARE - 1)) + _SCRATCH_SHARE) * n_processes
@@ -168,9 +127,13 @@ def _refuse(
     raise UsageError(
         f"memory budget of {_shown(budget * n_processes)} for a stream{processes}",
         expected=f"at least {_shown(least)}, for {what}",
-        where=where,
+        where=reader.where,
         fix=f"--data.memory_budget {least}b"
-        + (", or --data.residency host" if order is not None else ", fewer --data.channels, or --data.residency host"),
+        + (
+            f", or {reader.instead}"
+            if order is not None or reader.channels is None
+            else f", fewer --data.channels, or {reader.instead}"
+        ),
     )
 
 
@@ -194,21 +157,18 @@ class Pool:
 
     Attributes
     ----------
+    memory
+        The rows of the slots.
     n_decoded
-        Chunks of one channel that were decoded so far.
+        Chunks of one channel, or of the widest field where no channel is in it, that were decoded so far.
     lock
         To be held from :meth:`hold` until what was asked for has been copied.
     """
 
-    def __init__(self, reader: RowReader, plan: PoolPlan) -> None:
+    def __init__(self, reader: Streamed, plan: PoolPlan) -> None:
         self.reader, self.plan = reader, plan
-        n_rows, width = plan.n_slots * plan.slot_rows, reader.width
-        self.rows = Rows(
-            torch.zeros(n_rows, width), torch.zeros(n_rows, width, dtype=torch.bool) if reader.masked else None
-        )
-        self.times = torch.zeros(n_rows, dtype=torch.int64) if reader.irregular else None
-        parts = [self.rows.values, self.rows.observed, self.times]
-        self._parts = [part.numpy() for part in parts if part is not None]
+        self.memory = reader.memory(plan.n_slots * plan.slot_rows)
+        self._parts = self.memory.parts()
         self._threads: ThreadPoolExecutor | None = None
         self._order: PooledOrder | None = None
         self._coming: dict[int, Future[None]] = {}
@@ -218,7 +178,7 @@ class Pool:
         self.lock = Lock()  # held while a batch is copied: threads of two loaders may want different pieces
 
     def place(self, order: PooledOrder, rows: NDArray[np.int64], turns: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where rows of the pieces of some turns are in :attr:`rows` once these pieces are there."""
+        """Where rows of the pieces of some turns are in :attr:`memory` once these pieces are there."""
         first = self.plan.cuts[order.piece[turns]] - order.halo
         return turns % self.plan.n_slots * self.plan.slot_rows + rows - first
 
@@ -262,15 +222,8 @@ class Pool:
     def _decode(self, order: PooledOrder, turn: int) -> None:
         piece = int(order.piece[turn])
         start, stop = int(self.plan.cuts[piece]), int(self.plan.cuts[piece + 1])
-        self._read(start, stop, [part[self._slot(turn) + order.halo :] for part in self._parts])
-
-    def _read(self, start: int, stop: int, parts: list[NDArray[np.generic]]) -> None:
-        """Decode some rows to the front of arrays like those of the pool."""
-        values, *others = (part[: stop - start] for part in parts)
-        observed = others.pop(0) if self.rows.observed is not None else None
-        self.reader.read(start, values, observed)  # type: ignore[arg-type]
-        for times in others:
-            times[:] = self.reader.times(start, stop)
+        first = self._slot(turn) + order.halo
+        self.reader.read(start, [part[first : first + stop - start] for part in self._parts])
 
     def _join(self, order: PooledOrder, turn: int) -> None:
         """Bring together what windows across the borders of a piece need, as soon as both sides are there."""
@@ -297,6 +250,6 @@ class Pool:
         cut = int(self.plan.cuts[border])
         start, stop = (cut - halo, cut) if before else (cut, min(cut + halo, self.reader.n_rows))
         edge = [np.zeros((stop - start, *part.shape[1:]), part.dtype) for part in self._parts]
-        self._read(start, stop, edge)
+        self.reader.read(start, edge)
         self.n_decoded += self.reader.n_chunks(start, stop)
         return edge

@@ -42,7 +42,7 @@ def scaled_when(
 
 @dataclass(frozen=True)
 class StoreReader:
-    """Rows of a store, decoded by chunks; see :class:`lightning_app.data.rows.pool.RowReader`."""
+    """Rows of a store, decoded by chunks; see :class:`lightning_app.data.rows.streamed.RowReader`."""
 
     store: Store
     scaler: Scaler
@@ -106,7 +106,7 @@ class StoreReader:
 
 @dataclass(frozen=True)
 class PanelReader:
-    """Steps of a panel file, read without mapping it; see :class:`lightning_app.data.rows.pool.RowReader`."""
+    """Steps of a panel file, read without mapping it; see :class:`lightning_app.data.rows.streamed.RowReader`."""
 
     file: PanelFile
     later: RowScaling | None

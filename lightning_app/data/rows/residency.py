@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_app.data.rows.fields import FieldPlace, FieldResidency
+from lightning_app.data.rows.fields import FieldPlace
 from lightning_app.data.scaling.rowscaling import RowScaling
 from zstore import UsageError, free_memory
 
@@ -71,11 +71,29 @@ class Rows:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where rows live, and the bytes they may take there; and where the rows of each field live."""
+    """Where rows live.
+
+    Parameters
+    ----------
+    place
+        Of channels.
+    limit
+        Bytes that they may take there.
+    fields
+        By name, where the rows of fields live.
+    pool
+        Bytes that a pool of fields may take.
+    """
 
     place: Place
     limit: int
     fields: Mapping[str, FieldPlace] = field(default_factory=dict)
+    pool: int = 0
+
+    @property
+    def streamed_fields(self) -> list[str]:
+        """Names of the fields that are in a pool."""
+        return [name for name, place in self.fields.items() if place == "stream"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +149,7 @@ def choose(
             expected=f"at most {on_device}",
             fix="a larger --data.memory_budget, fewer --data.channels, or --data.residency host",
         )
-    free = shutil.disk_usage(_existing(cache)).free
+    free = disk_free(cache)
     chosen: Place
     if wanted != "auto":
         chosen, why = wanted, "as told"
@@ -148,52 +166,6 @@ def choose(
     return Placement(chosen, limit)
 
 
-def choose_field(
-    name: str,
-    wanted: FieldResidency,
-    n_bytes: int,
-    device: torch.device,
-    budget: float | str,
-    taken: Mapping[Place, int],
-) -> FieldPlace:
-    """Where the rows of a field are to live; says so, and why, in one line of the log.
-
-    Parameters
-    ----------
-    name, n_bytes
-        The field, and bytes of its decoded rows.
-    wanted
-        What the user wants; ``auto``: ``device`` on a GPU if they fit there, else ``host``.
-    device, budget
-        As for :func:`choose`.
-    taken
-        Bytes that others take of the budget, by where they are.
-
-    Raises
-    ------
-    UsageError
-        If `device` is wanted and they do not fit there.
-    """
-    gpu, size = device.type == "cuda", f"{n_bytes / 1e9:.2f} GB"
-    on_device = room(budget, device) if gpu or wanted == "device" else None
-    fits = on_device is not None and n_bytes + taken.get("device", 0) <= on_device.limit
-    if wanted == "device" and not fits:
-        raise UsageError(
-            f"field {name!r} of {size} in the memory of {device}",
-            expected=f"at most {on_device}, with what is there already",
-            fix=f"a larger --data.memory_budget, or --data.fields.{name}.residency host",
-        )
-    place: FieldPlace
-    if wanted != "auto":
-        place, why = wanted, "as told"
-    elif fits:
-        place, why = "device", f"it fits into {on_device}"
-    else:
-        place, why = "host", f"it does not fit into {on_device}" if on_device else "there is no GPU"
-    logger.info(f"field {name!r}, {size}: residency {place}, for {why}")
-    return place
-
-
 def room(budget: float | str, device: torch.device | None) -> Room:
     """What a budget is of the memory of a GPU, or of this machine, that is free."""
     if device is not None and device.type == "cuda":
@@ -203,11 +175,11 @@ def room(budget: float | str, device: torch.device | None) -> Room:
     return Room(parse_budget(budget, free), free, "RAM")
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+def disk_free(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.absolute().parent
-    return folder
+    return shutil.disk_usage(folder).free
 
 
 def parse_budget(budget: float | str, free: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_app.data.columns.calendar import calendar_step
 from lightning_app.data.windows.pooled import cut_pieces
 from lightning_app.data.windows.spans import timed
-from zstore import PanelGrid, Store, UsageError, WindowIndex
+from zstore import PanelGrid, Store, UsageError, WindowIndex, WindowShape
 
 Int64 = NDArray[np.int64]
 
@@ -30,19 +30,23 @@ class OrderPlan:
         Rows of a piece where windows are mixed over a pool of pieces; 0 where all windows are mixed.
     active
         Pieces that are mixed at any time; 0 where all windows are mixed.
+    fields
+        The fields whose chunks pieces are cut by, where channels are all in memory; none where it is those of channels.
     """
 
     piece_rows: int = 0
     active: int = 0
+    fields: tuple[str, ...] = ()
 
     @property
     def streamed(self) -> bool:
         """Whether windows are mixed over a pool of pieces."""
         return self.active > 0
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return asdict(self)
+        fields = {"fields": list(self.fields)} if self.fields else {}
+        return {"piece_rows": self.piece_rows, "active": self.active, **fields}
 
     @classmethod
     def from_json(cls, values: Any) -> OrderPlan:
@@ -53,10 +57,13 @@ class OrderPlan:
         UsageError
             If these are no such values.
         """
-        names, whole = {"piece_rows", "active"}, isinstance(values, dict)
-        numbers = list(values.values()) if whole else []
+        numbers = dict(values) if isinstance(values, dict) else {}
+        fields = numbers.pop("fields", [])
         sound = (
-            whole and set(values) == names and all(type(number) is int and 0 <= number < 1 << 53 for number in numbers)
+            set(numbers) == {"piece_rows", "active"}
+            and all(type(number) is int and 0 <= number < 1 << 53 for number in numbers.values())
+            and isinstance(fields, list)
+            and all(isinstance(name, str) for name in fields)
         )
         if not sound or (values["piece_rows"] > 0) != (values["active"] > 0):
             raise UsageError(
@@ -64,9 +71,9 @@ class OrderPlan:
                 expected="piece_rows and active, both 0 or both positive",
                 fix="another --ckpt_path",
             )
-        return cls(**values)
+        return cls(**numbers, fields=tuple(fields))
 
-    def pieces(self, starts: Int64, n_rows: int, span: int) -> Pieces:
+    def pieces(self, starts: Int64, n_rows: int, span: int, part: WindowPart | None = None) -> Pieces:
         """The pieces that some rows are cut into.
 
         Parameters
@@ -76,10 +83,33 @@ class OrderPlan:
         n_rows
             Rows in all.
         span
-            Rows of a window, which no piece is shorter than.
+            Rows of a window, which no piece is shorter than; with `part` those that it says.
+        part
+            Which rows of a window the pieces are for; None for all.
         """
         cuts = cut_pieces(starts, n_rows, max(self.piece_rows, span), span)
-        return Pieces(self, cuts, min(self.active, len(cuts) - 1))
+        return Pieces(self, cuts, min(self.active, len(cuts) - 1), part)
+
+
+@dataclass(frozen=True)
+class WindowPart:
+    """Rows of each window, next to each other.
+
+    Parameters
+    ----------
+    first
+        The first of them, counted from the first of the window.
+    n_rows
+        How many.
+    """
+
+    first: int
+    n_rows: int
+
+    def of(self, index: WindowIndex) -> WindowIndex:
+        """Windows that have these rows alone, with the numbers that the whole ones have."""
+        shape = WindowShape(self.n_rows, 1, -1, index.shape.stride)
+        return replace(index, shape=shape, first=index.first + self.first)
 
 
 @dataclass(frozen=True)
@@ -94,11 +124,18 @@ class Pieces:
         (piece + 1,) rows between which pieces lie.
     active
         Pieces that are mixed at any time: those of the plan, or all where there are fewer.
+    part
+        Which rows of a window they are for; None for all.
     """
 
     plan: OrderPlan
     cuts: Int64
     active: int
+    part: WindowPart | None = None
+
+    def windows(self, index: WindowIndex) -> WindowIndex:
+        """Some windows, as far as they are read from the pieces."""
+        return index if self.part is None else self.part.of(index)
 
 
 @dataclass(frozen=True)
@@ -133,7 +170,7 @@ class EpochOrder:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return asdict(self)
+        return {**asdict(self), "plan": self.plan.to_json()}
 
     def refuse_other(self, recorded: Any, epoch: int) -> None:
         """Raise where an epoch that was begun in one order would go on in another.
@@ -216,6 +253,8 @@ def digest(index: WindowIndex, store: Store, nodes: Int64 | None, pieces: Pieces
     if pieces is not None:
         result.update(index.first.astype("<i8").tobytes())
         result.update(repr(pieces.active).encode() + pieces.cuts.astype("<i8").tobytes())
+        if pieces.part is not None:
+            result.update(repr((pieces.part.first, pieces.part.n_rows)).encode())
     return result.hexdigest()
 
 
