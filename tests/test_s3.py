@@ -18,6 +18,7 @@ from conftest import SMALL_GRID, stored, write_table
 from s3server import S3Server
 
 import zstore
+from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.datamodule import WindowDataModule
 from zstore import ConflictError, SourceError, StoreError, UsageError, ingest, open_store, verify
 from zstore.format.layout import MARKER, ROOT
@@ -405,6 +406,27 @@ def test_a_stream_from_a_bucket_fetches_each_shard_once_and_then_only_the_parts_
     assert len(found) == len(loader) * 16
     assert fetched["whole"] == 25 == -(-3200 // 128)
     assert fetched["part"] > 100
+
+
+def test_fields_in_a_bucket_are_streamed_or_decoded_once_but_not_for_each_batch(bucket: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "all.npy", np.random.default_rng(0).integers(0, 256, (3000, 20, 20), np.uint8))
+    content = [["a", t, t, "all.npy", t] for t in range(3000)]
+    source = write_table(tmp_path / "t.csv", ["id", "time", "v", "f", "n"], content)
+    files: dict[str, Any] = {"file": {"image": "f"}, "file_position": {"image": "n"}, "file_root": str(tmp_path)}
+    ingest(source, f"{bucket}/fields.zarr", id="id", time="time", **files)
+
+    def module(place: Any, budget: float | str = 0.5) -> WindowDataModule:
+        usual: dict[str, Any] = {"channels": ["v"], "cache": str(tmp_path / "cache"), "batch_size": 70}
+        usual["fields"] = {"image": FieldOptions(2, 1, place)}
+        return WindowDataModule(f"{bucket}/fields.zarr", 3, 1, memory_budget=budget, **usual)
+
+    host, stream = module("host"), module("auto", "1.1MB")
+    assert (host.placement.fields["image"], stream.placement.fields["image"]) == ("host", "stream")
+    for ours, theirs in zip(stream.test_dataloader(), host.test_dataloader(), strict=True):
+        left, right = (np.asarray(dict(batch)["image"]) for batch in (ours, theirs))
+        np.testing.assert_array_equal(left, right)
+    with pytest.raises(UsageError, match="field 'image' with residency encoded, of a store in a bucket"):
+        _ = module("encoded").placement
 
 
 def test_a_shard_that_took_the_place_of_another_is_refused_however_it_is_read(
