@@ -16,6 +16,7 @@ from padded import plain_windows
 from lightning_app.batch import BatchShape, by_series
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.fields import FieldOptions
 from lightning_app.data.splits import Split
 from lightning_app.data.views import Panel
 from lightning_app.models import LSTM, BranchLSTM, SeasonalRepeat
@@ -68,22 +69,17 @@ def whole(data: WindowDataModule, measured: bool = False) -> dict[str, torch.Ten
 
 
 @pytest.mark.parametrize("kind", ["repeat", "zero"])
-def test_steps_of_a_field_are_padded_as_the_inputs_beside_them(store: Store, kind: Any) -> None:
+@pytest.mark.parametrize("crop", [None, (1, 2)])
+def test_steps_of_a_field_are_padded_as_the_inputs_beside_them(store: Store, kind: Any, crop: Any) -> None:
     shape = dataclasses.replace(SHAPE, pad_before=kind)
-    data = module(store, shape, fields={"camera": zstore_steps(2, 3)})
+    data = module(store, shape, fields={"camera": FieldOptions(2, 3, crop=crop)})
     batch = whole(data)
-    assert batch["camera"].shape[1:] == (2, 2, 3)
+    assert batch["camera"].shape[1:] == (2, *(crop or (2, 3)))
     steps = batch["x"][:, [0, 3], 0]
     assert torch.equal(batch["camera"][..., 0, 0].float(), steps)
     assert bool((batch["camera"] == batch["camera"][..., :1, :1]).all())
     zero = batch["x_pad"] if kind == "zero" else torch.zeros_like(batch["x_pad"])
     assert torch.equal(batch["camera"][..., 0, 0] == 0, zero[:, [0, 3]])
-
-
-def zstore_steps(steps: int, stride: int) -> Any:
-    from lightning_app.data.batches.fields import FieldOptions
-
-    return FieldOptions(steps, stride)
 
 
 @pytest.mark.parametrize("kind", ["repeat", "zero"])

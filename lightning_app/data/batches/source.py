@@ -165,8 +165,11 @@ class WindowSource:
         fill_zeros(batch["x"], pads.zero_inputs)
         fill_zeros(batch["y"], pads.zero_targets)
         fill_zeros(batch["x_future"], pads.zero_targets)
-        real = ~pads.targets
-        batch["mask"] = batch["mask"] & real.view(*real.shape, *(1 for _ in batch["mask"].shape[2:]))
+        if self.masked and self.rows.observed is not None:
+            fill_zeros(batch["mask"], pads.targets)
+        else:  # that is a view of one value
+            real = ~pads.targets
+            batch["mask"] = real.view(*real.shape, *(1 for _ in batch["y"].shape[2:])).expand(batch["y"].shape)
         batch["x_pad"], batch["y_pad"] = pads.inputs, pads.targets
 
     def _with_words(
