@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,14 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zstore import SourceError, ingest, open_store
 from zstore.storage.file import File
+from zstore.writing.sources.csv import blocks
 from zstore.writing.sources.csv.blocks import read_block
 from zstore.writing.sources.csv.borders import align
 from zstore.writing.sources.csv.header import open_source
 from zstore.writing.sources.csv.sniff import sniff
-from zstore.writing.sources.csv.table import CsvSpec
+from zstore.writing.sources.csv.table import CsvBlock, CsvSpec
 from zstore.writing.sources.files import find
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.statics import open_statics
@@ -249,6 +253,47 @@ def read_all(
     print(f"{counts.total():,} damaged files: {dict(counts)}")  # noqa: T201  # the figure is asked for
     # A lone carriage return and a NUL are text to RFC 4180's grammar, but no reader agrees on them.
     assert counts["refused though strict"] <= 0.05 * counts.total()
+
+
+LINES = [*GOOD, *PLAIN, *QUOTED, "\n", "\r\n", "c,2001-01-02,1,2\r\n", "d,2001-13-02,1,2\n", "d,2001-01-02,x\n"]
+LINES += [
+    'e,2001-01-02,"1" ,2\n',
+    'f,2001-01-05,1,2"\n',
+    ",2001-01-02,1,2\n",
+    "é,2001-01-02,0x1,2\n",
+    'g,"2001-01-09\n',
+]
+
+
+def as_read(path: Path, spec: CsvSpec, keep_bad: bool) -> Any:
+    """All that comes of a block."""
+    source, _ = open_source(as_file(path), as_file(path), TableOptions(delimiter=","))
+    block = CsvBlock(source, source.body, path.stat().st_size, "exact")
+    try:
+        columns = read_block(block, spec, keep_bad)
+    except SourceError as error:
+        return str(error)
+    values: Any = columns.channels
+    cells = [np.nan_to_num(each.values, nan=-1.0).tolist() for each in values]
+    ids = [columns.ids[code].as_py() for code in columns.codes.tolist()]
+    rows = list(zip(ids, columns.times.tolist(), *cells, strict=True))
+    return rows, columns.bad, columns.n_records, columns.n_blank, columns.n_lost, columns.seen, columns.tallies
+
+
+@given(st.lists(st.sampled_from(LINES), min_size=1, max_size=40), st.sampled_from([2, 3, 16]), st.booleans())
+@settings(max_examples=200)
+def test_a_block_that_is_read_in_parts_for_its_bad_rows_is_the_same(lines: list[str], n_parts: int, keep: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder, "r.csv")
+        path.write_bytes((HEADER + "".join(GOOD)).encode())
+        spec = sniff(
+            [open_source(as_file(path), as_file(path), TableOptions())[0]], ",", TableOptions(id="id", time=("time",))
+        )
+        path.write_bytes((HEADER + "".join(lines)).encode())
+        whole = as_read(path, spec, keep)
+        patch.setattr(blocks, "_MOST_JUDGED_BYTES", 30)
+        patch.setattr(blocks, "_PARTS", n_parts)
+        assert as_read(path, spec, keep) == whole
 
 
 @pytest.mark.parametrize("on_bad_row", ["error", "quarantine"])

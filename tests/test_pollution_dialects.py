@@ -18,6 +18,7 @@ from conftest import no_flush, stored
 from dialects import DIALECTS, Dialect, NoTableError, Reading, read
 
 from zstore import SourceError, Store, UsageError, ingest, open_store
+from zstore.writing.sources.csv import blocks
 
 QUICK, ALL = 7, 250  # damaged files of each dialect: 140 and 5,000 in all
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -260,6 +261,8 @@ def test_no_damage_to_a_table_of_a_dialect_is_stored_as_other_rows(
     for n in range(n_files):
         content = damaged(dialect, chance)
         blocksize, again = (chance.randrange(1, 400) for _ in range(2))
+        monkeypatch.setattr(blocks, "_MOST_JUDGED_BYTES", chance.choice([30, 1 << 16]))
+        monkeypatch.setattr(blocks, "_PARTS", chance.choice([2, 5]))
         judge.judge(content, "quarantine" if n % 2 else "error", blocksize, again if n % 8 in (0, 1) else None)
     counts = judge.counts
     print(f"{name}: {n_files} damaged files: {dict(counts)}")  # noqa: T201  # the figure is asked for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pyarrow as pa
 
@@ -24,16 +25,21 @@ from zstore.writing.sources.csv.records import (
     is_utf8,
     judge,
     plain_records,
+    record_borders,
     split_records,
     without_blank_lines,
 )
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec
 from zstore.writing.sources.digests import read_digested
 from zstore.writing.sources.files import read_source
+from zstore.writing.sources.join import join
 from zstore.writing.sources.numbers import count_newlines
 from zstore.writing.sources.protocol import RecutError
 from zstore.writing.sources.refused import RefusedError
 from zstore.writing.sources.table import BadRow, Columns
+
+_MOST_JUDGED_BYTES = 1 << 16
+_PARTS = 16
 
 
 def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
@@ -55,10 +61,19 @@ def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
     SourceError
         On a bad row, naming file and line; on a record that is too long.
     """
-    framing = block.source.framing
     content, pieces = read_digested(block.source.file, block.start, block.stop)
-    if block.borders == "plain" and b'"' in content and not framing.literal:
+    if block.borders == "plain" and b'"' in content and not block.source.framing.literal:
         raise RecutError
+    columns = _parsed(content, block, spec, keep_bad)
+    if columns.bad and not keep_bad:
+        check_borders([block])
+        raise below(columns.bad[0], lines_before(block.source, block.start)).error()
+    return replace(columns, pieces=pieces, tallies=(count_newlines(content),) if keep_bad else ())
+
+
+def _parsed(content: bytes, block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
+    """The rows of a block, or of a part of one; lines are those of the part."""
+    framing = block.source.framing
     try:
         plain = plain_records(content, spec.delimiter, framing)
         if not is_strict(plain, spec.delimiter):
@@ -68,14 +83,31 @@ def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
         _check_lengths(content, block, spec, strict=framing.comment is None)
         plain, n_blank = _fewer_lines(plain, block.source.header)
         columns = typed_columns(plain, block.source, spec)
-        columns = replace(columns, n_blank=columns.n_blank + n_blank)
+        return replace(columns, n_blank=columns.n_blank + n_blank)
     except (pa.ArrowInvalid, RefusedError):
         _check_lengths(content, block, spec, strict=False)
-        columns = _read_judged(content, block, spec, keep_bad)
-    if columns.bad and not keep_bad:
-        check_borders([block])
-        raise below(columns.bad[0], lines_before(block.source, block.start)).error()
-    return replace(columns, pieces=pieces, tallies=(count_newlines(content),) if keep_bad else ())
+    borders: list[int] = []
+    if len(content) > _MOST_JUDGED_BYTES:
+        borders = record_borders(content, spec.delimiter, _PARTS, framing)
+    return _in_parts(content, borders, block, spec, keep_bad) if borders else _judged(content, block, spec, keep_bad)
+
+
+def _in_parts(content: bytes, borders: Sequence[int], block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
+    """The rows of a block part by part, so that few records are judged one by one for a bad one among them.
+
+    Unless `keep_bad`, nothing is read behind the first part that has a bad row.
+    """
+    parts: list[Columns] = []
+    n_lines = 0
+    for start, stop in pairwise([0, *borders, len(content)]):
+        some = content[start:stop]
+        part = replace(block, start=block.start + start, stop=block.start + stop)
+        columns = _parsed(some, part, spec, keep_bad)
+        parts.append(replace(columns, bad=tuple(below(row, n_lines) for row in columns.bad)))
+        if columns.bad and not keep_bad:
+            break
+        n_lines += count_newlines(some)
+    return join(parts)
 
 
 def read_bytes(block: CsvBlock) -> bytes:
@@ -110,7 +142,7 @@ def _fewer_lines(content: bytes, header: tuple[str, ...]) -> tuple[bytes, int]:
     return fewer, n_lines - count_newlines(fewer)
 
 
-def _read_judged(content: bytes, block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
+def _judged(content: bytes, block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
     """Parse the records of a block that are good one by one; what Arrow refuses of those is bad as well.
 
     Unless `keep_bad`, nothing is read behind the first bad one.

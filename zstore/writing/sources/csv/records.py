@@ -115,6 +115,27 @@ def fields_that_end(delimiter: str) -> re.Pattern[bytes]:
     return re.compile(rb'(?:(?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^\n%b]*+%b)++' % (mark, mark))
 
 
+def record_borders(content: bytes, delimiter: str, n_parts: int, framing: Framing = PLAIN) -> list[int]:
+    """Where some records begin that cut record-aligned bytes into about `n_parts`; none where a quote may be stray."""
+    quoted = b'"' in content and not framing.literal
+    if quoted and (framing.comment is not None or not is_strict(content, delimiter)):
+        return []
+    borders: list[int] = []
+    inside, seen = 0, 0
+    for wanted in range(len(content) // n_parts, len(content), max(len(content) // n_parts, 1)):
+        newline = max(wanted, seen) - 1
+        while (newline := content.find(b"\n", newline + 1)) >= 0:
+            inside ^= content.count(b'"', seen, newline) % 2 if quoted else 0
+            seen = newline
+            if not inside:
+                break
+        if newline < 0 or newline + 1 >= len(content):
+            break
+        if not borders or newline + 1 > borders[-1]:
+            borders.append(newline + 1)
+    return borders
+
+
 def without_blank_lines(content: bytes) -> bytes:
     """Record-aligned CSV, all of it strict, without the lines outside quotes that have no byte.
 
