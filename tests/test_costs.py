@@ -307,6 +307,20 @@ def test_the_digest_of_a_file_does_not_depend_on_who_has_read_its_pieces(
             assert read_digests([file], folder_of_store, None, runner, known) == alone
 
 
+def test_bad_rows_without_quotes_cost_a_quoted_file_no_further_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    lines = [f'"s{n % 7}",{n},{"bad" if n % 100 == 57 else n % 9}' for n in range(20_000)]
+    path.write_text("\n".join(['"id","t","v"', *lines]) + "\n")
+    for module in ("zstore.writing.ledger", "zstore.writing.sources.digests"):
+        monkeypatch.setattr(f"{module}.PIECE_BYTES", 4096)
+    reads = Reads(monkeypatch)
+    zstore.ingest(path, tmp_path / "s.zarr", id="id", time="t", on_bad_row="quarantine", blocksize=3 * 4096)
+    assert reads.n_bytes < 2.1 * path.stat().st_size  # to count quotes, and to parse it
+    assert zstore.open_store(tmp_path / "s.zarr").n_rows == 19_800
+
+
 def test_lines_of_bad_rows_are_those_of_their_files_behind_quotes_blank_lines_and_crlf(tmp_path: Path) -> None:
     text = 't,"v\nalso v",k\r\n' + "".join(f'{n},{"x" if n % 50 == 9 else n},"a\nb"\r\n\r\n' for n in range(400))
     (tmp_path / "a.csv").write_bytes(text.encode())

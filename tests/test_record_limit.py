@@ -134,8 +134,8 @@ def outcome_of(path: Path, options: TableOptions, block_bytes: int) -> tuple[int
                 parts = [part for block in blocks for part in csv.read(block, spec, keep_bad=True)]
             except (RecutError, SourceError) as error:
                 failed = error
-            better = failed is not None or any(part.bad for part in parts)
-            blocks = csv.recut(files, spec, block_bytes, runner, before, failed) if better else None
+            wrong = failed or [row for part in parts for row in part.bad]
+            blocks = csv.recut(files, spec, block_bytes, runner, before, wrong) if wrong else None
         if failed is not None:
             raise failed
     except SourceError as error:

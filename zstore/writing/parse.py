@@ -140,18 +140,19 @@ def parse_all(
     source, spec = task.source, task.spec
     blocks = source.cut(files, spec, block_bytes, runner)
     while True:
-        failed: SourceError | RecutError | None = None
+        wrong: SourceError | RecutError | list[BadRow]
         try:
             parsed = _parse_blocks(blocks, task, block_bytes, runner, most_bad)
-            if not any(report.bad for report in parsed.reports):
+            wrong = parsed.bad
+            if not wrong:
                 return parsed
         except (SourceError, RecutError) as error:
-            failed = error
-        better = source.recut(files, spec, block_bytes, runner, blocks, failed)
+            wrong = error
+        better = source.recut(files, spec, block_bytes, runner, blocks, wrong)
         if better is not None:
             blocks = better
-        elif failed is not None:
-            raise failed
+        elif isinstance(wrong, Exception):
+            raise wrong
         else:
             return parsed
 

@@ -271,9 +271,9 @@ class Source(Protocol):
         block_bytes: int,
         runner: Runner,
         before: Sequence[Any],
-        failed: Exception | None,
+        wrong: Exception | Sequence[BadRow],
     ) -> Sequence[Block] | None:
-        """Better blocks than those of `before`, of which one raised `failed`, or has bad rows; None if none are."""
+        """Better blocks than those of `before`, of which one raised `wrong`, or all have those bad rows; or None."""
         ...
 
     def read(self, block: Any, spec: Any, keep_bad: bool) -> Iterator[Columns]:

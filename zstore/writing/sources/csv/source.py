@@ -21,6 +21,7 @@ from zstore.writing.sources.csv.borders import align, check_borders, count_quote
 from zstore.writing.sources.csv.exact_borders import exact_blocks
 from zstore.writing.sources.csv.header import check_framing, open_source
 from zstore.writing.sources.csv.record_limit import lines_before
+from zstore.writing.sources.csv.records import may_have_quote
 from zstore.writing.sources.csv.sample import first_records
 from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec, Line
@@ -118,13 +119,13 @@ class CsvSource(FileSource):
         block_bytes: int,
         runner: Runner,
         before: Sequence[CsvBlock],
-        failed: Exception | None,
+        wrong: Exception | Sequence[BadRow],
     ) -> list[CsvBlock] | None:
         """Count quotes where they were not counted. Where they were, a bad row may have a stray one: read them all."""
         borders = before[0].borders if before else "exact"
         if borders == "plain":
-            return self._counted(files, block_bytes, runner, spec.delimiter) if isinstance(failed, RecutError) else None
-        if borders == "exact":
+            return self._counted(files, block_bytes, runner, spec.delimiter) if isinstance(wrong, RecutError) else None
+        if borders == "exact" or not (isinstance(wrong, Exception) or any(map(may_have_quote, wrong))):
             return None
         exact = self._exact(files, block_bytes, runner, spec.delimiter)
         return None if exact == list(before) else exact

@@ -161,7 +161,7 @@ class TypedSource(FileSource):
         block_bytes: int,
         runner: Runner,
         before: Sequence[TypedBlock],
-        failed: Exception | None,
+        wrong: Exception | Sequence[BadRow],
     ) -> None:
         """Tables say where their rows are, so nothing can be cut better."""
         return
