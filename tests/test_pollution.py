@@ -277,7 +277,15 @@ def as_read(path: Path, spec: CsvSpec, keep_bad: bool) -> Any:
     cells = [np.nan_to_num(each.values, nan=-1.0).tolist() for each in values]
     ids = [columns.ids[code].as_py() for code in columns.codes.tolist()]
     rows = list(zip(ids, columns.times.tolist(), *cells, strict=True))
-    return rows, columns.bad, columns.n_records, columns.n_blank, columns.n_lost, columns.seen, columns.tallies
+    return (
+        rows,
+        columns.bad,
+        columns.n_records,
+        columns.n_blank,
+        columns.n_lost,
+        columns.seen & spec.tracked,
+        columns.tallies,
+    )
 
 
 @given(st.lists(st.sampled_from(LINES), min_size=1, max_size=40), st.sampled_from([2, 3, 16]), st.booleans())

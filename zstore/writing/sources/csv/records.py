@@ -292,9 +292,11 @@ def bad_record(record: Record, source: str, reason: str, expected: str) -> BadRo
     return BadRow(source, Line(record.line, record.byte), reason, expected, text, raw.count(b"\n") + 1)
 
 
-def may_have_quote(row: BadRow) -> bool:
-    """Whether a bad row may have a quote, by which blocks are cut; the text of a long one is not all there."""
-    return '"' in row.raw or len(row.raw) >= _MOST_RAW_BYTES
+def may_have_stray_quote(row: BadRow, delimiter: str) -> bool:
+    """Whether a quote of a bad row may not be counted, where blocks are cut; the text of a long one is not all there."""
+    if len(row.raw) >= _MOST_RAW_BYTES:
+        return True
+    return '"' in row.raw and split_fields(row.raw.encode(), delimiter)[0] is None
 
 
 def _judge_cells(cells: dict[str, str], spec: CsvSpec) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from zstore.writing.sources.csv.borders import align, check_borders, count_quote
 from zstore.writing.sources.csv.exact_borders import exact_blocks
 from zstore.writing.sources.csv.header import check_framing, open_source
 from zstore.writing.sources.csv.record_limit import lines_before
-from zstore.writing.sources.csv.records import may_have_quote
+from zstore.writing.sources.csv.records import may_have_stray_quote
 from zstore.writing.sources.csv.sample import first_records
 from zstore.writing.sources.csv.sniff import sniff
 from zstore.writing.sources.csv.table import CsvBlock, CsvFile, CsvSpec, Line
@@ -125,7 +125,8 @@ class CsvSource(FileSource):
         borders = before[0].borders if before else "exact"
         if borders == "plain":
             return self._counted(files, block_bytes, runner, spec.delimiter) if isinstance(wrong, RecutError) else None
-        if borders == "exact" or not (isinstance(wrong, Exception) or any(map(may_have_quote, wrong))):
+        stray = isinstance(wrong, Exception) or any(may_have_stray_quote(row, spec.delimiter) for row in wrong)
+        if borders == "exact" or not stray:
             return None
         exact = self._exact(files, block_bytes, runner, spec.delimiter)
         return None if exact == list(before) else exact
