@@ -293,7 +293,7 @@ def bad_record(record: Record, source: str, reason: str, expected: str) -> BadRo
 
 
 def may_have_stray_quote(row: BadRow, delimiter: str) -> bool:
-    """Whether a quote of a bad row may not be counted, where blocks are cut; the text of a long one is not all there."""
+    """Whether blocks may be cut wrongly for a quote of a bad row; the text of a long one is not all there."""
     if len(row.raw) >= _MOST_RAW_BYTES:
         return True
     return '"' in row.raw and split_fields(row.raw.encode(), delimiter)[0] is None
