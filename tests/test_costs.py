@@ -293,8 +293,9 @@ def test_the_digest_of_a_file_does_not_depend_on_who_has_read_its_pieces(
     (file,) = expand([folder / "a.csv"])
     cuts = data.draw(st.lists(st.integers(0, len(content)), max_size=6).map(sorted))
     with pytest.MonkeyPatch.context() as patch:
+        piece_bytes = data.draw(st.sampled_from([7, 32, 1000]))
         for module in ("zstore.writing.ledger", "zstore.writing.sources.digests"):
-            patch.setattr(f"{module}.PIECE_BYTES", data.draw(st.sampled_from([7, 32, 1000])))
+            patch.setattr(f"{module}.PIECE_BYTES", piece_bytes)
         patch.setattr("zstore.writing.sources.digests._MOST_BEFORE", data.draw(st.sampled_from([0, 3, 100])))
         known: list[PieceDigest] = []
         for start, stop in pairwise([0, *cuts, len(content)]):
