@@ -11,7 +11,7 @@ from zstore.errors import CorruptionError, StoreError
 from zstore.format.documents import group_document, to_bytes
 from zstore.format.layout import ROOT
 from zstore.format.manifest import digest
-from zstore.format.trust import most_root_bytes
+from zstore.format.parsing import most_root_bytes
 from zstore.storage.protocol import Storage
 
 _UNSIGNED = "0" * 32

@@ -15,8 +15,9 @@ import numpy as np
 from zstore.format.index import INDEX_FIELDS
 from zstore.format.layout import BYTES_CODEC, CHUNK_BYTES, SHARD_BYTES, RowGrid, index_path, manifest_path, moments_path
 from zstore.format.moments import Moments
+from zstore.format.refusals import refuse, text, whole
 from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
-from zstore.format.trust import check_words, is_key, refuse, text, whole
+from zstore.format.trust import check_words, is_key
 
 FREE_BYTES, FACTOR = 64 << 20, 256
 """Small arrays may promise so many bytes, and so many for each byte of their objects."""

@@ -18,8 +18,9 @@ from zstore.format.layout import SHARD_BYTES, split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.nodes import check_promise, small_arrays
+from zstore.format.refusals import refuse, text
 from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
-from zstore.format.trust import check_record, refuse, text
+from zstore.format.trust import check_record
 
 LONGEST = (1 << 63) - 1
 """Units of time between the first and the last row of a store, at most: what an int64 can count."""

@@ -2,17 +2,15 @@
 
 A store may come from anywhere, and its digests can be computed by anybody: they tell damage, and do not authenticate.
 So names cannot leave the store, numbers cannot be out of their range, what is promised cannot be larger than what is
-there, and parsing cannot take more memory than :data:`MOST_ROOT_BYTES`.
+there, and parsing cannot take more memory than :data:`~zstore.format.parsing.MOST_ROOT_BYTES`.
 """
 
 from __future__ import annotations
 
 import codecs
-import json
-import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -22,87 +20,22 @@ from zstore.format.encodings.arrays import ARRAY_DTYPES
 from zstore.format.encodings.base import fill_of
 from zstore.format.encodings.numbers import MAX_DECIMALS
 from zstore.format.layout import RESERVED, manifest_path, n_shards
+from zstore.format.refusals import FIX, is_whole, refuse, shown, text, texts, whole
 from zstore.format.rowarrays import array_names, byte_names
 from zstore.format.timesteps import TimeStepRule
 
-MOST_ROOT_BYTES = 192 << 20
-"""Memory that a root document may take when it is parsed; ``ZSTORE_ROOT_BYTES`` sets another limit."""
 MOST_PLACES = 1 << 53
 MOST_CHUNK_ROWS, MOST_SHARD_ROWS, MOST_CHUNKS = 1 << 20, 1 << 28, 1 << 16
 MOST_VERSION = 99_999_999
 MOST_AXES, MOST_ROW_BYTES, MOST_CHUNK_BYTES = 6, 1 << 30, 1 << 21
 """Of a field: axes beside the row, bytes of a row, and of a chunk of several rows."""
 
-_VALUE_BYTES = 64  # of memory for each value in a JSON document, at most, its text left out
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,127}")
 _KEY = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}/){0,7}[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-f\-]{1,64}")
 _STORED = {"int16": True, "int32": True, "float32": False, "float64": False}
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _UNITS = (None, "s", "ms", "us", "ns")
-_FIX = "do not use this store: no release of zstore wrote it like this; fetch it again, or ingest its sources"
-
-
-def most_root_bytes() -> int:
-    """The limit in force. Raises `UsageError` if ``ZSTORE_ROOT_BYTES`` is no number."""
-    given = os.environ.get("ZSTORE_ROOT_BYTES")
-    if given is None:
-        return MOST_ROOT_BYTES
-    if not (given.isascii() and given.isdigit()):
-        raise UsageError(f"ZSTORE_ROOT_BYTES={given!r}", expected="a number of bytes", fix="correct it, or unset it")
-    return int(given)
-
-
-def refuse(what: str, expected: str, where: str, fix: str = _FIX) -> NoReturn:
-    """Say what in a store cannot be.
-
-    Raises
-    ------
-    StoreError
-        Always.
-    """
-    raise StoreError(what, expected=expected, where=where, fix=fix)
-
-
-def parse_json(content: bytes, where: str) -> Any:
-    """A JSON document from bytes that nobody vouches for.
-
-    Raises
-    ------
-    StoreError
-        If it would take more than the limit to parse, is nested too deeply, is not UTF-8, or is no JSON, which has no
-        NaN and no halves of surrogate pairs.
-    """
-    wide = 1 if content.isascii() else 4 if max(content) >= 0xF0 else 2  # bytes of memory for each character
-    n_values = sum(content.count(mark) for mark in (b",", b":", b"[", b"{"))
-    needed = (1 + 2 * wide) * len(content) + _VALUE_BYTES * n_values
-    if needed > most_root_bytes():
-        too_large_root(needed, where)
-    try:
-        document = json.loads(content, parse_constant=_no_constant)
-        if _SURROGATE.search(content):
-            json.dumps(document, ensure_ascii=False).encode()
-        return document
-    except RecursionError:
-        refuse("a JSON document nested too deeply", "a root document of zstore", where)
-    except ValueError as error:
-        raise StoreError(
-            f"not a zstore root document ({error})",
-            expected="a Zarr v3 group written by zstore",
-            where=where,
-            fix="restore the file, or ingest again",
-        ) from error
-
-
-def too_large_root(n_bytes: int, where: str) -> NoReturn:
-    """Refuse a root document for its size. Raises `StoreError`."""
-    refuse(
-        f"a root document that would take {n_bytes:,} bytes of memory",
-        f"at most {most_root_bytes():,}",
-        where,
-        "if you know whose store it is, set ZSTORE_ROOT_BYTES to a higher limit",
-    )
 
 
 def check_document(document: Mapping[str, Any], where: str) -> None:
@@ -125,7 +58,7 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
             f"a root document that lacks something, or has it in another form ({error!r})",
             expected="all that the store format has",
             where=where,
-            fix=_FIX,
+            fix=FIX,
         ) from error
 
 
@@ -319,8 +252,8 @@ def _check_time(time: Mapping[str, Any], form: int, where: str) -> None:
 def grid_fault(chunk_rows: Any, shard_rows: Any) -> tuple[str, str] | None:
     """What cannot be the rows of a chunk and of a shard, and what was expected; None if they can."""
     for name, rows, most in (("chunk_rows", chunk_rows, MOST_CHUNK_ROWS), ("shard_rows", shard_rows, MOST_SHARD_ROWS)):
-        if not _is_whole(rows, 1, most):
-            return f"{name} {_shown(rows)}", f"a whole number from 1 to {most:,}"
+        if not is_whole(rows, 1, most):
+            return f"{name} {shown(rows)}", f"a whole number from 1 to {most:,}"
         if rows & (rows - 1):
             return f"{name} {rows:,}", "a power of two"
     if shard_rows < chunk_rows:
@@ -333,38 +266,3 @@ def grid_fault(chunk_rows: Any, shard_rows: Any) -> tuple[str, str] | None:
 def is_key(name: str) -> bool:
     """Whether a key or the path of a node stays inside a store."""
     return _KEY.fullmatch(name) is not None
-
-
-def whole(value: Any, least: int, most: int, what: str, where: str) -> int:
-    """A whole number from `least` to `most`, or a refusal."""
-    if not _is_whole(value, least, most):
-        refuse(f"{what} {_shown(value)}", f"a whole number from {least:,} to {most:,}", where)
-    return int(value)
-
-
-def text(value: Any, what: str, where: str) -> str:
-    """A text that can be encoded, or a refusal."""
-    if not isinstance(value, str):
-        refuse(f"{what} is {value!r}", "a text", where)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        refuse(f"{what} is {value!r}", "a text without half of a surrogate pair", where)
-    return value
-
-
-def texts(values: Iterable[Any], what: str, where: str) -> list[str]:
-    """Texts that can be encoded, or a refusal."""
-    return [text(value, what, where) for value in values]
-
-
-def _is_whole(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")

@@ -19,9 +19,10 @@ from zstore.storage.file import File
 from zstore.writing.sources.files import find
 from zstore.writing.sources.hdf5.layout import layout_of, read_rows
 from zstore.writing.sources.hdf5.library import h5py_of, opened
-from zstore.writing.sources.hdf5.mapping import ID, TIME, MappingError, read_mapping
+from zstore.writing.sources.hdf5.mapping import ID, TIME
 from zstore.writing.sources.hdf5.objects import DataSet, ObjectError, attributes_of, judge, link_of, names_of, natural
 from zstore.writing.sources.hdf5.presets import PRESETS
+from zstore.writing.sources.hdf5.read_mapping import MappingError, read_mapping
 from zstore.writing.sources.kinds import stem_of
 
 _MOST_DATA = 2_000  # data sets that are looked at

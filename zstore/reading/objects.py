@@ -19,10 +19,12 @@ from zstore.format.commit import check_root, read_root
 from zstore.format.layout import FORMATS, ROOT, manifest_path, root_copy_key, shard_key, shards_of
 from zstore.format.manifest import ObjectRecord, from_arrays
 from zstore.format.nodes import check_nodes
+from zstore.format.parsing import most_root_bytes, parse_json
+from zstore.format.refusals import refuse
 from zstore.format.schema import Schema
 from zstore.format.shards import decode_rows
 from zstore.format.soundness import check_records
-from zstore.format.trust import check_document, most_root_bytes, parse_json, refuse
+from zstore.format.trust import check_document
 from zstore.reading.compared import FIX, compare, open_compared
 from zstore.storage.protocol import Opened, Storage
 

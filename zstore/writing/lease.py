@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from zstore.errors import ConflictError, StoreError
 from zstore.format.commit import UNFINISHED, is_committed, marked, owner_of, unmarked
 from zstore.format.layout import MARKER, ROOT
-from zstore.format.trust import most_root_bytes
+from zstore.format.parsing import most_root_bytes
 from zstore.storage.bucket import Bucket
 from zstore.storage.refusals import conflict
 

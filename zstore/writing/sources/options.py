@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from zstore.errors import StoreError, UsageError
-from zstore.writing.sources.hdf5.mapping import ID, TIME, mapping_of, mapping_text
+from zstore.writing.sources.hdf5.mapping import ID, TIME
+from zstore.writing.sources.hdf5.read_mapping import mapping_of, mapping_text
 from zstore.writing.sources.table import MissingTexts
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")

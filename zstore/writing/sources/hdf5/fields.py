@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from zstore.errors import SourceError
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
-from zstore.writing.sources.hdf5.layout import FieldData, read_rows
+from zstore.writing.sources.hdf5.episodes import FieldData
+from zstore.writing.sources.hdf5.layout import read_rows
 from zstore.writing.sources.hdf5.library import opened
 from zstore.writing.sources.hdf5.objects import DataSet, ObjectError, find_data
 from zstore.writing.sources.payloads import Payload, PayloadError, PayloadLook

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from zstore.storage.file import File
-from zstore.writing.sources.hdf5.layout import DataColumn, FieldData, Stretch, read_rows
+from zstore.writing.sources.hdf5.episodes import DataColumn, FieldData, Stretch
+from zstore.writing.sources.hdf5.layout import read_rows
 from zstore.writing.sources.hdf5.library import h5py_of, opened
 from zstore.writing.sources.hdf5.mapping import Hdf5Mapping
 from zstore.writing.sources.hdf5.objects import attributes_of, find_data, find_group

@@ -13,12 +13,13 @@ from zstore.errors import NoColumnError, SourceError
 from zstore.format.index import StaticAttribute
 from zstore.format.schema import Schema
 from zstore.storage.file import File
+from zstore.writing.sources.hdf5.episodes import Episode, Fault, Layout, Stretch
 from zstore.writing.sources.hdf5.fields import reader_of
-from zstore.writing.sources.hdf5.layout import Episode, Fault, Layout, Stretch, layout_of
+from zstore.writing.sources.hdf5.layout import layout_of
 from zstore.writing.sources.hdf5.library import KIND, h5py_of
-from zstore.writing.sources.hdf5.mapping import mapping_of
 from zstore.writing.sources.hdf5.objects import ObjectError
 from zstore.writing.sources.hdf5.presets import PRESETS
+from zstore.writing.sources.hdf5.read_mapping import mapping_of
 from zstore.writing.sources.hdf5.statics import as_number
 from zstore.writing.sources.hdf5.table import HOLDER, POSITION, EpisodeRow, Hdf5Table, statics_by_id
 from zstore.writing.sources.options import TableOptions

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from zstore.arrow import text_array
 from zstore.storage.file import File
 from zstore.writing.sources.hdf5.clock import Clock
-from zstore.writing.sources.hdf5.layout import DataColumn, Fault, FieldData, Stretch, arrow_type, read_rows
+from zstore.writing.sources.hdf5.episodes import DataColumn, Fault, FieldData, Stretch
+from zstore.writing.sources.hdf5.layout import arrow_type, read_rows
 from zstore.writing.sources.hdf5.library import opened
-from zstore.writing.sources.hdf5.mapping import ID, TIME, Hdf5Mapping, mapping_of
+from zstore.writing.sources.hdf5.mapping import ID, TIME, Hdf5Mapping
 from zstore.writing.sources.hdf5.objects import ObjectError, find_data
+from zstore.writing.sources.hdf5.read_mapping import mapping_of
 from zstore.writing.sources.hdf5.sample import write_sample
 from zstore.writing.sources.typed.table import FAULTS, LostRows
 
