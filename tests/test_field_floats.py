@@ -139,3 +139,16 @@ def test_a_model_learns_from_images_and_its_checkpoint_forecasts_the_same(tmp_pa
     loaded = Eye.load_from_checkpoint(tmp_path / "eye.ckpt")
     batch = next(iter(data.test_dataloader()))
     assert torch.equal(loaded.eval()(batch), model.eval()(batch))
+
+
+def test_a_checkpoint_of_images_of_another_type_is_refused_and_one_that_names_none_is_not() -> None:
+    model = Eye(shape_of([8, 9, 3], ["y", "x", "colour"]))
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    model.on_load_checkpoint(checkpoint)
+    shape = checkpoint["lightning_app"]["shape"]
+    older = {name: part for name, part in shape.items() if name not in ("field_axes", "field_dtypes")}
+    model.on_load_checkpoint({**checkpoint, "lightning_app": {**checkpoint["lightning_app"], "shape": older}})
+    floats = Eye(shape_of([8, 9, 3], ["y", "x", "colour"], "float32"))
+    with pytest.raises(UsageError, match=r"checkpoint with field_dtypes .*uint8"):
+        floats.on_load_checkpoint(checkpoint)
