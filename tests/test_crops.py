@@ -129,12 +129,21 @@ def test_a_window_has_the_same_part_on_any_number_of_ranks_and_threads_and_after
 
 def test_parts_are_the_same_wherever_the_rows_of_a_field_live(coded: Path, tmp_path: Path) -> None:
     batches = []
-    for place in ("host", "device"):
+    for place in ("host", "device", "encoded"):
         data = module(coded, tmp_path, fields={"image": FieldOptions(3, 2, place, CROP)})
         assert data.placement.fields == {"image": place}
         batches.append([images_of(batch) for batch in data.train_dataloader()])
-    for host, device in zip(*batches, strict=True):
-        assert torch.equal(host, device)
+    for host, *others in zip(*batches, strict=True):
+        assert all(torch.equal(host, other) for other in others)
+
+
+def test_windows_of_a_stream_have_the_parts_that_are_drawn_for_their_positions(coded: Path, tmp_path: Path) -> None:
+    data = module(coded, tmp_path, fields={"image": FieldOptions(3, 2, "stream", CROP)})
+    assert data.placement.fields == {"image": "stream"}
+    found = [corners_of(batch["image"], rows) for rows, batch in of_epoch(data.train_dataloader(), 2)]
+    drawn = Crops({"image": (6, 5)}).drawn(np.arange(sum(map(len, found))), 5, 2)
+    np.testing.assert_array_equal(drawn["image"], np.concatenate(found))
+    data.close()
 
 
 def test_padded_windows_have_the_part_of_the_first_row_again_or_zeros(coded: Path, tmp_path: Path) -> None:
