@@ -41,6 +41,13 @@ class Files:
         for _ in positions:
             yield Payload(np.frombuffer(content, np.uint8), xxhash.xxh3_128_digest(content))
 
+    def n_bytes(self, holder: str, positions: Sequence[int]) -> Iterator[int]:
+        yield from [self.look(holder, position).n_bytes for position in positions]
+
+    def state(self, holder: str) -> str:
+        path = Path(self.root, holder)
+        return str(path.stat().st_mtime_ns) if path.is_file() else ""
+
     def show(self, holder: str, position: int) -> str:
         return holder
 
@@ -54,7 +61,7 @@ def with_pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("pictures")
     with pytest.MonkeyPatch.context() as patch:
         plain = Request.reading
-        field = FieldSpec("picture", Files(str(folder)), "file")
+        field = FieldSpec("picture", Files(str(folder)), "file", encoded=True)
         patch.setattr(Request, "reading", lambda self, *given: _with(plain(self, *given), field))
         for module in ("writing.encoded", "format.nodes", "format.soundness", "upkeep.verify"):
             for name, value in SMALL.items():

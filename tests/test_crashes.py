@@ -17,7 +17,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 OPERATIONS = ["ingest", "overwrite", "append", "compact", "rollback", "gc"]
 
 
-def harmed(tmp_path: Path, operation: str, every: int, how: str) -> dict[str, Any]:
+def harmed(tmp_path: Path, operation: str, every: int, how: str, *kind: str) -> dict[str, Any]:
     """Report of ``tests/crash.py``."""
     words: list[str | Path] = [
         sys.executable,
@@ -26,6 +26,7 @@ def harmed(tmp_path: Path, operation: str, every: int, how: str) -> dict[str, An
         operation,
         str(every),
         how,
+        *kind,
     ]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=1800)
     report: dict[str, Any] = json.loads(done.stdout)
@@ -37,6 +38,28 @@ def test_a_writer_killed_at_some_points_loses_nothing(tmp_path: Path, operation:
     report = harmed(tmp_path, operation, 37, "kill")
     assert report["failures"] == []
     assert report["points"] >= 4
+
+
+@pytest.mark.parametrize("kind", ["files", "hdf5"])
+@pytest.mark.parametrize("operation", ["ingest", "append", "compact"])
+def test_a_writer_of_fields_killed_at_some_points_makes_the_same_bytes_in_the_end(
+    tmp_path: Path, operation: str, kind: str
+) -> None:
+    report = harmed(tmp_path, operation, 41, "kill", kind)
+    assert report["failures"] == []
+    assert report["points"] >= 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["files", "hdf5"])
+@pytest.mark.parametrize("operation", ["ingest", "overwrite", "append", "compact"])
+def test_a_writer_of_fields_killed_at_sixty_points_makes_the_same_bytes_in_the_end(
+    tmp_path: Path, operation: str, kind: str
+) -> None:
+    report = harmed(tmp_path, operation, 2, "kill", kind)
+    assert report["failures"] == []
+    assert report["points"] >= 60
 
 
 @pytest.mark.long

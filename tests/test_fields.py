@@ -45,6 +45,13 @@ class NpyFiles:
         for position in positions:
             yield Payload(values[position], xxhash.xxh3_128_digest(content + bytes([position])))
 
+    def n_bytes(self, holder: str, positions: Sequence[int]) -> Iterator[int]:
+        yield from [self.look(holder, position).n_bytes for position in positions]
+
+    def state(self, holder: str) -> str:
+        path = Path(self.root, holder)
+        return str(path.stat().st_mtime_ns) if path.is_file() else ""
+
     def show(self, holder: str, position: int) -> str:
         return f"{holder}, number {position}"
 

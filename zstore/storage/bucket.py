@@ -250,6 +250,9 @@ class Bucket:
         place, _ = self.beside("")
         place.remove([self.beside(suffix)[1] for suffix in suffixes])
 
+    def remove_torn(self, suffix: str) -> None:
+        """Nothing: an object is there whole, or not at all."""
+
     def locate(self, key: str) -> str:
         """The URL of an object."""
         return f"{self}/{key}"

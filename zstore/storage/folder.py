@@ -23,6 +23,7 @@ from zstore.storage.protocol import Room
 from zstore.storage.refusals import cannot_write, too_large
 
 _LEAST_MAPPED = 1 << 17  # bytes up to which reading is quicker than mapping
+_RANDOM_DIGITS = len(uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,12 @@ class Folder:
         """Remove files beside this folder."""
         for suffix in suffixes:
             self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
+
+    def remove_torn(self, suffix: str) -> None:
+        """Remove files that were to take the name of one beside this folder."""
+        name = glob.escape(f"{self.path.name}{suffix}")
+        for path in self.path.parent.glob(f".{name}.{'[0-9a-f]' * _RANDOM_DIGITS}"):
+            path.unlink(missing_ok=True)
 
     def locate(self, key: str) -> str:
         """The path of a file."""

@@ -177,6 +177,10 @@ class Storage(Protocol):
         """Remove objects beside this place; those that do not exist are passed over."""
         ...
 
+    def remove_torn(self, suffix: str) -> None:
+        """Remove what a writer that died has left of an object beside this place, which had not its name yet."""
+        ...
+
     def locate(self, key: str) -> str:
         """Where an object is, as the user names places."""
         ...

@@ -44,7 +44,8 @@ class SourceComparison:
     n_bad
         Records of the sources that cannot be stored.
     n_different
-        Rows whose cells differ, or that the store lacks; not those that were dropped or replaced as duplicates.
+        Rows whose cells differ, or that the store lacks; not those that were dropped or replaced as duplicates, nor as
+        many as were set aside because of a file that they name.
     n_unseen
         Rows of the store that no source has and that are not missing as a whole.
     n_inexact
@@ -143,6 +144,11 @@ def _blocks(
     columns = {name: column for column, name in options.rename.items()}
     channels = {columns.get(channel.name, channel.name) for channel in store.schema.channels}
     others = {*channels, *options.named(), *(static.name for static in store.statics)}
+    if options.channels is None:  # paths of files may look like anything, and are no channels
+        named = (
+            name for name in FileOptions.from_json(store.objects.document["table"]).columns if name not in channels
+        )
+        options = replace(options, leave_out=(*options.leave_out, *named))
     blocks: list[tuple[Block, TableSpec]] = []
     for number, file in enumerate(files):
         prepared = source.prepare([file], encoding, Workspace(scratch.at(str(number)), {}), None)
@@ -206,8 +212,10 @@ def _compare(
     most, dropped = _n_dropped(store), n_equal > 0
     if most is not None and int(n_other[dropped].sum()) > most:
         dropped[:] = False
-    n_different = n_lacking + int(n_other[~dropped].sum())
-    faults = list(_sentences(store, source, blocks, wrong_rows, dropped))
+    n_left_out = int(store.objects.document.get("n_left_out", 0))
+    lacking = n_lacking > n_left_out
+    n_different = (n_lacking if lacking else 0) + int(n_other[~dropped].sum())
+    faults = list(_sentences(store, source, blocks, wrong_rows, dropped, lacking))
     filled = np.all([np.isnan(column[: store.n_rows]) for column in rows], axis=0)
     n_unseen = int(np.count_nonzero((n_equal + n_other == 0) & ~filled))
     if n_unseen:
@@ -253,11 +261,17 @@ def _sentences(
     blocks: Sequence[tuple[Block, TableSpec]],
     wrong_rows: Sequence[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]],
     dropped: NDArray[np.bool_],
+    lacking: bool,
 ) -> Iterator[str]:
-    """The first rows of sources that differ, but for those that stand beside a row that the store has."""
+    """The first rows of sources that differ, but for those that stand beside a row that the store has.
+
+    Those that it lacks are told if they are `lacking`, and were not set aside.
+    """
     show, n_left = store.schema.time.show, _SHOWN
     for number, part, rows, places in wrong_rows:
-        told = rows[(places < 0) | ~dropped[np.maximum(places, 0)]][:n_left] if len(dropped) else rows[:n_left]
+        known = places >= 0
+        told = rows[np.where(known, ~dropped[np.maximum(places, 0)], lacking)] if len(dropped) else rows
+        told = told[:n_left]
         if not len(told):
             continue
         n_left -= len(told)

@@ -19,17 +19,19 @@ from zstore.format.schema import Schema
 from zstore.reading.store import Store
 from zstore.storage.file import File
 from zstore.writing.arguments import Request
+from zstore.writing.attempts import write_good
 from zstore.writing.behind import Added, kept_records, order_behind
 from zstore.writing.clock import Clock
-from zstore.writing.committed import dropped_before, to_widen
+from zstore.writing.committed import dropped_before, left_out_before, to_widen
 from zstore.writing.ledger import new_sources, read_digests, read_states
 from zstore.writing.merge import Places, merge, scatter_statics, update_statics
 from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
-from zstore.writing.parse import parse, row_error
+from zstore.writing.parse import Parsed, row_error
 from zstore.writing.pipeline import Version, Written, commit, next_schema, write
 from zstore.writing.plan import MOST_BAD, Planned, described, plan, plan_text
 from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, row_counts, write_receipt
+from zstore.writing.resume import forget
 from zstore.writing.scheduler import Progress
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
@@ -111,7 +113,7 @@ def append(
     arguments, clock = dict(locals()), Clock()
     request = Request.of(append, arguments)
     target = request.target
-    with request.runner() as runner, building(target, "append", request.scratch, runner.shared) as site:
+    with request.runner() as runner, building(target, "append", request.scratch, runner.shared, True) as site:
         base = Store(site.root)
         table = _as_recorded(base, given or {}, store)
         options, source = TableOptions.from_json(table), _same_source(request.files, table, store)
@@ -120,7 +122,7 @@ def append(
         files = source.since(named, table, on_duplicate != "error")
         files = new_sources(files, target, () if force else base.ledger, options.id_from_path, runner)
         if not files:
-            site.scratch.clear()
+            forget(site)
             return None
         dtype, grid = base.schema.channels[0].dtype if base.channels else table["dtype"], base.schema.grid
         reading = request.reading(source, options, table["encoding"], dtype, grid, files, fields)
@@ -135,15 +137,19 @@ def append(
         planned = plan(reading, text, site, runner, _as_before(base, options), others)
         planned = replace(planned, spec=_like_before(base, planned.spec, source, planned.files[0].name))
         clock.lap("plan")
-        parsed = parse(planned, site, runner)
+        words = _words_by_column(base, planned.spec)
+
+        def attempt(parsed: Parsed) -> tuple[Added, Written]:
+            refuse_all_numbers(source, parsed, planned.spec, options.categories, words)
+            clock.lap("parse")
+            new = order_behind(base, planned, parsed, on_duplicate, table.get("fill_gaps", False), site, runner)
+            axis = new.ordered.rows.time
+            refuse = partial(row_error, ids=new.ids, planned=planned, parsed=parsed, axis=axis)
+            return new, write(new.ordered, runner, refuse, keep_codecs=True)
+
+        parsed, new, written = write_good(planned, site, runner, attempt)
         added = read_digests(files, target, options.id_from_path, runner, parsed.pieces)
         ledger = list({record.key: record for record in (*base.ledger, *added)}.values())
-        refuse_all_numbers(source, parsed, planned.spec, options.categories, _words_by_column(base, planned.spec))
-        clock.lap("parse")
-        new = order_behind(base, planned, parsed, on_duplicate, table.get("fill_gaps", False), site, runner)
-        axis = new.ordered.rows.time
-        refuse = partial(row_error, ids=new.ids, planned=planned, parsed=parsed, axis=axis)
-        written = write(new.ordered, runner, refuse, keep_codecs=True)
         clock.lap("write")
         statics, unmatched = _statics(base, planned, new.places)
         index, moments = merge(base, new.places, new.late, written, statics)
@@ -161,6 +167,7 @@ def append(
             "receipt": receipt.lasting(),
             "table": {**table, **source.state(planned.files)},
             **dropped_before(base, counts.n_duplicates + new.n_old - new.n_kept),
+            **left_out_before(base, parsed.n_left_out),
             "next_shard": written.next_shard,
         }
         check_unchanged(files)

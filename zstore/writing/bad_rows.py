@@ -60,7 +60,8 @@ class BadRowLimit:
         """
         bad = [row for report in reports for row in report.bad]
         n_bad = sum(row.n_lost for row in bad)
-        self._n_rows += sum(report.spill.n_rows for report in reports) // self._n_series + n_bad
+        n_left_out = sum(len(report.left_out) for report in reports)
+        self._n_rows += sum(report.spill.n_rows for report in reports) // self._n_series + n_bad + n_left_out
         self._n_bad += n_bad
         self._n_records += sum(row.n_rows for row in bad)
         del self._left[number]
@@ -73,6 +74,20 @@ class BadRowLimit:
             self._source.doubt([block for _, block in self._last.values()])
             raise self._too_many(*self._first)
 
+    def check(self, bad: Sequence[BadRow]) -> None:
+        """Refuse too many bad rows, once all have been counted, those included whose payloads are bad.
+
+        Raises
+        ------
+        SourceError
+            With the first of them.
+        """
+        self._n_bad = sum(row.n_lost for row in bad)
+        self._n_records = sum(row.n_rows for row in bad)
+        if self._is_too_many():
+            fix = "check the files that columns name, and --file-root, or allow more with --max-bad-rows"
+            raise self._error(bad[0], fix)
+
     def _is_too_many(self) -> bool:
         if isinstance(self._most, int):
             return self._n_bad > self._most
@@ -83,6 +98,10 @@ class BadRowLimit:
 
     def _too_many(self, number: int, row: BadRow) -> SourceError:
         row = self._source.placed_alone(row, self._groups[number])
+        fix = "check how the files are read (header, delimiter, times), or allow more with --max-bad-rows"
+        return self._error(row, fix)
+
+    def _error(self, row: BadRow, fix: str) -> SourceError:
         most = f"{self._most:,}" if isinstance(self._most, int) else f"{self._most:.3g} of all rows"
         what = "rows" if self._n_bad == self._n_records else "lines"
         so_far = " read so far" if self._left else ""
@@ -90,5 +109,5 @@ class BadRowLimit:
             f"{self._n_bad:,} of {self._n_rows:,} {what}{so_far} are bad, the first for this: {row.reason}",
             expected=f"at most {most}",
             where=f"{row.source} {row.place}: {shorten(row.raw)!r}",
-            fix="check how the files are read (header, delimiter, times), or allow more with --max-bad-rows",
+            fix=fix,
         )

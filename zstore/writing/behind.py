@@ -17,7 +17,8 @@ from zstore.writing.committed import find_late, kept_shards, old_blocks, old_for
 from zstore.writing.duplicates import without_duplicates, without_fillers
 from zstore.writing.encode_plan import rows_spec
 from zstore.writing.fan_in import limit_fan_in
-from zstore.writing.fields import Fields, widen_field
+from zstore.writing.field_shards import widen_field
+from zstore.writing.fields import Fields
 from zstore.writing.merge import Places
 from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Ordered, Written
@@ -112,7 +113,7 @@ def order_behind(
     rule = base.schema.time.rule
     # With one row a series there was no step to be irregular; else runs are not cut, and stay so.
     asked = None if rule.kind == "irregular" and base.n_rows == base.n_series else rule
-    fields = Fields(planned.spec.fields, site.scratch, base)
+    fields = Fields(planned.spec.fields, site.scratch, base, keep_bad=planned.reading.keep_bad, notes=planned.notes)
     ordered = Ordered(blocks, count_rows(n_series, blocks), rows, asked, base.schema.form > 1, fields)
     return Added(ids, ordered, places, late, n_parsed, n_old, n_left, n_kept)
 

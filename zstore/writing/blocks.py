@@ -15,6 +15,7 @@ from zstore.arrow import positions, union
 from zstore.errors import SourceError
 from zstore.format.encodings.base import Form
 from zstore.storage.protocol import Storage
+from zstore.writing.left_out import NOTHING, LeftOut, LeftOutRow, kept_rows, told
 from zstore.writing.sort import SortedBlock, Spill, sort_order
 from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
 from zstore.writing.sources.digests import PieceDigest
@@ -46,6 +47,8 @@ class BlockReport:
         Texts of --missing that occurred.
     tallies, pieces
         As in :class:`~zstore.writing.sources.table.Columns`.
+    left_out
+        Good records left out, since a payload of theirs is bad.
     """
 
     spill: Spill
@@ -57,16 +60,45 @@ class BlockReport:
     seen: frozenset[str] = frozenset()
     tallies: tuple[int, ...] = ()
     pieces: tuple[PieceDigest, ...] = ()
+    left_out: tuple[LeftOutRow, ...] = ()
 
 
 def parse_blocks(
-    task: tuple[int, Sequence[Block]], source: Source, spec: TableSpec, dtype: str, scratch: Storage, keep_bad: bool
+    task: tuple[int, Sequence[Block]],
+    source: Source,
+    spec: TableSpec,
+    dtype: str,
+    scratch: Storage,
+    keep_bad: bool,
+    left_out: LeftOut = NOTHING,
 ) -> tuple[BlockReport, ...]:
-    """Read one block, part by part, or some small ones as one; each part is sorted, packed and spilled."""
+    """Read one block, part by part, or some small ones as one; each part is sorted, packed and spilled.
+
+    Rows that name a payload of `left_out` are left out, as if they were not there.
+    """
     number, blocks = task
     parts = chain.from_iterable(source.read(block, spec, keep_bad) for block in blocks)
     together = parts if len(blocks) == 1 else iter([join(list(parts))])
-    return tuple(_spilled(columns, spec, number, dtype, scratch) for columns in together)
+    reports, first = [], 0
+    for columns in together:
+        rows: tuple[LeftOutRow, ...] = ()
+        n_rows = columns.n_rows
+        if left_out.bad:
+            columns, rows = _without(columns, spec, left_out, first)
+        reports.append(replace(_spilled(columns, spec, number, dtype, scratch), left_out=rows))
+        first += n_rows
+    return tuple(reports)
+
+
+def _without(
+    columns: Columns, spec: TableSpec, left_out: LeftOut, first: int
+) -> tuple[Columns, tuple[LeftOutRow, ...]]:
+    """Columns without rows that are left out, and those; the first row of the columns has the number `first`."""
+    rows = left_out.rows(spec.fields, list(_references(columns, spec)))
+    if not rows:
+        return columns, ()
+    kept = kept_rows(columns.n_rows, list(rows))
+    return columns.at(kept), tuple(told(first + row, rows[row]) for row in sorted(rows))
 
 
 def _spilled(columns: Columns, spec: TableSpec, number: int, dtype: str, scratch: Storage) -> BlockReport:

@@ -19,9 +19,9 @@ class Clock:
         self.laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        """End a stage."""
+        """End a stage, or one more time that it took."""
         now = perf_counter()
-        self.laps[stage] = round(now - self._last, 3)
+        self.laps[stage] = round(self.laps.get(stage, 0) + now - self._last, 3)
         logger.info("%s took %.1f s", stage, now - self._last)
         self._last = now
 

@@ -16,16 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.layout import BYTES_CODEC, CHUNK_BYTES, SHARD_BYTES, RowGrid
-from zstore.format.manifest import ObjectRecord
+from zstore.format.manifest import ObjectRecord, digest
 from zstore.format.rowarrays import DIGEST_BYTES, RowArray, byte_names, rows_of_bytes
 from zstore.format.schema import Field
 from zstore.format.shards import ArrayPlan
 from zstore.storage.protocol import Storage
+from zstore.writing.object_notes import ObjectNotes
 from zstore.writing.referred import Payloads, References
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import RowsSpec
 from zstore.writing.sort import Spill
-from zstore.writing.sources.payloads import PayloadError
+from zstore.writing.sources.payloads import BadPayload, Outcome, Payload, PayloadError
+from zstore.writing.sources.workspace import digest_of
 from zstore.writing.sweep import free_bytes
 
 
@@ -74,22 +76,19 @@ class WrittenBytes:
         The first row that begins in it.
     digests
         (row, 16) digests of those rows, on scratch space, byte by byte.
+    bad
+        Payloads that cannot be stored, where those are kept.
     """
 
     record: ObjectRecord
     row: int
     digests: Spill
+    bad: tuple[BadPayload, ...] = ()
 
 
-def write_bytes(
-    field: Field,
-    payloads: Payloads,
-    parts: Sequence[tuple[int, int, int, References]],
-    rows: RowsSpec,
-    scratch: Storage,
-    runner: Scheduler,
-) -> tuple[Field, list[ObjectRecord]]:
-    """Write a field of bytes.
+@dataclass(frozen=True)
+class ByteTasks:
+    """What the tasks of a field of bytes have in common.
 
     Parameters
     ----------
@@ -97,40 +96,62 @@ def write_bytes(
         What it is; its length is that of the array before.
     payloads
         Its payloads.
-    parts
-        For each shard of channels, its number, its first row, the row behind its last, and where its payloads lie.
-    rows
+    spec
         How channels lie.
     scratch
         Where sizes and digests go meanwhile.
+    notes
+        Of work that is done.
+    """
+
+    field: Field
+    payloads: Payloads
+    spec: RowsSpec
+    scratch: Storage
+    notes: ObjectNotes
+
+
+def write_bytes(
+    tasks: ByteTasks, parts: Sequence[tuple[int, int, int, References]], runner: Scheduler
+) -> tuple[Field, list[ObjectRecord], list[BadPayload]]:
+    """Write a field of bytes.
+
+    Parameters
+    ----------
+    tasks
+        What it is, and where it goes.
+    parts
+        For each shard of channels, its number, its first row, the row behind its last, and where its payloads lie.
     runner
         Runs the tasks.
 
     Returns
     -------
-    The field with its new length, and the objects that were written.
+    The field with its new length, the objects that were written, and payloads that cannot be stored, where those are
+    kept.
 
     Raises
     ------
     PayloadFaultError
-        If a payload cannot be read.
+        If a payload cannot be read, and such are not kept.
     """
-    spec = _without_blocks(rows)
-    sized = runner.map(f"size {field.name}", partial(_sizes, payloads=payloads, scratch=scratch), parts)
-    ends = list(accumulate((n_bytes for _, n_bytes in sized), initial=0))
+    field = tasks.field
+    sized = runner.map(f"size {field.name}", partial(_sizes, tasks=tasks), parts)
+    ends = list(accumulate((n_bytes for _, n_bytes, _ in sized), initial=0))
     stretches = [
         Stretch(*part, sizes, first, last)
-        for part, (sizes, _), first, last in zip(parts, sized, ends[:-1], ends[1:], strict=True)
+        for part, (sizes, _, _), first, last in zip(parts, sized, ends[:-1], ends[1:], strict=True)
     ]
     n_shards = -(-ends[-1] // SHARD_BYTES)
-    first_shard = free_bytes(rows.root, field.variable, n_shards)
-    put = partial(_write_bytes, field=field, payloads=payloads, stretches=stretches, spec=spec, scratch=scratch)
-    written = runner.map(f"write {field.name}", partial(put, first_shard=first_shard), range(n_shards))
-    place = partial(_write_places, field=field, written=written, offset=first_shard * SHARD_BYTES, spec=spec)
+    first_shard = free_bytes(tasks.spec.root, field.variable, n_shards)
+    put = partial(_write_bytes, tasks=tasks, stretches=stretches, first_shard=first_shard)
+    written = runner.map(f"write {field.name}", put, range(n_shards))
+    place = partial(_write_places, field=field, written=written, offset=first_shard * SHARD_BYTES, spec=tasks.spec)
     places = runner.map(f"index {field.name}", place, stretches)
     length = max(field.n_bytes or 0, first_shard * SHARD_BYTES + ends[-1])
     records = [*(each.record for each in written), *(record for some in places for record in some)]
-    return Field.of_bytes(field.name, field.variable, field.units, length), records
+    bad = [*(each for _, _, some in sized for each in some), *(each for some in written for each in some.bad)]
+    return Field.of_bytes(field.name, field.variable, field.units, length), records, bad
 
 
 def byte_plan(field: Field) -> ArrayPlan:
@@ -158,53 +179,76 @@ def _plan(array: RowArray, about: dict[str, Any]) -> ArrayPlan:
     return ArrayPlan(array.dtype, 0, str(array.codec), *size, about, array.shape, axes)
 
 
-def _without_blocks(rows: RowsSpec) -> RowsSpec:
-    """What tasks need of it: not how each block was spilled."""
-    return RowsSpec(rows.root, rows.channels, (), rows.time, rows.chunk_rows, rows.shard_rows, rows.first_shard)
-
-
-def _sizes(part: tuple[int, int, int, References], payloads: Payloads, scratch: Storage) -> tuple[Spill, int]:
-    """How many bytes each row of a shard has, and all of them together."""
+def _sizes(part: tuple[int, int, int, References], tasks: ByteTasks) -> tuple[Spill, int, Sequence[BadPayload]]:
+    """How many bytes each row of a shard has, all of them together, and payloads that cannot be stored."""
     shard, start, stop, references = part
-    sizes = payloads.sizes(references, start, stop)
-    return Spill.write(scratch, f"sizes{shard}", [sizes]), int(sizes.sum())
+    name = f"sizes-{tasks.payloads.fingerprint(references, start, stop, shard)}"
+    known = tasks.notes.known(name)
+    spill = None if known is None else _whole(tasks.scratch, known["spill"], "int64")
+    if spill is not None:
+        return spill, int(spill.read(0, 0, spill.n_rows).sum()), ()
+    sizes, bad = tasks.payloads.sizes(references, start, stop)
+    spill = Spill.write(tasks.scratch, f"sizes{shard}", [sizes])
+    if not bad:
+        tasks.notes.add(name, (), spill=[spill.key, spill.n_rows, spill.digest])
+    return spill, int(sizes.sum()), bad
 
 
-def _write_bytes(
-    number: int,
-    field: Field,
-    payloads: Payloads,
-    stretches: Sequence[Stretch],
-    spec: RowsSpec,
-    scratch: Storage,
-    first_shard: int,
-) -> WrittenBytes:
+def _whole(scratch: Storage, noted: Sequence[Any], dtype: str) -> Spill | None:
+    """A spill of one column from the note of it; None where it is not whole."""
+    spill = Spill(scratch, noted[0], noted[1], (dtype,), noted[2])
+    whole = scratch.n_bytes(spill.key) == spill.n_bytes
+    return spill if whole and digest_of(scratch, spill.key, spill.n_bytes) == spill.digest else None
+
+
+def _write_bytes(number: int, tasks: ByteTasks, stretches: Sequence[Stretch], first_shard: int) -> WrittenBytes:
     """Write one shard of the array of bytes: all that lies in it, also of rows that begin before it or end behind."""
-    low = number * SHARD_BYTES
-    content: NDArray[np.uint8] = np.zeros(min(SHARD_BYTES, stretches[-1].last - low), np.uint8)
-    high, row, digests = low + len(content), None, []
-    for stretch in stretches:
-        if stretch.last <= low or stretch.first >= high:
-            continue
+    low, field = number * SHARD_BYTES, tasks.field
+    high = min(low + SHARD_BYTES, stretches[-1].last)
+    near = [stretch for stretch in stretches if stretch.last > low and stretch.first < high]
+    about = [
+        tasks.payloads.fingerprint(each.references, each.start, each.stop, each.first, each.sizes.digest)
+        for each in near
+    ]
+    name = f"bytes-{digest(repr((field, first_shard + number, low, high, about)).encode())}"
+    known = tasks.notes.known(name)
+    spill = None if known is None else _whole(tasks.scratch, known["digests"], "uint8")
+    if known is not None and spill is not None:
+        return WrittenBytes(known["records"][0], known["row"], spill)
+    content: NDArray[np.uint8] = np.zeros(high - low, np.uint8)
+    row, digests = None, []
+    bad: list[BadPayload] = []
+    for stretch in near:
         starts = stretch.starts()
         first, last = np.searchsorted(starts[:-1], [low, high]).tolist()
         first -= first > 0 and int(starts[first]) > low  # the row before goes on in here
-        some = payloads.of(stretch.references, stretch.start + first, stretch.start + last)
-        for n, payload in enumerate(some, first):
+        outcomes = tasks.payloads.of(stretch.references, stretch.start + first, stretch.start + last)
+        for n, outcome in enumerate(outcomes, first):
             begin, end = int(starts[n]), int(starts[n + 1])
-            if payload is not None:
-                value = payload.value
-                if value.dtype != np.uint8 or value.shape != (end - begin,):
-                    error = PayloadError(f"{value.size:,} bytes", f"{end - begin:,}, as it had when it was looked at")
-                    raise payloads.fault(stretch.references, stretch.start + n, error)
+            try:
+                value = _value(outcome, end - begin)
                 content[max(begin - low, 0) : end - low] = value[max(low - begin, 0) : high - begin]
+            except PayloadError as error:
+                bad.append(tasks.payloads.bad(stretch.references, stretch.start + n, error))
             if low <= begin:
                 row = stretch.start + n if row is None else row
-                digests.append(bytes(DIGEST_BYTES) if payload is None else payload.digest)
+                digests.append(outcome.digest if isinstance(outcome, Payload) else bytes(DIGEST_BYTES))
     variable, plan = byte_names(field.variable)[0], byte_plan(field)
-    record = _put(spec.root, plan, variable, first_shard + number, plan.encode_shard(content))
-    columns = np.frombuffer(b"".join(digests), np.uint8)
-    return WrittenBytes(record, row or 0, Spill.write(scratch, f"digests{number}", [columns]))
+    record = _put(tasks.spec.root, plan, variable, first_shard + number, plan.encode_shard(content))
+    spill = Spill.write(tasks.scratch, f"digests{number}", [np.frombuffer(b"".join(digests), np.uint8)])
+    if not bad:
+        tasks.notes.add(name, (record,), row=row or 0, digests=[spill.key, spill.n_rows, spill.digest])
+    return WrittenBytes(record, row or 0, spill, tuple(dict.fromkeys(bad)))
+
+
+def _value(outcome: Outcome, n_bytes: int) -> NDArray[np.uint8]:
+    """The bytes of a row. Raises `PayloadError`."""
+    if isinstance(outcome, PayloadError):
+        raise outcome
+    value: NDArray[np.uint8] = np.zeros(0, np.uint8) if outcome is None else outcome.value
+    if value.dtype != np.uint8 or value.shape != (n_bytes,):
+        raise PayloadError(f"{value.size:,} bytes", f"{n_bytes:,}, as it had when it was looked at")
+    return value
 
 
 def _write_places(

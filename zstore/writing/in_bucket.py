@@ -17,13 +17,14 @@ from zstore.storage.folder import Folder
 from zstore.storage.protocol import Storage
 from zstore.storage.refusals import conflict
 from zstore.writing.lease import leased, look_at_root
+from zstore.writing.object_notes import noted_keys
 from zstore.writing.quarantine import remove_quarantines
 from zstore.writing.site import Mode, Site, behind, no_store, store_exists, stranger
 from zstore.writing.sweep import is_finished, needed_keys, remove_others, tidy
 
 
 @contextmanager
-def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool) -> Iterator[Site]:
+def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool, go_on: bool = False) -> Iterator[Site]:
     """As :func:`zstore.writing.target.building`, in a bucket."""
     if store.url.count("/") < 3:
         raise UsageError(f"STORE {store}", expected="s3://BUCKET/PREFIX", fix="name a prefix for the store")
@@ -40,10 +41,11 @@ def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool) 
     with leased(store) as (held, died), _temporary(held, scratch, shared) as place:
         if exists != is_committed((look_at_root(store) or (b"", ""))[0]):
             raise conflict(str(store))
+        kept = noted_keys(place) if go_on else set()
         if not exists:
-            remove_others(held, {ROOT, MARKER}, SCRATCH)
+            remove_others(held, {ROOT, MARKER, *kept}, SCRATCH)
         elif died or not is_finished(held):
-            tidy(held)
+            tidy(held, kept)
         try:
             site = Site(held, place, *(behind(held) if exists else ()))
             remove_quarantines(held, site.version)

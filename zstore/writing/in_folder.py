@@ -17,6 +17,7 @@ from zstore.storage.folder import Folder
 from zstore.storage.portable import exchange
 from zstore.storage.protocol import Storage
 from zstore.writing.lock import locked
+from zstore.writing.object_notes import noted_keys
 from zstore.writing.quarantine import remove_quarantines, replaced_quarantine
 from zstore.writing.site import Mode, Site, behind, no_store, store_exists, stranger
 from zstore.writing.sweep import is_finished, needed_keys, remove_others, tidy
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def in_folder(store: Folder, mode: Mode, scratch: Storage | None, shared: bool) -> Iterator[Site]:
+def in_folder(store: Folder, mode: Mode, scratch: Storage | None, shared: bool, go_on: bool = False) -> Iterator[Site]:
     """As :func:`zstore.writing.target.building`, in a folder."""
     store = Folder(store.path.absolute(), shared=True) if shared else store
     path = store.path
@@ -44,8 +45,9 @@ def in_folder(store: Folder, mode: Mode, scratch: Storage | None, shared: bool) 
             raise stranger(store)
         if exists and mode == "overwrite" and not is_store(store):
             raise stranger(store)
+        kept = noted_keys(scratch or store.at(SCRATCH)) if go_on else set()
         if exists and mode != "overwrite" and (died or not is_finished(store)):
-            tidy(store)
+            tidy(store, kept)
         if exists and mode != "append":  # appending may go on from what a dead append has left
             store.at(SCRATCH).clear()
         if exists and mode == "new":
@@ -55,13 +57,13 @@ def in_folder(store: Folder, mode: Mode, scratch: Storage | None, shared: bool) 
             real = Path(os.path.realpath(path))  # a link to a store stays one
             with (
                 replaced_quarantine(path, _beside(real, "new")),
-                _replacing(real) as root,
+                _replacing(real, scratch, go_on) as root,
                 _marked(Folder(root, store.shared), scratch) as site,
             ):
                 yield site
             return
         if not exists:
-            remove_others(store, {MARKER}, SCRATCH)  # the marker goes last: it tells that the rest is ours
+            remove_others(store, {MARKER, *kept}, SCRATCH)  # the marker goes last: it tells that the rest is ours
         try:
             with _marked(store, scratch, *(behind(store) if exists else ())) as site:
                 remove_quarantines(store, site.version)  # of runs that did not come to a commit, or of a store before
@@ -100,7 +102,7 @@ def _marked(root: Folder, scratch: Storage | None, version: int = 1, first_shard
 
 
 @contextmanager
-def _replacing(store: Path) -> Iterator[Path]:
+def _replacing(store: Path, scratch: Storage | None, go_on: bool) -> Iterator[Path]:
     """A folder beside the store that takes its place at the end, in one step where the system can.
 
     The new folder is locked as well, until all is done: when it has taken the place of the store, the next writer locks
@@ -115,7 +117,8 @@ def _replacing(store: Path) -> Iterator[Path]:
     except OSError as error:
         raise StoreError(f"cannot make {root} ({error.strerror})", fix="check the permissions around it") from error
     with locked(root):
-        remove_others(Folder(root), {MARKER}, SCRATCH)  # of a writer that died
+        kept = noted_keys(scratch or Folder(root).at(SCRATCH)) if go_on else set()
+        remove_others(Folder(root), {MARKER, *kept}, SCRATCH)  # of a writer that died
         try:
             yield root
             (root / MARKER).unlink()

@@ -17,8 +17,10 @@ from zstore.format.codecs import AUTO, check_codec
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, RowGrid, n_shards
 from zstore.format.schema import Schema
 from zstore.writing.arguments import Request
+from zstore.writing.attempts import write_good
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
 from zstore.writing.clock import Clock
+from zstore.writing.committed import left_out_before
 from zstore.writing.duplicates import without_duplicates
 from zstore.writing.encode_plan import asked_rule, rows_spec
 from zstore.writing.fan_in import limit_fan_in
@@ -26,7 +28,7 @@ from zstore.writing.fields import Fields
 from zstore.writing.gaps import fill_skipped
 from zstore.writing.ledger import read_digests, read_states
 from zstore.writing.notes import all_matched, freq_notes, row_notes
-from zstore.writing.parse import Parsed, parse, row_error
+from zstore.writing.parse import Parsed, row_error
 from zstore.writing.pipeline import Ordered, Version, Written, commit, write
 from zstore.writing.plan import MOST_BAD, Planned, check_grid, described, plan, plan_text, refuse_empty
 from zstore.writing.quarantine import set_aside
@@ -298,7 +300,7 @@ def ingest(
     options = source.usual(options)
     with (
         request.runner() as runner,
-        building(request.target, "overwrite" if overwrite else "new", request.scratch, runner.shared) as site,
+        building(request.target, "overwrite" if overwrite else "new", request.scratch, runner.shared, True) as site,
     ):
         files = source.taken(request.files, site.scratch, runner.shared)
         reading = request.reading(source, options, encoding, dtype, grid, files, fields)
@@ -316,13 +318,16 @@ def ingest(
         )
         planned = plan(reading, text, site, runner)
         clock.lap("plan")
-        parsed = parse(planned, site, runner)
+
+        def attempt(parsed: Parsed) -> tuple[tuple[Any, int, int], Written]:
+            refuse_numbers(source, parsed, planned.spec, options.categories)
+            clock.lap("parse")
+            ids, ordered, n_parsed, n_kept = _order(planned, parsed, on_duplicate, fill_gaps, site, runner)
+            refuse = partial(row_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
+            return (ids, n_parsed, n_kept), write(ordered, runner, refuse, codec)
+
+        parsed, (ids, n_parsed, n_kept), written = write_good(planned, site, runner, attempt)
         ledger = read_digests(files, request.target, options.id_from_path, runner, parsed.pieces)
-        refuse_numbers(source, parsed, planned.spec, options.categories)
-        clock.lap("parse")
-        ids, ordered, n_parsed, n_kept = _order(planned, parsed, on_duplicate, fill_gaps, site, runner)
-        refuse = partial(row_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
-        written = write(ordered, runner, refuse, codec)
         clock.lap("write")
         statics, unmatched = all_matched(ids, planned)
         statics = (*parts_of(ids, options.id_columns), *statics)
@@ -337,6 +342,7 @@ def ingest(
             "receipt": receipt.lasting(),
             "table": {**table, **source.state(planned.files), "codec": codec, "fill_gaps": fill_gaps},
             "n_dropped": counts.n_duplicates,
+            **left_out_before(None, parsed.n_left_out),
             "next_shard": written.next_shard,
         }
         check_unchanged(files)
@@ -374,7 +380,7 @@ def _order(
     row_start = count_rows(n_series, blocks)
     if site.version > 1:  # in the place of a store that stays until this one is committed
         rows = replace(rows, first_shard=free_shard(site.root, n_shards(int(row_start[-1]), rows.shard_rows)))
-    fields = Fields(spec.fields, site.scratch)
+    fields = Fields(spec.fields, site.scratch, keep_bad=reading.keep_bad, notes=planned.notes)
     return ids, Ordered(blocks, row_start, rows, rule, fields=fields), n_parsed, n_kept
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from zstore.format.schema import TimeAxis
 from zstore.storage.protocol import Storage
 from zstore.writing.bad_rows import BadRowLimit, Group
 from zstore.writing.blocks import BlockReport, parse_blocks
+from zstore.writing.left_out import NOTHING, LeftOut, LeftOutRow
 from zstore.writing.plan import Planned
 from zstore.writing.resume import note_reports, noted_reports
 from zstore.writing.scheduler import Scheduler
@@ -45,6 +46,8 @@ class ParseTask:
         Whether bad rows are set aside.
     notes
         Of tasks that a run which died has done.
+    left_out
+        Payloads whose rows are left out.
     """
 
     source: Source
@@ -53,15 +56,16 @@ class ParseTask:
     scratch: Storage
     keep_bad: bool
     notes: Mapping[str, bytes]
+    left_out: LeftOut = NOTHING
 
     def __call__(self, task: tuple[int, Group]) -> tuple[BlockReport, ...]:
         """What the numbered task has parsed; a block of many rows makes several spills."""
         number, blocks = task
-        name = f"blocks-{number}-{len(blocks)}-{blocks[0].key}-{blocks[-1].key}"
+        name = f"blocks-{number}-{len(blocks)}-{blocks[0].key}-{blocks[-1].key}{self.left_out.suffix}"
         known = noted_reports(self.scratch, name, self.notes, self.source)
         if known is not None:
             return known
-        reports = parse_blocks(task, self.source, self.spec, self.dtype, self.scratch, self.keep_bad)
+        reports = parse_blocks(task, self.source, self.spec, self.dtype, self.scratch, self.keep_bad, self.left_out)
         note_reports(self.scratch, name, reports)
         return reports
 
@@ -78,11 +82,14 @@ class Parsed:
         What was parsed, in the order of the sources.
     bad
         Bad rows that were set aside, with their places in the files.
+    n_left_out
+        Those of them whose cells are good, and a payload that they name is not.
     """
 
     blocks: Sequence[Block]
     reports: list[BlockReport]
     bad: list[BadRow]
+    n_left_out: int = 0
 
     @property
     def pieces(self) -> Iterator[PieceDigest]:
@@ -94,10 +101,10 @@ class Parsed:
         return tuple(sum(report.forms[n].n_inexact for report in self.reports) for n in range(n_channels))
 
 
-def parse(planned: Planned, site: Site, runner: Scheduler) -> Parsed:
-    """Parse the sources of a plan. Raises as :func:`parse_all`."""
+def parse(planned: Planned, site: Site, runner: Scheduler, left_out: LeftOut = NOTHING) -> Parsed:
+    """Parse the sources of a plan, but for rows whose payloads are bad. Raises as :func:`parse_all`."""
     reading, spec = planned.reading, planned.spec
-    task = ParseTask(reading.source, spec, reading.dtype, site.scratch, reading.keep_bad, planned.notes)
+    task = ParseTask(reading.source, spec, reading.dtype, site.scratch, reading.keep_bad, planned.notes, left_out)
     n_bytes = reading.source.n_bytes(planned.files, spec)
     size = reading.blocksize or block_bytes(runner.memory_limit, runner.sharers, n_bytes)
     return parse_all(planned.files, task, size, runner, reading.max_bad_rows if reading.keep_bad else None)
@@ -171,7 +178,32 @@ def _parse_blocks(
         rows = [[row for report in reports for row in report.bad] for reports in made]
         tallies = [[n for report in reports for n in report.tallies] for reports in made]
         bad = task.source.placed(groups, rows, tallies)
-    return Parsed(blocks, [report for reports in made for report in reports], bad)
+        left_out = _left_out(groups, made, task, runner)
+        if left_out:
+            number = {name: n for n, name in enumerate(dict.fromkeys(block.name for block in blocks))}
+            bad = sorted([*bad, *left_out], key=lambda row: (number[row.source], astuple(row.place)))
+            limit.check(bad)
+    all_reports = [report for reports in made for report in reports]
+    return Parsed(blocks, all_reports, bad, sum(len(report.left_out) for report in all_reports))
+
+
+def _left_out(
+    groups: Sequence[Group], made: Sequence[Sequence[BlockReport]], task: ParseTask, runner: Scheduler
+) -> list[BadRow]:
+    """Rows that were left out, with their places."""
+    tasks = [
+        (group, rows)
+        for group, reports in zip(groups, made, strict=True)
+        if (rows := [row for report in reports for row in report.left_out])
+    ]
+    found = runner.map("bad rows", partial(_placed, source=task.source, spec=task.spec), tasks)
+    return [row for rows in found for row in rows]
+
+
+def _placed(task: tuple[Group, Sequence[LeftOutRow]], source: Source, spec: TableSpec) -> list[BadRow]:
+    group, rows = task
+    found = source.rows_at(group, spec, [row.number for row in rows])
+    return [replace(bad, reason=row.reason, expected=row.expected) for bad, row in zip(found, rows, strict=True)]
 
 
 def row_error(

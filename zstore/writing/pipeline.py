@@ -25,7 +25,7 @@ from zstore.writing.scheduler import Scheduler
 from zstore.writing.shards import RowsSpec, ShardReport, stored_trial, write_shard
 from zstore.writing.site import Site
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, plan_shards
-from zstore.writing.sources.payloads import PayloadFaultError
+from zstore.writing.sources.payloads import BadPayloadsError, PayloadFaultError
 from zstore.writing.steps import Trial
 from zstore.writing.version import Summary, border_steps, commit_version, rule_of, summarise
 
@@ -166,6 +166,8 @@ def write(
     ------
     SourceError
         From `refuse`.
+    BadPayloadsError
+        If payloads cannot be stored, where those are kept.
     """
     row_start, blocks, rows = ordered.row_start, ordered.blocks, ordered.rows
     trials: dict[str, dict[str, int]] = {}
@@ -182,6 +184,9 @@ def write(
         if refuse is None:
             raise
         raise refuse(error) from None
+    if made.bad:
+        keys = [record.key for shard in shards for record in shard.records]
+        raise BadPayloadsError(made.bad, [*keys, *(record.key for record in made.records)])
     summary = sum_up(ordered, rows, plans, shards, runner)
     return Written(row_start, rows, plans, shards, summary, {**trials, **made.trials}, made.fields, made.records)
 

@@ -137,7 +137,7 @@ def plan(
     SourceError, UsageError
         If the files cannot be rows of one store, or options do not fit.
     """
-    notes, options = begin(site.scratch, text), reading.options
+    notes, options = begin(site, text), reading.options
     prepared = reading.source.prepare(reading.files, reading.encoding, Workspace(site.scratch, notes), runner)
     table = None
     if reading.statics is not None:

@@ -68,6 +68,7 @@ def remove_quarantines(store: Storage, first: int = 1, last: int | None = None) 
     if suffixes is None:
         store.remove_beside(map(_suffix, range(first, (last or first) + 1)))
         return
+    store.remove_torn(_suffix(first))
     for suffix in suffixes:
         match = _NAME.fullmatch(suffix)
         version = int(match[1] or 1) if match else 0
@@ -80,6 +81,7 @@ def replaced_quarantine(store: Path, root: Path) -> Iterator[None]:
     """Let the rows that are set aside with `root` take the place of those of `store` when that is replaced by it."""
     pending, final = (path.with_name(f"{path.name}{_suffix(1)}") for path in (root, store))
     pending.unlink(missing_ok=True)  # of a writer that died
+    Folder(root).remove_torn(_suffix(1))
     try:
         yield
         remove_quarantines(Folder(store))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from zstore.format.rowarrays import array_names, byte_names
@@ -17,12 +19,15 @@ from zstore.reading.version import StoredVersion
 from zstore.writing.sort import Spill
 from zstore.writing.sources.payloads import (
     STORED,
+    BadPayload,
+    Outcome,
     Payload,
     PayloadError,
     PayloadFaultError,
-    PayloadLook,
     PayloadReader,
 )
+
+Value = TypeVar("Value")
 
 _ROWS = 1 << 10  # whose places are read together
 
@@ -131,6 +136,8 @@ class Payloads:
         (holder,) names that references have as numbers.
     row_start
         (series + 1,) first row of each series.
+    keep_bad
+        Whether payloads that cannot be stored are told, so that their rows can be left out, instead of refused.
     """
 
     name: str
@@ -138,78 +145,92 @@ class Payloads:
     stored: StoredPayloads | None
     holders: Sequence[str]
     row_start: Any
+    keep_bad: bool = False
 
-    def of(self, references: References, start: int, stop: int) -> Iterator[Payload | None]:
-        """The payloads of rows ``[start, stop)``; None where a row has none.
-
-        Neighbours in one holder are read together.
-
-        Raises
-        ------
-        PayloadFaultError
-            If one cannot be read.
-        """
-        codes, positions = references.read(start, stop)
-        borders = np.flatnonzero(np.diff(codes, prepend=-2, append=-2))
-        for first, last in pairwise(borders.tolist()):
-            if codes[first] < 0:
+    def of(self, references: References, start: int, stop: int) -> Iterator[Outcome]:
+        """What comes of the payloads of rows ``[start, stop)``; neighbours in one holder are read together."""
+        for first, last, holder, positions in self._runs(references, start, stop):
+            if holder is None:
                 yield from [None] * (last - first)
-                continue
-            row = start + first
-            try:
-                holder = self.holders[int(codes[first])]
-                for payload in self._reader(holder).read(holder, positions[first:last].tolist()):
-                    yield payload
-                    row += 1
-            except PayloadError as error:
-                raise self.fault(references, min(row, start + last - 1), error) from error
+            else:
+                yield from self._read(holder, positions)
 
-    def look(self, references: References, start: int, stop: int) -> PayloadLook | None:
-        """What the first payload of rows ``[start, stop)`` will be; None where there is none.
-
-        Raises
-        ------
-        PayloadFaultError
-            If there is none where one should be.
-        """
-        codes, positions = references.read(start, stop)
-        rows = np.flatnonzero(codes >= 0)
-        if not len(rows):
-            return None
-        row = int(rows[0])
-        try:
-            holder = self.holders[int(codes[row])]
-            return self._source(holder).look(holder, int(positions[row]))
-        except PayloadError as error:
-            raise self.fault(references, start + row, error) from error
-
-    def sizes(self, references: References, start: int, stop: int) -> NDArray[np.int64]:
+    def sizes(self, references: References, start: int, stop: int) -> tuple[NDArray[np.int64], list[BadPayload]]:
         """(row,) bytes of the payloads of rows ``[start, stop)`` of a field of bytes; 0 where a row has none.
 
+        Returns
+        -------
+        The bytes; and payloads that are not there, have no bytes, or too many, where those are kept.
+
         Raises
         ------
         PayloadFaultError
-            If one is not there, has no bytes, or too many.
+            If there is one, and they are not kept.
         """
+        sizes, bad = np.zeros(stop - start, np.int64), []
+        for first, last, holder, positions in self._runs(references, start, stop):
+            if holder is None:
+                continue
+            if holder == STORED and self.stored is not None:
+                sizes[first:last] = self.stored.n_bytes(positions)
+                continue
+            for row, n_bytes in enumerate(_each(partial(self._source(holder).n_bytes, holder), positions), first):
+                if isinstance(n_bytes, int) and not 0 < n_bytes <= MOST_ROW_BYTES:
+                    n_bytes = PayloadError(f"a value of {n_bytes:,} bytes", f"1 to {MOST_ROW_BYTES:,}")
+                if isinstance(n_bytes, PayloadError):
+                    bad.append(self.bad(references, start + row, n_bytes))
+                else:
+                    sizes[row] = n_bytes
+        return sizes, list(dict.fromkeys(bad))
+
+    def fingerprint(self, references: References, start: int, stop: int, *about: object) -> str:
+        """What tells, without reading them, whether the payloads of rows ``[start, stop)`` are those of a run before.
+
+        Parameters
+        ----------
+        references, start, stop
+            The rows.
+        about
+            What else the work on them depends on.
+        """
+        hasher, states = xxhash.xxh3_128(repr((self.name, start, stop, *about)).encode()), {}
+        for first, last, holder, positions in self._runs(references, start, stop):
+            if holder is not None and holder not in states:
+                states[holder] = "" if holder == STORED else self._source(holder).state(holder)
+            hasher.update(repr((first, last, holder, None if holder is None else states[holder], positions)).encode())
+        return hasher.hexdigest()
+
+    def bad(self, references: References, row: int, error: PayloadError) -> BadPayload:
+        """The payload of a row, which cannot be stored.
+
+        Raises
+        ------
+        PayloadFaultError
+            If such are not kept.
+        """
+        codes, positions = references.read(row, row + 1)
+        holder, position = self.holders[int(codes[0])], int(positions[0])
+        place = self._reader(holder).show(holder, position)
+        if self.keep_bad:
+            return BadPayload(self.name, holder, position, place, error.reason, error.expected)
+        series = int(np.searchsorted(self.row_start, row, side="right")) - 1
+        time = references.time(row)
+        raise PayloadFaultError(self.name, series, time, place, error.reason, error.expected) from error
+
+    def _runs(self, references: References, start: int, stop: int) -> Iterator[tuple[int, int, str | None, list[int]]]:
+        """Neighbours in one holder: their rows, counted from `start`, the holder, and their positions in there."""
         codes, positions = references.read(start, stop)
-        sizes = np.zeros(len(codes), np.int64)
         borders = np.flatnonzero(np.diff(codes, prepend=-2, append=-2))
         for first, last in pairwise(borders.tolist()):
-            if codes[first] < 0:
-                continue
-            holder, some = self.holders[int(codes[first])], positions[first:last].tolist()
-            if holder == STORED and self.stored is not None:
-                sizes[first:last] = self.stored.n_bytes(some)
-                continue
-            for row, position in enumerate(some, first):
-                try:
-                    n_bytes = self._source(holder).look(holder, position).n_bytes
-                    if not 0 < n_bytes <= MOST_ROW_BYTES:
-                        raise PayloadError(f"a value of {n_bytes:,} bytes", f"1 to {MOST_ROW_BYTES:,}")
-                except PayloadError as error:
-                    raise self.fault(references, start + row, error) from error
-                sizes[row] = n_bytes
-        return sizes
+            holder = None if codes[first] < 0 else self.holders[int(codes[first])]
+            yield first, last, holder, positions[first:last].tolist()
+
+    def _read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload | PayloadError]:
+        try:
+            reader = self._reader(holder)
+        except PayloadError as error:
+            return iter([error] * len(positions))
+        return _each(partial(reader.read, holder), positions)
 
     def _source(self, holder: str) -> PayloadReader:
         """What reads payloads of sources."""
@@ -217,16 +238,38 @@ class Payloads:
             raise PayloadError(f"a payload in {holder!r}", "one that something reads")
         return self.reader
 
-    def fault(self, references: References, row: int, error: PayloadError) -> PayloadFaultError:
-        """What is wrong with the payload of a row."""
-        codes, positions = references.read(row, row + 1)
-        holder = self.holders[int(codes[0])]
-        place = self._reader(holder).show(holder, int(positions[0]))
-        series = int(np.searchsorted(self.row_start, row, side="right")) - 1
-        return PayloadFaultError(self.name, series, references.time(row), place, error.reason, error.expected)
-
     def _reader(self, holder: str) -> PayloadReader | StoredPayloads:
         reader = self.stored if holder == STORED else self.reader
         if reader is None:
             raise PayloadError(f"a payload in {holder!r}", "one that something reads")
         return reader
+
+
+def _each(read: Callable[[Sequence[int]], Iterator[Value]], positions: Sequence[int]) -> Iterator[Value | PayloadError]:
+    """What is read at each position; behind one where nothing can be, reading begins anew."""
+    done, failed = 0, dict[int, PayloadError]()
+    while done < len(positions):
+        begun = done
+        try:
+            for value in read(positions[done:]):
+                yield value
+                done += 1
+            return
+        except PayloadError as error:
+            alone = error.whole or done == begun == len(positions) - 1
+            outcome = error if alone else _alone(read, positions[done])
+        yield outcome
+        done += 1
+        if isinstance(outcome, PayloadError):
+            failed[positions[done - 1]] = outcome
+            while done < len(positions) and (outcome.whole or positions[done] in failed):
+                yield failed.get(positions[done], outcome)
+                done += 1
+
+
+def _alone(read: Callable[[Sequence[int]], Iterator[Value]], position: int) -> Value | PayloadError:
+    """What is read at one position, so that what is wrong at another is not told of it."""
+    try:
+        return next(read([position]))
+    except PayloadError as error:
+        return error

@@ -14,6 +14,9 @@ from zstore.arrow import as_numpy, text_array
 from zstore.format.encodings.base import form_from_json
 from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
+from zstore.writing.left_out import LeftOutRow
+from zstore.writing.object_notes import noted_keys
+from zstore.writing.site import Site
 from zstore.writing.sort import Spill
 from zstore.writing.sources.digests import PieceDigest
 from zstore.writing.sources.protocol import Source
@@ -25,13 +28,13 @@ logger = logging.getLogger(__name__)
 _PLAN = "plan"
 
 
-def begin(scratch: Storage, plan: str) -> dict[str, bytes]:
+def begin(site: Site, plan: str) -> dict[str, bytes]:
     """What was noted by a run of the same plan that died; what others left is removed.
 
     Parameters
     ----------
-    scratch
-        Where both keep what they need meanwhile.
+    site
+        Where both build, and keep what they need meanwhile.
     plan
         Everything that the work depends on, as text: sources and their states, how they are read, sizes of blocks.
 
@@ -39,15 +42,29 @@ def begin(scratch: Storage, plan: str) -> dict[str, bytes]:
     -------
     From name to note. Whether what a note tells of is still whole is looked at where it is used.
     """
+    scratch = site.scratch
     there = scratch.sizes()
     found: dict[str, bytes] = {}
     if there.get(_PLAN) == len(plan.encode()) and scratch.read(_PLAN) == plan.encode():
         found = {key.removesuffix(NOTE): scratch.read(key) for key in there if key.endswith(NOTE)}
         logger.warning("going on from a run that ended early: %d parts are done already", len(found))
     else:
+        _remove_noted(site)
         scratch.remove([key for key in there if not key.startswith(TAKEN)])
         scratch.write_stream(_PLAN, (plan.encode(),))
     return found
+
+
+def forget(site: Site) -> None:
+    """Remove what a run that died has left, which nothing goes on from."""
+    _remove_noted(site)
+    site.scratch.clear()
+
+
+def _remove_noted(site: Site) -> None:
+    keys = noted_keys(site.scratch)
+    if keys:
+        site.root.remove(keys)
 
 
 def note_reports(scratch: Storage, name: str, reports: Sequence[BlockReport]) -> None:
@@ -94,6 +111,7 @@ def _note(scratch: Storage, name: str, report: BlockReport, n_reports: int) -> N
         "seen": sorted(report.seen),
         "tallies": report.tallies,
         "pieces": report.pieces,
+        "left_out": [asdict(row) for row in report.left_out],
     }
     # Not pa.array, which would import pandas to look at numpy's.
     counts = np.ascontiguousarray(report.counts, np.int64)
@@ -127,5 +145,6 @@ def _noted(scratch: Storage, note: bytes, source: Source) -> tuple[BlockReport, 
         frozenset(document["seen"]),
         tuple(document["tallies"]),
         tuple(PieceDigest(*piece) for piece in document["pieces"]),
+        tuple(LeftOutRow(**row) for row in document["left_out"]),
     )
     return report, document["n_reports"]

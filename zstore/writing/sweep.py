@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from zstore.format.commit import is_store
 from zstore.format.documents import to_bytes
@@ -27,13 +27,13 @@ def is_finished(storage: Storage) -> bool:
     return storage.n_bytes(root_copy_key(int(ObjectReader(storage).document["version"]))) is not None
 
 
-def tidy(storage: Storage) -> None:
+def tidy(storage: Storage, kept: Collection[str] = ()) -> None:
     """Finish what a writer that died after its commit left undone, and remove what one that died before left behind.
 
-    Its scratch space stays: the next writer may go on from there.
+    Its scratch space stays, and so do objects that are `kept`: the next writer may go on from there.
     """
     needed, newest = needed_keys(storage, committed_versions(storage)), ObjectReader(storage)
-    remove_others(storage, needed, SCRATCH)
+    remove_others(storage, needed.union(kept), SCRATCH)
     nodes = {key: key.removesuffix(f"/{ROOT}") for key in needed if key.endswith(f"/{ROOT}")}
     mirrors = {key: node for key, node in nodes.items() if "/" not in node and node in newest.nodes}
     storage.replace_all({key: to_bytes(newest.nodes[node]) for key, node in mirrors.items()})

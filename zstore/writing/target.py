@@ -15,7 +15,9 @@ from zstore.writing.site import Mode, Site
 
 
 @contextmanager
-def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared: bool = False) -> Iterator[Site]:
+def building(
+    store: Storage, mode: Mode, scratch: Storage | None = None, shared: bool = False, go_on: bool = False
+) -> Iterator[Site]:
     """A place to build a version on, which no other writer has.
 
     What a dead writer left is removed first, its scratch space excepted; what this one leaves, if it fails, afterwards.
@@ -30,6 +32,8 @@ def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared:
         Where to keep what is needed meanwhile; None for a folder in the store, or, for a bucket, a temporary one.
     shared
         Whether other machines write as well.
+    go_on
+        Whether objects stay that notes on scratch space tell of, see :func:`zstore.writing.resume.begin`.
 
     Raises
     ------
@@ -49,8 +53,8 @@ def building(store: Storage, mode: Mode, scratch: Storage | None = None, shared:
         from zstore.storage.bucket import Bucket  # needs obstore
         from zstore.writing.in_bucket import in_bucket
 
-        made = in_bucket(cast(Bucket, store), mode, place, shared)
+        made = in_bucket(cast(Bucket, store), mode, place, shared, go_on)
     else:
-        made = in_folder(cast(Folder, store), mode, place, shared)
+        made = in_folder(cast(Folder, store), mode, place, shared, go_on)
     with made as site:
         yield site

@@ -12,11 +12,13 @@ class PayloadError(Exception):
         What is wrong with it, such as ``a file that ends after 1,024 of 27,648 bytes``.
     expected
         What would be right.
+    whole
+        Whether nothing of what holds the payload can be read, so that there is no use in trying the others in it.
     """
 
-    def __init__(self, reason: str, expected: str) -> None:
-        super().__init__(reason, expected)
-        self.reason, self.expected = reason, expected
+    def __init__(self, reason: str, expected: str, whole: bool = False) -> None:
+        super().__init__(reason, expected, whole)
+        self.reason, self.expected, self.whole = reason, expected, whole
 
 
 def check_size(what: str, n_bytes: int, limit_bytes: int) -> None:

@@ -33,6 +33,10 @@ class ChannelValues(ABC):
         """
 
     @abstractmethod
+    def at(self, rows: NDArray[np.int64]) -> Self:
+        """Some rows, as if there were no others."""
+
+    @abstractmethod
     def followed_by(self, others: Sequence[Self]) -> Self:
         """One column of these rows and those of others of its kind, in their order."""
 
@@ -65,6 +69,10 @@ class NumberValues(ChannelValues):
     def observe(self, order: Any, dtype: str) -> Observed:
         """In the fewest decimals; numbers that are too large were refused as they were read."""
         return observe_numbers(self.values[order], dtype, finite=False)
+
+    def at(self, rows: NDArray[np.int64]) -> NumberValues:
+        """Their numbers."""
+        return NumberValues(self.values[rows])
 
     def followed_by(self, others: Sequence[NumberValues]) -> NumberValues:
         """Row after row."""
@@ -103,6 +111,14 @@ class Categories(ChannelValues):
     def observe(self, order: Any, dtype: str) -> Observed:
         """Codes in the narrowest integers."""
         return observe_codes(self.codes[order], self.words)
+
+    def at(self, rows: NDArray[np.int64]) -> Categories:
+        """Their words, and no others."""
+        codes = self.codes[rows]
+        used = np.unique(codes[codes >= 0])
+        place = np.full(len(self.words) + 1, -1, np.int32)
+        place[used] = np.arange(len(used))
+        return Categories(place[codes], self.words.take(used))
 
     def followed_by(self, others: Sequence[Categories]) -> Categories:
         """In terms of the words of all."""

@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 from zstore.format.payloads.error import PayloadError
 from zstore.format.payloads.grid import SourceGrid
 
-__all__ = ["STORED", "FieldSpec", "Payload", "PayloadError", "PayloadFaultError", "PayloadLook", "PayloadReader"]
+__all__ = [
+    "STORED",
+    "BadPayload",
+    "BadPayloadsError",
+    "FieldSpec",
+    "Outcome",
+    "Payload",
+    "PayloadError",
+    "PayloadFaultError",
+    "PayloadLook",
+    "PayloadReader",
+]
 
 STORED = "\0stored"
 """Holder of payloads that the store has already: their positions are places there. No file is called so."""
@@ -38,6 +49,46 @@ class PayloadFaultError(Exception):
         self.reason, self.expected = reason, expected
 
 
+@dataclass(frozen=True)
+class BadPayload:
+    """A payload that cannot be stored, where such rows are set aside: every row that names it is left out.
+
+    Parameters
+    ----------
+    field
+        Name of the field.
+    holder, position
+        Where it lies, as its reader has it.
+    place
+        The same, for messages.
+    reason, expected
+        As of a :class:`PayloadError`.
+    """
+
+    field: str
+    holder: str
+    position: int
+    place: str
+    reason: str
+    expected: str
+
+
+class BadPayloadsError(Exception):
+    """Payloads that were found bad when rows were written, which have to be written again without theirs.
+
+    Parameters
+    ----------
+    bad
+        All that were found, each once.
+    keys
+        Objects that were written meanwhile.
+    """
+
+    def __init__(self, bad: Sequence[BadPayload], keys: Sequence[str]) -> None:
+        super().__init__(bad, keys)
+        self.bad, self.keys = bad, keys
+
+
 class Payload(NamedTuple):
     """The value of a field in one row.
 
@@ -55,6 +106,10 @@ class Payload(NamedTuple):
     value: NDArray[Any]
     digest: bytes
     grid: SourceGrid | None = None
+
+
+Outcome = Payload | PayloadError | None
+"""What came of the payload of a row: it, or what is wrong with it; None where the row has none."""
 
 
 class PayloadLook(NamedTuple):
@@ -96,6 +151,10 @@ class PayloadReader(Protocol):
         """
         ...
 
+    def n_bytes(self, holder: str, positions: Sequence[int]) -> Iterator[int]:
+        """Bytes of some encoded images, from headers alone; asked for where values are such. Raises as :meth:`look`."""
+        ...
+
     def read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
         """Some payloads of one holder, which is opened once.
 
@@ -108,6 +167,15 @@ class PayloadReader(Protocol):
         ------
         PayloadError
             If one cannot be read whole.
+        """
+        ...
+
+    def state(self, holder: str) -> str | None:
+        """What tells, without reading it, whether what holds payloads has changed: its length and time of change.
+
+        Returns
+        -------
+        None where the ledger of sources knows its bytes; empty where it cannot be told.
         """
         ...
 
@@ -142,6 +210,8 @@ class FieldSpec:
         Names of its dimensions beside the row, such as ``("y", "x", "colour")``; None to number them.
     units
         Units to record, if any.
+    encoded
+        Whether values are the bytes of encoded images, whose length differs from row to row.
     """
 
     name: str
@@ -150,3 +220,4 @@ class FieldSpec:
     position: str | None = None
     dimensions: tuple[str, ...] | None = None
     units: str | None = None
+    encoded: bool = False

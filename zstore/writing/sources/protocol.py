@@ -330,6 +330,18 @@ class Source(Protocol):
         """Where the rows of one id at one time are, as ``file line n``. A slow look for messages."""
         ...
 
+    def rows_at(self, blocks: Sequence[Any], spec: Any, numbers: Sequence[int]) -> list[BadRow]:
+        """Some rows of blocks that were read together, as bad rows whose reason is still to be told.
+
+        Parameters
+        ----------
+        blocks, spec
+            What was read.
+        numbers
+            Of rows, among the good ones of all blocks, ascending.
+        """
+        ...
+
     def find_word(self, blocks: Sequence[Any], spec: Any, column: str, word: str) -> str:
         """Where a word first stands in a column. A slow look for messages."""
         ...

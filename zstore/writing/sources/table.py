@@ -15,7 +15,7 @@ from zstore.errors import NoColumnError, SourceError
 from zstore.format.encodings import Kind
 from zstore.format.index import StaticAttribute
 from zstore.writing.sources.cells import Missing, NumberStyle, shorten
-from zstore.writing.sources.channels import ChannelValues
+from zstore.writing.sources.channels import Categories, ChannelValues
 from zstore.writing.sources.digests import PieceDigest
 from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.times.spec import TimeSpec
@@ -326,3 +326,9 @@ class Columns:
     def n_rows(self) -> int:
         """Rows read."""
         return len(self.times)
+
+    def at(self, rows: NDArray[np.int64]) -> Columns:
+        """Some rows, as if there were no others of its good ones."""
+        ids = Categories(self.codes, self.ids).at(rows)
+        channels = [column.at(rows) for column in self.channels]
+        return replace(self, ids=ids.words, codes=ids.codes, times=self.times[rows], channels=channels)

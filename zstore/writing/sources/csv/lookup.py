@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow.compute as pc
 
 from zstore.writing.sources.csv.blocks import read_block, read_bytes
 from zstore.writing.sources.csv.record_limit import lines_before
-from zstore.writing.sources.csv.records import is_blank, split_records
+from zstore.writing.sources.csv.records import Record, bad_record, is_blank, split_records
 from zstore.writing.sources.csv.table import CsvBlock, CsvSpec
+from zstore.writing.sources.table import BadRow, Columns
 
 
 def find_rows(blocks: Sequence[CsvBlock], spec: CsvSpec, id_: str, time: int, limit: int) -> list[str]:
@@ -29,14 +30,33 @@ def find_rows(blocks: Sequence[CsvBlock], spec: CsvSpec, id_: str, time: int, li
         if spec.offsets:
             n_columns = sum(name in block.source.header for name in spec.series)
             wanted = set((rows // n_columns).tolist())
-        skipped = {bad.place.byte for bad in columns.bad}
-        first_line = 1 + lines_before(block.source, block.start)
-        records = split_records(read_bytes(block), spec.delimiter, block.start, first_line, block.source.framing)
-        good = (r for r in records if r.byte not in skipped and not is_blank(r, block.source.header))
-        places += [f"{block.source.name} line {r.line:,}" for n, r in enumerate(good) if n in wanted]
+        records = enumerate(_good_records(block, spec, columns))
+        places += [f"{block.source.name} line {record.line:,}" for n, record in records if n in wanted]
         if len(places) >= limit:
             break
     return places[:limit]
+
+
+def rows_at(blocks: Sequence[CsvBlock], spec: CsvSpec, numbers: Sequence[int]) -> list[BadRow]:
+    """Some rows as bad ones, by their numbers among the good ones of some blocks, in tables with a record for each."""
+    found: list[BadRow] = []
+    first = 0
+    for block in blocks:
+        columns = read_block(block, spec, keep_bad=True)
+        wanted = {number - first for number in numbers}.intersection(range(columns.n_rows))
+        if wanted:
+            records = enumerate(_good_records(block, spec, columns))
+            found += [bad_record(record, block.source.name, "", "") for n, record in records if n in wanted]
+        first += columns.n_rows
+    return found
+
+
+def _good_records(block: CsvBlock, spec: CsvSpec, columns: Columns) -> Iterator[Record]:
+    """The records of a block that its columns were made of, with their lines in the file."""
+    skipped = {bad.place.byte for bad in columns.bad}
+    first_line = 1 + lines_before(block.source, block.start)
+    records = split_records(read_bytes(block), spec.delimiter, block.start, first_line, block.source.framing)
+    return (r for r in records if r.byte not in skipped and not is_blank(r, block.source.header))
 
 
 def find_word(blocks: Sequence[CsvBlock], spec: CsvSpec, column: str, word: str) -> str:

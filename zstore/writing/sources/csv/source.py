@@ -204,6 +204,10 @@ class CsvSource(FileSource):
         """Lines of the rows of one id at one time."""
         return lookup.find_rows(blocks, spec, id_, time, limit)
 
+    def rows_at(self, blocks: Sequence[CsvBlock], spec: CsvSpec, numbers: Sequence[int]) -> list[BadRow]:
+        """Some rows, by their numbers among the good ones. Reads their blocks, and counts the lines before."""
+        return lookup.rows_at(blocks, spec, numbers)
+
     def find_word(self, blocks: Sequence[CsvBlock], spec: CsvSpec, column: str, word: str) -> str:
         """The line where a word first stands in a column."""
         return lookup.find_word(blocks, spec, column, word)

@@ -124,6 +124,7 @@ class Hdf5Source(TypedSource):
                 POSITION,
                 by_name[name].way.dimensions or None,
                 options.units.get(name, by_name[name].way.units),
+                by_name[name].way.lengths is not None,
             )
             for name in kept
         )

@@ -93,6 +93,16 @@ def opened(root: str, name: str) -> Iterator[OpenFile]:
             raise PayloadError(f"a file that cannot be read ({error.strerror or error})", "a readable file") from error
 
 
+def state_of(root: str, name: str) -> str:
+    """Bytes of a file, and when it was changed, in nanoseconds since 1970, unread; raises as :func:`opened`."""
+    base, parts = _real(root, name)
+    try:
+        state = base.joinpath(*parts).stat()
+    except OSError as error:
+        raise _unreadable(error) from error
+    return f"{state.st_size}@{state.st_mtime_ns}"
+
+
 def is_folder(root: str, name: str) -> bool:
     """Whether a name means a folder; raises as :func:`opened`."""
     base, parts = _real(root, name)

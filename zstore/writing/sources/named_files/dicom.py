@@ -66,13 +66,16 @@ def read(root: str, name: str, chain: VolumeChain | None, limit_bytes: int) -> P
     return volume.payload(raw, hasher.digest(), chain, limit_bytes)
 
 
+def files_of(root: str, name: str) -> list[str]:
+    """The files of a folder that are slices; raises as :func:`~zstore.writing.sources.named_files.below.files_in`."""
+    return [f"{name}/{one}" for one in files_in(root, name, _MOST_SLICES) if one.lower() not in _BESIDE]
+
+
 def _slices(root: str, name: str) -> list[Slice]:
     """Headers of all slices, in the order in which they lie."""
-    names = [name]
-    if is_folder(root, name):
-        names = [f"{name}/{one}" for one in files_in(root, name, _MOST_SLICES) if one.lower() not in _BESIDE]
-        if not names:
-            raise PayloadError("an empty folder", "the files of a DICOM series")
+    names = files_of(root, name) if is_folder(root, name) else [name]
+    if not names:
+        raise PayloadError("an empty folder", "the files of a DICOM series")
     slices = []
     for one in names:
         with opened(root, one) as file:

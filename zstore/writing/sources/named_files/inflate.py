@@ -190,7 +190,8 @@ def exactly(stream: Readable, n_bytes: int, what: str) -> NDArray[np.uint8]:
     while at < n_bytes:
         piece = stream.read(min(n_bytes - at, _PIECE_BYTES))
         if not piece:
-            raise PayloadError(f"a file that ends after {at:,} of {n_bytes:,} bytes of {what}", "a whole file")
+            reason = f"a file that ends after {at:,} of {n_bytes:,} bytes of {what}"
+            raise PayloadError(reason, "a whole file", whole=True)
         values[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
         at += len(piece)
     return values
@@ -201,7 +202,7 @@ def skip(stream: Readable, n_bytes: int, what: str) -> None:
     while n_bytes:
         piece = stream.read(min(n_bytes, _PIECE_BYTES))
         if not piece:
-            raise PayloadError(f"a file that ends {n_bytes:,} bytes before its {what}", "a whole file")
+            raise PayloadError(f"a file that ends {n_bytes:,} bytes before its {what}", "a whole file", whole=True)
         n_bytes -= len(piece)
 
 
@@ -214,4 +215,5 @@ def check_end(stream: Readable, what: str) -> None:
         If there are any.
     """
     if stream.read(1):
-        raise PayloadError(f"a file with more bytes behind its {what} than its header says", "a file that ends there")
+        reason = f"a file with more bytes behind its {what} than its header says"
+        raise PayloadError(reason, "a file that ends there", whole=True)

@@ -170,11 +170,11 @@ def _rows(
     rows: dict[int, Payload] = {}
     with _open(archive, member, file) as raw:
         header, stream = _header(raw), _Checked(raw)
-        sizes = [_chosen(header, position, limit_bytes) for position in positions]
-        row = sizes[0]
+        row = _chosen(header, positions[0], limit_bytes)
         wanted: set[int] = set()
-        for position in positions:
-            if position not in wanted and (len(wanted) + 1) * row.n_bytes > max(limit_bytes, row.n_bytes):
+        for position in positions:  # up to one that is not there, which is told when it is the first
+            full = position not in wanted and (len(wanted) + 1) * row.n_bytes > max(limit_bytes, row.n_bytes)
+            if full or not 0 <= position < header.shape[0]:
                 break
             wanted.add(position)
         at = 0
@@ -271,7 +271,7 @@ class _Checked:
         try:
             return self._stream.read(n_bytes)
         except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError) as error:
-            raise PayloadError(f"an npz file that is damaged ({error})", "a whole npz file") from error
+            raise PayloadError(f"an npz file that is damaged ({error})", "a whole npz file", whole=True) from error
 
 
 def _archive(file: OpenFile) -> zipfile.ZipFile:

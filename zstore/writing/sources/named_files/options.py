@@ -176,7 +176,8 @@ class FileOptions:
             indexed, keep = name in self.file_position, name in self.keep_encoded
             reader = FileReader(root, self.file_member.get(name), indexed, keep, chain, limit_bytes)
             unit = (units or {}).get(column)
-            specs.append(FieldSpec(name, reader, column, self.file_position.get(name), units=unit))
+            position = self.file_position.get(name)
+            specs.append(FieldSpec(name, reader, column, position, units=unit, encoded=keep))
             if chain is not None:
                 axes = ("grid_row", "grid_column")
                 specs.append(FieldSpec(grid_name(name), GridReader(reader), column, dimensions=axes))

@@ -23,7 +23,7 @@ from zstore.format.payloads.error import PayloadError
 from zstore.format.payloads.grid import SourceGrid
 from zstore.format.payloads.images import decode_image, look_image
 from zstore.writing.sources.named_files import dicom, nifti, npy, nrrd
-from zstore.writing.sources.named_files.below import OpenFile, is_folder, opened
+from zstore.writing.sources.named_files.below import OpenFile, is_folder, opened, state_of
 from zstore.writing.sources.payloads import Payload, PayloadLook
 
 DEFAULT_LIMIT_BYTES = 1 << 30
@@ -98,6 +98,11 @@ class FileReader:
             look = nifti.look if kind == "nifti" else nrrd.look
             return look(file, self.chain, self.limit_bytes)
 
+    def n_bytes(self, holder: str, positions: Sequence[int]) -> Iterator[int]:
+        """Bytes of some encoded images; see :class:`zstore.writing.sources.payloads.PayloadReader`."""
+        for position in positions:
+            yield self.look(holder, position).n_bytes
+
     def read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
         """Some payloads of one holder; see :class:`zstore.writing.sources.payloads.PayloadReader`."""
         kind, name, member = self._kind(holder)
@@ -133,6 +138,17 @@ class FileReader:
                 volume = (nifti.volume_of if kind == "nifti" else nrrd.volume_of)(file)
         volume.check(self.limit_bytes)
         return volume.placed()
+
+    def state(self, holder: str) -> str:
+        """Bytes and time of change of a file, or of all in a folder; empty where there is none."""
+        try:
+            name = self._kind(holder)[1]
+            if not is_folder(self.root, name):
+                return state_of(self.root, name)
+            files = dicom.files_of(self.root, name)
+            return " ".join(f"{file}:{state_of(self.root, file)}" for file in files)
+        except PayloadError:  # what is wrong with it is told when it is read
+            return ""
 
     def show(self, holder: str, position: int) -> str:
         """Where a payload lies, for messages: the path from the root, and the row."""
@@ -225,6 +241,14 @@ class GridReader:
     def look(self, holder: str, position: int) -> PayloadLook:
         """What a payload will be; see :class:`zstore.writing.sources.payloads.PayloadReader`."""
         return PayloadLook((5, 4), "float64", 160, ("grid_row", "grid_column"))
+
+    def n_bytes(self, holder: str, positions: Sequence[int]) -> Iterator[int]:
+        """All have as many."""
+        yield from [160] * len(positions)
+
+    def state(self, holder: str) -> str:
+        """That of the volume."""
+        return self.files.state(holder)
 
     def read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
         """(5, 4) float64: the affine, and the shape below it."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -174,7 +174,7 @@ class TypedSource(FileSource):
         SourceError
             On a bad row, unless those are kept; or if the file is damaged.
         """
-        for columns, _ in _parts(block, spec, self.one, keep_bad):
+        for columns, _, _ in _parts(block, spec, self.one, keep_bad):
             if columns.bad and not keep_bad:
                 raise columns.bad[0].error()
             yield columns
@@ -203,7 +203,7 @@ class TypedSource(FileSource):
         """Places of the rows of one id at one time."""
         places: list[str] = []
         for block in blocks:
-            for columns, rows in _parts(block, spec, self.one):
+            for columns, rows, _ in _parts(block, spec, self.one):
                 ids = columns.ids.to_pylist()
                 code = ids.index(id_) if id_ in ids else -1
                 hits = np.flatnonzero((columns.codes == code) & (columns.times == time))
@@ -215,6 +215,20 @@ class TypedSource(FileSource):
                 if len(places) >= limit:
                     return places[:limit]
         return places
+
+    def rows_at(self, blocks: Sequence[TypedBlock], spec: TableSpec, numbers: Sequence[int]) -> list[BadRow]:
+        """Some rows, by their numbers among the good ones. Reads their blocks."""
+        found: list[BadRow] = []
+        before = 0
+        for block in blocks:
+            for _, rows, batch in _parts(block, spec, self.one):
+                for number in numbers:
+                    if 0 <= number - before < len(rows):
+                        row, first = int(rows[number - before]), batch.first
+                        place = block.table.place(block.group, row)
+                        found.append(BadRow(block.name, place, "", "", _raw(batch.rows, row - first)))
+                before += len(rows)
+        return found
 
     def find_word(self, blocks: Sequence[TypedBlock], spec: TableSpec, column: str, word: str) -> str:
         """The place where a word first stands in a column."""
@@ -247,12 +261,19 @@ class TypedSource(FileSource):
         return ""
 
 
-def _parts(block: TypedBlock, spec: TableSpec, one: str, keep_bad: bool = True) -> Iterator[tuple[Columns, Any]]:
-    """The rows of a block, part by part, and (record,) the row in its group of each good record."""
+class _Batch(NamedTuple):
+    first: int  # of its rows, in its group
+    rows: Any
+
+
+def _parts(
+    block: TypedBlock, spec: TableSpec, one: str, keep_bad: bool = True
+) -> Iterator[tuple[Columns, Any, _Batch]]:
+    """The rows of a block, part by part; (record,) the row in its group of each good record; and what was read."""
     texts = [name for name in (spec.id, *spec.time.columns, *spec.texts) if name is not None]
     for first, batch in block.batches(spec.needed, texts):
         if isinstance(batch, LostRows):
-            yield _lost(block, spec, first, batch), np.zeros(0, np.int64)
+            yield _lost(block, spec, first, batch), np.zeros(0, np.int64), _Batch(first, batch)
             continue
         with damage_told(block.name, one):
             columns, good, bad = read_batch(batch, block.table, spec, None if keep_bad else 1)
@@ -261,7 +282,7 @@ def _parts(block: TypedBlock, spec: TableSpec, one: str, keep_bad: bool = True) 
             BadRow(block.name, block.table.place(block.group, first + row), reason, expected, _raw(batch, row))
             for row, reason, expected in bad
         )
-        yield replace(columns, bad=told, n_records=batch.num_rows), rows
+        yield replace(columns, bad=told, n_records=batch.num_rows), rows, _Batch(first, batch)
 
 
 def _lost(block: TypedBlock, spec: TableSpec, first: int, lost: LostRows) -> Columns:
