@@ -144,11 +144,6 @@ def _blocks(
     columns = {name: column for column, name in options.rename.items()}
     channels = {columns.get(channel.name, channel.name) for channel in store.schema.channels}
     others = {*channels, *options.named(), *(static.name for static in store.statics)}
-    if options.channels is None:  # paths of files may look like anything, and are no channels
-        named = (
-            name for name in FileOptions.from_json(store.objects.document["table"]).columns if name not in channels
-        )
-        options = replace(options, leave_out=(*options.leave_out, *named))
     blocks: list[tuple[Block, TableSpec]] = []
     for number, file in enumerate(files):
         prepared = source.prepare([file], encoding, Workspace(scratch.at(str(number)), {}), None)

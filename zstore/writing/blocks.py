@@ -94,7 +94,7 @@ def _without(
     columns: Columns, spec: TableSpec, left_out: LeftOut, first: int
 ) -> tuple[Columns, tuple[LeftOutRow, ...]]:
     """Columns without rows that are left out, and those; the first row of the columns has the number `first`."""
-    rows = left_out.rows(spec.fields, list(_references(columns, spec)))
+    rows = left_out.rows(spec.fields, list(references(columns, spec)))
     if not rows:
         return columns, ()
     kept = kept_rows(columns.n_rows, list(rows))
