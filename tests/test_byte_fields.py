@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import zstore
 from zstore.writing.arguments import Request
 from zstore.writing.plan import Reading
-from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadLook
+from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadLook, origin_of
 
 GRID: dict[str, Any] = {"id": "id", "time": "time", "chunk_rows": 4, "shard_rows": 8}
 SMALL = {"CHUNK_BYTES": 64, "SHARD_BYTES": 256}
@@ -44,9 +44,9 @@ class Files:
     def n_bytes(self, holder: str, positions: Sequence[int]) -> Iterator[int]:
         yield from [self.look(holder, position).n_bytes for position in positions]
 
-    def state(self, holder: str) -> str:
+    def origins(self, holder: str, positions: Sequence[int]) -> list[bytes]:
         path = Path(self.root, holder)
-        return str(path.stat().st_mtime_ns) if path.is_file() else ""
+        return [origin_of((holder, n), str(path.stat().st_mtime_ns) if path.is_file() else "") for n in positions]
 
     def show(self, holder: str, position: int) -> str:
         return holder

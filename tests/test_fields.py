@@ -22,7 +22,7 @@ import zstore
 from zstore.errors import SourceError
 from zstore.writing.arguments import Request
 from zstore.writing.plan import Reading
-from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadLook
+from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError, PayloadLook, origin_of
 
 GRID: dict[str, Any] = {"chunk_rows": 8, "shard_rows": 16}
 
@@ -48,9 +48,9 @@ class NpyFiles:
     def n_bytes(self, holder: str, positions: Sequence[int]) -> Iterator[int]:
         yield from [self.look(holder, position).n_bytes for position in positions]
 
-    def state(self, holder: str) -> str:
+    def origins(self, holder: str, positions: Sequence[int]) -> list[bytes]:
         path = Path(self.root, holder)
-        return str(path.stat().st_mtime_ns) if path.is_file() else ""
+        return [origin_of((holder, n), str(path.stat().st_mtime_ns) if path.is_file() else "") for n in positions]
 
     def show(self, holder: str, position: int) -> str:
         return f"{holder}, number {position}"

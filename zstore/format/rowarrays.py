@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from zstore.format.layout import TIME, RowGrid, shard_key
 
 DIGEST_BYTES = 16
 DIGEST_CODEC, PLACE_CODEC = "zstd-1", "blosc-zstd-1-bitshuffle"
-_DIGEST = "_digest"
+_DIGEST, _ORIGIN = "_digest", "_origin"
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,14 @@ def row_arrays(document: Mapping[str, Any]) -> dict[str, RowArray]:
     for field in document.get("fields", ()):
         if "n_bytes" in field:
             arrays += rows_of_bytes(field["variable"], grid)
+            if "origins" in field:
+                arrays.append(replace(arrays[-1], variable=origin_name(field["variable"])))
             continue
         own = RowGrid(field["chunk_rows"], field["shard_rows"])
         arrays.append(RowArray(field["variable"], field["stored"], own, field["codec"], tuple(field["shape"])))
         arrays.append(digests_of(field["variable"], own))
+        if "origins" in field:
+            arrays.append(replace(arrays[-1], variable=origin_name(field["variable"])))
     return {array.variable: array for array in arrays}
 
 
@@ -104,6 +108,15 @@ def array_names(variable: str) -> tuple[str, str]:
 def byte_names(variable: str) -> tuple[str, str, str, str]:
     """The arrays that a field of bytes has: bytes, first byte of each row, bytes of each row, digests."""
     return variable, f"{variable}_start", f"{variable}_size", variable + _DIGEST
+
+
+def origin_name(variable: str) -> str:
+    """The array of the origins of a field whose payloads are files, laid out as its digests are.
+
+    Of each row 16 bytes: the first 8 tell the file and how it is read, the others its length and time of change. Zeros:
+    nothing is known.
+    """
+    return variable + _ORIGIN
 
 
 def digests_of(variable: str, grid: RowGrid) -> RowArray:

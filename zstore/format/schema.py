@@ -51,6 +51,8 @@ class Field:
     n_bytes
         Of values whose length differs from row to row, such as encoded images, the length of the array that has their
         bytes one behind the other; else None.
+    origins
+        Whether the store has what tells the file of each row, and whether that has changed since.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Field:
     dimensions: tuple[str, ...] = ()
     grid: RowGrid | None = None
     n_bytes: int | None = None
+    origins: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -91,28 +94,31 @@ class Field:
             "codec": self.codec,
             "categories": list(self.categories) if self.kind == "category" else None,
         }
+        origins = {"origins": True} if self.origins else {}
         if self.n_bytes is not None:
-            return {**{key: known[key] for key in ("name", "variable", "units")}, "n_bytes": self.n_bytes}
+            return {**{key: known[key] for key in ("name", "variable", "units")}, "n_bytes": self.n_bytes, **origins}
         if self.grid is None:
             return known
-        of_array = {"shape": list(self.shape), "dimensions": list(self.dimensions), **asdict(self.grid)}
+        of_array = {"shape": list(self.shape), "dimensions": list(self.dimensions), **asdict(self.grid), **origins}
         return {**{key: known[key] for key in ("name", "variable", "stored", "dtype", "units", "codec")}, **of_array}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Field:
         """Read :meth:`to_json` back. Raises `KeyError` or `TypeError` if it is none."""
         if "n_bytes" in document:
-            return cls.of_bytes(document["name"], document["variable"], document["units"], document["n_bytes"])
+            names = (document["name"], document["variable"], document["units"])
+            return cls.of_bytes(*names, document["n_bytes"], "origins" in document)
         own = (document["name"], document["variable"], restored(document), document["dtype"], document["units"])
         if "shape" not in document:
             return cls(*own, document["codec"])
         grid = RowGrid(document["chunk_rows"], document["shard_rows"])
-        return cls(*own, document["codec"], tuple(document["shape"]), tuple(document["dimensions"]), grid)
+        axes = (tuple(document["shape"]), tuple(document["dimensions"]))
+        return cls(*own, document["codec"], *axes, grid, origins="origins" in document)
 
     @classmethod
-    def of_bytes(cls, name: str, variable: str, units: str | None, n_bytes: int) -> Field:
+    def of_bytes(cls, name: str, variable: str, units: str | None, n_bytes: int, origins: bool = False) -> Field:
         """A field of values that are bytes, as many as it takes."""
-        return cls(name, variable, Dense("uint8", "uint8"), "uint8", units, BYTES_CODEC, n_bytes=n_bytes)
+        return cls(name, variable, Dense("uint8", "uint8"), "uint8", units, BYTES_CODEC, (), (), None, n_bytes, origins)
 
     def attributes(self) -> dict[str, Any]:
         """CF attributes of the variable."""

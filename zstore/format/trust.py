@@ -21,7 +21,7 @@ from zstore.format.encodings.base import fill_of
 from zstore.format.encodings.numbers import MAX_DECIMALS
 from zstore.format.layout import RESERVED, manifest_path, n_shards
 from zstore.format.refusals import FIX, is_whole, refuse, shown, text, texts, whole
-from zstore.format.rowarrays import array_names, byte_names
+from zstore.format.rowarrays import array_names, byte_names, origin_name
 from zstore.format.timesteps import TimeStepRule
 
 MOST_PLACES = 1 << 53
@@ -117,13 +117,16 @@ def _check_fields(document: Mapping[str, Any], taken: tuple[set[str], set[str]],
         refuse("fields that are no list, or in format 1", "a list, in format 2", where)
     for field in fields:
         text(field["variable"], "the variable of a field", where)
+        if field.get("origins", True) is not True:
+            refuse(f"origins {field['origins']!r} of a field", "true, or nothing", where)
+        more = (origin_name(field["variable"]),) if "origins" in field else ()
         if "n_bytes" in field:
-            own = _check_name(field, "field", byte_names(field["variable"]), taken, where)
+            own = _check_name(field, "field", (*byte_names(field["variable"]), *more), taken, where)
             whole(field["n_bytes"], 0, MOST_PLACES, f"n_bytes of field {own!r}", where)
             if field["units"] is not None:
                 text(field["units"], f"units of field {own!r}", where)
             continue
-        name = f"field {_check_name(field, 'field', array_names(field['variable']), taken, where)!r}"
+        name = f"field {_check_name(field, 'field', (*array_names(field['variable']), *more), taken, where)!r}"
         stored, source = field["stored"], field["dtype"]
         if stored not in ARRAY_DTYPES or source not in ARRAY_DTYPES:
             refuse(f"{name} of {source!r} stored as {stored!r}", f"one of {', '.join(ARRAY_DTYPES)}", where)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, StoreError, UsageError
 from zstore.format.layout import TIME
-from zstore.format.rowarrays import array_names, byte_names
+from zstore.format.rowarrays import DIGEST_BYTES, array_names, byte_names, origin_name
 from zstore.format.trust import MOST_ROW_BYTES
 from zstore.reading.described import DescribedVersion
 from zstore.storage.protocol import Storage
@@ -105,6 +105,13 @@ class StoredVersion(DescribedVersion):
     def payload_digests(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
         """(row, 16) xxh3-128 of the bytes that rows ``[start, stop)`` of a field were read from; zeros for none."""
         return self._stored(array_names(self.field(name).variable)[1], start, stop)
+
+    def payload_origins(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
+        """(row, 16) what tells the files that rows ``[start, stop)`` of a field were read from; zeros for nothing."""
+        field = self.field(name)
+        if not field.origins:
+            return np.zeros((stop - start, DIGEST_BYTES), np.uint8)
+        return self._stored(origin_name(field.variable), start, stop)
 
     def times(self, start: int, stop: int) -> NDArray[np.int64]:
         """Times of rows ``[start, stop)`` as int64 in the units of ``schema.time``."""

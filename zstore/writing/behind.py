@@ -10,7 +10,7 @@ from typing import Any, Literal
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
-from zstore.format.rowarrays import array_names
+from zstore.format.rowarrays import array_names, origin_name
 from zstore.reading.store import Store
 from zstore.writing.blocks import reduce_blocks
 from zstore.writing.committed import find_late, kept_shards, old_blocks, old_forms, rows_behind, to_widen
@@ -126,7 +126,7 @@ def kept_records(base: Store, written: Written, index: SeriesIndex, runner: Sche
     done = set(wider)
     for before, after in zip(base.schema.fields, written.fields, strict=True):
         if before.variable != after.variable:
-            arrays = set(array_names(before.variable))
+            arrays = {*array_names(before.variable), origin_name(before.variable)}
             some = [record for record in kept if split_shard_key(record.key)[0] in arrays]
             records += runner.map("widen", partial(widen_field, before=before, after=after, rows=rows), some)
             done |= arrays

@@ -7,7 +7,7 @@ array of bytes, whatever rows it is of.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 
 from zstore.format.layout import BYTES_CODEC, CHUNK_BYTES, SHARD_BYTES, RowGrid
 from zstore.format.manifest import ObjectRecord, digest
-from zstore.format.rowarrays import DIGEST_BYTES, RowArray, byte_names, rows_of_bytes
+from zstore.format.rowarrays import DIGEST_BYTES, RowArray, byte_names, origin_name, rows_of_bytes
 from zstore.format.schema import Field
 from zstore.format.shards import ArrayPlan
 from zstore.storage.protocol import Storage
 from zstore.writing.object_notes import ObjectNotes
 from zstore.writing.referred import Payloads, References
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.shards import RowsSpec
+from zstore.writing.shards import RowsSpec, origin_plan
 from zstore.writing.sort import Spill
 from zstore.writing.sources.payloads import BadPayload, Outcome, Payload, PayloadError
 from zstore.writing.sources.workspace import digest_of
 from zstore.writing.sweep import free_bytes
+
+_BESIDE_BYTES = 2 * DIGEST_BYTES
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class WrittenBytes:
     row
         The first row that begins in it.
     digests
-        (row, 16) digests of those rows, on scratch space, byte by byte.
+        (row, 32) digests and origins of those rows, on scratch space, byte by byte.
     bad
         Payloads that cannot be stored, where those are kept.
     """
@@ -151,7 +153,7 @@ def write_bytes(
     length = max(field.n_bytes or 0, first_shard * SHARD_BYTES + ends[-1])
     records = [*(each.record for each in written), *(record for some in places for record in some)]
     bad = [*(each for _, _, some in sized for each in some), *(each for some in written for each in some.bad)]
-    return Field.of_bytes(field.name, field.variable, field.units, length), records, bad
+    return replace(field, n_bytes=length), records, bad
 
 
 def byte_plan(field: Field) -> ArrayPlan:
@@ -167,10 +169,11 @@ def place_plans(field: Field, grid: RowGrid) -> dict[str, ArrayPlan]:
         f"bytes of {field.name} of each row; 0 where a row has none",
         f"xxh3-128 of the source bytes of {field.name}; zeros where a row has none",
     )
-    return {
-        array.variable: _plan(array, {"long_name": text})
-        for array, text in zip(rows_of_bytes(field.variable, grid), texts, strict=True)
-    }
+    arrays = rows_of_bytes(field.variable, grid)
+    plans = {array.variable: _plan(array, {"long_name": text}) for array, text in zip(arrays, texts, strict=True)}
+    if field.origins:
+        plans[origin_name(field.variable)] = _plan(arrays[-1], origin_plan(field).attributes)
+    return plans
 
 
 def _plan(array: RowArray, about: dict[str, Any]) -> ArrayPlan:
@@ -232,7 +235,9 @@ def _write_bytes(number: int, tasks: ByteTasks, stretches: Sequence[Stretch], fi
                 bad.append(tasks.payloads.bad(stretch.references, stretch.start + n, error))
             if low <= begin:
                 row = stretch.start + n if row is None else row
-                digests.append(outcome.digest if isinstance(outcome, Payload) else bytes(DIGEST_BYTES))
+                digests.append(
+                    outcome.digest + outcome.origin if isinstance(outcome, Payload) else bytes(_BESIDE_BYTES)
+                )
     variable, plan = byte_names(field.variable)[0], byte_plan(field)
     record = _put(tasks.spec.root, plan, variable, first_shard + number, plan.encode_shard(content))
     spill = Spill.write(tasks.scratch, f"digests{number}", [np.frombuffer(b"".join(digests), np.uint8)])
@@ -257,25 +262,26 @@ def _write_places(
     """Write where the bytes of the rows of a shard begin, how many there are, and their digests."""
     starts = stretch.starts()
     sizes = np.diff(starts)
-    digests = np.zeros((len(sizes), DIGEST_BYTES), np.uint8)
+    beside = np.zeros((len(sizes), _BESIDE_BYTES), np.uint8)
     for row, some in _digests_in(written, stretch.start, stretch.stop):
-        digests[row - stretch.start : row - stretch.start + len(some)] = some
-    columns = (np.where(sizes > 0, starts[:-1] + offset, 0), sizes, digests)
+        beside[row - stretch.start : row - stretch.start + len(some)] = some
+    digests, origins = np.ascontiguousarray(beside[:, :DIGEST_BYTES]), np.ascontiguousarray(beside[:, DIGEST_BYTES:])
+    columns = (np.where(sizes > 0, starts[:-1] + offset, 0), sizes, digests, origins)
     plans = place_plans(field, RowGrid(spec.chunk_rows, spec.shard_rows))
     return [
         _put(spec.root, plan, variable, stretch.shard, plan.encode_shard(values))
-        for (variable, plan), values in zip(plans.items(), columns, strict=True)
+        for (variable, plan), values in zip(plans.items(), columns, strict=False)  # origins, where there are some
     ]
 
 
 def _digests_in(written: Sequence[WrittenBytes], start: int, stop: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Digests of rows ``[start, stop)``, and the first row of each part of them."""
+    """Digests and origins of rows ``[start, stop)``, and the first row of each part of them."""
     for each in written:
-        n_rows = each.digests.n_rows // DIGEST_BYTES
+        n_rows = each.digests.n_rows // _BESIDE_BYTES
         low, high = max(each.row, start), min(each.row + n_rows, stop)
         if high > low:
-            some = each.digests.read(0, (low - each.row) * DIGEST_BYTES, (high - each.row) * DIGEST_BYTES)
-            yield low, some.reshape(-1, DIGEST_BYTES)
+            some = each.digests.read(0, (low - each.row) * _BESIDE_BYTES, (high - each.row) * _BESIDE_BYTES)
+            yield low, some.reshape(-1, _BESIDE_BYTES)
 
 
 def _put(root: Storage, plan: ArrayPlan, variable: str, shard: int, content: bytes) -> ObjectRecord:

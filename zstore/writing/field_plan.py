@@ -13,7 +13,7 @@ from zstore.errors import SourceError
 from zstore.format.codecs import ARRAY_CANDIDATES, smallest
 from zstore.format.encodings.arrays import ARRAY_DTYPES, Arrays, observe_array
 from zstore.format.layout import RESERVED, array_grid, safe_names
-from zstore.format.rowarrays import DIGEST_BYTES, byte_names
+from zstore.format.rowarrays import DIGEST_BYTES, byte_names, origin_name
 from zstore.format.schema import Field
 from zstore.format.trust import MOST_AXES, MOST_ROW_BYTES
 from zstore.writing.field_shards import FieldShard
@@ -128,7 +128,8 @@ def plan_field(
     shape = tuple(map(int, first.shape))
     placed = sample.values[0].grid is not None
     dimensions = _own_dimensions(spec.dimensions or _dimensions(shape, placed), shape, variable, others)
-    return Field(spec.name, variable, encoding, str(first.dtype), spec.units, codec, shape, dimensions, grid), trial
+    about = (spec.name, variable, encoding, str(first.dtype), spec.units, codec)
+    return Field(*about, shape, dimensions, grid, origins=spec.named), trial
 
 
 def _first(payload: Payload) -> Outcome:
@@ -164,9 +165,14 @@ def _own_dimensions(
     return tuple(name if known.get(name, length) == length else f"{variable}_{name}" for name, length in pairs)
 
 
+def _all_names(variable: str) -> tuple[str, ...]:
+    """Arrays that a field may have."""
+    return *byte_names(variable), origin_name(variable)
+
+
 def taken_by(rows: RowsSpec, fields: Sequence[Field]) -> list[str]:
     """Variables of channels, and of some fields."""
-    arrays = (name for field in fields for name in byte_names(field.variable))
+    arrays = (name for field in fields for name in _all_names(field.variable))
     return [*(channel.variable for channel in rows.channels), *arrays]
 
 
@@ -174,7 +180,7 @@ def new_variable(name: str, taken: Sequence[str]) -> str:
     """A variable for a field, whose arrays are called like nothing else."""
     used = {each.lower() for each in (*RESERVED, *taken)}
     (variable,) = safe_names([name], used)
-    while used.intersection(each.lower() for each in byte_names(variable)):
+    while used.intersection(each.lower() for each in _all_names(variable)):
         used.add(variable.lower())
         (variable,) = safe_names([name], used)
     return variable

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from zstore.format.encodings.arrays import Dense, observe_array
 from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
-from zstore.format.rowarrays import DIGEST_BYTES, array_names
+from zstore.format.rowarrays import DIGEST_BYTES, array_names, origin_name
 from zstore.format.schema import Field
 from zstore.format.shards import ArrayPlan, decode_shard
 from zstore.reading.compared import compare
 from zstore.writing.object_notes import ObjectNotes
 from zstore.writing.referred import Payloads, References
-from zstore.writing.shards import RowsSpec, ShardReport, digest_plan, undecodable
+from zstore.writing.shards import RowsSpec, ShardReport, digest_plan, origin_plan, undecodable
 from zstore.writing.sources.payloads import BadPayload, Outcome, Payload, PayloadError
 
 _NO_DIGEST = bytes(DIGEST_BYTES)
@@ -125,7 +125,8 @@ def write_field(
     known = notes.known(name)
     if known is not None:
         return WrittenShard(tuple(known["records"]))
-    plan, digests = rows.plan(field), np.zeros((shard.stop - shard.start, DIGEST_BYTES), np.uint8)
+    plan = rows.plan(field)
+    digests, origins = np.zeros((2, shard.stop - shard.start, DIGEST_BYTES), np.uint8)
     outcomes, encoded = shard.outcomes(payloads), []
     bad: list[BadPayload] = []
     for start in range(shard.start, shard.stop, plan.chunk_rows):
@@ -139,12 +140,15 @@ def write_field(
                     raise outcome
                 chunk[n] = _as_stored(outcome, field)
                 digests[start - shard.start + n] = np.frombuffer(outcome.digest, np.uint8)
+                origins[start - shard.start + n] = np.frombuffer(outcome.origin, np.uint8)
             except PayloadError as error:
                 bad.append(payloads.bad(shard.references, start + n, error))
         encoded.append(plan.encode_chunk(chunk))
+    beside = [(array_names(field.variable)[1], digest_plan(field), digests)]
+    beside += [(origin_name(field.variable), origin_plan(field), origins)] if field.origins else []
     records = (
         _put(rows, field.variable, shard.shard, plan.join_chunks(encoded), plan),
-        _put_digests(rows, field, shard.shard, digests),
+        *(_put(rows, name, shard.shard, each.encode_shard(values), each) for name, each, values in beside),
     )
     if not bad:
         notes.add(name, records)
@@ -169,11 +173,6 @@ def _as_stored(payload: Payload, field: Field) -> NDArray[Any]:
     return encoding.bringer(form)(value)
 
 
-def _put_digests(rows: RowsSpec, field: Field, shard: int, digests: NDArray[np.uint8]) -> ObjectRecord:
-    plan = digest_plan(field)
-    return _put(rows, array_names(field.variable)[1], shard, plan.encode_shard(digests), plan)
-
-
 def _put(rows: RowsSpec, variable: str, shard: int, content: bytes, plan: ArrayPlan) -> ObjectRecord:
     key = plan.key(variable, shard)
     rows.root.write(key, content)
@@ -181,7 +180,7 @@ def _put(rows: RowsSpec, variable: str, shard: int, content: bytes, plan: ArrayP
 
 
 def widen_field(record: ObjectRecord, before: Field, after: Field, rows: RowsSpec) -> ObjectRecord:
-    """Write a committed shard of a field, or of its digests, anew: in the dtype of the source, under its new variable.
+    """Write a committed shard of a field, of its digests or origins, anew: as the source has it, in a new variable.
 
     Raises
     ------
@@ -190,13 +189,13 @@ def widen_field(record: ObjectRecord, before: Field, after: Field, rows: RowsSpe
     """
     content = compare(rows.root, record)
     variable, shard = split_shard_key(record.key)
-    values, digests = array_names(after.variable)
     if variable != before.variable:
-        return _put(rows, digests, int(shard), content, digest_plan(after))
+        name = after.variable + variable.removeprefix(before.variable)
+        return _put(rows, name, int(shard), content, digest_plan(after))
     old, new = rows.plan(before), rows.plan(after)
     try:
         chunks = decode_shard(content, old.dtype, old.codec, old.chunk_rows, old.shard_rows, old.shape)
         encoded = [new.encode_chunk(chunk.astype(new.dtype)) for chunk in chunks]
     except ValueError as error:
         raise undecodable(rows.root, record, error) from error
-    return _put(rows, values, int(shard), new.join_chunks(encoded), new)
+    return _put(rows, after.variable, int(shard), new.join_chunks(encoded), new)

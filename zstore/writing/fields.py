@@ -14,7 +14,7 @@ from typing import Any
 from zstore.format.encodings.arrays import Dense
 from zstore.format.layout import array_grid
 from zstore.format.manifest import ObjectRecord, digest
-from zstore.format.rowarrays import array_names, byte_names
+from zstore.format.rowarrays import array_names, byte_names, origin_name
 from zstore.format.schema import Field
 from zstore.reading.version import StoredVersion
 from zstore.storage.protocol import Storage
@@ -118,7 +118,7 @@ class FieldWriter:
             return self._bytes(n, one, payloads) if one.n_bytes is not None else self._array(n, one, payloads, taken)
         assert spec is not None
         if spec.encoded:
-            written = self._bytes(n, Field.of_bytes(name, new_variable(name, taken), spec.units, 0), payloads)
+            written = self._bytes(n, self._of_bytes(spec, taken), payloads)
             if not written.fields[0].n_bytes and not written.bad:
                 raise no_payload(spec)
             return written
@@ -127,6 +127,10 @@ class FieldWriter:
             return WrittenFields((), (), {}, tuple(sample.bad))
         one, trial = plan_field(spec, sample, self.rows, made)
         return replace(self._array(n, one, payloads, None, sample.passed), trials={name: trial})
+
+    @staticmethod
+    def _of_bytes(spec: FieldSpec, taken: Sequence[str]) -> Field:
+        return Field.of_bytes(spec.name, new_variable(spec.name, taken), spec.units, 0, spec.named)
 
     @property
     def _n_rows(self) -> int:
@@ -178,8 +182,10 @@ class FieldWriter:
         """Objects of a field of arrays."""
         grid = one.grid or array_grid(one.row_bytes, self.rows.shard_rows)
         parts = field_shards(self.shards, self._n_rows, self.rows, grid.shard_rows, n)
-        plans = zip(array_names(one.variable), (self.rows.plan(one), digest_plan(one)), strict=True)
-        return [plan.key(variable, part.shard) for variable, plan in plans for part in parts]
+        names = (*array_names(one.variable), *([origin_name(one.variable)] if one.origins else []))
+        plans = (self.rows.plan(one), digest_plan(one), digest_plan(one))
+        pairs = zip(names, plans, strict=False)
+        return [plan.key(variable, part.shard) for variable, plan in pairs for part in parts]
 
     @property
     def _for_tasks(self) -> RowsSpec:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zstore.format.manifest import digest
 from zstore.storage.protocol import Storage
 from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
-from zstore.writing.sources.payloads import BadPayload, FieldSpec
+from zstore.writing.sources.payloads import BadPayload, FieldSpec, PayloadReader
 from zstore.writing.sources.workspace import NOTE
 
 _NAME = "left-out-"
@@ -94,9 +94,9 @@ class LeftOut:
         return found
 
     def note(self, scratch: Storage, fields: Sequence[FieldSpec]) -> None:
-        """Note them for the run after one that was killed, with the state of what holds them."""
+        """Note them for the run after one that was killed, with what tells whether they have changed."""
         readers = {field.name: field.reader for field in fields}
-        document = [[asdict(each), readers[each.field].state(each.holder)] for each in self.bad]
+        document = [[asdict(each), _origin(readers[each.field], each)] for each in self.bad]
         scratch.write_stream(f"{_NAME}{len(self.bad)}{NOTE}", (json.dumps(document).encode(),))
 
     @classmethod
@@ -106,15 +106,19 @@ class LeftOut:
         readers = {field.name: field.reader for field in fields}
         for number in numbers:
             try:
-                pairs = [(BadPayload(**each), state) for each, state in json.loads(notes[f"{_NAME}{number}"])]
+                pairs = [(BadPayload(**each), origin) for each, origin in json.loads(notes[f"{_NAME}{number}"])]
             except (TypeError, ValueError):  # cut short when its writer was killed
                 continue
-            if all(readers[each.field].state(each.holder) == state for each, state in pairs):
+            if all(_origin(readers[each.field], each) == origin for each, origin in pairs):
                 return cls(tuple(each for each, _ in pairs))
         return cls()
 
 
 NOTHING = LeftOut()
+
+
+def _origin(reader: PayloadReader, bad: BadPayload) -> str:
+    return reader.origins(bad.holder, [bad.position])[0].hex()
 
 
 def told(number: int, bad: Sequence[BadPayload]) -> LeftOutRow:

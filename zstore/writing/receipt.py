@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zstore.format.rowarrays import array_names, byte_names
+from zstore.format.rowarrays import array_names, byte_names, origin_name
 from zstore.format.schema import Field, Schema
 from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Written
@@ -256,7 +256,7 @@ def write_receipt(
 def _field(made: Field, sizes: dict[str, int], n_rows: int, trials: dict[str, dict[str, int]]) -> FieldReceipt:
     """How a field came out, of what was written under each variable."""
     names = array_names(made.variable) if made.n_bytes is None else byte_names(made.variable)
-    n_bytes = sum(sizes.get(name, 0) for name in names)
+    n_bytes = sum(sizes.get(name, 0) for name in (*names, origin_name(made.variable)))
     raw = n_rows * prod(made.shape) * np.dtype(made.dtype).itemsize
     ratio = round(raw / n_bytes, 2) if made.n_bytes is None and n_bytes else None
     trial = trials.get(made.name, {})

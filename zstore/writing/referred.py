@@ -12,12 +12,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from zstore.format.rowarrays import array_names, byte_names
+from zstore.format.rowarrays import array_names, byte_names, origin_name
 from zstore.format.schema import Field
 from zstore.format.trust import MOST_ROW_BYTES
 from zstore.reading.version import StoredVersion
 from zstore.writing.sort import Spill
 from zstore.writing.sources.payloads import (
+    NO_ORIGIN,
     STORED,
     BadPayload,
     Outcome,
@@ -87,15 +88,24 @@ class StoredPayloads:
         for low, high in _stretches(positions, most):
             stored = self.store.objects.stored(values, low, high)
             known = self.store.objects.stored(digests, low, high)
-            for value, digest in zip(stored.astype(self.field.dtype, copy=False), known, strict=True):
-                yield Payload(value, digest.tobytes())
+            origins = self._origins(low, high)
+            for value, digest, origin in zip(stored.astype(self.field.dtype, copy=False), known, origins, strict=True):
+                yield Payload(value, digest.tobytes(), origin=origin.tobytes())
 
     def _bytes(self, positions: Sequence[int]) -> Iterator[Payload]:
         objects, (values, first, size, digests) = self.store.objects, byte_names(self.field.variable)
         for low, high in _stretches(positions, _ROWS):
             parts = [objects.stored(variable, low, high) for variable in (first, size, digests)]
-            for begin, n_bytes, digest in zip(*parts, strict=True):
-                yield Payload(objects.stored(values, int(begin), int(begin + n_bytes)), digest.tobytes())
+            for begin, n_bytes, digest, origin in zip(*parts, self._origins(low, high), strict=True):
+                value = objects.stored(values, int(begin), int(begin + n_bytes))
+                yield Payload(value, digest.tobytes(), origin=origin.tobytes())
+
+    def _origins(self, low: int, high: int) -> NDArray[np.uint8]:
+        """(place, 16) origins of neighbours; zeros where the store has none."""
+        if not self.field.origins:
+            return np.zeros((high - low, len(NO_ORIGIN)), np.uint8)
+        origins: NDArray[np.uint8] = self.store.objects.stored(origin_name(self.field.variable), low, high)
+        return origins
 
     def n_bytes(self, positions: Sequence[int]) -> list[int]:
         """Bytes of each value of a field of bytes."""
@@ -193,11 +203,11 @@ class Payloads:
         about
             What else the work on them depends on.
         """
-        hasher, states = xxhash.xxh3_128(repr((self.name, start, stop, *about)).encode()), {}
+        hasher = xxhash.xxh3_128(repr((self.name, start, stop, *about)).encode())
         for first, last, holder, positions in self._runs(references, start, stop):
-            if holder is not None and holder not in states:
-                states[holder] = "" if holder == STORED else self._source(holder).state(holder)
-            hasher.update(repr((first, last, holder, None if holder is None else states[holder], positions)).encode())
+            hasher.update(repr((first, last, holder, positions)).encode())
+            if holder is not None and holder != STORED:
+                hasher.update(b"".join(self._source(holder).origins(holder, positions)))
         return hasher.hexdigest()
 
     def bad(self, references: References, row: int, error: PayloadError) -> BadPayload:

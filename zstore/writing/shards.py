@@ -210,6 +210,12 @@ def digest_plan(field: Field) -> ArrayPlan:
     return ArrayPlan(array.dtype, 0, str(array.codec), *size, about, array.shape, ("digest_byte",))
 
 
+def origin_plan(field: Field) -> ArrayPlan:
+    """The array of the origins of a field's payloads, which lies as their digests do."""
+    about = {"long_name": f"files of {field.name}, and how they were; zeros where nothing is known"}
+    return replace(digest_plan(field), attributes=about)
+
+
 def stored_trial(plan: ShardPlan, spec: RowsSpec, row_start: Int64, rule: TimeStepRule) -> Trial:
     """What a rule makes of the rows of a shard, from its times on disk: for steps too many to report, and calendars.
 

@@ -20,12 +20,12 @@ from zstore.format.index import RunTable, SeriesIndex, StaticAttribute, cut_runs
 from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_path, root_copy_key
 from zstore.format.manifest import ObjectRecord, to_arrays
 from zstore.format.moments import Moments, stack
-from zstore.format.rowarrays import array_names
+from zstore.format.rowarrays import array_names, origin_name
 from zstore.format.schema import Schema
 from zstore.format.timesteps import TimeStepRule
 from zstore.storage.protocol import Storage
 from zstore.writing.encoded import byte_plan, place_plans
-from zstore.writing.shards import RowsSpec, ShardReport, digest_plan
+from zstore.writing.shards import RowsSpec, ShardReport, digest_plan, origin_plan
 from zstore.writing.steps import Breaks, Steps, Trial, choose_rule, report_steps
 
 logger = logging.getLogger(__name__)
@@ -173,6 +173,8 @@ def commit_version(
         variable, digests = array_names(field.variable)
         nodes[variable] = rows.plan(field).document(schema.n_places)
         nodes[digests] = digest_plan(field).document(schema.n_places)
+        if field.origins:
+            nodes[origin_name(variable)] = origin_plan(field).document(schema.n_places)
     # The arrays' own documents mirror those in the root. They change with every version, so they are in no manifest.
     mirrors = {f"{path}/{ROOT}": to_bytes(document) for path, document in nodes.items()}
     small: dict[str, bytes] = {}

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import xxhash
 from numpy.typing import NDArray
 
 from zstore.format.payloads.error import PayloadError
 from zstore.format.payloads.grid import SourceGrid
 
 __all__ = [
+    "NO_ORIGIN",
     "STORED",
     "BadPayload",
     "BadPayloadsError",
@@ -22,8 +24,10 @@ __all__ = [
     "PayloadFaultError",
     "PayloadLook",
     "PayloadReader",
+    "origin_of",
 ]
 
+NO_ORIGIN = bytes(16)
 STORED = "\0stored"
 """Holder of payloads that the store has already: their positions are places there. No file is called so."""
 
@@ -101,11 +105,14 @@ class Payload(NamedTuple):
     grid
         Where the voxels of a volume lay in its source, so that what is made of it can be put there again; None of
         everything else.
+    origin
+        The file that it was read from, and how that was just before; zeros where nothing is known.
     """
 
     value: NDArray[Any]
     digest: bytes
     grid: SourceGrid | None = None
+    origin: bytes = NO_ORIGIN
 
 
 Outcome = Payload | PayloadError | None
@@ -170,12 +177,13 @@ class PayloadReader(Protocol):
         """
         ...
 
-    def state(self, holder: str) -> str | None:
-        """What tells, without reading it, whether what holds payloads has changed: its length and time of change.
+    def origins(self, holder: str, positions: Sequence[int]) -> list[bytes]:
+        """What tells, without reading them, whether payloads have changed since they were read.
 
         Returns
         -------
-        None where the ledger of sources knows its bytes; empty where it cannot be told.
+        For each 16 bytes, see :func:`origin_of`; zeros where the ledger of sources knows the bytes, or nothing is
+        known.
         """
         ...
 
@@ -186,6 +194,23 @@ class PayloadReader(Protocol):
     def to_json(self) -> dict[str, Any]:
         """All that its values depend on, beside the bytes of the source."""
         ...
+
+
+def origin_of(about: object, state: str) -> bytes:
+    """What tells a file, and whether it has changed.
+
+    Parameters
+    ----------
+    about
+        Its name, the payload in it, and how that is read.
+    state
+        Its length and time of change; empty where there is none.
+
+    Returns
+    -------
+    xxh3-64 of both, one behind the other. Zeros for the second where there is no file.
+    """
+    return xxhash.xxh3_64_digest(repr(about).encode()) + (xxhash.xxh3_64_digest(state.encode()) if state else bytes(8))
 
 
 @dataclass(frozen=True)
@@ -212,6 +237,8 @@ class FieldSpec:
         Units to record, if any.
     encoded
         Whether values are the bytes of encoded images, whose length differs from row to row.
+    named
+        Whether a column names files that the ledger of sources does not know, so that the store is to know them.
     """
 
     name: str
@@ -221,3 +248,4 @@ class FieldSpec:
     dimensions: tuple[str, ...] | None = None
     units: str | None = None
     encoded: bool = False
+    named: bool = False

@@ -19,7 +19,7 @@ from zstore.writing.sources.hdf5.episodes import FieldData
 from zstore.writing.sources.hdf5.layout import read_rows
 from zstore.writing.sources.hdf5.library import opened
 from zstore.writing.sources.hdf5.objects import DataSet, ObjectError, find_data
-from zstore.writing.sources.payloads import Payload, PayloadError, PayloadLook
+from zstore.writing.sources.payloads import NO_ORIGIN, Payload, PayloadError, PayloadLook
 
 MOST_BYTES = 1 << 30
 _AT_ONCE_BYTES = 1 << 24
@@ -67,8 +67,9 @@ class ArrayReader:
                 digest = xxhash.xxh3_128(octets.data).digest()
                 yield Payload(octets.astype(octets.dtype.newbyteorder("="), copy=False), digest)
 
-    def state(self, holder: str) -> None:
-        """None: the ledger of sources knows every byte."""
+    def origins(self, holder: str, positions: Sequence[int]) -> list[bytes]:
+        """Nothing: the ledger of sources knows every byte."""
+        return [NO_ORIGIN] * len(positions)
 
     def show(self, holder: str, position: int) -> str:
         """File, data set and row."""
@@ -125,8 +126,9 @@ class EncodedReader:
                 octets = _image(row, int(lengths[position]), f"{data.path} row {position:,}")
                 yield Payload(octets, xxhash.xxh3_128(octets.data).digest())
 
-    def state(self, holder: str) -> None:
-        """None: the ledger of sources knows every byte."""
+    def origins(self, holder: str, positions: Sequence[int]) -> list[bytes]:
+        """Nothing: the ledger of sources knows every byte."""
+        return [NO_ORIGIN] * len(positions)
 
     def show(self, holder: str, position: int) -> str:
         """File, data set and row."""

@@ -177,10 +177,10 @@ class FileOptions:
             reader = FileReader(root, self.file_member.get(name), indexed, keep, chain, limit_bytes)
             unit = (units or {}).get(column)
             position = self.file_position.get(name)
-            specs.append(FieldSpec(name, reader, column, position, units=unit, encoded=keep))
+            specs.append(FieldSpec(name, reader, column, position, units=unit, encoded=keep, named=True))
             if chain is not None:
                 axes = ("grid_row", "grid_column")
-                specs.append(FieldSpec(grid_name(name), GridReader(reader), column, dimensions=axes))
+                specs.append(FieldSpec(grid_name(name), GridReader(reader), column, dimensions=axes, named=True))
         return tuple(specs)
 
     def _check(self) -> None:

@@ -11,6 +11,7 @@ nothing is opened but by :func:`~zstore.writing.sources.named_files.below.opened
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from zstore.format.payloads.grid import SourceGrid
 from zstore.format.payloads.images import decode_image, look_image
 from zstore.writing.sources.named_files import dicom, nifti, npy, nrrd
 from zstore.writing.sources.named_files.below import OpenFile, is_folder, opened, state_of
-from zstore.writing.sources.payloads import Payload, PayloadLook
+from zstore.writing.sources.payloads import Payload, PayloadLook, origin_of
 
 DEFAULT_LIMIT_BYTES = 1 << 30
 """The most bytes of a payload, where the user says nothing."""
@@ -105,6 +106,11 @@ class FileReader:
 
     def read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
         """Some payloads of one holder; see :class:`zstore.writing.sources.payloads.PayloadReader`."""
+        origins = self.origins(holder, positions)  # before: a file that changes meanwhile is one that has changed
+        for payload, origin in zip(self._read(holder, positions), origins, strict=True):
+            yield payload._replace(origin=origin)
+
+    def _read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
         kind, name, member = self._kind(holder)
         if kind in ("npy", "npz"):
             for position in () if self.indexed else positions:
@@ -139,7 +145,17 @@ class FileReader:
         volume.check(self.limit_bytes)
         return volume.placed()
 
-    def state(self, holder: str) -> str:
+    def origins(self, holder: str, positions: Sequence[int]) -> list[bytes]:
+        """By path from the root, position, and bytes and time of change of the file, or of all in the folder."""
+        state, about = self._state(holder), self._about
+        return [origin_of((about, holder, position), state) for position in positions]
+
+    @property
+    def _about(self) -> str:
+        """How payloads are read, wherever files lie."""
+        return json.dumps({**self.to_json(), "root": None}, sort_keys=True)
+
+    def _state(self, holder: str) -> str:
         """Bytes and time of change of a file, or of all in a folder; empty where there is none."""
         try:
             name = self._kind(holder)[1]
@@ -246,14 +262,16 @@ class GridReader:
         """All have as many."""
         yield from [160] * len(positions)
 
-    def state(self, holder: str) -> str:
-        """That of the volume."""
-        return self.files.state(holder)
+    def origins(self, holder: str, positions: Sequence[int]) -> list[bytes]:
+        """Those of the volumes."""
+        return self.files.origins(holder, positions)
 
     def read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
         """(5, 4) float64: the affine, and the shape below it."""
+        origins = self.origins(holder, positions)
         values = self.files.grid(holder).to_array()
-        yield from _repeated(iter([Payload(values, xxhash.xxh3_128_digest(values.tobytes()))]), len(positions))
+        digest = xxhash.xxh3_128_digest(values.tobytes())
+        yield from (Payload(values, digest, origin=origin) for origin in origins)
 
     def show(self, holder: str, position: int) -> str:
         """Where a payload lies, for messages."""
