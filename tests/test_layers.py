@@ -245,6 +245,7 @@ LAYERS = {
             "writing.words",
             "writing.ledger",
             "writing.merge",
+            "writing.settled",
             "writing.committed",
             "writing.behind",
             "writing.append",

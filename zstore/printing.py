@@ -120,6 +120,7 @@ def show_receipt(receipt: Receipt) -> str:
     out.print(
         f"rows in {receipt.n_rows_in:,} = stored {receipt.n_stored:,} + quarantined {receipt.n_quarantined:,}"
         f" + duplicates dropped {receipt.n_duplicates:,}"
+        + (f" + in the store already {receipt.n_known:,}" if receipt.n_known else "")
     )
     if receipt.n_filled:
         out.print(f"rows added in gaps: {receipt.n_filled:,}, all of them missing")

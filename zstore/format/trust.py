@@ -220,7 +220,7 @@ def _check_notes(document: Mapping[str, Any], where: str) -> None:
     for name, size in receipt["sources"].items():
         text(name, "the name of a source", where)
         whole(size, 0, 1 << 63, f"length of source {name!r}", where)
-    for name in ("n_quarantined", "n_duplicates"):
+    for name in ("n_quarantined", "n_duplicates", "n_known"):
         whole(receipt.get(name, 0), 0, 1 << 63, f"{name} of the receipt", where)
     for note in (*receipt.get("notes", ()), receipt.get("quarantine") or ""):
         text(note, "a note of the receipt", where)

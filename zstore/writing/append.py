@@ -76,7 +76,8 @@ def append(
     sources
         Files or globs, a :class:`zstore.Query`, or tables. Files whose rows the store has already (same name, size and
         digest, in whatever folder) are left out, and so are tables of the same content; a file that changed after its
-        rows were taken is refused.
+        rows were taken is refused. Where a column names files, it is read again: rows that the store has with the same
+        values and files are left out, before any of those is read.
     store
         Folder of the store.
     static
@@ -120,7 +121,8 @@ def append(
         fields = _named_files(table, file_root, file_limit).fields(options.units)
         named = source.taken(request.files, site.scratch, runner.shared)
         files = source.since(named, table, on_duplicate != "error")
-        files = new_sources(files, target, () if force else base.ledger, options.id_from_path, runner)
+        taken = () if force else base.ledger
+        files = new_sources(files, target, taken, options.id_from_path, runner, bool(fields))
         if not files:
             forget(site)
             return None
@@ -157,7 +159,8 @@ def append(
         schema = next_schema(base.schema, site, written, index)
         n_stored = written.n_rows - new.n_kept
         quarantine = set_aside(site.root, target, parsed.bad, site.version)
-        counts = row_counts(planned, parsed, written, 0, new.n_parsed - n_stored, quarantine)
+        n_dropped = new.n_parsed - n_stored - new.n_known
+        counts = row_counts(planned, parsed, written, 0, n_dropped, quarantine, new.n_known)
         remarks = row_notes(planned, parsed, written, _freq_notes(base, index, new.places, schema), unmatched)
         remarks += _remarks(base, new, written, table)
         told = replace(schema, n_rows=n_stored)

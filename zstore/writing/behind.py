@@ -24,6 +24,7 @@ from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Ordered, Written
 from zstore.writing.plan import Planned
 from zstore.writing.scheduler import Scheduler
+from zstore.writing.settled import Comparer, Settled, changed_row, settle
 from zstore.writing.shards import widen_shard
 from zstore.writing.site import Site
 from zstore.writing.sort import count_rows
@@ -47,6 +48,8 @@ class Added:
         Rows of the sources.
     n_old, n_left, n_kept
         Rows of the store: that were taken, that did not give way as fillers, and that were not replaced either.
+    n_known, n_gone
+        Rows of the sources that the store has as they are, and those of them whose files are no longer there.
     """
 
     ids: Any
@@ -57,6 +60,8 @@ class Added:
     n_old: int
     n_left: int
     n_kept: int
+    n_known: int = 0
+    n_gone: int = 0
 
     def notes(self) -> Iterator[str]:
         """What should be known of rows of the store."""
@@ -66,6 +71,10 @@ class Added:
             yield f"{self.n_old - self.n_left:,} rows that filled gaps gave way to rows"
         if self.n_left > self.n_kept:
             yield f"{self.n_left - self.n_kept:,} rows of the store were replaced"
+        if self.n_known:
+            yield f"{self.n_known:,} rows are in the store already, with the same values and files"
+        if self.n_gone:
+            yield f"{self.n_gone:,} of them name files that are no longer there; the store keeps what it has of them"
 
 
 def order_behind(
@@ -93,14 +102,19 @@ def order_behind(
         Where spills go, and what runs the tasks.
     """
     ids, fresh = reduce_blocks(parsed.reports)
-    n_series, places = len(ids), Places.of(base, ids)
-    late = find_late(base, places, fresh)
-    reading = planned.reading
+    n_parsed, places, reading = int(count_rows(len(ids), fresh)[-1]), Places.of(base, ids), planned.reading
     made = rows_spec(site, planned.spec, parsed.reports, reading.dtype, reading.grid)
     rows = rows_behind(base, made, parsed.reports)
+    new = Settled(ids, fresh)
+    if reading.fields:
+        comparer = Comparer(base, places.known, replace(rows, bringers=()), planned.spec.fields, filled)
+        changed = partial(changed_row, planned, parsed, base, ids)
+        new = settle(comparer, ids, fresh, rows.bringers, on_duplicate, changed, runner)
+        ids, fresh, places = new.ids, new.blocks, Places.of(base, new.ids)
+    n_series, late = len(ids), find_late(base, places, fresh)
     fresh, rows = limit_fan_in(n_series, fresh, rows, site.scratch, runner)
     old = old_blocks(base, places, late, site.scratch)
-    n_old, n_parsed = (int(count_rows(n_series, part)[-1]) for part in (old, fresh))
+    n_old = int(count_rows(n_series, old)[-1])
     of_store = rows.of(rows.channels, [old_forms(base)]).bringers * len(old)
     rows = replace(rows, bringers=of_store + rows.bringers)
     blocks = old + fresh
@@ -115,7 +129,7 @@ def order_behind(
     asked = None if rule.kind == "irregular" and base.n_rows == base.n_series else rule
     fields = Fields(planned.spec.fields, site.scratch, base, keep_bad=planned.reading.keep_bad, notes=planned.notes)
     ordered = Ordered(blocks, count_rows(n_series, blocks), rows, asked, base.schema.form > 1, fields)
-    return Added(ids, ordered, places, late, n_parsed, n_old, n_left, n_kept)
+    return Added(ids, ordered, places, late, n_parsed, n_old, n_left, n_kept, new.n_known, new.n_gone)
 
 
 def kept_records(base: Store, written: Written, index: SeriesIndex, runner: Scheduler) -> list[ObjectRecord]:

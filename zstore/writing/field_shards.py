@@ -96,7 +96,8 @@ def field_shards(
         What came of the first payloads, where they have been read.
     """
     made = []
-    for report, after in zip(shards, [*(shard.start for shard in shards[1:]), n_rows], strict=True):
+    stops = [*(shard.start for shard in shards[1:]), n_rows] if shards else []
+    for report, after in zip(shards, stops, strict=True):
         assert report.references is not None
         references = References(report.references, 1 + 2 * n, report.start)
         for start in range(report.start, after, shard_rows):

@@ -95,7 +95,12 @@ def _digest_of(file: Any, pieces: Mapping[tuple[str, int], str], piece_bytes: in
 
 
 def new_sources(
-    files: Sequence[Any], target: Storage, ledger: Iterable[ObjectRecord], id_from_path: str | None, runner: Scheduler
+    files: Sequence[Any],
+    target: Storage,
+    ledger: Iterable[ObjectRecord],
+    id_from_path: str | None,
+    runner: Scheduler,
+    grown: bool = False,
 ) -> list[Any]:
     """The files whose rows a store does not have yet.
 
@@ -110,11 +115,13 @@ def new_sources(
         As for :func:`read_digests`.
     ledger
         What the store has taken.
+    grown
+        Whether files that have changed are read again, since rows that the store has are told from others.
 
     Raises
     ------
     SourceError
-        If a file has changed since it was taken.
+        If a file has changed since it was taken, unless it may have grown.
     """
     taken = {record.key: record for record in ledger}
     known = {_wherever(record) for record in taken.values()}
@@ -140,7 +147,7 @@ def new_sources(
     same |= {record.key for record in records if is_taken(record.key, record)}
     new = [file for name, file in names.items() if name not in same]
     changed = [(file, taken[name]) for name, file in names.items() if name in taken and name not in same]
-    if changed:
+    if changed and not grown:
         file, before = changed[0]
         raise SourceError(
             f"changed after its rows were taken ({file.n_bytes:,} bytes)",

@@ -85,7 +85,7 @@ class FieldReceipt:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What an ingest did. ``n_rows_in == n_stored + n_quarantined + n_duplicates``, always.
+    """What an ingest did. ``n_rows_in == n_stored + n_quarantined + n_duplicates + n_known``, always.
 
     Parameters
     ----------
@@ -117,6 +117,8 @@ class Receipt:
         What else should be known.
     fields
         Per field; none where rows have channels alone.
+    n_known
+        Rows read that the store has already, as they are.
     """
 
     store: str
@@ -138,11 +140,12 @@ class Receipt:
     seconds: dict[str, float]
     notes: tuple[str, ...] = field(default=())
     fields: tuple[FieldReceipt, ...] = ()
+    n_known: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as a document."""
         known = asdict(self)
-        return known if self.fields else {key: value for key, value in known.items() if key != "fields"}
+        return {key: value for key, value in known.items() if value or key not in ("fields", "n_known")}
 
     def lasting(self) -> dict[str, Any]:
         """What of it is kept in the store: not where that lies, nor how long it took."""
@@ -151,17 +154,27 @@ class Receipt:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows added; rows read and not stored, and the file of those set aside; per channel, values rounded."""
+    """Rows added; rows read and not stored, and the file of those set aside; per channel, values rounded.
+
+    Of rows that were not stored, those that the store has already as they are.
+    """
 
     n_filled: int
     n_quarantined: int
     n_duplicates: int
     quarantine: str | None
     n_inexact: tuple[int, ...]
+    n_known: int = 0
 
 
 def row_counts(
-    planned: Planned, parsed: Parsed, written: Written, n_filled: int, n_duplicates: int, quarantine: str | None
+    planned: Planned,
+    parsed: Parsed,
+    written: Written,
+    n_filled: int,
+    n_duplicates: int,
+    quarantine: str | None,
+    n_known: int = 0,
 ) -> RowCounts:
     """Rows that were not stored as they were read, beside those that were.
 
@@ -173,10 +186,12 @@ def row_counts(
         Rows added in gaps, and dropped.
     quarantine
         The file of bad rows, if any. In a wide table each stands for a row of every series.
+    n_known
+        Rows that the store has already.
     """
     n_quarantined = sum(row.n_rows for row in parsed.bad) * max(len(planned.spec.series), 1)
     n_inexact = parsed.n_inexact(len(written.rows.channels))
-    return RowCounts(n_filled, n_quarantined, n_duplicates, quarantine, n_inexact)
+    return RowCounts(n_filled, n_quarantined, n_duplicates, quarantine, n_inexact, n_known)
 
 
 def write_receipt(
@@ -234,7 +249,7 @@ def write_receipt(
         store=store,
         version=schema.version,
         sources=sources,
-        n_rows_in=schema.n_rows - counts.n_filled + counts.n_quarantined + counts.n_duplicates,
+        n_rows_in=schema.n_rows - counts.n_filled + counts.n_quarantined + counts.n_duplicates + counts.n_known,
         n_stored=schema.n_rows - counts.n_filled,
         n_filled=counts.n_filled,
         n_quarantined=counts.n_quarantined,
@@ -249,6 +264,7 @@ def write_receipt(
         n_bytes=sum(sizes.values()),
         seconds={},
         notes=tuple(notes),
+        n_known=counts.n_known,
         fields=tuple(_field(each, sizes, schema.n_rows, trials) for each in written.fields),
     )
 

@@ -184,7 +184,7 @@ class Payloads:
             if holder == STORED and self.stored is not None:
                 sizes[first:last] = self.stored.n_bytes(positions)
                 continue
-            for row, n_bytes in enumerate(_each(partial(self._source(holder).n_bytes, holder), positions), first):
+            for row, n_bytes in enumerate(each_at(partial(self._source(holder).n_bytes, holder), positions), first):
                 if isinstance(n_bytes, int) and not 0 < n_bytes <= MOST_ROW_BYTES:
                     n_bytes = PayloadError(f"a value of {n_bytes:,} bytes", f"1 to {MOST_ROW_BYTES:,}")
                 if isinstance(n_bytes, PayloadError):
@@ -240,7 +240,7 @@ class Payloads:
             reader = self._reader(holder)
         except PayloadError as error:
             return iter([error] * len(positions))
-        return _each(partial(reader.read, holder), positions)
+        return each_at(partial(reader.read, holder), positions)
 
     def _source(self, holder: str) -> PayloadReader:
         """What reads payloads of sources."""
@@ -255,7 +255,9 @@ class Payloads:
         return reader
 
 
-def _each(read: Callable[[Sequence[int]], Iterator[Value]], positions: Sequence[int]) -> Iterator[Value | PayloadError]:
+def each_at(
+    read: Callable[[Sequence[int]], Iterator[Value]], positions: Sequence[int]
+) -> Iterator[Value | PayloadError]:
     """What is read at each position; behind one where nothing can be, reading begins anew."""
     done, failed = 0, dict[int, PayloadError]()
     while done < len(positions):
