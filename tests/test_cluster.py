@@ -13,9 +13,11 @@ from typing import Any
 import dask.config
 import numpy as np
 import pytest
-from conftest import stored, write_table
+from conftest import SMALL_GRID, stored, write_table
 from dialects import DIALECTS
 from distributed import Client, LocalCluster
+from hdf5files import aloha
+from payload_files import image, voxels
 from s3server import S3Server
 
 import zstore
@@ -229,3 +231,29 @@ def test_a_cluster_that_loses_all_its_workers_is_told_of_and_given_up(
             runner.map("nap", nap, [0.2] * 100)
         leave.join()
     assert "has no worker; waiting for one" in caplog.text
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_fields_are_the_same_on_a_cluster_with_rows_set_aside(
+    cluster: LocalCluster, tmp_path: Path, compress: bool
+) -> None:
+    for n in range(40):
+        image(tmp_path / f"im{n}.png", voxels((9, 8, 3), np.uint8, seed=n))
+    (tmp_path / "im9.png").write_bytes(b"no image")
+    (tmp_path / "im33.png").unlink()
+    rows = [[f"s{n % 3}", n // 3, n / 4, f"im{n}.png"] for n in range(40)]
+    tables = [write_table(tmp_path / f"{n}.csv", ["id", "t", "v", "path"], rows[: 30 + 10 * n]) for n in range(2)]
+    for n in range(2):
+        aloha(tmp_path / f"{n}.hdf5", seed=n, compress=compress)
+    naming: dict[str, Any] = {"id": "id", "time": "t", "file": {"image": "path"}, "file_root": tmp_path}
+    naming |= {"keep_encoded": ["image"] if compress else [], "on_bad_row": "quarantine", **SMALL_GRID}
+    where: dict[str, dict[str, Any]] = {"threads": {"workers": 1}, "cluster": {"scheduler": cluster.scheduler_address}}
+    for kind, running in where.items():
+        zstore.ingest(tables[0], tmp_path / f"files {kind}.zarr", **naming, **running)
+        zstore.append(tables[1], tmp_path / f"files {kind}.zarr", on_bad_row="quarantine", **running)
+        zstore.compact(tmp_path / f"files {kind}.zarr", **running)
+        zstore.ingest(tmp_path / "0.hdf5", tmp_path / f"hdf5 {kind}.zarr", mapping="aloha", **SMALL_GRID, **running)
+        zstore.append(tmp_path / "1.hdf5", tmp_path / f"hdf5 {kind}.zarr", **running)
+        zstore.compact(tmp_path / f"hdf5 {kind}.zarr", **running)
+    for name in ("files", "hdf5"):
+        assert stored(tmp_path / f"{name} cluster.zarr") == stored(tmp_path / f"{name} threads.zarr")

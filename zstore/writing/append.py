@@ -88,10 +88,11 @@ def append(
         As for :func:`zstore.ingest`.
     on_duplicate
         Which row stays where the store or the files have several of an id at one time. Rows of the store come first.
+        Where a column names files, rows that the store has as they are count as none.
     on_bad_row, max_bad_rows, on_empty_file, storage_options, scratch
         As for :func:`zstore.ingest`.
     force
-        Whether to read files again that the store knows, or that changed.
+        Whether to read files again that the store knows, or that changed. So files are looked at that a table names.
     given
         How the user says that the files are read, by the names of :func:`zstore.ingest`; must be as the store records,
         but that `categories` may name further columns of words.
