@@ -49,6 +49,8 @@ class Stretch:
         (row,) bytes of each, on scratch space; 0 where a row has no payload.
     first, last
         Its first byte, and the one behind its last, counted from the first that is written.
+    fingerprint
+        What tells its payloads, unread.
     """
 
     shard: int
@@ -58,12 +60,35 @@ class Stretch:
     sizes: Spill
     first: int
     last: int
+    fingerprint: str
 
     def starts(self) -> NDArray[np.int64]:
         """(row + 1,) first byte of each row, and the byte behind the last."""
         sizes = self.sizes.read(0, 0, self.stop - self.start)
         starts: NDArray[np.int64] = self.first + np.concatenate([[0], np.cumsum(sizes)])
         return starts
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the rows of a shard of channels.
+
+    Parameters
+    ----------
+    spill
+        (row,) bytes of each, on scratch space.
+    n_bytes
+        All of them together.
+    fingerprint
+        What tells the payloads, unread.
+    bad
+        Those that cannot be stored, where such are kept.
+    """
+
+    spill: Spill
+    n_bytes: int
+    fingerprint: str
+    bad: tuple[BadPayload, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,10 +164,10 @@ def write_bytes(
     """
     field = tasks.field
     sized = runner.map(f"size {field.name}", partial(_sizes, tasks=tasks), parts)
-    ends = list(accumulate((n_bytes for _, n_bytes, _ in sized), initial=0))
+    ends = list(accumulate((each.n_bytes for each in sized), initial=0))
     stretches = [
-        Stretch(*part, sizes, first, last)
-        for part, (sizes, _, _), first, last in zip(parts, sized, ends[:-1], ends[1:], strict=True)
+        Stretch(*part, each.spill, first, last, each.fingerprint)
+        for part, each, first, last in zip(parts, sized, ends[:-1], ends[1:], strict=True)
     ]
     n_shards = -(-ends[-1] // SHARD_BYTES)
     first_shard = free_bytes(tasks.spec.root, field.variable, n_shards)
@@ -152,7 +177,7 @@ def write_bytes(
     places = runner.map(f"index {field.name}", place, stretches)
     length = max(field.n_bytes or 0, first_shard * SHARD_BYTES + ends[-1])
     records = [*(each.record for each in written), *(record for some in places for record in some)]
-    bad = [*(each for _, _, some in sized for each in some), *(each for some in written for each in some.bad)]
+    bad = [*(each for some in sized for each in some.bad), *(each for some in written for each in some.bad)]
     return replace(field, n_bytes=length), records, bad
 
 
@@ -182,19 +207,19 @@ def _plan(array: RowArray, about: dict[str, Any]) -> ArrayPlan:
     return ArrayPlan(array.dtype, 0, str(array.codec), *size, about, array.shape, axes)
 
 
-def _sizes(part: tuple[int, int, int, References], tasks: ByteTasks) -> tuple[Spill, int, Sequence[BadPayload]]:
-    """How many bytes each row of a shard has, all of them together, and payloads that cannot be stored."""
+def _sizes(part: tuple[int, int, int, References], tasks: ByteTasks) -> Sizes:
+    """How many bytes each row of a shard has."""
     shard, start, stop, references = part
-    name = f"sizes-{tasks.payloads.fingerprint(references, start, stop, shard)}"
-    known = tasks.notes.known(name)
+    fingerprint = tasks.payloads.fingerprint(references, start, stop, shard)
+    known = tasks.notes.known(f"sizes-{fingerprint}")
     spill = None if known is None else _whole(tasks.scratch, known["spill"], "int64")
     if spill is not None:
-        return spill, int(spill.read(0, 0, spill.n_rows).sum()), ()
+        return Sizes(spill, int(spill.read(0, 0, spill.n_rows).sum()), fingerprint)
     sizes, bad = tasks.payloads.sizes(references, start, stop)
     spill = Spill.write(tasks.scratch, f"sizes{shard}", [sizes])
     if not bad:
-        tasks.notes.add(name, (), spill=[spill.key, spill.n_rows, spill.digest])
-    return spill, int(sizes.sum()), bad
+        tasks.notes.add(f"sizes-{fingerprint}", (), spill=[spill.key, spill.n_rows, spill.digest])
+    return Sizes(spill, int(sizes.sum()), fingerprint, tuple(bad))
 
 
 def _whole(scratch: Storage, noted: Sequence[Any], dtype: str) -> Spill | None:
@@ -209,10 +234,7 @@ def _write_bytes(number: int, tasks: ByteTasks, stretches: Sequence[Stretch], fi
     low, field = number * SHARD_BYTES, tasks.field
     high = min(low + SHARD_BYTES, stretches[-1].last)
     near = [stretch for stretch in stretches if stretch.last > low and stretch.first < high]
-    about = [
-        tasks.payloads.fingerprint(each.references, each.start, each.stop, each.first, each.sizes.digest)
-        for each in near
-    ]
+    about = [(each.fingerprint, each.first) for each in near]
     name = f"bytes-{digest(repr((field, first_shard + number, low, high, about)).encode())}"
     known = tasks.notes.known(name)
     spill = None if known is None else _whole(tasks.scratch, known["digests"], "uint8")

@@ -14,6 +14,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ class FileReader:
         state, about = self._state(holder), self._about
         return [origin_of((about, holder, position), state) for position in positions]
 
-    @property
+    @cached_property
     def _about(self) -> str:
         """How payloads are read, wherever files lie."""
         return json.dumps({**self.to_json(), "root": None}, sort_keys=True)
