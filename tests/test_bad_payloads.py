@@ -165,6 +165,28 @@ def test_one_position_that_an_array_has_not_is_told_of_its_own_row_alone(tmp_pat
         assert [row["line"] for row in set_aside(tmp_path / f"s{ending}.zarr")] == ["11"]
 
 
+def test_a_position_that_is_none_and_a_name_with_a_nul_are_bad_rows_too(tmp_path: Path) -> None:
+    npy(tmp_path / "a.npy", voxels((40, 4, 3)))
+    table = [[*row[:4], "a.npy", n] for n, row in enumerate(rows(""))]
+    table[3][5], table[5][5], table[8][5], table[9][4] = "0.5", "", "-1", "a\0.npy"
+    positions: dict[str, Any] = {"file_position": {"image": "number"}}
+    source = write_table(tmp_path / "a.csv", HEADER, table)
+    with pytest.raises(SourceError, match=r"'0.5' in column 'number', of id 'p0'"):
+        ingest(source, tmp_path / "s.zarr", tmp_path, **positions, on_bad_row="error")
+    assert ingest(source, tmp_path / "s.zarr", tmp_path, **positions).n_quarantined == 4
+    assert [(row["line"], row["reason"]) for row in set_aside(tmp_path / "s.zarr")] == [
+        ("5", "'0.5' in column 'number'"),
+        ("7", "no number in column 'number'"),
+        ("10", "'-1' in column 'number'"),
+        ("11", "a name with a NUL in column 'path'"),
+    ]
+    good = [row for n, row in enumerate(table) if n not in (3, 5, 8, 9)]
+    ingest(write_table(tmp_path / "b.csv", HEADER, good), tmp_path / "good.zarr", tmp_path, **positions)
+    assert arrays(tmp_path / "s.zarr") == arrays(tmp_path / "good.zarr")
+    with pytest.raises(SourceError, match="4 of 30 rows are bad"):
+        ingest(source, tmp_path / "t.zarr", tmp_path, **positions, max_bad_rows=3)
+
+
 def test_a_damaged_archive_is_read_once_for_all_of_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npz(tmp_path / "good.npz", a=voxels((40, 4, 3)))
     npz(tmp_path / "bad.npz", a=voxels((40, 90, 90), np.float32))

@@ -218,6 +218,7 @@ LAYERS = {
             "writing.calendars",
             "writing.steps",
             "writing.left_out",
+            "writing.references",
             "writing.blocks",
             "writing.bad_rows",
             "writing.resume",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from zstore.format.rowarrays import DIGEST_BYTES
 from zstore.reading.store import Store
-from zstore.writing.blocks import references
+from zstore.writing.references import references
 from zstore.writing.sources.channels import Categories, NumberValues
 from zstore.writing.sources.payloads import FieldSpec, Payload, PayloadError
 from zstore.writing.sources.table import ChannelSpec, Columns, TableSpec

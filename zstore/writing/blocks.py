@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from zstore.arrow import positions, union
 from zstore.errors import SourceError
 from zstore.format.encodings.base import Form
 from zstore.storage.protocol import Storage
 from zstore.writing.left_out import NOTHING, LeftOut, LeftOutRow, kept_rows, told
+from zstore.writing.references import odd_references, references
 from zstore.writing.sort import SortedBlock, Spill, sort_order
-from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
 from zstore.writing.sources.digests import PieceDigest
 from zstore.writing.sources.join import join
 from zstore.writing.sources.protocol import Block, Source
 from zstore.writing.sources.table import BadRow, Columns, TableSpec
 from zstore.writing.sources.times.spec import TimeSpec
-
-_MOST_POSITIONS = 2.0**53  # that floats tell apart
 
 
 @dataclass(frozen=True)
@@ -81,24 +78,32 @@ def parse_blocks(
     together = parts if len(blocks) == 1 else iter([join(list(parts))])
     reports, first = [], 0
     for columns in together:
-        rows: tuple[LeftOutRow, ...] = ()
-        n_rows = columns.n_rows
-        if left_out.bad:
-            columns, rows = _without(columns, spec, left_out, first)
-        reports.append(replace(_spilled(columns, spec, number, dtype, scratch), left_out=rows))
-        first += n_rows
+        rows = _rows_out(columns, spec, keep_bad, left_out)
+        left = columns.at(kept_rows(columns.n_rows, list(rows))) if rows else columns
+        out = tuple(LeftOutRow(first + row, *rows[row]) for row in sorted(rows))
+        reports.append(replace(_spilled(left, spec, number, dtype, scratch), left_out=out))
+        first += columns.n_rows
     return tuple(reports)
 
 
-def _without(
-    columns: Columns, spec: TableSpec, left_out: LeftOut, first: int
-) -> tuple[Columns, tuple[LeftOutRow, ...]]:
-    """Columns without rows that are left out, and those; the first row of the columns has the number `first`."""
-    rows = left_out.rows(spec.fields, list(references(columns, spec)))
-    if not rows:
-        return columns, ()
-    kept = kept_rows(columns.n_rows, list(rows))
-    return columns.at(kept), tuple(told(first + row, rows[row]) for row in sorted(rows))
+def _rows_out(columns: Columns, spec: TableSpec, keep_bad: bool, left_out: LeftOut) -> dict[int, tuple[str, str]]:
+    """Rows that are left out because of what they name: what is wrong with it, and what would be right.
+
+    Raises
+    ------
+    SourceError
+        If references of a row lead nowhere, and bad rows are not kept.
+    """
+    odd = odd_references(columns, spec) if spec.fields else {}
+    if odd and not keep_bad:
+        row = min(odd)
+        raise SourceError(
+            f"{odd[row][0]}, of id {columns.ids[int(columns.codes[row])].as_py()!r}",
+            expected=odd[row][1],
+            fix="correct the column, or leave the file of such rows empty",
+        )
+    bad = left_out.rows(spec.fields, list(references(columns, spec))) if left_out.bad else {}
+    return {**{row: told(some) for row, some in bad.items()}, **odd}
 
 
 def _spilled(columns: Columns, spec: TableSpec, number: int, dtype: str, scratch: Storage) -> BlockReport:
@@ -115,46 +120,6 @@ def _spilled(columns: Columns, spec: TableSpec, number: int, dtype: str, scratch
     return BlockReport(
         spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.tallies, columns.pieces
     )
-
-
-def references(columns: Columns, spec: TableSpec) -> Iterator[ChannelValues]:
-    """Per field, what holds the payload of each row, and its number in there: 0 where holders have one each."""
-    values = iter(columns.channels[len(spec.stored) :])
-    for field in spec.fields:
-        holders = next(values)
-        if isinstance(holders, Categories) and pc.any(pc.match_substring(holders.words, "\0")).as_py():
-            raise SourceError(
-                f"a name with a NUL in column {field.holder!r}", expected="names of files", fix="correct the table"
-            )
-        yield holders
-        if field.position is None:
-            yield NumberValues(np.zeros(columns.n_rows))
-        else:
-            yield _positions(field.position, next(values), holders, columns)
-
-
-def _positions(column: str, values: ChannelValues, holders: ChannelValues, columns: Columns) -> NumberValues:
-    """Numbers of payloads in what holds them, 0 in rows that have none.
-
-    Raises
-    ------
-    SourceError
-        If a row that has a payload has no whole number from 0 on.
-    """
-    numbers = values.values if isinstance(values, NumberValues) else np.full(columns.n_rows, np.nan)
-    named = holders.codes >= 0 if isinstance(holders, Categories) else np.isfinite(numbers)
-    right = (numbers >= 0) & (numbers < _MOST_POSITIONS) & (np.floor(numbers) == numbers)
-    odd = np.flatnonzero(named & ~right)
-    if len(odd):
-        row = int(odd[0])
-        word = values.words[int(values.codes[row])].as_py() if isinstance(values, Categories) else f"{numbers[row]:g}"
-        what = "no number" if word == "nan" else f"{word!r}"
-        raise SourceError(
-            f"{what} in column {column!r}, of id {columns.ids[int(columns.codes[row])].as_py()!r}",
-            expected="a whole number from 0 on in each row that has a payload: its position",
-            fix="correct the column, or leave the file of such rows empty",
-        )
-    return NumberValues(np.where(named, numbers, 0.0))
 
 
 def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> SortedBlock:

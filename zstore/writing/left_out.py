@@ -121,10 +121,10 @@ def _origin(reader: PayloadReader, bad: BadPayload) -> str:
     return reader.origins(bad.holder, [bad.position])[0].hex()
 
 
-def told(number: int, bad: Sequence[BadPayload]) -> LeftOutRow:
-    """A row by what it names."""
+def told(bad: Sequence[BadPayload]) -> tuple[str, str]:
+    """What is wrong with a row that names these, and what would be right."""
     reasons = [f"{each.field} {each.place}: {each.reason} (expected {each.expected})" for each in bad]
-    return LeftOutRow(number, "; ".join(reasons), "; ".join(dict.fromkeys(each.expected for each in bad)))
+    return "; ".join(reasons), "; ".join(dict.fromkeys(each.expected for each in bad))
 
 
 def kept_rows(n_rows: int, rows: Iterator[int] | Sequence[int]) -> NDArray[np.int64]:
