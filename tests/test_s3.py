@@ -1,5 +1,6 @@
 """Stores and sources in buckets, against a real server on loopback."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import SMALL_GRID, stored, write_table
+from payload_files import image, voxels
 from s3server import S3Server
 
 import zstore
@@ -25,6 +27,7 @@ from zstore.format.layout import MARKER, ROOT
 from zstore.storage.bucket import Bucket
 from zstore.storage.urls import open_storage
 from zstore.writing.lease import leased
+from zstore.writing.sources.named_files.reader import FileReader
 from zstore.writing.version import commit_version
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -491,3 +494,40 @@ def test_a_table_goes_into_a_bucket_and_comes_out_of_it(bucket: str) -> None:
     store = open_store(f"{bucket}/s.zarr")
     pd.testing.assert_frame_equal(store.sel().to_pandas(), rows)
     assert store.sel(start="2001-01-01 10:00", channels="v").head(1)["v"].tolist() == [10]
+
+
+@pytest.mark.parametrize("keep", [[], ["image"]])
+def test_fields_go_on_in_a_bucket_and_rows_with_a_bad_file_are_set_aside_beside_it(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: list[str]
+) -> None:
+    for n in range(40):
+        image(tmp_path / f"im{n}.png", voxels((9, 8, 3), np.uint8, seed=n))
+    (tmp_path / "im11.png").unlink()
+    source = write_table(tmp_path / "a.csv", ["id", "t", "path"], [[f"s{n % 3}", n, f"im{n}.png"] for n in range(40)])
+    options: dict[str, Any] = {"file": {"image": "path"}, "file_root": str(tmp_path), "keep_encoded": keep}
+    options |= {**BY_ID, "chunk_rows": 8, "shard_rows": 16, "on_bad_row": "quarantine"}
+    zstore.ingest(source, tmp_path / "s.zarr", **options)
+    script = (
+        "import json, os, sys, zstore, zstore.writing.pipeline as pipeline\n"
+        "pipeline.sum_up = lambda *_: os._exit(9)\n"
+        "zstore.ingest(*sys.argv[1:3], scratch=sys.argv[3], **json.loads(sys.argv[4]))"
+    )
+    words = [str(source), f"{bucket}/s.zarr", str(tmp_path / "scratch"), json.dumps(options)]
+    assert subprocess.run([sys.executable, "-c", script, *words], check=False).returncode == 9
+    monkeypatch.setenv("ZSTORE_LEASE_S", "0.2")
+    read: list[str] = []
+    one = FileReader._one
+
+    def noted(self: FileReader, kind: str, name: str) -> Any:
+        read.append(name)
+        return one(self, kind, name)
+
+    monkeypatch.setattr(FileReader, "_one", noted)
+    zstore.ingest(source, f"{bucket}/s.zarr", **options, scratch=tmp_path / "scratch")
+    assert read == [] if keep else len(set(read)) == 39  # the sample that tells how they are encoded has all of these
+    found, local = objects(f"{bucket}/s.zarr"), objects(str(tmp_path / "s.zarr"))
+    assert found.keys() == local.keys()
+    assert {k: v for k, v in found.items() if k.startswith("image")} == {
+        k: v for k, v in local.items() if k.startswith("image")
+    }
+    assert b"im11.png" in objects(bucket)["s.zarr.quarantine.csv"]
