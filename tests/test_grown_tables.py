@@ -305,3 +305,18 @@ def test_a_store_that_was_compacted_still_knows_its_files(
         n_read.clear()
         assert append(tmp_path, rows(range(41)), name).n_known == 40
         assert sorted(n_read) == ["im40.png"]
+
+
+def test_files_are_known_after_a_field_was_written_anew_for_a_value_that_is_no_byte(
+    tmp_path: Path, n_read: dict[str, int]
+) -> None:
+    for n in range(32):
+        npy(tmp_path / f"im{n}.npy", voxels((4, 3), np.float32, seed=n) + (0.5 if n == 30 else 0))
+    ingest(tmp_path, rows(range(30), ".npy"))
+    assert append(tmp_path, rows(range(31), ".npy")).n_stored == 1
+    n_read.clear()
+    assert append(tmp_path, rows(range(32), ".npy")).n_known == 31
+    assert sorted(n_read) == ["im31.npy"]
+    store = zstore.open_store(tmp_path / "s.zarr")
+    assert store.read_field("image", 0, 1).dtype == np.float32
+    assert zstore.verify(store).faults == ()
