@@ -117,6 +117,25 @@ def pictures(tmp_path: Path) -> list[np.ndarray[Any, Any]]:
     return values
 
 
+def test_paths_that_leave_the_folder_are_set_aside_and_nothing_is_read_there(
+    tmp_path: Path, pictures: list[np.ndarray[Any, Any]]
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for n in range(N_ROWS):
+        (tmp_path / f"{n}.png").rename(root / f"{n}.png")
+    image(tmp_path / "secret.png", voxels((9, 8, 3), np.uint8))
+    (root / "link.png").symlink_to(tmp_path / "secret.png")
+    table = rows(".png")
+    for n, path in zip(
+        BAD, ("../secret.png", str(tmp_path / "secret.png"), "link.png", "a/../../secret.png"), strict=True
+    ):
+        table[n][4] = path
+    receipt = ingest(write_table(tmp_path / "a.csv", HEADER, table), tmp_path / "s.zarr", root)
+    assert receipt.n_quarantined == 4
+    assert all(f"below {root}" in row["reason"] for row in set_aside(tmp_path / "s.zarr"))
+
+
 def test_encoded_images_are_set_aside_alike(tmp_path: Path, pictures: list[np.ndarray[Any, Any]]) -> None:
     (tmp_path / "7.png").unlink()
     cut(tmp_path / "8.png", 50)
