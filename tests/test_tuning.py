@@ -5,6 +5,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +118,13 @@ def frames(tmp_path: Path) -> Store:
 
 
 def test_a_plan_measures_how_fields_are_decoded_and_where_there_is_room_for_them(
-    run: Run, app: App, frames: Store, tmp_path: Path
+    app: App, frames: Store, tmp_path: Path
 ) -> None:
     fields = {"image": {"steps": 2, "stride": 3, "crop": [16, 12]}}
-    fit_config(tmp_path / "fit.yaml", frames, fields=fields, channels=["v"], memory_budget="1MB")
-    words = ["--config", "fit.yaml", "--seconds", 0.2]
-    found = json.loads(run("zstore.cli", "plan", frames.path, *words, "--json", check=True).stdout)
+    config = fit_config(tmp_path / "fit.yaml", frames, fields=fields, channels=["v"], memory_budget="1MB")
+    options = tuning.data_options(str(frames.path), config, {})
+    plan = tuning.plan(options, 0.1)
+    found = json.loads(json.dumps(asdict(plan)))
     (image,) = found["fields"]
     assert image["rows"] == "1,000 rows of 20 x 20 x 3 uint8"
     assert (image["decoded_bytes"], image["chosen"]) == (1_200_000, "encoded")
@@ -137,9 +139,10 @@ def test_a_plan_measures_how_fields_are_decoded_and_where_there_is_room_for_them
     assert (measured["encoded"]["decoded"], measured["stream"]["decoded"]) == (0, 1)
     assert measured["encoded"]["shared_bytes"] == 1000 * 4 + image["stored_bytes"]
 
-    shown = run("zstore.cli", "plan", frames.path, *words, "--write", "plan.yaml", check=True).stdout
+    shown = tuning.show(plan)
     assert "field image: 1,000 rows of 20 x 20 x 3 uint8, 0.001 GB decoded, 0.000 GB stored: encoded" in shown
     assert "encoded *" in shown
+    (tmp_path / "plan.yaml").write_text(tuning.overlay(plan, options))
     planned = yaml.safe_load((tmp_path / "plan.yaml").read_text())["data"]["fields"]["image"]
     assert planned == {"steps": 2, "stride": 3, "residency": "encoded", "crop": [16, 12]}
     fitted = app("fit", "--config", "fit.yaml", "--config", "plan.yaml", check=True)
