@@ -172,6 +172,20 @@ def test_rows_that_were_left_out_are_not_looked_for_again(pictures: Path, reads:
     assert told[0].count("not there") == 3
 
 
+def test_notes_that_others_wrote_keep_or_remove_nothing_but_shards_that_no_version_needs(pictures: Path) -> None:
+    for name in ("s.zarr", "whole.zarr"):
+        zstore.ingest(table(pictures, "a.csv", range(N_ROWS)), pictures / name, **naming(pictures))
+    die("append", table(pictures, "b.csv", range(N_ROWS, N_ROWS + 20)), pictures / "s.zarr", {})
+    keys = [*stored(pictures / "whole.zarr"), "zarr.json", "../a.csv", "/etc/passwd", "image/c/../../x", 7, None]
+    note = pictures / "s.zarr" / SCRATCH / "objects-crafted.note"
+    note.write_text(json.dumps({"records": [[key, 1, "0" * 32] for key in keys]}))
+    for name in ("s.zarr", "whole.zarr"):
+        zstore.append(table(pictures, "c.csv", range(N_ROWS, N_ROWS + 2)), pictures / name)
+    assert stored(pictures / "s.zarr") == stored(pictures / "whole.zarr")
+    assert (pictures / "a.csv").exists()
+    assert zstore.verify(zstore.open_store(pictures / "s.zarr")).faults == ()
+
+
 CHANGES: list[tuple[str, Callable[[Path], object]]] = [
     ("another file", lambda folder: image(folder / "im7.png", voxels((100, 400, 3), np.uint8, seed=99))),
     ("a shard cut", lambda folder: _cut(folder / "s.zarr/image/c/1/0/0/0")),

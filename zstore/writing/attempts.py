@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from zstore.writing.left_out import LeftOut
-from zstore.writing.object_notes import noted_keys
 from zstore.writing.parse import Parsed, parse
 from zstore.writing.pipeline import Written
 from zstore.writing.plan import Planned
+from zstore.writing.resume import noted_objects
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sources.payloads import BadPayloadsError
@@ -45,7 +45,7 @@ def write_good(
     As long as no payload is bad, nothing is done twice. Else everything is parsed and written again, once for all bad
     payloads that were found together; of payloads, shards before the first row that was left out are not read again.
     """
-    left_out, stale = LeftOut.noted(planned.notes, planned.spec.fields), noted_keys(site.scratch)
+    left_out, stale = LeftOut.noted(planned.notes, planned.spec.fields), noted_objects(site)
     while True:
         parsed = parse(planned, site, runner, left_out)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from zstore.format.manifest import ObjectRecord
 from zstore.storage.protocol import Storage
 from zstore.writing.sources.workspace import NOTE, digest_of
+
+_SHARD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*/c(/[0-9]+)+")
 
 OBJECTS = "objects-"
 """What the names of such notes begin with."""
@@ -69,12 +72,19 @@ class ObjectNotes:
 
 
 def noted_keys(scratch: Storage) -> set[str]:
-    """Every object that notes on scratch space tell of."""
+    """Every object that notes on scratch space tell of: shards, for others may have written there."""
     keys: set[str] = set()
-    for key in scratch.sizes(OBJECTS):
-        if key.endswith(NOTE):
-            try:
-                keys.update(record[0] for record in json.loads(scratch.read(key))["records"])
-            except (KeyError, TypeError, ValueError, IndexError):  # cut short
-                continue
+    try:
+        notes = [key for key in scratch.sizes(OBJECTS) if key.endswith(NOTE)]
+    except PermissionError:  # a link, which is refused where something is to be written there
+        return keys
+    for note in notes:
+        try:
+            keys.update(record[0] for record in json.loads(scratch.read(note))["records"] if _is_shard(record[0]))
+        except (KeyError, TypeError, ValueError, IndexError, RecursionError):  # cut short
+            continue
     return keys
+
+
+def _is_shard(key: Any) -> bool:
+    return isinstance(key, str) and _SHARD.fullmatch(key) is not None

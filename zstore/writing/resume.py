@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from zstore.arrow import as_numpy, text_array
+from zstore.format.commit import is_store
 from zstore.format.encodings.base import form_from_json
+from zstore.reading.objects import committed_versions
 from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.left_out import LeftOutRow
@@ -22,6 +24,7 @@ from zstore.writing.sources.digests import PieceDigest
 from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import BadRow
 from zstore.writing.sources.workspace import NOTE, TAKEN, digest_of
+from zstore.writing.sweep import needed_keys
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +64,16 @@ def forget(site: Site) -> None:
     site.scratch.clear()
 
 
-def _remove_noted(site: Site) -> None:
+def noted_objects(site: Site) -> set[str]:
+    """Objects that notes tell of and no version needs."""
     keys = noted_keys(site.scratch)
+    if keys and is_store(site.root):
+        keys -= needed_keys(site.root, committed_versions(site.root))
+    return keys
+
+
+def _remove_noted(site: Site) -> None:
+    keys = noted_objects(site)
     if keys:
         site.root.remove(keys)
 
