@@ -126,27 +126,25 @@ def new_sources(
     taken = {record.key: record for record in ledger}
     known = {_wherever(record) for record in taken.values()}
     alike = {some[:2] for some in known}
-    names = dict(zip(_names(files, target), files, strict=True))
+    named = list(zip(_names(files, target), files, strict=True))
 
-    def is_taken(name: str, record: ObjectRecord) -> bool:
-        before, file = taken.get(name), names[name]
+    def is_taken(file: Any, record: ObjectRecord) -> bool:
+        before = taken.get(record.key)
         if before is not None:
             return _is_same(before, record, file, id_from_path)
         early = taken.get(str(file))  # as ledgers of version 0.1 have it where ids come from paths
         return _wherever(record) in known or (early is not None and _is_same(early, record, file, id_from_path))
 
-    maybe = {
-        name: file
-        for name, file in names.items()
-        if knows_digest(file) or (PurePosixPath(name).name, file.n_bytes) in alike
-    }
-    records = read_digests(list(maybe.values()), target, id_from_path, runner)
-    same = {record.key for record in records if is_taken(record.key, record)}
-    rest = [f for name, f in maybe.items() if name not in same and not knows_digest(f) and f.n_bytes > PIECE_BYTES]
-    records = read_digests(rest, target, id_from_path, runner, piece_bytes=EARLIER_PIECE_BYTES)
-    same |= {record.key for record in records if is_taken(record.key, record)}
-    new = [file for name, file in names.items() if name not in same]
-    changed = [(file, taken[name]) for name, file in names.items() if name in taken and name not in same]
+    def taken_among(some: Sequence[Any], piece_bytes: int | None = None) -> set[str]:
+        records = read_digests(some, target, id_from_path, runner, piece_bytes=piece_bytes)
+        return {record.key for file, record in zip(some, records, strict=True) if is_taken(file, record)}
+
+    maybe = [(name, f) for name, f in named if knows_digest(f) or (PurePosixPath(name).name, f.n_bytes) in alike]
+    same = taken_among([file for _, file in maybe])
+    long = [f for name, f in maybe if name not in same and not knows_digest(f) and f.n_bytes > PIECE_BYTES]
+    same |= taken_among(long, EARLIER_PIECE_BYTES)
+    new = [file for name, file in named if name not in same]
+    changed = [(file, taken[name]) for name, file in named if name in taken and name not in same]
     if changed and not grown:
         file, before = changed[0]
         raise SourceError(
