@@ -133,6 +133,17 @@ def test_a_scheduler_that_is_not_there_is_told(run: Run, table: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def running(client: Client) -> list[int]:
+    """Processes of workers that run, as their nannies see it: one does not start a worker again that died before."""
+
+    def started(dask_worker: Any) -> int | None:
+        process = dask_worker.process
+        return process.pid if process is not None and process.status.name == "running" else None
+
+    pids = client.run(started, nanny=True, on_error="ignore").values()
+    return sorted(pid for pid in pids if isinstance(pid, int))
+
+
 def kill_workers(cluster: LocalCluster, n_kills: int, every_s: float, table: Path, path: Path) -> int:
     """Kill a worker now and then while a store is made of a table, again and again until all kills were done."""
     n_done, over = 0, threading.Event()
@@ -142,13 +153,10 @@ def kill_workers(cluster: LocalCluster, n_kills: int, every_s: float, table: Pat
         nonlocal n_done
         with Client(cluster.scheduler_address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
             while n_done < n_kills and not over.wait(every_s * (0.5 + rng.random())):
-                alive = [worker["nanny"] and address for address, worker in client.scheduler_info()["workers"].items()]
-                if alive:
-                    pids = client.run(os.getpid, workers=[rng.choice(alive)], on_error="ignore")
-                    for pid in pids.values():
-                        if isinstance(pid, int):
-                            os.kill(pid, signal.SIGKILL)
-                            n_done += 1
+                pids = running(client)
+                if pids:
+                    os.kill(rng.choice(pids), signal.SIGKILL)
+                    n_done += 1
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -186,15 +194,11 @@ def test_workers_killed_twenty_times_during_a_run_change_no_byte(cluster: LocalC
 
     def kill() -> None:
         nonlocal n_kills
-        seen: dict[int, float] = {}
         with Client(cluster.scheduler_address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-            while not over.wait(0.2):
-                now, pids = time.monotonic(), client.run(os.getpid, on_error="ignore").values()
-                seen = {pid: seen.get(pid, now) for pid in pids if isinstance(pid, int)}
-                # A nanny does not start a worker again that was killed while it started.
-                old = [pid for pid, since in seen.items() if now - since > 1]
-                if old and n_kills < 20:
-                    os.kill(old[0], signal.SIGKILL)
+            while not over.wait(1):
+                pids = running(client)
+                if pids and n_kills < 20:
+                    os.kill(pids[0], signal.SIGKILL)
                     n_kills += 1
 
     killer = threading.Thread(target=kill)
