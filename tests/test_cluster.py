@@ -50,7 +50,10 @@ def threaded(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 100}),
+        # A worker that is away when its cluster looks, 15 s after it died before, is given up for ever.
+        dask.config.set(
+            {"distributed.scheduler.allowed-failures": 100, "distributed.deploy.lost-worker-timeout": "1 hour"}
+        ),
         LocalCluster(getattr(request, "param", 2), **options) as running,  # type: ignore[no-untyped-call]
     ):
         yield running

@@ -33,6 +33,7 @@ THREAD_BYTES = 1 << 28
 _CONNECT_S, _SETTLE_S = 10, 60
 _LOOK_S, _ALONE_S, _POLL_S = 5, 300, 0.1  # how often to look for workers, and how long to wait for one
 _DEATHS = 50  # of workers that a task may be running on, before it is taken for their cause
+_AWAY = "1 hour"  # after which a worker that died is given up; 15 s, as is usual, are few on a busy machine
 
 
 class Scheduler:
@@ -229,8 +230,11 @@ class Scheduler:
 
             try:
                 if self.address == LOCAL:
-                    deaths = {"distributed.scheduler.allowed-failures": _DEATHS}
-                    self._stack.enter_context(dask.config.set(deaths))
+                    patience = {
+                        "distributed.scheduler.allowed-failures": _DEATHS,
+                        "distributed.deploy.lost-worker-timeout": _AWAY,
+                    }
+                    self._stack.enter_context(dask.config.set(patience))
                     options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
                     cluster: Any = LocalCluster(self.workers, **options)  # type: ignore[no-untyped-call]
                     self._stack.enter_context(cluster)
