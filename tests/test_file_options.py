@@ -33,12 +33,18 @@ def test_each_field_is_read_as_its_options_say(tmp_path: Path) -> None:
     scan = FileReader(root, chain=MERLIN, limit_bytes=limit)
     crop = VolumeChain("LPS", (1.0, 1.0, 2.5), "linear", Window(-100, 300, 0, 255), (64, 64, 32), dtype="uint8")
     assert options.fields({"nifti": "HU"}) == (
-        FieldSpec("image", FileReader(root, keep_encoded=True, limit_bytes=limit), "path", encoded=True),
-        FieldSpec("frame", FileReader(root, "train", indexed=True, limit_bytes=limit), "archive", "number"),
-        FieldSpec("scan", scan, "nifti", units="HU"),
-        FieldSpec("scan_grid", GridReader(scan), "nifti", dimensions=axes),
-        FieldSpec("crop", FileReader(root, chain=crop, limit_bytes=limit), "nifti", units="HU"),
-        FieldSpec("crop_grid", GridReader(FileReader(root, chain=crop, limit_bytes=limit)), "nifti", dimensions=axes),
+        FieldSpec("image", FileReader(root, keep_encoded=True, limit_bytes=limit), "path", encoded=True, named=True),
+        FieldSpec("frame", FileReader(root, "train", indexed=True, limit_bytes=limit), "archive", "number", named=True),
+        FieldSpec("scan", scan, "nifti", units="HU", named=True),
+        FieldSpec("scan_grid", GridReader(scan), "nifti", dimensions=axes, named=True),
+        FieldSpec("crop", FileReader(root, chain=crop, limit_bytes=limit), "nifti", units="HU", named=True),
+        FieldSpec(
+            "crop_grid",
+            GridReader(FileReader(root, chain=crop, limit_bytes=limit)),
+            "nifti",
+            dimensions=axes,
+            named=True,
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from zstore.amounts import show_size
 from zstore.datasets import DATASETS
-from zstore.format.rowarrays import array_names, byte_names
+from zstore.format.rowarrays import array_names, byte_names, origin_name
 from zstore.format.schema import Field
 from zstore.reading.described import grouped
 from zstore.reading.eviction import Cache
@@ -240,11 +240,12 @@ def _show_fields(store: Store) -> list[str]:
     """A line for each field: what a row of it is, how it lies on disk, and how large that is."""
     lines, n_bytes_of = [], store.objects.variable_bytes
     for field in store.schema.fields:
+        origins = [origin_name(field.variable)] if field.origins else []
         if field.n_bytes is not None:
-            n_bytes = sum(n_bytes_of(name) for name in byte_names(field.variable))
+            n_bytes = sum(n_bytes_of(name) for name in (*byte_names(field.variable), *origins))
             lines.append(f"field {shown(field.name)}: bytes, as in the source; {show_size(n_bytes)}")
             continue
-        n_bytes = sum(n_bytes_of(name) for name in array_names(field.variable))
+        n_bytes = sum(n_bytes_of(name) for name in (*array_names(field.variable), *origins))
         raw = store.n_rows * math.prod(field.shape) * np.dtype(field.dtype).itemsize
         stored, size = field.encoding.dtype, " x ".join(f"{n:,}" for n in field.shape)
         was = f" ({field.dtype} in the source)" if stored != field.dtype else ""
