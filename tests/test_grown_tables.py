@@ -241,6 +241,20 @@ def test_a_row_with_another_value_is_a_duplicate(
         assert not store.payload_digests("image", row, row + 1).any()
 
 
+@pytest.mark.parametrize(("keep", "chosen"), [("first", 0), ("last", 49)])
+def test_a_table_with_two_rows_at_one_time_keeps_the_same_one_however_often_it_grows(
+    tmp_path: Path, pictures: list[Any], keep: Any, chosen: int
+) -> None:
+    twice = [*rows(range(30)), ["p0", "2020-01-01", 8, "w2", "im49.png"]]
+    ingest(tmp_path, twice, on_duplicate=keep)
+    for n in range(30, 33):
+        receipt = append(tmp_path, [*twice, *rows(range(30, n + 1))], on_duplicate=keep)
+        assert (receipt.n_stored, receipt.n_known, receipt.n_duplicates) == (1, n, 1)
+        store = zstore.open_store(tmp_path / "s.zarr")
+        np.testing.assert_array_equal(pictures[chosen], store.read_field("image", 0, 1)[0])
+        np.testing.assert_array_equal(store.read("age", 0, 1), [8 if chosen else np.nan])
+
+
 def test_a_table_without_a_new_row_is_taken_note_of(tmp_path: Path, pictures: list[Any]) -> None:
     ingest(tmp_path, rows(range(30)))
     receipt = append(tmp_path, rows(range(30))[::-1])

@@ -107,6 +107,9 @@ def order_behind(
     rows = rows_behind(base, made, parsed.reports)
     new = Settled(ids, fresh)
     if reading.fields:
+        if on_duplicate != "error":  # first, or a row that is known may make way for an earlier one of its time
+            fresh, rows = limit_fan_in(len(ids), fresh, rows, site.scratch, runner)
+            fresh = without_duplicates(len(ids), fresh, on_duplicate, rows.shard_rows, runner)
         comparer = Comparer(base, places.known, replace(rows, bringers=()), planned.spec.fields, filled)
         changed = partial(changed_row, planned, parsed, base, ids)
         new = settle(comparer, ids, fresh, rows.bringers, on_duplicate, changed, runner)
