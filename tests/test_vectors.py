@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import zstore
@@ -43,6 +44,16 @@ def test_a_data_module_takes_vectors_for_channels_and_targets(store: zstore.Stor
     data = WindowDataModule(store.path, 4, 1, channels=["emg"], targets=["rest", "emg"], cache=str(tmp_path))
     assert data.inputs == ["emg.0", "emg.1", "emg.2"]
     assert data.targets == ["rest", "emg.0", "emg.1", "emg.2"]
+
+
+def test_windows_and_pictures_take_vectors_for_channels_and_targets(store: zstore.Store, tmp_path: Path) -> None:
+    windows = store.windows(4, 1, channels="rest", targets="emg", cache=str(tmp_path))
+    expected = np.stack([store.read(f"emg.{n}", 4, 5) for n in range(3)], axis=-1)
+    np.testing.assert_array_equal(expected, windows[0]["y"])
+    assert windows[0]["x"].shape == (4, 1)
+    with pytest.raises(zstore.NotFoundError, match="no channel 'leg'"):
+        store.windows(4, 1, targets=["leg"], cache=str(tmp_path))
+    assert len(store.plot(store.ids[0], ["emg", "rest"])) == 4
 
 
 def test_a_note_on_the_channels_of_a_vector_is_one_note(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def show_log(entries: Sequence[LogEntry]) -> str:
 
 def print_info(store: Store) -> None:
     """What a store holds, for a person."""
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out = Console(highlight=False, markup=False, soft_wrap=True, width=_WIDTH)
     schema, index = store.schema, store.index
     out.print(f"{shown(store.path)} version {schema.version}, committed {shown(schema.committed)}")
     span = ""

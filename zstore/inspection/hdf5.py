@@ -20,12 +20,23 @@ from zstore.writing.sources.files import find
 from zstore.writing.sources.hdf5.layout import layout_of, read_rows
 from zstore.writing.sources.hdf5.library import h5py_of, opened
 from zstore.writing.sources.hdf5.mapping import ID, TIME
-from zstore.writing.sources.hdf5.objects import DataSet, ObjectError, attributes_of, judge, link_of, names_of, natural
+from zstore.writing.sources.hdf5.objects import (
+    DataSet,
+    ObjectError,
+    address,
+    attributes_of,
+    judge,
+    link_of,
+    names_of,
+    natural,
+)
 from zstore.writing.sources.hdf5.presets import PRESETS
 from zstore.writing.sources.hdf5.read_mapping import MappingError, read_mapping
 from zstore.writing.sources.kinds import stem_of
 
-_MOST_DATA = 2_000  # data sets that are looked at
+_MOST_OBJECTS = 10_000  # that are looked at
+_MOST_ATTRIBUTES = 2_000
+_MOST_TOLD = 10  # data sets of other lengths
 _MOST_LEVELS = 12
 _TIMES = re.compile(r"(?:time|timestamp|t|ts|stamp)s?", re.IGNORECASE)
 _FIRST_TIMES = 1000
@@ -145,17 +156,19 @@ class _Found:
 def _mapping(root: Any, file: File) -> tuple[dict[str, Any] | None, list[str]]:
     """A mapping to start from, and what to ask about it."""
     groups: dict[str, tuple[str, ...]] = {}
-    found = list(_walk(root.id, "/", file.n_bytes, 0, groups, [0]))
+    found = list(_walk(root.id, "/", file.n_bytes, 0, groups, {address(root.id)}))
     episodes, first = _episodes(groups, [each.path for each in found])
     inside = [each for each in found if first == "/" or each.path.startswith(f"{first}/")]
     if not inside:
         return None, ["no data set can be a channel"]
     n_rows = Counter(each.data.n_rows for each in inside).most_common(1)[0][0]
+    others = [each for each in inside if each.data.n_rows != n_rows]
     questions = [
         f"{each.path} has {each.data.n_rows:,} rows, and others {n_rows:,}: it is left out"
-        for each in inside
-        if each.data.n_rows != n_rows
+        for each in others[:_MOST_TOLD]
     ]
+    if len(others) > _MOST_TOLD:
+        questions.append(f"{len(others) - _MOST_TOLD:,} more have other numbers of rows than {n_rows:,}")
     rows = [each for each in inside if each.data.n_rows == n_rows]
     document: dict[str, Any] = {"episodes": episodes, "id": "group" if episodes.endswith("*") else "file"}
     time = next((each for each in rows if _TIMES.fullmatch(each.last) and not each.inner), None)
@@ -170,7 +183,7 @@ def _mapping(root: Any, file: File) -> tuple[dict[str, Any] | None, list[str]]:
             continue
         kind[_name(each, first, rows)] = _where(each, first)
     document |= {kind: some for kind, some in kinds.items() if some}
-    if next(iter(attributes_of(root[first].id, _MOST_DATA, None)), None) is not None:
+    if next(iter(attributes_of(root[first].id, _MOST_ATTRIBUTES, None)), None) is not None:
         document["statics"] = "attributes"
     try:
         read_mapping(document)
@@ -180,9 +193,12 @@ def _mapping(root: Any, file: File) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def _walk(
-    node: Any, path: str, n_file_bytes: int, level: int, groups: dict[str, tuple[str, ...]], count: list[int]
+    node: Any, path: str, n_file_bytes: int, level: int, groups: dict[str, tuple[str, ...]], seen: set[tuple[int, int]]
 ) -> Iterator[_Found]:
-    """Data sets that can be read, and, in `groups`, the names in each group; of groups that are many, the first two."""
+    """Data sets that can be read, and, in `groups`, the names in each group; of groups that are many, the first two.
+
+    An object that was `seen` under another name counts there alone, so hard links make no circles.
+    """
     h5py = h5py_of(path)
     try:
         names = sorted(names_of(node, 1_000_000), key=natural)
@@ -192,19 +208,23 @@ def _walk(
     n_groups = 0
     for name in names:
         where = f"{path.rstrip('/')}/{name}"
-        if count[0] >= _MOST_DATA:
+        if len(seen) >= _MOST_OBJECTS:
             return
         try:
-            child = h5py.h5o.open(node, name.encode()) if link_of(node, name, where)[0] == "hard" else None
+            if link_of(node, name, where)[0] != "hard":
+                continue
+            child = h5py.h5o.open(node, name.encode())
+            if (known := address(child)) in seen:
+                continue
+            seen.add(known)
             if isinstance(child, h5py.h5d.DatasetID):
-                count[0] += 1
                 yield from _columns(judge(child, where, n_file_bytes))
         except (ObjectError, OSError, KeyError, RuntimeError):
             continue
         if isinstance(child, h5py.h5g.GroupID) and level < _MOST_LEVELS:
             n_groups += 1
             if n_groups <= 2 or len(names) <= 20:
-                yield from _walk(child, where, n_file_bytes, level + 1, groups, count)
+                yield from _walk(child, where, n_file_bytes, level + 1, groups, seen)
 
 
 def _columns(data: DataSet) -> Iterator[_Found]:

@@ -13,6 +13,7 @@ from zstore.writing.sources.hdf5.objects import (
     FILTERS,
     DataSet,
     ObjectError,
+    address,
     attributes_of,
     judge,
     link_of,
@@ -41,10 +42,11 @@ def tree_of(root: Any, n_file_bytes: int) -> list[str]:
 
     Returns
     -------
-    At most some 200 lines, however many objects there are; what is left out is counted.
+    At most some 200 lines, however many objects there are; what is left out is counted. An object of several names is
+    shown at the first.
     """
     lines: list[str] = []
-    for line in _group(root.id, "/", n_file_bytes, 0):
+    for line in _group(root.id, "/", n_file_bytes, 0, {address(root.id): "/"}):
         lines.append(line)
         if len(lines) >= MOST_LINES:
             lines.append("… and more")
@@ -52,7 +54,7 @@ def tree_of(root: Any, n_file_bytes: int) -> list[str]:
     return lines
 
 
-def _group(node: Any, path: str, n_file_bytes: int, level: int) -> Iterator[str]:
+def _group(node: Any, path: str, n_file_bytes: int, level: int, seen: dict[tuple[int, int], str]) -> Iterator[str]:
     h5py, indent = h5py_of(path), "  " * level
     try:
         names = sorted(names_of(node, _MOST_NAMES), key=natural)
@@ -66,16 +68,19 @@ def _group(node: Any, path: str, n_file_bytes: int, level: int) -> Iterator[str]
         try:
             kind, target = link_of(node, name, where)
             child = h5py.h5o.open(node, name.encode()) if kind == "hard" else None
+            known = seen.setdefault(address(child), where) if child is not None else where
         except (ObjectError, OSError, KeyError, RuntimeError) as error:
             yield f"{indent}{shown(name)}: {shown(getattr(error, 'reason', error))}"
             continue
         if kind == "soft":
             yield f"{indent}{shown(name)} → {shown(target)}"
+        elif known != where:
+            yield f"{indent}{shown(name)} = {shown(known)}"
         elif isinstance(child, h5py.h5g.GroupID):
             n_groups += 1
             yield f"{indent}{shown(name)}/"
             if level < _MOST_LEVELS:
-                yield from _group(child, where, n_file_bytes, level + 1)
+                yield from _group(child, where, n_file_bytes, level + 1, seen)
         elif isinstance(child, h5py.h5d.DatasetID):
             yield f"{indent}{shown(name)}  {_data(child, where, n_file_bytes)}"
             yield from (f"{indent}  @{line}" for line in _attributes(child))

@@ -55,12 +55,14 @@ def channel_line(series: Series, channel: str, width: int) -> Html:
     return line(np.stack(values, axis=1).astype(np.float64), width, _LINE_H, channel)
 
 
-def plot_series(series: Series, channels: Sequence[str] | None, start: str | int | None, stop: str | int | None) -> Any:
+def plot_series(
+    series: Series, channels: Sequence[str] | str | None, start: str | int | None, stop: str | int | None
+) -> Any:
     """See :meth:`zstore.reading.series.Series.plot`."""
     import matplotlib.pyplot as plt
 
     store = series.store
-    names = list(channels or store.numbers)
+    names = store.chosen_channels(channels) if channels else store.numbers
     figure, grid = plt.subplots(
         len(names), 1, sharex=True, squeeze=False, figsize=(9, 0.6 + 1.5 * len(names)), layout="constrained"
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.errors import NotFoundError
+from zstore.errors import NotFoundError, UsageError
 from zstore.format.index import SeriesIndex, StaticAttribute
 from zstore.format.layout import index_path, moments_path
 from zstore.format.manifest import ObjectRecord
@@ -103,6 +103,23 @@ class DescribedVersion:
     def channels_of(self, names: Iterable[str]) -> list[str]:
         """Names of channels, with each vector among them as its channels in order; see :attr:`vectors`."""
         return [channel for name in names for channel in self.vectors.get(name, (name,))]
+
+    def chosen_channels(self, names: Sequence[str] | str) -> tuple[str, ...]:
+        """Channels that a user names, one or several, vectors among them.
+
+        Raises
+        ------
+        NotFoundError
+            If the store has no such channel.
+        UsageError
+            If one is named twice.
+        """
+        chosen = tuple(self.channels_of([names] if isinstance(names, str) else names))
+        for name in chosen:
+            self.channel(name)
+            if chosen.count(name) > 1:
+                raise UsageError(f"channel {name!r} twice", expected="each once")
+        return chosen
 
     @property
     def time(self) -> TimeAxis:

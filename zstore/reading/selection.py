@@ -225,7 +225,7 @@ class Selection:
         target_stride: int = 1,
         pad_before: Padding = "none",
         pad_after: Padding = "none",
-        targets: Sequence[str] | None = None,
+        targets: Sequence[str] | str | None = None,
         fields: Mapping[str, int | tuple[int, int] | FieldSteps] | None = None,
         cache: Cache | str | Path | None = None,
     ) -> Windows:
@@ -236,7 +236,8 @@ class Selection:
         lookback, horizon, delay, stride, target_stride, pad_before, pad_after
             See :class:`zstore.WindowShape`. What is not selected is padded, as what lies beyond a run.
         targets
-            Target channels, which need not be selected; None for the input channels, which are those selected.
+            Target channels, or vectors, which need not be selected; None for the input channels, which are those that
+            are selected.
         fields
             By name of a field, how many of the last input rows of a window it has; or that, and how many rows apart
             they are; or those, and the part in the middle of each row that it has.
@@ -253,7 +254,7 @@ class Selection:
         UsageError
             If there is no such window.
         """
-        outputs = tuple(targets or self.channels)
+        outputs = self.store.chosen_channels(targets) if targets else self.channels
         shape = WindowShape(lookback, horizon, delay, stride, target_stride, pad_before, pad_after)
         wanted = tuple(dict.fromkeys(self.channels + outputs))
         if not self.channels:

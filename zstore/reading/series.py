@@ -153,14 +153,17 @@ class Series:
         return as_times(self.store.times(*rows), self.store.schema.time)
 
     def plot(
-        self, channels: Sequence[str] | None = None, start: str | int | None = None, stop: str | int | None = None
+        self,
+        channels: Sequence[str] | str | None = None,
+        start: str | int | None = None,
+        stop: str | int | None = None,
     ) -> Any:
         """Draw channels over time, below each other.
 
         Parameters
         ----------
         channels
-            Default: all that are numbers.
+            One or several, or vectors. Default: all that are numbers.
         start, stop
             Times ``[start, stop)``.
 

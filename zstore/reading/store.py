@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.errors import UsageError
 from zstore.reading.dataset import to_dataset
 from zstore.reading.decode import decode_part, decode_rows_of, float32_suffices, require_float32
 from zstore.reading.eviction import Cache
@@ -159,17 +158,8 @@ class Store(StoredVersion):
         Cost: the index. 100,000 series take some milliseconds.
         """
         low, high = parse_bound(self, start, "start"), parse_bound(self, stop, "stop")
-        return Selection(self, choose_series(self, ids, where), low, high, self._channel_names(channels))
-
-    def _channel_names(self, channels: Sequence[str] | str | None) -> tuple[str, ...]:
-        if channels is None:
-            return self.channels
-        names = tuple(self.channels_of([channels] if isinstance(channels, str) else channels))
-        for name in names:
-            self.channel(name)
-            if names.count(name) > 1:
-                raise UsageError(f"channel {name!r} twice", expected="each once")
-        return names
+        chosen = self.channels if channels is None else self.chosen_channels(channels)
+        return Selection(self, choose_series(self, ids, where), low, high, chosen)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         """All rows as a stream of the Arrow PyCapsule interface, see :meth:`Selection.to_arrow`."""
@@ -283,8 +273,8 @@ class Store(StoredVersion):
         target_stride: int = 1,
         pad_before: Padding = "none",
         pad_after: Padding = "none",
-        channels: Sequence[str] | None = None,
-        targets: Sequence[str] | None = None,
+        channels: Sequence[str] | str | None = None,
+        targets: Sequence[str] | str | None = None,
         fields: Mapping[str, int | tuple[int, int] | FieldSteps] | None = None,
         cache: Cache | str | Path | None = None,
     ) -> Windows:
@@ -295,9 +285,9 @@ class Store(StoredVersion):
         lookback, horizon, delay, stride, target_stride, pad_before, pad_after
             See :class:`zstore.WindowShape`.
         channels
-            Input channels; None for all.
+            Input channels, or vectors; None for all.
         targets
-            Target channels; None for the input channels.
+            Target channels, or vectors; None for the input channels.
         fields
             By name of a field, how many of the last input rows of a window it has, such as ``{"image": 2}``; or that,
             and how many rows apart they are: ``{"image": (2, 5)}``; or those, and the part in the middle of each row
@@ -330,7 +320,7 @@ class Store(StoredVersion):
     def plot(
         self,
         id_: str,
-        channels: Sequence[str] | None = None,
+        channels: Sequence[str] | str | None = None,
         start: str | int | None = None,
         stop: str | int | None = None,
     ) -> Any:

@@ -174,6 +174,12 @@ def names_of(group: Any, most: int) -> list[str]:
         raise ObjectError(f"a name that is not UTF-8 ({error.object!r})", "names in UTF-8") from None
 
 
+def address(node: Any) -> tuple[int, int]:
+    """What tells an object of an open file, whatever names hard links give it."""
+    info = h5py_of("an object").h5o.get_info(node)
+    return int(info.fileno), int(info.addr)
+
+
 def natural(name: str) -> list[tuple[int, int | str]]:
     """A key by which ``demo_10`` stands behind ``demo_2``."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
