@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore import Store
+
 POSE = np.dtype([("time", "<f8"), ("joint_angles", "<f8", (20,)), ("emg", "<f4", (16,))])
 QWERTY = np.dtype([("time", "<f8"), ("emg_left", "<f4", (16,)), ("emg_right", "<f4", (16,))])
 
@@ -120,3 +122,34 @@ def robomimic(
         file["mask/valid"] = np.array(names[-1:], "S")
         file["mask/20_percent"] = np.array(names[:1], "S")
     return episodes
+
+
+def vector(store: Store, id_: str, name: str, width: int) -> NDArray[Any]:
+    """(row, item) a vector of one series, as the store has it."""
+    row = store.index.row_start
+    position = [str(each) for each in store.ids].index(id_)
+    start, stop = int(row[position]), int(row[position + 1])
+    return np.stack([store.read(f"{name}.{item}", start, stop) for item in range(width)], axis=1)
+
+
+def channel(store: Store, id_: str, name: str) -> NDArray[Any]:
+    position = [str(each) for each in store.ids].index(id_)
+    start, stop = store.index.row_start[position : position + 2].tolist()
+    return np.asarray(store.read(name, start, stop))
+
+
+def times(store: Store, id_: str) -> list[int]:
+    position = [str(each) for each in store.ids].index(id_)
+    start, stop = store.index.row_start[position : position + 2].tolist()
+    return [int(time) for time in store.times(start, stop)]
+
+
+def statics(store: Store) -> dict[str, list[Any]]:
+    """By name, the value of each series."""
+    return {
+        static.name: [
+            float(value) if static.categories is None else (static.categories[value] if value >= 0 else None)
+            for value in static.values.tolist()
+        ]
+        for static in store.statics
+    }

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,23 +206,24 @@ def _walk(
     except ObjectError:
         return
     groups[path] = tuple(names)
-    n_groups = 0
+    own: list[tuple[str, Any]] = []
     for name in names:
         where = f"{path.rstrip('/')}/{name}"
         if len(seen) >= _MOST_OBJECTS:
-            return
+            break
         try:
-            if link_of(node, name, where)[0] != "hard":
-                continue
-            child = h5py.h5o.open(node, name.encode())
-            if (known := address(child)) in seen:
-                continue
-            seen.add(known)
-            if isinstance(child, h5py.h5d.DatasetID):
-                yield from _columns(judge(child, where, n_file_bytes))
+            child = h5py.h5o.open(node, name.encode()) if link_of(node, name, where)[0] == "hard" else None
         except (ObjectError, OSError, KeyError, RuntimeError):
             continue
-        if isinstance(child, h5py.h5g.GroupID) and level < _MOST_LEVELS:
+        if child is not None and (known := address(child)) not in seen:
+            seen.add(known)
+            own.append((where, child))
+    n_groups = 0
+    for where, child in own:
+        if isinstance(child, h5py.h5d.DatasetID):
+            with suppress(ObjectError, OSError, RuntimeError):  # one that cannot be read is no column
+                yield from _columns(judge(child, where, n_file_bytes))
+        elif isinstance(child, h5py.h5g.GroupID) and level < _MOST_LEVELS:
             n_groups += 1
             if n_groups <= 2 or len(names) <= 20:
                 yield from _walk(child, where, n_file_bytes, level + 1, groups, seen)

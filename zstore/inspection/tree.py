@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -62,22 +64,26 @@ def _group(node: Any, path: str, n_file_bytes: int, level: int, seen: dict[tuple
         yield f"{indent}({error.reason})"
         return
     yield from (f"{indent}@{line}" for line in _attributes(node))
-    n_groups = 0
+    inner: list[tuple[str, ...]] = []  # names in each group among them
+    for name in names[:MOST_LINES]:  # before any of them is gone into, so that an object has the name that is shortest
+        _known(node, name, f"{path.rstrip('/')}/{name}", seen)
     for number, name in enumerate(names):
         where = f"{path.rstrip('/')}/{name}"
         try:
             kind, target = link_of(node, name, where)
             child = h5py.h5o.open(node, name.encode()) if kind == "hard" else None
-            known = seen.setdefault(address(child), where) if child is not None else where
+            known = where if child is None else seen.setdefault(address(child), where)
         except (ObjectError, OSError, KeyError, RuntimeError) as error:
             yield f"{indent}{shown(name)}: {shown(getattr(error, 'reason', error))}"
             continue
         if kind == "soft":
             yield f"{indent}{shown(name)} → {shown(target)}"
-        elif known != where:
+            continue
+        if isinstance(child, h5py.h5g.GroupID):
+            inner.append(tuple(name.decode(errors="replace") for name in islice(child, _CHILDREN)))
+        if known != where:
             yield f"{indent}{shown(name)} = {shown(known)}"
         elif isinstance(child, h5py.h5g.GroupID):
-            n_groups += 1
             yield f"{indent}{shown(name)}/"
             if level < _MOST_LEVELS:
                 yield from _group(child, where, n_file_bytes, level + 1, seen)
@@ -86,12 +92,18 @@ def _group(node: Any, path: str, n_file_bytes: int, level: int, seen: dict[tuple
             yield from (f"{indent}  @{line}" for line in _attributes(child))
         else:
             yield f"{indent}{shown(name)}  a type"
-        if n_groups >= _ALIKE and n_groups == number + 1 and len(names) - number - 1 > _ALIKE:
-            yield f"{indent}… and {len(names) - number - 1:,} more"
+        n_left = len(names) - number - 1
+        alike = _ALIKE <= len(inner) == number + 1 and len(set(inner)) == 1 and n_left > _ALIKE
+        if alike or (number + 1 >= _CHILDREN * _ALIKE and inner and n_left > _CHILDREN):
+            yield f"{indent}… and {n_left:,} more"
             return
-        if number + 1 >= _CHILDREN * _ALIKE and n_groups and len(names) - number - 1 > _CHILDREN:
-            yield f"{indent}… and {len(names) - number - 1:,} more"
-            return
+
+
+def _known(node: Any, name: str, where: str, seen: dict[tuple[int, int], str]) -> None:
+    """Note where an object is that no other name was met of; what cannot be opened is told when its turn comes."""
+    with suppress(ObjectError, OSError, KeyError, RuntimeError):
+        if link_of(node, name, where)[0] == "hard":
+            seen.setdefault(address(h5py_of(where).h5o.open(node, name.encode())), where)
 
 
 def _attributes(node: Any) -> Iterator[str]:
