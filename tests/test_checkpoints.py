@@ -24,6 +24,7 @@ while True:
     number += 1
     weights = {"weights": torch.full((1_000_000,), float(number))}
     io.save_checkpoint({"number": number, "state_dict": weights, "pytorch-lightning_version": "2.6.0"}, path)
+    print("written", flush=True)
 """
 EMPTY = {"state_dict": {}, "pytorch-lightning_version": "2.6.0"}  # what every checkpoint of Lightning has
 
@@ -31,7 +32,7 @@ EMPTY = {"state_dict": {}, "pytorch-lightning_version": "2.6.0"}  # what every c
 def kill_writers(path: Path, n_kills: int) -> None:
     """Kill a process that writes checkpoints without pause, again and again, and look at what is left."""
     io, shuffler, number = DurableCheckpointIO(), random.Random(0), 0
-    for _ in range(n_kills):
+    for kill in range(n_kills):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, path, str(number)],
             stdout=subprocess.PIPE,
@@ -39,7 +40,8 @@ def kill_writers(path: Path, n_kills: int) -> None:
             env={**os.environ, "TMPDIR": "/dev/shm"},  # noqa: S108  # another file system than the target's
         )
         assert writer.stdout is not None
-        writer.stdout.readline()
+        for _ in range(3 if kill else 1):  # the first is killed at its start, the others behind two checkpoints
+            writer.stdout.readline()
         time.sleep(0.02 + shuffler.random() / 20)
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
