@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_app.data.batches.buffers import Buffers
+from lightning_app.data.batches.located import StoreRows
 from lightning_app.data.batches.padding import Pads, fill_zeros
 from lightning_app.data.rows.fields import FieldResidency, FieldValues
 from lightning_app.data.rows.parts import Part
@@ -154,8 +155,7 @@ class FieldRows:
 
     def gather(
         self,
-        rows: Tensor,
-        shift: Tensor,
+        windows: StoreRows,
         buffers: Buffers,
         target: torch.device,
         pads: Pads | None = None,
@@ -165,10 +165,8 @@ class FieldRows:
 
         Parameters
         ----------
-        rows
-            (batch,) int64 their first rows in the store, on the CPU.
-        shift
-            (batch,) int64 from a row of the store to its position in the pool, for rows that live there; on the CPU.
+        windows
+            Where they lie in the store.
         buffers
             Memory for batches on the CPU.
         target
@@ -184,9 +182,10 @@ class FieldRows:
         (batch, step, …) on `target`.
         """
         offsets = self.offsets if pads is None else torch.maximum(self.offsets, pads.n_before[:, None])
-        wanted = ((rows + shift if self.values.pooled else rows)[:, None] + offsets).flatten()
-        taken = self._take(wanted, self._part(len(rows), corners), buffers, target)
-        taken = taken.view(len(rows), len(self.offsets), *self.shape)
+        first = windows.first + windows.shift if self.values.pooled else windows.first
+        wanted = (first[:, None] + offsets).flatten()
+        taken = self._take(wanted, self._part(len(first), corners), buffers, target)
+        taken = taken.view(len(first), len(self.offsets), *self.shape)
         if pads is not None and pads.zero_inputs is not None:
             fill_zeros(taken, pads.zero_inputs[:, self.offsets].to(target))
         return taken

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
-from lightning_app.data.batches.located import Located
+from lightning_app.data.batches.located import Located, StoreRows
 from lightning_app.data.batches.making import made
 from lightning_app.data.batches.padding import Bounds
 from lightning_app.data.batches.prefetch import prefetched
@@ -223,20 +223,26 @@ class WindowLoader:
 
     def _locate(self, positions: Samples) -> Located:
         """Where the windows at some positions lie in the rows of the source."""
-        samples, turns = self._at(positions)
-        index = self.index
-        if self._jitter is not None:
-            samples = self._jitter.moved(index, samples, positions, self.seed, self._key)
-            index = self._jitter.index
+        index, samples, turns = self._moved(positions)
         row, series, time = index.locate(samples)
         pooled = row
         if self._pool is not None and self._order is not None and turns is not None:
             pooled = self._pool.place(self._order, row, turns)
         bounds = Bounds.of(index.bounds_of(samples), row) if index.shape.padded else None
         corners = {} if self._crops is None else self._crops.drawn(positions, self.seed, self._key)
-        start = pooled if self.source.streamed else row
-        located = Located.of(start, series, time, row, pooled - row, bounds, corners)
+        start, of = pooled if self.source.streamed else row, torch.from_numpy
+        rows = StoreRows(of(row), of(pooled - row)) if self.source.fields else None
+        located = Located(
+            of(start), of(series), of(time), rows, bounds, {name: of(own) for name, own in corners.items()}
+        )
         return located if self.source.device.type == "cpu" else located.to(self.source.device)
+
+    def _moved(self, positions: Samples) -> tuple[WindowIndex, Samples, Samples | None]:
+        """The windows at some positions as :meth:`_at` has them, moved where there is jitter, and their index."""
+        samples, turns = self._at(positions)
+        if self._jitter is None:
+            return self.index, samples, turns
+        return self._jitter.index, self._jitter.moved(self.index, samples, positions, self.seed, self._key), turns
 
     def _batch(self, low: int, high: int, windows: Located) -> Batch:
         """The windows at the positions ``[low, high)``; in parts, if their pieces do not fit into the pool at once."""

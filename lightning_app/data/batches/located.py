@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -13,6 +14,30 @@ from torch import Tensor
 from lightning_app.data.batches.padding import Bounds, Reach
 
 Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StoreRows:
+    """Where some windows lie in the store, each (batch,) int64; always on the CPU.
+
+    Parameters
+    ----------
+    first
+        The first row in the store.
+    shift
+        From a row of the store to its position in the pool, 0 without one.
+    """
+
+    first: Tensor
+    shift: Tensor
+
+    def split(self, sizes: list[int]) -> Iterator[StoreRows]:
+        """Parts of these."""
+        return map(StoreRows, *(torch.split_with_sizes(each, sizes) for each in (self.first, self.shift)))
+
+    def part(self, first: int, last: int) -> StoreRows:
+        """Those of the windows ``[first, last)``."""
+        return StoreRows(self.first[first:last], self.shift[first:last])
 
 
 @dataclass(frozen=True)
@@ -27,10 +52,8 @@ class Located:
         Position of the series in the store's ids.
     time
         Time of the first target; 0 where times are irregular.
-    row
-        The first row in the store; always on the CPU.
-    shift
-        From a row of the store to its position in the pool, 0 without one; always on the CPU.
+    rows
+        The same in the store, for fields; None where batches have none.
     bounds
         Which rows they may read, always on the CPU; None where no window reaches beyond these.
     corners
@@ -41,53 +64,32 @@ class Located:
     start: Tensor
     series: Tensor
     time: Tensor
-    row: Tensor
-    shift: Tensor
+    rows: StoreRows | None = None
     bounds: Bounds | None = None
     corners: Mapping[str, Tensor] = field(default_factory=dict)
 
-    @classmethod
-    def of(
-        cls,
-        start: Int64,
-        series: Int64,
-        time: Int64,
-        row: Int64,
-        shift: Int64,
-        bounds: Bounds | None,
-        corners: Mapping[str, Int64],
-    ) -> Located:
-        """The same from arrays."""
-        of = torch.from_numpy
-        parts = {name: of(own) for name, own in corners.items()}
-        return cls(of(start), of(series), of(time), of(row), of(shift), bounds, parts)
-
     def to(self, device: torch.device) -> Located:
-        """In the memory of a device, but for `row`, `shift`, `bounds` and `corners`."""
+        """In the memory of a device, but for `rows`, `bounds` and `corners`."""
         start, series, time = (each.to(device, non_blocking=True) for each in (self.start, self.series, self.time))
         return replace(self, start=start, series=series, time=time)
 
     def split(self, sizes: list[int]) -> Iterator[Located]:
         """Parts of these."""
-        parts: Iterator[Located] = map(Located, *(torch.split_with_sizes(each, sizes) for each in self._values))
-        if self.bounds is not None:
-            parts = (replace(part, bounds=own) for part, own in zip(parts, self.bounds.split(sizes), strict=True))
-        if self.corners:
-            split = {name: torch.split_with_sizes(corners, sizes) for name, corners in self.corners.items()}
-            own_of = ({name: corners[number] for name, corners in split.items()} for number in range(len(sizes)))
-            parts = (replace(part, corners=own) for part, own in zip(parts, own_of, strict=True))
-        return parts
+        values = (torch.split_with_sizes(each, sizes) for each in (self.start, self.series, self.time))
+        rows = repeat(None) if self.rows is None else self.rows.split(sizes)
+        bounds = repeat(None) if self.bounds is None else self.bounds.split(sizes)
+        split = {name: torch.split_with_sizes(corners, sizes) for name, corners in self.corners.items()}
+        for number, (start, series, time, own_rows, own_bounds) in enumerate(zip(*values, rows, bounds, strict=False)):
+            corners = {name: parts[number] for name, parts in split.items()}
+            yield Located(start, series, time, own_rows, own_bounds, corners)
 
     def part(self, first: int, last: int) -> Located:
         """The windows ``[first, last)`` of these."""
+        start, series, time = (each[first:last] for each in (self.start, self.series, self.time))
+        rows = None if self.rows is None else self.rows.part(first, last)
         bounds = None if self.bounds is None else self.bounds.part(first, last)
-        start, series, time, row, shift = (each[first:last] for each in self._values)
         corners = {name: own[first:last] for name, own in self.corners.items()}
-        return Located(start, series, time, row, shift, bounds, corners)
-
-    @property
-    def _values(self) -> tuple[Tensor, ...]:
-        return self.start, self.series, self.time, self.row, self.shift
+        return Located(start, series, time, rows, bounds, corners)
 
 
 @dataclass(frozen=True)

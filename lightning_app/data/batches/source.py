@@ -103,12 +103,13 @@ class WindowSource:
         One gather where inputs and targets are near each other; `x` and `y` are parts of what it has copied. What it
         has copied is scaled and filled in place, some megabytes at a time, while they are in cache.
         """
-        columns, first = self.columns, windows.start + shape.target_offset
+        columns = self.columns
         reach = Reach.both(shape, windows.bounds, self.device)
         inputs, targets = reach
         past, ahead = self._past_and_ahead(shape, windows, inputs, targets)
         y = _pick(ahead, columns.targets)
         if self.masked and self.rows.observed is not None:
+            first = windows.start + shape.target_offset
             mask = _pick(self._gather(self.rows.observed, first, shape.horizon, targets), columns.targets)
         else:
             mask = self.all_seen.expand(y.shape)
@@ -122,11 +123,12 @@ class WindowSource:
             x = self._beside(x, _pick(seen, columns.observed).float())
         elif columns.observed:  # nothing is missing here; it was where the model was trained
             x = self._beside(x, x.new_ones(*x.shape[:-1], len(columns.observed)))
-        x = self._with_words(x, past, columns.words, windows.start, inputs)
-        future = self._with_words(future, ahead, columns.future_words, first, targets)
-        time = windows.time if self.times is None else self.times.along(first, range(1), targets)[:, 0]
-        there = Located(windows.start, windows.series, time, windows.row, windows.shift)
-        there = there if self.target == self.device else there.to(self.target)
+        if columns.words:
+            x = self._with_words(x, past, columns.words, windows.start, inputs)
+        if columns.future_words:
+            first = windows.start + shape.target_offset
+            future = self._with_words(future, ahead, columns.future_words, first, targets)
+        there = self._with_times(windows, shape, targets)
         batch: Batch = {
             "x": x,
             "y": y,
@@ -140,12 +142,20 @@ class WindowSource:
         if pads is not None:
             self._pad(batch, pads.to(self.target))
         if columns.calendar:
-            self._add_calendar(batch, shape, first, reach)
-        for name, rows in self.fields.items():
-            corners = windows.corners.get(name)
-            taken = rows.gather(windows.row, windows.shift, self.buffers, self.target, pads, corners)
-            batch[name] = taken  # type: ignore[literal-required]
+            self._add_calendar(batch, shape, windows.start + shape.target_offset, reach)
+        if windows.rows is not None:
+            for name, rows in self.fields.items():
+                corners = windows.corners.get(name)
+                taken = rows.gather(windows.rows, self.buffers, self.target, pads, corners)
+                batch[name] = taken  # type: ignore[literal-required]
         return batch
+
+    def _with_times(self, windows: Located, shape: WindowShape, targets: Reach | None) -> Located:
+        """The same on `target`, with the time of the first target where it is not known from the index."""
+        if self.times is not None:
+            first = windows.start + shape.target_offset
+            windows = replace(windows, time=self.times.along(first, range(1), targets)[:, 0])
+        return windows if self.target == self.device else windows.to(self.target)
 
     def _past_and_ahead(
         self, shape: WindowShape, windows: Located, inputs: Reach | None, targets: Reach | None
@@ -179,8 +189,6 @@ class WindowSource:
 
         A missing word is 0 in all of them.
         """
-        if not words:
-            return values
         observed = self.rows.observed
         seen = None if observed is None else self._gather(observed, starts, rows.shape[1], reach)
         parts = [values]
@@ -244,27 +252,27 @@ class WindowSource:
         values, scaling = self.rows.values, self.rows.scaling
         if scaling is None:
             return self._gather(values, starts, length, reach)
-        if self.target.type != "cpu":
-            copied = self._windows(values, starts, length, reach)
-            scaling.scale_windows(copied, windows.series.to(self.target, non_blocking=True))
-        else:
-            copied = self._scaled_in_cache(scaling, windows, starts, length, reach)
+        if self.target.type == "cpu":
+            return self._by_node(self._scaled_in_cache(scaling, windows, starts, length, reach))
+        copied = self._windows(values, starts, length, reach)
+        scaling.scale_windows(copied, windows.series.to(self.target, non_blocking=True))
         return self._by_node(copied)
 
     def _scaled_in_cache(
         self, scaling: RowScaling, windows: Located, starts: Tensor, length: int, reach: Reach | None
     ) -> Tensor:
         """Some megabytes at a time, so that windows are scaled while they are in cache."""
-        values, n_windows = self.rows.values, len(starts)
+        values, (n_windows,) = self.rows.values, starts.shape
         size = length * values.shape[1]
         copied = self.buffers.take((n_windows, size), _NUMPY[values.dtype])
         n_at_once = max(1, _SLICE_BYTES * torch.get_num_threads() // (size * values.itemsize))
         if n_windows <= n_at_once:
-            scaling.scale_windows(gather(values, starts, length, copied, reach), windows.series)
-        else:
-            for part in (slice(low, low + n_at_once) for low in range(0, n_windows, n_at_once)):
-                own = None if reach is None else reach.at(part)
-                scaling.scale_windows(gather(values, starts[part], length, copied[part], own), windows.series[part])
+            whole = gather(values, starts, length, copied, reach)
+            scaling.scale_windows(whole, windows.series)
+            return whole
+        for part in (slice(low, low + n_at_once) for low in range(0, n_windows, n_at_once)):
+            own = None if reach is None else reach.at(part)
+            scaling.scale_windows(gather(values, starts[part], length, copied[part], own), windows.series[part])
         return copied.view(n_windows, length, values.shape[1])
 
     def _by_node(self, windows: Tensor) -> Tensor:
@@ -327,4 +335,4 @@ def gather(rows: Tensor, starts: Tensor, length: int, out: Tensor | None = None,
     if length > n_rows:
         raise IndexError(f"windows of {length} rows leave the {n_rows} rows")
     view = rows.as_strided((n_rows - length + 1, length * n_channels), (n_channels, 1))
-    return torch.index_select(view, 0, starts, out=out).view(len(starts), length, n_channels)
+    return torch.index_select(view, 0, starts, out=out).view(starts.shape[0], length, n_channels)

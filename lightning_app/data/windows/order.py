@@ -86,7 +86,10 @@ def _at(value: Any, places: Int64) -> Any:
 
 def _permute(values: NDArray[np.uint64], bits: Any, keys: list[Any]) -> NDArray[np.uint64]:
     mask, half = (np.uint64(1) << bits) - np.uint64(1), (bits + np.uint64(1)) >> np.uint64(1)
+    permuted = values.copy()  # changed in place: it stays in cache
     for key, factor in zip(keys, _FACTORS, strict=True):
-        values = ((values ^ key) * factor) & mask
-        values ^= values >> half
-    return values
+        permuted ^= key
+        permuted *= factor
+        permuted &= mask
+        permuted ^= permuted >> half
+    return permuted
