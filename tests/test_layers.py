@@ -244,6 +244,7 @@ LAYERS = {
             "writing.clock",
             "writing.notes",
             "writing.words",
+            "writing.source_notes",
             "writing.ledger",
             "writing.merge",
             "writing.settled",

@@ -33,6 +33,7 @@ from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, row_counts, write_receipt
 from zstore.writing.resume import forget
 from zstore.writing.scheduler import Progress
+from zstore.writing.source_notes import SourceNotes
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
 from zstore.writing.sources.kinds import Named, recorded_source, source_of
@@ -176,6 +177,7 @@ def append(
         }
         check_unchanged(files)
         commit(site, Version(schema, index, moments, [*records, *written.records], ledger, notes), written.rows)
+        SourceNotes.of(target, options.id_from_path).with_files(files, added, clock.began_ns).write()
         clock.lap("commit")
     return clock.on(receipt)
 

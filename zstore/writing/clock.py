@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from time import perf_counter
+from time import perf_counter, time_ns
 
 from zstore.writing.receipt import Receipt
 
@@ -12,10 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 class Clock:
-    """Seconds of each stage."""
+    """Seconds of each stage, and when the first one began, in nanoseconds since 1970."""
 
     def __init__(self) -> None:
-        self._last = perf_counter()
+        self._last, self.began_ns = perf_counter(), time_ns()
         self.laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:

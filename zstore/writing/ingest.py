@@ -36,6 +36,7 @@ from zstore.writing.receipt import Receipt, row_counts, write_receipt
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sort import count_rows
+from zstore.writing.source_notes import SourceNotes
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
 from zstore.writing.sources.kinds import Named, record_of, source_of
@@ -347,6 +348,7 @@ def ingest(
         }
         check_unchanged(files)
         commit(site, Version(schema, index, written.summary.moments, written.records, ledger, notes), written.rows)
+        SourceNotes.of(request.target, options.id_from_path).with_files(files, ledger, clock.began_ns).write()
         clock.lap("commit")
     return clock.on(receipt)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.storage.urls import is_remote
 from zstore.writing.scheduler import Scheduler
+from zstore.writing.source_notes import SourceNotes
 from zstore.writing.sources.digests import (
     EARLIER_PIECE_BYTES,
     PIECE_BYTES,
@@ -43,6 +45,7 @@ def read_digests(
     runner: Scheduler,
     known: Iterable[PieceDigest] = (),
     piece_bytes: int | None = None,
+    noted: SourceNotes | None = None,
 ) -> list[ObjectRecord]:
     """Name, bytes and digest of each file.
 
@@ -62,6 +65,8 @@ def read_digests(
         Digests of pieces that were read already.
     piece_bytes
         Bytes of a piece, if not 1 MiB: earlier releases had 16 MiB.
+    noted
+        Digests of files that are as they were then, which are not read; None to read all.
 
     Notes
     -----
@@ -71,7 +76,8 @@ def read_digests(
     """
     piece_bytes = piece_bytes or PIECE_BYTES
     made = {(piece.file, piece.start): piece.digest for piece in known}
-    local = [file for file in files if not knows_digest(file)]
+    whole = {} if noted is None else {str(file): found for file in files if (found := noted.digest_of(file))}
+    local = [file for file in files if not knows_digest(file) and str(file) not in whole]
     pieces = [(file, start) for file in local for start in range(0, file.n_bytes, piece_bytes)]
     pieces = [(file, start) for file, start in pieces if (str(file), start) not in made]
     sizes = [min(file.n_bytes - start, piece_bytes) for file, start in pieces]
@@ -81,10 +87,12 @@ def read_digests(
     read = partial(_digest_pieces, n_bytes=piece_bytes)
     for task in runner.map("digest", read, tasks, n_bytes, "bytes") if tasks else []:
         made.update({(piece.file, piece.start): piece.digest for piece in task})
-    return [
-        ObjectRecord(name, file.n_bytes, _with_id(_digest_of(file, made, piece_bytes), file, id_from_path))
-        for name, file in zip(_names(files, target), files, strict=True)
-    ]
+
+    def digest_of(file: Any) -> str:
+        return whole.get(str(file)) or _with_id(_digest_of(file, made, piece_bytes), file, id_from_path)
+
+    named = zip(_names(files, target), files, strict=True)
+    return [ObjectRecord(name, file.n_bytes, digest_of(file)) for name, file in named]
 
 
 def _digest_of(file: Any, pieces: Mapping[tuple[str, int], str], piece_bytes: int) -> str:
@@ -105,7 +113,8 @@ def new_sources(
     """The files whose rows a store does not have yet.
 
     A file that was taken is known by the last part of its name, its size and its digest, in whatever folder it lies
-    now. Only those are read that have name and size of one that was taken.
+    now. Only those are read that have name and size of one that was taken, and are not in the state that a note of this
+    machine has.
 
     Parameters
     ----------
@@ -123,7 +132,7 @@ def new_sources(
     SourceError
         If a file has changed since it was taken, unless it may have grown.
     """
-    taken = {record.key: record for record in ledger}
+    taken, began_ns = {record.key: record for record in ledger}, time.time_ns()
     known = {_wherever(record) for record in taken.values()}
     alike = {some[:2] for some in known}
     named = list(zip(_names(files, target), files, strict=True))
@@ -136,7 +145,10 @@ def new_sources(
         return _wherever(record) in known or (early is not None and _is_same(early, record, file, id_from_path))
 
     def taken_among(some: Sequence[Any], piece_bytes: int | None = None) -> set[str]:
-        records = read_digests(some, target, id_from_path, runner, piece_bytes=piece_bytes)
+        noted = SourceNotes.of(target, id_from_path) if piece_bytes is None else None
+        records = read_digests(some, target, id_from_path, runner, piece_bytes=piece_bytes, noted=noted)
+        if noted is not None:
+            noted.with_files(some, records, began_ns).write()
         return {record.key for file, record in zip(some, records, strict=True) if is_taken(file, record)}
 
     maybe = [(name, f) for name, f in named if knows_digest(f) or (PurePosixPath(name).name, f.n_bytes) in alike]
