@@ -90,17 +90,22 @@ def check(batch: Batch, n: int, window: Plain, shape: WindowShape, values: dict[
 
 @pytest.mark.parametrize("residency", ["host", "stream", "device"])
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(shape=SHAPES, context=st.sampled_from(["allow", "forbid"]), name=st.sampled_from(["val", "test", "predict"]))
+@given(
+    shape=SHAPES,
+    context=st.sampled_from(["allow", "forbid"]),
+    name=st.sampled_from(["val", "test", "predict"]),
+    whole=st.booleans(),
+)
 def test_batches_of_padded_windows_are_those_of_a_plain_loop(
-    gappy: Store, residency: str, shape: WindowShape, context: Any, name: str
+    gappy: Store, residency: str, shape: WindowShape, context: Any, name: str, whole: bool
 ) -> None:
-    split = Split(sizes=(25, 14, 20), context=context)
-    data = module(gappy, shape, residency=residency, split=split, predict_on="train")
+    split, enough = Split(sizes=(25, 14, 20), context=context), all if whole else any
+    data = module(gappy, shape, residency=residency, split=split, predict_on="train", whole_targets=whole)
     values = columns(gappy)
     of = "train" if name == "predict" else name
     plain = plain_windows(gappy.index.runs, shape, data.view.ranges(of), context == "allow")  # type: ignore[arg-type]
     if name != "predict":
-        plain = [window for window in plain if any(not np.isnan(values["w"][row]) for row in window.real_targets)]
+        plain = [window for window in plain if enough(not np.isnan(values["w"][row]) for row in window.real_targets)]
     if not plain:
         with pytest.raises(NoWindowError, match="no window in"):
             getattr(data, f"{name}_dataloader")()
@@ -122,6 +127,7 @@ def test_batches_of_padded_windows_are_those_of_a_plain_loop(
     irregular_times=st.booleans(),
     context=st.sampled_from(["allow", "forbid"]),
     epoch=st.integers(0, 3),
+    whole_targets=st.booleans(),
 )
 def test_an_epoch_has_windows_of_a_plain_loop_each_moved_a_little_and_goes_on_in_its_middle(
     gappy: Store,
@@ -132,12 +138,16 @@ def test_an_epoch_has_windows_of_a_plain_loop_each_moved_a_little_and_goes_on_in
     irregular_times: bool,
     context: Any,
     epoch: int,
+    whole_targets: bool,
 ) -> None:
     store, by_time = (irregular, None) if irregular_times else (gappy, (40, 10, 5))
     split = Split(sizes=by_time, context=context) if by_time else Split(by="series", ids={"train": ["s0", "s2"]})
 
+    enough = all if whole_targets else any
+
     def begun(n_batches: int) -> tuple[WindowDataModule, WindowLoader]:
-        data = module(store, shape, residency=residency, split=split, jitter=jitter, batch_size=4, memory_budget="60kB")
+        options = {"residency": residency, "jitter": jitter, "whole_targets": whole_targets, "memory_budget": "60kB"}
+        data = module(store, shape, split=split, batch_size=4, **options)
         loader = data.train_dataloader()
         loader.load_state_dict({**loader.state_dict(), "epoch": epoch, "consumed": n_batches})
         return data, loader
@@ -155,7 +165,7 @@ def test_an_epoch_has_windows_of_a_plain_loop_each_moved_a_little_and_goes_on_in
         for n, row in enumerate(first_rows(loader, positions).tolist()):
             check(batch, n, by_start[row], shape, values)
             assert 0 <= row - unmoved[n] <= jitter
-            assert any(not np.isnan(values["w"][target]) for target in by_start[row].real_targets)
+            assert enough(not np.isnan(values["w"][target]) for target in by_start[row].real_targets)
         base += unmoved
     assert len(set(base)) == len(whole) * loader.batch_size
     if len(whole) > 1:

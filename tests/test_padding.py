@@ -46,13 +46,15 @@ def test_padded_windows_are_those_of_a_plain_loop(lengths: list[int], shape: Win
     assert shape.padded == ("x_pad" in batch) == ("y_pad" in batch)
 
 
-@given(LENGTHS, SHAPES, st.data(), st.lists(st.booleans(), min_size=100, max_size=100))
-def test_windows_with_an_observed_target_are_those_of_a_plain_loop(
-    lengths: list[int], shape: WindowShape, data: st.DataObject, observed: list[bool]
+@pytest.mark.parametrize("whole", [False, True])
+@given(lengths=LENGTHS, shape=SHAPES, data=st.data(), observed=st.lists(st.booleans(), min_size=100, max_size=100))
+def test_windows_with_one_or_all_targets_observed_are_those_of_a_plain_loop(
+    whole: bool, lengths: list[int], shape: WindowShape, data: st.DataObject, observed: list[bool]
 ) -> None:
     index, plain = drawn(lengths, shape, data)
-    kept = index.observed(find_holes([np.array(observed[: sum(lengths)])]))
-    expected = [window for window in plain if any(observed[row] for row in window.real_targets)]
+    holes, enough = find_holes([np.array(observed[: sum(lengths)])]), all if whole else any
+    kept = index.whole(holes) if whole else index.observed(holes)
+    expected = [window for window in plain if enough(observed[row] for row in window.real_targets)]
     starts, series, time = kept.locate(np.arange(len(kept)))
     assert starts.tolist() == [window.start for window in expected]
     all_starts, all_series, all_times = index.locate(np.arange(len(index)))

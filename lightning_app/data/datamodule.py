@@ -51,6 +51,9 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     jitter
         Rows that each training window starts later at most: so many are drawn anew in each epoch, as long as the window
         stays in its run and its split. With a stride of 16, a jitter of 15 has every window in some epoch.
+    whole_targets
+        Whether windows that lack a target are left out of training, validation and test, as where labels have failed.
+        Default: only those that lack all of theirs. Padded targets do not count as lacking.
     target_stride
         Rows from one target to the next, where targets are slower than inputs; `horizon` counts targets.
     pad_before
@@ -156,6 +159,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         stride: int = 1,
         evaluation_stride: int = 1,
         jitter: int = 0,
+        whole_targets: bool = False,
         target_stride: int = 1,
         pad_before: Padding = "none",
         pad_after: Padding = "none",
@@ -192,6 +196,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             window=WindowShape(lookback, horizon, delay, stride, target_stride, pad_before, pad_after),
             evaluation_stride=evaluation_stride,
             jitter=jitter,
+            whole_targets=whole_targets,
             channels=tuple(channels or ()),
             targets=tuple(targets or ()),
             future=tuple(future or ()),

@@ -31,6 +31,8 @@ class DataOptions:
         Rows and padding of a window and the stride of training windows; the stride of all others.
     jitter
         Rows that training windows are moved by at most.
+    whole_targets
+        Whether windows that lack a target are left out.
     channels, targets, future, statics, time_features
         Names, as asked for; empty where the store decides.
     fields
@@ -54,6 +56,7 @@ class DataOptions:
     window: WindowShape
     evaluation_stride: int
     jitter: int
+    whole_targets: bool
     channels: tuple[str, ...]
     targets: tuple[str, ...]
     future: tuple[str, ...]

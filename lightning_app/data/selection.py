@@ -18,7 +18,7 @@ from zstore import WindowIndex, WindowShape
 
 Int64 = NDArray[np.int64]
 Holes = tuple[Int64, Int64]
-"""(stretch,) first rows, and rows behind the last ones, of stretches without any observed target."""
+"""(stretch,) first rows, and rows behind the last ones, of stretches without any observed target, or without all."""
 
 
 def windows_of(layout: Layout, name: SplitName, stride: int) -> WindowIndex:
@@ -51,20 +51,24 @@ def windows_of(layout: Layout, name: SplitName, stride: int) -> WindowIndex:
 
 
 def observed_windows(layout: Layout, index: WindowIndex, name: SplitName, holes: Holes) -> WindowIndex:
-    """Those of some windows of a split that have an observed target.
+    """Those of some windows of a split that have an observed target, or all of them observed, as is asked for.
 
     Raises
     ------
     NoWindowError
         If there is none.
     """
-    index = index.observed(holes)
+    whole = layout.options.whole_targets
+    index = index.whole(holes) if whole else index.observed(holes)
     if not len(index):
+        asked = "all targets observed" if whole else "an observed target"
         raise NoWindowError(
-            f"no window in {name} has an observed target ({', '.join(layout.targets)})",
-            expected="one that is not missing",
+            f"no window in {name} has {asked} ({', '.join(layout.targets)})",
+            expected="one without a missing target" if whole else "one that is not missing",
             where=layout.store.path,
-            fix="other --data.targets, or other --data.split.sizes",
+            fix="--data.whole_targets false, or a smaller --data.horizon"
+            if whole
+            else "other --data.targets, or other --data.split.sizes",
         )
     return index
 

@@ -111,22 +111,22 @@ class RowSupply:
             rows.values.close()
 
 
-def streamed_holes(scales: Scales) -> Holes:
-    """Stretches of rows without any observed target, decoded for this."""
+def streamed_holes(scales: Scales, whole: bool) -> Holes:
+    """Stretches of rows without any observed target or, if `whole`, with a missing one, decoded for this."""
     layout = scales.layout
     columns, cache = list(layout.roles.targets), layout.options.row_cache
-    return find_holes(layout.view.observed(columns, scales.scaler, cache))
+    return find_holes(layout.view.observed(columns, scales.scaler, cache, whole))
 
 
-def open_holes(layout: Layout, source: WindowSource) -> Holes:
-    """Stretches of rows without any observed target, of rows that are all in memory."""
+def open_holes(layout: Layout, source: WindowSource, whole: bool) -> Holes:
+    """Stretches of rows without any observed target or, if `whole`, with a missing one, of rows all in memory."""
     observed, columns, view = source.rows.observed, list(layout.roles.targets), layout.view
     if observed is None:
         return no_holes()
     by_node = observed.view(view.n_rows, max(view.n_nodes, 1), -1)
     size = max(1, _BLOCK // view.width)
-    parts = (by_node[low : low + size, :, columns] for low in range(0, view.n_rows, size))
-    return find_holes(part.flatten(1).any(dim=1).cpu().numpy() for part in parts)
+    parts = (by_node[low : low + size, :, columns].flatten(1) for low in range(0, view.n_rows, size))
+    return find_holes((part.all(dim=1) if whole else part.any(dim=1)).cpu().numpy() for part in parts)
 
 
 def no_holes() -> Holes:

@@ -72,7 +72,7 @@ class WindowData(DataFacts):
         self._record, self._scales = record, scales
         self._supply: RowSupply | None = None
         self._plan: OrderPlan | None = None  # of rows that were open, and are closed
-        self._holes: Holes | None = None
+        self._holes: dict[bool, Holes] = {}
         self._trains: dict[str, Any] | None = None  # when each series is a training target of this fit
 
     # The chain ---------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ class WindowData(DataFacts):
         stride
             Rows between the starts of two windows.
         all_windows
-            Whether windows without any observed target are in it too.
+            Whether windows are in it too that are left out for want of observed targets.
 
         Raises
         ------
@@ -269,7 +269,7 @@ class WindowData(DataFacts):
         index = windows_of(self.layout, name, stride)
         if all_windows or not self.layout.may_miss(self.targets):
             return index
-        return observed_windows(self.layout, index, name, self._target_holes())
+        return observed_windows(self.layout, index, name, self._target_holes(self.options.whole_targets))
 
     @property
     def window(self) -> WindowShape:
@@ -301,16 +301,17 @@ class WindowData(DataFacts):
         NoWindowError
             If no training row has an observed target.
         """
-        holes = self._target_holes() if self.layout.may_miss(self.targets) else None
+        holes = self._target_holes(False) if self.layout.may_miss(self.targets) else None
         return self.loaders.of_rows(training_targets(self.layout, holes))
 
-    def _target_holes(self) -> Holes:
-        """Stretches of rows without any observed target."""
-        if self._holes is None:
-            if not all(self.layout.may_miss([name]) for name in self.targets):
-                self._holes = no_holes()
+    def _target_holes(self, whole: bool) -> Holes:
+        """Stretches of rows without any observed target or, if `whole`, with a missing one."""
+        if whole not in self._holes:
+            may_miss = [self.layout.may_miss([name]) for name in self.targets]
+            if not (any if whole else all)(may_miss):
+                self._holes[whole] = no_holes()
             elif self.placement.place == "stream":
-                self._holes = streamed_holes(self.scales)
+                self._holes[whole] = streamed_holes(self.scales, whole)
             else:
-                self._holes = open_holes(self.layout, self.source)
-        return self._holes
+                self._holes[whole] = open_holes(self.layout, self.source, whole)
+        return self._holes[whole]

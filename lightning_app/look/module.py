@@ -46,6 +46,7 @@ def module_html(data: WindowDataModule) -> look.Html:
         "scale floor": str(data.options.scale_floor or ""),
         "batch": f"{data.batch_size:,} windows",
         "jitter": f"up to {data.options.jitter:,} rows" if data.options.jitter else "",
+        "windows": "none that lacks a target" if data.options.whole_targets else "",
         "residency": data.residency,
     }
     rows = [["split", "windows", "series", "first target", "last target"]]

@@ -141,7 +141,26 @@ class WindowIndex:
         Arithmetic on holes and pieces; no window is looked at. What is kept are the stretches of windows that remain.
         Cost: O(holes + pieces), of targets that are several rows apart times the horizon.
         """
-        piece, start, stop = self._between(holes)
+        return self._kept(*self._with_targets_in(*self._between(holes)))
+
+    def whole(self, holes: tuple[Int64, Int64]) -> WindowIndex:
+        """The windows that lack no target; those that are padded do not count as lacking.
+
+        Parameters
+        ----------
+        holes
+            (hole,) row ranges ``[start, stop)`` in each row of which a target is missing, ascending.
+
+        Notes
+        -----
+        Cost: as :meth:`observed`.
+        """
+        low, high = self._with_targets_in(*self._inside(holes))
+        begin, end = np.append(0, high), np.append(low, len(self))
+        return self._kept(begin[end > begin], end[end > begin])
+
+    def _with_targets_in(self, piece: Int64, start: Int64, stop: Int64) -> tuple[Int64, Int64]:
+        """Ranges of sample numbers, ascending, of windows with a target in some (stretch,) rows of their pieces."""
         shape, n_windows = self.shape, np.diff(self.ends, prepend=0)
         # First targets of the windows that have one of these rows: for each target, or for all where none is left out.
         steps = np.zeros(1, np.int64) if shape.target_stride == 1 else -shape.target_rows
@@ -151,13 +170,20 @@ class WindowIndex:
             for first in ((start - ahead)[None] + steps[:, None], stop[None] + steps[:, None])
         )
         low, high = (part + self._begins[piece] for part in (low, high))
-        return self._kept(*_merged(low.ravel(), high.ravel()))
+        return _merged(low.ravel(), high.ravel())
+
+    def _inside(self, holes: tuple[Int64, Int64]) -> tuple[Int64, Int64, Int64]:
+        """The holes among possible targets: (hole,) their pieces, and rows ``[start, stop)``."""
+        first, last = self.target_spans()
+        begin, n_holes = _overlapping(holes, first, last)
+        piece = np.repeat(np.arange(len(first)), n_holes)
+        hole = begin[piece] + np.arange(len(piece)) - np.repeat(np.cumsum(n_holes) - n_holes, n_holes)
+        return piece, np.maximum(holes[0][hole], first[piece]), np.minimum(holes[1][hole], last[piece])
 
     def _between(self, holes: tuple[Int64, Int64]) -> tuple[Int64, Int64, Int64]:
         """Stretches of possible targets without a hole: (stretch,) their pieces, and rows ``[start, stop)``."""
         first, last = self.target_spans()
-        begin = np.searchsorted(holes[1], first, side="right")
-        n_holes = np.maximum(np.searchsorted(holes[0], last, side="left") - begin, 0)
+        begin, n_holes = _overlapping(holes, first, last)
         piece = np.repeat(np.arange(len(first)), n_holes + 1)
         number = np.arange(len(piece)) - np.repeat(np.cumsum(n_holes + 1) - n_holes - 1, n_holes + 1)
         hole = begin[piece] + number
@@ -290,6 +316,12 @@ def find_holes(observed: Iterable[NDArray[np.bool_]]) -> tuple[Int64, Int64]:
         row, last = row + len(block), bool(block[-1]) if len(block) else last
     stop += [] if last else [np.array([row])]
     return np.concatenate(start), np.concatenate(stop)
+
+
+def _overlapping(holes: tuple[Int64, Int64], first: Int64, last: Int64) -> tuple[Int64, Int64]:
+    """The first of some ascending holes that overlaps each of some ranges ``[first, last)``, and how many do."""
+    begin = np.searchsorted(holes[1], first, side="right")
+    return begin, np.maximum(np.searchsorted(holes[0], last, side="left") - begin, 0)
 
 
 def _merged(start: Int64, stop: Int64) -> tuple[Int64, Int64]:

@@ -144,13 +144,15 @@ class SeriesView:
 
         return ObservedTargets(read, self.n_rows, 8 * len(targets), steps, store.schema.chunk_rows)
 
-    def observed(self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path) -> Iterator[NDArray[np.bool_]]:
-        """(row,) whether any of some columns was observed, in blocks."""
+    def observed(
+        self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path, whole: bool
+    ) -> Iterator[NDArray[np.bool_]]:
+        """(row,) whether any of some columns was observed or, if `whole`, all of them, in blocks."""
         size, names = self.store.schema.chunk_rows, [self.columns[column] for column in columns]
         for low in range(0, self.n_rows, size):
             high = min(low + size, self.n_rows)
             seen = [~np.isnan(self.store.read(name, low, high)) for name in names]
-            yield np.any(np.stack(seen), axis=0)
+            yield (np.all if whole else np.any)(np.stack(seen), axis=0)
 
 
 class PanelView:
@@ -266,13 +268,16 @@ class PanelView:
 
         return ObservedTargets(read, self.n_rows, 8 * file.width, steps, self.n_rows)
 
-    def observed(self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path) -> Iterator[NDArray[np.bool_]]:
-        """(step,) whether any series has any of some columns, in blocks."""
+    def observed(
+        self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path, whole: bool
+    ) -> Iterator[NDArray[np.bool_]]:
+        """(step,) whether any series has any of some columns or, if `whole`, all have all of them, in blocks."""
         reader = self.reader(scaler, cache)
         for low, high in zip(reader.chunk_starts, [*reader.chunk_starts[1:], self.n_rows], strict=True):
             seen = np.empty((int(high - low), self.width), np.bool_)
             reader.read(int(low), np.empty(seen.shape, np.float32), seen)
-            yield np.any(seen.reshape(len(seen), self.n_nodes, -1)[..., columns], axis=(1, 2))
+            known = seen.reshape(len(seen), self.n_nodes, -1)[..., columns]
+            yield (np.all if whole else np.any)(known, axis=(1, 2))
 
     def _file(self, scaler: Scaler, cache: Cache | Path) -> tuple[PanelFile, RowScaling | None]:
         decoded, later = scaled_when(self.store, scaler, self.masked, self.grid.series)
