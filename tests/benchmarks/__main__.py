@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [--suite ingest|read|panel|sql|before] [--n 5] [--data FOLDER] [--before FOLDER]``."""
+"""``python -m tests.benchmarks [--suite SUITE] [--n 5] [--data FOLDER] [--before FOLDER]``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from . import before, ingest, panel, queries, read
+from . import before, ingest, panel, queries, read, sessions, volumes
 from .harness import setting
 
-SUITES = {"ingest": ingest, "read": read, "panel": panel, "sql": queries}
+SUITES = {"ingest": ingest, "read": read, "panel": panel, "sql": queries, "sessions": sessions, "volumes": volumes}
 
 
 def main() -> None:

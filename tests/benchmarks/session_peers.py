@@ -2,7 +2,7 @@
 
 ``lazy`` opens each session and slices the members of its compound data set; ``column`` is what that looks like by
 mistake, ``data["emg"][a:b]``, which reads the whole column for each window; ``memory`` reads each session once. Windows
-with a failed label are left out by a list of starts that is made beforehand. Needs numpy, torch, h5py and psutil.
+with a failed label are left out by a list of starts that is made beforehand. Needs numpy, torch and h5py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -84,8 +83,7 @@ def main() -> None:
     while time.perf_counter() - start < options.seconds:
         count += len(next(batches)[0])
     spent = time.perf_counter() - start
-    rss = psutil.Process().memory_info().rss
-    print(json.dumps({"windows_per_s": count / spent, "first_s": first_s, "rss": rss}))
+    print(json.dumps({"windows_per_s": count / spent, "first_s": first_s}))
 
 
 if __name__ == "__main__":
