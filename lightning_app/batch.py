@@ -32,7 +32,8 @@ class Batch(OptionalParts):
     one behind the first: (batch, lookback, node, channel) and so on.
 
     Values of `x`, `y`, `x_static` and `x_future` are scaled; missing ones are 0, the training mean. Fields, such as
-    images, stand under their own names, (batch, step, …), as they are stored: most as uint8.
+    images, stand under their own names, (batch, step, …), as they are stored: most as uint8. Vectors on steps of their
+    own do so too: (batch, step, channel) float32, scaled.
     """
 
     x: Tensor
@@ -83,6 +84,8 @@ class BatchShape:
         Series of a panel; 0 for windows of single series.
     fields
         By name of a field, its steps and the lengths of its other axes.
+    vectors
+        By name of a vector that batches have on its own, its steps and its channels.
     target_stride
         Rows from one target to the next.
     field_axes, field_dtypes
@@ -104,6 +107,7 @@ class BatchShape:
     target_stride: int = 1
     field_axes: dict[str, list[str]] = field(default_factory=dict)
     field_dtypes: dict[str, str] = field(default_factory=dict)
+    vectors: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def target_span(self) -> int:

@@ -260,7 +260,7 @@ def test_windows_have_the_last_steps_of_a_field(
         with_images.__wrapped__(patch, folder)  # type: ignore[attr-defined]
         store = ingest(folder, values)
     if (steps - 1) * stride >= lookback:
-        with pytest.raises(zstore.UsageError, match="steps of field 'image'"):
+        with pytest.raises(zstore.UsageError, match="steps of 'image'"):
             store.windows(lookback, horizon, fields={"image": (steps, stride)}, cache=folder)
         return
     windows = store.windows(lookback, horizon, fields={"image": (steps, stride)}, cache=folder)
@@ -373,7 +373,7 @@ def test_fields_of_a_panel_of_too_many_steps_or_of_another_name_are_refused(tmp_
     usual: dict[str, Any] = {"fields": {"image": 1}, "cache": str(tmp_path)}
     for match, options in (
         ("of a panel", {"panel": Panel()}),
-        ("4 steps of field 'image'", {"fields": {"image": 4}}),
+        ("4 steps of 'image'", {"fields": {"image": 4}}),
         ("no field 'picture'", {"fields": {"picture": 1}}),
     ):
         with pytest.raises(zstore.ZstoreError, match=match):

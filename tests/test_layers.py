@@ -285,7 +285,7 @@ LAYERS = {
     "lightning_app": [
         ["batch", "schedules", "arguments", "checkpoints"],
         ["data.lasting", "data.infinite"],
-        ["data.columns.calendar", "data.columns.roles", "data.columns.meaning"],
+        ["data.columns.calendar", "data.columns.roles", "data.columns.vectors", "data.columns.meaning"],
         [
             "data.windows.step_counts",
             "data.windows.fractions",

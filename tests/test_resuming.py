@@ -131,6 +131,7 @@ def test_a_fit_that_is_killed_goes_on_with_the_same_windows_and_losses(
         *((ranks, residency, {}) for ranks in (1, 2) for residency in ("host", "stream")),
         (2, "host", PADDED),
         (2, "stream", PADDED),
+        (2, "stream", {**PADDED, "vectors": {"rain_mm": {"steps": 4, "stride": 5}}}),
     ],
 )
 def test_a_fit_killed_at_twenty_steps_goes_on_with_the_same_windows_and_losses(

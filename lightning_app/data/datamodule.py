@@ -14,6 +14,7 @@ from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from lightning_app.data.columns.meaning import Unknown
 from lightning_app.data.columns.roles import CategoryEncoding
+from lightning_app.data.columns.vectors import VectorOptions
 from lightning_app.data.options import DataOptions
 from lightning_app.data.process import Process
 from lightning_app.data.rows.residency import Residency
@@ -80,6 +81,10 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         ``{image: {steps: 2, stride: 5, crop: [84, 84], residency: encoded}}``. A batch has them under their names,
         (batch, step, …), as they are stored; encoded images are decoded. In training a crop is somewhere in the row,
         drawn by seed, epoch and position, in all else in the middle.
+    vectors
+        Vectors, or channels, on steps of their own, where that of `x` is another rate: ``{qpos: 2}`` has the last two
+        input rows of a window, ``{qpos: {steps: 2, stride: 5}}`` two that are five rows apart. A batch has them under
+        their names, (batch, step, channel), scaled, 0 where missing. `channels` then are by default all others.
     panel
         Which series are side by side in a window that has all of them at once; None for windows of single series.
     split
@@ -168,6 +173,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         future: list[str] | None = None,
         statics: list[str] | None = None,
         fields: dict[str, int | FieldOptions] | None = None,
+        vectors: dict[str, int | VectorOptions] | None = None,
         panel: Panel | None = None,
         split: Split = Split(),  # noqa: B008  # frozen
         scaler: ScalerKind | dict[str, ScalerKind] = "standard",
@@ -202,6 +208,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             future=tuple(future or ()),
             statics=tuple(statics or ()),
             fields={name: FieldOptions.of(given) for name, given in (fields or {}).items()},
+            vectors={name: VectorOptions.of(given) for name, given in (vectors or {}).items()},
             time_features=tuple(time_features or ()),
             time_encoding=time_encoding,
             category_encoding=category_encoding,

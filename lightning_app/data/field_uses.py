@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lightning_app.batch import BATCH_KEYS
-from lightning_app.data.batches.fields import FieldUse, refuse_fields
+from lightning_app.data.batches.fields import FieldUse
 from lightning_app.data.columns.meaning import Meaning, agreed
 from lightning_app.data.options import DataOptions
 from zstore import FieldReader, Store, UsageError
@@ -45,9 +45,18 @@ def field_uses(
         uses = {name: FieldUse.of(readers[name], options, lookback) for name, options in asked.items()}
     for name in BATCH_KEYS.intersection(uses):
         raise UsageError(f"a field called {name!r}", expected="a name that no other part of a batch has")
-    if options.panel is not None:
-        refuse_fields(uses, "of a panel", "windows of single series", "leave out --data.panel or --data.fields")
     return uses
+
+
+def refuse_in_panel(fields: Mapping[str, FieldUse], vectors: Iterable[str]) -> None:
+    """Raise UsageError if a panel is to have fields, or vectors on steps of their own."""
+    for what, names in (("fields", list(fields)), ("vectors", list(vectors))):
+        if names:
+            raise UsageError(
+                f"{what} ({', '.join(names)}) of a panel",
+                expected="windows of single series",
+                fix=f"leave out --data.panel or --data.{what}",
+            )
 
 
 def axes_of(store: Store, name: str) -> list[str]:

@@ -15,7 +15,8 @@ from lightning_app.data.batches.fields import FieldUse
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, n_values
 from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of
 from lightning_app.data.columns.roles import CategoryEncoding, Columns, Words, as_range
-from lightning_app.data.field_uses import axes_of, field_readers, field_uses
+from lightning_app.data.columns.vectors import VectorUse, vector_steps, vector_uses
+from lightning_app.data.field_uses import axes_of, field_readers, field_uses, refuse_in_panel
 from lightning_app.data.options import DataOptions, refuse_repeated
 from lightning_app.data.rows.views import PanelView, SeriesView, View
 from lightning_app.data.scaling.statics import fit_statics
@@ -34,6 +35,13 @@ class _Names(NamedTuple):
     statics: list[str]
     calendar: list[TimeFeature]
     encoding: TimeEncoding
+    vectors: dict[str, VectorUse]
+
+    @property
+    def columns(self) -> list[str]:
+        """Channels that rows have, each once; inputs first."""
+        own = [name for use in self.vectors.values() for name in use.channels]
+        return list(dict.fromkeys([*self.inputs, *self.targets, *self.future, *own]))
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Layout:
         Rows by series, or all series of a panel side by side.
     roles
         Which columns of the rows are what.
+    vectors
+        By name, vectors that batches have beside the inputs.
     fields, readers
         By name, what batches have of fields, and what decodes them.
     window
@@ -71,6 +81,7 @@ class Layout:
     statics: list[str]
     view: View
     roles: Columns
+    vectors: dict[str, VectorUse]
     fields: dict[str, FieldUse]
     readers: dict[str, FieldReader]
     window: WindowShape
@@ -87,7 +98,7 @@ class Layout:
         if recorded is not None:
             _require_recorded(store, options, recorded)
         names = _asked(store, options) if recorded is None else _agreed(store, options, recorded)
-        columns = list(dict.fromkeys([*names.inputs, *names.targets, *names.future]))
+        columns = names.columns
         for name in columns:
             store.channel(name)
         if recorded is None:
@@ -104,13 +115,24 @@ class Layout:
         roles = _roles(store, names, columns, observed, as_words, view.n_nodes)
         readers = field_readers(store, options, recorded)
         uses = field_uses(readers, options, recorded)
+        for name in set(uses).intersection(names.vectors):
+            raise UsageError(
+                f"{name!r} as a field and as a vector", expected="one of them", fix="drop it from --data.vectors"
+            )
+        if options.panel is not None:
+            refuse_in_panel(uses, names.vectors)
         window = options.window if recorded is None else _recorded_window(options.window, recorded)
-        return cls(store, options, recorded, *names[:4], view, roles, uses, readers, window)
+        return cls(store, options, recorded, *names[:4], view, roles, names.vectors, uses, readers, window)
 
     @property
     def columns(self) -> list[str]:
         """Channels that rows have, each once."""
         return self.view.columns
+
+    @property
+    def seen(self) -> list[str]:
+        """Channels that models read of input rows: inputs, and those of vectors."""
+        return list(dict.fromkeys([*self.inputs, *(name for use in self.vectors.values() for name in use.channels)]))
 
     @property
     def plain_inputs(self) -> list[str]:
@@ -171,6 +193,7 @@ class Layout:
             time_sizes=[n_values(name, roles.unit, roles.step) for name in indexed],
             n_nodes=self.view.n_nodes,
             fields={name: [use.steps.steps, *use.part] for name, use in self.fields.items()},
+            vectors={name: [use.steps, len(use.channels)] for name, use in self.vectors.items()},
             target_stride=window.target_stride,
             field_axes={name: axes_of(self.store, name) for name in self.fields},
             field_dtypes={name: str(FieldReader.of(self.store, name).dtype) for name in self.fields},
@@ -225,17 +248,21 @@ def _asked(store: Store, options: DataOptions) -> _Names:
     )
     for option, names in (("channels", inputs), ("targets", targets), ("future", future)):
         refuse_repeated(option, names)  # a vector, and one of its channels
-    inputs = inputs or store.numbers
+    vectors = vector_uses(store, options.vectors, options.window.lookback)
+    apart = {name for use in vectors.values() for name in use.channels}
+    inputs = inputs or [name for name in store.numbers if name not in apart]
     if not inputs:
         raise UsageError("no channel of numbers", where=store.path, fix="name some with --data.channels")
     statics, calendar = list(options.statics), list(options.time_features)
-    return _Names(inputs, targets or list(inputs), future, statics, calendar, options.time_encoding)
+    return _Names(inputs, targets or list(inputs), future, statics, calendar, options.time_encoding, vectors)
 
 
 def _require_recorded(store: Store, options: DataOptions, recorded: Meaning) -> None:
     """Raise UsageError unless a store has all that a model was trained with."""
     recorded.require_time(store)
-    columns = dict.fromkeys([*recorded.inputs, *recorded.targets, *recorded.future])
+    uses = map(VectorUse.from_json, recorded.vectors.values())
+    own = [name for use in uses for name in use.channels]
+    columns = dict.fromkeys([*recorded.inputs, *recorded.targets, *recorded.future, *own])
     recorded.require_channels(store, list(columns))
     recorded.require_statics(store)
     recorded.require_fields(store)
@@ -254,9 +281,16 @@ def _agreed(store: Store, options: DataOptions, recorded: Meaning) -> _Names:
         agreed("time_encoding", [options.time_encoding], [recorded.encoding])
     if options.category_encoding == "code" and recorded.words:
         agreed("category_encoding", ["code"], [recorded.category_encoding])
+    vectors = {name: VectorUse.from_json(use) for name, use in recorded.vectors.items()}
+    if options.vectors:
+        asked, known = (
+            [f"{name} ({each.steps} steps, {each.stride} rows apart)" for name, each in uses.items()]
+            for uses in (options.vectors, vectors)
+        )
+        agreed("vectors", asked, known)
     if options.observed_inputs and not recorded.observed_inputs:
         agreed("observed_inputs", ["true"], ["false"])
-    return _Names(inputs, targets, future, statics, calendar, recorded.encoding)  # type: ignore[arg-type]  # as read
+    return _Names(inputs, targets, future, statics, calendar, recorded.encoding, vectors)  # type: ignore[arg-type]  # as read
 
 
 def _recorded_window(asked: WindowShape, recorded: Meaning) -> WindowShape:
@@ -327,6 +361,7 @@ def _roles(
         targets=as_range([columns.index(name) for name in names.targets]),
         future=as_range([columns.index(name) for name in names.future if name not in as_words]),
         observed=as_range([names.inputs.index(name) for name in observed]),
+        vectors=vector_steps(names.vectors, columns),
         words=tuple(Words(columns.index(name), as_words[name]) for name in names.inputs if name in as_words),
         future_words=tuple(Words(columns.index(name), as_words[name]) for name in names.future if name in as_words),
         calendar=calendar,

@@ -12,6 +12,7 @@ from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from lightning_app.data.columns.meaning import Unknown
 from lightning_app.data.columns.roles import CategoryEncoding
+from lightning_app.data.columns.vectors import VectorOptions
 from lightning_app.data.rows.residency import Residency, parse_budget
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
@@ -37,6 +38,8 @@ class DataOptions:
         Names, as asked for; empty where the store decides.
     fields
         By name of a field, which rows of a window a batch has, and where they live.
+    vectors
+        By name of a vector, which rows of a window a batch has of it beside the inputs.
     time_encoding, category_encoding, observed_inputs, unknown, panel
         What is made of them.
     split, predict_on, scaler, scale_by, scale_floor
@@ -62,6 +65,7 @@ class DataOptions:
     future: tuple[str, ...]
     statics: tuple[str, ...]
     fields: Mapping[str, FieldOptions]
+    vectors: Mapping[str, VectorOptions]
     time_features: tuple[TimeFeature, ...]
     time_encoding: TimeEncoding
     category_encoding: CategoryEncoding

@@ -143,6 +143,7 @@ class Scales:
             category_encoding=options.category_encoding,
             fields={name: use.to_json() for name, use in layout.fields.items()},
             crops={name: list(use.steps.crop) for name, use in layout.fields.items() if use.steps.crop},
+            vectors={name: use.to_json() for name, use in layout.vectors.items()},
             target_stride=layout.window.target_stride,
             pad_before=layout.window.pad_before,
             pad_after=layout.window.pad_after,

@@ -118,7 +118,7 @@ def prove(layout: Layout, index: WindowIndex, name: SplitName, trained: dict[str
 def require_readable(layout: Layout, index: WindowIndex, name: SplitName) -> None:
     """Raise UsageError where windows have words, series or infinite inputs that a model cannot read."""
     _refuse_unseen(layout, index)
-    refuse_infinite_inputs(layout.view, index, layout.inputs, layout.future, name)
+    refuse_infinite_inputs(layout.view, index, layout.seen, layout.future, name)
 
 
 def _refuse_unseen(layout: Layout, index: WindowIndex) -> None:

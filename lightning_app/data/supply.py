@@ -211,6 +211,7 @@ def _source(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSo
         None if view.nodes is None else torch.from_numpy(view.nodes),
         times,
         clip=Clip.of(scales.scaler, layout.roles.inputs),
+        clip_vectors={name: Clip.of(scales.scaler, own.columns) for name, own in layout.roles.vectors.items()},
         clip_future=Clip.of(scales.scaler, layout.roles.future),
     )
 

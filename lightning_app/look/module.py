@@ -21,7 +21,7 @@ def module_text(data: WindowDataModule) -> str:
     return (
         f"<WindowDataModule: {shown(data.store.path)} version {data.store.version}, windows of {data.window}"
         f"{_panel(data, ' of')}, {_names(_grouped(data, data.inputs))} to {_names(_grouped(data, data.targets))}"
-        f"{''.join(f', {field}' for field in _fields(data))}; {windows} windows>"
+        f"{''.join(f', {each}' for each in [*_fields(data), *_vectors(data)])}; {windows} windows>"
     )
 
 
@@ -40,6 +40,7 @@ def module_html(data: WindowDataModule) -> look.Html:
         "targets": look.listed(_grouped(data, data.targets), _MOST_NAMES),
         "known in advance": look.listed(_grouped(data, data.future), _MOST_NAMES),
         "fields": look.listed(_fields(data), _MOST_NAMES),
+        "vectors": look.listed(_vectors(data), _MOST_NAMES),
         "static attributes": look.listed(data.statics, _MOST_NAMES),
         "times": look.listed(data.columns_of.calendar, _MOST_NAMES),
         "scaler": f"{data.scaler_kind}, by {data.scale_by}",
@@ -86,11 +87,17 @@ def _grouped(data: WindowDataModule, names: Sequence[str]) -> list[str]:
 def _fields(data: WindowDataModule) -> list[str]:
     """What a window has of each field, and where its rows are asked to live."""
     return [
-        f"{name} of the last {counted(each.steps, 'row')}"
-        + (f", {each.stride:,} apart" if each.stride > 1 else "")
-        + f", {each.residency}"
-        for name, each in data.options.fields.items()
+        f"{name} of {_last(each.steps, each.stride)}, {each.residency}" for name, each in data.options.fields.items()
     ]
+
+
+def _vectors(data: WindowDataModule) -> list[str]:
+    """What a window has of each vector that it has on its own."""
+    return [f"{name} of {_last(each.steps, each.stride)}" for name, each in data.layout.vectors.items()]
+
+
+def _last(steps: int, stride: int) -> str:
+    return f"the last {counted(steps, 'row')}" + (f", {stride:,} apart" if stride > 1 else "")
 
 
 def _panel(data: WindowDataModule, before: str) -> str:

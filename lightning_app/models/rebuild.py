@@ -13,7 +13,7 @@ from lightning_app.batch import BatchShape
 from lightning_app.losses import Loss
 from zstore import UsageError
 
-_LACKING: dict[str, Any] = {"fields": {}, "target_stride": 1}  # of shapes in older checkpoints
+_LACKING: dict[str, Any] = {"fields": {}, "vectors": {}, "target_stride": 1}  # of shapes in older checkpoints
 _UNSAID = ("field_axes", "field_dtypes")  # likewise, and nothing else says so
 _FIX = "fit again, or build the model as its configuration does and hand it to the trainer with ckpt_path"
 

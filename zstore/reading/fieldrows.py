@@ -118,7 +118,7 @@ class FieldSteps:
         reach = (self.steps - 1) * self.stride + 1
         if self.steps < 1 or self.stride < 1 or reach > lookback:
             raise UsageError(
-                f"{self.steps} steps of field {name!r}, {self.stride} rows apart",
+                f"{self.steps} steps of {name!r}, {self.stride} rows apart",
                 expected=f"at least one of each, within the {lookback} input rows of a window",
                 fix="a longer lookback, or fewer steps",
             )

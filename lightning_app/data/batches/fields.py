@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
@@ -207,9 +206,3 @@ class FieldRows:
             return values.take(wanted, out, part)
         pinned = torch.empty(size, dtype=values.dtype, pin_memory=target.type == "cuda")
         return values.take(wanted, pinned, part).to(target, non_blocking=True)
-
-
-def refuse_fields(uses: Mapping[str, FieldUse], what: str, expected: str, fix: str) -> None:
-    """Raise UsageError if there are any."""
-    if uses:
-        raise UsageError(f"fields ({', '.join(uses)}) {what}", expected=expected, fix=fix)

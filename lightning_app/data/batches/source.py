@@ -16,6 +16,7 @@ from lightning_app.data.batches.located import Located, PositionTimes
 from lightning_app.data.batches.padding import Pads, Reach, fill_zeros, gather_within
 from lightning_app.data.columns.calendar import cycles_along, time_cycles, time_index
 from lightning_app.data.columns.roles import Columns, Words
+from lightning_app.data.columns.vectors import last_rows
 from lightning_app.data.rows.residency import Rows
 from lightning_app.data.scaling.clip import Clip
 from lightning_app.data.scaling.rowscaling import RowScaling
@@ -49,8 +50,8 @@ class WindowSource:
         Memory for batches on the CPU.
     fields
         By name, rows of fields, each where it lives.
-    clip, clip_future
-        Bounds of the columns of `x` and of `x_future`; None where none is clipped; on `target`.
+    clip, clip_future, clip_vectors
+        Bounds of the columns of `x`, of `x_future` and, by name, of vectors; None where none is clipped; on `target`.
     streamed
         Whether `rows` are those of a pool.
     all_seen
@@ -68,6 +69,7 @@ class WindowSource:
     fields: Mapping[str, FieldRows] = field(default_factory=dict)
     clip: Clip | None = None
     clip_future: Clip | None = None
+    clip_vectors: Mapping[str, Clip | None] = field(default_factory=dict)
     streamed: bool = False
     all_seen: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1, dtype=torch.bool))
 
@@ -92,8 +94,9 @@ class WindowSource:
         nodes = None if self.nodes is None else self.nodes.to(device)
         rows, statics, seen = self.rows.delivered_to(device), self.statics.to(device), self.all_seen.to(device)
         clip, ahead = (None if each is None else each.to(device) for each in (self.clip, self.clip_future))
+        own = {name: None if each is None else each.to(device) for name, each in self.clip_vectors.items()}
         moved = replace(self, rows=rows, statics=statics, nodes=nodes, all_seen=seen, clip=clip, clip_future=ahead)
-        return replace(moved, target=device)
+        return replace(moved, clip_vectors=own, target=device)
 
     def batch(self, shape: WindowShape, windows: Located) -> Batch:
         """Some windows.
@@ -113,6 +116,7 @@ class WindowSource:
             mask = _pick(self._gather(self.rows.observed, first, shape.horizon, targets), columns.targets)
         else:
             mask = self.all_seen.expand(y.shape)
+        vectors = {name: self._vector(name, past) for name in columns.vectors}
         x, future = _pick(past, columns.inputs), _pick(ahead, columns.future)
         if self.clip is not None:  # in place, but for rows that are inputs and targets at once
             x = self.clip.apply(x, x if shape.delay >= 0 else torch.empty_like(x))
@@ -138,6 +142,7 @@ class WindowSource:
             "series": there.series if self.nodes is None else self.nodes.expand(len(y), -1),
             "time": there.time,
         }
+        batch.update(vectors)  # type: ignore[typeddict-item]
         pads = None if windows.bounds is None else Pads.of(shape, windows.bounds)
         if pads is not None:
             self._pad(batch, pads.to(self.target))
@@ -149,6 +154,13 @@ class WindowSource:
                 taken = rows.gather(windows.rows, self.buffers, self.target, pads, corners)
                 batch[name] = taken  # type: ignore[literal-required]
         return batch
+
+    def _vector(self, name: str, past: Tensor) -> Tensor:
+        """(batch, step, channel) a copy of what is asked for of a vector, clipped as inputs are."""
+        own, clip = self.columns.vectors[name], self.clip_vectors.get(name)
+        rows = _pick(last_rows(past, own.steps, own.stride), own.columns)
+        out = torch.empty_like(rows, memory_format=torch.contiguous_format)
+        return out.copy_(rows) if clip is None else clip.apply(rows, out)
 
     def _with_times(self, windows: Located, shape: WindowShape, targets: Reach | None) -> Located:
         """The same on `target`, with the time of the first target where it is not known from the index."""
@@ -173,6 +185,9 @@ class WindowSource:
     def _pad(self, batch: Batch, pads: Pads) -> None:
         """Say which rows are padded, count no target among them, and make zeros of those that are to be."""
         fill_zeros(batch["x"], pads.zero_inputs)
+        for name, own in self.columns.vectors.items():
+            zeros = None if pads.zero_inputs is None else last_rows(pads.zero_inputs, own.steps, own.stride)
+            fill_zeros(batch[name], zeros)  # type: ignore[literal-required]
         fill_zeros(batch["y"], pads.zero_targets)
         fill_zeros(batch["x_future"], pads.zero_targets)
         if self.masked and self.rows.observed is not None:

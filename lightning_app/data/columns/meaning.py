@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_app.data.columns.calendar import calendar_step
 from lightning_app.data.columns.roles import CategoryEncoding
+from lightning_app.data.columns.vectors import VectorUse
 from zstore import FieldReader, Padding, Store, UsageError
 
 Unknown = Literal["refuse", "own_column"]
@@ -22,6 +23,7 @@ _LACKING = {  # in older checkpoints
     "category_encoding": "code",
     "fields": {},
     "crops": {},
+    "vectors": {},
     "target_stride": 1,
     "pad_before": "none",
     "pad_after": "none",
@@ -88,6 +90,8 @@ class Meaning:
         By name of a field, how many steps a batch has of it, how many rows apart, and the lengths of its other axes.
     crops
         By name of a field that is cropped, the lengths of the part that a batch has, along the first of these axes.
+    vectors
+        By name of a vector that a batch has on its own, its steps, how many rows apart they are, and its channels.
     target_stride, pad_before, pad_after
         See :class:`zstore.WindowShape`.
     """
@@ -111,6 +115,7 @@ class Meaning:
     category_encoding: CategoryEncoding = "code"
     fields: dict[str, list[int]] = field(default_factory=dict)
     crops: dict[str, list[int]] = field(default_factory=dict)
+    vectors: dict[str, list[Any]] = field(default_factory=dict)
     target_stride: int = 1
     pad_before: Padding = "none"
     pad_after: Padding = "none"
@@ -153,6 +158,8 @@ class Meaning:
                     n < 1 or n > size for n, size in zip(crop, rows, strict=False)
                 ):
                     raise ValueError("crops")
+            for use in values["vectors"].values():
+                VectorUse.from_json(use)
             if type(values["target_stride"]) is not int or values["target_stride"] < 1:
                 raise ValueError(f"target_stride {values['target_stride']!r}")
             for name in ("pad_before", "pad_after"):

@@ -29,6 +29,23 @@ class Words:
 
 
 @dataclass(frozen=True)
+class VectorSteps:
+    """A vector that a batch has on its own.
+
+    Parameters
+    ----------
+    columns
+        Of the rows.
+    steps, stride
+        How many of the last input rows, and how many rows apart.
+    """
+
+    columns: Sequence[int]
+    steps: int
+    stride: int
+
+
+@dataclass(frozen=True)
 class Columns:
     """Which columns of the rows are what, and what is made of their times.
 
@@ -40,6 +57,8 @@ class Columns:
         Inputs whose mask, 1 where observed, is an input too.
     words, future_words
         Inputs, and channels known in advance, that become a column for each word, behind the others.
+    vectors
+        By name, vectors that a batch has beside the inputs.
     calendar
         Time features, of input rows and of target rows.
     encoding
@@ -57,6 +76,7 @@ class Columns:
     observed: Sequence[int] = range(0)
     words: tuple[Words, ...] = ()
     future_words: tuple[Words, ...] = ()
+    vectors: dict[str, VectorSteps] = field(default_factory=dict)
     calendar: list[TimeFeature] = field(default_factory=list)
     encoding: TimeEncoding = "cyclic"
     unit: str = "s"
