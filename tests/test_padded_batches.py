@@ -15,6 +15,7 @@ from padded import SHAPES, Plain, plain_windows
 
 from lightning_app.audit import audit
 from lightning_app.batch import Batch
+from lightning_app.data.batches import padding
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split
@@ -292,3 +293,16 @@ def test_padded_rows_of_irregular_times_have_the_time_of_the_nearest_row(tmp_pat
     times = store.times(0, store.n_rows)[-3:]
     assert batch["time"].tolist() == [times[0], times[2]]
     assert batch["y_pad"].tolist() == [[False] * 3 + [True] * 2, [False] + [True] * 4]
+
+
+@given(st.integers(1, 20), st.integers(1, 50), st.booleans(), st.integers(0, 99))
+def test_many_rows_are_gathered_as_few_are(length: int, n_few: int, many: bool, seed: int) -> None:
+    n_windows = n_few + (padding._FEW_ROWS // length if many else 0)
+    random = np.random.default_rng(seed)
+    rows = torch.from_numpy(random.random((200, 3), np.float32))
+    first, last = np.sort(random.integers(0, 200, (2, n_windows)), axis=0)
+    starts = random.integers(first - length + 1, last + 1)
+    low, high = torch.from_numpy(first - starts), torch.from_numpy(last + 1 - starts)
+    found = padding.gather_within(rows, torch.from_numpy(starts), length, padding.Reach(1, low, high))
+    wanted = (starts[:, None] + np.arange(length)).clip(first[:, None], last[:, None])
+    assert torch.equal(found, rows[torch.from_numpy(wanted)])

@@ -77,6 +77,7 @@ class FieldToFloat(nn.Module):
         n_tiled = (size if size <= _MOST_TILED else lengths[-1]) // len(mean)
         deviations = torch.tensor(std, dtype=torch.float64)
         factor, bias = 1 / (unit * deviations), -torch.tensor(mean, dtype=torch.float64) / deviations
+        self._factor = float(factor[0]) if len(factor) == 1 and not bias.any() else None  # where it is all there is
         factor, bias = factor.repeat(n_tiled), bias.repeat(n_tiled)
         self.register_buffer("factor", factor.float(), persistent=False)  # arguments of models are in checkpoints
         self.register_buffer("bias", bias.float(), persistent=False)
@@ -100,7 +101,11 @@ class FieldToFloat(nn.Module):
             torch.empty_like(values, dtype=torch.float32, memory_format=torch.contiguous_format) if out is None else out
         )
         flat = out.view(-1, len(self.factor))
-        torch.addcmul(self.bias, flat.copy_(values.reshape(flat.shape)), self.factor, out=flat)
+        flat.copy_(values.reshape(flat.shape))
+        if self._factor is None:
+            torch.addcmul(self.bias, flat, self.factor, out=flat)
+        else:  # in four fifths of the time
+            flat.mul_(self._factor)
         return out.movedim(-1, 2) if self.has_colours else out.unsqueeze(2)
 
     def _numbers(self, scale: FieldScale, is_bytes: bool) -> tuple[Sequence[float], Sequence[float]]:

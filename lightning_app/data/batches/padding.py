@@ -12,6 +12,8 @@ from torch import Tensor
 
 from zstore import WindowBounds, WindowShape
 
+_FEW_ROWS = 1 << 13  # are copied one by one in less time than it takes to tell which windows are padded
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -91,7 +93,7 @@ class Reach:
         """(batch, row) the rows that stand for some, (row,); (row,) where none is beyond those that may be read."""
         if self.low is None or self.high is None:
             return rows
-        return torch.minimum(torch.maximum(rows, self.low[:, None]), self.high[:, None] - 1)
+        return torch.clamp(rows, self.low[:, None], self.high[:, None] - 1)
 
 
 def gather_within(rows: Tensor, starts: Tensor, length: int, reach: Reach, out: Tensor | None = None) -> Tensor:
@@ -116,10 +118,11 @@ def gather_within(rows: Tensor, starts: Tensor, length: int, reach: Reach, out: 
 
     Notes
     -----
-    On a CPU, windows that are not padded are copied as a whole.
+    On a CPU, of many rows, windows that are not padded are copied as a whole.
     """
     low, high = reach.low, reach.high
-    if low is None or high is None or reach.step > 1 or rows.device.type != "cpu" or length > len(rows):
+    few = len(starts) * length <= _FEW_ROWS
+    if low is None or high is None or reach.step > 1 or few or rows.device.type != "cpu" or length > len(rows):
         return _by_row(rows, starts, length, reach, out)
     n_rows, n_channels = rows.shape
     whole = rows.as_strided((n_rows - length + 1, length * n_channels), (n_channels, 1))
@@ -132,7 +135,7 @@ def gather_within(rows: Tensor, starts: Tensor, length: int, reach: Reach, out: 
 
 
 def _by_row(rows: Tensor, starts: Tensor, length: int, reach: Reach, out: Tensor | None = None) -> Tensor:
-    wanted = starts[:, None] + reach.nearest(torch.arange(length, device=starts.device) * reach.step)
+    wanted = starts[:, None] + reach.nearest(torch.arange(0, length * reach.step, reach.step, device=starts.device))
     flat = None if out is None else out.view(-1, rows.shape[1])
     return torch.index_select(rows, 0, wanted.flatten(), out=flat).view(len(starts), length, rows.shape[1])
 
