@@ -6,10 +6,18 @@ import argparse
 import os
 from pathlib import Path
 
-from . import before, ingest, panel, queries, read, sessions, volumes
+from . import before, fields, ingest, panel, queries, read, sessions, volumes
 from .harness import setting
 
-SUITES = {"ingest": ingest, "read": read, "panel": panel, "sql": queries, "sessions": sessions, "volumes": volumes}
+SUITES = {
+    "ingest": ingest,
+    "read": read,
+    "panel": panel,
+    "sql": queries,
+    "sessions": sessions,
+    "volumes": volumes,
+    "fields": fields,
+}
 
 
 def main() -> None:

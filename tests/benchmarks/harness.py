@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,18 @@ def rate(function: Callable[[], int], seconds: float = 2.0) -> float:
     while time.perf_counter() - start < seconds:
         count += function()
     return count / (time.perf_counter() - start)
+
+
+@contextmanager
+def busy(n: int) -> Iterator[None]:
+    """Meanwhile, so many other processes work without a pause."""
+    others = [subprocess.Popen(python("while True: pass")) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def size_of(path: Path) -> int:
