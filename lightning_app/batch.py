@@ -32,8 +32,9 @@ class Batch(OptionalParts):
     one behind the first: (batch, lookback, node, channel) and so on.
 
     Values of `x`, `y`, `x_static` and `x_future` are scaled; missing ones are 0, the training mean. Fields, such as
-    images, stand under their own names, (batch, step, …), as they are stored: most as uint8. Vectors on steps of their
-    own do so too: (batch, step, channel) float32, scaled.
+    images, stand under their own names, (batch, step, …), as they are stored: most as uint8. Where some row of the
+    store has no value of a field ``camera``, its values are 0, and ``camera_observed``, (batch, step) bool, is False.
+    Vectors on steps of their own do so too: (batch, step, channel) float32, scaled.
     """
 
     x: Tensor

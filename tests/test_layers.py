@@ -70,6 +70,8 @@ LAYERS = {
             "reading.cached",
             "reading.decode",
             "reading.rowfile",
+            "reading.fieldchunks",
+            "reading.fieldimages",
             "reading.fieldreader",
             "reading.fieldrows",
             "reading.volumes",

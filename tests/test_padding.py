@@ -12,6 +12,7 @@ from padded import SHAPES, Plain, plain_windows, runs_of
 
 import zstore
 from zstore import UsageError, WindowIndex, Windows, WindowShape, find_holes
+from zstore.reading.gather import WindowField
 
 LENGTHS = st.lists(st.integers(1, 14), min_size=1, max_size=6)
 CONTENT = np.random.default_rng(0).random((100, 2), dtype=np.float32) + 1
@@ -30,7 +31,9 @@ def drawn(lengths: list[int], shape: WindowShape, data: st.DataObject) -> tuple[
 def test_padded_windows_are_those_of_a_plain_loop(lengths: list[int], shape: WindowShape, data: st.DataObject) -> None:
     index, plain = drawn(lengths, shape, data)
     assert len(index) == len(plain)
-    windows = Windows(CONTENT, index, [0, 1], [1], fields={"image": (CONTENT * 2, np.array([shape.lookback - 1]))})
+    windows = Windows(
+        CONTENT, index, [0, 1], [1], fields={"image": WindowField(CONTENT * 2, np.array([shape.lookback - 1]))}
+    )
     batch, runs = windows.batch(np.arange(len(plain))), runs_of(lengths)
     for n, window in enumerate(plain):
         expected = [np.zeros(2) if zero else CONTENT[row] for row, _, zero in window.inputs]

@@ -26,7 +26,7 @@ from zstore.progress import shown_progress
 from zstore.reading.eviction import Cache, cache_entries, cache_folder, clear_cache, verify_cache
 from zstore.reading.fieldreader import FieldReader
 from zstore.reading.fieldrows import FieldSteps, open_field
-from zstore.reading.gather import Windows
+from zstore.reading.gather import Windows, observed_key
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
 from zstore.reading.rowfile import RowFile, open_rows
 from zstore.reading.rownotes import CacheEntry
@@ -111,6 +111,7 @@ __all__ = [
     "is_source",
     "log",
     "look",
+    "observed_key",
     "open_field",
     "open_panel",
     "open_rows",

@@ -8,7 +8,7 @@ from lightning_app.batch import BATCH_KEYS
 from lightning_app.data.batches.fields import FieldUse
 from lightning_app.data.columns.meaning import Meaning, agreed
 from lightning_app.data.options import DataOptions
-from zstore import FieldReader, Store, UsageError
+from zstore import FieldReader, Store, UsageError, observed_key
 
 _IMAGE_AXES = ("y", "x", "colour")
 
@@ -43,7 +43,7 @@ def field_uses(
             agreed("fields", *([f"{name} ({use})" for name, use in each.items()] for each in (wanted, known)))
     else:
         uses = {name: FieldUse.of(readers[name], options, lookback) for name, options in asked.items()}
-    for name in BATCH_KEYS.intersection(uses):
+    for name in (BATCH_KEYS | set(map(observed_key, uses))).intersection(uses):
         raise UsageError(f"a field called {name!r}", expected="a name that no other part of a batch has")
     return uses
 

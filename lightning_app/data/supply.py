@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,7 +25,9 @@ from lightning_app.data.scaling.clip import Clip
 from lightning_app.data.scaling.statics import encode_statics
 from lightning_app.data.selection import Holes
 from lightning_app.data.windows.plan import OrderPlan, WindowPart
-from zstore import UsageError, find_holes, open_field
+from zstore import UsageError, find_holes, observed_key, open_field
+
+logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 22  # values that are looked at together
 
@@ -218,11 +221,20 @@ def _source(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSo
 
 def _fields(layout: Layout, placement: Placement, process: Process, pool: Pool | None) -> dict[str, FieldRows]:
     """By name, the rows of each field where they are to live."""
-    lookback = layout.window.lookback
-    return {
-        name: FieldRows.of(name, use, _values(layout, name, placement.fields[name], process, pool), lookback)
-        for name, use in layout.fields.items()
-    }
+    fields = {}
+    for name, use in layout.fields.items():
+        reader, values = layout.readers[name], _values(layout, name, placement.fields[name], process, pool)
+        fields[name] = FieldRows.of(reader, use, values, layout.window.lookback)
+        if reader.observed is not None:
+            n_lacking = reader.n_rows - int(reader.observed.sum())
+            logger.info(
+                "field %r has no value in %s of %s rows: batches have zeros there, and %s, which is False",
+                name,
+                f"{n_lacking:,}",
+                f"{reader.n_rows:,}",
+                observed_key(name),
+            )
+    return fields
 
 
 def _values(layout: Layout, name: str, place: FieldPlace, process: Process, pool: Pool | None) -> FieldValues:

@@ -12,19 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.errors import UsageError
-from zstore.format.layout import shard_key
-from zstore.format.payloads.error import PayloadError
-from zstore.format.payloads.images import ImageLook, decode_image, look_image
-from zstore.format.shards import chunking, decode_chunk, read_ranges
-from zstore.format.trust import MOST_ROW_BYTES
-from zstore.reading.objects import ObjectReader
+from zstore.reading.fieldchunks import VariableChunks
+from zstore.reading.fieldimages import FirstImage
 from zstore.reading.version import StoredVersion
 from zstore.storage.portable import n_cores
 
 Int64 = NDArray[np.int64]
 
-_LOOKED_AT = 1 << 16  # rows whose sizes are looked at together for one that is not empty
+_DIGEST_ROWS = 1 << 20  # whose digests are read together
 _IMAGES_BYTES = 1 << 20  # of images that are best decoded together
 _BUNDLES = 4  # for each thread, so that none waits long for the last one
 
@@ -73,13 +68,21 @@ class FieldReader(ABC):
         field = store.field(name)
         if field.n_bytes is None:
             return _Chunked(store, name, field.shape, field.encoding.dtype)
-        row, look = _first_image(store, name)
-        return _Images(store, name, row, look)
+        return _Images(FirstImage.of(store, name))
 
     @cached_property
     def stored_bytes(self) -> int:
         """Bytes of the field as it is stored. Cost: the manifest."""
         return self.store.objects.variable_bytes(self.store.field(self.name).variable)
+
+    @cached_property
+    def observed(self) -> NDArray[np.bool_] | None:
+        """(row,) whether a row has a value; None where all have one. Cost: the digests of payloads, 16 bytes a row."""
+        known = np.zeros(self.n_rows, np.bool_)
+        for start in range(0, self.n_rows, _DIGEST_ROWS):
+            stop = min(start + _DIGEST_ROWS, self.n_rows)
+            known[start:stop] = self.store.payload_digests(self.name, start, stop).any(axis=1)
+        return None if known.all() else known
 
     @property
     def remote(self) -> bool:
@@ -195,33 +198,12 @@ class FieldReader(ABC):
         return kept[:n_bytes]
 
 
-class _Chunks:
-    """Chunks of a variable, decoded one by one. Where they lie in a shard is read once: 16 bytes a chunk."""
-
-    def __init__(self, objects: ObjectReader, variable: str) -> None:
-        self._objects, self._variable = objects, variable
-        self.document = objects.nodes[variable]
-        self.rows, shard_rows, self._codec = chunking(self.document)
-        self._n_chunks = shard_rows // self.rows
-        self._ranges: dict[int, NDArray[np.uint64]] = {}
-
-    def decode(self, number: int, out: NDArray[Any]) -> None:
-        """Decode a chunk, counted from the first of the variable, into contiguous ``(chunk_rows, …)``."""
-        shard, inside = divmod(number, self._n_chunks)
-        with self._objects.reading(shard_key(self._variable, shard, len(self.document["shape"]))) as (read, n_bytes):
-            ranges = self._ranges.get(shard)
-            if ranges is None:
-                ranges = self._ranges[shard] = np.array(read_ranges(read, n_bytes, self._n_chunks), np.uint64)
-            offset, length = ranges[inside].tolist()
-            decode_chunk(read, offset, length, self._codec, out)
-
-
 class _Chunked(FieldReader):
     """A field of arrays: rows lie together in chunks."""
 
     @cached_property
-    def _chunks(self) -> _Chunks:
-        return _Chunks(self.store.objects, self.store.field(self.name).variable)
+    def _chunks(self) -> VariableChunks:
+        return VariableChunks(self.store.objects, self.store.field(self.name).variable)
 
     @property
     def chunk_rows(self) -> int:
@@ -268,14 +250,13 @@ class _Chunked(FieldReader):
 class _Images(FieldReader):
     """A field of encoded images: the bytes of each row lie one behind the other."""
 
-    def __init__(self, store: StoredVersion, name: str, first: int, look: ImageLook) -> None:
-        super().__init__(store, name, look.shape, look.dtype)
-        self._first = first
-        self._proved = np.zeros(store.n_rows, np.bool_)
+    def __init__(self, first: FirstImage) -> None:
+        super().__init__(first.store, first.name, first.look.shape, first.look.dtype)
+        self._first, self._proved = first, np.zeros(first.store.n_rows, np.bool_)
 
     @cached_property
-    def _chunks(self) -> _Chunks:
-        return _Chunks(self.store.objects, self.store.field(self.name).variable)
+    def _chunks(self) -> VariableChunks:
+        return VariableChunks(self.store.objects, self.store.field(self.name).variable)
 
     @cached_property
     def _ranges(self) -> Int64:
@@ -340,49 +321,5 @@ class _Images(FieldReader):
         if not content:
             out[...] = 0
             return
-        try:
-            values = decode_image(content, MOST_ROW_BYTES, bool(self._proved[row]))
-        except PayloadError as error:
-            raise _refusal(self.store, self.name, row, error.reason, error.expected) from error
-        if values.shape != self.shape or values.dtype != self.dtype:
-            raise _refusal(
-                self.store,
-                self.name,
-                row,
-                f"an image of shape {values.shape} and {values.dtype}",
-                f"{self.shape} and {self.dtype}, as row {self._first:,} has",
-            )
-        out[...] = values
+        out[...] = self._first.alike(row, content, bool(self._proved[row]))
         self._proved[row] = True  # its bytes cannot change under us: each chunk has a checksum
-
-
-def _first_image(store: StoredVersion, name: str) -> tuple[int, ImageLook]:
-    """The first row that has an image, and what that is."""
-    for start in range(0, store.n_rows, _LOOKED_AT):
-        ranges = store.byte_ranges(name, start, min(start + _LOOKED_AT, store.n_rows))
-        filled = np.flatnonzero(ranges[:, 1] > ranges[:, 0])
-        if len(filled):
-            row = start + int(filled[0])
-            (content,) = store.read_bytes(name, row, row + 1)
-            try:
-                look = look_image(content, MOST_ROW_BYTES)
-            except PayloadError as error:
-                raise _refusal(store, name, row, error.reason, error.expected) from error
-            assert look is not None
-            return row, look
-    raise UsageError(
-        f"field {name!r} without a value in any row",
-        expected="an image, which says of which shape all are",
-        where=store.path,
-        fix="leave the field out",
-    )
-
-
-def _refusal(store: StoredVersion, name: str, row: int, reason: str, expected: str) -> UsageError:
-    series = int(store.index.series_of(row, row + 1)[0])
-    return UsageError(
-        f"field {name!r} of id {str(store.ids[series])!r} in row {row:,}: {reason}",
-        expected=expected,
-        where=store.path,
-        fix="store.read_bytes, which has the bytes of each row as they are; or ingest images of one shape",
-    )

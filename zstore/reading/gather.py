@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,32 @@ def gather_padded(
     return gathered
 
 
+class WindowField(NamedTuple):
+    """What windows have of a field.
+
+    Parameters
+    ----------
+    rows
+        (row, …) decoded.
+    offsets
+        (step,) which of a window, from its first row on.
+    observed
+        (row,) whether a row has a value; None where all have one.
+    """
+
+    rows: NDArray[Any]
+    offsets: Int64
+    observed: NDArray[np.bool_] | None = None
+
+
+def observed_key(name: str) -> str:
+    """What a window, or a batch, calls its part that says which steps of a field have a value: ``camera_observed``.
+
+    There only where some row of the store has none.
+    """
+    return f"{name}_observed"
+
+
 WINDOW_KEYS = frozenset({"x", "y", "x_pad", "y_pad", "series", "time"})
 """What a window has, or may have, beside its fields."""
 
@@ -121,7 +147,7 @@ class Windows:
     again
         Makes the same windows in another process.
     fields
-        By name, the decoded rows of a field, (row, …), and which of a window it has, (step,) from its first row on.
+        By name, the rows of a field, and which of them a window has.
     """
 
     def __init__(
@@ -132,7 +158,7 @@ class Windows:
         targets: list[int],
         times: Int64 | None = None,
         again: Callable[[], Windows] | None = None,
-        fields: Mapping[str, tuple[NDArray[Any], Int64]] | None = None,
+        fields: Mapping[str, WindowField] | None = None,
     ) -> None:
         self._fields = dict(fields or {})
         self._rows, self.index, self._inputs, self._targets, self._times = rows, index, inputs, targets, times
@@ -161,12 +187,12 @@ class Windows:
     @property
     def _field_shapes(self) -> dict[str, tuple[int, ...]]:
         """(step, …) of each field in a window."""
-        return {name: (len(at), *rows.shape[1:]) for name, (rows, at) in self._fields.items()}
+        return {name: (len(each.offsets), *each.rows.shape[1:]) for name, each in self._fields.items()}
 
     def __getitem__(self, sample: Any) -> Any:
         """One window: ``x`` (lookback, channel), ``y`` (horizon, target), ``series``, ``time``; fields (step, …).
 
-        With padding also ``x_pad`` (lookback,) and ``y_pad`` (horizon,).
+        With padding also ``x_pad`` (lookback,) and ``y_pad`` (horizon,); ``NAME_observed`` as :meth:`batch` has it.
         """
         if not -len(self) <= sample < len(self):
             raise IndexError(f"sample {sample} of {len(self)}")
@@ -185,7 +211,8 @@ class Windows:
         -------
         ``x`` (batch, lookback, channel), ``y`` (batch, horizon, target), ``series`` and ``time`` (batch,); each field
         under its name, (batch, step, …), as it is stored. With padding also ``x_pad`` (batch, lookback) and ``y_pad``
-        (batch, horizon), True where a row is padded.
+        (batch, horizon), True where a row is padded. Of a field ``camera`` of which some row of the store has no value,
+        ``camera_observed`` (batch, step) is False where it has none, and zeros stand in its place.
         """
         shape, samples = self.index.shape, np.asarray(samples, np.int64)
         starts, series, time = self.index.locate(samples)
@@ -198,7 +225,11 @@ class Windows:
             y = gather(self._rows, starts + shape.target_offset, shape.horizon)
         else:
             y = gather_field(self._rows, starts + shape.target_offset, shape.target_rows)
-        fields = {name: gather_field(rows, starts, offsets) for name, (rows, offsets) in self._fields.items()}
+        fields: dict[str, NDArray[Any]] = {}
+        for name, (rows, offsets, observed) in self._fields.items():
+            fields[name] = gather_field(rows, starts, offsets)
+            if observed is not None:
+                fields[observed_key(name)] = gather_field(observed, starts, offsets)
         return {"x": x[..., self._inputs], "y": y[..., self._targets], "series": series, "time": time, **fields}
 
     def _padded(self, bounds: WindowBounds, starts: Int64, series: Int64, time: Int64) -> dict[str, NDArray[Any]]:
@@ -211,6 +242,8 @@ class Windows:
         x = gather_padded(self._rows, starts, np.arange(shape.lookback), low, high, x_zero)
         y = gather_padded(self._rows, first, shape.target_rows, bounds.target_start, high, y_zero)
         batch = {"x": x[..., self._inputs], "y": y[..., self._targets], "x_pad": x_pad, "y_pad": y_pad}
-        for name, (rows, offsets) in self._fields.items():
+        for name, (rows, offsets, observed) in self._fields.items():
             batch[name] = gather_padded(rows, starts, offsets, low, high, x_zero[:, offsets])
+            if observed is not None:
+                batch[observed_key(name)] = gather_padded(observed, starts, offsets, low, high, x_zero[:, offsets])
         return {**batch, "series": series, "time": time}

@@ -19,7 +19,7 @@ from zstore.reading.eviction import Cache
 from zstore.reading.fieldreader import FieldReader
 from zstore.reading.fieldrows import FieldSteps, open_field
 from zstore.reading.frames import pandas_frame, polars_frame, polars_scan
-from zstore.reading.gather import WINDOW_KEYS, Windows
+from zstore.reading.gather import WINDOW_KEYS, WindowField, Windows, observed_key
 from zstore.reading.ranges import RowRanges, row_ranges
 from zstore.reading.rowfile import open_rows
 from zstore.reading.scaling import Scaling
@@ -260,19 +260,22 @@ class Selection:
         if not self.channels:
             raise UsageError("windows of no channel", expected="at least one", fix="name channels")
         index = self._window_index(shape)
-        uses = {name: self._use(name, FieldSteps.of(given), lookback) for name, given in (fields or {}).items()}
+        asked = {name: FieldSteps.of(given) for name, given in (fields or {}).items()}
+        taken = {*WINDOW_KEYS, *map(observed_key, asked)}
+        for name in taken.intersection(asked):
+            raise UsageError(f"a field called {name!r}", expected="a name that no other part of a window has")
+        readers = {name: FieldReader.of(self.store, name) for name in asked}
+        parts = {name: steps.centre(name, readers[name].shape) for name, steps in asked.items()}
+        offsets = {name: steps.offsets(name, lookback) for name, steps in asked.items()}
         rows = open_rows(self.store, wanted, Scaling.identity(len(wanted)), cache, fill=False).values
         times = None if self.store.time.rule.regular else self.store.times(0, self.store.n_rows)
         columns = [wanted.index(name) for name in self.channels], [wanted.index(name) for name in outputs]
-        arrays = {name: (open_field(self.store, name, cache)[:, *part], at) for name, (at, part) in uses.items()}
+        arrays = {
+            name: WindowField(open_field(self.store, name, cache)[:, *part], offsets[name], readers[name].observed)
+            for name, part in parts.items()
+        }
         again = partial(self.windows, **asdict(shape), targets=outputs, fields=fields, cache=cache)
         return Windows(rows, index, *columns, times, again, arrays)
-
-    def _use(self, name: str, steps: FieldSteps, lookback: int) -> tuple[Int64, tuple[slice, ...]]:
-        """(step,) which rows a window has of a field, and which part of each."""
-        if name in WINDOW_KEYS:
-            raise UsageError(f"a field called {name!r}", expected="a name that no other part of a window has")
-        return steps.offsets(name, lookback), steps.centre(name, FieldReader.of(self.store, name).shape)
 
     def _window_index(self, shape: WindowShape) -> WindowIndex:
         runs, ranges = self.store.index.runs, self.ranges

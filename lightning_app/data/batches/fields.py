@@ -129,18 +129,22 @@ class FieldRows:
         (step,) int64 rows from the first of a window.
     middle
         The part in the middle of a row, which a batch has unless others are drawn; None for whole rows.
+    observed
+        (row,) bool whether a row of the store has a value, on the CPU; None where all have one.
     """
 
     values: FieldValues
     offsets: Tensor
     middle: Part | None = None
+    observed: Tensor | None = None
 
     @classmethod
-    def of(cls, name: str, use: FieldUse, values: FieldValues, lookback: int) -> FieldRows:
+    def of(cls, reader: FieldReader, use: FieldUse, values: FieldValues, lookback: int) -> FieldRows:
         """Those that a field is used by."""
-        corners = [part.start for part in use.steps.centre(name, use.shape)]
+        corners = [part.start for part in use.steps.centre(reader.name, use.shape)]
         middle = Part(torch.tensor([corners]), use.part[: len(corners)]) if corners else None
-        return cls(values, torch.from_numpy(use.steps.offsets(name, lookback)), middle)
+        observed = None if reader.observed is None else torch.from_numpy(reader.observed)
+        return cls(values, torch.from_numpy(use.steps.offsets(reader.name, lookback)), middle, observed)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -180,14 +184,30 @@ class FieldRows:
         -------
         (batch, step, …) on `target`.
         """
-        offsets = self.offsets if pads is None else torch.maximum(self.offsets, pads.n_before[:, None])
         first = windows.first + windows.shift if self.values.pooled else windows.first
-        wanted = (first[:, None] + offsets).flatten()
+        wanted = self._wanted(first, pads).flatten()
         taken = self._take(wanted, self._part(len(first), corners), buffers, target)
         taken = taken.view(len(first), len(self.offsets), *self.shape)
         if pads is not None and pads.zero_inputs is not None:
             fill_zeros(taken, pads.zero_inputs[:, self.offsets].to(target))
         return taken
+
+    def seen(self, rows: Tensor, target: torch.device, pads: Pads | None = None) -> Tensor | None:
+        """(batch, step) bool on `target`, whether the steps of some windows have a value; None where all rows have one.
+
+        Parameters as of :meth:`gather`. A step that is padded is as the row that stands there, or has none.
+        """
+        if self.observed is None:
+            return None
+        seen = self.observed[self._wanted(rows, pads)]
+        if pads is not None and pads.zero_inputs is not None:
+            seen &= ~pads.zero_inputs[:, self.offsets]
+        return seen.to(target)
+
+    def _wanted(self, rows: Tensor, pads: Pads | None) -> Tensor:
+        """(batch, step) rows of the steps of windows that begin at some."""
+        offsets = self.offsets if pads is None else torch.maximum(self.offsets, pads.n_before[:, None])
+        return rows[:, None] + offsets
 
     def _part(self, n_windows: int, corners: Tensor | None) -> Part | None:
         """The part of each row of each window."""

@@ -20,7 +20,7 @@ from lightning_app.data.columns.vectors import last_rows
 from lightning_app.data.rows.residency import Rows
 from lightning_app.data.scaling.clip import Clip
 from lightning_app.data.scaling.rowscaling import RowScaling
-from zstore import WindowShape
+from zstore import WindowShape, observed_key
 
 _SLICE_BYTES = 1 << 22  # of windows that a thread copies, and scales while they are in cache
 _NUMPY = {torch.float32: np.dtype(np.float32), torch.bool: np.dtype(np.bool_)}
@@ -153,6 +153,9 @@ class WindowSource:
                 corners = windows.corners.get(name)
                 taken = rows.gather(windows.rows, self.buffers, self.target, pads, corners)
                 batch[name] = taken  # type: ignore[literal-required]
+                seen = rows.seen(windows.rows.first, self.target, pads)
+                if seen is not None:
+                    batch[observed_key(name)] = seen  # type: ignore[literal-required]
         return batch
 
     def _vector(self, name: str, past: Tensor) -> Tensor:
