@@ -287,11 +287,33 @@ def test_sources_are_compared_but_for_rows_whose_payload_was_bad(
     source = write_table(tmp_path / "a.csv", HEADER, rows(".png"))
     ingest(source, tmp_path / "s.zarr", tmp_path)
     comparison = compare_sources(zstore.open_store(tmp_path / "s.zarr"), source)
-    assert (comparison.n_rows, comparison.n_different, comparison.faults) == (30, 0, ())
+    assert (comparison.n_rows, comparison.n_bad, comparison.n_different, comparison.faults) == (29, 1, 0, ())
     table = rows(".png")
     table[8][2] = 77
     more = compare_sources(zstore.open_store(tmp_path / "s.zarr"), write_table(tmp_path / "a.csv", HEADER, table))
     assert more.n_different == 1
+    image(tmp_path / "7.png", pictures[7])  # now it could be stored, and is not
+    assert compare_sources(zstore.open_store(tmp_path / "s.zarr"), source).n_different == 2
+
+
+def test_a_row_that_was_set_aside_beside_a_good_one_of_its_time_is_no_difference(
+    tmp_path: Path, pictures: list[np.ndarray[Any, Any]]
+) -> None:
+    (tmp_path / "7.png").unlink()
+    table = [*rows(".png"), ["p1", "2020-01-03", 7, "again", "29.png", 0]]
+    source = write_table(tmp_path / "a.csv", HEADER, table)
+    ingest(source, tmp_path / "s.zarr", tmp_path, on_duplicate="first")
+    comparison = compare_sources(zstore.open_store(tmp_path / "s.zarr"), source)
+    assert (comparison.n_rows, comparison.n_bad, comparison.n_different, comparison.faults) == (30, 1, 0, ())
+
+
+def test_a_position_that_an_array_lacks_spoils_no_comparison_of_others(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", voxels((6, 3, 2)))
+    table = [["p", n, n, "", "a.npy", position] for n, position in enumerate([0, 3, 9, 5, 4])]
+    source = write_table(tmp_path / "t.csv", HEADER, table)
+    ingest(source, tmp_path / "s.zarr", tmp_path, file_position={"image": HEADER[5]})
+    comparison = compare_sources(zstore.open_store(tmp_path / "s.zarr"), source)
+    assert (comparison.n_rows, comparison.n_bad, comparison.n_different) == (4, 1, 0)
 
 
 def damage(path: Path, camera: str, frames: list[int]) -> None:
@@ -344,4 +366,6 @@ def test_chains_and_their_grids_leave_the_same_rows_out(tmp_path: Path) -> None:
     source = write_table(tmp_path / "a.csv", HEADER, rows(".nii")[:6])
     receipt = ingest(source, tmp_path / "s.zarr", tmp_path, file={"scan": "path"}, file_chain=chain)
     assert (receipt.n_stored, receipt.n_quarantined) == (5, 1)
-    assert "affine" in set_aside(tmp_path / "s.zarr")[0]["reason"]
+    (reason,) = [row["reason"] for row in set_aside(tmp_path / "s.zarr")]
+    assert "affine" in reason
+    assert "scan_grid" not in reason

@@ -338,6 +338,8 @@ def changed(scan: Path, name: str, **tags: Any) -> None:
         (lambda scan: changed(scan, "IM001", PixelRepresentation=1), "several types"),
         (lambda scan: changed(scan, "IM001", NumberOfFrames=2), "several frames"),
         (lambda scan: changed(scan, "IM001", PixelData=bytes(82)), "82 of 84 bytes"),
+        (lambda scan: changed(scan, "IM001", PhotometricInterpretation="PALETTE COLOR"), "PALETTE COLOR"),
+        (lambda scan: changed(scan, "IM001", ModalityLUTSequence=[pydicom.Dataset()]), "looked up in a table"),
         (lambda scan: changed(scan, "IM001", RescaleSlope="1e400"), "."),
     ],
 )

@@ -65,7 +65,7 @@ def _verify_flags(parser: ArgumentParser) -> None:
     flags.store()
     flags.of(verify, workers="N")
     flags.own("--source", nargs="+", type=str, metavar="SRC", help="compare with these files too, row by row")
-    flags.of(compare_sources, file_root="DIR")
+    flags.of(compare_sources, file_root="DIR", file_limit="SIZE")
 
 
 def _verify(options: Namespace) -> int:
@@ -94,6 +94,7 @@ def _verify_source(store: Store, options: Namespace) -> int:
             lambda done, total: progress("compare", done, total, "blocks"),
             storage_of(options),
             options.file_root,
+            options.file_limit,
         )
     for fault in found.faults:
         print(shown(fault, MOST_MESSAGE))

@@ -15,7 +15,7 @@ from zstore.format.timesteps import IRREGULAR
 from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
 from zstore.storage.urls import open_storage
-from zstore.writing.committed import dropped_before, left_out_before, old_forms, spill_rows
+from zstore.writing.committed import dropped_before, old_forms, spill_rows
 from zstore.writing.encode_plan import references_of
 from zstore.writing.fields import Fields
 from zstore.writing.pipeline import Ordered, Version, commit, next_schema, write
@@ -95,7 +95,6 @@ def compact(
             "receipt": document["receipt"],
             "table": document["table"],
             **dropped_before(base),
-            **left_out_before(base),
             "next_shard": max(int(document["next_shard"]), written.next_shard),
         }
         commit(site, Version(schema, index, written.summary.moments, written.records, base.ledger, notes), rows)

@@ -42,10 +42,10 @@ class SourceComparison:
     n_rows
         Rows of the sources that were compared.
     n_bad
-        Records of the sources that cannot be stored.
+        Records of the sources that cannot be stored, rows among them that name a file that cannot, and that the store
+        lacks.
     n_different
-        Rows whose cells differ, or that the store lacks; not those that were dropped or replaced as duplicates, nor as
-        many as were set aside because of a file that they name.
+        Rows whose cells differ, or that the store lacks; not those that were dropped or replaced as duplicates.
     n_unseen
         Rows of the store that no source has and that are not missing as a whole.
     n_inexact
@@ -68,6 +68,7 @@ def compare_sources(
     progress: Callable[[int, int], None] | None = None,
     storage_options: Mapping[str, str] | None = None,
     file_root: str | Path | None = None,
+    file_limit: int | str | None = None,
 ) -> SourceComparison:
     """Read the sources again and look every row up in the store.
 
@@ -83,6 +84,8 @@ def compare_sources(
         For sources in object storage, see :func:`zstore.ingest`.
     file_root
         Folder that paths of files start from now; None for the one that the store records.
+    file_limit
+        Most bytes of a value that is a file, as for :func:`zstore.ingest`; None for 1GiB.
 
     Raises
     ------
@@ -116,7 +119,7 @@ def compare_sources(
                 expected=f"the files that {store.path} was ingested from ({source.kind})",
                 fix="name those",
             )
-        named = FileOptions.from_json(document)
+        named = replace(FileOptions.from_json(document), file_limit=file_limit)
         fields = (named if file_root is None else replace(named, file_root=file_root)).fields(options.units)
         blocks = _blocks(
             store, source, files, with_references(options, fields), encoding, Folder(Path(scratch)), fields
@@ -170,6 +173,42 @@ def _decoded(store: Store, scratch: Path) -> list[NDArray[Any]]:
     return columns
 
 
+class _Counts:
+    """How often rows of sources stand for each row of a store."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.equal, self.other, self.bad = np.zeros((3, n_rows), np.int64)
+        self.n_lacking = self.n_bad_lacking = 0
+
+    def add(self, place: NDArray[np.int64], wrong: NDArray[np.bool_], bad: NDArray[np.bool_]) -> None:
+        """Rows of a block: those of the store that they are, -1 for none; whether they differ, or cannot be stored."""
+        known = place >= 0
+        for counts, which in (
+            (self.equal, ~wrong & known),
+            (self.other, wrong & ~bad & known),
+            (self.bad, bad & known),
+        ):
+            np.add.at(counts, place[which], 1)
+        self.n_lacking += int(np.count_nonzero(~known & ~bad))
+        self.n_bad_lacking += int(np.count_nonzero(~known & bad))
+
+    def dropped(self, most: int | None) -> NDArray[np.bool_]:
+        """(row,) whether others at the time of a row were dropped or replaced: if the receipts tell of so many."""
+        dropped: NDArray[np.bool_] = self.equal > 0
+        return dropped if most is None or int(self.other[dropped].sum()) <= most else np.zeros_like(dropped)
+
+
+@dataclass(frozen=True)
+class _WrongRows:
+    """Rows of one part of a block that differ: their numbers, those of the store, and whether they cannot be stored."""
+
+    block: int
+    part: int
+    rows: NDArray[np.int64]
+    place: NDArray[np.int64]
+    bad: NDArray[np.bool_]
+
+
 def _compare(
     store: Store,
     source: Source,
@@ -178,9 +217,8 @@ def _compare(
     digests: StoredDigests,
     progress: Callable[[int, int], None] | None,
 ) -> SourceComparison:
-    n_equal, n_other = np.zeros(store.n_rows, np.int64), np.zeros(store.n_rows, np.int64)
-    n_rows = n_bad = n_lacking = n_inexact = 0
-    wrong_rows: list[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]] = []
+    counts, n_rows, n_bad, n_inexact = _Counts(store.n_rows), 0, 0, 0
+    wrong_rows: list[_WrongRows] = []
     times = store.times(0, store.n_rows)
     positions = {str(id_): position for position, id_ in enumerate(store.ids)}
     for number, (block, spec) in enumerate(blocks):
@@ -194,28 +232,24 @@ def _compare(
                 n_inexact += values.n_inexact(expected)
                 found = stored[safe]
                 wrong |= ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
-            wrong |= digests.differ(columns, spec, place)
-            np.add.at(n_equal, place[~wrong], 1)
-            np.add.at(n_other, place[wrong & (place >= 0)], 1)
+            other, bad = digests.differ(columns, spec, place)
+            wrong |= other | bad
+            counts.add(place, wrong, bad)
             n_rows, n_bad = n_rows + columns.n_rows, n_bad + len(columns.bad)
-            n_lacking += int((place < 0).sum())
             if wrong.any():
-                wrong_rows.append((number, part, np.flatnonzero(wrong), place[wrong]))
+                wrong_rows.append(_WrongRows(number, part, np.flatnonzero(wrong), place[wrong], bad[wrong]))
         if progress:
             progress(number + 1, len(blocks))
-    # A row beside one that the store has was dropped or replaced, if the receipts tell of so many.
-    most, dropped = _n_dropped(store), n_equal > 0
-    if most is not None and int(n_other[dropped].sum()) > most:
-        dropped[:] = False
-    n_left_out = int(store.objects.document.get("n_left_out", 0))
-    lacking = n_lacking > n_left_out
-    n_different = (n_lacking if lacking else 0) + int(n_other[~dropped].sum())
-    faults = list(_sentences(store, source, blocks, wrong_rows, dropped, lacking))
+    dropped = counts.dropped(_n_dropped(store))
+    # A row that cannot be stored was set aside, if the store has none of its time, or has another one.
+    n_set_aside = counts.n_bad_lacking + int(counts.bad[counts.equal > 0].sum())
+    n_different = counts.n_lacking + int(counts.other[~dropped].sum()) + int(counts.bad[counts.equal == 0].sum())
+    faults = list(_sentences(store, source, blocks, wrong_rows, dropped, counts.equal > 0))
     filled = np.all([np.isnan(column[: store.n_rows]) for column in rows], axis=0)
-    n_unseen = int(np.count_nonzero((n_equal + n_other == 0) & ~filled))
+    n_unseen = int(np.count_nonzero((counts.equal + counts.other + counts.bad == 0) & ~filled))
     if n_unseen:
         faults.append(f"{n_unseen:,} rows of the store are in no source")
-    return SourceComparison(n_rows, n_bad, n_different, n_unseen, n_inexact, tuple(faults))
+    return SourceComparison(n_rows - n_set_aside, n_bad + n_set_aside, n_different, n_unseen, n_inexact, tuple(faults))
 
 
 def _n_dropped(store: Store) -> int | None:
@@ -254,24 +288,25 @@ def _sentences(
     store: Store,
     source: Source,
     blocks: Sequence[tuple[Block, TableSpec]],
-    wrong_rows: Sequence[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]],
+    wrong_rows: Sequence[_WrongRows],
     dropped: NDArray[np.bool_],
-    lacking: bool,
+    equal: NDArray[np.bool_],
 ) -> Iterator[str]:
-    """The first rows of sources that differ, but for those that stand beside a row that the store has.
+    """The first rows of sources that differ, but for those that were dropped, replaced, or set aside.
 
-    Those that it lacks are told if they are `lacking`, and were not set aside.
+    `dropped` and `equal` are of the rows of the store: whether others at their time were, and whether a source has one.
     """
     show, n_left = store.schema.time.show, _SHOWN
-    for number, part, rows, places in wrong_rows:
-        known = places >= 0
-        told = rows[np.where(known, ~dropped[np.maximum(places, 0)], lacking)] if len(dropped) else rows
-        told = told[:n_left]
+    for wrong in wrong_rows:
+        known = wrong.place >= 0
+        excused = wrong.bad & ~known
+        excused[known] = np.where(wrong.bad, equal[wrong.place], dropped[wrong.place])[known] if len(equal) else False
+        told = wrong.rows[~excused][:n_left]
         if not len(told):
             continue
         n_left -= len(told)
-        block, spec = blocks[number]
-        columns = next(islice(source.read(block, spec, keep_bad=True), part, None))
+        block, spec = blocks[wrong.block]
+        columns = next(islice(source.read(block, spec, keep_bad=True), wrong.part, None))
         for row in told.tolist():
             id_ = columns.ids[int(columns.codes[row])].as_py()
             yield (f"id {id_!r} at {show(int(columns.times[row]))} in {block.name} is not what the store has")

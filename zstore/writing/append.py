@@ -22,7 +22,7 @@ from zstore.writing.arguments import Request
 from zstore.writing.attempts import write_good
 from zstore.writing.behind import Added, kept_records, order_behind
 from zstore.writing.clock import Clock
-from zstore.writing.committed import dropped_before, left_out_before, to_widen
+from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.ledger import new_sources, read_digests, read_states
 from zstore.writing.merge import Places, merge, scatter_statics, update_statics
 from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
@@ -172,7 +172,6 @@ def append(
             "receipt": receipt.lasting(),
             "table": {**table, **source.state(planned.files)},
             **dropped_before(base, counts.n_duplicates + new.n_old - new.n_kept),
-            **left_out_before(base, parsed.n_left_out),
             "next_shard": written.next_shard,
         }
         check_unchanged(files)

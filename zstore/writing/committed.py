@@ -160,12 +160,6 @@ def dropped_before(base: Store, n_more: int = 0) -> dict[str, int]:
     return {} if known is None else {"n_dropped": known + n_more}
 
 
-def left_out_before(base: Store | None, n_more: int = 0) -> dict[str, int]:
-    """The note on rows of sources that were set aside because of a file that they name; none where there are none."""
-    known = 0 if base is None else base.objects.document.get("n_left_out", 0)
-    return {"n_left_out": known + n_more} if known + n_more else {}
-
-
 def to_widen(base: Store, rows: RowsSpec) -> dict[str, str]:
     """Variables of the store whose packing does not hold the new rows, and the channels in them."""
     pairs = zip(base.schema.channels, rows.channels, strict=True)

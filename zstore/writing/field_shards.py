@@ -162,7 +162,8 @@ def _as_stored(payload: Payload, field: Field) -> NDArray[Any]:
     if value.shape != field.shape or str(value.dtype) != field.dtype:
         raise PayloadError(
             f"a value of shape {value.shape} and dtype {value.dtype}",
-            f"shape {field.shape} and dtype {field.dtype}, as the first one has",
+            f"shape {field.shape} and dtype {field.dtype}, as the first one has"
+            + ("" if payload.grid is None else "; --file-chain gives volumes one shape"),
         )
     if len(payload.digest) != DIGEST_BYTES or payload.digest == _NO_DIGEST:
         raise PayloadError("a payload without a digest", f"{DIGEST_BYTES} bytes, not all of them 0")

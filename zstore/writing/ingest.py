@@ -20,7 +20,6 @@ from zstore.writing.arguments import Request
 from zstore.writing.attempts import write_good
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
 from zstore.writing.clock import Clock
-from zstore.writing.committed import left_out_before
 from zstore.writing.duplicates import without_duplicates
 from zstore.writing.encode_plan import asked_rule, rows_spec
 from zstore.writing.fan_in import limit_fan_in
@@ -343,7 +342,6 @@ def ingest(
             "receipt": receipt.lasting(),
             "table": {**table, **source.state(planned.files), "codec": codec, "fill_gaps": fill_gaps},
             "n_dropped": counts.n_duplicates,
-            **left_out_before(None, parsed.n_left_out),
             "next_shard": written.next_shard,
         }
         check_unchanged(files)

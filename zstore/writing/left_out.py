@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.manifest import digest
+from zstore.format.payloads.grid import grid_name
 from zstore.storage.protocol import Storage
 from zstore.writing.sources.channels import Categories, ChannelValues, NumberValues
 from zstore.writing.sources.payloads import BadPayload, FieldSpec, PayloadReader
@@ -122,7 +123,9 @@ def _origin(reader: PayloadReader, bad: BadPayload) -> str:
 
 
 def told(bad: Sequence[BadPayload]) -> tuple[str, str]:
-    """What is wrong with a row that names these, and what would be right."""
+    """What is wrong with a row that names these, and what would be right; of a volume and its grid once."""
+    grids = {(grid_name(each.field), each.holder) for each in bad}
+    bad = [each for each in bad if (each.field, each.holder) not in grids]
     reasons = [f"{each.field} {each.place}: {each.reason} (expected {each.expected})" for each in bad]
     return "; ".join(reasons), "; ".join(dict.fromkeys(each.expected for each in bad))
 

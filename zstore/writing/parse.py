@@ -82,14 +82,11 @@ class Parsed:
         What was parsed, in the order of the sources.
     bad
         Bad rows that were set aside, with their places in the files.
-    n_left_out
-        Those of them whose cells are good, and a payload that they name is not.
     """
 
     blocks: Sequence[Block]
     reports: list[BlockReport]
     bad: list[BadRow]
-    n_left_out: int = 0
 
     @property
     def pieces(self) -> Iterator[PieceDigest]:
@@ -184,7 +181,7 @@ def _parse_blocks(
             bad = sorted([*bad, *left_out], key=lambda row: (number[row.source], astuple(row.place)))
             limit.check(bad)
     all_reports = [report for reports in made for report in reports]
-    return Parsed(blocks, all_reports, bad, sum(len(report.left_out) for report in all_reports))
+    return Parsed(blocks, all_reports, bad)
 
 
 def _left_out(

@@ -147,6 +147,11 @@ def _header(stream: Any, name: str) -> Slice:
     rows, columns = _whole(data, "Rows", 1, _MOST_SIDE), _whole(data, "Columns", 1, _MOST_SIDE)
     if _whole(data, "SamplesPerPixel", 1, 4, 1) != 1 or _whole(data, "NumberOfFrames", 1, 1 << 31, 1) != 1:
         raise PayloadError("a DICOM file of colours or of several frames", _WHOLE)
+    colours = str(data.get("PhotometricInterpretation", "MONOCHROME2"))
+    if not colours.startswith("MONOCHROME"):
+        raise PayloadError(f"a DICOM file of {colours}", "one number a voxel, as MONOCHROME2 has it")
+    if data.get("ModalityLUTSequence"):
+        raise PayloadError("a DICOM file whose values are looked up in a table", "a slope and an intercept")
     allocated, signed = _whole(data, "BitsAllocated", 1, 64), _whole(data, "PixelRepresentation", 0, 1)
     bits = _whole(data, "BitsStored", 1, 64, allocated)
     if allocated not in (8, 16, 32) or bits > allocated or _whole(data, "HighBit", 0, 63, bits - 1) != bits - 1:
