@@ -195,8 +195,8 @@ class FieldRows:
     def seen(self, rows: Tensor, target: torch.device, pads: Pads | None = None) -> Tensor | None:
         """(batch, step) bool on `target`, whether the steps of some windows have a value; None where all rows have one.
 
-        Of windows that begin at some rows of the store, (batch,). A padded step is as the row that stands there, or zeros,
-        and then it has none.
+        Windows begin at `rows` of the store, (batch,). A padded step is as the row that stands there; one of zeros has
+        none.
         """
         if self.observed is None:
             return None
