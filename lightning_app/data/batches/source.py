@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_app.batch import Batch
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.fields import FieldRows
-from lightning_app.data.batches.located import Located, PositionTimes
+from lightning_app.data.batches.located import Located, PositionTimes, StoreRows
 from lightning_app.data.batches.padding import Pads, Reach, fill_zeros, gather_within
 from lightning_app.data.columns.calendar import cycles_along, time_cycles, time_index
 from lightning_app.data.columns.roles import Columns, Words
@@ -149,14 +149,17 @@ class WindowSource:
         if columns.calendar:
             self._add_calendar(batch, shape, windows.start + shape.target_offset, reach)
         if windows.rows is not None:
-            for name, rows in self.fields.items():
-                corners = windows.corners.get(name)
-                taken = rows.gather(windows.rows, self.buffers, self.target, pads, corners)
-                batch[name] = taken  # type: ignore[literal-required]
-                seen = rows.seen(windows.rows.first, self.target, pads)
-                if seen is not None:
-                    batch[observed_key(name)] = seen  # type: ignore[literal-required]
+            self._add_fields(batch, windows.rows, windows.corners, pads)
         return batch
+
+    def _add_fields(self, batch: Batch, windows: StoreRows, corners: Mapping[str, Tensor], pads: Pads | None) -> None:
+        """Rows of fields, and which of them have a value where some row of the store has none."""
+        for name, rows in self.fields.items():
+            taken = rows.gather(windows, self.buffers, self.target, pads, corners.get(name))
+            batch[name] = taken  # type: ignore[literal-required]
+            observed = rows.seen(windows.first, self.target, pads)
+            if observed is not None:
+                batch[observed_key(name)] = observed  # type: ignore[literal-required]
 
     def _vector(self, name: str, past: Tensor) -> Tensor:
         """(batch, step, channel) a copy of what is asked for of a vector, clipped as inputs are."""
