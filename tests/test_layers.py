@@ -190,6 +190,7 @@ LAYERS = {
             "writing.sources.named_files.npy",
             "writing.sources.named_files.nifti",
             "writing.sources.named_files.nrrd",
+            "writing.sources.named_files.dicom_codecs",
             "writing.sources.named_files.dicom_slice",
             "writing.sources.named_files.dicom",
             "writing.sources.named_files.reader",

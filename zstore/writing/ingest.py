@@ -151,7 +151,8 @@ def ingest(
         first column has the ids. A column of types says what it holds: numbers, or words, never one for the other.
     file
         Fields whose values are files: for each, the column with their paths. npy, npz, PNG, JPEG, NIfTI, NRRD, DICOM,
-        or a folder of a DICOM series; with the extras ``image`` and ``volume``. An empty cell is a row without a value.
+        or a folder of a DICOM series; with the extras ``image`` and ``volume``, and ``dicom`` for compressed ones. An
+        empty cell is a row without a value.
     file_root
         Folder that the paths of `file` start from, and never lead out of.
     file_limit

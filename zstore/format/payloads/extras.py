@@ -16,7 +16,7 @@ def library(name: str, extra: str) -> Any:
     name
         Of the module.
     extra
-        The extra of this package that it comes with: ``image`` or ``volume``.
+        The extra of this package that it comes with: ``image``, ``volume`` or ``dicom``.
 
     Raises
     ------

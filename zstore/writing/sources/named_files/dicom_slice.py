@@ -1,4 +1,4 @@
-"""One DICOM file: what its header says of its slice, and the voxels, which are uncompressed or in runs (RLE)."""
+"""One DICOM file: what its header says of its slice, and the voxels: uncompressed, in runs (RLE), or of a codec."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from zstore.errors import ZstoreError
 from zstore.format.payloads.error import PayloadError
 from zstore.format.payloads.extras import library
 from zstore.writing.sources.named_files.below import OpenFile
+from zstore.writing.sources.named_files.dicom_codecs import CODECS, decoded, require_codec
 
 _RUNS = "1.2.840.10008.1.2.5"
 _SYNTAXES = {"1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">", _RUNS: "<"}
@@ -40,8 +41,8 @@ class Slice:
         Type of its voxels, in the byte order of the file.
     bits
         Of a voxel that are used.
-    in_runs
-        Whether voxels are compressed.
+    syntax
+        The transfer syntax: how voxels are compressed, if they are.
     slope, intercept
         Values are ``slope * stored + intercept``.
     series
@@ -60,7 +61,7 @@ class Slice:
     size: tuple[int, int]
     stored: np.dtype[Any]
     bits: int
-    in_runs: bool
+    syntax: str
     slope: float
     intercept: float
     series: str
@@ -163,9 +164,9 @@ def _header(stream: Any, name: str) -> Slice:
     return Slice(
         name,
         (columns, rows),
-        np.dtype(f"{_SYNTAXES[syntax]}{'i' if signed else 'u'}{allocated // 8}"),
+        np.dtype(f"{_SYNTAXES.get(syntax, '<')}{'i' if signed else 'u'}{allocated // 8}"),
         bits,
-        syntax == _RUNS,
+        syntax,
         (_numbers(data, "RescaleSlope", 1) or [1.0])[0],
         (_numbers(data, "RescaleIntercept", 1) or [0.0])[0],
         str(data.get("SeriesInstanceUID", "")),
@@ -177,7 +178,7 @@ def _header(stream: Any, name: str) -> Slice:
 
 
 def _syntax(stream: Any) -> str:
-    """The transfer syntax; one that would inflate, or needs a codec, is refused before anything is read with it."""
+    """The transfer syntax; one that inflates, or that nothing decodes, is refused before it is read with."""
     reader = library("pydicom.filereader", "volume")
     begin = stream.read(132)
     if begin[128:] != b"DICM":
@@ -185,10 +186,13 @@ def _syntax(stream: Any) -> str:
     stream.seek(132)
     meta = reader.read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
     syntax = str(meta.get("TransferSyntaxUID", "none"))
-    if syntax not in _SYNTAXES:
+    if syntax in CODECS:
+        require_codec(syntax)
+    elif syntax not in _SYNTAXES:
         uid = library("pydicom.uid", "volume").UID(syntax)
         raise PayloadError(
-            f"a DICOM file in the transfer syntax {uid.name}", "uncompressed or RLE; gdcmconv --raw makes it"
+            f"a DICOM file in the transfer syntax {uid.name}",
+            "another one; gdcmconv --raw makes it",
         )
     return syntax
 
@@ -203,8 +207,13 @@ def _voxels(content: bytes, header: Slice) -> NDArray[Any]:
         raise PayloadError("a DICOM file without voxels", _WHOLE)
     columns, rows = header.size
     n_bytes = columns * rows * header.stored.itemsize
-    if header.in_runs:
+    if header.syntax == _RUNS:
         voxels = _from_runs(bytes(element), header)
+    elif header.syntax in CODECS:
+        frame = _single_frame(bytes(element))
+        voxels = decoded(data, header.syntax, frame, header.size, 8 * header.stored.itemsize)
+        if voxels.shape != (rows, columns) or voxels.dtype != header.stored.newbyteorder("="):
+            raise PayloadError(f"a DICOM file that decodes to {voxels.dtype} of {voxels.shape}", _WHOLE)
     elif n_bytes <= len(element) <= n_bytes + (n_bytes & 1):
         voxels = np.frombuffer(element, header.stored, rows * columns).reshape(rows, columns)
     else:
@@ -218,6 +227,8 @@ def _from_runs(element: bytes, header: Slice) -> NDArray[Any]:
     """Voxels from segments of runs, the highest bytes first; DICOM PS3.5 annex G."""
     frame = _single_frame(element)
     n_voxels, width = math.prod(header.size), header.stored.itemsize
+    if len(frame) < 64:
+        raise PayloadError(f"a DICOM file with {len(frame)} bytes of runs", _WHOLE)
     offsets = struct.unpack_from("<16I", frame)
     starts = [*offsets[1 : width + 1], len(frame)]
     if offsets[0] != width or starts[0] < 64 or any(one > two for one, two in pairwise(starts)):
@@ -228,7 +239,7 @@ def _from_runs(element: bytes, header: Slice) -> NDArray[Any]:
 
 
 def _single_frame(element: bytes) -> bytes:
-    """The frame of encapsulated voxels: a table of offsets, and one fragment."""
+    """The frame of encapsulated voxels, behind a table of offsets: one fragment, or several that are pieces of it."""
     items, at = [], 0
     while at + 8 <= len(element):
         tag, n_bytes = struct.unpack_from("<II", element, at)
@@ -238,9 +249,9 @@ def _single_frame(element: bytes) -> bytes:
             raise PayloadError("a DICOM file with damaged fragments of voxels", _WHOLE)
         items.append(element[at + 8 : at + 8 + n_bytes])
         at += 8 + n_bytes
-    if len(items) != 2 or len(items[1]) < 64:
-        raise PayloadError(f"a DICOM file of {len(items)} fragments", "a table, and one of runs")
-    return items[1]
+    if len(items) < 2:
+        raise PayloadError("a DICOM file without voxels behind their table", _WHOLE)
+    return b"".join(items[1:])
 
 
 def _runs(segment: bytes, n_bytes: int) -> NDArray[np.uint8]:
