@@ -25,6 +25,7 @@ from lightning_app.data.batches.prefetch import prefetched
 from lightning_app.data.batches.source import gather
 from lightning_app.data.columns.calendar import TimeFeature, cycles_along, time_cycles, time_index
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.rows.residency import Residency
 from zstore import Store, UsageError, ingest, open_store
 
 FEATURES: list[TimeFeature] = ["hour_of_day", "day_of_week", "day_of_year"]
@@ -288,10 +289,11 @@ def test_an_error_is_raised_in_the_place_of_its_result_and_leaves_no_thread(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batch")]
 
 
+@pytest.mark.parametrize("residency", ["host", "stream"])
 def test_batches_made_at_once_are_those_made_one_after_the_other(
-    hourly: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_threads: None
+    residency: Residency, hourly: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_threads: None
 ) -> None:
-    data = WindowDataModule(str(hourly.path), 24, 4, batch_size=16, cache=str(tmp_path), residency="host")
+    data = WindowDataModule(str(hourly.path), 24, 4, batch_size=16, cache=str(tmp_path), residency=residency)
     loader = data.train_dataloader()
     one_by_one = list(loader)
     monkeypatch.setattr(lightning_app.data.batches.loader, "_LARGE_BYTES", 0)

@@ -1,5 +1,7 @@
 """Stream: rows that do not fit into memory, read in pieces, give the windows that the rest gives."""
 
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
+from lightning_app.data.batches import loader
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.pool import Pool, PoolPlan
@@ -207,6 +210,45 @@ def test_global_batches_of_a_stream_do_not_depend_on_the_number_of_ranks(
     alone = list(loader(0, 1))
     for batch, *parts in zip(alone, *(loader(rank, world) for rank in range(world)), strict=True):
         assert torch.equal(batch["x"], torch.cat([part["x"] for part in parts]))
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Batches are made on other threads, however small they are."""
+    monkeypatch.setattr(loader, "_LARGE_BYTES", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_pieces_are_decoded_once_an_epoch_where_batches_are_made_ahead(
+    chunky: Store, tmp_path: Path, ahead: None
+) -> None:
+    data = module(chunky, tmp_path, "stream")
+    batches, pool = data.train_dataloader(), data.pool
+    assert pool is not None
+    for epoch in range(3):
+        for _ in batches:
+            pass
+        assert pool.n_decoded == (epoch + 1) * (len(pool.plan.cuts) - 1)
+
+
+def test_two_epochs_at_once_have_the_batches_of_each(chunky: Store, tmp_path: Path, ahead: None) -> None:
+    def fresh() -> tuple[WindowDataModule, WindowLoader, WindowLoader]:
+        data = module(chunky, tmp_path, "stream")
+        return data, data.train_dataloader(), data.val_dataloader()
+
+    _, train, val = fresh()
+    expected = [batch["x"] for batch in train], [batch["x"] for batch in val]
+    _, train, val = fresh()
+    found: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+    for first, second in zip_longest(train, val):
+        for batches, batch in zip(found, (first, second), strict=True):
+            if batch is not None:
+                batches.append(batch["x"])
+    for batches, others in zip(expected, found, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(batches, others, strict=True))
 
 
 def test_validation_in_the_middle_of_an_epoch_leaves_its_batches_as_they_are(chunky: Store, tmp_path: Path) -> None:

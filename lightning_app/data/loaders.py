@@ -63,6 +63,9 @@ class Loaders:
         layout, process, pieces = self.scales.layout, self.process, self._pieces
         options, store = layout.options, layout.store
         plan = OrderPlan() if pieces is None else pieces.plan
+        source = self.supply.source
+        if options.whole_targets:  # of which none is missing in these windows: no mask is to be gathered
+            source = replace(source, masked=False)
 
         def describe(batch_size: int) -> EpochOrder:
             windows = digest(index, store, layout.nodes, pieces)
@@ -71,7 +74,7 @@ class Loaders:
             return EpochOrder(windows, len(index), batch_size, options.seed, plan, store.version, str(store.path))
 
         return WindowLoader(
-            self.supply.source,
+            source,
             index,
             options.batch_size,
             shuffle=True,

@@ -76,12 +76,17 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     dataset = Windows(options.how, options.folder, options.length)
-    batches = iter(DataLoader(dataset, options.batch, shuffle=True, num_workers=options.workers))
+    loader = DataLoader(dataset, options.batch, shuffle=True, num_workers=options.workers)
+    batches = iter(loader)
     next(batches)
     first_s = time.perf_counter() - began
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < options.seconds:
-        count += len(next(batches)[0])
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(loader)
+        else:
+            count += len(batch[0])
     spent = time.perf_counter() - start
     print(json.dumps({"windows_per_s": count / spent, "first_s": first_s}))
 

@@ -33,13 +33,14 @@ def loader_of(how: str, folder: Path, batch: int, workers: int) -> Any:
     )
     items = [{"image": str(path)} for path in sorted((folder / "volumes").glob("*.npy"))]
     if how == "cache":
-        return DataLoader(CacheDataset(items, steps, progress=False), batch, shuffle=True, num_workers=workers)
+        dataset = CacheDataset(items, steps, progress=False)
+        return DataLoader(dataset, batch_size=batch, shuffle=True, num_workers=workers)
     cache = folder / "persistent.out"
     shutil.rmtree(cache, ignore_errors=True)
-    dataset = PersistentDataset(items, steps, cache)
-    for sample in range(len(dataset)):  # into the files
-        dataset[sample]
-    return DataLoader(dataset, batch, shuffle=True, num_workers=workers)
+    stored = PersistentDataset(items, steps, cache)
+    for sample in range(len(stored)):  # into the files
+        stored[sample]
+    return DataLoader(stored, batch_size=batch, shuffle=True, num_workers=workers)
 
 
 def chain(scan: Path, out: Path) -> dict[str, Any]:

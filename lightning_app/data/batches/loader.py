@@ -150,7 +150,7 @@ class WindowLoader:
         self._order = self._pooled()
         tasks, n_threads = self._tasks(self._consumed), torch.get_num_threads()
         if self._shared_out and n_threads > 1:
-            batches = made(tasks, n_threads)
+            batches = made(tasks, n_threads, None if self._pool is None else 1)  # of a pool in their order
         else:
             batches = prefetched((task() for task in tasks), self._prefetch)
         while self._consumed < len(self):
@@ -191,10 +191,10 @@ class WindowLoader:
 
     @property
     def _shared_out(self) -> bool:
-        """Whether threads share the work: of large batches, from rows that stay where they are, for the CPU."""
+        """Whether other threads may do the work: of large batches, for the CPU."""
         source, shape = self.source, self.index.shape
         n_bytes = self.batch_size // self.world * (shape.span * source.rows.values[:1].nbytes + source.field_bytes)
-        alone = self._pool is not None or self._targets is not None or self._prefetch > 0
+        alone = self._targets is not None or self._prefetch > 0
         return not alone and source.target.type == "cpu" and n_bytes >= _LARGE_BYTES
 
     def _tasks(self, first: int) -> Iterator[Callable[[], Batch]]:
@@ -205,11 +205,11 @@ class WindowLoader:
             located = self._locate(np.concatenate([np.arange(*bound) for bound in bounds]))
             parts = located.split([high - low for low, high in bounds])
             for (low, high), windows in zip(bounds, parts, strict=True):
-                yield partial(self._make, low, high, windows)
+                yield partial(self._make, low, high, windows, self._order)
 
-    def _make(self, low: int, high: int, windows: Located) -> Batch:
+    def _make(self, low: int, high: int, windows: Located, order: PooledOrder | None) -> Batch:
         """The windows from one position to another, with targets as they are stored where these are asked for."""
-        batch = self._batch(low, high, windows)
+        batch = self._batch(low, high, windows, order)
         if self._targets is not None:
             batch["y_source"] = self._observed(self._targets, np.arange(low, high))
         return batch
@@ -244,12 +244,12 @@ class WindowLoader:
             return self.index, samples, turns
         return self._jitter.index, self._jitter.moved(self.index, samples, positions, self.seed, self._key), turns
 
-    def _batch(self, low: int, high: int, windows: Located) -> Batch:
+    def _batch(self, low: int, high: int, windows: Located, order: PooledOrder | None) -> Batch:
         """The windows at the positions ``[low, high)``; in parts, if their pieces do not fit into the pool at once."""
         shape = self.index.shape
-        if self._pool is None or self._order is None:
+        if self._pool is None or order is None:
             return self.source.batch(shape, windows)
-        order, pool, parts = self._order, self._pool, []
+        pool, parts = self._pool, []
         for start, stop in order.spans(low, high, pool.plan.n_ahead):
             with pool.lock:
                 pool.hold(order, *order.turns_of(start, stop))

@@ -23,7 +23,7 @@ _SLOWER = 3.0  # times what a task took: a way that has become so slow is not ke
 _LAST = 64  # tasks, over which times are averaged
 
 
-def made(tasks: Iterator[Callable[[], Item]], n_threads: int) -> Iterator[Item]:
+def made(tasks: Iterator[Callable[[], Item]], n_threads: int, n_at_once: int | None = None) -> Iterator[Item]:
     """The results of tasks, in their order, made in the way that is faster at the moment.
 
     Parameters
@@ -31,7 +31,9 @@ def made(tasks: Iterator[Callable[[], Item]], n_threads: int) -> Iterator[Item]:
     tasks
         Iterated on the calling thread. What they give must not depend on the number of threads.
     n_threads
-        Threads that PyTorch uses for one task, or tasks that are done at once.
+        Threads that PyTorch uses for one task.
+    n_at_once
+        Tasks that are done at once, by one thread each; None for `n_threads`.
 
     Raises
     ------
@@ -44,17 +46,18 @@ def made(tasks: Iterator[Callable[[], Item]], n_threads: int) -> Iterator[Item]:
     another process holds a core, for milliseconds. Threads that make a batch each wait for nobody, and need more
     memory. Both ways are tried, and the time that tasks took decides.
     """
-    with _one_thread_each(n_threads) as pool:
+    n_at_once = n_at_once or n_threads
+    with _one_thread_each(n_at_once, n_threads) as pool:
         while True:
             apart, together = _Stint(tasks, _TRIAL_S), _Stint(tasks, _TRIAL_S)
-            yield from _at_once(apart, pool, n_threads)  # first: these tasks touch rows for the first time
+            yield from _at_once(apart, pool, n_at_once)  # first: these tasks touch rows for the first time
             yield from _one_by_one(together)
-            if together.mean() <= apart.mean() / n_threads:
+            if together.mean() <= apart.mean() / n_at_once:
                 stint = _Stint(tasks, _TRIAL_S * _TERM, together.mean() * _SLOWER)
                 yield from _one_by_one(stint)
             else:
                 stint = _Stint(tasks, _TRIAL_S * _TERM, apart.mean() * _SLOWER)
-                yield from _at_once(stint, pool, n_threads)
+                yield from _at_once(stint, pool, n_at_once)
             if stint.ended:
                 return
 
@@ -112,13 +115,13 @@ def _one_by_one(tasks: _Stint[Item]) -> Iterator[Item]:
         yield tasks.took(*task())
 
 
-def _at_once(tasks: _Stint[Item], pool: ThreadPoolExecutor, n_threads: int) -> Iterator[Item]:
+def _at_once(tasks: _Stint[Item], pool: ThreadPoolExecutor, n_at_once: int) -> Iterator[Item]:
     """The results of tasks that are done on a pool of threads, one more of them than there are threads."""
     coming: deque[Future[tuple[Item, float]]] = deque()
     try:
         for task in tasks:
             coming.append(pool.submit(task))
-            if len(coming) > n_threads:
+            if len(coming) > n_at_once:
                 yield tasks.took(*coming.popleft().result())
         while coming:
             yield tasks.took(*coming.popleft().result())
@@ -128,9 +131,9 @@ def _at_once(tasks: _Stint[Item], pool: ThreadPoolExecutor, n_threads: int) -> I
 
 
 @contextmanager
-def _one_thread_each(n_threads: int) -> Iterator[ThreadPoolExecutor]:
+def _one_thread_each(n_at_once: int, n_threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads inside each of which PyTorch has no others; they start when there is something to do."""
-    pool = ThreadPoolExecutor(n_threads, "batch", initializer=_alone, initargs=(n_threads,))
+    pool = ThreadPoolExecutor(n_at_once, "batch", initializer=_alone, initargs=(n_threads,))
     try:
         yield pool
     finally:
