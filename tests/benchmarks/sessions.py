@@ -34,7 +34,7 @@ def run(folder: Path, data: Path | None, n: int) -> None:
     found: dict[tuple[str, int], list[dict[str, Any]]] = {job: [] for job in jobs}
     for round_ in range(n):
         for job, command in jobs.items():
-            if round_ and job[0] == "column":  # a window a second: once is enough
+            if round_ and job[0] == "column":  # a window a second: one round is enough, of small batches
                 continue
             result, peak_mib = output_of(command)
             found[job].append({**result, "peak_mib": peak_mib})
@@ -70,12 +70,10 @@ def _jobs(store: Path, files: Path, folder: Path, decoded: int) -> dict[tuple[st
     """Commands that count windows, by name and number of workers."""
     ours = _ours(store, folder)
     jobs = {("host", 0): ours, ("stream", 0): [*ours, "--residency", "stream", "--budget", f"{decoded // 8}B"]}
-    for how in PEERS:
-        for workers in WORKERS:
-            jobs[how, workers] = [
-                *(sys.executable, "-W", "ignore", session_peers.__file__, how, str(files)),
-                *("--length", str(LENGTH), "--batch", str(BATCH), "--workers", str(workers)),
-            ]
+    for how, batch, numbers in (("memory", BATCH, WORKERS), ("lazy", BATCH, WORKERS), ("column", 8, (0,))):
+        for workers in numbers:
+            read = [sys.executable, "-W", "ignore", session_peers.__file__, how, str(files), "--length", str(LENGTH)]
+            jobs[how, workers] = [*read, "--batch", str(batch), "--workers", str(workers)]
     return jobs
 
 
