@@ -17,6 +17,7 @@ from payload_files import image, npy, voxels
 
 import zstore
 from zstore.format.layout import SCRATCH
+from zstore.writing.referred import StoredPayloads
 from zstore.writing.sources.hdf5 import fields as hdf5_fields
 from zstore.writing.sources.named_files.reader import FileReader
 
@@ -31,6 +32,21 @@ getattr(zstore, verb)(json.loads(sources), store, **json.loads(options))
 N_ROWS = 40
 MOST_AGAIN = 2 * 1024**2 // (100 * 400 * 3) + 1
 """Images of the sample of 2 MiB that tells how they are encoded."""
+
+
+DYING_COMPACT = """
+import os, sys
+import zstore, zstore.writing.pipeline as pipeline
+pipeline.sum_up = lambda *_: os._exit(9)
+zstore.compact(sys.argv[1])
+"""
+
+
+def die_compacting(store: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DYING_COMPACT, str(store)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 9, done.stderr
 
 
 def die(verb: str, sources: Any, store: Path, options: dict[str, Any]) -> None:
@@ -142,6 +158,71 @@ def test_what_another_append_has_written_is_removed_and_not_taken(pictures: Path
     for name in ("s.zarr", "whole.zarr"):
         zstore.compact(pictures / name)
     assert stored(pictures / "s.zarr") == stored(pictures / "whole.zarr")
+
+
+@pytest.fixture
+def stored_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many payloads of a store are read together, each time."""
+    found: list[int] = []
+    read = StoredPayloads.read
+
+    def noted(self: StoredPayloads, holder: str, positions: Any) -> Any:
+        found.append(len(positions))
+        return read(self, holder, positions)
+
+    monkeypatch.setattr(StoredPayloads, "read", noted)
+    return found
+
+
+def appended(folder: Path, name: str, **more: Any) -> Path:
+    """A store whose rows lie in two extents a series."""
+    zstore.ingest(table(folder, "a.csv", range(N_ROWS)), folder / name, **naming(folder, **more))
+    zstore.append(table(folder, "b.csv", range(N_ROWS, N_ROWS + 20)), folder / name)
+    return folder / name
+
+
+@pytest.mark.parametrize("more", [{}, {"keep_encoded": ["image"]}], ids=["arrays", "bytes"])
+def test_a_store_that_was_being_compacted_goes_on_from_its_images(
+    pictures: Path, stored_reads: list[int], more: dict[str, Any]
+) -> None:
+    whole, store = appended(pictures, "whole.zarr", **more), appended(pictures, "s.zarr", **more)
+    zstore.compact(whole)
+    assert sum(stored_reads) >= N_ROWS + 20
+    die_compacting(store)
+    stored_reads.clear()
+    assert zstore.compact(store).version == 3
+    assert stored_reads == []
+    assert stored(store) == stored(whole)
+    assert not list(store.glob(".*"))
+
+
+def test_a_store_that_was_appended_to_since_it_was_being_compacted_is_compacted_anew(
+    pictures: Path, stored_reads: list[int]
+) -> None:
+    whole, store = appended(pictures, "whole.zarr"), appended(pictures, "s.zarr")
+    die_compacting(store)
+    image(pictures / "new.png", voxels((100, 400, 3), np.uint8, seed=99))
+    later = str(write_table(pictures / "c.csv", ["id", "date", "age", "path"], [["p0", "2021-01-01", 1, "new.png"]]))
+    for path in (store, whole):
+        zstore.append(later, path)
+        assert not list(path.glob(".*"))
+        stored_reads.clear()
+        zstore.compact(path)
+        assert sum(stored_reads) >= N_ROWS + 21
+    assert stored(store) == stored(whole)
+    assert zstore.verify(zstore.open_store(store)).faults == ()
+
+
+@pytest.mark.parametrize("what", ["shard", "note"])
+def test_what_was_damaged_since_a_compaction_was_killed_is_written_again(pictures: Path, what: str) -> None:
+    whole, store = appended(pictures, "whole.zarr"), appended(pictures, "s.zarr")
+    kept = {key for key in stored(store) if key.startswith("image/c/")}
+    zstore.compact(whole)
+    die_compacting(store)
+    new = sorted(key for key in stored(store) if key.startswith("image/c/") and key not in kept)
+    _cut(store / new[1] if what == "shard" else sorted((store / SCRATCH).glob("objects-*.note"))[0])
+    zstore.compact(store)
+    assert stored(store) == stored(whole)
 
 
 def test_images_of_hdf5_are_not_read_again(tmp_path: Path, reads: list[str]) -> None:

@@ -19,6 +19,8 @@ from zstore.writing.committed import dropped_before, old_forms, spill_rows
 from zstore.writing.encode_plan import references_of
 from zstore.writing.fields import Fields
 from zstore.writing.pipeline import Ordered, Version, commit, next_schema, write
+from zstore.writing.plan import plan_text
+from zstore.writing.resume import begin, forget
 from zstore.writing.scheduler import Progress, Scheduler
 from zstore.writing.shards import RowsSpec
 from zstore.writing.sweep import free_shard
@@ -58,17 +60,17 @@ def compact(
 
     Notes
     -----
-    Reads and writes everything once. The space of the old extents is free after :func:`zstore.gc`; if the arrays are to
-    start with the first row, as in a store ingested in one go, compact once more after that.
+    Reads and writes everything once. After a kill, the same call goes on: what was written of fields is compared with
+    its digest, and not read and written again. The space of the old extents is free after :func:`zstore.gc`; if the
+    arrays are to start with the first row, as in a store ingested in one go, compact once more after that.
     """
     store = open_storage(path, storage_options)
     aside = None if scratch is None else open_storage(scratch, storage_options)
     with (
         Scheduler(workers, scheduler, progress) as runner,
-        building(store, "append", aside, runner.shared) as site,
+        building(store, "append", aside, runner.shared, True) as site,
     ):
         base, root = Store(site.root), site.root
-        site.scratch.clear()  # of one that died
         names = safe_names([channel.name for channel in base.schema.channels])
         first_shard = free_shard(root, n_shards(base.n_rows, base.schema.shard_rows))
         in_order = len(base.index.pieces[0]) <= 1 and [c.variable for c in base.schema.channels] == names
@@ -79,25 +81,26 @@ def compact(
             and in_order
             and (base.index.contiguous or lowest >= int(base.index.extent_start.min()))
         ):
-            site.scratch.clear()
+            forget(site)
             return Store(store)
+        notes = begin(site, plan_text([], site.version, compacted=base.digest, first_shard=first_shard))
         blocks = runner.map("read", partial(_spill, base=base, scratch=site.scratch), _ranges(base))
         rows = _rows(base, root, names, first_shard)
         asked = None if base.objects.document["table"]["freq"] is None else base.schema.time.rule
-        fields = Fields((), site.scratch, base, anew=True)
+        fields = Fields((), site.scratch, base, anew=True, notes=notes)
         ordered = Ordered(blocks, base.index.row_start, rows, asked, fields=fields)
         written = write(ordered, runner, keep_codecs=True)
         index = index_of(base.ids, written.row_start, written.summary, base.statics, written.first_place)
         schema = replace(next_schema(base.schema, site, written, index), form=FORMAT_VERSION)
         document = base.objects.document
-        notes = {
+        about = {
             "action": "compact",
             "receipt": document["receipt"],
             "table": document["table"],
             **dropped_before(base),
             "next_shard": max(int(document["next_shard"]), written.next_shard),
         }
-        commit(site, Version(schema, index, written.summary.moments, written.records, base.ledger, notes), rows)
+        commit(site, Version(schema, index, written.summary.moments, written.records, base.ledger, about), rows)
     return Store(store)
 
 
