@@ -155,6 +155,21 @@ def test_a_column_that_may_be_the_id_is_asked_about_where_no_time_is_there_twice
     assert "does -999 mean missing?" in look.questions[2]
 
 
+def test_patients_of_whom_most_were_seen_once_may_be_the_ids(tmp_path: Path) -> None:
+    rows = [f"P{n},2020-01-{n + 1:02d},{n}\n" for n in (0, 1, 2, 3, 4, 5)]
+    (tmp_path / "a.csv").write_text("patient,date,v\n" + "".join(rows) + "P3,2020-02-01,7\n")
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert "--id patient" in look.command
+    assert any("patient has 6 different cells" in question for question in look.questions)
+
+
+def test_a_column_that_names_files_is_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,t,scan,kind\n" + "".join(f"p,{n},in/{n}.NII.gz,a.b\n" for n in range(9)))
+    look = zstore.inspect(tmp_path / "a.csv")
+    asked = "does column scan name files? --file scan=scan --file-root DIR stores what is in them, not the names"
+    assert [question for question in look.questions if "files" in question] == [asked]
+
+
 def test_the_package_runs_as_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["zstore", "--version"])
     with pytest.raises(SystemExit) as stopped:

@@ -26,6 +26,7 @@ from zstore.inspection.roles import (
 )
 from zstore.writing.sources.cells import NumberStyle
 from zstore.writing.sources.csv.calendar import offsets_of
+from zstore.writing.sources.named_files.reader import KINDS
 from zstore.writing.sources.times.candidates import time_flags
 
 _HOUR = re.compile(r"\d\d?:\d\d(:\d\d)?|[Hh]?\d\d?", re.ASCII)
@@ -204,6 +205,11 @@ def see_cells(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None
                 guess.flags["percent"] = [*guess.flags.get("percent", []), column.name]
             else:
                 guess.flags.setdefault(name, value)
+        if column.kind == "word" and all(text.lower().endswith(tuple(KINDS)) for text in column.examples):
+            flags = f"--file {column.name}={column.name} --file-root DIR"
+            guess.questions.append(
+                f"does column {column.name} name files? {flags} stores what is in them, not the names"
+            )
         if column.advice and "percent" not in dict(column.flags):
             guess.questions.append(f"column {column.name}: {column.advice}")
         if column.odd:

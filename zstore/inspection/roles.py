@@ -223,10 +223,15 @@ def _combinations(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _may_be_id(column: ColumnLook, n_distinct: int, rows: Sequence[Sequence[str]], place: dict[str, int]) -> bool:
-    """Whether a column has words or whole numbers, none empty, and not another one in each row."""
+    """Whether a column has words or whole numbers, none empty, and most of them in several rows.
+
+    One that is called like an id needs to have but one of them twice, as a list of few visits of each patient does.
+    """
     if column.kind not in ("word", "whole") or column.advice or column.odd:
         return False
     told = any(any(map(str.isalnum, example)) for example in column.examples)
     whole = column.kind == "word" or not column.n_missing
-    often = n_distinct <= max(len(rows) / 2, 1) and all(row[place[column.name]] for row in rows)
-    return told and whole and often and (not column.times or _ID.search(column.name) is not None)
+    named = _ID.search(column.name) is not None
+    most = len(rows) - 1 if named and column.kind == "word" else len(rows) / 2
+    often = n_distinct <= max(most, 1) and all(row[place[column.name]] for row in rows)
+    return told and whole and often and (not column.times or named)

@@ -1,6 +1,6 @@
 """The reader of payloads that are files: which kind one is, by how its name ends.
 
-Adding a kind takes its endings in `_KINDS`, a module with a `look`, which reads headers alone, and a `read`, and a line
+Adding a kind takes its endings in `KINDS`, a module with a `look`, which reads headers alone, and a `read`, and a line
 for each where :class:`FileReader` picks by kind, in its `look` and `_one`; in its `read` for files of many payloads. Of
 volumes also a `volume_of`, for :meth:`FileReader.grid`, and a word in `_VOLUMES`, so that chains work on them. What a
 file claims is compared with the limit before memory is taken (:func:`~zstore.format.payloads.error.check_size`), and
@@ -34,7 +34,7 @@ DEFAULT_LIMIT_BYTES = 1 << 30
 _IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
 _NIFTI = (".nii", ".nii.gz")
 _DICOM = (".dcm", ".dicom", ".ima")
-_KINDS = {
+KINDS = {
     **dict.fromkeys(_IMAGES, "image"),
     **dict.fromkeys(_NIFTI, "nifti"),
     **dict.fromkeys(_DICOM, "dicom"),
@@ -42,6 +42,7 @@ _KINDS = {
     ".npz": "npz",
     ".nrrd": "nrrd",
 }
+"""Which kind a file is, by how its name ends."""
 _VOLUMES = ("nifti", "nrrd", "dicom")
 _HEAD_BYTES = 1 << 16  # of an image: most say by then how large they are
 
@@ -207,12 +208,12 @@ class FileReader:
         if tail and ".." not in tail.split("/") and not _is_no_file(self.root, head + ending):
             name, member = head + ending, tail
         lower = name.lower()
-        kind = next((kind for ending, kind in _KINDS.items() if lower.endswith(ending)), "")
+        kind = next((kind for ending, kind in KINDS.items() if lower.endswith(ending)), "")
         if not kind and (is_folder(self.root, name) or self._is_dicom(name)):
             kind = "dicom"
         if not kind:
             raise PayloadError(
-                f"a file whose name ends in none of {', '.join(_KINDS)}", "one of these, or a DICOM folder"
+                f"a file whose name ends in none of {', '.join(KINDS)}", "one of these, or a DICOM folder"
             )
         if self.keep_encoded and kind != "image":
             raise PayloadError(
