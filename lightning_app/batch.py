@@ -89,6 +89,9 @@ class BatchShape:
         By name of a vector that batches have on its own, its steps and its channels.
     target_stride
         Rows from one target to the next.
+    classes
+        By target, its classes: words, whose codes are their positions, or numbers; empty for a target that is a number.
+        Empty where none is a class.
     field_axes, field_dtypes
         By name of a field, the names of its own axes, such as ``y``, ``x``, ``colour``, and its dtype, such as
         ``uint8``.
@@ -109,6 +112,7 @@ class BatchShape:
     field_axes: dict[str, list[str]] = field(default_factory=dict)
     field_dtypes: dict[str, str] = field(default_factory=dict)
     vectors: dict[str, list[int]] = field(default_factory=dict)
+    classes: list[list[Any]] = field(default_factory=list)
 
     @property
     def target_span(self) -> int:

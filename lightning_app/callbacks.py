@@ -14,12 +14,10 @@ from torch import Tensor
 
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from zstore import NotFiniteError, counted
 
 logger = logging.getLogger(__name__)
-
-_SHOWN = [f"test/{name}" for name in ("mse", "mae", "rmse", "mase", "nse_median", "kge_median", "bias_median")]
 
 
 class Stopping(EarlyStopping):
@@ -108,14 +106,16 @@ class TestReport(pl.Callback):
         """Write and say so."""
         if not trainer.is_global_zero:
             return
-        model = cast(ForecastModel, pl_module)
+        model = cast(TaskModel, pl_module)
         data = cast(WindowDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         n_windows = _loader(trainer).n_windows(int(trainer.num_test_batches[0]))
         document = {
             **model.exact,
-            **{name: _plain(model.report[name]) for name in ("by_step", "by_target")},
+            **{name: _plain(group) for name, group in model.report.items() if name not in ("all", "by_series")},
             "targets": data.targets,
-            "units": model.units,
+            **({"units": model.task.unit.removesuffix(" units")} if model.task.unit else {}),
+            **({"classes": model.shape.classes} if model.shape.classes else {}),
+            "task": type(model.task).__name__,
             "model": type(model).__name__,
             "horizon": data.window.horizon,
             "n_windows": n_windows,
@@ -125,8 +125,10 @@ class TestReport(pl.Callback):
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(document, indent=1) + "\n")
-        shown = "  ".join(f"{name} {model.exact[name]:.4f}" for name in _SHOWN if name in model.exact)
-        logger.info(f"{type(model).__name__} on {shown_windows(trainer)}: {shown} ({model.units} units)")
+        named = [f"test/{name}" for name in model.task.shown]
+        shown = "  ".join(f"{name} {model.exact[name]:.4f}" for name in named if name in model.exact)
+        unit = f" ({model.task.unit})" if model.task.unit else ""
+        logger.info(f"{type(model).__name__} on {shown_windows(trainer)}: {shown}{unit}")
         if "by_series" in model.report:
             self._write_series(data, model.report["by_series"])
         logger.info(f"wrote {self.path}")

@@ -25,7 +25,7 @@ from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestRep
 from lightning_app.checkpoints import DurableCheckpointIO, read_checkpoint, told
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.models import ForecastModel
+from lightning_app.models import TaskModel
 from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
@@ -41,6 +41,7 @@ _LIMITS = {  # of the batches that a command is about
     "test": "limit_test_batches",
     "predict": "limit_predict_batches",
 }
+_OF_TASK = "of the task"
 _ABOUT = """Train models on windows of the series in a store: fit, validate, test, predict.
 
 Two further commands have help of their own: splits counts what train, val and test are, and proves that no target
@@ -54,11 +55,11 @@ class AppCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Early stopping and the best checkpoint are part of every fit; models take their shapes from the data."""
         parser.add_lightning_class_args(Stopping, "early_stopping")
-        parser.set_defaults({"early_stopping.monitor": "val/mse", "early_stopping.patience": 5})
+        parser.set_defaults({"early_stopping.monitor": _OF_TASK, "early_stopping.patience": 5})
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
-                "checkpoint.monitor": "val/mse",
+                "checkpoint.monitor": _OF_TASK,
                 "checkpoint.filename": "best",
                 "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
@@ -119,6 +120,10 @@ class AppCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the callbacks that report, checkpoints that a kill does not tear, and a precision that the device has."""
+        for name in ("early_stopping", "checkpoint"):
+            callback = self._get(self.config_init, name)
+            if callback.monitor == _OF_TASK:
+                callback.monitor, callback.mode = self.model.task.monitor, self.model.task.mode
         options = self._get(self.config_init, "trainer")
         plugins = options["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
@@ -238,7 +243,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         check_configs(words)
         AppCLI(
-            ForecastModel,
+            TaskModel,
             WindowDataModule,
             subclass_mode_model=True,
             seed_everything_default=0,

@@ -15,7 +15,8 @@ from lightning_app.callbacks import shown_windows
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.look.forecasts import errors_by_step, forecasts, scores_map
 from lightning_app.look.summary import summary
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
+from lightning_app.tasks import Forecast
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Pictures(pl.Callback):
         """Draw, and say what was drawn."""
         if not trainer.is_global_zero:
             return
-        model = cast(ForecastModel, pl_module)
+        model = cast(TaskModel, pl_module)
         data = cast(WindowDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         self.folder.mkdir(parents=True, exist_ok=True)
         drawn = self._draw(model, data) if importlib.util.find_spec("matplotlib") else []
@@ -69,14 +70,14 @@ class Pictures(pl.Callback):
         page.write_text(summary(model, data, drawn, shown_windows(trainer)), encoding="utf-8")
         logger.info(f"wrote {page}" + (f", with {', '.join(drawn)}" if drawn else ""))
 
-    def _draw(self, model: ForecastModel, data: WindowDataModule) -> list[str]:
+    def _draw(self, model: TaskModel, data: WindowDataModule) -> list[str]:
         from matplotlib.figure import Figure  # only who draws needs it
         from torch.utils.tensorboard.writer import SummaryWriter
 
         figures: dict[str, Figure] = {}
-        if self._windows:
+        if self._windows and isinstance(model.task, Forecast):
             figures["forecast"] = forecasts(model, data, self._windows)
-        if model.shape.horizon > 1:
+        if model.shape.horizon > 1 and "by_step" in model.report:
             figures["error_by_step"] = errors_by_step(model, data)
         coordinates = data.store.coordinates
         if "by_series" in model.report and coordinates is not None:

@@ -177,7 +177,7 @@ def forecasts(model: Any, data: WindowDataModule) -> Forecasts:
     model.eval()
     for batch in data.predict_dataloader():
         with torch.no_grad():
-            scaled, flat = model.forecast(batch)
+            scaled, flat = model.outputs(batch)
         values = data.to_source(scaled, flat["series"]).numpy()
         keys = zip(flat["series"].tolist(), flat["time"].tolist(), strict=True)
         found |= {(str(ids[s]), t): value for (s, t), value in zip(keys, values, strict=True)}

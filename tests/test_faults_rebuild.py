@@ -12,12 +12,12 @@ import yaml
 from lightning_app.batch import BatchShape
 from lightning_app.losses import Huber, Quantile
 from lightning_app.models import LSTM, TCN, Ensemble, NLinear
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from zstore import Store, UsageError
 
 App = Callable[..., subprocess.CompletedProcess[str]]
 SHAPE = BatchShape(lookback=8, horizon=2, delay=0, n_inputs=3, n_targets=3, target_inputs=[0, 1, 2])
-MODELS: list[tuple[type[ForecastModel], tuple[Any, ...], dict[str, Any]]] = [
+MODELS: list[tuple[type[TaskModel], tuple[Any, ...], dict[str, Any]]] = [
     (NLinear, (), {}),
     (LSTM, (7,), {"dropout": 0.1, "units": "source", "loss": Huber(0.25)}),
     (LSTM, (), {"hidden": 5, "input_layer": False, "loss": Quantile(0.9)}),
@@ -28,7 +28,7 @@ MODELS: list[tuple[type[ForecastModel], tuple[Any, ...], dict[str, Any]]] = [
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own
 
 
-def saved(model: ForecastModel, path: Path) -> Path:
+def saved(model: TaskModel, path: Path) -> Path:
     """What a trainer keeps of a model, but for the loops."""
     checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "pytorch-lightning_version": "2.6.0"}
     model.on_save_checkpoint(checkpoint)
@@ -38,16 +38,16 @@ def saved(model: ForecastModel, path: Path) -> Path:
 
 @pytest.mark.parametrize(("kind", "args", "options"), MODELS)
 def test_a_model_is_built_again_from_its_checkpoint_alone(
-    kind: type[ForecastModel], args: tuple[Any, ...], options: dict[str, Any], tmp_path: Path
+    kind: type[TaskModel], args: tuple[Any, ...], options: dict[str, Any], tmp_path: Path
 ) -> None:
     model = kind(SHAPE, *args, **options).eval()
     again = kind.load_from_checkpoint(saved(model, tmp_path / "m.ckpt")).eval()
     batch: Any = {"x": torch.randn(4, 8, 3), "x_static": torch.zeros(4, 0), "x_future": torch.zeros(4, 2, 0)}
     assert torch.equal(again(batch), model(batch))
-    assert (again.units, type(again.loss), vars(again.loss).get("delta")) == (
-        model.units,
-        type(model.loss),
-        vars(model.loss).get("delta"),
+    assert (again.task.units, type(again.task.loss), vars(again.task.loss).get("delta")) == (
+        model.task.units,
+        type(model.task.loss),
+        vars(model.task.loss).get("delta"),
     )
 
 

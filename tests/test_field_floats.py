@@ -17,7 +17,7 @@ import zstore
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from lightning_app.models.fields import FieldScale, FieldToFloat
 from zstore import UsageError
 
@@ -93,7 +93,7 @@ def test_a_scale_that_cannot_be_meant_is_refused(name: str, scale: FieldScale, d
         FieldToFloat(shape_of([5, 4, 3], ["y", "x", "colour"], dtype), name, scale)
 
 
-class Eye(ForecastModel):
+class Eye(TaskModel):
     """Forecasts from the mean colour of the last image, after one convolution."""
 
     def __init__(self, shape: BatchShape, scale: FieldScale = "unit", **options: Any) -> None:

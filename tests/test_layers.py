@@ -288,7 +288,11 @@ LAYERS = {
     "lightning_app": [
         ["batch", "schedules", "arguments", "checkpoints"],
         ["data.lasting", "data.infinite"],
+<<<<<<< HEAD
         ["data.columns.calendar", "data.columns.roles", "data.columns.vectors", "data.columns.meaning"],
+=======
+        ["data.columns.calendar", "data.columns.roles", "data.columns.classes", "data.columns.meaning"],
+>>>>>>> 9281656 (Models have tasks: a forecast, or a classification of targets that are classes)
         [
             "data.windows.step_counts",
             "data.windows.fractions",
@@ -328,6 +332,7 @@ LAYERS = {
         ["data.old_checkpoints", "data.record", "data.stores"],
         ["data.facts", "data.window_data", "data.datamodule"],
         ["metrics", "losses"],
+        ["tasks.base", "tasks.forecast", "tasks.classification"],
         ["models.fields"],
         ["models.finite", "models.rebuild", "models.base", "models.states"],
         ["models.repeat", "models.seasonal", "models.climatology"],

@@ -20,11 +20,11 @@ from lightning_app.models import (
     Climatology,
     DLinear,
     Ensemble,
-    ForecastModel,
     Linear,
     NLinear,
     Repeat,
     SeasonalRepeat,
+    TaskModel,
 )
 from lightning_app.schedules import HoldThenDecay
 from zstore import UsageError
@@ -139,7 +139,7 @@ MANY = BatchShape(lookback=12, horizon=5, delay=-5, n_inputs=2, n_targets=1, tar
 
 @pytest.mark.parametrize("build", [LSTM, GRU, EALSTM, BranchLSTM, TCN])
 def test_where_targets_are_input_rows_each_is_read_from_its_own_and_earlier_rows(
-    build: type[ForecastModel],
+    build: type[TaskModel],
 ) -> None:
     model, given_batch = build(MANY), batch(MANY)
     before = model(given_batch)
@@ -182,7 +182,7 @@ def test_a_compiled_model_predicts_what_it_does_otherwise() -> None:
     ],
     ids=lambda model: type(model).__name__,
 )
-def test_one_batch_can_be_learned_by_heart(model: ForecastModel) -> None:
+def test_one_batch_can_be_learned_by_heart(model: TaskModel) -> None:
     given_batch = batch(model.shape)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     best = float("inf")

@@ -66,10 +66,15 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         target is there. ``none``: no window reaches there. With padding a batch has ``x_pad`` and ``y_pad``, True
         where a row is padded.
     channels
-        Input channels. Default: all of the store that hold numbers. (Codes of categories are taken as numbers too, if
-        their channel is named.) A vector stands for its channels: ``emg`` for ``emg.0``, ``emg.1`` and so on.
+        Input channels. Default: all of the store that hold numbers, but for those of `classes` and, where targets are
+        among the input rows (a negative `delay`), those of `targets`; none is needed beside `fields`. (Codes of
+        categories are taken as numbers too, if their channel is named.) A vector stands for its channels: ``emg`` for
+        ``emg.0``, ``emg.1`` and so on.
     targets
         Target channels. Default: the input channels.
+    classes
+        Those of the targets that are classes: words, or numbers that stand for classes. They are not scaled: a batch
+        has words as their codes, and numbers as they are. For models whose task is a classification.
     future
         Channels known in advance, given to the model for the target rows too.
     statics
@@ -170,6 +175,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         pad_after: Padding = "none",
         channels: list[str] | None = None,
         targets: list[str] | None = None,
+        classes: list[str] | None = None,
         future: list[str] | None = None,
         statics: list[str] | None = None,
         fields: dict[str, int | FieldOptions] | None = None,
@@ -205,6 +211,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             whole_targets=whole_targets,
             channels=tuple(channels or ()),
             targets=tuple(targets or ()),
+            classes=tuple(classes or ()),
             future=tuple(future or ()),
             statics=tuple(statics or ()),
             fields={name: FieldOptions.of(given) for name, given in (fields or {}).items()},

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lightning_app.batch import BatchShape
 from lightning_app.data.batches.fields import FieldUse
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, n_values
+from lightning_app.data.columns.classes import Classes, classes_of, require_known
 from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of
 from lightning_app.data.columns.roles import CategoryEncoding, Columns, Words, as_range
 from lightning_app.data.columns.vectors import VectorUse, vector_steps, vector_uses
@@ -197,6 +198,7 @@ class Layout:
             target_stride=window.target_stride,
             field_axes={name: axes_of(self.store, name) for name in self.fields},
             field_dtypes={name: str(FieldReader.of(self.store, name).dtype) for name in self.fields},
+            classes=[list(self.classes.get(name, ())) for name in self.targets] if self.classes else [],
         )
 
     @property
@@ -224,6 +226,21 @@ class Layout:
                 recoded[name] = codes_of(words, known)
         return recoded
 
+    @cached_property
+    def classes(self) -> dict[str, Classes]:
+        """By name of a target that is a class, all its classes: those of the store, or of the checkpoint.
+
+        Raises
+        ------
+        UsageError
+            If a target has none to tell apart, or this store has one that the checkpoint has not.
+        """
+        if self.recorded is None:
+            return {name: classes_of(self.store, name) for name in self.options.classes}
+        for name, own in self.recorded.classes.items():
+            require_known(self.store, name, own)
+        return self.recorded.classes
+
     @property
     def training(self) -> Training:
         """The training rows, with the codes of the checkpoint."""
@@ -250,9 +267,20 @@ def _asked(store: Store, options: DataOptions) -> _Names:
         refuse_repeated(option, names)  # a vector, and one of its channels
     vectors = vector_uses(store, options.vectors, options.window.lookback)
     apart = {name for use in vectors.values() for name in use.channels}
-    inputs = inputs or [name for name in store.numbers if name not in apart]
-    if not inputs:
+    strange = [name for name in options.classes if name not in targets]
+    if strange:
+        raise UsageError(
+            f"classes {', '.join(map(repr, strange))} that are no targets",
+            expected=f"some of {', '.join(targets) or 'them, which are not named'}",
+            fix="name them in --data.targets too",
+        )
+    if not inputs:  # all numbers but what is to be found out
+        unknown = {*apart, *(targets if options.window.delay < 0 else options.classes)}
+        inputs = [name for name in store.numbers if name not in unknown]
+    if not inputs and not options.fields and not vectors:
         raise UsageError("no channel of numbers", where=store.path, fix="name some with --data.channels")
+    if not inputs and not targets:
+        raise UsageError("no target", expected="one, where fields alone are inputs", fix="name it in --data.targets")
     statics, calendar = list(options.statics), list(options.time_features)
     return _Names(inputs, targets or list(inputs), future, statics, calendar, options.time_encoding, vectors)
 
@@ -274,6 +302,7 @@ def _agreed(store: Store, options: DataOptions, recorded: Meaning) -> _Names:
     """What a checkpoint has; refused if anything else was asked for."""
     inputs = agreed("channels", store.channels_of(options.channels), recorded.inputs)
     targets = agreed("targets", store.channels_of(options.targets), recorded.targets)
+    agreed("classes", options.classes, list(recorded.classes))
     future = agreed("future", store.channels_of(options.future), recorded.future)
     statics = agreed("statics", options.statics, [static.name for static in recorded.statics])
     calendar = agreed("time_features", options.time_features, recorded.calendar)

@@ -36,6 +36,8 @@ class DataOptions:
         Whether windows that lack a target are left out.
     channels, targets, future, statics, time_features
         Names, as asked for; empty where the store decides.
+    classes
+        Targets that are classes.
     fields
         By name of a field, which rows of a window a batch has, and where they live.
     vectors
@@ -64,6 +66,7 @@ class DataOptions:
     targets: tuple[str, ...]
     future: tuple[str, ...]
     statics: tuple[str, ...]
+    classes: tuple[str, ...]
     fields: Mapping[str, FieldOptions]
     vectors: Mapping[str, VectorOptions]
     time_features: tuple[TimeFeature, ...]
@@ -93,7 +96,7 @@ class DataOptions:
                 raise UsageError(
                     f"{option} {getattr(self, option)}", expected=f"at least {least}", fix=f"change --data.{option}"
                 )
-        for option in ("channels", "targets", "future", "statics", "time_features"):
+        for option in ("channels", "targets", "classes", "future", "statics", "time_features"):
             refuse_repeated(option, getattr(self, option))
         parse_budget(self.memory_budget, 1)
 

@@ -62,6 +62,14 @@ class Scales:
                     fix=f"drop {name} from --data.scaler, or --data.category_encoding code",
                 )
             kinds[name] = "none"
+        for name in options.classes:
+            if asked.get(name, "none") != "none":
+                raise UsageError(
+                    f"a {asked[name]} scaler of {name!r}, which is a class",
+                    expected="none",
+                    fix=f"drop {name} from --data.scaler",
+                )
+            kinds[name] = "none"
         floor = options.scale_floor
         return fit_scaler(layout.store, options.split, layout.columns, kinds, options.cache, by, members, floor)
 
@@ -147,4 +155,5 @@ class Scales:
             target_stride=layout.window.target_stride,
             pad_before=layout.window.pad_before,
             pad_after=layout.window.pad_after,
+            classes=layout.classes,
         )

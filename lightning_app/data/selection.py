@@ -131,11 +131,12 @@ def _refuse_unseen(layout: Layout, index: WindowIndex) -> None:
         known = set(recorded.series)
         unseen = [id_ for id_ in store.ids[series].tolist() if id_ not in known]
         refuse_unknown(store, "series without a scaler", unseen, recorded.unknown)
-    if recorded.unknown == "own_column":
-        return
     for static in recorded.statics:
-        refuse_unknown(store, f"words of {static.name!r}", unknown_words(store, static, series), recorded.unknown)
+        if recorded.unknown == "refuse":
+            refuse_unknown(store, f"words of {static.name!r}", unknown_words(store, static, series), recorded.unknown)
     for name, codes in layout.recoded.items():
+        if recorded.unknown == "own_column" and name not in recorded.classes:
+            continue
         strange = np.flatnonzero(codes == len(recorded.words[name]))
         if len(strange):
             words = store.channel(name).categories

@@ -11,13 +11,13 @@ from torch import Tensor
 from lightning_app.batch import Batch
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.look.style import FORECAST, OBSERVED
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from zstore import shown
 
 _CONTEXT = 3  # horizons of input rows that are drawn before a forecast
 
 
-def forecasts(model: ForecastModel, data: WindowDataModule, windows: list[Batch]) -> Any:
+def forecasts(model: TaskModel, data: WindowDataModule, windows: list[Batch]) -> Any:
     """Some windows of the first target, in source units: what came before, what was observed, what was forecast.
 
     Returns
@@ -34,7 +34,7 @@ def forecasts(model: ForecastModel, data: WindowDataModule, windows: list[Batch]
     axis, shape = data.store.schema.time, data.window
     for number, (axes, window) in enumerate(zip(grid, windows, strict=False)):
         with torch.no_grad():
-            predicted, flat = model.forecast(window)
+            predicted, flat = model.outputs(window)
         place = number * len(flat["y"]) // len(windows)  # of a panel, another series in each
         series = flat["series"][place : place + 1]
 
@@ -67,7 +67,7 @@ def forecasts(model: ForecastModel, data: WindowDataModule, windows: list[Batch]
     return figure
 
 
-def errors_by_step(model: ForecastModel, data: WindowDataModule) -> Any:
+def errors_by_step(model: TaskModel, data: WindowDataModule) -> Any:
     """RMSE and MAE over horizon steps, a matplotlib figure."""
     from matplotlib.figure import Figure
 
@@ -80,7 +80,7 @@ def errors_by_step(model: ForecastModel, data: WindowDataModule) -> Any:
         axes.annotate(
             name.upper(), (steps[-1], values[-1]), (4, 0), textcoords="offset points", color=colour, va="center"
         )
-    axes.set(xlabel="horizon step", ylabel=f"error ({model.units} units)", xlim=(1, None))
+    axes.set(xlabel="horizon step", ylabel=f"error ({model.task.unit})", xlim=(1, None))
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"{type(model).__name__}: error by horizon step", loc="left", fontsize=10)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
+from lightning_app.tasks import Forecast, Task
 from zstore import WindowShape, shown_html
 
-_METRICS = ("mse", "mae", "rmse", "mape", "smape", "mase", "r2", "nse_median", "kge_median", "bias_median")
 
-
-def summary(model: ForecastModel, data: WindowDataModule, drawn: list[str], windows: str) -> str:
+def summary(model: TaskModel, data: WindowDataModule, drawn: list[str], windows: str) -> str:
     """The run on one page of Markdown; `windows` says how many were tested."""
     store, window = data.store, data.window
     kind = f"panels of {data.view.n_nodes:,} series" if data.view.n_nodes else f"windows of {store.n_series:,} series"
@@ -24,15 +23,24 @@ def summary(model: ForecastModel, data: WindowDataModule, drawn: list[str], wind
         + (f"; static attributes: {model.shape.n_static:,} columns" if model.shape.n_static else ""),
         f"- store {store.schema.uuid} version {store.version}",
         f"- split {data.split.digest()}; scaler {data.scaler.fitted_on}",
-        f"- {sum(weight.numel() for weight in model.parameters()):,} parameters; loss {type(model.loss).__name__}",
+        f"- {sum(weight.numel() for weight in model.parameters()):,} parameters; {_task(model.task)}",
         "",
-        f"| metric, {model.units} units | test |",
+        f"| metric{f', {model.task.unit}' if model.task.unit else ''} | test |",
         "|---|---|",
-        *(f"| {name} | {model.exact[f'test/{name}']:.4f} |" for name in _METRICS if f"test/{name}" in model.exact),
+        *(
+            f"| {name} | {model.exact[f'test/{name}']:.4f} |"
+            for name in model.task.listed
+            if f"test/{name}" in model.exact
+        ),
         "",
         *(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})\n" for name in drawn),
     ]
     return "\n".join(lines)
+
+
+def _task(task: Task) -> str:
+    """What the model is for."""
+    return f"loss {type(task.loss).__name__}" if isinstance(task, Forecast) else f"task {type(task).__name__}"
 
 
 def _more(window: WindowShape) -> str:

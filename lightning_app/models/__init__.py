@@ -1,6 +1,6 @@
 """One model per file. A model knows the batch, and nothing of where it comes from."""
 
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from lightning_app.models.branchlstm import BranchLSTM
 from lightning_app.models.climatology import Climatology
 from lightning_app.models.dlinear import DLinear
@@ -26,10 +26,10 @@ __all__ = [
     "DLinear",
     "Ensemble",
     "FieldToFloat",
-    "ForecastModel",
     "Linear",
     "NLinear",
     "PatchSTG",
     "Repeat",
     "SeasonalRepeat",
+    "TaskModel",
 ]

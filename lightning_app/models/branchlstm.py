@@ -33,7 +33,7 @@ class BranchLSTM(StateModel):
     dropout
         Share of both branches dropped before the head while training.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
     """
 
     def __init__(

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from lightning_app.batch import Batch, BatchShape, by_series
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from zstore import UsageError
 
 
-class Climatology(ForecastModel):
+class Climatology(TaskModel):
     """The mean of each series at each time. Nothing to fit: its table is made from the training rows where it is used.
 
     Parameters
@@ -28,7 +28,7 @@ class Climatology(ForecastModel):
     shape
         Lengths and widths of the batches; linked from the data by the command line.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
 
     Notes
     -----
@@ -63,9 +63,9 @@ class Climatology(ForecastModel):
     def _means(self) -> Tensor:
         """(series, slot, target) float32, scaled."""
         n_slots = math.prod(self.shape.time_sizes)
-        shape = (self._data.n_series, n_slots, self.shape.n_targets)
+        shape = (self.data.n_series, n_slots, self.shape.n_targets)
         sums, counts = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
-        for rows in self._data.training_rows():
+        for rows in self.data.training_rows():
             batch = by_series(rows) if self.shape.n_nodes else rows
             slots, mask = self._slots(batch["y_time"])[:, 0].cpu(), batch["mask"][:, 0].cpu()
             where = (batch["series"].cpu(), slots)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_app.batch import Batch, BatchShape
-from lightning_app.models.base import ForecastModel, require_input_targets
+from lightning_app.models.base import TaskModel, require_input_targets
 from zstore import UsageError
 
 
-class DLinear(ForecastModel):
+class DLinear(TaskModel):
     """Two linear maps from lookback to horizon, shared by all channels: one for the trend, one for the rest.
 
     Parameters
@@ -28,7 +28,7 @@ class DLinear(ForecastModel):
     kernel
         Rows of the moving average; odd.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
     """
 
     def __init__(self, shape: BatchShape, kernel: int = 25, **options: Any) -> None:

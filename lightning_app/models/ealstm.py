@@ -36,7 +36,7 @@ class EALSTM(StateModel):
     dropout
         Share of the state dropped before the head while training.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
     """
 
     def __init__(self, shape: BatchShape, hidden: int = 64, dropout: float = 0.0, **options: Any) -> None:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_app.batch import Batch, BatchShape
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from zstore import UsageError
 
 
-class Ensemble(ForecastModel):
+class Ensemble(TaskModel):
     """Several models of one kind, side by side; predicts their mean.
 
     Parameters
@@ -33,7 +33,7 @@ class Ensemble(ForecastModel):
     member_args
         Arguments of each, such as ``{hidden: 64}``.
     options
-        See `ForecastModel`: units, loss and scores are those of the ensemble.
+        See `TaskModel`: units, loss and scores are those of the ensemble.
 
     Notes
     -----
@@ -51,7 +51,7 @@ class Ensemble(ForecastModel):
         super().__init__(shape, **options)
         module, _, name = member.rpartition(".")
         kind = getattr(importlib.import_module(module or "lightning_app.models"), name, None)
-        if not (isinstance(kind, type) and issubclass(kind, ForecastModel) and kind.fitted) or members < 1:
+        if not (isinstance(kind, type) and issubclass(kind, TaskModel) and kind.fitted) or members < 1:
             raise UsageError(
                 f"an ensemble of {members} x {member}",
                 expected="one or more of a model with weights, such as LSTM",
@@ -67,11 +67,11 @@ class Ensemble(ForecastModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """The mean of what the members predict."""
-        return torch.stack([cast(ForecastModel, member)(batch) for member in self.members]).mean(dim=0)
+        return torch.stack([cast(TaskModel, member)(batch) for member in self.members]).mean(dim=0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean of the losses of the members, each by itself."""
-        losses = [self.loss_of(cast(ForecastModel, member), batch) for member in self.members]
+        losses = [self.loss_of(cast(TaskModel, member), batch) for member in self.members]
         loss = torch.stack(losses).mean()
         self.watch(loss)
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)

@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_app.batch import Batch, BatchShape
-from lightning_app.models.base import ForecastModel, require_input_targets
+from lightning_app.models.base import TaskModel, require_input_targets
 
 
-class Linear(ForecastModel):
+class Linear(TaskModel):
     """One linear map from lookback to horizon, shared by all channels.
 
     Parameters
@@ -23,7 +23,7 @@ class Linear(ForecastModel):
     shape
         Lengths and widths of the batches; linked from the data by the command line.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
     """
 
     def __init__(self, shape: BatchShape, **options: Any) -> None:

@@ -47,7 +47,7 @@ class LSTM(StateModel):
         this option have. False: the gates read columns as they are, as in most other packages; only without channels
         known in advance.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
 
     Raises
     ------

@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_app.batch import Batch, BatchShape
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from lightning_app.models.patches import Patches
 from lightning_app.models.states import refuse_known
 from zstore import UsageError
 
 
-class PatchSTG(ForecastModel):
+class PatchSTG(TaskModel):
     """A transformer over the places of a panel, in patches of a k-d tree.
 
     Patches are found where a fit begins, from the positions of the series and the means of their training rows by the
@@ -61,7 +61,7 @@ class PatchSTG(ForecastModel):
     dropout
         Share dropped behind each attention and MLP while training.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
 
     Notes
     -----
@@ -126,7 +126,7 @@ class PatchSTG(ForecastModel):
 
     def patches(self) -> Patches:
         """Patches of the nodes of the data module. Cost: one pass over the training rows."""
-        positions = self._data.node_positions.numpy()
+        positions = self.data.node_positions.numpy()
         return Patches.of(positions, self._profiles().numpy(), self.depth, self.leaf_size)
 
     def place(self, patches: Patches) -> None:
@@ -163,7 +163,7 @@ class PatchSTG(ForecastModel):
         """(node, value of the first time feature) mean of the training targets, all channels beside each other."""
         shape = (self.shape.time_sizes[0], self.shape.n_nodes, self.shape.n_targets)
         sums, counts = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
-        for rows in self._data.training_rows():
+        for rows in self.data.training_rows():
             slot = rows["y_time"][:, 0, 0].cpu()
             y, mask = rows["y"][:, 0].cpu(), rows["mask"][:, 0].cpu()
             sums.index_add_(0, slot, torch.where(mask, y, 0.0).double())

@@ -8,12 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
-from lightning_app import losses
+from lightning_app import losses, tasks
 from lightning_app.batch import BatchShape
 from lightning_app.losses import Loss
+from lightning_app.tasks import Task
 from zstore import UsageError
 
-_LACKING: dict[str, Any] = {"fields": {}, "vectors": {}, "target_stride": 1}  # of shapes in older checkpoints
+_LACKING: dict[str, Any] = {"fields": {}, "vectors": {}, "target_stride": 1, "classes": []}  # of shapes in older checkpoints
 _UNSAID = ("field_axes", "field_dtypes")  # likewise, and nothing else says so
 _FIX = "fit again, or build the model as its configuration does and hand it to the trainer with ckpt_path"
 
@@ -43,16 +44,19 @@ def plain_arguments(constructor: Any, given: tuple[tuple[Any, ...], dict[str, An
 
     Returns
     -------
-    By name: numbers, texts, None, lists and dictionaries of these; a loss as ``{"loss": CLASS, …its arguments}``.
+    By name: numbers, texts, None, lists and dictionaries of these; a loss as ``{"loss": CLASS, …its arguments}``, and
+    a task likewise.
     What is neither is left out, and has to be passed when the model is loaded.
     """
     bound = inspect.signature(constructor).bind(None, *given[0], **given[1]).arguments
     named = {**{k: v for k, v in list(bound.items())[1:] if k != "options"}, **bound.get("options", {})}
     named.pop("shape", None)
-    if isinstance(named.get("loss"), Loss):
-        loss = named["loss"]
-        public = {name: value for name, value in vars(loss).items() if name[0] != "_" and name != "training"}
-        named["loss"] = {"loss": type(loss).__name__, **public}
+    for name, value in named.items():
+        if isinstance(value, Loss):
+            named[name] = _noted_loss(value)
+        elif isinstance(value, Task):
+            own = {key: _noted_loss(x) if isinstance(x, Loss) else x for key, x in value.arguments().items()}
+            named[name] = {"task": type(value).__name__, **own}
     return {name: value for name, value in named.items() if _is_plain(value)}
 
 
@@ -71,17 +75,33 @@ def arguments_of(noted: Any, model: str) -> dict[str, Any]:
             f"checkpoint of {noted['model']}", expected=f"one of {model}", fix=f"{noted['model']}.load_from_checkpoint"
         )
     arguments = dict(noted["arguments"])
+    if isinstance(arguments.get("task"), dict):
+        task = dict(arguments["task"])
+        if isinstance(task.get("loss"), dict):
+            task["loss"] = _made(task["loss"], "loss", Loss, losses)
+        arguments["task"] = _made(task, "task", Task, tasks)
     if isinstance(arguments.get("loss"), dict):
-        named = dict(arguments["loss"])
-        kind = getattr(losses, str(named.pop("loss", "")), None)
-        if not (isinstance(kind, type) and issubclass(kind, Loss)):
-            raise UsageError(
-                f"checkpoint with the loss {arguments['loss'].get('loss')!r}",
-                expected="one of lightning_app.losses",
-                fix="pass loss= to load_from_checkpoint",
-            )
-        arguments["loss"] = kind(**named)
+        arguments["loss"] = _made(arguments["loss"], "loss", Loss, losses)
     return {"shape": BatchShape(**noted["shape"]), **arguments}
+
+
+def _noted_loss(loss: Loss) -> dict[str, Any]:
+    public = {name: value for name, value in vars(loss).items() if name[0] != "_" and name != "training"}
+    return {"loss": type(loss).__name__, **public}
+
+
+def _made(noted: dict[str, Any], what: str, base: type[Any], module: Any) -> Any:
+    """A loss or a task of this package, with the arguments that were noted."""
+    arguments = dict(noted)
+    name = str(arguments.pop(what, ""))
+    kind = getattr(module, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise UsageError(
+            f"checkpoint with the {what} {noted.get(what)!r}",
+            expected=f"one of {module.__name__}",
+            fix=f"pass {what}= to load_from_checkpoint",
+        )
+    return kind(**arguments)
 
 
 def require_same_model(model: nn.Module, shape: BatchShape, panels: bool, checkpoint: dict[str, Any]) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from lightning_app.batch import Batch, BatchShape
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from zstore import UsageError
 
 
-class Repeat(ForecastModel):
+class Repeat(TaskModel):
     """Repeat the last input row over the horizon. Nothing to fit; the baseline every model has to beat.
 
     Parameters
@@ -22,7 +22,7 @@ class Repeat(ForecastModel):
     shape
         Lengths and widths of the batches; linked from the data by the command line.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
 
     Raises
     ------

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from lightning_app.batch import Batch, BatchShape
-from lightning_app.models.base import ForecastModel, require_input_targets
+from lightning_app.models.base import TaskModel, require_input_targets
 from zstore import UsageError
 
 
-class SeasonalRepeat(ForecastModel):
+class SeasonalRepeat(TaskModel):
     """Repeat the last season over the horizon. Nothing to fit.
 
     Parameters
@@ -25,7 +25,7 @@ class SeasonalRepeat(ForecastModel):
     season
         Rows of a season: 24 for a day of hours.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
     """
 
     fitted = False

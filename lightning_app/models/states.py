@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_app.batch import BatchShape
-from lightning_app.models.base import ForecastModel
+from lightning_app.models.base import TaskModel
 from zstore import UsageError
 
 
-class StateModel(ForecastModel):
+class StateModel(TaskModel):
     """A state for each row and a linear head.
 
     Where channels are known in advance, states go on over the target rows, and each is read there. Where targets are
@@ -28,7 +28,7 @@ class StateModel(ForecastModel):
     dropout
         Share of the state dropped before the head while training.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
     """
 
     def __init__(self, shape: BatchShape, width: int, dropout: float = 0.0, **options: Any) -> None:
@@ -41,10 +41,10 @@ class StateModel(ForecastModel):
             )
         self.each = shape.n_future > 0 or shape.delay == -shape.target_span
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, shape.n_targets * (1 if self.each else shape.horizon))
+        self.head = nn.Linear(width, self.n_outputs * (1 if self.each else shape.horizon))
 
     def read(self, states: Tensor) -> Tensor:
-        """(batch, step, width) to (batch, horizon, target)."""
+        """(batch, step, width) to (batch, horizon, output)."""
         return self.read_used(self.used(states))
 
     def used(self, states: Tensor) -> Tensor:
@@ -59,9 +59,9 @@ class StateModel(ForecastModel):
         return states[:, -self.shape.target_span :: self.shape.target_stride]
 
     def read_used(self, used: Tensor) -> Tensor:
-        """What :meth:`used` gives, and maybe more beside it, to (batch, horizon, target)."""
+        """What :meth:`used` gives, and maybe more beside it, to (batch, horizon, output)."""
         out: Tensor = self.head(self.dropout(used))
-        return out.reshape(-1, self.shape.horizon, self.shape.n_targets)
+        return out.reshape(-1, self.shape.horizon, self.n_outputs)
 
 
 def beside(steps: Tensor, statics: Tensor) -> Tensor:

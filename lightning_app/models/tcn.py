@@ -34,7 +34,7 @@ class TCN(StateModel):
     dropout
         Share of channels dropped in blocks and before the head while training.
     options
-        See `ForecastModel`.
+        See `TaskModel`.
     """
 
     def __init__(

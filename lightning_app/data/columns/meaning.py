@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.data.columns.calendar import calendar_step
+from lightning_app.data.columns.classes import Classes
 from lightning_app.data.columns.roles import CategoryEncoding
 from lightning_app.data.columns.vectors import VectorUse
 from zstore import FieldReader, Padding, Store, UsageError
@@ -25,6 +26,7 @@ _LACKING = {  # in older checkpoints
     "crops": {},
     "vectors": {},
     "target_stride": 1,
+    "classes": {},
     "pad_before": "none",
     "pad_after": "none",
 }
@@ -92,6 +94,8 @@ class Meaning:
         By name of a field that is cropped, the lengths of the part that a batch has, along the first of these axes.
     vectors
         By name of a vector that a batch has on its own, its steps, how many rows apart they are, and its channels.
+    classes
+        By name of a target that is a class, its words or its numbers.
     target_stride, pad_before, pad_after
         See :class:`zstore.WindowShape`.
     """
@@ -119,6 +123,7 @@ class Meaning:
     target_stride: int = 1
     pad_before: Padding = "none"
     pad_after: Padding = "none"
+    classes: dict[str, Classes] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -160,6 +165,7 @@ class Meaning:
                     raise ValueError("crops")
             for use in values["vectors"].values():
                 VectorUse.from_json(use)
+            values["classes"] = {str(name): _classes(own) for name, own in values["classes"].items()}
             if type(values["target_stride"]) is not int or values["target_stride"] < 1:
                 raise ValueError(f"target_stride {values['target_stride']!r}")
             for name in ("pad_before", "pad_after"):
@@ -278,6 +284,16 @@ def _require_kind(store: Store, what: str, then: bool, now: bool) -> None:
             where=store.path,
             fix="ingest the column as it was then, or fit again",
         )
+
+
+def _classes(values: Any) -> Classes:
+    """Words, or numbers that ascend."""
+    if all(isinstance(value, str) for value in values):
+        return _texts(values)
+    numbers = tuple(float(value) for value in values if type(value) in (int, float))
+    if len(numbers) != len(values) or list(numbers) != sorted(set(numbers)):
+        raise ValueError("classes that are neither words nor numbers that ascend")
+    return numbers
 
 
 def _texts(values: Any) -> tuple[str, ...]:

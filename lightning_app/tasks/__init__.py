@@ -1,0 +1,7 @@
+"""What models are for: what training minimises, what is measured, and what is predicted. One task per file."""
+
+from lightning_app.tasks.base import Task
+from lightning_app.tasks.classification import Classification
+from lightning_app.tasks.forecast import Forecast
+
+__all__ = ["Classification", "Forecast", "Task"]

@@ -1,0 +1,134 @@
+"""What all tasks share: how wide outputs are, a loss, metrics of a stage, and predictions."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar, Literal, Protocol, cast
+
+from torch import Tensor, device, nn
+from torchmetrics import Metric
+
+from lightning_app.batch import Batch, BatchShape, DataOfModels
+from zstore import NotFiniteError
+
+STAGES = ("val", "test")
+Report = dict[str, dict[str, Tensor]]
+"""Metrics by group, such as `all` or `by_step`, and by name."""
+
+
+class Host(Protocol):
+    """What a task asks of the model that it belongs to."""
+
+    @property
+    def data(self) -> DataOfModels:
+        """The data module."""
+
+    @property
+    def device(self) -> device:
+        """Where weights are."""
+
+    @property
+    def trainer(self) -> Any:
+        """Lightning's."""
+
+    @property
+    def global_step(self) -> int:
+        """Steps of the optimizer so far."""
+
+    def not_finite(self, what: str) -> NotFiniteError:
+        """The error of a loss or metric that is not finite."""
+
+
+class Task(nn.Module):
+    """What a model is for. A model gives `n_outputs` numbers for each target row; all that follows is of its task.
+
+    Attributes
+    ----------
+    monitor, mode
+        The metric that early stopping and the best checkpoint go by, and whether less of it is better.
+    shown, listed
+        Names of metrics, in their order, that the line at the end of a test has, and those of its page.
+    measures_source
+        Whether metrics are of source units, so that batches of an evaluation need `y_source`.
+
+    Notes
+    -----
+    A task has no weights. It is made before the data are known; :meth:`suit` is called once when a model is built.
+    """
+
+    monitor: ClassVar[str] = "val/loss"
+    mode: ClassVar[Literal["min", "max"]] = "min"
+    shown: ClassVar[tuple[str, ...]] = ()
+    listed: ClassVar[tuple[str, ...]] = ()
+    measures_source: bool = False
+    shape: BatchShape
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metrics = nn.ModuleDict()
+
+    def suit(self, shape: BatchShape) -> None:
+        """Make room for what is measured of batches of a shape.
+
+        Raises
+        ------
+        UsageError
+            If batches of that shape have not what the task is about.
+        """
+        self.shape = shape
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers that a model gives for each target row."""
+        raise NotImplementedError
+
+    def arguments(self) -> dict[str, Any]:
+        """What it was made with, by name: attributes are called as arguments are."""
+        named = list(inspect.signature(type(self).__init__).parameters)[1:]
+        return {name: getattr(self, name) for name in named}
+
+    @property
+    def unit(self) -> str:
+        """Of metrics, for reports, such as ``scaled units``; empty where they have none."""
+        return ""
+
+    def begin(self, host: Host) -> None:
+        """Measure anew: a stage begins, and what there is may be of inference mode."""
+        for metric in self.metrics.values():
+            cast(Metric, metric).reset()
+
+    def loss_of(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
+        """What training minimises.
+
+        Parameters
+        ----------
+        outputs
+            (batch, horizon, output).
+        windows
+            Of single series.
+        host
+            The model.
+
+        Returns
+        -------
+        () float32 or float64.
+        """
+        raise NotImplementedError
+
+    def update(self, stage: str, outputs: Tensor, windows: Batch, host: Host) -> None:
+        """Add the outputs of a batch, as for :meth:`loss`, to the metrics of a stage, ``val`` or ``test``."""
+        raise NotImplementedError
+
+    def measured(self, stage: str, host: Host) -> Report:
+        """The metrics of a stage, which are then reset: those over everything in `all`, and any other groups.
+
+        Raises
+        ------
+        NotFiniteError
+            If what training goes by is not finite.
+        """
+        raise NotImplementedError
+
+    def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
+        """(batch, horizon, target) float64 in source units: numbers, or classes as the store has them."""
+        raise NotImplementedError

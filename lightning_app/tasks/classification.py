@@ -1,0 +1,269 @@
+r"""Classification: targets are classes, of a window, of a row, or of many rows (sequence labelling).
+
+A model gives a number (logit) :math:`z_c` for each class of each target; the probability of a class is
+:math:`\exp z_c / \sum_k \exp z_k`, and the loss of a target that is of class c is :math:`-w_c \log p_c`, the mean of
+which is taken with the weights w over all observed targets of a batch. Of the confusion matrix, whose entry
+:math:`n_{cp}` counts targets of class c that were predicted as p,
+
+.. math::
+    \mathrm{accuracy} = \frac{\sum_c n_{cc}}{\sum n}, \quad
+    P_c = \frac{n_{cc}}{\sum_k n_{kc}}, \quad
+    R_c = \frac{n_{cc}}{\sum_k n_{ck}}, \quad
+    F_{1,c} = \frac{2 P_c R_c}{P_c + R_c}
+
+Macro means are over the classes that were observed or predicted. AUROC and average precision are those of each class
+against all others, with macro means over the classes that were observed, and not all were; of two classes, those of
+the second one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+from torchmetrics.utilities import dim_zero_cat
+
+from lightning_app.batch import Batch, BatchShape
+from lightning_app.tasks.base import STAGES, Host, Report, Task
+from zstore import UsageError
+
+
+class Confusion(Metric):
+    """How often each class was predicted as each, and the summed loss of all targets; exact over batches and ranks.
+
+    Parameters
+    ----------
+    n_classes
+        Classes of the target.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    losses: Tensor
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.add_state("counts", torch.zeros(n_classes, n_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("losses", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, observed: Tensor, losses: Tensor, weights: Tensor) -> None:
+        """Add targets: (target,) int64 classes, twice, and (target,) their weighted losses and weights."""
+        n_classes = len(self.counts)
+        pairs = torch.bincount(observed * n_classes + predicted, minlength=n_classes**2)
+        self.counts += pairs.view(n_classes, n_classes)
+        self.losses += torch.stack([losses.double().sum(), weights.double().sum()])
+
+    def compute(self) -> Report:
+        """`all`, and `by_class`; NaN where nothing was observed."""
+        counts = self.counts.double()
+        hits, observed, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+        f1 = 2 * hits / (observed + predicted)
+        return {
+            "all": {
+                "loss": self.losses[0] / self.losses[1],
+                "accuracy": hits.sum() / counts.sum(),
+                "f1": f1.nanmean(),
+                "balanced_accuracy": (hits / observed).nanmean(),
+            },
+            "by_class": {"precision": hits / predicted, "recall": hits / observed, "f1": f1, "n": observed},
+        }
+
+
+class Curves(Metric):
+    """AUROC and average precision; exact over batches and ranks, since all probabilities are kept.
+
+    Parameters
+    ----------
+    n_classes
+        Classes of the target.
+
+    Notes
+    -----
+    Memory: four bytes for each class of each target, and eight for its class.
+    """
+
+    full_state_update = False
+    probabilities: list[Tensor]
+    classes: list[Tensor]
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.n_classes = n_classes
+        self.add_state("probabilities", [], dist_reduce_fx="cat")
+        self.add_state("classes", [], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, observed: Tensor) -> None:
+        """Add targets: (target, class) float32 and (target,) int64."""
+        self.probabilities.append(probabilities)
+        self.classes.append(observed)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``auroc`` and ``average_precision``; NaN where not two classes were observed."""
+        if not self.classes:
+            return dict.fromkeys(("auroc", "average_precision"), torch.tensor(torch.nan))
+        probabilities, classes = dim_zero_cat(self.probabilities), dim_zero_cat(self.classes)
+        found: dict[str, list[Tensor]] = {"auroc": [], "average_precision": []}
+        for number in [1] if self.n_classes == 2 else range(self.n_classes):
+            is_it = classes == number
+            if bool(is_it.any()) and not bool(is_it.all()):
+                found["auroc"].append(binary_auroc(probabilities[:, number], is_it.long()))
+                found["average_precision"].append(binary_average_precision(probabilities[:, number], is_it.long()))
+        nan = torch.tensor(torch.nan)
+        return {name: torch.stack(each).mean() if each else nan for name, each in found.items()}
+
+
+class Classification(Task):
+    """A class for each target: cross-entropy, and how often, and for which classes, the likeliest one is right.
+
+    Parameters
+    ----------
+    weights
+        Of classes in the loss. ``balanced``: inversely to how often the training targets are of each, with mean 1 over
+        these. Or by name of a class, 1 where it is not named: ``{"0": 0.2}``. Default: all alike.
+    label_smoothing
+        Share of the probability, in [0, 1), that targets of the loss leave to all classes alike.
+    curves
+        Whether AUROC and average precision are measured too; they need memory for every probability.
+    """
+
+    shown: ClassVar = ("loss", "accuracy", "f1", "balanced_accuracy", "auroc", "average_precision")
+    listed: ClassVar = shown
+
+    def __init__(
+        self,
+        weights: Literal["balanced"] | dict[str, float] | None = None,
+        label_smoothing: float = 0.0,
+        curves: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise UsageError(f"label_smoothing {label_smoothing}", expected="in [0, 1)", fix="change --model.task")
+        if isinstance(weights, dict) and not all(0 <= value < math.inf for value in weights.values()):
+            raise UsageError(f"class weights {weights}", expected="0 or more each", fix="change --model.task")
+        self.weights, self.label_smoothing, self.curves = weights, label_smoothing, curves
+        self._weights: list[Tensor] | None = None
+
+    def suit(self, shape: BatchShape) -> None:
+        """Make room for a confusion matrix of each target."""
+        super().suit(shape)
+        if not shape.classes or not all(shape.classes):
+            raise UsageError(
+                "classification of targets that are numbers",
+                expected="targets that are classes",
+                fix="name them all in --data.classes",
+            )
+        named = {str(name) for classes in shape.classes for name in classes}
+        strange = sorted(set(self.weights) - named) if isinstance(self.weights, dict) else []
+        if strange:
+            raise UsageError(
+                f"weights of classes {', '.join(strange)}",
+                expected=f"some of {', '.join(sorted(named))}",
+                fix="change --model.task",
+            )
+        for number, classes in enumerate(shape.classes):
+            values = [float(value) if not isinstance(value, str) else float(code) for code, value in enumerate(classes)]
+            self.register_buffer(f"values_{number}", torch.tensor(values, dtype=torch.float64), persistent=False)
+            for stage in STAGES:
+                self.metrics[f"{stage}_{number}"] = Confusion(len(classes))
+                if self.curves:
+                    self.metrics[f"{stage}_{number}_curves"] = Curves(len(classes))
+
+    @property
+    def sizes(self) -> list[int]:
+        """(target,) classes of each."""
+        return [len(classes) for classes in self.shape.classes]
+
+    @property
+    def n_outputs(self) -> int:
+        """One for each class of each target."""
+        return sum(self.sizes)
+
+    def loss_of(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
+        """Cross-entropy over the observed targets; 0 if there are none."""
+        sums = torch.zeros(2, device=outputs.device)
+        for logits, observed, weights in self._targets(outputs, windows, host):
+            losses, shares = self._losses(logits, observed, weights, self.label_smoothing)
+            sums = sums + torch.stack([losses.sum(), shares.sum()])
+        return sums[0] / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
+
+    def update(self, stage: str, outputs: Tensor, windows: Batch, host: Host) -> None:
+        """Count."""
+        for number, (logits, observed, weights) in enumerate(self._targets(outputs, windows, host)):
+            losses = self._losses(logits, observed, weights, 0.0)
+            cast(Confusion, self.metrics[f"{stage}_{number}"]).update(logits.argmax(-1), observed, *losses)
+            if self.curves:
+                cast(Curves, self.metrics[f"{stage}_{number}_curves"]).update(logits.softmax(-1), observed)
+
+    def measured(self, stage: str, host: Host) -> Report:
+        """The mean over the targets in `all`; `by_target`; and, of a single target, `by_class`."""
+        reports = []
+        for number in range(len(self.sizes)):
+            confusion = cast(Confusion, self.metrics[f"{stage}_{number}"])
+            report: Report = confusion.compute()
+            if self.curves:
+                curves = cast(Curves, self.metrics[f"{stage}_{number}_curves"])
+                report["all"] |= curves.compute()
+                curves.reset()
+            n_targets = int(confusion.counts.sum())
+            confusion.reset()
+            if n_targets and not math.isfinite(loss := float(report["all"]["loss"])):
+                when = f" after step {host.global_step:,}" if stage == "val" and host.trainer.training else ""
+                raise host.not_finite(f"{stage}/loss is {loss}{when}")
+            reports.append(report)
+        by_target = {name: torch.stack([report["all"][name].cpu() for report in reports]) for name in reports[0]["all"]}
+        overall = {name: values.nanmean() for name, values in by_target.items()}
+        beside = {"by_class": reports[0]["by_class"]} if len(reports) == 1 else {}
+        return {"all": overall, "by_target": by_target, **beside}
+
+    def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
+        """The likeliest class of each target: its number in the store, or its code."""
+        values = (self.get_buffer(f"values_{number}") for number in range(len(self.sizes)))
+        parts = zip(torch.split(outputs, self.sizes, dim=-1), values, strict=True)
+        return torch.stack([own[logits.argmax(-1)] for logits, own in parts], dim=-1)
+
+    def _targets(self, outputs: Tensor, windows: Batch, host: Host) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of each target (n, class) logits and (n,) classes, of those that were observed, and (class,) weights."""
+        found, parts = [], torch.split(outputs, self.sizes, dim=-1)
+        for number, (logits, weights) in enumerate(zip(parts, self._of(host), strict=True)):
+            mask, observed = windows["mask"][..., number], windows["y"][..., number]
+            classes = torch.searchsorted(self.get_buffer(f"values_{number}").float(), observed[mask].contiguous())
+            found.append((logits[mask], classes.clamp(max=logits.shape[-1] - 1), weights.to(outputs.device)))
+        return found
+
+    def _of(self, host: Host) -> list[Tensor]:
+        """(class,) float32 weights of each target; a pass over the training targets where they are balanced."""
+        if self._weights is None:
+            if self.weights == "balanced":
+                self._weights = [_balanced(counts) for counts in self._counts(host)]
+            else:
+                given = self.weights or {}
+                classes = self.shape.classes
+                self._weights = [torch.tensor([float(given.get(str(name), 1.0)) for name in own]) for own in classes]
+        return self._weights
+
+    def _counts(self, host: Host) -> list[Tensor]:
+        """(class,) training targets of each class, of each target."""
+        counts = [torch.zeros(size, dtype=torch.int64) for size in self.sizes]
+        for rows in host.data.training_rows():
+            for number, own in enumerate(counts):
+                values = rows["y"][..., number][rows["mask"][..., number]].cpu().contiguous()
+                classes = torch.searchsorted(self.get_buffer(f"values_{number}").float().cpu(), values)
+                own += torch.bincount(classes, minlength=len(own))
+        return counts
+
+    @staticmethod
+    def _losses(logits: Tensor, observed: Tensor, weights: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        """(n,) weighted losses, and (n,) weights."""
+        logs, own = logits.float().log_softmax(-1), weights[observed]
+        losses = -logs.gather(-1, observed[:, None])[:, 0]
+        return own * ((1 - smoothing) * losses - smoothing * logs.mean(-1)), own
+
+
+def _balanced(counts: Tensor) -> Tensor:
+    """(class,) inverse shares with mean 1 over the targets; 0 for a class without any."""
+    present = counts > 0
+    return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0).float()
