@@ -288,11 +288,13 @@ LAYERS = {
     "lightning_app": [
         ["batch", "schedules", "arguments", "checkpoints"],
         ["data.lasting", "data.infinite"],
-<<<<<<< HEAD
-        ["data.columns.calendar", "data.columns.roles", "data.columns.vectors", "data.columns.meaning"],
-=======
-        ["data.columns.calendar", "data.columns.roles", "data.columns.classes", "data.columns.meaning"],
->>>>>>> 9281656 (Models have tasks: a forecast, or a classification of targets that are classes)
+        [
+            "data.columns.calendar",
+            "data.columns.roles",
+            "data.columns.vectors",
+            "data.columns.classes",
+            "data.columns.meaning",
+        ],
         [
             "data.windows.step_counts",
             "data.windows.fractions",
@@ -327,7 +329,7 @@ LAYERS = {
             "data.batches.loader",
         ],
         ["data.batches.mixing"],
-        ["data.options", "data.field_uses", "data.layout", "data.scales"],
+        ["data.options", "data.field_uses", "data.asked", "data.layout", "data.scales"],
         ["data.selection", "data.process", "data.supply", "data.loaders"],
         ["data.old_checkpoints", "data.record", "data.stores"],
         ["data.facts", "data.window_data", "data.datamodule"],

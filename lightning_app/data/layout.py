@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.batch import BatchShape
+from lightning_app.data.asked import Names, agreed_names, asked_names, recorded_window, require_recorded
 from lightning_app.data.batches.fields import FieldUse
-from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature, n_values
+from lightning_app.data.columns.calendar import n_values
 from lightning_app.data.columns.classes import Classes, classes_of, require_known
-from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, agreed, codes_of
+from lightning_app.data.columns.meaning import Meaning, StaticMeaning, Unknown, codes_of
 from lightning_app.data.columns.roles import CategoryEncoding, Columns, Words, as_range
-from lightning_app.data.columns.vectors import VectorUse, vector_steps, vector_uses
+from lightning_app.data.columns.vectors import VectorUse, vector_steps
 from lightning_app.data.field_uses import axes_of, field_readers, field_uses, refuse_in_panel
-from lightning_app.data.options import DataOptions, refuse_repeated
+from lightning_app.data.options import DataOptions
 from lightning_app.data.rows.views import PanelView, SeriesView, View
 from lightning_app.data.scaling.statics import fit_statics
 from lightning_app.data.scaling.training import Training
 from zstore import FieldReader, Store, UsageError, WindowShape
 
 _MOST_WORDS = 1024  # columns of one channel of categories
-
-
-class _Names(NamedTuple):
-    """Channels, static attributes and time features in use."""
-
-    inputs: list[str]
-    targets: list[str]
-    future: list[str]
-    statics: list[str]
-    calendar: list[TimeFeature]
-    encoding: TimeEncoding
-    vectors: dict[str, VectorUse]
-
-    @property
-    def columns(self) -> list[str]:
-        """Channels that rows have, each once; inputs first."""
-        own = [name for use in self.vectors.values() for name in use.channels]
-        return list(dict.fromkeys([*self.inputs, *self.targets, *self.future, *own]))
 
 
 @dataclass(frozen=True)
@@ -97,8 +79,8 @@ class Layout:
             If the store has not what was asked for, or not what the model was trained with, or these differ.
         """
         if recorded is not None:
-            _require_recorded(store, options, recorded)
-        names = _asked(store, options) if recorded is None else _agreed(store, options, recorded)
+            require_recorded(store, options, recorded)
+        names = asked_names(store, options) if recorded is None else agreed_names(store, options, recorded)
         columns = names.columns
         for name in columns:
             store.channel(name)
@@ -122,7 +104,7 @@ class Layout:
             )
         if options.panel is not None:
             refuse_in_panel(uses, names.vectors)
-        window = options.window if recorded is None else _recorded_window(options.window, recorded)
+        window = options.window if recorded is None else recorded_window(options.window, recorded)
         return cls(store, options, recorded, *names[:4], view, roles, names.vectors, uses, readers, window)
 
     @property
@@ -258,86 +240,7 @@ class Layout:
         return self.view.positions()
 
 
-def _asked(store: Store, options: DataOptions) -> _Names:
-    """What was asked for, and what stands for what was not."""
-    inputs, targets, future = (
-        store.channels_of(names) for names in (options.channels, options.targets, options.future)
-    )
-    for option, names in (("channels", inputs), ("targets", targets), ("future", future)):
-        refuse_repeated(option, names)  # a vector, and one of its channels
-    vectors = vector_uses(store, options.vectors, options.window.lookback)
-    apart = {name for use in vectors.values() for name in use.channels}
-    strange = [name for name in options.classes if name not in targets]
-    if strange:
-        raise UsageError(
-            f"classes {', '.join(map(repr, strange))} that are no targets",
-            expected=f"some of {', '.join(targets) or 'them, which are not named'}",
-            fix="name them in --data.targets too",
-        )
-    if not inputs:  # all numbers but what is to be found out
-        unknown = {*apart, *(targets if options.window.delay < 0 else options.classes)}
-        inputs = [name for name in store.numbers if name not in unknown]
-    if not inputs and not options.fields and not vectors:
-        raise UsageError("no channel of numbers", where=store.path, fix="name some with --data.channels")
-    if not inputs and not targets:
-        raise UsageError("no target", expected="one, where fields alone are inputs", fix="name it in --data.targets")
-    statics, calendar = list(options.statics), list(options.time_features)
-    return _Names(inputs, targets or list(inputs), future, statics, calendar, options.time_encoding, vectors)
-
-
-def _require_recorded(store: Store, options: DataOptions, recorded: Meaning) -> None:
-    """Raise UsageError unless a store has all that a model was trained with."""
-    recorded.require_time(store)
-    uses = map(VectorUse.from_json, recorded.vectors.values())
-    own = [name for use in uses for name in use.channels]
-    columns = dict.fromkeys([*recorded.inputs, *recorded.targets, *recorded.future, *own])
-    recorded.require_channels(store, list(columns))
-    recorded.require_statics(store)
-    recorded.require_fields(store)
-    if options.unknown == "own_column" and recorded.unknown != "own_column":
-        agreed("unknown", ["own_column"], [recorded.unknown])
-
-
-def _agreed(store: Store, options: DataOptions, recorded: Meaning) -> _Names:
-    """What a checkpoint has; refused if anything else was asked for."""
-    inputs = agreed("channels", store.channels_of(options.channels), recorded.inputs)
-    targets = agreed("targets", store.channels_of(options.targets), recorded.targets)
-    agreed("classes", options.classes, list(recorded.classes))
-    future = agreed("future", store.channels_of(options.future), recorded.future)
-    statics = agreed("statics", options.statics, [static.name for static in recorded.statics])
-    calendar = agreed("time_features", options.time_features, recorded.calendar)
-    if options.time_features:
-        agreed("time_encoding", [options.time_encoding], [recorded.encoding])
-    if options.category_encoding == "code" and recorded.words:
-        agreed("category_encoding", ["code"], [recorded.category_encoding])
-    vectors = {name: VectorUse.from_json(use) for name, use in recorded.vectors.items()}
-    if options.vectors:
-        asked, known = (
-            [f"{name} ({each.steps} steps, {each.stride} rows apart)" for name, each in uses.items()]
-            for uses in (options.vectors, vectors)
-        )
-        agreed("vectors", asked, known)
-    if options.observed_inputs and not recorded.observed_inputs:
-        agreed("observed_inputs", ["true"], ["false"])
-    return _Names(inputs, targets, future, statics, calendar, recorded.encoding, vectors)  # type: ignore[arg-type]  # as read
-
-
-def _recorded_window(asked: WindowShape, recorded: Meaning) -> WindowShape:
-    """The window that was asked for, padded and with targets as far apart as in a checkpoint.
-
-    Raises
-    ------
-    UsageError
-        If something else was asked for.
-    """
-    known: dict[str, Any] = {name: getattr(recorded, name) for name in ("target_stride", "pad_before", "pad_after")}
-    for name, value in known.items():
-        if getattr(asked, name) != getattr(WindowShape, name):  # the default: nothing was asked for
-            agreed(name, [str(getattr(asked, name))], [str(value)])
-    return replace(asked, **known)
-
-
-def _word_counts(store: Store, options: DataOptions, recorded: Meaning | None, names: _Names) -> dict[str, int]:
+def _word_counts(store: Store, options: DataOptions, recorded: Meaning | None, names: Names) -> dict[str, int]:
     """By channel of categories that becomes a column for each word, how many; a target stays one channel of codes."""
     encoding = options.category_encoding if recorded is None else recorded.category_encoding
     if encoding == "code":
@@ -361,7 +264,7 @@ def _word_counts(store: Store, options: DataOptions, recorded: Meaning | None, n
 
 
 def _roles(
-    store: Store, names: _Names, columns: list[str], observed: list[str], as_words: dict[str, int], n_nodes: int
+    store: Store, names: Names, columns: list[str], observed: list[str], as_words: dict[str, int], n_nodes: int
 ) -> Columns:
     """Which columns of the rows are what."""
     time, calendar = store.schema.time, names.calendar

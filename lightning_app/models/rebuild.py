@@ -14,7 +14,12 @@ from lightning_app.losses import Loss
 from lightning_app.tasks import Task
 from zstore import UsageError
 
-_LACKING: dict[str, Any] = {"fields": {}, "vectors": {}, "target_stride": 1, "classes": []}  # of shapes in older checkpoints
+_LACKING: dict[str, Any] = {
+    "fields": {},
+    "vectors": {},
+    "target_stride": 1,
+    "classes": [],
+}  # of shapes in older checkpoints
 _UNSAID = ("field_axes", "field_dtypes")  # likewise, and nothing else says so
 _FIX = "fit again, or build the model as its configuration does and hand it to the trainer with ckpt_path"
 
