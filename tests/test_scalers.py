@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -261,10 +262,14 @@ def test_rows_of_a_scaled_store_are_the_same_by_any_way(catchments: Store, tmp_p
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
+@pytest.mark.parametrize("most_kept", [0, 1000])
 @given(arrays(np.float32, st.integers(1, 200), elements=FLOATS | st.just(float("nan"))), st.integers(1, 60))
-def test_quantiles_by_counting_are_those_of_sorting(values: np.ndarray[Any, Any], size: int) -> None:
+def test_quantiles_by_counting_and_by_sorting_are_those_of_numpy(
+    most_kept: int, values: np.ndarray[Any, Any], size: int
+) -> None:
     shares = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0]
-    found = quantiles(lambda: (values[at : at + size] for at in range(0, len(values), size)), shares)
+    blocks: Callable[[], Any] = lambda: (values[at : at + size] for at in range(0, len(values), size))  # noqa: E731
+    found = quantiles(blocks, shares, most_kept=most_kept)
     seen = values[~np.isnan(values)].astype(np.float64)
     wanted = np.quantile(seen, shares) if len(seen) else np.zeros(6)
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-300)

@@ -74,8 +74,8 @@ def fit_scaler(
 
     Notes
     -----
-    Missing values are left out. Cost: decodes `channels` once, a shard for each thread of PyTorch at a time
-    (``robust``: by channel twice); later calls read a small file. Quantiles are exact.
+    Missing values are left out. Cost: decodes `channels` once, a shard for each thread of PyTorch at a time; for
+    exact quantiles of more than 16 million rows three times or more. Later calls read a small file.
     """
     kinds = channel_kinds(channels, kind, store.vectors)
     floors = channel_floors(channels, floor, store.vectors)

@@ -1,4 +1,4 @@
-"""Exact quantiles of more values than fit into memory: passes of counting, as a radix sort would.
+"""Exact quantiles: of some millions of values by a sort, of more than fit into memory by passes of counting.
 
 The bits of a float, its sign taken care of, order as the numbers do. A first pass counts the upper 16 bits, which tells
 in which of 65,536 bins each wanted rank lies; each further pass counts the next 16 bits inside those bins alone: two
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Int64 = NDArray[np.int64]
 
+_KEPT = 1 << 24  # values
 _DIGIT = 16
 _BINS = 1 << _DIGIT
 
@@ -23,22 +24,58 @@ def quantiles(
     blocks: Callable[[], Iterable[NDArray[Any]]],
     shares: Sequence[float],
     dtype: np.dtype[Any] = np.dtype(np.float32),  # noqa: B008  # immutable
+    most_kept: int = _KEPT,
 ) -> NDArray[np.float64]:
     """Quantiles, interpolated linearly as ``numpy.quantile`` does.
 
     Parameters
     ----------
     blocks
-        Called once a pass for the same values, in blocks of any size; NaN is left out.
+        Called once for the same values, in blocks of any size, and of more than `most_kept` once more for each pass;
+        NaN is left out.
     shares
         (quantile,) in ``[0, 1]``.
     dtype
         float32 or float64, which the values are taken as. Default: float32.
+    most_kept
+        Values that are kept and sorted. Of more, none is kept, and passes count them.
 
     Returns
     -------
-    (quantile,) float64, exact; 0 if there are no values. Memory: a block, and 1 MB a quantile.
+    (quantile,) float64, exact; 0 if there are no values. Memory: a block, and `most_kept` values or 1 MB a quantile.
     """
+    kept = _collected(blocks(), dtype, most_kept)
+    if kept is not None:
+        return _of_sorted(np.sort(kept).astype(np.float64), shares)
+    return _counted(blocks, shares, dtype)
+
+
+def _collected(blocks: Iterable[NDArray[Any]], dtype: np.dtype[Any], most: int) -> NDArray[Any] | None:
+    """All values but NaN; None where there are too many to keep."""
+    kept, count = [np.zeros(0, dtype)], 0
+    for block in blocks:
+        kept.append(block[~np.isnan(block)].astype(dtype))
+        count += len(kept[-1])
+        if count > most:
+            return None
+    return np.concatenate(kept)
+
+
+def _of_sorted(values: NDArray[np.float64], shares: Sequence[float]) -> NDArray[np.float64]:
+    """(quantile,) of values that ascend."""
+    if not len(values):
+        return np.zeros(len(shares))
+    positions = np.array(shares) * (len(values) - 1)
+    low, high = values[np.floor(positions).astype(np.int64)], values[np.ceil(positions).astype(np.int64)]
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+        exact: NDArray[np.float64] = low + (high - low) * (positions - np.floor(positions))
+    return exact
+
+
+def _counted(
+    blocks: Callable[[], Iterable[NDArray[Any]]], shares: Sequence[float], dtype: np.dtype[Any]
+) -> NDArray[np.float64]:
+    """(quantile,) by passes of counting; values there are."""
     levels = range(8 * dtype.itemsize - _DIGIT, -1, -_DIGIT)
     prefix = np.zeros((2, len(shares)), np.uint64)  # of the values at the ranks below and above each quantile
     for shift in levels:
@@ -46,8 +83,6 @@ def quantiles(
         counts = _counts(blocks(), known, shift, dtype)
         if shift == levels[0]:
             total = int(counts.sum())
-            if not total:
-                return np.zeros(len(shares))
             positions = np.array(shares) * (total - 1)
             rest = np.stack([np.floor(positions), np.ceil(positions)]).astype(np.int64)
             fraction = positions - rest[0]
