@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,27 @@ def test_a_file_that_changes_while_it_is_read_is_told_as_such(tmp_path: Path) ->
 
     with pytest.raises(SourceError, match="changed while it was read"):
         changed()
+
+
+def test_a_heap_of_texts_on_which_hdf5_reads_for_ever_is_refused_at_once(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file["x"] = np.arange(6.0)
+        file.attrs["who"] = "somebody"
+        file.attrs["where"] = "somewhere else"
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    heap = content.index(b"GCOL")
+    at, sizes = heap + 16, []
+    while content[at]:  # objects, up to the free space behind them
+        sizes.append(at + 8)
+        at += 16 + -(-int.from_bytes(content[at + 8 : at + 16], "little") // 8) * 8
+    content[sizes[-1] + 1] = 2  # 512 bytes more
+    (tmp_path / "a.h5").write_bytes(content)
+    mapping = {"channels": {"x": "x"}, "statics": "attributes"}
+    asked = f"import zstore; zstore.ingest({str(tmp_path / 'a.h5')!r}, {str(tmp_path / 's.zarr')!r}, mapping={mapping})"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], cwd=tmp_path, timeout=120, capture_output=True, text=True, check=False
+    )
+    assert f"damage in a heap of texts at byte {heap:,}" in done.stderr.splitlines()[-1]
 
 
 # Times.

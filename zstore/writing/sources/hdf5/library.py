@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ KIND = "HDF5 file"
 _PAGE_BYTES = 1 << 16
 _MOST_PAGES = 32
 _SMALL = 1 << 14  # bytes of a read that is served from pages
+_HEAP = b"GCOL\x01\0\0\0"  # of texts of variable length: then its bytes, then objects
+_HEAP_BYTES = len(_HEAP) + 8
+_OBJECT = struct.Struct("<H6xQ")  # index, 0 of free space, and bytes; those of free space with this
 _CACHE_BYTES = 1 << 24  # of decoded chunks, for each data set
 
 
@@ -92,6 +96,8 @@ class _Bytes:
         if stop <= start:
             return 0
         content = self._from_pages(start, stop) if stop - start <= _SMALL else self._read(start, stop)
+        if content[:_HEAP_BYTES].startswith(_HEAP):
+            self._check_heap(start)
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
@@ -121,6 +127,23 @@ class _Bytes:
         if len(self._pages) > _MOST_PAGES:
             self._pages.popitem(last=False)
         return page
+
+    def _check_heap(self, start: int) -> None:
+        """Refuse a heap of texts with an object of no bytes among its free ones, on which HDF5 would read for ever."""
+        if start + _HEAP_BYTES > self._file.n_bytes:  # of which HDF5 says that it ends too early
+            return
+        (n_bytes,) = struct.unpack("<Q", self._from_pages(start + len(_HEAP), start + _HEAP_BYTES))
+        at, stop = start + _HEAP_BYTES, min(start + n_bytes, self._file.n_bytes)
+        while at + _OBJECT.size <= stop:
+            index, size = _OBJECT.unpack(self._from_pages(at, at + _OBJECT.size))
+            if not index and not size:
+                self.failure = SourceError(
+                    f"damage in a heap of texts at byte {start:,}",
+                    expected="bytes as they were written",
+                    where=str(self._file),
+                )
+                raise self.failure
+            at += _OBJECT.size + -(-size // 8) * 8 if index else size
 
     def _read(self, start: int, stop: int) -> bytes:
         try:
