@@ -10,10 +10,14 @@ import nibabel
 import nrrd
 import numpy as np
 import pydicom
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
+
+from zstore.writing.sources.named_files.reader import FileReader
+from zstore.writing.sources.payloads import Payload, PayloadError
 
 AFFINE = np.array([[-1.5, 0.0, 0.0, 40.0], [0.0, -1.25, 0.0, 30.0], [0.0, 0.0, 2.0, -7.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -112,3 +116,22 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "r.dcm": lambda path: dicom_slice(path, voxels((6, 7)), syntax=RLELossless),
 }
 """A small file of each kind, by its name."""
+
+
+def one(reader: FileReader, holder: str) -> Payload:
+    """The payload of a holder, which is what a look at it has promised."""
+    look = reader.look(holder, 0)
+    (payload,) = reader.read(holder, [0])
+    if look.shape is not None:
+        assert (payload.value.shape, payload.value.dtype.name) == (look.shape, look.dtype)
+        assert look.dimensions is None or len(look.dimensions) == payload.value.ndim
+    assert payload.value.nbytes == look.n_bytes
+    assert payload.value.dtype.isnative
+    return payload
+
+
+def refused(reader: FileReader, holder: str, position: int = 0) -> str:
+    """Why a payload is no good: the same from a read, whatever a look has said."""
+    with pytest.raises(PayloadError) as error:
+        list(reader.read(holder, [position]))
+    return error.value.reason

@@ -255,7 +255,7 @@ LAYERS = {
             "writing.behind",
             "writing.append",
         ],
-        ["writing.ingest", "writing.planner"],
+        ["writing.anew", "writing.ingest", "writing.planner"],
         [
             "inspection.column",
             "inspection.frame",

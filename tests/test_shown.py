@@ -76,7 +76,7 @@ def test_a_store_without_rows_or_with_irregular_times_shows_itself_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:  # releases made stores without rows
-        earlier.setattr("zstore.writing.ingest.refuse_empty", lambda *arguments: None)
+        earlier.setattr("zstore.writing.anew.refuse_empty", lambda *arguments: None)
         ingest(write_table(tmp_path / "0.csv", ["id", "t", "v"], []), tmp_path / "0.zarr", id="id", time="t")
     assert "0 rows of 0 series" in open_store(tmp_path / "0.zarr")._repr_html_()
     rows = [["a", step**2, "" if step < 9 else step] for step in range(10)]

@@ -14,27 +14,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zstore.format.codecs import AUTO, check_codec
-from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, RowGrid, n_shards
+from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, RowGrid
 from zstore.format.schema import Schema
+from zstore.writing.anew import order_anew
 from zstore.writing.arguments import Request
 from zstore.writing.attempts import write_good
-from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
 from zstore.writing.clock import Clock
-from zstore.writing.duplicates import without_duplicates
-from zstore.writing.encode_plan import asked_rule, rows_spec
-from zstore.writing.fan_in import limit_fan_in
-from zstore.writing.fields import Fields
-from zstore.writing.gaps import fill_skipped
 from zstore.writing.ledger import read_digests, read_states
 from zstore.writing.notes import all_matched, freq_notes, row_notes
 from zstore.writing.parse import Parsed, row_error
-from zstore.writing.pipeline import Ordered, Version, Written, commit, write
-from zstore.writing.plan import MOST_BAD, Planned, check_grid, described, plan, plan_text, refuse_empty
+from zstore.writing.pipeline import Version, Written, commit, write
+from zstore.writing.plan import MOST_BAD, check_grid, described, plan, plan_text
 from zstore.writing.quarantine import set_aside
 from zstore.writing.receipt import Receipt, row_counts, write_receipt
-from zstore.writing.scheduler import Progress, Scheduler
+from zstore.writing.scheduler import Progress
 from zstore.writing.site import Site
-from zstore.writing.sort import count_rows
 from zstore.writing.source_notes import SourceNotes
 from zstore.writing.sources.files import check_unchanged
 from zstore.writing.sources.ids import parts_of
@@ -42,7 +36,6 @@ from zstore.writing.sources.kinds import Named, record_of, source_of
 from zstore.writing.sources.named_files.options import FileOptions
 from zstore.writing.sources.options import MISSING, TableOptions, check_options
 from zstore.writing.sources.typed.given import ArrowStream
-from zstore.writing.sweep import free_shard
 from zstore.writing.target import building
 from zstore.writing.version import index_of
 from zstore.writing.words import refuse_numbers
@@ -323,7 +316,7 @@ def ingest(
         def attempt(parsed: Parsed) -> tuple[tuple[Any, int, int], Written]:
             refuse_numbers(source, parsed, planned.spec, options.categories)
             clock.lap("parse")
-            ids, ordered, n_parsed, n_kept = _order(planned, parsed, on_duplicate, fill_gaps, site, runner)
+            ids, ordered, n_parsed, n_kept = order_anew(planned, parsed, on_duplicate, fill_gaps, site, runner)
             refuse = partial(row_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
             return (ids, n_parsed, n_kept), write(ordered, runner, refuse, codec)
 
@@ -350,39 +343,6 @@ def ingest(
         SourceNotes.of(request.target, options.id_from_path).with_files(files, ledger, clock.began_ns).write()
         clock.lap("commit")
     return clock.on(receipt)
-
-
-def _order(
-    planned: Planned,
-    parsed: Parsed,
-    on_duplicate: Literal["error", "first", "last"],
-    fill_gaps: bool,
-    site: Site,
-    runner: Scheduler,
-) -> tuple[Any, Ordered, int, int]:
-    """All ids, the rows in their order, and how many were parsed, and stay once duplicates are dropped."""
-    spec, reading, freq = planned.spec, planned.reading, planned.reading.options.freq
-    ids, blocks = reduce_blocks(parsed.reports)
-    n_series = len(ids)
-    if spec.time.kind == "rows":
-        blocks = runner.map("number", partial(number_rows, time=spec.time), rows_before(n_series, blocks))
-    n_parsed = int(count_rows(n_series, blocks)[-1])
-    refuse_empty(n_parsed, len(parsed.bad), planned.files)
-    rows = rows_spec(site, spec, parsed.reports, reading.dtype, reading.grid, freq)
-    blocks, rows = limit_fan_in(n_series, blocks, rows, site.scratch, runner)
-    if on_duplicate != "error":
-        blocks = without_duplicates(n_series, blocks, on_duplicate, rows.shard_rows, runner)
-    n_kept = int(count_rows(n_series, blocks)[-1])
-    rule = spec.time.rule if spec.time.kind in ("rows", "columns") else asked_rule(freq, rows.time)
-    if fill_gaps and n_kept:
-        rule, fillers = fill_skipped(ids, blocks, rule, rows, site.scratch, runner)
-        blocks += fillers
-        rows = replace(rows, bringers=rows.bringers + (rows.missing,) * len(fillers))
-    row_start = count_rows(n_series, blocks)
-    if site.version > 1:  # in the place of a store that stays until this one is committed
-        rows = replace(rows, first_shard=free_shard(site.root, n_shards(int(row_start[-1]), rows.shard_rows)))
-    fields = Fields(spec.fields, site.scratch, keep_bad=reading.keep_bad, notes=planned.notes)
-    return ids, Ordered(blocks, row_start, rows, rule, fields=fields), n_parsed, n_kept
 
 
 def _schema(written: Written, site: Site, n_series: int, id_name: str) -> Schema:
