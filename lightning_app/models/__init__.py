@@ -3,6 +3,7 @@
 from lightning_app.models.base import TaskModel
 from lightning_app.models.branchlstm import BranchLSTM
 from lightning_app.models.climatology import Climatology
+from lightning_app.models.cnn3d import CNN3D
 from lightning_app.models.dlinear import DLinear
 from lightning_app.models.ealstm import EALSTM
 from lightning_app.models.ensemble import Ensemble
@@ -13,10 +14,12 @@ from lightning_app.models.lstm import LSTM
 from lightning_app.models.nlinear import NLinear
 from lightning_app.models.patchstg import PatchSTG
 from lightning_app.models.repeat import Repeat
+from lightning_app.models.resnet3d import ResNet3D
 from lightning_app.models.seasonal import SeasonalRepeat
 from lightning_app.models.tcn import TCN
 
 __all__ = [
+    "CNN3D",
     "EALSTM",
     "GRU",
     "LSTM",
@@ -30,6 +33,7 @@ __all__ = [
     "NLinear",
     "PatchSTG",
     "Repeat",
+    "ResNet3D",
     "SeasonalRepeat",
     "TaskModel",
 ]

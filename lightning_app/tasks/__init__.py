@@ -3,5 +3,6 @@
 from lightning_app.tasks.base import Task
 from lightning_app.tasks.classification import Classification
 from lightning_app.tasks.forecast import Forecast
+from lightning_app.tasks.multitask import MultiTask
 
-__all__ = ["Classification", "Forecast", "Task"]
+__all__ = ["Classification", "Forecast", "MultiTask", "Task"]

@@ -19,6 +19,7 @@ the second one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -95,6 +96,17 @@ class Curves(Metric):
         self.n_classes = n_classes
         self.add_state("probabilities", [], dist_reduce_fx="cat")
         self.add_state("classes", [], dist_reduce_fx="cat")
+        self._begin()
+
+    def reset(self) -> None:
+        """Forget all targets."""
+        super().reset()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Have something to gather on a process that sees no target, too: all must take part."""
+        self.probabilities.append(torch.zeros(0, self.n_classes, device=self.device))
+        self.classes.append(torch.zeros(0, dtype=torch.int64, device=self.device))
 
     def update(self, probabilities: Tensor, observed: Tensor) -> None:
         """Add targets: (target, class) float32 and (target,) int64."""
@@ -103,8 +115,6 @@ class Curves(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """``auroc`` and ``average_precision``; NaN where not two classes were observed."""
-        if not self.classes:
-            return dict.fromkeys(("auroc", "average_precision"), torch.tensor(torch.nan))
         probabilities, classes = dim_zero_cat(self.probabilities), dim_zero_cat(self.classes)
         found: dict[str, list[Tensor]] = {"auroc": [], "average_precision": []}
         for number in [1] if self.n_classes == 2 else range(self.n_classes):
@@ -165,8 +175,7 @@ class Classification(Task):
                 fix="change --model.task",
             )
         for number, classes in enumerate(shape.classes):
-            values = [float(value) if not isinstance(value, str) else float(code) for code, value in enumerate(classes)]
-            self.register_buffer(f"values_{number}", torch.tensor(values, dtype=torch.float64), persistent=False)
+            self.register_buffer(f"values_{number}", stored_values(classes), persistent=False)
             for stage in STAGES:
                 self.metrics[f"{stage}_{number}"] = Confusion(len(classes))
                 if self.curves:
@@ -186,14 +195,14 @@ class Classification(Task):
         """Cross-entropy over the observed targets; 0 if there are none."""
         sums = torch.zeros(2, device=outputs.device)
         for logits, observed, weights in self._targets(outputs, windows, host):
-            losses, shares = self._losses(logits, observed, weights, self.label_smoothing)
+            losses, shares = class_losses(logits, observed, weights, self.label_smoothing)
             sums = sums + torch.stack([losses.sum(), shares.sum()])
         return sums[0] / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
 
     def update(self, stage: str, outputs: Tensor, windows: Batch, host: Host) -> None:
         """Count."""
         for number, (logits, observed, weights) in enumerate(self._targets(outputs, windows, host)):
-            losses = self._losses(logits, observed, weights, 0.0)
+            losses = class_losses(logits, observed, weights, 0.0)
             cast(Confusion, self.metrics[f"{stage}_{number}"]).update(logits.argmax(-1), observed, *losses)
             if self.curves:
                 cast(Curves, self.metrics[f"{stage}_{number}_curves"]).update(logits.softmax(-1), observed)
@@ -208,7 +217,7 @@ class Classification(Task):
                 curves = cast(Curves, self.metrics[f"{stage}_{number}_curves"])
                 report["all"] |= curves.compute()
                 curves.reset()
-            n_targets = int(confusion.counts.sum())
+            n_targets = int(report["by_class"]["n"].sum())
             confusion.reset()
             if n_targets and not math.isfinite(loss := float(report["all"]["loss"])):
                 when = f" after step {host.global_step:,}" if stage == "val" and host.trainer.training else ""
@@ -230,15 +239,15 @@ class Classification(Task):
         found, parts = [], torch.split(outputs, self.sizes, dim=-1)
         for number, (logits, weights) in enumerate(zip(parts, self._of(host), strict=True)):
             mask, observed = windows["mask"][..., number], windows["y"][..., number]
-            classes = torch.searchsorted(self.get_buffer(f"values_{number}").float(), observed[mask].contiguous())
-            found.append((logits[mask], classes.clamp(max=logits.shape[-1] - 1), weights.to(outputs.device)))
+            classes = codes_of(observed[mask], self.get_buffer(f"values_{number}"))
+            found.append((logits[mask], classes, weights.to(outputs.device)))
         return found
 
     def _of(self, host: Host) -> list[Tensor]:
         """(class,) float32 weights of each target; a pass over the training targets where they are balanced."""
         if self._weights is None:
             if self.weights == "balanced":
-                self._weights = [_balanced(counts) for counts in self._counts(host)]
+                self._weights = [balanced(counts) for counts in self._counts(host)]
             else:
                 given = self.weights or {}
                 classes = self.shape.classes
@@ -250,20 +259,30 @@ class Classification(Task):
         counts = [torch.zeros(size, dtype=torch.int64) for size in self.sizes]
         for rows in host.data.training_rows():
             for number, own in enumerate(counts):
-                values = rows["y"][..., number][rows["mask"][..., number]].cpu().contiguous()
-                classes = torch.searchsorted(self.get_buffer(f"values_{number}").float().cpu(), values)
-                own += torch.bincount(classes, minlength=len(own))
+                values = rows["y"][..., number][rows["mask"][..., number]].cpu()
+                own += torch.bincount(codes_of(values, self.get_buffer(f"values_{number}").cpu()), minlength=len(own))
         return counts
 
-    @staticmethod
-    def _losses(logits: Tensor, observed: Tensor, weights: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        """(n,) weighted losses, and (n,) weights."""
-        logs, own = logits.float().log_softmax(-1), weights[observed]
-        losses = -logs.gather(-1, observed[:, None])[:, 0]
-        return own * ((1 - smoothing) * losses - smoothing * logs.mean(-1)), own
+
+def class_losses(logits: Tensor, observed: Tensor, weights: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """(n,) weighted losses, and (n,) weights, of (n, class) logits, (n,) classes and (class,) weights."""
+    logs, own = logits.float().log_softmax(-1), weights[observed]
+    losses = -logs.gather(-1, observed[:, None])[:, 0]
+    return own * ((1 - smoothing) * losses - smoothing * logs.mean(-1)), own
 
 
-def _balanced(counts: Tensor) -> Tensor:
+def stored_values(classes: Sequence[str | float]) -> Tensor:
+    """(class,) float64 what the store has of classes: codes of words, or the numbers themselves, ascending."""
+    values = [float(code) if isinstance(value, str) else float(value) for code, value in enumerate(classes)]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def codes_of(observed: Tensor, values: Tensor) -> Tensor:
+    """(n,) int64 places of observed classes, (n,) float32, among :func:`stored_values`."""
+    return torch.searchsorted(values.float(), observed.contiguous()).clamp(max=len(values) - 1)
+
+
+def balanced(counts: Tensor) -> Tensor:
     """(class,) inverse shares with mean 1 over the targets; 0 for a class without any."""
     present = counts > 0
     return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0).float()
