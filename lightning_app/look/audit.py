@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.audit import Audit
+from lightning_app.data.windows.groups import Groups
+from lightning_app.data.windows.members import assign_series
 from lightning_app.data.windows.splits import NAMES
 from lightning_app.look.splits import sampled_series, splits_table, splits_timeline
 from lightning_app.look.style import SPLITS
@@ -87,7 +89,12 @@ def plot_audit(audit: Audit, axes: Any) -> Any:
 
 
 def _proof(audit: Audit) -> str:
-    return f"no target belongs to two splits: {sum(part.n_targets for part in audit.parts):,} compared"
+    proof = f"no target belongs to two splits: {sum(part.n_targets for part in audit.parts):,} compared"
+    split, store = audit.data.split, audit.data.store
+    if split.group is None:
+        return proof
+    n_groups = Groups.of(store, split.group).require_whole(assign_series(store, split), store.path)
+    return f"{proof}; nor does a {split.group}: {n_groups:,} compared"
 
 
 def _text_timeline(audit: Audit) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.data.windows.fractions import refuse_nothing, refuse_overlap, share_out
+from lightning_app.data.windows.groups import Groups
 from lightning_app.data.windows.split_table import read_split_table, same_value
 from lightning_app.data.windows.splits import NAMES, Split
 from zstore import NotFoundError, Store, UsageError, shown
@@ -21,10 +22,26 @@ def assign_series(store: Store, split: Split) -> Int64:
     Raises
     ------
     UsageError
-        If the sizes are not fractions, one of them or a fold comes to no series, a series would be in two splits, or
-        there is no such id, attribute or value.
+        If the sizes are not fractions, one of them or a fold comes to no series, a series or a group of them would be
+        in two splits, or there is no such id, attribute or value.
     """
-    n_series = store.n_series
+    if split.group is None:
+        return _assigned(store, split, store.n_series, "series")
+    groups = Groups.of(store, split.group)
+    assigned = _assigned(store, split, len(groups), f"values of {split.group}")
+    if not _is_told(split):  # what was dealt out is groups
+        assigned = assigned[groups.of_series]
+    groups.require_whole(assigned, store.path)
+    return assigned
+
+
+def _is_told(split: Split) -> bool:
+    """Whether it is said of each series what it is for, and none is dealt out."""
+    return any(way is not None for way in (split.ids, split.table, split.attribute))
+
+
+def _assigned(store: Store, split: Split, n_series: int, dealt_out: str) -> Int64:
+    """(series,) as :func:`assign_series`; or (unit,) of what is dealt out: so many series, or groups of them."""
     if split.ids is not None:
         return _assign(store, [positions_of(store, split.named(name) or [], "--data.split.ids") for name in NAMES])
     if split.table is not None:
@@ -39,8 +56,8 @@ def assign_series(store: Store, split: Split) -> Int64:
     if split.folds is not None:
         if split.folds > n_series:
             raise UsageError(
-                f"{split.folds} folds of {n_series:,} series",
-                expected="one series at least in each fold",
+                f"{split.folds} folds of {n_series:,} {dealt_out}",
+                expected="one at least in each fold",
                 where=store.path,
                 fix="fewer --data.split.folds",
             )
@@ -51,7 +68,7 @@ def assign_series(store: Store, split: Split) -> Int64:
     sizes, flag = (split.series_sizes, "series_sizes") if split.by == "both" else (split.shares, "sizes")
     refuse_overlap(sizes)
     counts = share_out(np.array([n_series]), sizes)
-    refuse_nothing(counts, n_series, sizes, "series", f"--data.split.{flag}", store.path)
+    refuse_nothing(counts, n_series, sizes, dealt_out, f"--data.split.{flag}", store.path)
     dealt = np.repeat(np.arange(3), counts[0])
     assigned[order[: len(dealt)]] = dealt
     return assigned

@@ -16,7 +16,7 @@ NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 _USUAL = (0.7, 0.1, 0.2)
 _REST = -1  # as the size of train: all steps that val and test leave
 _COLUMN = "split"  # of a table
-_LATER = ("origin", "table")  # options that came after others were named by digests
+_LATER = ("origin", "table", "group")  # options that came after others were named by digests
 
 
 class NoWindowError(UsageError):
@@ -67,6 +67,9 @@ class Split:
         Share series out in so many equal parts, of which `fold` is test, the next one val, and all others train.
     fold
         Which part is test, from 0.
+    group
+        Static attribute whose series stay together, such as ``patient``: fractions and folds are of its values, and a
+        way to name series by which one value would be in two of train, val and test is refused.
     context
         Whether the inputs of a window may reach back over the border before its targets.
     embargo
@@ -87,6 +90,7 @@ class Split:
     table: str | None = None
     folds: int | None = None
     fold: int = 0
+    group: str | None = None
     context: Literal["allow", "forbid"] = "allow"
     embargo: int = 0
     seed: int = 0
@@ -186,7 +190,7 @@ def _check_ways(split: Split) -> None:
         raise UsageError(
             f"split {name} by series", expected="none", fix=f"--data.split.by time or both, or drop {name}"
         )
-    told = {name: getattr(split, name) is not None for name in ("ids", "table", "attribute", "folds")}
+    told = {name: getattr(split, name) is not None for name in ("ids", "table", "attribute", "folds", "group")}
     for name in [name for name, given in told.items() if given and split.by == "time"]:
         raise UsageError(
             f"split {name} by time", expected="none", fix=f"--data.split.by series or both, or drop {name}"
