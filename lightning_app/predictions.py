@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,17 +18,14 @@ from torch import Tensor
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.observed import ObservedTargets
-from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.models.finite import not_finite
+from lightning_app.prediction_arrays import create_arrays, windows_of_chunk
 from zstore import PanelGrid, Store, WindowIndex
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_WINDOWS = 1 << 14
 _GAP_ROWS = 1 << 12  # between targets that are read together
 _OTHER_WEIGHTS = "another --ckpt_path, or fit again: with a smaller learning rate, or another --data.scaler"
-_RESERVED = ("id", "time", "window", "step", "series")
-_SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 
 
 class PredictionWriter(pl.Callback):
@@ -45,17 +40,21 @@ class PredictionWriter(pl.Callback):
     -----
     The store has the dimensions `window` and `step`. Each target is in source units (window, step), float64 where its
     channel is, else float32, with its scale and offset as attributes, and has its own name, see
-    :func:`target_variables`; beside it, with ``_observed`` behind the name, is what was observed, NaN where nothing
-    was, and the codes of categories. Coordinates are ``id`` (window), ``time`` (window, step) and ``step``, which
-    counts targets from 1; so xarray's ``to_dataframe()`` has a row for each id, time and step. Of panels ``id`` is
-    (series), and targets are (window, step, series). Attributes are numbers and text, so xarray can write what it
-    reads as netCDF; the ``missing_value`` of ``id`` is no id, and lets xarray read ids as ordinary Python strings. It
+    :func:`~lightning_app.prediction_arrays.target_variables`; beside it, with ``_observed`` behind the name, is what
+    was observed, NaN where nothing was, and the codes of categories. Of a target that is a class, the probability of
+    each class is beside it too, with ``_probability`` behind the name (window, step, class); that dimension, and its
+    coordinate with the names of the classes, have ``_class`` behind it. Coordinates are ``id`` (window), ``time``
+    (window, step) and ``step``, which counts targets from 1; so xarray's ``to_dataframe()`` has a row for each id, time
+    and step. Of panels ``id`` is (series), and targets are (window, step, series). Attributes are numbers and text, so
+    xarray can write what it reads as netCDF; the ``missing_value`` of ``id`` is no id, and lets xarray read ids as
+    ordinary Python strings. It
     replaces an earlier one when whole. Memory: one chunk of windows.
     """
 
     def __init__(self, folder: Path) -> None:
         self.target = folder / "predictions.zarr"
         self._parts = folder / ".predictions.parts"
+        self._probable = False
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make room."""
@@ -76,10 +75,12 @@ class PredictionWriter(pl.Callback):
         """Append one batch to this process' part."""
         samples = _loader(trainer).samples(batch_idx)
         part = self._parts / str(trainer.global_rank)
+        self._probable = isinstance(outputs, dict)
+        values = torch.cat(list(outputs.values()), dim=-1) if isinstance(outputs, dict) else cast(Tensor, outputs)
         with part.with_suffix(".samples").open("ab") as file:
             samples.astype(np.int64).tofile(file)
         with part.with_suffix(".values").open("ab") as file:
-            cast(Tensor, outputs).to("cpu", torch.float64).numpy().tofile(file)
+            values.to("cpu", torch.float64).numpy().tofile(file)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gather all parts in the order of the windows.
@@ -114,7 +115,9 @@ class PredictionWriter(pl.Callback):
     def _gather(self, building: Path, data: WindowDataModule, loader: WindowLoader) -> tuple[int, str | None]:
         """How many windows were written; and, where that stopped, which forecast is not finite."""
         n_nodes = data.view.n_nodes
-        tail = (data.window.horizon, *([n_nodes] if n_nodes else []), len(data.targets))
+        n_targets, classes = len(data.targets), data.shape.classes if self._probable else []
+        width = n_targets + sum(map(len, classes))
+        tail = (data.window.horizon, *([n_nodes] if n_nodes else []), width)
         samples, values = [], []
         for rank in range(loader.world):
             part = self._parts / str(rank)
@@ -125,11 +128,12 @@ class PredictionWriter(pl.Callback):
         places = np.empty((n_windows, 2), np.int64)  # (sample) -> (rank, row of its part)
         for rank, mine in enumerate(samples):
             places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)
-        ids, times, forecasts, observations = _create(building, data, n_windows)
+        arrays = create_arrays(building, data, n_windows, classes)
+        ids, times = arrays.ids, arrays.times
         truth = data.view.observed_targets(data.scaler.of(data.targets), data.window.target_rows, data.row_cache)
         if data.view.nodes is not None:
             ids[:] = data.store.ids[data.view.nodes]
-        size = _windows_of_chunk(data)
+        size = windows_of_chunk(data)
         for start in range(0, n_windows, size):
             stop = min(start + size, n_windows)
             block = np.empty((stop - start, *tail))
@@ -140,7 +144,7 @@ class PredictionWriter(pl.Callback):
                 ids[start:stop] = data.store.ids[loader.index.locate(np.arange(start, stop))[1]]
             block_times = target_times(data.view.timed, loader.index, np.arange(start, stop))
             times[start:stop] = block_times
-            for position, forecast in enumerate(forecasts):
+            for position, forecast in enumerate(arrays.forecasts):
                 with np.errstate(over="ignore"):  # it is looked for
                     stored = block[..., position].astype(forecast.dtype)
                 wrong = np.argwhere(~np.isfinite(stored))
@@ -150,8 +154,13 @@ class PredictionWriter(pl.Callback):
                     when = data.store.schema.time.show(int(block_times[window, step]))
                     return n_windows, _not_written(data.targets[position], f"{id_} at {when}", value, forecast.dtype)
                 forecast[start:stop] = stored
-            for position, values_observed in enumerate(np.moveaxis(_observed(truth, loader.index, start, stop), -1, 0)):
-                observations[position][start:stop] = values_observed
+            low = n_targets
+            for probable in arrays.probabilities:
+                probable[start:stop] = block[..., low : low + probable.shape[-1]]
+                low += probable.shape[-1]
+            observed = np.moveaxis(_observed(truth, loader.index, start, stop), -1, 0)
+            for observation, values_observed in zip(arrays.observations, observed, strict=True):
+                observation[start:stop] = values_observed
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(str(building))
@@ -206,95 +215,6 @@ def target_times(source: Store | PanelGrid, index: WindowIndex, samples: NDArray
         low = int(rows[near[0], 0])
         times[near] = source.times(low, int(rows[near[-1], -1]) + 1)[rows[near] - low]
     return times
-
-
-def target_variables(store: Store, targets: Sequence[str]) -> list[str]:
-    """Names of the arrays that predictions of some channels lie in, in the same order.
-
-    A channel's own name where that is safe (letters, digits, ``_ . -`` after a first letter), no dimension or
-    coordinate of the predictions, and unique when case is ignored; else that of its variable in the store with
-    ``_predicted`` behind it, as often as it takes. ``long_name`` has the true name.
-    """
-    taken, names = set(_RESERVED), []
-    for target in sorted(targets, key=lambda name: _SAFE.fullmatch(name) is None):  # own names first
-        name = target if _SAFE.fullmatch(target) else store.channel(target).variable
-        while name.lower() in taken:
-            name = f"{name}_predicted"
-        taken.add(name.lower())
-        names.append((target, name))
-    chosen = dict(names)
-    return [chosen[target] for target in targets]
-
-
-def observed_variables(variables: Sequence[str]) -> list[str]:
-    """Names of the arrays of observed values: those of :func:`target_variables`, with ``_observed`` behind them."""
-    taken, names = {*_RESERVED, *(name.lower() for name in variables)}, []
-    for name in variables:
-        while name.lower() in taken:
-            name = f"{name}_observed"
-        taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def _create(path: Path, data: WindowDataModule, n_windows: int) -> tuple[Any, Any, list[Any], list[Any]]:
-    """Empty arrays: ids, times, one per target, and one per target for what was observed."""
-    store: Store = data.store
-    horizon, n_nodes = data.window.horizon, data.view.n_nodes
-    attributes = {
-        "Conventions": "CF-1.11",
-        "source_uuid": store.schema.uuid,
-        "source_version": store.version,
-        "source_split": data.split.digest(),
-        "lookback": data.window.lookback,
-        "horizon": horizon,
-        "delay": data.window.delay,
-        **({"target_stride": data.window.target_stride} if data.window.target_stride > 1 else {}),
-    }
-    group = zarr.create_group(str(path), attributes=attributes)
-    sizes = {"window": n_windows, "step": horizon, "series": n_nodes}
-    of_chunk = {**sizes, "window": max(min(_windows_of_chunk(data), n_windows), 1)}
-    of_target = ["window", "step", *(["series"] if n_nodes else [])]
-
-    def create(name: str, dtype: Any, dimensions: list[str], about: dict[str, Any]) -> Any:
-        shape, chunks = (tuple(each[dimension] for dimension in dimensions) for each in (sizes, of_chunk))
-        return group.create_array(
-            name, shape=shape, dtype=dtype, chunks=chunks, dimension_names=dimensions, attributes=about
-        )
-
-    about_ids = {"long_name": store.schema.id_name or "id", "missing_value": _no_id(store)}
-    ids = create("id", str, ["series" if n_nodes else "window"], about_ids)
-    times = create("time", "int64", ["window", "step"], store.schema.time.attributes())
-    steps = create("step", "int64", ["step"], {"long_name": "number of the target row, from 1"})
-    steps[:] = np.arange(1, horizon + 1)
-    scaler, forecasts, observations = data.scaler.of(data.targets), [], []
-    names = target_variables(store, data.targets)
-    for position, (target, name) in enumerate(zip(data.targets, names, strict=True)):
-        channel, beside = store.channel(target), {"coordinates": "id time"}
-        about = {"long_name": target, **({"units": channel.units} if channel.units else {}), **beside}
-        dtype = np.result_type(np.float32, channel.dtype)
-        scaling = {} if scaler.scaling.per_series else _linear(scaler, position)
-        forecasts.append(create(name, dtype, of_target, {**about, **scaling}))
-        observed = {**about, "long_name": f"{target}, observed"}
-        observations.append(create(observed_variables(names)[position], dtype, of_target, observed))
-    return ids, times, forecasts, observations
-
-
-def _no_id(store: Store) -> str:
-    """A text that is no id of the store."""
-    text, ids = "none", set(store.ids.tolist())
-    while text in ids:
-        text = f"({text})"
-    return text
-
-
-def _windows_of_chunk(data: WindowDataModule) -> int:
-    return max(1, _CHUNK_WINDOWS // max(data.view.n_nodes, 1))
-
-
-def _linear(scaler: Scaler, position: int) -> dict[str, Any]:
-    numbers = {"scaler_scale": float(scaler.scale[position]), "scaler_offset": float(scaler.offset[position])}
-    return {**numbers, "scaler_log1p": 1} if scaler.log[position] else numbers
 
 
 def _loader(trainer: pl.Trainer) -> WindowLoader:

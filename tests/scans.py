@@ -8,6 +8,14 @@ import numpy as np
 from conftest import write_table
 from payload_files import nifti
 
+CHAIN = {
+    "orientation": "RAS",
+    "spacing": [1.5, 1.5, 3.0],
+    "window": {"low": -1000, "high": 1000},
+    "shape": [32, 32, 24],
+}
+"""The chain of Merlin for scans of a few centimetres."""
+
 
 def write_scans(folder: Path, n_patients: int = 20, seed: int = 0) -> Path:
     """A table of scans in Hounsfield units, and their files.

@@ -343,7 +343,7 @@ LAYERS = {
         ["models.patches", "models.patchstg", "models.ensemble"],
         ["models.draws", "models.volumes", "models.cnn3d", "models.resnet3d"],
         ["audit", "look.style", "look.splits", "look.module", "look.audit", "look.forecasts", "look.summary"],
-        ["callbacks", "pictures", "monitor", "predictions", "precision", "restore"],
+        ["callbacks", "pictures", "monitor", "prediction_arrays", "predictions", "precision", "restore"],
         ["field_trials", "tuning", "table"],
         ["cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.__main__"],

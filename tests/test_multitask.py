@@ -1,4 +1,4 @@
-"""Several targets, classes and numbers, each of which may be missing: losses and metrics as torch and scikit-learn do."""
+"""Several targets, classes and numbers, any of which may be missing: losses and metrics as others have them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_loss_is_the_weighted_mean_of_those_of_the_targets_over_what_was_obs
     task = made(class_weights={"ill": 3.0}, weights=weights)
     batch, outputs = windows(0, 40), outputs_of(task, 40, 1)
     y, mask = batch["y"][:, 0], batch["mask"][:, 0]
-    first, second, third = outputs[:, 0].split([2, 1, 3], dim=-1)
+    first, second, third = torch.split(outputs[:, 0], [2, 1, 3], dim=-1)
     codes = torch.bucketize(y[:, 2].contiguous(), torch.tensor([0.0, 1.0, 4.0]))
     losses = [
         functional.cross_entropy(first[mask[:, 0]], y[mask[:, 0], 0].long(), weight=torch.tensor([3.0, 1.0])),
@@ -116,7 +116,7 @@ def test_balanced_weights_are_inverse_to_the_observed_training_targets() -> None
 def expected_of(batch: Batch, outputs: Tensor) -> dict[str, float]:
     """By scikit-learn, over all targets at once."""
     seen, y = batch["mask"][:, 0].numpy(), batch["y"][:, 0].numpy()
-    first, second, third = (part[:, 0].double().numpy() for part in outputs.split([2, 1, 3], dim=-1))
+    first, second, third = (part[:, 0].double().numpy() for part in torch.split(outputs, [2, 1, 3], dim=-1))
     codes = np.searchsorted([0.0, 1.0, 4.0], y[:, 2])
     labels = [(y[seen[:, 0], 0].astype(int), first[seen[:, 0]]), (codes[seen[:, 2]], third[seen[:, 2]])]
     ranks = [torch.from_numpy(scores).float().softmax(-1).numpy() for _, scores in labels]

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split
 from lightning_app.data.views import Panel
-from lightning_app.predictions import PredictionWriter, observed_variables, target_variables
+from lightning_app.prediction_arrays import class_variables, observed_variables, target_variables
+from lightning_app.predictions import PredictionWriter
 from zstore import Store, ingest, open_store
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*LeafSpec.*:FutureWarning")  # Lightning's
@@ -97,12 +98,22 @@ def test_predictions_survive_netcdf_with_their_coordinates(store: Store, tmp_pat
 
 
 @settings(max_examples=30)
-@given(st.lists(st.sampled_from(["v", "V", "v_observed", "v_observed_observed", "step", "id_predicted"]), unique=True))
+@given(
+    st.lists(
+        st.sampled_from(
+            ["v", "V", "v_observed", "v_observed_observed", "step", "id_predicted", "v_class", "v_probability"]
+        ),
+        unique=True,
+    )
+)
 def test_every_array_has_a_name_of_its_own(variables: list[str]) -> None:
     class Named:
         def channel(self, name: str) -> Any:
             return type("Channel", (), {"variable": name})
 
     names = target_variables(Named(), variables)  # type: ignore[arg-type]
-    everyone = [name.lower() for name in (*names, *observed_variables(names), "id", "time", "step", "window", "series")]
+    classes = class_variables(names)
+    everyone = [*names, *observed_variables(names), *classes, "id", "time", "step", "window", "series"]
+    everyone += [f"{name.removesuffix('_class')}_probability" for name in classes]
+    everyone = [name.lower() for name in everyone]
     assert len(everyone) == len(set(everyone))

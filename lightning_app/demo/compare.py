@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lightning_app.demo.catchments import Catchments
 from lightning_app.look.style import CLIMATOLOGY, FORECAST, OBSERVED_AREA, PERSISTENCE
-from lightning_app.predictions import target_variables
+from lightning_app.prediction_arrays import target_variables
 from zstore import Store
 
 DAY_S = 86_400

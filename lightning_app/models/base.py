@@ -202,11 +202,20 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         """Log the test metrics, in full in `report`, and reset them."""
         self._log("test")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Predictions in source units, (batch, horizon, target) or (batch, horizon, node, target), float64."""
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Tensor]:
+        """Predictions in source units, (batch, horizon, target) or (batch, horizon, node, target), float64.
+
+        Of tasks with classes these are ``predictions``, beside ``probabilities``, (batch, horizon, …, class) of all
+        classes of the first target that has any, then those of the next one.
+        """
         outputs, windows = self.outputs(batch)
-        found = self.task.predictions(outputs, windows, self)
-        return part_by_panel(found, self.shape.n_nodes) if self.shape.n_nodes else found
+        parts = {"predictions": self.task.predictions(outputs, windows, self)}
+        probabilities = self.task.probabilities(outputs)
+        if probabilities is not None:
+            parts["probabilities"] = probabilities
+        if self.shape.n_nodes:
+            parts = {name: part_by_panel(part, self.shape.n_nodes) for name, part in parts.items()}
+        return parts if len(parts) > 1 else parts["predictions"]
 
     def configure_optimizers(self) -> Any:
         """Adam with its defaults, unless the configuration has an `optimizer`."""

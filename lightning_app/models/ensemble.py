@@ -33,7 +33,7 @@ class Ensemble(TaskModel):
     member_args
         Arguments of each, such as ``{hidden: 64}``.
     options
-        See `TaskModel`: units, loss and scores are those of the ensemble.
+        See `TaskModel`: units, loss, scores and task are those of the ensemble.
 
     Notes
     -----
@@ -57,13 +57,20 @@ class Ensemble(TaskModel):
                 expected="one or more of a model with weights, such as LSTM",
                 fix="correct --model.member and --model.members",
             )
+        own = {**(member_args or {}), **({"task": options["task"]} if options.get("task") is not None else {})}
         try:
-            self.members = nn.ModuleList(kind(shape, **(member_args or {})) for _ in range(members))
+            self.members = nn.ModuleList(kind(shape, **own) for _ in range(members))
         except TypeError as error:
             raise UsageError(
                 f"arguments of {member} ({error})", expected="those of its class", fix="correct --model.member_args"
             ) from None
         self.panels = kind.panels  # type: ignore[misc]  # as its members are
+
+    def setup(self, stage: str) -> None:
+        """Let members know the epoch: what they draw in training is of it."""
+        super().setup(stage)
+        for member in self.members:
+            cast(TaskModel, member).trainer = self._trainer
 
     def forward(self, batch: Batch) -> Tensor:
         """The mean of what the members predict."""

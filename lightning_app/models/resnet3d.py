@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_app.batch import BatchShape
-from lightning_app.models.cnn3d import normalised
+from lightning_app.models.cnn3d import Norm, normalised
 from lightning_app.models.volumes import VolumeModel
 from zstore import UsageError
 
@@ -31,15 +31,15 @@ class ResNet3D(VolumeModel):
         Colours of the first stage; the last one has eight times as many. 64 has 33 million weights, 16 has 2 million.
     stem_stride
         Voxels from one to the next of the first convolution: 2 halves the edges before the first stage.
+    norm
+        As for `CNN3D`.
     options
         See `VolumeModel` and `TaskModel`.
-
-    Notes
-    -----
-    Groups of colours are normalised, not batches, as in `CNN3D`.
     """
 
-    def __init__(self, shape: BatchShape, width: int = 16, stem_stride: int = 1, **options: Any) -> None:
+    def __init__(
+        self, shape: BatchShape, width: int = 16, stem_stride: int = 1, norm: Norm = "batch", **options: Any
+    ) -> None:
         super().__init__(shape, width * 2 ** (_STAGES - 1), **options)
         if width < 1 or stem_stride < 1:
             raise UsageError(
@@ -48,11 +48,11 @@ class ResNet3D(VolumeModel):
                 fix="correct --model.width and --model.stem_stride",
             )
         stem = nn.Conv3d(self.n_colours, width, 3, stride=stem_stride, padding=1, bias=False)
-        layers: list[nn.Module] = [stem, normalised(width), nn.ReLU()]
+        layers: list[nn.Module] = [stem, normalised(width, norm), nn.ReLU()]
         n_in = width
         for stage in range(_STAGES):
             n_out = width * 2**stage
-            layers += [_Block(n_in, n_out, 1 if stage == 0 else 2), _Block(n_out, n_out, 1)]
+            layers += [_Block(n_in, n_out, 1 if stage == 0 else 2, norm), _Block(n_out, n_out, 1, norm)]
             n_in = n_out
         self.layers = nn.Sequential(*layers)
 
@@ -63,20 +63,20 @@ class ResNet3D(VolumeModel):
 
 
 class _Block(nn.Module):
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+    def __init__(self, n_in: int, n_out: int, stride: int, norm: Norm) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv3d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
-            normalised(n_out),
+            normalised(n_out, norm),
             nn.ReLU(),
             nn.Conv3d(n_out, n_out, 3, padding=1, bias=False),
-            normalised(n_out),
+            normalised(n_out, norm),
         )
         same = stride == 1 and n_in == n_out
         self.skip: nn.Module = (
             nn.Identity()
             if same
-            else nn.Sequential(nn.Conv3d(n_in, n_out, 1, stride=stride, bias=False), normalised(n_out))
+            else nn.Sequential(nn.Conv3d(n_in, n_out, 1, stride=stride, bias=False), normalised(n_out, norm))
         )
 
     def forward(self, volumes: Tensor) -> Tensor:

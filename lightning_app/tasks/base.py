@@ -132,3 +132,7 @@ class Task(nn.Module):
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """(batch, horizon, target) float64 in source units: numbers, or classes as the store has them."""
         raise NotImplementedError
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """(batch, horizon, class) of each class of each target that is one, in their order; None where none is."""
+        return None

@@ -232,7 +232,11 @@ class Classification(Task):
         """The likeliest class of each target: its number in the store, or its code."""
         values = (self.get_buffer(f"values_{number}") for number in range(len(self.sizes)))
         parts = zip(torch.split(outputs, self.sizes, dim=-1), values, strict=True)
-        return torch.stack([own[logits.argmax(-1)] for logits, own in parts], dim=-1)
+        return torch.stack([likeliest(logits, own) for logits, own in parts], dim=-1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """(batch, horizon, class) of each class of each target."""
+        return torch.cat([logits.float().softmax(-1) for logits in torch.split(outputs, self.sizes, dim=-1)], dim=-1)
 
     def _targets(self, outputs: Tensor, windows: Batch, host: Host) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each target (n, class) logits and (n,) classes, of those that were observed, and (class,) weights."""
@@ -275,6 +279,11 @@ def stored_values(classes: Sequence[str | float]) -> Tensor:
     """(class,) float64 what the store has of classes: codes of words, or the numbers themselves, ascending."""
     values = [float(code) if isinstance(value, str) else float(value) for code, value in enumerate(classes)]
     return torch.tensor(values, dtype=torch.float64)
+
+
+def likeliest(logits: Tensor, values: Tensor) -> Tensor:
+    """(…) float64 of (…, class) logits that of :func:`stored_values` which is likeliest; NaN where one is NaN."""
+    return torch.where(logits.isnan().any(-1), torch.nan, values[logits.argmax(-1)])
 
 
 def codes_of(observed: Tensor, values: Tensor) -> Tensor:

@@ -20,7 +20,15 @@ from lightning_app.batch import Batch, BatchShape
 from lightning_app.losses import MSE, Loss
 from lightning_app.metrics import MaskedErrors
 from lightning_app.tasks.base import STAGES, Host, Report, Task
-from lightning_app.tasks.classification import Confusion, Curves, balanced, class_losses, codes_of, stored_values
+from lightning_app.tasks.classification import (
+    Confusion,
+    Curves,
+    balanced,
+    class_losses,
+    codes_of,
+    likeliest,
+    stored_values,
+)
 from zstore import UsageError
 
 _OF_CLASSES = ("accuracy", "f1", "balanced_accuracy", "auroc", "average_precision")
@@ -205,10 +213,15 @@ class MultiTask(Task):
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """Numbers in source units; of classes the likeliest one, as the store has it."""
         found = self._in_source_units(outputs, windows, host)
-        for number, own, _ in self._parts(outputs, windows):
+        for number, own in self._split(outputs):
             if self._classes[number]:
-                found[..., number] = self.get_buffer(f"values_{number}")[own.argmax(-1)]
+                found[..., number] = likeliest(own, self.get_buffer(f"values_{number}"))
         return found
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """(batch, horizon, class) of each class of each target that is one; None where none is."""
+        logits = [own for number, own in self._split(outputs) if self._classes[number]]
+        return torch.cat([own.float().softmax(-1) for own in logits], dim=-1) if logits else None
 
     def _measured(self, name: str) -> dict[str, Tensor]:
         """Metrics of a target of a stage, which are then reset; `n` of it were observed."""
@@ -230,10 +243,14 @@ class MultiTask(Task):
 
     def _parts(self, outputs: Tensor, windows: Batch) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of each target its number, (batch, horizon, class) logits or (batch, horizon, 1) values, and its mask."""
-        for number, own in enumerate(torch.split(outputs, self.sizes, dim=-1)):
-            if self._classes[number] and own.shape[-1] == 1:
-                own = torch.cat([torch.zeros_like(own), own], dim=-1)
+        for number, own in self._split(outputs):
             yield number, own, windows["mask"][..., number]
+
+    def _split(self, outputs: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Of each target its number, and (batch, horizon, class) logits or (batch, horizon, 1) values."""
+        for number, own in enumerate(torch.split(outputs, self.sizes, dim=-1)):
+            one = self._classes[number] and own.shape[-1] == 1
+            yield number, torch.cat([torch.zeros_like(own), own], dim=-1) if one else own
 
     def _losses(
         self, number: int, own: Tensor, observed: Tensor, mask: Tensor, host: Host, smoothing: float
