@@ -52,8 +52,8 @@ HOST = cast(
 def windows(seed: int, n: int) -> Batch:
     """Some targets of all three kinds, a third of which are missing."""
     random = np.random.default_rng(seed)
-    y = np.stack([random.integers(2, size=n), random.normal(size=n), random.choice([0.0, 1.0, 4.0], n)], axis=-1)
-    y = torch.from_numpy(y[:, None]).float()
+    drawn = np.stack([random.integers(2, size=n), random.normal(size=n), random.choice([0.0, 1.0, 4.0], n)], axis=-1)
+    y = torch.from_numpy(drawn[:, None]).float()
     source = to_source(y.double(), torch.zeros(n)).view(torch.int64)
     mask = torch.from_numpy(random.random((n, 1, 3)) < 2 / 3)
     nothing = torch.zeros(n, dtype=torch.int64)
