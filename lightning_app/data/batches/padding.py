@@ -40,6 +40,8 @@ class Bounds:
 
     def to(self, device: torch.device) -> Bounds:
         """In the memory of a device."""
+        if device.type == "cpu":
+            return self
         return Bounds(*(each.to(device, non_blocking=True) for each in self._values))
 
     def split(self, sizes: list[int]) -> Iterator[Bounds]:
@@ -163,18 +165,23 @@ class Pads:
     @classmethod
     def of(cls, shape: WindowShape, bounds: Bounds) -> Pads:
         """Those of windows that may read some rows."""
-        rows = shape.target_offset + torch.from_numpy(shape.target_rows)
-        inputs = torch.arange(shape.lookback) < bounds.input_start[:, None]
-        before, after = rows < bounds.target_start[:, None], rows >= bounds.stop[:, None]
-        zeros = [side for side, kind in ((before, shape.pad_before), (after, shape.pad_after)) if kind == "zero"]
-        zero_inputs, zero_targets = (
+        first, start, stop = (each.numpy()[:, None] for each in bounds._values)
+        rows = shape.target_offset + shape.target_rows  # of numpy: it takes half as long for the few values of a batch
+        inputs = torch.from_numpy(np.arange(shape.lookback) < first)
+        before, after = rows < start, rows >= stop
+        sides = [side for side, kind in ((before, shape.pad_before), (after, shape.pad_after)) if kind == "zero"]
+        return cls(
+            bounds.input_start,
+            inputs,
+            torch.from_numpy(before | after),
             inputs if shape.pad_before == "zero" else None,
-            zeros[0] | zeros[-1] if zeros else None,
+            torch.from_numpy(sides[0] | sides[-1]) if sides else None,
         )
-        return cls(bounds.input_start, inputs, before | after, zero_inputs, zero_targets)
 
     def to(self, device: torch.device) -> Pads:
         """In the memory of a device."""
+        if device.type == "cpu":
+            return self
         values = self.n_before, self.inputs, self.targets, self.zero_inputs, self.zero_targets
         return Pads(*(None if each is None else each.to(device, non_blocking=True) for each in values))  # type: ignore[arg-type]
 
