@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import lightning_app.data.batches.loader
 import zstore
+from lightning_app.data.batches.behind import Copies, copied_behind
 from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
@@ -371,3 +375,51 @@ def test_a_residency_that_there_is_not_is_refused_with_those_that_there_are() ->
 
 def test_a_module_shows_its_fields_and_where_they_live(arrays: zstore.Store) -> None:
     assert "fields: image of the last 2 rows, encoded" in module(arrays, "encoded")._repr_html_()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("pad", ["none", "zero", "repeat"])
+def test_batches_whose_fields_are_copied_behind_are_those_made_one_after_the_other(
+    pad: Any, arrays: zstore.Store, monkeypatch: pytest.MonkeyPatch, two_threads: None
+) -> None:
+    fields = {"image": FieldOptions(2, crop=(3, 2)), "touch": FieldOptions(2, 2)}
+    data = module(arrays, "host", fields=fields, pad_before=pad, pad_after=pad)
+    loader = data.train_dataloader()
+    one_by_one = list(loader)
+    monkeypatch.setattr(lightning_app.data.batches.loader, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(lightning_app.data.batches.loader, "_BEHIND", (0, 1 << 20))
+    loader.load_state_dict({**loader.state_dict(), "consumed": 3})
+    assert loader._behind
+    behind = list(loader)
+    assert len(behind) == len(one_by_one) - 3
+    assert all(map(same, behind, one_by_one[3:]))
+
+
+@pytest.mark.parametrize("place", ["encoded", "stream"])
+def test_what_is_decoded_for_each_batch_is_not_copied_behind(place: FieldPlace, arrays: zstore.Store) -> None:
+    assert not module(arrays, place).train_dataloader()._behind
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+@pytest.mark.parametrize("of_copy", [False, True])
+def test_an_error_of_a_copy_is_raised_in_the_place_of_its_batch_and_leaves_no_thread(
+    first: int, of_copy: bool, two_threads: None
+) -> None:
+    def task(number: int, later: Copies) -> list[int]:
+        found: list[int] = []
+        later.append(lambda: found.append(6 // (number - first if of_copy else 1)))
+        return found if of_copy or number != first else [6 // 0]
+
+    results = copied_behind((partial(task, number) for number in range(9)), 2)
+    for number in range(max(first - 2 * (not of_copy), 0)):  # two are begun ahead
+        assert next(results) == [6 // (number - first) if of_copy else 6]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batch")]

@@ -318,6 +318,8 @@ LAYERS = {
         ["data.rows.residency", "data.rows.observed", "data.rows.readers", "data.rows.views", "data.views"],
         ["data.rows.field_rooms", "data.rows.streamed", "data.rows.pool", "data.rows.infinite"],
         [
+            "data.batches.making",
+            "data.batches.behind",
             "data.batches.buffers",
             "data.batches.padding",
             "data.batches.located",
@@ -325,7 +327,6 @@ LAYERS = {
             "data.fields",
             "data.batches.source",
             "data.batches.prefetch",
-            "data.batches.making",
             "data.batches.loader",
         ],
         ["data.batches.mixing"],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_app.data.batches.behind import Copies
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.located import StoreRows
 from lightning_app.data.batches.padding import Pads, fill_zeros
@@ -163,6 +165,7 @@ class FieldRows:
         target: torch.device,
         pads: Pads | None = None,
         corners: Tensor | None = None,
+        later: Copies | None = None,
     ) -> Tensor:
         """Copy the steps of some windows.
 
@@ -179,6 +182,8 @@ class FieldRows:
             CPU.
         corners
             (batch, axis) int64 where the part of its rows begins that each window has, on the CPU; None for the middle.
+        later
+            Gets what fills the result, for a batch on the CPU; None to fill it here and now.
 
         Returns
         -------
@@ -186,10 +191,15 @@ class FieldRows:
         """
         first = windows.first + windows.shift if self.values.pooled else windows.first
         wanted = self._wanted(first, pads).flatten()
-        taken = self._take(wanted, self._part(len(first), corners), buffers, target)
-        taken = taken.view(len(first), len(self.offsets), *self.shape)
-        if pads is not None and pads.zero_inputs is not None:
-            fill_zeros(taken, pads.zero_inputs[:, self.offsets].to(target))
+        part = self._part(len(first), corners)
+        zero = None if pads is None or pads.zero_inputs is None else pads.zero_inputs[:, self.offsets].to(target)
+        shape = len(first), len(self.offsets), *self.shape
+        if later is not None:
+            out = self._room(len(wanted), buffers)
+            later += [partial(self.values.take, wanted, out, part), partial(fill_zeros, out.view(shape), zero)]
+            return out.view(shape)
+        taken = self._take(wanted, part, buffers, target).view(shape)
+        fill_zeros(taken, zero)
         return taken
 
     def seen(self, rows: Tensor, target: torch.device, pads: Pads | None = None) -> Tensor | None:
@@ -217,13 +227,17 @@ class FieldRows:
         corners = self.middle.corners.expand(n_windows, -1) if corners is None else corners
         return Part(corners.repeat_interleave(len(self.offsets), dim=0), self.middle.lengths)
 
+    def _room(self, n_rows: int, buffers: Buffers) -> Tensor:
+        """(row, value) memory for some rows, of a batch on the CPU."""
+        return buffers.take((n_rows, math.prod(self.shape)), np.dtype(str(self.values.dtype).removeprefix("torch.")))
+
     def _take(self, wanted: Tensor, part: Part | None, buffers: Buffers, target: torch.device) -> Tensor:
         """(row, value) on `target`."""
-        values, size = self.values, (len(wanted), math.prod(self.shape))
+        values = self.values
         if values.device.type != "cpu":
             return values.take(wanted, None, part).to(target)
         if target.type == "cpu":
-            out = buffers.take(size, np.dtype(str(values.dtype).removeprefix("torch.")))
-            return values.take(wanted, out, part)
+            return values.take(wanted, self._room(len(wanted), buffers), part)
+        size = len(wanted), math.prod(self.shape)
         pinned = torch.empty(size, dtype=values.dtype, pin_memory=target.type == "cuda")
         return values.take(wanted, pinned, part).to(target, non_blocking=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
+from lightning_app.data.batches.behind import Copies, copied_behind
 from lightning_app.data.batches.located import Located, StoreRows
 from lightning_app.data.batches.making import made
 from lightning_app.data.batches.padding import Bounds
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 Samples = NDArray[np.int64]
 
 _AHEAD = 1 << 13  # windows that are located at once
+_BEHIND = 1 << 20, 1 << 24  # bytes of the fields of a batch that are copied behind
 _LARGE_BYTES = 1 << 18  # of a batch: handing smaller ones from thread to thread takes longer than making them
 
 
@@ -149,7 +151,9 @@ class WindowLoader:
         self._resuming = False
         self._order = self._pooled()
         tasks, n_threads = self._tasks(self._consumed), torch.get_num_threads()
-        if self._shared_out and n_threads > 1:
+        if self._shared_out and self._behind and n_threads > 1:
+            batches = copied_behind(tasks, n_threads)
+        elif self._shared_out and n_threads > 1:
             batches = made(tasks, n_threads, None if self._pool is None else 1)  # of a pool in their order
         else:
             batches = prefetched((task() for task in tasks), self._prefetch)
@@ -197,7 +201,13 @@ class WindowLoader:
         alone = self._targets is not None or self._prefetch > 0
         return not alone and source.target.type == "cpu" and n_bytes >= _LARGE_BYTES
 
-    def _tasks(self, first: int) -> Iterator[Callable[[], Batch]]:
+    @property
+    def _behind(self) -> bool:
+        """Whether threads copy fields behind the one that makes the rest: of batches neither small nor large."""
+        n_bytes = self.batch_size // self.world * self.source.field_bytes
+        return self._pool is None and self.source.copies_fields and _BEHIND[0] <= n_bytes <= _BEHIND[1]
+
+    def _tasks(self, first: int) -> Iterator[Callable[..., Batch]]:
         """What makes the batches from one on; windows are located for many at once, at little more than one's cost."""
         ahead = max(_AHEAD // self.batch_size, 1)
         for begin in range(first, len(self), ahead):
@@ -207,9 +217,11 @@ class WindowLoader:
             for (low, high), windows in zip(bounds, parts, strict=True):
                 yield partial(self._make, low, high, windows, self._order)
 
-    def _make(self, low: int, high: int, windows: Located, order: PooledOrder | None) -> Batch:
+    def _make(
+        self, low: int, high: int, windows: Located, order: PooledOrder | None, later: Copies | None = None
+    ) -> Batch:
         """The windows from one position to another, with targets as they are stored where these are asked for."""
-        batch = self._batch(low, high, windows, order)
+        batch = self._batch(low, high, windows, order, later)
         if self._targets is not None:
             batch["y_source"] = self._observed(self._targets, np.arange(low, high))
         return batch
@@ -244,11 +256,11 @@ class WindowLoader:
             return self.index, samples, turns
         return self._jitter.index, self._jitter.moved(self.index, samples, positions, self.seed, self._key), turns
 
-    def _batch(self, low: int, high: int, windows: Located, order: PooledOrder | None) -> Batch:
+    def _batch(self, low: int, high: int, windows: Located, order: PooledOrder | None, later: Copies | None) -> Batch:
         """The windows at the positions ``[low, high)``; in parts, if their pieces do not fit into the pool at once."""
         shape = self.index.shape
         if self._pool is None or order is None:
-            return self.source.batch(shape, windows)
+            return self.source.batch(shape, windows, later)
         pool, parts = self._pool, []
         for start, stop in order.spans(low, high, pool.plan.n_ahead):
             with pool.lock:

@@ -47,7 +47,7 @@ def made(tasks: Iterator[Callable[[], Item]], n_threads: int, n_at_once: int | N
     memory. Both ways are tried, and the time that tasks took decides.
     """
     n_at_once = n_at_once or n_threads
-    with _one_thread_each(n_at_once, n_threads) as pool:
+    with one_thread_each(n_at_once, n_threads) as pool:
         while True:
             apart, together = _Stint(tasks, _TRIAL_S), _Stint(tasks, _TRIAL_S)
             yield from _at_once(apart, pool, n_at_once)  # first: these tasks touch rows for the first time
@@ -131,7 +131,7 @@ def _at_once(tasks: _Stint[Item], pool: ThreadPoolExecutor, n_at_once: int) -> I
 
 
 @contextmanager
-def _one_thread_each(n_at_once: int, n_threads: int) -> Iterator[ThreadPoolExecutor]:
+def one_thread_each(n_at_once: int, n_threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads inside each of which PyTorch has no others; they start when there is something to do."""
     pool = ThreadPoolExecutor(n_at_once, "batch", initializer=_alone, initargs=(n_threads,))
     try:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_app.batch import Batch
+from lightning_app.data.batches.behind import Copies
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.fields import FieldRows
 from lightning_app.data.batches.located import Located, PositionTimes, StoreRows
@@ -83,6 +84,12 @@ class WindowSource:
         """Bytes of the fields of a window."""
         return sum(rows.n_bytes for rows in self.fields.values())
 
+    @property
+    def copies_fields(self) -> bool:
+        """Whether what a batch has of fields is copied from memory to memory of the CPU, and nothing else is done."""
+        on_cpu = self.target.type == self.device.type == "cpu"
+        return on_cpu and all(rows.values.decoded and rows.values.device.type == "cpu" for rows in self.fields.values())
+
     def to(self, device: torch.device) -> WindowSource:
         """The same with rows copied to a device, so that they are gathered there."""
         times = None if self.times is None else self.times.to(device)
@@ -98,8 +105,15 @@ class WindowSource:
         moved = replace(self, rows=rows, statics=statics, nodes=nodes, all_seen=seen, clip=clip, clip_future=ahead)
         return replace(moved, clip_vectors=own, target=device)
 
-    def batch(self, shape: WindowShape, windows: Located) -> Batch:
+    def batch(self, shape: WindowShape, windows: Located, later: Copies | None = None) -> Batch:
         """Some windows.
+
+        Parameters
+        ----------
+        shape, windows
+            Which windows.
+        later
+            Gets what fills the fields of a batch on the CPU; None to fill them here and now.
 
         Notes
         -----
@@ -149,13 +163,20 @@ class WindowSource:
         if columns.calendar:
             self._add_calendar(batch, shape, windows.start + shape.target_offset, reach)
         if windows.rows is not None:
-            self._add_fields(batch, windows.rows, windows.corners, pads)
+            self._add_fields(batch, windows.rows, windows.corners, pads, later)
         return batch
 
-    def _add_fields(self, batch: Batch, windows: StoreRows, corners: Mapping[str, Tensor], pads: Pads | None) -> None:
+    def _add_fields(
+        self,
+        batch: Batch,
+        windows: StoreRows,
+        corners: Mapping[str, Tensor],
+        pads: Pads | None,
+        later: Copies | None,
+    ) -> None:
         """Rows of fields, and which of them have a value where some row of the store has none."""
         for name, rows in self.fields.items():
-            taken = rows.gather(windows, self.buffers, self.target, pads, corners.get(name))
+            taken = rows.gather(windows, self.buffers, self.target, pads, corners.get(name), later)
             batch[name] = taken  # type: ignore[literal-required]
             observed = rows.seen(windows.first, self.target, pads)
             if observed is not None:

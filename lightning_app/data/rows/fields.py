@@ -38,6 +38,10 @@ class FieldValues(Protocol):
         """Where rows are copied to."""
 
     @property
+    def decoded(self) -> bool:
+        """Whether rows are in memory as batches have them; else they are decoded for each batch."""
+
+    @property
     def pooled(self) -> bool:
         """Whether rows are numbered by their positions in a pool; else as in the store."""
 
@@ -71,6 +75,7 @@ class DecodedField:
 
     values: Tensor
     pooled: bool = False
+    decoded = True
 
     @property
     def dtype(self) -> torch.dtype:
@@ -114,6 +119,7 @@ class EncodedField:
 
     reader: FieldReader
     pooled: bool = False
+    decoded = False
 
     @property
     def dtype(self) -> torch.dtype:
