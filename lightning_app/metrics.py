@@ -200,7 +200,7 @@ class SeriesScores(Metric):
 
     Notes
     -----
-    Online and exact: moments of pairs, merged over batches and processes. Memory: eleven numbers for each series and
+    Online and exact: moments of pairs, merged over batches and processes. Memory: fourteen numbers for each series and
     target. A target that several windows predict counts as often.
     """
 

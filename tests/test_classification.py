@@ -170,7 +170,9 @@ def test_what_cannot_be_classes_is_refused(store: Store) -> None:
     with pytest.raises(UsageError, match=r"a standard scaler of 'number', which is a class"):
         module(store, "number", scaler={"number": "standard"}).scaler  # noqa: B018
     with pytest.raises(UsageError, match="classification of targets that are numbers"):
-        Linear(module(store, "number", classes=None).shape, task=Classification())
+        LSTM(module(store, "number", classes=None).shape, task=Classification())
+    with pytest.raises(UsageError, match="Linear for a Classification; expected a forecast"):
+        Linear(module(store, "number").shape, task=Classification())
     with pytest.raises(UsageError, match="options of forecasts beside the task"):
         LSTM(module(store, "word").shape, task=Classification(), units="source")
     with pytest.raises(UsageError, match="weights of classes fits; expected some of fist, rest, wave"):

@@ -1,4 +1,4 @@
-"""The three rules of DESIGN: who may import whom."""
+"""The layers of ARCHITECTURE.md: who may import whom."""
 
 import ast
 import subprocess

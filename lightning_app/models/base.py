@@ -48,6 +48,8 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
     fitted: ClassVar[bool] = True
     """Whether there is anything to fit."""
     _given: tuple[tuple[Any, ...], dict[str, Any]]
+    only_forecasts: ClassVar[bool] = False
+    """Whether outputs are numbers of targets, whatever the task: no other task than a forecast is taken then."""
     panels: ClassVar[bool] = False
     """Whether `forward` reads panels: (batch, lookback, node, channel) to (batch, horizon, node, target)."""
 
@@ -77,6 +79,12 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
                 fix="move them to --model.task, or drop them",
             )
         self.task = Forecast(*forecast) if task is None else task
+        if self.only_forecasts and not isinstance(self.task, Forecast):
+            raise UsageError(
+                f"{type(self).__name__} for a {type(self.task).__name__}",
+                expected="a forecast, which is all that it can do",
+                fix="another model, such as LSTM",
+            )
         self.task.suit(shape)
         self._compile_with = compile_with
         self._predict: Callable[[Batch], Tensor] = self.forward

@@ -35,6 +35,7 @@ class Climatology(TaskModel):
     Cost: one pass over the training rows. Memory: a number for each series, time and target.
     """
 
+    only_forecasts = True
     fitted = False
 
     def __init__(self, shape: BatchShape, **options: Any) -> None:

@@ -31,6 +31,8 @@ class DLinear(TaskModel):
         See `TaskModel`.
     """
 
+    only_forecasts = True
+
     def __init__(self, shape: BatchShape, kernel: int = 25, **options: Any) -> None:
         super().__init__(shape, **options)
         require_input_targets(shape, "DLinear")

@@ -26,6 +26,8 @@ class Linear(TaskModel):
         See `TaskModel`.
     """
 
+    only_forecasts = True
+
     def __init__(self, shape: BatchShape, **options: Any) -> None:
         super().__init__(shape, **options)
         require_input_targets(shape, "Linear")

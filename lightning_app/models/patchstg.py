@@ -68,6 +68,7 @@ class PatchSTG(TaskModel):
     Cost of a layer, with n slots in patches of s: O(n (s + n / s)) products of tokens, not O(n²).
     """
 
+    only_forecasts = True
     panels = True
     gather: Tensor
     undo: Tensor

@@ -30,6 +30,7 @@ class Repeat(TaskModel):
         If a target is no input channel, or targets lie among the inputs.
     """
 
+    only_forecasts = True
     fitted = False
 
     def __init__(self, shape: BatchShape, **options: Any) -> None:

@@ -28,6 +28,7 @@ class SeasonalRepeat(TaskModel):
         See `TaskModel`.
     """
 
+    only_forecasts = True
     fitted = False
     places: Tensor
 
