@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypedDict, cast
 
@@ -178,6 +178,9 @@ class DataOfModels(Protocol):
 
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
         """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64."""
+
+    def last_inputs(self, names: Sequence[str | None], x: Tensor, series: Tensor) -> Tensor:
+        """(batch, target) some inputs of `x` at the last input row, in the scaled units of targets; 0 for None."""
 
     @property
     def node_positions(self) -> Tensor:

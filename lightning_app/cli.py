@@ -17,6 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
 import lightning_app.models
+import lightning_app.rollout.pusht
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
 from lightning_app import audit, table
 from lightning_app.arguments import Parser, SavedConfig, take_arguments
@@ -31,6 +32,8 @@ from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
 from lightning_app.restore import CheckpointConnector
+from lightning_app.rollout.options import Rollout
+from lightning_app.rollout.trainer import AppTrainer
 from zstore import UsageError, ZstoreError, __version__, check_configs, check_outside, end_quietly, shown
 
 logger = logging.getLogger(__name__)
@@ -65,6 +68,7 @@ class AppCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
+        parser.add_class_arguments(Rollout, "acting")
         parser.link_arguments("data", "model.init_args.shape", self._shape, apply_on="instantiate")
         parser.add_argument("--quiet", action="store_true", help="print warnings and errors only; no progress either")
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -150,6 +154,19 @@ class AppCLI(LightningCLI):
         self._choose_checkpoint(default="best")
         self.config_init[self.subcommand]["verbose"] = False
 
+    def before_rollout(self) -> None:
+        """Likewise, but the last checkpoint."""
+        self._choose_checkpoint(default="last")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and `rollout`."""
+        return {**LightningCLI.subcommands(), "rollout": {"model", "datamodule", "options"}}
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        more = {"options": self._get(self.config_init, "acting")} if subcommand == "rollout" else {}
+        return {**super()._prepare_subcommand_kwargs(subcommand), **more}
+
     def before_predict(self) -> None:
         """Likewise; predictions go to disk, not into memory."""
         self._choose_checkpoint(default="best")
@@ -187,7 +204,7 @@ class AppCLI(LightningCLI):
         path = self._checkpoint(named, default if self.model.fitted else None)
         if path is None:
             return
-        if named is None and path.name == "last.ckpt":
+        if named is None and default == "best" and path.name == "last.ckpt":
             logger.info(f"no best checkpoint, for the fit had no validation; taking the last one: {path}")
         if not path.is_file():
             raise UsageError(
@@ -245,6 +262,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         AppCLI(
             TaskModel,
             WindowDataModule,
+            trainer_class=AppTrainer,
             subclass_mode_model=True,
             seed_everything_default=0,
             save_config_callback=SavedConfig,
@@ -283,6 +301,7 @@ def _quiet() -> None:
         ".*exists and is not empty.*",  # a run folder is used again by fit, test and predict
         ".*could not find the monitored key.*",  # a fit without validation, which FitReport tells of
         ".*does not have many workers.*",
+        ".*WeightAveraging callback, but loading.*",  # outside of a fit: the weights of a checkpoint are averages
         ".*is smaller than the logging interval.*",
         ".*LeafSpec.*is deprecated.*",  # inside Lightning, of torch
         ".*sync_dist=True.*",  # metrics are reduced over processes before they are logged

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from conftest import REPOSITORY, write_table
@@ -79,6 +81,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _ingest(folder, "m4_hourly", "m4_hourly", write_table(folder / "m4.csv", ["series_id", "timestamp", "value"], rows))
     _roads(folder)
     _volumes(folder)
+    _robots(folder)
     rows_of, places = write(simulate(n_catchments=3, n_years=8), folder)
     (folder / "demo").mkdir()
     ingest(rows_of, folder / "demo" / "catchments.zarr", id="gauge_id", time="date", static=places)
@@ -126,6 +129,36 @@ def _volumes(folder: Path) -> None:
     _ingest(folder, "ct_cardiac", "ct", write_scans(folder), file_root=folder, file_chain={"scan": CHAIN})
 
 
+def _robots(folder: Path) -> None:
+    """Episodes of Push-T as its store is made in docs/robots.md, and of ALOHA as its files are."""
+    random, n_episodes, n_steps = np.random.default_rng(2), 40, 20
+    n_rows = n_episodes * n_steps
+    np.save(folder / "frames.npy", random.integers(0, 256, (n_rows, 96, 96, 3), dtype=np.uint8))
+    widths = {"state": 5, "keypoint": 18, "action": 2}
+    values = {name: random.integers(0, 512, n_rows * width).astype(np.float32) for name, width in widths.items()}
+    table = {
+        "episode": np.repeat([f"{number:03d}" for number in range(n_episodes)], n_steps),
+        "step": np.tile(np.arange(n_steps), n_episodes),
+        **{name: pa.FixedSizeListArray.from_arrays(values[name], width) for name, width in widths.items()},
+        "frames": ["frames.npy"] * n_rows,
+        "frame": np.arange(n_rows),
+    }
+    images: dict[str, Any] = {"file": {"image": "frames"}, "file_position": {"image": "frame"}, "file_root": folder}
+    channels = list(widths)
+    ingest(pa.table(table), folder / "pusht.zarr", id="episode", time="step", channels=channels, **images)
+    (folder / "aloha").mkdir()
+    for number in range(10):
+        with h5py.File(folder / "aloha" / f"episode_{number}.hdf5", "w") as file:
+            file.attrs["sim"] = True
+            file["action"] = random.normal(size=(n_steps, 14)).astype(np.float32)
+            for name in ("qpos", "qvel"):
+                file[f"observations/{name}"] = random.normal(size=(n_steps, 14)).astype(np.float32)
+            for camera in ("cam_high", "cam_left_wrist"):
+                frames = random.integers(0, 256, (n_steps, 48, 64, 3), dtype=np.uint8)
+                file[f"observations/images/{camera}"] = frames
+    ingest(str(folder / "aloha" / "*.hdf5"), folder / "aloha.zarr", mapping="aloha")
+
+
 def _ingest(folder: Path, recipe: str, name: str, path: Path, **options: Any) -> None:
     recipe_of = yaml.safe_load((REPOSITORY / "configs" / "ingest" / f"{recipe}.yaml").read_text())
     ingest(path, folder / f"{name}.zarr", **{**recipe_of, **options})
@@ -143,7 +176,7 @@ def test_a_shipped_configuration_runs(config: Path, stores: Path, tmp_path: Path
         app("fit", *words, check=True)
     app("test", *words, check=True)
     found = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
-    if found["task"] == "Forecast":
+    if found["task"] in ("Forecast", "Policy"):
         assert np.isfinite(found["test/mse"])
         assert len(found["by_step"]["mae"]) == found["horizon"]
     else:

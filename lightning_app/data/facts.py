@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -146,6 +147,23 @@ class DataFacts:
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
         """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64."""
         return self.scales.unscaler.to_source(scaled, series)
+
+    def last_inputs(self, names: Sequence[str | None], x: Tensor, series: Tensor) -> Tensor:
+        """(batch, target) what some inputs were at the last input row, as targets are scaled; 0 where None is named.
+
+        Parameters
+        ----------
+        names
+            For each target, an input channel, or None.
+        x, series
+            (batch, lookback, channel) and (batch,) of a batch.
+
+        Raises
+        ------
+        UsageError
+            If one is no input, may be missing, or is clipped or scaled as a logarithm.
+        """
+        return self.scales.last_inputs(tuple(names)).of(x, series)
 
     @property
     def source(self) -> WindowSource:

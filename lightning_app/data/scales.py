@@ -12,6 +12,7 @@ from lightning_app.data.columns.calendar import calendar_step
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.layout import Layout
 from lightning_app.data.scaling.fit import fit_scaler
+from lightning_app.data.scaling.last_inputs import LastInputs
 from lightning_app.data.scaling.rowscaling import applied
 from lightning_app.data.scaling.scaler import ScaledBy, Scaler, channel_kinds
 from lightning_app.data.scaling.seasonal_error import seasonal_errors
@@ -37,6 +38,7 @@ class Scales:
     layout: Layout
     recorded: Scaler | None = None
     _seasonal: dict[int, Float64] = field(default_factory=dict, repr=False, compare=False)
+    _last: dict[tuple[str | None, ...], LastInputs] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def scaler(self) -> Scaler:
@@ -96,9 +98,20 @@ class Scales:
     @cached_property
     def unscaler(self) -> Unscaler:
         """From scaled targets back to source units."""
+        return Unscaler(self._of_rows.of(self.layout.targets))
+
+    @property
+    def _of_rows(self) -> Scaler:
+        """What rows are scaled with, to the last digit."""
         scaler = self.scaler
         later = self.layout.store.float32_suffices(scaler.channels, scaler.scaling)
-        return Unscaler((applied(scaler) if later else scaler).of(self.layout.targets))
+        return applied(scaler) if later else scaler
+
+    def last_inputs(self, names: tuple[str | None, ...]) -> LastInputs:
+        """Inputs that targets count from; see :class:`LastInputs`."""
+        if names not in self._last:
+            self._last[names] = LastInputs(self.layout, self._of_rows, names)
+        return self._last[names]
 
     @cached_property
     def target_std(self) -> NDArray[np.float32]:

@@ -11,11 +11,13 @@ from lightning_app.models.fields import FieldToFloat
 from lightning_app.models.gru import GRU
 from lightning_app.models.linear import Linear
 from lightning_app.models.lstm import LSTM
+from lightning_app.models.mlp import MLP
 from lightning_app.models.nlinear import NLinear
 from lightning_app.models.patchstg import PatchSTG
 from lightning_app.models.repeat import Repeat
 from lightning_app.models.resnet3d import ResNet3D
 from lightning_app.models.seasonal import SeasonalRepeat
+from lightning_app.models.spatialsoftmax import SpatialSoftmaxCNN
 from lightning_app.models.tcn import TCN
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "EALSTM",
     "GRU",
     "LSTM",
+    "MLP",
     "TCN",
     "BranchLSTM",
     "Climatology",
@@ -35,5 +38,6 @@ __all__ = [
     "Repeat",
     "ResNet3D",
     "SeasonalRepeat",
+    "SpatialSoftmaxCNN",
     "TaskModel",
 ]

@@ -4,5 +4,6 @@ from lightning_app.tasks.base import Task
 from lightning_app.tasks.classification import Classification
 from lightning_app.tasks.forecast import Forecast
 from lightning_app.tasks.multitask import MultiTask
+from lightning_app.tasks.policy import Policy
 
-__all__ = ["Classification", "Forecast", "MultiTask", "Task"]
+__all__ = ["Classification", "Forecast", "MultiTask", "Policy", "Task"]
