@@ -111,7 +111,7 @@ class TestReport(pl.Callback):
         n_windows = _loader(trainer).n_windows(int(trainer.num_test_batches[0]))
         document = {
             **model.exact,
-            **{name: _plain(group) for name, group in model.report.items() if name not in ("all", "by_series")},
+            **{name: _plain(group) for name, group in model.report.items() if name not in ("all", "by_series", "roc")},
             "targets": data.targets,
             **({"units": model.task.unit.removesuffix(" units")} if model.task.unit else {}),
             **({"classes": model.shape.classes} if model.shape.classes else {}),

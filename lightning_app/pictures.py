@@ -1,4 +1,4 @@
-"""What a test looks like: some forecasts, errors by horizon step, scores on the map; and the run on one page."""
+"""What a test looks like: forecasts, errors by step, scores on the map, curves, volumes; and the run on one page."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pytorch_lightning as pl
 from lightning_app.batch import Batch
 from lightning_app.callbacks import shown_windows
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.look.curves import roc_curves
 from lightning_app.look.forecasts import errors_by_step, forecasts, scores_map
 from lightning_app.look.summary import summary
+from lightning_app.look.volumes import volume_fields, volumes
 from lightning_app.models.base import TaskModel
 from lightning_app.tasks import Forecast
 
@@ -24,7 +26,9 @@ _N_WINDOWS = 4
 
 
 class Pictures(pl.Callback):
-    """Draws ``forecast.png``, ``error_by_step.png`` and, of series with scores and places, ``scores_map.png``.
+    """Draws what a test found: of forecasts ``forecast.png`` and ``error_by_step.png``, of classes ``roc.png``.
+
+    Of series with scores and places also ``scores_map.png``; of volumes with a class or a value ``volumes.png``.
 
     They are written to the run folder at the end of `test`, into TensorBoard's logs beside them, and into
     ``summary.md``. Without matplotlib only the summary is written.
@@ -56,7 +60,10 @@ class Pictures(pl.Callback):
         n_batches = int(trainer.num_test_batches[0])
         wanted = np.linspace(0, n_batches - 1, min(_N_WINDOWS, n_batches)).astype(int)
         if trainer.is_global_zero and batch_idx in wanted:
-            self._windows.append(cast(Batch, {name: part[:1].detach().clone() for name, part in batch.items()}))
+            n_each = 1 if isinstance(cast(TaskModel, pl_module).task, Forecast) else -(-_N_WINDOWS // len(wanted))
+            for at in range(min(n_each, len(batch["y"]))):
+                one = {name: part[at : at + 1].detach().clone() for name, part in batch.items()}
+                self._windows.append(cast(Batch, one))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw, and say what was drawn."""
@@ -79,6 +86,10 @@ class Pictures(pl.Callback):
             figures["forecast"] = forecasts(model, data, self._windows)
         if model.shape.horizon > 1 and "by_step" in model.report:
             figures["error_by_step"] = errors_by_step(model, data)
+        if "roc" in model.report:
+            figures["roc"] = roc_curves(model, data)
+        if self._windows and volume_fields(model) and not isinstance(model.task, Forecast):
+            figures["volumes"] = volumes(model, data, self._windows)
         coordinates = data.store.coordinates
         if "by_series" in model.report and coordinates is not None:
             figures["scores_map"] = scores_map(model.report["by_series"]["nse"], coordinates, data.targets)

@@ -26,6 +26,7 @@ from lightning_app.audit import audit
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split
+from lightning_app.look.volumes import volumes
 from lightning_app.models import CNN3D, Ensemble, ResNet3D
 from lightning_app.models.draws import uniform
 from lightning_app.tasks import Classification, MultiTask
@@ -176,6 +177,10 @@ def test_from_a_list_of_scans_to_predictions_by_study(scans: Store, tmp_path: Pa
         app(command, "--config", name, check=True)
     run = tmp_path / "runs" / "c"
     found = json.loads((run / "test_metrics.json").read_text())
+    assert "roc" not in found
+    for picture in ("roc.png", "volumes.png"):
+        assert (run / picture).stat().st_size > 5000
+        assert picture in (run / "summary.md").read_text()
     predicted = xarray.open_zarr(run / "predictions.zarr")
     data = module(scans, channels=[])
     assert predicted["id"].values.tolist() == scans.ids[data.readable("test", 1).series].tolist()
@@ -197,6 +202,29 @@ def test_from_a_list_of_scans_to_predictions_by_study(scans: Store, tmp_path: Pa
     assert found["by_target"]["n"] == [known.sum(), np.isfinite(errors).sum()]
     frame = predicted["disease_probability"].to_dataframe()
     assert set(frame["id"]) == set(predicted["id"].values)
+
+
+def test_a_picture_of_volumes_says_what_is_known_and_what_is_predicted(scans: Store) -> None:
+    data = module(scans)
+    model = CNN3D(data.shape, (8,), task=MultiTask()).eval()
+    model.trainer = type("T", (), {"datamodule": data, "world_size": 1})()
+    batch = next(iter(data.val_dataloader()))
+    parts = cast(dict[str, torch.Tensor], batch)
+    windows = [cast(Batch, {name: part[at : at + 1] for name, part in parts.items()}) for at in range(3)]
+    figure = volumes(model, data, windows)
+    assert len(figure.axes) == 9
+    titles = [axes.get_title(loc="left").split("\n") for axes in figure.axes[::3]]
+    for window, (id_, disease, fraction) in zip(windows, titles, strict=True):
+        position = int(window["series"][0])
+        assert id_ == scans.ids[position]
+        known = window["mask"][0, 0].tolist()
+        code = int(scans.read_stored("disease", position, position + 1)[0])
+        words = scans.channel("disease").categories
+        assert disease.startswith(f"disease: {words[code] if known[0] else 'unknown'}, predicted ")
+        value = float(scans.read("ejection_fraction", position, position + 1)[0])
+        assert fraction.startswith(f"ejection_fraction: {f'{value:.4g}' if known[1] else 'unknown'}, predicted ")
+        out = model(window)[0, 0, :2].softmax(-1)
+        assert disease.endswith(f"{words[int(out.argmax())]} ({float(out.max()):.0%})")
 
 
 def test_a_fit_that_goes_on_draws_what_it_would_have_drawn(scans: Store, tmp_path: Path, app: App) -> None:

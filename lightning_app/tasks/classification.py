@@ -25,12 +25,14 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_roc
 from torchmetrics.utilities import dim_zero_cat
 
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.tasks.base import STAGES, Host, Report, Task
 from zstore import UsageError
+
+_MOST_POINTS = 4096
 
 
 class Confusion(Metric):
@@ -85,6 +87,12 @@ class Curves(Metric):
     Notes
     -----
     Memory: four bytes for each class of each target, and eight for its class.
+
+    Attributes
+    ----------
+    points
+        By class, once computed: (2, point) false and true positive rates at thresholds from high to low, on the CPU; at
+        most 4,096 of them.
     """
 
     full_state_update = False
@@ -94,6 +102,7 @@ class Curves(Metric):
     def __init__(self, n_classes: int) -> None:
         super().__init__()
         self.n_classes = n_classes
+        self.points: dict[int, Tensor] = {}
         self.add_state("probabilities", [], dist_reduce_fx="cat")
         self.add_state("classes", [], dist_reduce_fx="cat")
         self._begin()
@@ -117,13 +126,21 @@ class Curves(Metric):
         """``auroc`` and ``average_precision``; NaN where not two classes were observed."""
         probabilities, classes = dim_zero_cat(self.probabilities), dim_zero_cat(self.classes)
         found: dict[str, list[Tensor]] = {"auroc": [], "average_precision": []}
+        self.points = {}
         for number in [1] if self.n_classes == 2 else range(self.n_classes):
             is_it = classes == number
             if bool(is_it.any()) and not bool(is_it.all()):
                 found["auroc"].append(binary_auroc(probabilities[:, number], is_it.long()))
+                self.points[number] = _thinned(torch.stack(binary_roc(probabilities[:, number], is_it.long())[:2]))
                 found["average_precision"].append(binary_average_precision(probabilities[:, number], is_it.long()))
         nan = torch.tensor(torch.nan)
         return {name: torch.stack(each).mean() if each else nan for name, each in found.items()}
+
+
+def _thinned(points: Tensor) -> Tensor:
+    """(2, point) on the CPU, of which no more than can be seen are left."""
+    kept = torch.linspace(0, points.shape[1] - 1, min(points.shape[1], _MOST_POINTS)).round().long()
+    return points.cpu()[:, kept]
 
 
 class Classification(Task):
@@ -208,14 +225,19 @@ class Classification(Task):
                 cast(Curves, self.metrics[f"{stage}_{number}_curves"]).update(logits.softmax(-1), observed)
 
     def measured(self, stage: str, host: Host) -> Report:
-        """The mean over the targets in `all`; `by_target`; and, of a single target, `by_class`."""
-        reports = []
+        """The mean over the targets in `all`; `by_target`; of a single target, `by_class`; with curves, `roc`.
+
+        The last has ``TARGET/CLASS``, both by number, and their :attr:`Curves.points`.
+        """
+        reports: list[Report] = []
+        roc: dict[str, Tensor] = {}
         for number in range(len(self.sizes)):
             confusion = cast(Confusion, self.metrics[f"{stage}_{number}"])
             report: Report = confusion.compute()
             if self.curves:
                 curves = cast(Curves, self.metrics[f"{stage}_{number}_curves"])
                 report["all"] |= curves.compute()
+                roc |= {f"{number}/{own}": points for own, points in curves.points.items()}
                 curves.reset()
             n_targets = int(report["by_class"]["n"].sum())
             confusion.reset()
@@ -226,7 +248,7 @@ class Classification(Task):
         by_target = {name: torch.stack([report["all"][name].cpu() for report in reports]) for name in reports[0]["all"]}
         overall = {name: values.nanmean() for name, values in by_target.items()}
         beside = {"by_class": reports[0]["by_class"]} if len(reports) == 1 else {}
-        return {"all": overall, "by_target": by_target, **beside}
+        return {"all": overall, "by_target": by_target, **beside, **({"roc": roc} if roc else {})}
 
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """The likeliest class of each target: its number in the store, or its code."""

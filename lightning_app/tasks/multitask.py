@@ -190,7 +190,10 @@ class MultiTask(Task):
                 cast(MeanLoss, self.metrics[f"{name}_loss"]).update(losses)
 
     def measured(self, stage: str, host: Host) -> Report:
-        """Means over the targets in `all`, with MAE and RMSE of a single number; `by_target`, NaN for the others."""
+        """Means over the targets in `all`, with MAE and RMSE of a single number; `by_target`, NaN for the others.
+
+        With curves there is `roc` too, as for `Classification`.
+        """
         found = [self._measured(f"{stage}_{number}") for number in range(len(self._classes))]
         for number, report in enumerate(found):
             if int(report["n"]) and not math.isfinite(loss := float(report["loss"])):
@@ -208,7 +211,13 @@ class MultiTask(Task):
             if name not in ("loss", "n") and (n_numbers == 1 or name not in ("mae", "rmse"))
         }
         overall["loss"] = (shares * by_target["loss"].nan_to_num()).sum() / shares.sum()
-        return {"all": overall, "by_target": by_target}
+        roc = {
+            f"{number}/{own}": points
+            for number in range(len(found))
+            if f"{stage}_{number}_curves" in self.metrics
+            for own, points in cast(Curves, self.metrics[f"{stage}_{number}_curves"]).points.items()
+        }
+        return {"all": overall, "by_target": by_target, **({"roc": roc} if roc else {})}
 
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """Numbers in source units; of classes the likeliest one, as the store has it."""
