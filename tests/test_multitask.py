@@ -153,10 +153,8 @@ def test_metrics_are_those_of_scikit_learn_however_batched(seed: int, size: int)
         assert float(report["all"][name]) == pytest.approx(value, abs=1e-6), name
     assert float(report["all"]["loss"]) == pytest.approx(float(task.loss_of(outputs, batch, HOST)), rel=1e-5)
     for target, classes in ((0, [1]), (2, [0, 1, 2])):
-        areas = [
-            float(torch.trapezoid(points[1], points[0]))
-            for points in (report["roc"][key] for key in keys(target, classes))
-        ]
+        curves = [report["roc"][f"{target}/{own}"] for own in classes]
+        areas = [float(torch.trapezoid(right, wrong)) for wrong, right in curves]
         assert float(np.mean(areas)) == pytest.approx(float(report["by_target"]["auroc"][target]), abs=1e-5)
     assert report["by_target"]["n"].tolist() == batch["mask"].sum(dim=(0, 1)).tolist()
     assert report["by_target"]["mae"].isnan().tolist() == [True, False, True]
