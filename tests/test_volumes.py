@@ -223,7 +223,7 @@ def test_a_picture_of_volumes_says_what_is_known_and_what_is_predicted(scans: St
         assert disease.startswith(f"disease: {words[code] if known[0] else 'unknown'}, predicted ")
         value = float(scans.read("ejection_fraction", position, position + 1)[0])
         assert fraction.startswith(f"ejection_fraction: {f'{value:.4g}' if known[1] else 'unknown'}, predicted ")
-        out = model(window)[0, 0, :2].softmax(-1)
+        out = model(window)[0, 0, :2].softmax(-1).detach()
         assert disease.endswith(f"{words[int(out.argmax())]} ({float(out.max()):.0%})")
 
 
