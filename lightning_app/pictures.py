@@ -1,4 +1,4 @@
-"""What a test looks like: forecasts, errors by step, scores on the map, curves, volumes; and the run on one page."""
+"""What a test looks like: forecasts, errors by step, scores on the map, classes, volumes; and the run on one page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from lightning_app.batch import Batch
 from lightning_app.callbacks import shown_windows
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.look.classes import confusion
 from lightning_app.look.curves import roc_curves
 from lightning_app.look.forecasts import errors_by_step, forecasts, scores_map
 from lightning_app.look.summary import summary
@@ -29,6 +30,8 @@ class Pictures(pl.Callback):
     """Draws what a test found: of forecasts ``forecast.png`` and ``error_by_step.png``, of classes ``roc.png``.
 
     Of series with scores and places also ``scores_map.png``; of volumes with a class or a value ``volumes.png``.
+
+    Of targets that are classes it draws ``confusion.png``; of several such, ``confusion_0.png`` and so on.
 
     They are written to the run folder at the end of `test`, into TensorBoard's logs beside them, and into
     ``summary.md``. Without matplotlib only the summary is written.
@@ -93,6 +96,9 @@ class Pictures(pl.Callback):
         coordinates = data.store.coordinates
         if "by_series" in model.report and coordinates is not None:
             figures["scores_map"] = scores_map(model.report["by_series"]["nse"], coordinates, data.targets)
+        for number, (key, counts) in enumerate(model.report.get("confusion", {}).items()):
+            drawn = confusion(counts.cpu().numpy(), model.shape.classes[number], data.targets[number])
+            figures[key.replace("counts", "confusion")] = drawn
         with SummaryWriter(str(self.folder / "logs")) as writer:
             for name, figure in figures.items():
                 figure.savefig(self.folder / f"{name}.png", dpi=120)

@@ -287,7 +287,7 @@ LAYERS = {
     ],
     "lightning_app": [
         ["batch", "schedules", "arguments", "checkpoints"],
-        ["data.lasting", "data.infinite"],
+        ["data.lasting", "data.infinite", "data.patterns"],
         [
             "data.columns.calendar",
             "data.columns.roles",
@@ -346,6 +346,7 @@ LAYERS = {
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],
         ["models.patches", "models.patchstg", "models.ensemble"],
         ["models.draws", "models.volumes", "models.cnn3d", "models.resnet3d"],
+        ["models.augment", "models.tds", "models.rms"],
         [
             "audit",
             "look.style",
@@ -353,6 +354,7 @@ LAYERS = {
             "look.module",
             "look.audit",
             "look.forecasts",
+            "look.classes",
             "look.curves",
             "look.volumes",
             "look.summary",

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pytest
 import yaml
 from conftest import REPOSITORY, write_table
+from hdf5files import session
+from readings import write_readings
 from scans import CHAIN, write_scans
 
 from lightning_app.data.datamodule import WindowDataModule
@@ -82,6 +84,12 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _roads(folder)
     _volumes(folder)
     _robots(folder)
+    sessions = [f"{person}-{session}" for person in (12345, 21547, 45612) for session in (1, 2, 3)]
+    write_readings(folder / "emg_myo", sessions)
+    _ingest(folder, "emg_myo", "emg_myo", folder / "emg_myo" / "*" / "*.txt.gz")
+    for number in range(10):
+        session(folder / f"session{number}.h5", n_rows=12_000, seed=number)
+    ingest(folder / "session*.h5", folder / "emg2pose.zarr", mapping="emg2pose")
     rows_of, places = write(simulate(n_catchments=3, n_years=8), folder)
     (folder / "demo").mkdir()
     ingest(rows_of, folder / "demo" / "catchments.zarr", id="gauge_id", time="date", static=places)
@@ -181,6 +189,8 @@ def test_a_shipped_configuration_runs(config: Path, stores: Path, tmp_path: Path
         assert len(found["by_step"]["mae"]) == found["horizon"]
     else:
         assert np.isfinite(found["test/loss"])
+    if found["task"] == "Classification":
+        assert sum(found["by_class"]["n"]) == sum(found["confusion"]["counts"]) > 0
     if "mase_season:" in config.read_text():
         assert np.isfinite(found["test/mase"])
     if "series_scores: true" in config.read_text():

@@ -238,6 +238,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             version=version,
         )
         WindowData.__init__(self, options)
+        self._limit_val_batches: int | float | None = None  # of the trainer, while a fit has no validation
 
     @property
     def process(self) -> Process:
@@ -257,12 +258,17 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         """Open the store, and let the first process decide for all where rows live: what is free differs between them.
 
         Rows are not opened yet: Lightning takes the checkpoint after this, and they follow its scaler and columns.
+        A fit whose split says that there is nothing to validate on has no validation.
         """
         if self.trainer is not None:
+            if stage == "fit" and self.split.is_empty("val"):
+                self._limit_val_batches, self.trainer.limit_val_batches = self.trainer.limit_val_batches, 0
             self._placement = self.trainer.strategy.broadcast(self.placement)
 
     def teardown(self, stage: str) -> None:
         """Stop the threads of a stream, and let go of rows and their files; what was fitted stays."""
+        if self.trainer is not None and self._limit_val_batches is not None:
+            self.trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None
         self.close()
 
     def on_exception(self, exception: BaseException) -> None:

@@ -16,9 +16,11 @@ from lightning_app.models.nlinear import NLinear
 from lightning_app.models.patchstg import PatchSTG
 from lightning_app.models.repeat import Repeat
 from lightning_app.models.resnet3d import ResNet3D
+from lightning_app.models.rms import RMSRegression
 from lightning_app.models.seasonal import SeasonalRepeat
 from lightning_app.models.spatialsoftmax import SpatialSoftmaxCNN
 from lightning_app.models.tcn import TCN
+from lightning_app.models.tds import TDS
 
 __all__ = [
     "CNN3D",
@@ -27,6 +29,7 @@ __all__ = [
     "LSTM",
     "MLP",
     "TCN",
+    "TDS",
     "BranchLSTM",
     "Climatology",
     "DLinear",
@@ -35,6 +38,7 @@ __all__ = [
     "Linear",
     "NLinear",
     "PatchSTG",
+    "RMSRegression",
     "Repeat",
     "ResNet3D",
     "SeasonalRepeat",

@@ -61,7 +61,7 @@ class Confusion(Metric):
         self.losses += torch.stack([losses.double().sum(), weights.double().sum()])
 
     def compute(self) -> Report:
-        """`all`, and `by_class`; NaN where nothing was observed."""
+        """`all`, `by_class` and `confusion`, the counts; NaN where nothing was observed."""
         counts = self.counts.double()
         hits, observed, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
         f1 = 2 * hits / (observed + predicted)
@@ -73,6 +73,7 @@ class Confusion(Metric):
                 "balanced_accuracy": (hits / observed).nanmean(),
             },
             "by_class": {"precision": hits / predicted, "recall": hits / observed, "f1": f1, "n": observed},
+            "confusion": {"counts": self.counts.clone()},
         }
 
 
@@ -225,12 +226,15 @@ class Classification(Task):
                 cast(Curves, self.metrics[f"{stage}_{number}_curves"]).update(logits.softmax(-1), observed)
 
     def measured(self, stage: str, host: Host) -> Report:
-        """The mean over the targets in `all`; `by_target`; of a single target, `by_class`; with curves, `roc`.
+        """The mean over the targets in `all`; `by_target`; `confusion`; of one target, `by_class`; with curves, `roc`.
 
-        The last has ``TARGET/CLASS``, both by number, and their :attr:`Curves.points`.
+        The last has ``TARGET/CLASS``, both by number, and their :attr:`Curves.points`. `confusion` has (class, class)
+        `counts` of a single target: entry ``[c, p]`` counts targets of class c that were predicted as p. Of several
+        targets there are ``counts_0`` and so on.
         """
         reports: list[Report] = []
         roc: dict[str, Tensor] = {}
+        counts: dict[str, Tensor] = {}
         for number in range(len(self.sizes)):
             confusion = cast(Confusion, self.metrics[f"{stage}_{number}"])
             report: Report = confusion.compute()
@@ -240,6 +244,7 @@ class Classification(Task):
                 roc |= {f"{number}/{own}": points for own, points in curves.points.items()}
                 curves.reset()
             n_targets = int(report["by_class"]["n"].sum())
+            counts["counts" if len(self.sizes) == 1 else f"counts_{number}"] = report["confusion"]["counts"]
             confusion.reset()
             if n_targets and not math.isfinite(loss := float(report["all"]["loss"])):
                 when = f" after step {host.global_step:,}" if stage == "val" and host.trainer.training else ""
@@ -248,7 +253,7 @@ class Classification(Task):
         by_target = {name: torch.stack([report["all"][name].cpu() for report in reports]) for name in reports[0]["all"]}
         overall = {name: values.nanmean() for name, values in by_target.items()}
         beside = {"by_class": reports[0]["by_class"]} if len(reports) == 1 else {}
-        return {"all": overall, "by_target": by_target, **beside, **({"roc": roc} if roc else {})}
+        return {"all": overall, "by_target": by_target, **beside, "confusion": counts, **({"roc": roc} if roc else {})}
 
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """The likeliest class of each target: its number in the store, or its code."""

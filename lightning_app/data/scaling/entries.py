@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from lightning_app.data.patterns import compile_pattern, is_pattern
 from zstore import UsageError
 
 Value = TypeVar("Value")
@@ -61,7 +61,7 @@ def _fitting(entry: str, channels: Sequence[str], vectors: Mapping[str, Sequence
         return [entry]
     if entry in vectors:
         return [name for name in channels if name in vectors[entry]]
-    if not set("*?") & set(entry):
+    if not is_pattern(entry):
         return []
-    pattern = re.compile("".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in entry), re.DOTALL)
+    pattern = compile_pattern(entry)
     return [name for name in channels if pattern.fullmatch(name)]

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_app.data.patterns import compile_pattern, is_pattern
 from lightning_app.data.windows.fractions import refuse_nothing, refuse_overlap, share_out
 from lightning_app.data.windows.groups import Groups
 from lightning_app.data.windows.split_table import read_split_table, same_value
@@ -43,7 +44,7 @@ def _is_told(split: Split) -> bool:
 def _assigned(store: Store, split: Split, n_series: int, dealt_out: str) -> Int64:
     """(series,) as :func:`assign_series`; or (unit,) of what is dealt out: so many series, or groups of them."""
     if split.ids is not None:
-        return _assign(store, [positions_of(store, split.named(name) or [], "--data.split.ids") for name in NAMES])
+        return _assign(store, [_named(store, split.named(name) or []) for name in NAMES])
     if split.table is not None:
         return _assign(store, _listed(store, split, split.table))
     if split.attribute is not None and split.values is not None:
@@ -72,6 +73,27 @@ def _assigned(store: Store, split: Split, n_series: int, dealt_out: str) -> Int6
     dealt = np.repeat(np.arange(3), counts[0])
     assigned[order[: len(dealt)]] = dealt
     return assigned
+
+
+def _named(store: Store, ids: list[str]) -> Int64:
+    """Positions of the series that ids and patterns name, ascending where there is a pattern."""
+    option = "--data.split.ids"
+    patterns = [text for text in ids if is_pattern(text) and text not in store.ids]
+    if not patterns:
+        return positions_of(store, ids, option)
+    positions = [positions_of(store, [text for text in ids if text not in patterns], option)]
+    for text in patterns:
+        matches = compile_pattern(text).fullmatch
+        fitting = np.array([n for n, id_ in enumerate(store.ids) if matches(id_)], np.int64)
+        if not len(fitting):
+            raise UsageError(
+                f"no series whose id fits {text!r}",
+                expected="a pattern of ids, in which * is any text and ? any one letter",
+                where=store.path,
+                fix=f"correct {option}",
+            )
+        positions.append(fitting)
+    return np.unique(np.concatenate(positions))
 
 
 def _listed(store: Store, split: Split, table: str) -> list[Int64]:

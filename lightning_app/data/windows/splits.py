@@ -53,7 +53,8 @@ class Split:
         By both: fractions of the series; `sizes` are of time.
     ids
         Series by name, instead of fractions: for each of train, val and test a list of ids, or the path of a text file
-        with an id on each line.
+        with an id on each line. What is no id may be a pattern of them, in which ``*`` is any text and ``?`` any one
+        letter. Series that are not named belong to nobody.
     attribute
         Static attribute by whose value series are shared out, as told by `values`; with `table` a column of that,
         ``split`` if it is not named.
@@ -131,6 +132,14 @@ class Split:
             If a file of ids cannot be read.
         """
         return None if self.ids is None else read_ids(self.ids.get(name, []), "--data.split.ids")
+
+    def is_empty(self, name: SplitName) -> bool:
+        """Whether it is said that train, val or test gets nothing, as val by ids that are of train and test alone."""
+        if self.ids is not None:
+            return not self.named(name)
+        if self.table is not None or self.attribute is not None:
+            return not self.listed.get(name)
+        return self.dates is None and self.folds is None and self.shares[NAMES.index(name)] == 0
 
     def digest(self) -> str:
         """16 hex digits that name this split in checkpoints, predictions and caches; of what files hold, too."""

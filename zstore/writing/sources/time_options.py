@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from zstore.errors import NoColumnError, SourceError, UsageError
 from zstore.format.schema import TimeAxis
-from zstore.format.timesteps import UNIT_STEPS
+from zstore.format.timesteps import UNIT_STEPS, TimeStepRule
 from zstore.writing.sources.cells import shorten
 from zstore.writing.sources.options import TableOptions
 from zstore.writing.sources.times.candidates import time_flags
 from zstore.writing.sources.times.epochs import EXCEL, finest_unit
 from zstore.writing.sources.times.formats import YEAR_AND_PART, check_columns, check_format, has_zone, read_one, unit_of
 from zstore.writing.sources.times.guesses import dates_or_epochs, first_unreadable, sniff_iso
+from zstore.writing.sources.times.iso import UNITS
 from zstore.writing.sources.times.parts import PARTS
 from zstore.writing.sources.times.spec import EPOCH_UNITS, STEPS, TimeSpec
 from zstore.writing.sources.times.zones import check_zone
@@ -166,18 +167,14 @@ def numbered_rows(options: TableOptions) -> TimeSpec:
             expected="--time COL, or --freq STEP (and --start T) for rows that follow each other",
             fix="name the time column with --time",
         )
-    axis = TimeAxis("s" if options.start is not None and not options.start.lstrip("-").isdigit() else None)
-    try:
-        start = axis.parse(options.start) if options.start is not None else 0
-        rule = axis.parse_freq(options.freq)
-    except ValueError:
-        rule = None
-    if rule is None or (rule.kind == "rows" and axis.unit is not None):
+    found = _axis_of_start(options.start, options.freq)
+    if found is None:
         raise UsageError(
             f"--start {options.start} with --freq {options.freq}",
-            expected="a date and a step such as 5min or MS, or two whole numbers",
+            expected="a date and a step such as 5min, 5ms or MS, or two whole numbers",
             fix="choose another --start or --freq",
         )
+    axis, start, rule = found
     rule = UNIT_STEPS if rule.kind == "rows" else rule.begun(start)
     if not rule.fits(start):
         raise UsageError(
@@ -186,3 +183,17 @@ def numbered_rows(options: TableOptions) -> TimeSpec:
             fix="choose another --start or --freq",
         )
     return TimeSpec("rows", (), axis.unit, start=start, rule=rule)
+
+
+def _axis_of_start(first: str | None, freq: str) -> tuple[TimeAxis, int, TimeStepRule] | None:
+    """The axis of numbered rows, in the coarsest unit that has both the first time and the step; None if none has."""
+    dated = first is not None and not first.lstrip("-").isdigit()
+    for unit in UNITS if dated else (None,):
+        axis = TimeAxis(unit)
+        try:
+            start = axis.parse(first) if first is not None else 0
+            rule = axis.parse_freq(freq)
+        except ValueError:
+            continue
+        return None if rule.kind == "rows" and dated else (axis, start, rule)
+    return None
