@@ -73,6 +73,7 @@ LAYERS = {
             "reading.fieldchunks",
             "reading.fieldimages",
             "reading.fieldreader",
+            "reading.localfield",
             "reading.fieldrows",
             "reading.volumes",
             "reading.panel",

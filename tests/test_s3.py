@@ -428,8 +428,43 @@ def test_fields_in_a_bucket_are_streamed_or_decoded_once_but_not_for_each_batch(
     for ours, theirs in zip(stream.test_dataloader(), host.test_dataloader(), strict=True):
         left, right = (np.asarray(dict(batch)["image"]) for batch in (ours, theirs))
         np.testing.assert_array_equal(left, right)
-    with pytest.raises(UsageError, match="field 'image' with residency encoded, of a store in a bucket"):
-        _ = module("encoded").placement
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["arrays", "images"])
+def test_encoded_fields_in_a_bucket_are_fetched_once_and_decoded_from_the_cache(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    for n in range(60):
+        image(tmp_path / f"{n}.png", np.random.default_rng(n).integers(0, 256, (9, 8, 3), np.uint8))
+    source = write_table(tmp_path / "t.csv", ["id", "time", "v", "f"], [["a", t, t, f"{t}.png"] for t in range(60)])
+    files: dict[str, Any] = {"file": {"image": "f"}, "file_root": str(tmp_path), **SMALL_GRID}
+    ingest(source, f"{bucket}/s.zarr", id="id", time="time", keep_encoded=["image"] if keep else [], **files)
+
+    def module(place: Any) -> WindowDataModule:
+        usual: dict[str, Any] = {"channels": ["v"], "cache": str(tmp_path / "cache"), "batch_size": 7, "seed": 1}
+        return WindowDataModule(f"{bucket}/s.zarr", 3, 1, fields={"image": FieldOptions(2, 1, place)}, **usual)
+
+    fetched: Counter[str] = Counter()
+    get = Bucket._get
+
+    def counted(self: Bucket, key: str, *which: Any) -> Any:
+        fetched.update([key] if key.startswith("image/c/") else [])
+        return get(self, key, *which)
+
+    encoded, host = module("encoded"), module("host")
+    known: list[Any] = list(host.train_dataloader())
+    monkeypatch.setattr(Bucket, "_get", counted)
+    loader = encoded.train_dataloader()
+    for _ in range(2):
+        found: list[Any] = list(loader)
+        assert len(found) == len(known)
+    assert len(fetched) >= (1 if keep else 4)
+    assert max(fetched.values()) == 1
+    fetched.clear()
+    again = module("encoded")
+    for ours, theirs in zip(again.train_dataloader(), known, strict=True):
+        np.testing.assert_array_equal(np.asarray(dict(ours)["image"]), theirs["image"])
+    assert sum(fetched.values()) == keep  # of encoded images the first one is looked at where it is
 
 
 def test_a_shard_that_took_the_place_of_another_is_refused_however_it_is_read(

@@ -27,6 +27,7 @@ from zstore.reading.eviction import Cache, cache_entries, cache_folder, clear_ca
 from zstore.reading.fieldreader import FieldReader
 from zstore.reading.fieldrows import FieldSteps, open_field
 from zstore.reading.gather import Windows, observed_key
+from zstore.reading.localfield import local_field
 from zstore.reading.panel import PanelFile, PanelGrid, open_panel
 from zstore.reading.rowfile import RowFile, open_rows
 from zstore.reading.rownotes import CacheEntry
@@ -109,6 +110,7 @@ __all__ = [
     "inspect",
     "inspect_hdf5",
     "is_source",
+    "local_field",
     "log",
     "look",
     "observed_key",

@@ -25,7 +25,7 @@ from lightning_app.data.scaling.clip import Clip
 from lightning_app.data.scaling.statics import encode_statics
 from lightning_app.data.selection import Holes
 from lightning_app.data.windows.plan import OrderPlan, WindowPart
-from zstore import UsageError, find_holes, observed_key, open_field
+from zstore import UsageError, find_holes, local_field, observed_key, open_field
 
 logger = logging.getLogger(__name__)
 
@@ -241,6 +241,6 @@ def _values(layout: Layout, name: str, place: FieldPlace, process: Process, pool
     if place == "stream" and pool is not None:
         return DecodedField(pool.memory.fields[name], pooled=True)
     if place == "encoded":
-        return EncodedField(layout.readers[name])
+        return EncodedField(local_field(layout.readers[name], layout.options.row_cache))
     values = DecodedField(torch.from_numpy(open_field(layout.store, name, layout.options.row_cache)))
     return values.to(process.device) if place == "device" else values

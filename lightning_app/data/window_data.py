@@ -185,7 +185,7 @@ class WindowData(DataFacts):
         for name in placement.streamed_fields:
             streamed = placement.place == "stream" or name in order.fields
             if not (order.streamed and streamed) and (name not in asked or asked[name].residency == "auto"):
-                fields[name] = "host" if self.layout.readers[name].remote else "encoded"
+                fields[name] = "encoded"
                 logger.info(f"field {name!r}: residency {fields[name]}, for its epochs mix other rows")
         return replace(placement, fields=fields)
 

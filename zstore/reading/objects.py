@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -65,10 +66,17 @@ class ObjectReader:
             if int(self.document["version"]) != version:
                 refuse(f"version {self.document['version']} in {key}", f"version {version}", str(storage))
         self._records: dict[str, ObjectRecord] | None = None
+        self._copies: dict[str, Opened] = {}
         self._recent: dict[str, Opened] = {}
         self._compared: dict[str, Hashable] = {}
         self._lock = threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
+
+    def with_copies(self, copies: Mapping[str, Opened]) -> ObjectReader:
+        """The same version, some objects of which are read elsewhere, where they were compared with the manifest."""
+        other = copy(self)
+        other._copies, other._recent, other._compared = dict(copies), {}, {}
+        return other
 
     def _load_newest(self) -> None:
         """Read the root document, again if a writer commits meanwhile."""
@@ -278,6 +286,8 @@ class ObjectReader:
         return opened
 
     def _open(self, key: str) -> Opened:
+        if key in self._copies:
+            return self._copies[key]
         if (known := self._compared.get(key)) is not None:
             with suppress(OSError):  # told below, where it is opened as if for the first time
                 if (same := self.storage.reopen(key, known)) is not None:

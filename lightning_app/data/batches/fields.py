@@ -32,9 +32,10 @@ class FieldOptions:
         Rows from one to the next.
     residency
         Where its rows live: ``host``, decoded in a memory-mapped file that all processes of a machine share;
-        ``device``, in the memory of the device that trains; ``encoded``, compressed in the files of the store, decoded
-        for each batch; ``stream``, in a pool of bounded size, into which pieces of the store are decoded ahead of use,
-        in random order; ``auto``, the first of device (a GPU), host, encoded, stream where they fit.
+        ``device``, in the memory of the device that trains; ``encoded``, compressed in the files of the store (or, of
+        one in a bucket, in a copy of them in the cache), decoded for each batch; ``stream``, in a pool of bounded size,
+        into which pieces of the store are decoded ahead of use, in random order; ``auto``, the first of device (a GPU),
+        host, encoded, stream where they fit.
     crop
         Lengths of the part of each row that a batch has, along its first axes, such as ``[84, 84]`` of an image or
         ``[48, 48, 48]`` of a volume: somewhere in it in training, the same for all steps of a window, and in the middle

@@ -70,13 +70,6 @@ class FieldRooms:
         decoded, stored, remote = reader.decoded_bytes, reader.stored_bytes, reader.remote
         if wanted == "device":
             self._require_device(name, decoded)
-        if wanted == "encoded" and remote:
-            raise UsageError(
-                f"field {name!r} with residency encoded, of a store in a bucket",
-                expected="files on this machine, which the system keeps in memory",
-                where=reader.where,
-                fix=f"copy the store to a disk, or {name}: {{residency: stream}} in --data.fields",
-            )
         place, why = (wanted, "as told") if wanted != "auto" else self.fitting(decoded, stored, remote)
         self._taken["device" if place == "device" else "host"] += {"stream": 0, "encoded": stored}.get(place, decoded)
         shown = f"{decoded / 1e9:.2f} GB decoded, {stored / 1e9:.2f} GB stored"
@@ -87,8 +80,8 @@ class FieldRooms:
         """What ``auto`` takes for a field, and why.
 
         ``device`` on a GPU if decoded rows fit there; else ``host``, if they fit into memory and onto the disk of the
-        cache; else ``encoded``, if the store is on this machine and what is stored fits into memory, or channels do
-        not fit either; else ``stream``.
+        cache; else ``encoded``, if what is stored fits into memory (and, of a store in a bucket, onto that disk), or
+        the store is on this machine and channels do not fit either; else ``stream``.
 
         Parameters
         ----------
@@ -119,10 +112,10 @@ class FieldRooms:
             why["host"] = f"decoded rows do not fit into {self._host}"
         elif decoded > self._disk - self._taken["host"]:
             why["host"] = f"{self._cache} has {self._disk / 1e9:.2f} GB free"
-        if remote:
-            why["encoded"] = "the store is in a bucket"
-        elif stored > left:
+        if stored > left:
             why["encoded"] = f"stored rows do not fit into {self._host}"
+        elif remote and stored > self._disk - self._taken["host"]:
+            why["encoded"] = f"the store is in a bucket, and {self._cache} has {self._disk / 1e9:.2f} GB free"
         return why
 
     def _require_device(self, name: str, n_bytes: int) -> None:
