@@ -22,12 +22,13 @@ Arrays = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout: its preset, what writes so many of its episodes, and what h5py reads of its files."""
+    """A layout: its preset, what writes so many of its episodes, what h5py reads of its files, and a grid of shards."""
 
     preset: str
     write: Callable[[Path, Path, int], None]
     read: Callable[[Path], Arrays]
     n_episodes: int
+    grid: dict[str, int]
 
     def files(self, folder: Path) -> list[Path]:
         """The files of a folder in the order of their names."""
@@ -184,11 +185,14 @@ def read_robomimic(path: Path) -> Arrays:
         return {name: dict(named(group)) for name, group in file["data"].items()}
 
 
+_LONG = {"chunk_rows": 4096, "shard_rows": 8192}
+_SHORT = {"chunk_rows": 8, "shard_rows": 16}
+
 LAYOUTS = {
-    "emg2pose": Layout("emg2pose", write_pose, read_pose, 40),
-    "emg2qwerty": Layout("emg2qwerty", write_qwerty, read_qwerty, 40),
-    "aloha": Layout("aloha", write_aloha, read_aloha, 25),
-    "aloha compressed": Layout("aloha", write_compressed, read_aloha, 25),
-    "robomimic": Layout("robomimic", write_robomimic, read_robomimic, 30),
-    "robomimic of bridge": Layout("robomimic", write_bridge, read_robomimic, 25),
+    "emg2pose": Layout("emg2pose", write_pose, read_pose, 40, _LONG),
+    "emg2qwerty": Layout("emg2qwerty", write_qwerty, read_qwerty, 40, _LONG),
+    "aloha": Layout("aloha", write_aloha, read_aloha, 25, _SHORT),
+    "aloha compressed": Layout("aloha", write_compressed, read_aloha, 25, _SHORT),
+    "robomimic": Layout("robomimic", write_robomimic, read_robomimic, 30, {"chunk_rows": 64, "shard_rows": 128}),
+    "robomimic of bridge": Layout("robomimic", write_bridge, read_robomimic, 25, _SHORT),
 }

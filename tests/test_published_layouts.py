@@ -28,7 +28,6 @@ from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
 
 REAL = pytest.param("real", marks=pytest.mark.long)
-GRID: dict[str, Any] = {"chunk_rows": 8, "shard_rows": 16}
 N_KILLED = 3
 """Episodes of stores that are killed."""
 
@@ -204,11 +203,11 @@ def test_an_operation_that_is_killed_anywhere_is_gone_on_with(
     start, whole = tmp_path / "start", tmp_path / "whole"
     start.mkdir()
     if operation != "ingest":
-        zstore.ingest(first, start / "s.zarr", mapping=layout.preset, **GRID)
+        zstore.ingest(first, start / "s.zarr", mapping=layout.preset, **layout.grid)
     if operation == "compact":
         zstore.append(later, start / "s.zarr")
     arguments: dict[str, Any] = {
-        "ingest": {"sources": [first, *later], "mapping": layout.preset, **GRID},
+        "ingest": {"sources": [first, *later], "mapping": layout.preset, **layout.grid},
         "append": {"sources": later},
         "compact": {},
     }[operation]
