@@ -28,7 +28,7 @@ class Layout:
     write: Callable[[Path, Path, int], None]
     read: Callable[[Path], Arrays]
     n_episodes: int
-    grid: dict[str, int]
+    grid: dict[str, Any]
 
     def files(self, folder: Path) -> list[Path]:
         """The files of a folder in the order of their names."""
