@@ -23,8 +23,8 @@ class CNN3D(VolumeModel):
     widths
         Colours behind each convolution. The four of the default have 291,000 weights.
     norm
-        What is normalised behind each convolution: each colour over the ``batch``, or ``group``s of eight colours of
-        each window. With groups, what is learned does not depend on how batches are shared out between processes.
+        What is normalised behind each convolution: ``batch``, each colour over the batch, or ``group``, eight colours
+        of each window together: then what is learned does not depend on how batches are shared out between processes.
     options
         See `VolumeModel` and `TaskModel`.
     """

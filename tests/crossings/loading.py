@@ -38,6 +38,7 @@ class Ranks:
             reduce_boolean_decision=lambda decision, all=True: decision,  # noqa: A006  # Lightning's name
         )
         return SimpleNamespace(
+            limit_val_batches=1.0,
             global_rank=rank,
             local_rank=rank,
             node_rank=0,
