@@ -42,7 +42,8 @@ def check(panel: PanelFile, rows: Sequence[Sequence[Any]], ids: Sequence[str]) -
     wanted = (expected(rows, ids) - 1) / 2
     found, shape = panel.rows(), wanted.shape
     np.testing.assert_allclose(found.values.reshape(shape), np.nan_to_num(wanted), atol=1e-6)
-    assert panel.masked or not np.isnan(wanted).any()  # by what series miss anywhere, in the panel or not
+    blank = any(value == "" for row in rows for value in row[2:])  # of any series of the store, in the panel or not
+    assert panel.masked == (blank or bool(np.isnan(wanted).any()))
     if found.observed is not None:
         np.testing.assert_array_equal(found.observed.reshape(shape), ~np.isnan(wanted))
     for low, high in ((0, len(wanted)), (len(wanted) // 3, len(wanted) // 2 + 1)):
