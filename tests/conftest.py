@@ -125,6 +125,16 @@ def processes() -> Any:
     return context
 
 
+def in_two_processes(share: Callable[[int, str], None], folder: Path) -> None:
+    """Let two processes do a share each, of rank 0 and 1, with a folder in common."""
+    workers = [processes().Process(target=share, args=(rank, str(folder))) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+
+
 @pytest.fixture
 def run(tmp_path: Path, python: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``python -m MODULE ARGUMENTS`` in a folder of its own, as a user would."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import torch
-from conftest import processes
+from conftest import in_two_processes
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed
@@ -120,12 +120,7 @@ def _share_of(rank: int, folder: str) -> None:
 
 
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
-    workers = [processes().Process(target=_share_of, args=(rank, str(tmp_path))) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-        assert worker.exitcode == 0
+    in_two_processes(_share_of, tmp_path)
     data, alone = random_data(7, 200), ScaledErrors(HORIZON, TARGETS)
     update(alone, data, slice(None))
     for rank in range(2):

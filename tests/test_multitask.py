@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from conftest import processes
+from conftest import in_two_processes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import (
@@ -176,12 +176,7 @@ def _share_of(rank: int, folder: str) -> None:
 
 
 def test_two_processes_find_what_one_does_even_if_one_of_them_has_no_target(tmp_path: Path) -> None:
-    workers = [processes().Process(target=_share_of, args=(rank, str(tmp_path))) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-        assert worker.exitcode == 0
+    in_two_processes(_share_of, tmp_path)
     task = made()
     batch, outputs = windows(7, 150), outputs_of(task, 150, 7)
     task.update("test", outputs, batch, HOST)

@@ -56,20 +56,14 @@ class Scales:
         members = layout.view.members
         kinds = channel_kinds(layout.columns, options.scaler, layout.store.vectors)
         asked = options.scaler if not isinstance(options.scaler, str) else {}
-        for name in layout.one_hot:  # a column for each word has no scale
+        words = ("whose words become columns of 0 and 1", ", or --data.category_encoding code")
+        without = dict.fromkeys(layout.one_hot, words) | dict.fromkeys(options.classes, ("which is a class", ""))
+        for name, (why, instead) in without.items():  # neither a column for each word nor a class has a scale
             if asked.get(name, "none") != "none":
                 raise UsageError(
-                    f"a {asked[name]} scaler of {name!r}, whose words become columns of 0 and 1",
+                    f"a {asked[name]} scaler of {name!r}, {why}",
                     expected="none",
-                    fix=f"drop {name} from --data.scaler, or --data.category_encoding code",
-                )
-            kinds[name] = "none"
-        for name in options.classes:
-            if asked.get(name, "none") != "none":
-                raise UsageError(
-                    f"a {asked[name]} scaler of {name!r}, which is a class",
-                    expected="none",
-                    fix=f"drop {name} from --data.scaler",
+                    fix=f"drop {name} from --data.scaler{instead}",
                 )
             kinds[name] = "none"
         floor = options.scale_floor

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -144,6 +144,18 @@ def _thinned(points: Tensor) -> Tensor:
     return points.cpu()[:, kept]
 
 
+def require_classes(weights: Literal["balanced"] | dict[str, float] | None, classes: Sequence[Sequence[Any]]) -> None:
+    """Raise UsageError if weights name a class that no target, (target, class), has."""
+    known = {str(name) for own in classes for name in own}
+    strange = sorted(set(weights) - known) if isinstance(weights, dict) else []
+    if strange:
+        raise UsageError(
+            f"weights of classes {', '.join(strange)}",
+            expected=f"some of {', '.join(sorted(known)) or 'none, for no target is a class'}",
+            fix="change --model.task",
+        )
+
+
 class Classification(Task):
     """A class for each target: cross-entropy, and how often, and for which classes, the likeliest one is right.
 
@@ -184,14 +196,7 @@ class Classification(Task):
                 expected="targets that are classes",
                 fix="name them all in --data.classes",
             )
-        named = {str(name) for classes in shape.classes for name in classes}
-        strange = sorted(set(self.weights) - named) if isinstance(self.weights, dict) else []
-        if strange:
-            raise UsageError(
-                f"weights of classes {', '.join(strange)}",
-                expected=f"some of {', '.join(sorted(named))}",
-                fix="change --model.task",
-            )
+        require_classes(self.weights, shape.classes)
         for number, classes in enumerate(shape.classes):
             self.register_buffer(f"values_{number}", stored_values(classes), persistent=False)
             for stage in STAGES:

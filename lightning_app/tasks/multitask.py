@@ -27,6 +27,7 @@ from lightning_app.tasks.classification import (
     class_losses,
     codes_of,
     likeliest,
+    require_classes,
     stored_values,
 )
 from zstore import UsageError
@@ -121,14 +122,7 @@ class MultiTask(Task):
             )
         classes = dict(enumerate(shape.classes))
         self._classes = [list(classes.get(number, ())) for number in range(shape.n_targets)]
-        known = {str(name) for own in self._classes for name in own}
-        strange = sorted(set(self.class_weights) - known) if isinstance(self.class_weights, dict) else []
-        if strange:
-            raise UsageError(
-                f"weights of classes {', '.join(strange)}",
-                expected=f"some of {', '.join(sorted(known)) or 'none, for no target is a class'}",
-                fix="change --model.task",
-            )
+        require_classes(self.class_weights, self._classes)
         many = next((own for own in self._classes if len(own) > 2), None)
         if self.class_loss == "binary" and many is not None:
             raise UsageError(
