@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
@@ -19,7 +20,7 @@ from lightning_app.tasks.base import Report
 from lightning_app.tasks.forecast import Units
 from zstore import NotFiniteError, UsageError
 
-_FORECAST = ("scaled", None, "scaled", False, 2, None)  # what Forecast does unless told otherwise
+_FORECAST = tuple(option.default for option in signature(Forecast).parameters.values())
 
 
 class TaskModel(pl.LightningModule, metaclass=Remembers):
