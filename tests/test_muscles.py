@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -207,14 +208,26 @@ def test_a_split_says_whether_there_is_nothing_to_validate_on(options: dict[str,
     assert Split(**options).is_empty("val") == empty
 
 
-def test_a_trainer_whose_fit_had_no_validation_refuses_to_validate_on_nothing(store: Store, tmp_path: Path) -> None:
+class Failing(pl.Callback):
+    """Fails in the first step."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        raise OSError("no disk left")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_trainer_whose_fit_had_no_validation_refuses_to_validate_on_nothing(
+    fails: bool, store: Store, tmp_path: Path
+) -> None:
     split = Split(by="series", ids={"train": ["7-1/*"], "test": ["7-3/*"]})
     given: dict[str, Any] = {"channels": ["emg"], "targets": ["label"], "classes": ["label"], "split": split}
     data = WindowDataModule(str(store.path), 40, 1, -1, cache=str(tmp_path), **given)
     model = RMSRegression(data.shape, task=Classification())
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(max_epochs=1, limit_train_batches=1, accelerator="cpu", enable_model_summary=False, **quiet)
-    trainer.fit(model, data)
+    trainer.callbacks += [Failing()] if fails else []  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="no disk left") if fails else nullcontext():
+        trainer.fit(model, data)
     with pytest.raises(UsageError, match="no window in val"):
         trainer.validate(model, data, verbose=False)
 

@@ -272,8 +272,8 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         self.close()
 
     def on_exception(self, exception: BaseException) -> None:
-        """Let go of the same when a stage fails: Lightning does not call `teardown` then."""
-        self.close()
+        """Do the same when a stage fails: Lightning does not call `teardown` then."""
+        self.teardown("fit")
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled training windows, in the order that a checkpoint began with if there is one.
