@@ -283,7 +283,9 @@ LAYERS = {
         ["upkeep.field_checks", "upkeep.field_rows", "upkeep.odd_images", "upkeep.odd_fields", "upkeep.doctor"],
         ["look.style", "look.template", "look.svg", "look.windows", "look.pixels", "look.fields", "look.series"],
         ["look.store", "look.report"],
-        ["output", "amounts", "bars", "progress", "datasets", "rows", "printing", "flags"],
+        ["output", "amounts", "bars", "progress"],
+        ["published.files", "published.tables", "published.catalog", "published.download", "published.fetching"],
+        ["rows", "printing", "flags"],
         ["commands.ingest", "commands.stores", "commands.versions", "commands.training", "cli", "__main__"],
     ],
     "lightning_app": [

@@ -2,7 +2,6 @@
 
 from zstore import look
 from zstore._version import __version__
-from zstore.datasets import fetch
 from zstore.errors import (
     ConflictError,
     CorruptionError,
@@ -23,6 +22,7 @@ from zstore.inspection.look import inspect
 from zstore.memory import free_memory, total_memory
 from zstore.output import end_quietly
 from zstore.progress import shown_progress
+from zstore.published.fetching import fetch
 from zstore.reading.eviction import Cache, cache_entries, cache_folder, clear_cache, verify_cache
 from zstore.reading.fieldreader import FieldReader
 from zstore.reading.fieldrows import FieldSteps, open_field

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from zstore.amounts import show_size
-from zstore.datasets import DATASETS
 from zstore.format.rowarrays import array_names, byte_names, origin_name
 from zstore.format.schema import Field
+from zstore.published.catalog import DATASETS
 from zstore.reading.described import grouped
 from zstore.reading.eviction import Cache
 from zstore.reading.rownotes import CacheEntry

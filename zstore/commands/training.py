@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -14,15 +15,18 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from zstore.amounts import show_size
-from zstore.datasets import DATASETS, fetch
 from zstore.errors import UsageError
 from zstore.flags import Command, Flags, as_text, said, say, storage_of
 from zstore.manual import parameters
 from zstore.printing import show_cache, show_datasets
 from zstore.progress import shown_progress
+from zstore.published.catalog import DATASETS
+from zstore.published.fetching import fetch
 from zstore.reading.eviction import Cache, cache_entries, clear_cache, make_room, verify_cache
 from zstore.reading.store import open_store
 from zstore.text import shown_json
+
+_MOST_SHOWN = 8  # paths, one a line
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,15 @@ def _fetch_flags(parser: ArgumentParser) -> None:
     flags.of(fetch, mirror="DIR|URL")
 
 
+def _sizes(paths: list[Path]) -> list[tuple[str, str]]:
+    """Paths and their sizes; many together as the folder they share."""
+    found = [sum(part.stat().st_size for part in (path, *path.rglob("*")) if part.is_file()) for path in paths]
+    if len(paths) > _MOST_SHOWN:
+        together = f"{len(paths):,} files, {show_size(sum(found))}"
+        return [(os.path.commonpath(paths), together)]
+    return [(str(path), show_size(size)) for path, size in zip(paths, found, strict=True)]
+
+
 def _fetch(options: Namespace) -> int:
     if options.name is None:
         print(show_datasets())
@@ -186,7 +199,9 @@ def _fetch(options: Namespace) -> int:
     with shown_progress(options.quiet) as progress:
         paths = fetch(options.name, folder, options.mirror, progress)
     dataset = DATASETS[options.name]
-    lines = [f"{path}: {show_size(path.stat().st_size)}, as published" for path in paths]
+    n_published = len(dataset.files)
+    lines = [f"{path}: {size}, as published" for path, size in _sizes(paths[:n_published])]
+    lines += [f"{path}: {size}, written from these" for path, size in _sizes(paths[n_published:])]
     lines += [f"licence {dataset.licence}; {dataset.source}", f"next: {dataset.ingest.format(folder=folder)}"]
     say(options, "\n".join(lines))
     return 0
