@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace, set_parsing_settings
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
@@ -34,6 +33,8 @@ from lightning_app.predictions import PredictionWriter
 from lightning_app.restore import CheckpointConnector
 from lightning_app.rollout.options import Rollout
 from lightning_app.rollout.trainer import AppTrainer
+from lightning_app.saving import BestAndLast
+from lightning_app.seeds import BatchSeeds
 from zstore import UsageError, ZstoreError, __version__, check_configs, check_outside, end_quietly, shown
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class AppCLI(LightningCLI):
         """Early stopping and the best checkpoint are part of every fit; models take their shapes from the data."""
         parser.add_lightning_class_args(Stopping, "early_stopping")
         parser.set_defaults({"early_stopping.monitor": _OF_TASK, "early_stopping.patience": 5})
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestAndLast, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.monitor": _OF_TASK,
@@ -137,7 +138,8 @@ class AppCLI(LightningCLI):
         trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins, precision=precision)
         trainer._checkpoint_connector = CheckpointConnector(trainer)
         folder = self.run_folder
-        trainer.callbacks.insert(0, FiniteMonitors())  # before early stopping and checkpoints
+        # In front: users' callbacks may seed otherwise, and nothing is stopped or saved by what is not finite.
+        trainer.callbacks[:0] = [BatchSeeds(), FiniteMonitors()]
         trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), Pictures(folder), PredictionWriter(folder)]
         return trainer
 
@@ -299,7 +301,6 @@ def _quiet() -> None:
     for message in (
         ".*configure_optimizers` will be overridden.*",  # the configuration's optimizer replaces the default
         ".*exists and is not empty.*",  # a run folder is used again by fit, test and predict
-        ".*could not find the monitored key.*",  # a fit without validation, which FitReport tells of
         ".*does not have many workers.*",
         ".*WeightAveraging callback, but loading.*",  # outside of a fit: the weights of a checkpoint are averages
         ".*is smaller than the logging interval.*",

@@ -229,7 +229,7 @@ def test_a_picture_of_volumes_says_what_is_known_and_what_is_predicted(scans: St
 
 def test_a_fit_that_goes_on_draws_what_it_would_have_drawn(scans: Store, tmp_path: Path, app: App) -> None:
     name = config(scans, tmp_path)
-    rest = ["--early_stopping.patience", "9", "--checkpoint.monitor", "null"]  # last.ckpt is of the last epoch then
+    rest = ["--early_stopping.patience", "9"]
     app("fit", "--config", name, *rest, "--trainer.default_root_dir", "whole", check=True)
     app("fit", "--config", name, *rest, "--trainer.default_root_dir", "half", "--trainer.max_epochs", "1", check=True)
     app("fit", "--config", name, *rest, "--trainer.default_root_dir", "half", "--ckpt_path", "last", check=True)

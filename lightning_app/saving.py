@@ -1,0 +1,106 @@
+"""When a fit saves checkpoints: the best one after it was measured, the last one always."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.trainer.states import TrainerFn
+
+
+class BestAndLast(ModelCheckpoint):
+    """Lightning's, whose `last.ckpt` is where the fit has got to, and whose best checkpoint is one that was measured.
+
+    Lightning saves `last.ckpt` when the monitored metric improves, so that a fit that goes on from there does epochs
+    again; saves by steps or by time wait for that metric, and are compared by one of earlier weights. Here the last
+    checkpoint is saved after each epoch (or each `every_n_epochs`), at the end of a fit, after a validation in
+    mid-epoch, and at the steps or times that are asked for. Checkpoints are compared when their own metric is there:
+    after each validation, or as training logs it.
+    """
+
+    _last_saved_at = _compared_at = _validated_at = 0  # steps; before the first one there is nothing to save
+
+    @property
+    def state_key(self) -> str:
+        """That of Lightning's own, so that checkpoints of earlier releases go on."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where steps or time ask for it; after the last batch of an epoch, its end does."""
+        if self._is_due(trainer) and not trainer.is_last_batch:
+            self._save_best(trainer)
+            self._save_last(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare what was measured, unless the end of the epoch does."""
+        if not _saves(trainer):
+            return
+        self._validated_at = trainer.global_step
+        if not self._should_save_on_train_epoch_end(trainer):
+            if self._is_epoch_due(trainer):
+                self._save_best(trainer)
+            if not trainer.is_last_batch:
+                self._save_last(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare, and save where the fit has got to."""
+        if self._is_epoch_due(trainer) and self._should_save_on_train_epoch_end(trainer):
+            self._save_best(trainer)
+        if self._is_epoch_due(trainer) or _ends(trainer):
+            self._save_last(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save where the fit has got to, if that is asked for; Lightning would save it as the best one, too."""
+        if self.save_on_exception:
+            self._save_last(trainer)
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        """Whether steps or time ask for a checkpoint now; on all processes alike."""
+        if self._train_time_interval is None:
+            return self._every_n_train_steps > 0 and trainer.global_step % self._every_n_train_steps == 0
+        now, since = time.monotonic(), self._last_time_checked
+        is_due = since is None or now - since >= self._train_time_interval.total_seconds()
+        is_due = trainer.strategy.broadcast(is_due)
+        if is_due:
+            self._last_time_checked = now
+        return is_due
+
+    def _is_epoch_due(self, trainer: pl.Trainer) -> bool:
+        """Whether this epoch counts: all do where checkpoints are asked for by steps or time."""
+        return self._every_n_epochs < 1 or (trainer.current_epoch + 1) % self._every_n_epochs == 0
+
+    def _save_best(self, trainer: pl.Trainer) -> None:
+        """Compare these weights, once, if the metric is theirs."""
+        step = trainer.global_step
+        if not _saves(trainer) or self._compared_at == step:
+            return
+        own = trainer._logger_connector.metrics["callback"]  # of the loop that runs; callback_metrics keeps older ones
+        if self.monitor is None or self.monitor in own or self._validated_at == step:
+            self._compared_at = step
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        step = trainer.global_step
+        if not _saves(trainer) or self._last_saved_at == step:
+            return
+        self._last_saved_at = step
+        asked = self.save_last
+        if asked == "link" and self._last_global_step_saved != step:
+            self.save_last = True  # there is no checkpoint of this step that a link could lead to
+        self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        self.save_last = asked
+
+
+def _saves(trainer: pl.Trainer) -> bool:
+    """Whether this is a fit that saves."""
+    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not trainer.fast_dev_run  # type: ignore[attr-defined]
+
+
+def _ends(trainer: pl.Trainer) -> bool:
+    """Whether a fit ends with this epoch."""
+    is_last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+    return trainer.should_stop or is_last_epoch or trainer.global_step == trainer.max_steps
