@@ -1,4 +1,4 @@
-"""What a test looks like: forecasts, errors by step, scores on the map, classes, volumes; and the run on one page."""
+"""What a test looks like: forecasts, chunks, errors by step, scores on a map, classes, volumes; the run on one page."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import pytorch_lightning as pl
 from lightning_app.batch import Batch
 from lightning_app.callbacks import shown_windows
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.look.chunks import chunks
 from lightning_app.look.classes import confusion
 from lightning_app.look.curves import roc_curves
 from lightning_app.look.forecasts import errors_by_step, forecasts, scores_map
 from lightning_app.look.summary import summary
 from lightning_app.look.volumes import volume_fields, volumes
 from lightning_app.models.base import TaskModel
-from lightning_app.tasks import Forecast
+from lightning_app.tasks import Forecast, Policy
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ _N_WINDOWS = 4
 class Pictures(pl.Callback):
     """Draws what a test found: of forecasts ``forecast.png`` and ``error_by_step.png``, of classes ``roc.png``.
 
-    Of series with scores and places also ``scores_map.png``; of volumes with a class or a value ``volumes.png``.
+    Of series with scores and places also ``scores_map.png``; of volumes with a class or a value ``volumes.png``; of
+    policies ``chunks.png``.
 
     Of targets that are classes it draws ``confusion.png``; of several such, ``confusion_0.png`` and so on.
 
@@ -87,6 +89,8 @@ class Pictures(pl.Callback):
         figures: dict[str, Figure] = {}
         if self._windows and isinstance(model.task, Forecast):
             figures["forecast"] = forecasts(model, data, self._windows)
+        if self._windows and isinstance(model.task, Policy):
+            figures["chunks"] = chunks(model, data, self._windows)
         if model.shape.horizon > 1 and "by_step" in model.report:
             figures["error_by_step"] = errors_by_step(model, data)
         if "roc" in model.report:

@@ -357,6 +357,7 @@ LAYERS = {
             "look.module",
             "look.audit",
             "look.forecasts",
+            "look.chunks",
             "look.classes",
             "look.curves",
             "look.volumes",

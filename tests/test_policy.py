@@ -184,6 +184,37 @@ def test_the_error_of_a_policy_is_of_actions_in_source_units(store: Store) -> No
     assert report["by_target"]["mae"].numpy() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_likeliest_of_all_chunks_is_what_is_done_and_a_drawn_one_is_another_of_them(store: Store) -> None:
+    data = module(store)
+    batch = measured(data)
+    beside: Any = Beside(data)
+    task = Policy(modes=3, relative_to=["hand.0", None])
+    task.suit(data.shape)
+    outputs = torch.randn(len(batch["x"]), data.shape.horizon, task.n_outputs)
+    weights, found = task.all_chunks(outputs, batch, beside)
+    torch.testing.assert_close(weights.sum(1), torch.ones(len(found)))
+    windows = torch.arange(len(found))
+    assert torch.equal(task.predictions(outputs, batch, beside), found[windows, weights.argmax(1)])
+    last = torch.ones(len(found)) - 1e-7
+    assert torch.equal(task.chunks(outputs, batch, beside, last), found[:, 2])
+    single = Policy(relative_to=["hand.0", None])
+    single.suit(data.shape)
+    weights, found = single.all_chunks(outputs[..., :2], batch, beside)
+    assert torch.equal(weights, torch.ones(len(found), 1))
+    assert torch.equal(found[:, 0], single.predictions(outputs[..., :2], batch, beside))
+
+
+def test_images_are_pooled_before_they_are_read() -> None:
+    axes, types = {"eye": ["y", "x", "colour"]}, {"eye": "uint8"}
+    shape = BatchShape(1, 4, -1, 3, 2, [-1, -1], fields={"eye": [1, 32, 48, 3]}, field_axes=axes, field_dtypes=types)
+    eye: Any = SpatialSoftmaxCNN(shape, pool=2, task=Policy()).eyes[0]
+    stored = torch.randint(0, 256, (2, 1, 32, 48, 3), dtype=torch.uint8)
+    means = stored.view(2, 16, 2, 24, 2, 3).float().mean(dim=(2, 4)) / 127.5 - 1
+    torch.testing.assert_close(eye(stored), eye.where(eye.convolutions(means.movedim(3, 1))).flatten(1))
+    with pytest.raises(UsageError, match=r"of 32 x 48 x 3 for convolutions, with pool 3; expected images of 16 x 16"):
+        SpatialSoftmaxCNN(shape, pool=3, task=Policy())
+
+
 def test_spatial_softmax_tells_where_a_map_is_bright() -> None:
     maps = torch.zeros(1, 2, 5, 9)
     maps[0, 0, 4, 0] = maps[0, 1, 2, 8] = 1000
@@ -285,6 +316,7 @@ def test_validation_and_test_measure_averaged_weights(config: Path, app: App, tm
     app("test", *words, check=True)
     best = json.loads((tmp_path / "runs" / "policy" / "test_metrics.json").read_text())["test/nll"]
     assert best == found["averaged"] != found["trained"]
+    assert (tmp_path / "runs" / "policy" / "chunks.png").read_bytes()[:4] == b"\x89PNG"
     table = app("validate", *words, "--ckpt_path", tmp_path / "averaged.ckpt", check=True).stdout
     with (tmp_path / "runs" / "policy" / "logs" / "metrics.csv").open(newline="") as file:
         logged = [row["val/nll"] for row in csv.DictReader(file) if row["val/nll"]]

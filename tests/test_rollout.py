@@ -18,10 +18,13 @@ from lightning_app.data.batches.live import LiveWindows
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.fields import FieldOptions
 from lightning_app.demo.reach import Reach, write_store
+from lightning_app.look.chunks import chunks
+from lightning_app.models import SpatialSoftmaxCNN
 from lightning_app.rollout.options import Rollout
 from lightning_app.rollout.play import Plan, Played
 from lightning_app.rollout.pusht import PushT, keypoints
 from lightning_app.rollout.report import scores
+from lightning_app.tasks import Policy
 from zstore import NotFiniteError, Store, UsageError, ingest, open_store
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -68,6 +71,27 @@ def test_what_a_policy_sees_while_it_acts_is_what_it_saw_in_training_to_the_bit(
         for name in ("x", "x_static", "x_pad", "series", "image"):
             assert torch.equal(seen[name][0], trained[name][number]), (name, number)
     assert not seen["mask"].any()
+
+
+def test_a_picture_of_chunks_has_what_was_seen_and_done_and_what_is_meant_instead(store: Store) -> None:
+    data = module(store, fields={"image": FieldOptions(steps=2, crop=(28, 30))})
+    model = SpatialSoftmaxCNN(data.shape, task=Policy(modes=3, relative_to=["state.0", "state.1"])).eval()
+    model.trainer = type("T", (), {"datamodule": data, "world_size": 1})()
+    batch: Any = next(iter(data.loaders.in_order(data.proved("train", 1))))
+    padded = int((~batch["mask"]).any(dim=(1, 2)).nonzero()[0])
+    windows: list[Any] = [{name: part[at : at + 1] for name, part in batch.items()} for at in (0, padded)]
+    figure = chunks(model, data, windows)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["image", "action.0", "action.1"] * 2
+    for window, (image, *panels) in zip(windows, (figure.axes[:3], figure.axes[3:]), strict=True):
+        assert np.array_equal(image.images[0].get_array(), window["image"][0, -1])
+        done = data.to_source(window["y"], window["series"])[0].masked_fill(~window["mask"][0], np.nan).numpy()
+        with torch.no_grad():
+            likeliest = model.task.predictions(model(window), window, model)[0].numpy()
+        for number, axes in enumerate(panels):
+            first, *_, last = axes.lines
+            assert first.get_xdata().tolist() == [0, 1, 2, 3]  # rows from the last input row: delay is -1
+            np.testing.assert_array_equal(first.get_ydata(), done[:, number])
+            np.testing.assert_array_equal(last.get_ydata(), likeliest[:, number])
 
 
 def test_observations_that_the_model_was_not_trained_on_are_refused(store: Store) -> None:

@@ -177,6 +177,24 @@ class Policy(Task):
         if self.modes is not None:
             mixture = self._mixture(outputs)
             scaled = mixture.likeliest() if draws is None else mixture.drawn(draws)
+        return self._absolute(scaled, windows, host)
+
+    def all_chunks(self, outputs: Tensor, windows: Batch, host: Host) -> tuple[Tensor, Tensor]:
+        """Every mode: of a policy without a mixture, the only one.
+
+        Returns
+        -------
+        (batch, mode) weights that add up to 1, and (batch, mode, horizon, target) float64 chunks, absolute, in source
+        units.
+        """
+        if self.modes is None:
+            return outputs.new_ones(len(outputs), 1), self._absolute(outputs, windows, host)[:, None]
+        mixture = self._mixture(outputs)
+        found = [self._absolute(means, windows, host) for means in mixture.means.unbind(dim=1)]
+        return mixture.log_weights.exp(), torch.stack(found, dim=1)
+
+    def _absolute(self, scaled: Tensor, windows: Batch, host: Host) -> Tensor:
+        """(batch, horizon, target) as the model gives it, in source units."""
         if self.relative_to is not None:
             scaled = scaled + host.data.last_inputs(self._names, windows["x"], windows["series"])[:, None]
         return host.data.to_source(scaled, windows["series"])
