@@ -59,21 +59,31 @@ def free_port() -> int:
             return port
 
 
-def fit(python: str, folder: Path, witness: str, ranks: int = 1, kill_at: int | None = None, run: str = "run") -> None:
+def fit(
+    python: str, folder: Path, witness: str, ranks: int = 1, kill_at: int | None = None, run: str = "run", **more: Any
+) -> None:
     """Fit on some processes, from the last checkpoint where there is one; dies after one step, or ends well."""
-    callback = {"class_path": "witness.Witness", "init_args": {"path": str(folder / witness), "kill_at": kill_at}}
-    overlay = {"trainer": {"callbacks": [callback], "devices": ranks, "default_root_dir": str(folder / run)}}
+    callback = {"path": str(folder / witness), "kill_at": kill_at, **more}
+    last = (folder / run / "checkpoints" / "last.ckpt").exists()
+    words = ("--ckpt_path", "last") if last else ()
+    done = on_ranks(python, folder, "fit", ranks, run, {"class_path": "witness.Witness", "init_args": callback}, *words)
+    assert done.returncode == (0 if kill_at is None else -signal.SIGKILL), done.stderr
+
+
+def on_ranks(
+    python: str, folder: Path, command: str, ranks: int, run: str, callback: dict[str, Any], *words: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with ``fit.yaml``, and one more callback, on some processes."""
+    callbacks = [*yaml.safe_load((folder / "fit.yaml").read_text())["trainer"].get("callbacks", ()), callback]
+    overlay = {"trainer": {"callbacks": callbacks, "devices": ranks, "default_root_dir": str(folder / run)}}
     if ranks > 1:
         overlay["trainer"]["strategy"] = "ddp"
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
-    words = [python, "-m", "lightning_app", "fit", "--config", "fit.yaml", "--config", "overlay.yaml"]
-    if (folder / run / "checkpoints" / "last.ckpt").exists():
-        words += ["--ckpt_path", "last"]
+    line = [python, "-m", "lightning_app", command, "--config", "fit.yaml", "--config", "overlay.yaml", *words]
     # The callback is found beside the tests; one thread sums in one order.
     found = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     alone = {"PYTHONPATH": found, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, **alone})
-    assert done.returncode == (0 if kill_at is None else -signal.SIGKILL), done.stderr
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=600, env={**os.environ, **alone})
 
 
 def seen(folder: Path, witness: str, ranks: int = 1) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
-"""A callback that writes down what each training step saw, and kills its process at one of them."""
+"""Callbacks that write down what each training step saw, kill their process, and measure its memory."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from lightning_app.batch import BATCH_KEYS
 
 
 class Witness(pl.Callback):
-    """One line of JSON a step and rank: epoch, step, windows, a digest of their fields, loss to the last bit."""
+    """One line of JSON a step and rank: epoch, step, windows, a digest of their fields, loss to the last bit.
 
-    def __init__(self, path: str, kill_at: int | None = None) -> None:
-        self.path, self.kill_at = Path(path), kill_at
+    Kills the process after step `kill_at`: at once, or some seconds later, whatever it does then.
+    """
+
+    def __init__(self, path: str, kill_at: int | None = None, kill_after_s: float | None = None) -> None:
+        self.path, self.kill_at, self.kill_after_s = Path(path), kill_at, kill_after_s
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -30,4 +34,30 @@ class Witness(pl.Callback):
         with self.path.with_suffix(f".{trainer.global_rank}").open("a") as file:
             file.write(json.dumps({**seen, "loss": float(outputs["loss"]).hex()}) + "\n")
         if trainer.global_step == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self.kill_after_s is not None:
+                threading.Timer(self.kill_after_s, _die).start()
+            else:
+                _die()
+
+
+class RowMemory(pl.Callback):
+    """Writes down, where a test ends, how many bytes of row files each rank has mapped, and its share of them."""
+
+    def __init__(self, path: str, cache: str) -> None:
+        self.path, self.cache = Path(path), cache
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.strategy.barrier()  # all have read all rows, and none has let go of them
+        found, counts = {"Rss": 0, "Pss": 0, "Private_Dirty": 0, "Anonymous": 0}, False
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            first, *rest = line.split()
+            if "-" in first and not first.endswith(":"):  # 7f00-7f01 r--s 0000 fe:00 12 /path
+                counts = len(rest) > 4 and rest[4].startswith(self.cache)
+            elif counts and first[:-1] in found:
+                found[first[:-1]] += int(rest[0]) << 10
+        self.path.with_suffix(f".{trainer.global_rank}").write_text(json.dumps(found))
+        trainer.strategy.barrier()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
