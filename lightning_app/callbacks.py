@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
@@ -106,30 +106,23 @@ class TestReport(pl.Callback):
         """Write and say so."""
         if not trainer.is_global_zero:
             return
-        model = cast(TaskModel, pl_module)
         data = cast(WindowDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-        n_windows = _loader(trainer).n_windows(int(trainer.num_test_batches[0]))
+        model = pl_module if isinstance(pl_module, TaskModel) else None
+        found, line = _logged(trainer) if model is None else _of_task(model)
         document = {
-            **model.exact,
-            **{name: _plain(group) for name, group in model.report.items() if name not in ("all", "by_series", "roc")},
+            **found,
             "targets": data.targets,
-            **({"units": model.task.unit.removesuffix(" units")} if model.task.unit else {}),
-            **({"classes": model.shape.classes} if model.shape.classes else {}),
-            "task": type(model.task).__name__,
-            "model": type(model).__name__,
+            "model": type(pl_module).__name__,
             "horizon": data.window.horizon,
-            "n_windows": n_windows,
+            "n_windows": _loader(trainer).n_windows(int(trainer.num_test_batches[0])),
             "n_windows_of_split": len(_loader(trainer).index),
             "store": {"uuid": data.store.schema.uuid, "version": data.store.version},
             "split": data.split.digest(),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(document, indent=1) + "\n")
-        named = [f"test/{name}" for name in model.task.shown]
-        shown = "  ".join(f"{name} {model.exact[name]:.4f}" for name in named if name in model.exact)
-        unit = f" ({model.task.unit})" if model.task.unit else ""
-        logger.info(f"{type(model).__name__} on {shown_windows(trainer)}: {shown}{unit}")
-        if "by_series" in model.report:
+        logger.info(f"{type(pl_module).__name__} on {shown_windows(trainer)}: {line}")
+        if model is not None and "by_series" in model.report:
             self._write_series(data, model.report["by_series"])
         logger.info(f"wrote {self.path}")
 
@@ -151,6 +144,27 @@ def shown_windows(trainer: pl.Trainer) -> str:
     loader = _loader(trainer)
     n_windows, n_all = loader.n_windows(int(trainer.num_test_batches[0])), len(loader.index)
     return f"{n_windows:,} test windows" if n_windows == n_all else f"{n_windows:,} of {n_all:,} test windows"
+
+
+def _of_task(model: TaskModel) -> tuple[dict[str, Any], str]:
+    """What a task measured: all of it, and a line."""
+    task = model.task
+    found = {
+        **model.exact,
+        **{name: _plain(group) for name, group in model.report.items() if name not in ("all", "by_series", "roc")},
+        **({"units": task.unit.removesuffix(" units")} if task.unit else {}),
+        **({"classes": model.shape.classes} if model.shape.classes else {}),
+        "task": type(task).__name__,
+    }
+    names = [name for name in task.shown if f"test/{name}" in model.exact]
+    line = "  ".join(f"{name} {model.exact[f'test/{name}']:.4f}" for name in names)
+    return found, line + (f" ({task.unit})" if task.unit else "")
+
+
+def _logged(trainer: pl.Trainer) -> tuple[dict[str, Any], str]:
+    """What a module without a task logged, likewise."""
+    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return found, "  ".join(f"{name} {value:.4f}" for name, value in found.items())
 
 
 def _plain(values: dict[str, Tensor]) -> dict[str, list[float]]:

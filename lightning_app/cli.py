@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace, set_parsing_settings
+from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
@@ -111,7 +112,7 @@ class AppCLI(LightningCLI):
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
         """Leave a model without parameters alone: a configuration with an optimizer may be tested with Repeat too."""
-        if self.model.fitted:
+        if getattr(self.model, "fitted", True):
             super()._add_configure_optimizers_method_to_model(subcommand)
 
     def instantiate_classes(self) -> None:
@@ -125,10 +126,11 @@ class AppCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the callbacks that report, checkpoints that a kill does not tear, and a precision that the device has."""
+        task = self.model.task if isinstance(self.model, TaskModel) else None
         for name in ("early_stopping", "checkpoint"):
             callback = self._get(self.config_init, name)
             if callback.monitor == _OF_TASK:
-                callback.monitor, callback.mode = self.model.task.monitor, self.model.task.mode
+                callback.monitor, callback.mode = (None, "min") if task is None else (task.monitor, task.mode)
         options = self._get(self.config_init, "trainer")
         plugins = options["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
@@ -140,7 +142,11 @@ class AppCLI(LightningCLI):
         folder = self.run_folder
         # In front: users' callbacks may seed otherwise, and nothing is stopped or saved by what is not finite.
         trainer.callbacks[:0] = [BatchSeeds(), FiniteMonitors()]
-        trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), Pictures(folder), PredictionWriter(folder)]
+        trainer.callbacks += [FitReport(), Monitor(), TestReport(folder)]
+        if task is not None:
+            trainer.callbacks += [Pictures(folder), PredictionWriter(folder)]
+        elif self._get(self.config_init, "early_stopping").monitor is None:
+            trainer.callbacks.remove(self._get(self.config_init, "early_stopping"))
         return trainer
 
     def before_fit(self) -> None:
@@ -158,6 +164,7 @@ class AppCLI(LightningCLI):
 
     def before_rollout(self) -> None:
         """Likewise, but the last checkpoint."""
+        self._require_task("rollout")
         self._choose_checkpoint(default="last")
 
     @staticmethod
@@ -171,8 +178,17 @@ class AppCLI(LightningCLI):
 
     def before_predict(self) -> None:
         """Likewise; predictions go to disk, not into memory."""
+        self._require_task("predict")
         self._choose_checkpoint(default="best")
         self.config_init[self.subcommand]["return_predictions"] = False
+
+    def _require_task(self, command: str) -> None:
+        if not isinstance(self.model, TaskModel):
+            raise UsageError(
+                f"{command} with {type(self.model).__name__}, which is no TaskModel",
+                expected="a model that says by its task what its outputs are",
+                fix="derive it from lightning_app.models.TaskModel; fit, validate and test take any LightningModule",
+            )
 
     def _shape(self, data: WindowDataModule) -> BatchShape:
         """The shape of batches, once the data are read as the checkpoint in use has them."""
@@ -203,7 +219,7 @@ class AppCLI(LightningCLI):
         options = self.config_init[self.subcommand]
         options["weights_only"] = True
         named = options["ckpt_path"]
-        path = self._checkpoint(named, default if self.model.fitted else None)
+        path = self._checkpoint(named, default if getattr(self.model, "fitted", True) else None)
         if path is None:
             return
         if named is None and default == "best" and path.name == "last.ckpt":
@@ -220,7 +236,7 @@ class AppCLI(LightningCLI):
 def _has_weights(class_path: str) -> bool:
     """Whether a model has anything to fit."""
     module, _, name = class_path.rpartition(".")
-    return bool(getattr(importlib.import_module(module), name).fitted)
+    return bool(getattr(getattr(importlib.import_module(module), name), "fitted", True))
 
 
 def _logger(name: str, folder: Path) -> Namespace:
@@ -262,7 +278,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         check_configs(words)
         AppCLI(
-            TaskModel,
+            LightningModule,
             WindowDataModule,
             trainer_class=AppTrainer,
             subclass_mode_model=True,

@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
+from zstore import UsageError
+
 
 class BestAndLast(ModelCheckpoint):
     """Lightning's, whose `last.ckpt` is where the fit has got to, and whose best checkpoint is one that was measured.
@@ -81,7 +83,14 @@ class BestAndLast(ModelCheckpoint):
         own = trainer._logger_connector.metrics["callback"]  # of the loop that runs; callback_metrics keeps older ones
         if self.monitor is None or self.monitor in own or self._validated_at == step:
             self._compared_at = step
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            candidates = self._monitor_candidates(trainer)
+            if self.monitor is not None and self.monitor not in candidates:
+                raise UsageError(
+                    f"checkpoints compared by {self.monitor}, which is never logged",
+                    expected=f"one of {', '.join(sorted(set(candidates) - {'epoch', 'step'})) or 'what is logged'}",
+                    fix="name it in --checkpoint.monitor, or pass null to save without comparing",
+                )
+            self._save_topk_checkpoint(trainer, candidates)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step

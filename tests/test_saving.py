@@ -8,11 +8,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from drift import N_BATCHES, Drift, StoppedError
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_app.saving import BestAndLast
 from lightning_app.seeds import BatchSeeds
+from zstore import UsageError
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -145,5 +145,5 @@ def test_an_exception_leaves_the_best_checkpoint_as_it_is(tmp_path: Path) -> Non
 
 
 def test_a_metric_that_validation_does_not_log_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(MisconfigurationException, match="could not find the monitored key"):
+    with pytest.raises(UsageError, match=r"val/none, which is never logged; expected one of train/step, val/dist"):
         fit(Drift(), saver(tmp_path, monitor="val/none"))
