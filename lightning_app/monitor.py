@@ -14,6 +14,9 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_app.batch import Batch
+from lightning_app.data.batches.phases import Phase, Phases
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.limits import StepTimes, advice
 
 try:
     import resource as _resource
@@ -41,52 +44,70 @@ class Tally:
     ----------
     n_batches, n_windows
         How many, of all processes.
-    wait_s, step_s
-        Seconds between the end of a step and the start of the next, and within steps.
+    wait_s, step_s, between_s
+        Seconds that the loader held the trainer up, within steps, and of the trainer's own work between two steps.
     """
 
     n_batches: int = 0
     n_windows: int = 0
     wait_s: float = 0.0
     step_s: float = 0.0
+    between_s: float = 0.0
 
     def figures(self) -> dict[str, float]:
-        """Windows per second, and the share of the time that was spent waiting for data."""
-        seconds = self.wait_s + self.step_s
+        """Windows per second, and the shares of the time that went into waiting for data and between steps."""
+        seconds = self.wait_s + self.step_s + self.between_s
         if not seconds:
             return {}
-        return {"perf/windows_per_s": self.n_windows / seconds, "perf/wait_share": self.wait_s / seconds}
+        return {
+            "perf/windows_per_s": self.n_windows / seconds,
+            "perf/wait_share": self.wait_s / seconds,
+            "perf/between_share": self.between_s / seconds,
+        }
 
 
 class Monitor(pl.Callback):
-    """Logs speed and memory while a model is fitted, and says at the end what they were.
+    """Logs speed and memory while a model is fitted, and says at the end what they were, and what limited the fit.
 
     Notes
     -----
-    Waiting is the time between two training steps, less validation and checkpoints: what the loader takes, and
-    Lightning's own bookkeeping. Steps of a GPU run on while the next is prepared, so there a small share of waiting
-    means that the GPU was kept busy, and `perf/gpu_busy` (of the last second, where the driver tells) says how busy.
+    Waiting for data is the time for which the loader held the trainer up, the first batch of each epoch but the first
+    included. Between two steps the trainer and its callbacks do work of their own, which is told beside it; validation
+    and checkpoints at the end of an epoch are neither. With a loader that does not say how long it is waited for, all
+    between two steps counts as waiting. Steps of a GPU run on while the next is prepared, so there a small share of
+    waiting means that the GPU was kept busy, and `perf/gpu_busy` (of the last second, where the driver tells) says how
+    busy.
     """
 
     def __init__(self) -> None:
         self.total = Tally()
         self._recent = Tally()
         self._since: float | None = None
-        self._began = 0.0
+        self._began = self._waited = 0.0
         self._seen = 0
+        self._phases: Phases | None = None
+        self._before: dict[Phase, float] = {}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What lies between epochs is no waiting."""
+        """What the trainer does between epochs is not counted."""
         self._since = None
+        self._phases = getattr(trainer.train_dataloader, "phases", None)
+        self._waited = 0.0 if self._phases is None else self._phases.wait_s
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """The batch is there."""
         self._began = perf_counter()
-        if self._since is not None and self._seen >= _WARM_UP:
+        gap = 0.0 if self._since is None else self._began - self._since
+        wait = gap if self._phases is None else self._phases.wait_s - self._waited
+        self._waited += wait
+        if self._seen == _WARM_UP and self._phases is not None:
+            self._before = self._phases.seconds()
+        if self._seen >= _WARM_UP:
             for tally in (self.total, self._recent):
-                tally.wait_s += self._began - self._since
+                tally.wait_s += wait
+                tally.between_s += max(gap - wait, 0.0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -94,7 +115,7 @@ class Monitor(pl.Callback):
         """The step is done."""
         now = perf_counter()
         self._seen += 1
-        if self._since is not None and self._seen > _WARM_UP:
+        if self._seen > _WARM_UP:
             for tally in (self.total, self._recent):
                 tally.n_batches += 1
                 tally.n_windows += len(batch["time"]) * trainer.world_size
@@ -106,11 +127,24 @@ class Monitor(pl.Callback):
         self._since = perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation is no waiting either."""
+        """Nor is validation."""
         self._since = None
 
+    def times(self, trainer: pl.Trainer) -> StepTimes:
+        """Where the time of all steps went that were counted."""
+        phases = {} if self._phases is None else self._phases.seconds()
+        total, before = self.total, self._before
+        return StepTimes(
+            total.n_batches,
+            total.step_s,
+            total.wait_s,
+            total.between_s,
+            {phase: seconds - before.get(phase, 0.0) for phase, seconds in phases.items()},
+            trainer.strategy.root_device.type == "cuda",
+        )
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log a short table."""
+        """Log a short table, and a sentence on what limited."""
         figures = self.total.figures()
         if not trainer.is_global_zero or not figures:
             return
@@ -118,6 +152,7 @@ class Monitor(pl.Callback):
             "steps": f"{self.total.n_batches:,}",
             "windows/s": f"{figures['perf/windows_per_s']:,.0f}",
             "waiting for data": f"{figures['perf/wait_share']:.1%}",
+            "between steps": f"{figures['perf/between_share']:.1%}",
             "precision": str(trainer.precision),
             "peak RSS": f"{peak_bytes() / 1e9:.2f} GB",
             **{_SHOWN[name][0]: _SHOWN[name][1].format(value) for name, value in memory(trainer).items()},
@@ -125,6 +160,9 @@ class Monitor(pl.Callback):
         widths = [max(len(name), len(cell)) for name, cell in cells.items()]
         for row in (cells.keys(), cells.values()):
             logger.info("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, WindowDataModule) and self._phases is not None:
+            logger.info(advice(self.times(trainer), data))
 
 
 def peak_bytes() -> int:

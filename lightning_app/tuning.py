@@ -25,6 +25,7 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.fields import DecodedField, FieldPlace
 from lightning_app.data.rows.residency import Place, room
 from lightning_app.field_trials import FIELD_PLACES, FieldTrial, show_fields, try_fields
+from lightning_app.step_trial import StepTrial, try_steps
 from zstore import UsageError, ZstoreError, bound_yaml, check_target, free_memory, read_yaml, total_memory, whole_file
 
 _PLACES: tuple[Place, ...] = ("device", "host", "stream")
@@ -82,6 +83,8 @@ class FitPlan:
         Fields of batches, each alone.
     measured_fields
         Every residency of all these fields together.
+    steps
+        Some steps of the fit with what was chosen; None without a model to fit.
     """
 
     machine: str
@@ -91,6 +94,7 @@ class FitPlan:
     chosen: str
     fields: tuple[FieldTrial, ...] = ()
     measured_fields: tuple[Measured, ...] = ()
+    steps: StepTrial | None = None
 
 
 def data_options(store: str, config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +190,7 @@ def _shape_of(data: WindowDataModule) -> str:
     return f"steps x {data.view.n_nodes:,} series x {channels}" if data.view.n_nodes else f"rows x {channels}"
 
 
-def plan(options: dict[str, Any], seconds: float = 2.0) -> FitPlan:
+def plan(options: dict[str, Any], seconds: float = 2.0, fit: dict[str, Any] | None = None) -> FitPlan:
     """Look at the machine and the store, try what fits, choose.
 
     Parameters
@@ -195,6 +199,8 @@ def plan(options: dict[str, Any], seconds: float = 2.0) -> FitPlan:
         Arguments of :class:`WindowDataModule`.
     seconds
         How long each residency is measured, beside what its first batch takes.
+    fit
+        Configuration whose model is fitted for as long, with what was chosen; None to measure data alone.
 
     Raises
     ------
@@ -233,7 +239,13 @@ def plan(options: dict[str, Any], seconds: float = 2.0) -> FitPlan:
         chosen=tried[0].place,
         fields=fields,
         measured_fields=tuple(trials),
+        steps=_steps(fit or {}, {**options, "residency": tried[0].place}, seconds),
     )
+
+
+def _steps(fit: dict[str, Any], options: dict[str, Any], seconds: float) -> StepTrial | None:
+    """Some steps of a fit, if there is a model."""
+    return try_steps(options, fit["model"], fit.get("trainer") or {}, seconds) if fit.get("model") else None
 
 
 def _no_room(fields: Sequence[FieldTrial], place: FieldPlace) -> str:
@@ -265,6 +277,8 @@ def show(found: FitPlan) -> str:
         "",
         "mixing: variance of batch means over that of a true permutation; 1 is perfect, the batch size is none",
     ]
+    if found.steps is not None:
+        lines += [f"a fit with what is marked: {found.steps.advice}"]
     return "\n".join(lines) + "\n"
 
 
@@ -316,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.write is not None:
             check_target(parsed.write, "plan")
         options = data_options(parsed.store, parsed.config, given)
-        found = plan(options, parsed.seconds)
+        found = plan(options, parsed.seconds, None if parsed.config is None else read_yaml(parsed.config))
     except FileNotFoundError as error:
         print(f"zstore: no configuration {error.filename}", file=sys.stderr)
         return 2

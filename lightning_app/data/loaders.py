@@ -90,6 +90,7 @@ class Loaders:
             n_taken=process.n_batches,
             jitter=jitter,
             crops=Crops({name: use.room for name, use in layout.fields.items() if use.room}),
+            beside_model=process.trains,
         )
 
     def of_rows(self, index: WindowIndex) -> WindowLoader:

@@ -23,6 +23,8 @@ class Process:
         What it trains on.
     fitting
         Whether it fits, so that the order of a checkpoint matters; tests and predictions have their own.
+    trains
+        Whether a trainer fits a model while batches are made.
     same_order
         Whether each epoch has the order of epoch 0.
     epoch
@@ -36,6 +38,7 @@ class Process:
     n_local: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     fitting: bool = True
+    trains: bool = False
     same_order: bool = False
     epoch: Callable[[], int] | None = None
     n_batches: Callable[[], float] | None = None
@@ -50,6 +53,7 @@ class Process:
             trainer.world_size,
             trainer.num_devices,
             trainer.strategy.root_device,
+            trainer.state.fn == "fit",
             trainer.state.fn == "fit",
             bool(trainer.overfit_batches),
             lambda: trainer.current_epoch,

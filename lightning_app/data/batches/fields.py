@@ -15,6 +15,7 @@ from lightning_app.data.batches.behind import Copies
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.located import StoreRows
 from lightning_app.data.batches.padding import Pads, fill_zeros
+from lightning_app.data.batches.phases import Phase, Phases
 from lightning_app.data.rows.fields import FieldResidency, FieldValues
 from lightning_app.data.rows.parts import Part
 from zstore import FieldReader, FieldSteps, UsageError
@@ -167,6 +168,7 @@ class FieldRows:
         pads: Pads | None = None,
         corners: Tensor | None = None,
         later: Copies | None = None,
+        phases: Phases | None = None,
     ) -> Tensor:
         """Copy the steps of some windows.
 
@@ -185,11 +187,14 @@ class FieldRows:
             (batch, axis) int64 where the part of its rows begins that each window has, on the CPU; None for the middle.
         later
             Gets what fills the result, for a batch on the CPU; None to fill it here and now.
+        phases
+            Told what takes how long.
 
         Returns
         -------
         (batch, step, …) on `target`.
         """
+        phases, phase = phases or Phases(), self._phase
         first = windows.first + windows.shift if self.values.pooled else windows.first
         wanted = self._wanted(first, pads).flatten()
         part = self._part(len(first), corners)
@@ -197,9 +202,11 @@ class FieldRows:
         shape = len(first), len(self.offsets), *self.shape
         if later is not None:
             out = self._room(len(wanted), buffers)
-            later += [partial(self.values.take, wanted, out, part), partial(fill_zeros, out.view(shape), zero)]
+            later.append(phases.timing(phase, partial(self.values.take, wanted, out, part)))
+            later.append(partial(fill_zeros, out.view(shape), zero))
             return out.view(shape)
-        taken = self._take(wanted, part, buffers, target).view(shape)
+        with phases.timed(phase):
+            taken = self._take(wanted, part, buffers, target, phases).view(shape)
         fill_zeros(taken, zero)
         return taken
 
@@ -232,13 +239,19 @@ class FieldRows:
         """(row, value) memory for some rows, of a batch on the CPU."""
         return buffers.take((n_rows, math.prod(self.shape)), np.dtype(str(self.values.dtype).removeprefix("torch.")))
 
-    def _take(self, wanted: Tensor, part: Part | None, buffers: Buffers, target: torch.device) -> Tensor:
+    @property
+    def _phase(self) -> Phase:
+        return "gather" if self.values.decoded else "decode"
+
+    def _take(
+        self, wanted: Tensor, part: Part | None, buffers: Buffers, target: torch.device, phases: Phases
+    ) -> Tensor:
         """(row, value) on `target`."""
         values = self.values
         if values.device.type != "cpu":
-            return values.take(wanted, None, part).to(target)
+            return phases.moved(values.take(wanted, None, part), target)
         if target.type == "cpu":
             return values.take(wanted, self._room(len(wanted), buffers), part)
         size = len(wanted), math.prod(self.shape)
         pinned = torch.empty(size, dtype=values.dtype, pin_memory=target.type == "cuda")
-        return values.take(wanted, pinned, part).to(target, non_blocking=True)
+        return phases.moved(values.take(wanted, pinned, part), target)

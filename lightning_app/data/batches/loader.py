@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -15,8 +16,9 @@ from torch import Tensor
 from lightning_app.batch import Batch
 from lightning_app.data.batches.behind import Copies, copied_behind
 from lightning_app.data.batches.located import Located, StoreRows
-from lightning_app.data.batches.making import made
+from lightning_app.data.batches.making import made, made_ahead
 from lightning_app.data.batches.padding import Bounds
+from lightning_app.data.batches.phases import Phases
 from lightning_app.data.batches.prefetch import prefetched
 from lightning_app.data.batches.source import WindowSource
 from lightning_app.data.rows.observed import ObservedTargets
@@ -34,6 +36,7 @@ Samples = NDArray[np.int64]
 
 _AHEAD = 1 << 13  # windows that are located at once
 _BEHIND = 1 << 20, 1 << 24  # bytes of the fields of a batch that are copied behind
+_AT_ONCE = 2  # batches that are made at once beside a model, where rows are decoded already
 _LARGE_BYTES = 1 << 18  # of a batch: handing smaller ones from thread to thread takes longer than making them
 
 
@@ -80,6 +83,13 @@ class WindowLoader:
         Moves each window, anew in each epoch; None to leave them where they are.
     crops
         Draws which part of the rows of fields each window has, anew in each epoch; None for that in the middle.
+    beside_model
+        Whether a model on the CPU is busy with each batch, so that threads make the next ones meanwhile.
+
+    Attributes
+    ----------
+    phases
+        Where the time goes.
 
     Raises
     ------
@@ -106,6 +116,7 @@ class WindowLoader:
         n_taken: Callable[[], float] | None = None,
         jitter: Jitter | None = None,
         crops: Crops | None = None,
+        beside_model: bool = False,
     ) -> None:
         if batch_size % world:
             raise UsageError(
@@ -115,7 +126,8 @@ class WindowLoader:
             )
         if len(index) < world:
             raise UsageError(f"{len(index)} windows on {world} processes", expected="one for each", fix="fewer devices")
-        self.source, self.index, self.shuffle, self.seed = source, index, shuffle, seed
+        self.phases, self._beside_model = Phases(), beside_model
+        self.source, self.index, self.shuffle, self.seed = replace(source, phases=self.phases), index, shuffle, seed
         self.rank, self.world = rank, world
         self.batch_size = min(batch_size, len(index))
         self._epoch, self._consumed, self._resuming = -1, 0, False
@@ -151,7 +163,10 @@ class WindowLoader:
         self._resuming = False
         self._order = self._pooled()
         tasks, n_threads = self._tasks(self._consumed), torch.get_num_threads()
-        if self._shared_out and self._behind and n_threads > 1:
+        if self._beside_model and not self._prefetch and self.source.target.type == "cpu":
+            n_at_once = n_threads if self.source.decodes else min(_AT_ONCE, n_threads)
+            batches = made_ahead(tasks, n_threads, n_at_once if self._pool is None else 1)
+        elif self._shared_out and self._behind and n_threads > 1:
             batches = copied_behind(tasks, n_threads)
         elif self._shared_out and n_threads > 1:
             batches = made(tasks, n_threads, None if self._pool is None else 1)  # of a pool in their order
@@ -159,7 +174,7 @@ class WindowLoader:
             batches = prefetched((task() for task in tasks), self._prefetch)
         while self._consumed < len(self):
             self._consumed += 1
-            yield next(batches)  # held by nobody here, so that its memory can take the next one
+            yield self.phases.waiting_for(batches)  # held by nobody here, so that its memory can take the next one
 
     def start_epoch(self, epoch: int) -> None:
         """Take the order of an epoch, without iterating it."""
@@ -221,9 +236,10 @@ class WindowLoader:
         self, low: int, high: int, windows: Located, order: PooledOrder | None, later: Copies | None = None
     ) -> Batch:
         """The windows from one position to another, with targets as they are stored where these are asked for."""
-        batch = self._batch(low, high, windows, order, later)
-        if self._targets is not None:
-            batch["y_source"] = self._observed(self._targets, np.arange(low, high))
+        with self.phases.timed("gather"):
+            batch = self._batch(low, high, windows, order, later)
+            if self._targets is not None:
+                batch["y_source"] = self._observed(self._targets, np.arange(low, high))
         return batch
 
     def _observed(self, targets: ObservedTargets, positions: Samples) -> Tensor:
@@ -264,7 +280,8 @@ class WindowLoader:
         pool, parts = self._pool, []
         for start, stop in order.spans(low, high, pool.plan.n_ahead):
             with pool.lock:
-                pool.hold(order, *order.turns_of(start, stop))
+                with self.phases.timed("decode"):
+                    pool.hold(order, *order.turns_of(start, stop))
                 parts.append(self.source.batch(shape, windows.part(start - low, stop - low)))
         if len(parts) == 1:
             return parts[0]

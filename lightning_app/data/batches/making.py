@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import torch
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _TRIAL_S = 0.03  # of work, after which the time of a task is known
 _LEAST = 8  # tasks of a trial
@@ -62,6 +63,27 @@ def made(tasks: Iterator[Callable[[], Item]], n_threads: int, n_at_once: int | N
                 return
 
 
+def made_ahead(tasks: Iterator[Callable[[], Item]], n_threads: int, n_at_once: int) -> Iterator[Item]:
+    """The results of tasks, in their order, made by threads beside a model that uses the last one.
+
+    Parameters
+    ----------
+    tasks
+        Iterated on the calling thread.
+    n_threads
+        Threads that PyTorch has for the model.
+    n_at_once
+        Tasks that are done at once, by one thread each; one more is ready or waits.
+
+    Raises
+    ------
+    Exception
+        What a task raises, in the place of its result.
+    """
+    with one_thread_each(n_at_once, n_threads) as pool:
+        yield from _in_order(tasks, pool, n_at_once)
+
+
 class _Stint(Generic[Item]):
     """The next of some tasks, done in one way, and how long they take.
 
@@ -95,6 +117,10 @@ class _Stint(Generic[Item]):
         self._last.append(seconds)
         return result
 
+    def took_timed(self, timed: tuple[Item, float]) -> Item:
+        """The same, of a result with its seconds."""
+        return self.took(*timed)
+
     def mean(self) -> float:
         """Seconds of one of the last tasks."""
         return sum(self._last) / len(self._last) if self._last else 0.0
@@ -117,14 +143,19 @@ def _one_by_one(tasks: _Stint[Item]) -> Iterator[Item]:
 
 def _at_once(tasks: _Stint[Item], pool: ThreadPoolExecutor, n_at_once: int) -> Iterator[Item]:
     """The results of tasks that are done on a pool of threads, one more of them than there are threads."""
-    coming: deque[Future[tuple[Item, float]]] = deque()
+    yield from map(tasks.took_timed, _in_order(iter(tasks), pool, n_at_once))  # which holds none of them
+
+
+def _in_order(tasks: Iterator[Callable[[], Result]], pool: ThreadPoolExecutor, n_at_once: int) -> Iterator[Result]:
+    """The results of tasks that are done on a pool of threads; held by nobody here once they are given."""
+    coming: deque[Future[Result]] = deque()
     try:
         for task in tasks:
             coming.append(pool.submit(task))
             if len(coming) > n_at_once:
-                yield tasks.took(*coming.popleft().result())
+                yield coming.popleft().result()
         while coming:
-            yield tasks.took(*coming.popleft().result())
+            yield coming.popleft().result()
     finally:
         for future in coming:
             future.cancel()

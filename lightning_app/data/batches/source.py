@@ -15,6 +15,7 @@ from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.fields import FieldRows
 from lightning_app.data.batches.located import Located, PositionTimes, StoreRows
 from lightning_app.data.batches.padding import Pads, Reach, fill_zeros, gather_within
+from lightning_app.data.batches.phases import Phases
 from lightning_app.data.columns.calendar import cycles_along, time_cycles, time_index
 from lightning_app.data.columns.roles import Columns, Words
 from lightning_app.data.columns.vectors import last_rows
@@ -55,6 +56,8 @@ class WindowSource:
         Bounds of the columns of `x`, of `x_future` and, by name, of vectors; None where none is clipped; on `target`.
     streamed
         Whether `rows` are those of a pool.
+    phases
+        Where the time goes.
     all_seen
         (1, 1, 1) the mask where nothing is missing, to be expanded; on `target`.
     """
@@ -72,6 +75,7 @@ class WindowSource:
     clip_future: Clip | None = None
     clip_vectors: Mapping[str, Clip | None] = field(default_factory=dict)
     streamed: bool = False
+    phases: Phases = field(default_factory=Phases)
     all_seen: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1, dtype=torch.bool))
 
     @property
@@ -85,10 +89,15 @@ class WindowSource:
         return sum(rows.n_bytes for rows in self.fields.values())
 
     @property
+    def decodes(self) -> bool:
+        """Whether rows of some field are decoded for each batch."""
+        return not all(rows.values.decoded for rows in self.fields.values())
+
+    @property
     def copies_fields(self) -> bool:
         """Whether what a batch has of fields is copied from memory to memory of the CPU, and nothing else is done."""
         on_cpu = self.target.type == self.device.type == "cpu"
-        return on_cpu and all(rows.values.decoded and rows.values.device.type == "cpu" for rows in self.fields.values())
+        return on_cpu and not self.decodes and all(rows.values.device.type == "cpu" for rows in self.fields.values())
 
     def to(self, device: torch.device) -> WindowSource:
         """The same with rows copied to a device, so that they are gathered there."""
@@ -176,7 +185,7 @@ class WindowSource:
     ) -> None:
         """Rows of fields, and which of them have a value where some row of the store has none."""
         for name, rows in self.fields.items():
-            taken = rows.gather(windows, self.buffers, self.target, pads, corners.get(name), later)
+            taken = rows.gather(windows, self.buffers, self.target, pads, corners.get(name), later, self.phases)
             batch[name] = taken  # type: ignore[literal-required]
             observed = rows.seen(windows.first, self.target, pads)
             if observed is not None:
@@ -331,7 +340,7 @@ class WindowSource:
         if self.target == self.device:
             return gather(rows, starts, length, None, reach)
         pinned = torch.empty(shape, dtype=rows.dtype, pin_memory=self.target.type == "cuda")
-        return gather(rows, starts, length, pinned, reach).to(self.target, non_blocking=True)
+        return self.phases.moved(gather(rows, starts, length, pinned, reach), self.target)
 
 
 def _pick(rows: Tensor, columns: Sequence[int]) -> Tensor:

@@ -1,0 +1,70 @@
+"""What memory a fit takes: ``python -m tests.benchmarks.fit_memory --config …``, with the flags of ``fit``.
+
+Prints one line: megabytes that the process had before any row was read (torch, Lightning, the model), the most that it
+had, and that most again as private memory and as files that are mapped, which may be dropped and are shared.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from lightning_app.cli import AppCLI, main
+from lightning_app.monitor import peak_bytes
+
+_EVERY_S = 0.005
+
+
+def held() -> dict[str, int]:
+    """Kilobytes of this process: all, private, of mapped files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "Rss"))}
+    return {"all": found["VmRSS"], "private": found["RssAnon"], "files": found["RssFile"] + found["RssShmem"]}
+
+
+class Watch:
+    """Looks at the memory of this process again and again."""
+
+    def __init__(self) -> None:
+        self.most = held()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_EVERY_S):
+            now = held()
+            self.most = {name: max(self.most[name], now[name]) for name in now}
+
+    def end(self) -> dict[str, int]:
+        """The most that was seen of each."""
+        self._ended.set()
+        self._thread.join()
+        return self.most
+
+
+def run(words: list[str]) -> None:
+    """Fit, and print."""
+    before: list[dict[str, int]] = []
+    plain = AppCLI.before_fit
+
+    def noted(cli: AppCLI) -> None:
+        before.append(held())
+        plain(cli)
+
+    AppCLI.before_fit = noted  # type: ignore[method-assign]  # the model is built by then, and no row is read
+    watch = Watch()
+    code = main(["fit", "--quiet", *words])
+    most, (start,) = watch.end(), before
+    peak = peak_bytes() // 1024
+    print(
+        f"before {start['all'] / 1e3:.0f} MB (private {start['private'] / 1e3:.0f}), peak {peak / 1e3:.0f} MB "
+        f"(private {most['private'] / 1e3:.0f}, files {most['files'] / 1e3:.0f}), "
+        f"beyond {(peak - start['all']) / 1e3:.0f} MB"
+    )
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])
