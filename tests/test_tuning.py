@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -50,6 +51,7 @@ def test_a_plan_measures_what_fits_and_its_overlay_is_taken_by_fit(
     assert "host *" in done.stdout
     assert "stream" in done.stdout
     assert "2,000 rows x 3 channels" in done.stdout
+    assert re.search(r"^a fit with what is marked: (model|gather|Lightning) limits: \d+% of a step", done.stdout, re.M)
     assert yaml.safe_load((tmp_path / "plan.yaml").read_text()) == {"data": {"residency": "host", "memory_budget": 0.5}}
     fitted = app("fit", "--config", "fit.yaml", "--config", "plan.yaml", check=True)
     assert "residency host, for as told" in fitted.stdout
@@ -139,6 +141,7 @@ def test_a_plan_measures_how_fields_are_decoded_and_where_there_is_room_for_them
     assert (measured["encoded"]["decoded"], measured["stream"]["decoded"]) == (0, 1)
     assert measured["encoded"]["shared_bytes"] == 1000 * 4 + image["stored_bytes"]
 
+    assert plan.steps is None  # no model was asked for
     shown = tuning.show(plan)
     assert "field image: 1,000 rows of 20 x 20 x 3 uint8, 0.001 GB decoded, 0.000 GB stored: encoded" in shown
     assert "encoded *" in shown
@@ -158,6 +161,27 @@ def test_a_plan_refuses_what_fit_would_refuse(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_plan_fits_some_steps_and_keeps_nothing_of_them(hourly: Store, tmp_path: Path) -> None:
+    config = fit_config(tmp_path / "fit.yaml", hourly)
+    options = tuning.data_options(str(hourly.path), config, {"cache": str(tmp_path / "cache")})
+    plan = tuning.plan(options, 0.1, yaml.safe_load(config.read_text()))
+    assert plan.steps is not None
+    times = plan.steps.times
+    assert times.n_steps >= 8
+    assert times.model_s > times.phases["gather"] > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "fit.yaml"]
+    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith(("batch", "prefetch"))]
+    assert threads == []
+
+
+def test_a_plan_refuses_a_model_that_does_not_fit_its_data(run: Run, hourly: Store, tmp_path: Path) -> None:
+    document = yaml.safe_load(fit_config(tmp_path / "fit.yaml", hourly).read_text())
+    document["model"] = {"class_path": "NLinear", "init_args": {"widht": 3}}
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(document))
+    done = run("zstore.cli", "plan", hourly.path, "--config", "fit.yaml", "--seconds", 0.1)
+    assert (done.returncode, "widht" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 
 def test_a_plan_of_no_store_or_no_config_says_so(run: Run, hourly: Store) -> None:
@@ -199,6 +223,34 @@ def test_every_preset_fits(app: App, hourly: Store, tmp_path: Path, preset: Path
         assert {name: kept[section][name] for name in values} == values
     residency = "stream" if preset.stem == "low_memory" else "host"
     assert f"residency {residency}, for " in done.stdout
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """800 rows with a field of 40 MB in all, most of which is zero."""
+    folder = tmp_path_factory.mktemp("scans")
+    values = np.zeros((800, 20, 50, 50), np.uint8)
+    values[:, :2] = np.random.default_rng(0).integers(0, 256, (800, 2, 50, 50))
+    np.save(folder / "all.npy", values)
+    rows = [["a", n, n % 7, "all.npy", n] for n in range(800)]
+    table = write_table(folder / "r.csv", ["id", "t", "v", "f", "p"], rows)
+    files: dict[str, Any] = {"file": {"image": "f"}, "file_position": {"image": "p"}}
+    ingest(table, folder / "s.zarr", id="id", time="t", file_root=str(folder), **files)
+    return open_store(folder / "s.zarr")
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_fits_data_with_fields_and_keeps_their_batches(
+    app: App, scans: Store, tmp_path: Path, preset: Path
+) -> None:
+    data: dict[str, Any] = {"fields": {"image": {"steps": 2}}, "channels": ["v"], "batch_size": 16}
+    fit_config(tmp_path / "fit.yaml", scans, split={"sizes": [0.8, 0.1, 0.1]}, **data)
+    done = app("fit", "--config", "fit.yaml", "--config", preset, check=True)
+    kept = yaml.safe_load(next((tmp_path / "runs" / "fit").rglob("config.yaml")).read_text())
+    assert kept["data"]["batch_size"] == 16
+    place = "encoded" if preset.stem == "low_memory" else "host"
+    assert f"field 'image', 0.04 GB decoded, 0.00 GB stored: residency {place}, for " in done.stdout
+    assert re.search(r"^(model|decode|gather|Lightning) limits: \d+% of a step", done.stdout, re.MULTILINE)
 
 
 def test_there_are_the_presets_that_the_benchmarks_name() -> None:

@@ -75,10 +75,10 @@ class Phases:
         with self.timed("copy"):
             if target.type != "cuda":
                 return values.to(target)
-            begun, ended = _event(), _event()
-            begun.record()
+            begun, ended, stream = _event(), _event(), torch.cuda.current_stream(target)
+            begun.record(stream)
             copied = values.to(target, non_blocking=True)
-            ended.record()
+            ended.record(stream)
         with self._lock:
             self._copies.append((begun, ended))
         return copied

@@ -1,6 +1,7 @@
-"""What memory a fit takes: ``python -m tests.benchmarks.fit_memory --config …``, with the flags of ``fit``.
+"""Speed and memory of a fit: ``python -m tests.benchmarks.one_fit --config …``, with the flags of ``fit``.
 
-Prints one line: megabytes that the process had before any row was read (torch, Lightning, the model), the most that it
+Prints one line: windows per second, the shares of the time that went into waiting for data and between steps; seconds
+of the whole fit; megabytes that the process had before any row was read (torch, Lightning, the model), the most that it
 had, and that most again as private memory and as files that are mapped, which may be dropped and are shared.
 """
 
@@ -9,9 +10,11 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 from lightning_app.cli import AppCLI, main
-from lightning_app.monitor import peak_bytes
+from lightning_app.monitor import Monitor, peak_bytes
 
 _EVERY_S = 0.005
 
@@ -47,18 +50,26 @@ class Watch:
 def run(words: list[str]) -> None:
     """Fit, and print."""
     before: list[dict[str, int]] = []
-    plain = AppCLI.before_fit
+    figures: dict[str, float] = {}
+    plain, plain_end = AppCLI.before_fit, Monitor.on_fit_end
 
     def noted(cli: AppCLI) -> None:
         before.append(held())
         plain(cli)
 
+    def ended(monitor: Monitor, *given: Any) -> None:
+        figures.update(monitor.total.figures())
+        plain_end(monitor, *given)
+
     AppCLI.before_fit = noted  # type: ignore[method-assign]  # the model is built by then, and no row is read
-    watch = Watch()
+    Monitor.on_fit_end = ended  # type: ignore[assignment, method-assign]
+    watch, began = Watch(), perf_counter()
     code = main(["fit", "--quiet", *words])
     most, (start,) = watch.end(), before
     peak = peak_bytes() // 1024
     print(
+        f"{figures['perf/windows_per_s']:,.0f} windows/s, waiting {figures['perf/wait_share']:.1%}, "
+        f"between steps {figures['perf/between_share']:.1%}, {perf_counter() - began:.1f} s; "
         f"before {start['all'] / 1e3:.0f} MB (private {start['private'] / 1e3:.0f}), peak {peak / 1e3:.0f} MB "
         f"(private {most['private'] / 1e3:.0f}, files {most['files'] / 1e3:.0f}), "
         f"beyond {(peak - start['all']) / 1e3:.0f} MB"
