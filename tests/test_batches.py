@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pytorch_lightning import seed_everything
 
 import lightning_app.data.batches.loader
+from lightning_app.batch import Batch
 from lightning_app.data.batches import making
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.making import made
@@ -198,14 +199,36 @@ def test_a_prefetching_thread_ends_with_its_reader() -> None:
     assert threading.active_count() <= before + 1
 
 
-def test_batches_made_ahead_are_the_same_and_count_when_they_are_used(hourly: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside_model", [False, True])
+def test_batches_made_ahead_are_the_same_and_count_when_they_are_used(
+    hourly: Store, tmp_path: Path, beside_model: bool
+) -> None:
     plain, ahead = (module(hourly, tmp_path).train_dataloader() for _ in range(2))
-    ahead._prefetch = 3
+    ahead._prefetch, ahead._beside_model = 0 if beside_model else 3, beside_model
     for number, (batch, other) in enumerate(zip(plain, ahead, strict=True)):
         assert torch.equal(batch["x"], other["x"])
         assert ahead.state_dict() == plain.state_dict()
         assert plain.state_dict()["epoch"] == 0
         assert plain.state_dict()["consumed"] == number + 1
+
+
+def test_batches_are_made_while_a_model_is_busy_and_their_threads_end_with_the_epoch(
+    hourly: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = module(hourly, tmp_path).train_dataloader()
+    make, n_threads = loader._make, torch.get_num_threads()
+
+    def slow(*given: Any) -> Batch:
+        time.sleep(0.02)
+        return make(*given)
+
+    monkeypatch.setattr(loader, "_make", slow)
+    loader._beside_model = True
+    for _ in loader:
+        time.sleep(0.03)  # of a model
+    assert 0.02 <= loader.phases.wait_s < len(loader) * 0.02 / 2
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("batch")] == []
+    assert torch.get_num_threads() == n_threads
 
 
 def test_the_seed_of_everything_is_that_of_the_order_too(store: Store, tmp_path: Path) -> None:

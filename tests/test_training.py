@@ -19,6 +19,7 @@ import torch
 import xarray
 import yaml
 
+from lightning_app.data.batches.phases import Phases
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
 from lightning_app.losses import MAE, NSE
@@ -278,8 +279,10 @@ def test_help_lists_what_the_data_can_be_told(app: App) -> None:
 def test_a_fit_logs_its_speed_its_waiting_and_its_memory(app: App, hourly: Store, tmp_path: Path) -> None:
     config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 2, "log_every_n_steps": 5})
     fitted = app("fit", "--config", "n.yaml", check=True)
-    assert re.search(r"steps +windows/s +waiting for data +precision +peak RSS +RSS now +PSS now", fitted.stdout)
-    assert re.search(r"\d+ +[1-9][\d,]* +\d+\.\d% +32-true +\d\.\d\d GB", fitted.stdout)
+    assert re.search(
+        r"steps +windows/s +waiting for data +between steps +precision +peak RSS +RSS now +PSS now", fitted.stdout
+    )
+    assert re.search(r"\d+ +[1-9][\d,]* +\d+\.\d% +\d+\.\d% +32-true +\d\.\d\d GB", fitted.stdout)
     logged = pd.read_csv(tmp_path / "runs/n/logs/metrics.csv")
     speed, share = logged["perf/windows_per_s"].dropna(), logged["perf/wait_share"].dropna()
     assert len(speed) > 2
@@ -288,19 +291,28 @@ def test_a_fit_logs_its_speed_its_waiting_and_its_memory(app: App, hourly: Store
     assert (logged["perf/pss_gb"].dropna() <= logged["perf/rss_gb"].dropna() * 1.01).all()
 
 
-def test_waiting_is_the_time_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("told", "shares"), [(None, (0.5, 0.0)), (0.75, (0.375, 0.125))])
+def test_waiting_is_what_the_loader_tells_and_else_all_time_between_steps(
+    monkeypatch: pytest.MonkeyPatch, told: float | None, shares: tuple[float, float]
+) -> None:
     clock = iter(float(n) for n in range(1000))
     monkeypatch.setattr("lightning_app.monitor.perf_counter", lambda: next(clock))
     monkeypatch.setattr("lightning_app.monitor.memory", lambda trainer: {})
     monitor = Monitor()
-    trainer = SimpleNamespace(world_size=2, global_step=1, log_every_n_steps=10, loggers=[])
+    phases = Phases()
+    loader = SimpleNamespace() if told is None else SimpleNamespace(phases=phases)
+    trainer = SimpleNamespace(world_size=2, global_step=1, log_every_n_steps=10, loggers=[], train_dataloader=loader)
     batch = {"time": torch.zeros(8)}
+    monitor.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
     for _ in range(10):
+        phases.wait_s += told or 0.0
         monitor.on_train_batch_start(trainer, None, batch, 0)  # type: ignore[arg-type]
         monitor.on_train_batch_end(trainer, None, None, batch, 0)  # type: ignore[arg-type]
     # Each batch: one second until it starts, one in the step, one until the next begins to be waited for.
     assert (monitor.total.n_batches, monitor.total.n_windows) == (7, 7 * 16)
-    assert monitor.total.figures() == {"perf/windows_per_s": 7 * 16 / 14, "perf/wait_share": 0.5}
+    found = monitor.total.figures()
+    assert found["perf/windows_per_s"] == 7 * 16 / 14
+    assert (found["perf/wait_share"], found["perf/between_share"]) == shares
 
 
 def test_a_test_draws_forecasts_errors_by_step_and_scores_and_sums_the_run_up(

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from unittest.mock import patch
 
 from lightning_app.cli import AppCLI, main
 from lightning_app.monitor import Monitor, peak_bytes
@@ -61,10 +62,10 @@ def run(words: list[str]) -> None:
         figures.update(monitor.total.figures())
         plain_end(monitor, *given)
 
-    AppCLI.before_fit = noted  # type: ignore[method-assign]  # the model is built by then, and no row is read
-    Monitor.on_fit_end = ended  # type: ignore[assignment, method-assign]
     watch, began = Watch(), perf_counter()
-    code = main(["fit", "--quiet", *words])
+    # The model is built before_fit, and no row is read.
+    with patch.object(AppCLI, "before_fit", noted), patch.object(Monitor, "on_fit_end", ended):
+        code = main(["fit", "--quiet", *words])
     most, (start,) = watch.end(), before
     peak = peak_bytes() // 1024
     print(
