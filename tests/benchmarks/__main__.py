@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [--suite SUITE] [--n 5] [--data FOLDER] [--before FOLDER]``."""
+"""``python -m tests.benchmarks [--suite SUITE] [--n 5] [--data FOLDER] [--before FOLDER] [--system NAME]``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
-from . import before, fields, ingest, panel, queries, read, sessions, volumes
+from . import before, fields, ingest, panel, queries, read, sessions, systems, volumes
 from .harness import setting
+from .system_data import SYSTEMS
 
 SUITES = {
     "ingest": ingest,
@@ -17,6 +18,7 @@ SUITES = {
     "sessions": sessions,
     "volumes": volumes,
     "fields": fields,
+    "systems": systems,
 }
 
 
@@ -30,12 +32,15 @@ def main() -> None:
     data = Path(named) if named else None
     parser.add_argument("--data", type=Path, default=data, help="folder of real data sets; default: $ZSTORE_DATA")
     parser.add_argument("--before", type=Path, help="a worktree of another commit, for the suite before")
+    parser.add_argument("--system", choices=list(SYSTEMS), action="append", help="of the suite systems; all")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     print(f"{setting()}\n")
     for suite in options.suite or SUITES:
         if suite == "before":
             before.run(options.folder, options.data, options.n, options.before)
+        elif suite == "systems":
+            systems.run(options.folder, options.data, options.n, options.system)
         else:
             SUITES[suite].run(options.folder, options.data, options.n)
 

@@ -27,6 +27,17 @@ FILES = {"h5py": "frames.h5", "h5py-gzip": "frames-gzip.h5", "memory": "frames.h
 Sample = dict[str, Any]
 
 
+def padded(values: NDArray[np.float32], start: int, stop: int, first: int, end: int) -> NDArray[np.float32]:
+    """Steps of an episode, whose first and last ones stand for those that it has not; no copy where it has all."""
+    if first <= start and stop <= end:
+        return values[start:stop]
+    found = np.empty((stop - start, *values.shape[1:]), values.dtype)
+    low, high = max(start, first), min(stop, end)
+    found[low - start : high - start] = values[low:high]
+    found[: low - start], found[high - start :] = values[low], values[high - 1]
+    return found
+
+
 class LazyEpisodes(Dataset[Sample]):
     """States and actions in memory, as they are small; frames read when they are asked for, as they are stored.
 
@@ -89,25 +100,14 @@ class ReplayBuffer(Dataset[Sample]):
 
     def __getitem__(self, sample: int) -> Sample:
         first, end = self.bounds[sample]
-        image = self._padded(self.image, sample - LOOKBACK + 1, sample + 1, first, end)
-        state = self._padded(self.state, sample - LOOKBACK + 1, sample + 1, first, end)
-        action = self._padded(self.action, sample, sample + HORIZON, first, end)
+        image = padded(self.image, sample - LOOKBACK + 1, sample + 1, first, end)
+        state = padded(self.state, sample - LOOKBACK + 1, sample + 1, first, end)
+        action = padded(self.action, sample, sample + HORIZON, first, end)
         found = {"image": np.moveaxis(image, -1, 1) / np.float32(255)}
         for name, values in (("state", state), ("action", action)):
             low, width = self.scales[name]
             found[name] = (values - low) / width * 2 - 1
         return {name: torch.from_numpy(values) for name, values in found.items()}
-
-    @staticmethod
-    def _padded(values: NDArray[np.float32], start: int, stop: int, first: int, end: int) -> NDArray[np.float32]:
-        """Steps of an episode, whose first and last ones stand for those that it has not; no copy where it has all."""
-        if first <= start and stop <= end:
-            return values[start:stop]
-        padded = np.empty((stop - start, *values.shape[1:]), values.dtype)
-        low, high = max(start, first), min(stop, end)
-        padded[low - start : high - start] = values[low:high]
-        padded[: low - start], padded[high - start :] = values[low], values[high - 1]
-        return padded
 
 
 def dataset_of(name: str, folder: Path) -> LazyEpisodes | ReplayBuffer:
