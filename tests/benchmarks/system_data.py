@@ -6,6 +6,7 @@ import csv
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ from . import session_data, volumes
 from .field_data import PUSHT, simulated
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-PERSONS = ("12345", "21547", "45612")  # a row of 10000-1/1 has half of its cells: not read here
+_SESSIONS = [f"{person}-{number}" for person, number in product((12345, 21547, 45612), (1, 2, 3))]
 VECTORS = ("state", "keypoint", "action")
 _CLASSES = ("normal", "hyperplasia")
-_ANGLES_BYTES = 150_000_000
 
 
 @dataclass(frozen=True)
@@ -54,30 +54,28 @@ class System:
         return found
 
 
-def readings(folder: Path, data: Path | None) -> Path:
-    """Files of a Myo armband, one for each minute; without real ones 72 of noise that is as loud as a gesture says."""
+def readings(folder: Path, data: Path | None, n_rows: int = 12_000) -> Path:
+    """Files of a Myo armband, a minute each; without real ones 72 of noise that is as loud as a gesture says."""
     if data is not None:
         return data / "emg_myo"
     made = folder / "readings"
     random = np.random.default_rng(0)
-    for person in PERSONS:
-        for session in (1, 2, 3):
-            for gesture in range(8):
-                path = made / f"{person}-{session}" / f"{gesture}.txt.gz"
-                if path.exists():
-                    continue
-                path.parent.mkdir(parents=True, exist_ok=True)
-                label = np.repeat([0, gesture] * 6, 1000)
-                loudness = 2 + 20 * (label[:, None] > 0) * (1 + np.roll(np.arange(8), gesture))
-                emg = np.clip(random.standard_normal((len(label), 8)) * loudness, -128, 127).astype(int)
-                lines = "\n".join(",".join(map(str, row)) for row in np.column_stack([emg, label]).tolist())
-                path.write_bytes(gzip.compress(lines.encode()))
+    for session, gesture in product(_SESSIONS, range(8)):
+        path = made / session / f"{gesture}.txt.gz"
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        label = np.where(np.arange(n_rows) * 12 // n_rows % 2, gesture, 0)
+        loudness = 2 + 20 * (label[:, None] > 0) * (1 + np.roll(np.arange(8), gesture))
+        emg = np.clip(random.standard_normal((n_rows, 8)) * loudness, -128, 127).astype(int)
+        lines = "\n".join(",".join(map(str, row)) for row in np.column_stack([emg, label]).tolist())
+        path.write_bytes(gzip.compress(lines.encode()))
     return made
 
 
 def reading_files(raw: Path) -> list[Path]:
-    """Those of the persons who are trained on and tested."""
-    return sorted(path for person in PERSONS for path in raw.glob(f"{person}-*/*.txt.gz"))
+    """Those of the persons who are trained on and tested; of another one, a row has half of its cells."""
+    return sorted(path for session in _SESSIONS for path in (raw / session).glob("*.txt.gz"))
 
 
 def store_readings(raw: Path, store: Path) -> None:
@@ -85,9 +83,9 @@ def store_readings(raw: Path, store: Path) -> None:
     ingest([str(path) for path in reading_files(raw)], store, **recipe)
 
 
-def sessions(folder: Path, data: Path | None) -> Path:
+def sessions(folder: Path, data: Path | None, n_bytes: int = 150_000_000, mean_rows: int = 100_000) -> Path:
     """Sessions in the layout of emg2pose; always simulated ones."""
-    session_data.sessions(folder / "sessions", _ANGLES_BYTES)
+    session_data.sessions(folder / "sessions", n_bytes, mean_rows)
     return folder / "sessions"
 
 
@@ -122,7 +120,7 @@ def store_scans(raw: Path, store: Path) -> None:
     ingest(raw / "scans.csv", store, id=["split", "study"], freq="1", channels=["label"], **options)
 
 
-def replay(folder: Path, data: Path | None) -> Path:
+def replay(folder: Path, data: Path | None, n_episodes: int = 206, n_steps: int = 125) -> Path:
     """Push-T as it was published, a Zarr group of version 2; or simulated episodes in that form."""
     if data is not None:
         return data / PUSHT
@@ -131,7 +129,7 @@ def replay(folder: Path, data: Path | None) -> Path:
     made = folder / "replay.zarr"
     if (made / "meta" / "episode_ends").exists():
         return made
-    episodes = list(simulated())
+    episodes = list(simulated(n_episodes, n_steps))
     state = np.concatenate([each.state for each in episodes])
     corners = np.random.default_rng(0).uniform(-60, 60, (9, 2)).astype(np.float32)
     arrays = {

@@ -1,8 +1,8 @@
 """How others train the same: ``python -m tests.benchmarks.system_peers SYSTEM READER RAW FOLDER …``; prints JSON.
 
 ``--start first`` makes the reader's own files of the raw ones, if it has any, and a batch; ``second`` counts batches
-and trains for an epoch; ``check`` compares two batches with ours. Which windows there are, and how they are scaled, is read
-from a file that we wrote: they need not fit a scaler. Samples are made one by one and collated by a DataLoader.
+and trains for an epoch; ``check`` compares two batches with ours. Which windows there are, and how they are scaled, is
+read from a file that we wrote: they need not fit a scaler. Samples are made one by one and collated by a DataLoader.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ class Buffer(Episodes):
         super().__init__(facts, trains, observed)
         root: Any = zarr.open_group(raw, mode="r")
         self.ends: list[int] = root["meta/episode_ends"][:].tolist()
-        self.starts = [0, *self.ends[:-1]]
+        self.starts: list[int] = [0, *self.ends[:-1]]
         self.values = _low(root, slice(None))
         if facts.shape.fields:
             self.values["image"] = root["data/img"][:]
