@@ -16,7 +16,7 @@ from benchmarks.system_readers import Facts, files_of, reader_of
 
 RAW: dict[str, Callable[[Path], Path]] = {
     "gestures": lambda folder: system_data.readings(folder, None, 400),
-    "joint angles": lambda folder: system_data.sessions(folder, None, 8_000_000, 12_000),
+    "joint angles": lambda folder: system_data.sessions(folder, None, 13_000_000, 9_000),
     "robots, state": lambda folder: system_data.replay(folder, None, 20, 24),
     "robots, images": lambda folder: system_data.replay(folder, None, 20, 24),
 }
@@ -46,7 +46,7 @@ def test_both_sides_train_the_same_windows_in_processes_of_their_own(
 ) -> None:
     system = SYSTEMS["robots, state"]
     small = system_data.System(
-        system.config, lambda folder, data: RAW["robots, state"](folder), system.store, {"replay buffer": (0, 2)}, 3
+        system.config, lambda folder, data: RAW["robots, state"](folder), system.store, {"replay buffer": (0, 2)}, 6
     )
     monkeypatch.setitem(SYSTEMS, "robots, state", small)
     found = systems.measured("robots, state", tmp_path, None, 1)

@@ -59,7 +59,7 @@ def fit(
     data
         Makes them.
     most
-        Batches; None for all.
+        Batches, more than the three that the monitor does not count; None for all.
     adapt
         Makes the model fit for batches of another form.
     """

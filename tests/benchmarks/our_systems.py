@@ -20,7 +20,7 @@ from lightning_app.data.windows.splits import Split
 
 from .epoch import batches_of, fit, measured
 from .harness import remove
-from .system_data import SYSTEMS, System
+from .system_data import SYSTEMS, System, import_packages
 
 
 def module_of(system: System, folder: Path) -> WindowDataModule:
@@ -67,6 +67,7 @@ def main() -> None:
     if options.start == "first":
         remove(folder / "store.zarr")
         remove(folder / "cache")
+    import_packages()
     began = time.perf_counter()
     if options.start == "first":
         system.store(options.raw, folder / "store.zarr")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from zstore import ingest
 from . import session_data, volumes
 from .field_data import PUSHT, simulated
 
+PACKAGES = ("h5py", "monai.data", "monai.transforms", "nibabel", "pandas", "pyarrow", "zarr")
 CONFIGS = Path(__file__).parents[2] / "configs"
 _SESSIONS = [f"{person}-{number}" for person, number in product((12345, 21547, 45612), (1, 2, 3))]
 VECTORS = ("state", "keypoint", "action")
@@ -52,6 +55,13 @@ class System:
         """All that it says."""
         found: dict[str, Any] = yaml.safe_load((CONFIGS / f"{self.config}.yaml").read_text())
         return found
+
+
+def import_packages() -> None:
+    """Import what readers need, as far as it is installed: no start is to have that in it."""
+    for name in PACKAGES:
+        with suppress(ModuleNotFoundError):
+            import_module(name)
 
 
 def readings(folder: Path, data: Path | None, n_rows: int = 12_000) -> Path:

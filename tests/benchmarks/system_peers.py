@@ -25,7 +25,7 @@ from lightning_app.models import SpatialSoftmaxCNN, TaskModel
 from lightning_app.models.volumes import VolumeModel
 
 from .epoch import fit, measured
-from .system_data import SYSTEMS, System
+from .system_data import SYSTEMS, System, import_packages
 from .system_readers import Facts, files_of, reader_of
 
 
@@ -129,6 +129,7 @@ def main() -> None:
     system: System = SYSTEMS[options.system]
     config = system.configuration()
     size = config["data"]["batch_size"]
+    import_packages()
     try:
         began = time.perf_counter()
         if options.start == "first":
