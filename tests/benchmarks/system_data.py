@@ -93,7 +93,7 @@ def store_readings(raw: Path, store: Path) -> None:
     ingest([str(path) for path in reading_files(raw)], store, **recipe)
 
 
-def sessions(folder: Path, data: Path | None, n_bytes: int = 150_000_000, mean_rows: int = 100_000) -> Path:
+def sessions(folder: Path, data: Path | None, n_bytes: int = 600_000_000, mean_rows: int = 100_000) -> Path:
     """Sessions in the layout of emg2pose; always simulated ones."""
     session_data.sessions(folder / "sessions", n_bytes, mean_rows)
     return folder / "sessions"

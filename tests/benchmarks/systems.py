@@ -17,6 +17,7 @@ from .harness import output_of, proportional, setting
 from .system_data import SYSTEMS, System
 
 OURS = ("this", 0)
+_ROUNDS = 3
 Job = tuple[str, int]
 Runs = dict[Job, list[dict[str, Any]]]
 
@@ -31,12 +32,12 @@ def run(folder: Path, data: Path | None, n: int, names: list[str] | None = None)
     data
         Folder of real data sets; None for others like them.
     n
-        Rounds.
+        Rounds; three at most.
     names
         Systems; None for all.
     """
     for name in names or SYSTEMS:
-        found = measured(name, folder, data, n)
+        found = measured(name, folder, data, min(n, _ROUNDS))
         print(report(name, SYSTEMS[name], found, data is not None))
         runs = [{"name": job[0], "workers": job[1], "runs": each} for job, each in found.items()]
         document = {"setting": setting(), "real": data is not None, "runs": runs}
