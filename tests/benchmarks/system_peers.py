@@ -45,6 +45,10 @@ class PeerData(pl.LightningDataModule):
         empty = {"x_static": torch.empty(n, 0), "x_future": torch.empty(n, shape.horizon, 0)}
         return {"x": torch.empty(n, shape.lookback, 0), **batch, **empty}
 
+    def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
+        """Targets in source units, float64."""
+        return scaled.double() * torch.from_numpy(self.facts.y_scale) + torch.from_numpy(self.facts.y_offset)
+
     def last_inputs(self, names: Sequence[str], x: Tensor, series: Tensor) -> Tensor:
         """Some inputs of the last row, in the units of targets."""
         facts, columns = self.facts, [self.facts.inputs.index(name) for name in names]
