@@ -15,6 +15,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_app.data.ahead.forecast import Ahead
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.observed import ObservedTargets
@@ -130,7 +131,7 @@ class PredictionWriter(pl.Callback):
             places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)
         arrays = create_arrays(building, data, n_windows, classes)
         ids, times = arrays.ids, arrays.times
-        truth = data.view.observed_targets(data.scaler.of(data.targets), data.window.target_rows, data.row_cache)
+        known = data.predicted
         if data.view.nodes is not None:
             ids[:] = data.store.ids[data.view.nodes]
         size = windows_of_chunk(data)
@@ -142,7 +143,7 @@ class PredictionWriter(pl.Callback):
                 block[here] = part_values[places[start:stop, 1][here]]
             if not n_nodes:
                 ids[start:stop] = data.store.ids[loader.index.locate(np.arange(start, stop))[1]]
-            block_times = target_times(data.view.timed, loader.index, np.arange(start, stop))
+            block_times = target_times(known.timed, loader.index, np.arange(start, stop))
             times[start:stop] = block_times
             for position, forecast in enumerate(arrays.forecasts):
                 with np.errstate(over="ignore"):  # it is looked for
@@ -158,7 +159,7 @@ class PredictionWriter(pl.Callback):
             for probable in arrays.probabilities:
                 probable[start:stop] = block[..., low : low + probable.shape[-1]]
                 low += probable.shape[-1]
-            observed = np.moveaxis(_observed(truth, loader.index, start, stop), -1, 0)
+            observed = np.moveaxis(_observed(known.truth, loader.index, start, stop), -1, 0)
             for observation, values_observed in zip(arrays.observations, observed, strict=True):
                 observation[start:stop] = values_observed
         with warnings.catch_warnings():
@@ -167,7 +168,7 @@ class PredictionWriter(pl.Callback):
         return n_windows, None
 
 
-def _observed(truth: ObservedTargets, index: WindowIndex, start: int, stop: int) -> NDArray[np.float64]:
+def _observed(truth: ObservedTargets | Ahead, index: WindowIndex, start: int, stop: int) -> NDArray[np.float64]:
     """(window, step, …, target) what was observed of the targets of some windows, NaN where nothing was."""
     samples = np.arange(start, stop)
     first = index.locate(samples)[0]
@@ -185,7 +186,9 @@ def _not_written(target: str, where: str, value: float, dtype: Any) -> str:
     return f"forecast of {target!r} for {where} is {value:g}{why} (no predictions are written)"
 
 
-def target_times(source: Store | PanelGrid, index: WindowIndex, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+def target_times(
+    source: Store | PanelGrid | Ahead, index: WindowIndex, samples: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """(batch, horizon) times of the target rows of some samples, whichever rows are in memory.
 
     Of padded targets the times that these rows would have; where times are irregular, that of the nearest row.
@@ -194,7 +197,7 @@ def target_times(source: Store | PanelGrid, index: WindowIndex, samples: NDArray
     ----------
     source
         Where times are read from, where they are irregular: row by row near each other, at most `_GAP_ROWS` too many.
-        The store, or the grid of a panel.
+        The store, the grid of a panel, or the rows of windows ahead.
     index
         Which windows there are.
     samples

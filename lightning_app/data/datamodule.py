@@ -15,7 +15,7 @@ from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from lightning_app.data.columns.meaning import Unknown
 from lightning_app.data.columns.roles import CategoryEncoding
 from lightning_app.data.columns.vectors import VectorOptions
-from lightning_app.data.options import DataOptions
+from lightning_app.data.options import DataOptions, Gaps
 from lightning_app.data.process import Process
 from lightning_app.data.rows.residency import Residency
 from lightning_app.data.rows.views import Panel
@@ -112,7 +112,18 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     seed
         Of the order of training windows. Default: that of ``seed_everything``, or 0.
     predict_on
-        The split that `predict` predicts.
+        The split that `predict` predicts; or ``future``: one window a series, or of the panel, whose first target is
+        the row behind the last known one, or `delay` rows later. A row is known that has a value which nobody knows
+        in advance: a target or, unless targets lie among the inputs, any input that is not among `future`.
+    predict_from
+        The first time that is taken as not known, instead: a forecast as it would have been made then.
+    future_values
+        Files of rows such as CSV, with the store's names of columns, or a store: values of channels that are known in
+        advance, for rows that are not in the store or lack them there. Where times have no step, its times are those
+        of the rows to come.
+    future_gaps
+        What becomes of values that a model reads of rows to come, and that nobody gave: ``refuse``, with the first id,
+        time and channel; ``fill``, by the training mean.
     time_features
         Of the times of all rows of a window: ``time_of_day``, in steps of the time grid, ``hour_of_day``,
         ``day_of_week``, ``day_of_year``, ``month_of_year``.
@@ -187,7 +198,10 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         scale_floor: float | dict[str, float] = 0.0,
         batch_size: int = 256,
         seed: int | None = None,
-        predict_on: Literal["train", "val", "test"] = "test",
+        predict_on: Literal["train", "val", "test", "future"] = "test",
+        predict_from: str | None = None,
+        future_values: str | None = None,
+        future_gaps: Gaps = "refuse",
         time_features: list[TimeFeature] | None = None,
         time_encoding: TimeEncoding = "cyclic",
         category_encoding: CategoryEncoding = "one_hot",
@@ -224,6 +238,9 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             panel=panel,
             split=split,
             predict_on=predict_on,
+            predict_from=None if predict_from is None else str(predict_from),
+            future_values=future_values,
+            future_gaps=future_gaps,
             scaler=scaler,
             scale_by=scale_by,
             scale_floor=scale_floor,
@@ -302,7 +319,9 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         return self._evaluated("test")
 
     def predict_dataloader(self) -> WindowLoader:
-        """Every window of the split `predict_on` once, in order, whether its targets were observed or not."""
+        """Every window that `predict_on` names once, in order, whether its targets were observed or not."""
+        if self.predict_on == "future":
+            return self.loaders_ahead.in_order(self.ahead.index)
         return self.loaders.in_order(self.readable(self.predict_on, self.evaluation_stride))
 
     def _evaluated(self, name: SplitName) -> WindowLoader:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
@@ -18,6 +18,8 @@ from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.windows.splits import Split, SplitName
 from zstore import Cache, UsageError, WindowShape
+
+Gaps = Literal["refuse", "fill"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class DataOptions:
         By name of a vector, which rows of a window a batch has of it beside the inputs.
     time_encoding, category_encoding, observed_inputs, unknown, panel
         What is made of them.
-    split, predict_on, scaler, scale_by, scale_floor
+    split, predict_on, predict_from, future_values, future_gaps, scaler, scale_by, scale_floor
         Which rows are trained on, and how they are scaled.
     batch_size, seed
         Of batches and their order.
@@ -76,7 +78,10 @@ class DataOptions:
     unknown: Unknown
     panel: Panel | None
     split: Split
-    predict_on: SplitName
+    predict_on: SplitName | Literal["future"]
+    predict_from: str | None
+    future_values: str | None
+    future_gaps: Gaps
     scaler: ScalerKind | Mapping[str, ScalerKind]
     scale_by: ScaledBy
     scale_floor: float | Mapping[str, float]
@@ -91,6 +96,13 @@ class DataOptions:
     version: int | None
 
     def __post_init__(self) -> None:
+        for option in ("predict_from", "future_values"):
+            if getattr(self, option) is not None and self.predict_on != "future":
+                raise UsageError(
+                    f"--data.{option} with --data.predict_on {self.predict_on}",
+                    expected="future, that they are about",
+                    fix="--data.predict_on future",
+                )
         for option, least in (("batch_size", 1), ("evaluation_stride", 1), ("jitter", 0)):
             if getattr(self, option) < least:
                 raise UsageError(

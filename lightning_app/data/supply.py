@@ -193,7 +193,7 @@ def _mixed(fields: Sequence[str]) -> str:
 def _pooled(scales: Scales, pool: Pool) -> WindowSource:
     rows, times = pool.memory.rows, pool.memory.times
     assert rows is not None
-    return replace(_source(scales, rows, None if times is None else PositionTimes(times)), streamed=True)
+    return replace(source_of(scales, rows, None if times is None else PositionTimes(times)), streamed=True)
 
 
 def _mapped(scales: Scales) -> WindowSource:
@@ -201,10 +201,11 @@ def _mapped(scales: Scales) -> WindowSource:
     rows = view.open(scales.scaler, layout.options.row_cache)
     irregular = not layout.store.time.rule.regular
     times = PositionTimes(torch.from_numpy(view.timed.times(0, view.n_rows))) if irregular else None
-    return _source(scales, rows, times)
+    return source_of(scales, rows, times)
 
 
-def _source(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSource:
+def source_of(scales: Scales, rows: Rows, times: PositionTimes | None) -> WindowSource:
+    """Batches of some rows, without fields; `times` of each where they are irregular."""
     layout, view = scales.layout, scales.layout.view
     return WindowSource(
         rows,

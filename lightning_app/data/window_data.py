@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lightning_app.data.ahead.forecast import Ahead, Predicted, forecast_windows
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.facts import DataFacts
+from lightning_app.data.lasting import lasting
 from lightning_app.data.layout import Layout
 from lightning_app.data.loaders import Loaders
 from lightning_app.data.options import DataOptions
@@ -73,6 +75,7 @@ class WindowData(DataFacts):
         self._supply: RowSupply | None = None
         self._plan: OrderPlan | None = None  # of rows that were open, and are closed
         self._holes: dict[bool, Holes] = {}
+        self._ahead: Ahead | None = None
         self._trains: dict[str, Any] | None = None  # when each series is a training target of this fit
 
     # The chain ---------------------------------------------------------------------------------------------------
@@ -132,6 +135,37 @@ class WindowData(DataFacts):
     def loaders(self) -> Loaders:
         """Makes loaders of the rows."""
         return Loaders(self.scales, self.supply, self.process, self._record.order or self.supply.plan)
+
+    @property
+    def ahead(self) -> Ahead:
+        """The windows whose targets are not known yet, as asked for by `predict_on` and the options beside it.
+
+        Raises
+        ------
+        UsageError
+            If no series can be forecast, or a value or time that a model reads is not known.
+        """
+        if self._ahead is None:
+            asked = self.options
+            with lasting():
+                self._ahead = forecast_windows(
+                    self.scales, None, asked.predict_from, asked.future_values, asked.future_gaps
+                ).to(self.process.device)
+        return self._ahead
+
+    @property
+    def predicted(self) -> Predicted:
+        """What is known of the windows that `predict_on` names."""
+        if self.predict_on == "future":
+            return Predicted(self.ahead, self.ahead)
+        layout = self.layout
+        truth = layout.view.observed_targets(self.scales.targets, layout.window.target_rows, self.row_cache)
+        return Predicted(layout.view.timed, truth)
+
+    @property
+    def loaders_ahead(self) -> Loaders:
+        """Makes loaders of the rows of windows ahead, wherever those of the store live."""
+        return Loaders(self.scales, RowSupply(self.ahead.source, None), self.process, OrderPlan())
 
     def close(self) -> None:
         """Stop the threads of a stream, and let go of rows and their files; whoever asks next opens them again.

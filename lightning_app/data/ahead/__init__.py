@@ -1,0 +1,1 @@
+"""Windows whose targets lie beyond the rows that are known: what has not happened yet."""

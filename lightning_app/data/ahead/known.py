@@ -1,0 +1,158 @@
+"""Values that are known in advance, from a table beside the store: forecasts of weather, holidays, prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_app.data.columns.meaning import UNITS_PER_SECOND, codes_of
+from lightning_app.data.layout import Layout
+from lightning_app.data.stores import open_or_ingest
+from zstore import Store, UsageError, is_source
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_OF_TABLE = ("id", "time", "time_format", "time_unit", "delimiter", "decimal", "missing", "rename", "encoding")
+
+
+@dataclass(frozen=True)
+class KnownValues:
+    """Rows of another table, by the ids and times of the store that is forecast.
+
+    Parameters
+    ----------
+    store
+        Of the table.
+    layout
+        Of the store that is forecast.
+    """
+
+    store: Store
+    layout: Layout
+
+    @classmethod
+    def open(cls, source: str, layout: Layout) -> KnownValues:
+        """Those of files of rows, which are ingested into the cache once, or of a store.
+
+        Raises
+        ------
+        UsageError
+            If it has none of the channels that a model reads, or other kinds of times.
+        SourceError, StoreError
+            If it cannot be read.
+        """
+        options = layout.options
+        asked = _as_source(source, layout)
+        found = cls(open_or_ingest(source, asked, options.cache, options.storage_options), layout)
+        _ = found.channels, found._factor  # refused here and now
+        return found
+
+    @cached_property
+    def channels(self) -> list[str]:
+        """Those that a model reads."""
+        wanted = [name for name in self.layout.columns if name in self.store.channels]
+        if not wanted and self.layout.store.time.rule.regular:
+            raise UsageError(
+                f"--data.future_values without a channel that the model reads ({', '.join(self.store.channels)})",
+                expected=f"some of {', '.join(self.layout.future or self.layout.inputs)}",
+                where=self.store.path,
+                fix="correct its header",
+            )
+        return wanted
+
+    @cached_property
+    def _factor(self) -> tuple[int, int]:
+        """What a time of the table is multiplied by, and divided by, to be one of the store."""
+        own, other = self.store.schema.time, self.layout.store.schema.time
+        if (own.unit is None) != (other.unit is None) or (own.zone is None) != (other.zone is None):
+            raise UsageError(
+                "--data.future_values whose times are of another kind",
+                expected=f"such as {other.show(int(self.layout.view.runs.time.max(initial=0)))}",
+                where=self.store.path,
+                fix="correct its times",
+            )
+        if own.unit is None or other.unit is None:
+            return 1, 1
+        return UNITS_PER_SECOND[other.unit], UNITS_PER_SECOND[own.unit]
+
+    def times(self, id_: str, after: int) -> Int64:
+        """Times of a series that are later than one, in units of the store that is forecast, ascending."""
+        times = self._times(id_)[1]
+        return times[times > after]
+
+    def rows(self, id_: str, times: Int64) -> Int64:
+        """(time,) the row of the table for each of some times of a series; -1 where it has none."""
+        start, own = self._times(id_)
+        place = np.searchsorted(own, times)
+        there = place < len(own)
+        there[there] = own[place[there]] == times[there]
+        return np.where(there, start + place, -1)
+
+    def values(self, rows: Int64) -> Float64:
+        """(row, channel) values of :attr:`channels` in some rows, NaN where missing; codes as the model has them."""
+        found = np.full((len(rows), len(self.channels)), np.nan)
+        if not len(rows):
+            return found
+        low, high = int(rows.min()), int(rows.max()) + 1
+        for position, name in enumerate(self.channels):
+            values = self.store.read(name, low, high)[rows - low].astype(np.float64)
+            codes = self._codes.get(name)
+            if codes is not None:
+                seen = ~np.isnan(values)
+                values[seen] = codes[values[seen].astype(np.int64)]
+            found[:, position] = values
+        return found
+
+    @cached_property
+    def _codes(self) -> Mapping[str, Int64]:
+        """By channel of words, what a model has for each code of the table.
+
+        Raises
+        ------
+        UsageError
+            If it has a word that the store or the checkpoint has not.
+        """
+        codes = {}
+        for name in self.channels:
+            known = self.layout.store.channel(name)
+            if known.kind != "category":
+                continue
+            recorded = self.layout.recorded
+            words = known.categories if recorded is None else recorded.words[name]
+            codes[name] = codes_of(self.store.channel(name).categories, words)
+            strange = [word for word in self.store.channel(name).categories if word not in words]
+            if strange and self.layout.rule == "refuse":
+                raise UsageError(
+                    f"--data.future_values with {name} {strange[0]!r}",
+                    expected="words that the model was trained with",
+                    where=self.store.path,
+                    fix="correct it",
+                )
+        return codes
+
+    def _times(self, id_: str) -> tuple[int, Int64]:
+        """First row of a series, and its times; no times where there is no such series."""
+        edges = self.store.index.row_start
+        only = self.store.n_series == 1 and self.layout.store.n_series == 1
+        if not only and id_ not in self.store:
+            return 0, np.zeros(0, np.int64)
+        place = 0 if only else self.store.position(id_)
+        start, stop = int(edges[place]), int(edges[place + 1])
+        up, down = self._factor
+        times = self.store.times(start, stop)
+        return start, times * (up // down) if up >= down else times // (down // up)
+
+
+def _as_source(source: str, layout: Layout) -> dict[str, Any] | None:
+    """How files are read: by the names of columns that those of the store had; None for a store."""
+    if not is_source(source):
+        return None
+    table = layout.store.objects.document["table"]
+    found = {name: table[name] for name in _OF_TABLE if table.get(name) not in (None, [], {})}
+    return {**found, "freq": "rows"}
