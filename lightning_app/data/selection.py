@@ -117,16 +117,26 @@ def prove(layout: Layout, index: WindowIndex, name: SplitName, trained: dict[str
 
 def require_readable(layout: Layout, index: WindowIndex, name: SplitName) -> None:
     """Raise UsageError where windows have words, series or infinite inputs that a model cannot read."""
-    _refuse_unseen(layout, index)
+    series = np.unique(index.series) if layout.nodes is None else layout.nodes
+    refuse_unseen(layout, series, index.spans())
     refuse_infinite_inputs(layout.view, index, layout.seen, layout.future, name)
 
 
-def _refuse_unseen(layout: Layout, index: WindowIndex) -> None:
-    """Raise where some windows have words, or are of series, that the model of a checkpoint has never seen."""
-    recorded, store, nodes = layout.recorded, layout.store, layout.nodes
+def refuse_unseen(layout: Layout, series: Int64, spans: tuple[Int64, Int64]) -> None:
+    """Raise UsageError where a model has never seen words, or series, that it is to read.
+
+    Parameters
+    ----------
+    layout
+        With what a checkpoint knows.
+    series
+        Positions of the series that are read.
+    spans
+        (span,) rows ``[start, stop)`` that are read; not used of a panel, all of whose rows count.
+    """
+    recorded, store = layout.recorded, layout.store
     if recorded is None:
         return
-    series = np.unique(index.series) if nodes is None else nodes
     if recorded.series is not None and recorded.other_series is None:
         known = set(recorded.series)
         unseen = [id_ for id_ in store.ids[series].tolist() if id_ not in known]
@@ -140,16 +150,15 @@ def _refuse_unseen(layout: Layout, index: WindowIndex) -> None:
         strange = np.flatnonzero(codes == len(recorded.words[name]))
         if len(strange):
             words = store.channel(name).categories
-            used = [words[code] for code in strange.tolist() if _reads(layout, index, series, name, code)]
+            used = [words[code] for code in strange.tolist() if _reads(layout, spans, series, name, code)]
             refuse_unknown(store, f"words of {name!r}", used, recorded.unknown)
 
 
-def _reads(layout: Layout, index: WindowIndex, series: Int64, channel: str, code: int) -> bool:
-    """Whether some windows read rows with one code; of a panel, whether its series have it anywhere."""
+def _reads(layout: Layout, spans: tuple[Int64, Int64], series: Int64, channel: str, code: int) -> bool:
+    """Whether some rows have one code; of a panel, whether its series have it anywhere."""
     store = layout.store
-    if layout.nodes is None:
-        start, stop = index.spans()
-    else:
+    start, stop = spans
+    if layout.nodes is not None:
         start, stop = (store.index.row_start[series + shift] for shift in (0, 1))
     return any(
         bool((store.read(channel, low, high) == code).any())

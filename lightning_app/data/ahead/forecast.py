@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from lightning_app.data.ahead.known import KnownValues
 from lightning_app.data.ahead.origins import Origins, find_origins
-from lightning_app.data.ahead.rows import RowMaker, refuse_gaps, rows_known
+from lightning_app.data.ahead.rows import RowMaker, refuse_gaps, refuse_infinite, rows_known, times_ahead
 from lightning_app.data.batches.located import PositionTimes
 from lightning_app.data.batches.source import WindowSource
-from lightning_app.data.columns.meaning import refuse_unknown
 from lightning_app.data.options import Gaps
 from lightning_app.data.rows.observed import ObservedTargets
 from lightning_app.data.rows.residency import Rows
 from lightning_app.data.scales import Scales
+from lightning_app.data.selection import refuse_unseen
 from lightning_app.data.supply import source_of
 from zstore import PanelGrid, Store, UsageError, WindowBounds, WindowIndex
 
@@ -115,13 +115,12 @@ def forecast_windows(
             fix="predict a split, or let a policy act by rollout",
         )
     origins = _long_enough(scales, find_origins(scales, series, since))
-    if scales.scaler.scaling.per_series and layout.recorded is not None and layout.recorded.series is not None:
-        own = layout.nodes if layout.nodes is not None else origins.series
-        unknown = np.setdiff1d(layout.store.ids[own].astype(str), np.array(layout.recorded.series, str))
-        refuse_unknown(layout.store, "series", unknown.tolist(), layout.rule)
+    refuse_unseen(layout, origins.series if layout.nodes is None else layout.nodes, _spans(scales, origins))
     known = None if future_values is None else KnownValues.open(future_values, layout)
-    maker = RowMaker(scales, origins, known)
+    origins, ahead = times_ahead(layout, origins, known)
+    maker = RowMaker(scales, origins, ahead, known)
     rows = maker.make()
+    refuse_infinite(scales, rows, origins)
     refuse_gaps(scales, rows, origins, gaps)
     _tell(scales, origins)
     shape, rule, n = replace(layout.window, stride=1), layout.store.time.rule, len(origins)
@@ -136,6 +135,12 @@ def forecast_windows(
     given = None if rule.regular else PositionTimes(torch.from_numpy(times))
     source = replace(source_of(scales, values, given), masked=True)
     return Ahead(source, index, times, _observed(scales, rows.times, rows.observed, origins, maker.n_past))
+
+
+def _spans(scales: Scales, origins: Origins) -> tuple[Int64, Int64]:
+    """(window,) rows ``[start, stop)`` of the store that are read."""
+    n_past, span = rows_known(scales.layout.window), scales.layout.window.span
+    return np.maximum(origins.low, origins.known - n_past), np.minimum(origins.stop, origins.known + span - n_past)
 
 
 def _observed(scales: Scales, times: Int64, seen: NDArray[np.bool_], origins: Origins, n_past: int) -> Float64:

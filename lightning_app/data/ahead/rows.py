@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from lightning_app.data.ahead.known import KnownValues
 from lightning_app.data.ahead.origins import Origins
+from lightning_app.data.layout import Layout
 from lightning_app.data.options import Gaps
 from lightning_app.data.rows.readers import PanelReader, StoreReader, scaled_when
 from lightning_app.data.scales import Scales
 from lightning_app.data.scaling.rowscaling import RowScaling
-from zstore import UsageError, WindowShape
+from zstore import NotFiniteError, UsageError, WindowShape
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -56,13 +57,16 @@ class RowMaker:
         The layout, and how its rows are scaled.
     origins
         Where known rows end, each with all input rows that a window needs, or padded.
+    ahead
+        (window, ahead) times of the rows behind the last known one, see :func:`times_ahead`.
     known
         Values known in advance that the store has not; None without such.
     """
 
-    def __init__(self, scales: Scales, origins: Origins, known: KnownValues | None) -> None:
+    def __init__(self, scales: Scales, origins: Origins, ahead: Int64, known: KnownValues | None) -> None:
         layout = scales.layout
         self._layout, self._origins, self._known, self._shape = layout, origins, known, layout.window
+        self._ahead = ahead
         self._scaler = scales.scaler
         self._reader: StoreReader | PanelReader = layout.view.reader(scales.scaler, layout.options.row_cache)
         self._n_nodes = max(layout.view.n_nodes, 1)
@@ -74,11 +78,6 @@ class RowMaker:
     def make(self) -> AheadRows:
         """All rows.
 
-        Raises
-        ------
-        UsageError
-            If the times to come are not known, where the store has no step.
-
         Notes
         -----
         Memory: the rows, thrice. Cost: the chunks in which known rows lie are decoded.
@@ -88,43 +87,15 @@ class RowMaker:
         values, observed = np.zeros((n, span, width), np.float32), np.zeros((n, span, width), np.bool_)
         times = np.zeros((n, span), np.int64)
         n_there = np.minimum(self.n_past, origins.known - origins.low)
-        times[:, self.n_past :] = self._times_ahead()
+        times[:, self.n_past :] = self._ahead
         for windows in self._together(n_there):
             self._read(windows, n_there, values, observed, times)
         if self._known is not None:
             self._put_known(values, observed, times)
         return AheadRows(values, observed, times)
 
-    def _times_ahead(self) -> Int64:
-        """(window, ahead) times of the rows behind the last known one."""
-        rule, origins = self._layout.store.time.rule, self._origins
-        if rule.regular:
-            return rule.times(np.arange(1, self.n_ahead + 1), origins.time[:, None])
-        return np.stack([self._irregular(window) for window in range(len(origins))])
-
-    def _irregular(self, window: int) -> Int64:
-        """(ahead,) the next times of one window that the store or the table of known values has."""
-        origins, view = self._origins, self._layout.view
-        known, stop = int(origins.known[window]), int(origins.stop[window])
-        times = view.timed.times(known, min(stop, known + self.n_ahead))
-        if self._known is not None:
-            after = int(origins.time[window])
-            ids = self._ids(window)
-            times = np.unique(np.concatenate([times, *(self._known.times(id_, after) for id_ in ids)]))
-        if len(times) < self.n_ahead:
-            raise UsageError(
-                f"series {self._ids(window)[0]} with {len(times):,} times behind its last known row",
-                expected=f"{self.n_ahead:,}: times of this store have no step, so those to come must be told",
-                where=self._layout.store.path,
-                fix="--data.future_values with a row for each of them",
-            )
-        return times[: self.n_ahead]
-
     def _ids(self, window: int) -> list[str]:
-        """The series of a window."""
-        store, nodes = self._layout.store, self._layout.nodes
-        positions = self._origins.series[window : window + 1] if nodes is None else nodes
-        return [str(id_) for id_ in store.ids[positions].tolist()]
+        return _ids(self._layout, self._origins, window)
 
     def _together(self, n_there: Int64) -> list[Int64]:
         """Windows whose rows are decoded together, for they lie near each other."""
@@ -196,9 +167,85 @@ class RowMaker:
         return found
 
 
+def times_ahead(layout: Layout, origins: Origins, known: KnownValues | None) -> tuple[Origins, Int64]:
+    """The times of the rows behind the last known ones, and the windows that have some.
+
+    By the step of the store; where it has none, those of rows that it has, or that are in the table of known values.
+    Windows without enough of these are left out, and a line says so.
+
+    Returns
+    -------
+    Those that are left, and (window, ahead) times.
+
+    Raises
+    ------
+    UsageError
+        If none is left.
+    """
+    rule, n_ahead = layout.store.time.rule, layout.window.span - rows_known(layout.window)
+    if rule.regular:
+        return origins, rule.times(np.arange(1, n_ahead + 1), origins.time[:, None])
+    found = [_next_times(layout, origins, known, window, n_ahead) for window in range(len(origins))]
+    enough = np.array([len(times) == n_ahead for times in found])
+    what = f"{n_ahead:,} times behind the last known row, in a store whose times have no step"
+    where, fix = layout.store.path, "--data.future_values with a row for each of them"
+    if not enough.any():
+        first = _ids(layout, origins, 0)[0]
+        raise UsageError(f"series {first} with {len(found[0]):,} times to come", expected=what, where=where, fix=fix)
+    if not enough.all():
+        named = ", ".join(_ids(layout, origins, int(window))[0] for window in np.flatnonzero(~enough)[:_NAMED])
+        logger.warning(
+            f"{int((~enough).sum()):,} series are not forecast, for they lack {what} ({named}, …). Fix: {fix}"
+        )
+    return origins.at(enough), np.stack([times for times in found if len(times) == n_ahead])
+
+
+def _next_times(layout: Layout, origins: Origins, known: KnownValues | None, window: int, n_ahead: int) -> Int64:
+    """(ahead,) the next times of one window, at most so many."""
+    start, stop = int(origins.known[window]), int(origins.stop[window])
+    times = layout.view.timed.times(start, min(stop, start + n_ahead))
+    if known is not None:
+        after = int(origins.time[window])
+        given = [known.times(id_, after) for id_ in _ids(layout, origins, window)]
+        times = np.unique(np.concatenate([times, *given]))
+    return times[:n_ahead]
+
+
+def _ids(layout: Layout, origins: Origins, window: int) -> list[str]:
+    """The series of a window."""
+    positions = origins.series[window : window + 1] if layout.nodes is None else layout.nodes
+    return [str(id_) for id_ in layout.store.ids[positions].tolist()]
+
+
 def rows_known(shape: WindowShape) -> int:
     """Rows of a window up to the last known one: its first target is the next one, or comes `delay` rows later."""
     return min(shape.lookback, shape.target_offset)
+
+
+def refuse_infinite(scales: Scales, rows: AheadRows, origins: Origins) -> None:
+    """Raise NotFiniteError where a value that a model reads is infinite."""
+    layout = scales.layout
+    read = [layout.columns.index(name) for name in dict.fromkeys([*layout.seen, *layout.future])]
+    by_node = rows.values.reshape(*rows.values.shape[:2], -1, len(layout.columns))
+    wrong = np.argwhere(~np.isfinite(by_node[..., read]))
+    if not len(wrong):
+        return
+    window, row, node, column = wrong[0].tolist()
+    where = _where(scales, origins, rows, window, row, node, read[column])
+    raise NotFiniteError(
+        f"infinite {where}, which the model reads",
+        expected="finite numbers",
+        where=layout.store.path,
+        fix="correct it in the source, or leave the channel out and fit again",
+    )
+
+
+def _where(scales: Scales, origins: Origins, rows: AheadRows, window: int, row: int, node: int, column: int) -> str:
+    """A value as a person names it."""
+    layout = scales.layout
+    series = origins.series[window] if layout.nodes is None else layout.nodes[node]
+    when = layout.store.schema.time.show(int(rows.times[window, row]))
+    return f"{layout.columns[column]} of {layout.store.ids[series]} at {when}"
 
 
 def refuse_gaps(scales: Scales, rows: AheadRows, origins: Origins, gaps: Gaps) -> None:
@@ -226,10 +273,7 @@ def refuse_gaps(scales: Scales, rows: AheadRows, origins: Origins, gaps: Gaps) -
     if not n_lacking:
         return
     window, row, column = (int(place) for place in np.argwhere(lacking)[0])
-    node, own = divmod(column, len(layout.columns))
-    series = layout.nodes[node] if layout.nodes is not None else origins.series[window]
-    when = layout.store.schema.time.show(int(rows.times[window, row]))
-    first = f"{layout.columns[own]} of {layout.store.ids[series]} at {when}"
+    first = _where(scales, origins, rows, window, row, *divmod(column, len(layout.columns)))
     if gaps == "fill":
         logger.info(f"{n_lacking:,} values of rows to come are not known: the training mean stands for {first}, …")
         return
