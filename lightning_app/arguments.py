@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -35,13 +36,20 @@ class Parser(LightningArgumentParser):
 
 
 class SavedConfig(SaveConfigCallback):
-    """Saves the configuration of a run without what may be secret in its storage options."""
+    """Saves the configuration of a fit without what may be secret in its storage options.
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save it."""
+    Other commands, which may read another store, leave it; without a fit the first of them saves its own.
+    """
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save it in the run folder. Lightning calls this on the first process."""
+        path = Path(trainer.default_root_dir) / self.config_filename
+        if stage != "fit" and path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.config = self.config.clone()
         _strip(self.config)
-        super().setup(trainer, pl_module, stage)
+        self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
 
 
 def without_secrets(message: str) -> str:

@@ -284,7 +284,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             subclass_mode_model=True,
             seed_everything_default=0,
             save_config_callback=SavedConfig,
-            save_config_kwargs={"overwrite": True},
+            save_config_kwargs={"save_to_log_dir": False},
             parser_class=Parser,
             trainer_defaults={"enable_progress_bar": None, "enable_model_summary": None},
             parser_kwargs={"prog": "python -m lightning_app", "version": __version__, "description": _ABOUT},

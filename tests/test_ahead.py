@@ -1,5 +1,6 @@
 """What has not happened yet: windows of a store that was cut are those that the whole store has at its end."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lightning_app import load
+from lightning_app.cli import main
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.splits import Split
-from zstore import Store, ingest, open_store
+from zstore import Store, UsageError, ingest, open_store
+
+pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
 
 N = 60  # times of the longest series
 AT = 48  # the first that is not known
 KINDS = ["step", "hour", "month", "weekday", "irregular"]
-COLUMNS = ["v", "w", "word", "u", "holiday"]  # u and holiday are known in advance
+FILL = ("--data.future_gaps", "fill")
 
 
 def times_of(kind: str) -> Any:
@@ -32,7 +39,7 @@ def times_of(kind: str) -> Any:
 
 
 def rows_of(kind: str) -> pd.DataFrame:
-    """Three series, of which one begins later and one ends before the others; with gaps and missing cells."""
+    """Three series, of which one begins later and one ends before the others; u and holiday are known in advance."""
     random, parts = np.random.default_rng(3), []
     for number, (start, stop) in enumerate([(0, N), (9, N), (0, AT - 5)]):
         part = pd.DataFrame({"id": f"s{number}", "t": times_of(kind)[start:stop]})
@@ -139,3 +146,106 @@ def test_windows_ahead_are_those_that_the_whole_store_has_there(
         else:
             assert not own["mask"].any()
     assert compared == (1 if panel else 2)
+
+
+@pytest.fixture(scope="module")
+def fitted(folder: Path) -> Path:
+    """The folder of a run on the hourly store that was cut."""
+    config = {
+        "data": {
+            "store": str(folder / "hour_cut.zarr"),
+            "cache": str(folder / "cache"),
+            "lookback": 6,
+            "horizon": 4,
+            "channels": ["v", "w", "word", "u"],
+            "targets": ["w"],
+            "future": ["u", "holiday"],
+            "split": {"sizes": [0.6, 0.2, 0.2]},
+            "batch_size": 8,
+        },
+        "model": {"class_path": "LSTM", "init_args": {"hidden": 8}},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "logger": False, "default_root_dir": str(folder / "run")},
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    typed("fit", "--config", str(folder / "c.yaml"), "--quiet")
+    return folder
+
+
+def typed(*words: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lightning_app"])
+        assert main(list(words)) == 0
+
+
+def forecasts(folder: Path, *words: str) -> xr.Dataset:
+    """What `predict` writes."""
+    typed("predict", "--config", str(folder / "c.yaml"), "--quiet", *words)
+    found: xr.Dataset = xr.open_zarr(folder / "run" / "predictions.zarr").load()
+    return found
+
+
+def test_the_command_and_python_forecast_what_the_whole_store_says(fitted: Path) -> None:
+    """From a table of known values, rows without targets, an origin in the past, and a table in memory."""
+    whole = ["--data.store", str(fitted / "hour_whole.zarr"), "--data.split.sizes", "[0.2, 0.2, 0.6]"]
+    every = forecasts(fitted, *whole, "--data.split.context", "allow")
+    known = str(fitted / "hour_known.csv")
+    made = [
+        forecasts(fitted, "--data.predict_on", "future", "--data.future_values", known, "--data.future_gaps", "fill"),
+        forecasts(fitted, "--data.predict_on", "future", "--data.store", str(fitted / "hour_ahead.zarr"), *FILL),
+        forecasts(fitted, "--data.predict_on", "future", "--data.predict_from", "2001-01-03", *whole[:2], *FILL),
+    ]
+    forecaster = load(fitted / "run")
+    ahead = pd.read_csv(fitted / "hour_ahead.csv", parse_dates=["t"])
+    tables = [
+        forecaster.forecast(future_values=known, future_gaps="fill"),
+        forecaster.forecast(fitted / "hour_ahead.zarr", future_gaps="fill"),
+        forecaster.forecast(ahead, future_gaps="fill"),
+        forecaster.forecast(fitted / "hour_whole.zarr", ["s0", "s1"], "2001-01-03"),
+    ]
+    for name in ("s0", "s1"):
+        at = np.flatnonzero((every.id == name) & (every.time[:, 0] == np.datetime64("2001-01-03")))
+        wanted = every.w[int(at[0])].to_numpy()
+        for found in made:
+            np.testing.assert_allclose(found.w[found.id == name][0], wanted, rtol=0, atol=1e-6)
+            assert found.time[found.id == name][0, 0] == np.datetime64("2001-01-03")
+        for table in tables:
+            own = table[table.id == name]
+            assert own.step.tolist() == [1, 2, 3, 4]
+            np.testing.assert_allclose(own.w, wanted, rtol=0, atol=1e-6)
+    assert np.isnan(made[0].w_observed).all()
+    assert not np.isnan(made[2].w_observed[made[2].id == "s0"]).any()
+
+
+def test_what_a_model_reads_of_rows_to_come_is_asked_for_by_id_time_and_channel(fitted: Path) -> None:
+    forecaster = load(fitted / "run")
+    with pytest.raises(UsageError, match=r"24 values .* not known, the first one u of s0 at 2001-01-03; "):
+        forecaster.forecast(future_gaps="refuse")
+    known = pd.read_csv(fitted / "hour_known.csv")
+    known.drop(index=1).to_csv(fitted / "lacking.csv", index=False)
+    with pytest.raises(UsageError, match=r"2 values .* u of s0 at 2001-01-03 01:00:00"):
+        forecaster.forecast(ids=["s0"], future_values=str(fitted / "lacking.csv"))
+    known.assign(holiday="perhaps").to_csv(fitted / "strange.csv", index=False)
+    with pytest.raises(UsageError, match="holiday 'perhaps'"):
+        forecaster.forecast(ids=["s0"], future_values=str(fitted / "strange.csv"))
+    known.drop(columns=["u", "holiday"]).assign(other=1).to_csv(fitted / "other.csv", index=False)
+    with pytest.raises(UsageError, match="without a channel that the model reads"):
+        forecaster.forecast(ids=["s0"], future_values=str(fitted / "other.csv"))
+    with pytest.raises(UsageError, match="no series has a known row before 1999"):
+        forecaster.forecast(predict_from="1999")
+    with pytest.raises(UsageError, match="predict_from 'soon'"):
+        forecaster.forecast(predict_from="soon")
+    with pytest.raises(UsageError, match="no series has 6 rows without a gap"):
+        forecaster.forecast(predict_from="2001-01-01 05:00")
+
+
+def test_series_that_end_earlier_are_told_and_short_ones_left_out(
+    fitted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = load(fitted / "run").forecast(future_gaps="fill")
+    assert found.id.unique().tolist() == ["s0", "s1", "s2"]
+    assert "1 series end earlier" in caplog.text
+    assert "their own last rows: s2" in caplog.text
+    assert found[found.id == "s2"].time.iloc[0] == pd.Timestamp("2001-01-02 19:00")
+    found = load(fitted / "run").forecast(predict_from="2001-01-01 18:00", future_gaps="fill")
+    assert found.id.unique().tolist() == ["s0", "s2"]
+    assert "1 series are not forecast" in caplog.text

@@ -321,7 +321,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     def predict_dataloader(self) -> WindowLoader:
         """Every window that `predict_on` names once, in order, whether its targets were observed or not."""
         if self.predict_on == "future":
-            return self.loaders_ahead.in_order(self.ahead.index)
+            return self.loader_ahead(self.ahead)
         return self.loaders.in_order(self.readable(self.predict_on, self.evaluation_stride))
 
     def _evaluated(self, name: SplitName) -> WindowLoader:

@@ -162,10 +162,9 @@ class WindowData(DataFacts):
         truth = layout.view.observed_targets(self.scales.targets, layout.window.target_rows, self.row_cache)
         return Predicted(layout.view.timed, truth)
 
-    @property
-    def loaders_ahead(self) -> Loaders:
-        """Makes loaders of the rows of windows ahead, wherever those of the store live."""
-        return Loaders(self.scales, RowSupply(self.ahead.source, None), self.process, OrderPlan())
+    def loader_ahead(self, ahead: Ahead) -> WindowLoader:
+        """Windows ahead in order, wherever rows of the store live."""
+        return Loaders(self.scales, RowSupply(ahead.source, None), self.process, OrderPlan()).in_order(ahead.index)
 
     def close(self) -> None:
         """Stop the threads of a stream, and let go of rows and their files; whoever asks next opens them again.

@@ -1,0 +1,194 @@
+"""A run that was fitted, loaded to forecast: without a command, a trainer's stages or files."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
+
+from lightning_app.checkpoints import read_checkpoint
+from lightning_app.data.ahead.forecast import Ahead, forecast_windows
+from lightning_app.data.batches.loader import WindowLoader
+from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.options import Gaps
+from lightning_app.models import TaskModel
+from lightning_app.predictions import target_times
+from zstore import Store, UsageError, ingest, read_yaml
+
+if TYPE_CHECKING:
+    import pandas
+
+_OF_PREDICT = ("predict_on", "predict_from", "future_values", "future_gaps")
+_OF_TABLE = ("id", "time", "time_format", "time_unit", "freq", "start", "missing", "rename")
+
+
+class Forecaster:
+    """A model, and how it reads data.
+
+    Parameters
+    ----------
+    model
+        With its weights.
+    options
+        Arguments of the data module that it was fitted with.
+    state
+        What its checkpoint says of data: scaler, columns, words.
+
+    Notes
+    -----
+    Not for several threads at once. On the CPU.
+    """
+
+    def __init__(self, model: TaskModel, options: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        self.model, self._options, self._state = model.eval(), dict(options), dict(state)
+        self._trainer = pl.Trainer(accelerator="cpu", logger=False, barebones=True)
+        self._data: WindowDataModule | None = None
+        self._table: tempfile.TemporaryDirectory[str] | None = None
+
+    def forecast(
+        self,
+        store: Any = None,
+        ids: Sequence[str] | None = None,
+        predict_from: str | None = None,
+        future_values: str | None = None,
+        future_gaps: Gaps = "refuse",
+        ingest_options: Mapping[str, Any] | None = None,
+    ) -> pandas.DataFrame:
+        """Forecast what comes behind the last known row of each series.
+
+        Parameters
+        ----------
+        store
+            Folder or URL of a store, or files of rows, or an open store; or a table in memory, such as of pandas, whose
+            columns are called as those of the run's source were. Default: the store of the run.
+        ids
+            Only these series; a panel always has all of its own. Default: all.
+        predict_from, future_values, future_gaps
+            As `--data.predict_from`, `--data.future_values` and `--data.future_gaps`.
+        ingest_options
+            Arguments of :func:`zstore.ingest` for a table in memory. Default: those of the run's store.
+
+        Returns
+        -------
+        A row for each series and target row: id, `origin` (the last row before the targets, or as many more as the
+        delay), `time`, `step` from 1, and a column for each target in source units.
+
+        Raises
+        ------
+        UsageError
+            If the model cannot forecast them, or what it reads of rows to come is not known.
+
+        Notes
+        -----
+        Memory: the rows of the windows. A store stays open for the next call; one that has grown since is to be named
+        by its path again.
+        """
+        data = self._opened(store, ingest_options)
+        series = None if ids is None else np.array([data.store.position(id_) for id_ in ids], np.int64)
+        ahead = forecast_windows(data.scales, series, predict_from, future_values, future_gaps)
+        loader = data.loader_ahead(ahead)
+        self._trainer.datamodule = data  # type: ignore[attr-defined]
+        self.model.trainer = self._trainer
+        parts = []
+        with torch.inference_mode():
+            for number, batch in enumerate(loader):
+                found = self.model.predict_step(batch, number)
+                parts.append(found["predictions"] if isinstance(found, dict) else found)
+        return _table(data, ahead, loader, torch.cat(parts).numpy())
+
+    def _opened(self, store: Any, ingest_options: Mapping[str, Any] | None) -> WindowDataModule:
+        """The data module of a store, that has taken what the checkpoint says."""
+        if store is None or isinstance(store, (str, Path)):
+            return self._module(str(store) if store is not None else self._options["store"])
+        if isinstance(store, Store):
+            return self._module(str(store.path), store.version)
+        asked = dict(ingest_options) if ingest_options is not None else self._as_ingested()
+        folder = tempfile.TemporaryDirectory()
+        target = Path(folder.name) / "table.zarr"
+        ingest(store, target, **asked)
+        self._data, self._table = None, folder  # one from before goes with what read it
+        return self._module(str(target))
+
+    def _as_ingested(self) -> dict[str, Any]:
+        """How the store of the run was ingested."""
+        table = WindowDataModule(**self._options).store.objects.document["table"]
+        return {name: table[name] for name in _OF_TABLE if table.get(name) not in (None, [], {})}
+
+    def _module(self, store: str, version: int | None = None) -> WindowDataModule:
+        kept = self._data
+        if kept is not None and kept.options.store == store and version in (None, kept.store.version):
+            return kept
+        others = {} if store == self._options["store"] else {"ingest": None}
+        data = WindowDataModule(**{**self._options, **others, "store": store, "version": version})
+        data.take(self._state, self.model.panels)
+        self._data = data
+        return data
+
+
+def load_run(run: str | Path, checkpoint: str = "best") -> Forecaster:
+    """See :func:`lightning_app.load`."""
+    folder = Path(run)
+    path = folder / "checkpoints" / f"{checkpoint}.ckpt" if checkpoint in ("best", "last") else Path(checkpoint)
+    if checkpoint == "best" and not path.is_file():
+        path = path.with_name("last.ckpt")
+    for needed in (path, folder / "config.yaml"):
+        if not needed.is_file():
+            raise UsageError(
+                f"no {needed.name} of a fit ({needed})",
+                expected="a run folder, such as runs/demo_lstm",
+                fix="python -m lightning_app fit --config …",
+            )
+    config = read_yaml(str(folder / "config.yaml"), "the configuration of a run")
+    model = _class_of(config["model"]["class_path"]).load_from_checkpoint(path, map_location="cpu")
+    state = read_checkpoint(path).get(WindowDataModule.__name__)
+    if not isinstance(state, dict):
+        raise UsageError("checkpoint that does not say what data it was fitted on", where=str(path), fix="fit again")
+    return Forecaster(model, _data_options(config["data"]), state)
+
+
+def _class_of(path: str) -> type[TaskModel]:
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module or "lightning_app.models"), name)
+    if not (isinstance(found, type) and issubclass(found, TaskModel)):
+        raise UsageError(f"a run of {path}", expected="a model of lightning_app, or one derived from TaskModel")
+    return found
+
+
+def _data_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the data module, of their own types, out of a configuration."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(WindowDataModule, "data", instantiate=False)
+    asked = {name: value for name, value in config.items() if name not in _OF_PREDICT}
+    found: dict[str, Any] = parser.instantiate(parser.parse_object({"data": asked}))["data"].as_dict()
+    return found
+
+
+def _table(data: WindowDataModule, ahead: Ahead, loader: WindowLoader, values: NDArray[np.float64]) -> pandas.DataFrame:
+    import pandas as pd
+
+    store, n = data.store, len(ahead.index)
+    horizon, n_nodes = data.window.horizon, max(data.view.n_nodes, 1)
+    times = target_times(ahead, ahead.index, np.arange(n))
+    nodes = data.view.nodes
+    series = np.tile(nodes, n) if nodes is not None else ahead.index.locate(np.arange(n))[1]
+    flat = values.reshape(n, horizon, n_nodes, -1).swapaxes(1, 2).reshape(n * n_nodes * horizon, -1)
+    unit = store.schema.time.unit
+    every = np.repeat(times, n_nodes, axis=0).ravel()
+    table = pd.DataFrame(
+        {
+            store.schema.id_name or "id": np.repeat(store.ids[series].astype(object), horizon),
+            "time": every if unit is None else every.astype(f"datetime64[{unit}]"),
+            "step": np.tile(np.arange(1, horizon + 1), n * n_nodes),
+        }
+    )
+    for position, target in enumerate(data.targets):
+        table[target] = flat[:, position]
+    return table
