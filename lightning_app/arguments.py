@@ -49,7 +49,7 @@ class SavedConfig(SaveConfigCallback):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.config = self.config.clone()
         _strip(self.config)
-        self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
+        self.parser.save(self.config, str(path), skip_unset=False, overwrite=True, multifile=False)
 
 
 def without_secrets(message: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +53,6 @@ class Forecaster:
         self.model, self._options, self._state = model.eval(), dict(options), dict(state)
         self._trainer = pl.Trainer(accelerator="cpu", logger=False, barebones=True)
         self._data: WindowDataModule | None = None
-        self._table: tempfile.TemporaryDirectory[str] | None = None
 
     def forecast(
         self,
@@ -111,11 +112,15 @@ class Forecaster:
         if isinstance(store, Store):
             return self._module(str(store.path), store.version)
         asked = dict(ingest_options) if ingest_options is not None else self._as_ingested()
-        folder = tempfile.TemporaryDirectory()
-        target = Path(folder.name) / "table.zarr"
-        ingest(store, target, **asked)
-        self._data, self._table = None, folder  # one from before goes with what read it
-        return self._module(str(target))
+        folder = tempfile.mkdtemp(prefix="forecast-")
+        try:
+            ingest(store, Path(folder) / "table.zarr", **asked)
+            data = self._module(str(Path(folder) / "table.zarr"))
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        weakref.finalize(data, shutil.rmtree, folder)  # rows are read as long as it lives
+        return data
 
     def _as_ingested(self) -> dict[str, Any]:
         """How the store of the run was ingested."""
