@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -20,9 +22,58 @@ class BestAndLast(ModelCheckpoint):
     checkpoint is saved after each epoch (or each `every_n_epochs`), at the end of a fit, after a validation in
     mid-epoch, and at the steps or times that are asked for. Checkpoints are compared when their own metric is there:
     after each validation, or as training logs it.
+
+    Parameters
+    ----------
+    dirpath
+        Folder of checkpoints; from the command line by default ``checkpoints`` in the run folder.
+    filename
+        Name of the best checkpoint, without ``.ckpt``. It may name metrics, as Lightning has it, such as
+        ``{epoch}-{val/loss:.2f}``.
+    monitor
+        Metric by which checkpoints are compared. None to keep the last weights, and to compare nothing.
+    save_last
+        Whether to keep ``last.ckpt``, from which a fit goes on: the state at the latest end of an epoch, save in
+        mid-epoch or end of the fit, whether or not the metric improved. ``link`` makes it a symbolic link where the
+        best checkpoint is of the same step, and a file where it is not.
+    save_on_exception
+        Whether to save ``last.ckpt`` when the fit ends by an error or an interrupt, too.
+    every_n_train_steps
+        Steps from one save of ``last.ckpt`` in mid-epoch to the next, beside those at the ends of epochs. None for no
+        saves in mid-epoch.
+    train_time_interval
+        Time from one save in mid-epoch to the next, in place of steps, such as ``00:10:00``. None for no such saves.
+    every_n_epochs
+        Epochs from one save to the next. None for 1.
+    more
+        As of Lightning's ``ModelCheckpoint``: how many best checkpoints are kept, and how they are named.
     """
 
     _last_saved_at = _compared_at = _validated_at = 0  # steps; before the first one there is nothing to save
+
+    def __init__(
+        self,
+        dirpath: str | Path | None = None,
+        filename: str | None = None,
+        monitor: str | None = None,
+        save_last: bool | Literal["link"] | None = True,
+        save_on_exception: bool = False,
+        every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None,
+        every_n_epochs: int | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename=filename,
+            monitor=monitor,
+            save_last=save_last,
+            save_on_exception=save_on_exception,
+            every_n_train_steps=every_n_train_steps,
+            train_time_interval=train_time_interval,
+            every_n_epochs=every_n_epochs,
+            **more,
+        )
 
     @property
     def state_key(self) -> str:

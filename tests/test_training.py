@@ -276,6 +276,12 @@ def test_help_lists_what_the_data_can_be_told(app: App) -> None:
     assert "--model.shape" not in text
 
 
+def test_help_says_when_the_last_checkpoint_is_saved(app: App) -> None:
+    words = " ".join(app("fit", "--help", check=True).stdout.split())
+    asked = words.partition("--checkpoint.save_last SAVE_LAST ")[2].partition(" --checkpoint.")[0]
+    assert "whether or not the metric improved" in asked
+
+
 def test_a_fit_logs_its_speed_its_waiting_and_its_memory(app: App, hourly: Store, tmp_path: Path) -> None:
     config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 2, "log_every_n_steps": 5})
     fitted = app("fit", "--config", "n.yaml", check=True)
