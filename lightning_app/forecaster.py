@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 
 from lightning_app.checkpoints import read_checkpoint
 from lightning_app.data.ahead.forecast import Ahead, forecast_windows
-from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.options import Gaps
 from lightning_app.models import TaskModel
@@ -51,7 +49,6 @@ class Forecaster:
 
     def __init__(self, model: TaskModel, options: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         self.model, self._options, self._state = model.eval(), dict(options), dict(state)
-        self._trainer = pl.Trainer(accelerator="cpu", logger=False, barebones=True)
         self._data: WindowDataModule | None = None
 
     def forecast(
@@ -79,8 +76,8 @@ class Forecaster:
 
         Returns
         -------
-        A row for each series and target row: id, `origin` (the last row before the targets, or as many more as the
-        delay), `time`, `step` from 1, and a column for each target in source units.
+        A row for each series and target row: its id, ``time``, ``step`` from 1, and a column for each target in source
+        units; behind them quantiles, where the model has some, such as ``flow_mm_q0.9``.
 
         Raises
         ------
@@ -96,14 +93,18 @@ class Forecaster:
         series = None if ids is None else np.array([data.store.position(id_) for id_ in ids], np.int64)
         ahead = forecast_windows(data.scales, series, predict_from, future_values, future_gaps)
         loader = data.loader_ahead(ahead)
-        self._trainer.datamodule = data  # type: ignore[attr-defined]
-        self.model.trainer = self._trainer
-        parts = []
+        self.model.attach(data)
+        parts, quantiles = [], []
         with torch.inference_mode():
             for number, batch in enumerate(loader):
                 found = self.model.predict_step(batch, number)
                 parts.append(found["predictions"] if isinstance(found, dict) else found)
-        return _table(data, ahead, loader, torch.cat(parts).numpy())
+                if isinstance(found, dict) and "quantiles" in found:
+                    quantiles.append(found["quantiles"])
+        table = _table(data, ahead, torch.cat(parts).numpy())
+        if quantiles:
+            _add_quantiles(table, data, self.model.task.levels, torch.cat(quantiles).numpy())
+        return table
 
     def _opened(self, store: Any, ingest_options: Mapping[str, Any] | None) -> WindowDataModule:
         """The data module of a store, that has taken what the checkpoint says."""
@@ -176,7 +177,7 @@ def _data_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _table(data: WindowDataModule, ahead: Ahead, loader: WindowLoader, values: NDArray[np.float64]) -> pandas.DataFrame:
+def _table(data: WindowDataModule, ahead: Ahead, values: NDArray[np.float64]) -> pandas.DataFrame:
     import pandas as pd
 
     store, n = data.store, len(ahead.index)
@@ -184,7 +185,6 @@ def _table(data: WindowDataModule, ahead: Ahead, loader: WindowLoader, values: N
     times = target_times(ahead, ahead.index, np.arange(n))
     nodes = data.view.nodes
     series = np.tile(nodes, n) if nodes is not None else ahead.index.locate(np.arange(n))[1]
-    flat = values.reshape(n, horizon, n_nodes, -1).swapaxes(1, 2).reshape(n * n_nodes * horizon, -1)
     unit = store.schema.time.unit
     every = np.repeat(times, n_nodes, axis=0).ravel()
     table = pd.DataFrame(
@@ -195,5 +195,22 @@ def _table(data: WindowDataModule, ahead: Ahead, loader: WindowLoader, values: N
         }
     )
     for position, target in enumerate(data.targets):
-        table[target] = flat[:, position]
+        table[target] = _by_row(data, values)[:, position]
     return table
+
+
+def _add_quantiles(
+    table: pandas.DataFrame, data: WindowDataModule, levels: Sequence[float], values: NDArray[np.float64]
+) -> None:
+    """A column for each target and level, such as ``flow_mm_q0.9``."""
+    flat = _by_row(data, values).reshape(len(table), len(data.targets), len(levels))
+    for position, target in enumerate(data.targets):
+        for place, level in enumerate(levels):
+            table[f"{target}_q{level:g}"] = flat[:, position, place]
+
+
+def _by_row(data: WindowDataModule, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(row, column) of (window, step, …, column): the steps of a series, then those of the next."""
+    n_nodes = max(data.view.n_nodes, 1)
+    by_node = values.reshape(len(values), data.window.horizon, n_nodes, -1)
+    return by_node.swapaxes(1, 2).reshape(-1, by_node.shape[-1])

@@ -53,6 +53,12 @@ def class_variables(variables: Sequence[str]) -> list[str]:
     return _behind(variables, taken, ("_class", "_probability"))
 
 
+def quantile_variables(variables: Sequence[str]) -> list[str]:
+    """Names of the arrays of quantiles: those of :func:`target_variables`, with ``_quantile`` behind them."""
+    taken = {*_RESERVED, *(name.lower() for name in (*variables, *observed_variables(variables)))}
+    return _behind(variables, taken, ("_quantile",))
+
+
 def _behind(variables: Sequence[str], taken: set[str], endings: tuple[str, ...]) -> list[str]:
     """Names with the first of some endings behind them, longer where any of these would be a name that is taken."""
     names = []
@@ -74,10 +80,13 @@ class Arrays:
     forecasts: list[Any]
     observations: list[Any]
     probabilities: list[Any]
+    quantiles: list[Any]
 
 
-def create_arrays(path: Path, data: WindowDataModule, n_windows: int, classes: list[list[Any]]) -> Arrays:
-    """Empty arrays; of probabilities for each target with classes."""
+def create_arrays(
+    path: Path, data: WindowDataModule, n_windows: int, classes: list[list[Any]], levels: Sequence[float] = ()
+) -> Arrays:
+    """Empty arrays; of probabilities for each target with classes, of quantiles where there are levels."""
     store: Store = data.store
     horizon, n_nodes = data.window.horizon, data.view.n_nodes
     attributes = {
@@ -94,8 +103,13 @@ def create_arrays(path: Path, data: WindowDataModule, n_windows: int, classes: l
     sizes = {"window": n_windows, "step": horizon, "series": n_nodes}
     names = target_variables(store, data.targets)
     axes = dict(zip(names, class_variables(names), strict=True))
+    behind = quantile_variables(names)
     named = {axes[name]: names_of(own) for name, own in zip(names, classes, strict=False) if own}
     sizes |= {axis: len(own) for axis, own in named.items()}
+    quantile_axis = "level"
+    while quantile_axis in {name.lower() for name in names}:
+        quantile_axis = f"{quantile_axis}_of_quantile"
+    sizes[quantile_axis] = len(levels)
     of_chunk = {**sizes, "window": max(min(windows_of_chunk(data), n_windows), 1)}
     of_target = ["window", "step", *(["series"] if n_nodes else [])]
 
@@ -112,7 +126,13 @@ def create_arrays(path: Path, data: WindowDataModule, n_windows: int, classes: l
     steps[:] = np.arange(1, horizon + 1)
     for axis, own in named.items():
         create(axis, str, [axis], {"missing_value": _unlike(own)})[:] = np.array(own, dtype=object)
-    scaler, forecasts, observations, probabilities = data.scaler.of(data.targets), [], [], []
+    if levels:
+        create(quantile_axis, "float64", [quantile_axis], {"long_name": "level of a quantile"})[:] = np.array(levels)
+    scaler = data.scaler.of(data.targets)
+    forecasts: list[Any] = []
+    observations: list[Any] = []
+    probabilities: list[Any] = []
+    quantiles: list[Any] = []
     for position, (target, name) in enumerate(zip(data.targets, names, strict=True)):
         channel, beside = store.channel(target), {"coordinates": "id time"}
         about = {"long_name": target, **({"units": channel.units} if channel.units else {}), **beside}
@@ -125,7 +145,10 @@ def create_arrays(path: Path, data: WindowDataModule, n_windows: int, classes: l
             about_it = {"long_name": f"{target}, probability of each class", **beside}
             probable = f"{axes[name].removesuffix('_class')}_probability"
             probabilities.append(create(probable, "float32", [*of_target, axes[name]], about_it))
-    return Arrays(ids, times, forecasts, observations, probabilities)
+        if levels:
+            about_them = {**about, "long_name": f"{target}, quantiles"}
+            quantiles.append(create(behind[position], dtype, [*of_target, quantile_axis], about_them))
+    return Arrays(ids, times, forecasts, observations, probabilities, quantiles)
 
 
 def _unlike(texts: Iterable[str]) -> str:

@@ -215,13 +215,17 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         """Predictions in source units, (batch, horizon, target) or (batch, horizon, node, target), float64.
 
         Of tasks with classes these are ``predictions``, beside ``probabilities``, (batch, horizon, …, class) of all
-        classes of the first target that has any, then those of the next one.
+        classes of the first target that has any, then those of the next one. Of tasks with quantiles they are beside
+        ``quantiles``, (batch, horizon, …, level) of all levels of the first target, then those of the next one.
         """
         outputs, windows = self.outputs(batch)
         parts = {"predictions": self.task.predictions(outputs, windows, self)}
         probabilities = self.task.probabilities(outputs)
         if probabilities is not None:
             parts["probabilities"] = probabilities
+        quantiles = self.task.quantiles(outputs, windows, self)
+        if quantiles is not None:
+            parts["quantiles"] = quantiles.flatten(2)
         if self.shape.n_nodes:
             parts = {name: part_by_panel(part, self.shape.n_nodes) for name, part in parts.items()}
         return parts if len(parts) > 1 else parts["predictions"]
@@ -258,9 +262,15 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         """Whether metrics are of source units, so that batches of an evaluation need `y_source`."""
         return self.task.measures_source
 
+    def attach(self, data: DataOfModels) -> None:
+        """Use a data module without a trainer."""
+        self.__dict__["_attached"] = data
+
     @property
     def data(self) -> DataOfModels:
-        """The data module of the trainer."""
+        """The data module of the trainer, or one that is attached."""
+        if "_attached" in self.__dict__:
+            return cast(DataOfModels, self.__dict__["_attached"])
         return cast(DataOfModels, self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def _update(self, stage: str, batch: Batch) -> None:

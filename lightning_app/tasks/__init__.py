@@ -5,5 +5,6 @@ from lightning_app.tasks.classification import Classification
 from lightning_app.tasks.forecast import Forecast
 from lightning_app.tasks.multitask import MultiTask
 from lightning_app.tasks.policy import Policy
+from lightning_app.tasks.probabilistic import ProbabilisticForecast
 
-__all__ = ["Classification", "Forecast", "MultiTask", "Policy", "Task"]
+__all__ = ["Classification", "Forecast", "MultiTask", "Policy", "ProbabilisticForecast", "Task"]

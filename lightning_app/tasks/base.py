@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 from torch import Tensor, device, nn
@@ -50,6 +51,8 @@ class Task(nn.Module):
         Names of metrics, in their order, that the line at the end of a test has, and those of its page.
     measures_source
         Whether metrics are of source units, so that batches of an evaluation need `y_source`.
+    levels
+        Of the quantiles that are predicted; empty without any.
 
     Notes
     -----
@@ -61,6 +64,7 @@ class Task(nn.Module):
     shown: ClassVar[tuple[str, ...]] = ()
     listed: ClassVar[tuple[str, ...]] = ()
     measures_source: bool = False
+    levels: Sequence[float] = ()
     shape: BatchShape
 
     def __init__(self) -> None:
@@ -132,6 +136,10 @@ class Task(nn.Module):
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """(batch, horizon, target) float64 in source units: numbers, or classes as the store has them."""
         raise NotImplementedError
+
+    def quantiles(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor | None:
+        """(batch, horizon, target, level) float64 quantiles in source units at `levels`; None without any."""
+        return None
 
     def probabilities(self, outputs: Tensor) -> Tensor | None:
         """(batch, horizon, class) of each class of each target that is one, in their order; None where none is."""
