@@ -242,7 +242,7 @@ LAYERS = {
             "writing.pipeline",
             "writing.attempts",
         ],
-        ["writing.duplicates", "writing.gaps", "writing.fan_in"],
+        ["writing.duplicates", "writing.updates", "writing.gaps", "writing.fan_in"],
         [
             "writing.receipt",
             "writing.clock",

@@ -34,7 +34,7 @@ TABLES = st.dictionaries(
     min_size=1,
     max_size=6,
 )
-KEEP = st.sampled_from(["error", "first", "last"])
+KEEP = st.sampled_from(["error", "first", "last", "update"])
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -102,7 +102,7 @@ class StoreMachine(RuleBasedStateMachine):
         before, files = self.versions[self.newest]
         if keep == "error" and before.keys() & rows.keys():
             return None
-        joined = {**before, **rows} if keep == "last" else {**rows, **before}
+        joined = {**before, **rows} if keep in ("last", "update") else {**rows, **before}
         return joined, {**files, file.name: rows}
 
     @rule()
@@ -123,7 +123,7 @@ class StoreMachine(RuleBasedStateMachine):
         zstore.gc(self.path, keep)
         self.versions = {version: self.versions[version] for version in sorted(self.versions)[-keep:]}
 
-    @rule(point=st.integers(0, 150), rows=TABLES, keep=st.sampled_from(["first", "last"]))
+    @rule(point=st.integers(0, 150), rows=TABLES, keep=st.sampled_from(["first", "last", "update"]))
     def die_appending(self, point: int, rows: Rows, keep: str) -> None:
         file = self.file(rows)
         arguments = {"sources": str(file), "store": str(self.path), "on_duplicate": keep, "workers": 1}

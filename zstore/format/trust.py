@@ -224,8 +224,9 @@ def _check_notes(document: Mapping[str, Any], where: str) -> None:
         whole(receipt.get(name, 0), 0, 1 << 63, f"{name} of the receipt", where)
     for note in (*receipt.get("notes", ()), receipt.get("quarantine") or ""):
         text(note, "a note of the receipt", where)
-    if document.get("n_dropped") is not None:
-        whole(document["n_dropped"], 0, 1 << 63, "n_dropped", where)
+    for name in ("n_dropped", "n_updated"):
+        if document.get(name) is not None:
+            whole(document[name], 0, 1 << 63, name, where)
     if not isinstance(table, dict):
         refuse("a table that is none", "how the sources were read", where)
     encoding = text(table["encoding"], "the encoding of the sources", where)

@@ -100,7 +100,8 @@ def compare_sources(
     table. Payloads of fields are read again, and their digests compared with those that the store has.
 
     Where an ingest or an append dropped or replaced rows of one time, the store has one of them: the others may differ
-    from it, as many as all receipts together tell of.
+    from it, as many as all receipts together tell of. Where rows were updated, each cell of the store must be that of
+    one of the rows of its time.
     """
     document = store.objects.document["table"]
     encoding, options = document["encoding"], TableOptions.from_json(document)
@@ -174,10 +175,20 @@ def _decoded(store: Store, scratch: Path) -> list[NDArray[Any]]:
 
 
 class _Counts:
-    """How often rows of sources stand for each row of a store."""
+    """How often rows of sources stand for each row of a store.
 
-    def __init__(self, n_rows: int) -> None:
+    Parameters
+    ----------
+    n_rows
+        Rows of the store.
+    n_cells
+        Channels, if rows may have been made of several of the sources; else 0. Then a row stands for several if each of
+        its cells is that of one of them.
+    """
+
+    def __init__(self, n_rows: int, n_cells: int) -> None:
         self.equal, self.other, self.bad = np.zeros((3, n_rows), np.int64)
+        self.cells = np.zeros((n_cells, n_rows), bool)
         self.n_lacking = self.n_bad_lacking = 0
 
     def add(self, place: NDArray[np.int64], wrong: NDArray[np.bool_], bad: NDArray[np.bool_]) -> None:
@@ -192,10 +203,16 @@ class _Counts:
         self.n_lacking += int(np.count_nonzero(~known & ~bad))
         self.n_bad_lacking += int(np.count_nonzero(~known & bad))
 
+    def stands(self) -> NDArray[np.bool_]:
+        """(row,) whether a row of the store is one of the sources, or made of several."""
+        equal: NDArray[np.bool_] = self.equal > 0
+        return equal | self.cells.all(axis=0) if len(self.cells) else equal
+
     def dropped(self, most: int | None) -> NDArray[np.bool_]:
         """(row,) whether others at the time of a row were dropped or replaced: if the receipts tell of so many."""
-        dropped: NDArray[np.bool_] = self.equal > 0
-        return dropped if most is None or int(self.other[dropped].sum()) <= most else np.zeros_like(dropped)
+        dropped = self.stands()
+        n_gone = int(self.other[dropped].sum()) - int(np.count_nonzero(dropped & (self.equal == 0)))
+        return dropped if most is None or n_gone <= most else np.zeros_like(dropped)
 
 
 @dataclass(frozen=True)
@@ -217,7 +234,8 @@ def _compare(
     digests: StoredDigests,
     progress: Callable[[int, int], None] | None,
 ) -> SourceComparison:
-    counts, n_rows, n_bad, n_inexact = _Counts(store.n_rows), 0, 0, 0
+    n_cells = len(rows) if store.objects.document.get("n_updated", 0) else 0
+    counts, n_rows, n_bad, n_inexact = _Counts(store.n_rows, n_cells), 0, 0, 0
     wrong_rows: list[_WrongRows] = []
     times = store.times(0, store.n_rows)
     positions = {str(id_): position for position, id_ in enumerate(store.ids)}
@@ -227,11 +245,15 @@ def _compare(
             wrong = place < 0
             safe = np.where(wrong, 0, place)
             n_inexact += sum(columns.n_lost[: len(rows)])
-            for values, channel, stored in zip(columns.channels[: len(rows)], store.schema.channels, rows, strict=True):
+            for n, (channel, stored) in enumerate(zip(store.schema.channels, rows, strict=True)):
+                values = columns.channels[n]
                 expected = values.as_stored(channel.categories or (), channel.dtype)
                 n_inexact += values.n_inexact(expected)
                 found = stored[safe]
-                wrong |= ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
+                same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+                if n_cells:
+                    counts.cells[n, place[same & (place >= 0)]] = True
+                wrong |= ~same
             other, bad = digests.differ(columns, spec, place)
             wrong |= other | bad
             counts.add(place, wrong, bad)
@@ -241,10 +263,11 @@ def _compare(
         if progress:
             progress(number + 1, len(blocks))
     dropped = counts.dropped(_n_dropped(store))
+    stands = counts.stands()
     # A row that cannot be stored was set aside, if the store has none of its time, or has another one.
-    n_set_aside = counts.n_bad_lacking + int(counts.bad[counts.equal > 0].sum())
-    n_different = counts.n_lacking + int(counts.other[~dropped].sum()) + int(counts.bad[counts.equal == 0].sum())
-    faults = list(_sentences(store, source, blocks, wrong_rows, dropped, counts.equal > 0))
+    n_set_aside = counts.n_bad_lacking + int(counts.bad[stands].sum())
+    n_different = counts.n_lacking + int(counts.other[~dropped].sum()) + int(counts.bad[~stands].sum())
+    faults = list(_sentences(store, source, blocks, wrong_rows, dropped, stands))
     filled = np.all([np.isnan(column[: store.n_rows]) for column in rows], axis=0)
     n_unseen = int(np.count_nonzero((counts.equal + counts.other + counts.bad == 0) & ~filled))
     if n_unseen:
@@ -262,7 +285,8 @@ def _n_dropped(store: Store) -> int | None:
     begins = [version for version, document in zip(versions, documents, strict=True) if document["action"] == "ingest"]
     whole = bool(begins) and versions[versions.index(begins[-1]) :] == list(range(begins[-1], store.version + 1))
     receipts = [document["receipt"] for document in documents]
-    replaced = any("were replaced" in note for receipt in receipts for note in receipt["notes"])
+    notes = [note for receipt in receipts for note in receipt["notes"]]
+    replaced = any("were replaced" in note or "were updated" in note for note in notes)
     return 0 if whole and not replaced and not any(receipt["n_duplicates"] for receipt in receipts) else None
 
 

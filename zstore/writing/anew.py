@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from zstore.format.layout import n_shards
 from zstore.writing.blocks import number_rows, reduce_blocks, rows_before
-from zstore.writing.duplicates import without_duplicates
+from zstore.writing.duplicates import OnDuplicate
 from zstore.writing.encode_plan import asked_rule, rows_spec
 from zstore.writing.fan_in import limit_fan_in
 from zstore.writing.fields import Fields
@@ -20,16 +20,39 @@ from zstore.writing.scheduler import Scheduler
 from zstore.writing.site import Site
 from zstore.writing.sort import count_rows
 from zstore.writing.sweep import free_shard
+from zstore.writing.updates import settle_duplicates
+
+
+class OrderedAnew(NamedTuple):
+    """Rows of a new store.
+
+    Parameters
+    ----------
+    ids
+        (series,) all of them.
+    ordered
+        The rows in their order.
+    n_parsed, n_kept
+        How many were parsed, and stay once duplicates are dropped.
+    n_updated
+        How many of those that stay were made of several.
+    """
+
+    ids: Any
+    ordered: Ordered
+    n_parsed: int
+    n_kept: int
+    n_updated: int
 
 
 def order_anew(
     planned: Planned,
     parsed: Parsed,
-    on_duplicate: Literal["error", "first", "last"],
+    on_duplicate: OnDuplicate,
     fill_gaps: bool,
     site: Site,
     runner: Scheduler,
-) -> tuple[Any, Ordered, int, int]:
+) -> OrderedAnew:
     """Rows of sources in the order of a new store.
 
     Parameters
@@ -37,15 +60,11 @@ def order_anew(
     planned, parsed
         The rows.
     on_duplicate
-        Which of several rows of a series at one time stays.
+        What becomes of several rows of a series at one time.
     fill_gaps
         Whether rows are added for the times that a series skips.
     site, runner
         Where spills go, and what runs the tasks.
-
-    Returns
-    -------
-    All ids, the rows in their order, and how many were parsed, and stay once duplicates are dropped.
 
     Raises
     ------
@@ -61,8 +80,7 @@ def order_anew(
     refuse_empty(n_parsed, len(parsed.bad), planned.files)
     rows = rows_spec(site, spec, parsed.reports, reading.dtype, reading.grid, freq)
     blocks, rows = limit_fan_in(n_series, blocks, rows, site.scratch, runner)
-    if on_duplicate != "error":
-        blocks = without_duplicates(n_series, blocks, on_duplicate, rows.shard_rows, runner)
+    blocks, rows, n_updated = settle_duplicates(n_series, blocks, rows, on_duplicate, site.scratch, runner)
     n_kept = int(count_rows(n_series, blocks)[-1])
     rule = spec.time.rule if spec.time.kind in ("rows", "columns") else asked_rule(freq, rows.time)
     if fill_gaps and n_kept:
@@ -73,4 +91,5 @@ def order_anew(
     if site.version > 1:  # in the place of a store that stays until this one is committed
         rows = replace(rows, first_shard=free_shard(site.root, n_shards(int(row_start[-1]), rows.shard_rows)))
     fields = Fields(spec.fields, site.scratch, keep_bad=reading.keep_bad, notes=planned.notes)
-    return ids, Ordered(blocks, row_start, rows, rule, fields=fields), n_parsed, n_kept
+    ordered = Ordered(blocks, row_start, rows, rule, fields=fields)
+    return OrderedAnew(ids, ordered, n_parsed, n_kept, n_updated)

@@ -23,6 +23,7 @@ from zstore.writing.attempts import write_good
 from zstore.writing.behind import Added, kept_records, order_behind
 from zstore.writing.clock import Clock
 from zstore.writing.committed import dropped_before, to_widen
+from zstore.writing.duplicates import OnDuplicate
 from zstore.writing.ledger import new_sources, read_digests, read_states
 from zstore.writing.merge import Places, merge, scatter_statics, update_statics
 from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
@@ -44,6 +45,7 @@ from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.times.spec import STEPS
 from zstore.writing.sources.typed.given import ArrowStream
 from zstore.writing.target import building
+from zstore.writing.updates import refuse_fields
 from zstore.writing.words import refuse_all_numbers
 
 
@@ -56,7 +58,7 @@ def append(
     file_limit: int | str | None = None,
     on_bad_row: Literal["error", "quarantine"] = "error",
     max_bad_rows: float | str = MOST_BAD,
-    on_duplicate: Literal["error", "first", "last"] = "error",
+    on_duplicate: OnDuplicate = "error",
     on_empty_file: Literal["error", "skip"] = "error",
     force: bool = False,
     storage_options: Mapping[str, str] | None = None,
@@ -88,8 +90,9 @@ def append(
     file_limit
         As for :func:`zstore.ingest`.
     on_duplicate
-        Which row stays where the store or the files have several of an id at one time. Rows of the store come first.
-        Where a column names files, rows that the store has as they are count as none.
+        What becomes of several rows of an id at one time, see :func:`zstore.ingest`. Rows of the store come first: so
+        with ``update`` new values replace what the store has, and empty cells keep it. Where a column names files, rows
+        that the store has as they are count as none.
     on_bad_row, max_bad_rows, on_empty_file, storage_options, scratch
         As for :func:`zstore.ingest`.
     force
@@ -139,6 +142,7 @@ def append(
         others = options.named() | {attribute.name for attribute in base.statics}
         text = plan_text(read_states(files, target), site.version, reading=read_as)
         planned = plan(reading, text, site, runner, _as_before(base, options), others)
+        refuse_fields(on_duplicate, planned.spec.fields)
         planned = replace(planned, spec=_like_before(base, planned.spec, source, planned.files[0].name))
         clock.lap("plan")
         words = _words_by_column(base, planned.spec)
@@ -171,7 +175,7 @@ def append(
             "action": "append",
             "receipt": receipt.lasting(),
             "table": {**table, **source.state(planned.files)},
-            **dropped_before(base, counts.n_duplicates + new.n_old - new.n_kept),
+            **dropped_before(base, counts.n_duplicates + new.n_old - new.n_kept, new.n_updated),
             "next_shard": written.next_shard,
         }
         check_unchanged(files)

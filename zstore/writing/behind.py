@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import split_shard_key
@@ -14,7 +14,7 @@ from zstore.format.rowarrays import array_names, origin_name
 from zstore.reading.store import Store
 from zstore.writing.blocks import reduce_blocks
 from zstore.writing.committed import find_late, kept_shards, old_blocks, old_forms, rows_behind, to_widen
-from zstore.writing.duplicates import without_duplicates, without_fillers
+from zstore.writing.duplicates import OnDuplicate, without_duplicates, without_fillers
 from zstore.writing.encode_plan import rows_spec
 from zstore.writing.fan_in import limit_fan_in
 from zstore.writing.field_shards import widen_field
@@ -28,6 +28,7 @@ from zstore.writing.settled import Comparer, Settled, changed_row, settle
 from zstore.writing.shards import widen_shard
 from zstore.writing.site import Site
 from zstore.writing.sort import count_rows
+from zstore.writing.updates import settle_duplicates
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Added:
         Rows of the store: that were taken, that did not give way as fillers, and that were not replaced either.
     n_known, n_gone
         Rows of the sources that the store has as they are, and those of them whose files are no longer there.
+    n_updated
+        Rows that were made of several, of the store or of the sources.
     """
 
     ids: Any
@@ -62,6 +65,7 @@ class Added:
     n_kept: int
     n_known: int = 0
     n_gone: int = 0
+    n_updated: int = 0
 
     def notes(self) -> Iterator[str]:
         """What should be known of rows of the store."""
@@ -70,7 +74,7 @@ class Added:
         if self.n_old > self.n_left:
             yield f"{self.n_old - self.n_left:,} rows that filled gaps gave way to rows"
         if self.n_left > self.n_kept:
-            yield f"{self.n_left - self.n_kept:,} rows of the store were replaced"
+            yield f"{self.n_left - self.n_kept:,} rows of the store were {'updated' if self.n_updated else 'replaced'}"
         if self.n_known:
             yield f"{self.n_known:,} rows are in the store already, with the same values and files"
         if self.n_gone:
@@ -81,7 +85,7 @@ def order_behind(
     base: Store,
     planned: Planned,
     parsed: Parsed,
-    on_duplicate: Literal["error", "first", "last"],
+    on_duplicate: OnDuplicate,
     filled: bool,
     site: Site,
     runner: Scheduler,
@@ -95,7 +99,7 @@ def order_behind(
     planned, parsed
         The rows.
     on_duplicate
-        Which of several rows of a series at one time stays.
+        What becomes of several rows of a series at one time.
     filled
         Whether the store has rows that fill gaps, which give way.
     site, runner
@@ -107,7 +111,7 @@ def order_behind(
     rows = rows_behind(base, made, parsed.reports)
     new = Settled(ids, fresh)
     if reading.fields:
-        if on_duplicate != "error":  # first, or a row that is known may make way for an earlier one of its time
+        if on_duplicate in ("first", "last"):  # before, or a known row may make way for an earlier one of its time
             fresh, rows = limit_fan_in(len(ids), fresh, rows, site.scratch, runner)
             fresh = without_duplicates(len(ids), fresh, on_duplicate, rows.shard_rows, runner)
         comparer = Comparer(base, places.known, replace(rows, bringers=()), planned.spec.fields, filled)
@@ -124,15 +128,14 @@ def order_behind(
     if filled and old:
         blocks = without_fillers(n_series, blocks, len(old), rows.shard_rows, runner)
     n_left = int(count_rows(n_series, blocks[: len(old)])[-1])
-    if on_duplicate != "error":
-        blocks = without_duplicates(n_series, blocks, on_duplicate, rows.shard_rows, runner)
+    blocks, rows, n_updated = settle_duplicates(n_series, blocks, rows, on_duplicate, site.scratch, runner)
     n_kept = int(count_rows(n_series, blocks[: len(old)])[-1])
     rule = base.schema.time.rule
     # With one row a series there was no step to be irregular; else runs are not cut, and stay so.
     asked = None if rule.kind == "irregular" and base.n_rows == base.n_series else rule
     fields = Fields(planned.spec.fields, site.scratch, base, keep_bad=planned.reading.keep_bad, notes=planned.notes)
     ordered = Ordered(blocks, count_rows(n_series, blocks), rows, asked, base.schema.form > 1, fields)
-    return Added(ids, ordered, places, late, n_parsed, n_old, n_left, n_kept, new.n_known, new.n_gone)
+    return Added(ids, ordered, places, late, n_parsed, n_old, n_left, n_kept, new.n_known, new.n_gone, n_updated)
 
 
 def kept_records(base: Store, written: Written, index: SeriesIndex, runner: Scheduler) -> list[ObjectRecord]:

@@ -154,10 +154,24 @@ def kept_shards(base: Store, index: SeriesIndex) -> list[ObjectRecord]:
     return kept
 
 
-def dropped_before(base: Store, n_more: int = 0) -> dict[str, int]:
-    """The note on rows of sources that were dropped or replaced since the ingest; none where a release kept none."""
-    known = base.objects.document.get("n_dropped")
-    return {} if known is None else {"n_dropped": known + n_more}
+def dropped_before(base: Store, n_more: int = 0, n_updated: int = 0) -> dict[str, int]:
+    """The notes on rows of sources since the ingest.
+
+    Parameters
+    ----------
+    base
+        The store before.
+    n_more, n_updated
+        Rows that were dropped or replaced now, and rows that were made of several.
+
+    Returns
+    -------
+    ``n_dropped``, unless a release before kept none; ``n_updated``, where there were any.
+    """
+    dropped = base.objects.document.get("n_dropped")
+    updated = base.objects.document.get("n_updated", 0) + n_updated
+    found = {} if dropped is None else {"n_dropped": dropped + n_more}
+    return {**found, "n_updated": updated} if updated else found
 
 
 def to_widen(base: Store, rows: RowsSpec) -> dict[str, str]:

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from zstore.format.encodings.base import fill_of
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.sort import ShardPlan, SortedBlock, Spill, count_rows, plan_shards
-from zstore.writing.steps import gather_keys
+from zstore.writing.steps import Slices, gather_keys
 
 Int64 = NDArray[np.int64]
+
+OnDuplicate = Literal["error", "first", "last", "update"]
+"""What becomes of several rows of one series at one time."""
 
 
 def find_extra(
@@ -65,13 +68,14 @@ def find_fillers(plan: ShardPlan, blocks: Sequence[SortedBlock], n_old: int) -> 
             continue
         low, high = int(rows[0]), int(rows[-1]) + 1
         for column in range(1, len(blocks[n].spill.dtypes)):
-            rows = rows[_is_missing(blocks[n].spill.read(column, low, high)[rows - low])]
+            rows = rows[is_missing(blocks[n].spill.read(column, low, high)[rows - low])]
         if len(rows):
             fillers.append((n, rows))
     return fillers
 
 
-def _is_missing(stored: NDArray[Any]) -> NDArray[np.bool_]:
+def is_missing(stored: NDArray[Any]) -> NDArray[np.bool_]:
+    """(row,) whether spilled or stored values of a channel stand for none."""
     missing: NDArray[np.bool_] = np.isnan(stored) if stored.dtype.kind == "f" else stored == fill_of(stored.dtype)
     return missing
 
@@ -86,7 +90,12 @@ def _repeated(
     position = np.arange(len(codes)) if order is None else order
     same = (codes[1:] == codes[:-1]) & (times[1:] == times[:-1])
     extra = np.concatenate([[False], same]) if keep == "first" else np.concatenate([same, [False]])
-    dropped = np.sort(position[extra])
+    return rows_by_block(slices, position[extra])
+
+
+def rows_by_block(slices: Slices, positions: Int64) -> list[tuple[int, Int64]]:
+    """Pairs of a block's number and rows of its spill, ascending, of positions in slices that follow each other."""
+    dropped = np.sort(positions)
     rows, begin = [], 0
     for n, start, stop in slices:
         inside = dropped[(dropped >= begin) & (dropped < begin + stop - start)]

@@ -16,10 +16,11 @@ from typing import Any, Literal
 from zstore.format.codecs import AUTO, check_codec
 from zstore.format.layout import CHUNK_ROWS, SHARD_ROWS, RowGrid
 from zstore.format.schema import Schema
-from zstore.writing.anew import order_anew
+from zstore.writing.anew import OrderedAnew, order_anew
 from zstore.writing.arguments import Request
 from zstore.writing.attempts import write_good
 from zstore.writing.clock import Clock
+from zstore.writing.duplicates import OnDuplicate
 from zstore.writing.ledger import read_digests, read_states
 from zstore.writing.notes import all_matched, freq_notes, row_notes
 from zstore.writing.parse import Parsed, row_error
@@ -37,6 +38,7 @@ from zstore.writing.sources.named_files.options import FileOptions
 from zstore.writing.sources.options import MISSING, TableOptions, check_options
 from zstore.writing.sources.typed.given import ArrowStream
 from zstore.writing.target import building
+from zstore.writing.updates import refuse_fields
 from zstore.writing.version import index_of
 from zstore.writing.words import refuse_numbers
 
@@ -89,7 +91,7 @@ def ingest(
     widths: Sequence[str | int] = (),
     on_bad_row: Literal["error", "quarantine"] = "error",
     max_bad_rows: float | str = MOST_BAD,
-    on_duplicate: Literal["error", "first", "last"] = "error",
+    on_duplicate: OnDuplicate = "error",
     on_empty_file: Literal["error", "skip"] = "error",
     overwrite: bool = False,
     storage_options: Mapping[str, str] | None = None,
@@ -230,8 +232,9 @@ def ingest(
         Most bad rows to set aside: a number, or a share such as ``1%`` or ``0.01``. An int is a number of rows, a float
         a share of all. With more, or without a row left, nothing is stored.
     on_duplicate
-        Which row stays when an id has several at one time. In the order of the files as named and the rows in them;
-        with ``error`` they are refused.
+        What becomes of several rows of an id at one time, in the order of the files as named and the rows in them.
+        ``error`` refuses them; ``first`` or ``last`` keeps one as it is; ``update`` makes one row of them: each cell
+        has the last value that is not missing. Not for rows with images or other fields: those stay as a whole.
     on_empty_file
         ``error`` refuses a file without a byte; ``skip`` leaves it out if there are others.
     overwrite
@@ -311,16 +314,17 @@ def ingest(
             read_states(files, request.target), site.version, reading=read_as, sized=[request.blocksize, *runner.shares]
         )
         planned = plan(reading, text, site, runner)
+        refuse_fields(on_duplicate, planned.spec.fields)
         clock.lap("plan")
 
-        def attempt(parsed: Parsed) -> tuple[tuple[Any, int, int], Written]:
+        def attempt(parsed: Parsed) -> tuple[OrderedAnew, Written]:
             refuse_numbers(source, parsed, planned.spec, options.categories)
             clock.lap("parse")
-            ids, ordered, n_parsed, n_kept = order_anew(planned, parsed, on_duplicate, fill_gaps, site, runner)
-            refuse = partial(row_error, ids=ids, planned=planned, parsed=parsed, axis=ordered.rows.time)
-            return (ids, n_parsed, n_kept), write(ordered, runner, refuse, codec)
+            new = order_anew(planned, parsed, on_duplicate, fill_gaps, site, runner)
+            refuse = partial(row_error, ids=new.ids, planned=planned, parsed=parsed, axis=new.ordered.rows.time)
+            return new, write(new.ordered, runner, refuse, codec)
 
-        parsed, (ids, n_parsed, n_kept), written = write_good(planned, site, runner, attempt)
+        parsed, (ids, _, n_parsed, n_kept, n_updated), written = write_good(planned, site, runner, attempt)
         ledger = read_digests(files, request.target, options.id_from_path, runner, parsed.pieces)
         clock.lap("write")
         statics, unmatched = all_matched(ids, planned)
@@ -336,6 +340,7 @@ def ingest(
             "receipt": receipt.lasting(),
             "table": {**table, **source.state(planned.files), "codec": codec, "fill_gaps": fill_gaps},
             "n_dropped": counts.n_duplicates,
+            **({"n_updated": n_updated} if n_updated else {}),
             "next_shard": written.next_shard,
         }
         check_unchanged(files)

@@ -233,5 +233,6 @@ def row_error(
         f"duplicate time: id {id_!r} has {axis.show(error.time)} twice",
         expected="one row per (id, time)",
         where=" and ".join(places),
-        fix="--on-duplicate first or last, clean the file, or name the id column with --id if it holds several series",
+        fix="--on-duplicate first, last or update, clean the file, or name the id column with --id if it holds several "
+        "series",
     )

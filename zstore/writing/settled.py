@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from zstore.errors import SourceError
 from zstore.format.encodings.base import fill_of
 from zstore.format.rowarrays import DIGEST_BYTES
 from zstore.reading.store import Store
-from zstore.writing.duplicates import drop_rows
+from zstore.writing.duplicates import OnDuplicate, drop_rows
 from zstore.writing.parse import Parsed
 from zstore.writing.plan import Planned
 from zstore.writing.referred import each_at
@@ -239,7 +239,7 @@ def settle(
     ids: Any,
     blocks: list[SortedBlock],
     bringers: Sequence[Bringers],
-    on_duplicate: Literal["error", "first", "last"],
+    on_duplicate: OnDuplicate,
     changed: Callable[[int, int, str], SourceError],
     runner: Scheduler,
 ) -> Settled:
