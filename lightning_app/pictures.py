@@ -16,22 +16,23 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.look.chunks import chunks
 from lightning_app.look.classes import confusion
 from lightning_app.look.curves import roc_curves
-from lightning_app.look.forecasts import errors_by_step, forecasts, scores_map
+from lightning_app.look.forecasts import calibration, errors_by_step, forecasts, scores_map
 from lightning_app.look.summary import summary
 from lightning_app.look.volumes import volume_fields, volumes
 from lightning_app.models.base import TaskModel
-from lightning_app.tasks import Forecast, Policy
+from lightning_app.tasks import Forecast, Policy, ProbabilisticForecast
 
 logger = logging.getLogger(__name__)
 
 _N_WINDOWS = 4
+_OF_NUMBERS = (Forecast, ProbabilisticForecast)
 
 
 class Pictures(pl.Callback):
     """Draws what a test found: of forecasts ``forecast.png`` and ``error_by_step.png``, of classes ``roc.png``.
 
     Of series with scores and places also ``scores_map.png``; of volumes with a class or a value ``volumes.png``; of
-    policies ``chunks.png``.
+    policies ``chunks.png``; of quantiles ``calibration.png``, and their intervals as bands in ``forecast.png``.
 
     Of targets that are classes it draws ``confusion.png``; of several such, ``confusion_0.png`` and so on.
 
@@ -65,7 +66,7 @@ class Pictures(pl.Callback):
         n_batches = int(trainer.num_test_batches[0])
         wanted = np.linspace(0, n_batches - 1, min(_N_WINDOWS, n_batches)).astype(int)
         if trainer.is_global_zero and batch_idx in wanted:
-            n_each = 1 if isinstance(cast(TaskModel, pl_module).task, Forecast) else -(-_N_WINDOWS // len(wanted))
+            n_each = 1 if isinstance(cast(TaskModel, pl_module).task, _OF_NUMBERS) else -(-_N_WINDOWS // len(wanted))
             for at in range(min(n_each, len(batch["y"]))):
                 one = {name: part[at : at + 1].detach().clone() for name, part in batch.items()}
                 self._windows.append(cast(Batch, one))
@@ -87,15 +88,17 @@ class Pictures(pl.Callback):
         from torch.utils.tensorboard.writer import SummaryWriter
 
         figures: dict[str, Figure] = {}
-        if self._windows and isinstance(model.task, Forecast):
+        if self._windows and isinstance(model.task, _OF_NUMBERS):
             figures["forecast"] = forecasts(model, data, self._windows)
         if self._windows and isinstance(model.task, Policy):
             figures["chunks"] = chunks(model, data, self._windows)
         if model.shape.horizon > 1 and "by_step" in model.report:
             figures["error_by_step"] = errors_by_step(model, data)
+        if "calibration" in model.report:
+            figures["calibration"] = calibration(model)
         if "roc" in model.report:
             figures["roc"] = roc_curves(model, data)
-        if self._windows and volume_fields(model) and not isinstance(model.task, Forecast):
+        if self._windows and volume_fields(model) and not isinstance(model.task, _OF_NUMBERS):
             figures["volumes"] = volumes(model, data, self._windows)
         coordinates = data.store.coordinates
         if "by_series" in model.report and coordinates is not None:

@@ -44,11 +44,12 @@ class QuantileErrors(Metric):
 
     Notes
     -----
-    Memory: three numbers for each step of each target and level.
+    Memory: four numbers for each step of each target and level.
     """
 
     full_state_update = False
     losses: Tensor
+    below: Tensor
     inside: Tensor
     widths: Tensor
     count: Tensor
@@ -57,7 +58,8 @@ class QuantileErrors(Metric):
         super().__init__()
         self.levels, self.pairs = list(levels), central_pairs(levels)
         zeros = torch.zeros(horizon, n_targets, dtype=torch.float64)
-        self.add_state("losses", zeros[..., None].repeat(1, 1, len(levels)), dist_reduce_fx="sum")
+        for name in ("losses", "below"):
+            self.add_state(name, zeros[..., None].repeat(1, 1, len(levels)), dist_reduce_fx="sum")
         for name in ("inside", "widths"):
             self.add_state(name, zeros[..., None].repeat(1, 1, len(self.pairs)), dist_reduce_fx="sum")
         self.add_state("count", zeros, dist_reduce_fx="sum")
@@ -70,6 +72,7 @@ class QuantileErrors(Metric):
         level = guess.new_tensor(self.levels)
         above = truth - guess
         self.losses += torch.maximum(level * above, (level - 1) * above).sum(dim=0)
+        self.below += (seen & (truth <= guess)).double().sum(dim=0)
         low, high = (guess[..., [pair[side] for pair in self.pairs.values()]] for side in (0, 1))
         self.inside += (seen & (truth >= low) & (truth <= high)).double().sum(dim=0)
         self.widths += (high - low).sum(dim=0)
@@ -82,6 +85,10 @@ class QuantileErrors(Metric):
         observed.
         """
         return {name: self._over(dims) for name, dims in (("all", (0, 1)), ("by_step", (1,)), ("by_target", (0,)))}
+
+    def calibration(self) -> Tensor:
+        """(level,) the share of targets that are not above the quantile: its level, if quantiles are what they say."""
+        return self.below.sum(dim=(0, 1)) / self.count.sum()
 
     def _over(self, dims: tuple[int, ...]) -> dict[str, Tensor]:
         losses, inside, widths = (part.sum(dim=dims) for part in (self.losses, self.inside, self.widths))

@@ -19,7 +19,9 @@ import zstore
 from lightning_app.batch import Batch
 from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.batches.loader import WindowLoader
+from lightning_app.data.columns.vectors import VectorOptions
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.options import options_by_name
 from lightning_app.data.rows.fields import DecodedField
 from lightning_app.data.rows.parts import Part
 from lightning_app.data.windows.crops import Crops
@@ -235,3 +237,13 @@ def test_a_checkpoint_keeps_its_crop_and_refuses_another_one(coded: Path, tmp_pa
     uncropped = module(coded, tmp_path, fields=None)
     uncropped.load_state_dict(older)
     assert uncropped.shape.fields == {"image": [3, HEIGHT, WIDTH, 3], "volume": [1, 3, HEIGHT, WIDTH]}
+
+
+def test_fields_and_vectors_are_told_as_numbers_options_or_dictionaries() -> None:
+    """In Python as in YAML; a name that is no option is refused."""
+    asked = FieldOptions(2, crop=(3, 4))
+    found = options_by_name("fields", FieldOptions, {"a": 2, "b": asked, "c": {"steps": 2, "crop": [3, 4]}})
+    assert found == {"a": FieldOptions(2), "b": asked, "c": asked}
+    assert options_by_name("vectors", VectorOptions, {"v": {"steps": 2, "stride": 5}}) == {"v": VectorOptions(2, 5)}
+    with pytest.raises(UsageError, match=r"a of --data.fields with 'croop'; expected some of steps, stride"):
+        options_by_name("fields", FieldOptions, {"a": {"croop": [3, 4]}})

@@ -153,6 +153,8 @@ def test_a_fit_a_test_and_a_forecast_have_intervals(panel: bool, tmp_path: Path)
     assert found["test/crps"] == pytest.approx(0.4292 * 1.9, rel=0.1)  # that of a normal distribution, at these levels
     for share in (50, 80, 95):
         assert found[f"test/coverage_{share}"] == pytest.approx(share / 100, abs=0.12)
+    assert found["calibration"]["share"] == pytest.approx(found["calibration"]["level"], abs=0.1)
+    assert {"forecast.png", "calibration.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
     written = xr.open_zarr(tmp_path / "run" / "predictions.zarr")
     dims = ("window", "step", *(["series"] if panel else []), "level")
     assert written.v_quantile.dims == dims

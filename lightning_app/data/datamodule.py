@@ -15,7 +15,7 @@ from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from lightning_app.data.columns.meaning import Unknown
 from lightning_app.data.columns.roles import CategoryEncoding
 from lightning_app.data.columns.vectors import VectorOptions
-from lightning_app.data.options import DataOptions, Gaps
+from lightning_app.data.options import DataOptions, Gaps, options_by_name
 from lightning_app.data.process import Process
 from lightning_app.data.rows.residency import Residency
 from lightning_app.data.rows.views import Panel
@@ -228,8 +228,8 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             classes=tuple(classes or ()),
             future=tuple(future or ()),
             statics=tuple(statics or ()),
-            fields={name: FieldOptions.of(given) for name, given in (fields or {}).items()},
-            vectors={name: VectorOptions.of(given) for name, given in (vectors or {}).items()},
+            fields=options_by_name("fields", FieldOptions, fields),
+            vectors=options_by_name("vectors", VectorOptions, vectors),
             time_features=tuple(time_features or ()),
             time_encoding=time_encoding,
             category_encoding=category_encoding,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
@@ -19,6 +20,7 @@ from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.windows.splits import Split, SplitName
 from zstore import Cache, UsageError, WindowShape
 
+T = TypeVar("T")
 Gaps = Literal["refuse", "fill"]
 
 
@@ -111,6 +113,34 @@ class DataOptions:
         for option in ("channels", "targets", "classes", "future", "statics", "time_features"):
             refuse_repeated(option, getattr(self, option))
         parse_budget(self.memory_budget, 1)
+
+
+def options_by_name(
+    option: str, kind: type[T], given: Mapping[str, int | T | Mapping[str, Any]] | None
+) -> dict[str, T]:
+    """What `--data.fields` or `--data.vectors` name: each a number of steps, or more than that, as a dictionary too.
+
+    Raises
+    ------
+    UsageError
+        If a dictionary has what is no option.
+    """
+    found: dict[str, T] = {}
+    known = list(signature(kind).parameters)
+    for name, own in (given or {}).items():
+        if isinstance(own, kind):
+            found[name] = own
+            continue
+        asked = own if isinstance(own, Mapping) else {known[0]: own}
+        strange = next((key for key in asked if key not in known), None)
+        if strange is not None:
+            raise UsageError(
+                f"{name} of --data.{option} with {strange!r}",
+                expected=f"some of {', '.join(known)}",
+                fix=f"correct --data.{option}",
+            )
+        found[name] = kind(**{key: tuple(each) if isinstance(each, list) else each for key, each in asked.items()})
+    return found
 
 
 def refuse_repeated(option: str, names: Sequence[str]) -> None:

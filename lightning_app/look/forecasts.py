@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from lightning_app.batch import Batch
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.look.style import FORECAST, OBSERVED
 from lightning_app.models.base import TaskModel
+from lightning_app.quantile_errors import central_pairs
 from zstore import shown
 
 _CONTEXT = 3  # horizons of input rows that are drawn before a forecast
@@ -51,7 +53,11 @@ def forecasts(model: TaskModel, data: WindowDataModule, windows: list[Batch]) ->
             axes.plot(np.arange(-n_rows, 0) - shape.delay, past, color=OBSERVED, alpha=0.5, linewidth=1)
         marker = "o" if shape.horizon == 1 else None
         axes.plot(ahead, observed, color=OBSERVED, linewidth=1.6, marker=marker, label="observed")
-        axes.plot(ahead, source(predicted), color=FORECAST, linewidth=1.6, marker=marker, label="forecast")
+        said = model.task.predictions(predicted, flat, model)[place, :, 0].cpu().numpy()
+        axes.plot(ahead, said, color=FORECAST, linewidth=1.6, marker=marker, label="forecast")
+        quantiles = model.task.quantiles(predicted, flat, model)
+        if quantiles is not None:
+            _bands(axes, ahead, quantiles[place, :, 0].cpu().numpy(), model.task.levels)
         id_ = data.store.ids[int(series[0])]
         when = "" if not axis.rule.regular else f" from {axis.show(int(flat['time'][place]))}"
         title = f"{shown(id_)}{when}" if data.store.n_series > 1 else when.strip()
@@ -64,6 +70,34 @@ def forecasts(model: TaskModel, data: WindowDataModule, windows: list[Batch]) ->
     label = shown(data.targets[0]) + (f" ({shown(units)})" if units else "")
     figure.supylabel(label, fontsize=9, parse_math=False)
     grid[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _bands(axes: Any, ahead: Any, quantiles: Any, levels: Sequence[float]) -> None:
+    """Central intervals, (step, level), the wider the paler."""
+    for name, (low, high) in reversed(central_pairs(levels).items()):
+        edges = quantiles[:, low], quantiles[:, high]
+        if len(ahead) == 1:
+            axes.plot([ahead[0], ahead[0]], [edge[0] for edge in edges], color=FORECAST, alpha=0.3, linewidth=4)
+        else:
+            axes.fill_between(ahead, *edges, color=FORECAST, alpha=0.16, linewidth=0, label=f"{name} %")
+
+
+def calibration(model: TaskModel) -> Any:
+    """The share of targets that are not above each quantile, against its level, a matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    found = {name: values.cpu().numpy() for name, values in model.report["calibration"].items()}
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
+    axes.plot(found["level"], found["share"], color=FORECAST, linewidth=1.6, marker="o", markersize=4)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_xlabel("level of the quantile", fontsize=8)
+    axes.set_ylabel("share of targets at or below it", fontsize=8)
+    axes.set_title("calibration: on the line, quantiles are what they say", loc="left", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -104,14 +104,15 @@ class ProbabilisticForecast(Task):
         cast(QuantileErrors, self.metrics[f"{stage}_quantiles"]).update(quantiles, observed, mask)
 
     def measured(self, stage: str, host: Host) -> Report:
-        """Errors of the median and of the quantiles over everything, `by_step` and `by_target`."""
+        """Errors of the median and of the quantiles over everything, `by_step` and `by_target`; `calibration`."""
         errors = cast(MaskedErrors, self.metrics[f"{stage}_errors"])
         of_quantiles = cast(QuantileErrors, self.metrics[f"{stage}_quantiles"])
         first, second = errors.compute(), of_quantiles.compute()
-        n_targets = float(of_quantiles.count.sum())
+        n_targets, shares = float(of_quantiles.count.sum()), of_quantiles.calibration()
         errors.reset()
         of_quantiles.reset()
         report: Report = {group: {**first[group], **second[group]} for group in first}
+        report["calibration"] = {"level": shares.new_tensor(self.levels), "share": shares}
         crps = float(report["all"]["crps"])
         if n_targets and not math.isfinite(crps):
             when = f" after step {host.global_step:,}" if stage == "val" and host.trainer.training else ""

@@ -56,11 +56,6 @@ class FieldOptions:
                 fix="correct --data.fields",
             )
 
-    @classmethod
-    def of(cls, given: int | FieldOptions) -> FieldOptions:
-        """From a number of steps, or more than that."""
-        return cls(given) if isinstance(given, int) else given
-
     def to_json(self) -> dict[str, Any]:
         """Plain values, as a configuration has them."""
         return {name: list(own) if isinstance(own, tuple) else own for name, own in asdict(self).items()}

@@ -28,11 +28,6 @@ class VectorOptions:
     steps: int = 1
     stride: int = 1
 
-    @classmethod
-    def of(cls, given: int | VectorOptions) -> VectorOptions:
-        """From a number of steps, or more than that."""
-        return cls(given) if isinstance(given, int) else given
-
     def to_json(self) -> dict[str, Any]:
         """Plain values, as a configuration has them."""
         return asdict(self)
