@@ -45,6 +45,7 @@ HOST = cast(
         data=SimpleNamespace(to_source=to_source, training_rows=lambda: [windows(3, 50), windows(4, 50)]),
         global_step=0,
         trainer=SimpleNamespace(training=False),
+        share=lambda n: 1.0,
     ),
 )
 

@@ -167,7 +167,7 @@ def test_a_fit_with_fields_that_is_killed_goes_on_with_the_same_values_of_them(
 
 
 @pytest.mark.parametrize("residency", ["host", pytest.param("stream", marks=pytest.mark.long)])
-def test_a_fit_of_one_process_goes_on_with_two_and_no_window_is_lost_or_repeated(
+def test_a_fit_of_one_process_goes_on_with_two_on_the_same_windows_and_with_the_same_losses(
     catchments: Store, tmp_path: Path, python: str, residency: str
 ) -> None:
     window = {"pad_before": "zero", "pad_after": "repeat"} if residency == "host" else {}
@@ -182,3 +182,8 @@ def test_a_fit_of_one_process_goes_on_with_two_and_no_window_is_lost_or_repeated
     assert {**{step["step"]: step["windows"] for step in seen(tmp_path, "one")}, **after} == whole
     in_epoch = [window for step, windows in whole.items() if step <= len(whole) // 2 for window in windows]
     assert len(set(in_epoch)) == len(in_epoch)
+    losses, shared = (
+        {step["step"]: np.mean([float.fromhex(loss) for loss in step["loss"]]) for step in seen(tmp_path, *witness)}
+        for witness in (("whole",), ("two", 2))
+    )
+    assert shared == {step: pytest.approx(losses[step], rel=1e-6) for step in shared}

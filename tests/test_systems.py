@@ -86,6 +86,23 @@ def test_a_fit_killed_at_random_moments_ends_with_the_same_weights_and_losses(
             assert torch.equal(found[key][name], weights), name
 
 
+def test_four_processes_learn_from_a_batch_what_one_does(folder: Path, python: str) -> None:
+    document = yaml.safe_load((folder / "fit.yaml").read_text())
+    options = document["model"]["init_args"]  # without what depends on how a batch is shared out
+    has_volumes = document["model"]["class_path"] == "CNN3D"  # which are of single precision
+    options |= {"norm": "group"} if has_volumes else {"dropout": 0.0}
+    document["trainer"] |= {"precision": "32-true" if has_volumes else "64-true"}
+    tolerance = 1e-5 if has_volumes else 1e-6
+    (folder / "fit.yaml").write_text(yaml.safe_dump(document))
+    for ranks in (1, N_RANKS):
+        fit(python, folder, f"on{ranks}", ranks, run=f"run{ranks}")
+    alone, *shared = (steps(folder, "on1"), *(steps(folder, f"on{N_RANKS}", rank) for rank in range(N_RANKS)))
+    assert {len(taken) for taken in shared} == {len(alone)}
+    for step, *parts in zip(alone, *shared, strict=True):
+        mean = sum(float.fromhex(part["loss"]) for part in parts) / N_RANKS
+        assert mean == pytest.approx(float.fromhex(step["loss"]), rel=tolerance), step["step"]
+
+
 def test_four_processes_measure_what_one_does_and_share_one_copy_of_the_rows(folder: Path, python: str) -> None:
     fit(python, folder, "fitted")
     memory = {"path": str(folder / "memory"), "cache": str(folder / "cache")}

@@ -166,6 +166,30 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         """Processes that train together; 1 in a loop of one's own, without a trainer."""
         return 1 if self._trainer is None else self.trainer.world_size
 
+    def share(self, n: Tensor) -> Tensor | float:
+        """By what the mean over n targets of this process counts: n over the mean n of all processes that train.
+
+        Parameters
+        ----------
+        n
+            () targets, or their weights.
+
+        Returns
+        -------
+        () float32: 0 where no process has any; 1 on a single process, and outside training.
+
+        Notes
+        -----
+        One number is summed over the processes, so all of them have to ask. Lightning's own reduction would wait for
+        the device.
+        """
+        if self._n_processes == 1 or not self.training:
+            return 1.0
+        own = n.detach().float()
+        everywhere = own.clone()
+        torch.distributed.all_reduce(everywhere)
+        return own * self._n_processes / everywhere.clamp(min=torch.finfo(own.dtype).tiny)
+
     def require_finite_losses(self) -> None:
         """Refuse what was trained on with a loss that was not finite; on every process at once."""
         if self._watch.first is None:

@@ -36,6 +36,9 @@ class Host(Protocol):
     def global_step(self) -> int:
         """Steps of the optimizer so far."""
 
+    def share(self, n: Tensor) -> Tensor | float:
+        """By what the mean over n targets of a batch counts where several processes train: n over their mean n."""
+
     def not_finite(self, what: str) -> NotFiniteError:
         """The error of a loss or metric that is not finite."""
 
@@ -103,6 +106,10 @@ class Task(nn.Module):
 
     def loss_of(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """What training minimises.
+
+        Processes that train together average their gradients, whatever their parts of a batch hold. So a mean over
+        the targets of a part is multiplied by ``host.share`` of their number: then the mean over processes is that of
+        the whole batch.
 
         Parameters
         ----------

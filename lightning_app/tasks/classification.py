@@ -220,7 +220,7 @@ class Classification(Task):
         for logits, observed, weights in self._targets(outputs, windows, host):
             losses, shares = class_losses(logits, observed, weights, self.label_smoothing)
             sums = sums + torch.stack([losses.sum(), shares.sum()])
-        return sums[0] / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
+        return sums[0] / sums[1].clamp(min=torch.finfo(sums.dtype).tiny) * host.share(sums[1])
 
     def update(self, stage: str, outputs: Tensor, windows: Batch, host: Host) -> None:
         """Count."""

@@ -95,7 +95,7 @@ class Forecast(Task):
         super().begin(host)
 
     def loss_of(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
-        """A mean over the observed targets."""
+        """A mean over the observed targets; 0 without any."""
         predicted, observed, series = outputs, windows["y"], windows["series"]
         std = None
         if self.loss.by_series:
@@ -104,7 +104,7 @@ class Forecast(Task):
         if self.loss_units == "source":
             predicted, observed = (host.data.to_source(values, series) for values in (predicted, observed))
         found: Tensor = self.loss(predicted, observed, windows["mask"], std)
-        return found
+        return found * host.share(windows["mask"].sum())
 
     def update(self, stage: str, outputs: Tensor, windows: Batch, host: Host) -> None:
         """Add errors, and what else is asked for."""

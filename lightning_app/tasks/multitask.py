@@ -162,7 +162,9 @@ class MultiTask(Task):
         total, shares = outputs.new_zeros((), dtype=torch.float32), self.weights or [1.0] * len(self._classes)
         for number, own, mask in self._parts(outputs, windows):
             losses, weights = self._losses(number, own, windows["y"][..., number], mask, host, self.label_smoothing)
-            total = total + shares[number] * losses.sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+            n = weights.sum()
+            mean = losses.sum() / n.clamp(min=torch.finfo(torch.float32).tiny)
+            total = total + shares[number] * host.share(n) * mean
         return total / sum(shares)
 
     def update(self, stage: str, outputs: Tensor, windows: Batch, host: Host) -> None:

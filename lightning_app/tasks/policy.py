@@ -124,10 +124,12 @@ class Policy(Task):
     def loss_of(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """Over the actions that are neither padded nor missing; 0 without any."""
         actions, mask = self._relative(windows, host), windows["mask"]
+        n = mask.sum()
         if self.modes is None:
             found: Tensor = self._single(outputs, actions, mask, None)
-            return found
-        return -self._mixture(outputs).log_probability(actions, mask).sum() / mask.sum().clamp(min=1)
+        else:
+            found = -self._mixture(outputs).log_probability(actions, mask).sum() / n.clamp(min=1)
+        return found * host.share(n)
 
     def update(self, stage: str, outputs: Tensor, windows: Batch, host: Host) -> None:
         """Add the errors of the likeliest chunk, and the likelihood of what was done."""

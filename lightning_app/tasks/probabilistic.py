@@ -89,7 +89,8 @@ class ProbabilisticForecast(Task):
         mask = windows["mask"]
         observed = torch.where(mask, windows["y"], 0.0)
         losses = self._read.loss(self._by_target(outputs), observed)
-        return torch.where(mask, losses, 0.0).sum() / mask.sum().clamp(min=1)
+        n = mask.sum()
+        return torch.where(mask, losses, 0.0).sum() / n.clamp(min=1) * host.share(n)
 
     def update(self, stage: str, outputs: Tensor, windows: Batch, host: Host) -> None:
         """Add errors of the median, and of all quantiles."""
