@@ -24,9 +24,7 @@ demo: .venv/ready
 	$(BIN)/python -m lightning_app.demo simulate
 	$(BIN)/zstore ingest demo/catchments.csv demo/catchments.zarr --id gauge_id --time date \
 		--static demo/attributes.csv --overwrite
-	$(BIN)/python -m lightning_app fit --config configs/demo_lstm.yaml
-	$(BIN)/python -m lightning_app test --config configs/demo_lstm.yaml
-	$(BIN)/python -m lightning_app predict --config configs/demo_lstm.yaml
+	$(BIN)/python -m lightning_app run --config configs/demo_lstm.yaml
 	$(BIN)/python -m lightning_app.demo compare
 
 test: .venv/ready

@@ -1,5 +1,6 @@
 """``python -m lightning_app``."""
 
+import gc
 import os
 import sys
 
@@ -9,7 +10,14 @@ import sys
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
+# What is imported stays, and to look for garbage among a million such objects, now and in each step's full collection,
+# takes a quarter of the time of the imports: 0.8 s of 3.0 for torch and Lightning alone.
+gc.disable()
+
 from lightning_app.cli import main  # after what torch reads
+
+gc.enable()
+gc.freeze()
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestRep
 from lightning_app.checkpoints import DurableCheckpointIO, read_checkpoint, told
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.messages import Printed, quiet
 from lightning_app.models import TaskModel
 from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
@@ -36,7 +36,7 @@ from lightning_app.rollout.options import Rollout
 from lightning_app.rollout.trainer import AppTrainer
 from lightning_app.saving import BestAndLast
 from lightning_app.seeds import BatchSeeds
-from zstore import UsageError, ZstoreError, __version__, check_configs, check_outside, end_quietly, shown
+from zstore import UsageError, ZstoreError, __version__, check_configs, check_outside, end_quietly
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +47,65 @@ _LIMITS = {  # of the batches that a command is about
     "predict": "limit_predict_batches",
 }
 _OF_TASK = "of the task"
+_RUN = ("fit", "test", "predict")
+_ABOUT_RUN = """Fit, test and predict in one process: what these commands do one after another with the same flags.
+
+Test and predict take the best checkpoint of the fit. A model without parameters is not fitted. The first part that
+fails ends the run, with its error and its exit code; what was done before stays."""
 _ABOUT = """Train models on windows of the series in a store: fit, validate, test, predict.
 
-Two further commands have help of their own: splits counts what train, val and test are, and proves that no target
-belongs to two of them; table fits and tests several configurations, and puts their metrics side by side."""
+Three further commands have help of their own: run does fit, test and predict in one process; splits counts what train,
+val and test are, and proves that no target belongs to two of them; table fits and tests several configurations, and
+puts their metrics side by side."""
 _LOGGERS = ("CSVLogger", "TensorBoardLogger")
 
 
 class AppCLI(LightningCLI):
-    """`fit`, `validate`, `test` and `predict` from one YAML file and flags."""
+    """`fit`, `validate`, `test` and `predict` from one YAML file and flags.
+
+    Parameters
+    ----------
+    words
+        The arguments of a command.
+    run
+        Whether it is a part of `run`.
+    """
+
+    def __init__(self, words: Sequence[str], run: bool) -> None:
+        self._typed, self._run = next(iter(words), ""), run
+        super().__init__(
+            LightningModule,
+            WindowDataModule,
+            trainer_class=AppTrainer,
+            subclass_mode_model=True,
+            seed_everything_default=0,
+            save_config_callback=SavedConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            parser_class=Parser,
+            trainer_defaults={"enable_progress_bar": None, "enable_model_summary": None},
+            parser_kwargs={"prog": "python -m lightning_app", "version": __version__, "description": _ABOUT},
+            args=list(words) if words != sys.argv[1:] else None,
+        )
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        if self._run:  # which has the flags of fit
+            flags = self._subcommand_parsers["fit"]
+            flags.prog, flags.description = flags.prog.replace("fit", "run"), _ABOUT_RUN
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """The flags of the command that was typed; of others none, for each takes a twentieth of a second."""
+        if self._typed in self.subcommands() and subcommand != self._typed:
+            self._subcommand_method_arguments[subcommand] = []
+            return self.init_parser(**kwargs)
+        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Leave out the fit of a `run` whose model has nothing to fit."""
+        if self._run and subcommand == "fit" and not getattr(self.model, "fitted", True):
+            logger.info(f"no fit, for {type(self.model).__name__} has nothing to fit")
+            return
+        super()._run_subcommand(subcommand)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Early stopping and the best checkpoint are part of every fit; models take their shapes from the data."""
@@ -84,13 +134,14 @@ class AppCLI(LightningCLI):
         """Fill in what depends on the run folder."""
         config = self.config[self.subcommand]
         trainer = config["trainer"]
-        limit = _LIMITS.get(self.subcommand or "")
-        if limit is not None and trainer[limit] == 0:
-            raise UsageError(
-                f"{self.subcommand} with --trainer.{limit} 0, which does nothing",
-                expected="at least one batch",
-                fix=f"drop --trainer.{limit}",
-            )
+        for command in _RUN if self._run else (self.subcommand,):
+            limit = _LIMITS.get(command or "")
+            if limit is not None and trainer[limit] == 0:
+                raise UsageError(
+                    f"{command} with --trainer.{limit} 0, which does nothing",
+                    expected="at least one batch",
+                    fix=f"drop --trainer.{limit}",
+                )
         if trainer["default_root_dir"] is None:
             files = config.get("config") or []
             trainer["default_root_dir"] = f"runs/{Path(str(files[0])).stem}" if files else "runs/unnamed"
@@ -151,6 +202,8 @@ class AppCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Load nothing but tensors and plain values from a checkpoint."""
+        if self._run:
+            self._require_task("run")
         self._choose_checkpoint(default=None)
 
     def before_validate(self) -> None:
@@ -245,14 +298,6 @@ def _logger(name: str, folder: Path) -> Namespace:
     return Namespace(class_path=path, init_args=options)  # type: ignore[no-untyped-call]
 
 
-class _Printed(logging.Handler):
-    """Messages as lines of what standard output is now: above a progress bar, if there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one."""
-        print("\n".join(shown(line, None) for line in self.format(record).split("\n")))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -268,28 +313,18 @@ def _main(arguments: Sequence[str] | None) -> int:
     debug = "--debug" in words
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)
-    logging.basicConfig(handlers=[_Printed()], format="%(message)s")
+    logging.basicConfig(handlers=[Printed()], format="%(message)s")
     logging.getLogger("lightning_app").setLevel(logging.WARNING if "--quiet" in words else logging.INFO)
-    _quiet()
+    quiet()
     if words[:1] in (["table"], ["splits"]):
         return _beside(table.main if words[0] == "table" else audit.main, words[1:], debug)
     # A shape is handed from the data to the model as a whole; it is no group of flags.
     set_parsing_settings(subclasses_enabled=[BatchShape])
     try:
         check_configs(words)
-        AppCLI(
-            LightningModule,
-            WindowDataModule,
-            trainer_class=AppTrainer,
-            subclass_mode_model=True,
-            seed_everything_default=0,
-            save_config_callback=SavedConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            parser_class=Parser,
-            trainer_defaults={"enable_progress_bar": None, "enable_model_summary": None},
-            parser_kwargs={"prog": "python -m lightning_app", "version": __version__, "description": _ABOUT},
-            args=words if words != sys.argv[1:] else None,
-        )
+        parts = _parts(words)
+        for part in parts:
+            AppCLI(part, run=len(parts) > 1)
     except ZstoreError as error:
         if debug:
             raise
@@ -301,6 +336,14 @@ def _main(arguments: Sequence[str] | None) -> int:
     return 0
 
 
+def _parts(words: Sequence[str]) -> list[list[str]]:
+    """The commands of a line: three of `run`, which starts from its checkpoint, if it names one, in the fit alone."""
+    if not words or words[0] != "run":
+        return [list(words)]
+    fit, *later = ([command, *words[1:]] for command in _RUN)
+    return [fit, *([*command, "--ckpt_path", "null"] for command in later)]
+
+
 def _beside(command: Callable[[Sequence[str]], int], words: Sequence[str], debug: bool) -> int:
     """Run a command that is none of Lightning's."""
     try:
@@ -310,17 +353,3 @@ def _beside(command: Callable[[Sequence[str]], int], words: Sequence[str], debug
             raise
         print(f"lightning_app: {error}", file=sys.stderr)
         return error.exit_code
-
-
-def _quiet() -> None:
-    """Silence what Lightning says about choices made on purpose here."""
-    for message in (
-        ".*configure_optimizers` will be overridden.*",  # the configuration's optimizer replaces the default
-        ".*exists and is not empty.*",  # a run folder is used again by fit, test and predict
-        ".*does not have many workers.*",
-        ".*WeightAveraging callback, but loading.*",  # outside of a fit: the weights of a checkpoint are averages
-        ".*is smaller than the logging interval.*",
-        ".*LeafSpec.*is deprecated.*",  # inside Lightning, of torch
-        ".*sync_dist=True.*",  # metrics are reduced over processes before they are logged
-    ):
-        warnings.filterwarnings("ignore", message=message)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from lightning_app.data.columns.classes import names_of
 from lightning_app.data.datamodule import WindowDataModule
@@ -87,6 +86,8 @@ def create_arrays(
     path: Path, data: WindowDataModule, n_windows: int, classes: list[list[Any]], levels: Sequence[float] = ()
 ) -> Arrays:
     """Empty arrays; of probabilities for each target with classes, of quantiles where there are levels."""
+    import zarr  # an eighth of a second, and only for predictions
+
     store: Store = data.store
     horizon, n_nodes = data.window.horizon, data.view.n_nodes
     attributes = {

@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -119,6 +118,8 @@ class PredictionWriter(pl.Callback):
 
     def _gather(self, building: Path, data: WindowDataModule, loader: WindowLoader) -> tuple[int, str | None]:
         """How many windows were written; and, where that stopped, which forecast is not finite."""
+        import zarr  # an eighth of a second, and only for predictions
+
         n_nodes = data.view.n_nodes
         n_targets, classes = len(data.targets), data.shape.classes if self._probable else []
         width = n_targets + sum(map(len, classes)) + n_targets * len(self._levels)

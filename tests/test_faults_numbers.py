@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from lightning_app.audit import audit
 from lightning_app.batch import by_series
-from lightning_app.cli import _quiet
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.fit import fit_scaler
@@ -32,6 +31,7 @@ from lightning_app.data.scaling.statics import static_matrix
 from lightning_app.data.windows.fractions import share_out
 from lightning_app.data.windows.splits import Split
 from lightning_app.losses import NSE
+from lightning_app.messages import quiet
 from lightning_app.models import Repeat
 from lightning_app.models.finite import LossWatch
 from zstore import NotFiniteError, Scaling, Store, UsageError, ingest, open_store
@@ -425,7 +425,7 @@ def test_a_fit_without_validation_is_tested_by_its_last_checkpoint_and_says_so(t
     app("fit", "--config", path, check=True)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
-        _quiet()
+        quiet()
         fitted = app("fit", "--config", path, "--trainer.limit_val_batches", "0", check=True)
     assert not [str(each.message) for each in raised if "monitor" in str(each.message)]
     assert "no validation, so no best checkpoint; the last one" in fitted.stdout

@@ -289,7 +289,7 @@ LAYERS = {
         ["commands.ingest", "commands.stores", "commands.versions", "commands.training", "cli", "__main__"],
     ],
     "lightning_app": [
-        ["batch", "schedules", "arguments", "checkpoints"],
+        ["batch", "schedules", "arguments", "checkpoints", "messages"],
         ["data.lasting", "data.infinite", "data.patterns"],
         [
             "data.columns.calendar",
@@ -472,7 +472,20 @@ def test_importing_zstore_does_not_import_what_its_command_alone_needs() -> None
 
 
 def test_importing_zstore_does_not_import_heavy_packages() -> None:
-    heavy = {"torch", "pandas", "distributed", "xarray", "zarr"}
+    heavy = {"torch", "pandas", "distributed", "dask", "xarray", "zarr"}
     code = f"import sys, zstore, zstore.cli; print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_the_command_line_of_the_app_imports_no_heavy_package_but_torch_and_lightning() -> None:
+    heavy = {"adbc_driver_manager", "dask", "distributed", "h5py", "nibabel", "pandas", "pydicom", "sklearn", "xarray"}
+    heavy |= {"gymnasium", "PIL.Image", "pyarrow.dataset", "pymunk", "tensorboard", "zarr"}
+    code = f"""
+import sys, torch, pytorch_lightning
+before = set(sys.modules)
+import lightning_app.cli
+print(*sorted({heavy} & (set(sys.modules) - before)))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

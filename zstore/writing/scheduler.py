@@ -12,9 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
-import dask.threaded
 import pyarrow as pa
-from dask.callbacks import Callback
 
 from zstore.errors import StoreError, UsageError
 from zstore.memory import total_memory
@@ -163,6 +161,9 @@ class Scheduler:
         StoreError
             If the cluster cannot be reached, or its workers die again and again.
         """
+        import dask.threaded  # a tenth of a second, and only for writers
+        from dask.callbacks import Callback
+
         if not items:
             return []
         name = f"zstore-{phase}-{uuid.uuid4().hex}"  # other runs may use the same cluster
