@@ -19,7 +19,12 @@ def test_a_notebook_runs_and_was_saved_with_its_pictures(path: Path, tmp_path: P
     saved = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in saved)
     assert not any(output["output_type"] == "error" for output in saved)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    execute(notebook, tmp_path, python)
+
+
+def execute(notebook: Any, folder: Path, python: str) -> None:
+    """Run all cells of a notebook in a folder."""
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
     kernel: Any = client.create_kernel_manager().kernel_spec
     kernel.argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     client.execute()

@@ -5,11 +5,14 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import pytest
 from conftest import REPOSITORY
+from test_notebooks import execute
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -49,3 +52,17 @@ def test_a_fetched_set_is_ingested_by_the_command_it_names_and_trains(
     run("lightning_app", "fit", *short, few[0], 3, few[1], 3, check=True)
     run("lightning_app", "test", *short, few[2], 3, "--ckpt_path", "last", check=True)
     assert (tmp_path / "runs" / config / "test_metrics.json").exists()
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel's start
+@pytest.mark.parametrize("name", ["muscles", "volumes", "robots"])
+def test_a_notebook_shows_a_slice_of_the_fetched_set(
+    name: str, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZSTORE_REAL", "1")
+    notebook = nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    execute(notebook, tmp_path, sys.executable)  # a start of its own, so that figures are shown
+    real = [cell for cell in notebook.cells if "ZSTORE_REAL" in cell.source and cell.cell_type == "code"]
+    printed = [output for cell in real for output in cell.outputs]
+    assert any(output["output_type"] == "stream" for output in printed)
+    assert any("image/png" in output.get("data", {}) for output in printed)
