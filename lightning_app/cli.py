@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 import lightning_app.models
 import lightning_app.rollout.pusht
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
-from lightning_app import audit, table
+from lightning_app import audit, evaluation, table
 from lightning_app.arguments import Parser, SavedConfig, take_arguments
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
@@ -54,9 +54,14 @@ Test and predict take the best checkpoint of the fit. A model without parameters
 fails ends the run, with its error and its exit code; what was done before stays."""
 _ABOUT = """Train models on windows of the series in a store: fit, validate, test, predict.
 
-Three further commands have help of their own: run does fit, test and predict in one process; splits counts what train,
+Four further commands have help of their own: run does fit, test and predict in one process; splits counts what train,
 val and test are, and proves that no target belongs to two of them; table fits and tests several configurations, and
-puts their metrics side by side."""
+puts their metrics side by side; evaluate scores forecasts of rows to come, once their truth is in."""
+_BESIDE: dict[str, Callable[[Sequence[str]], int]] = {
+    "evaluate": evaluation.main,
+    "splits": audit.main,
+    "table": table.main,
+}
 _LOGGERS = ("CSVLogger", "TensorBoardLogger")
 
 
@@ -316,8 +321,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     logging.basicConfig(handlers=[Printed()], format="%(message)s")
     logging.getLogger("lightning_app").setLevel(logging.WARNING if "--quiet" in words else logging.INFO)
     quiet()
-    if words[:1] in (["table"], ["splits"]):
-        return _beside(table.main if words[0] == "table" else audit.main, words[1:], debug)
+    if words[:1] and words[0] in _BESIDE:
+        return _beside(_BESIDE[words[0]], words[1:], debug)
     # A shape is handed from the data to the model as a whole; it is no group of flags.
     set_parsing_settings(subclasses_enabled=[BatchShape])
     try:

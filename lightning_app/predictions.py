@@ -51,6 +51,9 @@ class PredictionWriter(pl.Callback):
     xarray can write what it reads as netCDF; the ``missing_value`` of ``id`` is no id, and lets xarray read ids as
     ordinary Python strings. It
     replaces an earlier one when whole. Memory: one chunk of windows.
+
+    Forecasts of rows to come (`predict_on` is ``future``) are kept too, in ``forecasts`` beside it, for `evaluate`; not
+    those from an origin in the past that was asked for, which were never made then.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -111,6 +114,10 @@ class PredictionWriter(pl.Callback):
             shutil.rmtree(self.target, ignore_errors=True)
             building.rename(self.target)
             logger.info(f"wrote the predictions of {n_windows:,} windows: {self.target}")
+            if data.predict_on == "future" and data.options.predict_from is None:
+                from lightning_app.kept import FOLDER, keep_forecasts  # with Parquet, which nothing else needs
+
+                keep_forecasts(self.target.with_name(FOLDER), self.target, data)
         else:
             shutil.rmtree(building)
         shutil.rmtree(self._parts)

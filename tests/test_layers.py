@@ -368,7 +368,7 @@ LAYERS = {
         ],
         ["limits"],
         ["callbacks", "saving", "seeds", "pictures", "monitor"],
-        ["prediction_arrays", "predictions", "precision", "restore"],
+        ["prediction_arrays", "kept", "predictions", "evaluation", "precision", "restore"],
         ["field_trials", "step_trial", "tuning", "table"],
         ["forecaster"],
         ["rollout.environment", "rollout.options", "rollout.play", "rollout.report", "rollout.trainer"],
