@@ -26,7 +26,7 @@ from zstore import Store, UsageError, ingest, read_yaml
 if TYPE_CHECKING:
     import pandas
 
-_OF_PREDICT = ("predict_on", "predict_from", "future_values", "future_gaps")
+_OF_PREDICT = ("predict_on", "predict_from", "future_values", "future_gaps", "series")
 _OF_TABLE = ("id", "time", "time_format", "time_unit", "freq", "start", "missing", "rename")
 
 

@@ -305,7 +305,7 @@ LAYERS = {
             "data.windows.splits",
             "data.splits",
         ],
-        ["data.windows.groups", "data.windows.members", "data.windows.borders"],
+        ["data.windows.groups", "data.windows.members", "data.windows.subset", "data.series", "data.windows.borders"],
         ["data.windows.spans", "data.windows.leaks"],
         ["data.windows.order", "data.windows.crops", "data.windows.jitter", "data.windows.pooled", "data.windows.plan"],
         [

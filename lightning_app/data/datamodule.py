@@ -23,6 +23,7 @@ from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.window_data import WindowData
 from lightning_app.data.windows.splits import Split, SplitName
+from lightning_app.data.windows.subset import SeriesSubset
 from zstore import Cache, Padding, UsageError, WindowShape, cache_folder, shown
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,9 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         Vectors, or channels, on steps of their own, where that of `x` is another rate: ``{qpos: 2}`` has the last two
         input rows of a window, ``{qpos: {steps: 2, stride: 5}}`` two that are five rows apart. A batch has them under
         their names, (batch, step, channel), scaled, 0 where missing. `channels` then are by default all others.
+    series
+        Which series of the store there are: of them alone are windows, scalers and what is predicted, whatever shares
+        targets out. Default: all.
     panel
         Which series are side by side in a window that has all of them at once; None for windows of single series.
     split
@@ -191,6 +195,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         statics: list[str] | None = None,
         fields: dict[str, int | FieldOptions] | None = None,
         vectors: dict[str, int | VectorOptions] | None = None,
+        series: SeriesSubset | None = None,
         panel: Panel | None = None,
         split: Split = Split(),  # noqa: B008  # frozen
         scaler: ScalerKind | dict[str, ScalerKind] = "standard",
@@ -235,6 +240,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             category_encoding=category_encoding,
             observed_inputs=observed_inputs,
             unknown=unknown,
+            series=series,
             panel=panel,
             split=split,
             predict_on=predict_on,

@@ -87,8 +87,11 @@ class Layout:
         if recorded is None:
             for name in names.statics:
                 store.static(name)
-        split, panel = options.split, options.panel
-        view = SeriesView(store, split, columns) if panel is None else PanelView(store, split, columns, panel)
+        split, panel, subset = options.split, options.panel, options.series
+        if panel is None:
+            view: View = SeriesView(store, split, columns, subset)
+        else:
+            view = PanelView(store, split, columns, panel, subset)
         if recorded is not None:
             observed = list(recorded.observed)
         else:

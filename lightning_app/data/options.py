@@ -18,6 +18,7 @@ from lightning_app.data.rows.residency import Residency, parse_budget
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
 from lightning_app.data.windows.splits import Split, SplitName
+from lightning_app.data.windows.subset import SeriesSubset
 from zstore import Cache, UsageError, WindowShape
 
 T = TypeVar("T")
@@ -46,6 +47,8 @@ class DataOptions:
         By name of a field, which rows of a window a batch has, and where they live.
     vectors
         By name of a vector, which rows of a window a batch has of it beside the inputs.
+    series
+        Which series of the store; None for all.
     time_encoding, category_encoding, observed_inputs, unknown, panel
         What is made of them.
     split, predict_on, predict_from, future_values, future_gaps, scaler, scale_by, scale_floor
@@ -78,6 +81,7 @@ class DataOptions:
     category_encoding: CategoryEncoding
     observed_inputs: bool
     unknown: Unknown
+    series: SeriesSubset | None
     panel: Panel | None
     split: Split
     predict_on: SplitName | Literal["future"]
@@ -112,6 +116,13 @@ class DataOptions:
                 )
         for option in ("channels", "targets", "classes", "future", "statics", "time_features"):
             refuse_repeated(option, getattr(self, option))
+        panel = self.panel
+        if self.series is not None and panel is not None and (panel.ids is not None or panel.attribute is not None):
+            raise UsageError(
+                "series named by --data.series and by --data.panel",
+                expected="one of them",
+                fix="drop --data.panel.ids, or --data.panel.attribute and --data.panel.values",
+            )
         parse_budget(self.memory_budget, 1)
 
 

@@ -85,6 +85,21 @@ class Scales:
         return scaler.by_id(recorded.series, layout.store.ids.tolist(), others)
 
     @property
+    def _with_scaler(self) -> NDArray[np.intp]:
+        """Positions of the series that have a scaler of their own, where each has one: of those that were asked for."""
+        members = None if self.layout.options.series is None else self.layout.view.members
+        return np.flatnonzero(np.ones(self.layout.store.n_series, np.bool_) if members is None else members)
+
+    @property
+    def to_record(self) -> Scaler:
+        """The scaler for a checkpoint: of the series that :attr:`meaning` names, where each has its own."""
+        scaler = self.scaler
+        if not scaler.scaling.per_series:
+            return scaler
+        own = self._with_scaler
+        return replace(scaler, offset=scaler.offset[own], scale=scaler.scale[own])
+
+    @property
     def targets(self) -> Scaler:
         """Of the targets."""
         return self.scaler.of(self.layout.targets)
@@ -152,7 +167,7 @@ class Scales:
             calendar=tuple(roles.calendar),
             encoding=roles.encoding,
             unknown=options.unknown,
-            series=tuple(store.ids.tolist()) if per_series else None,
+            series=tuple(store.ids[self._with_scaler].tolist()) if per_series else None,
             other_series=others,
             nodes=None if nodes is None else tuple(store.ids[nodes].tolist()),
             category_encoding=options.category_encoding,

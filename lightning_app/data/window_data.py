@@ -225,7 +225,7 @@ class WindowData(DataFacts):
     def state_dict(self) -> dict[str, Any]:
         """The scaler, the split and what was trained on, for checkpoints."""
         plan = self._order_plan  # first, for what follows places the rows
-        scaler = self._record.scaler or self.scaler
+        scaler = self._record.scaler or self.scales.to_record
         return {
             "meaning": self.meaning.to_json(),
             "scaler": scaler.to_json(),

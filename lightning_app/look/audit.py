@@ -93,7 +93,10 @@ def _proof(audit: Audit) -> str:
     split, store = audit.data.split, audit.data.store
     if split.group is None:
         return proof
-    n_groups = Groups.of(store, split.group).require_whole(assign_series(store, split), store.path)
+    members = audit.data.view.members
+    chosen = np.arange(store.n_series) if members is None else np.flatnonzero(members)
+    assigned = assign_series(store, split, members)[chosen]
+    n_groups = Groups.of(store, split.group, chosen).require_whole(assigned, store.path)
     return f"{proof}; nor does a {split.group}: {n_groups:,} compared"
 
 

@@ -59,7 +59,7 @@ def find_origins(scales: Scales, series: Int64 | None, since: str | None) -> Ori
     scales
         Which channels a model reads, and of which store.
     series
-        Positions of the series; None for all. A panel always has all of its own.
+        Positions of the series; None for all that were asked for. A panel always has all of its own.
     since
         The first time that is not known any more. None: a row is known if it has a value that nobody knows in
         advance, that is a target or, where targets lie behind the inputs, any input that is not among `future`.
@@ -99,7 +99,11 @@ def _bounds(layout: Layout, series: Int64 | None) -> tuple[tuple[Int64, Int64], 
         zero = np.zeros(1, np.int64)
         return (zero, zero + layout.view.n_rows), zero
     edges = layout.store.index.row_start
-    chosen = np.arange(layout.store.n_series) if series is None else np.asarray(series, np.int64)
+    members = layout.view.members
+    if series is not None:
+        chosen = np.asarray(series, np.int64)
+    else:
+        chosen = np.arange(layout.store.n_series) if members is None else np.flatnonzero(members)
     return (edges[chosen], edges[chosen + 1]), chosen
 
 

@@ -271,7 +271,7 @@ def refuse_unknown(store: Store, what: str, unknown: Sequence[str], rule: Unknow
         f"{len(unknown):,} {what} that the model has never seen ({named})",
         expected="those that it was trained with",
         where=store.path,
-        fix=f"leave their series out by --data.split or --data.panel.ids, or {fix}",
+        fix=f"leave their series out by --data.split or --data.series, or {fix}",
     )
 
 

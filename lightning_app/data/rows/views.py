@@ -24,6 +24,7 @@ from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.data.windows.borders import target_rows, time_borders
 from lightning_app.data.windows.members import positions_of, with_values
 from lightning_app.data.windows.splits import NAMES, Split, SplitName, read_ids
+from lightning_app.data.windows.subset import SeriesSubset
 from zstore import Cache, PanelFile, PanelGrid, Store, UsageError, open_panel, open_rows
 
 Int64 = NDArray[np.int64]
@@ -78,13 +79,20 @@ class SeriesView:
     ----------
     store, split, columns
         Where rows come from, how targets are shared out, and which channels rows have.
+    subset
+        Which series have windows; None for all.
+
+    Raises
+    ------
+    UsageError
+        If the store has not what names these series.
     """
 
     n_nodes = 0
     nodes = None
-    members = None
 
-    def __init__(self, store: Store, split: Split, columns: Sequence[str]) -> None:
+    def __init__(self, store: Store, split: Split, columns: Sequence[str], subset: SeriesSubset | None = None) -> None:
+        self.members = None if subset is None else subset.members(store)  # (series,); None for all
         self.store, self.split, self.columns = store, split, list(columns)
         self.runs, self.n_rows, self.width = store.index.runs, store.n_rows, len(self.columns)
         self.timed = store
@@ -108,7 +116,7 @@ class SeriesView:
 
     def ranges(self, name: SplitName) -> tuple[Int64, Int64]:
         """(run,) rows ``[start, stop)`` in which the targets of a split lie."""
-        return target_rows(self.store, self.split, name)
+        return target_rows(self.store, self.split, name, self.members)
 
     def rows_of(self, series: Int64, start: Int64, stop: Int64) -> Iterator[tuple[int, int, int]]:
         """A series, and rows ``[start, stop)`` of it, for each of some series and ascending ranges of rows."""
@@ -164,6 +172,8 @@ class PanelView:
         Where rows come from, how targets are shared out, and which channels each series has.
     panel
         Which series.
+    subset
+        Which series, where the panel does not say; None for all.
 
     Raises
     ------
@@ -171,7 +181,9 @@ class PanelView:
         If series share no time grid, or the split is not by time of the store.
     """
 
-    def __init__(self, store: Store, split: Split, columns: Sequence[str], panel: Panel) -> None:
+    def __init__(
+        self, store: Store, split: Split, columns: Sequence[str], panel: Panel, subset: SeriesSubset | None = None
+    ) -> None:
         if split.by != "time" or split.over != "store":
             raise UsageError(
                 f"a panel split by {split.by}" + (" over each series" if split.by == "time" else ""),
@@ -179,7 +191,8 @@ class PanelView:
                 fix="--data.split.by time, and --data.panel.ids for other series",
             )
         self.store, self.split, self.columns, self._panel = store, split, list(columns), panel
-        self.grid = PanelGrid.of(store, panel.members(store))
+        chosen = panel.members(store) if subset is None else np.flatnonzero(subset.members(store))
+        self.grid = PanelGrid.of(store, chosen)
         self.runs, self.n_rows, self.n_nodes = self.grid.runs, self.grid.n_steps, self.grid.n_nodes
         self.nodes = self.grid.series  # (node,) positions in the store
         self.width, self.timed = self.n_nodes * len(self.columns), self.grid

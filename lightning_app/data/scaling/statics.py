@@ -118,7 +118,7 @@ def refuse_infinite(store: Store, name: str) -> None:
 def _training_series(store: Store, split: Split, members: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     """(series,) whether a series has training targets."""
     if split.by == "series":
-        return np.equal(assign_series(store, split), 0)
+        return np.equal(assign_series(store, split, members), 0)
     starts, stops = target_rows(store, split, "train", members)
     train = np.zeros(store.n_series, np.bool_)
     train[store.index.runs.series[stops > starts]] = True

@@ -25,7 +25,7 @@ def target_rows(
     store, split, name
         What is cut, how, and which part.
     members
-        (series,) which series count; None for all.
+        (series,) which series there are; None for all. Times of the store are still those of all.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def target_rows(
         edges = time_borders(store, split)[position]
         start, stop = (_rows_at(store, edge[runs.series]) for edge in edges)
     if split.by != "time":
-        mine = assign_series(store, split)[runs.series] == position
+        mine = assign_series(store, split, members)[runs.series] == position
         stop = np.where(mine, stop, start)
     if members is not None:
         stop = np.where(members[runs.series], stop, start)

@@ -24,7 +24,7 @@ class Groups:
     names
         (group,) its values.
     of_series
-        (series,) int64 positions among these.
+        (chosen,) int64 positions among these.
     """
 
     attribute: str
@@ -35,8 +35,8 @@ class Groups:
         return len(self.names)
 
     @classmethod
-    def of(cls, store: Store, attribute: str) -> Groups:
-        """Those of a store.
+    def of(cls, store: Store, attribute: str, chosen: Int64) -> Groups:
+        """Those of some series of a store, (chosen,) positions.
 
         Raises
         ------
@@ -44,15 +44,16 @@ class Groups:
             If there is no such attribute, or a series has no value of it.
         """
         static = store.static(attribute)
-        lacking = static.values < 0 if static.categories is not None else np.isnan(static.values)
+        of_chosen = static.values[chosen]
+        lacking = of_chosen < 0 if static.categories is not None else np.isnan(of_chosen)
         if lacking.any():
             raise UsageError(
-                f"series {store.ids[int(np.argmax(lacking))]} without a {attribute}",
+                f"series {store.ids[chosen[int(np.argmax(lacking))]]} without a {attribute}",
                 expected="one for each series, which --data.split.group keeps together",
                 where=store.path,
                 fix="correct the source, or drop --data.split.group",
             )
-        values, of_series = np.unique(static.values, return_inverse=True)
+        values, of_series = np.unique(of_chosen, return_inverse=True)
         words = static.categories
         names = tuple(f"{value:g}" if words is None else words[int(value)] for value in values)
         return cls(attribute, names, of_series.astype(np.int64))

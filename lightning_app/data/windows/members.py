@@ -17,8 +17,10 @@ from zstore import NotFoundError, Store, UsageError, shown
 Int64 = NDArray[np.int64]
 
 
-def assign_series(store: Store, split: Split) -> Int64:
+def assign_series(store: Store, split: Split, members: NDArray[np.bool_] | None = None) -> Int64:
     """(series,) 0, 1 or 2 for train, val and test, -1 for none.
+
+    `members`, (series,), says which series there are: those that are dealt out are of these alone. None for all.
 
     Raises
     ------
@@ -26,13 +28,18 @@ def assign_series(store: Store, split: Split) -> Int64:
         If the sizes are not fractions, one of them or a fold comes to no series, a series or a group of them would be
         in two splits, or there is no such id, attribute or value.
     """
-    if split.group is None:
-        return _assigned(store, split, store.n_series, "series")
-    groups = Groups.of(store, split.group)
-    assigned = _assigned(store, split, len(groups), f"values of {split.group}")
-    if not _is_told(split):  # what was dealt out is groups
-        assigned = assigned[groups.of_series]
-    groups.require_whole(assigned, store.path)
+    chosen = np.arange(store.n_series) if members is None else np.flatnonzero(members)
+    groups = None if split.group is None else Groups.of(store, split.group, chosen)
+    if _is_told(split):
+        of_chosen = _told(store, split, chosen)[chosen]
+    elif groups is None:
+        of_chosen = _dealt(store, split, len(chosen), "series")
+    else:
+        of_chosen = _dealt(store, split, len(groups), f"values of {split.group}")[groups.of_series]
+    if groups is not None:
+        groups.require_whole(of_chosen, store.path)
+    assigned = np.full(store.n_series, -1, np.int64)
+    assigned[chosen] = of_chosen
     return assigned
 
 
@@ -41,17 +48,20 @@ def _is_told(split: Split) -> bool:
     return any(way is not None for way in (split.ids, split.table, split.attribute))
 
 
-def _assigned(store: Store, split: Split, n_series: int, dealt_out: str) -> Int64:
-    """(series,) as :func:`assign_series`; or (unit,) of what is dealt out: so many series, or groups of them."""
+def _told(store: Store, split: Split, chosen: Int64) -> Int64:
+    """(series,) as it is said of each; a table has a line for each that is `chosen`."""
     if split.ids is not None:
-        return _assign(store, [_named(store, split.named(name) or []) for name in NAMES])
+        option = "--data.split.ids"
+        return _assign(store, [ids_or_patterns(store, split.named(name) or [], option) for name in NAMES])
     if split.table is not None:
-        return _assign(store, _listed(store, split, split.table))
-    if split.attribute is not None and split.values is not None:
-        return _assign(
-            store,
-            [with_values(store, split.attribute, split.values.get(name, []), "--data.split.values") for name in NAMES],
-        )
+        return _assign(store, _listed(store, split, split.table, chosen))
+    attribute, values = split.attribute or "", split.values or {}
+    option = "--data.split.values"
+    return _assign(store, [with_values(store, attribute, values.get(name, []), option) for name in NAMES])
+
+
+def _dealt(store: Store, split: Split, n_series: int, dealt_out: str) -> Int64:
+    """(unit,) of what is dealt out: so many series, or groups of them."""
     order = np.random.default_rng(split.seed).permutation(n_series)
     assigned = np.full(n_series, -1, np.int64)
     if split.folds is not None:
@@ -75,9 +85,14 @@ def _assigned(store: Store, split: Split, n_series: int, dealt_out: str) -> Int6
     return assigned
 
 
-def _named(store: Store, ids: list[str]) -> Int64:
-    """Positions of the series that ids and patterns name, ascending where there is a pattern."""
-    option = "--data.split.ids"
+def ids_or_patterns(store: Store, ids: list[str], option: str) -> Int64:
+    """Positions of the series that ids and patterns name, ascending where there is a pattern.
+
+    Raises
+    ------
+    UsageError
+        If there is no such id, or none fits a pattern; it names the option.
+    """
     patterns = [text for text in ids if is_pattern(text) and text not in store.ids]
     if not patterns:
         return positions_of(store, ids, option)
@@ -96,10 +111,10 @@ def _named(store: Store, ids: list[str]) -> Int64:
     return np.unique(np.concatenate(positions))
 
 
-def _listed(store: Store, split: Split, table: str) -> list[Int64]:
+def _listed(store: Store, split: Split, table: str, chosen: Int64) -> list[Int64]:
     """Positions of the series of train, val and test, by a table."""
     of_id = read_split_table(table, store.schema.id_name or "id", split.column)
-    unlisted = next((id_ for id_ in store.ids if id_ not in of_id), None)
+    unlisted = next((id_ for id_ in store.ids[chosen] if id_ not in of_id), None)
     if unlisted is not None:
         raise UsageError(
             f"no line of series {unlisted} in {table}",
@@ -107,7 +122,7 @@ def _listed(store: Store, split: Split, table: str) -> list[Int64]:
             where=store.path,
             fix=f"add it, with no value in {split.column} if it belongs to nobody",
         )
-    values = [of_id[id_] for id_ in store.ids]
+    values = [of_id.get(id_, "") for id_ in store.ids]
     members = []
     for name in NAMES:
         asked = split.listed.get(name, [])
