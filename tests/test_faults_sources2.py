@@ -187,7 +187,11 @@ def stored_cells(store: Store) -> dict[tuple[str, int], tuple[float | None, str 
 @given(
     first=st.lists(CELLS, min_size=1, max_size=8, unique_by=lambda row: row[:2]),
     later=st.lists(
-        st.tuples(st.lists(CELLS, min_size=1, max_size=5), st.sampled_from(["error", "first", "last"]), st.booleans()),
+        st.tuples(
+            st.lists(CELLS, min_size=1, max_size=5),
+            st.sampled_from(["error", "first", "last", "update"]),
+            st.booleans(),
+        ),
         min_size=1,
         max_size=3,
     ),
@@ -215,6 +219,9 @@ def test_a_filler_gives_way_to_any_row(
             refused |= known
             if not known or policy == "last":
                 after[id_, t] = (None if v is None else float(np.float32(v)), w)
+            elif policy == "update":
+                old_v, old_w = after[id_, t]
+                after[id_, t] = (old_v if v is None else float(np.float32(v)), w or old_w)
             fresh.add((id_, t))
         path = cells(folder / f"{number}.csv", rows)
         if refused and policy == "error":
