@@ -26,7 +26,7 @@ from zstore import Store, UsageError, ingest, read_yaml
 if TYPE_CHECKING:
     import pandas
 
-_OF_PREDICT = ("predict_on", "predict_from", "future_values", "future_gaps", "series")
+_OF_PREDICT = ("predict_on", "predict_from", "future_values", "future_gaps")
 _OF_TABLE = ("id", "time", "time_format", "time_unit", "freq", "start", "missing", "rename")
 
 
@@ -68,7 +68,8 @@ class Forecaster:
             Folder or URL of a store, or files of rows, or an open store; or a table in memory, such as of pandas, whose
             columns are called as those of the run's source were. Default: the store of the run.
         ids
-            Only these series; a panel always has all of its own. Default: all.
+            Only these series; a panel always has all of its own. Default: of the store of the run those that it was
+            fitted on, if `--data.series` said which; else all.
         predict_from, future_values, future_gaps
             As `--data.predict_from`, `--data.future_values` and `--data.future_gaps`.
         ingest_options
@@ -132,7 +133,11 @@ class Forecaster:
         kept = self._data
         if kept is not None and kept.options.store == store and version in (None, kept.store.version):
             return kept
-        others = {} if store == self._options["store"] else {"ingest": None}
+        others: dict[str, Any] = {}
+        if store != self._options["store"]:
+            others["ingest"] = None
+            if self._options.get("panel") is None:  # which is of these series, wherever
+                others["series"] = None
         data = WindowDataModule(**{**self._options, **others, "store": store, "version": version})
         data.take(self._state, self.model.panels)
         self._data = data

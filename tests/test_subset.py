@@ -15,6 +15,7 @@ from conftest import no_flush, write_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lightning_app
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.splits import Split
@@ -185,6 +186,10 @@ def test_a_checkpoint_of_some_series_is_tested_on_others_unless_each_has_its_own
     app("run", "--config", "n.yaml", check=True)
     folder = tmp_path / "runs" / "n"
     assert set(xarray.open_zarr(folder / "predictions.zarr")["id"].values.tolist()) == {"s0", "s1", "s2"}
+    assert lightning_app.load(folder).forecast()["id"].unique().tolist() == ["s0", "s1", "s2"]
+    assert lightning_app.load(folder).forecast(ids=["s7"])["id"].unique().tolist() == ["s7"]
+    elsewhere = write(tmp_path, ["s3", "s5"])
+    assert lightning_app.load(folder).forecast(elsewhere)["id"].unique().tolist() == ["s3", "s5"]
     others = ("--data.series.ids", "[s3, s4]")
     app("test", "--config", "n.yaml", *others, check=True)
     expected = len(module(whole, tmp_path, split=Split(dates=("0", "20", "25", "44"))).index("test"))
