@@ -217,8 +217,8 @@ def main(arguments: Sequence[str]) -> int:
     for document in documents:
         data |= document.get("data") or {}
         trainer |= document.get("trainer") or {}
-    named = options.run or options.folder or trainer.get("default_root_dir")
-    folder = Path(named or f"runs/{Path(configs[0]).stem}")
+    asked = options.run or options.folder or trainer.get("default_root_dir")
+    folder = Path(asked or f"runs/{Path(configs[0]).stem}")
     check_outside(folder, "run folder")
     kept = folder / FOLDER
     if not kept.is_dir():
@@ -227,7 +227,10 @@ def main(arguments: Sequence[str]) -> int:
             expected=f"{kept}, where predict keeps forecasts of rows to come",
             fix="python -m lightning_app predict --data.predict_on future --config …",
         )
-    store = open_store(options.store or data["store"], storage_options=data.get("storage_options"))
+    named = options.store or data.get("store")
+    if not isinstance(named, str):
+        raise UsageError(f"no store in {configs[-1]}", expected="data.store", fix="name one with --data.store")
+    store = open_store(named, storage_options=data.get("storage_options"))
     found = evaluate(store, read_forecasts(kept, store))
     page = json.dumps(found.to_json(), indent=1)
     for name, text in (("evaluation.json", page), ("evaluation.md", found.to_markdown())):

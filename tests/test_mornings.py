@@ -167,6 +167,10 @@ def test_a_forecast_that_is_kept_twice_or_torn_is_refused(app: App, tmp_path: Pa
     done = app("evaluate", "runs/c")
     assert (done.returncode, "copy.parquet" in done.stderr, "cannot be read" in done.stderr) == (1, True, True)
     (folder / "copy.parquet").unlink()
+    (tmp_path / "d.yaml").write_text("trainer: {default_root_dir: runs/c}\n")
+    done = app("evaluate", "--config", "d.yaml")
+    assert (done.returncode, "no store in d.yaml" in done.stderr) == (2, True)
+    assert app("evaluate", "--config", "d.yaml", "--data.store", "s.zarr").returncode == 0
     made(tmp_path, {"a": 13})
     store = open_store(tmp_path / "s.zarr")
     assert evaluate(store, read_forecasts(folder, store)).n_partly == 1
