@@ -24,15 +24,21 @@ _HARMLESS = ("allow_http", "bucket", "connect_timeout", "default_region", "endpo
 
 
 class Parser(LightningArgumentParser):
-    """A parser of bounded YAML, whose errors do not repeat storage options."""
+    """A parser of bounded YAML, whose errors are short and do not repeat storage options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound_yaml()
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        """End with a message about the arguments."""
-        return super().error(without_secrets(message), None if _NAME in message else ex)
+        """End with a message about the arguments, and where options are explained, without a list of them all."""
+        message = without_secrets(message)
+        if not self.exit_on_error or "subcommand" in message:  # the commands are listed where none was named
+            return super().error(message, None if _NAME in message else ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        command = parser.prog.replace(" [options]", "")
+        sys.stderr.write(f"lightning_app: {message}\nFix: correct it; {command} --help explains options.\n")
+        sys.exit(2)
 
 
 class SavedConfig(SaveConfigCallback):

@@ -23,10 +23,12 @@ from lightning_app.arguments import Parser, SavedConfig, take_arguments
 from lightning_app.batch import BatchShape
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO, read_checkpoint, told
+from lightning_app.data.columns.classes import require_words_as_classes
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.messages import Printed, quiet
 from lightning_app.models import TaskModel
+from lightning_app.models.fields import require_readers
 from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
@@ -206,9 +208,10 @@ class AppCLI(LightningCLI):
         return trainer
 
     def before_fit(self) -> None:
-        """Load nothing but tensors and plain values from a checkpoint."""
+        """Refuse fields that the model does not read; load nothing but tensors and plain values from a checkpoint."""
         if self._run:
             self._require_task("run")
+        require_readers(self.model, self.datamodule.shape.fields)
         self._choose_checkpoint(default=None)
 
     def before_validate(self) -> None:
@@ -249,8 +252,15 @@ class AppCLI(LightningCLI):
             )
 
     def _shape(self, data: WindowDataModule) -> BatchShape:
-        """The shape of batches, once the data are read as the checkpoint in use has them."""
+        """The shape of batches, once the data are read as the checkpoint in use has them.
+
+        Raises
+        ------
+        UsageError
+            If a target of words is no class: codes of words have no errors and no means.
+        """
         config = self.config[self.subcommand]
+        require_words_as_classes(data.store, data.targets, data.options.classes)
         default = None if self.subcommand == "fit" or not _has_weights(config["model"]["class_path"]) else "best"
         path = self._checkpoint(config["ckpt_path"], default)
         if path is not None and path.is_file():

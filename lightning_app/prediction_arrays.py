@@ -139,6 +139,9 @@ def create_arrays(
         about = {"long_name": target, **({"units": channel.units} if channel.units else {}), **beside}
         dtype = np.result_type(np.float32, channel.dtype)
         scaling = {} if scaler.scaling.per_series else _linear(scaler, position)
+        if axes[name] in named:
+            about |= _flags(classes[position])
+            scaling = {}
         forecasts.append(create(name, dtype, of_target, {**about, **scaling}))
         observed = {**about, "long_name": f"{target}, observed"}
         observations.append(create(observed_variables(names)[position], dtype, of_target, observed))
@@ -150,6 +153,12 @@ def create_arrays(
             about_them = {**about, "long_name": f"{target}, quantiles"}
             quantiles.append(create(behind[position], dtype, [*of_target, quantile_axis], about_them))
     return Arrays(ids, times, forecasts, observations, probabilities, quantiles)
+
+
+def _flags(classes: Sequence[Any]) -> dict[str, Any]:
+    """What the values of a target with classes mean, as the CF conventions say it: names without blanks."""
+    values = [float(number if isinstance(each, str) else each) for number, each in enumerate(classes)]
+    return {"flag_values": values, "flag_meanings": " ".join("_".join(name.split()) for name in names_of(classes))}
 
 
 def _unlike(texts: Iterable[str]) -> str:

@@ -226,12 +226,13 @@ def _channel_table(store: Store) -> Table:
     for name, own in store.named_channels.items():
         all_ = total.at(np.array([position_of[each] for each in own])).total()
         kinds = dict.fromkeys(_show_channel(store.channel(each)) for each in own)
+        has_numbers = all_.count and store.channel(own[0]).kind != "category"  # codes of words have no mean
         numbers = [all_.mean, all_.std, all_.low, all_.high]
         table.add_row(
             _show_name(name, own),
             " or ".join(kinds),
             f"{int(all_.n_missing):,}",
-            *(f"{float(value):.6g}" if all_.count else "" for value in numbers),
+            *(f"{float(value):.6g}" if has_numbers else "" for value in numbers),
         )
     return table
 

@@ -6,7 +6,7 @@ scaled = (value / unit − mean) / std, where unit is 255 for uint8 and 1 for al
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
 import torch
@@ -130,3 +130,20 @@ class FieldToFloat(nn.Module):
             )
         n_numbers = max(len(mean), len(std))
         return mean * (n_numbers // len(mean)), std * (n_numbers // len(std))
+
+
+def require_readers(model: nn.Module, fields: Iterable[str]) -> None:
+    """Refuse fields of batches with a model of this package that reads none; of other models nothing is known.
+
+    Raises
+    ------
+    UsageError
+        Naming the fields, which would be decoded and copied for nothing.
+    """
+    ours = type(model).__module__.startswith("lightning_app.models.")
+    if ours and (unread := sorted(fields)) and not any(isinstance(part, FieldToFloat) for part in model.modules()):
+        raise UsageError(
+            f"{type(model).__name__} with {', '.join(unread)}",
+            expected="a model that reads fields, such as SpatialSoftmaxCNN, CNN3D or ResNet3D",
+            fix="drop --data.fields, or choose another --model",
+        )

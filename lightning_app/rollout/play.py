@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lightning_app.data.batches.live import LiveWindows
 from lightning_app.models.base import TaskModel
 from lightning_app.rollout.environment import Environment
+from lightning_app.rollout.mistakes import own_code, require_outcome
 from lightning_app.rollout.options import Rollout
 from lightning_app.tasks import Policy
 
@@ -97,13 +98,16 @@ def play(model: TaskModel, windows: LiveWindows, environment: Environment, optio
     """
     assert isinstance(model.task, Policy)
     found = [Played(options.first_seed + number) for number in range(options.episodes)]
-    episodes = [environment.open(windows.needed) for _ in found]
+    with own_code(environment, "open"):
+        episodes = [environment.open(windows.needed) for _ in found]
     draws = [np.random.default_rng(each.seed) for each in found]
     plans = [Plan(-1 - model.shape.delay, options.ensemble) for _ in found]
     windows.restart()
     for number, episode in enumerate(episodes):
-        windows.add(number, episode.reset(found[number].seed))
-        found[number].scenes.append(episode.scene())
+        with own_code(environment, "reset"):
+            observation, scene = episode.reset(found[number].seed), episode.scene()
+        windows.add(number, observation)
+        found[number].scenes.append(scene)
     going = list(range(len(found)))
     for step in range(options.steps):
         if step % options.asks_every == 0:
@@ -112,11 +116,13 @@ def play(model: TaskModel, windows: LiveWindows, environment: Environment, optio
                 plans[number].add(step, chunk)
         for number in going:
             action = plans[number].action(step)
-            outcome = episodes[number].act(action)
+            with own_code(environment, "act"):
+                outcome, scene = episodes[number].act(action), episodes[number].scene()
+            require_outcome(outcome, environment)
             found[number].actions.append(action)
-            found[number].rewards.append(outcome.reward)
-            found[number].scenes.append(episodes[number].scene())
-            found[number].done = outcome.done
+            found[number].rewards.append(float(outcome.reward))
+            found[number].scenes.append(scene)
+            found[number].done = bool(outcome.done)
             windows.add(number, outcome.observation)
         going = [number for number in going if not found[number].done]
         if not going:

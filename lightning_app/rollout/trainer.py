@@ -108,6 +108,19 @@ def _require_policy(model: TaskModel, options: Rollout) -> None:
             expected="Policy",
             fix="name it in --model.task",
         )
+    for name, meaning in (("n_actions", "numbers of an action"), ("rate_hz", "actions a second")):
+        if not getattr(environment, name, 0) > 0:
+            raise UsageError(
+                f"{type(environment).__name__} without {name}",
+                expected=f"{name}, the {meaning}",
+                fix="set it in the class",
+            )
+    if options.mode == "drawn" and model.task.modes is None:
+        raise UsageError(
+            "mode drawn of a policy without a mixture",
+            expected="a policy that was fitted with modes",
+            fix="drop --acting.mode, or fit with modes of --model.task",
+        )
     if shape.n_targets != environment.n_actions:
         raise UsageError(
             f"a policy of {shape.n_targets} targets in {type(environment).__name__}",

@@ -22,6 +22,7 @@ from zstore.format.soundness import check_index, check_missing, check_moments, c
 from zstore.reading.objects import ObjectReader
 from zstore.storage.protocol import Storage
 
+_FIX_NAME = "correct the name; zstore info shows those of a store"
 _COORDINATES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
 
 
@@ -198,7 +199,8 @@ class DescribedVersion:
         """
         if name in self._columns:
             return self.schema.channels[self._columns[name]]
-        raise NotFoundError(f"no channel {name!r}", expected=f"one of {', '.join(self.channels)}", where=self.path)
+        known = ", ".join(self.named_channels)
+        raise NotFoundError(f"no channel {name!r}", expected=f"one of {known}", where=self.path, fix=_FIX_NAME)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -227,7 +229,7 @@ class DescribedVersion:
             if field.name == name:
                 return field
         known = ", ".join(self.fields) or "none: ingest with --file"
-        raise NotFoundError(f"no field {name!r}", expected=f"one of {known}", where=self.path)
+        raise NotFoundError(f"no field {name!r}", expected=f"one of {known}", where=self.path, fix=_FIX_NAME)
 
     def static(self, name: str) -> StaticAttribute:
         """A static attribute by name.
@@ -241,7 +243,7 @@ class DescribedVersion:
             if static.name == name:
                 return static
         known = ", ".join(static.name for static in self.statics) or "none: ingest with --static FILE"
-        raise NotFoundError(f"no static attribute {name!r}", expected=f"one of {known}", where=self.path)
+        raise NotFoundError(f"no static attribute {name!r}", expected=f"one of {known}", where=self.path, fix=_FIX_NAME)
 
     def position(self, id_: str) -> int:
         """Position of an id in :attr:`ids`.

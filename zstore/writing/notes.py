@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +20,14 @@ from zstore.writing.pipeline import Written
 from zstore.writing.plan import Planned
 from zstore.writing.shards import RowsSpec, ShardReport
 from zstore.writing.sources.cells import PLAIN
-from zstore.writing.sources.protocol import Source
+from zstore.writing.sources.protocol import Source, SourceFile
 from zstore.writing.sources.table import StaticTable, TableSpec
 from zstore.writing.statics import match_statics
 
 Int64 = NDArray[np.int64]
 
 _SHOWN_IDS = 3
+_VALUE = re.compile(r"-[0-9]+|[+-]?[0-9]*\.[0-9]+")
 
 
 def matched(ids: Any, known: StaticTable) -> tuple[tuple[StaticAttribute, ...], list[str]]:
@@ -62,6 +64,7 @@ def row_notes(
         *infinite_notes(rows, written.shards),
         *steps,
         *unmatched,
+        *header_notes(planned.files),
         *source_notes(planned.reading.source, parsed, spec, planned.statics.seen if planned.statics else ()),
     ]
 
@@ -119,6 +122,16 @@ def infinite_notes(rows: RowsSpec, shards: Sequence[ShardReport]) -> Iterator[st
             yield f"{channel.name} has {n_infinite:,} infinite values, which models cannot be trained on"
 
 
+def header_notes(files: Sequence[SourceFile]) -> Iterator[str]:
+    """A header that seems to be a row: half of its names or more are numbers with a point or a sign."""
+    for file in files:
+        values = [name for name in file.header if _VALUE.fullmatch(name.strip())]
+        if 2 * len(values) >= len(file.header):
+            shown = ", ".join(map(repr, values[:_SHOWN_IDS]))
+            yield f"the header looks like a row ({file.head}: {shown}, …); --no-header --names reads it as one"
+            return
+
+
 def source_notes(source: Source, parsed: Parsed, spec: TableSpec, seen: Collection[str]) -> Iterator[str]:
     """What should be known of how the sources were read; `seen` are missing texts that statics have."""
     yield from source.notes(sum(report.n_blank for report in parsed.reports), parsed.bad)
@@ -172,6 +185,7 @@ def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Int64 | None = 
     n_before
         (series,) steps that were not one of `rule` before rows were added; default: none.
     """
+    yield from _repeated_ids(index)
     steps = StepCounts.of(index, rule)
     if rule.kind == "irregular" and np.any(steps.n_steps):
         yield "times are irregular: no step between rows is the usual one, so runs are not split"
@@ -192,4 +206,17 @@ def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Int64 | None = 
         yield (
             f"{len(named):,} series {kept}: most steps are no {off} {usual} ({shown}{more}); "
             "ingest such series apart for windows over their rows"
+        )
+
+
+def _repeated_ids(index: SeriesIndex) -> Iterator[str]:
+    """Ids with several rows, where nine in ten have a single one: a table of studies that lists some twice."""
+    several = np.flatnonzero(index.row_size > 1)
+    if len(several) and 10 * len(several) <= len(index.ids):
+        shown = ", ".join(repr(str(index.ids[series])) for series in several[:_SHOWN_IDS])
+        more = ", …" if len(several) > _SHOWN_IDS else ""
+        many = f"{len(several):,} ids have" if len(several) > 1 else "1 id has"
+        yield (
+            f"{many} several rows, the other {len(index.ids) - len(several):,} have one ({shown}{more}); "
+            "each row is a window of its own"
         )

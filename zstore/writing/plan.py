@@ -160,6 +160,8 @@ def plan(
             expected="a time for the rows that stay",
             fix="name the time column with --time, or --on-bad-row error",
         )
+    if spec.time.kind == "rows":
+        _refuse_shared_ids(opened)
     statics = None if table is None else table.read(options, spec.missing)
     own = reading.source.statics(opened)
     if own is not None and statics is not None:
@@ -273,3 +275,19 @@ def refuse_empty(n_rows: int, n_bad: int, sources: Sequence[SourceFile]) -> None
             where=sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1:,} more",
             fix="check the files",
         )
+
+
+def _refuse_shared_ids(opened: Sequence[SourceFile]) -> None:
+    """Raise UsageError if two files have one id of their paths, while their rows are counted.
+
+    Nothing says which file comes first, nor how long it is from one to the other: windows would reach over the seam.
+    """
+    first: dict[str, str] = {}
+    for file in opened:
+        if file.id is not None and first.setdefault(file.id, file.name) != file.name:
+            raise UsageError(
+                f"the id {file.id!r} of two files, whose rows have no times",
+                expected="an id of its own for each file",
+                where=f"{first[file.id]}, {file.name}",
+                fix="match more of the path in --id-from-path, or name the time column with --time",
+            )

@@ -42,6 +42,18 @@ def classes_of(store: Store, name: str) -> Classes:
     return found
 
 
+def require_words_as_classes(store: Store, targets: Sequence[str], classes: Sequence[str]) -> None:
+    """Raise UsageError if a target holds words and is no class: their codes are no numbers to come close to."""
+    words = [name for name in targets if name not in classes and store.channel(name).kind == "category"]
+    if words:
+        raise UsageError(
+            f"target {words[0]!r}, which holds words ({', '.join(map(repr, store.channel(words[0]).categories[:3]))})",
+            expected="a target of numbers, or one of --data.classes",
+            where=store.path,
+            fix=f"--data.classes [{','.join(words)}]",
+        )
+
+
 def require_known(store: Store, name: str, recorded: Classes) -> None:
     """Raise UsageError if a channel has classes that a model was not trained with.
 
@@ -63,10 +75,11 @@ def require_known(store: Store, name: str, recorded: Classes) -> None:
 
 def _numbers(store: Store, name: str) -> tuple[float, ...]:
     """The distinct values of a channel of numbers, ascending; at most one more than there may be."""
-    found = np.zeros(0)
+    found, n_observed = np.zeros(0), 0
     for low in range(0, store.n_rows, _AT_ONCE):
         values = store.read(name, low, min(low + _AT_ONCE, store.n_rows)).astype(np.float64)
-        found = np.union1d(found, values[~np.isnan(values)])
+        observed = values[~np.isnan(values)]
+        found, n_observed = np.union1d(found, observed), n_observed + len(observed)
         if len(found) > MOST:
             break
     if not np.isfinite(found).all() or len(np.unique(found.astype(np.float32))) < min(len(found), MOST):
@@ -75,6 +88,14 @@ def _numbers(store: Store, name: str) -> tuple[float, ...]:
             expected="numbers that stand for classes, such as 0, 1, 2",
             where=store.path,
             fix="drop it from --data.classes, or correct the source",
+        )
+    fractions = found[found != np.round(found)]
+    if len(fractions) and len(found) > n_observed / 2:
+        raise UsageError(
+            f"target {name!r} as a class, with {len(found):,} values of {n_observed:,} rows, such as {fractions[0]:g}",
+            expected="numbers that stand for classes, such as 0, 1, 2",
+            where=store.path,
+            fix="drop it from --data.classes, for it looks like a measurement",
         )
     return tuple(found[: MOST + 1].tolist())
 

@@ -21,6 +21,7 @@ from zstore.writing.sources.payloads import FieldSpec
 from zstore.writing.sources.times.spec import TimeSpec
 
 FIX_ROW = "--on-bad-row quarantine to set such rows aside, or clean the file"
+FIX_NUMBERED_ROW = "clean the file; a row that counts for a time cannot be set aside"
 
 
 @dataclass(frozen=True)
@@ -332,3 +333,8 @@ class Columns:
         ids = Categories(self.codes, self.ids).at(rows)
         channels = [column.at(rows) for column in self.channels]
         return replace(self, ids=ids.words, codes=ids.codes, times=self.times[rows], channels=channels)
+
+
+def fix_of_row(spec: TableSpec) -> str:
+    """What helps against a bad row: rows that are counted, for want of a time column, cannot be set aside."""
+    return FIX_NUMBERED_ROW if spec.time.kind == "rows" else FIX_ROW

@@ -36,7 +36,7 @@ from zstore.writing.sources.join import join
 from zstore.writing.sources.numbers import count_newlines
 from zstore.writing.sources.protocol import RecutError
 from zstore.writing.sources.refused import RefusedError
-from zstore.writing.sources.table import BadRow, Columns
+from zstore.writing.sources.table import BadRow, Columns, fix_of_row
 
 _MOST_JUDGED_BYTES = 1 << 16
 _PARTS = 16
@@ -67,7 +67,7 @@ def read_block(block: CsvBlock, spec: CsvSpec, keep_bad: bool) -> Columns:
     columns = _parsed(content, block, spec, keep_bad)
     if columns.bad and not keep_bad:
         check_borders([block])
-        raise below(columns.bad[0], lines_before(block.source, block.start)).error()
+        raise below(columns.bad[0], lines_before(block.source, block.start)).error(fix_of_row(spec))
     return replace(columns, pieces=pieces, tallies=(count_newlines(content),) if keep_bad else ())
 
 

@@ -18,7 +18,7 @@ from zstore.writing.sources.base import FileSource
 from zstore.writing.sources.columns import has_no_series
 from zstore.writing.sources.options import TableOptions, refuse_mapping
 from zstore.writing.sources.protocol import SourceSample
-from zstore.writing.sources.table import BadRow, Columns, TableSpec
+from zstore.writing.sources.table import BadRow, Columns, TableSpec, fix_of_row
 from zstore.writing.sources.times.spec import STEPS
 from zstore.writing.sources.typed.cells import kind_of, numbers_of, words_of
 from zstore.writing.sources.typed.damage import damage_told
@@ -176,7 +176,7 @@ class TypedSource(FileSource):
         """
         for columns, _, _ in _parts(block, spec, self.one, keep_bad):
             if columns.bad and not keep_bad:
-                raise columns.bad[0].error()
+                raise columns.bad[0].error(fix_of_row(spec))
             yield columns
 
     def doubt(self, blocks: Sequence[TypedBlock]) -> None:
