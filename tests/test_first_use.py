@@ -18,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 MINE = """
 import numpy as np
+from lightning_app.rollout.environment import Environment, Outcome
 
 
 class Still(Environment):
