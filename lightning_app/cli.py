@@ -28,7 +28,7 @@ from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.messages import Printed, quiet
 from lightning_app.models import TaskModel
-from lightning_app.models.fields import require_readers
+from lightning_app.models.fields import warn_of_unread
 from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
@@ -208,10 +208,10 @@ class AppCLI(LightningCLI):
         return trainer
 
     def before_fit(self) -> None:
-        """Refuse fields that the model does not read; load nothing but tensors and plain values from a checkpoint."""
+        """Warn of fields that the model does not read; load nothing but tensors and plain values from a checkpoint."""
         if self._run:
             self._require_task("run")
-        require_readers(self.model, self.datamodule.shape.fields)
+        warn_of_unread(self.model, self.datamodule.shape.fields)
         self._choose_checkpoint(default=None)
 
     def before_validate(self) -> None:

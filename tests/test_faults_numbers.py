@@ -305,7 +305,7 @@ def test_the_nse_loss_in_source_units_weighs_by_the_spread_in_source_units(tmp_p
         store.path, 3, 2, cache=str(tmp_path / "cache"), split=HALF, scale_by="series", batch_size=16
     )
     model = Repeat(data.shape, loss=NSE(), loss_units="source")
-    model._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    model._trainer = SimpleNamespace(datamodule=data, world_size=1)  # type: ignore[assignment]
     std = data.source_std[:, 0].numpy()
     assert std == pytest.approx([100 * wave[:40].std(), wave[:40].std()], rel=1e-6)
     batch = next(iter(data.val_dataloader()))

@@ -1,6 +1,7 @@
 """The order of an epoch is decided once, recorded, and obeyed or refused by whoever goes on with it."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -166,6 +167,13 @@ def test_memory_that_is_taken_meanwhile_changes_no_order(
         fit(module(small, "auto", 0.5), tmp_path)
 
 
+@dataclass(frozen=True)
+class NoRows:
+    """A source of which no batch is asked for."""
+
+    phases: Any = None
+
+
 @settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12),
@@ -187,7 +195,7 @@ def test_global_batches_depend_on_the_plan_alone_and_a_kill_loses_and_repeats_no
     from lightning_app.data.windows.plan import OrderPlan
 
     pieces = OrderPlan(piece_rows, active).pieces(np.arange(0, int(stops[-1]), 7), int(stops[-1]), shape.span)
-    source: Any = None
+    source: Any = NoRows()
 
     def loaders(n_ranks: int) -> list[WindowLoader]:
         return [WindowLoader(source, index, batch, True, 3, rank, n_ranks, pieces=pieces) for rank in range(n_ranks)]

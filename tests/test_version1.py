@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,15 @@ def document(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("check", sorted(set(CHECKS) - {"trained"}))
 def test_a_store_of_version_1_gives_what_it_gave(name: str, check: str, tmp_path: Path) -> None:
-    assert EXPECTED[name][check] == results(name, check, tmp_path)
+    assert without_means_of_words(EXPECTED[name][check]) == without_means_of_words(results(name, check, tmp_path))
+
+
+def without_means_of_words(found: Any) -> Any:
+    """Codes of words have no mean any more, nor the like."""
+    if not isinstance(found, dict) or "info" not in found:
+        return found
+    lines = [re.sub(r"^(\S+ .*categories +\d+)[ \d.e+-]*$", r"\1", line) for line in found["info"]]
+    return {**found, "info": lines}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,7 @@ scaled = (value / unit − mean) / std, where unit is 255 for uint8 and 1 for al
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from lightning_app.batch import BatchShape
 from zstore import UsageError
+
+logger = logging.getLogger(__name__)
 
 
 class MeanAndStd(TypedDict):
@@ -132,18 +135,11 @@ class FieldToFloat(nn.Module):
         return mean * (n_numbers // len(mean)), std * (n_numbers // len(std))
 
 
-def require_readers(model: nn.Module, fields: Iterable[str]) -> None:
-    """Refuse fields of batches with a model of this package that reads none; of other models nothing is known.
-
-    Raises
-    ------
-    UsageError
-        Naming the fields, which would be decoded and copied for nothing.
-    """
+def warn_of_unread(model: nn.Module, fields: Iterable[str]) -> None:
+    """Warn of fields of batches that a model of this package does not read; of other models nothing is known."""
     ours = type(model).__module__.startswith("lightning_app.models.")
     if ours and (unread := sorted(fields)) and not any(isinstance(part, FieldToFloat) for part in model.modules()):
-        raise UsageError(
-            f"{type(model).__name__} with {', '.join(unread)}",
-            expected="a model that reads fields, such as SpatialSoftmaxCNN, CNN3D or ResNet3D",
-            fix="drop --data.fields, or choose another --model",
+        logger.warning(
+            f"{type(model).__name__} reads no fields: {', '.join(unread)} will be decoded and copied for nothing. Fix: "
+            "drop --data.fields, or choose a model such as SpatialSoftmaxCNN, CNN3D or ResNet3D"
         )
