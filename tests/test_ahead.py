@@ -230,6 +230,10 @@ def test_what_a_model_reads_of_rows_to_come_is_asked_for_by_id_time_and_channel(
     known.drop(columns=["u", "holiday"]).assign(other=1).to_csv(fitted / "other.csv", index=False)
     with pytest.raises(UsageError, match="without a channel that the model reads"):
         forecaster.forecast(ids=["s0"], future_values=str(fitted / "other.csv"))
+    late = known.assign(t=pd.to_datetime(known.t) + pd.Timedelta("500ms"))
+    late.to_csv(fitted / "late.csv", index=False)  # half a second beside every row: no value of it is one of a row
+    with pytest.raises(UsageError, match=r"s0 at 2001-01-03 00:00:00\.500, finer than the times of the store"):
+        forecaster.forecast(ids=["s0"], future_values=str(fitted / "late.csv"), future_gaps="fill")
     with pytest.raises(UsageError, match="no series has a known row before 1999"):
         forecaster.forecast(predict_from="1999")
     with pytest.raises(UsageError, match="predict_from 'soon'"):

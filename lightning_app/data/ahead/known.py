@@ -146,7 +146,18 @@ class KnownValues:
         start, stop = int(edges[place]), int(edges[place + 1])
         up, down = self._factor
         times = self.store.times(start, stop)
-        return start, times * (up // down) if up >= down else times // (down // up)
+        if up >= down:
+            return start, times * (up // down)
+        whole, rest = np.divmod(times, down // up)
+        if rest.any():
+            first = self.store.schema.time.show(int(times[np.flatnonzero(rest)[0]]))
+            raise UsageError(
+                f"--data.future_values with {id_} at {first}, finer than the times of the store",
+                expected=f"whole {self.layout.store.schema.time.unit}",
+                where=self.store.path,
+                fix="correct its times",
+            )
+        return start, whole
 
 
 def _as_source(source: str, layout: Layout) -> dict[str, Any] | None:

@@ -80,7 +80,7 @@ class RowMaker:
 
         Notes
         -----
-        Memory: the rows, thrice. Cost: the chunks in which known rows lie are decoded.
+        Memory: three times the rows. Cost: decodes the chunks in which known rows lie.
         """
         shape, origins = self._shape, self._origins
         n, span, width = len(origins), shape.span, self._layout.view.width
