@@ -230,6 +230,17 @@ def test_what_a_model_reads_of_rows_to_come_is_asked_for_by_id_time_and_channel(
     known.drop(columns=["u", "holiday"]).assign(other=1).to_csv(fitted / "other.csv", index=False)
     with pytest.raises(UsageError, match="without a channel that the model reads"):
         forecaster.forecast(ids=["s0"], future_values=str(fitted / "other.csv"))
+    known.assign(u="warm").to_csv(fitted / "words.csv", index=False)
+    with pytest.raises(UsageError, match="words in 'u'; expected numbers, as the store has"):
+        forecaster.forecast(ids=["s0"], future_values=str(fitted / "words.csv"))
+    known.assign(holiday=1).to_csv(fitted / "numbers.csv", index=False)
+    with pytest.raises(UsageError, match="numbers in 'holiday'; expected words, as the store has"):
+        forecaster.forecast(ids=["s0"], future_values=str(fitted / "numbers.csv"))
+    known.assign(w=99.0).to_csv(fitted / "targets.csv", index=False)
+    usual, with_targets = (
+        forecaster.forecast(ids=["s0"], future_values=str(fitted / name)) for name in ("hour_known.csv", "targets.csv")
+    )
+    assert with_targets.equals(usual)
     late = known.assign(t=pd.to_datetime(known.t) + pd.Timedelta("500ms"))
     late.to_csv(fitted / "late.csv", index=False)  # half a second beside every row: no value of it is one of a row
     with pytest.raises(UsageError, match=r"s0 at 2001-01-03 00:00:00\.500, finer than the times of the store"):

@@ -159,8 +159,9 @@ def _observed(scales: Scales, times: Int64, seen: NDArray[np.bool_], origins: Or
             place = n_past + np.searchsorted(times[window, n_past:], behind)
             there = place < times.shape[1]
             there[there] = times[window, place[there]] == behind[there]
-            values = truth.at(np.arange(start, stop)[there])[:, 0]
-            found[window, place[there]] = values.reshape(len(values), n_nodes, -1)
+            if there.any():
+                values = truth.at(np.arange(start, stop)[there])[:, 0]
+                found[window, place[there]] = values.reshape(len(values), n_nodes, -1)
     flat = found.reshape(-1, n_nodes, len(columns))
     return flat if layout.nodes is not None else flat[:, 0]
 

@@ -55,8 +55,26 @@ class KnownValues:
 
     @cached_property
     def channels(self) -> list[str]:
-        """Those that a model reads."""
-        wanted = [name for name in self.layout.columns if name in self.store.channels]
+        """Those that a model reads of rows to come; of other columns nothing is taken, such as targets.
+
+        Raises
+        ------
+        UsageError
+            If it has none, or words for numbers or the other way round.
+        """
+        layout = self.layout
+        read = {*layout.future, *(layout.seen if layout.window.delay < 0 else ())}
+        wanted = [name for name in layout.columns if name in read and name in self.store.channels]
+        for name in wanted:
+            kind, own = layout.store.channel(name).kind, self.store.channel(name).kind
+            if kind != own:
+                words = {"category": "words"}
+                raise UsageError(
+                    f"--data.future_values with {words.get(own, 'numbers')} in {name!r}",
+                    expected=f"{words.get(kind, 'numbers')}, as the store has",
+                    where=self.store.path,
+                    fix="correct the column",
+                )
         if not wanted and self.layout.store.time.rule.regular:
             raise UsageError(
                 f"--data.future_values without a channel that the model reads ({', '.join(self.store.channels)})",
