@@ -170,6 +170,26 @@ def test_teardown_leaves_no_thread_and_no_open_file(store: Path, tmp_path: Path,
     assert held(tmp_path) == []
 
 
+def test_batches_that_are_still_asked_for_after_teardown_are_the_same_and_start_no_thread(
+    store: Path, tmp_path: Path
+) -> None:
+    """As those that were begun beside a model when its fit failed."""
+    loaders = []
+    for _ in range(2):
+        data = module(store, tmp_path, **STREAM)
+        data.setup("fit")
+        loaders.append((data, data.train_dataloader()))
+    (_, whole), (closed, kept) = loaders
+    batches = iter(kept)
+    given = [next(batches)["x"].clone()]
+    closed.teardown("fit")
+    given += [batch["x"].clone() for batch in batches]
+    gc.collect()
+    threads = {thread.name for thread in threading.enumerate() if thread.name.startswith("decode")}
+    assert threads == set()
+    assert torch.equal(torch.cat(given), torch.cat([batch["x"].clone() for batch in whole]))
+
+
 def test_a_fit_of_lightning_leaves_no_thread(store: Path, tmp_path: Path) -> None:
     data = module(store, tmp_path, **STREAM)
     trainer(tmp_path).fit(NLinear(data.shape), datamodule=data)

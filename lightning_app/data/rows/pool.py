@@ -170,6 +170,7 @@ class Pool:
         self.memory = reader.memory(plan.n_slots * plan.slot_rows)
         self._parts = self.memory.parts()
         self._threads: ThreadPoolExecutor | None = None
+        self._closed = False
         self._order: PooledOrder | None = None
         self._coming: dict[int, Future[None]] = {}
         self._edges: dict[int, list[NDArray[np.generic]]] = {}
@@ -191,9 +192,7 @@ class Pool:
             self._start_at(order, first)
         ends = min(first + self.plan.n_slots, len(order.piece))
         while self._next < ends:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
-            self._coming[self._next] = self._threads.submit(self._decode, order, self._next)
+            self._coming[self._next] = self._begin(order, self._next)
             self._next += 1
         while self._settled <= min(last, len(order.piece) - 1):
             self._coming[self._settled].result()
@@ -202,8 +201,12 @@ class Pool:
             self._settled += 1
 
     def close(self) -> None:
-        """Stop the threads, once the batch that is being made, if one is, has what it needs."""
+        """Stop the threads, once the batch that is being made, if one is, has what it needs.
+
+        Whoever still asks, such as a batch begun before a fit failed, decodes on its own thread: no other starts.
+        """
         with self.lock:
+            self._closed = True
             self._start_at(None, 0)
             if self._threads is not None:
                 self._threads.shutdown()
@@ -215,6 +218,17 @@ class Pool:
                 future.exception()  # waits: nobody else may write to the slots now
         self._coming, self._edges, self._order = {}, {}, order
         self._next = self._settled = turn
+
+    def _begin(self, order: PooledOrder, turn: int) -> Future[None]:
+        """A piece that is being decoded by the threads or, where these were stopped, has been decoded."""
+        if self._closed:
+            decoded: Future[None] = Future()
+            self._decode(order, turn)
+            decoded.set_result(None)
+            return decoded
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
+        return self._threads.submit(self._decode, order, turn)
 
     def _slot(self, turn: int) -> int:
         return turn % self.plan.n_slots * self.plan.slot_rows
