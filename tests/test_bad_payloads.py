@@ -358,6 +358,35 @@ def test_damaged_images_of_an_episode_are_set_aside_with_their_rows(tmp_path: Pa
     assert arrays(tmp_path / "t.zarr") == arrays(tmp_path / "s.zarr")
 
 
+@pytest.mark.parametrize(
+    ("at", "octets", "reason"),
+    [
+        (0, b"XX", "begins with"),  # no image of any kind
+        (4, b"\x00\x01", "segment of 1 bytes"),
+        (20, b"\x00" * 4, "JPEG"),  # in its tables
+        (-2, b"\x01\x01", "ends after"),
+    ],
+)
+def test_an_encoded_image_of_an_episode_that_cannot_be_decoded_takes_its_own_row(
+    tmp_path: Path, at: int, octets: bytes, reason: str
+) -> None:
+    made = aloha(tmp_path / "0.hdf5", compress=True)
+    with h5py.File(tmp_path / "0.hdf5", "a") as file:
+        row = file["observations/images/cam_low"][7]
+        end = len(made["images"]["cam_low"][7])
+        begin = at % end
+        row[begin : begin + len(octets)] = np.frombuffer(octets, np.uint8)
+        file["observations/images/cam_low"][7] = row
+    with pytest.raises(SourceError, match=r"cam_low of id '0' at"):
+        zstore.ingest(tmp_path / "0.hdf5", tmp_path / "s.zarr", mapping="aloha")
+    assert not (tmp_path / "s.zarr").exists()
+    receipt = zstore.ingest(tmp_path / "0.hdf5", tmp_path / "s.zarr", mapping="aloha", on_bad_row="quarantine")
+    assert (receipt.n_stored, receipt.n_quarantined) == (19, 1)
+    (told,) = [row["reason"] for row in set_aside(tmp_path / "s.zarr")]
+    assert reason in told
+    assert "row 7" in told
+
+
 def test_chains_and_their_grids_leave_the_same_rows_out(tmp_path: Path) -> None:
     for n in range(6):
         nifti(tmp_path / f"{n}.nii", voxels((6, 5, 4), seed=n), AFFINE)

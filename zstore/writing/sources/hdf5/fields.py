@@ -13,6 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from zstore.errors import SourceError
+from zstore.format.payloads.images import decode_image
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.writing.sources.hdf5.episodes import FieldData
@@ -25,7 +26,6 @@ MOST_BYTES = 1 << 30
 _AT_ONCE_BYTES = 1 << 24
 _MOST_CAMERAS = 1000
 _TRIED = 16  # frames that tell which row of lengths is that of a camera
-_JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ class EncodedReader:
                 yield int(lengths[position])
 
     def read(self, holder: str, positions: Sequence[int]) -> Iterator[Payload]:
-        """Images in the order asked for, each compared with its length."""
+        """Images in the order asked for, each compared with its length, and decoded to prove that it is whole."""
         with _opened(self.storages, holder) as (root, file, group):
             data, lengths = self._data(root, file, group)
             for position, row in zip(positions, _rows(data, positions), strict=True):
-                octets = _image(row, int(lengths[position]), f"{data.path} row {position:,}")
+                octets = _image(row, int(lengths[position]), f"{data.path} row {position:,}", self.most_bytes)
                 yield Payload(octets, xxhash.xxh3_128(octets.data).digest())
 
     def origins(self, holder: str, positions: Sequence[int]) -> list[bytes]:
@@ -244,14 +244,16 @@ def _end(row: NDArray[np.uint8]) -> int:
     return int(known[-1]) + 1 if len(known) else 0
 
 
-def _image(row: NDArray[np.uint8], n_bytes: int, where: str) -> NDArray[np.uint8]:
+def _image(row: NDArray[np.uint8], n_bytes: int, where: str, most_bytes: int) -> NDArray[np.uint8]:
+    """The bytes of an image, after it was proved that they can be decoded."""
     end = _end(row)
     if not n_bytes or not end:
         raise PayloadError(f"no image in {where}", "its bytes")
     if end > n_bytes:
         raise PayloadError(f"bytes behind the {n_bytes:,} of the image in {where}", "zeros")
     octets = row[:n_bytes].copy()
-    head, tail = octets[:2].tobytes(), octets[-2:].tobytes()
-    if head == _JPEG and tail != _JPEG_END:
-        raise PayloadError(f"a JPEG of {n_bytes:,} bytes that ends early in {where}", "a whole image")
+    try:
+        decode_image(octets.tobytes(), most_bytes)
+    except PayloadError as error:
+        raise PayloadError(f"{error.reason} in {where}", error.expected) from error
     return octets
