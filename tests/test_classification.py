@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from conftest import write_table
@@ -25,8 +26,8 @@ from sklearn.metrics import (
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split
 from lightning_app.models import LSTM, Linear
-from lightning_app.tasks import Classification
-from lightning_app.tasks.classification import Confusion, Curves
+from lightning_app.tasks import Classification, MultiTask
+from lightning_app.tasks.class_metrics import Confusion, Curves
 from zstore import Store, UsageError, ingest, open_store
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -177,3 +178,37 @@ def test_what_cannot_be_classes_is_refused(store: Store) -> None:
         LSTM(module(store, "word").shape, task=Classification(), units="source")
     with pytest.raises(UsageError, match="weights of classes fits; expected some of fist, rest, wave"):
         LSTM(module(store, "word").shape, task=Classification({"fits": 2.0}))
+
+
+def drifting(folder: Path, late: list[str]) -> WindowDataModule:
+    """Two series: the classes of the first half are rest and fist; those of the rest are given, half of it each."""
+    rows = []
+    for number in range(2):
+        for step in range(160):
+            word = WORDS[step // 4 % 2] if step < 80 else late[(step - 80) // 40]
+            rows.append([f"s{number}", step, step % 7, word])
+    ingest(write_table(folder / "r.csv", ["id", "t", "a", "word"], rows), folder / "s.zarr", id="id", time="t")
+    split = Split(sizes=(0.5, 0.5, 0.0))
+    options: dict[str, Any] = {"lookback": 1, "horizon": 1, "delay": -1, "batch_size": 8, "channels": ["a"]}
+    cache = str(folder / "cache")
+    return WindowDataModule(
+        str(folder / "s.zarr"), targets=["word"], classes=["word"], split=split, cache=cache, **options
+    )
+
+
+@pytest.mark.parametrize("task", [lambda: Classification("balanced"), lambda: MultiTask(class_weights="balanced")])
+def test_a_stage_whose_classes_no_training_target_has_is_told_by_their_names(
+    task: Callable[[], Any], tmp_path: Path
+) -> None:
+    data = drifting(tmp_path, ["wave", "wave"])
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
+    with pytest.raises(UsageError, match=r"val/loss of 160 targets that are all of class wave, whose weight is 0"):
+        trainer.fit(LSTM(data.shape, hidden=2, task=task()), datamodule=data)
+
+
+@pytest.mark.parametrize("task", [lambda: Classification("balanced"), lambda: MultiTask(class_weights="balanced")])
+def test_a_sanity_check_whose_few_targets_count_nothing_stops_no_fit(task: Callable[[], Any], tmp_path: Path) -> None:
+    data = drifting(tmp_path, ["wave", "fist"])
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
+    trainer.fit(LSTM(data.shape, hidden=2, task=task()), datamodule=data)
+    assert math.isfinite(trainer.callback_metrics["val/loss"])

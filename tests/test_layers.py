@@ -341,7 +341,7 @@ LAYERS = {
         ["data.ahead.known", "data.ahead.origins", "data.ahead.rows", "data.ahead.forecast"],
         ["data.facts", "data.window_data", "data.datamodule"],
         ["metrics", "quantile_errors", "losses"],
-        ["tasks.base", "tasks.forecast", "tasks.classification", "tasks.multitask"],
+        ["tasks.base", "tasks.forecast", "tasks.class_metrics", "tasks.classification", "tasks.multitask"],
         ["tasks.mixture", "tasks.policy"],
         ["tasks.distributions", "tasks.probabilistic"],
         ["models.fields"],

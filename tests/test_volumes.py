@@ -13,10 +13,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import xarray
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, write_table
 from hypothesis import given
 from hypothesis import strategies as st
 from scans import CHAIN, write_scans
@@ -30,7 +31,7 @@ from lightning_app.look.volumes import volumes
 from lightning_app.models import CNN3D, Ensemble, ResNet3D
 from lightning_app.models.draws import uniform
 from lightning_app.tasks import Classification, MultiTask
-from zstore import Store, UsageError, ingest, open_store
+from zstore import NotFiniteError, Store, UsageError, ingest, open_store
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -271,3 +272,18 @@ def test_two_processes_measure_what_one_does(scans: Store, tmp_path: Path, app: 
         if key.startswith("test/"):
             assert both[key] == pytest.approx(value, abs=1e-6), key
     assert len(xarray.open_zarr(tmp_path / "both" / "predictions.zarr")["id"]) >= alone["n_windows"]
+
+
+def test_a_loss_that_is_not_finite_for_a_voxel_that_is_missing_names_the_field(tmp_path: Path) -> None:
+    volumes_ = np.random.default_rng(0).normal(size=(12, 6, 6, 6)).astype("f4")
+    volumes_[5, 1, 2, 3] = np.nan
+    np.save(tmp_path / "scans.npy", volumes_)
+    rows = [[f"p{n}", 0, "scans.npy", n, n % 3] for n in range(12)]
+    table = write_table(tmp_path / "t.csv", ["id", "t", "file", "row", "age"], rows)
+    where = {"file": {"scan": "file"}, "file_position": {"scan": "row"}}
+    ingest(table, tmp_path / "s.zarr", id="id", time="t", file_root=tmp_path, **where)
+    given_: dict[str, Any] = {"targets": ["age"], "classes": None, "split": Split(by="series", sizes=(0.8, 0.2, 0.0))}
+    data = module(open_store(tmp_path / "s.zarr"), **{**given_, "channels": None, "delay": -1})
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=3, logger=False, enable_checkpointing=False)
+    with pytest.raises(NotFiniteError, match=r"fill what is NaN or infinite in 'scan', which is read as it is stored"):
+        trainer.fit(CNN3D(data.shape, widths=[2]), datamodule=data)

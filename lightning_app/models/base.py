@@ -213,7 +213,8 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
 
     def not_finite(self, what: str) -> NotFiniteError:
         """The error of a loss or metric that is not finite."""
-        return not_finite(what, self.data.infinite_channels, self.data.where)
+        floats = [name for name, dtype in self.shape.field_dtypes.items() if "float" in dtype]
+        return not_finite(what, self.data.infinite_channels, self.data.where, fields=floats)
 
     def loss_of(self, model: TaskModel, batch: Batch) -> Tensor:
         """The loss of what this model, or a member of it, gives."""

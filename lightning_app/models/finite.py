@@ -45,7 +45,9 @@ class LossWatch:
         return None if first == _NEVER else first
 
 
-def not_finite(what: str, infinite: Sequence[str], where: str, fix: str = _CALMER) -> NotFiniteError:
+def not_finite(
+    what: str, infinite: Sequence[str], where: str, fix: str = _CALMER, fields: Sequence[str] = ()
+) -> NotFiniteError:
     """The error of a loss, a metric or a forecast.
 
     Parameters
@@ -58,6 +60,8 @@ def not_finite(what: str, infinite: Sequence[str], where: str, fix: str = _CALME
         The store.
     fix
         What to do where no channel has infinite values. Default: train more gently.
+    fields
+        Of floats that are in use, whose values models read as they are, missing ones (NaN) too.
     """
     if infinite:
         names = ", ".join(map(repr, infinite))
@@ -68,4 +72,6 @@ def not_finite(what: str, infinite: Sequence[str], where: str, fix: str = _CALME
             fix="correct the source, or ingest it with those values as missing; or leave the channel out with "
             "--data.channels and --data.targets",
         )
+    if fields:
+        fix = f"{fix}; or fill what is NaN or infinite in {', '.join(map(repr, fields))}, which is read as it is stored"
     return NotFiniteError(what, expected="a finite number", where=where, fix=fix)

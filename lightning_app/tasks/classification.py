@@ -2,18 +2,8 @@ r"""Classification: targets are classes, of a window, of a row, or of many rows 
 
 A model gives a number (logit) :math:`z_c` for each class of each target; the probability of a class is
 :math:`\exp z_c / \sum_k \exp z_k`, and the loss of a target that is of class c is :math:`-w_c \log p_c`, the mean of
-which is taken with the weights w over all observed targets of a batch. Of the confusion matrix, whose entry
-:math:`n_{cp}` counts targets of class c that were predicted as p,
-
-.. math::
-    \mathrm{accuracy} = \frac{\sum_c n_{cc}}{\sum n}, \quad
-    P_c = \frac{n_{cc}}{\sum_k n_{kc}}, \quad
-    R_c = \frac{n_{cc}}{\sum_k n_{ck}}, \quad
-    F_{1,c} = \frac{2 P_c R_c}{P_c + R_c}
-
-Macro means are over the classes that were observed or predicted. AUROC and average precision are those of each class
-against all others, with macro means over the classes that were observed, and not all were; of two classes, those of
-the second one.
+which is taken with the weights w over all observed targets of a batch. Its metrics are those of
+:mod:`lightning_app.tasks.class_metrics`.
 """
 
 from __future__ import annotations
@@ -24,124 +14,11 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_roc
-from torchmetrics.utilities import dim_zero_cat
 
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.tasks.base import STAGES, Host, Report, Task
+from lightning_app.tasks.class_metrics import Confusion, Curves
 from zstore import UsageError
-
-_MOST_POINTS = 4096
-
-
-class Confusion(Metric):
-    """How often each class was predicted as each, and the summed loss of all targets; exact over batches and ranks.
-
-    Parameters
-    ----------
-    n_classes
-        Classes of the target.
-    """
-
-    full_state_update = False
-    counts: Tensor
-    losses: Tensor
-
-    def __init__(self, n_classes: int) -> None:
-        super().__init__()
-        self.add_state("counts", torch.zeros(n_classes, n_classes, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("losses", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, predicted: Tensor, observed: Tensor, losses: Tensor, weights: Tensor) -> None:
-        """Add targets: (target,) int64 classes, twice, and (target,) their weighted losses and weights."""
-        n_classes = len(self.counts)
-        pairs = torch.bincount(observed * n_classes + predicted, minlength=n_classes**2)
-        self.counts += pairs.view(n_classes, n_classes)
-        self.losses += torch.stack([losses.double().sum(), weights.double().sum()])
-
-    def compute(self) -> Report:
-        """`all`, `by_class` and `confusion`, the counts; NaN where nothing was observed."""
-        counts = self.counts.double()
-        hits, observed, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
-        f1 = 2 * hits / (observed + predicted)
-        return {
-            "all": {
-                "loss": self.losses[0] / self.losses[1],
-                "accuracy": hits.sum() / counts.sum(),
-                "f1": f1.nanmean(),
-                "balanced_accuracy": (hits / observed).nanmean(),
-            },
-            "by_class": {"precision": hits / predicted, "recall": hits / observed, "f1": f1, "n": observed},
-            "confusion": {"counts": self.counts.clone()},
-        }
-
-
-class Curves(Metric):
-    """AUROC and average precision; exact over batches and ranks, since all probabilities are kept.
-
-    Parameters
-    ----------
-    n_classes
-        Classes of the target.
-
-    Notes
-    -----
-    Memory: four bytes for each class of each target, and eight for its class.
-
-    Attributes
-    ----------
-    points
-        By class, once computed: (2, point) false and true positive rates at thresholds from high to low, on the CPU; at
-        most 4,096 of them.
-    """
-
-    full_state_update = False
-    probabilities: list[Tensor]
-    classes: list[Tensor]
-
-    def __init__(self, n_classes: int) -> None:
-        super().__init__()
-        self.n_classes = n_classes
-        self.points: dict[int, Tensor] = {}
-        self.add_state("probabilities", [], dist_reduce_fx="cat")
-        self.add_state("classes", [], dist_reduce_fx="cat")
-        self._begin()
-
-    def reset(self) -> None:
-        """Forget all targets."""
-        super().reset()
-        self._begin()
-
-    def _begin(self) -> None:
-        """Have something to gather on a process that sees no target, too: all must take part."""
-        self.probabilities.append(torch.zeros(0, self.n_classes, device=self.device))
-        self.classes.append(torch.zeros(0, dtype=torch.int64, device=self.device))
-
-    def update(self, probabilities: Tensor, observed: Tensor) -> None:
-        """Add targets: (target, class) float32 and (target,) int64."""
-        self.probabilities.append(probabilities)
-        self.classes.append(observed)
-
-    def compute(self) -> dict[str, Tensor]:
-        """``auroc`` and ``average_precision``; NaN where not two classes were observed."""
-        probabilities, classes = dim_zero_cat(self.probabilities), dim_zero_cat(self.classes)
-        found: dict[str, list[Tensor]] = {"auroc": [], "average_precision": []}
-        self.points = {}
-        for number in [1] if self.n_classes == 2 else range(self.n_classes):
-            is_it = classes == number
-            if bool(is_it.any()) and not bool(is_it.all()):
-                found["auroc"].append(binary_auroc(probabilities[:, number], is_it.long()))
-                self.points[number] = _thinned(torch.stack(binary_roc(probabilities[:, number], is_it.long())[:2]))
-                found["average_precision"].append(binary_average_precision(probabilities[:, number], is_it.long()))
-        nan = torch.tensor(torch.nan)
-        return {name: torch.stack(each).mean() if each else nan for name, each in found.items()}
-
-
-def _thinned(points: Tensor) -> Tensor:
-    """(2, point) on the CPU, of which no more than can be seen are left."""
-    kept = torch.linspace(0, points.shape[1] - 1, min(points.shape[1], _MOST_POINTS)).round().long()
-    return points.cpu()[:, kept]
 
 
 def require_classes(weights: Literal["balanced"] | dict[str, float] | None, classes: Sequence[Sequence[Any]]) -> None:
@@ -154,6 +31,40 @@ def require_classes(weights: Literal["balanced"] | dict[str, float] | None, clas
             expected=f"some of {', '.join(sorted(known)) or 'none, for no target is a class'}",
             fix="change --model.task",
         )
+
+
+def is_unweighted(stage: str, n: Tensor, weights: Tensor, classes: Sequence[Any], host: Host) -> bool:
+    """Whether all that was observed counts nothing in the loss, in the few batches of a sanity check.
+
+    Parameters
+    ----------
+    stage
+        ``val`` or ``test``.
+    n
+        (class,) targets of each.
+    weights
+        (class,) of each in the loss.
+    classes
+        Their names.
+    host
+        The model.
+
+    Raises
+    ------
+    UsageError
+        If it is so, and not in a sanity check: such a stage has no loss.
+    """
+    observed = n.cpu() > 0
+    if bool(weights.cpu()[observed].any()):
+        return False
+    if host.trainer.sanity_checking:
+        return True
+    names = [str(own) for own, there in zip(classes, observed.tolist(), strict=True) if there]
+    raise UsageError(
+        f"{stage}/loss of {int(n.sum()):,} targets that are all of class {', '.join(names)}, whose weight is 0",
+        expected="some of a class that training targets are of, which gives it a weight",
+        fix="change --data.split, or the weights of --model.task",
+    )
 
 
 class Classification(Task):
@@ -248,10 +159,13 @@ class Classification(Task):
                 report["all"] |= curves.compute()
                 roc |= {f"{number}/{own}": points for own, points in curves.points.items()}
                 curves.reset()
-            n_targets = int(report["by_class"]["n"].sum())
+            n_targets, unweighted = int(report["by_class"]["n"].sum()), False
+            if n_targets:
+                own = self.shape.classes[number]
+                unweighted = is_unweighted(stage, report["by_class"]["n"], self._of(host)[number], own, host)
             counts["counts" if len(self.sizes) == 1 else f"counts_{number}"] = report["confusion"]["counts"]
             confusion.reset()
-            if n_targets and not math.isfinite(loss := float(report["all"]["loss"])):
+            if n_targets and not unweighted and not math.isfinite(loss := float(report["all"]["loss"])):
                 when = f" after step {host.global_step:,}" if stage == "val" and host.trainer.training else ""
                 raise host.not_finite(f"{stage}/loss is {loss}{when}")
             reports.append(report)

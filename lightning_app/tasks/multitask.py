@@ -20,12 +20,12 @@ from lightning_app.batch import Batch, BatchShape
 from lightning_app.losses import MSE, Loss
 from lightning_app.metrics import MaskedErrors
 from lightning_app.tasks.base import STAGES, Host, Report, Task
+from lightning_app.tasks.class_metrics import Confusion, Curves
 from lightning_app.tasks.classification import (
-    Confusion,
-    Curves,
     balanced,
     class_losses,
     codes_of,
+    is_unweighted,
     likeliest,
     require_classes,
     stored_values,
@@ -192,7 +192,11 @@ class MultiTask(Task):
         """
         found = [self._measured(f"{stage}_{number}") for number in range(len(self._classes))]
         for number, report in enumerate(found):
-            if int(report["n"]) and not math.isfinite(loss := float(report["loss"])):
+            unweighted = False
+            if own := self._classes[number]:
+                n = report.pop("n_by_class")
+                unweighted = bool(n.sum()) and is_unweighted(stage, n, self._weights_of(host)[number], own, host)
+            if int(report["n"]) and not unweighted and not math.isfinite(loss := float(report["loss"])):
                 when = f" after step {host.global_step:,}" if stage == "val" and host.trainer.training else ""
                 raise host.not_finite(f"{stage}/loss of target {number + 1} is {loss}{when}")
         names = [name for name in ("loss", *_OF_CLASSES, *_OF_VALUES, "n") if any(name in each for each in found)]
@@ -233,7 +237,7 @@ class MultiTask(Task):
         metric = self.metrics[name]
         if isinstance(metric, Confusion):
             report = metric.compute()
-            found = report["all"] | {"n": report["by_class"]["n"].sum()}
+            found = report["all"] | {"n": report["by_class"]["n"].sum(), "n_by_class": report["by_class"]["n"]}
             if self.curves:
                 curves = cast(Curves, self.metrics[f"{name}_curves"])
                 found |= curves.compute()
