@@ -280,7 +280,7 @@ def test_a_loss_that_is_not_finite_for_a_voxel_that_is_missing_names_the_field(t
     np.save(tmp_path / "scans.npy", volumes_)
     rows = [[f"p{n}", 0, "scans.npy", n, n % 3] for n in range(12)]
     table = write_table(tmp_path / "t.csv", ["id", "t", "file", "row", "age"], rows)
-    where = {"file": {"scan": "file"}, "file_position": {"scan": "row"}}
+    where: dict[str, Any] = {"file": {"scan": "file"}, "file_position": {"scan": "row"}}
     ingest(table, tmp_path / "s.zarr", id="id", time="t", file_root=tmp_path, **where)
     given_: dict[str, Any] = {"targets": ["age"], "classes": None, "split": Split(by="series", sizes=(0.8, 0.2, 0.0))}
     data = module(open_store(tmp_path / "s.zarr"), **{**given_, "channels": None, "delay": -1})
