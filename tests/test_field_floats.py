@@ -72,6 +72,22 @@ def test_named_scales_are_those_of_torchvision(name: Any) -> None:
     assert dict(floats.state_dict()) == {}
 
 
+@pytest.mark.parametrize(
+    ("dtype", "close"), [(torch.float64, 1e-6), (torch.float32, 1e-6), (torch.bfloat16, 0.02), (torch.float16, 2e-3)]
+)
+@pytest.mark.parametrize("name", ["signed", "imagenet"])
+def test_a_field_comes_in_the_precision_of_the_weights_that_read_it(
+    name: Any, dtype: torch.dtype, close: float
+) -> None:
+    """As with Lightning's ``64-true`` and ``bf16-true``."""
+    values = torch.randint(0, 256, (2, 2, 5, 4, 3), dtype=torch.uint8)
+    floats = FieldToFloat(shape_of([5, 4, 3], ["y", "x", "colour"]), "camera", name)
+    expected = floats(values)
+    found = floats.to(dtype)(values)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, rtol=close, atol=close)
+
+
 def test_other_types_than_bytes_stay_as_they_are_without_a_scale() -> None:
     values = torch.randint(-1000, 1000, (2, 1, 3, 4, 5), dtype=torch.int16)
     floats = FieldToFloat(shape_of([3, 4, 5], ["z", "y", "x"], "int16"), "camera")

@@ -97,18 +97,20 @@ class FieldToFloat(nn.Module):
 
         Returns
         -------
-        (batch, step, colour, …) float32, one colour where there is no such axis. It is a view of memory whose last axis
-        is the colour: ``torch.channels_last``, once batch and step are one axis.
+        (batch, step, colour, …) of the dtype of the weights, float32 unless training is in another precision; one
+        colour where there is no such axis. It is a view of memory whose last axis is the colour:
+        ``torch.channels_last``, once batch and step are one axis.
         """
-        out = (
-            torch.empty_like(values, dtype=torch.float32, memory_format=torch.contiguous_format) if out is None else out
-        )
+        if out is None:
+            wide = torch.promote_types(self.factor.dtype, torch.float32)  # bfloat16 would round bytes before the scale
+            out = torch.empty_like(values, dtype=wide, memory_format=torch.contiguous_format)
         flat = out.view(-1, len(self.factor))
         flat.copy_(values.reshape(flat.shape))
         if self._factor is None:
             torch.addcmul(self.bias, flat, self.factor, out=flat)
         else:  # in four fifths of the time
             flat.mul_(self._factor)
+        out = out.to(self.factor.dtype)
         return out.movedim(-1, 2) if self.has_colours else out.unsqueeze(2)
 
     def _numbers(self, scale: FieldScale, is_bytes: bool) -> tuple[Sequence[float], Sequence[float]]:
