@@ -173,8 +173,8 @@ class DataOfModels(Protocol):
     def source_std(self) -> Tensor:
         """(series, target) float64 standard deviation of the training targets in source units."""
 
-    def seasonal_error(self, season: int) -> Tensor:
-        """(series, target) float64 mean absolute difference of training targets `season` rows apart, NaN if none."""
+    def seasonal_errors(self, season: int) -> tuple[Tensor, Tensor]:
+        """(series, target) float64 mean absolute and squared difference of training targets `season` rows apart."""
 
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
         """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64."""

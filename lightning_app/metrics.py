@@ -11,10 +11,10 @@ With residuals :math:`r = \hat y - y` over the n observed targets,
     R^2 = 1 - \frac{\sum r^2}{\sum (y - \bar y)^2}
 
 MAPE is a fraction and leaves out targets that are 0, of which there are n - n'. sMAPE is in percent, from 0 to 200, and
-counts 0 where prediction and target are both 0. It and the MASE of :class:`ScaledErrors` are those of the M4
-competition (Makridakis, Spiliotis & Assimakopoulos 2020, "The M4 Competition: 100,000 time series and 61 forecasting
-methods"). M4 takes the mean over the targets of a series, then over the series: the same wherever all series have
-equally many observed targets.
+counts 0 where prediction and target are both 0. It and the MASE of
+:class:`~lightning_app.scaled_errors.ScaledErrors` are those of the M4 competition (Makridakis, Spiliotis &
+Assimakopoulos 2020, "The M4 Competition: 100,000 time series and 61 forecasting methods"). M4 takes the mean over the
+targets of a series, then over the series: the same wherever all series have equally many observed targets.
 """
 
 from __future__ import annotations
@@ -120,57 +120,6 @@ def _errors(sums: Tensor, moments: Tensor) -> dict[str, Tensor]:
         "smape": symmetric / count,
         "r2": 1 - squared / m2,
     }
-
-
-class ScaledErrors(Metric):
-    r"""MASE, the mean absolute scaled error: that of the forecast over that of a seasonal naive forecast in training.
-
-    .. math::
-        \mathrm{MASE} = \frac1n \sum \frac{|\hat y - y|}{q_s}, \quad
-        q_s = \frac{1}{|T_s|} \sum_{t \in T_s} |y_t - y_{t-m}|
-
-    where s is the series of a target, m the season, and :math:`T_s` the training rows of the series that were observed,
-    as was the row a season before (Hyndman & Koehler 2006; Makridakis et al. 2020). Below 1, a forecast is better than
-    the naive one was in training.
-
-    Parameters
-    ----------
-    horizon, n_targets
-        Of what is forecast.
-
-    Notes
-    -----
-    Targets whose :math:`q_s` is 0 or unknown are left out. Memory: two numbers for each step
-    of each target.
-    """
-
-    full_state_update = False
-    sums: Tensor
-    left_out: Tensor
-
-    def __init__(self, horizon: int, n_targets: int) -> None:
-        super().__init__()
-        self.add_state("sums", torch.zeros(2, horizon, n_targets, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("left_out", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, predicted: Tensor, observed: Tensor, mask: Tensor, scale: Tensor) -> None:
-        """Add a batch: three times (batch, horizon, target) in source units, and (batch, target) of :math:`q_s`."""
-        scale = scale.double()[:, None]
-        counted = mask & (scale > 0)  # nor NaN
-        residual = torch.where(counted, predicted.double() - observed.double(), 0.0).abs()
-        scaled = torch.where(counted, residual / scale, 0.0)
-        self.sums += torch.stack([scaled.sum(dim=0), counted.double().sum(dim=0)])
-        self.left_out += (mask & ~counted).sum()
-
-    def compute(self) -> dict[str, dict[str, Tensor]]:
-        """The MASE over everything in `all`, by horizon step in `by_step`, by target channel in `by_target`.
-
-        NaN where no target is counted. `all` also has ``mase_left_out``, the number of targets left out.
-        """
-        grouped = {"all": self.sums.sum(dim=(1, 2)), "by_step": self.sums.sum(dim=2), "by_target": self.sums.sum(dim=1)}
-        errors = {name: {"mase": scaled / count} for name, (scaled, count) in grouped.items()}
-        errors["all"]["mase_left_out"] = self.left_out.double()
-        return errors
 
 
 class SeriesScores(Metric):

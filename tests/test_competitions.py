@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +21,9 @@ from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.data.scaling.seasonal_error import seasonal_errors
 from lightning_app.data.windows.borders import target_rows
 from lightning_app.data.windows.splits import NAMES, Split
-from lightning_app.metrics import MaskedErrors, ScaledErrors
+from lightning_app.metrics import MaskedErrors
 from lightning_app.models import SeasonalRepeat
+from lightning_app.scaled_errors import RootScaledErrors, ScaledErrors
 from zstore import NotFiniteError, Store, UsageError, ingest, open_store
 
 Rows = dict[int, float]  # the value at each step, NaN where it is missing
@@ -40,15 +42,15 @@ def make(folder: Path, series: Sequence[Rows], **options: Any) -> Store:
     return open_store(folder / "s.zarr")
 
 
-def seasonal_error(training: Rows, season: int) -> float:
-    """The mean of |v(t) - v(t - season)|, from its definition."""
+def seasonal_error(training: Rows, season: int, power: int = 1) -> float:
+    """The mean of |v(t) - v(t - season)| to some power, from its definition."""
     pairs = [abs(value - training[t - season]) for t, value in training.items() if t - season in training]
     observed = [pair for pair in pairs if not np.isnan(pair)]
-    return float(np.mean(observed)) if observed else np.nan
+    return float(np.mean(np.array(observed) ** power)) if observed else np.nan
 
 
-def errors_of(store: Store, split: Split, season: int) -> list[float]:
-    found: list[float] = seasonal_errors(store, split, Scaler.identity(["v"]), season)[:, 0].tolist()
+def errors_of(store: Store, split: Split, season: int, power: int = 1) -> list[float]:
+    found: list[float] = seasonal_errors(store, split, Scaler.identity(["v"]), season)[power - 1][:, 0].tolist()
     return found
 
 
@@ -72,9 +74,10 @@ def test_the_seasonal_error_of_a_series_is_that_of_its_definition(
             errors_of(store, Split(over="series", sizes=(-1, 0, test)), season)
         return
     kept = [{t: v for t, v in own.items() if t <= max(own) - test} for own in series]
-    expected = [seasonal_error(own, season) for own in kept]
-    found = errors_of(store, Split(over="series", sizes=(-1, 0, test)), season)
-    assert expected == pytest.approx(found, rel=1e-12, abs=1e-12, nan_ok=True)
+    for power in (1, 2):
+        expected = [seasonal_error(own, season, power) for own in kept]
+        found = errors_of(store, Split(over="series", sizes=(-1, 0, test)), season, power)
+        assert expected == pytest.approx(found, rel=1e-12, abs=1e-12, nan_ok=True)
 
 
 @pytest.mark.parametrize(("freq", "unit"), [("MS", "M"), ("1D", "D"), ("rows", "M")])
@@ -89,8 +92,11 @@ def test_a_season_is_counted_in_steps_of_the_store_whatever_their_length(
     assert errors_of(open_store(tmp_path / "s.zarr"), LAST, 12) == pytest.approx([expected])
 
 
-def test_a_training_value_that_is_infinite_has_no_seasonal_error(tmp_path: Path) -> None:
-    store = make(tmp_path, [{t: np.inf if t == 3 else float(t) for t in range(30)}])
+@pytest.mark.parametrize("value", [np.inf, 1e200])
+def test_a_training_value_that_is_infinite_or_whose_square_is_has_no_seasonal_error(
+    tmp_path: Path, value: float
+) -> None:
+    store = make(tmp_path, [{t: value if t == 3 else float(t) for t in range(30)}], dtype="float64")
     with pytest.raises(NotFiniteError, match="channel 'v' in series s0 is not finite"):
         errors_of(store, LAST, 2)
 
@@ -194,6 +200,49 @@ def test_mase_is_the_mean_of_scaled_errors_however_batched(seed: int, size: int,
     assert int((mask & np.isnan(scaled)).sum()) == int(found["all"]["mase_left_out"])
 
 
+def test_rmsse_is_the_example_of_the_m5_guide() -> None:
+    """Training 3, 2, 0, 4 has a mean squared step of 7; forecasts 2, 2 of 0, 4 have a mean squared error of 4."""
+    metric = RootScaledErrors(1, 2, 1)
+    truth, ones = torch.tensor([0.0, 4.0])[None, :, None], torch.ones(1, 2, 1, dtype=torch.bool)
+    metric.update(torch.full((1, 2, 1), 2.0), truth, ones, torch.full((1, 1), 7.0), torch.zeros(1, dtype=torch.int64))
+    assert float(metric.compute()["all"]["rmsse"]) == pytest.approx((4 / 7) ** 0.5)
+
+
+@given(seed=st.integers(0, 2**31), size=st.integers(1, 50), share=st.sampled_from([0.0, 0.3, 1.0]))
+def test_rmsse_is_the_mean_over_series_of_the_roots_of_their_scaled_squares_however_batched(
+    seed: int, size: int, share: float
+) -> None:
+    random = np.random.default_rng(seed)
+    predicted, observed = random.normal(0, 9, (2, 50, 3, 2))
+    mask, series = random.random((50, 3, 2)) < share, random.integers(0, 4, 50)
+    scale = random.choice([0.0, np.nan, 0.5, 20.0], (4, 2))
+    squared = (predicted - observed) ** 2 / np.where(scale > 0, scale, np.nan)[series][:, None]
+    squared[~mask] = np.nan
+    metric = RootScaledErrors(5, 3, 2)  # the last series has no window
+    for low in range(0, 50, size):
+        part = slice(low, low + size)
+        blank = np.where(mask, observed, np.nan)
+        values = (torch.from_numpy(each[part]) for each in (predicted, blank, mask, scale[series], series))
+        metric.update(*values)
+    found = metric.compute()
+
+    def expected(cells: Any) -> float:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Mean of empty slice")
+            roots = [
+                np.sqrt(np.nanmean(squared[series == s][:, steps, target])) for s in range(4) for target, steps in cells
+            ]
+            return float(np.nanmean(roots))
+
+    both, every = (0, 1), slice(None)
+    assert float(found["all"]["rmsse"]) == pytest.approx(expected([(t, every) for t in both]), nan_ok=True)
+    for target in both:
+        by_target = float(found["by_target"]["rmsse"][target])
+        assert by_target == pytest.approx(expected([(target, every)]), nan_ok=True)
+    for step in range(3):
+        assert float(found["by_step"]["rmsse"][step]) == pytest.approx(expected([(t, step) for t in both]), nan_ok=True)
+
+
 # A whole test run ----------------------------------------------------------------------------------------------------
 
 
@@ -220,8 +269,8 @@ def score(store: Store, folder: Path, season: int = 6, split: Split = LAST, **op
 
 
 def measures(series: Sequence[Rows], season: int = 6) -> dict[str, float]:
-    """SMAPE and MASE as M4 has them: the mean over the targets of a series, then over the series."""
-    smape, mase, n_left_out = [], [], 0
+    """SMAPE and MASE as M4 has them, RMSSE as M5: the mean over the targets of a series, then over the series."""
+    smape, mase, rmsse, n_left_out = [], [], [], 0
     for own in series:
         values = np.array([own[t] for t in sorted(own)])
         truth, guess = values[-4:], values[-10:-6]
@@ -229,11 +278,14 @@ def measures(series: Sequence[Rows], season: int = 6) -> dict[str, float]:
         smape.append(np.mean(200 * np.abs(truth - guess)[seen] / (np.abs(truth) + np.abs(guess))[seen]))
         if scale > 0:
             mase.append(np.mean(np.abs(truth - guess)[seen]) / scale)
+            squared = seasonal_error(dict(list(own.items())[:-4]), season, 2)
+            rmsse.append(np.sqrt(np.mean(((truth - guess) ** 2)[seen]) / squared))
         else:
             n_left_out += int(seen.sum())
     return {
         "test/smape": float(np.mean(smape)),
         "test/mase": float(np.mean(mase)),
+        "test/rmsse": float(np.mean(rmsse)),
         "test/mase_left_out": float(n_left_out),
     }
 
@@ -270,7 +322,7 @@ def test_a_series_without_a_seasonal_error_is_left_out_and_counted(
     expected = measures(series)
     assert expected["test/mase_left_out"] == 4.0
     assert expected == pytest.approx({name: model.exact[name] for name in expected}, rel=1e-6)
-    assert "MASE leaves out 4 test targets" in caplog.text
+    assert "MASE and RMSSE leave out 4 test targets" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore::Warning")

@@ -253,7 +253,7 @@ def plain(value: Any) -> Any:
 def told(data: WindowDataModule) -> list[Any]:
     """All that follows from a checkpoint."""
     scaled, series = torch.tensor([[[0.25] * len(data.targets)] * 2]), torch.tensor([3])
-    tensors = [data.target_std, data.source_std, data.seasonal_error(24), data.to_source(scaled, series)]
+    tensors = [data.target_std, data.source_std, *data.seasonal_errors(24), data.to_source(scaled, series)]
     values = [first_batch(data)["x"], first_batch(data, "val")["y"], *tensors]
     return [plain(data.state_dict()), data.shape, data.inputs, data.columns, *(value.tolist() for value in values)]
 

@@ -340,7 +340,7 @@ LAYERS = {
         ["data.old_checkpoints", "data.record", "data.stores"],
         ["data.ahead.known", "data.ahead.origins", "data.ahead.rows", "data.ahead.forecast"],
         ["data.facts", "data.window_data", "data.datamodule"],
-        ["metrics", "quantile_errors", "losses"],
+        ["metrics", "scaled_errors", "quantile_errors", "losses"],
         ["tasks.base", "tasks.forecast", "tasks.class_metrics", "tasks.classification", "tasks.multitask"],
         ["tasks.mixture", "tasks.policy"],
         ["tasks.distributions", "tasks.probabilistic"],

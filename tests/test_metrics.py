@@ -11,9 +11,11 @@ from conftest import in_two_processes
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed
+from torchmetrics import Metric
 
 from lightning_app.losses import MAE, MSE, NSE, Huber, Loss, Quantile
-from lightning_app.metrics import MaskedErrors, ScaledErrors, SeriesScores
+from lightning_app.metrics import MaskedErrors, SeriesScores
+from lightning_app.scaled_errors import RootScaledErrors, ScaledErrors
 
 HORIZON, TARGETS, SERIES = 3, 2, 5
 Data = dict[str, np.ndarray[Any, Any]]
@@ -58,12 +60,13 @@ def scores(truth: np.ndarray[Any, Any], guess: np.ndarray[Any, Any], epsilon: fl
     }
 
 
-def update(metric: MaskedErrors | ScaledErrors | SeriesScores, data: Data, part: Any) -> None:
+def update(metric: Metric, data: Data, part: Any) -> None:
     values = {name: torch.from_numpy(column[part]) for name, column in data.items()}
-    if not isinstance(metric, SeriesScores):
-        series = values.pop("series")
-    if isinstance(metric, ScaledErrors):
+    series = values.pop("series")
+    if isinstance(metric, (ScaledErrors, RootScaledErrors)):
         values["scale"] = torch.arange(SERIES)[series][:, None].expand(-1, TARGETS)  # that of the first series is 0
+    if isinstance(metric, (SeriesScores, RootScaledErrors)):
+        values["series"] = series
     metric.update(*values.values())
 
 
@@ -107,10 +110,14 @@ def test_every_metric_is_that_of_its_formula_however_batched(seed: int, size: in
     check(errors.compute(), by_series.compute(), data)
 
 
+def scaled_errors() -> tuple[Metric, Metric]:
+    return ScaledErrors(HORIZON, TARGETS), RootScaledErrors(SERIES, HORIZON, TARGETS)
+
+
 def _share_of(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     data = random_data(7, 200)
-    metrics = MaskedErrors(HORIZON, TARGETS), SeriesScores(SERIES, TARGETS), ScaledErrors(HORIZON, TARGETS)
+    metrics = MaskedErrors(HORIZON, TARGETS), SeriesScores(SERIES, TARGETS), *scaled_errors()
     for start in range(rank * 16, 200, 32):  # batches of 16, dealt out in turn: the last one is smaller
         for metric in metrics:
             update(metric, data, slice(start, start + 16))
@@ -121,12 +128,13 @@ def _share_of(rank: int, folder: str) -> None:
 
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
     in_two_processes(_share_of, tmp_path)
-    data, alone = random_data(7, 200), ScaledErrors(HORIZON, TARGETS)
-    update(alone, data, slice(None))
+    data, alone = random_data(7, 200), scaled_errors()
+    for metric in alone:
+        update(metric, data, slice(None))
     for rank in range(2):
-        errors, by_series, scaled = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        errors, by_series, *scaled = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         check(errors, by_series, data)
-        torch.testing.assert_close(scaled, alone.compute())
+        torch.testing.assert_close(scaled, [metric.compute() for metric in alone])
 
 
 def test_scores_keep_their_digits_where_values_are_large() -> None:

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_app import load
+from lightning_app.batch import BatchShape
 from lightning_app.cli import main
+from lightning_app.models import Ensemble
 from lightning_app.quantile_errors import QuantileErrors, central_pairs
 from lightning_app.tasks import ProbabilisticForecast
 from lightning_app.tasks.distributions import DISTRIBUTIONS, student_quantile
@@ -58,6 +60,23 @@ def test_the_likelihood_is_that_of_torch(name: str) -> None:
     }[name]
     read = DISTRIBUTIONS[name]([0.5])
     torch.testing.assert_close(read.loss(outputs[:, : read.n_outputs], observed), -expected.log_prob(observed))
+
+
+@given(st.sampled_from(sorted(DISTRIBUTIONS)), LEVELS, st.integers(0, 99))
+def test_an_ensemble_has_the_means_of_the_quantiles_of_its_members(name: str, levels: list[float], seed: int) -> None:
+    random, shape = torch.Generator().manual_seed(seed), BatchShape(6, 2, 0, 2, 2, [0, 1])
+    task = ProbabilisticForecast(name, sorted(levels))  # type: ignore[arg-type]
+    model = Ensemble(shape, "MLP", 3, {"hidden": 4}, task=task)
+    batch: Any = {"x": 5 * torch.randn(4, 6, 2, generator=random), "x_future": torch.zeros(4, 2, 0)}
+    batch["x_static"] = torch.zeros(4, 0)
+    read, sizes = DISTRIBUTIONS[name](sorted(levels)), (4, 2, 2, -1)
+    outputs = torch.stack([member(batch).reshape(sizes) for member in model.members]).detach()
+    if name == "student_t":  # quantiles have a mean among these distributions if degrees are alike
+        outputs[..., 2:] = outputs[:1, ..., 2:].clone()
+        found = read.quantiles(read.mean(outputs))
+    else:
+        found = read.quantiles(model(batch).reshape(sizes))
+    torch.testing.assert_close(found, read.quantiles(outputs).mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))

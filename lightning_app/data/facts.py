@@ -137,12 +137,14 @@ class DataFacts:
         """(series, target) float64 standard deviation of each series' training targets in source units."""
         return torch.from_numpy(self.scales.source_std)
 
-    def seasonal_error(self, season: int) -> Tensor:
-        """(series, target) float64 mean absolute difference of training targets `season` rows apart, NaN if none.
+    def seasonal_errors(self, season: int) -> tuple[Tensor, Tensor]:
+        """(series, target) float64 mean absolute and mean squared difference of training targets `season` rows apart.
 
-        In source units; the scale of MASE. Cost: the first call for a season decodes the targets of the training rows.
+        In source units, NaN if there are none; the scales of MASE and RMSSE. Cost: the first call for a season decodes
+        the targets of the training rows.
         """
-        return torch.from_numpy(self.scales.seasonal_error(season))
+        absolute, squared = self.scales.seasonal_errors(season)
+        return torch.from_numpy(absolute), torch.from_numpy(squared)
 
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
         """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64."""

@@ -37,7 +37,7 @@ class Scales:
 
     layout: Layout
     recorded: Scaler | None = None
-    _seasonal: dict[int, Float64] = field(default_factory=dict, repr=False, compare=False)
+    _seasonal: dict[int, tuple[Float64, Float64]] = field(default_factory=dict, repr=False, compare=False)
     _last: dict[tuple[str | None, ...], LastInputs] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -132,8 +132,8 @@ class Scales:
         """(series, target) standard deviation of each series' training targets in source units."""
         return source_std(self.layout.training, self.layout.targets)
 
-    def seasonal_error(self, season: int) -> Float64:
-        """(series, target) mean absolute difference of training targets `season` rows apart, NaN if none."""
+    def seasonal_errors(self, season: int) -> tuple[Float64, Float64]:
+        """(series, target) mean absolute and mean squared difference of training targets `season` rows apart."""
         if season not in self._seasonal:
             layout = self.layout
             errors = seasonal_errors(layout.store, layout.options.split, self.targets, season, layout.view.members)

@@ -3,7 +3,8 @@ r"""Ensemble: the mean of several models that differ only in the weights they be
 .. math:: \hat y = \frac1K \sum_k f_k(x), \qquad \text{trained on} \quad \frac1K \sum_k L(f_k(x), y)
 
 so that each member learns as it would alone, on the same batches. What members find by chance cancels out: Hansen &
-Salamon 1990, "Neural network ensembles"; of LSTMs for catchments, Kratzert et al. 2019, HESS 23.
+Salamon 1990, "Neural network ensembles"; of LSTMs for catchments, Kratzert et al. 2019, HESS 23. Of quantiles it is the
+mean of each: Lichtendahl, Grushka-Cockayne & Winkler 2013, "Is it better to average probabilities or quantiles?"
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Ensemble(TaskModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """The mean of what the members predict."""
-        return torch.stack([cast(TaskModel, member)(batch) for member in self.members]).mean(dim=0)
+        return self.task.mean_of(torch.stack([cast(TaskModel, member)(batch) for member in self.members]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean of the losses of the members, each by itself."""

@@ -140,6 +140,10 @@ class Task(nn.Module):
         """
         raise NotImplementedError
 
+    def mean_of(self, outputs: Tensor) -> Tensor:
+        """(batch, horizon, output) what the outputs of several models say together, (model, batch, horizon, output)."""
+        return outputs.mean(dim=0)
+
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """(batch, horizon, target) float64 in source units: numbers, or classes as the store has them."""
         raise NotImplementedError

@@ -64,6 +64,10 @@ class Distribution(ABC):
     def loss(self, outputs: Tensor, observed: Tensor) -> Tensor:
         """(…) of outputs, (…, output), for what was observed, (…)."""
 
+    @abstractmethod
+    def mean(self, outputs: Tensor) -> Tensor:
+        """(…, output) what several models say together, (model, …, output): the means of their quantiles."""
+
 
 class Quantiles(Distribution):
     """Quantiles themselves."""
@@ -91,6 +95,13 @@ class Quantiles(Distribution):
         residual = self._all(outputs) - observed[..., None]
         level = residual.new_tensor(self._levels)
         return torch.maximum(-level * residual, (1 - level) * residual).mean(dim=-1)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """The mean median, and the mean steps from it."""
+        middle = self._levels.index(0.5)
+        found = _inverse_softplus(softplus(outputs).mean(dim=0))
+        found[..., middle] = outputs[..., middle].mean(dim=0)
+        return found
 
     def _all(self, outputs: Tensor) -> Tensor:
         middle = self._levels.index(0.5)
@@ -124,6 +135,10 @@ class Normal(Distribution):
         distance = (observed - mean) / deviation
         return deviation.log() + 0.5 * distance.square() + 0.5 * math.log(2 * math.pi)
 
+    def mean(self, outputs: Tensor) -> Tensor:
+        """The mean of the means, and that of the deviations."""
+        return torch.stack([outputs[..., 0].mean(dim=0), _mean_softplus(outputs[..., 1])], dim=-1)
+
 
 class StudentT(Distribution):
     """A location, a scale and degrees of freedom, which are above 2: tails as heavy as the data are."""
@@ -153,6 +168,11 @@ class StudentT(Distribution):
         constant = torch.lgamma(0.5 * degrees) - torch.lgamma(0.5 * (degrees + 1)) + 0.5 * (math.pi * degrees).log()
         return scale.log() + tail + constant
 
+    def mean(self, outputs: Tensor) -> Tensor:
+        """The mean of each parameter: the means of the quantiles where all have the same degrees of freedom."""
+        others = [_mean_softplus(outputs[..., place]) for place in (1, 2)]
+        return torch.stack([outputs[..., 0].mean(dim=0), *others], dim=-1)
+
     @staticmethod
     def _degrees(outputs: Tensor) -> Tensor:
         return 2 + softplus(outputs[..., 2])
@@ -161,6 +181,17 @@ class StudentT(Distribution):
 def _location(outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Where a distribution lies, and how wide it is."""
     return outputs[..., 0], _FLOOR + softplus(outputs[..., 1])
+
+
+def _mean_softplus(outputs: Tensor) -> Tensor:
+    """(…) whose softplus is the mean of those of (model, …)."""
+    return _inverse_softplus(softplus(outputs).mean(dim=0))
+
+
+def _inverse_softplus(values: Tensor) -> Tensor:
+    """Of what is positive; what is 0 by rounding counts as the smallest number."""
+    positive = values.clamp(min=torch.finfo(values.dtype).tiny)
+    return positive + torch.log(-torch.expm1(-positive))
 
 
 def student_quantile(degrees: Tensor, level: float) -> Tensor:

@@ -8,10 +8,12 @@ from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.losses import MSE, Loss
-from lightning_app.metrics import MaskedErrors, ScaledErrors, SeriesScores
+from lightning_app.metrics import MaskedErrors, SeriesScores
+from lightning_app.scaled_errors import RootScaledErrors, ScaledErrors
 from lightning_app.tasks.base import STAGES, Host, Report, Task
 from zstore import UsageError
 
@@ -38,13 +40,14 @@ class Forecast(Task):
     series_least
         Targets that a series must have for its scores to count in medians and quantiles.
     mase_season
-        Rows of a season, such as 24 for a day of hours: measures MASE too, scaled by the error that repeating the last
-        season has on the training rows of each series, in source units. Default: no MASE.
+        Rows of a season, such as 24 for a day of hours: measures MASE and RMSSE too, scaled by the error that repeating
+        the last season has on the training rows of each series, in source units; 1 is the RMSSE of the M5 competition.
+        Default: neither.
     """
 
     monitor = "val/mse"
     shown: ClassVar = ("mse", "mae", "rmse", "mase", "nse_median", "kge_median", "bias_median")
-    listed: ClassVar = (*shown[:3], "mape", "smape", "mase", "r2", *shown[4:])
+    listed: ClassVar = (*shown[:3], "mape", "smape", "mase", "rmsse", "r2", *shown[4:])
 
     def __init__(
         self,
@@ -88,10 +91,13 @@ class Forecast(Task):
         return f"{self.units} units"
 
     def begin(self, host: Host) -> None:
-        """Make room for scores of series too, once their number is known."""
+        """Make room for what is measured by series, once their number is known."""
+        if self.mase_season is not None and "val_roots" not in self.metrics:
+            sizes = host.data.n_series, self.shape.horizon, self.shape.n_targets
+            self.metrics.update({f"{stage}_roots": RootScaledErrors(*sizes) for stage in STAGES})
         if self.series_scores and "val_scores" not in self.metrics:
-            sizes = {"n_series": host.data.n_series, "n_targets": self.shape.n_targets, "least": self.series_least}
-            self.metrics.update({f"{stage}_scores": SeriesScores(**sizes) for stage in STAGES})
+            of_series = {"n_series": host.data.n_series, "n_targets": self.shape.n_targets, "least": self.series_least}
+            self.metrics.update({f"{stage}_scores": SeriesScores(**of_series) for stage in STAGES})
         super().begin(host)
 
     def loss_of(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
@@ -115,8 +121,10 @@ class Forecast(Task):
         if self.series_scores:
             cast(SeriesScores, self.metrics[f"{stage}_scores"]).update(*source, mask, windows["series"])
         if self.mase_season is not None:
-            scale = host.data.seasonal_error(self.mase_season).to(mask.device)[windows["series"]]
-            cast(ScaledErrors, self.metrics[f"{stage}_scaled"]).update(*source, mask, scale)
+            series = windows["series"]
+            scales = [scale.to(mask.device)[series] for scale in host.data.seasonal_errors(self.mase_season)]
+            cast(ScaledErrors, self.metrics[f"{stage}_scaled"]).update(*source, mask, scales[0])
+            cast(RootScaledErrors, self.metrics[f"{stage}_roots"]).update(*source, mask, scales[1], series)
 
     def measured(self, stage: str, host: Host) -> Report:
         """Errors over everything, `by_step` and `by_target`; scores `by_series`."""
@@ -143,10 +151,12 @@ class Forecast(Task):
         return host.data.to_source(outputs, windows["series"])
 
     def _mase(self, stage: str, host: Host) -> Report:
-        """The MASE of a stage, which is then reset; refused where targets were observed and none of them has one."""
-        errors = cast(ScaledErrors, self.metrics[f"{stage}_scaled"])
-        mase: Report = errors.compute()
+        """MASE and RMSSE of a stage, then reset; refused where targets were observed and none of them has a MASE."""
+        errors, roots = (cast(Metric, self.metrics[f"{stage}_{name}"]) for name in ("scaled", "roots"))
+        mase, rmsse = errors.compute(), roots.compute()
+        mase = {group: {**values, **rmsse[group]} for group, values in mase.items()}
         errors.reset()
+        roots.reset()
         n_left_out = int(mase["all"]["mase_left_out"])
         if n_left_out and bool(mase["all"]["mase"].isnan()) and not host.trainer.sanity_checking:
             raise UsageError(
@@ -157,7 +167,7 @@ class Forecast(Task):
             )
         if n_left_out and stage == "test":
             logger.warning(
-                f"MASE leaves out {n_left_out:,} test targets: the error that repeating the last season of"
+                f"MASE and RMSSE leave out {n_left_out:,} test targets: the error that repeating the last season of"
                 f" {self.mase_season:,} rows has on the training rows of their series is 0 or unknown"
             )
         return mase

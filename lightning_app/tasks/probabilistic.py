@@ -120,6 +120,10 @@ class ProbabilisticForecast(Task):
             raise host.not_finite(f"{stage}/crps is {crps}{when}")
         return report
 
+    def mean_of(self, outputs: Tensor) -> Tensor:
+        """The means of quantiles; of Student's distributions, whose quantiles no such one has, of their parameters."""
+        return self._read.mean(self._by_target(outputs)).flatten(-2)
+
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """The medians, in source units."""
         return host.data.to_source(self._read.centre(self._by_target(outputs)), windows["series"])

@@ -1,4 +1,4 @@
-"""How far training rows are from those a season before: the error that MASE is scaled by."""
+"""How far training rows are from those a season before: the errors that MASE and RMSSE are scaled by."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Int64 = NDArray[np.int64]
 
 def seasonal_errors(
     store: Store, split: Split, targets: Scaler, season: int, members: NDArray[np.bool_] | None = None
-) -> Float64:
-    """Mean absolute difference of each training row and the row of its series that lies a season before it.
+) -> tuple[Float64, Float64]:
+    """Mean absolute and mean squared difference of each training row and the row of its series a season before it.
 
     Parameters
     ----------
@@ -34,12 +34,13 @@ def seasonal_errors(
 
     Returns
     -------
-    (series, channel) float64. NaN where no two training rows a season apart were both observed.
+    Twice (series, channel) float64. NaN where no two training rows a season apart were both observed.
 
     Raises
     ------
     NotFiniteError
-        If training values are infinite, or their differences leave float64; it names the channel and the series.
+        If training values are infinite, or their differences or the squares of these leave float64; it names the
+        channel and the series.
 
     Notes
     -----
@@ -49,8 +50,8 @@ def seasonal_errors(
     trained = stops > starts
     starts, stops, first_step = starts[trained], stops[trained], _step_of_row_0(store)[trained]
     series = store.index.runs.series[trained]
-    sums = np.zeros((store.n_series, len(targets.channels)))
-    counts = np.zeros(sums.shape, np.int64)
+    sums = np.zeros((store.n_series, 2, len(targets.channels)))
+    counts = np.zeros((store.n_series, len(targets.channels)), np.int64)
     before: tuple[int, Int64, Float64] = -1, np.zeros(0, np.int64), np.zeros((0, len(targets.channels)))
     size = store.schema.chunk_rows
     for low in range(0, store.n_rows, size):
@@ -72,15 +73,16 @@ def seasonal_errors(
             earlier = before[1:] if before[0] == owner else (steps[:0], rows_values[:0])
             before = owner, *_add(sums[owner], counts[owner], steps, rows_values, earlier, season)
     if not np.isfinite(sums).all():
-        position, channel = np.argwhere(~np.isfinite(sums))[0].tolist()
+        position, _, channel = np.argwhere(~np.isfinite(sums))[0].tolist()
         raise NotFiniteError(
             f"a seasonal error of channel {targets.channels[channel]!r} in series {store.ids[position]} is not finite",
-            expected="finite training values, whose differences float64 holds",
+            expected="finite training values, whose differences and their squares float64 holds",
             where=store.path,
             fix="correct the source, or drop --model.mase_season",
         )
     with np.errstate(invalid="ignore"):
-        return sums / counts
+        absolute, squared = (sums / counts[:, None]).swapaxes(0, 1)
+    return absolute, squared
 
 
 def _step_of_row_0(store: Store) -> Int64:
@@ -95,7 +97,9 @@ def _step_of_row_0(store: Store) -> Int64:
 def _add(
     sums: Float64, counts: Int64, steps: Int64, values: Float64, earlier: tuple[Int64, Float64], season: int
 ) -> tuple[Int64, Float64]:
-    """Add differences of rows of one series to (channel,) sums and counts; what rows after them need is returned.
+    """Add differences of rows of one series to (2, channel) sums, of these and of squares, and (channel,) counts.
+
+    What rows after them need is returned.
 
     `steps` ascend, with (row, channel) values of theirs; `earlier` has those of rows of the series before them.
     """
@@ -105,7 +109,9 @@ def _add(
     with np.errstate(over="ignore", invalid="ignore"):
         differences = np.abs(values[paired] - all_values[position[paired]])
     unseen = np.isnan(values[paired]) | np.isnan(all_values[position[paired]])
-    sums += np.where(unseen, 0.0, differences).sum(axis=0)
+    differences = np.where(unseen, 0.0, differences)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums += np.stack([differences.sum(axis=0), np.square(differences).sum(axis=0)])
     counts += (~unseen).sum(axis=0)
     needed = all_steps > steps[-1] - season
     return all_steps[needed], all_values[needed]
