@@ -91,21 +91,26 @@ def _windowed(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     low, high = np.quantile(seen[:: max(len(seen) // _SAMPLE, 1)], [0.01, 0.99])
     if low == high:
         low, high = seen.min(), seen.max()
+    return windowed(values, float(low), float(high))
+
+
+def windowed(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    """Intensities from `low` to `high` as 0 to 255; what is no number is 0."""
     half = high / 2 - low / 2  # of the range, which may be beyond float64
     share = (np.clip(np.nan_to_num(values, nan=low), low, high) / 2 - low / 2) / (half or 1)
     bytes_: NDArray[np.uint8] = np.round(255 * share).astype(np.uint8)
     return bytes_
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """An image, (y, x) of grey or (y, x, 3) of red, green and blue, as a PNG file."""
+def png(pixels: NDArray[np.uint8], level: int = 9) -> bytes:
+    """An image, (y, x) of grey or (y, x, 3) of red, green and blue, as a PNG file; `level` 1 is quick, 9 small."""
     height, width, n_components = (*pixels.shape, 1)[:3]
     flat = pixels.reshape(height, width, n_components)
     rows = np.empty((height, 1 + width * n_components), np.uint8)
     rows[:, 0] = _LEFT
     rows[:, 1:] = np.diff(flat, axis=1, prepend=np.uint8(0)).reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOURS[n_components], 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")]
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), level)), (b"IEND", b"")]
     return _SIGNATURE + b"".join(_chunk(name, body) for name, body in chunks)
 
 

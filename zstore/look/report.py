@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zstore.look.fields import fields_table, spread_rows, thumbnails
+from zstore.look.presence import observed_share, sampled
 from zstore.look.store import store_html
 from zstore.look.style import BLUE, PAPER, RED
 from zstore.look.svg import dot, line, picture, rect, sample_evenly
@@ -23,7 +22,6 @@ _LEAST_DRAWN, _MOST_DRAWN = 120, 200_000
 _LINE_W, _LINE_H = 560, 54
 _MAP_SERIES, _MAP_TIMES, _CELL_W, _CELL_H = 60, 120, 6, 7
 _BARS, _BAR_W, _BAR_H = 48, 6, 70
-_SAMPLES, _SAMPLE_ROWS = 64, 4096
 _MOST_CHANNELS = 40
 _FIELD_ROWS = 6
 _GEO_W, _GEO_H, _MARGIN = 680, 420, 6
@@ -129,7 +127,7 @@ def _missing_map(store: Store) -> Html:
     chosen, n_times = sample_evenly(store.n_series, _MAP_SERIES), min(_MAP_TIMES, high - low)
     cells = []
     for number, position in enumerate(chosen.tolist()):
-        shade = _observed_share(store, position, (low, high), n_times)
+        shade = observed_share(store, position, (low, high), n_times, store.channels[:_MOST_CHANNELS])
         edges = np.flatnonzero(np.append(True, shade[1:] != shade[:-1])).tolist()
         cells += [
             rect(begin * _CELL_W, number * _CELL_H, (end - begin) * _CELL_W, _CELL_H - 1, BLUE, shade[begin])
@@ -149,21 +147,6 @@ def _missing_map(store: Store) -> Html:
     )
 
 
-def _observed_share(store: Store, position: int, span: tuple[int, int], n_times: int) -> NDArray[np.float64]:
-    """(time,) tenths of the values of a series that were observed, of the most rows that any stretch of time has."""
-    (low, high), names = span, store.channels[:_MOST_CHANNELS]
-    first, last = store.index.row_start[position : position + 2].tolist()
-    elapsed = (store.times(first, last) - low).view(np.uint64).astype(np.float64)  # products may leave int64
-    bins = np.minimum(elapsed * n_times / (high - low), n_times - 1).astype(np.int64)
-    observed = np.zeros(n_times)
-    for name in names:
-        observed += np.bincount(bins[~np.isnan(store.read(name, first, last))], minlength=n_times)
-    usual = max(1.0, store.n_rows / store.n_series / n_times)
-    expected = (np.bincount(bins, minlength=n_times).max() or usual) * max(len(names), 1)
-    share: NDArray[np.float64] = np.minimum(observed / expected, 1)
-    return share.round(1)
-
-
 def _histograms(store: Store) -> Html:
     drawn = [
         _histogram(store, name, own, store.channel(own[0]).units)
@@ -177,7 +160,7 @@ def _histograms(store: Store) -> Html:
 
 def _histogram(store: Store, name: str, channels: Sequence[str], units: str | None) -> Html | None:
     """The distribution of a channel or vector, but for a thousandth at each end; None where nothing was observed."""
-    values = np.concatenate([_sample(store, channel) for channel in channels])
+    values = np.concatenate([sampled(store, channel) for channel in channels])
     if not len(values):
         return None
     halves = values / 2  # whose range is within float64
@@ -199,17 +182,6 @@ def _histogram(store: Store, name: str, channels: Sequence[str], units: str | No
         high=f"{2 * high:g}",
         median=f"{2 * median:g}",
     )
-
-
-def _sample(store: Store, channel: str) -> NDArray[Any]:
-    """Observed values of stretches of rows that are evenly spread."""
-    if not store.n_rows:
-        return np.zeros(0)
-    starts = sample_evenly(max(store.n_rows - _SAMPLE_ROWS, 0) + 1, _SAMPLES).tolist()
-    parts = [store.read(channel, start, min(start + _SAMPLE_ROWS, store.n_rows)) for start in starts]
-    values = np.concatenate(parts).astype(np.float64)
-    observed: NDArray[Any] = values[np.isfinite(values)]
-    return observed
 
 
 def _fields(store: Store) -> Html | None:

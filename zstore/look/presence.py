@@ -1,0 +1,62 @@
+"""Where values are: shares of what was observed, by series and time, and samples of a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.look.svg import sample_evenly
+from zstore.reading.store import Store
+
+_SAMPLES, _SAMPLE_ROWS = 64, 4096
+_BLOCK_ROWS = 1 << 20
+
+
+def observed_share(
+    store: Store, position: int, span: tuple[int, int], n_times: int, channels: Sequence[str]
+) -> NDArray[np.float64]:
+    """How much of a series was observed, in stretches of time.
+
+    Parameters
+    ----------
+    store, position
+        The series.
+    span
+        Times ``[low, high)``.
+    n_times
+        Into how many stretches they are cut.
+    channels
+        Whose values count.
+
+    Returns
+    -------
+    (stretch,) tenths of the values that the fullest stretch has rows for. Cost: the channels of the series are read.
+    """
+    low, high = span
+    first, last = store.index.row_start[position : position + 2].tolist()
+    observed, rows = np.zeros(n_times), np.zeros(n_times)
+    for begin in range(first, last, _BLOCK_ROWS):
+        end = min(begin + _BLOCK_ROWS, last)
+        elapsed = (store.times(begin, end) - low).view(np.uint64).astype(np.float64)  # products may leave int64
+        bins = np.minimum(elapsed * n_times / (high - low), n_times - 1).astype(np.int64)
+        rows += np.bincount(bins, minlength=n_times)
+        for name in channels:
+            observed += np.bincount(bins[~np.isnan(store.read(name, begin, end))], minlength=n_times)
+    usual = max(1.0, store.n_rows / store.n_series / n_times)
+    expected = (rows.max() or usual) * max(len(channels), 1)
+    share: NDArray[np.float64] = np.minimum(observed / expected, 1)
+    return share.round(1)
+
+
+def sampled(store: Store, channel: str) -> NDArray[Any]:
+    """Observed values of 64 stretches of 4,096 rows that are evenly spread; all where there are no more."""
+    if not store.n_rows:
+        return np.zeros(0)
+    starts = sample_evenly(max(store.n_rows - _SAMPLE_ROWS, 0) + 1, _SAMPLES).tolist()
+    parts = [store.read(channel, start, min(start + _SAMPLE_ROWS, store.n_rows)) for start in starts]
+    values = np.concatenate(parts).astype(np.float64)
+    observed: NDArray[Any] = values[np.isfinite(values)]
+    return observed

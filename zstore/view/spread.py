@@ -1,0 +1,78 @@
+"""Where values are missing, and how they are distributed: read from the rows, of large stores from some of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from zstore.look.presence import observed_share, sampled
+from zstore.look.svg import sample_evenly
+from zstore.reading.store import Store
+from zstore.view.numbers import listed, seconds
+
+MOST_SERIES, MOST_TIMES = 120, 400
+"""Lines and columns of the map of what is missing."""
+_MOST_VALUES = 24_000_000
+_BARS = 60
+
+
+def missing_map(store: Store, n_series: int, n_times: int, channel: str | None = None) -> dict[str, Any]:
+    """How much of some evenly chosen series was observed, over time.
+
+    Parameters
+    ----------
+    store
+        Whose series.
+    n_series, n_times
+        Lines and columns, at most :data:`MOST_SERIES` and :data:`MOST_TIMES`.
+    channel
+        The channel or vector that counts. Default: as many channels as it takes 24 M values to look at.
+
+    Returns
+    -------
+    ``ids``, ``start`` and ``stop`` of the times, ``shares`` (series, time) from 0 to 1, the ``channels`` that count.
+    """
+    if not store.n_rows:
+        return {"ids": [], "start": 0.0, "stop": 0.0, "shares": [], "channels": []}
+    low, high = int(store.index.time_start.min()), int(store.index.time_stop.max()) + 1
+    n_times = max(min(n_times, MOST_TIMES, high - low), 1)
+    chosen = sample_evenly(store.n_series, max(min(n_series, MOST_SERIES), 1))
+    names = list(store.chosen_channels(channel)) if channel else list(store.channels)
+    n_rows = max(int(store.index.row_size[chosen].sum()), 1)
+    if (most := max(_MOST_VALUES // n_rows, 1)) < len(names):
+        names = names[:most]
+    if n_rows > 2 * _MOST_VALUES:  # of very long series fewer
+        chosen = chosen[sample_evenly(len(chosen), max(len(chosen) * 2 * _MOST_VALUES // n_rows, 1))]
+    shares = [listed(observed_share(store, position, (low, high), n_times, names)) for position in chosen.tolist()]
+    first, last = seconds(np.array([low, high - 1]), store.time).tolist()
+    return {
+        "ids": [str(store.ids[position]) for position in chosen.tolist()],
+        "start": first,
+        "stop": last,
+        "shares": shares,
+        "channels": names,
+    }
+
+
+def histogram(store: Store, channel: str) -> dict[str, Any]:
+    """The distribution of a channel or vector between its 0.1st and its 99.9th percentile.
+
+    Returns
+    -------
+    ``edges`` (bar + 1,), ``counts`` (bar,), ``quantiles`` 0.001, 0.5 and 0.999, and ``n`` values that were looked at:
+    some 260,000 of each channel at most.
+    """
+    values = np.concatenate([sampled(store, name) for name in store.chosen_channels(channel)])
+    if not len(values):
+        return {"edges": [], "counts": [], "quantiles": [], "n": 0}
+    low, median, high = np.quantile(values, [0.001, 0.5, 0.999])
+    if not (np.isfinite(high - low) and high > low):
+        return {"edges": [low, high], "counts": [len(values)], "quantiles": [low, median, high], "n": len(values)}
+    counts, edges = np.histogram(values, _BARS, (low, high))
+    return {
+        "edges": edges.tolist(),
+        "counts": counts.tolist(),
+        "quantiles": [low, median, high],
+        "n": len(values),
+    }

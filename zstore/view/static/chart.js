@@ -1,0 +1,141 @@
+// Lines over time, one picture below the other, which zoom and point together.
+
+import { colour, css, el, moment, number } from "./dom.js";
+
+const HEIGHT = 170;
+
+// Lines of one channel as uPlot has them: one column of times for all, null where a line has a gap.
+function joined(lines) {
+  if (lines.length === 1) return [lines[0].x, lines[0].y];
+  const tables = lines.map((line) => [line.x, line.y]);
+  return uPlot.join(tables, tables.map(() => [0, 2])); // 2: a null of a line stays a gap beside the points of others
+}
+
+export class Charts {
+  constructor(box, overview, { onzoom }) {
+    this.box = box;
+    this.overview = overview;
+    this.onzoom = onzoom;
+    this.plots = [];
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(box);
+  }
+
+  get width() {
+    return Math.max(Math.floor(this.box.clientWidth), 240);
+  }
+
+  // Draws what /api/series answered; `marks` by id and channel are stretches that a finding is about.
+  draw(answer, marks = []) {
+    this.clear();
+    this.answer = answer;
+    const many = answer.charts.length ? answer.charts[0].lines.length > 1 : false;
+    for (const chart of answer.charts) {
+      const figure = el("figure", { class: "chart", "data-channel": chart.name });
+      const value = el("span", { class: "quiet" });
+      figure.append(el("div", { class: "title" }, chart.name, el("span", { class: "quiet" }, chart.units ? ` ${chart.units} ` : " "), value));
+      this.box.append(figure);
+      const own = marks.filter((mark) => mark.channel === chart.name || mark.channel === "" || chart.name.startsWith(`${mark.channel}.`));
+      this.plots.push(this.plot(figure, chart, answer, own, value, many));
+    }
+  }
+
+  plot(figure, chart, answer, marks, value, many) {
+    const { is_dated } = this.overview;
+    const axis = { stroke: css("--quiet"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid") } };
+    const words = chart.categories;
+    const series = chart.lines.map((line, number_) => ({
+      label: line.id,
+      stroke: colour(number_),
+      width: 1.25,
+      spanGaps: false,
+      points: { show: line.whole && line.x.length < this.width / 8, size: 5 },
+      paths: words ? uPlot.paths.stepped({ align: 1 }) : undefined,
+    }));
+    const options = {
+      width: this.width,
+      height: HEIGHT,
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
+      cursor: { sync: { key: "time" }, drag: { x: true, y: false, setScale: false } },
+      legend: { show: false },
+      scales: { x: { time: is_dated, range: () => [answer.start, answer.stop === answer.start ? answer.start + 1 : answer.stop] } },
+      axes: [axis, { ...axis, size: 64, values: words ? (_, ticks) => ticks.map((tick) => words[tick] ?? "") : (_, ticks) => ticks.map(number) }],
+      series: [{}, ...series],
+      hooks: {
+        drawClear: [(plot) => mark(plot, marks)],
+        setSelect: [(plot) => {
+          if (plot.select.width < 4) return;
+          const low = plot.posToVal(plot.select.left, "x");
+          const high = plot.posToVal(plot.select.left + plot.select.width, "x");
+          plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+          this.onzoom(low, high);
+        }],
+        setCursor: [(plot) => {
+          const { idx } = plot.cursor;
+          if (idx === null || idx === undefined) { value.textContent = ""; return; }
+          const told = chart.lines.map((line, number_) => {
+            const own = plot.data[number_ + 1][idx];
+            const text = own === null || own === undefined ? "–" : words ? words[own] ?? own : number(own);
+            return many ? `${line.id} ${text}` : text;
+          });
+          value.textContent = ` ${moment(plot.data[0][idx], is_dated)}: ${told.join(", ")}`;
+        }],
+      },
+    };
+    const plot = new uPlot(options, joined(chart.lines), figure);
+    plot.over.addEventListener("dblclick", () => this.onzoom(null, null));
+    return plot;
+  }
+
+  resize() {
+    for (const plot of this.plots) if (plot.width !== this.width) plot.setSize({ width: this.width, height: HEIGHT });
+  }
+
+  clear() {
+    for (const plot of this.plots) plot.destroy();
+    this.plots = [];
+    this.box.replaceChildren();
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    this.clear();
+  }
+}
+
+function mark(plot, marks) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.fillStyle = css("--marked");
+  for (const { span } of marks) {
+    const low = plot.valToPos(span[0], "x", true);
+    const high = plot.valToPos(span[1], "x", true);
+    const left = Math.max(low - 1, bbox.left);
+    const right = Math.min(Math.max(high, low + 2) + 1, bbox.left + bbox.width);
+    if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
+  }
+  ctx.restore();
+}
+
+// Bars of a histogram.
+export function bars(found, width = 280, height = 110) {
+  const canvas = sized(el("canvas", { class: "plain", role: "img" }), width, height);
+  const context = canvas.getContext("2d");
+  context.scale(devicePixelRatio, devicePixelRatio);
+  context.fillStyle = css("--accent");
+  const most = Math.max(...found.counts, 1);
+  const step = width / Math.max(found.counts.length, 1);
+  found.counts.forEach((count, at) => {
+    const high = (count / most) * (height - 4);
+    context.fillRect(at * step, height - high, Math.max(step - 1, 1), high);
+  });
+  return canvas;
+}
+
+export function sized(canvas, width, height) {
+  canvas.width = Math.round(width * devicePixelRatio);
+  canvas.height = Math.round(height * devicePixelRatio);
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  return canvas;
+}

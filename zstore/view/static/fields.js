@@ -1,0 +1,136 @@
+// Fields: a scrubber over the frames of a series, or slices of a volume in three planes, with channels beside them.
+
+import { address, ask } from "./api.js";
+import { Charts } from "./chart.js";
+import { counted, el, failure, moment } from "./dom.js";
+import * as state from "./state.js";
+
+export const title = "Fields";
+
+export async function show(page, overview, at) {
+  const view = new View(page, overview, at);
+  await view.begin();
+  return view;
+}
+
+class View {
+  constructor(page, overview, at) {
+    Object.assign(this, { page, overview });
+    this.names = overview.fields.filter((field) => !field.is_grid).map((field) => field.name);
+    this.field = this.names.includes(at.one("field")) ? at.one("field") : this.names[0];
+    this.id = at.one("id");
+    this.row = at.number("row") ?? 0;
+    this.places = {};
+    this.keys = "← → a row, shift ten, space play";
+  }
+
+  async begin() {
+    if (!this.names.length) { this.page.append(el("p", { class: "quiet" }, "There are no fields to show.")); return; }
+    if (!this.id) this.id = (await ask("table", { n: 1 })).lines[0]?.id;
+    if (!this.id) { this.page.append(el("p", { class: "quiet" }, "There is no series in it yet.")); return; }
+    this.series = el("input", { type: "search", value: this.id, "aria-label": "id of the series", onchange: () => this.to(this.series.value) });
+    this.select = el("select", { "aria-label": "field", onchange: () => { this.field = this.select.value; this.open(); } },
+      this.names.map((name) => el("option", { value: name, selected: name === this.field }, name)));
+    this.slider = el("input", { type: "range", min: 0, value: this.row, "aria-label": "row", oninput: () => this.go(Number(this.slider.value)) });
+    this.when = el("span", { class: "quiet" });
+    this.pictures = el("div", { class: "side" });
+    this.box = el("div", {});
+    this.page.append(
+      el("div", { class: "row" }, el("label", {}, "series ", this.series), this.select, el("button", { onclick: () => this.beside(-1) }, "earlier series"), el("button", { onclick: () => this.beside(1) }, "next series")),
+      el("div", { class: "row" }, this.slider, el("button", { onclick: () => this.play() }, "play"), this.when),
+      this.pictures, this.box);
+    this.charts = new Charts(this.box, this.overview, { onzoom: () => {} });
+    await this.open();
+  }
+
+  async beside(by) {
+    const { lines } = await ask("table", { q: "", n: 500 });
+    const at = lines.findIndex((line) => line.id === this.id);
+    const next = lines[at + by];
+    if (next) this.to(next.id);
+  }
+
+  to(id) {
+    this.id = id;
+    this.series.value = id;
+    this.row = 0;
+    this.open();
+  }
+
+  async open() {
+    try {
+      this.about = await ask("field", { id: this.id, field: this.field });
+      this.slider.max = Math.max(this.about.n - 1, 0);
+      this.row = Math.min(this.row, Math.max(this.about.n - 1, 0));
+      this.cuts();
+      const channels = this.overview.channels.flatMap((channel) => channel.channels).slice(0, 4);
+      if (channels.length && this.about.n > 1) {
+        this.answer = await ask("series", { id: this.id, channel: channels, points: Math.min(this.charts.width, 4000) });
+        this.charts.draw(this.answer);
+      } else this.charts.clear();
+      this.go(this.row);
+    } catch (error) {
+      this.pictures.replaceChildren(failure(error));
+    }
+  }
+
+  // One picture of an image, three of a volume, each with a slider along its axis.
+  cuts() {
+    const own = this.about.is_coloured ? this.about.axes.slice(0, -1) : this.about.axes;
+    const planes = own.length > 2 ? own.slice(-3) : [null];
+    this.images = planes.map((axis) => {
+      const image = el("img", { class: "frame", alt: `${this.field}${axis ? ` along ${axis}` : ""}` });
+      image.addEventListener("error", () => this.explain(image));
+      const length = axis ? this.about.lengths[this.about.axes.indexOf(axis)] : 0;
+      if (axis && !(axis in this.places)) this.places[axis] = Math.floor(length / 2);
+      const told = el("span", { class: "quiet" });
+      const slider = axis ? el("input", { type: "range", min: 0, max: length - 1, value: this.places[axis], "aria-label": axis, oninput: () => { this.places[axis] = Number(slider.value); this.draw(); } }) : null;
+      return { axis, image, told, box: el("figure", {}, image, slider, told) };
+    });
+    this.pictures.replaceChildren(...this.images.map((each) => each.box));
+  }
+
+  async explain(image) {
+    const response = await fetch(image.src);
+    if (response.ok) return;
+    const { error } = await response.json();
+    image.removeAttribute("src");
+    image.alt = error;
+  }
+
+  go(row) {
+    this.row = Math.min(Math.max(row, 0), Math.max(this.about.n - 1, 0));
+    this.slider.value = this.row;
+    this.draw();
+  }
+
+  draw() {
+    const { id, field, row } = this;
+    for (const { axis, image, told } of this.images) {
+      image.src = address("frame", { id, field, row, axis, at: axis ? this.places[axis] : null });
+      told.textContent = axis ? `${axis} ${this.places[axis]}` : "";
+    }
+    const when = this.about.x ? moment(this.about.x[row], this.overview.is_dated) : "";
+    this.when.textContent = `row ${counted(row)} of ${counted(this.about.n)} ${when}${this.about.n_present < this.about.n ? ` · ${counted(this.about.n_present)} rows have a value` : ""}`;
+    for (const plot of this.charts.plots) if (this.about.x) plot.setCursor({ left: plot.valToPos(this.about.x[row], "x"), top: 10 });
+    state.write("fields", { id, field, row });
+    window.zstoreView.told("field", { ...this.about, row });
+  }
+
+  play() {
+    if (this.playing) { clearInterval(this.playing); this.playing = null; return; }
+    this.playing = setInterval(() => { if (this.row + 1 < this.about.n) this.go(this.row + 1); else this.play(); }, 80);
+  }
+
+  key(name) {
+    const keys = { ArrowLeft: () => this.go(this.row - 1), ArrowRight: () => this.go(this.row + 1), PageUp: () => this.go(this.row - 10), PageDown: () => this.go(this.row + 10), " ": () => this.play() };
+    if (!keys[name] || !this.about) return false;
+    keys[name]();
+    return true;
+  }
+
+  destroy() {
+    if (this.playing) clearInterval(this.playing);
+    this.charts?.destroy();
+  }
+}

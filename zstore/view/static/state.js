@@ -1,0 +1,33 @@
+// What is looked at stands in the address, so that a view can be sent to somebody who has the same store open.
+
+export function read() {
+  const [part, query] = location.hash.replace(/^#/, "").split("?");
+  const parameters = new URLSearchParams(query || "");
+  return {
+    part: part || "store",
+    one: (name, otherwise = "") => parameters.get(name) ?? otherwise,
+    many: (name) => parameters.getAll(name),
+    number: (name) => {
+      const text = parameters.get(name);
+      return text === null || text === "" || Number.isNaN(Number(text)) ? null : Number(text);
+    },
+  };
+}
+
+export function written(part, parameters) {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries(parameters)) {
+    if (value === null || value === undefined || value === "") continue;
+    for (const each of Array.isArray(value) ? value : [value]) query.append(key, each);
+  }
+  const text = query.toString();
+  return `#${part}${text ? `?${text}` : ""}`;
+}
+
+// Replaces what the address says without a new line in the history, as while one zooms; `push` makes one.
+export function write(part, parameters, push = false) {
+  const hash = written(part, parameters);
+  if (hash === location.hash) return;
+  if (push) history.pushState(null, "", hash);
+  else history.replaceState(null, "", hash);
+}
