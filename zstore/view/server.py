@@ -59,6 +59,7 @@ def view(
     """
     _require_libraries()
     listening = _bound(port)
+    os.nice(_NICENESS)  # a fit beside goes first
     session = Session(str(store), version, storage_options)
     serve(session, listening, panels_of(session, run), None if no_browser else webbrowser.open, told)
 
@@ -75,7 +76,6 @@ def serve(
 
     from zstore.view.app import make_app
 
-    os.nice(_NICENESS)  # a fit beside goes first
     port = listening.getsockname()[1]
     token = secrets.token_urlsafe(24)
     address = f"http://{_HOST}:{port}/?token={token}"

@@ -157,6 +157,14 @@ class SeriesTable:
             statics = {static.name for static in self.store.statics}
             if name in statics or name in ("rows", "missing", *self._more):
                 return self._compared(f"static:{name}" if name in statics else name, relation, value)
+            if not (contain := self._containing(word)).any():
+                named = ["rows", "missing", *self._more, *sorted(statics)]
+                raise UsageError(f"{word}: no column {name!r}, and no such id", expected=f"one of {', '.join(named)}")
+            return contain
+        return self._containing(word)
+
+    def _containing(self, word: str) -> NDArray[np.bool_]:
+        """(series,) whose id has a word in it."""
         if self._lower is None:
             self._lower = np.strings.lower(np.asarray(self.store.ids).astype(np.dtypes.StringDType()))
         found: NDArray[np.bool_] = np.strings.find(self._lower, word.lower()) >= 0

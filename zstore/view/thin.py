@@ -2,8 +2,8 @@
 
 Of n stretches of equal length, stretch b has the rows with times t for which
 ``floor((t - low) * n / (high - low)) = b``. What is kept of it are the rows with its lowest and its highest observed
-value, the first ones of these, in their order. So every extreme is drawn, at its own time, and a line through the points
-covers the pixels that one through all rows would. A stretch without an observed value is a gap.
+value, the first ones of these, in their order. So every extreme is drawn, at its own time, and a line through the
+points covers the pixels that one through all rows would. A stretch without an observed value is a gap.
 """
 
 from __future__ import annotations

@@ -12,10 +12,9 @@ function joined(lines) {
 }
 
 export class Charts {
-  constructor(box, overview, { onzoom }) {
-    this.box = box;
-    this.overview = overview;
-    this.onzoom = onzoom;
+  constructor(box, overview, { onzoom = () => {}, onpick = null }) {
+    Object.assign(this, { box, overview, onzoom, onpick });
+    this.here = null;
     this.plots = [];
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(box);
@@ -63,6 +62,7 @@ export class Charts {
       series: [{}, ...series],
       hooks: {
         drawClear: [(plot) => mark(plot, marks)],
+        draw: [(plot) => this.line(plot)],
         setSelect: [(plot) => {
           if (plot.select.width < 4) return;
           const low = plot.posToVal(plot.select.left, "x");
@@ -84,7 +84,29 @@ export class Charts {
     };
     const plot = new uPlot(options, joined(chart.lines), figure);
     plot.over.addEventListener("dblclick", () => this.onzoom(null, null));
+    if (this.onpick) plot.over.addEventListener("click", (event) => this.onpick(plot.posToVal(event.offsetX, "x")));
     return plot;
+  }
+
+  // A line through all pictures at a time, such as that of the frame that is shown.
+  point(seconds) {
+    this.here = seconds;
+    for (const plot of this.plots) plot.redraw(false, false);
+  }
+
+  line(plot) {
+    if (this.here === null) return;
+    const { ctx, bbox } = plot;
+    const x = Math.round(plot.valToPos(this.here, "x", true));
+    if (!(x >= bbox.left && x <= bbox.left + bbox.width)) return;
+    ctx.save();
+    ctx.strokeStyle = css("--warn");
+    ctx.lineWidth = 2 * devicePixelRatio;
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    ctx.restore();
   }
 
   resize() {

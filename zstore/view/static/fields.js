@@ -21,7 +21,7 @@ class View {
     this.id = at.one("id");
     this.row = at.number("row") ?? 0;
     this.places = {};
-    this.keys = "← → a row, shift ten, space play";
+    this.keys = "← → a row, page up or down ten, space play";
   }
 
   async begin() {
@@ -31,15 +31,16 @@ class View {
     this.series = el("input", { type: "search", value: this.id, "aria-label": "id of the series", onchange: () => this.to(this.series.value) });
     this.select = el("select", { "aria-label": "field", onchange: () => { this.field = this.select.value; this.open(); } },
       this.names.map((name) => el("option", { value: name, selected: name === this.field }, name)));
+    this.scrubber = el("div", { class: "row" });
     this.slider = el("input", { type: "range", min: 0, value: this.row, "aria-label": "row", oninput: () => this.go(Number(this.slider.value)) });
     this.when = el("span", { class: "quiet" });
     this.pictures = el("div", { class: "side" });
     this.box = el("div", {});
     this.page.append(
       el("div", { class: "row" }, el("label", {}, "series ", this.series), this.select, el("button", { onclick: () => this.beside(-1) }, "earlier series"), el("button", { onclick: () => this.beside(1) }, "next series")),
-      el("div", { class: "row" }, this.slider, el("button", { onclick: () => this.play() }, "play"), this.when),
-      this.pictures, this.box);
-    this.charts = new Charts(this.box, this.overview, { onzoom: () => {} });
+      this.scrubber, el("div", { class: "beside" }, this.pictures, this.box));
+    this.scrubber.append(this.slider, el("button", { onclick: () => this.play() }, "play"), this.when);
+    this.charts = new Charts(this.box, this.overview, { onpick: (seconds) => this.pick(seconds) });
     await this.open();
   }
 
@@ -60,6 +61,7 @@ class View {
   async open() {
     try {
       this.about = await ask("field", { id: this.id, field: this.field });
+      this.slider.hidden = this.slider.nextSibling.hidden = this.about.n < 2;
       this.slider.max = Math.max(this.about.n - 1, 0);
       this.row = Math.min(this.row, Math.max(this.about.n - 1, 0));
       this.cuts();
@@ -110,11 +112,18 @@ class View {
       image.src = address("frame", { id, field, row, axis, at: axis ? this.places[axis] : null });
       told.textContent = axis ? `${axis} ${this.places[axis]}` : "";
     }
-    const when = this.about.x ? moment(this.about.x[row], this.overview.is_dated) : "";
-    this.when.textContent = `row ${counted(row)} of ${counted(this.about.n)} ${when}${this.about.n_present < this.about.n ? ` · ${counted(this.about.n_present)} rows have a value` : ""}`;
-    for (const plot of this.charts.plots) if (this.about.x) plot.setCursor({ left: plot.valToPos(this.about.x[row], "x"), top: 10 });
+    const { is_dated } = this.overview;
+    const when = this.about.x ? `, ${is_dated ? "" : "step "}${moment(this.about.x[row], is_dated)}` : "";
+    this.when.textContent = `row ${counted(row)} of ${counted(this.about.n)}${when}${this.about.n_present < this.about.n ? ` · ${counted(this.about.n_present)} rows have a value` : ""}`;
+    this.charts.point(this.about.x ? this.about.x[row] : null);
     state.write("fields", { id, field, row });
     window.zstoreView.told("field", { ...this.about, row });
+  }
+
+  pick(seconds) {
+    if (!this.about.x) return;
+    const distance = this.about.x.map((own) => Math.abs(own - seconds));
+    this.go(distance.indexOf(Math.min(...distance)));
   }
 
   play() {

@@ -17,6 +17,12 @@ export async function show(page, overview, at) {
   return view;
 }
 
+// What can be written into the field: a number and a word of this store, if it has them.
+function hint({ statics }) {
+  const examples = [statics.find((each) => !each.is_word), statics.find((each) => each.is_word)].filter(Boolean);
+  return ["find ids", ...examples.map((each) => (each.is_word ? `${each.name}=word` : `${each.name}>1`)), "missing>0.1"].join(", ");
+}
+
 class View {
   constructor(page, overview, at) {
     Object.assign(this, { page, overview });
@@ -36,7 +42,7 @@ class View {
   }
 
   async begin() {
-    this.search = el("input", { type: "search", value: this.query, placeholder: "find ids; area>100, country=Kenya", "aria-label": "find series", oninput: () => this.find() });
+    this.search = el("input", { type: "search", value: this.query, placeholder: hint(this.overview), "aria-label": "find series", oninput: () => this.find() });
     this.count = el("span", { class: "quiet" });
     this.table = el("div", { class: "tall" });
     this.more = el("div", { class: "row" });
