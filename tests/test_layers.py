@@ -364,7 +364,9 @@ LAYERS = {
         ["models.nlinear", "models.linear", "models.dlinear"],
         ["models.mlp", "models.spatialsoftmax"],
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],
-        ["models.patches", "models.patchstg", "models.ensemble"],
+        ["models.attention", "models.patches", "models.patchstg", "models.ensemble"],
+        ["models.revin", "models.channels"],
+        ["models.patchtst", "models.itransformer", "models.tide", "models.tsmixer"],
         ["models.draws", "models.volumes", "models.cnn3d", "models.resnet3d"],
         ["models.augment", "models.tds", "models.rms"],
         [

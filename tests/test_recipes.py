@@ -25,6 +25,7 @@ from zstore import Store, UsageError, ingest
 
 App = Callable[..., subprocess.CompletedProcess[str]]
 CONFIGS = sorted(path for path in (REPOSITORY / "configs").glob("*.yaml") if path.stem != "published")
+AS_ON_ETTH1 = re.compile("ett(h2|m1|m2)_")  # other sizes of what runs on ETTh1 each time
 SHORTER = {
     "trainer": {
         "max_epochs": 1,
@@ -172,7 +173,13 @@ def _ingest(folder: Path, recipe: str, name: str, path: Path, **options: Any) ->
     ingest(path, folder / f"{name}.zarr", **{**recipe_of, **options})
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.long] if AS_ON_ETTH1.match(path.stem) else [])
+        for path in CONFIGS
+    ],
+)
 def test_a_shipped_configuration_runs(config: Path, stores: Path, tmp_path: Path, app: App) -> None:
     named = yaml.safe_load(config.read_text())["data"]["store"]
     overlay: dict[str, Any] = {**SHORTER, "data": {"store": str(stores / named), "cache": str(stores / "cache")}}

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_app.batch import Batch, BatchShape
+from lightning_app.models.attention import self_attention
 from lightning_app.models.base import TaskModel
 from lightning_app.models.patches import Patches
 from lightning_app.models.states import refuse_known
@@ -197,13 +198,6 @@ class Attended(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(…, token, width) to the same."""
-        tokens = tokens + self.dropout(self._attended(self.before_attention(tokens)))
+        normal = self.before_attention(tokens)
+        tokens = tokens + self.dropout(self_attention(normal, self.queries_keys_values, self.out, self.heads))
         return tokens + self.dropout(self.mlp(self.before_mlp(tokens)))  # type: ignore[no-any-return]
-
-    def _attended(self, tokens: Tensor) -> Tensor:
-        shape = (*tokens.shape[:-1], 3, self.heads, tokens.shape[-1] // self.heads)
-        split = self.queries_keys_values(tokens).view(shape).transpose(-2, -4)  # (…, head, 3, token, part)
-        queries, keys, values = split.unbind(-3)
-        found = nn.functional.scaled_dot_product_attention(queries, keys, values)  # (…, head, token, part)
-        out: Tensor = self.out(found.transpose(-2, -3).reshape(tokens.shape))
-        return out

@@ -15,6 +15,9 @@ from zstore import NotFiniteError
 STAGES = ("val", "test")
 Report = dict[str, dict[str, Tensor]]
 """Metrics by group, such as `all` or `by_step`, and by name."""
+Role = Literal["location", "spread", "shape"]
+"""What an output says of a target. A location moves with the target and its unit, the softplus of a spread scales with
+the unit, and a shape stays."""
 
 
 class Host(Protocol):
@@ -56,6 +59,8 @@ class Task(nn.Module):
         Whether metrics are of source units, so that batches of an evaluation need `y_source`.
     levels
         Of the quantiles that are predicted; empty without any.
+    roles
+        What each output of one target is; empty where outputs are not numbers of targets one by one.
 
     Notes
     -----
@@ -68,6 +73,7 @@ class Task(nn.Module):
     listed: ClassVar[tuple[str, ...]] = ()
     measures_source: bool = False
     levels: Sequence[float] = ()
+    roles: Sequence[Role] = ()
     shape: BatchShape
 
     def __init__(self) -> None:

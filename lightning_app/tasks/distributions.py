@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lightning_app.tasks.base import Role
+
 _FLOOR = 1e-3  # of deviations, in scaled units
 _POINTS, _STEPS = 32, 40
 _MOST_ANGLE = math.pi / 2 - 1e-9
@@ -51,6 +53,11 @@ class Distribution(ABC):
     @abstractmethod
     def n_outputs(self) -> int:
         """Numbers for each target."""
+
+    @property
+    @abstractmethod
+    def roles(self) -> list[Role]:
+        """What each of them is."""
 
     @abstractmethod
     def quantiles(self, outputs: Tensor) -> Tensor:
@@ -76,6 +83,11 @@ class Quantiles(Distribution):
     def n_outputs(self) -> int:
         """One for each level, and one for the median where it is none of them."""
         return len(self._levels)
+
+    @property
+    def roles(self) -> list[Role]:
+        """A median between distances."""
+        return ["location" if level == 0.5 else "spread" for level in self._levels]
 
     @property
     def _levels(self) -> list[float]:
@@ -119,6 +131,11 @@ class Normal(Distribution):
         """Mean, deviation."""
         return 2
 
+    @property
+    def roles(self) -> list[Role]:
+        """Those of its parameters."""
+        return ["location", "spread"]
+
     def quantiles(self, outputs: Tensor) -> Tensor:
         """By the inverse of the normal distribution function."""
         mean, deviation = _location(outputs)
@@ -147,6 +164,11 @@ class StudentT(Distribution):
     def n_outputs(self) -> int:
         """Location, scale, degrees of freedom."""
         return 3
+
+    @property
+    def roles(self) -> list[Role]:
+        """Those of its parameters."""
+        return ["location", "spread", "shape"]
 
     def quantiles(self, outputs: Tensor) -> Tensor:
         """By the inverse of Student's distribution function, in float64."""

@@ -46,6 +46,7 @@ class Forecast(Task):
     """
 
     monitor = "val/mse"
+    roles = ("location",)
     shown: ClassVar = ("mse", "mae", "rmse", "mase", "nse_median", "kge_median", "bias_median")
     listed: ClassVar = (*shown[:3], "mape", "smape", "mase", "rmsse", "r2", *shown[4:])
 

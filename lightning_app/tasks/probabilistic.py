@@ -62,6 +62,7 @@ class ProbabilisticForecast(Task):
                 f"levels {levels}", expected="numbers from 0.001 to 0.999, such as 0.1", fix="correct --model.task"
             )
         self._read = DISTRIBUTIONS[distribution](self.levels)
+        self.roles = self._read.roles
         self.measures_source = units == "source"
 
     def suit(self, shape: BatchShape) -> None:
