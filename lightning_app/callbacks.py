@@ -156,7 +156,8 @@ def _of_task(model: TaskModel) -> tuple[dict[str, Any], str]:
         **({"classes": model.shape.classes} if model.shape.classes else {}),
         "task": type(task).__name__,
     }
-    names = [f"test/{name}" for name in task.shown if f"test/{name}" in model.exact]
+    beside = [] if model.intervals is None else model.intervals.shown
+    names = [f"test/{name}" for name in (*task.shown, *beside) if f"test/{name}" in model.exact]
     line = "  ".join(f"{name} {model.exact[name]:.4f}" for name in names)
     return found, line + (f" ({task.unit})" if task.unit else "")
 

@@ -21,6 +21,7 @@ import lightning_app.schedules  # noqa: F401  # lets configurations name its cla
 from lightning_app import audit, evaluation, table
 from lightning_app.arguments import Parser, SavedConfig, take_arguments
 from lightning_app.batch import BatchShape
+from lightning_app.calibration import Calibration
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
 from lightning_app.checkpoints import DurableCheckpointIO, read_checkpoint, told
 from lightning_app.data.columns.classes import require_words_as_classes
@@ -33,6 +34,7 @@ from lightning_app.monitor import Monitor
 from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
+from lightning_app.radii import IntervalOptions
 from lightning_app.restore import CheckpointConnector
 from lightning_app.rollout.options import Rollout
 from lightning_app.rollout.trainer import AppTrainer
@@ -128,6 +130,7 @@ class AppCLI(LightningCLI):
             }
         )
         parser.add_class_arguments(Rollout, "acting")
+        parser.add_class_arguments(IntervalOptions, "intervals")
         parser.link_arguments("data", "model.init_args.shape", self._shape, apply_on="instantiate")
         parser.add_argument("--quiet", action="store_true", help="print warnings and errors only; no progress either")
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -198,9 +201,10 @@ class AppCLI(LightningCLI):
         trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins, precision=precision)
         trainer._checkpoint_connector = CheckpointConnector(trainer)
         folder = self.run_folder
+        self._calibration = Calibration(folder, self._get(self.config_init, "intervals"))
         # In front: users' callbacks may seed otherwise, and nothing is stopped or saved by what is not finite.
         trainer.callbacks[:0] = [BatchSeeds(), FiniteMonitors()]
-        trainer.callbacks += [FitReport(), Monitor(), TestReport(folder)]
+        trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), self._calibration]
         if task is not None:
             trainer.callbacks += [Pictures(folder), PredictionWriter(folder)]
         elif self._get(self.config_init, "early_stopping").monitor is None:
@@ -212,7 +216,19 @@ class AppCLI(LightningCLI):
         if self._run:
             self._require_task("run")
         warn_of_unread(self.model, self.datamodule.shape.fields)
+        self._calibration.require(self.model, self.datamodule)
         self._choose_checkpoint(default=None)
+
+    def after_fit(self) -> None:
+        """Find the intervals of the checkpoint that test and predict will take, if some are asked for."""
+        path = self._checkpoint(None, "best")
+        if path is not None and path.is_file():
+            self._calibration.prepare(self.trainer, self.model, self.datamodule, path)
+
+    def _find_intervals(self) -> None:
+        """Have the intervals of the checkpoint in use, if some are asked for."""
+        path = self.config_init[self.subcommand]["ckpt_path"]
+        self._calibration.prepare(self.trainer, self.model, self.datamodule, path)
 
     def before_validate(self) -> None:
         """Take the best checkpoint of the run folder unless another is named."""
@@ -221,6 +237,7 @@ class AppCLI(LightningCLI):
     def before_test(self) -> None:
         """Likewise; the report prints the metrics, so Lightning's own table is not needed."""
         self._choose_checkpoint(default="best")
+        self._find_intervals()
         self.config_init[self.subcommand]["verbose"] = False
 
     def before_rollout(self) -> None:
@@ -241,6 +258,7 @@ class AppCLI(LightningCLI):
         """Likewise; predictions go to disk, not into memory."""
         self._require_task("predict")
         self._choose_checkpoint(default="best")
+        self._find_intervals()
         self.config_init[self.subcommand]["return_predictions"] = False
 
     def _require_task(self, command: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import shutil
 import tempfile
 import weakref
@@ -14,17 +15,23 @@ import numpy as np
 import torch
 from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
+from torch import Tensor
 
+from lightning_app.calibration import digest_of_weights, kept_at
 from lightning_app.checkpoints import read_checkpoint
 from lightning_app.data.ahead.forecast import Ahead, forecast_windows
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.options import Gaps
+from lightning_app.intervals import Intervals
 from lightning_app.models import TaskModel
 from lightning_app.predictions import target_times
+from lightning_app.radii import Radii
 from zstore import Store, UsageError, ingest, read_yaml
 
 if TYPE_CHECKING:
     import pandas
+
+logger = logging.getLogger(__name__)
 
 _OF_PREDICT = ("predict_on", "predict_from", "future_values", "future_gaps")
 _OF_TABLE = ("id", "time", "time_format", "time_unit", "freq", "start", "missing", "rename")
@@ -41,14 +48,18 @@ class Forecaster:
         Arguments of the data module that it was fitted with.
     state
         What its checkpoint says of data: scaler, columns, words.
+    radii
+        Of its intervals; None without any.
 
     Notes
     -----
     Not for several threads at once. On the CPU.
     """
 
-    def __init__(self, model: TaskModel, options: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        self.model, self._options, self._state = model.eval(), dict(options), dict(state)
+    def __init__(
+        self, model: TaskModel, options: Mapping[str, Any], state: Mapping[str, Any], radii: Radii | None = None
+    ) -> None:
+        self.model, self._options, self._state, self._radii = model.eval(), dict(options), dict(state), radii
         self._data: WindowDataModule | None = None
 
     def forecast(
@@ -78,7 +89,8 @@ class Forecaster:
         Returns
         -------
         A row for each series and target row: its id, ``time``, ``step`` from 1, and a column for each target in source
-        units; behind them quantiles, where the model has some, such as ``flow_mm_q0.9``.
+        units; behind them quantiles, where the model has some, such as ``flow_mm_q0.9``, and the ends of intervals that
+        were found with the checkpoint (`--intervals.levels`), such as ``flow_mm_lower80`` and ``flow_mm_upper80``.
 
         Raises
         ------
@@ -95,16 +107,21 @@ class Forecaster:
         ahead = forecast_windows(data.scales, series, predict_from, future_values, future_gaps)
         loader = data.loader_ahead(ahead)
         self.model.attach(data)
-        parts, quantiles = [], []
+        if self._radii is not None:
+            self.model.intervals = Intervals(self._radii, data.store.ids.tolist(), self.model.device)
+        parts: dict[str, list[Tensor]] = {}
         with torch.inference_mode():
             for number, batch in enumerate(loader):
                 found = self.model.predict_step(batch, number)
-                parts.append(found["predictions"] if isinstance(found, dict) else found)
-                if isinstance(found, dict) and "quantiles" in found:
-                    quantiles.append(found["quantiles"])
-        table = _table(data, ahead, torch.cat(parts).numpy())
-        if quantiles:
-            _add_quantiles(table, data, self.model.task.levels, torch.cat(quantiles).numpy())
+                for name, part in found.items() if isinstance(found, dict) else [("predictions", found)]:
+                    parts.setdefault(name, []).append(part)
+        values = {name: torch.cat(each).numpy() for name, each in parts.items()}
+        table = _table(data, ahead, values["predictions"])
+        if "quantiles" in values:
+            _add(table, data, [f"q{level:g}" for level in self.model.task.levels], values["quantiles"])
+        if self._radii is not None:
+            for name in ("lower", "upper"):
+                _add(table, data, [f"{name}{100 * level:.6g}" for level in self._radii.levels], values[name])
         return table
 
     def _opened(self, store: Any, ingest_options: Mapping[str, Any] | None) -> WindowDataModule:
@@ -159,10 +176,23 @@ def load_run(run: str | Path, checkpoint: str = "best") -> Forecaster:
             )
     config = read_yaml(str(folder / "config.yaml"), "the configuration of a run")
     model = _class_of(config["model"]["class_path"]).load_from_checkpoint(path, map_location="cpu")
-    state = read_checkpoint(path).get(WindowDataModule.__name__)
+    saved = read_checkpoint(path)
+    state = saved.get(WindowDataModule.__name__)
     if not isinstance(state, dict):
         raise UsageError("checkpoint that does not say what data it was fitted on", where=str(path), fix="fit again")
-    return Forecaster(model, _data_options(config["data"]), state)
+    return Forecaster(model, _data_options(config["data"]), state, _radii(folder, path, model, saved))
+
+
+def _radii(folder: Path, path: Path, model: TaskModel, checkpoint: Mapping[str, Any]) -> Radii | None:
+    """Those of intervals that were found with these weights."""
+    kept = kept_at(folder, path, model)
+    if not kept.is_file():
+        return None
+    radii = Radii.read(kept)
+    if radii.matches({"weights": digest_of_weights(checkpoint["state_dict"])}):
+        return radii
+    logger.warning(f"no intervals, for those in {kept} are of other weights; a test finds them anew")
+    return None
 
 
 def _class_of(path: str) -> type[TaskModel]:
@@ -204,14 +234,12 @@ def _table(data: WindowDataModule, ahead: Ahead, values: NDArray[np.float64]) ->
     return table
 
 
-def _add_quantiles(
-    table: pandas.DataFrame, data: WindowDataModule, levels: Sequence[float], values: NDArray[np.float64]
-) -> None:
+def _add(table: pandas.DataFrame, data: WindowDataModule, names: Sequence[str], values: NDArray[np.float64]) -> None:
     """A column for each target and level, such as ``flow_mm_q0.9``."""
-    flat = _by_row(data, values).reshape(len(table), len(data.targets), len(levels))
+    flat = _by_row(data, values).reshape(len(table), len(data.targets), len(names))
     for position, target in enumerate(data.targets):
-        for place, level in enumerate(levels):
-            table[f"{target}_q{level:g}"] = flat[:, position, place]
+        for place, name in enumerate(names):
+            table[f"{target}_{name}"] = flat[:, position, place]
 
 
 def _by_row(data: WindowDataModule, values: NDArray[np.float64]) -> NDArray[np.float64]:

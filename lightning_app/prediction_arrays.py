@@ -53,9 +53,12 @@ def class_variables(variables: Sequence[str]) -> list[str]:
 
 
 def quantile_variables(variables: Sequence[str]) -> list[str]:
-    """Names of the arrays of quantiles: those of :func:`target_variables`, with ``_quantile`` behind them."""
+    """Names of the arrays of quantiles: those of :func:`target_variables`, with ``_quantile`` behind them.
+
+    The ends of intervals have ``_lower`` and ``_upper`` in its place.
+    """
     taken = {*_RESERVED, *(name.lower() for name in (*variables, *observed_variables(variables)))}
-    return _behind(variables, taken, ("_quantile",))
+    return _behind(variables, taken, ("_quantile", "_lower", "_upper"))
 
 
 def _behind(variables: Sequence[str], taken: set[str], endings: tuple[str, ...]) -> list[str]:
@@ -72,7 +75,11 @@ def _behind(variables: Sequence[str], taken: set[str], endings: tuple[str, ...])
 
 @dataclass(frozen=True)
 class Arrays:
-    """Arrays of a store of predictions: of all windows, and one for each target, or for each that is a class."""
+    """Arrays of a store of predictions: of all windows, and one for each target, or for each that is a class.
+
+    Those behind forecasts and observations are in the order of what is predicted beside numbers: `probabilities`, then
+    `quantiles`, then lower and upper `ends` of intervals.
+    """
 
     ids: Any
     times: Any
@@ -80,12 +87,18 @@ class Arrays:
     observations: list[Any]
     probabilities: list[Any]
     quantiles: list[Any]
+    ends: list[Any]
 
 
 def create_arrays(
-    path: Path, data: WindowDataModule, n_windows: int, classes: list[list[Any]], levels: Sequence[float] = ()
+    path: Path,
+    data: WindowDataModule,
+    n_windows: int,
+    classes: list[list[Any]],
+    levels: Sequence[float] = (),
+    intervals: Sequence[float] = (),
 ) -> Arrays:
-    """Empty arrays; of probabilities for each target with classes, of quantiles where there are levels."""
+    """Empty arrays; of probabilities for targets with classes, of quantiles and intervals where there are levels."""
     import zarr  # an eighth of a second, and only for predictions
 
     store: Store = data.store
@@ -107,10 +120,10 @@ def create_arrays(
     behind = quantile_variables(names)
     named = {axes[name]: names_of(own) for name, own in zip(names, classes, strict=False) if own}
     sizes |= {axis: len(own) for axis, own in named.items()}
-    quantile_axis = "level"
-    while quantile_axis in {name.lower() for name in names}:
-        quantile_axis = f"{quantile_axis}_of_quantile"
-    sizes[quantile_axis] = len(levels)
+    quantile_axis, interval_axis = (
+        _unlike_any(name, f"{name}_of_{what}", names) for name, what in (("level", "quantile"), ("interval", "targets"))
+    )
+    sizes |= {quantile_axis: len(levels), interval_axis: len(intervals)}
     of_chunk = {**sizes, "window": max(min(windows_of_chunk(data), n_windows), 1)}
     of_target = ["window", "step", *(["series"] if n_nodes else [])]
 
@@ -129,11 +142,15 @@ def create_arrays(
         create(axis, str, [axis], {"missing_value": _unlike(own)})[:] = np.array(own, dtype=object)
     if levels:
         create(quantile_axis, "float64", [quantile_axis], {"long_name": "level of a quantile"})[:] = np.array(levels)
+    if intervals:
+        about_interval = {"long_name": "share of targets that an interval is to hold"}
+        create(interval_axis, "float64", [interval_axis], about_interval)[:] = np.array(intervals)
     scaler = data.scaler.of(data.targets)
     forecasts: list[Any] = []
     observations: list[Any] = []
     probabilities: list[Any] = []
     quantiles: list[Any] = []
+    ends: list[list[Any]] = [[], []]
     for position, (target, name) in enumerate(zip(data.targets, names, strict=True)):
         channel, beside = store.channel(target), {"coordinates": "id time"}
         about = {"long_name": target, **({"units": channel.units} if channel.units else {}), **beside}
@@ -152,7 +169,16 @@ def create_arrays(
         if levels:
             about_them = {**about, "long_name": f"{target}, quantiles"}
             quantiles.append(create(behind[position], dtype, [*of_target, quantile_axis], about_them))
-    return Arrays(ids, times, forecasts, observations, probabilities, quantiles)
+        for end, arrays in zip(("lower", "upper") if intervals else (), ends, strict=False):
+            about_it = {**about, "long_name": f"{target}, {end} ends of intervals"}
+            stem = behind[position].removesuffix("quantile")
+            arrays.append(create(f"{stem}{end}", dtype, [*of_target, interval_axis], about_it))
+    return Arrays(ids, times, forecasts, observations, probabilities, quantiles, ends[0] + ends[1])
+
+
+def _unlike_any(name: str, longer: str, names: Sequence[str]) -> str:
+    """A name of a dimension that no target has, whatever its case."""
+    return longer if name in {each.lower() for each in names} else name
 
 
 def _flags(classes: Sequence[Any]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class PredictionWriter(pl.Callback):
     was observed, NaN where nothing was, and the codes of categories. Of a target that is a class, the probability of
     each class is beside it too, with ``_probability`` behind the name (window, step, class); that dimension, and its
     coordinate with the names of the classes, have ``_class`` behind it. Quantiles, if there are some, have
-    ``_quantile`` behind the name (window, step, level). Coordinates are ``id`` (window), ``time``
+    ``_quantile`` behind the name (window, step, level), the ends of intervals ``_lower`` and ``_upper`` (window, step,
+    interval). Coordinates are ``id`` (window), ``time``
     (window, step) and ``step``, which counts targets from 1; so xarray's ``to_dataframe()`` has a row for each id, time
     and step. Of panels ``id`` is (series), and targets are (window, step, series). Attributes are numbers and text, so
     xarray can write what it reads as netCDF; the ``missing_value`` of ``id`` is no id, and lets xarray read ids as
@@ -61,6 +62,7 @@ class PredictionWriter(pl.Callback):
         self._parts = folder / ".predictions.parts"
         self._probable = False
         self._levels: Sequence[float] = ()
+        self._intervals: Sequence[float] = ()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make room."""
@@ -83,6 +85,7 @@ class PredictionWriter(pl.Callback):
         part = self._parts / str(trainer.global_rank)
         self._probable = isinstance(outputs, dict) and "probabilities" in outputs
         self._levels = getattr(getattr(pl_module, "task", None), "levels", ())
+        self._intervals = getattr(getattr(pl_module, "intervals", None), "levels", ())
         values = torch.cat(list(outputs.values()), dim=-1) if isinstance(outputs, dict) else cast(Tensor, outputs)
         with part.with_suffix(".samples").open("ab") as file:
             samples.astype(np.int64).tofile(file)
@@ -129,7 +132,7 @@ class PredictionWriter(pl.Callback):
 
         n_nodes = data.view.n_nodes
         n_targets, classes = len(data.targets), data.shape.classes if self._probable else []
-        width = n_targets + sum(map(len, classes)) + n_targets * len(self._levels)
+        width = n_targets * (1 + len(self._levels) + 2 * len(self._intervals)) + sum(map(len, classes))
         tail = (data.window.horizon, *([n_nodes] if n_nodes else []), width)
         samples, values = [], []
         for rank in range(loader.world):
@@ -141,7 +144,7 @@ class PredictionWriter(pl.Callback):
         places = np.empty((n_windows, 2), np.int64)  # (sample) -> (rank, row of its part)
         for rank, mine in enumerate(samples):
             places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)
-        arrays = create_arrays(building, data, n_windows, classes, self._levels)
+        arrays = create_arrays(building, data, n_windows, classes, self._levels, self._intervals)
         ids, times = arrays.ids, arrays.times
         known = data.predicted
         if data.view.nodes is not None:
@@ -168,12 +171,9 @@ class PredictionWriter(pl.Callback):
                     return n_windows, _not_written(data.targets[position], f"{id_} at {when}", value, forecast.dtype)
                 forecast[start:stop] = stored
             low = n_targets
-            for probable in arrays.probabilities:
-                probable[start:stop] = block[..., low : low + probable.shape[-1]]
-                low += probable.shape[-1]
-            for quantile in arrays.quantiles:
-                quantile[start:stop] = block[..., low : low + quantile.shape[-1]]
-                low += quantile.shape[-1]
+            for beside in (*arrays.probabilities, *arrays.quantiles, *arrays.ends):
+                beside[start:stop] = block[..., low : low + beside.shape[-1]]
+                low += beside.shape[-1]
             observed = np.moveaxis(_observed(known.truth, loader.index, start, stop), -1, 0)
             for observation, values_observed in zip(arrays.observations, observed, strict=True):
                 observation[start:stop] = values_observed

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import BatchShape
@@ -131,6 +133,11 @@ class DataFacts:
     def target_std(self) -> Tensor:
         """(series, target) float32 standard deviation of the scaled training targets."""
         return torch.from_numpy(self.scales.target_std)
+
+    @property
+    def target_spread(self) -> NDArray[np.float64]:
+        """(series, target) standard deviation of the scaled training targets, NaN where it is not known or is 0."""
+        return self.scales.target_spread
 
     @property
     def source_std(self) -> Tensor:

@@ -128,6 +128,12 @@ class Scales:
         return scaled_std(self.layout.training, self.targets).astype(np.float32)
 
     @cached_property
+    def target_spread(self) -> Float64:
+        """As :attr:`target_std`, in float64, but NaN where a series has no training target, or only one value."""
+        spread = scaled_std(self.layout.training, self.targets, filled=False)
+        return np.where(spread > 0, spread, np.nan)
+
+    @cached_property
     def source_std(self) -> Float64:
         """(series, target) standard deviation of each series' training targets in source units."""
         return source_std(self.layout.training, self.layout.targets)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_app.batch import Batch
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.intervals import levels_of
 from lightning_app.look.style import FORECAST, OBSERVED
 from lightning_app.models.base import TaskModel
 from lightning_app.quantile_errors import central_pairs
@@ -56,7 +57,11 @@ def forecasts(model: TaskModel, data: WindowDataModule, windows: list[Batch]) ->
         said = model.task.predictions(predicted, flat, model)[place, :, 0].cpu().numpy()
         axes.plot(ahead, said, color=FORECAST, linewidth=1.6, marker=marker, label="forecast")
         quantiles = model.task.quantiles(predicted, flat, model)
-        if quantiles is not None:
+        if model.intervals is not None:
+            low, high = model.intervals.in_source(model.task, predicted, flat, data)
+            ends = torch.cat([low.flip(-1), high], dim=-1)[place, :, 0].cpu().numpy()
+            _bands(axes, ahead, ends, levels_of(model.intervals.levels))
+        elif quantiles is not None:
             _bands(axes, ahead, quantiles[place, :, 0].cpu().numpy(), model.task.levels)
         id_ = data.store.ids[int(series[0])]
         when = "" if not axis.rule.regular else f" from {axis.show(int(flat['time'][place]))}"

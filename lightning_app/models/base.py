@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_app.batch import Batch, BatchShape, DataOfModels, by_series, part_by_panel, part_by_series
 from lightning_app.checkpoints import read_checkpoint, told
+from lightning_app.intervals import Intervals
 from lightning_app.losses import Loss
 from lightning_app.models.finite import LossWatch, not_finite
 from lightning_app.models.rebuild import Remembers, arguments_of, plain_arguments, require_same_model
@@ -49,6 +50,8 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
     fitted: ClassVar[bool] = True
     """Whether there is anything to fit."""
     _given: tuple[tuple[Any, ...], dict[str, Any]]
+    intervals: Intervals | None = None
+    """Of forecasts in tests and predictions, if they were asked for."""
     only_forecasts: ClassVar[bool] = False
     """Whether outputs are numbers of targets, whatever the task: no other task than a forecast is taken then."""
     panels: ClassVar[bool] = False
@@ -220,9 +223,9 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         """The loss of what this model, or a member of it, gives."""
         return self.task.loss_of(*model.outputs(batch), self)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add one batch to the validation metrics."""
-        self._update("val", batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Add one batch to the validation metrics; gives its ``outputs``, (batch, horizon, output)."""
+        return {"outputs": self._update("val", batch)}
 
     def on_validation_epoch_end(self) -> None:
         """Log and reset the validation metrics."""
@@ -241,7 +244,8 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
 
         Of tasks with classes these are ``predictions``, beside ``probabilities``, (batch, horizon, …, class) of all
         classes of the first target that has any, then those of the next one. Of tasks with quantiles they are beside
-        ``quantiles``, (batch, horizon, …, level) of all levels of the first target, then those of the next one.
+        ``quantiles``, (batch, horizon, …, level) of all levels of the first target, then those of the next one. With
+        intervals they are beside their ends, ``lower`` and ``upper``, of the same shape.
         """
         outputs, windows = self.outputs(batch)
         parts = {"predictions": self.task.predictions(outputs, windows, self)}
@@ -251,6 +255,9 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         quantiles = self.task.quantiles(outputs, windows, self)
         if quantiles is not None:
             parts["quantiles"] = quantiles.flatten(2)
+        if self.intervals is not None:
+            ends = self.intervals.in_source(self.task, outputs, windows, self.data)
+            parts |= {name: each.flatten(2) for name, each in zip(("lower", "upper"), ends, strict=True)}
         if self.shape.n_nodes:
             parts = {name: part_by_panel(part, self.shape.n_nodes) for name, part in parts.items()}
         return parts if len(parts) > 1 else parts["predictions"]
@@ -298,12 +305,19 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
             return cast(DataOfModels, self.__dict__["_attached"])
         return cast(DataOfModels, self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def _update(self, stage: str, batch: Batch) -> None:
-        self.task.update(stage, *self.outputs(batch), self)
+    def _update(self, stage: str, batch: Batch) -> Tensor:
+        outputs, windows = self.outputs(batch)
+        self.task.update(stage, outputs, windows, self)
+        if stage == "test" and self.intervals is not None:
+            self.intervals.update(self.task, outputs, windows, self.data)
+        return outputs
 
     def _log(self, stage: str) -> None:
         # float64 survives in `exact`; `log` would round it to float32.
         self.report = self.task.measured(stage, self)
+        if stage == "test" and self.intervals is not None:
+            for group, values in self.intervals.measured().items():
+                self.report[group] = {**self.report[group], **values}
         named = {f"{stage}/{name}": value for name, value in self.report["all"].items()}
         self.log_dict({name: value.float() for name, value in named.items()})
         self.exact = {name: float(value) for name, value in named.items()}

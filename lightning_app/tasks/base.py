@@ -10,7 +10,7 @@ from torch import Tensor, device, nn
 from torchmetrics import Metric
 
 from lightning_app.batch import Batch, BatchShape, DataOfModels
-from zstore import NotFiniteError
+from zstore import NotFiniteError, UsageError
 
 STAGES = ("val", "test")
 Report = dict[str, dict[str, Tensor]]
@@ -57,6 +57,8 @@ class Task(nn.Module):
         Names of metrics, in their order, that the line at the end of a test has, and those of its page.
     measures_source
         Whether metrics are of source units, so that batches of an evaluation need `y_source`.
+    units
+        Units of metrics: ``scaled`` or ``source``.
     levels
         Of the quantiles that are predicted; empty without any.
     roles
@@ -72,6 +74,7 @@ class Task(nn.Module):
     shown: ClassVar[tuple[str, ...]] = ()
     listed: ClassVar[tuple[str, ...]] = ()
     measures_source: bool = False
+    units: Literal["scaled", "source"] = "scaled"
     levels: Sequence[float] = ()
     roles: Sequence[Role] = ()
     shape: BatchShape
@@ -157,6 +160,20 @@ class Task(nn.Module):
     def quantiles(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor | None:
         """(batch, horizon, target, level) float64 quantiles in source units at `levels`; None without any."""
         return None
+
+    def require_ends(self, levels: Sequence[float]) -> None:
+        """Raise UsageError unless forecasts have ends that intervals of some levels can be made of."""
+        raise UsageError(
+            f"intervals of a {type(self).__name__}", expected="a forecast of numbers", fix="drop --intervals.levels"
+        )
+
+    def ends(self, outputs: Tensor, levels: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Lower and upper end of what a forecast says by itself, scaled float32, for central intervals of some levels.
+
+        Twice (batch, horizon, target, level), or one for all levels, (batch, horizon, target, 1): of a forecast that is
+        one number, both ends are that number.
+        """
+        raise NotImplementedError
 
     def probabilities(self, outputs: Tensor) -> Tensor | None:
         """(batch, horizon, class) of each class of each target that is one, in their order; None where none is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -150,6 +151,16 @@ class Forecast(Task):
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """In source units."""
         return host.data.to_source(outputs, windows["series"])
+
+    def require_ends(self, levels: Sequence[float]) -> None:
+        """Raise UsageError where a target is a class."""
+        if any(self.shape.classes):
+            raise UsageError("intervals of classes", expected="targets that are numbers", fix="drop --intervals.levels")
+
+    def ends(self, outputs: Tensor, levels: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """The forecast, twice."""
+        values = outputs.float()[..., None]
+        return values, values
 
     def _mase(self, stage: str, host: Host) -> Report:
         """MASE and RMSSE of a stage, then reset; refused where targets were observed and none of them has a MASE."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.metrics import MaskedErrors
-from lightning_app.quantile_errors import QuantileErrors
+from lightning_app.quantile_errors import QuantileErrors, central_pairs
 from lightning_app.tasks.base import STAGES, Host, Report, Task
 from lightning_app.tasks.distributions import DISTRIBUTIONS
 from lightning_app.tasks.forecast import Units
@@ -134,6 +135,28 @@ class ProbabilisticForecast(Task):
         scaled = self._read.quantiles(self._by_target(outputs))
         found = [host.data.to_source(level, windows["series"]) for level in scaled.unbind(dim=-1)]
         return torch.stack(found, dim=-1)
+
+    def require_ends(self, levels: Sequence[float]) -> None:
+        """Raise UsageError where there are no two quantiles that an interval lies between."""
+        for level in levels:
+            if self._pair(level) is None:
+                known = ", ".join(f"{float(name) / 100:g}" for name in central_pairs(self.levels))
+                low, high = (f"{end:.6g}" for end in ((1 - level) / 2, (1 + level) / 2))
+                raise UsageError(
+                    f"an interval of {100 * level:g} % without the quantiles {low} and {high}",
+                    expected=f"one of {known}" if known else "levels of the task in pairs, such as 0.1 and 0.9",
+                    fix="change --intervals.levels, or the levels of --model.task",
+                )
+
+    def ends(self, outputs: Tensor, levels: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """The central pair of quantiles of each level."""
+        found, pairs = self._read.quantiles(self._by_target(outputs)), [self._pair(level) for level in levels]
+        low, high = (found[..., [pair[side] for pair in pairs if pair is not None]] for side in (0, 1))
+        return low, high
+
+    def _pair(self, level: float) -> tuple[int, int] | None:
+        """Positions of the two quantiles that a central interval lies between."""
+        return central_pairs(self.levels).get(f"{100 * level:.6g}")
 
     def _by_target(self, outputs: Tensor) -> Tensor:
         """(batch, horizon, target, output)."""

@@ -38,14 +38,16 @@ class Training:
         return values
 
 
-def scaled_std(training: Training, scaler: Scaler) -> Float64:
+def scaled_std(training: Training, scaler: Scaler, filled: bool = True) -> Float64:
     """(series, channel) population standard deviation of each series' scaled training values.
 
-    That of the channel, 1 in most scalers, where a series has none. Cost: decodes the channels once.
+    Where a series has none it is that of the channel, 1 in most scalers, or 0 unless `filled`. Cost: decodes the
+    channels once.
     """
     columns = []
     for position, name in enumerate(scaler.channels):
-        spread = filled_spread(training, name, training.store.n_series, log=bool(scaler.log[position]))
+        spread_of = filled_spread if filled else _spread
+        spread = spread_of(training, name, training.store.n_series, log=bool(scaler.log[position]))
         columns.append(spread.std / scaler.scale[..., position])
     return np.stack(columns, axis=-1)
 
