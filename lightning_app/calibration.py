@@ -46,6 +46,7 @@ class Calibration(pl.Callback):
         self._parts = folder / ".intervals.parts"
         self._radii: Radii | None = None
         self._about: dict[str, Any] | None = None  # of what is being found
+        self._path = self._folder  # where that is kept
 
     def require(self, model: pl.LightningModule, data: WindowDataModule) -> None:
         """Raise UsageError where intervals are asked for that the model cannot have, or nothing is validated on."""
@@ -105,7 +106,7 @@ class Calibration(pl.Callback):
             if kept.matches({**about, "levels": self.options.levels}):
                 self._radii = kept
                 return
-        self._about = about
+        self._about, self._path = about, path
         before = trainer.loggers, trainer.limit_val_batches
         trainer.loggers, trainer.limit_val_batches = [], 1.0  # windows come in order: some are no sample of all
         try:
@@ -115,10 +116,6 @@ class Calibration(pl.Callback):
         finally:
             self._about = None
             trainer.loggers, trainer.limit_val_batches = before
-        found = cast(Radii, self._radii)
-        if trainer.is_global_zero:
-            found.write(path)
-            logger.info(f"wrote {path}")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make room for errors."""
@@ -165,6 +162,8 @@ class Calibration(pl.Callback):
         if trainer.is_global_zero:
             try:
                 found = self._found(cast(TaskModel, pl_module), trainer.datamodule, trainer.world_size)  # type: ignore[attr-defined]
+                found.write(self._path)  # before others may ask whether it is there
+                logger.info(f"wrote {self._path}")
             except ZstoreError as error:
                 found = error
             shutil.rmtree(self._parts)
