@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_app.kept_scores import measures, scored
 from zstore import Store, UsageError, check_outside, open_store, read_yaml, whole_file
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NUMBERS = ("n", "mae", "rmse", "bias")
+_NOT_SHOWN = ("name", "pinball", "n_quantiles", "n_intervals")
+_NAMES = {"mae": "MAE", "rmse": "RMSE", "crps": "CRPS"}
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class Evaluation:
         Of the store.
     targets
         By target `all`, `by_step` and `by_week`: `n` values, their mean absolute error `mae`, root mean squared error
-        `rmse`, and `bias`, the mean of forecast less truth. Weeks are named by their Monday, and are those of the time
-        that is forecast; plain steps have none.
+        `rmse`, and `bias`, the mean of forecast less truth; of quantiles `pinball`, `crps`, and by central pair
+        `coverage_80` and `width_80`; of intervals `interval_coverage_80` and `interval_width_80`. See
+        :mod:`lightning_app.kept_scores`. Weeks are named by their Monday, and are those of the time that is forecast;
+        plain steps have none.
     """
 
     n_forecasts: int
@@ -65,10 +69,13 @@ class Evaluation:
                 groups = scores[name]
                 if groups:
                     rows = [{**scores["all"], "name": "all"}, *groups]
-                    lines += [f"| {title} | n | MAE | RMSE | bias |", "|---|--:|--:|--:|--:|"]
+                    keys = [key for key in rows[0] if key not in _NOT_SHOWN]
+                    heads = [_NAMES.get(key, key.replace("_", " ")) for key in keys]
+                    lines += [f"| {title} | {' | '.join(heads)} |", "|---" + "|--:" * len(keys) + "|"]
                     for row in rows:
-                        cells = [_cell(row[key]) for key in ("name", *_NUMBERS)]
+                        cells = [_cell(row[key]) for key in ("name", *keys)]
                         lines.append(f"| {' | '.join(cells)} |")
+                    lines += _fewer(scores["all"])
                     lines.append("")
         return "\n".join(lines)
 
@@ -155,22 +162,24 @@ def _truth(store: Store, forecasts: Forecasts) -> NDArray[np.float64]:
 
 def _scores(store: Store, forecasts: Forecasts, truth: NDArray[Any], which: NDArray[np.bool_]) -> dict[str, Any]:
     """Scores of some values: of all, by step and by week."""
-    error = forecasts.forecast[which] - truth[which]
+    beside = {name: values[which] for name, values in forecasts.beside.items()}
+    each = measures(forecasts.forecast[which] - truth[which], truth[which], beside)
     steps, unit = forecasts.step[which], store.schema.time.unit
-    found: dict[str, Any] = {"all": _measured(error), "by_step": [], "by_week": []}
-    found["by_step"] = [{"name": int(step), **_measured(error[steps == step])} for step in np.unique(steps)]
+    found: dict[str, Any] = {"all": scored(each), "by_step": [], "by_week": []}
+    found["by_step"] = [{"name": int(step), **scored(each, steps == step)} for step in np.unique(steps)]
     if unit is not None:
         days = forecasts.time[which].astype(f"datetime64[{unit}]").astype("datetime64[D]")
         mondays = days - (days.astype(np.int64) + 3) % 7
-        found["by_week"] = [{"name": str(day), **_measured(error[mondays == day])} for day in np.unique(mondays)]
+        found["by_week"] = [{"name": str(day), **scored(each, mondays == day)} for day in np.unique(mondays)]
     return found
 
 
-def _measured(error: NDArray[np.float64]) -> dict[str, Any]:
-    if not len(error):
-        return {"n": 0, "mae": None, "rmse": None, "bias": None}
-    rmse = float(np.sqrt(np.mean(error**2)))
-    return {"n": len(error), "mae": float(np.abs(error).mean()), "rmse": rmse, "bias": float(error.mean())}
+def _fewer(scores: dict[str, Any]) -> list[str]:
+    """A line where not all values have quantiles or intervals."""
+    parts = [f"{scores[f'n_{kind}']:,} {kind}" for kind in ("quantiles", "intervals") if f"n_{kind}" in scores]
+    if all(scores.get(f"n_{kind}", scores["n"]) == scores["n"] for kind in ("quantiles", "intervals")):
+        return []
+    return ["", f"Of the {scores['n']:,} values, {' and '.join(parts)} were forecast: their scores are of these alone."]
 
 
 def _codes(ids: NDArray[Any]) -> NDArray[np.int64]:

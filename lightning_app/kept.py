@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +17,13 @@ from numpy.typing import NDArray
 
 from lightning_app.data.ahead.rows import rows_known
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.prediction_arrays import target_variables
+from lightning_app.prediction_arrays import quantile_variables, target_variables
 from zstore import Store, StoreError
 
 FOLDER = "forecasts"
 """Of a run folder, where they are kept."""
 COLUMNS = ("id", "origin", "time", "step", "target", "forecast")
+_BESIDE = re.compile(r"(q|lower|upper)(\d[\d.e+-]*)")
 
 Int64 = NDArray[np.int64]
 
@@ -39,6 +42,9 @@ class Forecasts:
         (value,) number of the target row, from 1.
     forecast
         (value,) float64 in source units.
+    beside
+        By column, such as ``q0.1``, ``lower80`` and ``upper80``, (value,) quantiles and ends of intervals in source
+        units, NaN where there is none.
     """
 
     ids: NDArray[Any]
@@ -47,6 +53,7 @@ class Forecasts:
     step: Int64
     targets: NDArray[Any]
     forecast: NDArray[np.float64]
+    beside: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.forecast)
@@ -67,7 +74,8 @@ def keep_forecasts(folder: Path, predictions: Path, data: WindowDataModule) -> l
     Returns
     -------
     The files that were written: ``2024-06-30.parquet`` for an origin, with a row for each id, target row and target
-    that is a number.
+    that is a number; behind the forecast are columns of quantiles, such as ``q0.1``, and of the ends of intervals, such
+    as ``lower80`` and ``upper80``, where there are some, null for ids that have none.
 
     Raises
     ------
@@ -90,7 +98,7 @@ def keep_forecasts(folder: Path, predictions: Path, data: WindowDataModule) -> l
         if path.exists():
             before = _read(path, data.store)
             others = ~np.isin(before["id"].to_numpy(), rows["id"].to_numpy())
-            rows = pa.concat_tables([before.filter(pa.array(others)), rows])
+            rows = _joined([before.filter(pa.array(others)), rows])
         rows = rows.sort_by([("id", "ascending"), ("target", "ascending"), ("step", "ascending")])
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("wb") as file:
@@ -118,7 +126,7 @@ def read_forecasts(folder: Path, store: Store) -> Forecasts:
         If a file is damaged or has times of another kind, or a forecast is kept twice.
     """
     paths = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-    table = pa.concat_tables([_schema(store).empty_table(), *(_read(path, store) for path in paths)])
+    table = _joined([_schema(store).empty_table(), *(_read(path, store) for path in paths)])
     key = table.select(["id", "origin", "step", "target"])
     if key.group_by(key.column_names).aggregate([]).num_rows != table.num_rows:
         raise StoreError(
@@ -129,7 +137,8 @@ def read_forecasts(folder: Path, store: Store) -> Forecasts:
     texts = (table[name].to_numpy() for name in ("id", "target"))
     numbers = (_whole_numbers(table[name]) for name in ("origin", "time", "step"))
     (ids, targets), (origin, time, step) = texts, numbers
-    return Forecasts(ids, origin, time, step, targets, table["forecast"].to_numpy())
+    beside = {name: table[name].to_numpy() for name in table.column_names[len(COLUMNS) :]}
+    return Forecasts(ids, origin, time, step, targets, table["forecast"].to_numpy(), beside)
 
 
 def _table(predictions: Path, data: WindowDataModule) -> pa.Table:
@@ -144,26 +153,60 @@ def _table(predictions: Path, data: WindowDataModule) -> pa.Table:
     nodes = np.tile(ids, n) if data.view.nodes is not None else ids
     each = n * n_nodes
     tables = []
-    for target, name in zip(data.targets, target_variables(store, data.targets), strict=True):
+    names = target_variables(store, data.targets)
+    stems = [name.removesuffix("quantile") for name in quantile_variables(names)]
+    for target, name, stem in zip(data.targets, names, stems, strict=True):
         if store.channel(target).kind != "number":
             continue
-        values = group[name][:].reshape(n, horizon, n_nodes).swapaxes(1, 2)
+        by_row = (-1, horizon, n_nodes)
+
+        def flat(values: Any, shape: tuple[int, ...] = by_row) -> NDArray[np.float64]:
+            found: NDArray[np.float64] = values.reshape(shape).swapaxes(1, 2).ravel().astype(np.float64)
+            return found
+
         columns = (
             np.repeat(nodes, horizon),
             np.repeat(origin, n_nodes * horizon),
             np.repeat(times, n_nodes, axis=0).ravel(),
             np.tile(np.arange(1, horizon + 1), each),
             np.full(each * horizon, target, object),
-            values.ravel().astype(np.float64),
+            flat(group[name][:]),
         )
-        tables.append(pa.table(dict(zip(COLUMNS, columns, strict=True))).cast(_schema(store)))
-    return pa.concat_tables([_schema(store).empty_table(), *tables])
+        beside = {column: flat(values) for column, values in _beside(group, stem).items()}
+        table = dict(zip(COLUMNS, columns, strict=True)) | beside
+        tables.append(pa.table(table).cast(_schema(store, tuple(beside))))
+    return _joined([_schema(store).empty_table(), *tables])
 
 
-def _schema(store: Store) -> pa.Schema:
+def _beside(group: Any, stem: str) -> dict[str, NDArray[Any]]:
+    """By column, the quantiles and ends of intervals of a target in a store of predictions."""
+    found: dict[str, NDArray[Any]] = {}
+    for ending, column, factor in (("quantile", "q", 1), ("lower", "lower", 100), ("upper", "upper", 100)):
+        if f"{stem}{ending}" in group:
+            array = group[f"{stem}{ending}"]
+            levels, values = group[array.metadata.dimension_names[-1]][:], array[:]
+            found |= {f"{column}{factor * level:.6g}": values[..., n] for n, level in enumerate(levels.tolist())}
+    return found
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    """All rows, with every column that some have; but for those that are null throughout."""
+    table = pa.concat_tables(tables, promote_options="default")
+    empty = [name for name in table.column_names[len(COLUMNS) :] if table[name].null_count == len(table)]
+    names = [name for name in table.column_names[len(COLUMNS) :] if name not in empty]
+    return table.select([*COLUMNS, *sorted(names, key=_kind_and_level)])
+
+
+def _kind_and_level(column: str) -> tuple[str, float]:
+    kind, level = cast("re.Match[str]", _BESIDE.fullmatch(column)).groups()
+    return kind, float(level)
+
+
+def _schema(store: Store, beside: Sequence[str] = ()) -> pa.Schema:
     unit = store.schema.time.unit
     time = pa.int64() if unit is None else pa.timestamp(unit)
-    return pa.schema(zip(COLUMNS, (pa.string(), time, time, pa.int32(), pa.string(), pa.float64()), strict=True))
+    kinds = (pa.string(), time, time, pa.int32(), pa.string(), pa.float64(), *([pa.float64()] * len(beside)))
+    return pa.schema(zip((*COLUMNS, *beside), kinds, strict=True))
 
 
 def _whole_numbers(column: Any) -> Int64:
@@ -182,10 +225,11 @@ def _read(path: Path, store: Store) -> pa.Table:
             where=str(path),
             fix="restore the file, or remove it: then its forecasts are not scored",
         ) from error
-    if tuple(table.column_names) != COLUMNS:
+    beside = table.column_names[len(COLUMNS) :]
+    if tuple(table.column_names[: len(COLUMNS)]) != COLUMNS or not all(map(_BESIDE.fullmatch, beside)):
         raise StoreError(
             f"forecasts with the columns {', '.join(table.column_names)}",
-            expected=", ".join(COLUMNS),
+            expected=f"{', '.join(COLUMNS)}, and quantiles and intervals such as q0.1, lower80 and upper80",
             where=str(path),
             fix="remove the file, which predict did not write",
         )
@@ -197,4 +241,4 @@ def _read(path: Path, store: Store) -> pa.Table:
             where=str(path),
             fix="evaluate them against the store that they were made from",
         )
-    return table.cast(_schema(store))
+    return table.cast(_schema(store, beside))

@@ -385,7 +385,7 @@ LAYERS = {
         ],
         ["limits"],
         ["callbacks", "calibration", "saving", "seeds", "pictures", "monitor"],
-        ["prediction_arrays", "kept", "predictions", "evaluation", "precision", "restore"],
+        ["prediction_arrays", "kept", "predictions", "kept_scores", "evaluation", "precision", "restore"],
         ["field_trials", "step_trial", "tuning", "table"],
         ["forecaster"],
         [
