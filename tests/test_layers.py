@@ -289,6 +289,7 @@ LAYERS = {
         [
             "view.numbers",
             "view.thin",
+            "view.panel",
             "view.traces",
             "view.overview",
             "view.table",

@@ -1,6 +1,6 @@
 """zstore: long tables of time series, parsed once, kept in Zarr v3, read as windows at memory speed."""
 
-from zstore import look
+from zstore import look, view
 from zstore._version import __version__
 from zstore.errors import (
     ConflictError,
@@ -128,5 +128,6 @@ __all__ = [
     "total_memory",
     "verify",
     "verify_cache",
+    "view",
     "whole_file",
 ]

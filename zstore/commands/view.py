@@ -5,7 +5,7 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser, Namespace
 
 from zstore.flags import Command, Flags, said
-from zstore.view import view
+from zstore.view.server import view
 
 
 def _view_flags(parser: ArgumentParser) -> None:

@@ -1,5 +1,11 @@
-"""A local viewer of stores: one page in the browser, served from this machine alone."""
+"""A local viewer of stores: one page in the browser, served from this machine alone.
 
-from zstore.view.server import view
+What is here serves any part of the page, and may be used by other packages, which add parts of their own by the entry
+point group ``zstore.view``. The server lies in modules of its own, which are imported by the command.
+"""
 
-__all__ = ["view"]
+from zstore.view.numbers import listed, number, seconds, seconds_of
+from zstore.view.panel import Panel
+from zstore.view.thin import Thinned
+
+__all__ = ["Panel", "Thinned", "listed", "number", "seconds", "seconds_of"]

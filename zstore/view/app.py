@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from zstore.errors import NotFoundError, UsageError, ZstoreError
 from zstore.format.payloads.error import PayloadError
 from zstore.view.frames import field_rows, frame
 from zstore.view.guard import Guard
-from zstore.view.numbers import seconds_of
 from zstore.view.overview import places
-from zstore.view.session import Session, require
+from zstore.view.panel import Panel, Query, require
+from zstore.view.session import Session
 from zstore.view.spread import histogram, missing_map
 from zstore.view.table import MOST_LINES
 from zstore.view.traces import MOST_POINTS, traces
@@ -29,12 +29,13 @@ from zstore.view.traces import MOST_POINTS, traces
 logger = logging.getLogger(__name__)
 
 _STATIC = Path(__file__).parent / "static"
+_LARGEST = 1e300
 
-Answer = Callable[[Mapping[str, Any]], Any]
+Answer = Callable[[Any], Any]
 """What answers an address: a function of its parameters, to a document for JSON, or bytes of a PNG."""
 
 
-def make_app(session: Session, token: str, cookie: str, panels: Sequence[Any] = ()) -> Guard:
+def make_app(session: Session, token: str, cookie: str, panels: Sequence[Panel] = ()) -> Guard:
     """The application that serves one store.
 
     Parameters
@@ -44,12 +45,11 @@ def make_app(session: Session, token: str, cookie: str, panels: Sequence[Any] = 
     token, cookie
         See :class:`zstore.view.guard.Guard`.
     panels
-        Further parts of the page, such as those of runs: each has `name`, `title`, `script`, a file of JavaScript, and
-        `answers`, functions by the last part of their address.
+        Further parts of the page, such as those of runs.
     """
 
-    def reopened(query: Mapping[str, Any]) -> Any:
-        return session.reopen(_whole(query, "version", None)).overview
+    def reopened(query: Query) -> Any:
+        return session.reopen(query.whole("version", 0) or None).overview
 
     answers = {**_answers(session), "panels": lambda _: [{"name": p.name, "title": p.title} for p in panels]}
     routes: list[BaseRoute] = [
@@ -75,56 +75,39 @@ def make_app(session: Session, token: str, cookie: str, panels: Sequence[Any] = 
 def _answers(session: Session) -> dict[str, Answer]:
     """By the last part of their address, what answers about the store."""
 
-    def overview(_: Mapping[str, Any]) -> Any:
-        return session.opened.overview
+    def table(query: Query) -> Any:
+        first, n = query.whole("first", 0), query.whole("n", 100, 1, MOST_LINES)
+        descending = query.get("down") == "1"
+        return session.opened.table.page(query.get("q") or "", query.get("sort") or "id", descending, first, n)
 
-    def state(_: Mapping[str, Any]) -> Any:
-        return session.state()
+    def series(query: Query) -> Any:
+        ids, channels = query.many("id"), query.many("channel")
+        require(next(iter(ids), None), "id")
+        require(next(iter(channels), None), "channel")
+        n_points = query.whole("points", 1000, 16, MOST_POINTS)
+        return traces(session.opened.store, ids, channels, query.number("start"), query.number("stop"), n_points)
 
-    def table(query: Mapping[str, Any]) -> Any:
-        first, n = _whole(query, "first", 0, 0), _whole(query, "n", 100, 1, MOST_LINES)
-        found, descending = session.opened.table, query.get("down") == "1"
-        return found.page(query.get("q", ""), query.get("sort", "id"), descending, first, n)
-
-    def series(query: Mapping[str, Any]) -> Any:
-        return traces(
-            session.opened.store,
-            _many(query, "id"),
-            _many(query, "channel"),
-            _number(query, "start"),
-            _number(query, "stop"),
-            _whole(query, "points", 1000, 16, MOST_POINTS),
-        )
-
-    def statics(query: Mapping[str, Any]) -> Any:
+    def statics(query: Query) -> Any:
         return session.opened.store.series(require(query.get("id"), "id")).statics
 
-    def missing(query: Mapping[str, Any]) -> Any:
-        n_lines, n_columns = _whole(query, "lines", 60), _whole(query, "columns", 200)
-        return missing_map(session.opened.store, n_lines, n_columns, query.get("channel") or None)
+    def missing(query: Query) -> Any:
+        n_lines, n_columns = query.whole("lines", 60), query.whole("columns", 200)
+        return missing_map(session.opened.store, n_lines, n_columns, query.get("channel"))
 
-    def values(query: Mapping[str, Any]) -> Any:
+    def values(query: Query) -> Any:
         return histogram(session.opened.store, require(query.get("channel"), "channel"))
 
-    def rows(query: Mapping[str, Any]) -> Any:
+    def rows(query: Query) -> Any:
         return field_rows(session.opened.store, require(query.get("id"), "id"), require(query.get("field"), "field"))
 
-    def image(query: Mapping[str, Any]) -> Any:
+    def image(query: Query) -> Any:
         id_, name = require(query.get("id"), "id"), require(query.get("field"), "field")
-        at = None if query.get("at") is None else _whole(query, "at", 0, 0)
-        return frame(session.opened.store, id_, name, _whole(query, "row", 0, 0), query.get("axis"), at)
-
-    def doctor(_: Mapping[str, Any]) -> Any:
-        found = session.examine(begin=False)
-        axis = session.opened.store.time
-        for finding in found.get("findings", ()):
-            found_at = [None if finding[end] is None else seconds_of(finding[end], axis) for end in ("first", "last")]
-            finding["span"] = found_at if None not in found_at else None
-        return found
+        at = None if query.get("at") is None else query.whole("at", 0)
+        return frame(session.opened.store, id_, name, query.whole("row", 0), query.get("axis"), at)
 
     return {
-        "overview": overview,
-        "state": state,
+        "overview": lambda _: session.opened.overview,
+        "state": lambda _: session.state(),
         "table": table,
         "series": series,
         "statics": statics,
@@ -134,7 +117,7 @@ def _answers(session: Session) -> dict[str, Answer]:
         "frame": image,
         "places": lambda _: places(session.opened.store),
         "versions": lambda _: session.versions(),
-        "doctor": doctor,
+        "doctor": lambda _: session.examine(begin=False),
     }
 
 
@@ -142,9 +125,8 @@ def _endpoint(answer: Answer) -> Callable[[Request], Any]:
     """A route that calls a function on a thread, and says in a sentence what goes wrong."""
 
     async def respond(request: Request) -> Response:
-        query = _Query(request)
         try:
-            found = await run_in_threadpool(answer, query)
+            found = await run_in_threadpool(answer, Parameters(request))
         except NotFoundError as error:
             return _failed(404, error)
         except UsageError as error:
@@ -162,48 +144,43 @@ def _endpoint(answer: Answer) -> Callable[[Request], Any]:
     return respond
 
 
-class _Query(dict[str, Any]):
-    """Parameters of an address, the last of each name; all of one by :meth:`many`."""
+class Parameters:
+    """Parameters of an address, as :class:`zstore.view.panel.Query` has them."""
 
     def __init__(self, request: Request) -> None:
-        super().__init__(request.query_params)
         self._all = request.query_params
 
+    def get(self, name: str) -> str | None:
+        """The last of a name."""
+        return self._all.get(name)
+
     def many(self, name: str) -> list[str]:
-        """All of one name, in their order, each once."""
+        """All of a name, in their order, each once."""
         return list(dict.fromkeys(self._all.getlist(name)))
 
+    def whole(self, name: str, default: int, low: int = 0, high: int = 2**62) -> int:
+        """A whole number, brought within bounds; `default` where there is none."""
+        text = self.get(name)
+        if not text:
+            return default
+        try:
+            value = int(text)
+        except ValueError:
+            raise UsageError(f"{name}={text}", expected="a whole number") from None
+        return min(max(value, low), high)
 
-def _many(query: Mapping[str, Any], name: str) -> list[str]:
-    assert isinstance(query, _Query)
-    found = query.many(name)
-    if not found:
-        raise UsageError(f"no {name}", expected=f"{name}=… in the address, once or more")
-    return found
-
-
-def _whole(query: Mapping[str, Any], name: str, default: Any, low: int = 0, high: int = 2**62) -> Any:
-    text = query.get(name)
-    if text is None or text == "":
-        return default
-    try:
-        value = int(text)
-    except ValueError:
-        raise UsageError(f"{name}={text}", expected="a whole number") from None
-    return min(max(value, low), high)
-
-
-def _number(query: Mapping[str, Any], name: str) -> float | None:
-    text = query.get(name)
-    if text is None or text == "":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        raise UsageError(f"{name}={text}", expected="a number") from None
-    if value != value or abs(value) > 1e300:
-        raise UsageError(f"{name}={text}", expected="a finite number")
-    return value
+    def number(self, name: str) -> float | None:
+        """A finite number; None where there is none."""
+        text = self.get(name)
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            raise UsageError(f"{name}={text}", expected="a number") from None
+        if not abs(value) <= _LARGEST:
+            raise UsageError(f"{name}={text}", expected="a finite number")
+        return value
 
 
 def _failed(status: int, error: ZstoreError) -> Response:

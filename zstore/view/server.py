@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zstore.errors import UsageError
+from zstore.view.panel import Panel
 from zstore.view.session import Session
 
 _HOST = "127.0.0.1"
@@ -41,7 +42,7 @@ def view(
     run
         Folders of runs of lightning_app whose splits, losses and forecasts are shown too.
     port
-        Port of this machine to serve the page at. Default: a free one.
+        Port of this machine to serve the page at, 0 for a free one.
     no_browser
         Print the address only, as for a tunnel: ``ssh -L 8765:localhost:8765 host``, with ``--port 8765``.
     storage_options
@@ -67,7 +68,7 @@ def view(
 def serve(
     session: Session,
     listening: socket.socket,
-    panels: Sequence[Any],
+    panels: Sequence[Panel],
     browse: Callable[[str], Any] | None,
     told: Callable[[str], None],
 ) -> None:
@@ -89,7 +90,7 @@ def serve(
     uvicorn.Server(config).run([listening])
 
 
-def panels_of(session: Session, runs: Sequence[str]) -> list[Any]:
+def panels_of(session: Session, runs: Sequence[str]) -> list[Panel]:
     """Parts of the page that other packages bring, by the entry points of the group ``zstore.view``."""
     found = [point.load()(session, list(runs)) for point in entry_points(group="zstore.view")] if runs else []
     panels = [panel for panel in found if panel is not None]

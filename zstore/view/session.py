@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zstore.errors import UsageError, ZstoreError
+from zstore.errors import ZstoreError
 from zstore.reading.objects import committed_versions
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.doctor import examine
 from zstore.upkeep.findings import KINDS
 from zstore.upkeep.history import log
+from zstore.view.numbers import seconds_of
 from zstore.view.overview import overview, versions
 from zstore.view.table import SeriesTable
 
@@ -124,12 +125,15 @@ class _Doctor:
                     "channel": each.channel,
                     "where": each.where(store),
                     "sentence": each.sentence,
-                    "first": int(store.times(first, first + 1)[0]) if spans else None,
-                    "last": int(store.times(last, last + 1)[0]) if spans else None,
+                    "span": [self._when(first), self._when(last)] if spans else None,
                 }
             )
         self._counts = dict(found.counts)
         self._findings = findings
+
+    def _when(self, row: int) -> float:
+        """Time of a row in seconds."""
+        return seconds_of(int(self._store.times(row, row + 1)[0]), self._store.time)
 
     def _told(self, done: int, total: int) -> None:
         self._done, self._total = done, total
@@ -146,10 +150,3 @@ class _Doctor:
             "kinds": KINDS,
             "findings": findings or [],
         }
-
-
-def require(value: str | None, name: str) -> str:
-    """A parameter of an address that has to be there."""
-    if value is None:
-        raise UsageError(f"no {name}", expected=f"{name}=… in the address")
-    return value
