@@ -230,7 +230,7 @@ def main(arguments: Sequence[str]) -> int:
     level = log.level
     log.setLevel(logging.WARNING)  # what a fit says of its rows is no part of the table
     try:
-        found = audit(_module(options.config, flags))
+        found = audit(module_of(options.config, flags))
     finally:
         log.setLevel(level)
     print(json.dumps(found.to_json(), indent=1) if options.json else found)
@@ -241,8 +241,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _module(configs: Sequence[str], flags: Sequence[str]) -> WindowDataModule:
-    """The data module of some configurations and flags.
+def module_of(configs: Sequence[str], flags: Sequence[str]) -> WindowDataModule:
+    """The data module of some configurations, and of flags that replace what these say.
 
     Raises
     ------

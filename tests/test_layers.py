@@ -398,6 +398,7 @@ LAYERS = {
             "rollout.trainer",
         ],
         ["rollout.pusht"],
+        ["view.folders", "view.predicted", "view.windows", "view.panels"],
         ["cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.reach", "demo.__main__"],
     ],

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ import zstore
 from zstore import Store
 from zstore.view.app import make_app
 from zstore.view.guard import NOT_LET_IN
+from zstore.view.panel import Panel
 from zstore.view.session import Session
 from zstore.view.spread import histogram, missing_map
 from zstore.view.traces import MOST_SERIES, traces
@@ -37,9 +38,9 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 Ask = Callable[..., httpx.Response]
 
 
-def asking(session: Session, **cookies: str) -> Ask:
+def asking(session: Session, panels: Sequence[Panel] = (), **cookies: str) -> Ask:
     """Asks the application of a session as a browser that has been let in does."""
-    app = make_app(session, "secret", "view")
+    app = make_app(session, "secret", "view", panels)
 
     def ask(path: str, parameters: Any = None, method: str = "GET", **headers: str) -> httpx.Response:
         async def once() -> httpx.Response:
@@ -158,6 +159,7 @@ def test_the_table_finds_sorts_and_pages_with_what_is_missing_last(sales: Store,
 
 def test_maps_and_histograms_are_those_of_numpy(sales: Store, ask: Ask) -> None:
     places = ask("/api/places").json()
+    assert places.pop("positions") == [sales.position("a"), sales.position("b")]
     assert places == {"ids": ["a", "b"], "latitude": [51.5, 50.5], "longitude": [4.25, 3.25], "n": 2}
     found = missing_map(sales, 10, 30, "sold")
     frame = sales.series("a").to_pandas()

@@ -42,3 +42,8 @@ def stored_time(second: float, axis: TimeAxis, up: bool) -> int:
 def seconds_of(time: int, axis: TimeAxis) -> float:
     """One stored time as :func:`seconds` has it."""
     return float(seconds(np.array(time), axis))
+
+
+def stored_span(low: float, high: float, axis: TimeAxis) -> tuple[int, int]:
+    """The stored times ``[low, high)`` that seconds from one to the other, both of them, are."""
+    return stored_time(low, axis, up=False), stored_time(high, axis, up=True) + 1

@@ -72,11 +72,12 @@ def places(store: Store) -> dict[str, Any]:
     """Latitude and longitude of the series that have them; of very many, some that are evenly chosen."""
     coordinates = store.coordinates
     if coordinates is None:
-        return {"ids": [], "latitude": [], "longitude": [], "n": 0}
+        return {"ids": [], "positions": [], "latitude": [], "longitude": [], "n": 0}
     known = np.flatnonzero(np.isfinite(coordinates).all(axis=1))
     chosen = known[sample_evenly(len(known), _MOST_PLACES)] if len(known) else known
     return {
         "ids": [str(store.ids[position]) for position in chosen.tolist()],
+        "positions": chosen.tolist(),
         "latitude": listed(coordinates[chosen, 0]),
         "longitude": listed(coordinates[chosen, 1]),
         "n": len(known),

@@ -181,6 +181,11 @@ class WindowLoader:
         self._epoch, self._consumed = epoch, 0
         self._order = self._pooled()
 
+    def window(self, position: int) -> Batch:
+        """One window, a batch of its own, at a position of the current epoch; beside those that are iterated."""
+        located = self._locate(np.arange(position, position + 1))
+        return self._make(position, position + 1, located, self._order)
+
     def samples(self, number: int) -> Samples:
         """Sample numbers of this rank's slice of one global batch of the current epoch."""
         return self.samples_at(np.arange(*self._positions(number)))

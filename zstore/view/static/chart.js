@@ -4,6 +4,9 @@ import { colour, css, el, moment, number } from "./dom.js";
 
 const HEIGHT = 170;
 
+// Colours of lines that are not series beside each other but what was observed and what was forecast.
+const KINDS = { observed: 0, before: 0, forecast: 1, lower: 1, upper: 1 };
+
 // Lines of one channel as uPlot has them: one column of times for all, null where a line has a gap.
 function joined(lines) {
   if (lines.length === 1) return [lines[0].x, lines[0].y];
@@ -43,10 +46,11 @@ export class Charts {
     const { is_dated } = this.overview;
     const axis = { stroke: css("--quiet"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid") } };
     const words = chart.categories;
+    const at = (kind) => chart.lines.findIndex((line) => line.kind === kind) + 1;
     const series = chart.lines.map((line, number_) => ({
       label: line.id,
-      stroke: colour(number_),
-      width: 1.25,
+      stroke: colour(KINDS[line.kind] ?? number_),
+      width: ["lower", "upper"].includes(line.kind) ? 0 : 1.25,
       spanGaps: false,
       points: { show: line.whole && line.x.length < this.width / 8, size: 5 },
       paths: words ? uPlot.paths.stepped({ align: 1 }) : undefined,
@@ -60,6 +64,7 @@ export class Charts {
       scales: { x: { time: is_dated, range: () => [answer.start, answer.stop === answer.start ? answer.start + 1 : answer.stop] } },
       axes: [axis, { ...axis, size: 64, values: words ? (_, ticks) => ticks.map((tick) => words[tick] ?? "") : (_, ticks) => ticks.map(number) }],
       series: [{}, ...series],
+      bands: at("upper") && at("lower") ? [{ series: [at("upper"), at("lower")], fill: `${colour(1)}44` }] : [],
       hooks: {
         drawClear: [(plot) => mark(plot, marks)],
         draw: [(plot) => this.line(plot)],

@@ -1,0 +1,161 @@
+"""What a run folder holds, read again whenever it has changed: its configuration, its curves, its scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zstore import UsageError, read_yaml
+
+_MOST_BYTES = 1 << 26
+_MOST_POINTS = 2000
+_OF_TEST = "test/"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder.
+
+    Parameters
+    ----------
+    name
+        What it is called in addresses: its own name, with a number behind it where two are called alike.
+    path
+        The folder, which a run to come has not made yet.
+    config_path
+        File with its configuration.
+    """
+
+    name: str
+    path: Path
+    config_path: Path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration of the fit; empty where there is none."""
+        return read_yaml(str(self.config_path), "the configuration of a run") if self.config_path.is_file() else {}
+
+    @property
+    def predictions(self) -> Path | None:
+        """The store of predictions, if there is one."""
+        path = self.path / "predictions.zarr"
+        return path if path.is_dir() else None
+
+    @property
+    def films(self) -> list[str]:
+        """Names of the GIFs of a rollout."""
+        return sorted(path.name for path in self.path.glob("rollout_*.gif"))
+
+    def film(self, name: str) -> bytes:
+        """One of :attr:`films`.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that name.
+        """
+        if name not in self.films:
+            raise UsageError(f"no film {name!r}", expected=f"one of {', '.join(self.films) or 'none'}")
+        return (self.path / name).read_bytes()
+
+    def about(self) -> dict[str, Any]:
+        """Name, model and scores for the list of runs."""
+        model = self.config.get("model")
+        kind = model.get("class_path", "") if isinstance(model, dict) else ""
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "model": str(kind).rpartition(".")[2],
+            "scores": self.scores(),
+            "has_predictions": self.predictions is not None,
+            "films": self.films,
+        }
+
+    def scores(self) -> dict[str, float]:
+        """What the last test measured over everything, such as ``rmse``; empty without a test."""
+        path = self.path / "test_metrics.json"
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            return {}
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UsageError(f"{path} ({error})", expected="the JSON that test writes") from error
+        return {
+            name.removeprefix(_OF_TEST): float(value)
+            for name, value in document.items()
+            if name.startswith(_OF_TEST) and isinstance(value, (int, float)) and math.isfinite(value)
+        }
+
+    def curves(self) -> dict[str, dict[str, list[float]]]:
+        """Losses and metrics over steps, by name: ``step`` and ``value``; of very many points every so many.
+
+        While a fit runs, the file is read up to its last whole line.
+        """
+        path = self.path / "logs" / "metrics.csv"
+        if not path.is_file():
+            return {}
+        with path.open(encoding="utf-8", newline="") as file:
+            text = file.read(_MOST_BYTES)
+        whole = text[: text.rfind("\n") + 1]
+        curves: dict[str, dict[str, list[float]]] = {}
+        for line in csv.DictReader(whole.splitlines()):
+            step = _number(line.get("step"))
+            for name, written in line.items():
+                value = _number(written)
+                if step is None or value is None or name in ("step", "epoch"):
+                    continue
+                own = curves.setdefault(str(name), {"step": [], "value": []})
+                own["step"].append(step)
+                own["value"].append(value)
+        for own in curves.values():
+            every = -(-len(own["step"]) // _MOST_POINTS)
+            own["step"], own["value"] = own["step"][::every], own["value"][::every]
+        return curves
+
+
+def run_folders(paths: list[str]) -> dict[str, RunFolder]:
+    """Run folders by name.
+
+    Parameters
+    ----------
+    paths
+        Folders, or configurations (``.yaml``), whose run need not have begun.
+
+    Raises
+    ------
+    UsageError
+        If one is neither.
+    """
+    found: dict[str, RunFolder] = {}
+    for text in paths:
+        path = Path(text)
+        is_config = path.suffix in (".yaml", ".yml") and path.is_file()
+        if not path.is_dir() and not is_config:
+            expected = "a run folder, such as runs/demo_lstm, or a configuration, such as configs/demo_lstm.yaml"
+            raise UsageError(f"run {text}", expected=expected, fix="correct --run")
+        folder = _folder_of(path) if is_config else path
+        name = stem = path.stem if is_config else path.resolve().name
+        number = 2
+        while name in found:
+            name, number = f"{stem} ({number})", number + 1
+        found[name] = RunFolder(name, folder, path if is_config else folder / "config.yaml")
+    return found
+
+
+def _folder_of(config: Path) -> Path:
+    """Where the run of a configuration goes."""
+    trainer = read_yaml(str(config)).get("trainer")
+    folder = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+    return Path(folder) if isinstance(folder, str) else Path("runs") / config.stem
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,128 @@
+"""The parts of the page, and the functions that answer for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from lightning_app.view.folders import RunFolder, run_folders
+from lightning_app.view.predicted import Predictions
+from zstore import UsageError, view
+
+_SCRIPTS = Path(__file__).parent / "static"
+
+
+def runs(session: Any, paths: list[str]) -> view.Panel | None:
+    """Losses, forecasts and scores of some runs.
+
+    Parameters
+    ----------
+    session
+        The viewer's: `session.opened.store` is what is looked at, `session.opened.table` takes scores as columns.
+    paths
+        Run folders; None is shown where there are none.
+    """
+    if not paths:
+        return None
+    folders, kept = run_folders(paths), _Kept(session)
+
+    def folder(query: Any) -> RunFolder:
+        name = query.get("run") or next(iter(folders))
+        if name not in folders:
+            raise UsageError(f"no run {name!r}", expected=f"one of {', '.join(folders)}")
+        return folders[name]
+
+    def listed(_: Any) -> Any:
+        return [each.about() for each in folders.values()]
+
+    def targets(query: Any) -> Any:
+        own = kept.predictions(folder(query))
+        return {"targets": list(own.targets), "n_steps": own.n_steps, "ids": sorted({str(id_) for id_ in own.ids})[:1]}
+
+    def scores(query: Any) -> Any:
+        chosen = folder(query)
+        own = kept.predictions(chosen)
+        target = query.get("target") or next(iter(own.targets), "")
+        found = kept.scores(chosen, own, target)
+        return {"target": target, **{name: view.listed(values) for name, values in found.items()}}
+
+    def forecast(query: Any) -> Any:
+        own = kept.predictions(folder(query))
+        target, id_ = query.get("target") or next(iter(own.targets), ""), query.get("id") or ""
+        if (number := query.get("window")) is not None and number != "":
+            return own.of_window(id_, target, query.whole("window", 0), query.whole("before", 100, 0, 5000))
+        low, high = query.number("start"), query.number("stop")
+        axis = session.opened.store.time
+        span = None if low is None or high is None else view.stored_span(low, high, axis)
+        return own.by_lead(id_, target, query.whole("step", 1, 1), span, query.whole("points", 1000, 16, 4000))
+
+    def film(query: Any) -> Any:
+        return folder(query).film(query.get("name") or "")
+
+    answers = {
+        "list": listed,
+        "curves": lambda query: folder(query).curves(),
+        "targets": targets,
+        "scores": scores,
+        "forecast": forecast,
+        "film": film,
+    }
+    return view.Panel("runs", "Runs", _SCRIPTS / "runs.js", answers)
+
+
+class _Kept:
+    """Predictions that are open, and their scores, as long as nothing is written anew."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._open: dict[str, tuple[Any, Predictions]] = {}
+        self._scores: dict[tuple[Any, ...], Any] = {}
+
+    def predictions(self, folder: RunFolder) -> Predictions:
+        """Those of a run; opened again where they were written again, or another version is looked at."""
+        path = folder.predictions
+        if path is None:
+            fix = "python -m lightning_app predict --config …"
+            raise UsageError(f"run {folder.name} has no predictions", expected="some", fix=fix)
+        store = self._session.opened.store
+        state = ((path / "zarr.json").stat().st_mtime_ns if (path / "zarr.json").exists() else 0, store.version)
+        if folder.name not in self._open or self._open[folder.name][0] != state:
+            self._open[folder.name] = (state, Predictions(path, store))
+        return self._open[folder.name][1]
+
+    def scores(self, folder: RunFolder, own: Predictions, target: str) -> Any:
+        """Scores by series, which become columns of the table of series, too."""
+        key = (folder.name, id(own), target)
+        if key not in self._scores:
+            found = own.scores(target)
+            for name, values in found.items():
+                self._session.opened.table.add(f"{name} {folder.name}", values)
+            self._scores = {key: found, **self._scores}
+        return self._scores[key]
+
+
+def splits(session: Any, paths: list[str]) -> view.Panel | None:
+    """What is train, validation and test in the configurations of some runs, and windows as the model sees them."""
+    if not paths:
+        return None
+    folders = run_folders(paths)
+
+    @cache
+    def answers() -> Any:
+        from lightning_app.view.windows import answers  # torch, for seconds: once somebody asks
+
+        return answers(session, folders)
+
+    names = ("list", "parts", "window")
+    return view.Panel(
+        "splits",
+        "Splits",
+        _SCRIPTS / "splits.js",
+        {name: partial(_later, answers, name) for name in names},
+    )
+
+
+def _later(answers: Callable[[], Any], name: str, query: Any) -> Any:
+    return answers()[name](query)
