@@ -58,6 +58,13 @@ class SavedConfig(SaveConfigCallback):
         self.parser.save(self.config, str(path), skip_unset=False, overwrite=True, multifile=False)
 
 
+def config_text(parser: LightningArgumentParser, config: Namespace) -> str:
+    """The configuration of a command as YAML, as :class:`SavedConfig` saves it."""
+    own = config.clone()
+    _strip(own)
+    return str(parser.dump(own, skip_unset=False))
+
+
 def without_secrets(message: str) -> str:
     """A message of the parser; one about storage options says what they should be, not what they are."""
     if _NAME not in message:

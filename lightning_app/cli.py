@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import Namespace, set_parsing_settings
 from pytorch_lightning import LightningModule
@@ -18,8 +18,8 @@ from pytorch_lightning.plugins.io import CheckpointIO
 import lightning_app.models
 import lightning_app.rollout.pusht
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
-from lightning_app import audit, evaluation, table
-from lightning_app.arguments import Parser, SavedConfig, take_arguments
+from lightning_app import audit, backtest, evaluation, table
+from lightning_app.arguments import Parser, SavedConfig, config_text, take_arguments
 from lightning_app.batch import BatchShape
 from lightning_app.calibration import Calibration
 from lightning_app.callbacks import FiniteMonitors, FitReport, Stopping, TestReport
@@ -58,9 +58,10 @@ Test and predict take the best checkpoint of the fit. A model without parameters
 fails ends the run, with its error and its exit code; what was done before stays."""
 _ABOUT = """Train models on windows of the series in a store: fit, validate, test, predict.
 
-Four further commands have help of their own: run does fit, test and predict in one process; splits counts what train,
-val and test are, and proves that no target belongs to two of them; table fits and tests several configurations, and
-puts their metrics side by side; evaluate scores forecasts of rows to come, once their truth is in."""
+Five further commands have help of their own: run does fit, test and predict in one process; backtest forecasts from
+several origins in the past; splits counts what train, val and test are, and proves that no target belongs to two of
+them; table fits and tests several configurations, and puts their metrics side by side; evaluate scores forecasts of
+rows to come, once their truth is in."""
 _BESIDE: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": evaluation.main,
     "splits": audit.main,
@@ -76,12 +77,15 @@ class AppCLI(LightningCLI):
     ----------
     words
         The arguments of a command.
-    run
-        Whether it is a part of `run`.
+    part_of
+        Whether it is a part of `run` or of a `backtest`, whose folds are many: they are not drawn.
+    execute
+        Whether to do what they say. False to build the model, the data and the trainer alone.
     """
 
-    def __init__(self, words: Sequence[str], run: bool) -> None:
-        self._typed, self._run = next(iter(words), ""), run
+    def __init__(self, words: Sequence[str], part_of: Literal["run", "backtest"] | None, execute: bool = True) -> None:
+        self._typed, self._part_of, self._execute = next(iter(words), ""), part_of, execute
+        self._run = part_of == "run"
         super().__init__(
             LightningModule,
             WindowDataModule,
@@ -111,6 +115,8 @@ class AppCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Leave out the fit of a `run` whose model has nothing to fit."""
+        if not self._execute:
+            return
         if self._run and subcommand == "fit" and not getattr(self.model, "fitted", True):
             logger.info(f"no fit, for {type(self.model).__name__} has nothing to fit")
             return
@@ -206,7 +212,8 @@ class AppCLI(LightningCLI):
         trainer.callbacks[:0] = [BatchSeeds(), FiniteMonitors()]
         trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), self._calibration]
         if task is not None:
-            trainer.callbacks += [Pictures(folder), PredictionWriter(folder)]
+            pictures = [] if self._part_of == "backtest" else [Pictures(folder)]
+            trainer.callbacks += [*pictures, PredictionWriter(folder)]
         elif self._get(self.config_init, "early_stopping").monitor is None:
             trainer.callbacks.remove(self._get(self.config_init, "early_stopping"))
         return trainer
@@ -292,6 +299,16 @@ class AppCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Take no configuration from a checkpoint: it could name any class, and importing runs code."""
 
+    @property
+    def config_text(self) -> str:
+        """The configuration as YAML, without secrets."""
+        return config_text(self._parser(self.subcommand), self.config[self.subcommand])
+
+    @property
+    def named_checkpoint(self) -> Path | None:
+        """The file of the checkpoint that is named; None without one."""
+        return self._checkpoint(self.config[self.subcommand]["ckpt_path"], None)
+
     def _checkpoint(self, named: str | None, default: str | None) -> Path | None:
         """The file of a checkpoint: `best` or `last` of the run folder, or any other; last where there is no best."""
         folder = self.run_folder / "checkpoints"
@@ -355,9 +372,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     set_parsing_settings(subclasses_enabled=[BatchShape])
     try:
         check_configs(words)
+        if words[:1] == ["backtest"]:
+            return backtest.main(AppCLI, words[1:])
         parts = _parts(words)
         for part in parts:
-            AppCLI(part, run=len(parts) > 1)
+            AppCLI(part, "run" if len(parts) > 1 else None)
     except ZstoreError as error:
         if debug:
             raise

@@ -105,7 +105,7 @@ class Forecaster:
         data = self._opened(store, ingest_options)
         series = None if ids is None else np.array([data.store.position(id_) for id_ in ids], np.int64)
         ahead = forecast_windows(data.scales, series, predict_from, future_values, future_gaps)
-        loader = data.loader_ahead(ahead)
+        loader = data.windows_ahead.loader(ahead)
         self.model.attach(data)
         if self._radii is not None:
             self.model.intervals = Intervals(self._radii, data.store.ids.tolist(), self.model.device)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
 
+from lightning_app.data.ahead.forecast import Ahead
 from lightning_app.data.ahead.rows import rows_known
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.prediction_arrays import quantile_variables, target_variables
@@ -59,8 +60,8 @@ class Forecasts:
         return len(self.forecast)
 
 
-def keep_forecasts(folder: Path, predictions: Path, data: WindowDataModule) -> list[Path]:
-    """Keep what `predict` has forecast of rows to come.
+def keep_forecasts(folder: Path, predictions: Path, data: WindowDataModule, ahead: Ahead) -> list[Path]:
+    """Keep what `predict` has forecast.
 
     Parameters
     ----------
@@ -69,7 +70,9 @@ def keep_forecasts(folder: Path, predictions: Path, data: WindowDataModule) -> l
     predictions
         The store of predictions.
     data
-        What they are of; `predict_on` is ``future``.
+        What they are of.
+    ahead
+        Their windows.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def keep_forecasts(folder: Path, predictions: Path, data: WindowDataModule) -> l
     the same id and origin replace those that were kept before; other ids of that origin stay. Memory: all forecasts of
     one call.
     """
-    table, axis = _table(predictions, data), data.store.schema.time
+    table, axis = _table(predictions, data, ahead), data.store.schema.time
     folder.mkdir(parents=True, exist_ok=True)
     origins = _whole_numbers(table["origin"])
     written = []
@@ -141,9 +144,9 @@ def read_forecasts(folder: Path, store: Store) -> Forecasts:
     return Forecasts(ids, origin, time, step, targets, table["forecast"].to_numpy(), beside)
 
 
-def _table(predictions: Path, data: WindowDataModule) -> pa.Table:
+def _table(predictions: Path, data: WindowDataModule, ahead: Ahead) -> pa.Table:
     """All forecasts of numbers in a store of predictions, as a table."""
-    store, ahead = data.store, data.ahead
+    store = data.store
     group: Any = zarr.open_group(str(predictions), mode="r")
     ids, times = group["id"][:].astype(object), group["time"][:]
     n, horizon = times.shape

@@ -120,7 +120,7 @@ class PredictionWriter(pl.Callback):
             if data.predict_on == "future" and data.options.predict_from is None:
                 from lightning_app.kept import FOLDER, keep_forecasts  # with Parquet, which nothing else needs
 
-                keep_forecasts(self.target.with_name(FOLDER), self.target, data)
+                keep_forecasts(self.target.with_name(FOLDER), self.target, data, data.ahead)
         else:
             shutil.rmtree(building)
         shutil.rmtree(self._parts)

@@ -163,7 +163,7 @@ def runs_of(config: Path, horizon: int | None, seeds: list[int], folder: Path, f
 def _row(name: str, found: list[dict[str, Any]], metrics: list[str], theirs: dict[str, float]) -> list[str]:
     cells = [name, str(found[0]["horizon"]), str(len(found)), _windows(found)]
     for metric in metrics:
-        values = [_value(result, metric) for result in found]
+        values = [metric_value(result, metric) for result in found]
         spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         cells += [f"{statistics.fmean(values):.4f}{spread}", f"{theirs[metric]:.3f}" if metric in theirs else "–"]
     return cells
@@ -175,7 +175,7 @@ def _windows(found: list[dict[str, Any]]) -> str:
     return f"{n_windows:,}" if n_windows == of_split else f"{n_windows:,} of {of_split:,}"
 
 
-def _value(result: dict[str, Any], metric: str) -> float:
+def metric_value(result: dict[str, Any], metric: str) -> float:
     """A metric over all steps, or ``name@step`` of one.
 
     Raises

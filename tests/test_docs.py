@@ -16,7 +16,7 @@ from documents import NOT_CODE, RUN, Reader, blocks, commands, links, same
 from s3server import S3Server
 
 import zstore
-from lightning_app import audit, evaluation, table
+from lightning_app import audit, backtest, evaluation, table
 from lightning_app.cli import main as app
 from zstore import cli
 
@@ -92,6 +92,8 @@ def refusal(words: list[str]) -> str | None:
             table.make_parser().parse_args([path for word in words[4:] for path in expanded(word)])
         elif words[3] == "evaluate":
             evaluation.make_parser().parse_args(words[4:])
+        elif words[3] == "backtest":
+            backtest.make_parser().parse_known_args(words[4:])
         elif words[3] == "splits":
             audit.make_parser().parse_args(words[4:])
         else:
@@ -115,7 +117,7 @@ def test_a_flag_that_a_page_names_exists(page: Path, every_flag: str) -> None:
 def every_flag() -> str:
     """The help of all commands."""
     arguments, sys.argv = sys.argv, ["lightning_app"]
-    helps = [module.make_parser().format_help() for module in (table, audit, evaluation)]
+    helps = [module.make_parser().format_help() for module in (table, audit, evaluation, backtest)]
     for run, command in [*((cli.main, name) for name in zstore_commands()), (app, "fit"), (app, "predict")]:
         with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
             run([command, "--help"])

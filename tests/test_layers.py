@@ -321,6 +321,7 @@ LAYERS = {
             "data.splits",
         ],
         ["data.windows.groups", "data.windows.members", "data.windows.subset", "data.series", "data.windows.borders"],
+        ["data.windows.rolling"],
         ["data.windows.spans", "data.windows.leaks"],
         ["data.windows.order", "data.windows.crops", "data.windows.jitter", "data.windows.pooled", "data.windows.plan"],
         [
@@ -353,9 +354,9 @@ LAYERS = {
         ["data.batches.live"],
         ["data.selection", "data.process", "data.supply", "data.loaders"],
         ["data.old_checkpoints", "data.record", "data.stores"],
-        ["data.ahead.known", "data.ahead.origins", "data.ahead.rows", "data.ahead.forecast"],
+        ["data.ahead.known", "data.ahead.origins", "data.ahead.rows", "data.ahead.forecast", "data.ahead.windows"],
         ["data.facts", "data.window_data", "data.datamodule"],
-        ["metrics", "scaled_errors", "quantile_errors", "losses"],
+        ["metrics", "scaled_errors", "quantile_errors", "losses", "naive2"],
         ["tasks.base", "tasks.forecast", "tasks.class_metrics", "tasks.classification", "tasks.multitask"],
         ["tasks.mixture", "tasks.policy"],
         ["tasks.distributions", "tasks.probabilistic"],
@@ -388,6 +389,7 @@ LAYERS = {
         ["callbacks", "calibration", "saving", "seeds", "pictures", "monitor"],
         ["prediction_arrays", "kept", "predictions", "kept_scores", "evaluation", "precision", "restore"],
         ["field_trials", "step_trial", "tuning", "table"],
+        ["owa", "fold_table", "backtest"],
         ["forecaster"],
         [
             "rollout.environment",

@@ -53,6 +53,10 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     jitter
         Rows that each training window starts later at most: so many are drawn anew in each epoch, as long as the window
         stays in its run and its split. With a stride of 16, a jitter of 15 has every window in some epoch.
+    one_forecast
+        Whether `test`, and `predict` of that split, have one window a series, or of the panel: the forecast from the
+        time at which test begins, as competitions have it, whichever of its targets were observed. Default: every
+        window.
     whole_targets
         Whether windows that lack a target are left out of training, validation and test, as where labels have failed.
         Default: only those that lack all of theirs. Padded targets do not count as lacking.
@@ -184,6 +188,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         stride: int = 1,
         evaluation_stride: int = 1,
         jitter: int = 0,
+        one_forecast: bool = False,
         whole_targets: bool = False,
         target_stride: int = 1,
         pad_before: Padding = "none",
@@ -227,6 +232,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             window=WindowShape(lookback, horizon, delay, stride, target_stride, pad_before, pad_after),
             evaluation_stride=evaluation_stride,
             jitter=jitter,
+            one_forecast=one_forecast,
             whole_targets=whole_targets,
             channels=tuple(channels or ()),
             targets=tuple(targets or ()),
@@ -321,19 +327,25 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         return self._evaluated("val")
 
     def test_dataloader(self) -> WindowLoader:
-        """Every test window once, in order."""
-        return self._evaluated("test")
+        """Every test window once, in order; with `one_forecast` one a series, or of the panel."""
+        return self.loader_of_test(self._measured) if self.options.one_forecast else self._evaluated("test")
 
     def predict_dataloader(self) -> WindowLoader:
         """Every window that `predict_on` names once, in order, whether its targets were observed or not."""
         if self.predict_on == "future":
-            return self.loader_ahead(self.ahead)
+            return self.windows_ahead.loader(self.ahead)
+        if self.predict_on == "test" and self.options.one_forecast:
+            return self.windows_ahead.loader(self.windows_ahead.test)
         return self.loaders.in_order(self.readable(self.predict_on, self.evaluation_stride))
 
     def _evaluated(self, name: SplitName) -> WindowLoader:
+        return self.loaders.in_order(self.proved(name, self.evaluation_stride), self._measured)
+
+    @property
+    def _measured(self) -> bool:
+        """Whether errors are measured in source units."""
         model = None if self.trainer is None else self.trainer.lightning_module
-        index = self.proved(name, self.evaluation_stride)
-        return self.loaders.in_order(index, getattr(model, "measures_source", False))
+        return bool(getattr(model, "measures_source", False))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what a model was trained with: the meaning of columns, the scaler, the order of an epoch.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.process import Process
+from lightning_app.data.rows.observed import ReadsTargets
 from lightning_app.data.scales import Scales
 from lightning_app.data.supply import RowSupply, n_pooled, streamed
 from lightning_app.data.windows.crops import Crops
@@ -38,12 +39,20 @@ class Loaders:
     process: Process
     plan: OrderPlan
 
-    def in_order(self, index: WindowIndex, measured: bool = False) -> WindowLoader:
-        """Each window once, in order; with targets as they are stored where errors are measured in source units."""
-        layout, options = self.scales.layout, self.scales.layout.options
-        steps, cache = layout.window.target_rows, options.row_cache
-        targets = layout.view.observed_targets(self.scales.targets, steps, cache) if measured else None
-        process = self.process
+    def in_order(self, index: WindowIndex, measured: bool | ReadsTargets | None = False) -> WindowLoader:
+        """Each window once, in order; with targets as they are stored where errors are measured in source units.
+
+        Parameters
+        ----------
+        index
+            The windows.
+        measured
+            Whether errors are; or what reads the targets then, where these are none of the store's rows.
+        """
+        layout, options, process = self.scales.layout, self.scales.layout.options, self.process
+        targets = measured or None
+        if targets is True:
+            targets = layout.view.observed_targets(self.scales.targets, layout.window.target_rows, options.row_cache)
         return WindowLoader(
             self.supply.source,
             index,

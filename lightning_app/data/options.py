@@ -37,6 +37,8 @@ class DataOptions:
         Rows and padding of a window and the stride of training windows; the stride of all others.
     jitter
         Rows that training windows are moved by at most.
+    one_forecast
+        Whether test has one window a series.
     whole_targets
         Whether windows that lack a target are left out.
     channels, targets, future, statics, time_features
@@ -68,6 +70,7 @@ class DataOptions:
     window: WindowShape
     evaluation_stride: int
     jitter: int
+    one_forecast: bool
     whole_targets: bool
     channels: tuple[str, ...]
     targets: tuple[str, ...]
@@ -109,6 +112,12 @@ class DataOptions:
                     expected="future, that they are about",
                     fix="--data.predict_on future",
                 )
+        if self.one_forecast and self.split.by != "time":
+            raise UsageError(
+                f"--data.one_forecast with a split by {self.split.by}",
+                expected="by time: forecasts go on from where test begins",
+                fix="--data.split.by time, or --data.one_forecast false",
+            )
         for option, least in (("batch_size", 1), ("evaluation_stride", 1), ("jitter", 0)):
             if getattr(self, option) < least:
                 raise UsageError(

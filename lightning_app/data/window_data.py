@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lightning_app.data.ahead.forecast import Ahead, Predicted, forecast_windows
+from lightning_app.data.ahead.forecast import Ahead, Predicted
+from lightning_app.data.ahead.windows import WindowsAhead
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.facts import DataFacts
-from lightning_app.data.lasting import lasting
 from lightning_app.data.layout import Layout
 from lightning_app.data.loaders import Loaders
 from lightning_app.data.options import DataOptions
@@ -75,7 +75,7 @@ class WindowData(DataFacts):
         self._supply: RowSupply | None = None
         self._plan: OrderPlan | None = None  # of rows that were open, and are closed
         self._holes: dict[bool, Holes] = {}
-        self._ahead: Ahead | None = None
+        self._ahead: WindowsAhead | None = None
         self._trains: dict[str, Any] | None = None  # when each series is a training target of this fit
 
     # The chain ---------------------------------------------------------------------------------------------------
@@ -138,19 +138,14 @@ class WindowData(DataFacts):
 
     @property
     def ahead(self) -> Ahead:
-        """The windows whose targets are not known yet, as asked for by `predict_on` and the options beside it.
+        """The windows whose targets are not known yet; see :attr:`WindowsAhead.future`."""
+        return self.windows_ahead.future
 
-        Raises
-        ------
-        UsageError
-            If no series can be forecast, or a value or time that a model reads is not known.
-        """
+    @property
+    def windows_ahead(self) -> WindowsAhead:
+        """Windows whose targets lie ahead of what is known."""
         if self._ahead is None:
-            asked = self.options
-            with lasting():
-                self._ahead = forecast_windows(
-                    self.scales, None, asked.predict_from, asked.future_values, asked.future_gaps
-                ).to(self.process.device)
+            self._ahead = WindowsAhead(self.scales, self.process)
         return self._ahead
 
     @property
@@ -158,13 +153,17 @@ class WindowData(DataFacts):
         """What is known of the windows that `predict_on` names."""
         if self.predict_on == "future":
             return Predicted(self.ahead, self.ahead)
+        if self.predict_on == "test" and self.options.one_forecast:
+            return Predicted(self.windows_ahead.test, self.windows_ahead.test)
         layout = self.layout
         truth = layout.view.observed_targets(self.scales.targets, layout.window.target_rows, self.row_cache)
         return Predicted(layout.view.timed, truth)
 
-    def loader_ahead(self, ahead: Ahead) -> WindowLoader:
-        """Windows ahead in order, wherever rows of the store live."""
-        return Loaders(self.scales, RowSupply(ahead.source, None), self.process, OrderPlan()).in_order(ahead.index)
+    def loader_of_test(self, measured: bool) -> WindowLoader:
+        """With `one_forecast`, the windows of test, after a proof that the model was not trained on their targets."""
+        if self._record.trained is not None:
+            self.windows_ahead.refuse_trained(self._record.trained)
+        return self.windows_ahead.loader(self.windows_ahead.test, measured)
 
     def close(self) -> None:
         """Stop the threads of a stream, and let go of rows and their files; whoever asks next opens them again.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_app.data.ahead.known import KnownValues
-from lightning_app.data.ahead.origins import Origins, find_origins
+from lightning_app.data.ahead.origins import Origins, find_origins, named_series
 from lightning_app.data.ahead.rows import RowMaker, refuse_gaps, refuse_infinite, rows_known, times_ahead
 from lightning_app.data.batches.located import PositionTimes
 from lightning_app.data.batches.source import WindowSource
@@ -26,7 +26,6 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 logger = logging.getLogger(__name__)
-_NAMED = 3  # in messages
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,13 @@ class Ahead:
     def to(self, device: torch.device) -> Ahead:
         """The same with rows in the memory of a device."""
         return self if device.type == "cpu" else replace(self, source=self.source.to(device))
+
+    def target_times(self) -> Int64:
+        """(window, horizon) times of the targets."""
+        shape = self.index.shape
+        first = self.index.locate(np.arange(len(self.index)))[0]
+        found: Int64 = self.row_times[first[:, None] + shape.target_offset + shape.target_rows]
+        return found
 
     def times(self, start: int, stop: int) -> Int64:
         """Times of the rows ``[start, stop)``."""
@@ -82,7 +88,7 @@ class Predicted:
 def forecast_windows(
     scales: Scales,
     series: Int64 | None = None,
-    since: str | None = None,
+    since: str | Int64 | None = None,
     future_values: str | None = None,
     gaps: Gaps = "refuse",
 ) -> Ahead:
@@ -95,7 +101,9 @@ def forecast_windows(
     series
         Positions of the series to forecast; None for all. A panel always has all of its own.
     since
-        The first time that is not known any more; None: what the store does not know, see :func:`find_origins`.
+        The first time that is not known any more, or (series,) that of each; None: what the store does not know, see
+        :func:`find_origins`. With one for each, series that have no row from there on are left out, with a warning:
+        nothing can come of them.
     future_values
         Files of rows, or a store, with values of channels that are known in advance, or None.
     gaps
@@ -115,6 +123,8 @@ def forecast_windows(
             fix="predict a split, or let a policy act by rollout",
         )
     origins = _long_enough(scales, find_origins(scales, series, since))
+    if since is not None and not isinstance(since, str):
+        origins = _going_on(scales, origins)
     refuse_unseen(layout, origins.series if layout.nodes is None else layout.nodes, _spans(scales, origins))
     known = None if future_values is None else KnownValues.open(future_values, layout)
     origins, ahead = times_ahead(layout, origins, known)
@@ -122,7 +132,7 @@ def forecast_windows(
     rows = maker.make()
     refuse_infinite(scales, rows, origins)
     refuse_gaps(scales, rows, origins, gaps)
-    _tell(scales, origins)
+    _tell(scales, origins, since)
     shape, rule, n = replace(layout.window, stride=1), layout.store.time.rule, len(origins)
     first = np.arange(n) * shape.span
     n_there = np.minimum(maker.n_past, origins.known - origins.low)
@@ -182,27 +192,39 @@ def _long_enough(scales: Scales, origins: Origins) -> Origins:
             where=layout.store.path,
             fix="a model with a smaller --data.lookback, or one fitted with --data.pad_before repeat",
         )
-    named = _named(layout.store.ids[origins.series[~whole]])
+    named = named_series(layout, origins.series[~whole])
     logger.warning(f"{int((~whole).sum()):,} series are not forecast, for they have fewer than {what}: {named}")
     return origins.at(whole)
 
 
-def _tell(scales: Scales, origins: Origins) -> None:
-    """Say from when on forecasts are, and which series end earlier than others."""
+def _going_on(scales: Scales, origins: Origins) -> Origins:
+    """Those of series that have rows behind their last known one; says which are left out."""
+    layout, goes_on = scales.layout, origins.stop > origins.known
+    if goes_on.all():
+        return origins
+    named = named_series(layout, origins.series[~goes_on])
+    if not goes_on.any():
+        raise UsageError(
+            f"no series has a row to forecast ({named} end before)",
+            expected="one where test begins, or behind it",
+            where=layout.store.path,
+            fix="an earlier test in --data.split",
+        )
+    logger.warning(f"{int((~goes_on).sum()):,} series end before test begins, and are not forecast: {named}")
+    return origins.at(goes_on)
+
+
+def _tell(scales: Scales, origins: Origins, since: str | Int64 | None) -> None:
+    """Say from when on forecasts are, and which series end earlier than others, or have a gap before their test."""
     layout = scales.layout
-    show = layout.store.schema.time.show
+    show, rule = layout.store.schema.time.show, layout.store.time.rule
     latest = int(origins.time.max())
-    earlier = origins.time < latest
+    earlier, what_is = origins.time < latest, f"end earlier, from {show(int(origins.time.min()))} on,"
+    if since is not None and not isinstance(since, str):
+        what_is = "have a gap where test begins,"
+        earlier = rule.times(1, origins.time) < since[origins.series] if rule.regular else np.zeros(len(origins), bool)
     what = "the panel" if layout.nodes is not None else f"{len(origins):,} series"
     logger.info(f"forecasting {what} from rows up to {show(latest)}")
     if earlier.any():
-        named = _named(layout.store.ids[origins.series[earlier]])
-        logger.warning(
-            f"{int(earlier.sum()):,} series end earlier, from {show(int(origins.time.min()))} on, "
-            f"and are forecast from their own last rows: {named}"
-        )
-
-
-def _named(ids: NDArray[np.str_]) -> str:
-    """The first few ids."""
-    return ", ".join(map(str, ids[:_NAMED].tolist())) + (", …" if len(ids) > _NAMED else "")
+        named = named_series(layout, origins.series[earlier])
+        logger.warning(f"{int(earlier.sum()):,} series {what_is} and are forecast from their own last rows: {named}")

@@ -15,6 +15,8 @@ from zstore import UsageError
 Int64 = NDArray[np.int64]
 logger = logging.getLogger(__name__)
 
+NAMED = 3
+"""Series that a message names."""
 _FEW = 16  # series whose rows are looked at one by one
 _BLOCK = 1 << 14  # rows that are looked at together
 
@@ -51,7 +53,7 @@ class Origins:
         return Origins(self.series[kept], self.known[kept], self.low[kept], self.stop[kept], self.time[kept])
 
 
-def find_origins(scales: Scales, series: Int64 | None, since: str | None) -> Origins:
+def find_origins(scales: Scales, series: Int64 | None, since: str | Int64 | None) -> Origins:
     """Where the known rows end.
 
     Parameters
@@ -61,12 +63,13 @@ def find_origins(scales: Scales, series: Int64 | None, since: str | None) -> Ori
     series
         Positions of the series; None for all that were asked for. A panel always has all of its own.
     since
-        The first time that is not known any more. None: a row is known if it has a value that nobody knows in
-        advance, that is a target or, where targets lie behind the inputs, any input that is not among `future`.
+        The first time that is not known any more, or (series,) that of each series of the store. None: a row is known
+        if it has a value that nobody knows in advance, that is a target or, where targets lie behind the inputs, any
+        input that is not among `future`.
 
     Returns
     -------
-    Those that have a known row, in the order of the store.
+    Those that have a known row, in the order of the store; the others are named in a warning.
 
     Raises
     ------
@@ -79,15 +82,23 @@ def find_origins(scales: Scales, series: Int64 | None, since: str | None) -> Ori
     """
     layout = scales.layout
     bounds, own = _bounds(layout, series)
-    known = _last_seen(scales, bounds) if since is None else _rows_before(layout, bounds, _parsed(layout, since))
+    if since is None:
+        known = _last_seen(scales, bounds)
+    else:
+        times = np.full(len(own), _parsed(layout, since)) if isinstance(since, str) else since[own]
+        known = _rows_before(layout, bounds, times)
     some = known > bounds[0]
     if not some.any():
         raise UsageError(
-            "nothing to forecast from: no series has a known row" + (f" before {since}" if since else ""),
+            "nothing to forecast from: no series has a known row"
+            + (f" before {since}" if isinstance(since, str) else ""),
             expected="a row with an observed target",
             where=layout.store.path,
-            fix="another --data.predict_from" if since else "other --data.targets",
+            fix="another --data.predict_from" if since is not None else "other --data.targets",
         )
+    if not some.all():
+        named = named_series(layout, own[~some])
+        logger.warning(f"{int((~some).sum()):,} series are not forecast, for they have no known row: {named}")
     runs = layout.view.runs
     run = np.searchsorted(runs.start, known[some] - 1, "right") - 1
     return Origins(own[some], known[some], runs.start[run], bounds[1][some], _times_at(layout, known[some] - 1, run))
@@ -120,12 +131,17 @@ def _parsed(layout: Layout, since: str) -> int:
         ) from None
 
 
-def _rows_before(layout: Layout, bounds: tuple[Int64, Int64], time: int) -> Int64:
-    """(window,) the first row at or after a time."""
+def named_series(layout: Layout, series: Int64) -> str:
+    """The ids of the first few of some series."""
+    return ", ".join(map(str, layout.store.ids[series[:NAMED]].tolist())) + (", …" if len(series) > NAMED else "")
+
+
+def _rows_before(layout: Layout, bounds: tuple[Int64, Int64], times: Int64) -> Int64:
+    """(window,) the first row at or after a time of each."""
     if layout.nodes is not None:
-        return layout.view.timed.first_step(np.array([time]))  # type: ignore[union-attr]
+        return layout.view.timed.first_step(times)  # type: ignore[union-attr]
     found = []
-    for start, stop in zip(*(bound.tolist() for bound in bounds), strict=True):
+    for start, stop, time in zip(*(bound.tolist() for bound in bounds), times.tolist(), strict=True):
         low, high = start, stop
         while low < high:  # a block of times is one read, so few rows are left before the last one
             if high - low <= _BLOCK:

@@ -21,7 +21,7 @@ from lightning_app.data.batches.padding import Bounds
 from lightning_app.data.batches.phases import Phases
 from lightning_app.data.batches.prefetch import prefetched
 from lightning_app.data.batches.source import WindowSource
-from lightning_app.data.rows.observed import ObservedTargets
+from lightning_app.data.rows.observed import ReadsTargets
 from lightning_app.data.rows.pool import Pool
 from lightning_app.data.windows.crops import Crops
 from lightning_app.data.windows.jitter import Jitter
@@ -109,7 +109,7 @@ class WindowLoader:
         epoch: Callable[[], int] | None = None,
         pool: Pool | None = None,
         prefetch: int = 0,
-        targets: ObservedTargets | None = None,
+        targets: ReadsTargets | None = None,
         pieces: Pieces | None = None,
         describe: Callable[[int], EpochOrder] | None = None,
         same_order: bool = False,
@@ -247,7 +247,7 @@ class WindowLoader:
                 batch["y_source"] = self._observed(self._targets, np.arange(low, high))
         return batch
 
-    def _observed(self, targets: ObservedTargets, positions: Samples) -> Tensor:
+    def _observed(self, targets: ReadsTargets, positions: Samples) -> Tensor:
         """The bits of the targets of the windows at some positions, on the device of the batch."""
         index, samples = self.index, self.samples_at(positions)
         first = index.locate(samples)[0] + index.shape.target_offset

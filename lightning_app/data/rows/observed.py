@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,13 @@ Read = Callable[[int, int], Float64]
 
 _BLOCK_BYTES = 1 << 25
 _BLOCKS = 2  # held at once: windows of an evaluation come in order, and a batch may lie across a border
+
+
+class ReadsTargets(Protocol):
+    """Reads what was observed of the targets of windows."""
+
+    def at(self, first: NDArray[np.int64], bounds: WindowBounds | None = None) -> Float64:
+        """(batch, horizon, …, target) of windows, by the first target row of each, (batch,)."""
 
 
 class ObservedTargets:

@@ -129,10 +129,31 @@ def refuse_trained(
     Stretches of windows are compared, from the first target to the last, by id and in the coarser of both units of
     time. Cost: O(stretches).
     """
+    _refuse(store, _spans(store, index, nodes), name, trained)
+
+
+def refuse_trained_at(
+    store: Store, series: Int64, first: Int64, last: Int64, name: SplitName, trained: dict[str, Any]
+) -> None:
+    """The same of some stretches of time.
+
+    Parameters
+    ----------
+    store, name, trained
+        As for :func:`refuse_trained`.
+    series
+        (span,) positions.
+    first, last
+        (span,), or (1,) of all, times of the first and last target.
+    """
+    first, last = (np.broadcast_to(time, series.shape) for time in (first, last))
+    _refuse(store, _Spans(_hashes(store)[series], first, last).ordered(), name, trained)
+
+
+def _refuse(store: Store, spans: _Spans, name: SplitName, trained: dict[str, Any]) -> None:
     axis = store.schema.time
     unit = _coarser(str(trained.get("unit", "")), axis.unit or "")
     known = _Spans.of(trained).within(trained["unit"], unit)
-    spans = _spans(store, index, nodes)
     here = spans.within(axis.unit or "", unit)
     both = here.meeting(known)
     if not len(both):
