@@ -175,6 +175,14 @@ def test_maps_and_histograms_are_those_of_numpy(sales: Store, ask: Ask) -> None:
     np.testing.assert_allclose(drawn["edges"], edges)
 
 
+def test_each_row_of_a_store_that_is_not_large_counts_once_in_a_histogram(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", ["t", "v"], [[n, n] for n in range(9000)])
+    zstore.ingest(table, tmp_path / "s.zarr", time="t")
+    found = histogram(zstore.open_store(tmp_path / "s.zarr"), "v")
+    assert (found["n"], found["quantiles"][1]) == (9000, 4499.5)
+    assert set(found["counts"]) <= {149, 150}
+
+
 def test_frames_are_the_pictures_of_the_field_and_volumes_have_three_planes(tmp_path: Path) -> None:
     made = aloha(tmp_path / "0.hdf5", n_rows=4, cameras=("cam",))
     zstore.ingest(tmp_path / "0.hdf5", tmp_path / "s.zarr", mapping="aloha")

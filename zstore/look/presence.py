@@ -55,8 +55,11 @@ def sampled(store: Store, channel: str) -> NDArray[Any]:
     """Observed values of 64 stretches of 4,096 rows that are evenly spread; all where there are no more."""
     if not store.n_rows:
         return np.zeros(0)
-    starts = sample_evenly(max(store.n_rows - _SAMPLE_ROWS, 0) + 1, _SAMPLES).tolist()
-    parts = [store.read(channel, start, min(start + _SAMPLE_ROWS, store.n_rows)) for start in starts]
+    if store.n_rows <= _SAMPLES * _SAMPLE_ROWS:  # stretches would meet, and their rows count twice
+        parts = [store.read(channel, 0, store.n_rows)]
+    else:
+        starts = sample_evenly(store.n_rows - _SAMPLE_ROWS + 1, _SAMPLES).tolist()
+        parts = [store.read(channel, start, start + _SAMPLE_ROWS) for start in starts]
     values = np.concatenate(parts).astype(np.float64)
     observed: NDArray[Any] = values[np.isfinite(values)]
     return observed

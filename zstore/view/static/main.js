@@ -25,11 +25,15 @@ async function show() {
   for (const link of document.querySelectorAll("#tabs a"))
     link.setAttribute("aria-current", link.dataset.part === part ? "page" : "false");
   if (shown?.destroy) shown.destroy();
-  page.replaceChildren();
+  shown = null;
+  const box = el("div", {}); // of this part alone: one that was left while it waited for an answer writes into nothing
+  page.replaceChildren(box);
   try {
-    shown = await parts[part].show(page, overview, at);
+    const view = await parts[part].show(box, overview, at);
+    if (box.isConnected) shown = view;
+    else view?.destroy?.();
   } catch (error) {
-    if (error.name !== "AbortError") page.append(failure(error));
+    if (error.name !== "AbortError") box.append(failure(error));
   }
   document.getElementById("keys").textContent =
     `keys: 1–${Object.keys(parts).length} parts, t light or dark${shown?.keys ? `, ${shown.keys}` : ""}`;
@@ -102,7 +106,6 @@ function first_theme() {
 
 document.getElementById("theme").addEventListener("click", other_theme);
 window.addEventListener("hashchange", show);
-window.addEventListener("popstate", () => { if (location.hash) show(); });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) && event.target.type !== "range";
