@@ -143,6 +143,7 @@ def check_store(seen: Seen, store: Store) -> None:
     seen.check()
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_the_first_page_shows_the_store_and_a_series(shops: Store, browser: Browser) -> None:
     with served(shops.path) as address:
         check_store(Seen(browser, address), shops)

@@ -24,10 +24,8 @@ export function written(part, parameters) {
   return `#${part}${text ? `?${text}` : ""}`;
 }
 
-// Replaces what the address says without a new line in the history, as while one zooms; `push` makes one.
-export function write(part, parameters, push = false) {
+// Replaces what the address says without a new line in the history, as while one zooms.
+export function write(part, parameters) {
   const hash = written(part, parameters);
-  if (hash === location.hash) return;
-  if (push) history.pushState(null, "", hash);
-  else history.replaceState(null, "", hash);
+  if (hash !== location.hash) history.replaceState(null, "", hash);
 }
