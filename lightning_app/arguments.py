@@ -15,8 +15,10 @@ from typing import Any
 from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from zstore import bound_yaml
+from lightning_app.own_code import class_mistake
+from zstore import bound_yaml, read_yaml
 
 _NAME = "storage_options"
 _WORDS = "LIGHTNING_APP_ARGUMENTS"
@@ -35,6 +37,10 @@ class Parser(LightningArgumentParser):
         message = without_secrets(message)
         if not self.exit_on_error or "subcommand" in message:  # the commands are listed where none was named
             return super().error(message, None if _NAME in message else ex)
+        mistake = class_mistake(message)
+        if mistake is not None:
+            sys.stderr.write(f"lightning_app: {mistake}\n")
+            sys.exit(mistake.exit_code)
         parser = getattr(ex, "subcommand_parser", None) or self
         command = parser.prog.replace(" [options]", "")
         sys.stderr.write(f"lightning_app: {message}\nFix: correct it; {command} --help explains options.\n")
@@ -42,9 +48,10 @@ class Parser(LightningArgumentParser):
 
 
 class SavedConfig(SaveConfigCallback):
-    """Saves the configuration of a fit without what may be secret in its storage options.
+    """Saves the configuration of a fit without what may be secret in its storage options, and tells it to loggers.
 
-    Other commands, which may read another store, leave it; without a fit the first of them saves its own.
+    Those for CSV and TensorBoard write beside it, and are not told. Other commands, which may read another store, leave
+    it; without a fit the first of them saves its own.
     """
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -56,6 +63,10 @@ class SavedConfig(SaveConfigCallback):
         self.config = self.config.clone()
         _strip(self.config)
         self.parser.save(self.config, str(path), skip_unset=False, overwrite=True, multifile=False)
+        saved = read_yaml(str(path), "the configuration of a run")
+        for logger in trainer.loggers:
+            if stage == "fit" and not isinstance(logger, (CSVLogger, TensorBoardLogger)):
+                logger.log_hyperparams(saved)
 
 
 def config_text(parser: LightningArgumentParser, config: Namespace) -> str:

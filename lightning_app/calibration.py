@@ -20,7 +20,7 @@ from lightning_app.checkpoints import read_checkpoint
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.intervals import Intervals, errors_outside
 from lightning_app.models.base import TaskModel
-from lightning_app.models.rebuild import plain_arguments
+from lightning_app.models.rebuild import noted_arguments
 from lightning_app.radii import IntervalOptions, Radii, find_radii, least_errors
 from zstore import UsageError, ZstoreError
 
@@ -214,7 +214,7 @@ def kept_at(folder: Path, checkpoint: str | Path | None, model: TaskModel) -> Pa
 def weights_of(model: TaskModel, checkpoint: str | Path | None) -> str:
     """16 hex digits that name the weights of a checkpoint; of a model without weights, its arguments."""
     if checkpoint is None:
-        arguments = plain_arguments(type(model).__init__, model._given)
+        arguments, _ = noted_arguments(type(model).__init__, model._given)
         return hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:16]
     return digest_of_weights(read_checkpoint(checkpoint, mmap=True)["state_dict"])
 

@@ -157,7 +157,7 @@ def _of_task(model: TaskModel) -> tuple[dict[str, Any], str]:
         "task": type(task).__name__,
     }
     beside = [] if model.intervals is None else model.intervals.shown
-    names = [f"test/{name}" for name in (*task.shown, *beside) if f"test/{name}" in model.exact]
+    names = [f"test/{name}" for name in (*task.shown, *task.also, *beside) if f"test/{name}" in model.exact]
     line = "  ".join(f"{name} {model.exact[name]:.4f}" for name in names)
     return found, line + (f" ({task.unit})" if task.unit else "")
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace, set_parsing_settings
-from pytorch_lightning import LightningModule
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 
 import lightning_app.models
+import lightning_app.rates
 import lightning_app.rollout.pusht
 import lightning_app.schedules  # noqa: F401  # lets configurations name its classes
 from lightning_app import audit, backtest, evaluation, table
@@ -31,6 +33,7 @@ from lightning_app.messages import Printed, quiet
 from lightning_app.models import TaskModel
 from lightning_app.models.fields import warn_of_unread
 from lightning_app.monitor import Monitor
+from lightning_app.own_code import made_wrongly, mistake_in
 from lightning_app.pictures import Pictures
 from lightning_app.precision import usable_precision
 from lightning_app.predictions import PredictionWriter
@@ -81,11 +84,22 @@ class AppCLI(LightningCLI):
         Whether it is a part of `run` or of a `backtest`, whose folds are many: they are not drawn.
     execute
         Whether to do what they say. False to build the model, the data and the trainer alone.
+    loggers
+        Of the part of `run` before it, which go on; None to make those that the configuration names.
+    callbacks
+        Further ones.
     """
 
-    def __init__(self, words: Sequence[str], part_of: Literal["run", "backtest"] | None, execute: bool = True) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        part_of: Literal["run", "backtest"] | None,
+        execute: bool = True,
+        loggers: list[Logger] | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
         self._typed, self._part_of, self._execute = next(iter(words), ""), part_of, execute
-        self._run = part_of == "run"
+        self._run, self._loggers, self._more = part_of == "run", loggers, callbacks
         super().__init__(
             LightningModule,
             WindowDataModule,
@@ -146,6 +160,11 @@ class AppCLI(LightningCLI):
         """Where this run keeps its checkpoints, logs, metrics and predictions."""
         return Path(self._get(self.config, "trainer")["default_root_dir"])
 
+    @property
+    def named_loggers(self) -> list[Logger] | None:
+        """The loggers that the configuration names; None if it leaves them to this class."""
+        return None if self._default_loggers else list(self.trainer.loggers)
+
     def before_instantiate_classes(self) -> None:
         """Fill in what depends on the run folder."""
         config = self.config[self.subcommand]
@@ -166,8 +185,11 @@ class AppCLI(LightningCLI):
             check_outside(config["checkpoint"]["dirpath"], "--checkpoint.dirpath")
         else:
             config["checkpoint"]["dirpath"] = str(self.run_folder / "checkpoints")
-        if trainer["logger"] is None:
+        self._default_loggers = trainer["logger"] is None
+        if self._default_loggers:
             trainer["logger"] = self.subcommand == "fit" and [_logger(name, self.run_folder) for name in _LOGGERS]
+        elif self._loggers is not None or self.subcommand == "predict":  # which has nothing to log
+            trainer["logger"] = False
         for each in trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]:
             folder = each.get("init_args", {}).get("save_dir") if isinstance(each, Namespace) else None
             if folder is not None:
@@ -189,7 +211,10 @@ class AppCLI(LightningCLI):
         except ValueError as error:
             if isinstance(error.__cause__, ZstoreError):
                 raise error.__cause__ from None
-            raise
+            mistake = made_wrongly(error)
+            if mistake is None:
+                raise
+            raise mistake from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the callbacks that report, checkpoints that a kill does not tear, and a precision that the device has."""
@@ -204,13 +229,15 @@ class AppCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins = [*plugins, DurableCheckpointIO()]
         precision = usable_precision(options["precision"], options["accelerator"])
+        if self._loggers and self.subcommand != "predict":
+            kwargs["logger"] = self._loggers
         trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins, precision=precision)
         trainer._checkpoint_connector = CheckpointConnector(trainer)
         folder = self.run_folder
         self._calibration = Calibration(folder, self._get(self.config_init, "intervals"))
         # In front: users' callbacks may seed otherwise, and nothing is stopped or saved by what is not finite.
         trainer.callbacks[:0] = [BatchSeeds(), FiniteMonitors()]
-        trainer.callbacks += [FitReport(), Monitor(), TestReport(folder), self._calibration]
+        trainer.callbacks += [*self._more, FitReport(), Monitor(), TestReport(folder), self._calibration]
         if task is not None:
             pictures = [] if self._part_of == "backtest" else [Pictures(folder)]
             trainer.callbacks += [*pictures, PredictionWriter(folder)]
@@ -348,6 +375,32 @@ def _logger(name: str, folder: Path) -> Namespace:
     return Namespace(class_path=path, init_args=options)  # type: ignore[no-untyped-call]
 
 
+def fit(*words: object, callbacks: Sequence[Callback] = ()) -> Trainer:
+    """Fit as the command does, and keep the trainer: to search for good values, say.
+
+    Parameters
+    ----------
+    words
+        Arguments of the command `fit`: ``fit("--config", "mine.yaml", "--optimizer.lr", 0.01)``.
+    callbacks
+        Further ones beside those of the configuration.
+
+    Returns
+    -------
+    After the fit. It has `lightning_module`, `callback_metrics`, and ``checkpoint_callback.best_model_score``.
+
+    Raises
+    ------
+    ZstoreError
+        What the command would print. Arguments that cannot be parsed end with `SystemExit`, as in the command.
+    """
+    quiet()
+    set_parsing_settings(subclasses_enabled=[BatchShape])
+    arguments = ["fit", *map(str, words)]
+    check_configs(arguments)
+    return AppCLI(arguments, None, callbacks=callbacks).trainer
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -374,9 +427,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         check_configs(words)
         if words[:1] == ["backtest"]:
             return backtest.main(AppCLI, words[1:])
-        parts = _parts(words)
+        parts, loggers = _parts(words), None
         for part in parts:
-            AppCLI(part, "run" if len(parts) > 1 else None)
+            cli = AppCLI(part, "run" if len(parts) > 1 else None, loggers=loggers)
+            loggers = loggers or cli.named_loggers
     except ZstoreError as error:
         if debug:
             raise
@@ -385,6 +439,12 @@ def _main(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("lightning_app: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        mistake = None if debug else mistake_in(error)
+        if mistake is None:
+            raise
+        print(f"lightning_app: {mistake}", file=sys.stderr)
+        return mistake.exit_code
     return 0
 
 

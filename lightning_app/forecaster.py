@@ -24,6 +24,7 @@ from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.options import Gaps
 from lightning_app.intervals import Intervals
 from lightning_app.models import TaskModel
+from lightning_app.models.rebuild import unsaid_arguments
 from lightning_app.predictions import target_times
 from lightning_app.radii import Radii
 from zstore import Store, UsageError, ingest, read_yaml
@@ -175,8 +176,10 @@ def load_run(run: str | Path, checkpoint: str = "best") -> Forecaster:
                 fix="python -m lightning_app fit --config …",
             )
     config = read_yaml(str(folder / "config.yaml"), "the configuration of a run")
-    model = _class_of(config["model"]["class_path"]).load_from_checkpoint(path, map_location="cpu")
-    saved = read_checkpoint(path)
+    model_kind, saved = _class_of(config["model"]["class_path"]), read_checkpoint(path)
+    unsaid = unsaid_arguments(saved.get("lightning_app"))
+    others = _model_options(model_kind, config["model"].get("init_args", {}), unsaid) if unsaid else {}
+    model = model_kind.load_from_checkpoint(path, map_location="cpu", **others)
     state = saved.get(WindowDataModule.__name__)
     if not isinstance(state, dict):
         raise UsageError("checkpoint that does not say what data it was fitted on", where=str(path), fix="fit again")
@@ -201,6 +204,15 @@ def _class_of(path: str) -> type[TaskModel]:
     if not (isinstance(found, type) and issubclass(found, TaskModel)):
         raise UsageError(f"a run of {path}", expected="a model of lightning_app, or one derived from TaskModel")
     return found
+
+
+def _model_options(kind: type[TaskModel], config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Some arguments of a model, of their own types, out of a configuration."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "model", instantiate=False, skip={"shape"})
+    asked = {name: value for name, value in config.items() if name != "shape"}
+    found = parser.instantiate(parser.parse_object({"model": asked}))["model"]
+    return {name: found[name] for name in names}
 
 
 def _data_options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,8 +39,19 @@ class Loss(nn.Module):
             (batch, horizon, target).
         std
             (batch, target) spread of each window's series, where `by_series`.
+
+        Raises
+        ------
+        UsageError
+            If :meth:`each` does not give a loss for each target: a mean would have what is missing in it.
         """
         losses = self.each(torch.where(mask, predicted - observed, 0.0))
+        if losses.shape != mask.shape:
+            raise UsageError(
+                f"{type(self).__name__} whose losses have the shape {tuple(losses.shape)}",
+                expected=f"{tuple(mask.shape)}: one for each target, whose mean over the observed ones is taken here",
+                fix="correct each(residual)",
+            )
         if std is not None:
             losses = losses * self.weight(std)[:, None]
         return torch.where(mask, losses, 0.0).sum() / mask.sum().clamp(min=1)

@@ -19,6 +19,7 @@ class Printed(logging.Handler):
 def quiet() -> None:
     """Silence what Lightning says about choices made on purpose here."""
     for message in (
+        ".*wandb run already in progress.*",  # of a run, whose parts have the same
         ".*args parameter is intended to run from within Python.*",  # the parts of a run are
         ".*configure_optimizers` will be overridden.*",  # the configuration's optimizer replaces the default
         ".*exists and is not empty.*",  # a run folder is used again by fit, test and predict

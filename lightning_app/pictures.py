@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger, MLFlowLogger
 
 from lightning_app.batch import Batch
 from lightning_app.callbacks import shown_windows
@@ -37,7 +38,8 @@ class Pictures(pl.Callback):
     Of targets that are classes it draws ``confusion.png``; of several such, ``confusion_0.png`` and so on.
 
     They are written to the run folder at the end of `test`, into TensorBoard's logs beside them, and into
-    ``summary.md``. Without matplotlib only the summary is written.
+    ``summary.md``; loggers that take images, such as those of Weights & Biases and MLflow, get them too. Without
+    matplotlib only the summary is written.
 
     Parameters
     ----------
@@ -78,12 +80,12 @@ class Pictures(pl.Callback):
         model = cast(TaskModel, pl_module)
         data = cast(WindowDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         self.folder.mkdir(parents=True, exist_ok=True)
-        drawn = self._draw(model, data) if importlib.util.find_spec("matplotlib") else []
+        drawn = self._draw(model, data, trainer.loggers) if importlib.util.find_spec("matplotlib") else []
         page = self.folder / "summary.md"
         page.write_text(summary(model, data, drawn, shown_windows(trainer)), encoding="utf-8")
         logger.info(f"wrote {page}" + (f", with {', '.join(drawn)}" if drawn else ""))
 
-    def _draw(self, model: TaskModel, data: WindowDataModule) -> list[str]:
+    def _draw(self, model: TaskModel, data: WindowDataModule, loggers: list[Logger]) -> list[str]:
         from matplotlib.figure import Figure  # only who draws needs it
         from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -110,4 +112,15 @@ class Pictures(pl.Callback):
             for name, figure in figures.items():
                 figure.savefig(self.folder / f"{name}.png", dpi=120)
                 writer.add_figure(f"test/{name}", figure, close=False)
+        for logger in loggers:
+            for name in figures:
+                _show(logger, name, self.folder / f"{name}.png")
         return [f"{name}.png" for name in figures]
+
+
+def _show(logger: Logger, name: str, path: Path) -> None:
+    """Hand a picture to a logger, if it takes any."""
+    if hasattr(logger, "log_image"):  # of Weights & Biases
+        logger.log_image(f"test/{name}", [str(path)])
+    elif isinstance(logger, MLFlowLogger):
+        logger.experiment.log_artifact(logger.run_id, str(path))

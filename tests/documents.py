@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ RUN = ("bash", "python", "yaml", "crontab")
 NOT_CODE = ("text", "output", "{toctree}", "{eval-rst}", "{program-output}")
 """Pictures made of letters; what a block printed; and what Sphinx runs when the pages are built."""
 
-_FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(\S*)(?: needs ([\w ]+)| [^\n]*)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAMED = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")
 _MAKE = f"""
 make() {{  # would take minutes: tried dry, but for the tables that the demo simulates
@@ -41,12 +42,18 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: its language, its text, the line it begins at, and what it is said to print."""
+    """One fenced block: its language, its text, the line it begins at, what it is said to print, packages it needs."""
 
     language: str
     text: str
     line: int
     printed: str | None
+    needs: tuple[str, ...] = ()
+
+    @property
+    def can_run(self) -> bool:
+        """Whether the packages are installed that the block needs beside those of this project."""
+        return all(importlib.util.find_spec(name) for name in self.needs)
 
 
 def blocks(page: Path) -> list[Block]:
@@ -54,12 +61,13 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     found: list[Block] = []
     for match in _FENCE.finditer(text):
-        language, content = match[1], match[2]
+        language, content = match[1], match[3]
         if language == "output":
             last = found.pop()
-            found.append(Block(last.language, last.text, last.line, content))
+            found.append(replace(last, printed=content))
         else:
-            found.append(Block(language, content, text[: match.start()].count("\n") + 1, None))
+            needs = tuple((match[2] or "").split())
+            found.append(Block(language, content, text[: match.start()].count("\n") + 1, None, needs))
     return found
 
 

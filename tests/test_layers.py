@@ -304,7 +304,7 @@ LAYERS = {
         ["cli", "__main__"],
     ],
     "lightning_app": [
-        ["batch", "schedules", "arguments", "checkpoints", "messages"],
+        ["batch", "schedules", "own_code", "arguments", "checkpoints", "messages"],
         ["data.lasting", "data.infinite", "data.patterns"],
         [
             "data.columns.calendar",
@@ -357,7 +357,14 @@ LAYERS = {
         ["data.ahead.known", "data.ahead.origins", "data.ahead.rows", "data.ahead.forecast", "data.ahead.windows"],
         ["data.facts", "data.window_data", "data.datamodule"],
         ["metrics", "scaled_errors", "quantile_errors", "losses", "naive2"],
-        ["tasks.base", "tasks.forecast", "tasks.class_metrics", "tasks.classification", "tasks.multitask"],
+        [
+            "tasks.base",
+            "tasks.extra",
+            "tasks.forecast",
+            "tasks.class_metrics",
+            "tasks.classification",
+            "tasks.multitask",
+        ],
         ["tasks.mixture", "tasks.policy"],
         ["tasks.distributions", "tasks.probabilistic"],
         ["radii", "intervals"],
@@ -386,7 +393,7 @@ LAYERS = {
             "look.summary",
         ],
         ["limits"],
-        ["callbacks", "calibration", "saving", "seeds", "pictures", "monitor"],
+        ["callbacks", "calibration", "saving", "rates", "seeds", "pictures", "monitor"],
         ["prediction_arrays", "kept", "predictions", "kept_scores", "evaluation", "precision", "restore"],
         ["field_trials", "step_trial", "tuning", "table"],
         ["owa", "fold_table", "backtest"],

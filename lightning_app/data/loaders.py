@@ -32,12 +32,15 @@ class Loaders:
         Which share of a batch is made here, and for which device.
     plan
         Which windows an epoch mixes: as a checkpoint has it, or as the rows allow.
+    batch_size
+        Windows of a global batch: what was asked for, or what Lightning's batch size finder tries.
     """
 
     scales: Scales
     supply: RowSupply
     process: Process
     plan: OrderPlan
+    batch_size: int
 
     def in_order(self, index: WindowIndex, measured: bool | ReadsTargets | None = False) -> WindowLoader:
         """Each window once, in order; with targets as they are stored where errors are measured in source units.
@@ -56,7 +59,7 @@ class Loaders:
         return WindowLoader(
             self.supply.source,
             index,
-            options.batch_size,
+            self.batch_size,
             seed=options.seed,
             rank=process.rank,
             world=process.world,
@@ -85,7 +88,7 @@ class Loaders:
         return WindowLoader(
             source,
             index,
-            options.batch_size,
+            self.batch_size,
             shuffle=True,
             seed=options.seed,
             rank=process.rank,

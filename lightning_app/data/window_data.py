@@ -134,7 +134,7 @@ class WindowData(DataFacts):
     @property
     def loaders(self) -> Loaders:
         """Makes loaders of the rows."""
-        return Loaders(self.scales, self.supply, self.process, self._record.order or self.supply.plan)
+        return Loaders(self.scales, self.supply, self.process, self._record.order or self.supply.plan, self.batch_size)
 
     @property
     def ahead(self) -> Ahead:

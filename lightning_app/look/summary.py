@@ -29,7 +29,11 @@ def summary(model: TaskModel, data: WindowDataModule, drawn: list[str], windows:
         "|---|---|",
         *(
             f"| {name} | {model.exact[f'test/{name}']:.4f} |"
-            for name in (*model.task.listed, *([] if model.intervals is None else model.intervals.listed))
+            for name in (
+                *model.task.listed,
+                *model.task.also,
+                *([] if model.intervals is None else model.intervals.listed),
+            )
             if f"test/{name}" in model.exact
         ),
         "",

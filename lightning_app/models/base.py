@@ -9,13 +9,14 @@ from typing import Any, ClassVar, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from lightning_app.batch import Batch, BatchShape, DataOfModels, by_series, part_by_panel, part_by_series
 from lightning_app.checkpoints import read_checkpoint, told
 from lightning_app.intervals import Intervals
 from lightning_app.losses import Loss
 from lightning_app.models.finite import LossWatch, not_finite
-from lightning_app.models.rebuild import Remembers, arguments_of, plain_arguments, require_same_model
+from lightning_app.models.rebuild import Remembers, arguments_of, noted_arguments, require_same_model
 from lightning_app.tasks import Forecast, Task
 from lightning_app.tasks.base import Report
 from lightning_app.tasks.forecast import Units
@@ -34,7 +35,7 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
     ----------
     shape
         Lengths and widths of the batches; linked from the data by the command line.
-    units, loss, loss_units, series_scores, series_least, mase_season
+    units, loss, loss_units, series_scores, series_least, mase_season, extra_metrics
         See :class:`lightning_app.tasks.Forecast`, which they are options of; not with another task.
     compile_with
         Backend of ``torch.compile``, such as ``inductor``. Default: not compiled.
@@ -68,6 +69,7 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         compile_with: str | None = None,
         mase_season: int | None = None,
         task: Task | None = None,
+        extra_metrics: dict[str, Metric] | None = None,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -75,7 +77,7 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
             raise UsageError(
                 f"{type(self).__name__} without a panel", expected="all series side by side", fix="--data.panel"
             )
-        forecast = (units, loss, loss_units, series_scores, series_least, mase_season)
+        forecast = (units, loss, loss_units, series_scores, series_least, mase_season, extra_metrics)
         if task is not None and forecast != _FORECAST:
             raise UsageError(
                 f"options of forecasts beside the task {type(task).__name__}",
@@ -118,12 +120,12 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
             If it is damaged, or is no checkpoint.
         UsageError
             If the checkpoint is of another model, or of a release that did not note arguments, and `shape` is not
-            passed.
+            passed; or if an argument is not passed that a checkpoint cannot hold, such as a loss of one's own.
         """
         with told(checkpoint_path, f"one of {cls.__name__}"):
             checkpoint = read_checkpoint(checkpoint_path)
             if "shape" not in options:
-                options = {**arguments_of(checkpoint.get("lightning_app"), cls.__name__), **options}
+                options = {**arguments_of(checkpoint.get("lightning_app"), cls.__name__, options), **options}
             return super().load_from_checkpoint(checkpoint_path, *args, **{"weights_only": True, **options})
 
     def setup(self, stage: str) -> None:
@@ -134,20 +136,49 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, output): scaled predictions, (batch, horizon, target), where the task is a forecast."""
-        raise NotImplementedError
+        raise UsageError(
+            f"{type(self).__name__} without forward(batch)",
+            expected="a method that returns outputs, (batch, horizon, output)",
+            fix="define it in the class",
+        )
 
     def outputs(self, batch: Batch) -> tuple[Tensor, Batch]:
-        """Outputs, (batch, horizon, output), and their windows: those of single series."""
-        if not self.shape.n_nodes:
-            return self._predict(batch), batch
-        if self.panels:
-            return part_by_series(self._predict(batch)), by_series(batch)
-        flat = by_series(batch)
-        return self._predict(flat), flat
+        """Outputs, (batch, horizon, output), and their windows: those of single series.
+
+        Raises
+        ------
+        UsageError
+            If `forward` gives outputs of another shape: losses would spread them over the targets without a word.
+        """
+        if self.shape.n_nodes and self.panels:
+            outputs, windows = part_by_series(self._predict(batch)), by_series(batch)
+        else:
+            windows = by_series(batch) if self.shape.n_nodes else batch
+            outputs = self._predict(windows)
+        expected = (len(windows["y"]), self.shape.horizon, self.n_outputs)
+        if tuple(outputs.shape) != expected:
+            raise UsageError(
+                f"{type(self).__name__} whose outputs have the shape {tuple(outputs.shape)}",
+                expected=f"{expected}: (batch, horizon, output)",
+                fix="correct forward",
+            )
+        return outputs, windows
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss over the observed targets of one batch."""
+        """The loss over the observed targets of one batch.
+
+        Raises
+        ------
+        UsageError
+            If no weight of the model has a part in it.
+        """
         loss = self.loss_of(self, batch)
+        if not loss.requires_grad and torch.is_grad_enabled():
+            raise UsageError(
+                f"a training loss of {type(self).__name__} that no weight has a part in",
+                expected="outputs that are computed with parameters of the model, and not detached",
+                fix="correct forward, or the loss",
+            )
         self.watch(loss)
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
@@ -275,8 +306,8 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note what the model was built for; nothing is saved after a loss that is not finite."""
         self.require_finite_losses()
-        arguments = plain_arguments(type(self).__init__, self._given)
-        noted = {"model": type(self).__name__, "shape": self.shape.to_json(), "arguments": arguments}
+        arguments, unsaid = noted_arguments(type(self).__init__, self._given)
+        noted = {"model": type(self).__name__, "shape": self.shape.to_json(), "arguments": arguments, "unsaid": unsaid}
         checkpoint["lightning_app"] = noted
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

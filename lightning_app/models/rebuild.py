@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Container
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,6 +22,7 @@ _LACKING: dict[str, Any] = {
     "classes": [],
 }  # of shapes in older checkpoints
 _UNSAID = ("field_axes", "field_dtypes")  # likewise, and nothing else says so
+_LEFT_OUT = ("shape", "extra_metrics")  # which only measure
 _FIX = "fit again, or build the model as its configuration does and hand it to the trainer with ckpt_path"
 
 
@@ -37,8 +39,10 @@ class Remembers(type(pl.LightningModule)):  # type: ignore[misc]
         return model
 
 
-def plain_arguments(constructor: Any, given: tuple[tuple[Any, ...], dict[str, Any]]) -> dict[str, Any]:
-    """Arguments of a constructor as plain values for a checkpoint, `shape` left out.
+def noted_arguments(
+    constructor: Any, given: tuple[tuple[Any, ...], dict[str, Any]]
+) -> tuple[dict[str, Any], list[str]]:
+    """Arguments of a constructor as plain values for a checkpoint, `shape` and metrics left out.
 
     Parameters
     ----------
@@ -50,28 +54,37 @@ def plain_arguments(constructor: Any, given: tuple[tuple[Any, ...], dict[str, An
     Returns
     -------
     By name: numbers, texts, None, lists and dictionaries of these; a loss as ``{"loss": CLASS, …its arguments}``, and
-    a task likewise.
-    What is neither is left out, and has to be passed when the model is loaded.
+    a task likewise. Then the names of what cannot be noted, such as a loss of one's own: it has to be passed when the
+    model is loaded.
     """
     bound = inspect.signature(constructor).bind(None, *given[0], **given[1]).arguments
     named = {**{k: v for k, v in list(bound.items())[1:] if k != "options"}, **bound.get("options", {})}
-    named.pop("shape", None)
-    for name, value in named.items():
-        if isinstance(value, Loss):
-            named[name] = _noted_loss(value)
-        elif isinstance(value, Task):
-            own = {key: _noted_loss(x) if isinstance(x, Loss) else x for key, x in value.arguments().items()}
-            named[name] = {"task": type(value).__name__, **own}
-    return {name: value for name, value in named.items() if _is_plain(value)}
+    noted = {name: _noted(value) for name, value in named.items() if name not in _LEFT_OUT}
+    unsaid = [name for name, value in noted.items() if not _is_plain(value)]
+    return {name: value for name, value in noted.items() if name not in unsaid}, unsaid
 
 
-def arguments_of(noted: Any, model: str) -> dict[str, Any]:
-    """What :func:`plain_arguments` noted, and the shape, as arguments of the model's class.
+def unsaid_arguments(noted: Any) -> list[str]:
+    """Names of the arguments that a checkpoint cannot say."""
+    return list(noted.get("unsaid", [])) if isinstance(noted, dict) else []
+
+
+def arguments_of(noted: Any, model: str, passed: Container[str] = ()) -> dict[str, Any]:
+    """What :func:`noted_arguments` noted, and the shape, as arguments of the model's class.
+
+    Parameters
+    ----------
+    noted
+        Of a checkpoint.
+    model
+        The name of the class.
+    passed
+        Names of arguments that are known otherwise, and left out here.
 
     Raises
     ------
     UsageError
-        If the checkpoint is of another model, or has no such notes.
+        If the checkpoint is of another model, or has no such notes, or does not say an argument.
     """
     if not isinstance(noted, dict) or not {"model", "shape", "arguments"} <= set(noted):
         raise UsageError("checkpoint that does not say how its model was built", expected="its arguments", fix=_FIX)
@@ -79,7 +92,14 @@ def arguments_of(noted: Any, model: str) -> dict[str, Any]:
         raise UsageError(
             f"checkpoint of {noted['model']}", expected=f"one of {model}", fix=f"{noted['model']}.load_from_checkpoint"
         )
-    arguments = dict(noted["arguments"])
+    lacking = [name for name in unsaid_arguments(noted) if name not in passed]
+    if lacking:
+        raise UsageError(
+            f"checkpoint that cannot say what {' and '.join(lacking)} of {model} is",
+            expected="numbers, texts, lists, and losses and tasks of lightning_app",
+            fix=f"pass {', '.join(f'{name}=' for name in lacking)}, or load its run: lightning_app.load(folder)",
+        )
+    arguments = {name: value for name, value in noted["arguments"].items() if name not in passed}
     if isinstance(arguments.get("task"), dict):
         task = dict(arguments["task"])
         if isinstance(task.get("loss"), dict):
@@ -90,9 +110,15 @@ def arguments_of(noted: Any, model: str) -> dict[str, Any]:
     return {"shape": BatchShape(**noted["shape"]), **arguments}
 
 
-def _noted_loss(loss: Loss) -> dict[str, Any]:
-    public = {name: value for name, value in vars(loss).items() if name[0] != "_" and name != "training"}
-    return {"loss": type(loss).__name__, **public}
+def _noted(value: Any) -> Any:
+    """A loss or a task of this package as plain values; anything else as it is."""
+    if isinstance(value, Loss) and type(value).__module__ == losses.__name__:
+        public = {name: each for name, each in vars(value).items() if name[0] != "_" and name != "training"}
+        return {"loss": type(value).__name__, **public}
+    if isinstance(value, Task) and getattr(tasks, type(value).__name__, None) is type(value):
+        own = {name: _noted(each) for name, each in value.arguments().items() if name not in _LEFT_OUT}
+        return {"task": type(value).__name__, **own}
+    return value
 
 
 def _made(noted: dict[str, Any], what: str, base: type[Any], module: Any) -> Any:

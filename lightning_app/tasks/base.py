@@ -55,6 +55,8 @@ class Task(nn.Module):
         The metric that early stopping and the best checkpoint go by, and whether less of it is better.
     shown, listed
         Names of metrics, in their order, that the line at the end of a test has, and those of its page.
+    also
+        Names of further metrics that both have.
     measures_source
         Whether metrics are of source units, so that batches of an evaluation need `y_source`.
     units
@@ -73,6 +75,7 @@ class Task(nn.Module):
     mode: ClassVar[Literal["min", "max"]] = "min"
     shown: ClassVar[tuple[str, ...]] = ()
     listed: ClassVar[tuple[str, ...]] = ()
+    also: tuple[str, ...] = ()
     measures_source: bool = False
     units: Literal["scaled", "source"] = "scaled"
     levels: Sequence[float] = ()

@@ -16,6 +16,7 @@ from lightning_app.losses import MSE, Loss
 from lightning_app.metrics import MaskedErrors, SeriesScores
 from lightning_app.scaled_errors import RootScaledErrors, ScaledErrors
 from lightning_app.tasks.base import STAGES, Host, Report, Task
+from lightning_app.tasks.extra import add_observed, named_metrics, one_number
 from zstore import UsageError
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ class Forecast(Task):
         Rows of a season, such as 24 for a day of hours: measures MASE and RMSSE too, scaled by the error that repeating
         the last season has on the training rows of each series, in source units; 1 is the RMSSE of the M5 competition.
         Default: neither.
+    extra_metrics
+        Further metrics by name, of torchmetrics or of one's own, such as
+        ``{peak: {class_path: mymodule.PeakError}}``. Each takes ``update(predicted, observed)`` of all observed
+        targets, (n,), in `units`; its ``compute()`` is one number. Default: none.
     """
 
     monitor = "val/mse"
@@ -59,6 +64,7 @@ class Forecast(Task):
         series_scores: bool = False,
         series_least: int = 2,
         mase_season: int | None = None,
+        extra_metrics: dict[str, Metric] | None = None,
     ) -> None:
         super().__init__()
         self.units, self.loss_units = units, loss_units
@@ -71,6 +77,8 @@ class Forecast(Task):
                 fix="change --model.mase_season",
             )
         self.mase_season = mase_season
+        self.extra_metrics = named_metrics(extra_metrics)
+        self.also = tuple(self.extra_metrics)
         self.measures_source = units == "source" or series_scores or mase_season is not None
 
     def suit(self, shape: BatchShape) -> None:
@@ -81,6 +89,8 @@ class Forecast(Task):
             self.metrics[f"{stage}_errors"] = MaskedErrors(*sizes)
             if self.mase_season is not None:
                 self.metrics[f"{stage}_scaled"] = ScaledErrors(*sizes)
+            for name, metric in self.extra_metrics.items():
+                self.metrics[f"{stage}_extra_{name}"] = metric.clone()
 
     @property
     def n_outputs(self) -> int:
@@ -119,7 +129,11 @@ class Forecast(Task):
         mask, errors = windows["mask"], cast(MaskedErrors, self.metrics[f"{stage}_errors"])
         if self.measures_source:
             source = host.data.to_source(outputs, windows["series"]), windows["y_source"].view(torch.float64)
-        errors.update(*(source if self.units == "source" else (outputs, windows["y"])), mask)
+        predicted, observed = source if self.units == "source" else (outputs, windows["y"])
+        errors.update(predicted, observed, mask)
+        for name in self.extra_metrics:
+            metric = cast(Metric, self.metrics[f"{stage}_extra_{name}"])
+            add_observed(metric, name, predicted[mask], observed[mask])
         if self.series_scores:
             cast(SeriesScores, self.metrics[f"{stage}_scores"]).update(*source, mask, windows["series"])
         if self.mase_season is not None:
@@ -146,7 +160,7 @@ class Forecast(Task):
         if self.mase_season is not None:
             for group, values in self._mase(stage, host).items():
                 report[group] = {**report[group], **values}
-        return report
+        return {**report, "all": {**report["all"], **self._extra(stage, report["all"], host)}}
 
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """In source units."""
@@ -161,6 +175,21 @@ class Forecast(Task):
         """The forecast, twice."""
         values = outputs.float()[..., None]
         return values, values
+
+    def _extra(self, stage: str, report: dict[str, Tensor], host: Host) -> dict[str, Tensor]:
+        """The extra metrics of a stage, which are then reset."""
+        found = {}
+        for name in self.extra_metrics:
+            if name in report:
+                raise UsageError(
+                    f"extra metric {name!r}",
+                    expected=f"another name than those that are measured anyway ({', '.join(report)})",
+                    fix="rename it in --model.extra_metrics",
+                )
+            metric = cast(Metric, self.metrics[f"{stage}_extra_{name}"])
+            found[name] = one_number(metric, name, host.trainer.world_size)
+            metric.reset()
+        return found
 
     def _mase(self, stage: str, host: Host) -> Report:
         """MASE and RMSSE of a stage, then reset; refused where targets were observed and none of them has a MASE."""

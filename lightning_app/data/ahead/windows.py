@@ -68,5 +68,7 @@ class WindowsAhead:
 
     def loader(self, ahead: Ahead, measured: bool = False) -> WindowLoader:
         """Windows in order, wherever rows of the store live; with targets as stored where these are measured."""
-        loaders = Loaders(self.scales, RowSupply(ahead.source, None), self.process, OrderPlan())
+        loaders = Loaders(
+            self.scales, RowSupply(ahead.source, None), self.process, OrderPlan(), self.scales.layout.options.batch_size
+        )
         return loaders.in_order(ahead.index, ahead if measured else None)
