@@ -1,4 +1,4 @@
-"""PatchTST, iTransformer, TiDE, TSMixer and RevIN: their formulas written out, and what they hold by design."""
+"""Models of channels, such as PatchTST, and RevIN: their formulas written out, and what they hold by design."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from torch.nn.functional import softplus
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
-from lightning_app.models import ITransformer, PatchTST, TiDE, TSMixer
+from lightning_app.models import ChannelMLP, ITransformer, PatchTST, TiDE, TSMixer
 from lightning_app.models.channels import ChannelModel
 from lightning_app.models.revin import RevIN, RevINKind
 from lightning_app.tasks import Classification, Forecast, ProbabilisticForecast, Task
@@ -35,6 +35,7 @@ SMALL: dict[type[ChannelModel], dict[str, Any]] = {
     ITransformer: {"width": 8, "heads": 2, "layers": 2, "hidden": 12},
     TiDE: {"hidden": 16, "layers": 2, "row_width": 3, "row_hidden": 5, "covariate_width": 2, "covariate_hidden": 6},
     TSMixer: {"blocks": 2, "hidden": 5},
+    ChannelMLP: {"hidden": 16},
 }
 TASKS: dict[str, Callable[[], Task]] = {
     "forecast": lambda: Forecast(),
@@ -193,7 +194,34 @@ def test_tide_follows_its_formulas_with_covariates_and_attributes() -> None:
             np.testing.assert_allclose(found[window, :, target], ahead * deviation + mean, rtol=1e-6)
 
 
-@given(st.sampled_from(["none", "plain", "affine"]), st.floats(-50, 50), st.floats(0.01, 50), st.integers(0, 99))
+def test_channelmlp_follows_its_formulas() -> None:
+    model, given_batch = small(ChannelMLP), batch()
+    found = model(given_batch).detach().numpy()
+    first, _, second, _, last = model.perceptron
+    for window in range(5):
+        for target in range(3):
+            x = given_batch["x"][window, :, target].numpy()
+            centred = x - x.mean()
+            hidden = np.maximum(linear(second, np.maximum(linear(first, centred), 0)), 0)
+            ahead = linear(last, hidden) + model.linear.weight.detach().numpy() @ centred + x.mean()
+            np.testing.assert_allclose(found[window, :, target], ahead, rtol=1e-9)
+
+
+@every_model
+@pytest.mark.parametrize("task", TASKS)
+def test_a_centred_window_that_is_shifted_has_its_forecast_shifted_by_as_much(
+    kind: type[ChannelModel], task: str
+) -> None:
+    model, moved = small(kind, task=TASKS[task](), revin="centred"), batch()
+    moved["x"] = moved["x"] + 7
+    before, after = model(batch()), model(moved)
+    shifts = torch.tensor([7.0 * (role == "location") for role in model.task.roles]).double().repeat(3)
+    torch.testing.assert_close(after - before, shifts.expand_as(after))
+
+
+@given(
+    st.sampled_from(["none", "plain", "affine", "centred"]), st.floats(-50, 50), st.floats(0.01, 50), st.integers(0, 99)
+)
 def test_revin_restores_the_window_that_it_normalised(kind: RevINKind, shift: float, scale: float, seed: int) -> None:
     module = RevIN(3, kind).double()
     for values in module.parameters():
@@ -201,7 +229,7 @@ def test_revin_restores_the_window_that_it_normalised(kind: RevINKind, shift: fl
     x = shift + scale * torch.randn(2, 3, 20, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     normal, level = module(x)
     torch.testing.assert_close(module.restore(normal[..., None], level, ["location"])[..., 0], x)
-    if kind == "plain":
+    if kind in ("plain", "centred"):
         torch.testing.assert_close(normal.mean(-1), torch.zeros(2, 3).double(), atol=1e-6, rtol=0)
 
 
@@ -357,7 +385,7 @@ def test_what_a_model_cannot_do_is_refused(kind: type[ChannelModel]) -> None:
         kind(words, **SMALL[kind], task=Classification())
 
 
-@pytest.mark.parametrize("kind", [PatchTST, TSMixer])
+@pytest.mark.parametrize("kind", [PatchTST, TSMixer, ChannelMLP])
 def test_known_channels_are_refused_by_models_that_do_not_read_them(kind: type[ChannelModel]) -> None:
     known = BatchShape(24, 4, 0, n_inputs=2, n_targets=1, target_inputs=[0], n_future=1)
     with pytest.raises(UsageError, match="with channels known in advance"):
@@ -372,6 +400,7 @@ def test_known_channels_are_refused_by_models_that_do_not_read_them(kind: type[C
         (PatchTST, {"heads": 3}, "width 8 for 3 heads"),
         (ITransformer, {"heads": 0}, "width 8 for 0 heads"),
         (TiDE, {"layers": 0}, "layers 0"),
+        (ChannelMLP, {"layers": 0}, "layers 0"),
     ],
 )
 def test_wrong_sizes_are_refused(kind: type[ChannelModel], wrong: dict[str, Any], message: str) -> None:

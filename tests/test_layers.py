@@ -376,7 +376,7 @@ LAYERS = {
         ["models.lstm", "models.gru", "models.ealstm", "models.branchlstm", "models.tcn"],
         ["models.attention", "models.patches", "models.patchstg", "models.ensemble"],
         ["models.revin", "models.channels"],
-        ["models.patchtst", "models.itransformer", "models.tide", "models.tsmixer"],
+        ["models.patchtst", "models.itransformer", "models.tide", "models.tsmixer", "models.channelmlp"],
         ["models.draws", "models.volumes", "models.cnn3d", "models.resnet3d"],
         ["models.augment", "models.tds", "models.rms"],
         [

@@ -2,6 +2,7 @@
 
 from lightning_app.models.base import TaskModel
 from lightning_app.models.branchlstm import BranchLSTM
+from lightning_app.models.channelmlp import ChannelMLP
 from lightning_app.models.climatology import Climatology
 from lightning_app.models.cnn3d import CNN3D
 from lightning_app.models.dlinear import DLinear
@@ -35,6 +36,7 @@ __all__ = [
     "TCN",
     "TDS",
     "BranchLSTM",
+    "ChannelMLP",
     "Climatology",
     "DLinear",
     "Ensemble",

@@ -42,7 +42,7 @@ class ITransformer(ChannelModel):
     dropout
         Share dropped while training.
     revin
-        How the pasts of targets are normalised: ``none``, ``plain``, or ``affine``, with weights.
+        How the pasts of targets are normalised: ``none``, ``plain``, ``affine``, with weights, or ``centred``.
     options
         See `TaskModel`.
 

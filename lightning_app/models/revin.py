@@ -29,7 +29,7 @@ from torch.nn.functional import softplus
 
 from lightning_app.tasks.base import Role
 
-RevINKind = Literal["none", "plain", "affine"]
+RevINKind = Literal["none", "plain", "affine", "centred"]
 _EPSILON = 1e-5
 _LEAST = 1e-12  # of spreads, whose logarithm is taken
 
@@ -51,8 +51,8 @@ class RevIN(nn.Module):
     n_channels
         Of the windows.
     kind
-        ``plain``; ``affine``: with a weight and a bias of each channel, which are learned; ``none``: leave windows as
-        they are.
+        ``plain``; ``affine``: with a weight and a bias of each channel, which are learned; ``centred``: by the mean
+        alone, with a deviation of 1; ``none``: leave windows as they are.
 
     Notes
     -----
@@ -70,6 +70,8 @@ class RevIN(nn.Module):
         if self.kind == "none":
             return x, Level(torch.zeros_like(x[..., :1]), torch.ones_like(x[..., :1]))
         mean = x.mean(dim=-1, keepdim=True)
+        if self.kind == "centred":
+            return x - mean, Level(mean, torch.ones_like(mean))
         deviation = ((x - mean).square().mean(dim=-1, keepdim=True) + _EPSILON).sqrt()
         normalised = (x - mean) / deviation
         if self.weight is not None and self.bias is not None:

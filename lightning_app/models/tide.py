@@ -52,7 +52,7 @@ class TiDE(ChannelModel):
     layer_norm
         Whether blocks end in a layer norm.
     revin
-        How the pasts of targets are normalised: ``none``, ``plain``, or ``affine``, with weights.
+        How the pasts of targets are normalised: ``none``, ``plain``, ``affine``, with weights, or ``centred``.
     options
         See `TaskModel`.
     """

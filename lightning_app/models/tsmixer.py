@@ -39,7 +39,8 @@ class TSMixer(ChannelModel):
     dropout
         Share dropped behind each layer while training.
     revin
-        How the pasts of targets are normalised: ``none``, ``plain``, or ``affine``, with weights. Other inputs are not.
+        How the pasts of targets are normalised: ``none``, ``plain``, ``affine``, with weights, or ``centred``. Other
+        inputs are not.
     options
         See `TaskModel`.
 
