@@ -66,7 +66,7 @@ class Fold:
         """What its commands have behind the flags that were typed."""
         return [
             *("--data.split", json.dumps(asdict(self.split)), "--data.one_forecast", "true"),
-            *("--data.predict_on", "test", "--data.predict_from", "null"),
+            *("--data.predict_on", "test", "--data.predict_from", "null", "--data.future_values", "null"),
         ]
 
 
@@ -120,6 +120,8 @@ class Backtest:
                 expected="one of them: fold by fold another fit, or a model that was fitted before",
                 fix="drop one",
             )
+        if self.checkpoint is not None and not self.checkpoint.is_file():
+            raise UsageError(f"no checkpoint ({self.checkpoint})", expected="one of a fit", fix="correct --ckpt_path")
         self._store, self.horizon = {"uuid": data.store.schema.uuid, "version": data.store.version}, shape.horizon
         self._ids = data.store.ids if data.view.members is None else data.store.ids[data.view.members]
 
@@ -129,7 +131,7 @@ class Backtest:
         plan, options = self._plan, self._options
         folds = [fold.split.digest() for fold in self.folds]
         content = [plan.config_text, self._store, folds, options.refit, str(self.checkpoint)]
-        if self.checkpoint is not None and self.checkpoint.is_file():
+        if self.checkpoint is not None:
             content.append(hashlib.sha256(self.checkpoint.read_bytes()).hexdigest())
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -149,10 +151,11 @@ class Backtest:
             raise UsageError(
                 f"{self.folder}, which is no backtest", expected="an empty folder", fix="move it, or its files"
             )
-        if known is not None and self._options.overwrite:
+        others = known is not None and known["digest"] != self.digest
+        if known is not None and (self._options.overwrite or (others and not self._has_results())):
             shutil.rmtree(self.folder)
             known = None
-        if known is not None and known["digest"] != self.digest:
+        if known is not None and others:
             raise UsageError(
                 f"a backtest in {self.folder} with other flags, files or rows",
                 expected="the same, to go on with it",
@@ -166,6 +169,10 @@ class Backtest:
         n_done = sum(fold.is_done for fold in self.folds)
         if n_done:
             logger.info(f"{n_done} of {counted(len(self.folds), 'fold')} are done already: {self.folder}")
+
+    def _has_results(self) -> bool:
+        """Whether there is anything to lose: a fold that was done, or a checkpoint."""
+        return any(next(self.folder.glob(f"*/{name}"), None) for name in (_DONE, "checkpoints/*.ckpt"))
 
     def run(self) -> None:
         """Do the folds that are not done."""
@@ -223,9 +230,7 @@ class Backtest:
         """Metrics of all folds, once they are done."""
         options, rows, notes = self._options, [], []
         results = [json.loads((fold.folder / "test_metrics.json").read_text()) for fold in self.folds]
-        names = options.metrics or [
-            name for name in self.model.task.listed if all(_is_number(result.get(f"test/{name}")) for result in results)
-        ]
+        names = options.metrics or _measured(self.model.task.listed, results)
         for fold, result in zip(self.folds, results, strict=True):
             about = json.loads((fold.folder / _DONE).read_text())
             values = [metric_value(result, name) for name in names] + ([self._owa(fold, result)] if options.owa else [])
@@ -244,8 +249,11 @@ class Backtest:
         return FoldTable(names, rows, {name: theirs[name] for name in names if name in theirs}, notes)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
+def _measured(listed: Sequence[str], results: Sequence[dict[str, Any]]) -> list[str]:
+    """Those of some metrics that all folds have as finite numbers, and those of intervals."""
+    known = [*listed, *(name.removeprefix("test/") for name in results[0] if name.startswith("test/interval_"))]
+    values = {name: [result.get(f"test/{name}") for result in results] for name in known}
+    return [name for name in known if all(isinstance(v, float) and math.isfinite(v) for v in values[name])]
 
 
 def _shown_origin(data: WindowDataModule, ahead: Ahead) -> str:

@@ -214,6 +214,9 @@ def test_another_configuration_is_refused_in_the_folder_of_a_backtest_unless_it_
     assert more.returncode == 2
     app("backtest", "--config", "r.yaml", "--folds", 3, "--overwrite", check=True)
     assert len(folds_of(tmp_path / "runs/r/backtest.csv")) == 3 + 2
+    wrong = ("--data.lookback", 150, "--trainer.default_root_dir", "failed")
+    assert "no series has 150 rows" in app(*words, *wrong).stderr
+    app(*words, *wrong[2:], check=True)  # of what failed before anything was done, nothing is to be kept
     (tmp_path / "other/backtest").mkdir(parents=True)
     (tmp_path / "other/backtest/mine.txt").touch()
     done = app(*words, "--overwrite", "--trainer.default_root_dir", "other")
@@ -230,6 +233,7 @@ def test_a_checkpoint_that_was_trained_behind_an_origin_is_refused(app: App, tmp
     done = app(*words, "--folds", 6, "--overwrite")
     assert done.returncode == 2
     assert "model trained on targets that are in test here: series s" in done.stderr
+    assert "no checkpoint (none.ckpt)" in app("backtest", "--config", "c.yaml", "--ckpt_path", "none.ckpt").stderr
     assert "--refit with --ckpt_path" in app(*words, "--refit", "--overwrite").stderr
 
 
