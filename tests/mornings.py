@@ -36,6 +36,7 @@ data:
 model: {class_path: LSTM, init_args: {hidden: 4}}
 optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
 trainer: {max_epochs: 2, accelerator: cpu}
+intervals: {levels: [0.8]}
 """
 INGEST = ["ingest", "incoming/*.csv", "plant.zarr", "--append", "--on-duplicate", "update"]
 INGEST += ["--id", "plant", "--time", "date", "--quiet", "--workers", "1"]

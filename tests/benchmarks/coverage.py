@@ -32,14 +32,15 @@ def configurations(folder: Path) -> dict[str, dict[str, Any]]:
     """By name; two for each store that is there."""
     demo = yaml.safe_load((CONFIGS / "demo_lstm.yaml").read_text())
     ett = yaml.safe_load((CONFIGS / "etth1_dlinear.yaml").read_text())
-    quantiles = {**ett, "trainer": {"max_epochs": 6}, "data": {**ett["data"], "lookback": 96, "batch_size": 64}}
-    quantiles["optimizer"] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.0005}}
-    mlp = {"hidden": 128, "layers": 2, "dropout": 0.2, "task": TASK}
+    patches = yaml.safe_load((CONFIGS / "etth1_patchtst.yaml").read_text())
+    patches["model"]["init_args"]["task"] = TASK
+    patches["optimizer"]["init_args"]["lr"] = 0.001  # for few epochs
+    patches["trainer"] = {"max_epochs": 5}
     found = {
         "catchments LSTM": demo,
         "catchments LSTM quantiles": {**demo, "model": lstm(task=TASK)},
         "ETTh1 DLinear": ett,
-        "ETTh1 MLP quantiles": {**quantiles, "model": {"class_path": "MLP", "init_args": mlp}},
+        "ETTh1 PatchTST quantiles": patches,
     }
     if (folder / "camels.zarr").is_dir():
         known = ["prcp_mm", "temp_c", "pet_mm"]
