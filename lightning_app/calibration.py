@@ -176,9 +176,14 @@ class Calibration(pl.Callback):
         levels, shape = self.options.levels, model.shape
         n_ends = model.task.ends(torch.zeros(1, shape.horizon, model.n_outputs), levels)[0].shape[-1]
         size = (-1, shape.horizon, shape.n_targets, n_ends)
-        parts = [self._parts / str(rank) for rank in range(world)]
-        series = np.concatenate([np.fromfile(part.with_suffix(".series"), np.int64) for part in parts])
-        errors = np.concatenate([np.fromfile(part.with_suffix(".errors"), np.float32) for part in parts]).reshape(size)
+        first, *others = (self._parts / str(rank) for rank in range(world))
+        for suffix in (".series", ".errors"):  # of all processes, behind each other
+            with first.with_suffix(suffix).open("ab") as file:
+                for other in others:
+                    with other.with_suffix(suffix).open("rb") as part:
+                        shutil.copyfileobj(part, file)
+        series = np.fromfile(first.with_suffix(".series"), np.int64)
+        errors = np.memmap(first.with_suffix(".errors"), np.float32, "r").reshape(size)
         spread = data.target_spread
         found = find_radii(errors, series, data.store.ids.tolist(), spread, levels, self.options.by)
         shares = ", ".join(f"{100 * level:g}" for level in levels)
