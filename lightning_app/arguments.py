@@ -32,6 +32,10 @@ class Parser(LightningArgumentParser):
         bound_yaml()
         super().__init__(*args, **kwargs)
 
+    def add_argument_group(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        """A group of flags; a command may be called as another group is, such as ``export``."""
+        return super().add_argument_group(*args, name=None if name in (self.groups or ()) else name, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """End with a message about the arguments, and where options are explained, without a list of them all."""
         message = without_secrets(message)

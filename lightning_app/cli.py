@@ -29,6 +29,7 @@ from lightning_app.checkpoints import DurableCheckpointIO, read_checkpoint, told
 from lightning_app.data.columns.classes import require_words_as_classes
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.export.export import Export
 from lightning_app.messages import Printed, quiet
 from lightning_app.models import TaskModel
 from lightning_app.models.fields import warn_of_unread
@@ -53,6 +54,8 @@ _LIMITS = {  # of the batches that a command is about
     "test": "limit_test_batches",
     "predict": "limit_predict_batches",
 }
+_OPTIONS = {"rollout": "acting", "export": "export"}
+"""Commands that have options of their own, and how these are called."""
 _OF_TASK = "of the task"
 _RUN = ("fit", "test", "predict")
 _ABOUT_RUN = """Fit, test and predict in one process: what these commands do one after another with the same flags.
@@ -151,6 +154,7 @@ class AppCLI(LightningCLI):
         )
         parser.add_class_arguments(Rollout, "acting")
         parser.add_class_arguments(IntervalOptions, "intervals")
+        parser.add_class_arguments(Export, "export")
         parser.link_arguments("data", "model.init_args.shape", self._shape, apply_on="instantiate")
         parser.add_argument("--quiet", action="store_true", help="print warnings and errors only; no progress either")
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -279,13 +283,18 @@ class AppCLI(LightningCLI):
         self._require_task("rollout")
         self._choose_checkpoint(default="last")
 
+    def before_export(self) -> None:
+        """Likewise, the best checkpoint; and nothing but the files that were asked for is written."""
+        self._require_task("export")
+        self._choose_checkpoint(default="best")
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, and `rollout`."""
-        return {**LightningCLI.subcommands(), "rollout": {"model", "datamodule", "options"}}
+        """Lightning's, `rollout` and `export`."""
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule", "options"} for name in _OPTIONS}}
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        more = {"options": self._get(self.config_init, "acting")} if subcommand == "rollout" else {}
+        more = {"options": self._get(self.config_init, _OPTIONS[subcommand])} if subcommand in _OPTIONS else {}
         return {**super()._prepare_subcommand_kwargs(subcommand), **more}
 
     def before_predict(self) -> None:

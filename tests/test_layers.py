@@ -397,6 +397,8 @@ LAYERS = {
         ["prediction_arrays", "kept", "predictions", "kept_scores", "evaluation", "precision", "restore"],
         ["field_trials", "step_trial", "tuning", "table"],
         ["owa", "fold_table", "backtest"],
+        ["export.reads", "export.scaling", "export.source_model", "export.real_windows"],
+        ["export.program", "export.metadata", "export.export"],
         ["forecaster"],
         [
             "rollout.environment",

@@ -67,7 +67,7 @@ class EALSTM(StateModel):
         recurrent = torch.cat([self.state.weight.new_zeros(hidden, hidden), self.state.weight])
         bias = torch.cat([self.gate.bias, self.inputs.bias])
         steps = beside(batch["x"], batch["x_static"])
-        start = steps.new_zeros(1, len(steps), hidden)
+        start = steps.new_zeros(1, steps.shape[0], hidden)
         weights = [weight, recurrent, bias, torch.zeros_like(bias)]
         states, _, _ = torch.lstm(steps, (start, start), weights, True, 1, 0.0, self.training, False, True)  # type: ignore[call-overload, attr-defined, unused-ignore]
         return self.read(states)

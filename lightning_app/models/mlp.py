@@ -48,7 +48,7 @@ class MLP(TaskModel):
         """(batch, horizon, output)."""
         parts = batch["x"].flatten(1), batch["x_future"].flatten(1), batch["x_static"]
         out: Tensor = self.perceptron(torch.cat(parts, dim=1))
-        return out.view(len(out), self.shape.horizon, -1)
+        return out.view(-1, self.shape.horizon, self.n_outputs)
 
 
 def perceptron(n_inputs: int, hidden: int, layers: int, n_outputs: int, dropout: float = 0.0) -> nn.Sequential:

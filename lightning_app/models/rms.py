@@ -56,7 +56,7 @@ class RMSRegression(TaskModel):
         """(batch, lookback, channel) to (batch, part * channel)."""
         n_rows = x.shape[1] // self.parts
         whole = x[:, x.shape[1] - self.parts * n_rows :]
-        parts = whole.reshape(len(x), self.parts, n_rows, -1)  # (batch, part, row, channel)
+        parts = whole.reshape(x.shape[0], self.parts, n_rows, x.shape[2])  # (batch, part, row, channel)
         return (parts.square().mean(2).sqrt() + _LEAST).log().flatten(1)
 
     def forward(self, batch: Batch) -> Tensor:

@@ -103,7 +103,7 @@ class Eye(nn.Module):
         if self.pool > 1:
             floats = nn.functional.avg_pool2d(floats, self.pool)
         points: Tensor = self.where(self.convolutions(floats))
-        return points.reshape(len(images), -1)
+        return points.reshape(images.shape[0], self.n_outputs)
 
 
 class SpatialSoftmaxCNN(TaskModel):
@@ -162,4 +162,4 @@ class SpatialSoftmaxCNN(TaskModel):
         seen = [eye(batch[eye.name]) for eye in self.eyes]  # type: ignore[literal-required]
         parts = [*seen, batch["x"].flatten(1), batch["x_future"].flatten(1), batch["x_static"]]
         out: Tensor = self.perceptron(torch.cat(parts, dim=1))
-        return out.view(len(out), self.shape.horizon, -1)
+        return out.view(-1, self.shape.horizon, self.n_outputs)

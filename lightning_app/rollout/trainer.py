@@ -1,4 +1,4 @@
-"""Lightning's trainer, with one more thing that it does with a model: rollouts."""
+"""Lightning's trainer, with two more things that it does with a model: rollouts, and files that need no Python."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_app.data.batches.live import LiveWindows
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.export.export import Export, Exported, export_model
 from lightning_app.models.base import TaskModel
 from lightning_app.rollout.options import Rollout
 from lightning_app.rollout.play import play
@@ -22,7 +23,39 @@ logger = logging.getLogger(__name__)
 
 
 class AppTrainer(pl.Trainer):
-    """Lightning's, and rollouts."""
+    """Lightning's, rollouts, and exports."""
+
+    def export(
+        self,
+        model: TaskModel,
+        datamodule: WindowDataModule,
+        options: Export,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> Exported:
+        """Write a model, with its scaling, as ONNX or as a program of `torch.export`.
+
+        Parameters
+        ----------
+        model, datamodule
+            What is exported, and what it reads: the file has the names, the scaling and the ids of both.
+        options
+            The format, the file, and how it is checked.
+        ckpt_path
+            Checkpoint of the model: ``best``, ``last``, or a path. Default: the best one, or the last where there is no
+            best.
+        weights_only
+            Whether only tensors and plain values are loaded, which is always so here.
+
+        Raises
+        ------
+        UsageError
+            If a package lacks, the model does something that cannot be exported, or the file gives other numbers.
+        """
+        self._connected(model, datamodule, ckpt_path)
+        folder = Path(self.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return export_model(model, datamodule, options, folder)
 
     def rollout(
         self,
@@ -84,7 +117,7 @@ class AppTrainer(pl.Trainer):
     def _connected(self, model: TaskModel, datamodule: WindowDataModule, ckpt_path: str | None) -> None:
         """Let model, data and trainer know each other, and take the checkpoint."""
         if self.world_size > 1:
-            raise UsageError(f"a rollout on {self.world_size} devices", expected="one", fix="--trainer.devices 1")
+            raise UsageError(f"one process on {self.world_size} devices", expected="one", fix="--trainer.devices 1")
         self.state.fn = TrainerFn.PREDICTING  # of all that is no fit, for what takes a checkpoint
         self.strategy.connect(model)
         self._data_connector.attach_data(model, datamodule=datamodule)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -139,7 +140,7 @@ class Normal(Distribution):
     def quantiles(self, outputs: Tensor) -> Tensor:
         """By the inverse of the normal distribution function."""
         mean, deviation = _location(outputs)
-        unit: Tensor = torch.special.ndtri(outputs.new_tensor(self.levels))
+        unit = outputs.new_tensor([NormalDist().inv_cdf(level) for level in self.levels])
         return mean[..., None] + deviation[..., None] * unit
 
     def centre(self, outputs: Tensor) -> Tensor:

@@ -90,4 +90,4 @@ class ChunkMixture:
         return self._means_of(below.sum(dim=-1).clamp(max=self.log_weights.shape[-1] - 1))
 
     def _means_of(self, modes: Tensor) -> Tensor:
-        return self.means[torch.arange(len(modes), device=modes.device), modes]
+        return self.means[torch.arange(modes.shape[0], device=modes.device), modes]

@@ -63,11 +63,11 @@ def time_index(times: Tensor, feature: TimeFeature, unit: str, step: int = 0) ->
     int64, of the same shape.
     """
     if feature == "time_of_day":
-        return torch.div(torch.remainder(times, _DAY_S * PER_SECOND[unit]), step, rounding_mode="floor")
-    seconds = torch.div(times, PER_SECOND[unit], rounding_mode="floor")
-    days = torch.div(seconds, _DAY_S, rounding_mode="floor")
+        return torch.remainder(times, _DAY_S * PER_SECOND[unit]) // step
+    seconds = times // PER_SECOND[unit]
+    days = seconds // _DAY_S
     if feature == "hour_of_day":
-        return torch.div(seconds - days * _DAY_S, 3600, rounding_mode="floor")
+        return (seconds - days * _DAY_S) // 3600
     if feature == "day_of_week":
         return torch.remainder(days + _BEGINS_S[feature] // _DAY_S, _WEEK)
     day, leap = _day_of_year(days)
@@ -124,7 +124,7 @@ def cycles_along(time: Tensor, steps: range, freq: int, feature: TimeFeature, un
 def _angle(times: Tensor, feature: TimeFeature, unit: str) -> Tensor:
     if feature == "month_of_year":
         return time_index(times, feature, unit).double() * (2 * math.pi / _SIZES[feature])
-    seconds = torch.div(times, PER_SECOND[unit], rounding_mode="floor") + _BEGINS_S[feature]
+    seconds = times // PER_SECOND[unit] + _BEGINS_S[feature]
     return torch.remainder(seconds.double(), _PERIOD_S[feature]) * (2 * math.pi / _PERIOD_S[feature])
 
 
@@ -152,4 +152,4 @@ def _month_of_year(day: Tensor, leap: Tensor) -> Tensor:
 
 
 def _whole(values: Tensor, by: int) -> Tensor:
-    return torch.div(values, by, rounding_mode="floor")
+    return values // by

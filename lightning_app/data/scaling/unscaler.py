@@ -52,8 +52,13 @@ class Unscaler:
         offset, scale, log = self._on(scaled.device)
         if self._per_series:
             offset, scale = offset[series][:, None], scale[series][:, None]
-        product = scaled.double() * scale
-        values = product + offset
-        is_zero = values.detach().abs() <= product.detach().abs() * _EPSILON
-        values = values - torch.where(is_zero, values.detach(), 0.0)  # the gradient stays
-        return torch.where(log, torch.expm1(values), values) if self._logs else values
+        return unscaled(scaled, offset, scale, log if self._logs else None)
+
+
+def unscaled(scaled: Tensor, offset: Tensor, scale: Tensor, log: Tensor | None) -> Tensor:
+    """The formula of :meth:`Unscaler.to_source`; constants broadcast, `log` is None where there is no logarithm."""
+    product = scaled.double() * scale
+    values = product + offset
+    is_zero = values.detach().abs() <= product.detach().abs() * _EPSILON
+    values = values - torch.where(is_zero, values.detach(), 0.0)  # the gradient stays
+    return values if log is None else torch.where(log, torch.expm1(values), values)
