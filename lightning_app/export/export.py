@@ -174,7 +174,7 @@ def _blank(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _scales(data: WindowData, batch: Any) -> NDArray[np.float64]:
-    """(batch, 1, …, target) what targets are scaled by; the first axes are 1 where series have no scales of their own."""
+    """(batch, 1, …, target) what targets are scaled by; a batch of 1 where series have no scales of their own."""
     scaler = data.scales.targets
     own = scaler.scale[batch["series"].numpy()] if scaler.scaling.per_series else scaler.scale[None]
     return own[:, None]
