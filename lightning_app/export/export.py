@@ -201,7 +201,7 @@ def largest_difference(found: Arrays, expected: Arrays, scale: NDArray[np.float6
         difference = np.abs(own - theirs)
         if name in ("predictions", "quantiles"):
             by, logs = (scale, log) if name == "predictions" else (scale[..., None], log[:, None])
-            ends = (np.where(logs, np.log1p(np.maximum(part, -1)), part) for part in (own, theirs))
+            ends = (np.where(logs, np.log1p(np.where(logs, part, 0.0)), part) for part in (own, theirs))
             difference = np.abs(np.subtract(*ends)) / by
         worst = max(worst, float(np.nanmax(difference, initial=0.0)))
     return worst

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,7 +65,8 @@ def write_torch(program: torch.export.ExportedProgram, metadata: Mapping[str, An
     """Write a ``.pt2`` archive."""
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # where in which file of this machine it came from
-    torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata, indent=1)})
+    with _quiet():
+        torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata, indent=1)})
 
 
 def write_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, Any], path: Path, what: str) -> None:
@@ -84,7 +86,7 @@ def write_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, Any
             found: Any = torch.onnx.export(program, dynamo=True, verbose=False, **names)  # type: ignore[arg-type]
     except Exception as error:  # of whatever the model does
         raise UsageError(
-            f"{what}, which has no ONNX ({_first_line(error.__cause__ or error)})",
+            f"{what}, which has no ONNX ({_operation(error) or _first_line(error)})",
             expected="operations that ONNX has",
             fix="--export.format torch",
         ) from error
@@ -167,6 +169,12 @@ def _quiet() -> Iterator[None]:
         finally:
             for each, level in zip(loggers, levels, strict=True):
                 each.setLevel(level)
+
+
+def _operation(error: BaseException) -> str:
+    """The operation that an error of the ONNX exporter is about; empty where it names none."""
+    found = re.search(r"target=torch\.ops\.([\w.]+)", str(error))
+    return f"operation {found[1]}" if found else ""
 
 
 def _first_line(error: BaseException) -> str:

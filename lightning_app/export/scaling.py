@@ -54,8 +54,8 @@ class ColumnScaling(nn.Module):
         offset, scale = scaler.offset, scaler.scale
         if scaler.scaling.per_series and nodes is not None:
             offset, scale = offset[nodes], scale[nodes]  # (node, channel)
-        self.register_buffer("offset", torch.from_numpy(np.array(offset)))
-        self.register_buffer("scale", torch.from_numpy(np.array(scale)))
+        self.register_buffer("offset", torch.from_numpy(np.ascontiguousarray(offset)))
+        self.register_buffer("scale", torch.from_numpy(np.ascontiguousarray(scale)))
         self.register_buffer("log", torch.from_numpy(np.array(scaler.log)))
         self._logs = bool(scaler.log.any())
 
@@ -127,7 +127,7 @@ class SourceUnits(nn.Module):
         self._scales, self.n_series, self.where = data.scales, data.n_series, data.where
         self._by_series = scaler.scaling.per_series
         for name in ("offset", "scale", "log"):
-            self.register_buffer(name, torch.from_numpy(np.array(getattr(scaler, name))))
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(getattr(scaler, name))))
         self._logs = bool(scaler.log.any())
 
     def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
