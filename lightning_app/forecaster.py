@@ -178,7 +178,9 @@ def load_run(run: str | Path, checkpoint: str = "best") -> Forecaster:
     config = read_yaml(str(folder / "config.yaml"), "the configuration of a run")
     model_kind, saved = _class_of(config["model"]["class_path"]), read_checkpoint(path)
     unsaid = unsaid_arguments(saved.get("lightning_app"))
-    others = _model_options(model_kind, config["model"].get("init_args", {}), unsaid) if unsaid else {}
+    arguments = config["model"].get("init_args") or {}
+    others = _model_options(model_kind, arguments, unsaid) if unsaid else {}
+    others |= {"member": arguments["member"]} if "member" in arguments else {}  # of an ensemble: a class of the user's
     model = model_kind.load_from_checkpoint(path, map_location="cpu", **others)
     state = saved.get(WindowDataModule.__name__)
     if not isinstance(state, dict):

@@ -101,7 +101,7 @@ class Case:
         torch.manual_seed(0)
         more = {} if self.task is None else {"task": self.task}
         model: TaskModel = getattr(models, self.model)(data.shape, **self.arguments, **more)
-        if hasattr(model, "patches"):  # which it finds where a fit begins
+        if isinstance(model, models.PatchSTG):  # whose patches are found where a fit begins
             model.attach(data)
             model.place(model.patches())
         return model.eval()
@@ -114,7 +114,9 @@ _PANEL = {"panel": Panel(positions=("latitude", "longitude"))}
 _VOLUME: dict[str, Any] = {"lookback": 1, "horizon": 1, "fields": {"volume": 1}, "targets": ["ill"], "classes": ["ill"]}
 
 OF_MODEL: dict[str, Case] = {
-    "LSTM": Case("LSTM", {**_KNOWN, **_STATIC, "channels": ["level", "sky", "pressure"]}, {"hidden": 6}),
+    "LSTM": Case(
+        "LSTM", {**_KNOWN, **_STATIC, "channels": ["level", "sky", "pressure"], "lookback": 10}, {"hidden": 6}
+    ),
     "GRU": Case("GRU", {"scaler": {"rain": "log1p", "level": "minmax_signed"}, "targets": ["rain", "level"]}),
     "EALSTM": Case("EALSTM", {**_STATIC, "scale_by": "series"}, {"hidden": 6}),
     "BranchLSTM": Case("BranchLSTM", {**_STATIC, **_KNOWN}, {"hidden": 6}),
@@ -155,7 +157,7 @@ OF_TASK: dict[str, Case] = {
     ),
     "mixture": Case("GRU", {"pad_before": "repeat"}, {"hidden": 6}, Policy(modes=3), "scenes"),
     "relative": Case("MLP", {}, {"hidden": 6}, Policy(relative_to=["hand.0", None]), "scenes"),
-    "panel": Case("LSTM", {"panel": Panel(), "scale_by": "series", **_STATIC}, {"hidden": 6}),
+    "panel": Case("LSTM", {"panel": Panel(), "scale_by": "series", **_STATIC, "lookback": 10}, {"hidden": 6}),
     "code": Case("NLinear", {"channels": ["level", "sky"], "category_encoding": "code", "scaler": "robust"}),
     "strided": Case("LSTM", {"target_stride": 2, "delay": 1, "channels": ["pressure"], "targets": ["pressure"]}),
 }

@@ -1,15 +1,31 @@
 """Every shipped model as a file that needs none of this package, and from its checkpoint alone."""
 
+import json
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
+import torch
 from model_files import OF_TASK, SHIPPED, Case, case_of, write_places, write_scenes
 
-from lightning_app.export.export import Export, export_model
+import lightning_app.export.program as program
+from lightning_app import models
+from lightning_app.batch import Batch
+from lightning_app.export.export import Export, Exported, export_model
 from lightning_app.export.program import Format
+from lightning_app.losses import Loss
+from lightning_app.models import LSTM, Ensemble, NLinear, TaskModel
+from zstore import UsageError
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and torch's own
+
+ALWAYS = ["LSTM", "panel"]
+"""What is exported in every run of the tests; all others take minutes."""
+CASES = {**{name: case_of(name) for name in SHIPPED}, **OF_TASK}
 
 
 @pytest.fixture(scope="module")
@@ -20,20 +36,211 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def exported(case: Case, format_: Format, stores: Path, folder: Path, **options: Any) -> Any:
+def exported(case: Case, format_: Format, stores: Path, folder: Path, **options: Any) -> Exported:
     data = case.module(stores)
     return export_model(case.build(data), data, Export(format_, windows=20, **options), folder)
 
 
+@pytest.mark.parametrize("name", ALWAYS)
+def test_a_model_gives_in_onnxruntime_what_it_gives_in_pytorch(name: str, stores: Path, tmp_path: Path) -> None:
+    assert exported(CASES[name], "onnx", stores, tmp_path).difference <= 1e-5
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("format_", ["onnx", "torch"])
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_model_is_exported_and_gives_what_it_gives_in_pytorch(
-    name: str, format_: Format, stores: Path, tmp_path: Path
+@pytest.mark.parametrize("name", CASES)
+def test_every_shipped_model_and_task_is_exported(name: str, format_: Format, stores: Path, tmp_path: Path) -> None:
+    assert exported(CASES[name], format_, stores, tmp_path).difference <= 1e-5
+
+
+def noted(model: TaskModel, path: Path) -> Path:
+    """What a trainer keeps of a model, but for the loops."""
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "pytorch-lightning_version": "2.6.0"}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return path
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_shipped_model_is_loaded_from_its_checkpoint_without_a_data_module(
+    name: str, stores: Path, tmp_path: Path
 ) -> None:
-    assert exported(case_of(name), format_, stores, tmp_path).difference <= 1e-5
+    data = CASES[name].module(stores)
+    model = CASES[name].build(data)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(0.01)  # no longer those that a seed says
+    path = noted(model, tmp_path / "m.ckpt")
+    torch.manual_seed(7)
+    batch: Batch = next(iter(data.loaders.in_order(data.readable("train", 1))))
+    for load in (type(model).load_from_checkpoint, TaskModel.load_from_checkpoint):
+        again = load(path).eval()
+        assert type(again) is type(model)
+        assert type(again.task) is type(model.task)
+        for each in (model, again):
+            each.attach(data)
+        with torch.inference_mode():
+            expected, found = (each.predict_step(batch, 0) for each in (model, again))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("format_", ["onnx", "torch"])
-@pytest.mark.parametrize("name", OF_TASK)
-def test_every_task_is_exported(name: str, format_: Format, stores: Path, tmp_path: Path) -> None:
-    assert exported(OF_TASK[name], format_, stores, tmp_path).difference <= 1e-5
+class Cubic(Loss):
+    """A loss of one's own."""
+
+    def each(self, residual: torch.Tensor) -> torch.Tensor:
+        return residual.abs() ** 3
+
+
+class Own(NLinear):
+    """A model of one's own."""
+
+
+def test_no_module_that_a_checkpoint_names_is_imported_and_what_is_passed_counts(stores: Path, tmp_path: Path) -> None:
+    data = Case("NLinear").module(stores)
+    path = noted(Own(data.shape), tmp_path / "own.ckpt")
+    with pytest.raises(UsageError, match=r"checkpoint of Own; expected a model of this package"):
+        TaskModel.load_from_checkpoint(path)
+    assert type(Own.load_from_checkpoint(path)) is Own
+    path = noted(NLinear(data.shape, loss=Cubic()), tmp_path / "loss.ckpt")
+    with pytest.raises(UsageError, match=r"the loss 'Cubic'.*pass loss= to load_from_checkpoint"):
+        NLinear.load_from_checkpoint(path)
+    assert type(NLinear.load_from_checkpoint(path, loss=Cubic()).task.loss) is Cubic
+    path = noted(Ensemble(data.shape, "NLinear", 2), tmp_path / "e.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["lightning_app"]["arguments"]["member"] = "antigravity.NLinear"
+    torch.save(checkpoint, path)
+    with pytest.raises(UsageError, match=r"an ensemble of antigravity\.NLinear.*pass member="):
+        Ensemble.load_from_checkpoint(path)
+    assert "antigravity" not in sys.modules
+    assert len(Ensemble.load_from_checkpoint(path, member="NLinear").members) == 2
+
+
+def test_a_checkpoint_of_an_earlier_release_is_loaded_without_what_was_not_noted_then(
+    stores: Path, tmp_path: Path
+) -> None:
+    data = Case("LSTM").module(stores)
+    path = noted(LSTM(data.shape, hidden=5), tmp_path / "old.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    for later in ("fields", "vectors", "target_stride", "classes", "field_axes", "field_dtypes"):
+        del checkpoint["lightning_app"]["shape"][later]
+    torch.save(checkpoint, path)
+    assert TaskModel.load_from_checkpoint(path).shape == data.shape
+
+
+@pytest.fixture(scope="module")
+def by_hand(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A session of a file whose series have scalers of their own, and inputs of its windows."""
+    folder = tmp_path_factory.mktemp("files")
+    data = Case("MLP", {"scale_by": "series", "future": ["rain"], "statics": ["height", "soil"]}, {"hidden": 5})
+    found = exported(data, "onnx", stores, folder)
+    random = np.random.default_rng(3)
+    inputs = {
+        "x": random.normal(3, 2, (5, 24, 2)),
+        "x_future": random.gamma(1, 3, (5, 3, 1)),
+        "x_static": np.array([[30.0, 0.0]] * 5),
+        "series": np.array([0, 1, 2, 3, 0]),
+    }
+    return onnxruntime.InferenceSession(found.path), inputs
+
+
+def predictions(session: Any, inputs: dict[str, Any], **changed: Any) -> Any:
+    return session.run(["predictions"], {**inputs, **changed})[0]
+
+
+def test_a_file_names_inputs_and_outputs_and_says_what_they_are(by_hand: Any) -> None:
+    session, inputs = by_hand
+    assert {each.name: each.shape[0] for each in session.get_inputs()} == dict.fromkeys(inputs, "batch")
+    assert [each.name for each in session.get_outputs()] == ["predictions"]
+    about = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+    assert (about["model"], about["lookback"], about["horizon"], about["step"]) == ("MLP", 24, 3, "1d")
+    assert (about["channels"], about["future"], about["targets"]) == (["level", "rain"], ["rain"], ["level"])
+    assert (about["statics"], about["static_words"]) == (["height", "soil"], {"soil": ["clay", "sand"]})
+    assert about["series"] == ["p0", "p1", "p2", "p3"]
+    assert about["inputs"]["x"] == {
+        "dtype": "float64",
+        "axes": ["batch", "lookback", "channel"],
+        "shape": [None, 24, 2],
+    }
+    assert about["outputs"]["predictions"]["axes"] == ["batch", "horizon", "target"]
+
+
+def test_windows_are_forecast_alike_in_batches_of_any_size(by_hand: Any) -> None:
+    session, inputs = by_hand
+    whole = predictions(session, inputs)
+    for window in range(5):
+        own = predictions(session, {name: part[window : window + 1] for name, part in inputs.items()})
+        np.testing.assert_allclose(own[0], whole[window], rtol=1e-5)
+
+
+def test_what_is_missing_is_read_as_the_training_mean_of_its_series(by_hand: Any, stores: Path) -> None:
+    session, inputs = by_hand
+    data = Case("MLP", {"scale_by": "series", "future": ["rain"]}).module(stores)
+    holes = inputs["x"].copy()
+    holes[:, 4, 0] = np.nan
+    means = holes.copy()
+    means[:, 4, 0] = data.scaler.offset[inputs["series"], 0]
+    np.testing.assert_allclose(predictions(session, inputs, x=holes), predictions(session, inputs, x=means), rtol=1e-6)
+    assert not np.allclose(predictions(session, inputs, x=holes), predictions(session, inputs))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e60])
+def test_a_window_with_what_no_model_can_read_is_nan_and_others_are_not(by_hand: Any, value: float) -> None:
+    session, inputs = by_hand
+    wrong = inputs["x"].copy()
+    wrong[2, 7, 1] = value
+    found = predictions(session, inputs, x=wrong)
+    assert np.isnan(found[2]).all()
+    np.testing.assert_array_equal(np.delete(found, 2, 0), np.delete(predictions(session, inputs), 2, 0))
+
+
+@pytest.mark.parametrize("number", [-1, 4, 1 << 40])
+def test_a_number_that_no_series_has_gives_nan_and_not_the_forecast_of_another(by_hand: Any, number: int) -> None:
+    session, inputs = by_hand
+    assert np.isnan(predictions(session, inputs, series=np.array([0, number, 2, 3, 0]))[1]).all()
+
+
+def test_a_file_that_gives_other_numbers_than_the_model_is_not_written(stores: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"whose file gives other numbers than it: .*at most 1e-15"):
+        exported(case_of("GRU"), "torch", stores, tmp_path, tolerance=1e-15)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_has_no_rows_of_the_store_and_no_paths_of_this_machine(stores: Path, tmp_path: Path) -> None:
+    found = exported(case_of("NLinear"), "torch", stores, tmp_path)
+    extra = {program.METADATA: ""}
+    torch.export.load(found.path, extra_files=extra)
+    assert json.loads(extra[program.METADATA])["targets"] == ["level"]
+    example, _ = torch.export.load(found.path).example_inputs
+    assert not example[0]["x"].any()
+    with zipfile.ZipFile(found.path) as archive:
+        here = str(Path(models.__file__).parents[1]).encode()
+        assert not [name for name in archive.namelist() if here in archive.read(name)]
+
+
+class Counts(NLinear):
+    """Does something else where values are large, which no program can say."""
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return super().forward(batch) + (1.0 if float(batch["x"].sum()) > 0 else 0.0)
+
+
+class Sorts(NLinear):
+    """Uses an operation that ONNX has not."""
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        found: torch.Tensor = super().forward(batch) + torch.special.i1(batch["x"]).sum()
+        return found
+
+
+def test_what_cannot_be_exported_is_told_with_the_operation(
+    stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Case("NLinear").module(stores)
+    with pytest.raises(UsageError, match=r"the model Counts, which torch.export cannot trace .*torch\.where for if"):
+        export_model(Counts(data.shape), data, Export("torch"), tmp_path)
+    with pytest.raises(UsageError, match=r"Sorts, which has no ONNX \(operation prims\.bessel_i1\.default\)"):
+        export_model(Sorts(data.shape), data, Export("onnx"), tmp_path)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UsageError, match=r"without onnxscript.*pip install 'zstore\[export\]'"):
+        export_model(NLinear(data.shape), data, Export("onnx"), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import logging
 import re
@@ -31,13 +31,21 @@ Arrays = dict[str, NDArray[Any]]
 
 def require_libraries(format: Format) -> None:  # noqa: A002  # as the option is called
     """Raise UsageError where a format needs packages that are not installed."""
-    absent = [name for name in _ONNX if importlib.util.find_spec(name) is None] if format == "onnx" else []
+    absent = [name for name in _ONNX if not _is_there(name)] if format == "onnx" else []
     if absent:
         raise UsageError(
             f"no way to write ONNX without {', '.join(absent)}",
             expected=", ".join(_ONNX),
             fix="pip install 'zstore[export]', or --export.format torch",
         )
+
+
+def _is_there(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
 
 
 def traced(module: nn.Module, inputs: dict[str, Tensor], what: str) -> torch.export.ExportedProgram:

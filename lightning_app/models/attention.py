@@ -47,9 +47,9 @@ def self_attention(
     """
     shape = (*tokens.shape[:-1], 3, heads, tokens.shape[-1] // heads)
     split = queries_keys_values(tokens).view(shape).transpose(-2, -4)  # (…, head, 3, token, part)
-    queries, keys, values = split.unbind(-3)
+    queries, keys, values = (each.reshape(-1, *each.shape[-3:]) for each in split.unbind(-3))  # 4 axes, as ONNX has it
     found = nn.functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
-    mixed: Tensor = out(found.transpose(-2, -3).reshape(tokens.shape))  # of (…, head, token, part)
+    mixed: Tensor = out(found.transpose(-2, -3).reshape(tokens.shape))  # of (sequence, head, token, part)
     return mixed
 
 

@@ -16,7 +16,13 @@ from lightning_app.checkpoints import read_checkpoint, told
 from lightning_app.intervals import Intervals
 from lightning_app.losses import Loss
 from lightning_app.models.finite import LossWatch, not_finite
-from lightning_app.models.rebuild import Remembers, arguments_of, noted_arguments, require_same_model
+from lightning_app.models.rebuild import (
+    Remembers,
+    arguments_of,
+    noted_arguments,
+    require_same_model,
+    shipped_class,
+)
 from lightning_app.tasks import Forecast, Task
 from lightning_app.tasks.base import Report
 from lightning_app.tasks.forecast import Units
@@ -107,10 +113,12 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Any:
         """A model with the weights of a checkpoint, built with the arguments that it was fitted with.
 
+        Of `TaskModel` itself, whichever model of this package the checkpoint is of; no data module is needed.
+
         Parameters
         ----------
         checkpoint_path
-            Its file. Nothing but tensors and plain values is loaded.
+            Its file. Nothing but tensors and plain values is loaded, and no module is imported that it names.
         args, options
             As for Lightning's method; arguments of the model replace those of the checkpoint.
 
@@ -123,9 +131,11 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
             passed; or if an argument is not passed that a checkpoint cannot hold, such as a loss of one's own.
         """
         with told(checkpoint_path, f"one of {cls.__name__}"):
-            checkpoint = read_checkpoint(checkpoint_path)
+            noted = read_checkpoint(checkpoint_path).get("lightning_app")
+            if cls is TaskModel:
+                return shipped_class(noted, TaskModel).load_from_checkpoint(checkpoint_path, *args, **options)
             if "shape" not in options:
-                options = {**arguments_of(checkpoint.get("lightning_app"), cls.__name__, options), **options}
+                options = {**arguments_of(noted, cls.__name__, options), **options}
             return super().load_from_checkpoint(checkpoint_path, *args, **{"weights_only": True, **options})
 
     def setup(self, stage: str) -> None:

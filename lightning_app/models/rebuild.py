@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Container
 from typing import Any
@@ -100,6 +101,12 @@ def arguments_of(noted: Any, model: str, passed: Container[str] = ()) -> dict[st
             fix=f"pass {', '.join(f'{name}=' for name in lacking)}, or load its run: lightning_app.load(folder)",
         )
     arguments = {name: value for name, value in noted["arguments"].items() if name not in passed}
+    if "." in str(arguments.get("member", "")):  # of an ensemble, which would import it
+        raise UsageError(
+            f"checkpoint of an ensemble of {arguments['member']}",
+            expected="a model of this package",
+            fix="pass member=, or load its run: lightning_app.load(folder)",
+        )
     if isinstance(arguments.get("task"), dict):
         task = dict(arguments["task"])
         if isinstance(task.get("loss"), dict):
@@ -108,6 +115,25 @@ def arguments_of(noted: Any, model: str, passed: Container[str] = ()) -> dict[st
     if isinstance(arguments.get("loss"), dict):
         arguments["loss"] = _made(arguments["loss"], "loss", Loss, losses)
     return {"shape": BatchShape(**noted["shape"]), **arguments}
+
+
+def shipped_class(noted: Any, base: type[Any]) -> type[Any]:
+    """The class of a model of this package that a checkpoint is of.
+
+    Raises
+    ------
+    UsageError
+        If it is of none of these.
+    """
+    name = str(noted.get("model", "")) if isinstance(noted, dict) else ""
+    found = getattr(importlib.import_module("lightning_app.models"), name, None)
+    if not (isinstance(found, type) and issubclass(found, base) and found is not base):
+        raise UsageError(
+            f"checkpoint of {name or 'a model that it does not name'}",
+            expected="a model of this package",
+            fix="load_from_checkpoint of its own class",
+        )
+    return found
 
 
 def _noted(value: Any) -> Any:
