@@ -4,7 +4,7 @@ import json
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnxruntime
@@ -15,6 +15,7 @@ from model_files import OF_TASK, SHIPPED, Case, case_of, write_places, write_sce
 import lightning_app.export.program as program
 from lightning_app import models
 from lightning_app.batch import Batch
+from lightning_app.data.columns.calendar import TimeFeature, time_cycles, time_index
 from lightning_app.export.export import Export, Exported, export_model
 from lightning_app.export.program import Format
 from lightning_app.losses import Loss
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and torch's ow
 
 ALWAYS = ["LSTM", "panel"]
 """What is exported in every run of the tests; all others take minutes."""
+Unit = Literal["s", "ms", "ns"]
 CASES = {**{name: case_of(name) for name in SHIPPED}, **OF_TASK}
 
 
@@ -51,6 +53,34 @@ def test_a_model_gives_in_onnxruntime_what_it_gives_in_pytorch(name: str, stores
 @pytest.mark.parametrize("name", CASES)
 def test_every_shipped_model_and_task_is_exported(name: str, format_: Format, stores: Path, tmp_path: Path) -> None:
     assert exported(CASES[name], format_, stores, tmp_path).difference <= 1e-5
+
+
+class Calendar(torch.nn.Module):
+    """All time features of times, as numbers and as cycles."""
+
+    def forward(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        times, found = inputs["times"], {}
+        for unit in get_args(Unit):
+            for feature in get_args(TimeFeature):
+                found[f"{feature}_{unit}"] = time_index(times, feature, unit, 900)
+                if feature != "time_of_day":
+                    found[f"{feature}_{unit}_cycles"] = time_cycles(times, feature, unit)
+        return found
+
+
+def test_onnxruntime_knows_the_calendar_to_the_second(tmp_path: Path) -> None:
+    calendar = Calendar()
+    traced = program.traced(calendar, {"times": torch.zeros(2, 3, dtype=torch.int64)}, "a calendar")
+    seconds = np.random.default_rng(0).integers(-3_000_000_000, 4_000_000_000, (9000, 3))
+    seconds[:3000] -= seconds[:3000] % 3600
+    times = torch.from_numpy(np.concatenate([seconds, seconds * 1000 + 1, seconds * 1_000_000_000 - 1]))
+    expected = {name: part.numpy() for name, part in calendar({"times": times}).items()}
+    about = {"inputs": {"times": {}}, "outputs": dict.fromkeys(expected)}
+    program.write_onnx(traced, about, tmp_path / "calendar.onnx", "a calendar")
+    found = program.opened(tmp_path / "calendar.onnx", "onnx").run({"times": times.numpy()})
+    assert len(found) == 3 * 9
+    for name, part in expected.items():
+        np.testing.assert_allclose(found[name], part, rtol=0, atol=1e-6 if "cycles" in name else 0, err_msg=name)
 
 
 def noted(model: TaskModel, path: Path) -> Path:
