@@ -64,6 +64,7 @@ Test and predict take the best checkpoint of the fit. A model without parameters
 fails ends the run, with its error and its exit code; what was done before stays."""
 _ABOUT = """Train models on windows of the series in a store: fit, validate, test, predict.
 
+Export writes a model as ONNX, or as a program of torch.export; rollout lets a policy act.
 Five further commands have help of their own: run does fit, test and predict in one process; backtest forecasts from
 several origins in the past; splits counts what train, val and test are, and proves that no target belongs to two of
 them; table fits and tests several configurations, and puts their metrics side by side; evaluate scores forecasts of

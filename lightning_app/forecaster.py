@@ -22,6 +22,8 @@ from lightning_app.checkpoints import read_checkpoint
 from lightning_app.data.ahead.forecast import Ahead, forecast_windows
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.options import Gaps
+from lightning_app.export.export import Export, Exported, export_model
+from lightning_app.export.program import Format
 from lightning_app.intervals import Intervals
 from lightning_app.models import TaskModel
 from lightning_app.models.rebuild import unsaid_arguments
@@ -124,6 +126,34 @@ class Forecaster:
             for name in ("lower", "upper"):
                 _add(table, data, [f"{name}{100 * level:.6g}" for level in self._radii.levels], values[name])
         return table
+
+    def export(
+        self,
+        path: str | Path,
+        format: Format = "onnx",  # noqa: A002  # as the option is called
+        windows: int = 64,
+        tolerance: float = 1e-5,
+    ) -> Exported:
+        """Write the model, with its scaling, into a file that needs nothing of this package.
+
+        Parameters
+        ----------
+        path
+            The file, ending in ``.onnx`` or ``.pt2``.
+        format, windows, tolerance
+            As ``--export.format`` and so on: see :class:`lightning_app.export.export.Export`.
+
+        Returns
+        -------
+        Has ``path``, and ``difference``: the largest one from the model, in scaled units.
+
+        Raises
+        ------
+        UsageError
+            If a package lacks, the model does something that cannot be exported, or the file gives other numbers.
+        """
+        data = self._opened(None, None)
+        return export_model(self.model, data, Export(format, str(path), windows, tolerance), Path(path).parent)
 
     def _opened(self, store: Any, ingest_options: Mapping[str, Any] | None) -> WindowDataModule:
         """The data module of a store, that has taken what the checkpoint says."""

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -71,6 +72,13 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def _free_port() -> str:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 class Reader:
     """Someone who types what a page says, in a folder that has nothing but the repository's configurations.
 
@@ -97,6 +105,7 @@ class Reader:
         path = os.pathsep.join([str(Path(python).parent), str(installed), os.environ["PATH"]])
         paths = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
         own = {"ZSTORE_CACHE": str(folder / "cache"), "MPLBACKEND": "agg", "PYTHONPATH": paths}
+        own["PORT"] = _free_port()
         own["OMP_NUM_THREADS"] = "1"  # other pages are read at the same time
         self._environment = {**os.environ, "PATH": path, **own, **environment}
         self._shell = self._start("bash", "--norc", "-eo", "pipefail", "-s")
