@@ -112,6 +112,7 @@ _STATIC = {"statics": ["height", "soil"]}
 _INDEX = {"time_features": ["day_of_year", "day_of_week"], "time_encoding": "index"}
 _PANEL = {"panel": Panel(positions=("latitude", "longitude"))}
 _VOLUME: dict[str, Any] = {"lookback": 1, "horizon": 1, "fields": {"volume": 1}, "targets": ["ill"], "classes": ["ill"]}
+_HOUNSFIELD = {"scale": {"mean": [0.0], "std": [500.0]}}
 
 OF_MODEL: dict[str, Case] = {
     "LSTM": Case(
@@ -135,9 +136,13 @@ OF_MODEL: dict[str, Case] = {
         Policy(),
         "scenes",
     ),
-    "CNN3D": Case("CNN3D", _VOLUME, {"widths": [8, 8]}, Classification(), "scenes"),
+    "CNN3D": Case("CNN3D", _VOLUME, {"widths": [8, 8], **_HOUNSFIELD}, Classification(), "scenes"),
     "ResNet3D": Case(
-        "ResNet3D", {**_VOLUME, "targets": ["ill", "hand.0"]}, {"width": 4, "pool": 2}, MultiTask(), "scenes"
+        "ResNet3D",
+        {**_VOLUME, "targets": ["ill", "hand.0"]},
+        {"width": 4, "pool": 2, **_HOUNSFIELD},
+        MultiTask(),
+        "scenes",
     ),
 }
 """What a model is tried with; others read two channels of the places."""
