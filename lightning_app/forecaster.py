@@ -153,6 +153,8 @@ class Forecaster:
             If a package lacks, the model does something that cannot be exported, or the file gives other numbers.
         """
         data = self._opened(None, None)
+        if self._radii is not None:
+            self.model.intervals = Intervals(self._radii, data.store.ids.tolist(), self.model.device)
         return export_model(self.model, data, Export(format, str(path), windows, tolerance), Path(path).parent)
 
     def _opened(self, store: Any, ingest_options: Mapping[str, Any] | None) -> WindowDataModule:
@@ -215,10 +217,10 @@ def load_run(run: str | Path, checkpoint: str = "best") -> Forecaster:
     state = saved.get(WindowDataModule.__name__)
     if not isinstance(state, dict):
         raise UsageError("checkpoint that does not say what data it was fitted on", where=str(path), fix="fit again")
-    return Forecaster(model, _data_options(config["data"]), state, _radii(folder, path, model, saved))
+    return Forecaster(model, _data_options(config["data"]), state, kept_radii(folder, path, model, saved))
 
 
-def _radii(folder: Path, path: Path, model: TaskModel, checkpoint: Mapping[str, Any]) -> Radii | None:
+def kept_radii(folder: Path, path: Path, model: TaskModel, checkpoint: Mapping[str, Any]) -> Radii | None:
     """Those of intervals that were found with these weights."""
     kept = kept_at(folder, path, model)
     if not kept.is_file():

@@ -18,8 +18,10 @@ from lightning_app.batch import Batch
 from lightning_app.data.columns.calendar import PER_SECOND, TimeFeature, time_cycles, time_index
 from lightning_app.export.export import Export, Exported, export_model
 from lightning_app.export.program import Format
+from lightning_app.intervals import Intervals
 from lightning_app.losses import Loss
 from lightning_app.models import LSTM, Ensemble, NLinear, TaskModel
+from lightning_app.radii import Radii
 from zstore import UsageError
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and torch's own
@@ -133,7 +135,7 @@ def test_no_module_that_a_checkpoint_names_is_imported_and_what_is_passed_counts
         TaskModel.load_from_checkpoint(path)
     assert type(Own.load_from_checkpoint(path)) is Own
     path = noted(NLinear(data.shape, loss=Cubic()), tmp_path / "loss.ckpt")
-    with pytest.raises(UsageError, match=r"the loss 'Cubic'.*pass loss= to load_from_checkpoint"):
+    with pytest.raises(UsageError, match=r"cannot say what loss of NLinear is.*pass loss="):
         NLinear.load_from_checkpoint(path)
     assert type(NLinear.load_from_checkpoint(path, loss=Cubic()).task.loss) is Cubic
     path = noted(Ensemble(data.shape, "NLinear", 2), tmp_path / "e.ckpt")
@@ -228,6 +230,22 @@ def test_a_window_with_what_no_model_can_read_is_nan_and_others_are_not(by_hand:
 def test_a_number_that_no_series_has_gives_nan_and_not_the_forecast_of_another(by_hand: Any, number: int) -> None:
     session, inputs = by_hand
     assert np.isnan(predictions(session, inputs, series=np.array([0, number, 2, 3, 0]))[1]).all()
+
+
+def test_the_intervals_of_a_run_are_in_its_file(stores: Path, tmp_path: Path) -> None:
+    data = Case("NLinear", {"scale_by": "series"}).module(stores)
+    model, ids = NLinear(data.shape).eval(), data.store.ids.tolist()
+    own = np.random.default_rng(0).gamma(1, 1, (4, 3, 1, 2)).astype(np.float32)
+    rest = np.ones((3, 1, 2))
+    model.intervals = Intervals(Radii((0.5, 0.9), tuple(ids), own, rest, rest, np.ones((4, 1)), {}), ids, model.device)
+    found = export_model(model, data, Export("onnx", windows=8), tmp_path)
+    session = onnxruntime.InferenceSession(found.path)
+    assert [each.name for each in session.get_outputs()] == ["predictions", "lower", "upper"]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["interval_levels"]) == [0.5, 0.9]
+    predicted, lower, upper = session.run(None, {"x": np.ones((4, 24, 2)), "series": np.arange(4)})
+    reach = own * data.scaler.scale[:, :1, None, None]
+    np.testing.assert_allclose(upper - predicted[..., None], reach, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(predicted[..., None] - lower, reach, rtol=1e-5, atol=1e-5)
 
 
 def test_a_file_that_gives_other_numbers_than_the_model_is_not_written(stores: Path, tmp_path: Path) -> None:

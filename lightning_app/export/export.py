@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_app.batch import DataOfModels
 from lightning_app.data.window_data import WindowData
-from lightning_app.export.metadata import metadata_of
+from lightning_app.export.metadata import BY_LEVEL, metadata_of
 from lightning_app.export.program import (
     ENDINGS,
     Arrays,
@@ -27,7 +27,7 @@ from lightning_app.export.program import (
 )
 from lightning_app.export.reads import inputs_read
 from lightning_app.export.real_windows import RealWindows
-from lightning_app.export.source_model import SourceModel
+from lightning_app.export.source_model import SourceModel, by_level
 from lightning_app.models import TaskModel
 from zstore import UsageError, check_target, whole_file
 
@@ -154,15 +154,9 @@ def export_model(model: TaskModel, data: WindowData, options: Export, folder: Pa
 
 
 def _predicted(model: TaskModel, batch: Any) -> Arrays:
-    """What a model predicts of a batch, by name, with an axis for the levels of quantiles."""
+    """What a model predicts of a batch, by name."""
     with torch.inference_mode():
-        found = model.predict_step(batch, 0)
-    parts = found if isinstance(found, dict) else {"predictions": found}
-    arrays = {name: part.numpy() for name, part in parts.items()}
-    if "quantiles" in arrays:
-        flat = arrays["quantiles"]
-        arrays["quantiles"] = flat.reshape(*flat.shape[:-1], -1, len(model.task.levels))
-    return arrays
+        return {name: part.numpy() for name, part in by_level(model, model.predict_step(batch, 0)).items()}
 
 
 def _blank(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -199,7 +193,7 @@ def largest_difference(found: Arrays, expected: Arrays, scale: NDArray[np.float6
         if own.shape != theirs.shape or not np.array_equal(np.isnan(own), np.isnan(theirs)):
             return float("inf")
         difference = np.abs(own - theirs)
-        if name in ("predictions", "quantiles"):
+        if name in ("predictions", *BY_LEVEL):
             by, logs = (scale, log) if name == "predictions" else (scale[..., None], log[:, None])
             ends = (np.where(logs, np.log1p(np.where(logs, part, 0.0)), part) for part in (own, theirs))
             difference = np.abs(np.subtract(*ends)) / by

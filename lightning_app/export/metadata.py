@@ -12,6 +12,8 @@ from lightning_app.data.window_data import WindowData
 from lightning_app.models import TaskModel
 from zstore import __version__
 
+BY_LEVEL = ("quantiles", "lower", "upper")
+"""Outputs of targets, in source units, that have an axis for levels."""
 _ROWS = {"x": "lookback", "x_future": "horizon", "times": "lookback + horizon", "x_pad": "lookback"}
 _LAST = {"x": "channel", "x_future": "known channel", "x_static": "attribute"}
 
@@ -51,6 +53,7 @@ def metadata_of(
         "static_words": {each.name: list(each.words) for each in layout.static_meanings if each.words is not None},
         "classes": {name: names_of(own) for name, own in layout.classes.items()},
         "levels": list(model.task.levels),
+        "interval_levels": [] if model.intervals is None else list(model.intervals.levels),
         "nodes": [] if layout.nodes is None else data.store.ids[layout.nodes].tolist(),
         "series": data.store.ids.tolist() if "series" in inputs else [],
         "inputs": {name: _input(name, part, data) for name, part in inputs.items()},
@@ -69,7 +72,7 @@ def _input(name: str, part: Tensor, data: WindowData) -> dict[str, Any]:
 
 
 def _output(name: str, part: np.ndarray[Any, Any], data: WindowData) -> dict[str, Any]:
-    last = {"predictions": ["target"], "quantiles": ["target", "level"], "probabilities": ["class"]}
+    last = {"predictions": ["target"], "probabilities": ["class"]} | {each: ["target", "level"] for each in BY_LEVEL}
     nodes = ["node"] if data.layout.nodes is not None else []
     axes = ["batch", "horizon", *nodes, *last[name]] if name in last else []
     return {"dtype": str(part.dtype), "axes": axes, "shape": [None, *part.shape[1:]]}

@@ -59,13 +59,10 @@ class SourceModel(nn.Module):
         self.register_buffer("known", torch.from_numpy(_with_scaler(data)))
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Predictions by name, as of :meth:`TaskModel.predict_step`; quantiles with an axis of their own for levels."""
+        """Predictions by name, see :func:`by_level`."""
         batch, wrong = self._batch(inputs)
         found: Any = self.model.predict_step(batch, 0)
-        parts: dict[str, Tensor] = found if isinstance(found, dict) else {"predictions": found}
-        if "quantiles" in parts:
-            flat, n_levels = parts["quantiles"], len(self.model.task.levels)
-            parts["quantiles"] = flat.reshape(*flat.shape[:-1], self._shape.n_targets, n_levels)
+        parts = by_level(self.model, found)
         return {name: torch.where(_beside(wrong, part), torch.nan, part) for name, part in parts.items()}
 
     def _batch(self, inputs: dict[str, Tensor]) -> tuple[Batch, Tensor]:
@@ -134,6 +131,18 @@ class SourceModel(nn.Module):
             for name, use in self._layout.vectors.items():
                 zero = last_rows(padded, use.steps, use.stride)
                 batch[name] = torch.where(_beside(zero, batch[name]), 0.0, batch[name])
+
+
+def by_level(model: TaskModel, found: Any) -> dict[str, Tensor]:
+    """What :meth:`TaskModel.predict_step` gives, by name: quantiles and ends of intervals with an axis for levels."""
+    parts: dict[str, Tensor] = found if isinstance(found, dict) else {"predictions": found}
+    n_levels = {"quantiles": len(model.task.levels)}
+    if model.intervals is not None:
+        n_levels |= dict.fromkeys(("lower", "upper"), len(model.intervals.levels))
+    return {
+        name: part.reshape(*part.shape[:-1], -1, n_levels[name]) if name in n_levels else part
+        for name, part in parts.items()
+    }
 
 
 class StaticColumns(nn.Module):

@@ -165,7 +165,7 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         else:
             windows = by_series(batch) if self.shape.n_nodes else batch
             outputs = self._predict(windows)
-        expected = (len(windows["y"]), self.shape.horizon, self.n_outputs)
+        expected = (windows["y"].shape[0], self.shape.horizon, self.n_outputs)
         if tuple(outputs.shape) != expected:
             raise UsageError(
                 f"{type(self).__name__} whose outputs have the shape {tuple(outputs.shape)}",

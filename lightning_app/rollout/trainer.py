@@ -7,11 +7,15 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
+from lightning_app.checkpoints import read_checkpoint
 from lightning_app.data.batches.live import LiveWindows
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.export.export import Export, Exported, export_model
+from lightning_app.forecaster import kept_radii
+from lightning_app.intervals import Intervals
 from lightning_app.models.base import TaskModel
 from lightning_app.rollout.options import Rollout
 from lightning_app.rollout.play import play
@@ -55,6 +59,10 @@ class AppTrainer(pl.Trainer):
         self._connected(model, datamodule, ckpt_path)
         folder = Path(self.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        if ckpt_path is not None:
+            radii = kept_radii(folder, Path(ckpt_path), model, read_checkpoint(ckpt_path))
+            ids = datamodule.store.ids.tolist()
+            model.intervals = None if radii is None else Intervals(radii, ids, torch.device("cpu"))
         return export_model(model, datamodule, options, folder)
 
     def rollout(
