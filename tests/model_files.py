@@ -47,6 +47,22 @@ def write_places(folder: Path) -> None:
     ingest(table, folder / "places.zarr", id="place", time="day", static=folder / "attributes.csv")
 
 
+def write_times(folder: Path) -> None:
+    """Two series of months, and one whose times have no step."""
+    random = np.random.default_rng(2)
+    months = np.arange(np.datetime64("1999-01"), np.datetime64("2014-01")).astype("datetime64[s]")
+    seconds = np.cumsum(random.integers(60, 90_000, 400)).astype("timedelta64[s]")
+    for name, times in {"months": np.tile(months, 2), "irregular": seconds + np.datetime64("2020-01-01", "s")}.items():
+        n = len(times)
+        table = {
+            "place": ["a"] * n if name == "irregular" else np.repeat(["a", "b"], n // 2),
+            "time": times,
+            "level": random.normal(size=n).round(3),
+            "rain": random.gamma(1.0, 2.0, n).round(2),
+        }
+        ingest(pa.table(table), folder / f"{name}.zarr", id="place", time="time")
+
+
 def write_scenes(folder: Path) -> None:
     """Twelve episodes of 14 steps: an image, a volume, a state, an action."""
     random, n = np.random.default_rng(1), 12 * 14
@@ -164,6 +180,11 @@ OF_TASK: dict[str, Case] = {
     "relative": Case("MLP", {}, {"hidden": 6}, Policy(relative_to=["hand.0", None]), "scenes"),
     "panel": Case("LSTM", {"panel": Panel(), "scale_by": "series", **_STATIC, "lookback": 10}, {"hidden": 6}),
     "code": Case("NLinear", {"channels": ["level", "sky"], "category_encoding": "code", "scaler": "robust"}),
+    "months": Case("MLP", {"time_features": ["day_of_year", "month_of_year"]}, {"hidden": 4}, None, "months"),
+    "irregular": Case(
+        "MLP", {"time_features": ["hour_of_day"], "pad_before": "repeat"}, {"hidden": 4}, None, "irregular"
+    ),
+    "clipped": Case("MLP", {"scaler": "quantile", "residency": "stream"}, {"hidden": 4}),
     "strided": Case("LSTM", {"target_stride": 2, "delay": 1, "channels": ["pressure"], "targets": ["pressure"]}),
 }
 
@@ -171,3 +192,7 @@ OF_TASK: dict[str, Case] = {
 def case_of(name: str) -> Case:
     """What a shipped model is tried with."""
     return OF_MODEL.get(name, Case(name))
+
+
+CASES = {**{name: case_of(name) for name in SHIPPED}, **OF_TASK}
+"""All of them, by name."""

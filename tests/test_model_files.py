@@ -1,8 +1,11 @@
-"""Every shipped model as a file that needs none of this package, and from its checkpoint alone."""
+"""Every shipped model as a file that needs none of this package."""
 
 import json
+import re
+import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,8 +13,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from model_files import OF_TASK, SHIPPED, Case, case_of, write_places, write_scenes
+import yaml
+from model_files import CASES, Case, case_of, write_places, write_scenes, write_times
 
+import lightning_app
 import lightning_app.export.program as program
 from lightning_app import models
 from lightning_app.batch import Batch
@@ -19,17 +24,16 @@ from lightning_app.data.columns.calendar import PER_SECOND, TimeFeature, time_cy
 from lightning_app.export.export import Export, Exported, export_model
 from lightning_app.export.program import Format
 from lightning_app.intervals import Intervals
-from lightning_app.losses import Loss
-from lightning_app.models import LSTM, Ensemble, NLinear, TaskModel
+from lightning_app.models import NLinear
 from lightning_app.radii import Radii
-from zstore import UsageError
+from zstore import UsageError, open_store
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and torch's own
 
+App = Callable[..., subprocess.CompletedProcess[str]]
 ALWAYS = ["LSTM", "panel"]
 """What is exported in every run of the tests; all others take minutes."""
 Unit = Literal["s", "ms", "ns"]
-CASES = {**{name: case_of(name) for name in SHIPPED}, **OF_TASK}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stores")
     write_places(folder)
     write_scenes(folder)
+    write_times(folder)
     return folder
 
 
@@ -84,80 +89,6 @@ def test_onnxruntime_knows_the_calendar_to_the_second(tmp_path: Path) -> None:
     assert len(found) == 3 * 9
     for name, part in expected.items():
         np.testing.assert_allclose(found[name], part, rtol=0, atol=1e-6 if "cycles" in name else 0, err_msg=name)
-
-
-def noted(model: TaskModel, path: Path) -> Path:
-    """What a trainer keeps of a model, but for the loops."""
-    checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "pytorch-lightning_version": "2.6.0"}
-    model.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, path)
-    return path
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_every_shipped_model_is_loaded_from_its_checkpoint_without_a_data_module(
-    name: str, stores: Path, tmp_path: Path
-) -> None:
-    data = CASES[name].module(stores)
-    model = CASES[name].build(data)
-    with torch.no_grad():
-        for weights in model.parameters():
-            weights.add_(0.01)  # no longer those that a seed says
-    path = noted(model, tmp_path / "m.ckpt")
-    torch.manual_seed(7)
-    batch: Batch = next(iter(data.loaders.in_order(data.readable("train", 1))))
-    for load in (type(model).load_from_checkpoint, TaskModel.load_from_checkpoint):
-        again = load(path).eval()
-        assert type(again) is type(model)
-        assert type(again.task) is type(model.task)
-        for each in (model, again):
-            each.attach(data)
-        with torch.inference_mode():
-            expected, found = (each.predict_step(batch, 0) for each in (model, again))
-        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
-
-
-class Cubic(Loss):
-    """A loss of one's own."""
-
-    def each(self, residual: torch.Tensor) -> torch.Tensor:
-        return residual.abs() ** 3
-
-
-class Own(NLinear):
-    """A model of one's own."""
-
-
-def test_no_module_that_a_checkpoint_names_is_imported_and_what_is_passed_counts(stores: Path, tmp_path: Path) -> None:
-    data = Case("NLinear").module(stores)
-    path = noted(Own(data.shape), tmp_path / "own.ckpt")
-    with pytest.raises(UsageError, match=r"checkpoint of Own; expected a model of this package"):
-        TaskModel.load_from_checkpoint(path)
-    assert type(Own.load_from_checkpoint(path)) is Own
-    path = noted(NLinear(data.shape, loss=Cubic()), tmp_path / "loss.ckpt")
-    with pytest.raises(UsageError, match=r"cannot say what loss of NLinear is.*pass loss="):
-        NLinear.load_from_checkpoint(path)
-    assert type(NLinear.load_from_checkpoint(path, loss=Cubic()).task.loss) is Cubic
-    path = noted(Ensemble(data.shape, "NLinear", 2), tmp_path / "e.ckpt")
-    checkpoint = torch.load(path, weights_only=True)
-    checkpoint["lightning_app"]["arguments"]["member"] = "antigravity.NLinear"
-    torch.save(checkpoint, path)
-    with pytest.raises(UsageError, match=r"an ensemble of antigravity\.NLinear.*pass member="):
-        Ensemble.load_from_checkpoint(path)
-    assert "antigravity" not in sys.modules
-    assert len(Ensemble.load_from_checkpoint(path, member="NLinear").members) == 2
-
-
-def test_a_checkpoint_of_an_earlier_release_is_loaded_without_what_was_not_noted_then(
-    stores: Path, tmp_path: Path
-) -> None:
-    data = Case("LSTM").module(stores)
-    path = noted(LSTM(data.shape, hidden=5), tmp_path / "old.ckpt")
-    checkpoint = torch.load(path, weights_only=True)
-    for later in ("fields", "vectors", "target_stride", "classes", "field_axes", "field_dtypes"):
-        del checkpoint["lightning_app"]["shape"][later]
-    torch.save(checkpoint, path)
-    assert TaskModel.load_from_checkpoint(path).shape == data.shape
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +161,70 @@ def test_a_window_with_what_no_model_can_read_is_nan_and_others_are_not(by_hand:
 def test_a_number_that_no_series_has_gives_nan_and_not_the_forecast_of_another(by_hand: Any, number: int) -> None:
     session, inputs = by_hand
     assert np.isnan(predictions(session, inputs, series=np.array([0, number, 2, 3, 0]))[1]).all()
+
+
+def test_a_series_that_the_model_has_never_seen_has_the_scaler_of_all_others(stores: Path, tmp_path: Path) -> None:
+    data = Case("NLinear", {"scale_by": "series", "unknown": "own_column"}).module(stores)
+    model = NLinear(data.shape).eval()
+    found = export_model(model, data, Export("onnx", windows=8), tmp_path)
+    x = np.random.default_rng(1).normal(3, 2, (1, 24, 2))
+    (predicted,) = onnxruntime.InferenceSession(found.path).run(None, {"x": x, "series": np.array([4])})
+    others = data.meaning.other_series
+    assert others is not None
+    offset, scale = (np.array(each) for each in others)
+    scaled: Any = {"x": torch.from_numpy((x - offset) / scale).float()}
+    with torch.no_grad():
+        expected = model(scaled).numpy() * scale[:1] + offset[:1]
+    np.testing.assert_allclose(predicted, expected, rtol=1e-5)
+
+
+@pytest.fixture
+def run_folder(app: App, stores: Path, tmp_path: Path) -> Path:
+    """A fitted run, beside its configuration."""
+    document = {
+        "data": {
+            "store": str(stores / "places.zarr"), "lookback": 24, "horizon": 3, "channels": ["level", "rain"],
+            "targets": ["rain"], "split": {"sizes": [0.6, 0.2, 0.2]}, "scaler": {"rain": "log1p"},
+            "cache": str(stores / "cache"),
+        },
+        "model": {"class_path": "NLinear"},
+        "trainer": {"max_epochs": 1, "limit_train_batches": 2, "accelerator": "cpu"},
+        "export": {"windows": 9},
+    }  # fmt: skip
+    (tmp_path / "n.yaml").write_text(yaml.safe_dump(document))
+    app("fit", "--config", "n.yaml", check=True)
+    return tmp_path / "runs" / "n"
+
+
+def test_the_command_and_python_export_what_a_run_forecasts(
+    app: App, run_folder: Path, stores: Path, tmp_path: Path
+) -> None:
+    done = app("export", "--config", "n.yaml", check=True)
+    said = re.search(r"wrote runs/n/model\.onnx: at most (\S+) from PyTorch in 9 windows of test", done.stdout)
+    assert said is not None
+    assert float(said[1]) <= 1e-5
+    app("export", "--config", "n.yaml", "--export.format", "torch", "--export.path", "n.pt2", check=True)
+    forecaster = lightning_app.load(run_folder)
+    again = forecaster.export(tmp_path / "again.onnx")
+    table = forecaster.forecast(ids=["p2"])
+    rows = open_store(stores / "places.zarr").series("p2").to_pandas()
+    x = rows[["level", "rain"]].to_numpy(np.float64)[None, -24:]
+    for path in (run_folder / "model.onnx", again.path):
+        (predicted,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+        np.testing.assert_allclose(predicted[0, :, 0], table.rain, rtol=1e-5)
+    program_of = torch.export.load(tmp_path / "n.pt2").module()
+    np.testing.assert_allclose(
+        program_of({"x": torch.from_numpy(x)})["predictions"].detach()[0, :, 0], table.rain, 1e-5
+    )
+
+
+def test_an_export_that_cannot_be_meant_is_refused(app: App, run_folder: Path) -> None:
+    done = app("export", "--config", "n.yaml", "--export.path", "n.pt2")
+    assert (done.returncode, "expected a file ending in .onnx" in done.stderr) == (2, True)
+    done = app("export", "--config", "n.yaml", "--trainer.default_root_dir", "elsewhere")
+    assert (done.returncode, "no checkpoint (elsewhere/checkpoints/" in done.stderr) == (2, True)
+    done = app("export", "--config", "n.yaml", "--export.windows", "0")
+    assert (done.returncode, "correct --export.windows" in done.stderr) == (2, True)
 
 
 def test_the_intervals_of_a_run_are_in_its_file(stores: Path, tmp_path: Path) -> None:

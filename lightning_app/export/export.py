@@ -118,17 +118,8 @@ def export_model(model: TaskModel, data: WindowData, options: Export, folder: Pa
     windows = RealWindows.of(data, options.windows)
     parts = [(inputs, _predicted(model, batch), _scales(data, batch)) for inputs, batch in windows.batches()]
     inputs, expected, _ = parts[0]
-    try:
-        module = SourceModel(model, data).eval()
-        model.attach(cast(DataOfModels, module.units))
-        module.guards = False
-        read = inputs_read(module, inputs)
-        module.guards = True
-        example = {name: inputs[name] for name in read}
-        program = traced(module, _blank(example), what)
-    finally:
-        model.attach(data)
-    metadata = metadata_of(model, data, example, expected)
+    program, read = _program(model, data, inputs, what)
+    metadata = metadata_of(model, data, {name: inputs[name] for name in read}, expected)
     with whole_file(path, "model", (ending,)) as temporary:
         if options.format == "onnx":
             write_onnx(program, metadata, temporary, what)
@@ -151,6 +142,23 @@ def export_model(model: TaskModel, data: WindowData, options: Export, folder: Pa
         " in scaled units"
     )
     return Exported(path, difference, len(windows), windows.split)
+
+
+def _program(
+    model: TaskModel, data: WindowData, inputs: dict[str, Tensor], what: str
+) -> tuple[torch.export.ExportedProgram, list[str]]:
+    """The program of a model with its scaling, and the names of the inputs that it reads."""
+    try:
+        module = SourceModel(model, data).eval()
+        model.attach(cast(DataOfModels, module.units))
+        module.guards = False
+        read = inputs_read(module, inputs)
+        module.guards = True
+        if not read:
+            raise UsageError(f"{what}, which reads no input", expected="a forecast of something", fix="another model")
+        return traced(module, _blank({name: inputs[name] for name in read}), what), read
+    finally:
+        model.attach(data)
 
 
 def _predicted(model: TaskModel, batch: Any) -> Arrays:
