@@ -12,10 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -60,6 +62,9 @@ def run(folder: Path, data: Path | None, n: int) -> None:
                 f"{1000 * max(found['zoom_s']):.0f} ms | {1000 * median(found['matplotlib_s']):.0f} ms | "
                 f"{found['memory_mib']:.0f} MiB |"
             )
+        figures["fit"] = beside = fit_beside(browser, folder, max(n, 3))
+    alone, watched = (median(rates) for rates in (beside["alone"], beside["ten pages"]))
+    print(f"\nwindows/s of a fit: alone {alone:,.0f}, beside ten pages {watched:,.0f}, ratio {watched / alone:.3f}")
     (folder / "view.json").write_text(json.dumps(figures, indent=1))
 
 
@@ -144,22 +149,28 @@ def zoomed(page: Page, store: Store) -> tuple[list[float], list[tuple[str, list[
         low = first + int(random.integers(max(last - first - length, 0) + 1))
         id_ = str(store.ids[position])
         stretches.append((id_, channels, low, low + length + 1))
-        query = "&".join(f"channel={name}" for name in channels)
-        hash_ = f"#series?id={id_}&{query}&start={low / units}&stop={(low + length) / units}"
-        seconds.append(
-            page.evaluate(
-                """async (hash) => {
-                  const before = window.zstoreView.shown.series;
-                  const began = performance.now();
-                  location.hash = hash;
-                  while (window.zstoreView.shown.series === before) await new Promise((next) => setTimeout(next, 1));
-                  await new Promise((next) => requestAnimationFrame(next));
-                  return (performance.now() - began) / 1000;
-                }""",
-                hash_,
-            )
-        )
+        query = "&".join(f"channel={quote(name)}" for name in channels)
+        changed(page, "(hash) => { location.hash = hash }", f"#series?id={quote(id_)}&{query}")
+        page.wait_for_function("() => window.zstoreView.part()?.look")
+        zoom = "([low, high]) => window.zstoreView.part().look(low, high)"
+        seconds.append(changed(page, zoom, [low / units, (low + length) / units]))
     return seconds, stretches
+
+
+def changed(page: Page, action: str, argument: Any) -> float:
+    """Seconds from something that is done to the picture that it leads to."""
+    found: float = page.evaluate(
+        f"""async (argument) => {{
+          const before = window.zstoreView.shown.series;
+          const began = performance.now();
+          ({action})(argument);
+          while (window.zstoreView.shown.series === before) await new Promise((next) => setTimeout(next, 1));
+          await new Promise((next) => requestAnimationFrame(next));
+          return (performance.now() - began) / 1000;
+        }}""",
+        argument,
+    )
+    return found
 
 
 def drawn(store: Store, id_: str, channels: list[str], low: int, high: int) -> float:
@@ -176,3 +187,45 @@ def drawn(store: Store, id_: str, channels: list[str], low: int, high: int) -> f
     axes[0].figure.savefig("/dev/null", format="png", dpi=100)
     plt.close(axes[0].figure)
     return perf_counter() - began
+
+
+def fit_beside(browser: Browser, folder: Path, n: int) -> dict[str, list[float]]:
+    """Windows/s of fits without anybody looking, and with ten pages that look at the store; in turn.
+
+    Browsers have the least priority, for they stand for those of other machines; the server has its own.
+    """
+    store = open_store(made(folder / "fitted", 50, 20_000))
+    rates: dict[str, list[float]] = {"alone": [], "ten pages": []}
+    for _ in range(n):
+        rates["alone"].append(fitted(folder, store))
+        server, address = started(store)
+        context = browser.new_context(viewport={"width": _WIDTH, "height": 900})
+        pages = [context.new_page() for _ in range(10)]
+        for page in pages:
+            page.goto(address)
+            page.evaluate("() => { location.hash = '#series' }")
+            page.wait_for_function("() => window.zstoreView.shown.series && window.zstoreView.part()?.zoom")
+            page.evaluate("() => setInterval(() => window.zstoreView.part().zoom(Math.random() < 0.5 ? 0.5 : 2), 5000)")
+        for process in psutil.Process().children(recursive=True):
+            if "chrom" in process.name():
+                process.nice(19)
+        sleep(2)
+        rates["ten pages"].append(fitted(folder, store))
+        context.close()
+        stopped(server)
+    return rates
+
+
+def fitted(folder: Path, store: Store) -> float:
+    """Windows/s of a small LSTM, the median over its reports."""
+    run_folder = folder / "fit"
+    shutil.rmtree(run_folder, ignore_errors=True)
+    options = {
+        "data.store": store.path, "data.targets": "[c0]", "data.lookback": 48, "data.horizon": 12,
+        "data.batch_size": 256, "model": "LSTM", "trainer.max_steps": 400, "trainer.log_every_n_steps": 50,
+        "trainer.limit_val_batches": 1, "trainer.default_root_dir": run_folder,
+    }  # fmt: skip
+    words = [f"--{name}={value}" for name, value in options.items()]
+    subprocess.run([sys.executable, "-m", "lightning_app", "fit", *words, "--quiet"], check=True)
+    logged = pd.read_csv(run_folder / "logs" / "metrics.csv")["perf/windows_per_s"].dropna()
+    return float(logged.iloc[1:].median())
