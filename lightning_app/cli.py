@@ -60,8 +60,9 @@ _OF_TASK = "of the task"
 _RUN = ("fit", "test", "predict")
 _ABOUT_RUN = """Fit, test and predict in one process: what these commands do one after another with the same flags.
 
-Test and predict take the best checkpoint of the fit. A model without parameters is not fitted. The first part that
-fails ends the run, with its error and its exit code; what was done before stays."""
+Test and predict take the best checkpoint of the fit. A model without parameters is not fitted. Forecasts of rows to
+come that the run folder has kept are scored at the end, as by evaluate. The first part that fails ends the run, with
+its error and its exit code; what was done before stays."""
 _ABOUT = """Train models on windows of the series in a store: fit, validate, test, predict.
 
 Export writes a model as ONNX, or as a program of torch.export; rollout lets a policy act.
@@ -441,6 +442,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         for part in parts:
             cli = AppCLI(part, "run" if len(parts) > 1 else None, loggers=loggers)
             loggers = loggers or cli.named_loggers
+        if len(parts) > 1 and (cli.run_folder / "forecasts").is_dir():
+            evaluation.main([str(cli.run_folder), *(["--quiet"] if "--quiet" in words else [])])
     except ZstoreError as error:
         if debug:
             raise

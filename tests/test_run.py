@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conftest import write_table
 from pytorch_lightning.cli import LightningArgumentParser
 
-from zstore import Store
+from zstore import Store, append, ingest, open_store
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 App = Callable[..., subprocess.CompletedProcess[str]]
@@ -171,3 +172,25 @@ def test_flags_are_made_of_the_typed_command_alone(
     app("test", "--config", "r.yaml", check=True)
     assert made == ["test"]
     assert "{fit,validate,test,predict,rollout}" in app("--help", check=True).stdout
+
+
+def test_a_run_scores_the_forecasts_that_were_kept_once_their_truth_is_in(app: App, tmp_path: Path) -> None:
+    def rows(first: int, last: int) -> Path:
+        lines = [["a", number, number % 24 + number % 7 / 10] for number in range(first, last)]
+        return write_table(tmp_path / f"{first}.csv", ["id", "t", "v"], lines)
+
+    ingest(rows(0, 400), tmp_path / "s.zarr", id="id", time="t")
+    path = config(tmp_path / "c.yaml", open_store(tmp_path / "s.zarr"))
+    document = yaml.safe_load(path.read_text())
+    document["data"]["split"] = {"sizes": [0.6, 0.2, 0.2]}
+    path.write_text(yaml.safe_dump(document))
+    words = ("run", "--config", "c.yaml", "--data.predict_on", "future")
+    app(*words, check=True)
+    page = tmp_path / "runs" / "c" / "evaluation.json"
+    scored = json.loads(page.read_text())
+    assert (scored["n_forecasts"], scored["n_scored"], scored["n_waiting"]) == (1, 0, 1)
+    append(rows(400, 404), tmp_path / "s.zarr")
+    done = app(*words, check=True)
+    scored = json.loads(page.read_text())
+    assert (scored["n_forecasts"], scored["n_scored"], scored["n_waiting"]) == (2, 1, 1)
+    assert "1 scored" in done.stdout
