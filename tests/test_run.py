@@ -171,7 +171,7 @@ def test_flags_are_made_of_the_typed_command_alone(
     config(tmp_path / "r.yaml", hourly, "Repeat")
     app("test", "--config", "r.yaml", check=True)
     assert made == ["test"]
-    assert "{fit,validate,test,predict,rollout}" in app("--help", check=True).stdout
+    assert "{fit,validate,test,predict,rollout,export}" in app("--help", check=True).stdout
 
 
 def test_a_run_scores_the_forecasts_that_were_kept_once_their_truth_is_in(app: App, tmp_path: Path) -> None:
