@@ -35,7 +35,7 @@ _NAMED = 10  # series in a note
 
 
 Command = Callable[..., Any]
-"""Does a command of its words, as `lightning_app.cli.AppCLI` does, which has what it was done with."""
+"""Does a command of its words, as `lightning_app.app_cli.AppCLI` does, which has what it was done with."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from zstore import StoreError, ZstoreError
+from zstore import StoreError, UsageError, ZstoreError
 
 _FIX = "another --ckpt_path, or fit again"
 _MOST_STEPS = 1 << 53
@@ -213,3 +213,33 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def checkpoint_file(folder: Path, named: str | None, default: str | None = None) -> Path | None:
+    """The file of a checkpoint.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    named
+        ``best`` or ``last`` of it, or a path. None: not named.
+    default
+        What is taken where none is named, ``best``, of which the last takes the place where a fit had no validation;
+        or None.
+    """
+    name, checkpoints = named or default, folder / "checkpoints"
+    if name is None:
+        return None
+    path, last = checkpoints / f"{name}.ckpt" if name in ("best", "last") else Path(name), checkpoints / "last.ckpt"
+    return last if named is None and not path.is_file() and last.is_file() else path
+
+
+def require_checkpoint(path: Path) -> None:
+    """Raise UsageError if there is no such file."""
+    if not path.is_file():
+        raise UsageError(
+            f"no checkpoint ({path})",
+            expected="one made by: python -m lightning_app fit --config …",
+            fix="fit first, or name one with --ckpt_path",
+        )

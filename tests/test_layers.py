@@ -410,7 +410,7 @@ LAYERS = {
         ],
         ["rollout.pusht"],
         ["view.folders", "view.predicted", "view.windows", "view.panels"],
-        ["cli", "__main__"],
+        ["app_cli", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.reach", "demo.__main__"],
     ],
 }

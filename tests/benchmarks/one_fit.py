@@ -14,7 +14,8 @@ from time import perf_counter
 from typing import Any
 from unittest.mock import patch
 
-from lightning_app.cli import AppCLI, main
+from lightning_app.app_cli import AppCLI
+from lightning_app.cli import main
 from lightning_app.monitor import Monitor, peak_bytes
 
 _EVERY_S = 0.005
