@@ -12,6 +12,8 @@ from zstore.look.svg import sample_evenly
 from zstore.reading.store import Store
 
 _SAMPLES, _SAMPLE_ROWS = 64, 4096
+MOST_SAMPLES = _SAMPLES * _SAMPLE_ROWS
+"""Values of a channel that stand for all."""
 _BLOCK_ROWS = 1 << 20
 
 
@@ -55,7 +57,7 @@ def sampled(store: Store, channel: str) -> NDArray[Any]:
     """Observed values of 64 stretches of 4,096 rows that are evenly spread; all where there are no more."""
     if not store.n_rows:
         return np.zeros(0)
-    if store.n_rows <= _SAMPLES * _SAMPLE_ROWS:  # stretches would meet, and their rows count twice
+    if store.n_rows <= MOST_SAMPLES:  # stretches would meet, and their rows count twice
         parts = [store.read(channel, 0, store.n_rows)]
     else:
         starts = sample_evenly(store.n_rows - _SAMPLE_ROWS + 1, _SAMPLES).tolist()

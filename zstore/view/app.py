@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -17,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from zstore.errors import NotFoundError, UsageError, ZstoreError
 from zstore.format.payloads.error import PayloadError
+from zstore.text import shown
 from zstore.view.frames import field_rows, frame
 from zstore.view.guard import Guard
 from zstore.view.overview import places
@@ -32,7 +35,12 @@ _STATIC = Path(__file__).parent / "static"
 _LARGEST = 1e300
 
 Answer = Callable[[Any], Any]
-"""What answers an address: a function of its parameters, to a document for JSON, or bytes of a PNG."""
+"""What answers an address: a function of its parameters, to a document for JSON, or bytes of a PNG or GIF."""
+
+OPENED_ANEW = "Another page has opened another version of the store in this viewer. Load this page again to see it."
+"""What a page is told that shows what is no longer looked at."""
+_AT_ONCE = 6
+_LEFT = 499
 
 
 def make_app(session: Session, token: str, cookie: str, panels: Sequence[Panel] = ()) -> Guard:
@@ -52,17 +60,18 @@ def make_app(session: Session, token: str, cookie: str, panels: Sequence[Panel] 
         return session.reopen(query.whole("version", 0) or None).overview
 
     answers = {**_answers(session), "panels": lambda _: [{"name": p.name, "title": p.title} for p in panels]}
+    endpoint = partial(_endpoint, session, CapacityLimiter(_AT_ONCE))
     routes: list[BaseRoute] = [
-        Route(f"/api/{name}", _endpoint(answer), methods=["GET"]) for name, answer in answers.items()
+        Route(f"/api/{name}", endpoint(answer), methods=["GET"]) for name, answer in answers.items()
     ]
     routes += [
-        Route("/api/reopen", _endpoint(reopened), methods=["POST"]),
-        Route("/api/doctor", _endpoint(lambda _: session.examine(begin=True)), methods=["POST"]),
+        Route("/api/reopen", endpoint(reopened), methods=["POST"]),
+        Route("/api/doctor", endpoint(lambda _: session.examine(begin=True)), methods=["POST"]),
     ]
     for panel in panels:
+        own = partial(_endpoint, session, CapacityLimiter(_AT_ONCE))  # one that takes minutes keeps no other waiting
         routes += [
-            Route(f"/api/{panel.name}/{name}", _endpoint(answer), methods=["GET"])
-            for name, answer in panel.answers.items()
+            Route(f"/api/{panel.name}/{name}", own(answer), methods=["GET"]) for name, answer in panel.answers.items()
         ]
         routes.append(Route(f"/panels/{panel.name}.js", _file(panel.script), methods=["GET"]))
     routes += [
@@ -87,9 +96,6 @@ def _answers(session: Session) -> dict[str, Answer]:
         n_points = query.whole("points", 1000, 16, MOST_POINTS)
         return traces(session.opened.store, ids, channels, query.number("start"), query.number("stop"), n_points)
 
-    def statics(query: Query) -> Any:
-        return session.opened.store.series(require(query.get("id"), "id")).statics
-
     def missing(query: Query) -> Any:
         n_lines, n_columns = query.whole("lines", 60), query.whole("columns", 200)
         return missing_map(session.opened.store, n_lines, n_columns, query.get("channel"))
@@ -103,14 +109,14 @@ def _answers(session: Session) -> dict[str, Answer]:
     def image(query: Query) -> Any:
         id_, name = require(query.get("id"), "id"), require(query.get("field"), "field")
         at = None if query.get("at") is None else query.whole("at", 0)
-        return frame(session.opened.store, id_, name, query.whole("row", 0), query.get("axis"), at)
+        opened = session.opened
+        return frame(opened.store, opened.values, id_, name, query.whole("row", 0), query.get("axis"), at)
 
     return {
         "overview": lambda _: session.opened.overview,
         "state": lambda _: session.state(),
         "table": table,
         "series": series,
-        "statics": statics,
         "missing": missing,
         "values": values,
         "field": rows,
@@ -121,12 +127,21 @@ def _answers(session: Session) -> dict[str, Answer]:
     }
 
 
-def _endpoint(answer: Answer) -> Callable[[Request], Any]:
-    """A route that calls a function on a thread, and says in a sentence what goes wrong."""
+def _endpoint(session: Session, limiter: CapacityLimiter, answer: Answer) -> Callable[[Request], Any]:
+    """A route that calls a function on a thread, and says in a sentence what goes wrong.
+
+    Few are answered at a time. Who has left meanwhile, as a page does that zooms on, is not answered at all.
+    """
 
     async def respond(request: Request) -> Response:
+        asked = Parameters(request)
         try:
-            found = await run_in_threadpool(answer, Parameters(request))
+            async with limiter:
+                if await request.is_disconnected():
+                    return Response(status_code=_LEFT)
+                if asked.get("opening") not in (None, str(session.opened.number)):
+                    return _json({"error": OPENED_ANEW}, 409)
+                found = await run_sync(answer, asked, limiter=CapacityLimiter(1))  # the limit is above
         except NotFoundError as error:
             return _failed(404, error)
         except UsageError as error:
@@ -139,7 +154,11 @@ def _endpoint(answer: Answer) -> Callable[[Request], Any]:
             return _json({"error": f"{error}. Was the store moved or removed?"}, 409)
         except MemoryError:
             return _json({"error": "Not enough memory for this. Fix: ask for fewer series, or a shorter stretch."}, 507)
-        return Response(found, media_type="image/png") if isinstance(found, bytes) else _json(found)
+        except Exception as error:  # whatever it was, a page shows a sentence; the traceback goes to the log
+            logger.exception(f"{request.url.path}")
+            told = f"The viewer failed ({type(error).__name__}: {shown(str(error), 500)}); the terminal has more."
+            return _json({"error": told}, 500)
+        return Response(found, media_type=_kind(found)) if isinstance(found, bytes) else _json(found)
 
     return respond
 
@@ -181,6 +200,10 @@ class Parameters:
         if not abs(value) <= _LARGEST:
             raise UsageError(f"{name}={text}", expected="a finite number")
         return value
+
+
+def _kind(content: bytes) -> str:
+    return "image/gif" if content.startswith(b"GIF8") else "image/png"
 
 
 def _failed(status: int, error: ZstoreError) -> Response:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import UsageError
+from zstore.format.payloads.error import PayloadError
 from zstore.format.schema import Field
 from zstore.look.fields import read_value
 from zstore.look.pixels import png, windowed
@@ -16,20 +19,58 @@ from zstore.view.numbers import listed, seconds
 
 MOST_PX = 1024
 """Pixels along the longer side of a picture."""
+_MOST_KEPT = 1 << 27
+_BLOCK_ROWS = 1 << 20
 _IMAGE_AXES = ("y", "x", "colour")
 
 
+class LastValues:
+    """Values of fields that were decoded last, so that three planes of a volume decode it once.
+
+    Notes
+    -----
+    Memory: :data:`_MOST_KEPT` bytes, and the one value that is decoded: requests in parallel wait for each other.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int], NDArray[Any]] = OrderedDict()
+
+    def read(self, store: Store, field: Field, row: int) -> NDArray[Any] | None:
+        """The value of a field in a row; see :func:`zstore.look.fields.read_value`."""
+        key = field.name, row
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            value = read_value(store, field, row)
+            if value is None or value.nbytes > _MOST_KEPT:
+                return value
+            self._kept[key] = value
+            while sum(each.nbytes for each in self._kept.values()) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+            return value
+
+
 def field_rows(store: Store, id_: str, name: str) -> dict[str, Any]:
-    """What a field has in a series: rows, times, its axes and their lengths, and which rows have a value."""
+    """What a field has in a series: rows, times, its axes and their lengths, and how many rows have a value.
+
+    ``before`` and ``after`` are the ids of the series beside it, None at the ends.
+    """
     field = store.field(name)
     position = store.position(id_)
     first, last = store.index.row_start[position : position + 2].tolist()
     times = store.times(first, last)
-    present = store.payload_digests(name, first, last).any(axis=1) if last > first else np.zeros(0, np.bool_)
+    n_present, shown = 0, first
+    for begin in range(first, last, _BLOCK_ROWS):
+        present = store.payload_digests(name, begin, min(begin + _BLOCK_ROWS, last)).any(axis=1)
+        if not n_present and present.any():
+            shown = begin + int(np.argmax(present))
+        n_present += int(present.sum())
     axes, lengths = list(field.dimensions), list(field.shape)
-    if field.n_bytes is not None and present.any():
-        value = read_value(store, field, first + int(np.argmax(present)))
-        axes, lengths = list(_IMAGE_AXES[: value.ndim]), list(value.shape)  # type: ignore[union-attr]
+    if field.n_bytes is not None:
+        axes, lengths = _of_image(store, field, shown)
+    beside = [str(store.ids[at]) if 0 <= at < store.n_series else None for at in (position - 1, position + 1)]
     return {
         "name": name,
         "n": last - first,
@@ -38,17 +79,28 @@ def field_rows(store: Store, id_: str, name: str) -> dict[str, Any]:
         "axes": axes,
         "lengths": lengths,
         "is_coloured": bool(axes) and axes[-1].endswith("colour"),
-        "n_present": int(present.sum()),
+        "n_present": n_present,
+        "before": beside[0],
+        "after": beside[1],
     }
 
 
-def frame(store: Store, id_: str, name: str, row: int, axis: str | None, at: int | None) -> bytes:
+def _of_image(store: Store, field: Field, row: int) -> tuple[list[str], list[int]]:
+    """Axes and lengths of an encoded image; without lengths where it has none, or cannot be read."""
+    try:
+        value = read_value(store, field, row)
+    except PayloadError:  # said where it is drawn; other rows may be sound
+        value = None
+    return (list(_IMAGE_AXES), []) if value is None else (list(_IMAGE_AXES[: value.ndim]), list(value.shape))
+
+
+def frame(store: Store, values: LastValues, id_: str, name: str, row: int, axis: str | None, at: int | None) -> bytes:
     """One picture as PNG.
 
     Parameters
     ----------
-    store, id_, name
-        The field of a series.
+    store, values, id_, name
+        The field of a series; `values` has what was decoded last.
     row
         Of the series, from 0.
     axis
@@ -67,7 +119,7 @@ def frame(store: Store, id_: str, name: str, row: int, axis: str | None, at: int
     first, last = store.index.row_start[position : position + 2].tolist()
     if not 0 <= row < last - first:
         raise UsageError(f"row {row:,} of {last - first:,}", expected="a row of the series, from 0")
-    value = read_value(store, field, first + row)
+    value = values.read(store, field, first + row)
     if value is None:
         raise UsageError(f"no value of {name} in row {row:,}", expected="a row that has one")
     return png(_cut(field, value, axis, at), level=1)

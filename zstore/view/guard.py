@@ -3,14 +3,18 @@
 A page elsewhere may make a browser send requests to ``127.0.0.1``. Of four locks each would do: the token, which no
 other page has; a cookie that browsers keep from requests of other pages; the name of the host, which a page that lets
 its own name stand for ``127.0.0.1`` cannot have; and the origin.
+
+A link in another page, such as a chat or a notebook, may be followed: browsers keep the cookie back then, so the
+visitor is given a page without data that opens the same address anew, as a request of its own.
 """
 
 from __future__ import annotations
 
 import secrets
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from starlette.requests import cookie_parser
 
 _HOSTS = {"127.0.0.1", "localhost", "::1"}
 _HEADERS = (
@@ -26,6 +30,11 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _MOST_ADDRESS = 16_384
+
+_AGAIN = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0">'
+    '<title>zstore view</title><p><a href="">Open zstore view</a></p></html>'
+)
 
 NOT_LET_IN = (
     "This page needs the token that belongs to it. Open the whole address that zstore view printed, up to the end of "
@@ -60,6 +69,9 @@ class Guard:
         if status:
             await _answer(send, status, reason)
             return
+        if reason:
+            await _answer(send, 200, reason, kind=b"text/html")
+            return
         if "token" in parse_qs(scope["query_string"].decode("latin-1")) and scope["path"] == "/":
             cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
             await _answer(send, 303, "", ((b"location", b"/"), (b"set-cookie", cookie.encode())))
@@ -73,32 +85,34 @@ class Guard:
         await self.app(scope, receive, guarded)
 
     def _refusal(self, scope: Any) -> tuple[int, str]:
-        """A status and a sentence; 0 where the request may pass."""
+        """A status and a sentence; 0 where the request may pass, or is answered with a page of its own."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         host = headers.get(b"host", "")
         if len(scope["path"]) + len(scope["query_string"]) > _MOST_ADDRESS:
             return 414, "An address of that length is not one of this page."
         if _name_of(host) not in _HOSTS:
             return 403, "This page answers to 127.0.0.1 and localhost alone."
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             return 403, "Another page may not ask."
-        if headers.get(b"sec-fetch-site", "none") not in ("none", "same-origin"):
+        follows_link = headers.get(b"sec-fetch-site", "none") not in ("none", "same-origin")
+        if follows_link and not _is_visit(scope, headers):
             return 403, "Another page may not ask."
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "This page is for reading."
-        given = [self._of_cookie(headers.get(b"cookie", ""))]
-        given += parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        if follows_link and not given:
+            return 0, _AGAIN
+        given.append(cookie_parser(headers.get(b"cookie", "")).get(self._cookie, ""))
         if not any(secrets.compare_digest(each.encode(), self._token.encode()) for each in given):
             return 403, NOT_LET_IN
         return 0, ""
 
-    def _of_cookie(self, text: str) -> str:
-        try:
-            found = SimpleCookie(text).get(self._cookie)
-        except CookieError:
-            return ""
-        return found.value if found is not None else ""
+
+def _is_visit(scope: Any, headers: dict[bytes, str]) -> bool:
+    """Whether a person opens the page itself, in a tab and not in a frame."""
+    is_opened = (headers.get(b"sec-fetch-mode"), headers.get(b"sec-fetch-dest")) == ("navigate", "document")
+    return is_opened and scope["method"] == "GET" and scope["path"] == "/"
 
 
 def _name_of(host: str) -> str:
@@ -109,7 +123,9 @@ def _name_of(host: str) -> str:
         return ""
 
 
-async def _answer(send: Any, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    head = [(b"content-type", b"text/plain; charset=utf-8"), *_HEADERS, *headers]
+async def _answer(
+    send: Any, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = (), kind: bytes = b"text/plain"
+) -> None:
+    head = [(b"content-type", kind + b"; charset=utf-8"), *_HEADERS, *headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": text.encode()})

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from zstore.format.rule_text import UNITS_PER_SECOND
 from zstore.format.schema import TimeAxis
 
-_MOST = 2**62
+MOST_TIME = 2**63 - 2**11
+"""The last time that is drawn, either way from 1970."""
 
 
 def listed(values: NDArray[Any]) -> list[Any]:
@@ -35,8 +36,9 @@ def seconds(times: NDArray[np.int64], axis: TimeAxis) -> NDArray[np.float64]:
 def stored_time(second: float, axis: TimeAxis, up: bool) -> int:
     """The first stored time at or after some seconds if `up`, else the last one at or before."""
     scaled = second * (UNITS_PER_SECOND[axis.unit] if axis.unit else 1)
-    whole = np.ceil(scaled) if up else np.floor(scaled)
-    return int(np.clip(whole, -_MOST, _MOST))
+    if abs(scaled) >= MOST_TIME:
+        return MOST_TIME if scaled > 0 else -MOST_TIME
+    return math.ceil(scaled) if up else math.floor(scaled)
 
 
 def seconds_of(time: int, axis: TimeAxis) -> float:

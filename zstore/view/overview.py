@@ -31,7 +31,7 @@ def overview(store: Store) -> dict[str, Any]:
                 "channels": list(own),
                 "kind": first.kind,
                 "units": first.units,
-                "categories": list(first.categories) if first.kind == "category" else None,
+                "n_words": len(first.categories) if first.kind == "category" else None,
                 "missing": int(all_.n_missing) / max(store.n_rows * len(own), 1),
                 "n_observed": int(all_.count),
                 "mean": number(float(all_.mean)) if all_.count else None,

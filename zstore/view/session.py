@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
-from zstore.errors import ZstoreError
-from zstore.reading.objects import committed_versions
+from zstore.errors import NotFoundError, ZstoreError
+from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.doctor import examine
 from zstore.upkeep.findings import KINDS
 from zstore.upkeep.history import log
+from zstore.view.frames import LastValues
 from zstore.view.numbers import seconds_of
 from zstore.view.overview import overview, versions
 from zstore.view.table import SeriesTable
+
+logger = logging.getLogger(__name__)
 
 MOST_FINDINGS = 5_000
 """Findings that a page is given."""
@@ -23,11 +28,13 @@ MOST_FINDINGS = 5_000
 
 @dataclass
 class Opened:
-    """One version of a store, with what is kept of it."""
+    """One version of a store, with what is kept of it; `number` counts how often one was opened, from 1."""
 
     store: Store
     table: SeriesTable
-    overview: dict[str, Any] = field(default_factory=dict)
+    values: LastValues
+    number: int
+    overview: dict[str, Any]
 
 
 class Session:
@@ -50,7 +57,7 @@ class Session:
 
     def __init__(self, path: str, version: int | None = None, storage_options: Mapping[str, str] | None = None) -> None:
         self.path, self._options = path, storage_options
-        self._lock = threading.Lock()
+        self._lock, self._numbers = threading.Lock(), count(1)
         self._opened = self._open(version)
         self._doctor: _Doctor | None = None
 
@@ -60,28 +67,40 @@ class Session:
         return self._opened
 
     def _open(self, version: int | None) -> Opened:
-        store = open_store(self.path, version, self._options)
-        return Opened(store, SeriesTable(store), overview(store))
+        store, number = open_store(self.path, version, self._options), next(self._numbers)
+        return Opened(store, SeriesTable(store), LastValues(), number, {**overview(store), "opening": number})
 
     def reopen(self, version: int | None = None) -> Opened:
         """Look at another version: the newest, or one by its number."""
         opened = self._open(version)
         with self._lock:
+            if self._doctor is not None:
+                self._doctor.stop()
             self._opened, self._doctor = opened, None
         return opened
 
     def state(self) -> dict[str, Any]:
-        """The version that is looked at, and the newest one, None if the store is gone."""
-        store = self._opened.store
+        """The version that is looked at, and whether it is kept as it was; the newest one, None if the store is gone.
+
+        `opening` says which opening of a version is looked at, and `is_same` whether the store was overwritten since.
+        """
+        opened = self._opened
+        store, told = opened.store, {"version": opened.store.version, "opening": opened.number}
         try:
-            found = committed_versions(store.storage)
+            document = ObjectReader(store.storage).document
+            newest, is_same = int(document["version"]), document["uuid"] == store.schema.uuid
+            is_kept = store.version in committed_versions(store.storage, newest) and self._has(store)
         except (ZstoreError, OSError):
-            found = []
-        return {
-            "version": store.version,
-            "newest": max(found, default=None),
-            "is_kept": store.version in found,
-        }
+            return {**told, "newest": None, "is_kept": False, "is_same": True}
+        return {**told, "newest": newest, "is_kept": is_same and is_kept, "is_same": is_same}
+
+    @staticmethod
+    def _has(store: Store) -> bool:
+        """Whether the version of that number is the one that was opened."""
+        try:
+            return bool(ObjectReader(store.storage, store.version).document["digest"] == store.digest)
+        except NotFoundError:
+            return False
 
     def versions(self) -> list[dict[str, Any]]:
         """What each version brought, the newest first."""
@@ -96,12 +115,16 @@ class Session:
         return {"is_running": False, "is_done": False} if doctor is None else doctor.state()
 
 
+class _StoppedError(Exception):
+    """Nobody waits for the diagnosis any more."""
+
+
 class _Doctor:
     """A diagnosis in a thread of its own."""
 
     def __init__(self, store: Store, options: Mapping[str, str] | None) -> None:
         self._store, self._options = store, options
-        self._done, self._total = 0, 0
+        self._done, self._total, self._is_stopped = 0, 0, False
         self._error = ""
         self._findings: list[dict[str, Any]] | None = None
         self._counts: dict[str, int] = {}
@@ -110,8 +133,14 @@ class _Doctor:
     def _run(self) -> None:
         try:
             found = examine(self._store, self._told, self._options)
-        except (ZstoreError, OSError, MemoryError) as error:
+        except _StoppedError:
+            return
+        except (ZstoreError, OSError) as error:
             self._error = str(error)
+            return
+        except Exception as error:  # a page that waits for an answer is told, whatever it was
+            logger.exception("the doctor")
+            self._error = f"The doctor failed ({type(error).__name__}: {error}); the terminal has more."
             return
         index, store = self._store.index, self._store
         findings = []
@@ -135,7 +164,13 @@ class _Doctor:
         """Time of a row in seconds."""
         return seconds_of(int(self._store.times(row, row + 1)[0]), self._store.time)
 
+    def stop(self) -> None:
+        """Read no more: another version is looked at."""
+        self._is_stopped = True
+
     def _told(self, done: int, total: int) -> None:
+        if self._is_stopped:
+            raise _StoppedError
         self._done, self._total = done, total
 
     def state(self) -> dict[str, Any]:

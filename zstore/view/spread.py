@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from zstore.look.presence import observed_share, sampled
+from zstore.look.presence import MOST_SAMPLES, observed_share, sampled
 from zstore.look.svg import sample_evenly
 from zstore.reading.store import Store
-from zstore.view.numbers import listed, seconds
+from zstore.view.numbers import listed, number, seconds
 
 MOST_SERIES, MOST_TIMES = 120, 400
 """Lines and columns of the map of what is missing."""
 _MOST_VALUES = 24_000_000
+_MOST_SAMPLED = 4_000_000
 _BARS = 60
+_LARGEST_HALF = 0.5e308
 
 
 def missing_map(store: Store, n_series: int, n_times: int, channel: str | None = None) -> dict[str, Any]:
@@ -61,18 +63,20 @@ def histogram(store: Store, channel: str) -> dict[str, Any]:
     Returns
     -------
     ``edges`` (bar + 1,), ``counts`` (bar,), ``quantiles`` 0.001, 0.5 and 0.999, and ``n`` values that were looked at:
-    some 260,000 of each channel at most.
+    some 260,000 of each channel at most, and of a vector as many channels as it takes 4 M.
     """
-    values = np.concatenate([sampled(store, name) for name in store.chosen_channels(channel)])
+    names = store.chosen_channels(channel)
+    most = max(_MOST_SAMPLED // max(min(store.n_rows, MOST_SAMPLES), 1), 1)
+    chosen = sample_evenly(len(names), most).tolist()
+    values = np.concatenate([sampled(store, names[place]) for place in chosen])
     if not len(values):
         return {"edges": [], "counts": [], "quantiles": [], "n": 0}
-    low, median, high = np.quantile(values, [0.001, 0.5, 0.999])
-    if not (np.isfinite(high - low) and high > low):
-        return {"edges": [low, high], "counts": [len(values)], "quantiles": [low, median, high], "n": len(values)}
+    with np.errstate(over="ignore", invalid="ignore"):  # of the largest numbers, whose quantiles are not told
+        low, median, high = np.quantile(values, [0.001, 0.5, 0.999])
+        is_drawn = high > low and high / 2 - low / 2 < _LARGEST_HALF
+    quantiles = [number(each) for each in (low, median, high)]
+    told = {"quantiles": quantiles, "n": len(values)}
+    if not is_drawn:
+        return {**told, "edges": [quantiles[0], quantiles[2]], "counts": [len(values)]}
     counts, edges = np.histogram(values, _BARS, (low, high))
-    return {
-        "edges": edges.tolist(),
-        "counts": counts.tolist(),
-        "quantiles": [low, median, high],
-        "n": len(values),
-    }
+    return {**told, "edges": edges.tolist(), "counts": counts.tolist()}

@@ -16,6 +16,7 @@ from zstore.view.numbers import listed, seconds
 
 MOST_LINES = 500
 """Series on one page."""
+_MOST_WORDS = 20
 _CONDITION = re.compile(r"^(.+?)(<=|>=|=|<|>)(.*)$")
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "<": np.less,
@@ -75,7 +76,7 @@ class SeriesTable:
 
     def add(self, name: str, values: NDArray[np.float64]) -> None:
         """Take a column of numbers, (series,), NaN where missing, such as a score."""
-        self._more[name] = values
+        self._more = {**self._more, name: values}  # a new one: lines are made in other threads
         self._order.cache_clear()
         self._found.cache_clear()
 
@@ -90,8 +91,8 @@ class SeriesTable:
         columns: dict[str, list[Any]] = {
             "id": [str(store.ids[position]) for position in chosen.tolist()],
             "rows": index.row_size[chosen].tolist(),
-            "first": listed(seconds(index.time_start[chosen], store.time)),
-            "last": listed(seconds(index.time_stop[chosen], store.time)),
+            "first": self._moments(index.time_start, chosen),
+            "last": self._moments(index.time_stop, chosen),
             "missing": listed(self._missing[chosen]),
         }
         columns |= {name: listed(values[chosen]) for name, values in self._more.items()}
@@ -103,6 +104,11 @@ class SeriesTable:
                 words = [static.categories[int(code)] if code >= 0 else None for code in own.tolist()]
                 columns[f"static:{static.name}"] = words
         return [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
+
+    def _moments(self, times: NDArray[np.int64], chosen: NDArray[np.int64]) -> list[Any]:
+        """Of each series a time in seconds; None where it has no row."""
+        found = seconds(times[chosen], self.store.time)
+        return listed(np.where(self.store.index.row_size[chosen] > 0, found, np.nan))
 
     @property
     def _missing(self) -> NDArray[np.float64]:
@@ -144,6 +150,8 @@ class SeriesTable:
     def _search(self, query: str) -> NDArray[np.bool_] | None:
         """(series,) which fulfil all of a query; None where it asks for nothing."""
         words = [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', query)]
+        if len(words) > _MOST_WORDS:
+            raise UsageError(f"{len(words):,} words", expected=f"at most {_MOST_WORDS} to find series by")
         found: NDArray[np.bool_] | None = None
         for word in words:
             own = self._fulfilling(word)

@@ -54,7 +54,7 @@ class Thinned:
             times, values = times[finite], values[finite]
         if not len(values):
             return
-        elapsed = (times - self.low).astype(np.float64)
+        elapsed = (times - self.low).view(np.uint64).astype(np.float64)  # differences may leave int64
         place = elapsed * (self.n_stretches / (self.high - self.low))
         stretch = np.minimum(place, self.n_stretches - 1).astype(np.int64)
         starts = np.flatnonzero(np.diff(stretch, prepend=-1))

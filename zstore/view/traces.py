@@ -12,7 +12,7 @@ from zstore.errors import UsageError
 from zstore.format.schema import Field
 from zstore.reading.ranges import row_ranges
 from zstore.reading.store import Store
-from zstore.view.numbers import listed, seconds, stored_time
+from zstore.view.numbers import MOST_TIME, listed, seconds, stored_time
 from zstore.view.thin import Thinned, with_gaps
 
 MOST_SERIES = 12
@@ -22,8 +22,12 @@ MOST_CHANNELS = 24
 MOST_POINTS = 4000
 """Points of one line."""
 _BLOCK_ROWS = 1 << 20
-_MOST_ROWS = 1 << 26
-"""Rows of one channel that one picture reads; of more, evenly spread blocks are read."""
+_MOST_VALUES = 1 << 28
+"""Values that one picture reads, but a block of each line; of more, evenly spread blocks are read."""
+_MOST_BESIDE = 10
+"""How often the time from the first to the last row is shown before and behind it."""
+MOST_WORDS = 200
+"""Words of a channel that are sent whole; of more, those that are drawn."""
 
 
 def traces(
@@ -53,7 +57,7 @@ def traces(
     -------
     ``start`` and ``stop``, and ``charts``: one for each channel, with its ``name``, ``units``, ``categories`` or None,
     and ``lines``: ``id``, ``x`` in seconds, ``y`` with None for gaps, ``n_rows`` that lie there, and whether these are
-    ``whole``: every row is a point.
+    ``whole``: every row is a point. Of many words ``categories`` are those that are drawn, by code.
 
     Raises
     ------
@@ -79,14 +83,16 @@ def traces(
     high = last + 1 if stop is None else stored_time(stop, axis, up=True) + 1
     if high <= low:
         raise UsageError(f"a stretch from {start} to {stop}", expected="an end behind its beginning")
+    low, high = _near(low, high, first, last)
     order = np.argsort(positions)
     ranges = row_ranges(store, positions[order], low, high)
     begins, ends = np.empty_like(positions), np.empty_like(positions)
     begins[order], ends[order] = ranges.start, ranges.stop
     lines: dict[str, list[dict[str, Any]]] = {field.name: [] for field in fields}
+    n_read = max(_MOST_VALUES // (len(ids) * len(channels)), _BLOCK_ROWS)
     for id_, position, begin, end in zip(ids, positions.tolist(), begins.tolist(), ends.tolist(), strict=True):
         own = store.index.row_start[position : position + 2].tolist()
-        for name, line in _lines(store, fields, (begin, end), own, (low, high), n_points):
+        for name, line in _lines(store, fields, (begin, end), own, (low, high), n_points, n_read):
             lines[name].append({"id": id_, **line})
     return {
         "start": float(seconds(np.array(low), axis)),
@@ -97,12 +103,27 @@ def traces(
             {
                 "name": field.name,
                 "units": field.units,
-                "categories": list(field.categories) if field.kind == "category" else None,
+                "categories": _words(field, lines[field.name]) if field.kind == "category" else None,
                 "lines": lines[field.name],
             }
             for field in fields
         ],
     }
+
+
+def _near(low: int, high: int, first: int, last: int) -> tuple[int, int]:
+    """The times ``[low, high)`` cut to what lies around those from `first` to `last`: axes of a page end somewhere."""
+    beside = _MOST_BESIDE * (last - first + 1)
+    least, most = max(first - beside, -MOST_TIME), min(last + beside, MOST_TIME)
+    low = min(max(low, least), most - 1)
+    return low, max(min(high, most), low + 1)
+
+
+def _words(field: Field, lines: Sequence[dict[str, Any]]) -> list[str] | dict[int, str]:
+    if len(field.categories) <= MOST_WORDS:
+        return list(field.categories)
+    codes = {int(value) for line in lines for value in line["y"] if value is not None}
+    return {code: field.categories[code] for code in sorted(codes)}
 
 
 def _lines(
@@ -112,6 +133,7 @@ def _lines(
     own: Sequence[int],
     span: tuple[int, int],
     n_points: int,
+    most_rows: int,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Of each channel the points of the `rows` of one series, whose `own` are all, and of one on either side."""
     begin, end = rows
@@ -126,7 +148,7 @@ def _lines(
             x, y = with_gaps(times, values, follows)
             yield field.name, _line(store, x, y, n_rows, n_infinite, whole=True, n_read=n_rows)
         return
-    blocks = _blocks(begin, end)
+    blocks = _blocks(begin, end, most_rows)
     thinned = {field.name: Thinned(*span, max(n_points // 3, 1)) for field in fields}
     for low, high in blocks:
         times = store.times(low, high)
@@ -137,10 +159,10 @@ def _lines(
         yield name, _line(store, *each.points(), n_rows, each.n_infinite, whole=False, n_read=n_read)
 
 
-def _blocks(begin: int, end: int) -> list[tuple[int, int]]:
+def _blocks(begin: int, end: int, most_rows: int) -> list[tuple[int, int]]:
     """Blocks of rows that are read: all, or of very many some, evenly spread."""
     starts = np.arange(begin, end, _BLOCK_ROWS)
-    most = _MOST_ROWS // _BLOCK_ROWS
+    most = most_rows // _BLOCK_ROWS
     if len(starts) > most:
         starts = starts[np.linspace(0, len(starts) - 1, most).astype(np.int64)]
     return [(int(low), min(int(low) + _BLOCK_ROWS, end)) for low in starts]

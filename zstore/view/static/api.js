@@ -1,6 +1,12 @@
 // What the page asks its server for. An answer that takes more than half a second is told to be under way.
 
 let under_way = 0;
+let opening = null;
+
+// Which opening of the store the page shows: the server refuses to mix it with another one.
+export function opened(number) {
+  opening = number;
+}
 
 function waiting(more) {
   under_way += more;
@@ -13,6 +19,7 @@ export function address(name, parameters = {}) {
     if (value === null || value === undefined || value === "") continue;
     for (const each of Array.isArray(value) ? value : [value]) query.append(key, each);
   }
+  if (opening !== null && !["overview", "reopen", "state"].includes(name)) query.append("opening", opening);
   const text = query.toString();
   return `/api/${name}${text ? `?${text}` : ""}`;
 }

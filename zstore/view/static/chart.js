@@ -3,6 +3,7 @@
 import { colour, css, el, moment, number } from "./dom.js";
 
 const HEIGHT = 170;
+const COLOURS = 8;
 
 // Colours of lines that are not series beside each other but what was observed and what was forecast.
 const KINDS = { observed: 0, before: 0, forecast: 1, lower: 1, upper: 1 };
@@ -12,6 +13,11 @@ function joined(lines) {
   if (lines.length === 1) return [lines[0].x, lines[0].y];
   const tables = lines.map((line) => [line.x, line.y]);
   return uPlot.join(tables, tables.map(() => [0, 2])); // 2: a null of a line stays a gap beside the points of others
+}
+
+// Whether a browser can tell the times of a picture apart: its numbers have 53 bits.
+function tellable(start, stop) {
+  return stop - start > Math.max(Math.abs(start), Math.abs(stop)) * 2 ** -46;
 }
 
 export class Charts {
@@ -31,6 +37,11 @@ export class Charts {
   draw(answer, marks = []) {
     this.clear();
     this.answer = answer;
+    const [start, stop] = [answer.start, answer.stop === answer.start ? answer.start + 1 : answer.stop];
+    if (!tellable(start, stop)) {
+      this.box.append(el("p", { class: "quiet" }, "These times lie too close together for a browser to tell them apart: zoom out, or use zstore show."));
+      return;
+    }
     const many = answer.charts.length ? answer.charts[0].lines.length > 1 : false;
     for (const chart of answer.charts) {
       const figure = el("figure", { class: "chart", "data-channel": chart.name });
@@ -51,6 +62,7 @@ export class Charts {
       label: line.id,
       stroke: colour(KINDS[line.kind] ?? number_),
       width: ["lower", "upper"].includes(line.kind) ? 0 : 1.25,
+      dash: line.kind || number_ < COLOURS ? undefined : [6, 4], // colours are used again
       spanGaps: false,
       points: { show: line.whole && line.x.length < this.width / 8, size: 5 },
       paths: words ? uPlot.paths.stepped({ align: 1 }) : undefined,

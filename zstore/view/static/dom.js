@@ -32,7 +32,7 @@ export function moment(seconds, isDated) {
   if (seconds === null || seconds === undefined) return "–";
   if (!isDated) return counted(seconds);
   const whole = new Date(Math.round(seconds * 1000));
-  if (Number.isNaN(whole.getTime())) return String(seconds);
+  if (Number.isNaN(whole.getTime())) return `${counted(seconds)} s from 1970`;
   const text = whole.toISOString();
   const [date, clock] = [text.slice(0, -14), text.slice(-13, -1)];
   if (clock === "00:00:00.000") return date;
@@ -64,6 +64,7 @@ export function tip() {
       box.style.top = `${event.clientY + 14}px`;
     },
     hide() { box.hidden = true; },
+    remove() { box.remove(); },
   };
 }
 

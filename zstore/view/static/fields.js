@@ -27,6 +27,7 @@ class View {
   async begin() {
     if (!this.names.length) { this.page.append(el("p", { class: "quiet" }, "There are no fields to show.")); return; }
     if (!this.id) this.id = (await ask("table", { n: 1 })).lines[0]?.id;
+    this.images = [];
     if (!this.id) { this.page.append(el("p", { class: "quiet" }, "There is no series in it yet.")); return; }
     this.series = el("input", { type: "search", value: this.id, "aria-label": "id of the series", onchange: () => this.to(this.series.value) });
     this.select = el("select", { "aria-label": "field", onchange: () => { this.field = this.select.value; this.open(); } },
@@ -44,11 +45,9 @@ class View {
     await this.open();
   }
 
-  async beside(by) {
-    const { lines } = await ask("table", { q: "", n: 500 });
-    const at = lines.findIndex((line) => line.id === this.id);
-    const next = lines[at + by];
-    if (next) this.to(next.id);
+  beside(by) {
+    const next = by < 0 ? this.about?.before : this.about?.after;
+    if (next) this.to(next);
   }
 
   to(id) {
@@ -59,19 +58,24 @@ class View {
   }
 
   async open() {
+    this.asking?.abort();
+    const { signal } = (this.asking = new AbortController());
     try {
-      this.about = await ask("field", { id: this.id, field: this.field });
+      this.about = null;
+      this.about = await ask("field", { id: this.id, field: this.field }, { signal });
       this.slider.hidden = this.slider.nextSibling.hidden = this.about.n < 2;
       this.slider.max = Math.max(this.about.n - 1, 0);
       this.row = Math.min(this.row, Math.max(this.about.n - 1, 0));
       this.cuts();
       const channels = this.overview.channels.flatMap((channel) => channel.channels).slice(0, 4);
       if (channels.length && this.about.n > 1) {
-        this.answer = await ask("series", { id: this.id, channel: channels, points: Math.min(this.charts.width, 4000) });
+        this.answer = await ask("series", { id: this.id, channel: channels, points: Math.min(this.charts.width, 4000) }, { signal });
         this.charts.draw(this.answer);
       } else this.charts.clear();
       this.go(this.row);
     } catch (error) {
+      if (error.name === "AbortError") return;
+      this.charts.clear();
       this.pictures.replaceChildren(failure(error));
     }
   }
@@ -82,25 +86,28 @@ class View {
     const planes = own.length > 2 ? own.slice(-3) : [null];
     this.images = planes.map((axis) => {
       const image = el("img", { class: "frame", alt: `${this.field}${axis ? ` along ${axis}` : ""}` });
-      image.addEventListener("error", () => this.explain(image));
+      const why = el("span", {});
+      image.addEventListener("error", () => this.explain(image, why));
+      image.addEventListener("load", () => { why.textContent = ""; });
       const length = axis ? this.about.lengths[this.about.axes.indexOf(axis)] : 0;
-      if (axis && !(axis in this.places)) this.places[axis] = Math.floor(length / 2);
+      if (axis && !(this.places[axis] < length)) this.places[axis] = Math.floor(length / 2);
       const told = el("span", { class: "quiet" });
       const slider = axis ? el("input", { type: "range", min: 0, max: length - 1, value: this.places[axis], "aria-label": axis, oninput: () => { this.places[axis] = Number(slider.value); this.draw(); } }) : null;
-      return { axis, image, told, box: el("figure", {}, image, slider, told) };
+      return { axis, image, told, box: el("figure", {}, image, slider, told, why) };
     });
     this.pictures.replaceChildren(...this.images.map((each) => each.box));
   }
 
-  async explain(image) {
-    const response = await fetch(image.src);
-    if (response.ok) return;
-    const { error } = await response.json();
-    image.removeAttribute("src");
-    image.alt = error;
+  // Why there is no picture, below its place.
+  async explain(image, why) {
+    const { src } = image;
+    const response = await fetch(src).catch(() => null);
+    const error = !response ? "The server does not answer." : response.ok ? "The browser cannot show this picture." : (await response.json()).error;
+    if (image.src === src) why.textContent = ` ${error}`;
   }
 
   go(row) {
+    if (!this.about) return;
     this.row = Math.min(Math.max(row, 0), Math.max(this.about.n - 1, 0));
     this.slider.value = this.row;
     this.draw();
@@ -116,19 +123,28 @@ class View {
     const when = this.about.x ? `, ${is_dated ? "" : "step "}${moment(this.about.x[row], is_dated)}` : "";
     this.when.textContent = `row ${counted(row)} of ${counted(this.about.n)}${when}${this.about.n_present < this.about.n ? ` · ${counted(this.about.n_present)} rows have a value` : ""}`;
     this.charts.point(this.about.x ? this.about.x[row] : null);
-    state.write("fields", { id, field, row });
+    if (!this.playing) state.write("fields", { id, field, row });
     window.zstoreView.told("field", { ...this.about, row });
   }
 
   pick(seconds) {
-    if (!this.about.x) return;
+    if (!this.about?.x) return;
     const distance = this.about.x.map((own) => Math.abs(own - seconds));
     this.go(distance.indexOf(Math.min(...distance)));
   }
 
+  // A row every 80 ms, or as soon as the pictures of the one before are there.
   play() {
-    if (this.playing) { clearInterval(this.playing); this.playing = null; return; }
-    this.playing = setInterval(() => { if (this.row + 1 < this.about.n) this.go(this.row + 1); else this.play(); }, 80);
+    if (this.playing) {
+      clearInterval(this.playing);
+      this.playing = null;
+      this.go(this.row);
+      return;
+    }
+    this.playing = setInterval(() => {
+      if (!this.images.every(({ image }) => image.complete)) return;
+      if (this.row + 1 < (this.about?.n ?? 0)) this.go(this.row + 1); else this.play();
+    }, 80);
   }
 
   key(name) {
@@ -139,7 +155,8 @@ class View {
   }
 
   destroy() {
-    if (this.playing) clearInterval(this.playing);
+    clearInterval(this.playing);
+    this.asking?.abort();
     this.charts?.destroy();
   }
 }

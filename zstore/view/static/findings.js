@@ -25,7 +25,7 @@ export async function show(page) {
       } else box.replaceChildren(el("p", {}, "The doctor reads every value once: seconds for millions of rows. "), el("button", { id: "examine", onclick: begin }, "Look the store over"));
       window.zstoreView.told("doctor", found);
     } catch (error) {
-      box.replaceChildren(failure(error));
+      if (alive) box.replaceChildren(failure(error));
     }
   };
   const begin = async () => {

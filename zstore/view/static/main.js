@@ -1,6 +1,6 @@
 // The page: which part of it is shown, its keys, and what it says when the store changes underneath.
 
-import { ask } from "./api.js";
+import { ask, opened } from "./api.js";
 import { counted, el, failure } from "./dom.js";
 import * as state from "./state.js";
 import * as findings from "./findings.js";
@@ -12,6 +12,7 @@ import * as versions from "./versions.js";
 const POLL_MS = 5000;
 
 const parts = { store, series, fields, findings, versions };
+const names = () => Object.keys(parts).filter((name) => name !== "fields" || overview?.fields.length);
 const page = document.getElementById("page");
 let shown = null;
 let overview = null;
@@ -21,7 +22,7 @@ window.zstoreView = { shown: {}, told(name, value) { this.shown[name] = value; }
 
 async function show() {
   const at = state.read();
-  const part = parts[at.part] ? at.part : "store";
+  const part = names().includes(at.part) ? at.part : "store";
   for (const link of document.querySelectorAll("#tabs a"))
     link.setAttribute("aria-current", link.dataset.part === part ? "page" : "false");
   if (shown?.destroy) shown.destroy();
@@ -36,14 +37,13 @@ async function show() {
     if (error.name !== "AbortError") box.append(failure(error));
   }
   document.getElementById("keys").textContent =
-    `keys: 1–${Object.keys(parts).length} parts, t light or dark${shown?.keys ? `, ${shown.keys}` : ""}`;
+    `keys: 1–${names().length} parts, t light or dark${shown?.keys ? `, ${shown.keys}` : ""}`;
 }
 
 function tabs() {
-  const has_fields = overview.fields.length > 0;
-  if (!has_fields) delete parts.fields;
+  opened(overview.opening);
   document.getElementById("tabs").replaceChildren(
-    ...Object.keys(parts).map((name) => el("a", { href: `#${name}`, "data-part": name }, parts[name].title)),
+    ...names().map((name) => el("a", { href: `#${name}`, "data-part": name }, parts[name].title)),
   );
   document.getElementById("name").replaceChildren(
     overview.name,
@@ -63,24 +63,35 @@ async function begin() {
   }
 }
 
-async function reopen() {
-  overview = await ask("reopen", {}, { method: "POST" });
-  document.getElementById("banner").hidden = true;
-  tabs();
-  await show();
+async function change(name, options) {
+  const banner = document.getElementById("banner");
+  try {
+    overview = await ask(name, {}, options);
+    banner.hidden = true;
+    tabs();
+    await show();
+  } catch (error) {
+    banner.replaceChildren(String(error.message));
+    banner.hidden = false;
+  }
 }
+
+const reopen = () => change("reopen", { method: "POST" });
+const follow = () => change("overview", {});
 
 async function look() {
   const banner = document.getElementById("banner");
-  if (document.hidden) return;
+  if (document.hidden || !overview) return;
   try {
-    const { version, newest, is_kept } = await ask("state");
-    if (newest === null) banner.replaceChildren("The store is no longer there: it was moved or removed.");
+    const { version, newest, is_kept, is_same, opening } = await ask("state");
+    if (opening !== overview.opening) banner.replaceChildren(`Another page has opened version ${version} in this viewer.`, el("button", { onclick: follow }, `Show version ${version}`));
+    else if (!is_same) banner.replaceChildren("The store was overwritten: what is shown here is what it held before.", el("button", { onclick: reopen }, "Show what it holds now"));
+    else if (newest === null) banner.replaceChildren("The store is no longer there: it was moved or removed.");
     else if (newest > version) {
       const lost = is_kept ? "" : ", and what is shown here is being removed";
       banner.replaceChildren(`Version ${newest} is there${lost}.`, el("button", { onclick: reopen }, `Show version ${newest}`));
     } else if (!is_kept) banner.replaceChildren("This version is no longer there.", el("button", { onclick: reopen }, "Show the newest"));
-    banner.hidden = newest === version && is_kept;
+    banner.hidden = opening === overview.opening && newest === version && is_kept;
   } catch (error) {
     banner.replaceChildren(String(error.message));
     banner.hidden = false;
@@ -100,22 +111,23 @@ function other_theme() {
 function first_theme() {
   let kept = null;
   try { kept = localStorage.getItem("theme"); } catch { /* a browser that keeps nothing */ }
-  const wanted = new URLSearchParams(location.search).get("theme");
-  theme(wanted || kept || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+  theme(kept || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 }
 
 document.getElementById("theme").addEventListener("click", other_theme);
 window.addEventListener("hashchange", show);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) && event.target.type !== "range";
+  const { tagName, type } = event.target;
   if (event.key === "Escape") event.target.blur();
-  if (typing) return;
-  const names = Object.keys(parts);
-  if (event.key >= "1" && event.key <= String(names.length)) location.hash = names[Number(event.key) - 1];
+  if (tagName === "SELECT" || (tagName === "INPUT" && type !== "range")) return;
+  if (type === "range" && event.key.length > 1) return; // arrows and pages move the slider that has the focus
+  if (["BUTTON", "A"].includes(tagName) && event.key === " ") return;
+  if (/^[1-9]$/.test(event.key) && names()[Number(event.key) - 1]) location.hash = names()[Number(event.key) - 1];
   else if (event.key === "t") other_theme();
   else if (shown?.key && shown.key(event.key)) event.preventDefault();
 });
-setInterval(look, POLL_MS);
+const poll = async () => { await look(); setTimeout(poll, POLL_MS); };
+setTimeout(poll, POLL_MS);
 first_theme();
 begin();

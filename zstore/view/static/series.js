@@ -62,6 +62,7 @@ class View {
     this.charts = new Charts(this.box, this.overview, { onzoom: (low, high) => this.look(low, high) });
     const doctor = await ask("doctor").catch(() => ({}));
     this.findings = doctor.findings || [];
+    this.lines = [];
     await this.list();
     if (!this.ids.length && this.lines.length) this.ids = [this.lines[0].id];
     await this.draw();
@@ -78,9 +79,11 @@ class View {
   }
 
   async list() {
+    this.listing?.abort();
+    const { signal } = (this.listing = new AbortController());
     try {
       const { query, sort, down, first } = this;
-      const found = await ask("table", { q: query, sort, down: down ? 1 : "", first, n: PAGE });
+      const found = await ask("table", { q: query, sort, down: down ? 1 : "", first, n: PAGE }, { signal });
       window.zstoreView.told("table", found);
       this.lines = found.lines;
       this.count.textContent = found.n < found.n_all ? `${counted(found.n)} of ${counted(found.n_all)} series` : `${counted(found.n)} series`;
@@ -88,7 +91,10 @@ class View {
       this.paging(found);
       this.write();
     } catch (error) {
+      if (error.name === "AbortError") return;
       this.lines = [];
+      this.count.textContent = "";
+      this.more.replaceChildren();
       this.table.replaceChildren(failure(error));
     }
   }
@@ -152,12 +158,14 @@ class View {
   }
 
   zoom(factor) {
+    if (!this.answer) return;
     const { start, stop } = this.answer;
     const [middle, half] = [(start + stop) / 2, ((stop - start) / 2) * factor];
     this.look(middle - half, middle + half);
   }
 
   move(by) {
+    if (!this.answer) return;
     const { start, stop } = this.answer;
     const step = (stop - start) * by;
     this.look(start + step, stop + step);
@@ -184,7 +192,11 @@ class View {
     this.write();
     if (this.asking) this.asking.abort();
     this.asking = new AbortController();
-    if (!this.ids.length || !this.channels.length) { this.charts.clear(); return; }
+    if (!this.ids.length || !this.channels.length) {
+      this.charts.clear();
+      this.about.textContent = this.known.length ? "" : "no channels: what this store holds is under Fields";
+      return;
+    }
     try {
       const { ids, channels, start, stop } = this;
       const answer = await ask("series", { id: ids, channel: channels, start, stop, points: Math.min(this.charts.width, 4000) }, { signal: this.asking.signal });
@@ -196,6 +208,7 @@ class View {
     } catch (error) {
       if (error.name === "AbortError") return;
       this.charts.clear();
+      this.about.textContent = "";
       this.box.replaceChildren(failure(error));
     }
   }
@@ -232,7 +245,8 @@ class View {
 
   destroy() {
     clearTimeout(this.late);
-    if (this.asking) this.asking.abort();
+    this.listing?.abort();
+    this.asking?.abort();
     this.charts.destroy();
   }
 }

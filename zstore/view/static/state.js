@@ -24,8 +24,9 @@ export function written(part, parameters) {
   return `#${part}${text ? `?${text}` : ""}`;
 }
 
-// Replaces what the address says without a new line in the history, as while one zooms.
+// Replaces what the address says without a new line in the history, as while one zooms; a part that was left meanwhile
+// says nothing there.
 export function write(part, parameters) {
   const hash = written(part, parameters);
-  if (hash !== location.hash) history.replaceState(null, "", hash);
+  if (read().part === part && hash !== location.hash) history.replaceState(null, "", hash);
 }

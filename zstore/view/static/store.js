@@ -10,12 +10,12 @@ export const title = "Store";
 export async function show(page, overview) {
   const { first, last, is_dated, step, n_series } = overview;
   page.append(
-    el("p", {}, `${counted(overview.n_rows)} rows of ${counted(n_series)} series, ${moment(first, is_dated)} to ${moment(last, is_dated)}, step ${step}`,
+    el("p", {}, `${counted(overview.n_rows)} rows of ${counted(n_series)} series`, overview.n_rows ? `, ${moment(first, is_dated)} to ${moment(last, is_dated)}` : "", `, step ${step}`,
       overview.zone ? `, ${overview.zone}` : "", el("br"), el("span", { class: "quiet" }, overview.path)),
   );
   if (!overview.n_rows) page.append(el("p", { class: "quiet" }, "There is no row in it yet."));
   const chosen = el("div", {});
-  page.append(el("h2", {}, "Channels"), el("div", { class: "scroll" }, channels(overview, chosen)), chosen);
+  if (overview.channels.length) page.append(el("h2", {}, "Channels"), el("div", { class: "scroll" }, channels(overview, chosen)), chosen);
   if (overview.fields.length)
     page.append(el("h2", {}, "Fields"), el("ul", {}, overview.fields.map((field) =>
       el("li", {}, el("a", { href: written("fields", { field: field.name }) }, field.name), " ", el("span", { class: "quiet" }, field.about)))));
@@ -26,13 +26,13 @@ export async function show(page, overview) {
   if (overview.n_rows && overview.channels.length) sections.push(missing(page, overview, hint));
   if (overview.has_places) sections.push(places(page, hint));
   Promise.all(sections).then(() => window.zstoreView.told("store", overview));
-  return { destroy: () => hint.hide() };
+  return { destroy: () => hint.remove() };
 }
 
 function channels(overview, chosen) {
   const head = ["channel", "units", "missing", "mean", "std", "min", "max"];
   const rows = overview.channels.map((channel) => {
-    const words = channel.categories ? `${counted(channel.categories.length)} words` : null;
+    const words = channel.n_words === null ? null : `${counted(channel.n_words)} words`;
     const cells = words ? ["", "", "", words] : [channel.mean, channel.std, channel.min, channel.max].map(number);
     const about = channel.channels.length > 1 ? `${channel.channels.length} channels` : channel.units || "";
     return el("tr", { "data-id": channel.name, tabindex: 0, onclick: () => values(channel, chosen), onkeydown: (event) => { if (event.key === "Enter") values(channel, chosen); } },
@@ -43,8 +43,10 @@ function channels(overview, chosen) {
 }
 
 async function values(channel, chosen) {
+  chosen.dataset.channel = channel.name;
   try {
     const found = await ask("values", { channel: channel.name });
+    if (chosen.dataset.channel !== channel.name) return; // another one was chosen meanwhile
     window.zstoreView.told("values", found);
     const [low, median, high] = found.quantiles;
     chosen.replaceChildren(el("figure", {}, el("div", { class: "title" }, `How ${channel.name} is distributed`),
