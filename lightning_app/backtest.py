@@ -108,10 +108,10 @@ class Backtest:
         data = cast(WindowDataModule, plan.datamodule)
         shape = data.window
         n_ahead = shape.span - rows_known(shape)
-        self.every = options.every or n_ahead
+        every = n_ahead if options.every is None else options.every
         self.run_folder = plan.run_folder
         self.folder = self.run_folder / FOLDER
-        splits = rolling_splits(data.store, data.split, n_ahead, options.folds, self.every)
+        splits = rolling_splits(data.store, data.split, n_ahead, options.folds, every)
         self.folds = [Fold(number, split, self.folder / str(number)) for number, split in enumerate(splits, 1)]
         self.checkpoint = plan.named_checkpoint
         if self.checkpoint is not None and options.refit:
@@ -242,7 +242,7 @@ class Backtest:
                     f"Fold {fold.number} scores {len(self._ids) - len(unscored):,} of {len(self._ids):,} series. "
                     f"Not {', '.join(unscored[:_NAMED])}{more}: nothing to forecast from, or no truth."
                 )
-        names += ["owa"] if options.owa else []
+        names = [*names, "owa"] if options.owa else names
         stem = Path(str(options.config[0])).stem if options.config else self.run_folder.name
         known = read_yaml(options.published, "--published") if Path(options.published).exists() else {}
         theirs = known.get(stem, {}).get(self.horizon, {})

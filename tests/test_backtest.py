@@ -254,7 +254,7 @@ def test_what_was_published_stands_beside_it(app: App, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("--folds", 0), "--folds 0; expected 1 or more"),
-        (("--every", -1), "--every -1; expected 1 or more"),
+        (("--every", 0), "--every 0; expected 1 or more"),
         (("--folds", 40), "--folds 40 of 160 steps"),
         (("--data.split.by", "series"), "a backtest with a split by series"),
         (("--data.split", '{"over": "series"}'), "with 0.1 of its steps for validation"),
