@@ -16,11 +16,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.windows.borders import time_borders
 from lightning_app.data.windows.rolling import Steps, rolling_splits
 from lightning_app.data.windows.splits import Split
 from lightning_app.naive2 import naive2, seasonal_indices
-from zstore import Store, ingest, open_store
+from zstore import Store, UsageError, ingest, open_store
 
 App = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -257,6 +258,7 @@ def test_what_was_published_stands_beside_it(app: App, tmp_path: Path) -> None:
         (("--every", 0), "--every 0; expected 1 or more"),
         (("--folds", 40), "--folds 40 of 160 steps"),
         (("--data.split.by", "series"), "a backtest with a split by series"),
+        (("--data.split.context", "forbid"), "a backtest with a split whose context is forbid"),
         (("--data.split", '{"over": "series"}'), "with 0.1 of its steps for validation"),
     ],
 )
@@ -268,6 +270,17 @@ def test_what_cannot_be_meant_is_refused_before_a_fit(
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [({"by": "series"}, "a split by series; expected by time"), ({"context": "forbid"}, "whose context is forbid")],
+)
+def test_one_forecast_is_refused_where_test_has_no_time_to_begin_or_may_not_read_what_lies_before(
+    tmp_path: Path, split: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=f"--data.one_forecast with .*{said}"):
+        WindowDataModule(str(tmp_path), 4, 2, one_forecast=True, split=Split(**split))
 
 
 RULES = {"MS": "MS", "B": "B", "D": "1D", "h": "1h", "irregular": "rows"}

@@ -118,6 +118,12 @@ class DataOptions:
                 expected="by time: forecasts go on from where test begins",
                 fix="--data.split.by time, or --data.one_forecast false",
             )
+        if self.one_forecast and self.split.context == "forbid":
+            raise UsageError(
+                "--data.one_forecast with a split whose context is forbid",
+                expected="allow: a forecast reads what lies before it",
+                fix="--data.split.context allow",
+            )
         for option, least in (("batch_size", 1), ("evaluation_stride", 1), ("jitter", 0)):
             if getattr(self, option) < least:
                 raise UsageError(

@@ -44,6 +44,12 @@ def rolling_splits(store: Store, split: Split, n_ahead: int, n_folds: int, every
         raise UsageError(
             f"a backtest with a split by {split.by}", expected="one by time", fix="--data.split.by time, with its sizes"
         )
+    if split.context == "forbid":
+        raise UsageError(
+            "a backtest with a split whose context is forbid",
+            expected="allow: a forecast reads what lies before it",
+            fix="--data.split.context allow",
+        )
     for name, value in (("folds", n_folds), ("every", every)):
         if value < 1:
             raise UsageError(f"--{name} {value}", expected="1 or more", fix=f"correct --{name}")
