@@ -3,7 +3,8 @@
 Simulated catchments, ETTh1 and 41 gauges of CAMELS (the last two from $ZSTORE_DATA), each with a model of one number
 and one of quantiles: fit, test, and a table. Beside the intervals of the validation windows, the same are made of every
 other week of the test windows, for the weeks between: these hold what they say where all that is wrong with the others
-is that the test years are unlike the validation years.
+is that the test years are unlike the validation years. The last column is how many of the targets of a quarter of a
+year the intervals of 80 % hold, in the quarter with the fewest and in that with the most.
 """
 
 from __future__ import annotations
@@ -106,27 +107,45 @@ def alternate(run_folder: Path) -> list[float]:
     return found
 
 
+def by_quarter(run_folder: Path, level: float = 0.8) -> tuple[float, float]:
+    """The least and the largest coverage of the intervals of a level, by quarter of the first target of a window."""
+    written = xr.open_zarr(run_folder / "predictions.zarr").load()
+    quarters = written.time.to_numpy()[:, 0].astype("datetime64[M]").astype(int) // 3
+    parts = []
+    for name in (str(name).removesuffix("_lower") for name in written.data_vars if str(name).endswith("_lower")):
+        low, high = (written[f"{name}_{end}"].sel(interval=level).to_numpy() for end in ("lower", "upper"))
+        truth = written[f"{name}_observed"].to_numpy()
+        parts.append(np.where(np.isnan(truth), np.nan, (low <= truth) & (truth <= high)))
+    inside = np.concatenate(parts, axis=1)
+    shares = [float(np.nanmean(inside[quarters == quarter])) for quarter in np.unique(quarters)]
+    return min(shares), max(shares)
+
+
+def row(run_folder: Path) -> str:
+    """Coverage of quantiles, of intervals, of those of every other week, and by quarter, as cells."""
+    found = json.loads((run_folder / "test_metrics.json").read_text())
+    kinds = ("coverage", "interval_coverage")
+    shares = [[found.get(f"test/{kind}_{100 * level:g}") for level in LEVELS] for kind in kinds]
+    cells = [" / ".join("–" if each is None else f"{100 * each:.1f}" for each in row) for row in shares]
+    cells.append(" / ".join(f"{100 * each:.1f}" for each in alternate(run_folder)))
+    cells.append(" to ".join(f"{100 * each:.0f}" for each in by_quarter(run_folder)))
+    return " | ".join(cells)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".bench/coverage"), help="default: .bench/coverage")
     folder = parser.parse_args().folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     stores(folder)
-    print("| | quantiles | intervals | of other weeks of test |\n|---|---|---|---|")
+    print("| | quantiles | intervals | of other weeks of test | by quarter |\n|---|---|---|---|---|", flush=True)
     for name, document in configurations(folder).items():
         if not (folder / document["data"]["store"]).is_dir():
             continue
         path = folder / f"{name.replace(' ', '_')}.yaml"
         path.write_text(yaml.safe_dump({**document, "intervals": {"levels": LEVELS}}))
         run(folder, "lightning_app", "run", "--config", path.name, "--quiet")
-        found = json.loads((folder / "runs" / path.stem / "test_metrics.json").read_text())
-        shares = [
-            [found.get(f"test/{kind}_{100 * level:g}") for level in LEVELS]
-            for kind in ("coverage", "interval_coverage")
-        ]
-        cells = [" / ".join("–" if each is None else f"{100 * each:.1f}" for each in row) for row in shares]
-        cells.append(" / ".join(f"{100 * each:.1f}" for each in alternate(folder / "runs" / path.stem)))
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        print(f"| {name} | {row(folder / 'runs' / path.stem)} |", flush=True)
 
 
 if __name__ == "__main__":
