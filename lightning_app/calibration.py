@@ -95,7 +95,7 @@ class Calibration(pl.Callback):
         model = cast(TaskModel, model)
         path = kept_at(self._folder.parent, checkpoint, model)
         about = {
-            "weights": weights_of(model, checkpoint),
+            "weights": weights_of(model, checkpoint, data),
             "by": self.options.by,
             "targets": data.targets,
             "horizon": data.window.horizon,
@@ -207,8 +207,10 @@ class Calibration(pl.Callback):
 
     def _give(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._radii is not None:
-            ids = trainer.datamodule.store.ids.tolist()  # type: ignore[attr-defined]
-            cast(TaskModel, pl_module).intervals = Intervals(self._radii, ids, pl_module.device)
+            model = cast(TaskModel, pl_module)
+            data = cast(WindowDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+            ids = data.store.ids.tolist()
+            model.intervals = Intervals(self._radii, ids, data.target_offsets, model.device)
 
 
 def kept_at(folder: Path, checkpoint: str | Path | None, model: TaskModel) -> Path:
@@ -216,11 +218,15 @@ def kept_at(folder: Path, checkpoint: str | Path | None, model: TaskModel) -> Pa
     return folder / FOLDER / f"{type(model).__name__ if checkpoint is None else Path(checkpoint).stem}.npz"
 
 
-def weights_of(model: TaskModel, checkpoint: str | Path | None) -> str:
-    """16 hex digits that name the weights of a checkpoint; of a model without weights, its arguments."""
+def weights_of(model: TaskModel, checkpoint: str | Path | None, data: WindowDataModule) -> str:
+    """16 hex digits that name the weights of a checkpoint, which is of one scaler and one shape of batches.
+
+    Of a model without weights they name its arguments, and what the numbers in its batches mean on this store.
+    """
     if checkpoint is None:
         arguments, _ = noted_arguments(type(model).__init__, model._given)
-        return hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:16]
+        content = [arguments, model.shape.to_json(), data.meaning.to_json(), data.scaler.to_json()]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     return digest_of_weights(read_checkpoint(checkpoint, mmap=True)["state_dict"])
 
 

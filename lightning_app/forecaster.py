@@ -111,7 +111,8 @@ class Forecaster:
         loader = data.windows_ahead.loader(ahead)
         self.model.attach(data)
         if self._radii is not None:
-            self.model.intervals = Intervals(self._radii, data.store.ids.tolist(), self.model.device)
+            ids = data.store.ids.tolist()
+            self.model.intervals = Intervals(self._radii, ids, data.target_offsets, self.model.device)
         parts: dict[str, list[Tensor]] = {}
         with torch.inference_mode():
             for number, batch in enumerate(loader):

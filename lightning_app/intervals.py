@@ -10,9 +10,12 @@ from torch import Tensor
 
 from lightning_app.batch import Batch, DataOfModels
 from lightning_app.quantile_errors import QuantileErrors
-from lightning_app.radii import Radii
+from lightning_app.radii import Float64, Radii
 from lightning_app.tasks import Task
 from lightning_app.tasks.base import Report
+
+ROUNDING = 2 * float(torch.finfo(torch.float32).eps)
+"""How far float32 may move an end and a target apart, relative to their sizes: a few roundings of each."""
 
 
 def levels_of(levels: Sequence[float]) -> list[float]:
@@ -33,10 +36,16 @@ def errors_outside(task: Task, outputs: Tensor, windows: Batch, levels: Sequence
         Of single series.
     levels
         (level,) ascending.
+
+    Notes
+    -----
+    Rounded away from the forecast, by `ROUNDING`: counts and readings have many errors that are the same, and half of
+    the targets that lie on the end of an interval would fall out of it by the last digit.
     """
     low, high = task.ends(outputs, levels)
     observed = windows["y"].float()[..., None]
-    outside = torch.maximum(low - observed, observed - high)
+    size = torch.maximum(torch.maximum(low.abs(), high.abs()), observed.abs())
+    outside = torch.maximum(low - observed, observed - high) + ROUNDING * size
     return torch.where(windows["mask"][..., None], outside, torch.nan)
 
 
@@ -49,13 +58,16 @@ class Intervals:
         By id.
     ids
         (series,) of the store whose series batches count.
+    offsets
+        (series, target) how far 0 of the source is from 0 of scaled units: values are rounded before they are scaled.
     device
         Where batches are.
     """
 
-    def __init__(self, radii: Radii, ids: Sequence[str], device: torch.device) -> None:
+    def __init__(self, radii: Radii, ids: Sequence[str], offsets: Float64, device: torch.device) -> None:
         self.levels = radii.levels
-        self._radii = torch.from_numpy(np.ascontiguousarray(radii.of(ids))).to(device)
+        rounded = 2 * ROUNDING * offsets[:, None, :, None]  # of this target, and of those that the radius is from
+        self._radii = torch.from_numpy(np.ascontiguousarray(radii.of(ids) + rounded, np.float32)).to(device)
         n_steps, n_targets = radii.plain.shape[:2]
         self._errors = QuantileErrors(n_steps, n_targets, levels_of(self.levels)).to(device)
 
@@ -72,7 +84,9 @@ class Intervals:
     def bounds(self, task: Task, outputs: Tensor, windows: Batch) -> tuple[Tensor, Tensor]:
         """Twice (batch, horizon, target, level) in scaled units: ends that cross are where they meet."""
         low, high = task.ends(outputs, self.levels)
-        radius, middle = self._radii[windows["series"]], 0.5 * (low + high)
+        middle = 0.5 * (low + high)
+        radius = self._radii[windows["series"]]
+        radius = radius + ROUNDING * (torch.maximum(low.abs(), high.abs()) + radius.abs())
         return torch.minimum(low - radius, middle), torch.maximum(high + radius, middle)
 
     def in_source(self, task: Task, outputs: Tensor, windows: Batch, data: DataOfModels) -> tuple[Tensor, Tensor]:

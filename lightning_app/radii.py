@@ -56,10 +56,11 @@ class IntervalOptions:
 
     def __init__(self, levels: list[float] | None = None, by: By = "series") -> None:
         self.levels = sorted(set(levels or ()))
-        if not all(0 < level < 1 for level in self.levels):
+        alike = len({f"{100 * level:.6g}" for level in self.levels}) < len(self.levels)  # as columns are named
+        if alike or not all(0 < level < 1 for level in self.levels):
             raise UsageError(
                 f"intervals of {levels}",
-                expected="shares between 0 and 1, such as 0.8",
+                expected="shares between 0 and 1, such as 0.8, that differ in their first six digits",
                 fix="correct --intervals.levels",
             )
         self.by: By = by

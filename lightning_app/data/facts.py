@@ -140,6 +140,13 @@ class DataFacts:
         return self.scales.target_spread
 
     @property
+    def target_offsets(self) -> NDArray[np.float64]:
+        """(series, target) how far 0 of the source (of its logarithm: 1 too) is from the scaled 0, in scaled units."""
+        scaler = self.scales.targets
+        offsets = (np.abs(scaler.offset) + scaler.log) / scaler.scale
+        return np.broadcast_to(offsets, (self.n_series, len(scaler.channels)))
+
+    @property
     def source_std(self) -> Tensor:
         """(series, target) float64 standard deviation of each series' training targets in source units."""
         return torch.from_numpy(self.scales.source_std)
