@@ -110,9 +110,7 @@ class Forecaster:
         ahead = forecast_windows(data.scales, series, predict_from, future_values, future_gaps)
         loader = data.windows_ahead.loader(ahead)
         self.model.attach(data)
-        if self._radii is not None:
-            ids = data.store.ids.tolist()
-            self.model.intervals = Intervals(self._radii, ids, data.target_offsets, self.model.device)
+        self._give_intervals(data)
         parts: dict[str, list[Tensor]] = {}
         with torch.inference_mode():
             for number, batch in enumerate(loader):
@@ -154,9 +152,14 @@ class Forecaster:
             If a package lacks, the model does something that cannot be exported, or the file gives other numbers.
         """
         data = self._opened(None, None)
-        if self._radii is not None:
-            self.model.intervals = Intervals(self._radii, data.store.ids.tolist(), self.model.device)
+        self._give_intervals(data)
         return export_model(self.model, data, Export(format, str(path), windows, tolerance), Path(path).parent)
+
+    def _give_intervals(self, data: WindowDataModule) -> None:
+        """Give the model those of the series of a store, if it has some."""
+        if self._radii is not None:
+            ids = data.store.ids.tolist()
+            self.model.intervals = Intervals(self._radii, ids, data.target_offsets, self.model.device)
 
     def _opened(self, store: Any, ingest_options: Mapping[str, Any] | None) -> WindowDataModule:
         """The data module of a store, that has taken what the checkpoint says."""

@@ -232,7 +232,8 @@ def test_the_intervals_of_a_run_are_in_its_file(stores: Path, tmp_path: Path) ->
     model, ids = NLinear(data.shape).eval(), data.store.ids.tolist()
     own = np.random.default_rng(0).gamma(1, 1, (4, 3, 1, 2)).astype(np.float32)
     rest = np.ones((3, 1, 2))
-    model.intervals = Intervals(Radii((0.5, 0.9), tuple(ids), own, rest, rest, np.ones((4, 1)), {}), ids, model.device)
+    radii = Radii((0.5, 0.9), tuple(ids), own, rest, rest, np.ones((4, 1)), {})
+    model.intervals = Intervals(radii, ids, data.target_offsets, model.device)
     found = export_model(model, data, Export("onnx", windows=8), tmp_path)
     session = onnxruntime.InferenceSession(found.path)
     assert [each.name for each in session.get_outputs()] == ["predictions", "lower", "upper"]

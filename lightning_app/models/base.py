@@ -61,6 +61,8 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
     """Of forecasts in tests and predictions, if they were asked for."""
     only_forecasts: ClassVar[bool] = False
     """Whether outputs are numbers of targets, whatever the task: no other task than a forecast is taken then."""
+    of_weights: ClassVar[tuple[str, ...]] = ()
+    """Arguments that say what weights do, though not their shapes: a checkpoint with others is refused."""
     panels: ClassVar[bool] = False
     """Whether `forward` reads panels: (batch, lookback, node, channel) to (batch, horizon, node, target)."""
 
@@ -328,7 +330,8 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         UsageError
             If the checkpoint is of another model or shape, or has other weights.
         """
-        require_same_model(self, self.shape, self.panels, checkpoint)
+        given, _ = noted_arguments(type(self).__init__, self._given)
+        require_same_model(self, self.shape, self.panels, given, checkpoint)
 
     @property
     def measures_source(self) -> bool:

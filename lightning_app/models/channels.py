@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -29,6 +29,8 @@ class ChannelModel(TaskModel):
     UsageError
         If a target is no input, or the task is none of forecasts, with or without quantiles.
     """
+
+    of_weights: ClassVar[tuple[str, ...]] = ("revin",)
 
     def __init__(self, shape: BatchShape, revin: RevINKind, **options: Any) -> None:
         super().__init__(shape, **options)

@@ -32,6 +32,7 @@ class DLinear(TaskModel):
     """
 
     only_forecasts = True
+    of_weights = ("kernel",)
 
     def __init__(self, shape: BatchShape, kernel: int = 25, **options: Any) -> None:
         super().__init__(shape, **options)

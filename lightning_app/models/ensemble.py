@@ -41,6 +41,8 @@ class Ensemble(TaskModel):
     Cost: that of its members, one after another.
     """
 
+    of_weights = ("member", "member_args")
+
     def __init__(
         self,
         shape: BatchShape,

@@ -51,6 +51,8 @@ class ITransformer(ChannelModel):
     Cost of a layer, with n channels: n² products of tokens, whatever the lookback. Static attributes are not read.
     """
 
+    of_weights = ("heads", "revin")
+
     def __init__(
         self,
         shape: BatchShape,

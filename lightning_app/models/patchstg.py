@@ -74,6 +74,8 @@ class PatchSTG(TaskModel):
     gather: Tensor
     undo: Tensor
 
+    of_weights = ("depth", "leaf_size", "merged", "heads")
+
     def __init__(
         self,
         shape: BatchShape,

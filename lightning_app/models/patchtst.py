@@ -60,6 +60,8 @@ class PatchTST(ChannelModel):
     attributes, are not read.
     """
 
+    of_weights = ("patch_stride", "heads", "revin")
+
     def __init__(
         self,
         shape: BatchShape,

@@ -161,8 +161,10 @@ def _made(noted: dict[str, Any], what: str, base: type[Any], module: Any) -> Any
     return kind(**arguments)
 
 
-def require_same_model(model: nn.Module, shape: BatchShape, panels: bool, checkpoint: dict[str, Any]) -> None:
-    """Raise UsageError if a checkpoint is of another model or shape, or has other weights.
+def require_same_model(
+    model: nn.Module, shape: BatchShape, panels: bool, given: dict[str, Any], checkpoint: dict[str, Any]
+) -> None:
+    """Raise UsageError if a checkpoint is of another model or shape, or has other weights, or means others by them.
 
     Parameters
     ----------
@@ -170,6 +172,9 @@ def require_same_model(model: nn.Module, shape: BatchShape, panels: bool, checkp
         What it is loaded into.
     panels
         Whether the model reads panels as such; others know of any panel what they learned of single series.
+    given
+        Arguments of the model, by name, as :func:`noted_arguments` notes them: those of them that `of_weights` of a
+        model and `of_outputs` of a task name have to be the same.
     checkpoint
         What was saved.
     """
@@ -179,6 +184,9 @@ def require_same_model(model: nn.Module, shape: BatchShape, panels: bool, checkp
     recorded = {"model": noted.get("model"), **_LACKING, **unsaid, **noted.get("shape", {})}
     if not panels:
         del own["n_nodes"]
+    arguments = _of_weights(model, noted.get("arguments"))
+    own |= {name: value for name, value in _of_weights(model, given).items() if name in arguments}
+    recorded |= arguments
     for name, value in own.items():
         if recorded.get(name) != value:
             raise _misfit(f"checkpoint with {name} {recorded.get(name)}", f"{value}, as this configuration has")
@@ -188,6 +196,18 @@ def require_same_model(model: nn.Module, shape: BatchShape, panels: bool, checkp
             raise _misfit(f"checkpoint without weights {name} {tuple(tensor.shape)}", "the weights of this model")
     if sizes:
         raise _misfit(f"checkpoint with further weights {', '.join(sizes)}", "the weights of this model")
+
+
+def _of_weights(model: Any, noted: Any) -> dict[str, Any]:
+    """By name, those of noted arguments, of the task as ``task.levels``, that weights are of; older ones have none."""
+    if not isinstance(noted, dict):
+        return {}
+    options = inspect.signature(type(model).__init__).parameters
+    found = {name: noted.get(name, options[name].default) for name in model.of_weights if name in options}
+    task = noted.get("task")
+    if isinstance(task, dict):
+        found |= {f"task.{name}": task[name] for name in model.task.of_outputs if name in task}
+    return found
 
 
 def _misfit(what: str, expected: str) -> UsageError:

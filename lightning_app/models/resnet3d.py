@@ -37,6 +37,8 @@ class ResNet3D(VolumeModel):
         See `VolumeModel` and `TaskModel`.
     """
 
+    of_weights = ("scale", "stem_stride", "norm")
+
     def __init__(
         self, shape: BatchShape, width: int = 16, stem_stride: int = 1, norm: Norm = "batch", **options: Any
     ) -> None:

@@ -134,6 +134,8 @@ class SpatialSoftmaxCNN(TaskModel):
         If batches have no images, or too small ones.
     """
 
+    of_weights = ("scale", "pool")
+
     def __init__(
         self,
         shape: BatchShape,

@@ -23,6 +23,7 @@ from lightning_app.batch import Batch, BatchShape
 from lightning_app.models.channels import ChannelModel
 from lightning_app.models.revin import RevINKind
 from lightning_app.models.states import refuse_known
+from zstore import UsageError
 
 
 class TSMixer(ChannelModel):
@@ -67,6 +68,12 @@ class TSMixer(ChannelModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, output)."""
+        if self.training and len(batch["x"]) < 2:
+            raise UsageError(
+                "TSMixer with a training batch of one window",
+                expected="two at least, for batch norm over windows",
+                fix="a larger --data.batch_size",
+            )
         past, level = self.pasts(batch)
         mixed = self.blocks(torch.cat([past, self.other_inputs(batch)], dim=1))  # (batch, channel, lookback)
         return self.restored(self.head(mixed[:, : self.shape.n_targets]), level)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ class VolumeModel(TaskModel):
     UsageError
         If there is no such volume or axis, or pooling leaves nothing of it.
     """
+
+    of_weights: ClassVar[tuple[str, ...]] = ("scale",)
 
     def __init__(
         self,

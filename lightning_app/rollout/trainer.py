@@ -62,7 +62,8 @@ class AppTrainer(pl.Trainer):
         if ckpt_path is not None:
             radii = kept_radii(folder, Path(ckpt_path), model, read_checkpoint(ckpt_path))
             ids = datamodule.store.ids.tolist()
-            model.intervals = None if radii is None else Intervals(radii, ids, torch.device("cpu"))
+            offsets = datamodule.target_offsets
+            model.intervals = None if radii is None else Intervals(radii, ids, offsets, torch.device("cpu"))
         return export_model(model, datamodule, options, folder)
 
     def rollout(

@@ -63,6 +63,8 @@ class Task(nn.Module):
         Units of metrics: ``scaled`` or ``source``.
     levels
         Of the quantiles that are predicted; empty without any.
+    of_outputs
+        Arguments that say what outputs are, though not their number: a checkpoint with others is refused.
     roles
         What each output of one target is; empty where outputs are not numbers of targets one by one.
 
@@ -79,6 +81,7 @@ class Task(nn.Module):
     measures_source: bool = False
     units: Literal["scaled", "source"] = "scaled"
     levels: Sequence[float] = ()
+    of_outputs: Sequence[str] = ()
     roles: Sequence[Role] = ()
     shape: BatchShape
 

@@ -67,6 +67,7 @@ class Policy(Task):
 
     monitor = "val/mae"
     measures_source = True
+    of_outputs = ("relative_to", "least_deviation")
     shown: ClassVar = ("mae", "mse", "rmse", "nll")
     listed: ClassVar = shown
 

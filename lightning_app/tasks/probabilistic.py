@@ -64,6 +64,7 @@ class ProbabilisticForecast(Task):
             )
         self._read = DISTRIBUTIONS[distribution](self.levels)
         self.roles = self._read.roles
+        self.of_outputs = ("distribution", "levels") if distribution == "quantiles" else ("distribution",)
         self.measures_source = units == "source"
 
     def suit(self, shape: BatchShape) -> None:
