@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,7 @@ from zstore import Store, StoreError
 FOLDER = "forecasts"
 """Of a run folder, where they are kept."""
 COLUMNS = ("id", "origin", "time", "step", "target", "forecast")
+_DIGEST = b"lightning_app_sha256"  # of the values, in the metadata of a file
 _BESIDE = re.compile(r"(q|lower|upper)(\d[\d.e+-]*)")
 
 Int64 = NDArray[np.int64]
@@ -103,14 +106,19 @@ def keep_forecasts(folder: Path, predictions: Path, data: WindowDataModule, ahea
             others = ~np.isin(before["id"].to_numpy(), rows["id"].to_numpy())
             rows = _joined([before.filter(pa.array(others)), rows])
         rows = rows.sort_by([("id", "ascending"), ("target", "ascending"), ("step", "ascending")])
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
-            pq.write_table(rows, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_kept(path, rows)
         written.append(path)
     return written
+
+
+def write_kept(path: Path, rows: pa.Table) -> None:
+    """Write a file of forecasts, which is there as a whole or not at all, with a digest of its values."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        pq.write_table(rows.replace_schema_metadata({_DIGEST: _digest(rows)}), file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def read_forecasts(folder: Path, store: Store) -> Forecasts:
@@ -221,7 +229,7 @@ def _read(path: Path, store: Store) -> pa.Table:
     """A file of forecasts, with times in the unit of the store."""
     try:
         table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(
             f"forecasts that cannot be read ({str(error).partition(chr(10))[0]})",
             expected="a file that predict wrote",
@@ -229,7 +237,7 @@ def _read(path: Path, store: Store) -> pa.Table:
             fix="restore the file, or remove it: then its forecasts are not scored",
         ) from error
     beside = table.column_names[len(COLUMNS) :]
-    if tuple(table.column_names[: len(COLUMNS)]) != COLUMNS or not all(map(_BESIDE.fullmatch, beside)):
+    if tuple(table.column_names[: len(COLUMNS)]) != COLUMNS or not _are_levels(beside):
         raise StoreError(
             f"forecasts with the columns {', '.join(table.column_names)}",
             expected=f"{', '.join(COLUMNS)}, and quantiles and intervals such as q0.1, lower80 and upper80",
@@ -244,4 +252,44 @@ def _read(path: Path, store: Store) -> pa.Table:
             where=str(path),
             fix="evaluate them against the store that they were made from",
         )
-    return table.cast(_schema(store, beside))
+    noted = (table.schema.metadata or {}).get(_DIGEST)
+    try:
+        found = table.cast(_schema(store, beside))
+        if any(found[name].null_count for name in COLUMNS) or not np.isfinite(found["forecast"].to_numpy()).all():
+            raise ValueError("values are missing, or not finite")
+        if noted is not None and noted != _digest(found):  # older files have none
+            raise ValueError("values are not those that were written")
+    except (pa.ArrowException, ValueError) as error:
+        raise StoreError(
+            f"damaged forecasts ({str(error).partition(chr(10))[0]})",
+            expected="a file as predict wrote it",
+            where=str(path),
+            fix="restore the file, or remove it: then its forecasts are not scored",
+        ) from error
+    return found
+
+
+def _are_levels(columns: Sequence[str]) -> bool:
+    """Whether columns are quantiles and both ends of intervals, named as they are here."""
+    parts = [match.groups() for match in map(_BESIDE.fullmatch, columns) if match]
+    try:
+        named = [f"{kind}{float(level):.6g}" for kind, level in parts if 0 < float(level) < (1 if kind == "q" else 100)]
+    except ValueError:  # as 1..2
+        return False
+    lower, upper = ({level for kind, level in parts if kind == end} for end in ("lower", "upper"))
+    return named == list(columns) and len(set(columns)) == len(columns) and lower == upper
+
+
+def _digest(table: pa.Table) -> bytes:
+    """Names all values of a table, whatever the unit of times: Parquet does not tell when a bit has changed."""
+    found = hashlib.sha256()
+    for name in table.column_names:
+        values = table[name].to_numpy()
+        if values.dtype.kind == "M":
+            seconds = values.astype("datetime64[s]")
+            values = np.stack([seconds.astype(np.int64), (values - seconds).astype("timedelta64[ns]").astype(np.int64)])
+        elif values.dtype.kind == "f":
+            values = np.where(np.isnan(values), np.nan, values)  # all alike
+        content = json.dumps(values.tolist()).encode() if values.dtype.kind == "O" else values.tobytes()
+        found.update(f"{name} {values.dtype} {len(content)} ".encode() + content)
+    return found.hexdigest().encode()

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import xarray as xr
@@ -14,9 +16,11 @@ from conftest import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_app import kept
+from lightning_app.kept import read_forecasts, write_kept
 from lightning_app.kept_scores import measures, scored
 from lightning_app.quantile_errors import QuantileErrors
-from zstore import ingest, open_store
+from zstore import StoreError, ingest, open_store
 
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
 
@@ -155,3 +159,78 @@ def test_a_file_with_columns_that_no_forecast_has_is_refused(app: App, tmp_path:
     pd.read_parquet(path).rename(columns={"q0.1": "q_low"}).to_parquet(path, index=False)
     done = app("evaluate", "runs/c")
     assert (done.returncode, "forecasts with the columns id" in done.stderr) == (1, True)
+
+
+def kept_file(folder: Path) -> tuple[Path, Any]:
+    """A file with quantiles and intervals of ten forecasts, and the store that they are of."""
+    rows = [[id_, f"2024-01-{day:02}", day] for id_ in "abcde" for day in range(1, 29)]
+    ingest(write_table(folder / "s.csv", ["id", "t", "v"], rows), folder / "s.zarr", id="id", time="t")
+    random, unit = np.random.default_rng(0), "datetime64[s]"
+    table: dict[str, Any] = {
+        "id": np.repeat(list("abcde"), 2),
+        "origin": np.full(10, "2024-01-20").astype(unit),
+        "time": np.tile(["2024-01-21", "2024-01-22"], 5).astype(unit),
+        "step": np.tile([1, 2], 5),
+        "target": np.full(10, "v"),
+        **{name: random.normal(size=10) for name in ("forecast", "q0.1", "q0.9", "lower80", "upper80")},
+    }
+    store = open_store(folder / "s.zarr")
+    path = folder / "forecasts" / "2024-01-20.parquet"
+    path.parent.mkdir()
+    write_kept(path, pa.table(table).cast(kept._schema(store, ("q0.1", "q0.9", "lower80", "upper80"))))
+    return path, store
+
+
+def test_no_bit_of_a_kept_file_changes_a_forecast_without_a_word(tmp_path: Path) -> None:
+    path, store = kept_file(tmp_path)
+    whole, content = read_forecasts(path.parent, store), path.read_bytes()
+    random, n_refused = np.random.default_rng(0), 0
+    for place in random.integers(0, len(content), 600).tolist():
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        try:
+            found = read_forecasts(path.parent, store)
+        except StoreError as error:
+            n_refused += str(path) in str(error)
+            continue
+        for name, values in vars(whole).items():
+            np.testing.assert_equal(getattr(found, name), values)
+    assert n_refused > 300
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("id", [None] * 10),
+        ("time", [None] * 10),
+        ("forecast", [np.inf] * 10),
+        ("step", ["x"] * 10),
+        ("q0.10", [1.0] * 10),
+        ("q7", [1.0] * 10),
+        ("q1..2", [1.0] * 10),
+        ("lower50", [1.0] * 10),
+        ("q0.5", ["x"] * 10),
+    ],
+)
+def test_what_predict_would_not_have_written_is_refused(column: str, values: list[Any], tmp_path: Path) -> None:
+    path, store = kept_file(tmp_path)
+    table = pq.read_table(path, partitioning=None)
+    if column in table.column_names:
+        place = table.column_names.index(column)
+        kind = table.schema.field(column).type if values[0] is None else None
+        table = table.set_column(place, column, pa.array(values, kind))
+    else:
+        table = table.append_column(column, pa.array(values))
+    pq.write_table(table, path)
+    with pytest.raises(StoreError, match=r"forecasts .*2024-01-20\.parquet"):
+        read_forecasts(path.parent, store)
+
+
+def test_files_of_before_and_times_of_another_unit_are_read(tmp_path: Path) -> None:
+    path, store = kept_file(tmp_path)
+    whole, table = read_forecasts(path.parent, store), pq.read_table(path, partitioning=None)
+    pq.write_table(table.set_column(2, "time", table["time"].cast(pa.timestamp("ns"))), path)
+    np.testing.assert_array_equal(read_forecasts(path.parent, store).time, whole.time)
+    pq.write_table(table.replace_schema_metadata(), path)
+    np.testing.assert_array_equal(read_forecasts(path.parent, store).forecast, whole.forecast)
