@@ -229,6 +229,7 @@ def _read(path: Path, store: Store) -> pa.Table:
     """A file of forecasts, with times in the unit of the store."""
     try:
         table = pq.read_table(path, partitioning=None)
+        names = table.column_names
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(
             f"forecasts that cannot be read ({str(error).partition(chr(10))[0]})",
@@ -236,10 +237,10 @@ def _read(path: Path, store: Store) -> pa.Table:
             where=str(path),
             fix="restore the file, or remove it: then its forecasts are not scored",
         ) from error
-    beside = table.column_names[len(COLUMNS) :]
-    if tuple(table.column_names[: len(COLUMNS)]) != COLUMNS or not _are_levels(beside):
+    beside = names[len(COLUMNS) :]
+    if tuple(names[: len(COLUMNS)]) != COLUMNS or not _are_levels(beside):
         raise StoreError(
-            f"forecasts with the columns {', '.join(table.column_names)}",
+            f"forecasts with the columns {', '.join(names)}",
             expected=f"{', '.join(COLUMNS)}, and quantiles and intervals such as q0.1, lower80 and upper80",
             where=str(path),
             fix="remove the file, which predict did not write",

@@ -62,6 +62,13 @@ def test_weights_are_refused_under_arguments_that_they_were_not_fitted_with(
         kind(SHAPE, **other).on_load_checkpoint(checkpoint)
 
 
+def test_members_of_another_class_do_not_take_the_weights_of_an_ensemble() -> None:
+    checkpoint = saved(Ensemble(SHAPE, member="Linear"))
+    Ensemble(SHAPE, member="lightning_app.models.Linear").on_load_checkpoint(checkpoint)
+    with pytest.raises(UsageError, match="checkpoint of members Linear; expected NLinear"):
+        Ensemble(SHAPE, member="NLinear").on_load_checkpoint(checkpoint)
+
+
 def test_what_only_measures_or_regularises_may_be_another_than_in_the_fit() -> None:
     checkpoint = saved(ITransformer(SHAPE, width=8, task=Forecast()))
     ITransformer(SHAPE, width=8, dropout=0.5, units="source", mase_season=7).on_load_checkpoint(checkpoint)

@@ -41,7 +41,7 @@ class Ensemble(TaskModel):
     Cost: that of its members, one after another.
     """
 
-    of_weights = ("member", "member_args")
+    of_weights = ("member_args",)
 
     def __init__(
         self,
@@ -68,6 +68,16 @@ class Ensemble(TaskModel):
                 f"arguments of {member} ({error})", expected="those of its class", fix="correct --model.member_args"
             ) from None
         self.panels = kind.panels  # type: ignore[misc]  # as its members are
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compare it with this model, whose members may be imported from elsewhere, but have to be called alike."""
+        super().on_load_checkpoint(checkpoint)
+        own, arguments = type(self.members[0]).__name__, (checkpoint.get("lightning_app") or {}).get("arguments") or {}
+        fitted = str(arguments.get("member", own)).rpartition(".")[2]
+        if fitted != own:
+            raise UsageError(
+                f"checkpoint of members {fitted}", expected=own, fix="--model.member as it was fitted with"
+            )
 
     def setup(self, stage: str) -> None:
         """Let members know the epoch: what they draw in training is of it."""
