@@ -21,7 +21,7 @@ from lightning_app.data.ahead.rows import rows_known
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.windows.rolling import rolling_splits
 from lightning_app.data.windows.splits import Split
-from lightning_app.fold_table import FoldTable
+from lightning_app.fold_table import FoldTable, read_noted
 from lightning_app.models import TaskModel
 from lightning_app.table import metric_value
 from zstore import UsageError, check_outside, counted, read_yaml, whole_file
@@ -142,16 +142,19 @@ class Backtest:
         ------
         UsageError
             If that is another backtest, unless it is to be replaced; or no backtest at all.
+        StoreError
+            If what is noted there is damaged.
         """
-        state = self.folder / _STATE
-        known = json.loads(state.read_text()) if state.is_file() else None
+        state, known = self.folder / _STATE, None
+        if state.is_file():
+            known = {} if self._options.overwrite else read_noted(state, ("digest",))
         if not self.leads:  # the first process has begun
             return
         if known is None and self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(
                 f"{self.folder}, which is no backtest", expected="an empty folder", fix="move it, or its files"
             )
-        others = known is not None and known["digest"] != self.digest
+        others = known is not None and known.get("digest") != self.digest
         if known is not None and (self._options.overwrite or (others and not self._has_results())):
             shutil.rmtree(self.folder)
             known = None
@@ -229,10 +232,10 @@ class Backtest:
     def table(self) -> FoldTable:
         """Metrics of all folds, once they are done."""
         options, rows, notes = self._options, [], []
-        results = [json.loads((fold.folder / "test_metrics.json").read_text()) for fold in self.folds]
+        results = [read_noted(fold.folder / "test_metrics.json", ("n_windows",)) for fold in self.folds]
         names = options.metrics or _measured(self.model.task.listed, results)
         for fold, result in zip(self.folds, results, strict=True):
-            about = json.loads((fold.folder / _DONE).read_text())
+            about = read_noted(fold.folder / _DONE, ("origin", "unscored"))
             values = [metric_value(result, name) for name in names] + ([self._owa(fold, result)] if options.owa else [])
             rows.append((str(fold.number), about["origin"], str(result["n_windows"]), values))
             unscored = about["unscored"]

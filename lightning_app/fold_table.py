@@ -1,12 +1,38 @@
-"""The table of a backtest: metrics by fold, their mean, and what was published."""
+"""The table of a backtest: metrics by fold, their mean, and what was published; and what folds noted in files."""
 
 from __future__ import annotations
 
 import csv
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from zstore import StoreError
+
+
+def read_noted(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Read what a backtest noted in a file of JSON, under some names at least.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not set(names) <= set(found):
+            raise ValueError(f"no {' and '.join(names)}")
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"a file of a backtest that cannot be read ({error})",
+            expected="one that a backtest wrote",
+            where=str(path),
+            fix="--overwrite to begin anew, or another --trainer.default_root_dir",
+        ) from error
+    return found
 
 
 @dataclass(frozen=True)

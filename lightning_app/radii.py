@@ -22,6 +22,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,10 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+_OF_DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, RuntimeError),  # also of an encryption or a compression that zip may have
+)
 _PARTS = ("ids", "own", "relative", "plain", "spread")
 
 
@@ -143,7 +148,7 @@ class Radii:
                 about = json.loads(str(file["about"]))
             found = cls(tuple(about.pop("levels")), tuple(parts.pop("ids").tolist()), about=about, **parts)
             _check(found)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except _OF_DAMAGE as error:
             raise StoreError(
                 f"intervals that cannot be read ({str(error).partition(chr(10))[0]})",
                 expected="a file that a fit or a test with --intervals.levels wrote",

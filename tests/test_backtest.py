@@ -110,12 +110,13 @@ def test_forecasts_do_not_change_with_what_lies_behind_their_origin(
         late = own.t >= pd.Timestamp("2024-01-01") + pd.Timedelta(hours=N - changed)
         own.loc[late, "v"] = (own.v[late] * 3 - 40).round(3)
         config(place / "c.yaml", stored(own, place / "c.zarr"), **beside)
-        words = ("--folds", 2, "--every", EVERY, *(["--refit"] if refit else []))
+        words = ("--folds", 2, "--every", EVERY, *(["--refit"] if refit else []), "--intervals.levels", "[0.8]")
         app("backtest", "--config", place / "c.yaml", *words, "--trainer.default_root_dir", place, check=True)
         found[changed] = forecasts(place)
     whole, from_first, from_second = (found[changed] for changed in (0, *BACK))
     first, second = (frame.origin == frame.origin.min() for frame in (whole, from_first))
     assert len(whole) == 2 * 3 * HORIZON
+    assert (whole.lower80 < whole.upper80).all()
     pd.testing.assert_frame_equal(whole[first], from_first[second], check_exact=True)
     pd.testing.assert_frame_equal(whole, from_second, check_exact=True)
     assert not np.isclose(whole[~first].forecast, from_first[~second].forecast).any()
@@ -223,6 +224,27 @@ def test_another_configuration_is_refused_in_the_folder_of_a_backtest_unless_it_
     done = app(*words, "--overwrite", "--trainer.default_root_dir", "other")
     assert "which is no backtest" in done.stderr
     assert (tmp_path / "other/backtest/mine.txt").exists()
+
+
+def test_damaged_notes_of_a_backtest_are_named_and_replaced_only_if_asked_for(app: App, tmp_path: Path) -> None:
+    config(tmp_path / "r.yaml", stored(rows_of([(0, N)]), tmp_path / "r.zarr"), "Repeat")
+    words = ("backtest", "--config", "r.yaml", "--folds", 2)
+    app(*words, check=True)
+    folder = tmp_path / "runs/r/backtest"
+    for name, content in (
+        ("2/test_metrics.json", "{"),
+        ("1/fold.json", "{}"),
+        ("backtest.json", "[]"),
+        ("backtest.json", "\0"),
+    ):
+        kept = (folder / name).read_text()
+        (folder / name).write_text(content)
+        done = app(*words)
+        assert (done.returncode, "a file of a backtest that cannot be read" in done.stderr) == (1, True)
+        assert name in done.stderr
+        if content != "\0":
+            (folder / name).write_text(kept)
+    app(*words, "--overwrite", check=True)
 
 
 def test_a_checkpoint_that_was_trained_behind_an_origin_is_refused(app: App, tmp_path: Path) -> None:
