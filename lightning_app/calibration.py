@@ -187,11 +187,12 @@ class Calibration(pl.Callback):
         spread = data.target_spread
         found = find_radii(errors, series, data.store.ids.tolist(), spread, levels, self.options.by)
         shares = ", ".join(f"{100 * level:g}" for level in levels)
-        present, note = np.unique(series), ""
-        n_lacking = int(np.isnan(found.own[present]).any(axis=(1, 2, 3)).sum())
+        chosen, note = data.view.members if data.view.nodes is None else data.view.nodes, ""
+        own = found.own if chosen is None else found.own[chosen]  # also of series that val does not have
+        n_lacking = int(np.isnan(own).any(axis=(1, 2, 3)).sum())
         if self.options.by == "series" and n_lacking:
             note = (
-                f"; {n_lacking:,} of {len(present):,} series have fewer than {least_errors(levels[-1])} at some step, "
+                f"; {n_lacking:,} of {len(own):,} series have fewer than {least_errors(levels[-1])} at some step, "
                 "and take there the radius of all series, as a multiple of their spread"
             )
         logger.info(f"intervals of {shares} % from the errors of {len(series):,} validation windows{note}")

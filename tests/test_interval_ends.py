@@ -88,3 +88,13 @@ def test_no_bit_of_a_file_of_radii_changes_one_without_a_word(tmp_path: Path) ->
         for name, values in vars(found).items():
             np.testing.assert_array_equal(getattr(again, name), values)
     assert refused > 300
+
+
+def test_series_that_validation_does_not_have_are_told_to_take_the_intervals_of_all(app: App, tmp_path: Path) -> None:
+    noise(tmp_path, lengths={"brook": 150})  # ends before val
+    config(tmp_path, {"class_path": "Repeat"})
+    done = app("test", "--config", "c.yaml", check=True)
+    assert "1 of 2 series have fewer than 19 at some step, and take there the radius of all series" in done.stdout
+    done = app("test", "--config", "c.yaml", "--data.series.ids", "[river]", check=True)
+    assert "intervals of" in done.stdout
+    assert "fewer than" not in done.stdout
