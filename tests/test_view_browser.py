@@ -274,7 +274,7 @@ def test_runs_and_splits_are_shown(shops: Store, browser: Browser, tmp_path: Pat
     with served(shops.path, [str(tmp_path / "runs" / "c")]) as address:
         seen = Seen(browser, address, 1000, "dark")
         scores = seen.told("scores", "#runs")
-        assert len([value for value in scores[0]["rmse"] if value is not None]) == 15
+        assert len([value for value in scores[0]["scores"]["rmse"] if value is not None]) == 15
         seen.page.wait_for_function("() => window.zstoreView.shown.forecast")
         forecast = seen.page.evaluate("() => window.zstoreView.shown.forecast")
         assert [line["id"] for line in forecast[0]["charts"][0]["lines"]] == ["observed", "forecast", "lower", "upper"]

@@ -84,7 +84,7 @@ def test_forecasts_scores_and_curves_are_those_of_the_run(store: Store, runs: li
 
     for path, name in zip(runs, TASKS, strict=True):
         found = xarray.open_zarr(Path(path) / "predictions.zarr").load()
-        scores = ask("/api/runs/scores", {"run": name}).json()
+        scores = ask("/api/runs/scores", {"run": name}).json()["scores"]
         for position, id_ in enumerate(store.ids.tolist()):
             own = found.isel(window=found.id.values == id_)
             error = (own.v - own.v_observed).values
@@ -109,8 +109,8 @@ def test_forecasts_scores_and_curves_are_those_of_the_run(store: Store, runs: li
             past = store.series(str(id_)).to_pandas()["v"]
             before = past[past.index < own.time.values[1, 0]].iloc[-5:]
             np.testing.assert_allclose(np.array(lines["before"]["y"], np.float64), before, rtol=1e-6)
-    worst = ask("/api/table", {"sort": "rmse plain", "down": 1}).json()["lines"]
-    in_order = [line["rmse plain"] for line in worst]
+    worst = ask("/api/table", {"sort": "rmse v plain", "down": 1}).json()["lines"]
+    in_order = [line["rmse v plain"] for line in worst]
     assert in_order == sorted(in_order, reverse=True)
     assert ask("/api/table", {"q": f"missing<0.5 {'b'}"}).json()["n"] == 1
 
@@ -167,6 +167,7 @@ def test_splits_are_those_of_the_audit_and_windows_those_of_the_loader(
     expected = audit(data).to_json()
     assert found["parts"] == expected["parts"]
     assert {bar[1] for bar in found["bars"]} == {"train", "val", "test"}
+    assert found["start"] == pd.Timestamp("2024-01-01").timestamp()
     loader = data.loaders.in_order(data.index("val", data.evaluation_stride))
     batch = next(iter(loader))
     shown = ask("/api/splits/window", {"split": "val", "number": 2}).json()

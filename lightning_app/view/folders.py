@@ -6,10 +6,11 @@ import csv
 import json
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zstore import UsageError, read_yaml
+from zstore import UsageError, ZstoreError, read_yaml
 
 _MOST_BYTES = 1 << 26
 _MOST_POINTS = 2000
@@ -48,7 +49,7 @@ class RunFolder:
     @property
     def films(self) -> list[str]:
         """Names of the GIFs of a rollout."""
-        return sorted(path.name for path in self.path.glob("rollout_*.gif"))
+        return sorted(path.name for path in self.path.glob("rollout_*.gif") if path.is_file())
 
     def film(self, name: str) -> bytes:
         """One of :attr:`films`.
@@ -63,16 +64,21 @@ class RunFolder:
         return (self.path / name).read_bytes()
 
     def about(self) -> dict[str, Any]:
-        """Name, model and scores for the list of runs."""
-        model = self.config.get("model")
+        """Name, model and scores for the list of runs; what cannot be read of one keeps no other from being shown."""
+        model, scores, told = None, {}, ""
+        try:
+            model, scores = self.config.get("model"), self.scores()
+        except ZstoreError as error:
+            told = str(error)
         kind = model.get("class_path", "") if isinstance(model, dict) else ""
         return {
             "name": self.name,
             "path": str(self.path),
             "model": str(kind).rpartition(".")[2],
-            "scores": self.scores(),
+            "scores": scores,
             "has_predictions": self.predictions is not None,
             "films": self.films,
+            "error": told,
         }
 
     def scores(self) -> dict[str, float]:
@@ -82,13 +88,11 @@ class RunFolder:
             return {}
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            numbers = {name: float(value) for name, value in document.items() if isinstance(value, (int, float))}
+        except (ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise UsageError(f"{path} ({error})", expected="the JSON that test writes") from error
-        return {
-            name.removeprefix(_OF_TEST): float(value)
-            for name, value in document.items()
-            if name.startswith(_OF_TEST) and isinstance(value, (int, float)) and math.isfinite(value)
-        }
+        of_test = {name: value for name, value in numbers.items() if name.startswith(_OF_TEST)}
+        return {name.removeprefix(_OF_TEST): value for name, value in of_test.items() if math.isfinite(value)}
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Losses and metrics over steps, by name: ``step`` and ``value``; of very many points every so many.
@@ -98,23 +102,37 @@ class RunFolder:
         path = self.path / "logs" / "metrics.csv"
         if not path.is_file():
             return {}
-        with path.open(encoding="utf-8", newline="") as file:
-            text = file.read(_MOST_BYTES)
-        whole = text[: text.rfind("\n") + 1]
-        curves: dict[str, dict[str, list[float]]] = {}
-        for line in csv.DictReader(whole.splitlines()):
-            step = _number(line.get("step"))
-            for name, written in line.items():
-                value = _number(written)
-                if step is None or value is None or name in ("step", "epoch"):
-                    continue
-                own = curves.setdefault(str(name), {"step": [], "value": []})
-                own["step"].append(step)
-                own["value"].append(value)
-        for own in curves.values():
-            every = -(-len(own["step"]) // _MOST_POINTS)
-            own["step"], own["value"] = own["step"][::every], own["value"][::every]
-        return curves
+        state = path.stat()
+        try:
+            return _curves(path, (state.st_mtime_ns, state.st_size))
+        except (ValueError, csv.Error) as error:
+            raise UsageError(f"{path} ({error})", expected="the CSV that CSVLogger writes") from error
+
+
+@lru_cache(maxsize=16)
+def _curves(path: Path, state: tuple[int, int]) -> dict[str, dict[str, list[float]]]:
+    """The curves of a file as it was in a `state`, its time and size."""
+    with path.open(encoding="utf-8", newline="") as file:
+        text = file.read(_MOST_BYTES)
+    lines = csv.reader(text[: text.rfind("\n") + 1].splitlines())
+    names = next(lines, [])
+    curves: dict[str, dict[str, list[float]]] = {}
+    at = names.index("step") if "step" in names else len(names)
+    for line in lines:
+        step = _number(line[at]) if at < len(line) else None
+        if step is None:
+            continue
+        for name, written in zip(names, line, strict=False):
+            value = _number(written)
+            if value is None or name in ("step", "epoch"):
+                continue
+            own = curves.setdefault(name, {"step": [], "value": []})
+            own["step"].append(step)
+            own["value"].append(value)
+    for own in curves.values():
+        every = -(-len(own["step"]) // _MOST_POINTS)
+        own["step"], own["value"] = own["step"][::every], own["value"][::every]
+    return curves
 
 
 def run_folders(paths: list[str]) -> dict[str, RunFolder]:

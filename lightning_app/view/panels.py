@@ -46,7 +46,7 @@ def runs(session: Any, paths: list[str]) -> view.Panel | None:
         own = kept.predictions(chosen)
         target = query.get("target") or next(iter(own.targets), "")
         found = kept.scores(chosen, own, target)
-        return {"target": target, **{name: view.listed(values) for name, values in found.items()}}
+        return {"target": target, "scores": {name: view.listed(values) for name, values in found.items()}}
 
     def forecast(query: Any) -> Any:
         own = kept.predictions(folder(query))
@@ -73,12 +73,11 @@ def runs(session: Any, paths: list[str]) -> view.Panel | None:
 
 
 class _Kept:
-    """Predictions that are open, and their scores, as long as nothing is written anew."""
+    """Predictions that are open, as long as nothing is written anew."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self._open: dict[str, tuple[Any, Predictions]] = {}
-        self._scores: dict[tuple[Any, ...], Any] = {}
 
     def predictions(self, folder: RunFolder) -> Predictions:
         """Those of a run; opened again where they were written again, or another version is looked at."""
@@ -86,21 +85,19 @@ class _Kept:
         if path is None:
             fix = "python -m lightning_app predict --config …"
             raise UsageError(f"run {folder.name} has no predictions", expected="some", fix=fix)
-        store = self._session.opened.store
-        state = ((path / "zarr.json").stat().st_mtime_ns if (path / "zarr.json").exists() else 0, store.version)
-        if folder.name not in self._open or self._open[folder.name][0] != state:
-            self._open[folder.name] = (state, Predictions(path, store))
-        return self._open[folder.name][1]
+        opened = self._session.opened
+        state = ((path / "zarr.json").stat().st_mtime_ns if (path / "zarr.json").exists() else 0, opened.number)
+        found = self._open.get(folder.name)
+        if found is None or found[0] != state:
+            found = self._open[folder.name] = (state, Predictions(path, opened.store))
+        return found[1]
 
     def scores(self, folder: RunFolder, own: Predictions, target: str) -> Any:
-        """Scores by series, which become columns of the table of series, too."""
-        key = (folder.name, id(own), target)
-        if key not in self._scores:
-            found = own.scores(target)
-            for name, values in found.items():
-                self._session.opened.table.add(f"{name} {folder.name}", values)
-            self._scores = {key: found, **self._scores}
-        return self._scores[key]
+        """Scores by series, which become columns of the table of series, too: ``rmse TARGET RUN``."""
+        found = own.scores(target)
+        for name, values in found.items():
+            self._session.opened.table.add(f"{name} {target} {folder.name}", values)
+        return found
 
 
 def splits(session: Any, paths: list[str]) -> view.Panel | None:
@@ -111,8 +108,11 @@ def splits(session: Any, paths: list[str]) -> view.Panel | None:
 
     @cache
     def answers() -> Any:
-        from lightning_app.view.windows import answers  # torch, for seconds: once somebody asks
-
+        try:
+            from lightning_app.view.windows import answers  # torch, for seconds: once somebody asks
+        except ImportError as error:
+            what, fix = f"{error.name} cannot be imported ({error})", "pip install 'zstore[train]'"
+            raise UsageError(what, expected="the libraries of the extra 'train'", fix=fix) from error
         return answers(session, folders)
 
     names = ("list", "parts", "window")

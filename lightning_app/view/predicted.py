@@ -10,6 +10,8 @@ Of a series with forecasts :math:`\hat y_i` and observations :math:`y_i` of all 
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +22,11 @@ from numpy.typing import NDArray
 
 from zstore import Store, UsageError, view
 
-_OBSERVED = "_observed"
+_COORDINATES = ("id", "time", "step")
+_BESIDE = ("", ", observed", ", quantiles", ", lower ends of intervals", ", upper ends of intervals")
+"""What is behind the name of a target in the ``long_name`` of its arrays."""
 _BLOCK_VALUES = 1 << 22
-_MOST_STEPS = 10_000
+_MOST_STEPS, _MOST_HORIZON, _MOST_LEVELS = 10_000, 1_000_000, 1000
 
 
 class Predictions:
@@ -46,7 +50,7 @@ class Predictions:
 
         self._group: Any
         try:
-            self._group = zarr.open_group(str(path), mode="r")
+            self._group = zarr.open_group(str(path), mode="r", zarr_format=3)  # filters of format 2 may unpickle
         except Exception as error:  # whatever zarr says of what is no group
             raise UsageError(f"{path} ({error})", expected="predictions that predict wrote") from error
         self.path, self._store = path, store
@@ -55,17 +59,45 @@ class Predictions:
             raise UsageError(
                 f"{path} has predictions of another store", expected=f"predictions of {store.path}", fix="correct --run"
             )
-        names = set(self._group.array_keys())
-        if not {"id", "time", "step"} <= names:
-            raise UsageError(f"{path} without ids, times and steps", expected="predictions that predict wrote")
+        arrays = dict(self._group.arrays())
+        beside = {name: array for name, array in arrays.items() if name not in _COORDINATES}
+        self._named: dict[str, str] = {str(array.attrs.get("long_name", name)): name for name, array in beside.items()}
+        observed = {target: self._named.get(f"{target}, observed") for target in sorted(self._named)}
         self.targets: dict[str, str] = {
-            str(self._group[name].attrs.get("long_name", name)): name
-            for name in sorted(names)
-            if f"{name}{_OBSERVED}" in names
+            target: self._named[target] for target, name in observed.items() if name is not None
         }
-        group: Any = self._group
-        self.n_steps = int(group["step"].shape[0])
-        self.is_panel = any(group[name].ndim == 3 for name in self.targets.values())
+        self.is_panel = any(arrays[name].ndim == 3 for name in self.targets.values())
+        if (wrong := self._fault(arrays)) is not None:
+            fix = "predict again, or correct --run"
+            raise UsageError(f"{path} {wrong}", expected="predictions that predict wrote", fix=fix)
+        self.n_steps = int(arrays["step"].shape[0])
+        self._lock = threading.Lock()
+        self._scores: dict[str, dict[str, NDArray[np.float64]]] = {}
+
+    def _fault(self, arrays: dict[str, Any]) -> str | None:
+        """What predict would not have written, found before anything is allocated on its word."""
+        if not set(_COORDINATES) <= set(arrays):
+            return "without ids, times and steps"
+        ids, times, steps = (arrays[name] for name in _COORDINATES)
+        most = self._store.n_rows + self._store.n_series
+        if times.ndim != 2 or ids.ndim != 1 or max(times.shape[0], ids.shape[0]) > most:
+            return f"with times {times.shape} and ids {ids.shape} for a store of {self._store.n_rows:,} rows"
+        n_windows, n_steps = times.shape
+        shape = (*times.shape, ids.shape[0]) if self.is_panel else times.shape
+        used = {target: [self._named.get(f"{target}{what}") for what in _BESIDE] for target in self.targets}
+        values = [arrays[name] for names in used.values() for name in names if name is not None]
+        if steps.shape != (n_steps,) or (not self.is_panel and ids.shape != (n_windows,)):
+            return "whose ids, times and steps do not fit together"
+        if any(array.shape[: len(shape)] != shape or array.ndim > len(shape) + 1 for array in values):
+            return "whose values do not fit their times"
+        if any(np.dtype(array.dtype).kind not in "iuf" for array in (times, *values)):
+            return "whose times or values are no numbers"
+        if any(math.prod(array.shape[len(shape) :]) > _MOST_LEVELS for array in values) or n_steps > _MOST_HORIZON:
+            return f"of {n_steps:,} steps, or with more than {_MOST_LEVELS:,} levels"
+        cuts = [(array.chunks, array.shape) for array in (ids, times, steps, *values)]
+        if any(chunk > max(size, 1) for cut in cuts for chunk, size in zip(*cut, strict=True)):
+            return "in chunks that are larger than what they hold"
+        return None
 
     @cached_property
     def ids(self) -> NDArray[Any]:
@@ -82,13 +114,31 @@ class Predictions:
     def scores(self, target: str) -> dict[str, NDArray[np.float64]]:
         """``rmse``, ``mae`` and ``nse`` of each series of the store, (series,), NaN where there is nothing to compare.
 
-        Cost: one pass over the target's predictions, in blocks of some 4 M values.
+        Of a target that is a class ``accuracy``, the share of the targets whose class was predicted. Cost: one pass
+        over the target's predictions, in blocks of some 4 M values, once.
         """
+        with self._lock:
+            if target not in self._scores:
+                of_class = "flag_values" in self._group[self._variable(target)].attrs
+                self._scores[target] = self._accuracy(target) if of_class else self._errors(target)
+            return self._scores[target]
+
+    def _accuracy(self, target: str) -> dict[str, NDArray[np.float64]]:
+        n = self._store.n_series
+        right, all_ = np.zeros(n), np.zeros(n)
+        for series, forecast, observed in self._blocks(target):
+            both = np.isfinite(forecast) & np.isfinite(observed) & (series >= 0)
+            right += np.bincount(series[both], forecast[both] == observed[both], minlength=n)
+            all_ += np.bincount(series[both], minlength=n)
+        with np.errstate(invalid="ignore"):
+            return {"accuracy": right / all_}
+
+    def _errors(self, target: str) -> dict[str, NDArray[np.float64]]:
         n = self._store.n_series
         sums = {name: np.zeros(n) for name in ("n", "squared", "absolute", "y", "yy")}
         shift = np.zeros(n)  # an observation of each series, so that squares of large numbers do not cancel
         seen_before = np.zeros(n, np.bool_)
-        for series, forecast, observed in self._blocks(self._variable(target)):
+        for series, forecast, observed in self._blocks(target):
             both = np.isfinite(forecast) & np.isfinite(observed) & (series >= 0)
             own, y, error = series[both], observed[both], (forecast - observed)[both]
             new, first = np.unique(own, return_index=True)
@@ -125,7 +175,8 @@ class Predictions:
         n_points
             The most points of a line.
         """
-        variable, place = self._variable(target), self._step(step)
+        self._variable(target)
+        place = self._step(step)
         windows = self._windows(id_)
         times = self._group["time"].oindex[windows, place] if len(windows) else np.zeros(0, np.int64)
         order = np.argsort(times, kind="stable")
@@ -134,7 +185,7 @@ class Predictions:
         inside = (times >= low) & (times < high)
         times, windows = times[inside], windows[inside]
         lines = []
-        for name, kind in self._lines(variable):
+        for name, kind in self._lines(target):
             values = self._values(name, id_, windows, place)
             lines.append({"id": kind, "kind": kind, **_points(self._store, times, values, (low, high), n_points)})
         return self._chart(target, lines, (low, high))
@@ -151,7 +202,8 @@ class Predictions:
         before
             Rows of the store that are drawn before the first target.
         """
-        variable, windows = self._variable(target), self._windows(id_)
+        self._variable(target)
+        windows = self._windows(id_)
         if not 0 <= number < len(windows):
             raise UsageError(f"window {number:,} of {len(windows):,} of {id_}", expected="one that was predicted")
         if self.n_steps > _MOST_STEPS:
@@ -167,7 +219,7 @@ class Predictions:
         if past.stop > past.start and target in store.channels:
             values = store.read(target, first + past.start, first + past.stop).astype(np.float64)
             lines.append({"id": "before", "kind": "before", **_line(store, own[past], values)})
-        for name, kind in self._lines(variable):
+        for name, kind in self._lines(target):
             lines.append(
                 {"id": kind, "kind": kind, **_line(store, times, self._values(name, id_, window, slice(None)).ravel())}
             )
@@ -175,12 +227,14 @@ class Predictions:
         return self._chart(target, lines, (low, int(times.max()) + 1)) | {"n_windows": len(windows)}
 
     def _chart(self, target: str, lines: list[dict[str, Any]], span: tuple[int, int]) -> dict[str, Any]:
-        axis = self._store.time
+        axis, words = self._store.time, None
+        if target in self._store.channels and (channel := self._store.channel(target)).kind == "category":
+            words = list(channel.categories)
         units = self._group[self._variable(target)].attrs.get("units")
         return {
             "start": view.seconds_of(span[0], axis),
             "stop": view.seconds_of(max(span[1] - 1, span[0]), axis),
-            "charts": [{"name": target, "units": units, "categories": None, "lines": lines}],
+            "charts": [{"name": target, "units": units, "categories": words, "lines": lines}],
             "n_steps": self.n_steps,
         }
 
@@ -194,15 +248,15 @@ class Predictions:
             raise UsageError(f"step {step:,}", expected=f"1 to {self.n_steps:,}")
         return step - 1
 
-    def _lines(self, variable: str) -> list[tuple[str, str]]:
+    def _lines(self, target: str) -> list[tuple[str, str]]:
         """Names of arrays and what they are: observed, forecast, and the widest interval, where there is one."""
-        found = [(f"{variable}{_OBSERVED}", "observed"), (variable, "forecast")]
-        names = set(self._group.array_keys())
-        if {f"{variable}_lower", f"{variable}_upper"} <= names:
-            found += [(f"{variable}_lower", "lower"), (f"{variable}_upper", "upper")]
-        elif f"{variable}_quantile" in names:
-            found += [(f"{variable}_quantile:0", "lower"), (f"{variable}_quantile:-1", "upper")]
-        return found
+        forecast, observed, quantiles, lower, upper = (self._named.get(f"{target}{what}") for what in _BESIDE)
+        found = [(observed, "observed"), (forecast, "forecast")]
+        if lower is not None and upper is not None:
+            found += [(lower, "lower"), (upper, "upper")]
+        elif quantiles is not None:
+            found += [(f"{quantiles}:0", "lower"), (f"{quantiles}:-1", "upper")]
+        return [(str(name), kind) for name, kind in found]
 
     def _windows(self, id_: str) -> NDArray[np.int64]:
         """Windows of a series, in their order; of a panel all."""
@@ -226,9 +280,9 @@ class Predictions:
         found: NDArray[np.float64] = np.asarray(array[chosen], np.float64)[windows - low]
         return found
 
-    def _blocks(self, variable: str) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]]:
+    def _blocks(self, target: str) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]]:
         """Flat positions of series, forecasts and observations, in blocks of windows."""
-        forecast, observed = self._group[variable], self._group[f"{variable}{_OBSERVED}"]
+        forecast, observed = self._group[self._variable(target)], self._group[self._named[f"{target}, observed"]]
         of_window = int(np.prod(forecast.shape[1:]))
         size = max(_BLOCK_VALUES // max(of_window, 1), 1)
         for low in range(0, forecast.shape[0], size):

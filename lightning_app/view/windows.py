@@ -110,8 +110,8 @@ def _shown_parts(found: Audit) -> dict[str, Any]:
         "ids": ids,
         "n_series": n_series,
         "bars": bars,
-        "start": view.seconds_of(int(index.time_start.min(initial=0)), axis),
-        "stop": view.seconds_of(int(index.time_stop.max(initial=0)), axis),
+        "start": view.seconds_of(int(index.time_start.min()) if data.store.n_rows else 0, axis),
+        "stop": view.seconds_of(int(index.time_stop.max()) if data.store.n_rows else 0, axis),
         "about": str(data.window),
     }
 

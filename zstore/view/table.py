@@ -76,6 +76,8 @@ class SeriesTable:
 
     def add(self, name: str, values: NDArray[np.float64]) -> None:
         """Take a column of numbers, (series,), NaN where missing, such as a score."""
+        if self._more.get(name) is values:
+            return
         self._more = {**self._more, name: values}  # a new one: lines are made in other threads
         self._order.cache_clear()
         self._found.cache_clear()

@@ -11,6 +11,7 @@ export const title = "Runs";
 const POLL_MS = 3000;
 const CURVE_H = 180;
 const WORST = 50;
+const BEST_IS_LARGE = ["nse", "accuracy"];
 
 export async function show(page, overview, at) {
   const view = new View(page, overview, at);
@@ -50,7 +51,8 @@ class View {
       el("h2", {}, "Forecasts"), this.controls, this.about, this.charts_box, this.scores_box, this.films);
     this.tables();
     await this.losses();
-    this.timer = setInterval(() => this.losses(), POLL_MS);
+    const poll = async () => { await this.losses(); if (!this.gone) this.timer = setTimeout(poll, POLL_MS); };
+    this.timer = setTimeout(poll, POLL_MS);
     this.charts = this.names.map((_, position) => {
       const box = el("div", {});
       this.charts_box.append(box);
@@ -62,8 +64,8 @@ class View {
 
   tables() {
     const names = [...new Set(this.runs.flatMap((run) => Object.keys(run.scores)))];
-    const rows = this.runs.map((run) => el("tr", { class: this.names.includes(run.name) ? "chosen" : "", "data-id": run.name, tabindex: 0, onclick: () => this.turn(run.name) },
-      el("td", {}, run.name), el("td", {}, run.model), names.map((name) => el("td", { class: "number" }, number(run.scores[name])))));
+    const rows = this.runs.map((run) => el("tr", { class: this.names.includes(run.name) ? "chosen" : "", "data-id": run.name, tabindex: 0, onclick: () => this.turn(run.name), onkeydown: (event) => { if (event.key === "Enter") this.turn(run.name); } },
+      el("td", {}, run.name, run.error ? el("div", { class: "error" }, run.error) : null), el("td", {}, run.model), names.map((name) => el("td", { class: "number" }, number(run.scores[name])))));
     this.list.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ["run", "model"].map((name) => el("th", {}, name)), names.map((name) => el("th", { class: "number" }, `test ${name}`)))), el("tbody", {}, rows)));
   }
 
@@ -83,6 +85,7 @@ class View {
   async losses() {
     try {
       const found = await Promise.all(this.names.map((run) => ask("runs/curves", { run })));
+      if (this.gone) return;
       const text = JSON.stringify(found.map((each) => Object.entries(each).map(([name, own]) => [name, own.step.length])));
       if (text === this.drawn) return;
       this.drawn = text;
@@ -120,6 +123,7 @@ class View {
     }
     try {
       this.known = await ask("runs/targets", { run: able[0] });
+      if (!this.known.targets.length) throw new Error("These predictions have no targets of this store.");
       if (!this.known.targets.includes(this.target)) [this.target] = this.known.targets;
       if (!this.id) [this.id] = this.known.ids;
       this.control();
@@ -145,10 +149,18 @@ class View {
     this.write();
     const { id, target, step, window: window_, start, stop } = this;
     const before = 3 * (this.known?.n_steps || 1) + 24;
+    this.asking?.abort();
+    const { signal } = (this.asking = new AbortController());
     try {
-      const answers = await Promise.all(this.names.map((run) => (this.able.includes(run) ? ask("runs/forecast", { run, id, target, step: Math.min(step, this.known.n_steps), window: window_, before, start, stop, points: Math.min(this.charts[0].width, 4000) }) : null)));
+      const kept = (error) => { if (error.name === "AbortError") throw error; return { error }; };
+      const answers = await Promise.all(this.names.map((run) => (this.able.includes(run) ? ask("runs/forecast", { run, id, target, step: Math.min(step, this.known.n_steps), window: window_, before, start, stop, points: Math.min(this.charts[0].width, 4000) }, { signal }).catch(kept) : null)));
       answers.forEach((answer, at) => {
-        if (!answer) { this.charts[at].clear(); return; }
+        if (!answer?.charts) {
+          this.charts[at].clear();
+          if (answer) this.charts[at].box.append(failure(`${this.names[at]}: ${answer.error.message}`));
+          answers[at] = null;
+          return;
+        }
         answer.charts[0].name = this.names.length > 1 ? `${target} – ${this.names[at]}` : target;
         this.charts[at].draw(answer);
       });
@@ -158,22 +170,27 @@ class View {
         window_ === null ? "" : ` · forecast ${counted(window_ + 1)} of ${counted(this.n_windows || 0)}`, " · ", el("a", { href: state.written("series", { id, channel: target }) }, "this series in the store"));
       window.zstoreView.told("forecast", answers);
     } catch (error) {
-      this.charts_box.firstChild.replaceChildren(failure(error));
+      if (error.name !== "AbortError") this.about.replaceChildren(failure(error));
     }
   }
 
   async scores() {
     try {
-      const found = await Promise.all(this.able.map((run) => ask("runs/scores", { run, target: this.target })));
+      const { target } = this;
+      const found = await Promise.all(this.able.map((run) => ask("runs/scores", { run, target })));
       window.zstoreView.told("scores", found);
-      const { lines } = await ask("table", { sort: `${this.score} ${this.able[0]}`, down: this.score === "nse" ? "" : 1, n: WORST });
-      this.lines = lines.filter((line) => line[`${this.score} ${this.able[0]}`] !== null);
-      const choose = el("select", { "aria-label": "score", onchange: () => { this.score = choose.value; this.write(); this.scores(); } }, ["rmse", "mae", "nse"].map((name) => el("option", { value: name, selected: name === this.score }, name)));
-      const head = ["series", ...this.able.flatMap((run) => ["rmse", "mae", "nse"].map((name) => `${name}${this.able.length > 1 ? ` ${run}` : ""}`))];
+      const scores = Object.keys(found[0].scores);
+      if (!scores.includes(this.score)) [this.score] = scores;
+      const column = (score, run) => `${score} ${target} ${run}`;
+      const { lines } = await ask("table", { sort: column(this.score, this.able[0]), down: BEST_IS_LARGE.includes(this.score) ? "" : 1, n: WORST });
+      if (this.target !== target || this.gone) return; // another one was chosen meanwhile
+      this.lines = lines.filter((line) => line[column(this.score, this.able[0])] !== null);
+      const choose = el("select", { "aria-label": "score", onchange: () => { this.score = choose.value; this.write(); this.scores(); } }, scores.map((name) => el("option", { value: name, selected: name === this.score }, name)));
+      const head = ["series", ...this.able.flatMap((run) => scores.map((name) => `${name}${this.able.length > 1 ? ` ${run}` : ""}`))];
       const rows = this.lines.map((line) => el("tr", { "data-id": line.id, tabindex: 0, class: line.id === this.id ? "chosen" : "", onclick: () => this.to(line.id), onkeydown: (event) => { if (event.key === "Enter") this.to(line.id); } },
-        el("td", { title: line.id }, line.id), this.able.flatMap((run) => ["rmse", "mae", "nse"].map((name) => el("td", { class: "number" }, number(line[`${name} ${run}`]))))));
+        el("td", { title: line.id }, line.id), this.able.flatMap((run) => scores.map((name) => el("td", { class: "number" }, number(line[column(name, run)]))))));
       const table = el("div", { class: "tall" }, el("table", {}, el("thead", {}, el("tr", {}, head.map((name, at) => el("th", { class: at ? "number" : "" }, name)))), el("tbody", {}, rows)));
-      this.scores_box.replaceChildren(el("h2", {}, "Series, worst first"), el("div", { class: "row" }, choose, el("span", { class: "quiet" }, `of ${this.target}, over all windows and steps`)), el("div", { class: "side" }, table, await this.map(found[0])));
+      this.scores_box.replaceChildren(el("h2", {}, "Series, worst first"), el("div", { class: "row" }, choose, el("span", { class: "quiet" }, `of ${this.target}, over all windows and steps`)), el("div", { class: "side" }, table, await this.map(found[0].scores)));
     } catch (error) {
       this.scores_box.replaceChildren(failure(error));
     }
@@ -186,6 +203,7 @@ class View {
     const seen = values.filter((value) => value !== null).sort((a, b) => a - b);
     const [low, high] = [seen[Math.floor(0.05 * seen.length)], seen[Math.floor(0.95 * (seen.length - 1))]];
     const tint = (at) => (values[at] === null ? css("--edge") : ramp((values[at] - low) / (high - low || 1)));
+    if (!seen.length) return "";
     const figure = map(found, Math.min(this.scores_box.clientWidth || 600, 640), this.hint, tint, (at) => `${found.ids[at]}: ${number(values[at])}`);
     figure.append(el("figcaption", {}, `${this.score} from ${number(low)} (dark) to ${number(high)} (bright)`));
     return figure;
@@ -231,8 +249,10 @@ class View {
   }
 
   destroy() {
-    clearInterval(this.timer);
-    this.hint.hide();
+    this.gone = true;
+    clearTimeout(this.timer);
+    this.asking?.abort();
+    this.hint.remove();
     for (const plot of this.plots) plot.destroy();
     for (const chart of this.charts || []) chart.destroy();
   }

@@ -41,8 +41,12 @@ class View {
   }
 
   async load() {
+    this.parts = null;
     try {
-      this.parts = await ask("splits/parts", { run: this.run });
+      const { run } = this;
+      const parts = await ask("splits/parts", { run });
+      if (this.run !== run || this.gone) return; // another one was chosen meanwhile
+      this.parts = parts;
       window.zstoreView.told("splits", this.parts);
       this.draw();
       await this.window();
@@ -84,22 +88,27 @@ class View {
   }
 
   another() {
+    if (!this.parts) return;
     this.number = Math.floor(Math.random() * this.n);
     this.window();
   }
 
   beside(by) {
+    if (!this.parts) return;
     this.number = Math.min(Math.max((this.number ?? 0) + by, 0), Math.max(this.n - 1, 0));
     this.window();
   }
 
   async window() {
+    if (!this.parts) return;
+    this.asking?.abort();
+    const { signal } = (this.asking = new AbortController());
     for (const plot of this.plots) plot.destroy();
     this.plots = [];
     if (!this.n) { this.window_box.replaceChildren(el("p", { class: "quiet" }, `there is no window in ${this.split}`)); return; }
     if (this.number === null) this.number = Math.floor(Math.random() * this.n);
     try {
-      const found = await ask("splits/window", { run: this.run, split: this.split, number: this.number });
+      const found = await ask("splits/window", { run: this.run, split: this.split, number: this.number }, { signal });
       window.zstoreView.told("window", found);
       state.write("splits", { run: this.run, split: this.split, window: this.number });
       const told = [`window ${counted(found.number)} of ${counted(found.n)}`, found.id, found.time && `first target ${found.time}`, found.padded && `${counted(found.padded)} rows padded`, found.static.length && `${counted(found.static.length)} static attributes`];
@@ -108,6 +117,7 @@ class View {
       for (const [name, lines] of [["inputs, scaled", found.inputs], ["targets, scaled", found.targets], ["known in advance, scaled", found.future]])
         if (lines.length) this.plot(figures, name, lines);
     } catch (error) {
+      if (error.name === "AbortError") return;
       this.window_box.replaceChildren(failure(error));
     }
   }
@@ -132,7 +142,9 @@ class View {
   }
 
   destroy() {
-    this.hint.hide();
+    this.gone = true;
+    this.asking?.abort();
+    this.hint.remove();
     for (const plot of this.plots) plot.destroy();
   }
 }
