@@ -139,6 +139,12 @@ class Calibration(pl.Callback):
         if self._about is None:
             return
         model = cast(TaskModel, pl_module)
+        if not isinstance(outputs, dict) or "outputs" not in outputs:
+            raise UsageError(
+                f"intervals of {type(model).__name__}, whose validation_step does not give its outputs",
+                expected="what TaskModel.validation_step gives",
+                fix="return super().validation_step(batch, batch_idx), or drop --intervals.levels",
+            )
         windows = by_series(batch) if model.shape.n_nodes else batch
         errors = errors_outside(model.task, outputs["outputs"], windows, self.options.levels)
         part = self._parts / str(trainer.global_rank)

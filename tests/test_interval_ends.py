@@ -11,12 +11,23 @@ import xarray as xr
 from conftest import write_table
 from test_intervals import LEVELS, config, noise, radius
 
+from lightning_app.batch import Batch
+from lightning_app.models import NLinear
 from lightning_app.radii import Radii, find_radii
-from zstore import StoreError, ingest
+from lightning_app.tasks import ProbabilisticForecast
+from zstore import StoreError, UsageError, ingest
 
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
 
 App = Callable[..., Any]
+
+
+class Silent(NLinear):
+    """Measures, and gives nothing."""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Nothing."""
+        super().validation_step(batch, batch_idx)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +109,15 @@ def test_series_that_validation_does_not_have_are_told_to_take_the_intervals_of_
     done = app("test", "--config", "c.yaml", "--data.series.ids", "[river]", check=True)
     assert "intervals of" in done.stdout
     assert "fewer than" not in done.stdout
+
+
+def test_levels_whose_columns_would_have_the_same_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="that differ in their first six digits"):
+        ProbabilisticForecast(levels=[0.1, 0.10000001, 0.9])
+
+
+def test_a_validation_step_of_ones_own_that_gives_nothing_is_named(app: App, tmp_path: Path) -> None:
+    noise(tmp_path)
+    config(tmp_path, {"class_path": "test_interval_ends.Silent"})
+    done = app("fit", "--config", "c.yaml")
+    assert (done.returncode, "intervals of Silent, whose validation_step does not give" in done.stderr) == (2, True)

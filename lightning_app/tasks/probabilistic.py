@@ -58,9 +58,12 @@ class ProbabilisticForecast(Task):
         super().__init__()
         self.distribution, self.units = distribution, units
         self.levels = sorted(set(_LEVELS if levels is None else levels))
-        if not self.levels or not all(_LEAST <= level <= 1 - _LEAST for level in self.levels):
+        alike = len({f"{level:.6g}" for level in self.levels}) < len(self.levels)  # as columns are named
+        if alike or not self.levels or not all(_LEAST <= level <= 1 - _LEAST for level in self.levels):
             raise UsageError(
-                f"levels {levels}", expected="numbers from 0.001 to 0.999, such as 0.1", fix="correct --model.task"
+                f"levels {levels}",
+                expected="numbers from 0.001 to 0.999, such as 0.1, that differ in their first six digits",
+                fix="correct --model.task",
             )
         self._read = DISTRIBUTIONS[distribution](self.levels)
         self.roles = self._read.roles
