@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 import yaml
 from conftest import write_table
 from hdf5files import aloha
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 from test_view import HOSTILE
 from test_view_runs import config
 
@@ -282,3 +285,66 @@ def test_runs_and_splits_are_shown(shops: Store, browser: Browser, tmp_path: Pat
         seen.told("window", "#splits")
         assert seen.page.locator("tbody tr").count() == 3
         seen.check()
+
+
+@pytest.mark.long
+def test_a_link_in_another_page_opens_the_view_that_it_names(shops: Store, browser: Browser, tmp_path: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with served(shops.path) as address, ThreadingHTTPServer(("localhost", 0), handler) as other:
+        link = address.partition("/?")[0] + "/#series?id=shop+03&channel=sold"
+        (tmp_path / "a.html").write_text(f"<a href='{link}'>look</a>")
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        page = browser.new_context().new_page()
+        page.goto(f"http://localhost:{other.server_port}/a.html")
+        page.get_by_text("look").click()
+        page.wait_for_function("() => document.body.innerText.includes('needs the token')")
+        page.goto(address)
+        page.goto(f"http://localhost:{other.server_port}/a.html")
+        page.get_by_text("look").click()
+        page.wait_for_function("() => window.zstoreView?.shown.series?.charts[0].lines[0].id === 'shop 03'")
+        assert page.url.startswith(link)
+        other.shutdown()
+
+
+@pytest.mark.long
+def test_steps_that_a_browser_cannot_tell_apart_are_a_sentence_and_not_a_page_that_hangs(
+    browser: Browser, tmp_path: Path
+) -> None:
+    rows = [["a", 10**18 - 900 + n, n] for n in range(500)]
+    table = write_table(tmp_path / "t.csv", ["id", "t", "v"], rows)
+    zstore.ingest(table, tmp_path / "s.zarr", id="id", time="t", time_unit="steps")
+    with served(str(tmp_path / "s.zarr")) as address:
+        seen = Seen(browser, address)
+        seen.told("series", "#series")
+        assert "too close together" in seen.page.locator("main").inner_text(timeout=10_000)
+
+
+@pytest.mark.long
+def test_a_slow_answer_neither_replaces_a_newer_one_nor_the_address_of_another_part(
+    shops: Store, browser: Browser
+) -> None:
+    with served(shops.path) as address:
+        seen = Seen(browser, address)
+        seen.told("series", "#series")
+
+        def slowly(route: Route) -> None:
+            time.sleep(1)
+            route.continue_()
+
+        seen.page.route("**/api/table?q=shop+0&**", slowly)
+        search = seen.page.locator("input[type=search]")
+        search.fill("shop 0")
+        seen.page.wait_for_timeout(300)
+        search.fill("shop 13")
+        seen.page.wait_for_timeout(2000)
+        assert seen.page.locator("tbody tr").count() == 1
+        search.fill("shop 0")
+        seen.page.wait_for_timeout(300)
+        seen.page.evaluate("() => { location.hash = '#versions' }")
+        seen.page.wait_for_timeout(2000)
+        assert seen.page.url.endswith("#versions")
+        tips = "() => document.querySelectorAll('.tip').length"
+        for hash_ in ("#store", "#versions", "#store", "#versions"):
+            seen.page.evaluate("(hash) => { location.hash = hash }", hash_)
+            seen.page.wait_for_timeout(300)
+        assert seen.page.evaluate(tips) <= 1

@@ -5,7 +5,7 @@ other page has; a cookie that browsers keep from requests of other pages; the na
 its own name stand for ``127.0.0.1`` cannot have; and the origin.
 
 A link in another page, such as a chat or a notebook, may be followed: browsers keep the cookie back then, so the
-visitor is given a page without data that opens the same address anew, as a request of its own.
+visitor is given a page without data whose script, which has to be let in, opens the same address anew.
 """
 
 from __future__ import annotations
@@ -31,16 +31,15 @@ _HEADERS = (
 )
 _MOST_ADDRESS = 16_384
 
-_AGAIN = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0">'
-    '<title>zstore view</title><p><a href="">Open zstore view</a></p></html>'
-)
-
 NOT_LET_IN = (
     "This page needs the token that belongs to it. Open the whole address that zstore view printed, up to the end of "
     "token=…"
 )
 """What somebody without the token is told."""
+_AGAIN = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>zstore view</title>'
+    f'<script src="/static/again.js"></script><p>{NOT_LET_IN}</p></html>'
+)
 
 
 class Guard:

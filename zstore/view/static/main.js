@@ -129,5 +129,6 @@ document.addEventListener("keydown", (event) => {
 });
 const poll = async () => { await look(); setTimeout(poll, POLL_MS); };
 setTimeout(poll, POLL_MS);
+if (location.search) history.replaceState(null, "", `/${location.hash}`);
 first_theme();
 begin();
