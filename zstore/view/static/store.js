@@ -90,7 +90,7 @@ async function missing(page, overview, hint) {
     canvas.addEventListener("click", (event) => { hint.hide(); location.hash = written("series", { id: found.ids[spot(event)[0]] }); });
     const some = found.ids.length < overview.n_series ? `${counted(found.ids.length)} of ${counted(overview.n_series)} series` : "each series";
     const of = found.channels.length < overview.n_channels ? `${found.channels.slice(0, 3).join(", ")}${found.channels.length > 3 ? " …" : ""}` : "all channels";
-    box.replaceChildren(el("figure", {}, canvas, el("figcaption", {}, `${moment(found.start, overview.is_dated)} to ${moment(found.stop, overview.is_dated)}, ${some} a line; the darker, the more of ${of} is there`)));
+    box.replaceChildren(el("figure", {}, canvas, el("figcaption", {}, `${moment(found.start, overview.is_dated)} to ${moment(found.stop, overview.is_dated)}, ${some} a line; the stronger the colour, the more of ${of} is there`)));
   } catch (error) {
     box.replaceChildren(failure(error));
   }
