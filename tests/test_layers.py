@@ -304,7 +304,7 @@ LAYERS = {
         ["cli", "__main__"],
     ],
     "lightning_app": [
-        ["batch", "schedules", "own_code", "arguments", "checkpoints", "messages"],
+        ["start", "batch", "schedules", "own_code", "arguments", "checkpoints", "messages"],
         ["data.lasting", "data.infinite", "data.patterns"],
         [
             "data.columns.calendar",

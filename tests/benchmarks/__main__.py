@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from . import before, fields, ingest, panel, queries, read, sessions, systems, views, volumes
+from . import before, fields, ingest, panel, queries, read, rivers, sessions, systems, views, volumes
 from .harness import setting
 from .system_data import SYSTEMS
 
@@ -19,6 +19,7 @@ SUITES = {
     "volumes": volumes,
     "fields": fields,
     "systems": systems,
+    "rivers": rivers,
     "view": views,
 }
 
