@@ -38,7 +38,7 @@ def clocks() -> tuple[float, float]:
 IMPORTED = clocks()
 
 
-class CaravanCSV(Caravan):
+class CaravanCSV(Caravan):  # type: ignore[misc]  # of no type where it is not installed
     """Its data set of Caravan, from the files of text."""
 
     def _load_basin_data(self, basin: str) -> Any:
