@@ -70,7 +70,8 @@ class Run:
             If it fails; its output is in `run.log` of its folder.
         """
         metrics, note = self.folder / "test_metrics.json", self.folder / "run.sha256"
-        if not (metrics.exists() and note.exists() and note.read_text() == self.digest):
+        digest = self.digest  # of the file as the run reads it, which may be edited meanwhile
+        if not (metrics.exists() and note.exists() and note.read_text() == digest):
             self.folder.mkdir(parents=True, exist_ok=True)
             note.unlink(missing_ok=True)
             log = self.folder / "run.log"
@@ -90,7 +91,7 @@ class Run:
                         raise UsageError(
                             f"{command} of {self.folder.name} failed: {last}", where=str(log), fix="see there"
                         )
-            note.write_text(self.digest)
+            note.write_text(digest)
         found: dict[str, Any] = json.loads(metrics.read_text())
         return found
 

@@ -237,6 +237,26 @@ def test_a_table_has_a_row_for_each_configuration_and_horizon_and_keeps_what_it_
     assert (tmp_path / "table.md").read_text() == before
 
 
+def test_a_configuration_that_is_edited_while_it_runs_is_run_again_by_the_next_table(
+    app: App, hourly: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"store": hourly.path, "lookback": 48, "horizon": 24, "split": {"sizes": [1400, 300, 300]}}
+    config, runs = tmp_path / "repeat.yaml", []
+    config.write_text(yaml.safe_dump({"data": data, "model": {"class_path": "Repeat"}}))
+
+    def run(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        done = app(*words[3:])  # in this process
+        runs.append(config.read_text())
+        if len(runs) == 1:
+            config.write_text(runs[0].replace("lookback: 48", "lookback: 24"))
+        return done
+
+    monkeypatch.setattr("lightning_app.table.subprocess.run", run)
+    for _ in range(3):
+        app("table", "--configs", "repeat.yaml", "--out", "table.md", "--data.cache", tmp_path / "cache", check=True)
+    assert len(runs) == 2
+
+
 def test_a_run_of_a_table_that_fails_is_told(app: App, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(
         "data: {store: none.zarr, lookback: 2, horizon: 1}\nmodel: {class_path: Repeat}\n"
