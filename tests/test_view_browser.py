@@ -297,7 +297,7 @@ def test_a_link_in_another_page_opens_the_view_that_it_names(shops: Store, brows
         page = browser.new_context().new_page()
         page.goto(f"http://localhost:{other.server_port}/a.html")
         page.get_by_text("look").click()
-        page.wait_for_function("() => document.body.innerText.includes('needs the token')")
+        page.wait_for_function("() => document.body?.innerText.includes('needs the token')")
         page.goto(address)
         page.goto(f"http://localhost:{other.server_port}/a.html")
         page.get_by_text("look").click()
