@@ -1,3 +1,5 @@
+import tracemalloc
+
 """Windows that are padded at the ends of runs, and targets that are several rows apart."""
 
 from pathlib import Path
@@ -150,3 +152,10 @@ def test_a_selection_is_padded_at_its_own_ends(tmp_path: Path) -> None:
     batch = windows.batch(np.arange(len(windows)))
     assert batch["x"][..., 0].tolist() == [[4, 4, 4], [4, 4, 5], [4, 5, 6], [5, 6, 7]]
     assert batch["y"][..., 0].tolist() == [[4, 5], [5, 6], [6, 7], [7, 7]]
+
+
+def test_the_rows_that_a_window_needs_take_no_memory_to_count() -> None:
+    tracemalloc.start()
+    assert WindowShape(10**9, 24).least_rows == 10**9 + 24
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

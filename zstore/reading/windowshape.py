@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zstore.errors import UsageError
 
 Int64 = NDArray[np.int64]
+_TOGETHER = 1 << 16
 Bool = NDArray[np.bool_]
 
 Padding = Literal["none", "repeat", "zero"]
@@ -101,10 +102,18 @@ class WindowShape:
 
     @property
     def least_rows(self) -> int:
-        """Rows that a run must have for one window; what else a window needs is padded. Cost: O(rows of a window)."""
-        lengths = np.arange(1, self.span + self.target_stride + 1)
-        first, last = self.starts(0 * lengths, 0 * lengths, lengths)
-        return int(lengths[np.argmax(last >= first)])
+        """Rows that a run must have for one window; what else a window needs is padded. Memory: that of 65,536 numbers.
+
+        Cost: where windows are padded, O(rows that are needed).
+        """
+        if not self.padded:
+            return self.span
+        for low in range(1, self.span + self.target_stride + 1, _TOGETHER):
+            lengths = np.arange(low, low + _TOGETHER)
+            first, last = self.starts(0 * lengths, 0 * lengths, lengths)
+            if (last >= first).any():
+                return int(lengths[np.argmax(last >= first)])
+        return self.span + self.target_stride
 
     @property
     def needs(self) -> str:

@@ -60,7 +60,8 @@ def view(
     """
     _require_libraries()
     listening = _bound(port)
-    os.nice(_NICENESS)  # a fit beside goes first
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(_NICENESS)  # a fit beside goes first
     session = Session(str(store), version, storage_options)
     serve(session, listening, panels_of(session, run), None if no_browser else webbrowser.open, told)
 
