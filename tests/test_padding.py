@@ -1,7 +1,6 @@
-import tracemalloc
-
 """Windows that are padded at the ends of runs, and targets that are several rows apart."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
