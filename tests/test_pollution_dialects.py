@@ -212,9 +212,10 @@ class Judge:
         aside: list[int] = []
         file = path.with_name(f"{path.name}.quarantine.csv")
         if file.exists():
-            csv.field_size_limit(1 << 30)
+            limit = csv.field_size_limit(1 << 30)
             with file.open(newline="") as opened:
                 aside = [int(row["line"]) for row in csv.DictReader(opened)]
+            csv.field_size_limit(limit)
         if expected is not None and not set(expected.bad) <= set(aside):
             self.wrong.append(("bad row taken", mode, blocksize, content, aside, expected.bad))
             return
