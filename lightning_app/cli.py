@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from jsonargparse import set_parsing_settings
 from pytorch_lightning import Callback, Trainer
@@ -81,8 +82,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         for part in parts:
             cli = AppCLI(part, "run" if len(parts) > 1 else None, loggers=loggers)
             loggers = loggers or cli.named_loggers
-        if len(parts) > 1 and (cli.run_folder / "forecasts").is_dir():
-            evaluation.main([str(cli.run_folder), *(["--quiet"] if "--quiet" in words else [])])
+        if len(parts) > 1:
+            _score_kept(cli.run_folder, "--quiet" in words)
     except ZstoreError as error:
         if debug:
             raise
@@ -98,6 +99,14 @@ def _main(arguments: Sequence[str] | None) -> int:
         print(f"lightning_app: {mistake}", file=sys.stderr)
         return mistake.exit_code
     return 0
+
+
+def _score_kept(folder: Path, is_quiet: bool) -> None:
+    """Score the forecasts of rows to come that a run folder has kept, if it has any."""
+    from lightning_app.kept import FOLDER  # with Parquet, which other commands do not need
+
+    if (folder / FOLDER).is_dir():
+        evaluation.main([str(folder), *(["--quiet"] if is_quiet else [])])
 
 
 def _parts(words: Sequence[str]) -> list[list[str]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.calibration import digest_of_weights, kept_at
-from lightning_app.checkpoints import read_checkpoint
+from lightning_app.checkpoints import checkpoint_file, read_checkpoint
 from lightning_app.data.ahead.forecast import Ahead, forecast_windows
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.options import Gaps
@@ -201,9 +201,8 @@ class Forecaster:
 def load_run(run: str | Path, checkpoint: str = "best") -> Forecaster:
     """See :func:`lightning_app.load`."""
     folder = Path(run)
-    path = folder / "checkpoints" / f"{checkpoint}.ckpt" if checkpoint in ("best", "last") else Path(checkpoint)
-    if checkpoint == "best" and not path.is_file():
-        path = path.with_name("last.ckpt")
+    path = checkpoint_file(folder, None if checkpoint == "best" else checkpoint, "best")
+    assert path is not None  # as there is a default
     for needed in (path, folder / "config.yaml"):
         if not needed.is_file():
             raise UsageError(
