@@ -31,7 +31,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-long: .venv/ready
-	$(BIN)/python -m pytest -m long -n 2 --dist worksteal
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-fresh} $(BIN)/python -m pytest -m long -n 2 --dist worksteal
 
 cover: .venv/ready
 	$(BIN)/coverage erase

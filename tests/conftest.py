@@ -25,10 +25,12 @@ from zstore.storage.urls import open_storage
 REPOSITORY = Path(__file__).parents[1]
 
 # No test has a clock: a slow machine, or a busy one, is no fault of the code. Fixtures are made once for all examples.
-# HYPOTHESIS_PROFILE=deep draws ten times as many examples where a test does not say how many.
-for profile, examples in {"tests": 40, "deep": 400}.items():
+# Examples are the same in every run, so that a change passes or fails by what it changed. `HYPOTHESIS_PROFILE=fresh
+# make test` draws others in each run, and `deep` ten times as many where a test does not say how many.
+for profile, examples in {"tests": 40, "fresh": 40, "deep": 400}.items():
     settings.register_profile(
         profile,
+        derandomize=profile == "tests",
         deadline=None,
         max_examples=examples,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

@@ -26,6 +26,8 @@ import zstore
 from zstore import Query, SourceError, Store, UsageError, ZstoreError, open_store
 from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
+from zstore.writing.sources.sql.databases import ChangedError
+from zstore.writing.sources.sql.sqlite import Sqlite
 
 SECRET = "s3cr/t%pass"  # noqa: S105  # of a server that the tests start
 WRITTEN = "s3cr%2Ft%25pass"
@@ -339,6 +341,23 @@ def test_a_file_that_is_written_to_between_parts_is_refused(tmp_path: Path, monk
     with pytest.raises(SourceError, match=r"the database was changed while it was read in parts|is locked"):
         made(Query("select * from t", uri, partition="k", partitions=3), tmp_path / "x.zarr")
     assert not (tmp_path / "x.zarr").exists()
+
+
+@pytest.mark.parametrize("text", ["attempt to write a readonly database", "database disk image is malformed"])
+def test_an_error_of_a_file_that_is_being_written_to_is_told_as_the_change_it_is(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        sqlite(tmp_path / "t.db", [("late", "2020-01-01", 1, 1.0, "a")])
+        raise sqlite3.OperationalError(text)
+
+    uri = sqlite(tmp_path / "t.db", rows(300))
+    database = Sqlite(uri, "t")
+    with database.reading() as reader:
+        snapshot = reader.snapshot
+    monkeypatch.setattr(Sqlite, "declared", fails)
+    with pytest.raises(ChangedError), database.reading(snapshot) as reader:
+        list(reader.batches("select * from t"))
 
 
 # Appends.

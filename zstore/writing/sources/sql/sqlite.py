@@ -50,11 +50,20 @@ class Sqlite:
 
     @contextmanager
     def reading(self, snapshot: Any = None) -> Iterator[SqliteReader]:
-        """A connection whose transaction sees one state, if it is the one that a snapshot names."""
+        """A connection whose transaction sees one state, if it is the one that a snapshot names.
+
+        While another program commits, a connection that may only read can fail in several ways ("database is locked",
+        "attempt to write a readonly database", for it may not roll a journal back): that is a change like any other.
+        """
         state = self.state()
         if snapshot is not None and snapshot != state:
             raise databases.ChangedError
-        yield SqliteReader(self, state)
+        try:
+            yield SqliteReader(self, state)
+        except Exception as error:
+            if snapshot is not None and self.state() != snapshot:
+                raise databases.ChangedError from error
+            raise
         if snapshot is not None and self.state() != snapshot:
             raise databases.ChangedError
 
