@@ -215,6 +215,7 @@ LAYERS = {
             "writing.in_folder",
             "writing.in_bucket",
             "writing.target",
+            "writing.threads",
             "writing.scheduler",
             "writing.typed_statics",
             "writing.statics",

@@ -65,10 +65,10 @@ def commands(csv: Path, id_: str, time: str, out: Path, threads: int) -> tuple[d
 
 STEPS = {
     "parse": ["blocks.py:read_block"],
-    "sort": ["sort.py:sort_order"],
+    "sort": ["sort.py:sort_keys"],
     "pack": ["channels.py:observe"],
     "spill": ["sort.py:write", "resume.py:note_report"],
-    "gather": ["steps.py:gather_keys", "shards.py:column"],
+    "gather": ["steps.py:gather_keys", "shards.py:columns"],
     "encode": ["shards.py:encode_shard"],
     "moments": ["shards.py:_segment_moments"],
     "write": ["folder.py:write"],

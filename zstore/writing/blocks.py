@@ -16,7 +16,7 @@ from zstore.format.encodings.base import Form
 from zstore.storage.protocol import Storage
 from zstore.writing.left_out import NOTHING, LeftOut, LeftOutRow, kept_rows, told
 from zstore.writing.references import odd_references, references
-from zstore.writing.sort import SortedBlock, Spill, sort_order
+from zstore.writing.sort import SortedBlock, Spill, sort_keys
 from zstore.writing.sources.digests import PieceDigest
 from zstore.writing.sources.join import join
 from zstore.writing.sources.protocol import Block, Source
@@ -108,12 +108,12 @@ def _rows_out(columns: Columns, spec: TableSpec, keep_bad: bool, left_out: LeftO
 
 def _spilled(columns: Columns, spec: TableSpec, number: int, dtype: str, scratch: Storage) -> BlockReport:
     """Sort rows by (id, time), pack each channel, and each reference of a field, and spill them."""
-    order = sort_order(columns.codes, columns.times)
+    _, times, order = sort_keys(columns.codes, columns.times)
     everything = slice(None) if order is None else order
     n_stored = len(spec.stored)
     packed = [column.observe(everything, dtype) for column in columns.channels[:n_stored]]
     packed += [column.observe(everything, "float64") for column in references(columns, spec)]
-    spill = Spill.write(scratch, str(number), [columns.times[everything], *(column.values for column in packed)])
+    spill = Spill.write(scratch, str(number), [times, *(column.values for column in packed)])
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     lost = columns.n_lost[:n_stored] + (0,) * (len(packed) - n_stored)
     forms = tuple(form._replace(n_inexact=form.n_inexact + n) for (_, form), n in zip(packed, lost, strict=True))

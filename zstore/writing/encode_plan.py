@@ -68,8 +68,8 @@ def choose_codecs(
         stop = min(_SAMPLE_CHUNKS * rows.chunk_rows, n_rows)
         end = Border(len(row_start) - 1, None) if stop == n_rows else find_border(stop, row_start, blocks, unique=False)
         sample = Gathered(ShardPlan(0, 0, stop, Border(0, None), end), blocks, rows)
-        for position, channel in enumerate(rows.channels):
-            chosen[position], trials[channel.name] = smallest(sample.column(position), rows.chunk_rows)
+        for position, values in enumerate(sample.columns(range(len(rows.channels)))):
+            chosen[position], trials[rows.channels[position].name] = smallest(values, rows.chunk_rows)
     elif codec == AUTO:
         chosen = [default_codec(channel.encoding.dtype) for channel in rows.channels]
     channels = tuple(replace(channel, codec=name) for channel, name in zip(rows.channels, chosen, strict=True))

@@ -70,7 +70,7 @@ def limit_fan_in(
 def _merge(plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec, scratch: Storage) -> SortedBlock:
     """One block of the rows between two places of the final order, packed as they are to be stored."""
     rows = Gathered(plan, blocks, spec)
-    columns = [rows.times, *(rows.column(position) for position in range(len(spec.columns)))]
+    columns = [rows.times, *rows.columns(range(len(spec.columns)))]
     starts = np.flatnonzero(np.diff(rows.codes, prepend=-1))
     spill = Spill.write(scratch, f"merged{plan.shard}", columns)
     return SortedBlock(spill, rows.codes[starts], np.append(starts, len(rows.codes)))

@@ -1,4 +1,4 @@
-"""Runs one phase of tasks on Dask: threads on this machine, or the workers of a cluster."""
+"""Runs one phase of tasks: on threads of this machine, or as a Dask graph on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -17,6 +16,7 @@ import pyarrow as pa
 from zstore.errors import StoreError, UsageError
 from zstore.memory import total_memory
 from zstore.storage.portable import n_cores
+from zstore.writing.threads import on_threads
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _AWAY = "1 hour"  # after which a worker that died is given up; 15 s, as is usua
 
 
 class Scheduler:
-    """Maps a function over items as a Dask graph, one task each.
+    """Maps a function over items, one task each: on threads, or on the workers of a Dask cluster.
 
     Parameters
     ----------
@@ -161,9 +161,6 @@ class Scheduler:
         StoreError
             If the cluster cannot be reached, or its workers die again and again.
         """
-        import dask.threaded  # a tenth of a second, and only for writers
-        from dask.callbacks import Callback
-
         if not items:
             return []
         name = f"zstore-{phase}-{uuid.uuid4().hex}"  # other runs may use the same cluster
@@ -185,9 +182,8 @@ class Scheduler:
             tasks = {key: (partial(_apply, item), name) for key, item in zip(keys, items, strict=True)}
             graph = {name: (_Held(function),), **tasks}
             return self._on_cluster(name, graph, keys, finished, seen is not None)
-        alone = {key: (partial(function, item),) for key, item in zip(keys, items, strict=True)}
-        with ThreadPoolExecutor(self.workers) as pool, Callback(posttask=finished):  # type: ignore[no-untyped-call]
-            results = list(dask.threaded.get(alone, keys, pool=pool))
+        # Not dask.threaded, which takes a twentieth of a second to import.
+        results = on_threads(function, items, self.workers, lambda number, result: finished(keys[number], result))
         pa.default_memory_pool().release_unused()  # what threads that have ended left there
         return results
 

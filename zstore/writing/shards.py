@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from zstore.writing.steps import StepReport, Trial, encode_steps, gather_keys, r
 Int64 = NDArray[np.int64]
 
 _TOGETHER_ROWS = 1 << 17  # of which moments are made at once
+_TOGETHER_BYTES = 1 << 24  # of columns that are read at once
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,29 @@ class Gathered:
         """Drop series and times, three quarters of the memory of a shard."""
         del self.codes, self.times
 
-    def column(self, position: int) -> NDArray[Any]:
-        """(row,) values of one column as they are to be stored."""
+    def columns(self, positions: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """(row,) values of some columns, one after the other, as they are to be stored.
+
+        Notes
+        -----
+        Some are read at once, as many as :data:`_TOGETHER_BYTES` have room for: spills are opened once for all of them.
+        """
+        dtypes = [np.dtype(column.encoding.dtype) for column in self._spec.columns]
+        widest = max((dtypes[position].itemsize for position in positions), default=1)
+        n_at_once = max(1, _TOGETHER_BYTES // max(1, self._n_rows * widest))
+        for first in range(0, len(positions), n_at_once):
+            some = positions[first : first + n_at_once]
+            wanted = [position + 1 for position in some]  # times come first
+            reads = [partial(self._blocks[n].spill.read_columns, wanted, *rows) for n, *rows in self._slices]
+            pieces = list(zip(*read_all(self._blocks, reads), strict=True))
+            for number, position in enumerate(some):
+                yield self._put_together(position, pieces[number] if pieces else ())
+
+    def _put_together(self, position: int, pieces: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """One column in the final order from what of it lies in each block."""
         stored = np.empty(self._n_rows, self._spec.columns[position].encoding.dtype)
         row = 0
-        reads = [partial(self._blocks[n].spill.read, position + 1, start, stop) for n, start, stop in self._slices]
-        for (n, start, stop), piece in zip(self._slices, read_all(self._blocks, reads), strict=True):
+        for (n, start, stop), piece in zip(self._slices, pieces, strict=True):
             stored[row : row + stop - start] = self._spec.bringers[n][position](piece)
             row += stop - start
         return stored if self._order is None else stored[self._order]
@@ -163,8 +181,7 @@ def write_shard(
     report, starts = _write_keys(plan, rows, spec, scratch)
     rows.forget_keys()
     records, moments, n_infinite = list(report.records), [], []
-    for position, channel in enumerate(spec.channels):
-        stored = rows.column(position)
+    for channel, stored in zip(spec.channels, rows.columns(range(len(spec.channels))), strict=True):
         records.append(_put(spec, channel.variable, spec.first_shard + plan.shard, spec.plan(channel), stored))
         moments.append(_segment_moments(stored, channel.encoding, starts))
         endless = moments[-1].count.any() and np.isinf([moments[-1].low.min(), moments[-1].high.max()]).any()
@@ -197,7 +214,7 @@ def _write_keys(plan: ShardPlan, rows: Gathered, spec: RowsSpec, scratch: Storag
 def _spill_references(rows: Gathered, spec: RowsSpec, scratch: Storage, shard: int) -> Spill:
     """References of all fields in final order, behind the times."""
     n_channels = len(spec.channels)
-    columns = [rows.column(n) for n in range(n_channels, n_channels + len(spec.references))]
+    columns = rows.columns(range(n_channels, n_channels + len(spec.references)))
     return Spill.write(scratch, f"payloads{shard}", [rows.times, *columns])
 
 

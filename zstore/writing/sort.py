@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -74,19 +74,29 @@ class Spill:
         return self._offsets[-1]
 
     def read(self, column: int, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``[start, stop)`` of one column, not to be written to.
+        """Rows ``[start, stop)`` of one column, not to be written to; raises as :meth:`read_columns`."""
+        return self.read_columns(range(column, column + 1), start, stop)[0]
+
+    def read_columns(self, columns: Iterable[int], start: int, stop: int) -> list[NDArray[Any]]:
+        """Rows ``[start, stop)`` of some columns, not to be written to. A file is opened once for all of them.
 
         Raises
         ------
         OSError
             If the object is shorter than it was.
         """
-        dtype, offset = np.dtype(self.dtypes[column]), self._offsets[column]
-        first, last = offset + start * dtype.itemsize, offset + stop * dtype.itemsize
-        content = self.scratch.read(self.key, first, last) if last > first else b""
-        if len(content) != last - first:
-            raise OSError(errno.EIO, f"{len(content)} of {last - first} bytes", f"{self.scratch}/{self.key}")
-        return np.frombuffer(content, dtype)
+        if start == stop:
+            return [np.empty(0, self.dtypes[column]) for column in columns]
+        fetch = partial(self.scratch.read, self.key) if self.scratch.remote else self.scratch.open(self.key).read
+        found: list[NDArray[Any]] = []
+        for column in columns:
+            dtype, offset = np.dtype(self.dtypes[column]), self._offsets[column]
+            n_bytes = (stop - start) * dtype.itemsize
+            content = fetch(offset + start * dtype.itemsize, offset + stop * dtype.itemsize)
+            if len(content) != n_bytes:
+                raise OSError(errno.EIO, f"{len(content)} of {n_bytes} bytes", f"{self.scratch}/{self.key}")
+            found.append(np.frombuffer(content, dtype))
+        return found
 
     def with_times(self, times: Int64) -> Spill:
         """A spill of the same rows at other times."""
@@ -169,22 +179,24 @@ def count_rows(n_series: int, blocks: Sequence[SortedBlock]) -> Int64:
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
-def sort_order(codes: NDArray[np.integer[Any]], times: Int64) -> Int64 | None:
-    """The stable order by (code, time), or None if the rows are in it already.
+def sort_keys(codes: Int32, times: Int64) -> tuple[Int32, Int64, Int64 | None]:
+    """Codes and times in their stable order by (code, time), and that order; None if the rows were in it already.
 
     Notes
     -----
     Sources are mostly sorted by id or by time, so the cheap order by code alone (a radix sort below 2**16
     codes) is tried before the full one.
     """
-    if _in_order(codes, times):
-        return None
+    if np.all(codes[1:] >= codes[:-1]) and _ascend(codes, times):
+        return codes, times, None
     first, last = int(codes.min()), int(codes.max())  # there are rows, or they were in order
     narrow = (codes - first).astype(np.uint16) if last - first < 1 << 16 else codes
-    order = np.argsort(narrow, kind="stable")
-    if _in_order(codes[order], times[order]):
-        return order
-    return np.lexsort((times, codes))
+    order: Int64 = np.argsort(narrow, kind="stable")
+    by_code, its_times = codes[order], times[order]
+    if not _ascend(by_code, its_times):
+        order = np.lexsort((times, codes))
+        by_code, its_times = codes[order], times[order]
+    return by_code, its_times, order
 
 
 def find_duplicate(codes: NDArray[np.integer[Any]], times: Int64) -> int | None:
@@ -262,9 +274,10 @@ def codes_between(block: SortedBlock, start: int, stop: int) -> Int32:
     return np.repeat(block.series[first:last], np.diff(bounds))
 
 
-def _in_order(codes: NDArray[np.integer[Any]], times: Int64) -> bool:
-    up = codes[1:] > codes[:-1]
-    return bool(np.all(up | ((codes[1:] == codes[:-1]) & (times[1:] >= times[:-1]))))
+def _ascend(codes: Int32, times: Int64) -> bool:
+    """Whether times ascend, or stay, within each code; codes are in order."""
+    falls = np.flatnonzero(times[1:] < times[:-1])
+    return bool(np.all(codes[falls] != codes[falls + 1]))
 
 
 def _select(rank: int, sorted_times: list[NDArray[Any]]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from zstore.format.index import usual_step
 from zstore.format.schema import TimeAxis
 from zstore.format.timesteps import TimeStepRule
 from zstore.writing.calendars import CalendarTally, anchored, calendar_steps, completed, sum_tallies
-from zstore.writing.sort import ShardPlan, SortedBlock, codes_between, locate, read_all, sort_order
+from zstore.writing.sort import ShardPlan, SortedBlock, codes_between, locate, read_all, sort_keys
 
 Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]
@@ -120,9 +120,7 @@ def gather_keys(plan: ShardPlan, blocks: Sequence[SortedBlock]) -> tuple[Int32, 
         codes[row : row + stop - start] = codes_between(blocks[n], start, stop)
         times[row : row + stop - start] = some
         row += stop - start
-    order = sort_order(codes, times)
-    if order is not None:
-        codes, times = codes[order], times[order]
+    codes, times, order = sort_keys(codes, times)
     return codes, times, (slices, order)
 
 

@@ -109,7 +109,7 @@ def _combine(
         return None
     first = np.flatnonzero(begins[several])
     gathered = Gathered(plan, blocks, spec)
-    cells = [_last_values(gathered.column(position)[several], first) for position in range(len(spec.columns))]
+    cells = [_last_values(column[several], first) for column in gathered.columns(range(len(spec.columns)))]
     series, at = codes[several][first], times[several][first]
     starts = np.flatnonzero(np.diff(series, prepend=-1))
     spill = Spill.write(scratch, f"updated{plan.shard}", [at, *cells])

@@ -30,6 +30,7 @@ MAX_DECIMALS = 7
 _EXACT_LIMIT = 1 << 24
 _INT_LIMIT = (1 << 31) - 1
 _SAMPLE = 512
+_TILE_ROWS = 1 << 13  # of which floats stay in the cache of a core
 _EXPONENTS = 1 << 11
 
 
@@ -193,8 +194,6 @@ def observe_numbers(source: NDArray[np.float64], dtype: str, finite: bool = True
     OverflowError
         If `finite` and a number is infinite in `dtype`.
     """
-    with np.errstate(over="ignore"):
-        kept = source.astype(dtype)
     absent = np.isnan(source)
     missing = absent if absent.any() else None
     most = MAX_DECIMALS if dtype == "float32" else 0  # in float64, integer * scale is not correctly rounded
@@ -203,11 +202,12 @@ def observe_numbers(source: NDArray[np.float64], dtype: str, finite: bool = True
     decimals = 0
     while decimals <= most:
         # A sample finds the decimals; the whole column confirms them, or needs more.
-        if _pack_exactly(source[head], kept[head], head_missing, decimals) is not None:
-            column = _pack_exactly(source, kept, missing, decimals)
+        if _pack_exactly(source[head], head_missing, decimals, dtype) is not None:
+            column = _pack_exactly(source, missing, decimals, dtype)
             if column is not None:
                 return column
         decimals += 1
+    kept = _rounded(source, dtype)
     if finite and np.isinf(kept).any():
         raise OverflowError
     return Observed(kept, NumberForm(None, 0, count_inexact(source, kept)))
@@ -285,31 +285,63 @@ def _divided(values: Values, decimals: int, dtype: str) -> Values:
     return floats
 
 
+def _rounded(source: NDArray[np.float64], dtype: str) -> Values:
+    with np.errstate(over="ignore"):
+        return source.astype(dtype)
+
+
 def _pack_exactly(
-    source: NDArray[np.float64], kept: Values, missing: NDArray[np.bool_] | None, decimals: int
+    source: NDArray[np.float64], missing: NDArray[np.bool_] | None, decimals: int, dtype: str
 ) -> Observed | None:
-    limit = _EXACT_LIMIT if decimals else _INT_LIMIT
-    with np.errstate(invalid="ignore", over="ignore"):
-        whole = source * 10.0**decimals
-        np.rint(whole, out=whole)
-        if missing is not None:
-            whole[missing] = 0.0
-        largest = max(float(whole.max(initial=0.0)), -float(whole.min(initial=0.0)))
-        if not largest < limit:  # also catches infinities
-            return None
-    dtype = np.dtype(narrowest(int(largest)))
-    values = whole.astype(dtype)
-    # A quotient of exact numbers is the float64 nearest to the decimal: the source itself, unless it has more digits.
-    longer = whole / 10.0**decimals != source if decimals else whole != source
-    if missing is not None:
-        longer &= ~missing
-        values[missing] = fill_of(dtype)
+    """A column as integers, if their decimals are enough and `dtype` cannot tell the difference."""
+    found = _whole_numbers(source, missing, decimals)
+    if found is None:
+        return None
+    whole, largest, longer = found
     n_inexact = 0
-    if longer.any():
-        back = np.multiply(whole, scale_of(decimals), out=whole).astype(kept.dtype)
-        if np.any((back != kept) & longer):
+    if longer:
+        back = (whole * scale_of(decimals)).astype(dtype)
+        kept = _rounded(source, dtype)
+        odd = back != kept  # where the quotient is the source, so is the product once it is rounded
+        if missing is not None:
+            odd &= ~missing
+        if odd.any():
             return None
         n_inexact = count_inexact(source, kept)
     elif largest >= _EXACT_LIMIT:
-        n_inexact = count_inexact(source, kept)
-    return Observed(values, NumberForm(decimals, int(largest), n_inexact))
+        n_inexact = count_inexact(source, _rounded(source, dtype))
+    values = whole.astype(narrowest(largest), copy=False)
+    if missing is not None:
+        values[missing] = fill_of(values.dtype)
+    return Observed(values, NumberForm(decimals, largest, n_inexact))
+
+
+def _whole_numbers(
+    source: NDArray[np.float64], missing: NDArray[np.bool_] | None, decimals: int
+) -> tuple[NDArray[np.int32], int, bool] | None:
+    """(row,) int32 nearest to each value times a power of ten, 0 where missing; None if one is too large.
+
+    Also the largest absolute one, and whether any value has more decimals. Some rows at a time, which stay in cache.
+    """
+    limit, unit = _EXACT_LIMIT if decimals else _INT_LIMIT, 10.0**decimals
+    integers = np.empty(len(source), np.int32)
+    scratch = np.empty((2, min(len(source), _TILE_ROWS)))
+    largest, longer = 0.0, False
+    for first in range(0, len(source), _TILE_ROWS):
+        rows = slice(first, first + _TILE_ROWS)
+        some, absent = source[rows], None if missing is None else missing[rows]
+        whole, quotient = scratch[:, : len(some)]
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.rint(np.multiply(some, unit, out=whole), out=whole)
+            if absent is not None:
+                whole[absent] = 0.0
+            largest = max(largest, float(whole.max()), -float(whole.min()))
+            if not largest < limit:  # also catches infinities
+                return None
+        integers[rows] = whole
+        if not longer:
+            # A quotient of exact numbers is the float64 nearest to the decimal: the source itself, unless it has more
+            # digits.
+            more = np.divide(whole, unit, out=quotient) != some
+            longer = bool(np.any(more if absent is None else more & ~absent))
+    return integers, int(largest), longer

@@ -68,7 +68,8 @@ class NumberValues(ChannelValues):
 
     def observe(self, order: Any, dtype: str) -> Observed:
         """In the fewest decimals; numbers that are too large were refused as they were read."""
-        return observe_numbers(self.values[order], dtype, finite=False)
+        values, form = observe_numbers(self.values, dtype, finite=False)
+        return Observed(values[order], form)  # packed before they are sorted: fewer bytes to move
 
     def at(self, rows: NDArray[np.int64]) -> NumberValues:
         """Their numbers."""

@@ -64,10 +64,11 @@ def read_digested(file: File, start: int, stop: int) -> tuple[bytes, tuple[Piece
     pairs = [(first, min(first + PIECE_BYTES, file.n_bytes)) for first in firsts]
     whole = [(first, end) for first, end in pairs if first >= start - _MOST_BEFORE and end <= stop]
     begin = min([start, *(first for first, _ in whole[:1])])
-    content = read_source(file, begin, stop)
-    view = memoryview(content)
-    pieces = [
-        PieceDigest(str(file), first, xxhash.xxh3_128_hexdigest(view[first - begin : end - begin]))
-        for first, end in whole
-    ]
-    return content[start - begin :] if begin < start else content, tuple(pieces)
+    before = read_source(file, begin, start) if begin < start else b""  # on its own, so that no row is copied
+    content = read_source(file, start, stop)
+    view, pieces = memoryview(content), []
+    for first, end in whole:
+        hasher = xxhash.xxh3_128(before if first < start else b"")
+        hasher.update(view[max(first - start, 0) : end - start])
+        pieces.append(PieceDigest(str(file), first, hasher.hexdigest()))
+    return content, tuple(pieces)
