@@ -24,6 +24,7 @@ Int64 = NDArray[np.int64]
 
 _READERS = 16
 _SELECT_ROWS = 1 << 22
+_SAMPLED = 16  # of so many rows one is looked at first
 
 
 class DuplicateTimeError(Exception):
@@ -185,18 +186,44 @@ def sort_keys(codes: Int32, times: Int64) -> tuple[Int32, Int64, Int64 | None]:
     Notes
     -----
     Sources are mostly sorted by id or by time, so the cheap order by code alone (a radix sort below 2**16
-    codes) is tried before the full one.
+    codes) is tried before the full one, if some rows far apart agree with it.
     """
     if np.all(codes[1:] >= codes[:-1]) and _ascend(codes, times):
         return codes, times, None
-    first, last = int(codes.min()), int(codes.max())  # there are rows, or they were in order
-    narrow = (codes - first).astype(np.uint16) if last - first < 1 << 16 else codes
-    order: Int64 = np.argsort(narrow, kind="stable")
-    by_code, its_times = codes[order], times[order]
-    if not _ascend(by_code, its_times):
-        order = np.lexsort((times, codes))
+    some_codes, some_times = codes[::_SAMPLED], times[::_SAMPLED]
+    some = _order_by_code(some_codes)
+    if _ascend(some_codes[some], some_times[some]):
+        order = _order_by_code(codes)
         by_code, its_times = codes[order], times[order]
-    return by_code, its_times, order
+        if _ascend(by_code, its_times):
+            return by_code, its_times, order
+    order = _order_by_both(codes, times)
+    return codes[order], times[order], order
+
+
+def _order_by_code(codes: Int32) -> Int64:
+    """The stable order by code; of one row at least."""
+    first, last = int(codes.min()), int(codes.max())
+    return np.argsort((codes - first).astype(np.uint16) if last - first < 1 << 16 else codes, kind="stable")
+
+
+def _order_by_both(codes: Int32, times: Int64) -> Int64:
+    """The stable order by (code, time); of one row at least.
+
+    Notes
+    -----
+    Where an int64 has room for both, and no two rows have the same, that is one sort of integers, which takes a fifth
+    of the time of two stable sorts.
+    """
+    first_code, first_time = int(codes.min()), int(times.min())
+    n_times = int(times.max()) - first_time + 1
+    if (int(codes.max()) - first_code + 1) * n_times < 1 << 63:
+        both = (codes - np.int64(first_code)) * n_times + (times - first_time)
+        order: Int64 = np.argsort(both)
+        both = both[order]
+        if np.all(both[1:] != both[:-1]):
+            return order
+    return np.lexsort((times, codes))
 
 
 def find_duplicate(codes: NDArray[np.integer[Any]], times: Int64) -> int | None:
