@@ -527,7 +527,7 @@ def test_a_spill_of_many_columns_is_read_in_one_pass_over_their_types(monkeypatc
     spill = Spill(Folder(Path("unused")), "key", 7, ("int64", *["int16"] * 2000), "")
     assert spill.n_bytes == 7 * (8 + 2 * 2000)
     asked = 0
-    monkeypatch.setattr(Folder, "read", lambda self, key, start, stop: bytes(stop - start))
+    monkeypatch.setattr(Folder, "open", lambda self, key: SimpleNamespace(read=lambda start, stop: bytes(stop - start)))
     kind = np.dtype
 
     class Counted:
@@ -540,3 +540,20 @@ def test_a_spill_of_many_columns_is_read_in_one_pass_over_their_types(monkeypatc
     for column in range(2001):
         spill.read(column, 0, 7)
     assert asked <= 2 * 2001
+
+
+def test_a_spill_is_opened_once_for_the_times_of_a_shard_and_once_for_all_its_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = [f"c{n}" for n in range(20)]
+    path = write_table(tmp_path / "t.csv", ["id", "t", *columns], [[f"s{n % 3}", n, *range(20)] for n in range(300)])
+    opened: Counter[str] = Counter()
+    open_ = Folder.open
+
+    def counted(self: Folder, key: str, most: int | None = None) -> Any:
+        opened[key] += 1
+        return open_(self, key, most)
+
+    monkeypatch.setattr(Folder, "open", counted)
+    zstore.ingest(path, tmp_path / "s.zarr", id="id", time="t")
+    assert [n for key, n in opened.items() if key.endswith(".spill")] == [2]

@@ -48,8 +48,8 @@ def test_a_gigabyte_is_shared_by_four_threads_at_most(
 ) -> None:
     monkeypatch.setattr("zstore.writing.scheduler.total_memory", lambda: 1 << 36, raising=False)
     pools: list[int] = []
-    pool = zstore.writing.scheduler.ThreadPoolExecutor  # type: ignore[attr-defined]
-    monkeypatch.setattr("zstore.writing.scheduler.ThreadPoolExecutor", lambda n: pools.append(n) or pool(n))
+    pool = zstore.writing.threads.ThreadPoolExecutor  # type: ignore[attr-defined]
+    monkeypatch.setattr("zstore.writing.threads.ThreadPoolExecutor", lambda n: pools.append(n) or pool(n))
     zstore.ingest(csv, tmp_path / "s.zarr", id="site", time="date", workers=workers, memory_limit=1 << 30)
     assert set(pools) == {n_threads}
 
