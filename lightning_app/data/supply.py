@@ -153,7 +153,7 @@ def streamed(scales: Scales, channels: bool, fields: Sequence[str]) -> Streamed:
                 expected=f"one of {', '.join(layout.readers) or 'none'}",
                 fix="fit again",
             )
-    readers = {name: layout.readers[name] for name in fields}
+    readers = {name: layout.readers[name].with_cache(options.row_cache) for name in fields}
     if channels:
         return Streamed(layout.view.reader(scales.scaler, options.row_cache), readers)
     offsets = [layout.fields[name].steps.offsets(name, layout.window.lookback) for name in fields]

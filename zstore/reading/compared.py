@@ -25,7 +25,7 @@ def compare(storage: Storage, record: ObjectRecord) -> bytes:
     CorruptionError
         If they differ, or there are none.
     """
-    with _reading(storage, record):
+    with reading_errors(storage, record):
         content = storage.open(record.key, record.n_bytes).read()
     _check(storage, record, len(content), digest(content))
     return content
@@ -34,7 +34,7 @@ def compare(storage: Storage, record: ObjectRecord) -> bytes:
 def open_compared(storage: Storage, record: ObjectRecord) -> Opened:
     """One stored object, opened, after it was read piece by piece and compared with its record. Raises as `compare`."""
     hasher, n_bytes = xxhash.xxh3_128(), 0
-    with _reading(storage, record):
+    with reading_errors(storage, record):
         opened = storage.open(record.key, record.n_bytes)
         while piece := opened.read(n_bytes, n_bytes + _PIECE_BYTES):
             hasher.update(piece)
@@ -44,8 +44,8 @@ def open_compared(storage: Storage, record: ObjectRecord) -> Opened:
 
 
 @contextmanager
-def _reading(storage: Storage, record: ObjectRecord) -> Iterator[None]:
-    """Say what could not be read, and why."""
+def reading_errors(storage: Storage, record: ObjectRecord) -> Iterator[None]:
+    """Say what of an object could not be read, and why. Raises as :func:`compare`, and `StoreError` for the network."""
     where = f"{storage}/{record.key}"
     try:
         yield

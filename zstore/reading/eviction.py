@@ -14,6 +14,7 @@ from pathlib import Path
 from zstore.errors import UsageError
 from zstore.format.outside import check_outside
 from zstore.reading.heldfile import HeldFile
+from zstore.reading.objectfiles import damaged_objects, object_files, remove_object
 from zstore.reading.rownotes import SUFFIX, CacheEntry, lock_path, note_path, read_note
 from zstore.sizes import parse_size
 from zstore.storage.locks import file_lock, unused
@@ -28,24 +29,24 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of row files, and how much it may hold.
+    """A folder of row files and objects of buckets, and how much it may hold.
 
     Parameters
     ----------
     folder
         Where it is.
     limit
-        Bytes of row files that are kept: a size such as ``50GiB``, or a share of its disk such as ``0.2``. Default:
+        Bytes that are kept: a size such as ``50GiB``, or a share of its disk such as ``0.2``. Default:
         ``$ZSTORE_CACHE_LIMIT``, or 0.2.
     days
         Days for which a file is kept that nobody opens. Default: ``$ZSTORE_CACHE_DAYS``, or 90.
 
     Notes
     -----
-    When a file is built, those that were not used for `days` leave the folder, and then, the one first that was used
-    longest ago, as many as it takes to stay within `limit` and to have the disk space that the new one needs. A file
-    that a living process has open stays, even beyond the limit: on Linux and macOS removing it would free nothing
-    before that process ends, and the next process would write it anew.
+    When a file is built or fetched, those that were not used for `days` leave the folder, and then, the one first that
+    was used longest ago, as many as it takes to stay within `limit` and to have the disk space that the new one needs.
+    A file that a living process has open stays, even beyond the limit: on Linux and macOS removing it would free
+    nothing before that process ends, and the next process would write it anew.
     """
 
     folder: Path
@@ -78,6 +79,11 @@ class Cache:
         raise UsageError(
             f"days {given!r} of a cache", expected="a number, 0 or more", fix="change ZSTORE_CACHE_DAYS or --days"
         )
+
+    @property
+    def limit_here(self) -> int:
+        """Bytes that it may hold on its disk; raises as :meth:`limit_on`."""
+        return self.limit_on(shutil.disk_usage(self.folder).total)
 
     def limit_on(self, disk_bytes: int) -> int:
         """Bytes that it may hold on a disk of some size.
@@ -131,6 +137,7 @@ def clear_cache(cache: Path | None = None, older_than_s: float = 0.0) -> tuple[i
     """
     folder, limit = cache or cache_folder(), time.time() - older_than_s
     removed = [_remove(path) for path in _row_files(folder) if not older_than_s or _used(path) <= limit]
+    removed += [remove_object(each.path) for each in object_files(folder) if not older_than_s or each.used <= limit]
     return sum(1 for n_bytes in removed if n_bytes), sum(removed)
 
 
@@ -164,7 +171,11 @@ def verify_cache(cache: Path | None = None) -> tuple[int, list[CacheEntry]]:
                 damaged.append(entry)
                 _unlinked(path)
                 _unlinked(note_path(path))
-    return len(entries), damaged
+    n_objects, wrong = damaged_objects(cache or cache_folder())
+    for each in wrong:
+        each.path.unlink(missing_ok=True)
+        damaged.append(CacheEntry(str(each.path), "an object of a bucket", 0, (), 0, each.n_bytes, each.path.stem))
+    return len(entries) + n_objects, damaged
 
 
 def make_room(cache: Cache, n_bytes: int, for_: Path | None = None) -> tuple[int, int]:
@@ -183,20 +194,7 @@ def make_room(cache: Cache, n_bytes: int, for_: Path | None = None) -> tuple[int
     -------
     Files and bytes removed.
     """
-    disk, now = shutil.disk_usage(cache.folder), time.time()
-    limit, free = cache.limit_on(disk.total), disk.free
-    known = sorted((_used(path), path) for path in _row_files(cache.folder) if path != for_)
-    held = sum(_size(path) for _, path in known)
-    n_files = n_removed = 0
-    for used, path in known:
-        fits = held + n_bytes <= limit and n_bytes <= free
-        if fits and now - used <= cache.unused_s:
-            break
-        removed = _remove(path)
-        n_files, n_removed = n_files + bool(removed), n_removed + removed
-        held, free = held - removed, free + removed
-    if n_files:
-        logger.info("evicted %d row files, %.1f MB, from %s", n_files, n_removed / 1e6, cache.folder)
+    limit, (held, _, n_files, n_removed) = cache.limit_here, _evict(cache, n_bytes, for_)
     if held + n_bytes > limit:
         logger.warning(
             "the cache %s takes %.1f MB with what is built now, %.1f MB more than its limit: what is in use stays",
@@ -205,6 +203,34 @@ def make_room(cache: Cache, n_bytes: int, for_: Path | None = None) -> tuple[int
             (held + n_bytes - limit) / 1e6,
         )
     return n_files, n_removed
+
+
+def room_for(cache: Cache, n_bytes: int) -> int:
+    """Evict files until the folder may take some bytes more, and say how many it may take now; 0 or more."""
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    held, free, _, _ = _evict(cache, n_bytes, None)
+    return max(min(cache.limit_here - held, free), 0)
+
+
+def _evict(cache: Cache, n_bytes: int, for_: Path | None) -> tuple[int, int, int, int]:
+    """Bytes that are held and that are free, and files and bytes removed, see :func:`make_room`."""
+    disk, now = shutil.disk_usage(cache.folder), time.time()
+    limit, free = cache.limit_on(disk.total), disk.free
+    rows = [(_used(path), path, _size(path), _remove) for path in _row_files(cache.folder) if path != for_]
+    objects = [(each.used, each.path, each.n_bytes, remove_object) for each in object_files(cache.folder)]
+    known = sorted([*rows, *objects], key=lambda each: each[:2])
+    held = sum(size for _, _, size, _ in known)
+    n_files = n_removed = 0
+    for used, path, _, remove in known:
+        fits = held + n_bytes <= limit and n_bytes <= free
+        if fits and now - used <= cache.unused_s:
+            break
+        removed = remove(path)
+        n_files, n_removed = n_files + bool(removed), n_removed + removed
+        held, free = held - removed, free + removed
+    if n_files:
+        logger.info("evicted %d files, %.1f MB, from %s", n_files, n_removed / 1e6, cache.folder)
+    return held, free, n_files, n_removed
 
 
 def remove_partials(path: Path) -> int:

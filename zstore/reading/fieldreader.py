@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zstore.format.layout import shard_key
+from zstore.format.rowarrays import byte_names
+from zstore.reading.eviction import Cache
 from zstore.reading.fieldchunks import VariableChunks
 from zstore.reading.fieldimages import FirstImage
 from zstore.reading.version import StoredVersion
@@ -88,6 +93,18 @@ class FieldReader(ABC):
     def remote(self) -> bool:
         """Whether the store is in a bucket, so that random reads fetch whole shards."""
         return self.store.storage.remote
+
+    def with_cache(self, cache: Cache | str | Path | None = None) -> FieldReader:
+        """The same rows, read from copies on the disk of this machine, see :meth:`Store.with_cache`."""
+        return FieldReader.of(self.store.with_cache(cache), self.name) if self.remote else self
+
+    def expect(self, starts: Int64, stops: Int64) -> None:
+        """Fetch what rows will be read from ahead of use, see :meth:`Store.expect`."""
+        self.store.objects.expect(self._shards(starts, stops))
+
+    def _shards(self, starts: Int64, stops: Int64) -> Iterator[str]:
+        """Keys of the shards that some rows lie in, part by part."""
+        return self.store.shards_of([self.store.field(self.name).variable], starts, stops)
 
     @property
     def decoded_bytes(self) -> int:
@@ -291,6 +308,19 @@ class _Images(FieldReader):
         contents = self.store.read_bytes(self.name, start, start + len(out))
         for row, content in enumerate(contents, start):
             self._put(row, content, out[row - start])
+
+    def _shards(self, starts: Int64, stops: Int64) -> Iterator[str]:
+        variable = self.store.field(self.name).variable
+        yield from self.store.shards_of(
+            byte_names(variable)[1:3], np.array([0]), np.array([self.n_rows])
+        )  # where the bytes of rows lie
+        size = self.store.objects.shard_rows(variable)
+        for start, stop in zip(starts, stops, strict=True):
+            some = self._ranges[int(start) : int(stop)]
+            first, last = some[:, 0] // size, (some[:, 1] - 1) // size
+            held = some[:, 1] > some[:, 0]
+            for shard in np.unique(np.concatenate([first[held], last[held]])).tolist():
+                yield shard_key(variable, shard)
 
     def _located(self, rows: Int64) -> tuple[Int64, Int64]:
         places = self._ranges[rows, 0]

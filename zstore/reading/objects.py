@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -27,6 +27,8 @@ from zstore.format.shards import decode_rows
 from zstore.format.soundness import check_records
 from zstore.format.trust import check_document
 from zstore.reading.compared import FIX, compare, open_compared
+from zstore.reading.eviction import Cache
+from zstore.reading.objectcache import ObjectCache
 from zstore.storage.protocol import Opened, Storage
 
 _READERS = 8
@@ -67,6 +69,7 @@ class ObjectReader:
                 refuse(f"version {self.document['version']} in {key}", f"version {version}", str(storage))
         self._records: dict[str, ObjectRecord] | None = None
         self._copies: dict[str, Opened] = {}
+        self._near: ObjectCache | None = None
         self._recent: dict[str, Opened] = {}
         self._compared: dict[str, Hashable] = {}
         self._lock = threading.Lock()
@@ -77,6 +80,17 @@ class ObjectReader:
         other = copy(self)
         other._copies, other._recent, other._compared = dict(copies), {}, {}
         return other
+
+    def with_cache(self, cache: Cache) -> ObjectReader:
+        """The same version, whose shards are read from copies on the disk of this machine, fetched on first use."""
+        other = self.with_copies({})
+        other._near = ObjectCache(self.storage, cache)
+        return other
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Fetch shards ahead of use, see :meth:`ObjectCache.expect`; nothing without :meth:`with_cache`."""
+        if self._near is not None:
+            self._near.expect(self._record(key) for key in keys)
 
     def _load_newest(self) -> None:
         """Read the root document, again if a writer commits meanwhile."""
@@ -281,13 +295,16 @@ class ObjectReader:
             with self._lock:
                 self._recent.pop(key, None)
                 self._recent[key] = opened  # last
-                while len(self._recent) > (_FETCHED if self.storage.remote else _FILES):
+                on_disk = not self.storage.remote or (self._near is not None and self._near.has_room)
+                while len(self._recent) > (_FILES if on_disk else _FETCHED):
                     self._recent.pop(next(iter(self._recent)))
         return opened
 
     def _open(self, key: str) -> Opened:
         if key in self._copies:
             return self._copies[key]
+        if self._near is not None:
+            return self._near.open(self._record(key))
         if (known := self._compared.get(key)) is not None:
             with suppress(OSError):  # told below, where it is opened as if for the first time
                 if (same := self.storage.reopen(key, known)) is not None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, StoreError, UsageError
-from zstore.format.layout import TIME
+from zstore.format.layout import TIME, shard_key, shards_of
 from zstore.format.rowarrays import DIGEST_BYTES, array_names, byte_names, origin_name
 from zstore.format.trust import MOST_ROW_BYTES
 from zstore.reading.described import DescribedVersion
+from zstore.reading.eviction import Cache
 from zstore.storage.protocol import Storage
+
+Int64 = NDArray[np.int64]
 
 _FEW_PIECES = 8
 _TOGETHER_BYTES = 1 << 24
@@ -27,6 +32,57 @@ class StoredVersion(DescribedVersion):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (type(self), self.storage, self.version, self.digest)  # another process opens it anew
+
+    def with_cache(self, cache: Cache | str | Path | None = None) -> Self:
+        """The same version, whose rows are read from a copy of its shards on the disk of this machine.
+
+        Parameters
+        ----------
+        cache
+            Folder of the copies, with how much it may hold if that is not the usual; None for :func:`cache_folder`.
+
+        Returns
+        -------
+        This store itself, if it is on this machine.
+
+        Notes
+        -----
+        A shard is fetched whole when a row of it is first read, compared with its digest, and kept until the cache
+        needs its room: another epoch, or another process, reads the disk.
+        """
+        if not self.storage.remote:
+            return self
+        near = copy(self)
+        near.objects = self.objects.with_cache(Cache.of(cache))
+        return near
+
+    def expect(self, channels: Sequence[str], starts: Int64, stops: Int64, times: bool = False) -> None:
+        """Fetch what rows will be read from, ahead of use, on threads of its own; until others are expected.
+
+        Parameters
+        ----------
+        channels
+            Whose rows.
+        starts, stops
+            (part,) rows ``[start, stop)``, in the order in which they will be read.
+        times
+            Whether their times will be read too.
+
+        Notes
+        -----
+        Does nothing without :meth:`with_cache`. At most 1 GiB is fetched and not read yet.
+        """
+        variables = [self.channel(name).variable for name in channels] + [TIME] * times
+        self.objects.expect(self.shards_of(variables, starts, stops))
+
+    def shards_of(self, variables: Sequence[str], starts: Int64, stops: Int64) -> Iterator[str]:
+        """Keys of the shards of some variables over `row` that rows lie in, part by part; some more than once."""
+        for start, stop in zip(starts, stops, strict=True):
+            places = self.index.places(int(start), int(stop))
+            for variable in variables:
+                size, n_axes = self.objects.shard_rows(variable), len(self.objects.nodes[variable]["shape"])
+                for low, high in places:
+                    yield from (shard_key(variable, shard, n_axes) for shard in shards_of(low, high, size))
 
     def read(self, channel: str, start: int, stop: int) -> NDArray[Any]:
         """Rows ``[start, stop)`` of one channel as floats, NaN where missing.

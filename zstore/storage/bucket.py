@@ -1,4 +1,4 @@
-"""A prefix of an S3 bucket as a place of objects: conditional writes, and a look back where an answer was lost.
+"""A prefix of a bucket as a place of objects: conditional writes, and a look back where an answer was lost.
 
 An object is written only if it is still what the writer has read (:meth:`Bucket.put`), or, for a new one, if nothing is
 there. That is all a lease needs: see :class:`zstore.writing.lease.LeasedBucket`, which alone commits.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,14 +26,31 @@ from obstore.exceptions import (
     PreconditionError,
     UnknownConfigurationKeyError,
 )
-from obstore.store import S3Store
 
 from zstore.errors import UsageError
 from zstore.storage.fetched import Fetched, Ranged
+from zstore.storage.inflight import OWN_OPTIONS, InFlight, requests_of
+from zstore.storage.parts import RemoteObject
 from zstore.storage.refusals import cannot_write, conflict, too_large
-from zstore.storage.s3 import ATTEMPTS, REFUSED, can_be_key, connect, parse_url, reached, reason, send, wait
+from zstore.storage.remote import (
+    ATTEMPTS,
+    REFUSED,
+    Connection,
+    can_be_key,
+    connect,
+    parse_url,
+    reached,
+    reason,
+    send,
+    wait,
+)
 
-_URL = re.compile(r"s3://([^/]+)/*(.*?)/*")
+_URL = re.compile(r"(s3|gs|az)://([^/]+)/*(.*?)/*")
+_KNOWN = {
+    "s3": "options of obstore's S3Config, such as region, endpoint or access_key_id",
+    "gs": "options of obstore's GCSConfig, such as service_account or base_url",
+    "az": "options of obstore's AzureConfig, such as account_name, account_key or endpoint",
+}
 _WRITERS = 8
 _BATCH = 1000
 
@@ -45,15 +62,18 @@ class Bucket:
     Parameters
     ----------
     url
-        ``s3://BUCKET/PREFIX``.
+        ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX`` or ``az://CONTAINER/PREFIX``.
     options
-        What obstore's ``S3Config`` and ``ClientConfig`` take, such as ``region``, ``endpoint``, ``access_key_id`` or
-        ``timeout``. Never shown: they may hold secrets.
+        What obstore's ``S3Config`` (``GCSConfig``, ``AzureConfig``) and ``ClientConfig`` take, such as ``region``,
+        ``endpoint``, ``access_key_id`` or ``timeout``. Beside them ``in_flight``, the bytes of answers that are waited
+        for at any time (``64MiB``), and ``hedge``, whether a late answer is asked for a second time (``true``). Never
+        shown: they may hold secrets.
 
     Notes
     -----
-    A request that fails for reasons that may pass is sent at most 3 x 3 times, each within 30 seconds: where nothing
-    ever answers, a writer gives up after some ten minutes, and at once where the connection is refused.
+    What is longer than 4 MiB is read in parts, several at once. A request that fails for reasons that may pass is sent
+    at most 3 x 3 times, each within 30 seconds: where nothing ever answers, a writer gives up after some ten minutes,
+    and at once where the connection is refused.
     """
 
     url: str
@@ -69,16 +89,15 @@ class Bucket:
             If the URL or an option cannot be meant.
         """
         match = _URL.fullmatch(url)
-        if match is None or (match[2] and not can_be_key(match[2])):
-            raise UsageError(f"URL {url!r}", expected="s3://BUCKET/PREFIX", fix="correct the URL")
-        bucket = cls(f"s3://{match[1]}/{match[2]}".rstrip("/"), tuple(sorted(options.items())))
+        if match is None or (match[3] and not can_be_key(match[3])):
+            known = "s3://BUCKET/PREFIX" if url.startswith("s3:") else "gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+            raise UsageError(f"URL {url!r}", expected=known, fix="correct the URL")
+        bucket = cls(f"{match[1]}://{match[2]}/{match[3]}".rstrip("/"), tuple(sorted(options.items())))
         try:
-            bucket._store  # noqa: B018  # says what is wrong with the options
+            bucket._requests, bucket._store  # noqa: B018  # says what is wrong with the options
         except UnknownConfigurationKeyError as error:
             raise UsageError(
-                f"storage option ({reason(error)})",
-                expected="options of obstore's S3Config, such as region, endpoint or access_key_id",
-                fix="correct --storage-options",
+                f"storage option ({reason(error)})", expected=_KNOWN[match[1]], fix="correct --storage-options"
             ) from error
         except BaseError as error:
             raise UsageError(f"storage options for {url} ({reason(error)})", fix="correct --storage-options") from error
@@ -107,18 +126,18 @@ class Bucket:
         self, key: str, start: int, stop: int | None, etag: str | None, most: int | None
     ) -> tuple[bytes, str | None]:
         """Some bytes of an object, and its ETag."""
-        options: dict[str, Any] = {"if_match": etag} if etag else {}
-        if start or stop is not None:
-            options["range"] = (start, stop) if stop is not None else {"offset": start}
-
-        def read() -> tuple[bytes, str | None]:
-            found = obstore.get(self._store, self._path(key), options=options)  # type: ignore[arg-type]
-            if most is not None and found.meta["size"] > most:  # nothing of it was fetched yet
-                raise too_large(found.meta["size"], most, f"{self}/{key}")
-            return bytes(found.bytes()), found.meta["e_tag"]
-
         try:
-            return send(f"{self}/{key}", read)
+            content, size, found = self._requests.run(self._object(key).read(start, stop, etag, most))
+        except PreconditionError:
+            raise OSError(errno.ESTALE, "the object was replaced meanwhile", f"{self}/{key}") from None
+        if most is not None and size > most:
+            raise too_large(size, most, f"{self}/{key}")
+        return content, found
+
+    def fetch(self, key: str, n_bytes: int, use: Callable[[int, Any], None]) -> bool:
+        """Read an object of known length in parts, several at once."""
+        try:
+            return self._requests.run(self._object(key).read(most=n_bytes, use=use))[1] == n_bytes
         except PreconditionError:
             raise OSError(errno.ESTALE, "the object was replaced meanwhile", f"{self}/{key}") from None
 
@@ -261,15 +280,27 @@ class Bucket:
         """The prefix as zarr-python sees it."""
         from zarr.storage import ObjectStore
 
-        bucket, prefix = parse_url(self.url)
-        return ObjectStore(connect(os.getpid(), bucket, prefix, self.options), read_only=True)
+        return ObjectStore(connect(os.getpid(), *parse_url(self.url), self._services), read_only=True)
 
     @property
-    def _store(self) -> S3Store:
-        return connect(os.getpid(), parse_url(self.url)[0], "", self.options)
+    def _store(self) -> Connection:
+        scheme, bucket, _ = parse_url(self.url)
+        return connect(os.getpid(), scheme, bucket, "", self._services)
+
+    @property
+    def _services(self) -> tuple[tuple[str, str], ...]:
+        """The options that are obstore's."""
+        return tuple(option for option in self.options if option[0] not in OWN_OPTIONS)
+
+    @property
+    def _requests(self) -> InFlight:
+        return requests_of(os.getpid(), self.options)
+
+    def _object(self, key: str) -> RemoteObject:
+        return RemoteObject(self._store, self._path(key), f"{self}/{key}", self._requests)
 
     def _path(self, key: str) -> str:
-        prefix = parse_url(self.url)[1]
+        prefix = parse_url(self.url)[2]
         return f"{prefix}/{key}" if prefix else key
 
     def look(self, key: str, most: int | None = None) -> tuple[bytes, str] | None:
@@ -298,11 +329,10 @@ class Bucket:
         ConflictError
             If something else is there.
         """
-        mode: Any = "create" if etag is None else {"e_tag": etag}
         failed: BaseError | None = None
         for attempt in range(ATTEMPTS):
             try:
-                obstore.put(self._store, self._path(key), content, mode=mode, use_multipart=False)
+                obstore.put(self._store, self._path(key), content, mode=self._mode(key, etag), use_multipart=False)
                 return
             except REFUSED as error:
                 raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EACCES, reason(error))) from error
@@ -319,3 +349,14 @@ class Bucket:
             if (None if there is None else there[1]) != etag:
                 raise conflict(self.url) from failed
         raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EIO, reason(failed))) from failed
+
+    def _mode(self, key: str, etag: str | None) -> Any:
+        """What has obstore write an object only where it has this ETag or, for None, where there is none."""
+        if etag is None:
+            return "create"
+        if not self.url.startswith("gs:"):
+            return {"e_tag": etag}
+        found = obstore.head(self._store, self._path(key))  # GCS compares numbers of versions in place of ETags
+        if found["e_tag"] != etag:
+            raise PreconditionError("the object was replaced meanwhile")
+        return {"e_tag": etag, "version": found["version"]}

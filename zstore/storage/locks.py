@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 try:
     import fcntl as _fcntl
@@ -94,3 +94,36 @@ def unused(path: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be written by this opening alone; waits for another one, a thread's or a process's.
+
+    Yields
+    ------
+    The file, created if it is not there, with whatever a writer that died has left in it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a link.
+
+    Notes
+    -----
+    Where a system or its file system has no locks, there may be several. :func:`mark_used` makes of a writer a user.
+    """
+    flags = os.O_RDWR | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    while True:
+        with os.fdopen(os.open(path, flags, 0o666), "r+b") as file:
+            if _flock is not None:
+                with suppress(OSError):
+                    _flock.flock(file.fileno(), _flock.LOCK_EX)
+            same = False  # if who held it before has renamed it
+            with suppress(FileNotFoundError):
+                same = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+            if same:
+                yield file
+                return

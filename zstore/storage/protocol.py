@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 
@@ -78,6 +78,29 @@ class Storage(Protocol):
         ------
         OSError
             If it is not there.
+        """
+        ...
+
+    def fetch(self, key: str, n_bytes: int, use: Callable[[int, Any], None]) -> bool:
+        """Read an object of known length in parts, several at once.
+
+        Parameters
+        ----------
+        key
+            Its key.
+        n_bytes
+            Its length.
+        use
+            Called with the offset and the bytes of each part, in any order, on other threads.
+
+        Returns
+        -------
+        Whether it has that length. If not, `use` may have had some of it.
+
+        Raises
+        ------
+        OSError
+            As :meth:`read`, and with ESTALE if it was replaced meanwhile.
         """
         ...
 

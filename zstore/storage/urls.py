@@ -11,7 +11,7 @@ from zstore.storage.folder import Folder
 from zstore.storage.paths import check_path
 from zstore.storage.protocol import Storage
 
-_REMOTE = "s3://"
+_REMOTE = ("s3://", "gs://", "az://")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # of two letters at least: one is a drive, as in C://data
 
 
@@ -26,7 +26,7 @@ def open_storage(url: str | Path, options: Mapping[str, str] | None = None) -> S
     Parameters
     ----------
     url
-        A path, or ``s3://BUCKET/PREFIX``.
+        A path, or ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX``.
     options
         For object storage, beside the usual environment variables: see :class:`zstore.storage.bucket.Bucket`.
 
@@ -39,7 +39,9 @@ def open_storage(url: str | Path, options: Mapping[str, str] | None = None) -> S
     text = str(url)
     if not is_remote(text):
         if _SCHEME.match(text):
-            raise UsageError(f"URL {text!r}", expected="a path, or s3://BUCKET/PREFIX", fix="check the URL")
+            raise UsageError(
+                f"URL {text!r}", expected="a path, or s3://, gs:// or az://BUCKET/PREFIX", fix="check the URL"
+            )
         return Folder(Path(url))
     try:
         from zstore.storage.bucket import Bucket  # needs obstore

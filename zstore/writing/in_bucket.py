@@ -62,9 +62,10 @@ def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool, 
 
 def _check_outside(store: Bucket) -> None:
     """Refuse a prefix inside that of a store, whose next writer would remove what it does not know."""
-    bucket, *parts = store.url.removeprefix("s3://").split("/")
+    scheme, _, rest = store.url.partition("://")
+    bucket, *parts = rest.split("/")
     for n in range(1, len(parts)):
-        above = replace(store, url=f"s3://{bucket}/{'/'.join(parts[:n])}")
+        above = replace(store, url=f"{scheme}://{bucket}/{'/'.join(parts[:n])}")
         with suppress(StoreError):  # who may not read there has none there to write to
             if is_store(above):
                 raise UsageError(f"STORE {store}, inside the store {above}", fix="choose a place outside of it")

@@ -218,6 +218,8 @@ class Pool:
                 future.exception()  # waits: nobody else may write to the slots now
         self._coming, self._edges, self._order = {}, {}, order
         self._next = self._settled = turn
+        coming = order.piece[turn:] if order is not None else np.zeros(0, np.int64)
+        self.reader.expect(self.plan.cuts[coming], self.plan.cuts[coming + 1])
 
     def _begin(self, order: PooledOrder, turn: int) -> Future[None]:
         """A piece that is being decoded by the threads or, where these were stopped, has been decoded."""

@@ -99,6 +99,10 @@ class StoreReader:
             series = self.store.index.series_of(start, start + len(values)) if later.by_series else None
             later.scale_rows(torch.from_numpy(values), None if series is None else torch.from_numpy(series))
 
+    def expect(self, starts: Int64, stops: Int64) -> None:
+        """Fetch what rows will be read from ahead of use, where the store is in a bucket."""
+        self.store.expect(self.scaler.channels, starts, stops, self.irregular)
+
     def times(self, start: int, stop: int) -> Int64:
         """Times of some rows."""
         return self.store.times(start, stop)
@@ -156,6 +160,9 @@ class PanelReader:
         self.file.read(start, values, observed)
         if self.later is not None:
             self.later.scale_rows(torch.from_numpy(values))
+
+    def expect(self, starts: Int64, stops: Int64) -> None:
+        """Nothing: the file is on this machine."""
 
     def times(self, start: int, stop: int) -> Int64:
         """Times of some steps."""

@@ -61,6 +61,9 @@ class RowReader(Protocol):
     def read(self, start: int, values: NDArray[np.float32], observed: NDArray[np.bool_] | None) -> None:
         """Decode rows from `start` on into (row, value) arrays."""
 
+    def expect(self, starts: Int64, stops: Int64) -> None:
+        """Begin to fetch what rows ``[start, stop)`` will be read from, (part,), in this order."""
+
     def times(self, start: int, stop: int) -> Int64:
         """Times of some rows."""
 
@@ -177,6 +180,13 @@ class Streamed:
             for name, reader in self.fields.items()
         }
         return StreamMemory(rows, times, fields)
+
+    def expect(self, starts: Int64, stops: Int64) -> None:
+        """Begin to fetch what rows ``[start, stop)`` will be read from, (part,), in this order."""
+        if self.channels is not None:
+            self.channels.expect(starts, stops)
+        for reader in self.fields.values():
+            reader.expect(starts, stops)
 
     def read(self, start: int, parts: Sequence[NDArray[Any]]) -> None:
         """Decode rows from `start` on into arrays like those of :meth:`memory`, as many as these have."""

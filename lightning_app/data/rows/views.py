@@ -136,7 +136,7 @@ class SeriesView:
     def reader(self, scaler: Scaler, cache: Cache | Path) -> StoreReader:
         """Decodes chunks of the store."""
         self.store.require_float32(scaler.channels, scaler.scaling)
-        return StoreReader(self.store, scaler, self.masked)
+        return StoreReader(self.store.with_cache(cache), scaler, self.masked)
 
     def observed_targets(self, scaler: Scaler, steps: Int64, cache: Cache | Path) -> ObservedTargets:
         """True values of the targets that a scaler is of, by row; of categories its codes.

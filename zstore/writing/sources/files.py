@@ -156,11 +156,12 @@ def _object(url: str, options: Mapping[str, str]) -> File:
 
 def _bucket_of(url: str, options: Mapping[str, str]) -> tuple[Any, str]:
     """The bucket of a URL, and the key, which names something below it."""
-    bucket, _, key = url.removeprefix("s3://").partition("/")
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
     open_storage(url, options)  # refuses keys that no object can have
     if not key.strip("/"):
-        raise UsageError(f"URL {url!r}", expected="s3://BUCKET/KEY of a file", fix="correct the URL")
-    return open_storage(f"s3://{bucket}", options), key.strip("/")
+        raise UsageError(f"URL {url!r}", expected=f"{scheme}://BUCKET/KEY of a file", fix="correct the URL")
+    return open_storage(f"{scheme}://{bucket}", options), key.strip("/")
 
 
 def _fits(names: list[str], parts: list[re.Pattern[str]]) -> bool:

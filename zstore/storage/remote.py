@@ -1,4 +1,4 @@
-"""S3 through obstore: connections, requests that are sent again, and what went wrong in one line."""
+"""S3, GCS and Azure through obstore: connections, requests sent again, and what went wrong in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
@@ -20,7 +20,7 @@ from obstore.exceptions import (
     PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import S3Store
+from obstore.store import AzureStore, GCSStore, S3Store
 
 from zstore.errors import StoreError
 
@@ -30,18 +30,25 @@ ATTEMPTS = 3
 REFUSED = (PermissionDeniedError, UnauthenticatedError, InvalidPathError)
 """Errors of requests that fail however often they are sent."""
 
-_WAIT_S = 0.2
+WAIT_S = 0.2
+STORES: Mapping[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+"""By scheme, what speaks with a service."""
+
+Connection = S3Store | GCSStore | AzureStore
+
 _CLIENT = {"timeout": "30s", "connect_timeout": "10s"}
 _MOST_SHOWN = 240
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ENDPOINT = re.compile("endpoint|base_?url", re.IGNORECASE)
 _UNLISTED = "Encountered object with invalid path: "
 _NOISE = re.compile(r"Generic \w+ error: |, max_retries: \d+, retry_timeout: \w+|Error performing ")
 
 
-def parse_url(url: str) -> tuple[str, str]:
-    """Bucket and prefix of a URL."""
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    return bucket, prefix
+def parse_url(url: str) -> tuple[str, str, str]:
+    """Scheme, bucket and prefix of a URL."""
+    scheme, _, rest = url.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    return scheme, bucket, prefix
 
 
 def can_be_key(key: str) -> bool:
@@ -50,16 +57,18 @@ def can_be_key(key: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def connect(process: int, bucket: str, prefix: str, options: tuple[tuple[str, str], ...]) -> S3Store:
+def connect(process: int, scheme: str, bucket: str, prefix: str, options: tuple[tuple[str, str], ...]) -> Connection:
     """A connection, one for each process: none survives a fork."""
     given = dict(options)
     client: dict[str, Any] = {name: given.pop(name, usual) for name, usual in _CLIENT.items()}
-    named = [value for name, value in (*given.items(), *os.environ.items()) if "endpoint" in name.lower()]
+    named = [value for name, value in (*given.items(), *os.environ.items()) if _ENDPOINT.search(name)]
     if any(value.startswith("http://") for value in named):
         client["allow_http"] = True
     backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2}
     retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=45), "backoff": backoff}
-    return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=retry, **given)  # type: ignore[arg-type]
+    store = STORES[scheme]
+    connection: Connection = store(bucket, prefix=prefix or None, client_options=client, retry_config=retry, **given)
+    return connection
 
 
 def send(where: str, request: Callable[[], Result]) -> Result:
@@ -87,21 +96,33 @@ def send(where: str, request: Callable[[], Result]) -> Result:
     for attempt in range(ATTEMPTS):
         try:
             return request()
-        except NotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, "no such object", where) from error
-        except PreconditionError:
-            raise
-        except REFUSED as error:
-            raise PermissionError(errno.EACCES, reason(error), where) from error
         except BaseError as error:
-            failed = error
+            failed = failed_for_good(error, where)
             wait(attempt)
-    raise OSError(errno.EIO, reason(failed), where) from failed
+    raise given_up(failed, where)
+
+
+def failed_for_good(error: BaseError, where: str) -> BaseError:
+    """An error that may pass; those that stay are raised, as :func:`send` says."""
+    if isinstance(error, NotFoundError):
+        raise FileNotFoundError(errno.ENOENT, "no such object", where) from error
+    if isinstance(error, PreconditionError):
+        raise error
+    if isinstance(error, REFUSED):
+        raise PermissionError(errno.EACCES, reason(error), where) from error
+    return error
+
+
+def given_up(failed: BaseError | None, where: str) -> OSError:
+    """What is raised once a request has failed each time."""
+    error = OSError(errno.EIO, reason(failed), where)
+    error.__cause__ = failed
+    return error
 
 
 def wait(attempt: int) -> None:
     """Wait after an attempt that failed, counted from 0: each time twice as long."""
-    time.sleep(_WAIT_S * 2**attempt)
+    time.sleep(WAIT_S * 2**attempt)
 
 
 @contextmanager
@@ -121,7 +142,8 @@ def reached(bucket: str) -> Iterator[None]:
         raise StoreError(
             f"cannot reach {bucket} ({error.strerror})",
             expected="a bucket that answers",
-            fix="check URL, network and credentials (AWS_… in the environment, or --storage-options)",
+            fix="check URL, network and credentials (in the environment, as AWS_…, GOOGLE_… or AZURE_…, or with "
+            "--storage-options)",
         ) from error
 
 
