@@ -531,7 +531,7 @@ def test_verify_finds_what_opening_does_not_and_removes_it(
     assert main(["cache", "verify", "--folder", str(folder)]) == 1
     printed = capsys.readouterr().out
     assert f"{path}: differs from its digest, and was removed" in printed
-    assert "1 of 2 row files were damaged" in printed
+    assert "1 of 2 files were damaged" in printed
     assert [entry.channels for entry in cache_entries(folder)] == [("u", "v")]
     np.testing.assert_array_equal(rows_of(store, folder, ("w",)).values, values_of(store, ("w",)))
 
@@ -555,9 +555,9 @@ def test_the_command_lists_ages_evicts_by_size_and_explains_itself(
     assert all(store.path in line for line in lines[2:5])
     held = rows_of(store, folder, ("v",))
     assert main(["cache", "clear", "--folder", str(folder), "--limit", "1B"]) == 0
-    assert "removed 2 row files" in capsys.readouterr().out
+    assert "removed 2 files" in capsys.readouterr().out
     main(["cache", "clear", "--folder", str(folder)])
-    assert "left 1 row files, 1.2 KiB, that a process has open" in capsys.readouterr().out
+    assert "left 1 files, 1.2 KiB, that a process has open" in capsys.readouterr().out
     assert held.values.shape == (N_ROWS, 1)
     with pytest.raises(UsageError, match="limit 'much'"):
         eviction.Cache(folder, "much")

@@ -54,6 +54,7 @@ LAYERS = {
             "reading.rownotes",
             "reading.objectfiles",
             "reading.eviction",
+            "reading.ahead",
             "reading.compared",
             "reading.objectcache",
             "reading.objects",

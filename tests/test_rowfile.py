@@ -119,10 +119,7 @@ def test_the_cache_is_listed_and_cleared(run: Run, store: Store, tmp_path: Path)
     assert store.path in listed
     assert "2 row files" in listed
     assert len(json.loads(run("zstore.cli", "cache", "list", "--folder", cache, "--json", check=True).stdout)) == 2
-    assert (
-        "removed 1 row files"
-        in run("zstore.cli", "cache", "clear", "--folder", cache, "--days", "5", check=True).stdout
-    )
+    assert "removed 1 files" in run("zstore.cli", "cache", "clear", "--folder", cache, "--days", "5", check=True).stdout
     assert len(cache_entries(cache)) == 1
     run("zstore.cli", "cache", "clear", "--folder", cache, check=True)
     assert list(cache.iterdir()) == []

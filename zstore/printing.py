@@ -19,6 +19,7 @@ from zstore.format.schema import Field
 from zstore.published.catalog import DATASETS
 from zstore.reading.described import grouped
 from zstore.reading.eviction import Cache
+from zstore.reading.objectfiles import object_files
 from zstore.reading.rownotes import CacheEntry
 from zstore.reading.store import Store
 from zstore.text import MOST_MESSAGE, counted, shown
@@ -34,9 +35,12 @@ _SHOWN_FINDINGS = 5
 
 
 def show_cache(entries: Sequence[CacheEntry], cache: Cache) -> str:
-    """The row files of a cache folder, for a person."""
+    """The row files of a cache folder, and how much it has of buckets, for a person."""
+    objects = object_files(cache.folder)
+    size = show_size(sum(each.n_bytes for each in objects))
+    others = f"{len(objects):,} objects of buckets, {size}, in {shown(cache.folder)}\n" if objects else ""
     if not entries:
-        return f"no row files in {cache.folder}\n"
+        return others or f"no row files in {cache.folder}\n"
     out = Console(file=StringIO(), highlight=False, markup=False, soft_wrap=True, width=_WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("used", "age", "size", "store", "version", "rows", "channels"):
@@ -56,7 +60,7 @@ def show_cache(entries: Sequence[CacheEntry], cache: Cache) -> str:
         f"longest ago, to stay within {limit}, and those that were not used for {cache.unused_s / 86_400:g} days"
     )
     text: str = out.file.getvalue()  # type: ignore[attr-defined]
-    return text
+    return text + others
 
 
 def show_age(seconds: float) -> str:

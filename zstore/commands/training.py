@@ -23,6 +23,7 @@ from zstore.progress import shown_progress
 from zstore.published.catalog import DATASETS
 from zstore.published.fetching import fetch
 from zstore.reading.eviction import Cache, cache_entries, clear_cache, make_room, verify_cache
+from zstore.reading.objectfiles import object_files
 from zstore.reading.store import open_store
 from zstore.text import shown_json
 
@@ -141,7 +142,7 @@ def _cache(options: Namespace) -> int:
             n_files, n_bytes = clear_cache(folder, options.days * 86_400)
         else:
             n_files, n_bytes = make_room(Cache(folder, options.limit, options.days or math.inf), 0)
-        print(f"removed {n_files:,} row files, {show_size(n_bytes)}, from {folder}")
+        print(f"removed {n_files:,} files, {show_size(n_bytes)}, from {folder}")
         _say_what_stays(options, folder)
         return 0
     if options.action == "verify":
@@ -155,23 +156,25 @@ def _cache(options: Namespace) -> int:
 
 def _say_what_stays(options: Namespace, folder: Path) -> None:
     """Say what a process has open, where everything was to go."""
-    entries = [] if options.days or options.limit is not None else cache_entries(folder)
-    if entries:
-        size = show_size(sum(entry.n_bytes for entry in entries))
-        print(f"left {len(entries):,} row files, {size}, that a process has open")
+    if options.days or options.limit is not None:
+        return
+    sizes = [entry.n_bytes for entry in (*cache_entries(folder), *object_files(folder))]
+    if sizes:
+        print(f"left {len(sizes):,} files, {show_size(sum(sizes))}, that a process has open")
 
 
 def _verify_cache(folder: Path) -> int:
     n_files, damaged = verify_cache(folder)
     for entry in damaged:
-        print(f"{entry.path}: differs from its digest, and was removed ({entry.store} version {entry.version})")
+        origin = f"{entry.store} version {entry.version}" if entry.version else entry.store
+        print(f"{entry.path}: differs from its digest, and was removed ({origin})")
     if damaged:
         print(
-            f"{len(damaged):,} of {n_files:,} row files were damaged. They are built anew when they are next needed. "
+            f"{len(damaged):,} of {n_files:,} files were damaged. They are built or fetched anew when they are next needed. "
             "Start runs that have them open again, and look at the disk"
         )
         return 1
-    print(f"{n_files:,} row files in {folder}, all as they were written")
+    print(f"{n_files:,} files in {folder}, all as they were written")
     return 0
 
 

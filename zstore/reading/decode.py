@@ -43,11 +43,16 @@ def decode_rows_of(
     routes = _Routes.of(store.index)
     everyone = store.index.series_of(0, store.n_rows).astype(np.int32) if scaling and scaling.per_series else None
 
+    shards = [
+        shard
+        for shard in range(n_shards(schema.n_places, schema.shard_rows))
+        if routes.any_in(*shard_bounds(shard, schema.n_places, schema.shard_rows))
+    ]
+    keys = [shard_key(column.channel.variable, shard) for shard in shards for column in wanted]
+
     def work(shard: int) -> None:
         start, stop = shard_bounds(shard, schema.n_places, schema.shard_rows)
-        if not routes.any_in(start, stop):
-            return
-        contents = [store.objects.content(shard_key(column.channel.variable, shard)) for column in wanted]
+        contents = [ahead.take(shard_key(column.channel.variable, shard)) for column in wanted]
         columns = [
             decode_shard(content, column.channel.encoding.dtype, column.channel.codec, *grid)
             for content, column in zip(contents, wanted, strict=True)
@@ -75,8 +80,8 @@ def decode_rows_of(
                 fix="restore the store from a copy, or ingest again; zstore verify lists every damaged object",
             ) from error
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(checked, range(n_shards(schema.n_places, schema.shard_rows))))
+    with store.objects.ahead(keys) as ahead, ThreadPoolExecutor(threads) as pool:
+        list(pool.map(checked, shards))
 
 
 def decode_part(

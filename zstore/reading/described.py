@@ -138,7 +138,9 @@ class DescribedVersion:
         """The ID index."""
         group, objects = index_path(self.version), self.objects
         names = index_arrays(group, objects.nodes)
-        index = SeriesIndex.from_arrays({name: objects.small(f"{group}/{name}") for name in names})
+        index = SeriesIndex.from_arrays(
+            dict(zip(names, objects.smalls(f"{group}/{name}" for name in names), strict=True))
+        )
         check_index(index, objects.document, objects.records.keys(), f"{self.path}/{group}")
         return index
 
@@ -146,7 +148,8 @@ class DescribedVersion:
     def moments(self) -> Moments:
         """Moments per series and channel, each field (series, channel)."""
         group = moments_path(self.version)
-        moments = Moments(*(self.objects.small(f"{group}/{name}")[0] for name in Moments.empty((0,)).fields()))
+        names = Moments.empty((0,)).fields()
+        moments = Moments(*(values for values, _ in self.objects.smalls(f"{group}/{name}" for name in names)))
         check_moments(moments, self.index, self.objects.document, f"{self.path}/{group}")
         return moments
 

@@ -81,6 +81,7 @@ class ObjectCache:
         self._unused: dict[str, int] = {}
         self._known: dict[str, FileState] = {}
         self._run: _Run | None = None
+        self._most_ahead = _MEMORY_BYTES
         self._room_lock, self._allowance, self._full_since = threading.Lock(), 0, -_LOOK_AGAIN_S
 
     @property
@@ -190,9 +191,7 @@ class ObjectCache:
         return None
 
     def _fits(self, n_bytes: int) -> bool:
-        most = _MEMORY_BYTES
-        if self.has_room:
-            most = min(_AHEAD_BYTES, self._cache.limit_here // _AHEAD_SHARE)
+        most = self._most_ahead if self.has_room else _MEMORY_BYTES
         return not self._unused or sum(self._unused.values()) + n_bytes <= most
 
     def _kept(self, record: ObjectRecord) -> KeptObject | None:
@@ -216,16 +215,15 @@ class ObjectCache:
         return KeptObject(file)
 
     def _fetched(self, record: ObjectRecord) -> Opened:
-        if self._has_room_for(record.n_bytes):
-            try:
+        try:
+            if self._has_room_for(record.n_bytes):
                 with reading_errors(self._storage, record):
                     kept = self._fetch(record)
-            except CannotKeepError as error:
-                logger.warning("objects of %s are not kept in %s (%s)", self._storage, self._cache.folder, error)
-                self._full_since = time.monotonic()
-            else:
                 if kept is not None:
                     return kept
+        except CannotKeepError as error:
+            logger.warning("objects of %s are not kept in %s (%s)", self._storage, self._cache.folder, error)
+            self._full_since = time.monotonic()
         return Fetched(compare(self._storage, record), None)
 
     def _fetch(self, record: ObjectRecord) -> KeptObject | None:
@@ -270,8 +268,12 @@ class ObjectCache:
             if n_bytes > self._allowance:
                 if not self.has_room:
                     return False
-                step = max(n_bytes, min(self._cache.limit_here // _STEPS_OF_LIMIT, _MOST_STEP_BYTES))
-                self._allowance = min(room_for(self._cache, step), step)
+                with _on_disk():
+                    self._cache.folder.mkdir(parents=True, exist_ok=True)
+                    limit = self._cache.limit_here
+                    step = max(n_bytes, min(limit // _STEPS_OF_LIMIT, _MOST_STEP_BYTES))
+                    self._allowance = min(room_for(self._cache, step), step)
+                self._most_ahead = min(_AHEAD_BYTES, limit // _AHEAD_SHARE)
                 if n_bytes > self._allowance:
                     self._full_since = time.monotonic()
                     return False

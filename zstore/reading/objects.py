@@ -26,12 +26,13 @@ from zstore.format.schema import Schema
 from zstore.format.shards import decode_rows
 from zstore.format.soundness import check_records
 from zstore.format.trust import check_document
+from zstore.reading.ahead import Ahead
 from zstore.reading.compared import FIX, compare, open_compared
 from zstore.reading.eviction import Cache
 from zstore.reading.objectcache import ObjectCache
 from zstore.storage.protocol import Opened, Storage
 
-_READERS = 8
+_READERS = 16
 _FILES, _FETCHED = 64, 8  # shards that stay open, or in memory where they come from a bucket
 
 
@@ -159,6 +160,10 @@ class ObjectReader:
         with self._unless_replaced():
             return compare(self.storage, self._record(key))
 
+    def ahead(self, keys: Iterable[str]) -> Ahead[bytes]:
+        """What gives objects as :meth:`content` does, in this order, read ahead where they come from a bucket."""
+        return Ahead(lambda record: self.content(record.key), map(self._record, keys), self.storage.remote)
+
     def refuse_replaced(self) -> None:
         """Refuse a store that is another one than when it was opened: what is not as it was then is no damage.
 
@@ -216,6 +221,13 @@ class ObjectReader:
         document = self.nodes[path]
         values = self._decoded(path, lambda key: self.content(f"{path}/{key}"))
         return values, dict(document["attributes"])
+
+    def smalls(self, paths: Iterable[str]) -> list[tuple[NDArray[Any], dict[str, Any]]]:
+        """Several small arrays, see :meth:`small`; read at once where they come from a bucket."""
+        if not self.storage.remote:
+            return [self.small(path) for path in paths]
+        with ThreadPoolExecutor(_READERS) as pool:
+            return list(pool.map(self.small, paths))
 
     def _decoded(self, path: str, read: Callable[[str], bytes]) -> NDArray[Any]:
         """A small array from its objects. Raises `CorruptionError` if they are not what its shape says."""

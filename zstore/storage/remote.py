@@ -149,5 +149,6 @@ def reached(bucket: str) -> Iterator[None]:
 
 def reason(error: BaseException | None) -> str:
     """The first line of an error, without the tail of its causes and the settings of the client."""
-    text = _NOISE.sub("", " ".join(str(error).split("\n\n")[0].split()))
+    first, _, causes = str(error).partition("\n\n")
+    text = "timed out: " * ("TimedOut" in causes) + _NOISE.sub("", " ".join(first.split()))
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

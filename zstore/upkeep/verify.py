@@ -23,9 +23,11 @@ from zstore.format.layout import (
 )
 from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
 from zstore.format.shards import check_chunks
+from zstore.reading.ahead import Ahead
 from zstore.reading.compared import open_compared
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
+from zstore.storage.protocol import Opened
 from zstore.writing.sources.options import TableOptions
 
 
@@ -54,7 +56,7 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     store
         The version to check.
     workers
-        Objects read at once.
+        Objects looked at at once; of a bucket, up to 128 MiB are fetched ahead of them.
     progress
         Called with objects done and in all.
 
@@ -73,9 +75,10 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     faults = _linked_faults(store)
     arrays = row_arrays(store.objects.document)
     wanted = _chunks_needed(store, arrays.values())
-    with ThreadPoolExecutor(workers) as pool:
+    opened = Ahead(partial(open_compared, store.storage), records, store.storage.remote)
+    with opened, ThreadPoolExecutor(workers) as pool:
         for done, fault in enumerate(
-            pool.map(lambda record: _fault(store, record.key, arrays, wanted), records), start=1
+            pool.map(lambda record: _fault(store, record.key, opened, arrays, wanted), records), start=1
         ):
             if fault:
                 faults.append(fault)
@@ -91,10 +94,16 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
 
 
-def _fault(store: Store, key: str, arrays: Mapping[str, RowArray], wanted: Mapping[tuple[str, str], int]) -> str:
+def _fault(
+    store: Store,
+    key: str,
+    objects: Ahead[Opened],
+    arrays: Mapping[str, RowArray],
+    wanted: Mapping[tuple[str, str], int],
+) -> str:
     record = store.objects.records[key]
     try:
-        opened = open_compared(store.storage, record)
+        opened = objects.take(key)
         if (grid := _shard_grid(store, key, arrays)) is not None:
             n_written = check_chunks(opened.read, record.n_bytes, *grid)
             if n_written < (needed := wanted.get(split_shard_key(key), 0)):

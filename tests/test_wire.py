@@ -1,0 +1,270 @@
+"""Reading a bucket over a wire that is slow, late, broken or busy, and the copies of its objects on the disk."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_table
+from hypothesis import given
+from hypothesis import strategies as st
+from wire import Wire
+
+from zstore import CorruptionError, Scaling, Store, StoreError, UsageError, ingest, open_rows, open_store, verify
+from zstore.cli import main
+from zstore.format.manifest import ObjectRecord
+from zstore.reading.ahead import Ahead
+from zstore.reading.eviction import Cache, clear_cache, verify_cache
+from zstore.reading.objectfiles import object_files
+from zstore.storage.inflight import PART_BYTES, Patience
+from zstore.storage.urls import open_storage
+
+GRID: dict[str, Any] = {"chunk_rows": 32, "shard_rows": 128}
+N_SHARDS = 25
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bucket ``b`` with a store of 25 shards, and an object of some 10 MB."""
+    base = tmp_path_factory.mktemp("wire")
+    content = [[id_, t, t / 10] for id_ in "abcdefgh" for t in range(400)]
+    source = write_table(base / "a.csv", ["id", "t", "v"], content)
+    ingest(source, base / "buckets" / "b" / "s.zarr", id="id", time="t", workers=1, **GRID)
+    large = np.random.default_rng(0).integers(0, 256, 2 * PART_BYTES + 12345, np.uint8)
+    (base / "buckets" / "b" / "large").write_bytes(large.tobytes())
+    return base / "buckets"
+
+
+@pytest.fixture
+def wire(folder: Path) -> Iterator[Wire]:
+    with Wire(folder) as running:
+        yield running
+
+
+def opened(wire: Wire, **more: str) -> Store:
+    return open_store("s3://b/s.zarr", storage_options={**wire.options, **more})
+
+
+def values(store: Store) -> list[float]:
+    return [round(float(value), 1) for value in store.read("v", 0, store.n_rows)]
+
+
+EXPECTED = [round(t / 10, 1) for _ in "abcdefgh" for t in range(400)]
+
+
+@pytest.mark.parametrize("wrong", ["503", "429", "500", "drop", "half"])
+def test_requests_that_fail_now_and_then_are_sent_again(wire: Wire, tmp_path: Path, wrong: str) -> None:
+    count = itertools.count()
+    wire.fault = lambda method, path, headers: wrong if "/v/c/" in path and next(count) % 5 == 0 else None
+    store = opened(wire).with_cache(tmp_path)
+    store.expect(["v"], np.array([0]), np.array([store.n_rows]))
+    assert values(store) == EXPECTED
+    assert verify(opened(wire)).faults == ()
+
+
+def test_a_server_that_never_answers_ends_in_one_error_that_names_the_object(wire: Wire, tmp_path: Path) -> None:
+    store = opened(wire, timeout="100ms", hedge="false").with_cache(tmp_path)
+    assert store.n_series == 8
+    wire.fault = lambda method, path, headers: "stall" if "/v/c/3" in path else None
+    with pytest.raises(StoreError, match=r"cannot read object v/c/3 \(timed out: GET .*Fix: try again"):
+        store.read("v", 3 * 128, 4 * 128)
+
+
+def test_a_straggler_is_asked_for_a_second_time(wire: Wire, tmp_path: Path) -> None:
+    store, late = opened(wire).with_cache(tmp_path), itertools.count()
+    store.read("v", 0, 20 * 128)  # so that it is known what is usual
+    wire.fault = lambda method, path, headers: "stall" if "/v/c/24" in path and next(late) == 0 else None
+    began = time.monotonic()
+    assert values(store) == EXPECTED
+    assert time.monotonic() - began < 20  # it would be 30
+    assert next(late) == 2
+
+
+def test_without_hedge_a_straggler_is_waited_for(wire: Wire, tmp_path: Path) -> None:
+    store, late = opened(wire, hedge="false", timeout="400ms").with_cache(tmp_path), itertools.count()
+    store.read("v", 0, 20 * 128)
+    wire.fault = lambda method, path, headers: "stall" if "/v/c/24" in path and next(late) == 0 else None
+    began = time.monotonic()
+    assert values(store) == EXPECTED
+    assert time.monotonic() - began > 0.4
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=16, max_size=200))
+def test_a_second_request_waits_for_twice_what_is_usual_and_few_are_sent(seconds: list[float]) -> None:
+    patience, n_hedged = Patience(), 0
+    for each in seconds:
+        if patience.may_hedge and each > patience.limit_s:
+            patience.n_hedged, n_hedged = patience.n_hedged + 1, n_hedged + 1
+        patience.add(each)
+    assert 0.1 <= patience.limit_s <= 2 * max(seconds) + 0.1
+    assert n_hedged <= 4 + len(seconds) / 20
+
+
+def test_an_object_that_is_read_in_parts_is_whole_and_few_bytes_are_in_flight(wire: Wire, folder: Path) -> None:
+    storage: Any = open_storage("s3://b", {**wire.options, "in_flight": "8MiB", "hedge": "false"})
+    known = (folder / "b" / "large").read_bytes()
+    assert storage.open("large", len(known)).read() == known
+    assert wire.requests["GET"] == 3
+    assert storage.read("large", 5, len(known) - 5) == known[5:-5]
+    assert 0 < storage._requests.peak_bytes <= 8 << 20
+    with pytest.raises(OSError, match="where at most"):
+        storage.open("large", len(known) - 1)
+    assert wire.n_bytes < 3.2 * len(known)
+
+
+@pytest.mark.parametrize(("name", "value"), [("in_flight", "1kB"), ("in_flight", "many"), ("hedge", "perhaps")])
+def test_options_that_cannot_be_meant_are_refused(wire: Wire, name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=value):
+        opened(wire, **{name: value})
+
+
+def test_a_second_epoch_and_another_process_read_the_disk(wire: Wire, tmp_path: Path) -> None:
+    fetched: list[str] = []
+    wire.fault = lambda method, path, headers: fetched.append(path) if "/v/c/" in path else None
+    first, second = (opened(wire).with_cache(tmp_path) for _ in range(2))
+    assert values(first) == values(first) == values(second) == EXPECTED
+    assert sorted(fetched) == sorted(f"/b/s.zarr/v/c/{shard}" for shard in range(N_SHARDS))
+    assert len(object_files(tmp_path)) == N_SHARDS
+
+
+def test_a_cached_object_that_was_changed_is_fetched_again(wire: Wire, tmp_path: Path, caplog: Any) -> None:
+    store = opened(wire).with_cache(tmp_path)
+    assert values(store) == EXPECTED
+    for number, kept in enumerate(object_files(tmp_path)[:3]):
+        content = bytearray(kept.path.read_bytes())
+        content[len(content) // 2] ^= 1
+        kept.path.write_bytes([bytes(content), bytes(content[:-3]), b""][number])
+    before = wire.requests["GET"]
+    again = opened(wire).with_cache(tmp_path)
+    assert values(again) == EXPECTED
+    assert sum("fetched again" in message for message in caplog.messages) == 3
+    assert wire.requests["GET"] > before
+    assert verify_cache(tmp_path) == (N_SHARDS, [])
+
+
+def test_a_damaged_copy_is_found_and_removed_by_whoever_verifies_the_cache(
+    wire: Wire, tmp_path: Path, capsys: Any
+) -> None:
+    assert values(opened(wire).with_cache(tmp_path)) == EXPECTED
+    damaged = object_files(tmp_path)[0].path
+    damaged.write_bytes(b"else")
+    n_files, wrong = verify_cache(tmp_path)
+    assert (n_files, [entry.path for entry in wrong], damaged.exists()) == (N_SHARDS, [str(damaged)], False)
+    main(["cache", "list", "--folder", str(tmp_path)])
+    assert f"{N_SHARDS - 1} objects of buckets, " in capsys.readouterr().out
+    assert clear_cache(tmp_path)[0] == N_SHARDS - 1
+    assert object_files(tmp_path) == []
+
+
+def test_an_object_that_is_damaged_in_the_bucket_is_told_and_not_kept(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "b" / "s.zarr", tmp_path / "buckets" / "b" / "s.zarr")
+    path = tmp_path / "buckets" / "b" / "s.zarr" / "v" / "c" / "3"
+    content = bytearray(path.read_bytes())
+    content[50] ^= 1
+    path.write_bytes(content)
+    with Wire(tmp_path / "buckets") as wire:
+        store = opened(wire).with_cache(tmp_path / "cache")
+        store.expect(["v"], np.array([0]), np.array([store.n_rows]))
+        with pytest.raises(CorruptionError, match="object v/c/3 has digest"):
+            values(store)
+        assert "v/c/3" in verify(opened(wire)).faults[0]
+    assert all(file.path.suffix == ".object" for file in object_files(tmp_path / "cache"))
+
+
+def test_the_limit_of_the_cache_is_held_and_what_was_used_longest_ago_goes(wire: Wire, tmp_path: Path) -> None:
+    n_bytes = sum(record.n_bytes for key, record in opened(wire).objects.records.items() if key.startswith("v/c/"))
+    limit, most = n_bytes // 3, 0
+    store = opened(wire).with_cache(Cache(tmp_path, str(limit) + "B"))
+    for _ in range(2):
+        for start in range(0, store.n_rows, 128):
+            store.objects._recent.clear()  # whoever has a copy open keeps it
+            store.read("v", start, start + 128)
+            most = max(most, sum(file.n_bytes for file in object_files(tmp_path)))
+    assert 0 < most <= limit
+
+
+@pytest.mark.parametrize("limit", [0, 1e-12], ids=["none", "next to none"])
+def test_without_room_in_the_cache_rows_come_from_memory(wire: Wire, tmp_path: Path, limit: float) -> None:
+    store = opened(wire).with_cache(Cache(tmp_path, limit))
+    store.expect(["v"], np.array([0]), np.array([store.n_rows]))
+    assert values(store) == EXPECTED
+    assert object_files(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_written_to_is_said_and_rows_come_from_memory(
+    wire: Wire, tmp_path: Path, caplog: Any
+) -> None:
+    (tmp_path / "objects").write_text("a file in the way")
+    assert values(opened(wire).with_cache(tmp_path)) == EXPECTED
+    assert "are not kept in" in caplog.text
+
+
+_SHARE = """
+import sys
+import numpy as np
+from zstore import open_store
+store = open_store("s3://b/s.zarr", storage_options=eval(sys.argv[1])).with_cache(sys.argv[2])
+store.expect(["v"], np.array([0]), np.array([store.n_rows]))
+print([round(float(value), 1) for value in store.read("v", 0, store.n_rows)])
+"""
+
+
+def test_two_processes_that_read_at_once_fetch_each_object_once(folder: Path, tmp_path: Path) -> None:
+    fetched: list[str] = []
+    with Wire(folder, latency_s=0.05) as wire:
+        wire.fault = lambda method, path, headers: fetched.append(path) if "/v/c/" in path else None
+        words = [sys.executable, "-c", _SHARE, repr({**wire.options, "hedge": "false"}), str(tmp_path)]
+        workers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        assert [worker.communicate()[0].strip() for worker in workers] == [str(EXPECTED)] * 2
+    assert sorted(fetched) == sorted(f"/b/s.zarr/v/c/{shard}" for shard in range(N_SHARDS))
+
+
+def test_a_writer_that_died_leaves_nothing_that_is_taken_for_whole(wire: Wire, tmp_path: Path) -> None:
+    store = opened(wire)
+    record = store.objects.records["v/c/0"]
+    partial = tmp_path / "objects" / f"{record.digest}.partial"
+    partial.parent.mkdir()
+    partial.write_bytes(os.urandom(record.n_bytes + 100))
+    assert values(store.with_cache(tmp_path)) == EXPECTED
+    assert not partial.exists()
+    assert verify_cache(tmp_path) == (N_SHARDS, [])
+
+
+def test_a_row_file_and_verify_ask_for_many_objects_at_once(folder: Path, tmp_path: Path) -> None:
+    with Wire(folder, latency_s=0.1) as wire:
+        store = opened(wire)
+        assert store.index.contiguous
+        assert store.moments
+        began = time.monotonic()
+        rows = open_rows(store, ["v"], Scaling.identity(1), tmp_path)
+        assert time.monotonic() - began < 0.1 * N_SHARDS / 2
+    np.testing.assert_allclose(rows.values[:, 0], EXPECTED, rtol=1e-6)
+
+
+@given(st.lists(st.integers(1, 1 << 26), min_size=1, max_size=20), st.booleans(), st.randoms())
+def test_objects_read_ahead_are_those_that_are_read_one_by_one(sizes: list[int], remote: bool, random: Any) -> None:
+    records, lock, held, most = [ObjectRecord(f"{n}", size, "") for n, size in enumerate(sizes)], threading.Lock(), 0, 0
+
+    def read(record: ObjectRecord) -> int:
+        nonlocal held, most
+        with lock:
+            held += record.n_bytes
+            most = max(most, held)
+        return record.n_bytes
+
+    with Ahead(read, records, remote) as ahead:
+        for record in records:
+            assert ahead.take(record.key) == record.n_bytes
+            with lock:
+                held -= record.n_bytes
+    assert most <= (1 << 27) + max(sizes)
