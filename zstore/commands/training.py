@@ -158,7 +158,7 @@ def _say_what_stays(options: Namespace, folder: Path) -> None:
     """Say what a process has open, where everything was to go."""
     if options.days or options.limit is not None:
         return
-    sizes = [entry.n_bytes for entry in (*cache_entries(folder), *object_files(folder))]
+    sizes = [row.n_bytes for row in cache_entries(folder)] + [each.n_bytes for each in object_files(folder)]
     if sizes:
         print(f"left {len(sizes):,} files, {show_size(sum(sizes))}, that a process has open")
 
@@ -170,8 +170,8 @@ def _verify_cache(folder: Path) -> int:
         print(f"{entry.path}: differs from its digest, and was removed ({origin})")
     if damaged:
         print(
-            f"{len(damaged):,} of {n_files:,} files were damaged. They are built or fetched anew when they are next needed. "
-            "Start runs that have them open again, and look at the disk"
+            f"{len(damaged):,} of {n_files:,} files were damaged. They are built or fetched anew when they are next "
+            "needed. Start runs that have them open again, and look at the disk"
         )
         return 1
     print(f"{n_files:,} files in {folder}, all as they were written")
