@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -218,11 +219,20 @@ class Bucket:
             list(pool.map(self.replace, objects.keys(), objects.values()))
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Remove objects, a thousand with each request."""
+        """Remove objects, a thousand with each request; those that do not exist are passed over."""
         paths = [self._path(key) for key in keys]
         for first in range(0, len(paths), _BATCH):
+            some = paths[first : first + _BATCH]
             with reached(self.url):
-                send(f"{self}/", partial(obstore.delete, self._store, paths[first : first + _BATCH]))
+                try:
+                    send(f"{self}/", partial(obstore.delete, self._store, some))
+                except FileNotFoundError:  # of GCS and Azure, which tell of those
+                    with ThreadPoolExecutor(_WRITERS) as pool:
+                        list(pool.map(self._remove_one, some))
+
+    def _remove_one(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            send(f"{self}/", partial(obstore.delete, self._store, path))
 
     def commit(self, keys: Iterable[str], root: str, document: bytes) -> None:
         """Raise `ConflictError`: nobody commits without the lease."""
@@ -329,14 +339,14 @@ class Bucket:
         ConflictError
             If something else is there.
         """
-        failed: BaseError | None = None
+        failed: Exception | None = None
         for attempt in range(ATTEMPTS):
             try:
                 obstore.put(self._store, self._path(key), content, mode=self._mode(key, etag), use_multipart=False)
                 return
             except REFUSED as error:
                 raise cannot_write(f"{self}/{key}", len(content), OSError(errno.EACCES, reason(error))) from error
-            except (AlreadyExistsError, PreconditionError, NotFoundError) as error:
+            except (AlreadyExistsError, PreconditionError, NotFoundError, FileNotFoundError) as error:
                 failed = error
             except BaseError as error:
                 failed = error

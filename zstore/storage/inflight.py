@@ -12,11 +12,9 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from obstore.exceptions import BaseError
-
 from zstore.errors import UsageError
 from zstore.sizes import parse_size
-from zstore.storage.remote import ATTEMPTS, WAIT_S, failed_for_good, given_up
+from zstore.storage.remote import ATTEMPTS, ERRORS, WAIT_S, failed_for_good, given_up
 
 Result = TypeVar("Result")
 
@@ -137,12 +135,12 @@ class InFlight:
             self._leave(n_bytes)
 
     async def _answer(self, where: str, n_bytes: int, request: Callable[[], Awaitable[Result]]) -> Result:
-        failed: BaseError | None = None
+        failed: Exception | None = None
         for attempt in range(ATTEMPTS):
             began = time.monotonic()
             try:
                 answer = await self._first_of_two(n_bytes, request)
-            except BaseError as error:
+            except ERRORS as error:
                 failed = failed_for_good(error, where)
                 await asyncio.sleep(WAIT_S * 2**attempt)
             else:

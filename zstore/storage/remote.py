@@ -27,7 +27,10 @@ from zstore.errors import StoreError
 Result = TypeVar("Result")
 
 ATTEMPTS = 3
-REFUSED = (PermissionDeniedError, UnauthenticatedError, InvalidPathError)
+ERRORS = (BaseError, FileNotFoundError, PermissionError)
+"""What obstore raises where a request fails."""
+
+REFUSED = (PermissionDeniedError, UnauthenticatedError, InvalidPathError, PermissionError)
 """Errors of requests that fail however often they are sent."""
 
 WAIT_S = 0.2
@@ -92,19 +95,19 @@ def send(where: str, request: Callable[[], Result]) -> Result:
     OSError
         If it fails each time.
     """
-    failed: BaseError | None = None
+    failed: Exception | None = None
     for attempt in range(ATTEMPTS):
         try:
             return request()
-        except BaseError as error:
+        except ERRORS as error:
             failed = failed_for_good(error, where)
             wait(attempt)
     raise given_up(failed, where)
 
 
-def failed_for_good(error: BaseError, where: str) -> BaseError:
+def failed_for_good(error: Exception, where: str) -> Exception:
     """An error that may pass; those that stay are raised, as :func:`send` says."""
-    if isinstance(error, NotFoundError):
+    if isinstance(error, (NotFoundError, FileNotFoundError)):
         raise FileNotFoundError(errno.ENOENT, "no such object", where) from error
     if isinstance(error, PreconditionError):
         raise error
@@ -113,7 +116,7 @@ def failed_for_good(error: BaseError, where: str) -> BaseError:
     return error
 
 
-def given_up(failed: BaseError | None, where: str) -> OSError:
+def given_up(failed: Exception | None, where: str) -> OSError:
     """What is raised once a request has failed each time."""
     error = OSError(errno.EIO, reason(failed), where)
     error.__cause__ = failed
