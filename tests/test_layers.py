@@ -242,6 +242,7 @@ LAYERS = {
             "writing.field_shards",
             "writing.field_plan",
             "writing.fields",
+            "writing.small",
             "writing.version",
             "writing.encode_plan",
             "writing.pipeline",

@@ -10,6 +10,7 @@ import numpy as np
 from numcodecs.vlen import VLenUTF8
 from numpy.typing import NDArray
 
+from zstore.arrow import octets_of, texts_of
 from zstore.format.codecs import (
     CHECKSUM_BYTES,
     codec_documents,
@@ -24,8 +25,6 @@ MOST_TEXT_BYTES, MOST_TEXT_FACTOR = 16 << 20, 256
 """Texts may inflate to so many bytes, and to so many for each byte of their object."""
 
 _SMALL_CHUNK = 1 << 20
-_ASCII = 127
-_PADDING = 4  # bytes for each byte of texts that differ in length
 _SMALL_CODEC = "zstd-3"
 
 
@@ -43,22 +42,59 @@ def encode_small(
     attributes
         CF attributes.
     """
+    document = small_document(values, dimensions, attributes)
+    chunks = document["chunk_grid"]["configuration"]["chunk_shape"][0]
+    starts = range(0, values.shape[0] if values.size else 0, chunks)
+    made = (encode_small_chunk(values[start : start + chunks], document) for start in starts)
+    return {ROOT: to_bytes(document), **{small_key(document, number): content for number, content in enumerate(made)}}
+
+
+def small_document(
+    values: NDArray[Any], dimensions: tuple[str, ...], attributes: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The ``zarr.json`` of a small array; parameters as of :func:`encode_small`."""
     text = values.dtype.kind == "T"
     chunks = (min(max(values.shape[0], 1), _SMALL_CHUNK), *(max(n, 1) for n in values.shape[1:]))
     fill = "" if text else float("nan") if values.dtype.kind == "f" else values.dtype.type(0).item()
     first = [{"name": "vlen-utf8", "configuration": {}}] if text else bytes_codec(values.dtype)
     codecs = [*first, *codec_documents(_SMALL_CODEC, "")]
     data_type = "string" if text else str(values.dtype)
-    document = array_document(values.shape, data_type, chunks, codecs, json_fill(fill), dimensions, attributes or {})
-    objects, encode = {ROOT: to_bytes(document)}, encoder(_SMALL_CODEC)
-    for number, start in enumerate(range(0, values.shape[0] if values.size else 0, _SMALL_CHUNK)):
-        chunk = values[start : start + _SMALL_CHUNK]
-        if len(chunk) < chunks[0]:
-            rest = (chunks[0] - len(chunk), *chunks[1:])
-            chunk = np.concatenate([chunk, np.full(rest, fill, values.dtype)])
-        flat = VLenUTF8().encode(chunk.astype(object)) if text else np.ascontiguousarray(chunk)
-        objects["/".join(["c", str(number), *["0"] * (values.ndim - 1)])] = encode(flat)
-    return objects
+    return array_document(values.shape, data_type, chunks, codecs, json_fill(fill), dimensions, attributes or {})
+
+
+def small_key(document: dict[str, Any], number: int) -> str:
+    """The relative key of a chunk, by its number along the first axis, of a small array with this ``zarr.json``."""
+    return "/".join(["c", str(number), *["0"] * (len(document["shape"]) - 1)])
+
+
+def encode_small_chunk(chunk: NDArray[Any], document: dict[str, Any]) -> bytes:
+    """The bytes of one chunk of a small array, of at most the rows of a chunk; the last one is filled up."""
+    text, shape = chunk.dtype.kind == "T", document["chunk_grid"]["configuration"]["chunk_shape"]
+    if len(chunk) < shape[0]:
+        rest = (shape[0] - len(chunk), *shape[1:])
+        fill = "" if text else float("nan") if chunk.dtype.kind == "f" else 0
+        chunk = np.concatenate([chunk, np.full(rest, fill, chunk.dtype)])
+    return encoder(_SMALL_CODEC)(_encoded_texts(chunk) if text else np.ascontiguousarray(chunk))
+
+
+def _encoded_texts(texts: NDArray[Any]) -> Any:
+    """The texts of one chunk, as VLenUTF8 has them: how many, then each behind its length in four bytes."""
+    fast = octets_of(texts)
+    if fast is None:
+        return VLenUTF8().encode(texts.astype(object))
+    octets, lengths = fast
+    content = np.empty(4 + 4 * len(texts) + len(octets), np.uint8)
+    content[:4] = np.array([len(texts)], "<u4").view(np.uint8)
+    sizes, width = lengths.astype("<u4").view(np.uint8).reshape(-1, 4), int(lengths.max(initial=0))
+    if np.all(lengths == width):
+        rows = content[4:].reshape(len(texts), 4 + width)
+        rows[:, :4], rows[:, 4:] = sizes, octets.reshape(len(texts), width)
+        return content
+    starts = np.cumsum(lengths + 4) - lengths - 4
+    is_length = np.zeros(len(content) - 4, np.bool_)
+    is_length[(starts[:, None] + np.arange(4)).reshape(-1)] = True
+    content[4:][is_length], content[4:][~is_length] = sizes.reshape(-1), octets
+    return content
 
 
 def decode_small(document: dict[str, Any], read: Callable[[str], bytes]) -> NDArray[Any]:
@@ -79,19 +115,18 @@ def decode_small(document: dict[str, Any], read: Callable[[str], bytes]) -> NDAr
     shape, (chunk, *_) = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
     text = document["data_type"] == "string"
     dtype: Any = np.dtypes.StringDType() if text else np.dtype(document["data_type"]).newbyteorder("<")
-    decode = decoder("zstd")
-    parts: list[NDArray[Any]] = []
+    decode, made = decoder("zstd"), np.empty(shape, dtype)
     for number in range(-(-shape[0] // chunk) if math.prod(shape) else 0):
-        content = memoryview(read("/".join(["c", str(number), *["0"] * (len(shape) - 1)])))
+        content = memoryview(read(small_key(document, number)))
+        part = made[number * chunk : (number + 1) * chunk]
         if text:
-            parts.append(_decode_texts(content[:-CHECKSUM_BYTES], chunk))
+            part[:] = _decode_texts(content[:-CHECKSUM_BYTES], chunk)[: len(part)]
             continue
-        values = np.empty((chunk, *shape[1:]), dtype)
+        values = part if len(part) == chunk else np.empty((chunk, *shape[1:]), dtype)
         decode(content, values)
-        parts.append(values)
-    if not parts:
-        return np.zeros(shape, dtype)
-    return (parts[0] if len(parts) == 1 else np.concatenate(parts))[: shape[0]]
+        if values is not part:
+            part[:] = values[: len(part)]
+    return made
 
 
 def _decode_texts(compressed: memoryview, n_texts: int) -> NDArray[Any]:
@@ -112,28 +147,26 @@ def _decode_texts(compressed: memoryview, n_texts: int) -> NDArray[Any]:
 def _short_texts(content: NDArray[np.uint8], n_texts: int) -> NDArray[Any] | None:
     """Texts as most ids are, all at once: ASCII, at most 127 characters, none empty; None where they are not.
 
-    Each is its length in four bytes, and then itself. Of such texts a zero is found in the last three bytes of each
-    length alone. That each length leads to the next one, from the first byte to the last, is compared.
+    Each is its length in four bytes, and then itself. Where all are of one length, that is compared. Else of such texts
+    a zero is found in the last three bytes of each length alone. That each length leads to the next one, from the first
+    byte to the last, is compared.
     """
+    stride = len(content) // max(n_texts, 1)
+    if n_texts and stride > 4 and stride * n_texts == len(content):
+        rows = content.reshape(n_texts, stride)
+        if np.all(rows[:, :4] == np.array([stride - 4], "<u4").view(np.uint8)):
+            return texts_of(np.ascontiguousarray(rows[:, 4:]).reshape(-1), np.full(n_texts, stride - 4))
     zeros = np.flatnonzero(content == 0)
-    if not n_texts or len(zeros) != 3 * n_texts or zeros[0] != 1 or content.max() > _ASCII:
+    if not n_texts or len(zeros) != 3 * n_texts or zeros[0] != 1:
         return None
     starts = zeros[::3] - 1
     lengths = content[starts].astype(np.int64)
     behind = np.append(starts[1:], len(content))
     if np.any(zeros[2::3] - zeros[::3] != 2) or np.any(starts + 4 + lengths != behind):
         return None
-    width = int(lengths.max())
-    if n_texts * width > _PADDING * len(content):
-        return None
-    if np.all(lengths == width):
-        octets = np.ascontiguousarray(content.reshape(n_texts, 4 + width)[:, 4:])
-    else:
-        of_texts = np.ones(len(content), np.bool_)
-        of_texts[(starts[:, None] + np.arange(4)).reshape(-1)] = False
-        octets = np.zeros((n_texts, width), np.uint8)
-        octets[np.arange(width) < lengths[:, None]] = content[of_texts]
-    return octets.view(f"S{width}")[:, 0].astype(np.dtypes.StringDType())
+    of_texts = np.ones(len(content), np.bool_)
+    of_texts[(starts[:, None] + np.arange(4)).reshape(-1)] = False
+    return texts_of(content[of_texts], lengths)
 
 
 def strings(values: Any) -> NDArray[Any]:

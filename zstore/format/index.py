@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.format.arrays import strings
 from zstore.format.encodings.words import flag_attributes
 from zstore.format.layout import safe_names
 
@@ -176,7 +175,7 @@ class SeriesIndex:
         ragged = {"sample_dimension": "row"} if self.contiguous else {}
         stamp = {key: value for key, value in time_attributes.items() if key in ("units", "calendar")}
         arrays: dict[str, tuple[NDArray[Any], str, dict[str, Any]]] = {
-            "id": (strings(self.ids), "series", {"cf_role": "timeseries_id"}),
+            "id": (np.asarray(self.ids, np.dtypes.StringDType()), "series", {"cf_role": "timeseries_id"}),
             "row_size": (self.row_size, "series", {"long_name": "rows of the series", **ragged}),
             "extent_ptr": (self.extent_ptr, "series_bound", {}),
             "extent_start": (self.extent_start, "extent", {}),

@@ -87,8 +87,14 @@ def check_sources(records: Collection[ObjectRecord], where: str) -> None:
             refuse(f"{record.n_bytes:,} bytes of source {record.key!r}", "zero or more", where)
 
 
+def check_ids(ids: NDArray[Any], where: str) -> None:
+    """Check the ids of a version alone: sorted, and each once. Raises `StoreError`."""
+    if np.any(ids[1:] <= ids[:-1]):
+        refuse("ids that are not sorted, or not unique", "each id once, sorted", where)
+
+
 def check_index(index: SeriesIndex, document: Mapping[str, Any], records: Collection[str], where: str) -> None:
-    """Check the index of a version.
+    """Check the index of a version, but for its ids, see :func:`check_ids`.
 
     Parameters
     ----------
@@ -110,8 +116,6 @@ def check_index(index: SeriesIndex, document: Mapping[str, Any], records: Collec
     -----
     Cost: some passes over arrays of a number per series, extent or run.
     """
-    if np.any(index.ids[1:] <= index.ids[:-1]):
-        refuse("ids that are not sorted, or not unique", "each id once, sorted", where)
     n_rows = document["n_rows"]
     _in_range(index.row_size, 0, n_rows, "row_size", where)
     if len(index.row_size) and float(index.row_size.sum(dtype=np.float64)) > 2.0 * max(n_rows, 1):
@@ -132,12 +136,14 @@ def check_moments(moments: Moments, index: SeriesIndex, document: Mapping[str, A
         _in_range(counts, 0, document["n_rows"], name, where)
     if np.any(moments.count + moments.n_missing != index.row_size[:, None]):
         refuse("values and missing values that do not add up to the rows", "the rows of each series", where)
+    seen = moments.count > 0
+    above = seen & ((moments.low > moments.high) | np.isnan(moments.low))
+    for position in np.flatnonzero(above.any(axis=0))[:1].tolist():
+        name = document["channels"][position]["name"]
+        refuse(f"a lowest value of {name!r} above the highest", "the lowest and the highest", where)
     for position, channel in enumerate(document["channels"]):
-        seen = moments.count[:, position] > 0
-        low, high = moments.low[seen, position], moments.high[seen, position]
-        if np.any(np.isnan(low)) or np.any(low > high):
-            refuse(f"a lowest value of {channel['name']!r} above the highest", "the lowest and the highest", where)
         if channel["categories"] is not None:
+            low, high = (each[seen[:, position], position] for each in (moments.low, moments.high))
             _in_range(low, 0, np.inf, f"codes of {channel['name']!r}", where)
             _in_range(high, 0, len(channel["categories"]) - 1, f"codes of {channel['name']!r}", where)
 
@@ -169,7 +175,7 @@ def _check_shards(index: SeriesIndex, document: Mapping[str, Any], records: Coll
     arrays = row_arrays(document).values()
     for size in {array.grid.shard_rows for array in arrays}:
         first, last = index.extent_start // size, (index.extent_stop - 1) // size
-        shards: set[int] = set(np.unique(first).tolist())
+        shards: set[int] = set(np.unique(first[np.flatnonzero(np.diff(first, prepend=-1))]).tolist())
         several = first != last  # few, if any: of series that are longer than a shard, or lie across a border
         for low, high in {*zip(first[several].tolist(), last[several].tolist(), strict=True)}:
             if high - low > len(records):

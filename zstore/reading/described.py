@@ -18,7 +18,7 @@ from zstore.format.moments import Moments
 from zstore.format.nodes import index_arrays
 from zstore.format.payloads.grid import grid_name
 from zstore.format.schema import Field, Schema, TimeAxis
-from zstore.format.soundness import check_index, check_missing, check_moments, check_sources
+from zstore.format.soundness import check_ids, check_index, check_missing, check_moments, check_sources
 from zstore.reading.objects import ObjectReader
 from zstore.storage.protocol import Storage
 
@@ -137,10 +137,9 @@ class DescribedVersion:
     def index(self) -> SeriesIndex:
         """The ID index."""
         group, objects = index_path(self.version), self.objects
-        names = index_arrays(group, objects.nodes)
-        index = SeriesIndex.from_arrays(
-            dict(zip(names, objects.smalls(f"{group}/{name}" for name in names), strict=True))
-        )
+        names = [name for name in index_arrays(group, objects.nodes) if name != "id"]
+        arrays = dict(zip(names, objects.smalls([f"{group}/{name}" for name in names]), strict=True))
+        index = SeriesIndex.from_arrays({**arrays, "id": (self.ids, {})})
         check_index(index, objects.document, objects.records.keys(), f"{self.path}/{group}")
         return index
 
@@ -148,8 +147,8 @@ class DescribedVersion:
     def moments(self) -> Moments:
         """Moments per series and channel, each field (series, channel)."""
         group = moments_path(self.version)
-        names = Moments.empty((0,)).fields()
-        moments = Moments(*(values for values, _ in self.objects.smalls(f"{group}/{name}" for name in names)))
+        arrays = self.objects.smalls([f"{group}/{name}" for name in Moments.empty((0,)).fields()])
+        moments = Moments(*(values for values, _ in arrays))
         check_moments(moments, self.index, self.objects.document, f"{self.path}/{group}")
         return moments
 
@@ -170,10 +169,13 @@ class DescribedVersion:
         check_sources(sources, self.path)
         return sources
 
-    @property
+    @cached_property
     def ids(self) -> NDArray[Any]:
-        """(series,) exact ids, sorted by their UTF-8 bytes."""
-        return self.index.ids
+        """(series,) exact ids, sorted by their UTF-8 bytes, ``numpy.dtypes.StringDType``. Read without the index."""
+        group = index_path(self.version)
+        ids: NDArray[Any] = self.objects.small(f"{group}/id")[0]
+        check_ids(ids, f"{self.path}/{group}")
+        return ids
 
     @property
     def numbers(self) -> list[str]:

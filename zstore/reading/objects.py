@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -32,7 +33,8 @@ from zstore.reading.eviction import Cache
 from zstore.reading.objectcache import ObjectCache
 from zstore.storage.protocol import Opened, Storage
 
-_READERS = 16
+_READERS, _DECODERS = 16, 4
+_MANY_VALUES = 1 << 18  # worth some threads
 _FILES, _FETCHED = 64, 8  # shards that stay open, or in memory where they come from a bucket
 
 
@@ -223,11 +225,13 @@ class ObjectReader:
         return values, dict(document["attributes"])
 
     def smalls(self, paths: Iterable[str]) -> list[tuple[NDArray[Any], dict[str, Any]]]:
-        """Several small arrays, see :meth:`small`; read at once where they come from a bucket."""
-        if not self.storage.remote:
-            return [self.small(path) for path in paths]
-        with ThreadPoolExecutor(_READERS) as pool:
-            return list(pool.map(self.small, paths))
+        """Several small arrays, see :meth:`small`; read at once where they are large, or come from a bucket."""
+        named = list(paths)
+        n_values = sum(math.prod(self.nodes[path]["shape"]) for path in named)
+        if n_values < _MANY_VALUES and not self.storage.remote:
+            return [self.small(path) for path in named]
+        with ThreadPoolExecutor(_READERS if self.storage.remote else _DECODERS) as pool:
+            return list(pool.map(self.small, named))
 
     def _decoded(self, path: str, read: Callable[[str], bytes]) -> NDArray[Any]:
         """A small array from its objects. Raises `CorruptionError` if they are not what its shape says."""

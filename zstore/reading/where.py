@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zstore.arrow import text_array
+from zstore.arrow import from_strings, text_array
 from zstore.errors import NotFoundError, UsageError
 from zstore.format.index import StaticAttribute
 from zstore.reading.columns import to_words
@@ -58,7 +58,7 @@ def _by_ids(store: StoredVersion, ids: Iterable[str] | str) -> Mask:
     if len(names) <= _FEW_IDS:
         chosen[[store.position(name) for name in names]] = True
         return chosen
-    known = pc.index_in(text_array(names), value_set=text_array(store.ids.tolist()))
+    known = pc.index_in(text_array(names), value_set=from_strings(store.ids))
     if known.null_count:
         store.position(names[known.is_null().index(True).as_py()])  # refuses it
     chosen[np.frombuffer(known.buffers()[1], np.int32, len(known))] = True

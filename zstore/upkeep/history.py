@@ -97,7 +97,7 @@ def rollback(path: str | Path, version: int, storage_options: Mapping[str, str] 
         notes = {key: old.objects.document[key] for key in ("receipt", "table")}
         notes = {"action": "rollback", **notes, **dropped_before(old), "next_shard": site.first_shard}
         site.scratch.clear()
-        commit_version(root, schema, rows_of(root, schema), old.index, old.moments, shards, old.ledger, notes)
+        commit_version(root, schema, rows_of(root, schema), old.index, old.moments, shards, old.ledger, notes, old)
     return Store(store)
 
 

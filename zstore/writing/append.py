@@ -179,7 +179,7 @@ def append(
             "next_shard": written.next_shard,
         }
         check_unchanged(files)
-        commit(site, Version(schema, index, moments, [*records, *written.records], ledger, notes), written.rows)
+        commit(site, Version(schema, index, moments, [*records, *written.records], ledger, notes), written.rows, base)
         SourceNotes.of(target, options.id_from_path).with_files(files, added, clock.began_ns).write()
         clock.lap("commit")
     return clock.on(receipt)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zstore.arrow import positions, union
+from zstore.arrow import numbered, to_strings
 from zstore.errors import SourceError
 from zstore.format.encodings.base import Form
 from zstore.storage.protocol import Storage
@@ -149,11 +149,11 @@ def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> SortedBlock:
 
 def reduce_blocks(reports: Sequence[BlockReport]) -> tuple[Any, list[SortedBlock]]:
     """All ids in order, and each block in terms of them."""
-    ids = union([report.ids for report in reports])
+    ids, positions = numbered([report.ids for report in reports])
     blocks = []
-    for report, series in zip(reports, positions([report.ids for report in reports], ids), strict=True):
+    for report, series in zip(reports, positions, strict=True):
         blocks.append(SortedBlock(report.spill, series, np.concatenate([[0], np.cumsum(report.counts)])))
-    return np.array(ids.to_pylist(), dtype=np.dtypes.StringDType()), blocks
+    return to_strings(ids), blocks
 
 
 def rows_before(n_series: int, blocks: Sequence[SortedBlock]) -> list[tuple[SortedBlock, Any]]:

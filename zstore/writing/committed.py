@@ -143,7 +143,10 @@ def kept_shards(base: Store, index: SeriesIndex) -> list[ObjectRecord]:
     live: dict[int, set[int]] = {}
     for size in {array.grid.shard_rows for array in arrays.values()}:
         first, last = index.extent_start // size, -(-index.extent_stop // size)
-        live[size] = {shard for pair in set(zip(first.tolist(), last.tolist(), strict=True)) for shard in range(*pair)}
+        n_bounds = int(last.max(initial=0)) + 1
+        pairs = np.unique(first * n_bounds + last)  # few: of most series they are those of the one before
+        ranges = zip((pairs // n_bounds).tolist(), (pairs % n_bounds).tolist(), strict=True)
+        live[size] = {shard for pair in ranges for shard in range(*pair)}
     kept = []
     for record in base.objects.records.values():
         variable, shard = split_shard_key(record.key)

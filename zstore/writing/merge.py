@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zstore.arrow import as_numpy, text_array, union
+from zstore.arrow import from_strings, numbered, to_strings
 from zstore.errors import SourceError
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute
 from zstore.format.moments import Moments
@@ -19,9 +18,10 @@ from zstore.reading.store import Store
 from zstore.writing.pipeline import Written
 from zstore.writing.sources.table import StaticTable
 from zstore.writing.statics import match_statics
-from zstore.writing.version import Summary
 
 Int64 = NDArray[np.int64]
+
+_FEW_IDS = 1 << 12  # of new rows, which are sought one by one
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,23 @@ class Places:
     @classmethod
     def of(cls, store: Store, ids: NDArray[Any]) -> Places:
         """Bring the ids of a store and of new rows together."""
-        before, fresh = text_array(store.ids.tolist()), text_array(ids.tolist())
-        both = union([before, fresh])
-        known = pc.index_in(fresh, value_set=before)
-        return cls(
-            np.array(both.to_pylist(), dtype=np.dtypes.StringDType()),
-            as_numpy(pc.index_in(before, value_set=both), "int32").astype(np.int64),
-            as_numpy(pc.index_in(fresh, value_set=both), "int32").astype(np.int64),
-            np.array([-1 if place is None else place for place in known.to_pylist()], np.int64),
-        )
+        if len(ids) > _FEW_IDS:
+            both, (before, fresh) = numbered([from_strings(store.ids), from_strings(ids)])
+            place = np.full(len(both), -1, np.int64)
+            place[before] = np.arange(len(before))
+            return cls(to_strings(both), before.astype(np.int64), fresh.astype(np.int64), place[fresh])
+        place = np.searchsorted(store.ids, ids)
+        is_known = place < store.n_series
+        is_known[is_known] = store.ids[place[is_known]] == ids[is_known]
+        known = np.where(is_known, place, -1)
+        if is_known.all():
+            return cls(store.ids, np.arange(store.n_series), place, known)
+        new: Int64 = place + np.cumsum(~is_known) - ~is_known  # behind the unknown ids before each of these
+        is_old = np.ones(store.n_series + int(np.count_nonzero(~is_known)), np.bool_)
+        is_old[new[~is_known]] = False
+        old, both = np.flatnonzero(is_old), np.empty(len(is_old), np.dtypes.StringDType())
+        both[old], both[new] = store.ids, ids
+        return cls(both, old, new, known)
 
 
 def merge(
@@ -83,32 +91,47 @@ def merge(
     row_start, summary, first_place = written.row_start, written.summary, written.first_place
     gone = np.zeros(n_series, bool)
     gone[places.new[late]] = True
-    size_before = np.zeros(n_series, np.int64)
-    size_before[places.old] = index.row_size
+    size_before = _spread(index.row_size, places, 0)
     size_before[gone] = 0
     row_size = size_before.copy()
     row_size[places.new] += np.diff(row_start)
-    all_start = np.concatenate([[0], np.cumsum(row_size)])
 
-    owner = places.old[np.repeat(np.arange(base.n_series), np.diff(index.extent_ptr))]
-    kept = ~gone[owner]
-    series = np.concatenate([owner[kept], places.new])
-    start = np.concatenate([index.extent_start[kept], first_place + row_start[:-1]])
-    stop = np.concatenate([index.extent_stop[kept], first_place + row_start[1:]])
-    order = np.argsort(series, kind="stable")
-    extent_ptr = np.searchsorted(series[order], np.arange(n_series + 1))
+    n_extents = _spread(np.diff(index.extent_ptr), places, 0)
+    kept = slice(None) if not late.any() else ~np.repeat(gone[places.old], np.diff(index.extent_ptr))
+    n_extents[gone] = 0
+    behind = np.cumsum(n_extents)[places.new]
+    start = np.insert(index.extent_start[kept], behind, first_place + row_start[:-1])
+    stop = np.insert(index.extent_stop[kept], behind, first_place + row_start[1:])
+    n_extents[places.new] += 1
 
-    runs = _merge_runs(index.runs, places, gone, index.row_start, row_start, size_before, all_start, summary)
-    time_start, time_stop = np.zeros(n_series, np.int64), np.zeros(n_series, np.int64)
-    time_start[places.old], time_stop[places.old] = index.time_start, index.time_stop
+    runs = _merge_runs(base, places, gone, written, size_before, row_size)
+    time_start, time_stop = _spread(index.time_start, places, 0), _spread(index.time_stop, places, 0)
     whole = size_before[places.new] == 0
     time_start[places.new[whole]] = summary.time_start[whole]
     time_stop[places.new] = summary.time_stop
-    merged = SeriesIndex(
-        places.ids, row_size, extent_ptr, start[order], stop[order], runs, time_start, time_stop, statics
-    )
-    before = _scatter(base.moments.at(~gone[places.old]), places.old[~gone[places.old]], n_series)
-    return merged, before.merge(_scatter(summary.moments, places.new, n_series))
+    extent_ptr = np.concatenate([[0], np.cumsum(n_extents)])
+    merged = SeriesIndex(places.ids, row_size, extent_ptr, start, stop, runs, time_start, time_stop, statics)
+    return merged, _merge_moments(base.moments, places, whole, summary.moments)
+
+
+def _spread(values: NDArray[Any], places: Places, fill: float) -> NDArray[Any]:
+    """(series, …) values of the series of a store among all, in memory of their own; `fill` for the others."""
+    if len(values) == len(places.ids):
+        return values.copy()
+    found = np.full((len(places.ids), *values.shape[1:]), fill, values.dtype)
+    found[places.old] = values
+    return found
+
+
+def _merge_moments(before: Moments, places: Places, whole: NDArray[np.bool_], fresh: Moments) -> Moments:
+    """Moments of all series: those of rows that stay with those of new ones, which are all that `whole` series have."""
+    empty = Moments.empty((1,)).fields()
+    merged = Moments(*(_spread(values, places, empty[name][0]) for name, values in before.fields().items()))
+    joined = merged.at(places.new).merge(fresh)
+    for name, values in merged.fields().items():
+        new = np.where(whole[:, None], fresh.fields()[name], joined.fields()[name])
+        values[places.new] = new
+    return merged
 
 
 def scatter_statics(statics: Sequence[StaticAttribute], places: Places) -> tuple[StaticAttribute, ...]:
@@ -169,43 +192,41 @@ def _updated(old: StaticAttribute, new: StaticAttribute, here: NDArray[np.bool_]
 
 
 def _merge_runs(
-    runs: RunTable,
+    base: Store,
     places: Places,
     gone: NDArray[np.bool_],
-    old_start: Int64,
-    new_start: Int64,
+    written: Written,
     size_before: Int64,
-    all_start: Int64,
-    summary: Summary,
+    row_size: Int64,
 ) -> RunTable:
-    owner = places.old[runs.series]
-    kept = ~gone[owner]
-    shift = all_start[owner] - old_start[runs.series]
+    """The runs of all series: those of rows that stay, and behind them, of each series, those of its new rows."""
+    runs, summary = base.index.runs, written.summary
+    all_start = np.cumsum(row_size) - row_size
+    shift, series = all_start[places.old] - base.index.row_start[:-1], runs.series
+    start, stop = runs.start + shift[series], runs.stop[: len(series)] + shift[series]
+    owner, time = places.old[series], runs.time
+    if gone.any():
+        kept = ~gone[owner]
+        start, stop, owner, time = start[kept], stop[kept], owner[kept], time[kept]
     fresh = places.new[summary.runs.series]
-    ahead = all_start[fresh] + size_before[fresh] - new_start[summary.runs.series]
-    start = np.concatenate([(runs.start + shift)[kept], summary.runs.start + ahead])
-    stop = np.concatenate([(runs.stop + shift)[kept], summary.runs.stop + ahead])
-    series = np.concatenate([owner[kept], fresh])
-    time = np.concatenate([runs.time[kept], summary.runs.time])
-    order = np.argsort(start, kind="stable")
-    return join_runs(RunTable(start[order], stop[order], series[order], time[order]), summary.rule)
+    ahead = all_start[fresh] + size_before[fresh] - written.row_start[summary.runs.series]
+    behind = np.searchsorted(owner, fresh, side="right")
+    made = RunTable(
+        np.insert(start, behind, summary.runs.start + ahead),
+        np.insert(stop, behind, summary.runs.stop + ahead),
+        np.insert(owner, behind, fresh),
+        np.insert(time, behind, summary.runs.time),
+    )
+    return join_runs(made, summary.rule)
 
 
 def join_runs(runs: RunTable, rule: TimeStepRule) -> RunTable:
     """Runs of one series that adjoin and go on in time as one; where there is no regular rule, all that adjoin."""
-    length = runs.stop - runs.start
-    same = (runs.series[1:] == runs.series[:-1]) & (runs.start[1:] == runs.stop[:-1])
+    before = np.flatnonzero((runs.series[1:] == runs.series[:-1]) & (runs.start[1:] == runs.stop[:-1]))
     if rule.regular:
-        number, on_grid = rule.steps(runs.time[1:], runs.time[:-1])
-        same &= on_grid & (number == length[:-1])
-    begins = np.concatenate([np.ones(min(len(length), 1), bool), ~same])
-    first = np.flatnonzero(begins)
-    last = np.append(first[1:], len(length)) - 1
-    return RunTable(runs.start[first], runs.stop[last[: len(first)]], runs.series[first], runs.time[first])
-
-
-def _scatter(moments: Moments, positions: Int64, n_series: int) -> Moments:
-    spread = Moments.empty((n_series, moments.count.shape[1]))
-    for name, values in spread.fields().items():
-        values[positions] = moments.fields()[name]
-    return spread
+        number, on_grid = rule.steps(runs.time[before + 1], runs.time[before])
+        before = before[on_grid & (number == (runs.stop - runs.start)[before])]
+    if not len(before):
+        return runs
+    start, series, time = (np.delete(each, before + 1) for each in (runs.start, runs.series, runs.time))
+    return RunTable(start, np.delete(runs.stop, before), series, time)

@@ -19,6 +19,7 @@ from zstore.format.moments import Moments
 from zstore.format.schema import Field, Schema
 from zstore.format.soundness import LONGEST
 from zstore.format.timesteps import TimeStepRule
+from zstore.reading.store import Store
 from zstore.writing.encode_plan import choose_codecs
 from zstore.writing.fields import Fields, write_fields
 from zstore.writing.scheduler import Scheduler
@@ -232,8 +233,17 @@ def next_schema(base: Schema, site: Site, written: Written, index: SeriesIndex) 
     )
 
 
-def commit(site: Site, version: Version, rows: RowsSpec) -> None:
+def commit(site: Site, version: Version, rows: RowsSpec, base: Store | None = None) -> None:
     """Make a version the newest one, in one step. Scratch space is cleared before, so that no store needs it.
+
+    Parameters
+    ----------
+    site
+        Where it is built.
+    version, rows
+        What it holds, and how its rows lie.
+    base
+        The version whose index and moments are taken over where they stay the same; None for none.
 
     Raises
     ------
@@ -244,7 +254,7 @@ def commit(site: Site, version: Version, rows: RowsSpec) -> None:
     schema = replace(version.schema, committed=datetime.now(UTC).isoformat(timespec="seconds"))
     site.scratch.clear()
     commit_version(
-        site.root, schema, rows, version.index, version.moments, version.records, version.ledger, version.notes
+        site.root, schema, rows, version.index, version.moments, version.records, version.ledger, version.notes, base
     )
 
 

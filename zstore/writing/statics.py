@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from zstore.arrow import as_numpy, from_strings, to_strings
 from zstore.errors import SourceError, UsageError
 from zstore.format.index import StaticAttribute
 from zstore.storage.file import File
@@ -147,7 +149,7 @@ def read_statics(source: CsvFile, delimiter: str, options: TableOptions, missing
         )
     reader = _Reader(blocks, delimiter, options, MissingTexts(missing.everywhere) if missing.as_texts else missing)
     attributes = tuple(reader.read(n, column) for n, column in zip(names, columns.channels, strict=True))  # type: ignore[arg-type]  # all are categories
-    ids = np.array(columns.ids.to_pylist(), dtype=np.dtypes.StringDType())[columns.codes]
+    ids = to_strings(columns.ids)[columns.codes]
     blank = [f"{columns.n_blank:,} blank lines of {source.name} were skipped"] if columns.n_blank else []
     return StaticTable(source.name, ids, attributes, (*reader.notes, *blank), frozenset(reader.seen))
 
@@ -237,8 +239,7 @@ def match_statics(
     The attributes with missing values where an id has none, the number of series without attributes, and the
     number of rows of attributes without a series.
     """
-    row = {str(id_): position for position, id_ in enumerate(known)}
-    position = np.array([row.get(str(id_), -1) for id_ in ids], np.int64)
+    position = as_numpy(pc.fill_null(pc.index_in(from_strings(ids), value_set=from_strings(known)), -1), "int32")
     found = position >= 0
     matched = []
     for static in statics:

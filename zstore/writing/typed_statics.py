@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zstore.arrow import to_strings
 from zstore.errors import SourceError, UsageError
 from zstore.format.index import StaticAttribute
 from zstore.writing.sources.channels import Categories
@@ -84,7 +85,7 @@ class TypedStatics:
                 fix="keep one of them",
             )
         attributes = tuple(_attribute(n, column) for n, column in zip(names, columns.channels, strict=True))
-        texts = np.array(columns.ids.to_pylist(), dtype=np.dtypes.StringDType())[columns.codes]
+        texts = to_strings(columns.ids)[columns.codes]
         notes = tuple(_notes(names, columns, attributes, missing))
         return StaticTable(self.table.name, texts, attributes, notes, columns.seen)
 

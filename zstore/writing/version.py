@@ -23,9 +23,11 @@ from zstore.format.moments import Moments, stack
 from zstore.format.rowarrays import array_names, origin_name
 from zstore.format.schema import Schema
 from zstore.format.timesteps import TimeStepRule
+from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
 from zstore.writing.encoded import byte_plan, place_plans
 from zstore.writing.shards import RowsSpec, ShardReport, digest_plan, origin_plan
+from zstore.writing.small import small_arrays_of, write_small
 from zstore.writing.steps import Breaks, Steps, Trial, choose_rule, report_steps
 
 logger = logging.getLogger(__name__)
@@ -140,6 +142,7 @@ def commit_version(
     shards: Sequence[ObjectRecord],
     ledger: Sequence[ObjectRecord],
     notes: dict[str, Any],
+    base: Store | None = None,
 ) -> None:
     """Write every small object of a version, then make it the newest one.
 
@@ -159,6 +162,8 @@ def commit_version(
         The sources whose rows it has.
     notes
         What else the root document keeps.
+    base
+        The version whose index and moments are taken over where they stay the same; None for none.
     """
     version = schema.version
     nodes: dict[str, dict[str, Any]] = {TIME: rows.plan(None).document(schema.n_places)}
@@ -177,15 +182,14 @@ def commit_version(
             nodes[origin_name(variable)] = origin_plan(field).document(schema.n_places)
     # The arrays' own documents mirror those in the root. They change with every version, so they are in no manifest.
     mirrors = {f"{path}/{ROOT}": to_bytes(document) for path, document in nodes.items()}
+    arrays = small_arrays_of(index, moments, version, schema.time.attributes())
+    of_arrays, documents = write_small(root, arrays, base)
+    nodes |= documents
     small: dict[str, bytes] = {}
-    for name, (values, dimension, attributes) in index.to_arrays(schema.time.attributes()).items():
-        _add(small, nodes, f"{index_path(version)}/{name}", encode_small(values, (dimension,), attributes))
-    for name, values in moments.fields().items():
-        _add(small, nodes, f"{moments_path(version)}/{name}", encode_small(values, ("series", "channel")))
     for group in ("index", "moments", index_path(version), moments_path(version)):
         nodes[group] = group_document()
         small[f"{group}/{ROOT}"] = to_bytes(nodes[group])
-    records = [*shards, *(ObjectRecord.of(key, content) for key, content in small.items())]
+    records = [*shards, *of_arrays, *(ObjectRecord.of(key, content) for key, content in small.items())]
 
     listing: dict[str, bytes] = {}
     for name, values in to_arrays(records).items():
@@ -210,7 +214,7 @@ def commit_version(
     old = {key for key in everything if key.count("/") == 1 and root.n_bytes(key) is not None}
     written = {key: content for key, content in everything.items() if key not in old}
     root.write_all(written)
-    root.commit([*(record.key for record in shards), *written], ROOT, document)
+    root.commit([*(record.key for record in (*shards, *of_arrays)), *written], ROOT, document)
     # The copy comes after the commit: a copy that is newer than the root then tells of a root that was put back.
     try:
         root.replace_all(mirrors)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zstore.arrow import positions, text_array, union
+from zstore.arrow import numbered, text_array
 from zstore.format.encodings.base import Observed
 from zstore.format.encodings.numbers import count_inexact, observe_numbers
 from zstore.format.encodings.words import observe_codes
@@ -139,6 +139,6 @@ class Categories(ChannelValues):
 
 def recoded(texts: Sequence[Any], codes: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], Any]:
     """(row,) codes in terms of all texts, -1 where they were, and the texts."""
-    everything = union(texts)
-    places = [np.append(position, np.int32(-1)) for position in positions(texts, everything)]
+    everything, positions = numbered(texts)
+    places = [np.append(position, np.int32(-1)) for position in positions]
     return np.concatenate([place[old] for place, old in zip(places, codes, strict=True)]), everything
