@@ -1,0 +1,127 @@
+"""Ids and statistics of very many series: no Python string for each, and nothing done twice."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import SMALL_GRID, no_flush, stored
+from hypothesis import given
+from hypothesis import strategies as st
+from numcodecs import VLenUTF8
+
+from zstore import NotFoundError, StoreError, append, ingest, open_store, verify
+from zstore.arrow import from_strings, numbered, text_array, to_strings
+from zstore.format import arrays
+from zstore.writing import small
+
+odd_texts = st.text(max_size=6) | st.sampled_from(["", "\0", "a\0", "é", "Ω≈", "🙂", "~" * 300, "0", "00"])
+plain_texts = st.text(st.sampled_from("abc019/"), max_size=5)
+lists_of_texts = st.lists(odd_texts, max_size=12) | st.lists(plain_texts, max_size=12)
+ids = st.text(st.sampled_from("abé"), min_size=1, max_size=2)
+rows = st.dictionaries(st.tuples(ids, st.integers(0, 9)), st.none() | st.integers(-9, 9).map(float), min_size=1)
+
+
+def strings(texts: list[str]) -> Any:
+    """Texts as `store.ids` has them."""
+    return np.array(texts, np.dtypes.StringDType())
+
+
+@given(lists_of_texts)
+def test_texts_come_back_from_arrow_as_they_were(texts: list[str]) -> None:
+    column = from_strings(strings(texts))
+    column.validate(full=True)
+    assert column.to_pylist() == texts
+    assert to_strings(column).tolist() == texts
+    assert to_strings(column.slice(1)).tolist() == texts[1:]
+
+
+@given(lists_of_texts)
+def test_texts_are_encoded_at_once_as_one_by_one(texts: list[str]) -> None:
+    expected = VLenUTF8().encode(np.array(texts, object)) if texts else bytes(4)
+    assert bytes(arrays._encoded_texts(strings(texts))) == bytes(expected)
+
+
+@given(st.lists(lists_of_texts, max_size=4), st.booleans())
+def test_texts_of_several_arrays_are_numbered_in_the_order_of_their_bytes(texts: list[list[str]], sort: bool) -> None:
+    if sort:  # as in sources that are sorted by id, which go on where the block before has ended
+        cuts = np.cumsum([0, *map(len, texts)])
+        everything = sorted({text for some in texts for text in some}, key=str.encode)
+        texts = [everything[max(low - 1, 0) : high] for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+    among, positions = numbered([text_array(some) for some in texts])
+    assert among.to_pylist() == sorted({text for some in texts for text in some}, key=str.encode)
+    assert [[among[place].as_py() for place in some.tolist()] for some in positions] == texts
+
+
+def table(values: dict[tuple[str, int], float | None]) -> Any:
+    """Rows as a table."""
+    columns = [[id_ for id_, _ in values], [time for _, time in values], list(values.values())]
+    types = (pa.string(), pa.int64(), pa.float64())
+    return pa.table([pa.array(c, t) for c, t in zip(columns, types, strict=True)], names=["id", "t", "v"])
+
+
+@given(rows, rows)
+def test_an_append_knows_of_each_series_what_an_ingest_of_all_rows_knows(
+    tmp_path_factory: pytest.TempPathFactory, first: dict[Any, Any], second: dict[Any, Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    with pytest.MonkeyPatch.context() as patch:
+        no_flush(patch)
+        options: dict[str, Any] = {"id": "id", "time": "t", "time_unit": "steps", "freq": "1", **SMALL_GRID}
+        ingest(table(first), folder / "some.zarr", **options)
+        append(table(second), folder / "some.zarr", on_duplicate="last")
+        ingest(table({**first, **second}), folder / "all.zarr", **options)
+    some, every = open_store(folder / "some.zarr"), open_store(folder / "all.zarr")
+    assert some.ids.tolist() == every.ids.tolist()
+    for name in ("row_size", "time_start", "time_stop"):
+        np.testing.assert_array_equal(getattr(some.index, name), getattr(every.index, name))
+    for name in ("start", "stop", "series", "time"):
+        np.testing.assert_array_equal(getattr(some.index.runs, name), getattr(every.index.runs, name))
+    for name, values in every.moments.fields().items():
+        np.testing.assert_allclose(some.moments.fields()[name], values)
+    np.testing.assert_array_equal(some.read("v", 0, some.n_rows), every.read("v", 0, every.n_rows))
+    assert verify(some).faults == ()
+
+
+@given(rows, rows)
+def test_parts_of_the_index_that_stay_are_copied_and_are_what_encoding_them_gives(
+    tmp_path_factory: pytest.TempPathFactory, first: dict[Any, Any], second: dict[Any, Any]
+) -> None:
+    made = []
+    for copies in (True, False):
+        folder = tmp_path_factory.mktemp("stores")
+        with pytest.MonkeyPatch.context() as patch:
+            no_flush(patch)
+            patch.setattr(arrays, "_SMALL_CHUNK", 2)
+            patch.setattr(small, "_are_same", small._are_same if copies else lambda *_: False)
+            ingest(table(first), folder / "s.zarr", id="id", time="t", time_unit="steps", **SMALL_GRID)
+            append(table(second), folder / "s.zarr", on_duplicate="last")
+        made.append(stored(folder / "s.zarr"))
+    assert made[0] == made[1]
+
+
+def test_an_append_encodes_only_parts_of_the_index_that_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_SMALL_CHUNK", 4)
+    ingest(table({(f"s{n:02}", t): 1.0 for n in range(12) for t in (0, 1)}), tmp_path / "s.zarr", id="id", time="t")
+    encoded: list[int] = []
+    encode = small.encode_small_chunk
+    monkeypatch.setattr(small, "encode_small_chunk", lambda values, node: encoded.append(1) or encode(values, node))
+    append(table({("s11", 2): 1.0}), tmp_path / "s.zarr")
+    changed = ["row_size", "extent_ptr", "extent_start", "extent_stop", "run_stop", "time_stop", "count"]
+    assert len(encoded) == len(changed)  # of each the last part, of more than 40 in all
+
+
+def test_a_series_is_found_without_reading_what_is_known_of_all(tmp_path: Path) -> None:
+    ingest(table({("a", 0): 1.0, ("b", 0): 2.0}), tmp_path / "s.zarr", id="id", time="t")
+    store = open_store(tmp_path / "s.zarr")
+    for name in ("extent_ptr", "row_size", "run_start"):
+        (tmp_path / "s.zarr" / "index" / "00000001" / name / "c" / "0").unlink()
+    assert store.ids.tolist() == ["a", "b"]
+    assert store.series("b").position == 1
+    assert "a" in store
+    assert "c" not in store
+    with pytest.raises(NotFoundError, match="one of 2 ids"):
+        store.series("c")
+    with pytest.raises(StoreError, match="is missing"):
+        len(store.series("b"))
