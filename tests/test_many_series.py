@@ -1,5 +1,6 @@
 """Ids and statistics of very many series: no Python string for each, and nothing done twice."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_texts_of_several_arrays_are_numbered_in_the_order_of_their_bytes(texts:
     if sort:  # as in sources that are sorted by id, which go on where the block before has ended
         cuts = np.cumsum([0, *map(len, texts)])
         everything = sorted({text for some in texts for text in some}, key=str.encode)
-        texts = [everything[max(low - 1, 0) : high] for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+        texts = [everything[max(low - 1, 0) : high] for low, high in pairwise(cuts)]
     among, positions = numbered([text_array(some) for some in texts])
     assert among.to_pylist() == sorted({text for some in texts for text in some}, key=str.encode)
     assert [[among[place].as_py() for place in some.tolist()] for some in positions] == texts
@@ -78,8 +79,8 @@ def test_an_append_knows_of_each_series_what_an_ingest_of_all_rows_knows(
         np.testing.assert_array_equal(getattr(some.index, name), getattr(every.index, name))
     for name in ("start", "stop", "series", "time"):
         np.testing.assert_array_equal(getattr(some.index.runs, name), getattr(every.index.runs, name))
-    for name, values in every.moments.fields().items():
-        np.testing.assert_allclose(some.moments.fields()[name], values)
+    for name in every.moments.fields():
+        np.testing.assert_allclose(getattr(some.moments, name), getattr(every.moments, name))
     np.testing.assert_array_equal(some.read("v", 0, some.n_rows), every.read("v", 0, every.n_rows))
     assert verify(some).faults == ()
 
@@ -105,8 +106,13 @@ def test_an_append_encodes_only_parts_of_the_index_that_change(tmp_path: Path, m
     monkeypatch.setattr(arrays, "_SMALL_CHUNK", 4)
     ingest(table({(f"s{n:02}", t): 1.0 for n in range(12) for t in (0, 1)}), tmp_path / "s.zarr", id="id", time="t")
     encoded: list[int] = []
-    encode = small.encode_small_chunk
-    monkeypatch.setattr(small, "encode_small_chunk", lambda values, node: encoded.append(1) or encode(values, node))
+    encode = arrays.encode_small_chunk
+
+    def counted(values: Any, document: Any) -> bytes:
+        encoded.append(len(values))
+        return encode(values, document)
+
+    monkeypatch.setattr(small, "encode_small_chunk", counted)
     append(table({("s11", 2): 1.0}), tmp_path / "s.zarr")
     changed = ["row_size", "extent_ptr", "extent_start", "extent_stop", "run_stop", "time_stop", "count"]
     assert len(encoded) == len(changed)  # of each the last part, of more than 40 in all
