@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_app.data.columns.meaning import refuse_unknown
+from lightning_app.data.columns.meaning import Meaning, refuse_unknown
 from lightning_app.data.layout import Layout
 from lightning_app.data.rows.infinite import refuse_infinite_inputs
 from lightning_app.data.scaling.statics import unknown_words
@@ -117,26 +117,27 @@ def prove(layout: Layout, index: WindowIndex, name: SplitName, trained: dict[str
 
 def require_readable(layout: Layout, index: WindowIndex, name: SplitName) -> None:
     """Raise UsageError where windows have words, series or infinite inputs that a model cannot read."""
-    series = np.unique(index.series) if layout.nodes is None else layout.nodes
-    refuse_unseen(layout, series, index.spans())
+    if layout.recorded is not None:
+        series = (
+            index.series[np.flatnonzero(np.diff(index.series, prepend=-1))] if layout.nodes is None else layout.nodes
+        )
+        refuse_unseen(layout, layout.recorded, series, index.spans())
     refuse_infinite_inputs(layout.view, index, layout.seen, layout.future, name)
 
 
-def refuse_unseen(layout: Layout, series: Int64, spans: tuple[Int64, Int64]) -> None:
+def refuse_unseen(layout: Layout, recorded: Meaning, series: Int64, spans: tuple[Int64, Int64]) -> None:
     """Raise UsageError where a model has never seen words, or series, that it is to read.
 
     Parameters
     ----------
-    layout
-        With what a checkpoint knows.
+    layout, recorded
+        The columns, and what a checkpoint says of them.
     series
         Positions of the series that are read.
     spans
         (span,) rows ``[start, stop)`` that are read; not used of a panel, all of whose rows count.
     """
-    recorded, store = layout.recorded, layout.store
-    if recorded is None:
-        return
+    store = layout.store
     if recorded.series is not None and recorded.other_series is None:
         known = set(recorded.series)
         unseen = [id_ for id_ in store.ids[series].tolist() if id_ not in known]

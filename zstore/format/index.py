@@ -251,9 +251,10 @@ def cut_runs(
     breaks, times
         (break,) rows that start a new run inside an extent, ascending, and the time of each.
     """
-    start = np.concatenate([extent_start, breaks])
-    time = np.concatenate([extent_time, times])
-    order = np.argsort(start, kind="stable")
-    start, time = start[order], time[order]
-    series = extent_series[np.searchsorted(extent_start, start, side="right") - 1]
+    if len(breaks):
+        behind = np.searchsorted(extent_start, breaks, side="right")
+        start, time = np.insert(extent_start, behind, breaks), np.insert(extent_time, behind, times)
+        series = np.insert(extent_series, behind, extent_series[behind - 1])
+    else:
+        start, series, time = extent_start, extent_series, extent_time
     return RunTable(start, np.append(start[1:], n_rows).astype(np.int64)[: len(start)], series, time)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ _FLAT_ROWS, _FLAT_TIMES = 24, 10  # rows of one value, and times the 99th percen
 _MISSING_ROWS, _MISSING_SHARE = 10, 0.02
 _DRIFT, _SPREAD = 1.5, 5.0
 _PARTS = 3
+_PIECE_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -198,3 +199,13 @@ def longest_stretch(marked: NDArray[np.bool_]) -> tuple[int, int]:
     start, stop = edges[::2], edges[1::2]
     best = int((stop - start).argmax())
     return int(start[best]), int(stop[best])
+
+
+def whole_series(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of whole series of some 1 M rows."""
+    low, n_series = 0, len(row_start) - 1
+    while low < n_series:
+        reached = int(np.searchsorted(row_start, row_start[low] + _PIECE_ROWS, side="right")) - 1
+        high = min(max(reached, low + 1), n_series)
+        yield low, high
+        low = high

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import UsageError
+from zstore.format.moments import Moments
 from zstore.reading.store import Store
 from zstore.text import counted
 from zstore.upkeep import checks
 from zstore.upkeep.checks import Stretch
-from zstore.upkeep.field_rows import whole_series
 from zstore.upkeep.findings import KINDS, OF_FIELDS, OF_VALUES, Diagnosis, Finding, finding, of_series, of_vectors
 from zstore.upkeep.history import log
 from zstore.upkeep.odd_fields import odd_fields, same_payloads
@@ -26,6 +26,7 @@ _CHECKS: dict[str, Callable[[NDArray[Any]], Stretch | None]] = {
     "outlier": checks.outliers,
     "drift": checks.drift,
 }
+_MIXES = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits look random
 _MANY = 3  # series in which a channel is constant, if most are: then it is told once
 
 
@@ -77,13 +78,15 @@ def examine(
             progress(done, total)
 
     found = [*_of_ingest(store, storage_options), *odd_times(store, window), *_of_moments(store)]
-    numbers = [channel.name for channel in store.schema.channels if channel.kind == "number"]
-    row_start = store.index.row_start
-    for low, high in whole_series(row_start):
+    numbers, row_start = [c.name for c in store.schema.channels if c.kind == "number"], store.index.row_start
+    long, infinite = store.index.row_size >= checks.LEAST_ROWS, {name: store.infinite_series(name) for name in numbers}
+    for low, high in checks.whole_series(row_start):
         first, last = int(row_start[low]), int(row_start[high])
-        for name in numbers:
-            values = store.read(name, first, last)
-            for position in range(low, high):
+        for name, odd in infinite.items():
+            odd = odd[np.searchsorted(odd, low) : np.searchsorted(odd, high)]
+            judged = np.union1d(low + np.flatnonzero(long[low:high]), odd).tolist()
+            values = store.read(name, first, last) if judged else np.zeros(0)
+            for position in judged:
                 start, stop = (int(row) - first for row in row_start[position : position + 2])
                 found += _of_values(store, position, name, first + start, values[start:stop])
         told(last - first)
@@ -154,13 +157,37 @@ def _of_moments(store: Store) -> Iterator[Finding]:
         for position in constant:
             detail = f"{low[position]:g} in all {count[position]:,} rows that have a value"
             yield of_series(store, "constant", position, channel.name, detail)
-    fields = [moments.count, moments.mean, moments.m2, moments.low, moments.high]
-    numbers = np.nan_to_num(np.concatenate(fields, axis=1).astype(np.float64), posinf=0, neginf=0)
-    _, first, inverse = np.unique(numbers, axis=0, return_index=True, return_inverse=True)
-    varied = (moments.m2 > 0).any(axis=1)
-    for position in np.flatnonzero(varied & (first[inverse.ravel()] != np.arange(store.n_series))).tolist():
-        other = int(first[inverse.ravel()[position]])
+    for position, other in _same_moments(moments):
         if same_payloads(store, position, other):
             every = "every channel and field" if store.fields else "every channel"
             detail = f"the same counts, means, spreads and ranges as {store.ids[other]} in {every}"
             yield of_series(store, "copy", position, "", detail)
+
+
+def _same_moments(moments: Moments) -> Iterator[tuple[int, int]]:
+    """Series whose moments, not all of one value, are those of an earlier one: their positions, and the first such.
+
+    Cost: a number for each series that tells most of them apart, and an order of these; only those of one number are
+    compared as a whole.
+    """
+    fields = [moments.count, moments.mean, moments.m2, moments.low, moments.high]
+    columns = [values[:, column] for values in fields for column in range(values.shape[1])]
+    key = np.zeros(len(moments.count), np.uint64)
+    for column in columns:
+        key ^= _finite(column).view(np.uint64)
+        key *= _MIXES
+        key ^= key >> np.uint64(32)
+    order = np.argsort(key, kind="stable")
+    alike = key[order[1:]] == key[order[:-1]]
+    alike = np.append(alike, False) | np.append(False, alike) if len(key) else alike
+    some = np.sort(order[alike])
+    some = some[(moments.m2[some] > 0).any(axis=1)]
+    numbers = np.stack([_finite(column[some]) for column in columns], axis=1) if columns else np.zeros((0, 1))
+    _, first, inverse = np.unique(numbers, axis=0, return_index=True, return_inverse=True)
+    first = some[first[inverse.ravel()]]
+    yield from zip(some[first != some].tolist(), first[first != some].tolist(), strict=True)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers as float64, with one 0 for all that are not finite, and for both of them."""
+    return np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0) + 0.0

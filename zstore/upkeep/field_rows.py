@@ -16,7 +16,6 @@ from zstore.upkeep.findings import Finding, finding, of_series
 
 Bools = NDArray[np.bool_]
 
-_PIECE_ROWS = 1 << 20
 _MANY = 3  # series of which most have the same to be said of them: then it is said once
 
 
@@ -110,13 +109,3 @@ def _stretch(of: NDArray[np.int64]) -> tuple[int, int]:
     marked[of - of[0]] = True
     start, stop = longest_stretch(marked)
     return int(of[0]) + start, int(of[0]) + stop
-
-
-def whole_series(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Ranges of whole series of some 1 M rows."""
-    low, n_series = 0, len(row_start) - 1
-    while low < n_series:
-        reached = int(np.searchsorted(row_start, row_start[low] + _PIECE_ROWS, side="right")) - 1
-        high = min(max(reached, low + 1), n_series)
-        yield low, high
-        low = high

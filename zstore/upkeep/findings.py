@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from zstore.reading.store import Store
 
 KINDS = {
@@ -145,8 +147,17 @@ def of_series(store: Store, kind: str, position: int, channel: str, detail: str)
 
 def finding(store: Store, kind: str, position: int, channel: str, start: int, stop: int, detail: str) -> Finding:
     """What is to be said of some rows of a series, with the time of the first."""
-    when = store.schema.time.show(int(store.times(start, start + 1)[0]))
+    when = store.schema.time.show(_time_of(store, start))
     return Finding(kind, str(store.ids[position]), channel, detail, start, stop, when)
+
+
+def _time_of(store: Store, row: int) -> int:
+    """The time of a row: arithmetic on runs, or read where no rule holds."""
+    runs, rule = store.index.runs, store.time.rule
+    if not rule.regular:
+        return int(store.times(row, row + 1)[0])
+    run = int(np.searchsorted(runs.start, row, side="right")) - 1
+    return int(rule.times(row - runs.start[run], runs.time[run]))
 
 
 def of_vectors(store: Store, findings: Sequence[Finding]) -> list[Finding]:

@@ -22,8 +22,9 @@ from zstore.format.schema import Field
 from zstore.reading.store import Store
 from zstore.storage.portable import n_cores
 from zstore.text import counted
+from zstore.upkeep.checks import whole_series
 from zstore.upkeep.field_checks import GLANCE, far_sizes, glances, repeats, saturated
-from zstore.upkeep.field_rows import FieldRows, by_series, whole_series
+from zstore.upkeep.field_rows import FieldRows, by_series
 from zstore.upkeep.findings import Finding, of_series
 from zstore.upkeep.odd_images import look_at_images, odd_images
 

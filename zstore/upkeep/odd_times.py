@@ -68,11 +68,17 @@ def _too_short(store: Store, window: int) -> Iterator[Finding]:
 def _sampling_changes(store: Store) -> Iterator[Finding]:
     """Parts of series whose times lie closer together, or farther apart, than elsewhere."""
     index, show = store.index, partial(_show_units, store.time)
-    for position in range(store.n_series):
-        first, last = index.row_start[position : position + 2].tolist()
-        if (stretch := checks.sampling_change(store.times(first, last), show)) is not None:
-            start, stop = first + stretch.start, first + stretch.stop
-            yield finding(store, "sampling_change", position, "", start, stop, stretch.detail)
+    for low, high in checks.whole_series(index.row_start):
+        judged = low + np.flatnonzero(index.row_size[low:high] > checks.LEAST_ROWS)
+        if not len(judged):
+            continue
+        times = store.times(int(index.row_start[low]), int(index.row_start[high]))
+        for position in judged.tolist():
+            first, last = index.row_start[position : position + 2].tolist()
+            own = times[first - index.row_start[low] : last - index.row_start[low]]
+            if (stretch := checks.sampling_change(own, show)) is not None:
+                start, stop = first + stretch.start, first + stretch.stop
+                yield finding(store, "sampling_change", position, "", start, stop, stretch.detail)
 
 
 def _off_grid(store: Store) -> Iterator[Finding]:

@@ -32,8 +32,8 @@ class BlockReport:
     ----------
     spill
         Its sorted rows.
-    ids, counts
-        (id,) its ids in order, and the rows of each.
+    ids, starts
+        (id,) its ids in order, and (id + 1,) int64 the first row of each in the spill.
     forms
         Per channel, how its values are spilled.
     bad
@@ -50,7 +50,7 @@ class BlockReport:
 
     spill: Spill
     ids: pa.Array
-    counts: Any
+    starts: Any
     forms: tuple[Form, ...]
     bad: tuple[BadRow, ...]
     n_blank: int = 0
@@ -117,8 +117,9 @@ def _spilled(columns: Columns, spec: TableSpec, number: int, dtype: str, scratch
     counts = np.bincount(columns.codes, minlength=len(columns.ids))
     lost = columns.n_lost[:n_stored] + (0,) * (len(packed) - n_stored)
     forms = tuple(form._replace(n_inexact=form.n_inexact + n) for (_, form), n in zip(packed, lost, strict=True))
+    starts = np.concatenate([[0], np.cumsum(counts)])
     return BlockReport(
-        spill, columns.ids, counts, forms, columns.bad, columns.n_blank, columns.seen, columns.tallies, columns.pieces
+        spill, columns.ids, starts, forms, columns.bad, columns.n_blank, columns.seen, columns.tallies, columns.pieces
     )
 
 
@@ -152,7 +153,7 @@ def reduce_blocks(reports: Sequence[BlockReport]) -> tuple[Any, list[SortedBlock
     ids, positions = numbered([report.ids for report in reports])
     blocks = []
     for report, series in zip(reports, positions, strict=True):
-        blocks.append(SortedBlock(report.spill, series, np.concatenate([[0], np.cumsum(report.counts)])))
+        blocks.append(SortedBlock(report.spill, series, report.starts))
     return to_strings(ids), blocks
 
 

@@ -169,7 +169,7 @@ class StepCounts:
         if rule.regular:
             _, on_grid = rule.steps(runs.time[1:][follows], runs.time[:-1][follows])
             off = ~on_grid
-        counts = [np.bincount(each, minlength=n_series).astype(np.int64) for each in (series, series[off])]
+        counts = [np.bincount(each, minlength=n_series).astype(np.int64, copy=False) for each in (series, series[off])]
         return cls(np.maximum(index.row_size - 1, 0), *counts)
 
 

@@ -193,14 +193,14 @@ def write(
 
 
 def sum_up(
-    ordered: Ordered, rows: RowsSpec, plans: Sequence[ShardPlan], shards: Sequence[ShardReport], runner: Scheduler
+    ordered: Ordered, rows: RowsSpec, plans: Sequence[ShardPlan], shards: list[ShardReport], runner: Scheduler
 ) -> Summary:
     """Everything per series of rows that were written.
 
     Parameters
     ----------
     ordered, rows, plans, shards
-        The rows, and how they were written.
+        The rows, and how they were written; what the reports of shards know of each series is taken out of them.
     runner
         Reads times back where a rule of a calendar is tried, or steps were too many to report.
     """

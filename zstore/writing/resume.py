@@ -125,7 +125,7 @@ def _note(scratch: Storage, name: str, report: BlockReport, n_reports: int) -> N
         "left_out": [asdict(row) for row in report.left_out],
     }
     # Not pa.array, which would import pandas to look at numpy's.
-    counts = np.ascontiguousarray(report.counts, np.int64)
+    counts = np.diff(report.starts)
     column = pa.Array.from_buffers(pa.int64(), len(counts), [None, pa.py_buffer(counts)])
     table = pa.Table.from_arrays([report.ids, column], ["ids", "counts"])
     sink = pa.BufferOutputStream()
@@ -149,7 +149,7 @@ def _noted(scratch: Storage, note: bytes, source: Source) -> tuple[BlockReport, 
     report = BlockReport(
         spill,
         ids,
-        as_numpy(table["counts"], "int64") if len(table) else np.zeros(0, np.int64),
+        np.concatenate([[0], np.cumsum(as_numpy(table["counts"], "int64"))]) if len(table) else np.zeros(1, np.int64),
         tuple(map(form_from_json, document["forms"])),
         tuple(BadRow(**{**row, "place": source.place(**row["place"])}) for row in document["bad"]),
         document["n_blank"],

@@ -108,13 +108,19 @@ class ShardReport:
 
     records: tuple[ObjectRecord, ...]
     start: int
-    series: Int64
+    series: NDArray[np.int32]
     first_time: Int64
     last_time: Int64
     moments: Moments
     steps: StepReport
     n_infinite: tuple[int, ...] = ()
     references: Spill | None = None
+
+    def without_series(self) -> ShardReport:
+        """The same without what is known of each series, once that was summed up."""
+        times = np.zeros(0, np.int64)
+        nothing = Moments.empty((0, self.moments.count.shape[1]))
+        return replace(self, series=self.series[:0].copy(), first_time=times, last_time=times, moments=nothing)
 
 
 class Gathered:
@@ -201,7 +207,7 @@ def _write_keys(plan: ShardPlan, rows: Gathered, spec: RowsSpec, scratch: Storag
     report = ShardReport(
         (_put(spec, TIME, number, spec.plan(None), times),),
         plan.start,
-        codes[starts].astype(np.int64),
+        codes[starts],
         times[starts],
         times[stops],
         Moments.empty((len(starts), 0)),

@@ -77,14 +77,14 @@ def rule_of(
 
 
 def summarise(
-    shards: Sequence[ShardReport], row_start: Int64, n_channels: int, rule: TimeStepRule, parts: Sequence[Breaks]
+    shards: list[ShardReport], row_start: Int64, n_channels: int, rule: TimeStepRule, parts: Sequence[Breaks]
 ) -> Summary:
     """Merge what the shards report, in row order.
 
     Parameters
     ----------
     shards
-        In row order.
+        In row order. What they know of each series is taken out of them, so that it does not lie in memory twice.
     row_start
         (series + 1,) first row of each series.
     n_channels
@@ -119,8 +119,8 @@ def index_of(
         ids=ids,
         row_size=np.diff(row_start),
         extent_ptr=np.arange(len(row_start)),
-        extent_start=row_start[:-1] + first_place,
-        extent_stop=row_start[1:] + first_place,
+        extent_start=row_start[:-1] + first_place if first_place else row_start[:-1],
+        extent_stop=row_start[1:] + first_place if first_place else row_start[1:],
         runs=summary.runs,
         time_start=summary.time_start,
         time_stop=summary.time_stop,
@@ -245,21 +245,19 @@ def _merge_breaks(parts: Sequence[Breaks]) -> Breaks:
     return Breaks(row[order], time[order])
 
 
-def _merge_moments(shards: Sequence[ShardReport], n_series: int, n_channels: int) -> Moments:
-    """(series, channel) moments; a series that spans shards is merged in row order."""
-    if not shards:
-        return Moments.empty((n_series, n_channels))
-    parts: list[Moments] = []
+def _merge_moments(shards: list[ShardReport], n_series: int, n_channels: int) -> Moments:
+    """(series, channel) moments, taken out of the reports; a series that spans shards is merged in row order."""
+    merged = Moments.empty((n_series, n_channels))
     last_series = -1
-    for shard in shards:
+    for number, shard in enumerate(shards):
+        if not len(shard.series):
+            continue
         fresh = shard.moments
-        if len(shard.series) and int(shard.series[0]) == last_series:
-            tail = parts[-1]
-            joined = tail.at(slice(-1, None)).merge(fresh.at(slice(0, 1)))
-            parts[-1] = tail.at(slice(0, -1))
-            parts.append(joined)
-            fresh = fresh.at(slice(1, None))
-        if len(fresh.count):
-            parts.append(fresh)
+        if int(shard.series[0]) == last_series:
+            first = merged.at(slice(last_series, last_series + 1)).merge(fresh.at(slice(0, 1)))
+            fresh = stack([first, fresh.at(slice(1, None))])
+        for name, values in merged.fields().items():
+            values[shard.series] = fresh.fields()[name]
         last_series = int(shard.series[-1])
-    return stack(parts)
+        shards[number] = shard.without_series()
+    return merged

@@ -125,7 +125,9 @@ def forecast_windows(
     origins = _long_enough(scales, find_origins(scales, series, since))
     if since is not None and not isinstance(since, str):
         origins = _going_on(scales, origins)
-    refuse_unseen(layout, origins.series if layout.nodes is None else layout.nodes, _spans(scales, origins))
+    if layout.recorded is not None:
+        series = origins.series if layout.nodes is None else layout.nodes
+        refuse_unseen(layout, layout.recorded, series, _spans(scales, origins))
     known = None if future_values is None else KnownValues.open(future_values, layout)
     origins, ahead = times_ahead(layout, origins, known)
     maker = RowMaker(scales, origins, ahead, known)

@@ -52,7 +52,8 @@ class WindowsAhead:
     def test(self) -> Ahead:
         """With `one_forecast`: those that go on from where test begins. Raises as :attr:`future`."""
         layout = self.scales.layout
-        return self._made(time_borders(layout.store, layout.options.split)[NAMES.index("test")][0])
+        since = time_borders(layout.store, layout.options.split)[NAMES.index("test")][0]
+        return self._made(np.broadcast_to(since, (layout.store.n_series,)))
 
     def _made(self, since: str | NDArray[np.int64] | None) -> Ahead:
         asked = self.scales.layout.options

@@ -136,8 +136,8 @@ def training_parts(
     size = store.schema.shard_rows
     for low in range(0, store.n_rows, size):
         high = min(low + size, store.n_rows)
-        inside = (starts < high) & (stops > low)
-        if not inside.any():
+        inside = slice(int(np.searchsorted(stops, low, side="right")), int(np.searchsorted(starts, high)))
+        if inside.start >= inside.stop:
             continue
         first, last = np.maximum(starts[inside], low) - low, np.minimum(stops[inside], high) - low
         values = _covered(training.read(channel, low, high), first, last)

@@ -12,6 +12,7 @@ from lightning_app.data.windows.step_counts import count_of
 from zstore import Store, UsageError
 
 Int64 = NDArray[np.int64]
+_BLOCK_ROWS = 1 << 20  # times that are read together
 _ROWS_OF_SERIES = "0, or --data.split.over series, since steps are the rows of each series"
 
 
@@ -41,7 +42,7 @@ def target_rows(
         start, stop = runs.start, runs.stop
     else:
         edges = time_borders(store, split)[position]
-        start, stop = (_rows_at(store, edge[runs.series]) for edge in edges)
+        start, stop = (_rows_at(store, edge if len(edge) == 1 else edge[runs.series]) for edge in edges)
     if split.by != "time":
         mine = assign_series(store, split, members)[runs.series] == position
         stop = np.where(mine, stop, start)
@@ -51,18 +52,17 @@ def target_rows(
 
 
 def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
-    """Time range ``[start, stop)`` of train, val and test, each (series,) int64.
+    """Time range ``[start, stop)`` of train, val and test, each (series,) int64; (1,) where all series have the same.
 
     Raises
     ------
     UsageError
         If they do not fit the store, or overlap.
     """
-    index, whole = store.index, np.ones(store.n_series, np.int64)
-    if split.over == "series":
-        first, last = index.time_start, index.time_stop
-    else:
-        first, last = index.time_start.min(initial=2**62) * whole, index.time_stop.max(initial=-(2**62)) * whole
+    index, whole = store.index, np.ones(store.n_series if split.over == "series" else 1, np.int64)
+    first, last = index.time_start, index.time_stop
+    if split.over != "series":
+        first, last = first.min(initial=2**62, keepdims=True), last.max(initial=-(2**62), keepdims=True)
     count = count_of(store, split.over == "series")
     if split.embargo and count.units:
         raise UsageError(
@@ -125,11 +125,17 @@ def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
 
 
 def _rows_at(store: Store, time: Int64) -> Int64:
-    """(run,) first row of each run whose time is not before `time`, (run,)."""
+    """(run,) first row of each run whose time is not before `time`, (run,) or (1,) for all."""
     runs, rule = store.index.runs, store.time.rule
     if rule.regular:
         rows: Int64 = np.clip(runs.start + rule.first_step(time, runs.time), runs.start, runs.stop)
         return rows
-    times = store.times(0, store.n_rows)
-    bounds = zip(runs.start, runs.stop, time, strict=True)
-    return np.array([start + np.searchsorted(times[start:stop], at) for start, stop, at in bounds], np.int64)
+    at, found, first = np.broadcast_to(time, runs.start.shape), runs.start.copy(), 0
+    while first < len(found):  # some whole runs, in each of which times ascend
+        last = max(int(np.searchsorted(runs.stop, runs.start[first] + _BLOCK_ROWS, side="right")), first + 1)
+        start, size = runs.start[first:last], (runs.stop - runs.start)[first:last]
+        before = store.times(int(start[0]), int(runs.stop[last - 1])) < np.repeat(at[first:last], size)
+        n_before = np.concatenate([[0], np.cumsum(before)])
+        found[first:last] += n_before[start - start[0] + size] - n_before[start - start[0]]
+        first = last
+    return found
