@@ -47,7 +47,8 @@ def octets_of(texts: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]
 
     Returns
     -------
-    (byte,) their bytes, and (text,) how many each has; None where a text is not ASCII, or one is far longer than most.
+    (byte,) their bytes, and (text,) how many each has; None where a text is not ASCII or ends with a zero, or one is
+    far longer than most.
     """
     lengths = np.strings.str_len(texts).astype(np.int64)
     width = max(int(lengths.max(initial=0)), 1)
@@ -56,6 +57,8 @@ def octets_of(texts: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]
     try:
         padded = texts.astype(f"S{width}")
     except UnicodeEncodeError:
+        return None
+    if not np.all(padded.astype(np.dtypes.StringDType()) == texts):  # numpy counts no zero at the end of a text
         return None
     octets = padded.view(np.uint8).reshape(len(texts), width)
     if np.all(lengths == width):

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from . import before, fields, ingest, panel, queries, read, rivers, sessions, systems, views, volumes
+from . import before, fields, ingest, panel, queries, read, rivers, series, sessions, systems, views, volumes
 from .harness import setting
 from .system_data import SYSTEMS
 
@@ -21,6 +21,7 @@ SUITES = {
     "systems": systems,
     "rivers": rivers,
     "view": views,
+    "series": series,
 }
 
 
