@@ -19,7 +19,7 @@ from zstore.format.moments import Moments
 from zstore.writing import pipeline, shards, steps
 from zstore.writing.parse import BLOCK_COPIES, block_bytes
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.shards import ShardReport
+from zstore.writing.shard_parts import PartReport
 
 MIB = 1 << 20
 
@@ -200,9 +200,9 @@ def test_steps_are_the_same_however_many_rows_are_looked_at_at_once(
 
 
 def test_the_shard_of_a_table_takes_a_few_bytes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    n_rows, peaks, write = 1 << 19, [], shards.write_shard
+    n_rows, peaks, write = 1 << 19, [], shards.write_part
 
-    def traced(*arguments: Any, **options: Any) -> ShardReport:
+    def traced(*arguments: Any, **options: Any) -> PartReport:
         tracemalloc.start()
         try:
             return write(*arguments, **options)
@@ -210,7 +210,7 @@ def test_the_shard_of_a_table_takes_a_few_bytes_a_row(tmp_path: Path, monkeypatc
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
 
-    monkeypatch.setattr(pipeline, "write_shard", traced)
+    monkeypatch.setattr(pipeline, "write_part", traced)
     values = np.where(np.arange(n_rows) % 7, np.arange(n_rows) / 3, np.nan)
     table = pa.table({"id": np.arange(n_rows) // 4096, "t": np.arange(n_rows) % 4096, "v": values})
     zstore.ingest(table, tmp_path / "s.zarr", id="id", time="t", time_unit="steps", workers=1)

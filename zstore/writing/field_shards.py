@@ -19,7 +19,8 @@ from zstore.format.shards import ArrayPlan, decode_shard
 from zstore.reading.compared import compare
 from zstore.writing.object_notes import ObjectNotes
 from zstore.writing.referred import Payloads, References
-from zstore.writing.shards import RowsSpec, ShardReport, digest_plan, origin_plan, undecodable
+from zstore.writing.shard_parts import ShardReport
+from zstore.writing.shards import RowsSpec, digest_plan, origin_plan, undecodable
 from zstore.writing.sources.payloads import BadPayload, Outcome, Payload, PayloadError
 
 _NO_DIGEST = bytes(DIGEST_BYTES)

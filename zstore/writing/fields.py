@@ -24,7 +24,8 @@ from zstore.writing.field_shards import FieldShard, NarrowError, WrittenShard, f
 from zstore.writing.object_notes import OBJECTS, ObjectNotes
 from zstore.writing.referred import Payloads, StoredPayloads
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.shards import RowsSpec, ShardReport, digest_plan
+from zstore.writing.shard_parts import ShardReport
+from zstore.writing.shards import RowsSpec, digest_plan
 from zstore.writing.sources.payloads import BadPayload, FieldSpec, Outcome
 
 

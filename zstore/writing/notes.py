@@ -18,7 +18,8 @@ from zstore.format.timesteps import TimeStepRule
 from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Written
 from zstore.writing.plan import Planned
-from zstore.writing.shards import RowsSpec, ShardReport
+from zstore.writing.shard_parts import ShardReport
+from zstore.writing.shards import RowsSpec
 from zstore.writing.sources.cells import PLAIN
 from zstore.writing.sources.protocol import Source, SourceFile
 from zstore.writing.sources.table import StaticTable, TableSpec

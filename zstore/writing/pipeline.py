@@ -23,7 +23,8 @@ from zstore.reading.store import Store
 from zstore.writing.encode_plan import choose_codecs
 from zstore.writing.fields import Fields, write_fields
 from zstore.writing.scheduler import Scheduler
-from zstore.writing.shards import RowsSpec, ShardReport, stored_trial, write_shard
+from zstore.writing.shard_parts import ShardReport, join_parts, share_out
+from zstore.writing.shards import RowsSpec, stored_trial, write_part
 from zstore.writing.site import Site
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, plan_shards
 from zstore.writing.sources.payloads import BadPayloadsError, PayloadFaultError
@@ -154,7 +155,7 @@ def write(
     ordered
         The rows.
     runner
-        Runs a task for each shard.
+        Runs a task or more for each shard.
     refuse
         The error for two rows of one series at one time, or a payload that cannot be stored; None where there cannot be
         any.
@@ -176,10 +177,10 @@ def write(
         plans = plan_shards(row_start, blocks, rows.shard_rows)
         if not keep_codecs:
             rows, trials = choose_codecs(rows, row_start, blocks, codec)
-        sizes = [plan.stop - plan.start for plan in plans]
         fields = ordered.fields or Fields()
-        put = partial(write_shard, blocks=blocks, spec=rows, scratch=fields.scratch)
-        shards = runner.map("write", put, plans, sizes, "rows")
+        parts = share_out(plans, len(rows.channels), runner.workers)
+        put = partial(write_part, blocks=blocks, spec=rows, scratch=fields.scratch)
+        shards = join_parts(runner.map("write", put, parts, [part.n_rows for part in parts], "rows"))
         made = write_fields(fields, shards, row_start, rows, runner)
     except (DuplicateTimeError, PayloadFaultError) as error:
         if refuse is None:

@@ -1,4 +1,4 @@
-"""One task, one shard: gather its rows from the spills, order them, pack, encode, digest, and sum up."""
+"""One task, one shard or some channels of it: gather rows from the spills, order, pack, encode, digest, and sum up."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from zstore.format.shards import ArrayPlan, decode_shard
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.compared import compare
 from zstore.storage.protocol import Storage
+from zstore.writing.shard_parts import PartReport, ShardPart, ShardReport
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, Spill, find_duplicate, read_all
-from zstore.writing.steps import StepReport, Trial, encode_steps, gather_keys, report_steps
+from zstore.writing.steps import Trial, encode_steps, gather_keys, report_steps
 
 Int64 = NDArray[np.int64]
 
@@ -81,48 +82,6 @@ class RowsSpec:
         return ArrayPlan(encoding.dtype, encoding.fill, channel.codec, *size, channel.attributes(), *axes)
 
 
-@dataclass(frozen=True)
-class ShardReport:
-    """What one shard holds, to be merged in row order.
-
-    Parameters
-    ----------
-    records
-        Its objects.
-    start
-        Its first row.
-    series
-        (segment,) series in it, ascending.
-    first_time, last_time
-        (segment,) times of the first and last row of each.
-    moments
-        (segment, channel).
-    steps
-        Steps inside the shard.
-    n_infinite
-        (channel,) values that are infinite; looked for where the moments say that there are any.
-    references
-        The times of its rows, then holder and position of the payload of each field, on scratch space; None where there
-        are no fields.
-    """
-
-    records: tuple[ObjectRecord, ...]
-    start: int
-    series: NDArray[np.int32]
-    first_time: Int64
-    last_time: Int64
-    moments: Moments
-    steps: StepReport
-    n_infinite: tuple[int, ...] = ()
-    references: Spill | None = None
-
-    def without_series(self) -> ShardReport:
-        """The same without what is known of each series, once that was summed up."""
-        times = np.zeros(0, np.int64)
-        nothing = Moments.empty((0, self.moments.count.shape[1]))
-        return replace(self, series=self.series[:0].copy(), first_time=times, last_time=times, moments=nothing)
-
-
 class Gathered:
     """The rows between two places of the final order, read from the spills column by column.
 
@@ -173,38 +132,43 @@ class Gathered:
         return stored if self._order is None else stored[self._order]
 
 
-def write_shard(
-    plan: ShardPlan, blocks: Sequence[SortedBlock], spec: RowsSpec, scratch: Storage | None = None
-) -> ShardReport:
-    """Gather, order, pack, encode and write the objects of one shard; references of fields go to scratch space.
+def write_part(
+    part: ShardPart, blocks: Sequence[SortedBlock], spec: RowsSpec, scratch: Storage | None = None
+) -> PartReport:
+    """Gather, order, pack, encode and write objects of one shard; references of fields go to scratch space.
 
     Raises
     ------
     DuplicateTimeError
         If a series has two rows at one time.
     """
-    rows = Gathered(plan, blocks, spec)
-    report, starts = _write_keys(plan, rows, spec, scratch)
+    rows, shard = Gathered(part.plan, blocks, spec), spec.first_shard + part.plan.shard
+    starts = _segment_starts(rows.codes)
+    keys = _write_keys(part.plan, rows, starts, spec, scratch) if part.first else None
     rows.forget_keys()
-    records, moments, n_infinite = list(report.records), [], []
-    for channel, stored in zip(spec.channels, rows.columns(range(len(spec.channels))), strict=True):
-        records.append(_put(spec, channel.variable, spec.first_shard + plan.shard, spec.plan(channel), stored))
+    records, moments, n_infinite = [], [Moments.empty((len(starts), 0))], []
+    channels = [spec.channels[position] for position in part.channels]
+    for channel, stored in zip(channels, rows.columns(part.channels), strict=True):
+        records.append(_put(spec, channel.variable, shard, spec.plan(channel), stored))
         moments.append(_segment_moments(stored, channel.encoding, starts))
         endless = moments[-1].count.any() and np.isinf([moments[-1].low.min(), moments[-1].high.max()]).any()
         n_infinite.append(channel.encoding.count_infinite(stored) if endless else 0)
-    segments = stack(moments, axis=1) if moments else report.moments
-    return replace(report, records=tuple(records), moments=segments, n_infinite=tuple(n_infinite))
+    return PartReport(keys, tuple(records), stack(moments, axis=1), tuple(n_infinite))
 
 
-def _write_keys(plan: ShardPlan, rows: Gathered, spec: RowsSpec, scratch: Storage | None) -> tuple[ShardReport, Int64]:
-    """Write the times of a shard; its report, still without channels, and (segment,) the first row of each series."""
+def _segment_starts(codes: NDArray[np.integer[Any]]) -> Int64:
+    """(segment,) first row of each series of a shard."""
+    return np.concatenate([np.zeros(min(len(codes), 1), np.int64), np.flatnonzero(codes[1:] != codes[:-1]) + 1])
+
+
+def _write_keys(plan: ShardPlan, rows: Gathered, starts: Int64, spec: RowsSpec, scratch: Storage | None) -> ShardReport:
+    """Write the times of a shard; its report, still without channels."""
     codes, times, number = rows.codes, rows.times, spec.first_shard + plan.shard
     twice = find_duplicate(codes, times)
     if twice is not None:
         raise DuplicateTimeError(int(codes[twice]), int(times[twice]))
-    starts = np.concatenate([np.zeros(min(len(codes), 1), np.int64), np.flatnonzero(codes[1:] != codes[:-1]) + 1])
     stops = np.append(starts[1:], len(codes)) - 1
-    report = ShardReport(
+    return ShardReport(
         (_put(spec, TIME, number, spec.plan(None), times),),
         plan.start,
         codes[starts],
@@ -214,7 +178,6 @@ def _write_keys(plan: ShardPlan, rows: Gathered, spec: RowsSpec, scratch: Storag
         report_steps(encode_steps(codes, times, plan.start), times, spec.time),
         references=None if scratch is None or not spec.references else _spill_references(rows, spec, scratch, number),
     )
-    return report, starts
 
 
 def _spill_references(rows: Gathered, spec: RowsSpec, scratch: Storage, shard: int) -> Spill:

@@ -26,7 +26,8 @@ from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
 from zstore.writing.encoded import byte_plan, place_plans
-from zstore.writing.shards import RowsSpec, ShardReport, digest_plan, origin_plan
+from zstore.writing.shard_parts import ShardReport
+from zstore.writing.shards import RowsSpec, digest_plan, origin_plan
 from zstore.writing.small import small_arrays_of, write_small
 from zstore.writing.steps import Breaks, Steps, Trial, choose_rule, report_steps
 
