@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other; to
 from lightning_app.cli import main
 from lightning_app.demo.catchments import simulate, write
 from zstore import Store, ingest, open_store
+from zstore.storage.beneath import flush
 from zstore.storage.urls import open_storage
 
 REPOSITORY = Path(__file__).parents[1]
@@ -49,11 +50,6 @@ SMALL_GRID: dict[str, Any] = {"chunk_rows": 8, "shard_rows": 16}
 """Options of an ingest, by which even small tables have several chunks and shards."""
 
 
-def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave flushing to the system, for tests of many small stores that no crash is part of."""
-    monkeypatch.setattr("zstore.storage.flush.flush", lambda *_: None)
-
-
 def stored(path: Path | str) -> dict[str, bytes]:
     """Every object of a store but those that record times."""
     storage = open_storage(path)
@@ -77,6 +73,20 @@ def table(path: Path, n_series: int = 5, n_days: int = 40, seed: int = 0) -> Pat
 def cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The tests and the commands that they run leave the user's cache alone."""
     os.environ["ZSTORE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_flushes() -> Iterator[None]:
+    """Leave flushing to the system: no power is cut here. Commands that tests start flush what they write."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zstore.storage.flush.flush", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flush as everywhere else, in a test that is about it."""
+    monkeypatch.setattr("zstore.storage.flush.flush", flush)
 
 
 @pytest.fixture

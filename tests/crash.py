@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,12 @@ def forked(function: Callable[[], Any]) -> int:
     return os.waitpid(child, 0)[1]
 
 
+def imported_beside(known: Set[str]) -> list[str]:
+    """Names of modules that this process has beside those known, and another one can import."""
+    specs = {name: getattr(module, "__spec__", None) for name, module in sys.modules.items() if name not in known}
+    return [name for name, spec in specs.items() if spec is not None and spec.name == name and spec.has_location]
+
+
 def listing(folder: Path) -> dict[str, str]:
     """Digest of every file; of those that record times, just that they are there."""
     found = {}
@@ -253,12 +260,17 @@ def main(folder: Path, operation: str, every: int, how: str) -> None:
     reader, writer = os.pipe()
 
     def sizes() -> None:
+        known = frozenset(sys.modules)
         before = zstore.open_store(whole / "s.zarr").n_rows if operation != "ingest" else 0
         operate(operation, whole)
-        os.write(writer, json.dumps([before, zstore.open_store(whole / "s.zarr").n_rows]).encode())
+        after = zstore.open_store(whole / "s.zarr").n_rows
+        os.write(writer, json.dumps([before, after, imported_beside(known)]).encode())
 
     assert forked(sizes) == 0
-    counts = set(json.loads(os.read(reader, 1000)))
+    *counted, modules = json.loads(os.read(reader, 1 << 16))
+    counts = set(counted)
+    for module in modules:  # once here, and not in each of the forks: most of what they do else
+        importlib.import_module(module)
     expected, failures, point, tried = listing(whole), [], 0, 0
     start = folder / "start"
     assert forked(lambda: prepare(operation, start)) == 0

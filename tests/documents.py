@@ -33,7 +33,8 @@ make() {{  # would take minutes: tried dry, but for the tables that the demo sim
 """
 
 _LOOP = """
-import sys
+import sys, warnings
+warnings.simplefilter("error")
 names = {"__name__": "__main__"}
 for line in sys.stdin:
     exec(compile(eval(line), "<page>", "exec"), names)
@@ -93,7 +94,7 @@ class Reader:
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str], python: str) -> None:
-        self.folder, self._mark = folder, uuid.uuid4().hex
+        self.folder, self._mark, self._imported = folder, uuid.uuid4().hex, python
         shutil.copytree(REPOSITORY / "configs", folder / "configs")
         demo = folder / "configs" / "demo_lstm.yaml"  # takes a minute: one epoch shows that it runs
         demo.write_text(re.sub(r"(?<=max_epochs: )\d+", "1", demo.read_text()))
@@ -138,7 +139,7 @@ class Reader:
             return self._ask(self._shell, f"{fields[5].replace('/data/', f'{self.folder}/data/')}\necho {self._mark}\n")
         if block.language == "python":
             if self._python is None:
-                self._python = self._start(sys.executable, "-W", "error", "-c", _LOOP, self._mark)
+                self._python = self._start(self._imported, "-c", _LOOP, self._mark)
             return self._ask(self._python, f"{block.text!r}\n")
         raise AssertionError(f"a {block.language} block without a file name")
 

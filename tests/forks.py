@@ -1,9 +1,10 @@
 """The project's commands in processes of their own that need not import it: forks of one that has.
 
 A start of ``python -m lightning_app`` spends seconds on imports, and the tests start it hundreds of times. Here
-``python forks.py serve FOLDER`` imports once, and ``FOLDER/python -m MODULE ARGUMENTS`` asks it for a fork where MODULE
-is of the project. The command has the folder, the environment and the standard files of its caller, who ends as the
-command does, and with whom it ends. Its `sys.executable` is ``FOLDER/python``, so what it starts is forked as well.
+``python forks.py serve FOLDER`` imports once, and ``FOLDER/python`` asks it for a fork for ``-c CODE ARGUMENTS`` and
+for ``-m MODULE ARGUMENTS`` where MODULE is of the project. The command has the folder, the environment and the standard
+files of its caller, who ends as the command does, and with whom it ends. Its `sys.executable` is ``FOLDER/python``, so
+what it starts is forked as well.
 """
 
 import os
@@ -26,7 +27,8 @@ def serving() -> Iterator[str]:
         plain = shlex.quote(sys.executable)
         scripts = {
             "python": f"""case "$1 $2" in
-                "-m zstore"* | "-m lightning_app"* | "-m ipykernel"*) shift; exec {ask} "$@" ;;
+                "-m zstore"* | "-m lightning_app"* | "-m ipykernel"* | "-m sphinx"*) shift; exec {ask} "$@" ;;
+                "-c "*) exec {ask} "$@" ;;
                 *) exec {plain} "$@" ;;
             esac""",
             "zstore": f'exec {ask} zstore.cli "$@"',
@@ -122,7 +124,9 @@ def become(command: dict[str, Any], files: list[int]) -> str:
     module, *sys.argv[1:] = command["words"]
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [command["folder"], *(path for path in paths if path and path not in sys.path[1:])]
-    if not hasattr(sys.modules.get(module), "__path__"):
+    if module == "-c":
+        sys.argv[0] = "-c"
+    elif not hasattr(sys.modules.get(module), "__path__"):
         sys.modules.pop(module, None)  # it runs as __main__
     return str(module)
 
@@ -135,7 +139,10 @@ def run_to_the_end(module: str) -> None:
 
     code: Any = 0
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if module == "-c":
+            run_code(sys.argv.pop(1))
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as stop:
         code = stop.code or 0
         if not isinstance(code, int):
@@ -149,6 +156,14 @@ def run_to_the_end(module: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def run_code(code: str) -> None:
+    """Run what ``python -c`` is given, as the main module."""
+    import types
+
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(compile(code, "<string>", "exec"), vars(sys.modules["__main__"]))  # noqa: S102  # as python does
 
 
 def ask(path: str, words: list[str]) -> int:

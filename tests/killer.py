@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dask.threaded  # noqa: F401  # once here, and not in each fork
 from crash import die_at, watch_files
 
 import zstore

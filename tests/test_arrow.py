@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.feather as pf
 import pyarrow.parquet as pq
 import pytest
-from conftest import SMALL_GRID, no_flush, stored
+from conftest import SMALL_GRID, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,9 +114,7 @@ def test_each_batch_has_the_dictionary_of_its_time_whether_it_grows_or_is_replac
     deltas: bool,
     stream: bool,
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    no_flush(monkeypatch)
     folder = tmp_path_factory.mktemp("dictionaries")
     cells = [cell for batch in batches for cell in batch]
     if not cells:
@@ -187,10 +184,10 @@ zstore.ingest(sys.argv[1], sys.argv[2], id="id", time="time", blocksize=2000)
 """
 
 
-def test_a_run_that_was_killed_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str) -> None:
     source = arrow(tmp_path / "r.arrows", table(2000))
     made(source, tmp_path / "whole.zarr", blocksize=2000)
-    command = [sys.executable, "-c", DYING, str(source), str(tmp_path / "killed.zarr")]
+    command = [python, "-c", DYING, str(source), str(tmp_path / "killed.zarr")]
     assert subprocess.run(command, env=os.environ, check=False).returncode == 9
 
     def refused(*_: object, **__: object) -> None:
@@ -249,9 +246,8 @@ def test_rows_without_any_byte_are_refused_before_there_is_memory_for_them(tmp_p
     name=st.sampled_from(["plain.arrow", "lz4.arrow", "zstd.arrows", "plain.arrows"]),
 )
 def test_a_damaged_file_is_refused_or_read_and_never_more(
-    where: float, octets: bytes, name: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    where: float, octets: bytes, name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    no_flush(monkeypatch)
     folder = tmp_path_factory.mktemp("damage")
     WAYS[name](table(30), folder / name)
     whole = bytearray((folder / name).read_bytes())

@@ -293,12 +293,12 @@ sys.stdin.readline()
 
 
 @pytest.fixture
-def builders(store: Store, folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def builders(store: Store, folder: Path, python: str) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     """Start processes that build the row file until they are told to go on, and then keep it open."""
     started: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
-        words = [sys.executable, "-c", _BUILDER, store.path, str(folder)]
+        words = [python, "-c", _BUILDER, store.path, str(folder)]
         started.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -438,10 +438,11 @@ def test_a_disk_that_is_full_takes_what_others_leave_and_then_says_so(
     assert kept.values.shape == (N_ROWS, 1)
 
 
-def test_files_that_leave_while_others_look_disturb_nobody(store: Store, folder: Path) -> None:
+def test_files_that_leave_while_others_look_disturb_nobody(store: Store, folder: Path, python: str) -> None:
     script = (
-        "import logging, sys, zstore\n"
+        "import logging, sys, warnings, zstore\n"
         "logging.disable()\n"
+        "warnings.simplefilter('error')\n"
         "store, cache = zstore.open_store(sys.argv[1]), zstore.Cache(__import__('pathlib').Path(sys.argv[2]), 0)\n"
         "for n in range(25):\n"
         "    for name in 'uvw':\n"
@@ -449,7 +450,7 @@ def test_files_that_leave_while_others_look_disturb_nobody(store: Store, folder:
         "        assert float(rows.values.sum()) == float(store.read(name, 0, store.n_rows).sum()), name\n"
         "        zstore.cache_entries(cache.folder)\n"
     )
-    words = [sys.executable, "-W", "error", "-c", script, store.path, str(folder)]
+    words = [python, "-c", script, store.path, str(folder)]
     processes = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 3
     assert not list(folder.glob("*.partial"))

@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -29,12 +28,12 @@ while True:
 EMPTY = {"state_dict": {}, "pytorch-lightning_version": "2.6.0"}  # what every checkpoint of Lightning has
 
 
-def kill_writers(path: Path, n_kills: int) -> None:
+def kill_writers(python: str, path: Path, n_kills: int) -> None:
     """Kill a process that writes checkpoints without pause, again and again, and look at what is left."""
     io, shuffler, number = DurableCheckpointIO(), random.Random(0), 0
     for kill in range(n_kills):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, path, str(number)],
+            [python, "-c", WRITER, path, str(number)],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "TMPDIR": "/dev/shm"},  # noqa: S108  # another file system than the target's
@@ -55,14 +54,14 @@ def kill_writers(path: Path, n_kills: int) -> None:
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_a_checkpoint_survives_kills_while_it_is_written(tmp_path: Path) -> None:
-    kill_writers(tmp_path / "last.ckpt", 3)
+def test_a_checkpoint_survives_kills_while_it_is_written(tmp_path: Path, python: str) -> None:
+    kill_writers(python, tmp_path / "last.ckpt", 3)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_a_checkpoint_survives_a_hundred_kills_while_it_is_written(tmp_path: Path) -> None:
-    kill_writers(tmp_path / "last.ckpt", 100)
+def test_a_checkpoint_survives_a_hundred_kills_while_it_is_written(tmp_path: Path, python: str) -> None:
+    kill_writers(python, tmp_path / "last.ckpt", 100)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import no_flush, write_table
+from conftest import write_table
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from pytorch_lightning.trainer.states import TrainerFn
@@ -325,12 +325,10 @@ def test_the_same_rows_have_the_same_forecasts_in_another_store_or_it_is_refused
     kind: Any,
     panel: str,
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        no_flush(patch)
-        event(
-            f"{kind.__name__}, panel {panel}: "
-            + across(tmp_path_factory.mktemp("across"), pair, options, named, kind, panel)
-        )
+    event(
+        f"{kind.__name__}, panel {panel}: "
+        + across(tmp_path_factory.mktemp("across"), pair, options, named, kind, panel)
+    )
 
 
 @pytest.mark.long
@@ -345,9 +343,7 @@ def test_the_same_rows_have_the_same_forecasts_in_five_hundred_other_stores_or_t
     kind: Any,
     panel: str,
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        no_flush(patch)
-        event(
-            f"{kind.__name__}, panel {panel}: "
-            + across(tmp_path_factory.mktemp("across"), pair, options, named, kind, panel)
-        )
+    event(
+        f"{kind.__name__}, panel {panel}: "
+        + across(tmp_path_factory.mktemp("across"), pair, options, named, kind, panel)
+    )

@@ -15,7 +15,7 @@ import pytest
 import torch
 import xarray
 import yaml
-from conftest import no_flush, write_table
+from conftest import write_table
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.windows.splits import Split
@@ -28,11 +28,6 @@ N_DAYS = 40
 CHANNELS = ("rain", "flow", "kind")
 STATICS = ("word", "size", "north", "east")
 DATES = ["2001-01-01", "2001-01-21", "2001-01-29", "2001-02-10"]
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_flush(monkeypatch)
 
 
 def rows(ids: str, channels: tuple[str, ...] = CHANNELS, words: str = "mzk") -> list[list[Any]]:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from s3server import S3Server
 
 import zstore
 from zstore import SourceError, StoreError, open_store, verify
+from zstore.cli import main
 from zstore.storage.urls import open_storage
 from zstore.writing.scheduler import Scheduler
 
@@ -46,23 +48,34 @@ def threaded(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return stored(path)
 
 
-@pytest.fixture
-def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+@contextmanager
+def started(n_workers: int) -> Iterator[LocalCluster]:
+    """A cluster of processes on this machine."""
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
     with (
         # A worker that is away when its cluster looks, 15 s after it died before, is given up for ever.
         dask.config.set(
             {"distributed.scheduler.allowed-failures": 100, "distributed.deploy.lost-worker-timeout": "1 hour"}
         ),
-        LocalCluster(getattr(request, "param", 2), **options) as running,  # type: ignore[no-untyped-call]
+        LocalCluster(n_workers, **options) as running,  # type: ignore[no-untyped-call]
     ):
         yield running
 
 
-@pytest.mark.parametrize("cluster", [1, 2, 4], indirect=True)
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """One for all tests that leave its workers alive: a start takes seconds."""
+    with started(2) as running:
+        yield running
+
+
+@pytest.mark.parametrize("n_workers", [1, 2, 4])
 def test_any_number_of_workers_writes_the_bytes_that_threads_write(
-    cluster: LocalCluster, table: Path, threaded: dict[str, bytes], tmp_path: Path
+    cluster: LocalCluster, n_workers: int, table: Path, threaded: dict[str, bytes], tmp_path: Path
 ) -> None:
+    cluster.scale(n_workers)  # type: ignore[no-untyped-call]
+    while len(cluster.scheduler_info["workers"]) != n_workers:
+        time.sleep(0.01)
     zstore.ingest(table, tmp_path / "s.zarr", **READING, scheduler=cluster.scheduler_address)
     assert stored(tmp_path / "s.zarr") == threaded
     assert verify(open_store(tmp_path / "s.zarr")).faults == ()
@@ -128,12 +141,16 @@ def test_a_bad_row_ends_a_run_on_a_cluster_as_it_does_one_of_threads(cluster: Lo
     assert not (tmp_path / "s.zarr").exists()
 
 
-def test_a_scheduler_that_is_not_there_is_told(run: Run, table: Path) -> None:
-    done = run("zstore.cli", "ingest", table, "s.zarr", "--id", "id", "--time", "t", "--scheduler", "tcp://127.0.0.1:1")
-    assert done.returncode == 1
-    assert "no cluster" in done.stderr
-    assert "check --scheduler" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_scheduler_that_is_not_there_is_told(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("zstore.writing.scheduler._CONNECT_S", 1)
+    words = ["ingest", str(table), str(tmp_path / "s.zarr"), "--id", "id", "--time", "t"]
+    assert main([*words, "--scheduler", "tcp://127.0.0.1:1"]) == 1
+    said = capsys.readouterr().err
+    assert "no cluster" in said
+    assert "check --scheduler" in said
+    assert "Traceback" not in said
 
 
 def running(client: Client) -> list[int]:
@@ -174,16 +191,14 @@ def kill_workers(cluster: LocalCluster, n_kills: int, every_s: float, table: Pat
     return n_done
 
 
-def test_workers_that_die_change_no_byte(
-    cluster: LocalCluster, table: Path, threaded: dict[str, bytes], tmp_path: Path
-) -> None:
-    assert kill_workers(cluster, 3, 0.5, table, tmp_path / "s.zarr") == 3
+def test_workers_that_die_change_no_byte(table: Path, threaded: dict[str, bytes], tmp_path: Path) -> None:
+    with started(2) as cluster:
+        assert kill_workers(cluster, 3, 0.5, table, tmp_path / "s.zarr") == 3
     assert stored(tmp_path / "s.zarr") == threaded
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("cluster", [4], indirect=True)
-def test_workers_killed_twenty_times_during_a_run_change_no_byte(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_workers_killed_twenty_times_during_a_run_change_no_byte(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     path = tmp_path / "big.csv"
     with path.open("w") as file:
@@ -193,25 +208,26 @@ def test_workers_killed_twenty_times_during_a_run_change_no_byte(cluster: LocalC
             file.writelines(f"s{series},{step},{a},{b}\n" for series, (a, b) in enumerate(values))
     reading: dict[str, Any] = {"id": "id", "time": "t", "blocksize": 200_000}
     zstore.ingest(path, tmp_path / "threads.zarr", **reading)
-    began, n_kills, over = time.monotonic(), 0, threading.Event()
+    with started(4) as cluster:
+        began, n_kills, over = time.monotonic(), 0, threading.Event()
 
-    def kill() -> None:
-        nonlocal n_kills
-        with Client(cluster.scheduler_address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-            while not over.wait(1):
-                pids = running(client)
-                if pids and n_kills < 20:
-                    os.kill(pids[0], signal.SIGKILL)
-                    n_kills += 1
+        def kill() -> None:
+            nonlocal n_kills
+            with Client(cluster.scheduler_address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+                while not over.wait(1):
+                    pids = running(client)
+                    if pids and n_kills < 20:
+                        os.kill(pids[0], signal.SIGKILL)
+                        n_kills += 1
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        while n_kills < 20:
-            zstore.ingest(path, tmp_path / "s.zarr", **reading, scheduler=cluster.scheduler_address, overwrite=True)
-    finally:
-        over.set()
-        killer.join()
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            while n_kills < 20:
+                zstore.ingest(path, tmp_path / "s.zarr", **reading, scheduler=cluster.scheduler_address, overwrite=True)
+        finally:
+            over.set()
+            killer.join()
     print(f"{n_kills} workers killed in {time.monotonic() - began:.0f} s")  # noqa: T201  # the figure is asked for
     assert n_kills == 20
     assert stored(tmp_path / "s.zarr") == stored(tmp_path / "threads.zarr")

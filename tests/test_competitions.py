@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import SMALL_GRID, no_flush, write_table
+from conftest import SMALL_GRID, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,9 +66,7 @@ SERIES = st.one_of(
 def test_the_seasonal_error_of_a_series_is_that_of_its_definition(
     tmp_path_factory: pytest.TempPathFactory, series: list[Rows], season: int, test: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        no_flush(patch)
-        store = make(tmp_path_factory.mktemp("r"), series, **SMALL_GRID)
+    store = make(tmp_path_factory.mktemp("r"), series, **SMALL_GRID)
     if test > max(max(own) - min(own) + 1 for own in series):
         with pytest.raises(UsageError, match=f"split of {test} steps; expected at most"):
             errors_of(store, Split(over="series", sizes=(-1, 0, test)), season)

@@ -56,6 +56,7 @@ class Disk:
         monkeypatch.setattr(os, "replace", named)
 
 
+@pytest.mark.usefixtures("flushes")
 @pytest.mark.parametrize("appended", [False, True])
 def test_every_object_and_folder_is_flushed_once_before_the_root_names_it(
     csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, appended: bool
@@ -80,6 +81,7 @@ def test_every_object_and_folder_is_flushed_once_before_the_root_names_it(
     assert {f"flush {folder}": 1 for folder in folders}.items() <= counted.items()
 
 
+@pytest.mark.usefixtures("flushes")
 def test_the_copies_that_an_append_makes_follow_the_root_and_the_last_of_them_is_the_roots_own(
     csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_the_copies_that_an_append_makes_follow_the_root_and_the_last_of_them_is
     assert [call for call in disk.calls[first : first + 3] if not call.startswith("name ")] == []  # flushed before
 
 
+@pytest.mark.usefixtures("flushes")
 def test_flushes_of_a_commit_wait_for_the_disk_together(
     csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +122,7 @@ def test_flushes_of_a_commit_wait_for_the_disk_together(
     assert most > 3
 
 
+@pytest.mark.usefixtures("flushes")
 def test_a_flush_that_fails_commits_nothing(csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flush = os.fsync
 

@@ -13,7 +13,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from conftest import no_flush
 from hdf5files import robomimic, session, times, vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,7 +121,6 @@ REPLACED: dict[str, tuple[Callable[[h5py.File, h5py.Group], Any], str]] = {
 def test_a_data_set_that_cannot_be_read_is_refused_by_name_or_its_episode_is_set_aside(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    no_flush(monkeypatch)
     monkeypatch.chdir(tmp_path)
     replace, told = REPLACED[case]
     replaced_actions(Path("d.hdf5"), replace)

@@ -14,7 +14,6 @@ import h5py
 import numpy as np
 import pytest
 import xxhash
-from conftest import no_flush
 from hdf5files import aloha, channel, session, vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,9 +208,7 @@ def test_values_of_every_type_layout_and_width_are_those_of_h5py(
     compound: bool,
     seed: int,
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    no_flush(monkeypatch)
     path, random = tmp_path_factory.mktemp("types"), np.random.default_rng(seed)
     columns = {
         f"c{n}": random.integers(0, 2 if dtype == "?" else 100, (9, width) if width else 9).astype(dtype)

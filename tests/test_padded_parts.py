@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import xarray
-from conftest import no_flush, write_table
+from conftest import write_table
 from padded import plain_windows
 
 from lightning_app.batch import BatchShape, by_series
@@ -42,9 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             when = np.datetime64("2001-01-01") + day
             rows.append([f"s{n}", when, number + 1, "" if day % 3 == 0 else day, "xyz"[day % 3], f"{number}.npy"])
     table = write_table(folder / "r.csv", ["id", "t", "v", "u", "w", "frame"], rows)
-    with pytest.MonkeyPatch.context() as patch:
-        no_flush(patch)
-        ingest(table, folder / "s.zarr", id="id", time="t", file={"camera": "frame"}, file_root=folder, workers=1)
+    ingest(table, folder / "s.zarr", id="id", time="t", file={"camera": "frame"}, file_root=folder, workers=1)
     return open_store(folder / "s.zarr")
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Context, Decimal
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import SMALL_GRID, no_flush, stored, write_table
+from conftest import SMALL_GRID, stored, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,9 +125,8 @@ def as_float(value: Any) -> float | None:
 @settings(max_examples=25)
 @given(array=integers() | floats() | decimals() | st.just(pa.array([True, False, None])))
 def test_numbers_of_every_type_are_the_nearest_float64_of_what_pyarrow_reads(
-    array: pa.Array, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    array: pa.Array, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    no_flush(monkeypatch)
     folder = tmp_path_factory.mktemp("types")
     store = one(folder, array, time="time", dtype="float64")
     read = pq.read_table(folder / "one.parquet")["x"].to_pylist()
@@ -138,9 +136,8 @@ def test_numbers_of_every_type_are_the_nearest_float64_of_what_pyarrow_reads(
 @settings(max_examples=25)
 @given(array=integers() | decimals())
 def test_values_with_more_digits_than_a_float64_keeps_are_counted(
-    array: pa.Array, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    array: pa.Array, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    no_flush(monkeypatch)
     folder = tmp_path_factory.mktemp("digits")
     store = one(folder, array, time="time", dtype="float64")
 
@@ -168,9 +165,8 @@ TEXTS = st.sampled_from(["", "a", "ä", "NA", "1", "b c", "\U0001f30a"])
 @settings(max_examples=15)
 @given(cells=st.lists(st.none() | TEXTS, min_size=1), how=st.integers(0, 4))
 def test_words_are_categories_whatever_arrow_keeps_them_in(
-    cells: list[str | None], how: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    cells: list[str | None], how: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    no_flush(monkeypatch)
     known = sorted({cell for cell in cells if cell is not None})
     unused = pa.DictionaryArray.from_arrays(
         pa.array([None if cell is None else known.index(cell) for cell in cells], pa.int16()),
@@ -520,9 +516,8 @@ def test_a_table_as_csv_and_as_parquet_makes_the_same_bytes(tmp_path: Path) -> N
 @settings(max_examples=20)
 @given(where=st.floats(0, 1, exclude_max=True), octet=st.integers(0, 255))
 def test_a_damaged_file_is_refused_or_read_as_it_was(
-    where: float, octet: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    where: float, octet: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    no_flush(monkeypatch)
     folder = tmp_path_factory.mktemp("damage")
     content = bytearray(rows(folder / "r.parquet", 30, row_group_size=10, write_page_checksum=True).read_bytes())
     expected = values(made(folder / "r.parquet", folder / "whole.zarr"), "v")
@@ -549,9 +544,7 @@ def test_every_row_comes_back_however_files_and_blocks_are_cut(
     blocksize: int,
     workers: int,
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    no_flush(monkeypatch)
     folder = tmp_path_factory.mktemp("cut")
     cells = list({cell[:2]: cell for cell in cells}.values())
     ids, times, numbers = zip(*cells, strict=True)
@@ -620,13 +613,13 @@ zstore.ingest(sys.argv[1], sys.argv[2], id="id", time="time", on_bad_row="quaran
 """
 
 
-def test_a_run_that_was_killed_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str) -> None:
     table = pq.read_table(rows(tmp_path / "r.parquet", 2000))
     ids = [None if n == 777 else f"s{n % 5}" for n in range(2000)]
     pq.write_table(table.set_column(0, "id", pa.array(ids)), tmp_path / "r.parquet")
     options: dict[str, Any] = {"on_bad_row": "quarantine", "blocksize": 2000}
     made(tmp_path / "r.parquet", tmp_path / "whole.zarr", **options)
-    command = [sys.executable, "-c", DYING, str(tmp_path / "r.parquet"), str(tmp_path / "killed.zarr")]
+    command = [python, "-c", DYING, str(tmp_path / "r.parquet"), str(tmp_path / "killed.zarr")]
     assert subprocess.run(command, env=os.environ, check=False).returncode == 9
 
     def refused(*_: object, **__: object) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from conftest import no_flush, stored
+from conftest import stored
 from dialects import DIALECTS, Dialect, NoTableError, Reading, read
 
 from zstore import SourceError, Store, UsageError, ingest, open_store
@@ -254,7 +254,6 @@ class Judge:
 def test_no_damage_to_a_table_of_a_dialect_is_stored_as_other_rows(
     name: str, n_files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    no_flush(monkeypatch)
     dialect, chance = DIALECTS[name], random.Random(f"{name} {n_files}")
     judge = Judge(dialect, tmp_path)
     judge.judge(dialect.clean.encode(dialect.get("encoding") or "utf-8"), "error", 1, 50)

@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import xarray
-from conftest import no_flush, write_table
+from conftest import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,9 +47,8 @@ def predicted(folder: Path, **options: Any) -> xarray.Dataset:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(tmp_path: Path) -> Store:
     """Three series of 30 days: a number with gaps, a large number that only float64 holds, and words."""
-    no_flush(monkeypatch)
     start, rows = np.datetime64("2001-01-01"), []
     for n in range(3):
         for day in range(30):

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,8 @@ else:
 """
 
 
-def die(*arguments: object) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", DYING, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+def die(python: str, *arguments: object) -> None:
+    done = subprocess.run([python, "-c", DYING, *map(str, arguments)], capture_output=True, text=True, check=False)
     assert done.returncode == 9, done.stderr
 
 
@@ -62,7 +59,7 @@ def unparsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.mark.parametrize("how", ["new", "overwrite", "append"])
 def test_spills_that_are_whole_are_not_made_again(
-    table: Path, tmp_path: Path, unparsed: Callable[[], None], how: str
+    table: Path, tmp_path: Path, unparsed: Callable[[], None], how: str, python: str
 ) -> None:
     first = write_table(tmp_path / "first.csv", ["id", "t", "v", "kind"], [["s1", -1, 5, "w0"]])
     paths = [tmp_path / "undisturbed.zarr", tmp_path / "killed.zarr"]
@@ -77,7 +74,7 @@ def test_spills_that_are_whole_are_not_made_again(
             zstore.ingest(table, path, **READING, overwrite=how == "overwrite")
 
     run(paths[0])
-    die(table, paths[1], how)
+    die(python, table, paths[1], how)
     unparsed()
     run(paths[1])
     assert stored(paths[1]) == stored(paths[0])
@@ -86,30 +83,32 @@ def test_spills_that_are_whole_are_not_made_again(
 
 
 @pytest.mark.parametrize("name", ["comments and quotes", "a row per series"])
-def test_a_table_of_a_dialect_is_gone_on_with_too(name: str, tmp_path: Path, unparsed: Callable[[], None]) -> None:
+def test_a_table_of_a_dialect_is_gone_on_with_too(
+    name: str, tmp_path: Path, unparsed: Callable[[], None], python: str
+) -> None:
     path, reading = tmp_path / "a.csv", {**DIALECTS[name].options, "blocksize": 60}
     path.write_text(DIALECTS[name].clean)
     zstore.ingest(path, tmp_path / "undisturbed.zarr", **reading)
-    die(path, tmp_path / "killed.zarr", json.dumps(reading))
+    die(python, path, tmp_path / "killed.zarr", json.dumps(reading))
     unparsed()
     zstore.ingest(path, tmp_path / "killed.zarr", **reading)
     assert stored(tmp_path / "killed.zarr") == stored(tmp_path / "undisturbed.zarr")
 
 
 def test_a_file_that_was_inflated_is_not_inflated_again(
-    table: Path, tmp_path: Path, unparsed: Callable[[], None]
+    table: Path, tmp_path: Path, unparsed: Callable[[], None], python: str
 ) -> None:
     packed = tmp_path / "rows.csv.gz"
     packed.write_bytes(gzip.compress(table.read_bytes()))
-    die(packed, tmp_path / "s.zarr", "new")
+    die(python, packed, tmp_path / "s.zarr", "new")
     unparsed()
     assert zstore.ingest(packed, tmp_path / "s.zarr", **READING).n_stored == 1999
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove", "cut note"])
-def test_a_spill_that_is_not_whole_is_made_again(table: Path, tmp_path: Path, harm: str) -> None:
+def test_a_spill_that_is_not_whole_is_made_again(table: Path, tmp_path: Path, harm: str, python: str) -> None:
     zstore.ingest(table, tmp_path / "undisturbed.zarr", **READING)
-    die(table, tmp_path / "killed.zarr", "new")
+    die(python, table, tmp_path / "killed.zarr", "new")
     scratch = tmp_path / "killed.zarr" / SCRATCH
     damaged = sorted(scratch.glob("*.note" if harm == "cut note" else "*.spill"))[3]
     content = bytearray(damaged.read_bytes())
@@ -123,8 +122,8 @@ def test_a_spill_that_is_not_whole_is_made_again(table: Path, tmp_path: Path, ha
 
 
 @pytest.mark.parametrize("change", ["rows", "options", "grid", "blocksize"])
-def test_spills_of_another_run_are_not_taken(table: Path, tmp_path: Path, change: str) -> None:
-    die(table, tmp_path / "s.zarr", "new")
+def test_spills_of_another_run_are_not_taken(table: Path, tmp_path: Path, change: str, python: str) -> None:
+    die(python, table, tmp_path / "s.zarr", "new")
     reading = dict(READING)
     if change == "rows":
         table.write_text(table.read_text().replace("bad", "1.5"))
@@ -140,10 +139,10 @@ def test_spills_of_another_run_are_not_taken(table: Path, tmp_path: Path, change
 
 
 def test_scratch_space_of_its_own_is_gone_on_from_and_left_empty(
-    table: Path, tmp_path: Path, unparsed: Callable[[], None]
+    table: Path, tmp_path: Path, unparsed: Callable[[], None], python: str
 ) -> None:
     scratch = tmp_path / "scratch"
-    die(table, tmp_path / "s.zarr", "new", scratch)
+    die(python, table, tmp_path / "s.zarr", "new", scratch)
     assert os.listdir(scratch)
     unparsed()
     zstore.ingest(table, tmp_path / "s.zarr", **READING, scratch=scratch)

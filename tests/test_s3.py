@@ -216,7 +216,7 @@ def test_a_leased_bucket_survives_the_way_to_a_worker_with_its_mark(bucket: str)
 
 
 def test_a_second_writer_is_refused_while_the_first_lives_and_takes_over_when_it_died(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str
 ) -> None:
     url = f"{bucket}/s.zarr"
     zstore.ingest(table(tmp_path / "a.csv", rows(0, 10)), url, **BY_ID)
@@ -226,7 +226,7 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_takes_over_when_it
         "pipeline.commit_version = lambda *_: os._exit(9)\n"
         "zstore.append(sys.argv[1], sys.argv[2])"
     )
-    assert subprocess.run([sys.executable, "-c", script, str(more), url], check=False).returncode == 9
+    assert subprocess.run([python, "-c", script, str(more), url], check=False).returncode == 9
     assert open_store(url).n_rows == 30
     with pytest.raises(ConflictError, match="another process is writing"):
         zstore.append(more, url)
@@ -530,7 +530,7 @@ def test_a_table_goes_into_a_bucket_and_comes_out_of_it(bucket: str) -> None:
 
 @pytest.mark.parametrize("keep", [[], ["image"]])
 def test_fields_go_on_in_a_bucket_and_rows_with_a_bad_file_are_set_aside_beside_it(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: list[str]
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: list[str], python: str
 ) -> None:
     for n in range(40):
         image(tmp_path / f"im{n}.png", voxels((9, 8, 3), np.uint8, seed=n))
@@ -545,7 +545,7 @@ def test_fields_go_on_in_a_bucket_and_rows_with_a_bad_file_are_set_aside_beside_
         "zstore.ingest(*sys.argv[1:3], scratch=sys.argv[3], **json.loads(sys.argv[4]))"
     )
     words = [str(source), f"{bucket}/s.zarr", str(tmp_path / "scratch"), json.dumps(options)]
-    assert subprocess.run([sys.executable, "-c", script, *words], check=False).returncode == 9
+    assert subprocess.run([python, "-c", script, *words], check=False).returncode == 9
     monkeypatch.setenv("ZSTORE_LEASE_S", "0.2")
     read: list[str] = []
     one = FileReader._one

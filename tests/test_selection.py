@@ -14,7 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import SMALL_GRID, no_flush, write_table
+from conftest import SMALL_GRID, write_table
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -50,11 +50,9 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     more = rows_of("a", range(25, 40)) + rows_of("b", range(10, 13)) + rows_of("d", range(5, 30))
     statics = [[id_, LAND[id_], "" if np.isnan(AREA[id_]) else AREA[id_]] for id_ in LAND]
     write_table(folder / "s.csv", ["id", "land", "area"], statics)
-    with pytest.MonkeyPatch.context() as patch:
-        no_flush(patch)
-        options: dict[str, Any] = {"id": "id", "time": "day", "static": folder / "s.csv", "workers": 1, **SMALL_GRID}
-        ingest(write_table(folder / "1.csv", HEADER, first), folder / "s.zarr", **options)
-        append(write_table(folder / "2.csv", HEADER, more), folder / "s.zarr", static=folder / "s.csv", workers=1)
+    options: dict[str, Any] = {"id": "id", "time": "day", "static": folder / "s.csv", "workers": 1, **SMALL_GRID}
+    ingest(write_table(folder / "1.csv", HEADER, first), folder / "s.zarr", **options)
+    append(write_table(folder / "2.csv", HEADER, more), folder / "s.zarr", static=folder / "s.csv", workers=1)
     return folder / "s.zarr"
 
 

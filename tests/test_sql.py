@@ -17,7 +17,6 @@ from typing import Any
 
 import duckdb
 import pytest
-from conftest import no_flush
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from queries import READING, content, execute, folder_of_server, made, of_csv, rows, rows_of_postgres, running, sqlite
@@ -215,7 +214,6 @@ def test_a_column_of_sqlite_is_stored_exactly_or_refused_by_column_and_row(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    no_flush(monkeypatch)
     monkeypatch.setattr("zstore.writing.sources.sql.sqlite._BATCH_CELLS", 6)  # several batches of few rows
     folder = tmp_path_factory.mktemp("sqlite")
     with closing(sqlite3.connect(folder / "t.db")) as connection, connection:
@@ -468,10 +466,10 @@ zstore.ingest(query, sys.argv[2], id="id", time="time")
 
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_run_that_was_killed_is_gone_on_with_unless_the_database_was_written_to(
-    changed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str
 ) -> None:
     uri = sqlite(tmp_path / "t.db", rows(600))
-    command = [sys.executable, "-c", DYING, uri, str(tmp_path / "s.zarr")]
+    command = [python, "-c", DYING, uri, str(tmp_path / "s.zarr")]
     assert subprocess.run(command, env=os.environ, check=False).returncode == 9
     if changed:
         sqlite(tmp_path / "t.db", rows(10, 600))

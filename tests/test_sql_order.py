@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import no_flush
 from hypothesis import given
 from hypothesis import strategies as st
 from queries import (
@@ -96,10 +94,10 @@ def asked_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ],
 )
 def test_an_ordered_query_goes_on_behind_what_was_read_before_a_run_was_killed(
-    sql: str, watermark: str, goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sql: str, watermark: str, goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str
 ) -> None:
     uri = sqlite(tmp_path / "t.db", rows(600))
-    command = [sys.executable, "-c", DYING, sql, uri, str(tmp_path / "s.zarr"), watermark]
+    command = [python, "-c", DYING, sql, uri, str(tmp_path / "s.zarr"), watermark]
     assert subprocess.run(command, env=os.environ, check=False).returncode == 9
     asked = asked_rows(monkeypatch)
     made(Query(sql, uri, watermark=watermark or None), tmp_path / "s.zarr", dtype="float64")
@@ -118,12 +116,12 @@ def test_other_orders_make_the_same_bytes(sql: str, tmp_path: Path, monkeypatch:
 
 
 def test_rows_that_come_again_cell_by_cell_leave_what_an_earlier_run_has_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str
 ) -> None:
     table = [*rows(500), *((*row[:3], 2**60 + row[2], row[4]) for row in rows(100, 500))]
     uri = sqlite(tmp_path / "t.db", table)
     sql = "select * from t order by k"
-    command = [sys.executable, "-c", DYING, sql, uri, str(tmp_path / "s.zarr"), ""]
+    command = [python, "-c", DYING, sql, uri, str(tmp_path / "s.zarr"), ""]
     assert subprocess.run(command, env=os.environ, check=False).returncode == 9
     asked = asked_rows(monkeypatch)
     made(Query(sql, uri), tmp_path / "s.zarr", dtype="float64")
@@ -214,7 +212,6 @@ def test_a_query_that_breaks_anywhere_again_and_again_makes_the_bytes_of_one_tha
             yield batch
 
     with pytest.MonkeyPatch.context() as patch:
-        no_flush(patch)
         patch.setattr(order, "_SEGMENT_BYTES", 1)
         patch.setattr(reads_sqlite, "_BATCH_CELLS", 5 * 7)
         patch.setattr(reads_sqlite.SqliteReader, "batches", breaking)

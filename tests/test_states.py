@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,20 @@ TABLES = st.dictionaries(
 KEEP = st.sampled_from(["error", "first", "last", "update"])
 
 
+Killer = subprocess.Popen[str]
+
+
 class StoreMachine(RuleBasedStateMachine):
     """The model: for every version its rows and the files that it knows."""
 
-    def __init__(self) -> None:
+    def __init__(self, killer: Killer) -> None:
         super().__init__()
+        self.killer = killer
         self.folder = Path(tempfile.mkdtemp(prefix="zstore-states-"))
         self.path = self.folder / "s.zarr"
         self.versions: dict[int, tuple[Rows, dict[str, Rows]]] = {}
         self.readers: list[tuple[Store, Rows]] = []
         self.n_files = 0
-        words = [sys.executable, str(REPOSITORY / "tests/killer.py")]
-        self.killer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     @property
     def newest(self) -> int:
@@ -197,11 +200,6 @@ class StoreMachine(RuleBasedStateMachine):
                     f"{store.schema.channels[0].variable}/zarr.json",
                 }
         finally:
-            if self.killer.stdin is not None:
-                self.killer.stdin.close()
-            self.killer.wait()
-            if self.killer.stdout is not None:
-                self.killer.stdout.close()
             shutil.rmtree(self.folder)
 
 
@@ -216,17 +214,32 @@ def expected(rows: Rows) -> dict[tuple[str, int], float]:
     return {key: float(np.float32(rows[key])) for key in order}
 
 
-def run_machine(examples: int, steps: int) -> None:
+@pytest.fixture
+def killer() -> Iterator[Killer]:
+    """``tests/killer.py``, for all examples."""
+    words = [sys.executable, str(REPOSITORY / "tests/killer.py")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        yield running
+        assert running.stdin is not None
+        running.stdin.close()
+
+
+def run_machine(killer: Killer, examples: int, steps: int) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+    class Machine(StoreMachine):
+        def __init__(self) -> None:
+            super().__init__(killer)
+
     chosen = settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=checks)
-    run_state_machine_as_test(StoreMachine, settings=chosen)
+    run_state_machine_as_test(Machine, settings=chosen)
 
 
-def test_some_sequences_of_operations_keep_what_was_committed() -> None:
-    run_machine(10, 25)
+def test_some_sequences_of_operations_keep_what_was_committed(killer: Killer) -> None:
+    run_machine(killer, 10, 25)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(5400)
-def test_many_sequences_of_operations_keep_what_was_committed() -> None:
-    run_machine(200, 75)
+def test_many_sequences_of_operations_keep_what_was_committed(killer: Killer) -> None:
+    run_machine(killer, 200, 75)

@@ -11,7 +11,7 @@ import pytest
 import torch
 import xarray
 import yaml
-from conftest import no_flush, write_table
+from conftest import write_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -112,9 +112,7 @@ def test_chosen_series_have_the_windows_and_scalers_of_a_store_without_the_other
     predict_on: str,
     whole: Store,
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    no_flush(monkeypatch)
     folder, ids = tmp_path_factory.mktemp("alone"), sorted(chosen)
     options: dict[str, Any] = {"scale_by": scale_by, "predict_on": predict_on}
     ours = module(whole, folder, series=SeriesSubset(ids=ids), split=Split(**split), **options)

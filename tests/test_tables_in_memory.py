@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import SMALL_GRID, no_flush
+from conftest import SMALL_GRID
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -22,11 +22,6 @@ from zstore.writing.sources.typed import given as given_tables
 from zstore.writing.sources.typed import given_source
 
 OPTIONS: dict[str, Any] = {"id": "id", "time": "time", "workers": 1, **SMALL_GRID}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_flush(monkeypatch)
 
 
 def frame(n_rows: int = 60, seed: int = 0) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import xarray
-from conftest import SMALL_GRID, no_flush
+from conftest import SMALL_GRID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -150,7 +150,6 @@ def grown(table: Table) -> Iterator[Path]:
     """A store with one version per batch of a table, on a grid of few rows."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
-        no_flush(patch)
         patch.setenv("ZSTORE_CACHE", str(folder / "cache"))
         options: dict[str, Any] = {"time": "the time", "categories": table.words, "dtype": table.dtype, "workers": 1}
         options |= SMALL_GRID
