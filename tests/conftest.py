@@ -50,6 +50,11 @@ SMALL_GRID: dict[str, Any] = {"chunk_rows": 8, "shard_rows": 16}
 """Options of an ingest, by which even small tables have several chunks and shards."""
 
 
+def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave flushing to the system, as tests do that are not about it."""
+    monkeypatch.setattr("zstore.storage.flush.flush", lambda *_: None)
+
+
 def stored(path: Path | str) -> dict[str, bytes]:
     """Every object of a store but those that record times."""
     storage = open_storage(path)
@@ -79,7 +84,7 @@ def cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
 def no_flushes() -> Iterator[None]:
     """Leave flushing to the system: no power is cut here. Commands that tests start flush what they write."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zstore.storage.flush.flush", lambda *_: None)
+        no_flush(patch)
         yield
 
 
