@@ -85,6 +85,8 @@ class FitPlan:
         Every residency of all these fields together.
     steps
         Some steps of the fit with what was chosen; None without a model to fit.
+    machines
+        Machines like this one that are planned for.
     """
 
     machine: str
@@ -95,6 +97,7 @@ class FitPlan:
     fields: tuple[FieldTrial, ...] = ()
     measured_fields: tuple[Measured, ...] = ()
     steps: StepTrial | None = None
+    machines: int = 1
 
 
 def data_options(store: str, config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +193,9 @@ def _shape_of(data: WindowDataModule) -> str:
     return f"steps x {data.view.n_nodes:,} series x {channels}" if data.view.n_nodes else f"rows x {channels}"
 
 
-def plan(options: dict[str, Any], seconds: float = 2.0, fit: dict[str, Any] | None = None) -> FitPlan:
+def plan(
+    options: dict[str, Any], seconds: float = 2.0, fit: dict[str, Any] | None = None, machines: int = 1
+) -> FitPlan:
     """Look at the machine and the store, try what fits, choose.
 
     Parameters
@@ -201,12 +206,16 @@ def plan(options: dict[str, Any], seconds: float = 2.0, fit: dict[str, Any] | No
         How long each residency is measured, beside what its first batch takes.
     fit
         Configuration whose model is fitted for as long, with what was chosen; None to measure data alone.
+    machines
+        Machines like this one to plan for.
 
     Raises
     ------
     UsageError
         If the options do not fit the store.
     """
+    if machines < 1:
+        raise UsageError(f"{machines} machines", expected="at least 1", fix="correct --machines")
     data = build(options, "auto")
     gpu = torch.device("cuda") if torch.cuda.is_available() else None
     here = room(options.get("memory_budget", 0.5), None)
@@ -240,6 +249,7 @@ def plan(options: dict[str, Any], seconds: float = 2.0, fit: dict[str, Any] | No
         fields=fields,
         measured_fields=tuple(trials),
         steps=_steps(fit or {}, {**options, "residency": tried[0].place}, seconds),
+        machines=machines,
     )
 
 
@@ -256,7 +266,12 @@ def _no_room(fields: Sequence[FieldTrial], place: FieldPlace) -> str:
 def machine(cache: Path) -> str:
     """Cores, memory, GPU and disk, in words."""
     parts = [f"{len(os.sched_getaffinity(0))} cores" if hasattr(os, "sched_getaffinity") else f"{os.cpu_count()} cores"]
+    n_nodes = len(list(Path("/sys/devices/system/node").glob("node[0-9]*")))
+    parts += [f"{n_nodes} NUMA nodes: bind a process to each, as by numactl"] if n_nodes > 1 else []
     parts.append(f"{total_memory() / 1e9:.1f} GB RAM, {free_memory() / 1e9:.1f} GB free")
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if pages.exists():
+        parts.append(f"huge pages: {pages.read_text().partition('[')[2].partition(']')[0]}")
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         parts.append(f"{torch.cuda.get_device_name()}, {total / 1e9:.0f} GB, {free / 1e9:.0f} GB free")
@@ -279,7 +294,25 @@ def show(found: FitPlan) -> str:
     ]
     if found.steps is not None:
         lines += [f"a fit with what is marked: {found.steps.advice}"]
+    lines += _on_machines(found) if found.machines > 1 else []
     return "\n".join(lines) + "\n"
+
+
+def _on_machines(found: FitPlan) -> list[str]:
+    """What a process on each of some machines would do, from what one did here. The network is not in it."""
+    n, (one,) = found.machines, (each for each in found.measured if each.place == found.chosen)
+    epoch = found.n_windows / one.windows_per_s / n
+    lines = [
+        "",
+        f"{n:,} machines like this one, a process on each: batches of {n * one.windows_per_s:,.0f} windows/s, "
+        f"an epoch of them in {epoch:,.1f} s",
+        f"on each of them: {(one.memory_bytes + one.shared_bytes) / 1e6:,.0f} MB for rows and batches, the first batch "
+        f"after {one.first_batch_s:.2f} s from a store on its own disk",
+    ]
+    if found.steps is not None and found.steps.times.total_s:
+        times = found.steps.times
+        lines += [f"steps of {1000 * times.total_s / times.n_steps:,.1f} ms each, and what exchanging gradients takes"]
+    return lines
 
 
 def _table(what: str, trials: Sequence[Measured], n_windows: int, chosen: set[str]) -> list[str]:
@@ -321,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--machines", type=int, default=1)
     parser.add_argument("--set", default="{}", help="arguments of the data module, as JSON; - to read them from stdin")
     parser.add_argument("--json", action="store_true")
     parsed = parser.parse_args(arguments)
@@ -330,7 +364,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.write is not None:
             check_target(parsed.write, "plan")
         options = data_options(parsed.store, parsed.config, given)
-        found = plan(options, parsed.seconds, None if parsed.config is None else read_yaml(parsed.config))
+        fit = None if parsed.config is None else read_yaml(parsed.config)
+        found = plan(options, parsed.seconds, fit, parsed.machines)
     except FileNotFoundError as error:
         print(f"zstore: no configuration {error.filename}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -148,13 +149,19 @@ def test_a_group_that_has_used_everything_leaves_nothing(tmp_path: Path) -> None
     assert free_memory(machine(tmp_path, "0::/job\n", group(V2, "job", str(MIB), 2 * MIB))) == 0
 
 
-def test_budgets_and_threads_know_the_control_group(csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_app.data.rows.residency import room
+def test_budgets_and_threads_know_the_control_group(
+    csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from lightning_app.data.rows.residency import choose, room
 
     root = machine(tmp_path / "root", "0::/job\n", group(V2, "job", str(700 * MIB), 100 * MIB))
     monkeypatch.setattr("zstore.memory._ROOT", root)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1 << 36, available=1 << 35))
     assert room(0.5, None).limit == 300 * MIB
+    assert room("400MiB", None).limit == 400 * MIB
+    assert room("8GiB", None).limit == room(1.0, None).limit == 540 * MIB
+    assert choose("stream", 10, 4, torch.device("cpu"), "8GiB", tmp_path, 2).limit == 270 * MIB
+    assert "memory budget of 8.59 GB: taking 0.57 GB of 0.63 GB free in RAM" in caplog.text
     runner = Scheduler(64, memory_limit=1 << 36)
     assert (runner.workers, runner.memory_limit) == (2, 525 * MIB)
     assert Scheduler(64).workers == 1

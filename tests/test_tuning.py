@@ -6,7 +6,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.residency import Place
 from lightning_app.data.windows.splits import Split
+from lightning_app.limits import StepTimes
+from lightning_app.step_trial import StepTrial
 from zstore import Store, UsageError, ingest, open_store
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -104,6 +106,20 @@ def test_rows_beyond_the_budget_are_planned_as_a_stream(hourly: Store, tmp_path:
     options = tuning.data_options(str(hourly.path), None, {"memory_budget": "20kB", "cache": str(tmp_path)})
     with pytest.raises(UsageError, match=r"no residency fits.*host: rows of 0.00 GB; budget.*stream: memory"):
         tuning.plan(options, 0.1)
+
+
+def test_a_plan_for_machines_divides_what_was_measured_here(hourly: Store, tmp_path: Path) -> None:
+    options = tuning.data_options(str(hourly.path), None, {"cache": str(tmp_path / "cache")})
+    one = tuning.Measured("host", 3_000_000, 1_000_000, 0.25, 500.0)
+    times = StepTimes(n_steps=10, model_s=1.0)
+    found = tuning.FitPlan("a machine", "rows", 4000, (one,), "host", steps=StepTrial(times, "advice"), machines=4)
+    shown = tuning.show(found)
+    assert "4 machines like this one, a process on each: batches of 2,000 windows/s, an epoch of them in 2.0 s" in shown
+    assert "on each of them: 4 MB for rows and batches, the first batch after 0.25 s" in shown
+    assert "steps of 100.0 ms each" in shown
+    assert "machines like" not in tuning.show(replace(found, machines=1))
+    with pytest.raises(UsageError, match="0 machines; expected at least 1"):
+        tuning.plan(options, 0.1, machines=0)
 
 
 @pytest.fixture

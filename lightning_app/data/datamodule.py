@@ -150,7 +150,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         the memory of the device that trains; ``stream``, in a pool of bounded size, into which pieces of the store are
         decoded ahead of use, in random order; ``auto``, the first of device (a GPU), host, stream where they fit.
     memory_budget
-        Of memory, that rows may take: a share of what is free, or a size such as ``8GiB``.
+        Of memory, that rows may take: a share of what is free, or a size such as ``8GiB``; at most 0.9 of what is free.
     cache
         Folder of row files and scalers. Default: $ZSTORE_CACHE, or zstore under the user's cache folder.
     cache_limit

@@ -42,11 +42,14 @@ class Trial:
         File to save what was chosen in, as a further ``--config``; None to save nothing.
     seconds
         How long each residency is measured.
+    machines
+        Machines like this one, whose times are told too.
     """
 
     config: str
     write: str | None = None
     seconds: float = 2.0
+    machines: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,14 @@ def _plan_flags(parser: ArgumentParser) -> None:
     flags = Flags(parser)
     flags.store()
     flags.own("--config", type=as_text, required=True, metavar="FILE", help=parameters(Trial)["config"].help)
-    flags.of(Trial, write="FILE", seconds="S")
+    flags.of(Trial, write="FILE", seconds="S", machines="N")
     flags.own("--json", action="store_true", help="print JSON")
 
 
 def _plan(options: Namespace) -> int:
     trial = Trial(options.config, **said(Trial, options))
     words = ["--config", trial.config, *(["--write", trial.write] if trial.write else [])]
+    words += ["--machines", str(trial.machines)]
     return _tune(options, words, {}, trial.seconds)
 
 

@@ -30,6 +30,9 @@ Place = Literal["device", "host", "stream"]
 _SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
+_MOST = 0.9  # of the memory that is free: beyond that a fit ends with a process that is killed
+
+
 @dataclass(frozen=True)
 class Rows:
     """Decoded rows.
@@ -129,7 +132,7 @@ def choose(
     device
         What trains.
     budget
-        Of memory, that rows may take: a share of what is free, or a size such as ``8GiB``.
+        Of memory, that rows may take: a share of what is free, or a size such as ``8GiB``; at most 0.9 of what is free.
     cache
         Folder of row files.
     n_processes
@@ -142,6 +145,9 @@ def choose(
     """
     n_bytes, gpu = n_rows * row_bytes, device.type == "cuda"
     on_device, on_host = (room(budget, device) if gpu or wanted == "device" else None), room(budget, None)
+    for there in (on_device, on_host):
+        if there is not None and (asked := parse_budget(budget, there.free)) > there.limit:
+            logger.warning(f"memory budget of {asked / 1e9:.2f} GB: taking {there}, the most that rows may have")
     size = f"{n_bytes / 1e9:.2f} GB"
     if wanted == "device" and on_device is not None and n_bytes > on_device.limit:
         raise UsageError(
@@ -167,12 +173,12 @@ def choose(
 
 
 def room(budget: float | str, device: torch.device | None) -> Room:
-    """What a budget is of the memory of a GPU, or of this machine, that is free."""
+    """What a budget is of the memory of a GPU, or of this machine, that is free: nine tenths of it at most."""
     if device is not None and device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-        return Room(parse_budget(budget, free), free, str(device))
-    free = free_memory()
-    return Room(parse_budget(budget, free), free, "RAM")
+        free, name = torch.cuda.mem_get_info(device)[0], str(device)
+    else:
+        free, name = free_memory(), "RAM"
+    return Room(min(parse_budget(budget, free), int(_MOST * free)), free, name)
 
 
 def disk_free(folder: Path) -> int:
