@@ -236,6 +236,7 @@ LAYERS = {
             "writing.arguments",
         ],
         [
+            "writing.segments",
             "writing.shard_parts",
             "writing.shards",
             "writing.referred",

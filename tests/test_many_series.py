@@ -15,7 +15,7 @@ from numcodecs import VLenUTF8
 from zstore import NotFoundError, StoreError, append, ingest, open_store, verify
 from zstore.arrow import from_strings, numbered, text_array, to_strings
 from zstore.format import arrays
-from zstore.writing import small
+from zstore.writing import segments, small
 
 odd_texts = st.text(max_size=6) | st.sampled_from(["", "\0", "a\0", "é", "Ω≈", "🙂", "~" * 300, "0", "00"])
 plain_texts = st.text(st.sampled_from("abc019/"), max_size=5)
@@ -97,6 +97,22 @@ def test_parts_of_the_index_that_stay_are_copied_and_are_what_encoding_them_give
             patch.setattr(arrays, "_SMALL_CHUNK", 2)
             patch.setattr(small, "_are_same", small._are_same if copies else lambda *_: False)
             ingest(table(first), folder / "s.zarr", id="id", time="t", time_unit="steps", **SMALL_GRID)
+            append(table(second), folder / "s.zarr", on_duplicate="last")
+        made.append(stored(folder / "s.zarr"))
+    assert made[0] == made[1]
+
+
+@given(rows, rows)
+def test_what_shards_know_of_series_is_summed_up_from_scratch_space_as_from_memory(
+    tmp_path_factory: pytest.TempPathFactory, first: dict[Any, Any], second: dict[Any, Any]
+) -> None:
+    made = []
+    for much in (0, segments._MUCH_BYTES):
+        folder = tmp_path_factory.mktemp("stores")
+        with pytest.MonkeyPatch.context() as patch:
+            no_flush(patch)
+            patch.setattr(segments, "_MUCH_BYTES", much)
+            ingest(table(first), folder / "s.zarr", id="id", time="t", time_unit="steps", chunk_rows=2, shard_rows=4)
             append(table(second), folder / "s.zarr", on_duplicate="last")
         made.append(stored(folder / "s.zarr"))
     assert made[0] == made[1]

@@ -257,4 +257,4 @@ def cut_runs(
         series = np.insert(extent_series, behind, extent_series[behind - 1])
     else:
         start, series, time = extent_start, extent_series, extent_time
-    return RunTable(start, np.append(start[1:], n_rows).astype(np.int64)[: len(start)], series, time)
+    return RunTable(start, np.append(start[1:], n_rows).astype(np.int64, copy=False)[: len(start)], series, time)

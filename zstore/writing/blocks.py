@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zstore.arrow import numbered, to_strings
+from zstore.arrow import numbered, text_array, to_strings
 from zstore.errors import SourceError
 from zstore.format.encodings.base import Form
 from zstore.storage.protocol import Storage
@@ -148,12 +148,13 @@ def number_rows(task: tuple[SortedBlock, Any], time: TimeSpec) -> SortedBlock:
     return replace(block, spill=block.spill.with_times(time.rule.times(rank, time.start)))
 
 
-def reduce_blocks(reports: Sequence[BlockReport]) -> tuple[Any, list[SortedBlock]]:
-    """All ids in order, and each block in terms of them."""
+def reduce_blocks(reports: list[BlockReport]) -> tuple[Any, list[SortedBlock]]:
+    """All ids in order, and each block in terms of them; ids are taken out of the reports, and lie in memory once."""
     ids, positions = numbered([report.ids for report in reports])
     blocks = []
-    for report, series in zip(reports, positions, strict=True):
+    for number, (report, series) in enumerate(zip(reports, positions, strict=True)):
         blocks.append(SortedBlock(report.spill, series, report.starts))
+        reports[number] = replace(report, ids=text_array([]), starts=np.zeros(1, np.int64))
     return to_strings(ids), blocks
 
 

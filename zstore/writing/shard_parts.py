@@ -7,15 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
+from zstore.writing.segments import Segments
 from zstore.writing.sort import ShardPlan, Spill
 from zstore.writing.steps import StepReport
-
-Int64 = NDArray[np.int64]
 
 _LEAST_ROWS, _LEAST_CHANNELS = 1 << 16, 3  # of a part of a shard
 
@@ -30,12 +26,8 @@ class ShardReport:
         Its objects.
     start
         Its first row.
-    series
-        (segment,) series in it, ascending.
-    first_time, last_time
-        (segment,) times of the first and last row of each.
-    moments
-        (segment, channel).
+    segments
+        What is known of each series in it.
     steps
         Steps inside the shard.
     n_infinite
@@ -47,19 +39,10 @@ class ShardReport:
 
     records: tuple[ObjectRecord, ...]
     start: int
-    series: NDArray[np.int32]
-    first_time: Int64
-    last_time: Int64
-    moments: Moments
+    segments: Segments
     steps: StepReport
     n_infinite: tuple[int, ...] = ()
     references: Spill | None = None
-
-    def without_series(self) -> ShardReport:
-        """The same without what is known of each series, once that was summed up."""
-        times = np.zeros(0, np.int64)
-        nothing = Moments.empty((0, self.moments.count.shape[1]))
-        return replace(self, series=self.series[:0].copy(), first_time=times, last_time=times, moments=nothing)
 
 
 @dataclass(frozen=True)
@@ -93,9 +76,11 @@ class PartReport:
     Parameters
     ----------
     keys
-        The shard's report, still without channels; None but of the first part.
-    records, moments, n_infinite
+        The shard's report, still without channels; None but of the first part. Of a whole shard it has the moments.
+    records, n_infinite
         As of :class:`ShardReport`, of these channels.
+    moments
+        (segment, channel) of these channels.
     """
 
     keys: ShardReport | None
@@ -132,6 +117,8 @@ def join_parts(reports: Sequence[PartReport]) -> list[ShardReport]:
         keys: Any = parts[0].keys
         records = (*keys.records, *(record for part in parts for record in part.records))
         n_infinite = tuple(n for part in parts for n in part.n_infinite)
-        moments = stack([part.moments for part in parts], axis=1)
-        shards.append(replace(keys, records=records, moments=moments, n_infinite=n_infinite))
+        segments = keys.segments
+        if len(parts) > 1:
+            segments = replace(segments, moments=stack([part.moments for part in parts], axis=1))
+        shards.append(replace(keys, records=records, segments=segments, n_infinite=n_infinite))
     return shards

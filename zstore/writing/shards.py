@@ -23,6 +23,7 @@ from zstore.format.shards import ArrayPlan, decode_shard
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.compared import compare
 from zstore.storage.protocol import Storage
+from zstore.writing.segments import Segments
 from zstore.writing.shard_parts import PartReport, ShardPart, ShardReport
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, Spill, find_duplicate, read_all
 from zstore.writing.steps import Trial, encode_steps, gather_keys, report_steps
@@ -135,7 +136,9 @@ class Gathered:
 def write_part(
     part: ShardPart, blocks: Sequence[SortedBlock], spec: RowsSpec, scratch: Storage | None = None
 ) -> PartReport:
-    """Gather, order, pack, encode and write objects of one shard; references of fields go to scratch space.
+    """Gather, order, pack, encode and write objects of one shard.
+
+    References of fields go to scratch space, and what a whole shard knows of very many series.
 
     Raises
     ------
@@ -153,7 +156,11 @@ def write_part(
         moments.append(_segment_moments(stored, channel.encoding, starts))
         endless = moments[-1].count.any() and np.isinf([moments[-1].low.min(), moments[-1].high.max()]).any()
         n_infinite.append(channel.encoding.count_infinite(stored) if endless else 0)
-    return PartReport(keys, tuple(records), stack(moments, axis=1), tuple(n_infinite))
+    together = stack(moments, axis=1)
+    if keys is not None and len(part.channels) == len(spec.channels):
+        segments = replace(keys.segments, moments=together).put_aside(scratch, f"series{part.plan.shard}")
+        keys, together = replace(keys, segments=segments), Moments.empty((0, 0))
+    return PartReport(keys, tuple(records), together, tuple(n_infinite))
 
 
 def _segment_starts(codes: NDArray[np.integer[Any]]) -> Int64:
@@ -171,10 +178,7 @@ def _write_keys(plan: ShardPlan, rows: Gathered, starts: Int64, spec: RowsSpec, 
     return ShardReport(
         (_put(spec, TIME, number, spec.plan(None), times),),
         plan.start,
-        codes[starts],
-        times[starts],
-        times[stops],
-        Moments.empty((len(starts), 0)),
+        Segments(codes[starts], times[starts], times[stops], Moments.empty((len(starts), 0))),
         report_steps(encode_steps(codes, times, plan.start), times, spec.time),
         references=None if scratch is None or not spec.references else _spill_references(rows, spec, scratch, number),
     )

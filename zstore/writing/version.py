@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -97,14 +97,25 @@ def summarise(
     """
     n_series = len(row_start) - 1
     time_start, time_stop = np.zeros(n_series, np.int64), np.zeros(n_series, np.int64)
-    for shard in reversed(shards):
-        time_start[shard.series] = shard.first_time
-    for shard in shards:
-        time_stop[shard.series] = shard.last_time
+    moments, last_series = Moments.empty((n_series, n_channels)), -1
+    for number, shard in enumerate(shards):
+        segments = shard.segments.brought_back()
+        series, fresh = segments.series, segments.moments
+        shards[number] = replace(shard, segments=segments.at(slice(0, 0)))
+        if not len(series):
+            continue
+        goes_on = int(series[0]) == last_series  # one that spans shards, whose moments are merged in row order
+        if goes_on:
+            first = moments.at(slice(last_series, last_series + 1)).merge(fresh.at(slice(0, 1)))
+            fresh = stack([first, fresh.at(slice(1, None))])
+        time_start[series[int(goes_on) :]] = segments.first_time[int(goes_on) :]
+        time_stop[series] = segments.last_time
+        for name, values in moments.fields().items():
+            values[series] = fresh.fields()[name]
+        last_series = int(series[-1])
     breaks = _merge_breaks(parts)
     n_rows = int(row_start[-1])
     runs = cut_runs(row_start[:-1], np.arange(n_series), n_rows, breaks.row, breaks.time, time_start)
-    moments = _merge_moments(shards, n_series, n_channels)
     return Summary(time_start, time_stop, moments, runs, rule)
 
 
@@ -231,9 +242,10 @@ def _add(objects: dict[str, bytes], nodes: dict[str, dict[str, Any]], path: str,
 
 def border_steps(shards: Sequence[ShardReport]) -> Steps:
     """Steps from the last row of a shard to the first of the next."""
+    pairs = ((before.segments, (after.start, after.segments)) for before, after in pairwise(shards))
     found = [
-        (after.start, int(after.first_time[0]) - int(before.last_time[-1]), 1, int(after.first_time[0]))
-        for before, after in pairwise(shards)
+        (start, int(after.first_time[0]) - int(before.last_time[-1]), 1, int(after.first_time[0]))
+        for before, (start, after) in pairs
         if before.series[-1] == after.series[0]
     ]
     return Steps(*np.array(found, np.int64).reshape(-1, 4).T)
@@ -244,21 +256,3 @@ def _merge_breaks(parts: Sequence[Breaks]) -> Breaks:
     time = np.concatenate([np.zeros(0, np.int64), *(part.time for part in parts)])
     order = np.argsort(row, kind="stable")
     return Breaks(row[order], time[order])
-
-
-def _merge_moments(shards: list[ShardReport], n_series: int, n_channels: int) -> Moments:
-    """(series, channel) moments, taken out of the reports; a series that spans shards is merged in row order."""
-    merged = Moments.empty((n_series, n_channels))
-    last_series = -1
-    for number, shard in enumerate(shards):
-        if not len(shard.series):
-            continue
-        fresh = shard.moments
-        if int(shard.series[0]) == last_series:
-            first = merged.at(slice(last_series, last_series + 1)).merge(fresh.at(slice(0, 1)))
-            fresh = stack([first, fresh.at(slice(1, None))])
-        for name, values in merged.fields().items():
-            values[shard.series] = fresh.fields()[name]
-        last_series = int(shard.series[-1])
-        shards[number] = shard.without_series()
-    return merged
