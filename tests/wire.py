@@ -7,6 +7,7 @@ process of its own, ``python tests/wire.py FOLDER LATENCY_S BYTES_PER_S`` prints
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-_SLICE_BYTES = 1 << 16
+_SLICE_BYTES, _LARGE_BYTES = 1 << 16, 1 << 18
 Headers = dict[str, str]
 Fault = Callable[[str, str, Headers], str | None]
 """From method, path and headers to what goes wrong: a status such as ``503``, ``drop``, ``half`` or ``stall``."""
@@ -26,7 +27,7 @@ Fault = Callable[[str, str, Headers], str | None]
 
 @dataclass
 class Wire:
-    """The server.
+    """The server; ``/-/figures`` of it says what it has sent so far.
 
     Parameters
     ----------
@@ -55,6 +56,8 @@ class Wire:
     n_bytes: int = 0
     port: int = 0
     _free_at: float = 0.0
+    _first: float = 0.0
+    _last: float = 0.0
 
     @property
     def options(self) -> dict[str, str]:
@@ -111,9 +114,9 @@ class Wire:
 
     async def _answer(self, method: str, target: str, headers: Headers, writer: asyncio.StreamWriter) -> bool:
         """Answer a request; whether the connection stays."""
-        self.requests[method] += 1
         url = urlsplit(target)
         path = unquote(url.path)
+        self.requests[method] += not path.startswith("/-/")
         wrong = self.fault(method, path, headers) if self.fault else None
         await asyncio.sleep(self.latency_s)
         if wrong == "drop":
@@ -122,6 +125,9 @@ class Wire:
             await asyncio.sleep(60)
         if wrong and wrong.isdigit():
             await self._send(writer, method, wrong, {}, b"<Error><Code>SlowDown</Code></Error>")
+            return True
+        if path == "/-/figures":
+            await self._send(writer, method, "200 OK", {}, json.dumps(self._sent).encode())
             return True
         if "list-type" in (query := parse_qs(url.query)):
             content = self._listed(path.strip("/"), query.get("prefix", [""])[0])
@@ -176,9 +182,16 @@ class Wire:
             if self._free_at > now + 1e-3:
                 await asyncio.sleep(self._free_at - now)
             writer.write(some)
+            if len(body) >= _LARGE_BYTES:
+                self._first, self._last = self._first or now, time.monotonic()
             self.n_bytes += len(some)
             await writer.drain()
         await writer.drain()
+
+    @property
+    def _sent(self) -> dict[str, float]:
+        """Bytes and requests, and seconds from the first to the last byte of objects of 256 KiB or more."""
+        return {"n_bytes": self.n_bytes, "n_requests": self.requests.total(), "sending_s": self._last - self._first}
 
     def _listed(self, bucket: str, prefix: str) -> bytes:
         base = self.folder / bucket

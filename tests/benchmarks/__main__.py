@@ -6,13 +6,14 @@ import argparse
 import os
 from pathlib import Path
 
-from . import before, fields, ingest, panel, queries, read, rivers, series, sessions, systems, views, volumes
+from . import before, bucket, fields, ingest, panel, queries, read, rivers, series, sessions, systems, views, volumes
 from .harness import setting
 from .system_data import SYSTEMS
 
 SUITES = {
     "ingest": ingest,
     "read": read,
+    "bucket": bucket,
     "panel": panel,
     "sql": queries,
     "sessions": sessions,
