@@ -22,7 +22,17 @@ from zstore import bound_yaml, read_yaml
 
 _NAME = "storage_options"
 _WORDS = "LIGHTNING_APP_ARGUMENTS"
-_HARMLESS = ("allow_http", "bucket", "connect_timeout", "default_region", "endpoint", "region", "timeout")
+_HARMLESS = (
+    "allow_http",
+    "bucket",
+    "connect_timeout",
+    "default_region",
+    "endpoint",
+    "hedge",
+    "in_flight",
+    "region",
+    "timeout",
+)
 
 
 class Parser(LightningArgumentParser):

@@ -1,6 +1,7 @@
 """A static S3 server behind a wire of known latency and rate, with faults when asked for.
 
-It reads a folder whose first level are buckets, as ``GET``, ``HEAD`` and lists ask; nothing is written through it. As a
+It reads a folder whose first level are buckets, as ``GET``, ``HEAD`` and lists ask. ``PUT`` and ``DELETE`` are those of
+Google Cloud Storage, whose objects have numbers of versions: each write may depend on the one that is there. As a
 process of its own, ``python tests/wire.py FOLDER LATENCY_S BYTES_PER_S`` prints its port, and ends with its input.
 """
 
@@ -105,14 +106,17 @@ class Wire:
                 first, *lines = head.split("\r\n")
                 method, target, _ = first.split(" ", 2)
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-                if not await self._answer(method, target, headers, writer):
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                if not await self._answer(method, target, headers, body, writer):
                     break
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, method: str, target: str, headers: Headers, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(
+        self, method: str, target: str, headers: Headers, body: bytes, writer: asyncio.StreamWriter
+    ) -> bool:
         """Answer a request; whether the connection stays."""
         url = urlsplit(target)
         path = unquote(url.path)
@@ -134,6 +138,10 @@ class Wire:
             await self._send(writer, method, "200 OK", {"Content-Type": "application/xml"}, content)
             return True
         file = self.folder / path.lstrip("/")
+        if method in ("PUT", "DELETE"):
+            status, about = self._changed(method, file, headers, body)
+            await self._send(writer, method, status, about, b"")
+            return True
         if not file.is_file():
             await self._send(writer, method, "404 Not Found", {}, b"<Error><Code>NoSuchKey</Code></Error>")
             return True
@@ -142,9 +150,8 @@ class Wire:
     async def _send_file(
         self, file: Path, method: str, headers: Headers, writer: asyncio.StreamWriter, half: bool
     ) -> bool:
-        state = file.stat()
-        etag = f'"{state.st_size:x}-{state.st_mtime_ns:x}"'
-        about = {"ETag": etag, "Last-Modified": formatdate(state.st_mtime, usegmt=True), "Accept-Ranges": "bytes"}
+        state, about = file.stat(), _state(file)
+        etag = about["ETag"]
         if headers.get("if-match", etag) != etag:
             await self._send(writer, method, "412 Precondition Failed", {}, b"")
             return True
@@ -188,6 +195,20 @@ class Wire:
             await writer.drain()
         await writer.drain()
 
+    def _changed(self, method: str, file: Path, headers: Headers, body: bytes) -> tuple[str, Headers]:
+        """Write or remove an object, if it is in the state that is asked for: status and headers of the answer."""
+        there = file.stat().st_mtime_ns if file.is_file() else 0
+        if headers.get("x-goog-if-generation-match", str(there)) != str(there):
+            return "412 Precondition Failed", {}
+        if method == "DELETE":
+            file.unlink(missing_ok=True)
+            return ("204 No Content" if there else "404 Not Found"), {}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / "incoming"
+        temporary.write_bytes(body)
+        temporary.replace(file)
+        return "200 OK", _state(file)
+
     @property
     def _sent(self) -> dict[str, float]:
         """Bytes and requests, and seconds from the first to the last byte of objects of 256 KiB or more."""
@@ -204,6 +225,13 @@ class Wire:
             if key.startswith(prefix)
         )
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+
+
+def _state(file: Path) -> Headers:
+    """Headers that tell one state of an object from another."""
+    state = file.stat()
+    about = {"ETag": f'"{state.st_size:x}-{state.st_mtime_ns:x}"', "x-goog-generation": str(state.st_mtime_ns)}
+    return {**about, "Last-Modified": formatdate(state.st_mtime, usegmt=True), "Accept-Ranges": "bytes"}
 
 
 async def _main(folder: Path, latency_s: float, bytes_per_s: float) -> None:

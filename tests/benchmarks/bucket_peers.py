@@ -49,7 +49,7 @@ def prepare_litdata(folder: Path, out: Path) -> None:
     from litdata import optimize
 
     numbers = list(range(n_samples(folder)))
-    optimize(Sample(folder), numbers, str(out), chunk_bytes="16MB", compression="zstd", num_workers=2, verbose=False)
+    optimize(Sample(folder), numbers, str(out), chunk_bytes="16MB", num_workers=2, verbose=False)
 
 
 def prepare_mosaicml(folder: Path, out: Path) -> None:
@@ -63,8 +63,10 @@ def prepare_mosaicml(folder: Path, out: Path) -> None:
 
 def read_litdata(port: int, cache: Path) -> Any:
     from litdata import StreamingDataLoader, StreamingDataset
+    from litdata.streaming import downloader
     from litdata.streaming.resolver import Dir
 
+    downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True  # it has no option for a server without TLS
     options = {"endpoint_url": f"http://127.0.0.1:{port}", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
     place = Dir(path=str(cache), url="s3://bench/litdata.out")
     dataset = StreamingDataset(place, shuffle=True, storage_options={**options, "region_name": "us-east-1"})
