@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import Wire
 
+from lightning_app.data.datamodule import WindowDataModule
 from zstore import CorruptionError, Scaling, Store, StoreError, UsageError, ingest, open_rows, open_store, verify
 from zstore.cli import main
 from zstore.format.manifest import ObjectRecord
@@ -268,3 +269,35 @@ def test_objects_read_ahead_are_those_that_are_read_one_by_one(sizes: list[int],
             with lock:
                 held -= record.n_bytes
     assert most <= (1 << 27) + max(sizes)
+
+
+def test_a_stream_with_missing_targets_fetches_each_shard_once_and_gives_the_batches_of_a_folder(
+    tmp_path: Path,
+) -> None:
+    content = [[id_, t, "" if (t // 7) % 3 == 0 else t / 10] for id_ in "abcdefgh" for t in range(400)]
+    source = write_table(tmp_path / "a.csv", ["id", "t", "v"], content)
+    path = tmp_path / "buckets" / "b" / "s.zarr"
+    ingest(source, path, id="id", time="t", workers=1, **GRID)
+    fetched: list[str] = []
+
+    def batches(store: str, options: dict[str, str] | None) -> list[Any]:
+        data = WindowDataModule(
+            store,
+            5,
+            2,
+            batch_size=64,
+            scaler="none",
+            residency="stream",
+            memory_budget="6kB",
+            cache=str(tmp_path / "cache"),
+            storage_options=options,
+        )
+        return [batch for loader in (data.train_dataloader(), data.val_dataloader()) for batch in loader]
+
+    with Wire(tmp_path / "buckets") as wire:
+        wire.fault = lambda method, path, headers: fetched.append(path) if "/v/c/" in path else None
+        ours = batches("s3://b/s.zarr", {**wire.options, "hedge": "false"})
+    for one, other in zip(ours, batches(str(path), None), strict=True):
+        for name in ("x", "y", "mask"):
+            np.testing.assert_array_equal(np.asarray(one[name]), np.asarray(other[name]))
+    assert sorted(fetched) == sorted(f"/b/s.zarr/v/c/{shard}" for shard in range(N_SHARDS))

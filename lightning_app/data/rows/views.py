@@ -143,7 +143,7 @@ class SeriesView:
 
         Targets of a window are `steps`, (horizon,), rows behind the first one.
         """
-        store, targets = self.store, scaler.channels
+        store, targets = self.store.with_cache(cache), scaler.channels
 
         def read(start: int, stop: int) -> NDArray[np.float64]:
             values = np.empty((stop - start, len(targets)))
@@ -156,10 +156,12 @@ class SeriesView:
         self, columns: Sequence[int], scaler: Scaler, cache: Cache | Path, whole: bool
     ) -> Iterator[NDArray[np.bool_]]:
         """(row,) whether any of some columns was observed or, if `whole`, all of them, in blocks."""
-        size, names = self.store.schema.chunk_rows, [self.columns[column] for column in columns]
-        for low in range(0, self.n_rows, size):
-            high = min(low + size, self.n_rows)
-            seen = [~np.isnan(self.store.read(name, low, high)) for name in names]
+        store, names = self.store.with_cache(cache), [self.columns[column] for column in columns]
+        lows = np.arange(0, self.n_rows, store.schema.chunk_rows)
+        highs = np.minimum(lows + store.schema.chunk_rows, self.n_rows)
+        store.expect(names, lows, highs)
+        for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
+            seen = [~np.isnan(store.read(name, low, high)) for name in names]
             yield (np.all if whole else np.any)(np.stack(seen), axis=0)
 
 
