@@ -153,6 +153,18 @@ def test_a_cached_object_that_was_changed_is_fetched_again(wire: Wire, tmp_path:
     assert verify_cache(tmp_path) == (N_SHARDS, [])
 
 
+def test_a_copy_that_is_damaged_while_it_is_open_is_told_once_and_fetched_again(wire: Wire, tmp_path: Path) -> None:
+    store = opened(wire).with_cache(tmp_path)
+    assert values(store) == EXPECTED
+    path = tmp_path / "objects" / f"{store.objects.records['v/c/3'].digest}.object"
+    with path.open("r+b") as file:
+        file.write(b"else")
+    with pytest.raises(CorruptionError, match=r"the copy of object v/c/3 was changed .*Fix: run again"):
+        values(store)
+    assert values(store) == EXPECTED
+    assert verify_cache(tmp_path) == (N_SHARDS, [])
+
+
 def test_a_damaged_copy_is_found_and_removed_by_whoever_verifies_the_cache(
     wire: Wire, tmp_path: Path, capsys: Any
 ) -> None:

@@ -127,6 +127,17 @@ class ObjectCache:
             self._changed.notify_all()
         self._another(run)
 
+    def discard(self, record: ObjectRecord) -> Path | None:
+        """Remove the copy of an object that could not be decoded, if its bytes are not right; where it was, if so."""
+        path = object_path(self._cache.folder, record.digest)
+        with suppress(OSError):
+            file = HeldFile.open(path)
+            if file is not None and file.digest() != record.digest:
+                self._known.pop(record.digest, None)
+                path.unlink()
+                return path
+        return None
+
     def close(self) -> None:
         """Expect nothing any more."""
         self.expect(())
@@ -160,7 +171,9 @@ class ObjectCache:
                     return
                 coming, is_new = self._claim(record)
                 self._another(run)
-            if not is_new:
+            if not is_new:  # whoever opens it fetches it already
+                with self._changed:
+                    self._unused.pop(record.digest, None)
                 continue
             self._load(record, coming)
             failed = coming.exception() is not None

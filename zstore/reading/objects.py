@@ -277,6 +277,7 @@ class ObjectReader:
                 opened = self._opened(key)
             yield opened.read, self._record(key).n_bytes
         except ValueError as error:
+            self._refuse_copy(key, error)
             self.refuse_replaced()
             raise CorruptionError(
                 f"object {key} was changed ({error})",
@@ -290,6 +291,19 @@ class ObjectReader:
                 f"cannot read object {key} any more ({error.strerror})",
                 where=f"{self.storage}/{key}",
                 fix="open the store again; if its version was removed meanwhile, a newer one",
+            ) from error
+
+    def _refuse_copy(self, key: str, error: ValueError) -> None:
+        """Refuse a copy of an object on this machine that was damaged while it was open."""
+        damaged = None if self._near is None else self._near.discard(self._record(key))
+        if damaged is not None:
+            with self._lock:
+                self._recent.pop(key, None)
+            raise CorruptionError(
+                f"the copy of object {key} was changed ({error})",
+                expected="what was fetched from the bucket",
+                where=str(damaged),
+                fix="run again, which fetches it anew; look at the disk",
             ) from error
 
     def variable_bytes(self, variable: str) -> int:

@@ -38,12 +38,13 @@ def open_store(path: str | Path, version: int | None = None, storage_options: Ma
     Parameters
     ----------
     path
-        Folder or ``s3://…`` of the store.
+        Folder, ``s3://…``, ``gs://…`` or ``az://…`` of the store.
     version
         Version whose rows are read, see ``zstore log``; None for the newest.
     storage_options
-        For object storage, beside the usual environment variables: what obstore's ``S3Config`` takes, such as
-        ``region`` or ``endpoint``.
+        For object storage, beside the usual environment variables: what obstore's ``S3Config``, ``GCSConfig`` or
+        ``AzureConfig`` takes, such as ``region`` or ``endpoint``; and ``in_flight`` (``64MiB``), the bytes of answers
+        that a process waits for at any time, and ``hedge`` (``true``), whether a late one is asked for again.
 
     Raises
     ------

@@ -37,7 +37,7 @@ def check_place(path: str | Path, what: str, follow: bool = False, beside: Seque
     """
     check_path(path, f"{what} to")
     target = Path(path)
-    if is_remote(path) or target.parts[:1] == ("s3:",):  # as a path that was a URL
+    if is_remote(path) or target.parts[:1] in (("s3:",), ("gs:",), ("az:",)):  # as a path that was a URL
         raise UsageError(f"{what} to {path}", expected="a file on this machine", fix="write it here, then copy it")
     if not target.parent.is_dir():
         raise StoreError(f"cannot write {target}, whose folder is not there", fix=f"make {target.parent} first")

@@ -119,7 +119,7 @@ def ingest(
         tables: data frames of pandas or polars, tables and readers of pyarrow, or anything that is an Arrow stream; the
         levels of a pandas index that have names are columns.
     store
-        Folder to make, or ``s3://BUCKET/PREFIX``.
+        Folder to make, or ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX``.
     time
         Column of times, ISO or whole numbers; or several: a date and a clock, or year, month, day and so on. ISO dates
         or dates and times may have an offset from UTC. Of parts there are three to six: year, month, day, hour,
@@ -240,8 +240,9 @@ def ingest(
     overwrite
         Whether to replace an existing store once the new one is complete.
     storage_options
-        For ``s3://``, as ``region=…``; secrets are better set as ``AWS_SECRET_ACCESS_KEY`` and the like. What obstore's
-        ``S3Config`` takes, beside the usual environment variables.
+        For ``s3://``, ``gs://`` and ``az://``, as ``region=…``; secrets are better set as ``AWS_SECRET_ACCESS_KEY`` and
+        the like. What obstore's ``S3Config``, ``GCSConfig`` or ``AzureConfig`` takes, beside the usual environment
+        variables.
     scratch
         Folder or ``s3://…`` for what is needed meanwhile; None for one in the store. Some 1.5 times the bytes of the
         store; where that is in a bucket, None for a temporary folder.
