@@ -1,9 +1,10 @@
 """Kills a writer at every mutating file-system call in turn, or fills the disk there, and looks what is left.
 
-``python tests/crash.py FOLDER OPERATION EVERY kill|full|broken [files|hdf5]`` prints ``{"points": n, "failures":
+``python tests/crash.py FOLDER OPERATION EVERY kill|full|broken [files|hdf5|parts]`` prints ``{"points": n, "failures":
 [...]}``; with ``random`` instead of an operation, EVERY is how many kills, at any time, on a larger store. Sources are
-tables of numbers; of files that a column names, of which one is damaged; or episodes of HDF5 with images. Every step
-runs in a fork of this process, which itself starts no thread: a killed writer takes nothing with it.
+tables of numbers; of files that a column names, of which one is damaged; or episodes of HDF5 with images. With
+``parts``, tables of numbers are stored with a manifest in parts of a few objects. Every step runs in a fork of this
+process, which itself starts no thread: a killed writer takes nothing with it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from partly import force_parts
 
 import zstore
 from zstore.errors import StoreError
@@ -114,7 +116,11 @@ def write_episodes(folder: Path) -> None:
 
 
 def choose(kind: str) -> None:
-    """Take sources that have fields."""
+    """Take sources that have fields, or write manifests in parts."""
+    if kind == "parts":
+        force_parts()
+        READING.update(chunk_rows=16, shard_rows=32)
+        return
     READING.clear()
     READING.update(_FIELDS[kind], chunk_rows=8, shard_rows=16, workers=1, blocksize=300)
     if kind == "hdf5":

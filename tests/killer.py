@@ -1,7 +1,8 @@
 """Runs operations on a store in forks of a process without threads, each to be killed at some mutating call.
 
 Reads lines ``{"point": n, "folder": …, "operation": …, "arguments": {…}}`` and answers each with the wait status; with
-``null`` as the point nothing is killed, and the answer is how many such calls there were.
+``null`` as the point nothing is killed, and the answer is how many such calls there were. Started with ``parts``, it
+writes manifests in parts of a few objects.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import dask.threaded  # noqa: F401  # once here, and not in each fork
 from crash import die_at, watch_files
+from partly import force_parts
 
 import zstore
 
@@ -57,4 +59,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["parts"]:
+        force_parts()
     main()

@@ -40,6 +40,13 @@ def test_a_writer_killed_at_some_points_loses_nothing(tmp_path: Path, operation:
     assert report["points"] >= 4
 
 
+@pytest.mark.parametrize("operation", ["append", "gc"])
+def test_a_writer_of_a_manifest_in_parts_killed_at_some_points_loses_nothing(tmp_path: Path, operation: str) -> None:
+    report = harmed(tmp_path, operation, 41, "kill", "parts")
+    assert report["failures"] == []
+    assert report["points"] >= 3
+
+
 @pytest.mark.parametrize("kind", ["files", "hdf5"])
 @pytest.mark.parametrize("operation", ["ingest", "append", "compact"])
 def test_a_writer_of_fields_killed_at_some_points_makes_the_same_bytes_in_the_end(
@@ -67,6 +74,17 @@ def test_a_writer_of_fields_killed_at_sixty_points_makes_the_same_bytes_in_the_e
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_writer_killed_at_every_mutating_call_loses_nothing(tmp_path: Path, operation: str) -> None:
     report = harmed(tmp_path, operation, 1, "kill")
+    assert report["failures"] == []
+    assert report["points"] > 100
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_writer_of_a_manifest_in_parts_killed_at_every_mutating_call_loses_nothing(
+    tmp_path: Path, operation: str
+) -> None:
+    report = harmed(tmp_path, operation, 1, "kill", "parts")
     assert report["failures"] == []
     assert report["points"] > 100
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_table
+from partly import small_parts
 
 from zstore import StoreError, append, ingest, open_store, verify
 
@@ -98,6 +99,13 @@ def try_mutations(tmp_path: Path, n_mutations: int) -> dict[str, int]:
 
 def test_no_change_of_a_store_goes_unnoticed(tmp_path: Path) -> None:
     try_mutations(tmp_path, 150)
+
+
+def test_no_change_of_a_store_whose_manifest_is_in_parts_goes_unnoticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch)
+    try_mutations(tmp_path, 100)
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import SMALL_GRID, stored, write_table
+from partly import small_parts
 from payload_files import image, voxels
 from s3server import S3Server
 
@@ -142,6 +143,23 @@ def test_the_upkeep_of_a_store_in_a_bucket(bucket: str, tmp_path: Path) -> None:
     assert verify(open_store(url)).faults == ()
     assert MARKER not in objects(url)
     assert b"zstore_writer" not in objects(url)["zarr.json"]
+
+
+def test_a_store_in_a_bucket_whose_manifest_is_in_parts_grows_and_keeps_what_versions_share(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch)
+    store = f"{bucket}/s"
+    ingest(table(tmp_path / "1.csv", rows(0, 40)), store, **BY_ID, **SMALL_GRID, workers=1)
+    for number in (2, 3):
+        zstore.append(table(tmp_path / f"{number}.csv", rows(20 * number, 20 * number + 2)), store, workers=1)
+    zstore.rollback(store, 2)
+    zstore.gc(store)
+    opened = open_store(store)
+    assert (opened.version, opened.n_rows, verify(opened).faults) == (4, 126, ())
+    kept = {key for key in open_storage(store).sizes() if key.startswith("manifest/")}
+    assert kept == {key for key in opened.objects.keys if key.startswith("manifest/")}
+    assert {key.split("/")[1] for key in kept if "/part/" in key} == {"00000001", "00000002", "00000004"}
 
 
 def test_overwriting_in_a_bucket_leaves_the_new_store_alone(bucket: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from partly import small_parts
 
 import zstore
 from zstore import SourceError, Store, StoreError, open_store, verify
@@ -217,7 +219,21 @@ def expected(rows: Rows) -> dict[tuple[str, int], float]:
 @pytest.fixture
 def killer() -> Iterator[Killer]:
     """``tests/killer.py``, for all examples."""
-    words = [sys.executable, str(REPOSITORY / "tests/killer.py")]
+    with started() as running:
+        yield running
+
+
+@pytest.fixture
+def parting_killer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Killer]:
+    """One that writes manifests in parts, as this process does then."""
+    small_parts(monkeypatch)
+    with started("parts") as running:
+        yield running
+
+
+@contextmanager
+def started(*options: str) -> Iterator[Killer]:
+    words = [sys.executable, str(REPOSITORY / "tests/killer.py"), *options]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         yield running
         assert running.stdin is not None
@@ -239,7 +255,17 @@ def test_some_sequences_of_operations_keep_what_was_committed(killer: Killer) ->
     run_machine(killer, 10, 25)
 
 
+def test_some_sequences_of_operations_keep_what_was_committed_in_parts(parting_killer: Killer) -> None:
+    run_machine(parting_killer, 5, 25)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(5400)
 def test_many_sequences_of_operations_keep_what_was_committed(killer: Killer) -> None:
     run_machine(killer, 200, 75)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(5400)
+def test_many_sequences_of_operations_keep_what_was_committed_in_parts(parting_killer: Killer) -> None:
+    run_machine(parting_killer, 100, 75)

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 FORMAT_VERSION = 2
-FORMATS = (1, 2)  # that are read and appended to
+PARTED_VERSION = 3  # the same, but for the manifest, which is in parts
+FORMATS = (1, 2, 3)  # that are read and appended to
 CHUNK_ROWS = 1 << 16
 SHARD_ROWS = 1 << 20
 CHUNK_BYTES, SHARD_BYTES = 1 << 18, 1 << 27  # of fields, before they are compressed

@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from zstore.format.index import INDEX_FIELDS
-from zstore.format.layout import BYTES_CODEC, CHUNK_BYTES, SHARD_BYTES, RowGrid, index_path, manifest_path, moments_path
+from zstore.format.layout import (
+    BYTES_CODEC,
+    CHUNK_BYTES,
+    PARTED_VERSION,
+    SHARD_BYTES,
+    RowGrid,
+    index_path,
+    manifest_path,
+    moments_path,
+)
 from zstore.format.moments import Moments
 from zstore.format.refusals import refuse, text, whole
 from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
@@ -52,6 +61,16 @@ def check_nodes(document: Mapping[str, Any], nodes: Any, where: str) -> None:
         if not is_key(path) or not isinstance(node, dict):
             refuse(f"array {path!r}", "a path inside the store, with its metadata", where)
     _check_rows(document, nodes, where)
+    if document["format"] != PARTED_VERSION:
+        _check_listing(document, nodes, where)
+    _check_index(document, nodes, where)
+    of_moments = (document["n_series"], len(document["channels"]))
+    for name, dtype in _MOMENTS.items():
+        _check_small(nodes, f"{moments_path(document['version'])}/{name}", of_moments, dtype, where)
+
+
+def _check_listing(document: Mapping[str, Any], nodes: Mapping[str, Any], where: str) -> None:
+    """The arrays of a manifest that is in one piece."""
     group = manifest_path(document["version"])
     for prefix in ("", "source_"):
         arrays = {f"{group}/{prefix}{name}": dtype for name, dtype in _LISTING.items()}
@@ -64,10 +83,6 @@ def check_nodes(document: Mapping[str, Any], nodes: Any, where: str) -> None:
     most = n_objects // (1 + len(document["channels"])) * document["shard_rows"]
     if document["n_rows"] > most:
         refuse(f"{document['n_rows']:,} rows", f"at most {most:,}, which {n_objects:,} objects can hold", where)
-    _check_index(document, nodes, where)
-    of_moments = (document["n_series"], len(document["channels"]))
-    for name, dtype in _MOMENTS.items():
-        _check_small(nodes, f"{moments_path(document['version'])}/{name}", of_moments, dtype, where)
 
 
 def check_promise(nodes: Iterable[Mapping[str, Any]], n_bytes: int, where: str) -> None:

@@ -30,8 +30,8 @@ def most_root_bytes() -> int:
     return int(given)
 
 
-def parse_json(content: bytes, where: str) -> Any:
-    """A JSON document from bytes that nobody vouches for.
+def parse_json(content: bytes, where: str, what: str = "root document") -> Any:
+    """A JSON document from bytes that nobody vouches for; `what` it is, for messages.
 
     Raises
     ------
@@ -43,27 +43,27 @@ def parse_json(content: bytes, where: str) -> Any:
     n_values = sum(content.count(mark) for mark in (b",", b":", b"[", b"{"))
     needed = (1 + 2 * wide) * len(content) + _VALUE_BYTES * n_values
     if needed > most_root_bytes():
-        too_large_root(needed, where)
+        too_large_root(needed, where, what)
     try:
         document = json.loads(content, parse_constant=_no_constant)
         if _SURROGATE.search(content):
             json.dumps(document, ensure_ascii=False).encode()
         return document
     except RecursionError:
-        refuse("a JSON document nested too deeply", "a root document of zstore", where)
+        refuse("a JSON document nested too deeply", f"a {what} of zstore", where)
     except ValueError as error:
         raise StoreError(
-            f"not a zstore root document ({error})",
+            f"not a zstore {what} ({error})",
             expected="a Zarr v3 group written by zstore",
             where=where,
             fix="restore the file, or ingest again",
         ) from error
 
 
-def too_large_root(n_bytes: int, where: str) -> NoReturn:
-    """Refuse a root document for its size. Raises `StoreError`."""
+def too_large_root(n_bytes: int, where: str, what: str = "root document") -> NoReturn:
+    """Refuse a document for its size. Raises `StoreError`."""
     refuse(
-        f"a root document that would take {n_bytes:,} bytes of memory",
+        f"a {what} that would take {n_bytes:,} bytes of memory",
         f"at most {most_root_bytes():,}",
         where,
         "if you know whose store it is, set ZSTORE_ROOT_BYTES to a higher limit",

@@ -18,8 +18,10 @@ from zstore.format.layout import SHARD_BYTES, split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments
 from zstore.format.nodes import check_promise, small_arrays
+from zstore.format.parts import ROWS, Part
 from zstore.format.refusals import refuse, text
 from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
+from zstore.format.spans import uncovered, union
 from zstore.format.trust import check_record
 
 LONGEST = (1 << 63) - 1
@@ -27,9 +29,13 @@ LONGEST = (1 << 63) - 1
 
 
 def check_records(
-    records: Collection[ObjectRecord], document: Mapping[str, Any], nodes: Mapping[str, Any], where: str
+    records: Collection[ObjectRecord],
+    document: Mapping[str, Any],
+    nodes: Mapping[str, Any],
+    where: str,
+    with_small: bool = True,
 ) -> None:
-    """Check the manifest of a version.
+    """Check the manifest of a version, or a part of it.
 
     Parameters
     ----------
@@ -39,6 +45,8 @@ def check_records(
         The root document, which has been checked.
     where
         For messages.
+    with_small
+        Whether index and moments are among them, which are then compared with what their arrays promise.
 
     Raises
     ------
@@ -63,7 +71,8 @@ def check_records(
                 refuse(f"object {record.key!r}", f"one of {most:,} shards by its number", where)
         elif record.key.startswith(small):
             promised_bytes += record.n_bytes
-    check_promise([nodes[path.rstrip("/")] for path in small], promised_bytes, where)
+    if with_small:
+        check_promise([nodes[path.rstrip("/")] for path in small], promised_bytes, where)
 
 
 def _check_shard(record: ObjectRecord, array: RowArray, document: Mapping[str, Any], where: str) -> None:
@@ -93,8 +102,10 @@ def check_ids(ids: NDArray[Any], where: str) -> None:
         refuse("ids that are not sorted, or not unique", "each id once, sorted", where)
 
 
-def check_index(index: SeriesIndex, document: Mapping[str, Any], records: Collection[str], where: str) -> None:
-    """Check the index of a version, but for its ids, see :func:`check_ids`.
+def check_index(index: SeriesIndex, document: Mapping[str, Any], where: str) -> None:
+    """Check the index of a version, but for its ids, and for whether the shards of its rows are there.
+
+    See :func:`check_ids`, :func:`check_shards` and :func:`check_covered`.
 
     Parameters
     ----------
@@ -102,8 +113,6 @@ def check_index(index: SeriesIndex, document: Mapping[str, Any], records: Collec
         What was read; the lengths of its arrays have been checked.
     document
         The root document, which has been checked.
-    records
-        Keys of the objects of the version.
     where
         For messages.
 
@@ -123,7 +132,6 @@ def check_index(index: SeriesIndex, document: Mapping[str, Any], records: Collec
     if int(index.row_size.sum()) != n_rows:
         refuse(f"sizes of series that add up to {int(index.row_size.sum()):,}", f"{n_rows:,} rows", where)
     _check_extents(index, document, where)
-    _check_shards(index, document, records, where)
     _check_runs(index, n_rows, where)
     for static in index.statics:
         if static.categories is not None:
@@ -170,8 +178,8 @@ def _check_extents(index: SeriesIndex, document: Mapping[str, Any], where: str) 
         refuse("extents that overlap", "each place in one series at most", where)
 
 
-def _check_shards(index: SeriesIndex, document: Mapping[str, Any], records: Collection[str], where: str) -> None:
-    """Every shard that holds a row must be among the objects."""
+def check_shards(index: SeriesIndex, document: Mapping[str, Any], records: Collection[str], where: str) -> None:
+    """Check that every shard that holds a row of a sound index is among the objects. Raises `StoreError`."""
     arrays = row_arrays(document).values()
     for size in {array.grid.shard_rows for array in arrays}:
         first, last = index.extent_start // size, (index.extent_stop - 1) // size
@@ -185,6 +193,25 @@ def _check_shards(index: SeriesIndex, document: Mapping[str, Any], records: Coll
             for shard in shards if array.grid.shard_rows == size else ():
                 if array.key(shard) not in records:
                     refuse(f"no object {array.key(shard)} in the manifest", "every shard that holds a row", where)
+
+
+def check_covered(index: SeriesIndex, document: Mapping[str, Any], parts: Collection[Part], where: str) -> None:
+    """Check that every row of a sound index lies where parts of the manifest list shards, and how many at most.
+
+    A part is not read for it: a shard that is missing inside one is missed when it is read. Raises `StoreError`.
+    """
+    size = document["shard_rows"]
+    own = [part for part in parts if part.dimension == ROWS]
+    first, last = (
+        np.array([n // size for n in ends], np.int64) for ends in ([p.first for p in own], [p.last for p in own])
+    )
+    listed = np.minimum(last - first + 1, np.array([part.n_objects for part in own], np.int64))
+    most = int(listed.sum()) * size
+    if document["n_rows"] > most:
+        refuse(f"{document['n_rows']:,} rows", f"at most {most:,}, which the parts of the manifest can hold", where)
+    live = union(index.extent_start // size, -(-index.extent_stop // size))
+    for low, high in uncovered(live, union(first, last + 1)).tolist():
+        refuse(f"no shards from {low:,} to {high - 1:,} in the manifest", "every shard that holds a row", where)
 
 
 def _check_runs(index: SeriesIndex, n_rows: int, where: str) -> None:

@@ -140,7 +140,8 @@ class DescribedVersion:
         names = [name for name in index_arrays(group, objects.nodes) if name != "id"]
         arrays = dict(zip(names, objects.smalls([f"{group}/{name}" for name in names]), strict=True))
         index = SeriesIndex.from_arrays({**arrays, "id": (self.ids, {})})
-        check_index(index, objects.document, objects.records.keys(), f"{self.path}/{group}")
+        check_index(index, objects.document, f"{self.path}/{group}")
+        objects.check_shards(index)
         return index
 
     @cached_property
@@ -165,7 +166,7 @@ class DescribedVersion:
     @cached_property
     def ledger(self) -> list[ObjectRecord]:
         """The sources whose rows were taken: name, bytes and digest of each."""
-        sources = self.objects.listing("source_")
+        sources = self.objects.sources
         check_sources(sources, self.path)
         return sources
 

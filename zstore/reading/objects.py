@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreError
 from zstore.format.arrays import decode_small
 from zstore.format.commit import check_root, read_root
-from zstore.format.layout import FORMATS, ROOT, manifest_path, root_copy_key, shard_key, shards_of
-from zstore.format.manifest import ObjectRecord, from_arrays
+from zstore.format.index import SeriesIndex
+from zstore.format.layout import FORMATS, ROOT, root_copy_key, shard_key, shards_of
+from zstore.format.manifest import ObjectRecord
 from zstore.format.nodes import check_nodes
 from zstore.format.parsing import most_root_bytes, parse_json
 from zstore.format.refusals import refuse
 from zstore.format.schema import Schema
 from zstore.format.shards import decode_rows
-from zstore.format.soundness import check_records
 from zstore.format.trust import check_document
 from zstore.reading.ahead import Ahead
 from zstore.reading.compared import FIX, compare, open_compared
 from zstore.reading.eviction import Cache
+from zstore.reading.listed import Described, Manifest, manifest_of, undecodable
 from zstore.reading.objectcache import ObjectCache
 from zstore.storage.protocol import Opened, Storage
 
@@ -70,7 +71,7 @@ class ObjectReader:
             self._load(_read_copy(storage, key), key)
             if int(self.document["version"]) != version:
                 refuse(f"version {self.document['version']} in {key}", f"version {version}", str(storage))
-        self._records: dict[str, ObjectRecord] | None = None
+        self._manifest: Manifest | None = None
         self._copies: dict[str, Opened] = {}
         self._near: ObjectCache | None = None
         self._recent: dict[str, Opened] = {}
@@ -132,24 +133,41 @@ class ObjectReader:
         self.root = content
 
     @property
-    def records(self) -> dict[str, ObjectRecord]:
-        """The manifest by key; read once, itself checked against the root document."""
+    def manifest(self) -> Manifest:
+        """Which objects the version has; itself checked against the root document when it is read."""
         with self._lock:
-            if self._records is None:
-                records = self.listing()
-                check_records(records, self.document, self.nodes, self._manifest)
-                self._records = {record.key: record for record in records}
-            return self._records
+            if self._manifest is None:
+                read = partial(_compare_all, self.storage)  # not bound to this reader, whose files end with it
+                self._manifest = manifest_of(Described(self.document, self.nodes, str(self.storage), read))
+            return self._manifest
 
     @property
-    def _manifest(self) -> str:
-        return f"{self.storage}/{manifest_path(self.document['version'])}"
+    def records(self) -> Mapping[str, ObjectRecord]:
+        """Every object by key, but for those of the manifest itself. Cost: the whole manifest."""
+        with self._unless_replaced():
+            return self.manifest.records
+
+    @property
+    def sources(self) -> list[ObjectRecord]:
+        """The sources whose rows the version has, as its manifest lists them."""
+        with self._unless_replaced():
+            return self.manifest.sources
+
+    def check_shards(self, index: SeriesIndex) -> None:
+        """Refuse an index, sound in itself, whose rows lie in shards that are not listed. Raises `StoreError`."""
+        with self._unless_replaced():
+            self.manifest.check_shards(index)
 
     @property
     def keys(self) -> set[str]:
-        """Every object that this version needs, the root document's copy included."""
+        """Every object that this version needs. Cost: the whole manifest."""
+        return {*self.records, *self.own_keys}
+
+    @property
+    def own_keys(self) -> set[str]:
+        """The objects that say what this version is: those of the manifest, and the copy of the root document."""
         listing = {key for key, _, _ in self.document["manifest"]}
-        return {*self.records, *listing, root_copy_key(int(self.document["version"]))}
+        return {*self.manifest.own_keys, *listing, root_copy_key(int(self.document["version"]))}
 
     def content(self, key: str) -> bytes:
         """The bytes of one object, compared with the manifest.
@@ -211,7 +229,7 @@ class ObjectReader:
             raise
 
     def _record(self, key: str) -> ObjectRecord:
-        record = self.records.get(key)
+        record = self.manifest.find(key)
         if record is None:
             raise CorruptionError(
                 f"object {key} is not in the manifest", where=str(self.storage), fix="zstore verify, or ingest again"
@@ -221,7 +239,10 @@ class ObjectReader:
     def small(self, path: str) -> tuple[NDArray[Any], dict[str, Any]]:
         """A whole small array (index, moments) and its attributes, checked."""
         document = self.nodes[path]
-        values = self._decoded(path, lambda key: self.content(f"{path}/{key}"))
+        try:
+            values = decode_small(document, lambda key: self.content(f"{path}/{key}"))
+        except ValueError as error:
+            raise undecodable(path, self.nodes, error, str(self.storage)) from error
         return values, dict(document["attributes"])
 
     def smalls(self, paths: Iterable[str]) -> list[tuple[NDArray[Any], dict[str, Any]]]:
@@ -232,18 +253,6 @@ class ObjectReader:
             return [self.small(path) for path in named]
         with ThreadPoolExecutor(_READERS if self.storage.remote else _DECODERS) as pool:
             return list(pool.map(self.small, named))
-
-    def _decoded(self, path: str, read: Callable[[str], bytes]) -> NDArray[Any]:
-        """A small array from its objects. Raises `CorruptionError` if they are not what its shape says."""
-        try:
-            return decode_small(self.nodes[path], read)
-        except ValueError as error:
-            raise CorruptionError(
-                f"array {path} cannot be decoded ({error})",
-                expected=f"an array of shape {tuple(self.nodes[path]['shape'])}",
-                where=str(self.storage),
-                fix=FIX,
-            ) from error
 
     def shard_rows(self, variable: str) -> int:
         """Rows of a shard of a variable."""
@@ -343,28 +352,13 @@ class ObjectReader:
         self._compared[key] = opened.identity()
         return opened
 
-    def listing(self, prefix: str = "") -> list[ObjectRecord]:
-        """The objects that the manifest lists, or, with the prefix ``source_``, the sources."""
-        group = manifest_path(self.document["version"])
-        listed = {key: ObjectRecord(key, n_bytes, expected) for key, n_bytes, expected in self.document["manifest"]}
-        with self._unless_replaced(), ThreadPoolExecutor(_READERS) as pool:
-            run = pool.map if self.storage.remote else map
-            found = run(partial(compare, self.storage), listed.values())
-            contents = dict(zip(listed, found, strict=True))
-        return from_arrays(
-            *(
-                self._decoded(path, partial(_listed, contents, path))
-                for path in (f"{group}/{prefix}{name}" for name in ("key", "n_bytes", "digest"))
-            )
-        )
 
-
-def _listed(contents: Mapping[str, bytes], path: str, key: str) -> bytes:
-    """A chunk of an array of the manifest, from the objects that the root document lists."""
-    content = contents.get(f"{path}/{key}")
-    if content is None:
-        raise ValueError(f"the root document does not list {path}/{key}")
-    return content
+def _compare_all(storage: Storage, records: Sequence[ObjectRecord]) -> list[bytes]:
+    """The bytes of objects, each compared with its record; of a bucket, several at once."""
+    if not storage.remote:
+        return [compare(storage, record) for record in records]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(partial(compare, storage), records))
 
 
 def _read_copy(storage: Storage, key: str) -> bytes:

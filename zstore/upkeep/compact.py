@@ -18,6 +18,7 @@ from zstore.storage.urls import open_storage
 from zstore.writing.committed import dropped_before, old_forms, spill_rows
 from zstore.writing.encode_plan import references_of
 from zstore.writing.fields import Fields
+from zstore.writing.listing import Inventory, parts_of
 from zstore.writing.pipeline import Ordered, Version, commit, next_schema, write
 from zstore.writing.plan import plan_text
 from zstore.writing.resume import begin, forget
@@ -76,7 +77,7 @@ def compact(
         in_order = len(base.index.pieces[0]) <= 1 and [c.variable for c in base.schema.channels] == names
         lowest = first_shard * base.schema.shard_rows
         if (
-            base.schema.form == FORMAT_VERSION
+            base.schema.form >= FORMAT_VERSION
             and _rule_is_of_all_rows(base)
             and in_order
             and (base.index.contiguous or lowest >= int(base.index.extent_start.min()))
@@ -89,6 +90,7 @@ def compact(
         asked = None if base.objects.document["table"]["freq"] is None else base.schema.time.rule
         fields = Fields((), site.scratch, base, anew=True, notes=notes)
         ordered = Ordered(blocks, base.index.row_start, rows, asked, fields=fields)
+        site.begun.append("rows")
         written = write(ordered, runner, keep_codecs=True)
         index = index_of(base.ids, written.row_start, written.summary, base.statics, written.first_place)
         schema = replace(next_schema(base.schema, site, written, index), form=FORMAT_VERSION)
@@ -100,7 +102,8 @@ def compact(
             **dropped_before(base),
             "next_shard": max(int(document["next_shard"]), written.next_shard),
         }
-        commit(site, Version(schema, index, written.summary.moments, written.records, base.ledger, about), rows)
+        shards = Inventory(written.records, before=parts_of(base.objects.manifest)[0])
+        commit(site, Version(schema, index, written.summary.moments, shards, base.ledger, about), rows)
     return Store(store)
 
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from zstore.errors import UsageError
-from zstore.format.layout import split_shard_key
-from zstore.format.rowarrays import byte_arrays, row_arrays
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.storage.urls import open_storage
-from zstore.writing.committed import dropped_before
+from zstore.writing.committed import dropped_before, shards_of
 from zstore.writing.sweep import needed_keys, remove_others
 from zstore.writing.target import building
 from zstore.writing.version import commit_version, rows_of
@@ -92,11 +90,11 @@ def rollback(path: str | Path, version: int, storage_options: Mapping[str, str] 
             version=site.version,
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        arrays = {*row_arrays(old.objects.document), *byte_arrays(old.objects.document)}
-        shards = [record for record in old.objects.records.values() if split_shard_key(record.key)[0] in arrays]
+        shards = shards_of(old)
         notes = {key: old.objects.document[key] for key in ("receipt", "table")}
         notes = {"action": "rollback", **notes, **dropped_before(old), "next_shard": site.first_shard}
         site.scratch.clear()
+        site.begun.append("manifest")
         commit_version(root, schema, rows_of(root, schema), old.index, old.moments, shards, old.ledger, notes, old)
     return Store(store)
 

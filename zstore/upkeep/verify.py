@@ -21,10 +21,13 @@ from zstore.format.layout import (
     shard_key,
     split_shard_key,
 )
+from zstore.format.manifest import ObjectRecord
 from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
 from zstore.format.shards import check_chunks
+from zstore.format.soundness import check_shards
 from zstore.reading.ahead import Ahead
 from zstore.reading.compared import open_compared
+from zstore.reading.listed import PartedManifest
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.storage.protocol import Opened
@@ -71,14 +74,14 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     """
     if workers < 1:
         raise UsageError(f"workers {workers}", expected="one or more", fix="correct --workers")
-    records = list(store.objects.records.values())
-    faults = _linked_faults(store)
+    records, unread = _listed(store)
+    faults = [*_linked_faults(store), *unread]
     arrays = row_arrays(store.objects.document)
-    wanted = _chunks_needed(store, arrays.values())
+    wanted = _chunks_needed(store, records, arrays.values())
     opened = Ahead(partial(open_compared, store.storage), records, store.storage.remote)
     with opened, ThreadPoolExecutor(workers) as pool:
         for done, fault in enumerate(
-            pool.map(lambda record: _fault(store, record.key, opened, arrays, wanted), records), start=1
+            pool.map(lambda record: _fault(store, record, opened, arrays, wanted), records), start=1
         ):
             if fault:
                 faults.append(fault)
@@ -86,7 +89,7 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
                 progress(done, len(records))
     faults += _root_faults(store)
     if not faults:
-        faults += _small_faults(store)
+        faults += _small_faults(store, records)
     if not faults:
         faults += _byte_faults(store)
     if faults:
@@ -94,14 +97,33 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
 
 
+def _listed(store: Store) -> tuple[list[ObjectRecord], list[str]]:
+    """Every object of the version, and the parts of its manifest that cannot be trusted."""
+    manifest = store.objects.manifest
+    if not isinstance(manifest, PartedManifest):
+        return list(store.objects.records.values()), []
+    records, faults = list[ObjectRecord](), []
+    for part in manifest.top.objects:
+        try:
+            records += manifest.listed(part).values()
+        except StoreError as error:
+            faults.append(f"{error.what}; the {part.n_objects:,} objects that it lists were not looked at")
+    return records, faults
+
+
+def _check_shards(store: Store, records: Collection[ObjectRecord]) -> None:
+    """Refuse an index whose rows lie in shards that are not listed; a manifest in parts was not read for it yet."""
+    check_shards(store.index, store.objects.document, {record.key for record in records}, store.path)
+
+
 def _fault(
     store: Store,
-    key: str,
+    record: ObjectRecord,
     objects: Ahead[Opened],
     arrays: Mapping[str, RowArray],
     wanted: Mapping[tuple[str, str], int],
 ) -> str:
-    record = store.objects.records[key]
+    key = record.key
     try:
         opened = objects.take(key)
         if (grid := _shard_grid(store, key, arrays)) is not None:
@@ -115,9 +137,12 @@ def _fault(
     return ""
 
 
-def _chunks_needed(store: Store, arrays: Collection[RowArray]) -> dict[tuple[str, str], int]:
+def _chunks_needed(
+    store: Store, records: Collection[ObjectRecord], arrays: Collection[RowArray]
+) -> dict[tuple[str, str], int]:
     """By variable and shard that holds rows, the chunks that it must have; nothing where the index tells nothing."""
     try:
+        _check_shards(store, records)
         start, stop = store.index.extent_start, store.index.extent_stop
     except StoreError:
         return {}  # told where the index is checked
@@ -208,10 +233,11 @@ def _rows_hit(store: Store, key: str) -> str:
     return f"{text}, ids {index.ids[series.min()]!r} to {index.ids[series.max()]!r}"
 
 
-def _small_faults(store: Store) -> list[str]:
+def _small_faults(store: Store, records: Collection[ObjectRecord]) -> list[str]:
     """What is wrong with index, moments and ledger, though they have their digests; each is checked as readers do."""
     faults = []
     checks = {name: partial(getattr, store, name) for name in ("index", "moments", "ledger")}
+    checks["shards"] = partial(_check_shards, store, records)
     checks["table"] = partial(TableOptions.from_json, store.objects.document["table"])
     for name, check in checks.items():
         try:

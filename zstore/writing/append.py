@@ -20,7 +20,7 @@ from zstore.reading.store import Store
 from zstore.storage.file import File
 from zstore.writing.arguments import Request
 from zstore.writing.attempts import write_good
-from zstore.writing.behind import Added, kept_records, order_behind
+from zstore.writing.behind import Added, order_behind, shards_behind
 from zstore.writing.clock import Clock
 from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.duplicates import OnDuplicate
@@ -161,7 +161,7 @@ def append(
         clock.lap("write")
         statics, unmatched = _statics(base, planned, new.places)
         index, moments = merge(base, new.places, new.late, written, statics)
-        records = kept_records(base, written, index, runner)
+        shards = shards_behind(base, written, index, runner)
         schema = next_schema(base.schema, site, written, index)
         n_stored = written.n_rows - new.n_kept
         quarantine = set_aside(site.root, target, parsed.bad, site.version)
@@ -179,7 +179,7 @@ def append(
             "next_shard": written.next_shard,
         }
         check_unchanged(files)
-        commit(site, Version(schema, index, moments, [*records, *written.records], ledger, notes), written.rows, base)
+        commit(site, Version(schema, index, moments, shards, ledger, notes), written.rows, base)
         SourceNotes.of(target, options.id_from_path).with_files(files, added, clock.began_ns).write()
         clock.lap("commit")
     return clock.on(receipt)

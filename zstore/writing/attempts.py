@@ -48,6 +48,7 @@ def write_good(
     left_out, stale = LeftOut.noted(planned.notes, planned.spec.fields), noted_objects(site)
     while True:
         parsed = parse(planned, site, runner, left_out)
+        site.begun.append("rows")
         try:
             ordered, written = attempt(parsed)
         except BadPayloadsError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from zstore.writing.encode_plan import rows_spec
 from zstore.writing.fan_in import limit_fan_in
 from zstore.writing.field_shards import widen_field
 from zstore.writing.fields import Fields
+from zstore.writing.listing import Inventory
 from zstore.writing.merge import Places
 from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Ordered, Written
@@ -138,16 +139,26 @@ def order_behind(
     return Added(ids, ordered, places, late, n_parsed, n_old, n_left, n_kept, new.n_known, new.n_gone, n_updated)
 
 
-def kept_records(base: Store, written: Written, index: SeriesIndex, runner: Scheduler) -> list[ObjectRecord]:
-    """Shards of a store that still hold rows; those of what now needs more room are written anew."""
-    rows, kept, wider = written.rows, kept_shards(base, index), to_widen(base, written.rows)
+def shards_behind(base: Store, written: Written, index: SeriesIndex, runner: Scheduler) -> Inventory:
+    """Shards of a store that still hold rows, and those that were written.
+
+    Of what needs more room than before, all are written anew.
+    """
+    rows, wider = written.rows, to_widen(base, written.rows)
+    fields = [
+        (before, after, {*array_names(before.variable), origin_name(before.variable)})
+        for before, after in zip(base.schema.fields, written.fields, strict=True)
+        if before.variable != after.variable
+    ]
+    rewritten = {*wider, *(variable for _, _, arrays in fields for variable in arrays)}
+    kept = kept_shards(base, index, rewritten)
+
+    def of(variables: Collection[str]) -> list[ObjectRecord]:
+        return [record for record in kept.others if split_shard_key(record.key)[0] in variables]
+
     widen = partial(widen_shard, before=base.schema.channels, spec=rows)
-    records = runner.map("widen", widen, [record for record in kept if split_shard_key(record.key)[0] in wider])
-    done = set(wider)
-    for before, after in zip(base.schema.fields, written.fields, strict=True):
-        if before.variable != after.variable:
-            arrays = {*array_names(before.variable), origin_name(before.variable)}
-            some = [record for record in kept if split_shard_key(record.key)[0] in arrays]
-            records += runner.map("widen", partial(widen_field, before=before, after=after, rows=rows), some)
-            done |= arrays
-    return [record for record in kept if split_shard_key(record.key)[0] not in done] + records
+    records = runner.map("widen", widen, of(wider))
+    for before, after, arrays in fields:
+        records += runner.map("widen", partial(widen_field, before=before, after=after, rows=rows), of(arrays))
+    others = [record for record in kept.others if split_shard_key(record.key)[0] not in rewritten]
+    return replace(kept, others=others, new=[*records, *written.records])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,12 +18,15 @@ from zstore.format.encodings.base import NumberForm, WordForm, fill_of
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
+from zstore.format.parts import ROWS, Part
 from zstore.format.rowarrays import byte_arrays, row_arrays
 from zstore.format.schema import Field
+from zstore.format.spans import holds, uncovered, union
 from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.encode_plan import references_of
+from zstore.writing.listing import Inventory, parts_of
 from zstore.writing.merge import Places
 from zstore.writing.shards import RowsSpec
 from zstore.writing.sort import SortedBlock, Spill
@@ -137,24 +140,61 @@ def old_forms(base: Store) -> tuple[Form, ...]:
     return (*(channel.encoding.form_of(0) for channel in base.schema.channels), *references)
 
 
-def kept_shards(base: Store, index: SeriesIndex) -> list[ObjectRecord]:
-    """Shards of the store that still hold rows."""
+def shards_of(base: Store) -> Inventory:
+    """All shards of a version, for another one that has the same."""
+    manifest, parts = parts_of(base.objects.manifest)
+    if manifest is not None:
+        return Inventory((), kept=parts, before=manifest)
+    arrays = {*row_arrays(base.objects.document), *byte_arrays(base.objects.document)}
+    return Inventory((), [each for each in base.objects.records.values() if split_shard_key(each.key)[0] in arrays])
+
+
+def kept_shards(base: Store, index: SeriesIndex, rewritten: Collection[str]) -> Inventory:
+    """Shards of a version that still hold rows.
+
+    Parameters
+    ----------
+    base
+        The version.
+    index
+        Of the version after it.
+    rewritten
+        Variables whose shards are not all taken over as they are; then no part of the manifest is.
+
+    Notes
+    -----
+    Cost: some passes over the extents, and the parts of the manifest that have a shard without rows.
+    """
     arrays, lengths = row_arrays(base.objects.document), byte_arrays(base.objects.document)
-    live: dict[int, set[int]] = {}
-    for size in {array.grid.shard_rows for array in arrays.values()}:
-        first, last = index.extent_start // size, -(-index.extent_stop // size)
-        n_bounds = int(last.max(initial=0)) + 1
-        pairs = np.unique(first * n_bounds + last)  # few: of most series they are those of the one before
-        ranges = zip((pairs // n_bounds).tolist(), (pairs % n_bounds).tolist(), strict=True)
-        live[size] = {shard for pair in ranges for shard in range(*pair)}
-    kept = []
-    for record in base.objects.records.values():
+    sizes = {array.grid.shard_rows for array in arrays.values()}
+    live = {size: _live(index, size) for size in sizes}
+
+    def has_rows(record: ObjectRecord) -> bool:
         variable, shard = split_shard_key(record.key)
         array = arrays.get(variable)
-        has_rows = array is not None and shard and int(shard) in live[array.grid.shard_rows]
-        if has_rows or (shard and variable in lengths):  # of bytes, nothing tells whose they are
-            kept.append(record)
-    return kept
+        if array is None:
+            return bool(shard) and variable in lengths  # of bytes, nothing tells whose they are
+        return bool(shard) and bool(holds(live[array.grid.shard_rows], np.array(int(shard))))
+
+    manifest, parts = parts_of(base.objects.manifest)
+    if manifest is None:
+        return Inventory((), list(filter(has_rows, base.objects.records.values())))
+    gone = [size * uncovered(_live(base.index, size), live[size]) for size in sizes]
+    gone_rows = union(*np.concatenate(gone).T)
+    begun = [part for part in parts if rewritten or (part.dimension == ROWS and _meets(gone_rows, part))]
+    others = [record for part in begun for record in manifest.listed(part).values() if has_rows(record)]
+    left = set(begun)
+    return Inventory((), others, [part for part in parts if part not in left], manifest)
+
+
+def _live(index: SeriesIndex, shard_rows: int) -> NDArray[np.int64]:
+    """(span, 2) shards that hold rows."""
+    return union(index.extent_start // shard_rows, -(-index.extent_stop // shard_rows))
+
+
+def _meets(rows: NDArray[np.int64], part: Part) -> bool:
+    """Whether spans of rows begin or go on between the first and the last position of a part."""
+    return bool(np.any((rows[:, 0] <= part.last) & (rows[:, 1] > part.first)))
 
 
 def dropped_before(base: Store, n_more: int = 0, n_updated: int = 0) -> dict[str, int]:

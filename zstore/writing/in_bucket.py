@@ -46,8 +46,8 @@ def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool, 
             remove_others(held, {ROOT, MARKER, *kept}, SCRATCH)
         elif died or not is_finished(held):
             tidy(held, kept)
+        site = Site(held, place, *(behind(held) if exists else ()))
         try:
-            site = Site(held, place, *(behind(held) if exists else ()))
             remove_quarantines(held, site.version)
             yield site
             if mode == "overwrite":
@@ -56,7 +56,8 @@ def in_bucket(store: Bucket, mode: Mode, scratch: Storage | None, shared: bool, 
         except BaseException:
             held.check_held()  # what a later writer made is not touched
             committed = is_store(held)  # it may have come to that before it failed, or lost the answer that told so
-            remove_others(held, needed_keys(held, committed_versions(held)) if committed else {ROOT, MARKER})
+            if not committed or kept or site.begun:
+                remove_others(held, needed_keys(held, committed_versions(held)) if committed else {ROOT, MARKER})
             raise
 
 

@@ -64,15 +64,17 @@ def in_folder(store: Folder, mode: Mode, scratch: Storage | None, shared: bool, 
             return
         if not exists:
             remove_others(store, {MARKER, *kept}, SCRATCH)  # the marker goes last: it tells that the rest is ours
+        made: Site | None = None
         try:
-            with _marked(store, scratch, *(behind(store) if exists else ())) as site:
-                remove_quarantines(store, site.version)  # of runs that did not come to a commit, or of a store before
-                yield site
+            with _marked(store, scratch, *(behind(store) if exists else ())) as made:
+                remove_quarantines(store, made.version)  # of runs that did not come to a commit, or of a store before
+                yield made
         except LostSourceError:  # left as by a run that was killed: the next one goes on
             raise
         except BaseException:
             committed = is_store(store)  # it may have come to that before it failed
-            remove_others(store, needed_keys(store, committed_versions(store)) if committed else {MARKER})
+            if not committed or kept or made is None or made.begun:
+                remove_others(store, needed_keys(store, committed_versions(store)) if committed else {MARKER})
             (path / MARKER).unlink(missing_ok=True)
             if not committed:
                 path.rmdir()

@@ -22,6 +22,7 @@ from zstore.writing.attempts import write_good
 from zstore.writing.clock import Clock
 from zstore.writing.duplicates import OnDuplicate
 from zstore.writing.ledger import read_digests, read_states
+from zstore.writing.listing import Inventory
 from zstore.writing.notes import all_matched, freq_notes, row_notes
 from zstore.writing.parse import Parsed, row_error
 from zstore.writing.pipeline import Version, Written, commit, write
@@ -345,7 +346,8 @@ def ingest(
             "next_shard": written.next_shard,
         }
         check_unchanged(files)
-        commit(site, Version(schema, index, written.summary.moments, written.records, ledger, notes), written.rows)
+        version = Version(schema, index, written.summary.moments, Inventory(written.records), ledger, notes)
+        commit(site, version, written.rows)
         SourceNotes.of(request.target, options.id_from_path).with_files(files, ledger, clock.began_ns).write()
         clock.lap("commit")
     return clock.on(receipt)

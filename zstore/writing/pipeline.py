@@ -22,6 +22,7 @@ from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
 from zstore.writing.encode_plan import choose_codecs
 from zstore.writing.fields import Fields, write_fields
+from zstore.writing.listing import Inventory
 from zstore.writing.scheduler import Scheduler
 from zstore.writing.shard_parts import ShardReport, join_parts, share_out
 from zstore.writing.shards import RowsSpec, stored_trial, write_part
@@ -125,10 +126,10 @@ class Version:
         What it holds; when it was committed is filled in.
     index, moments
         Per series of the store.
-    records
+    shards
         Every shard that it needs.
     ledger
-        The sources whose rows it has.
+        The sources whose rows it has; those of the version before first, in its order.
     notes
         What else the root document keeps.
     """
@@ -136,7 +137,7 @@ class Version:
     schema: Schema
     index: SeriesIndex
     moments: Moments
-    records: Sequence[ObjectRecord]
+    shards: Inventory
     ledger: Sequence[ObjectRecord]
     notes: dict[str, Any]
 
@@ -255,7 +256,7 @@ def commit(site: Site, version: Version, rows: RowsSpec, base: Store | None = No
     schema = replace(version.schema, committed=datetime.now(UTC).isoformat(timespec="seconds"))
     site.scratch.clear()
     commit_version(
-        site.root, schema, rows, version.index, version.moments, version.records, version.ledger, version.notes, base
+        site.root, schema, rows, version.index, version.moments, version.shards, version.ledger, version.notes, base
     )
 
 

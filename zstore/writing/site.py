@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from zstore.errors import StoreError
@@ -26,12 +26,16 @@ class Site:
         Its number.
     first_shard
         The lowest shard from which on all are free.
+    begun
+        What has begun that writes objects of the version: as long as it is nothing, whoever fails has none to remove,
+        and need not list all that there are.
     """
 
     root: Storage
     scratch: Storage
     version: int = 1
     first_shard: int = 0
+    begun: list[str] = field(default_factory=list)
 
 
 def behind(store: Storage) -> tuple[int, int]:

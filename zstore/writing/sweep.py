@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from zstore.format.commit import is_store
 from zstore.format.documents import to_bytes
 from zstore.format.layout import MARKER, ROOT, SCRATCH, root_copy_key, split_shard_key
+from zstore.format.manifest import ObjectRecord
 from zstore.format.rowarrays import byte_arrays, row_arrays
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.storage.protocol import Storage
@@ -14,10 +15,11 @@ from zstore.storage.protocol import Storage
 
 def needed_keys(storage: Storage, versions: Iterable[int]) -> set[str]:
     """Every object that some versions need, the root document and the mirrors of the arrays' documents included."""
-    needed = {ROOT, MARKER}
+    needed, seen = {ROOT, MARKER}, set[ObjectRecord]()  # parts of manifests that versions share are read once
     for version in versions:
         objects = ObjectReader(storage, version)
-        needed |= objects.keys
+        needed |= objects.own_keys
+        needed.update(objects.manifest.keys_beside(seen))
         needed |= {f"{variable}/{ROOT}" for variable in (*row_arrays(objects.document), *byte_arrays(objects.document))}
     return needed
 
@@ -58,20 +60,20 @@ def free_bytes(storage: Storage, variable: str, n_wanted: int) -> int:
     """The first of `n_wanted` consecutive shards of an array of bytes that no version has; 0 where nothing is."""
     if not is_store(storage):
         return 0
-    used: set[int] = set()
+    used, seen = set[int](), set[ObjectRecord]()
     for version in committed_versions(storage):
-        pairs = map(split_shard_key, ObjectReader(storage, version).records)
+        pairs = map(split_shard_key, ObjectReader(storage, version).manifest.keys_beside(seen))
         used |= {int(shard) for name, shard in pairs if name == variable and shard}
     return _free(used, n_wanted)
 
 
 def free_shard(storage: Storage, n_wanted: int) -> int:
     """The first of `n_wanted` consecutive shards that no version has objects of."""
-    used: set[int] = set()
+    used, seen = set[int](), set[ObjectRecord]()
     for version in committed_versions(storage):
         objects = ObjectReader(storage, version)
         arrays, size = row_arrays(objects.document), objects.document["shard_rows"]
-        for key in objects.records:
+        for key in objects.manifest.keys_beside(seen):
             variable, number = split_shard_key(key)
             if number and variable in arrays:
                 used.add(int(number) * arrays[variable].grid.shard_rows // size)

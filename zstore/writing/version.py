@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, starmap
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import StoreError
-from zstore.format.arrays import encode_small
 from zstore.format.commit import root_document
 from zstore.format.documents import group_document, to_bytes
 from zstore.format.index import RunTable, SeriesIndex, StaticAttribute, cut_runs
-from zstore.format.layout import ROOT, TIME, index_path, manifest_path, moments_path, root_copy_key
-from zstore.format.manifest import ObjectRecord, to_arrays
+from zstore.format.layout import PARTED_VERSION, ROOT, TIME, index_path, moments_path, root_copy_key
+from zstore.format.manifest import ObjectRecord
 from zstore.format.moments import Moments, stack
 from zstore.format.rowarrays import array_names, origin_name
 from zstore.format.schema import Schema
@@ -26,6 +24,7 @@ from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
 from zstore.writing.encoded import byte_plan, place_plans
+from zstore.writing.listing import Inventory, form_of, manifest_in_one, manifest_in_parts
 from zstore.writing.shard_parts import ShardReport
 from zstore.writing.shards import RowsSpec, digest_plan, origin_plan
 from zstore.writing.small import small_arrays_of, write_small
@@ -151,7 +150,7 @@ def commit_version(
     rows: RowsSpec,
     index: SeriesIndex,
     moments: Moments,
-    shards: Sequence[ObjectRecord],
+    shards: Inventory,
     ledger: Sequence[ObjectRecord],
     notes: dict[str, Any],
     base: Store | None = None,
@@ -163,7 +162,7 @@ def commit_version(
     root
         Where the store is.
     schema
-        What the version holds.
+        What the version holds; its format version is settled here.
     rows
         How its rows lie in the arrays.
     index, moments
@@ -171,13 +170,50 @@ def commit_version(
     shards
         Every shard that the version needs.
     ledger
-        The sources whose rows it has.
+        The sources whose rows it has; those of the version before first, in its order.
     notes
         What else the root document keeps.
     base
         The version whose index and moments are taken over where they stay the same; None for none.
     """
-    version = schema.version
+    version, nodes = schema.version, _row_nodes(rows, schema)
+    # The arrays' own documents mirror those in the root. They change with every version, so they are in no manifest.
+    mirrors = {f"{path}/{ROOT}": to_bytes(document) for path, document in nodes.items()}
+    arrays = small_arrays_of(index, moments, version, schema.time.attributes())
+    of_arrays, documents = write_small(root, arrays, base)
+    groups = {group: group_document() for group in ("index", "moments", index_path(version), moments_path(version))}
+    small = {f"{group}/{ROOT}": to_bytes(document) for group, document in groups.items()}
+    of_small = [*of_arrays, *starmap(ObjectRecord.of, small.items())]
+    schema = replace(schema, form=form_of(schema, shards.n_objects + len(of_small), len(ledger)))
+    manifest = manifest_in_parts if schema.form == PARTED_VERSION else manifest_in_one
+    made = manifest(schema, shards, of_small, ledger)
+    nodes |= {**documents, **groups, **made.nodes}
+    attributes = {
+        "Conventions": "CF-1.11",
+        **({"featureType": "timeSeries"} if index.contiguous else {}),
+        "zstore": {
+            **schema.to_json(),
+            "manifest": [[r.key, r.n_bytes, r.digest] for r in starmap(ObjectRecord.of, made.listing.items())],
+            **notes,
+        },
+    }
+    document = root_document(attributes, nodes)
+    everything = {**small, **made.parts, **made.listing, **mirrors}
+    # Mirrors stay those of the version before until this one is committed; the documents of groups stay for good.
+    old = {key for key in everything if key.count("/") == 1 and root.n_bytes(key) is not None}
+    written = {key: content for key, content in everything.items() if key not in old}
+    root.write_all(written)
+    root.commit([*made.flushed, *(record.key for record in of_arrays), *written], ROOT, document)
+    # The copy comes after the commit: a copy that is newer than the root then tells of a root that was put back.
+    try:
+        root.replace_all(mirrors)
+        root.replace(root_copy_key(version), document)  # last: it tells that all copies are made
+    except StoreError as error:
+        logger.warning("version %d is committed; the next writer will finish its copies: %s", version, error)
+
+
+def _row_nodes(rows: RowsSpec, schema: Schema) -> dict[str, dict[str, Any]]:
+    """The metadata of every array over rows, and over bytes of fields, by its path."""
     nodes: dict[str, dict[str, Any]] = {TIME: rows.plan(None).document(schema.n_places)}
     for channel in schema.channels:
         nodes[channel.variable] = rows.plan(channel).document(schema.n_places)
@@ -192,52 +228,7 @@ def commit_version(
         nodes[digests] = digest_plan(field).document(schema.n_places)
         if field.origins:
             nodes[origin_name(variable)] = origin_plan(field).document(schema.n_places)
-    # The arrays' own documents mirror those in the root. They change with every version, so they are in no manifest.
-    mirrors = {f"{path}/{ROOT}": to_bytes(document) for path, document in nodes.items()}
-    arrays = small_arrays_of(index, moments, version, schema.time.attributes())
-    of_arrays, documents = write_small(root, arrays, base)
-    nodes |= documents
-    small: dict[str, bytes] = {}
-    for group in ("index", "moments", index_path(version), moments_path(version)):
-        nodes[group] = group_document()
-        small[f"{group}/{ROOT}"] = to_bytes(nodes[group])
-    records = [*shards, *of_arrays, *(ObjectRecord.of(key, content) for key, content in small.items())]
-
-    listing: dict[str, bytes] = {}
-    for name, values in to_arrays(records).items():
-        _add(listing, nodes, f"{manifest_path(version)}/{name}", encode_small(values, ("object",)))
-    for name, values in to_arrays(list(ledger)).items():
-        _add(listing, nodes, f"{manifest_path(version)}/source_{name}", encode_small(values, ("source",)))
-    for group in ("manifest", manifest_path(version)):
-        nodes[group] = group_document()
-        listing[f"{group}/{ROOT}"] = to_bytes(nodes[group])
-    attributes = {
-        "Conventions": "CF-1.11",
-        **({"featureType": "timeSeries"} if index.contiguous else {}),
-        "zstore": {
-            **schema.to_json(),
-            "manifest": [[r.key, r.n_bytes, r.digest] for r in (ObjectRecord.of(*item) for item in listing.items())],
-            **notes,
-        },
-    }
-    document = root_document(attributes, nodes)
-    everything = {**small, **listing, **mirrors}
-    # Mirrors stay those of the version before until this one is committed; the documents of groups stay for good.
-    old = {key for key in everything if key.count("/") == 1 and root.n_bytes(key) is not None}
-    written = {key: content for key, content in everything.items() if key not in old}
-    root.write_all(written)
-    root.commit([*(record.key for record in (*shards, *of_arrays)), *written], ROOT, document)
-    # The copy comes after the commit: a copy that is newer than the root then tells of a root that was put back.
-    try:
-        root.replace_all(mirrors)
-        root.replace(root_copy_key(version), document)  # last: it tells that all copies are made
-    except StoreError as error:
-        logger.warning("version %d is committed; the next writer will finish its copies: %s", version, error)
-
-
-def _add(objects: dict[str, bytes], nodes: dict[str, dict[str, Any]], path: str, made: dict[str, bytes]) -> None:
-    objects.update({f"{path}/{key}": content for key, content in made.items()})
-    nodes[path] = json.loads(made[ROOT])
+    return nodes
 
 
 def border_steps(shards: Sequence[ShardReport]) -> Steps:
