@@ -41,7 +41,7 @@ def test_so_are_sorted_stretches_behind_each_other(n_series: int, n_times: int, 
 
 @pytest.mark.parametrize("order", ["time", "random"])
 def test_a_table_by_time_needs_no_comparison_of_times_and_one_in_any_order_a_single_sort(order: str) -> None:
-    codes, times = np.tile(np.arange(50, dtype=np.int32), 40), np.repeat(np.arange(40), 50)
+    codes, times = np.tile(np.arange(50, dtype=np.int32), 1400), np.repeat(np.arange(1400), 50)
     if order == "random":
         rows = np.random.default_rng(0).permutation(len(codes))
         codes, times = codes[rows], times[rows]

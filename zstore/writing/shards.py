@@ -130,7 +130,7 @@ class Gathered:
         for (n, start, stop), piece in zip(self._slices, pieces, strict=True):
             stored[row : row + stop - start] = self._spec.bringers[n][position](piece)
             row += stop - start
-        return stored if self._order is None else stored[self._order]
+        return stored if self._order is None else stored.take(self._order)
 
 
 def write_part(

@@ -24,7 +24,7 @@ Int64 = NDArray[np.int64]
 
 _READERS = 16
 _SELECT_ROWS = 1 << 22
-_SAMPLED = 16  # of so many rows one is looked at first
+_FEW, _SAMPLED = 1 << 16, 16  # of more rows than these, one of so many is looked at first
 
 
 class DuplicateTimeError(Exception):
@@ -190,15 +190,16 @@ def sort_keys(codes: Int32, times: Int64) -> tuple[Int32, Int64, Int64 | None]:
     """
     if np.all(codes[1:] >= codes[:-1]) and _ascend(codes, times):
         return codes, times, None
-    some_codes, some_times = codes[::_SAMPLED], times[::_SAMPLED]
+    step = _SAMPLED if len(codes) > _FEW else len(codes)
+    some_codes, some_times = codes[::step], times[::step]
     some = _order_by_code(some_codes)
     if _ascend(some_codes[some], some_times[some]):
         order = _order_by_code(codes)
-        by_code, its_times = codes[order], times[order]
+        by_code, its_times = codes.take(order), times.take(order)
         if _ascend(by_code, its_times):
             return by_code, its_times, order
     order = _order_by_both(codes, times)
-    return codes[order], times[order], order
+    return codes.take(order), times.take(order), order
 
 
 def _order_by_code(codes: Int32) -> Int64:

@@ -30,7 +30,7 @@ MAX_DECIMALS = 7
 _EXACT_LIMIT = 1 << 24
 _INT_LIMIT = (1 << 31) - 1
 _SAMPLE = 512
-_TILE_ROWS = 1 << 13  # of which floats stay in the cache of a core
+_TILE_ROWS = 1 << 15  # of which floats stay in the cache of a core
 _EXPONENTS = 1 << 11
 
 
@@ -310,38 +310,38 @@ def _pack_exactly(
         n_inexact = count_inexact(source, kept)
     elif largest >= _EXACT_LIMIT:
         n_inexact = count_inexact(source, _rounded(source, dtype))
-    values = whole.astype(narrowest(largest), copy=False)
     if missing is not None:
-        values[missing] = fill_of(values.dtype)
-    return Observed(values, NumberForm(decimals, largest, n_inexact))
+        whole[missing] = fill_of(whole.dtype)
+    return Observed(whole, NumberForm(decimals, largest, n_inexact))
 
 
 def _whole_numbers(
     source: NDArray[np.float64], missing: NDArray[np.bool_] | None, decimals: int
-) -> tuple[NDArray[np.int32], int, bool] | None:
-    """(row,) int32 nearest to each value times a power of ten, 0 where missing; None if one is too large.
+) -> tuple[Values, int, bool] | None:
+    """(row,) narrowest integers nearest to each value times a power of ten, 0 where missing; None if one is too large.
 
     Also the largest absolute one, and whether any value has more decimals. Some rows at a time, which stay in cache.
     """
     limit, unit = _EXACT_LIMIT if decimals else _INT_LIMIT, 10.0**decimals
-    integers = np.empty(len(source), np.int32)
-    scratch = np.empty((2, min(len(source), _TILE_ROWS)))
+    integers: Values = np.empty(len(source), np.int16)
+    scratch = np.empty(min(len(source), _TILE_ROWS))
     largest, longer = 0.0, False
-    for first in range(0, len(source), _TILE_ROWS):
-        rows = slice(first, first + _TILE_ROWS)
-        some, absent = source[rows], None if missing is None else missing[rows]
-        whole, quotient = scratch[:, : len(some)]
-        with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        for first in range(0, len(source), _TILE_ROWS):
+            rows = slice(first, first + _TILE_ROWS)
+            some, absent = source[rows], None if missing is None else missing[rows]
+            whole = scratch[: len(some)]
             np.rint(np.multiply(some, unit, out=whole), out=whole)
             if absent is not None:
                 whole[absent] = 0.0
             largest = max(largest, float(whole.max()), -float(whole.min()))
             if not largest < limit:  # also catches infinities
                 return None
-        integers[rows] = whole
-        if not longer:
-            # A quotient of exact numbers is the float64 nearest to the decimal: the source itself, unless it has more
-            # digits.
-            more = np.divide(whole, unit, out=quotient) != some
-            longer = bool(np.any(more if absent is None else more & ~absent))
+            integers = integers.astype(narrowest(int(largest)), copy=False)
+            integers[rows] = whole
+            if not longer:
+                # A quotient of exact numbers is the float64 nearest to the decimal: the source itself, unless it has
+                # more digits.
+                more = (np.divide(whole, unit, out=whole) if decimals else whole) != some
+                longer = bool(np.any(more if absent is None else more & ~absent))
     return integers, int(largest), longer
