@@ -34,6 +34,7 @@ from lightning_app.data.columns.classes import require_words_as_classes
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.export.export import Export
+from lightning_app.launchers import launched
 from lightning_app.models import TaskModel
 from lightning_app.models.fields import warn_of_unread
 from lightning_app.monitor import Monitor
@@ -199,6 +200,11 @@ class AppCLI(LightningCLI):
             folder = each.get("init_args", {}).get("save_dir") if isinstance(each, Namespace) else None
             if folder is not None:
                 check_outside(folder, "logger to")
+        processes = launched()
+        if processes is not None and trainer["devices"] == "auto" and processes.devices is not None:
+            trainer["devices"] = processes.devices
+        if processes is not None and trainer["num_nodes"] == 1 and processes.num_nodes is not None:
+            trainer["num_nodes"] = processes.num_nodes
         if trainer["enable_progress_bar"] is None:
             trainer["enable_progress_bar"] = sys.stderr.isatty() and not config["quiet"]
         if trainer["enable_model_summary"] is None:
@@ -347,6 +353,12 @@ class AppCLI(LightningCLI):
         return self._checkpoint(self.config[self.subcommand]["ckpt_path"], None)
 
     def _checkpoint(self, named: str | None, default: str | None) -> Path | None:
+        if named == "auto" and self.subcommand != "fit":
+            raise UsageError(
+                f"{self.subcommand} with --ckpt_path auto",
+                expected="best, last or a path; a fit alone goes on from where it has got to",
+                fix="drop --ckpt_path",
+            )
         return checkpoint_file(self.run_folder, named, default)
 
     def _choose_checkpoint(self, default: str | None) -> None:
@@ -355,7 +367,10 @@ class AppCLI(LightningCLI):
         named = options["ckpt_path"]
         path = self._checkpoint(named, default if getattr(self.model, "fitted", True) else None)
         if path is None:
+            options["ckpt_path"] = None
             return
+        if named == "auto":
+            logger.info(f"going on from {path}")
         if named is None and default == "best" and path.name == "last.ckpt":
             logger.info(f"no best checkpoint, for the fit had no validation; taking the last one: {path}")
         require_checkpoint(path)

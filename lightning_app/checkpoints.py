@@ -223,12 +223,16 @@ def checkpoint_file(folder: Path, named: str | None, default: str | None = None)
     folder
         The run folder.
     named
-        ``best`` or ``last`` of it, or a path. None: not named.
+        ``best`` or ``last`` of it; ``auto``: the last, if there is one; or a path. None: not named.
     default
         What is taken where none is named, ``best``, of which the last takes the place where a fit had no validation;
         or None.
     """
-    name, checkpoints = named or default, folder / "checkpoints"
+    checkpoints = folder / "checkpoints"
+    if named == "auto":
+        last = checkpoints / "last.ckpt"
+        return last if last.is_file() else None
+    name = named or default
     if name is None:
         return None
     path, last = checkpoints / f"{name}.ckpt" if name in ("best", "last") else Path(name), checkpoints / "last.ckpt"

@@ -9,7 +9,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_app.checkpoints import told
-from zstore import UsageError
+from zstore import StoreError, UsageError
 
 _LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}
 _EXPECTED = "one that a fit with this configuration wrote"
@@ -17,6 +17,27 @@ _EXPECTED = "one that a fit with this configuration wrote"
 
 class CheckpointConnector(_CheckpointConnector):
     """Lightning's, whose errors about a checkpoint name it, and which wants to know what a model was trained on."""
+
+    def resume_start(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
+        """Read the checkpoint.
+
+        Raises
+        ------
+        StoreError
+            If it is not the same one on all processes: some would begin where others go on.
+        """
+        super().resume_start(checkpoint_path, weights_only)
+        strategy, loaded = self.trainer.strategy, self._loaded_checkpoint
+        own = [loaded.get("epoch"), loaded.get("global_step")] if loaded else None
+        first = strategy.broadcast(own)
+        if not strategy.reduce_boolean_decision(own == first, all=True):
+            found = f"here {_shown(own)}, on the first process {_shown(first)}"
+            raise StoreError(
+                f"processes that do not see the same checkpoint: {found}",
+                expected="one run folder that all see",
+                where=str(checkpoint_path or self.trainer.default_root_dir),
+                fix="--trainer.default_root_dir on a folder that all machines share; start all of them again",
+            )
 
     def restore_datamodule(self) -> None:
         """Take the scaler, the meaning of columns and the times that were trained on.
@@ -68,3 +89,7 @@ class CheckpointConnector(_CheckpointConnector):
     def _restore_modules_and_callbacks(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
         with told(checkpoint_path, _EXPECTED):
             super()._restore_modules_and_callbacks(checkpoint_path, weights_only)
+
+
+def _shown(at: Any) -> str:
+    return "none" if at is None else f"one of epoch {at[0]}, step {at[1]:,}"

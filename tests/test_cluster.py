@@ -57,7 +57,7 @@ def started(n_workers: int) -> Iterator[LocalCluster]:
         dask.config.set(
             {"distributed.scheduler.allowed-failures": 100, "distributed.deploy.lost-worker-timeout": "1 hour"}
         ),
-        LocalCluster(n_workers, **options) as running,  # type: ignore[no-untyped-call]
+        LocalCluster(n_workers=n_workers, **options) as running,  # type: ignore[no-untyped-call]
     ):
         yield running
 
@@ -129,6 +129,16 @@ def test_the_command_starts_a_cluster_of_its_own(
     flags = ["--id", "id", "--time", "t", "--blocksize", "20000", "--scheduler", "local", "--workers", "2"]
     run("zstore.cli", "ingest", table, "s.zarr", *flags, check=True)
     assert stored(tmp_path / "s.zarr") == threaded
+
+
+def process_of(_: int) -> int:
+    time.sleep(0.3)
+    return os.getpid()
+
+
+def test_a_cluster_that_is_started_here_has_as_many_processes_as_were_asked_for() -> None:
+    with Scheduler(3, "local") as runner:
+        assert len({*runner.map("nap", process_of, range(12))} - {os.getpid()}) == 3
 
 
 def test_a_bad_row_ends_a_run_on_a_cluster_as_it_does_one_of_threads(cluster: LocalCluster, tmp_path: Path) -> None:
@@ -241,11 +251,11 @@ def nap(seconds: float) -> float:
 def test_a_cluster_that_loses_all_its_workers_is_told_of_and_given_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("zstore.writing.scheduler._LOOK_S", 0.1)
-    monkeypatch.setattr("zstore.writing.scheduler._ALONE_S", 2)
-    monkeypatch.setattr("zstore.writing.scheduler._SETTLE_S", 0)
+    monkeypatch.setattr("zstore.writing.cluster._LOOK_S", 0.1)
+    monkeypatch.setattr("zstore.writing.cluster._ALONE_S", 2)
+    monkeypatch.setattr("zstore.writing.cluster._SETTLE_S", 0)
     with (
-        LocalCluster(1, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,  # type: ignore[no-untyped-call]
+        LocalCluster(n_workers=1, processes=False, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,  # type: ignore[no-untyped-call]
         Scheduler(address=cluster.scheduler_address) as runner,
     ):
         leave = threading.Timer(0.5, cluster.scale, [0])

@@ -148,7 +148,7 @@ def test_a_cluster_makes_the_same_bytes_of_a_query(tmp_path: Path) -> None:
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 100}),
-        LocalCluster(2, **options) as cluster,  # type: ignore[no-untyped-call]
+        LocalCluster(n_workers=2, **options) as cluster,  # type: ignore[no-untyped-call]
     ):
         made(query, tmp_path / "s.zarr", scheduler=cluster.scheduler_address)
         assert zstore.append(query, tmp_path / "s.zarr", scheduler=cluster.scheduler_address) is None

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from lightning_app.batch import BATCH_KEYS
 class Witness(pl.Callback):
     """One line of JSON a step and rank: epoch, step, windows, a digest of their fields, loss to the last bit.
 
-    Kills the process after step `kill_at`: at once, or some seconds later, whatever it does then.
+    Kills the process after step `kill_at`: at once, or some seconds later, whatever it does then. Each step takes
+    `pause_s` longer, so that others can kill it, too.
     """
 
-    def __init__(self, path: str, kill_at: int | None = None, kill_after_s: float | None = None) -> None:
-        self.path, self.kill_at, self.kill_after_s = Path(path), kill_at, kill_after_s
+    def __init__(
+        self, path: str, kill_at: int | None = None, kill_after_s: float | None = None, pause_s: float = 0
+    ) -> None:
+        self.path, self.kill_at, self.kill_after_s, self.pause_s = Path(path), kill_at, kill_after_s, pause_s
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -33,6 +37,7 @@ class Witness(pl.Callback):
         seen["fields"] = xxhash.xxh3_128_hexdigest(b"".join(values.tobytes() for values in fields))
         with self.path.with_suffix(f".{trainer.global_rank}").open("a") as file:
             file.write(json.dumps({**seen, "loss": float(outputs["loss"]).hex()}) + "\n")
+        time.sleep(self.pause_s)
         if trainer.global_step == self.kill_at:
             if self.kill_after_s is not None:
                 threading.Timer(self.kill_after_s, _die).start()

@@ -63,7 +63,7 @@ def _show(options: Namespace) -> int:
 def _verify_flags(parser: ArgumentParser) -> None:
     flags = Flags(parser)
     flags.store()
-    flags.of(verify, workers="N")
+    flags.of(verify, workers="N", scheduler="ADDR")
     flags.own("--source", nargs="+", type=str, metavar="SRC", help="compare with these files too, row by row")
     flags.of(compare_sources, file_root="DIR", file_limit="SIZE")
 
@@ -115,7 +115,7 @@ def _verify_source(store: Store, options: Namespace) -> int:
 def _doctor_flags(parser: ArgumentParser) -> None:
     flags, kinds = Flags(parser), "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
     flags.store()
-    flags.of(examine, window="ROWS", skip_fields=None)
+    flags.of(examine, window="ROWS", skip_fields=None, workers="N", scheduler="ADDR")
     flags.own("--html", type=str, metavar="FILE", help="write a report that works offline and on paper")
     flags.own("--json", action="store_true", help="print JSON, all findings included")
     flags.own(

@@ -15,6 +15,7 @@ from zstore.format.timesteps import IRREGULAR
 from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
 from zstore.storage.urls import open_storage
+from zstore.writing.cluster import ClusterClient
 from zstore.writing.committed import dropped_before, old_forms, spill_rows
 from zstore.writing.encode_plan import references_of
 from zstore.writing.fields import Fields
@@ -35,7 +36,7 @@ def compact(
     storage_options: Mapping[str, str] | None = None,
     scratch: str | Path | None = None,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: str | ClusterClient | None = None,
     progress: Progress | None = None,
 ) -> Store:
     """Commit a version whose rows lie in their order, on the first shards that no other version needs.
@@ -85,6 +86,7 @@ def compact(
             forget(site)
             return Store(store)
         notes = begin(site, plan_text([], site.version, compacted=base.digest, first_shard=first_shard))
+        runner.require(site)
         blocks = runner.map("read", partial(_spill, base=base, scratch=site.scratch), _ranges(base))
         rows = _rows(base, root, names, first_shard)
         asked = None if base.objects.document["table"]["freq"] is None else base.schema.time.rule

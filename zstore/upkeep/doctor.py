@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from zstore.upkeep.findings import KINDS, OF_FIELDS, OF_VALUES, Diagnosis, Findi
 from zstore.upkeep.history import log
 from zstore.upkeep.odd_fields import odd_fields, same_payloads
 from zstore.upkeep.odd_times import odd_times
+from zstore.writing.cluster import ClusterClient
+from zstore.writing.scheduler import Scheduler
 
 _CHECKS: dict[str, Callable[[NDArray[Any]], Stretch | None]] = {
     "missing_run": checks.missing_run,
@@ -27,6 +30,7 @@ _CHECKS: dict[str, Callable[[NDArray[Any]], Stretch | None]] = {
     "drift": checks.drift,
 }
 _MIXES = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits look random
+_COPIES = 4  # of a value of a field, while it is looked at
 _MANY = 3  # series in which a channel is constant, if most are: then it is told once
 
 
@@ -37,6 +41,8 @@ def examine(
     *,
     window: int | None = None,
     skip_fields: bool = False,
+    workers: int | None = None,
+    scheduler: str | ClusterClient | None = None,
 ) -> Diagnosis:
     """Look a store over.
 
@@ -53,6 +59,11 @@ def examine(
         check.
     skip_fields
         Whether to leave out what costs decoding every value of every field.
+    workers
+        Threads, or processes where `scheduler` is ``local``; None for one per core.
+    scheduler
+        A Dask cluster whose workers see the store, as ``tcp://host:8786``; ``local`` starts one of `workers` processes
+        here. Or a ``dask.distributed.Client``, which stays open.
 
     Raises
     ------
@@ -65,7 +76,8 @@ def examine(
     -----
     Each check says in `checks` and `field_checks` from where on it speaks up. Cost: every channel that is a number is
     decoded once, and some 0.3 ms a series and channel; see :func:`zstore.upkeep.odd_fields.odd_fields` for fields.
-    Memory: 1 M rows, or those of the longest series, of one channel; or some 512 MB of a field.
+    Memory of a thread: 1 M rows, or those of the longest series, of one channel; or some 16 MB of a field, or one value
+    of it. Digests, and what was seen of each row of a field, are in the memory of this process, whoever decodes.
     """
     if window is not None and window < 1:
         raise UsageError(f"a window of {window} rows", expected="at least 1", fix="correct --window")
@@ -78,27 +90,56 @@ def examine(
             progress(done, total)
 
     found = [*_of_ingest(store, storage_options), *odd_times(store, window), *_of_moments(store)]
-    numbers, row_start = [c.name for c in store.schema.channels if c.kind == "number"], store.index.row_start
-    long, infinite = store.index.row_size >= checks.LEAST_ROWS, {name: store.infinite_series(name) for name in numbers}
-    for low, high in checks.whole_series(row_start):
-        first, last = int(row_start[low]), int(row_start[high])
-        for name, odd in infinite.items():
-            odd = odd[np.searchsorted(odd, low) : np.searchsorted(odd, high)]
-            judged = np.union1d(low + np.flatnonzero(long[low:high]), odd).tolist()
-            values = store.read(name, first, last) if judged else np.zeros(0)
-            for position in judged:
-                start, stop = (int(row) - first for row in row_start[position : position + 2])
-                found += _of_values(store, position, name, first + start, values[start:stop])
-        told(last - first)
-    found = of_vectors(store, found)
-    copies = {each.series for each in found if each.kind == "copy"}
-    of_fields = odd_fields(store, not skip_fields, told)
-    found += [each for each in of_fields if each.kind != "copy" or each.series not in copies]
+    largest = max((field.row_bytes for field in store.schema.fields if field.n_bytes is None), default=0)
+    with Scheduler(workers, scheduler, task_bytes=_COPIES * largest) as runner:
+        runner.require_store(store.storage)
+        found += _of_numbers(store, runner, told)
+        found = of_vectors(store, found)
+        copies = {each.series for each in found if each.kind == "copy"}
+        of_fields = odd_fields(store, not skip_fields, runner, told)
+        found += [each for each in of_fields if each.kind != "copy" or each.series not in copies]
     order = {kind: number for number, kind in enumerate(KINDS)}
     found.sort(key=lambda each: (order[each.kind], each.start - each.stop))
     skipped = {"short"} if window is None else set()
     skipped |= set(OF_FIELDS) if not store.fields else set(OF_VALUES) if skip_fields else set()
     return Diagnosis(store, tuple(found), tuple(kind for kind in KINDS if kind not in skipped))
+
+
+def _of_numbers(store: Store, runner: Scheduler, told: Callable[[int], None]) -> list[Finding]:
+    """What the rows of each series and channel of numbers say."""
+    numbers, row_start = [c.name for c in store.schema.channels if c.kind == "number"], store.index.row_start
+    long, infinite = store.index.row_size >= checks.LEAST_ROWS, {name: store.infinite_series(name) for name in numbers}
+    items: list[tuple[int, int, str, list[int]]] = []
+    for low, high in checks.whole_series(row_start):
+        for name, odd in infinite.items():
+            odd = odd[np.searchsorted(odd, low) : np.searchsorted(odd, high)]
+            judged = np.union1d(low + np.flatnonzero(long[low:high]), odd).tolist()
+            if judged:
+                items.append((low, high, name, judged))
+    n_done, n_told = 0, 0
+
+    def seen(number: int, _: object) -> None:
+        nonlocal n_done, n_told
+        n_done += 1
+        so_far = store.n_rows * n_done // len(items)
+        told(so_far - n_told)
+        n_told = so_far
+
+    found = runner.map("values", partial(_of_range, store=store), items, seen=seen)
+    told(store.n_rows - n_told)
+    return [each for findings in found for each in findings]
+
+
+def _of_range(item: tuple[int, int, str, list[int]], store: Store) -> list[Finding]:
+    """What the rows of some series say, of one channel: of those that are judged, by their positions."""
+    low, high, name, judged = item
+    row_start, found = store.index.row_start, list[Finding]()
+    first, last = int(row_start[low]), int(row_start[high])
+    values = store.read(name, first, last)
+    for position in judged:
+        start, stop = (int(row) - first for row in row_start[position : position + 2])
+        found += _of_values(store, position, name, first + start, values[start:stop])
+    return found
 
 
 def _of_values(store: Store, position: int, channel: str, first: int, values: NDArray[Any]) -> Iterator[Finding]:

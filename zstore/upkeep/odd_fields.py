@@ -7,7 +7,6 @@ values, each of which is decoded once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,19 +19,19 @@ from zstore.format.payloads.grid import spacing_of
 from zstore.format.rowarrays import DIGEST_BYTES
 from zstore.format.schema import Field
 from zstore.reading.store import Store
-from zstore.storage.portable import n_cores
 from zstore.text import counted
 from zstore.upkeep.checks import whole_series
 from zstore.upkeep.field_checks import GLANCE, far_sizes, glances, repeats, saturated
 from zstore.upkeep.field_rows import FieldRows, by_series
 from zstore.upkeep.findings import Finding, of_series
 from zstore.upkeep.odd_images import look_at_images, odd_images
+from zstore.writing.scheduler import Scheduler
 
-_READ_BYTES, _MOST_BYTES = 1 << 24, 1 << 29  # decoded by a thread, and by all together
+_READ_BYTES = 1 << 24  # decoded by a task
 _STILL_ROWS = 3  # of a series that has one value throughout
 
 
-def odd_fields(store: Store, values: bool, told: Callable[[int], None]) -> Iterator[Finding]:
+def odd_fields(store: Store, values: bool, runner: Scheduler, told: Callable[[int], None]) -> Iterator[Finding]:
     """Findings about the fields of a store.
 
     Parameters
@@ -41,14 +40,16 @@ def odd_fields(store: Store, values: bool, told: Callable[[int], None]) -> Itera
         The store.
     values
         Whether values are looked at, and not only the digests of their payloads.
+    runner
+        Runs what decodes them.
     told
         Called with rows of a field that are done.
 
     Notes
     -----
-    Cost: 16 bytes a row for the digests; with `values` each chunk of each field is decoded once, on all cores, and of
-    encoded images each header is read, and those with the fewest bytes are decoded. Memory: some 30 bytes a row, and
-    at most 512 MB of values, or one value where that is larger.
+    Cost: 16 bytes a row for the digests; with `values` each chunk of each field is decoded once, and of encoded images
+    each header is read, and those with the fewest bytes are decoded. Memory: some 30 bytes a row, and of a task 16 MB
+    of values, or one value where that is larger.
     """
     for field in store.schema.fields:
         rows = _told_by_digests(store, field)
@@ -59,10 +60,10 @@ def odd_fields(store: Store, values: bool, told: Callable[[int], None]) -> Itera
             continue
         images = None
         if values and field.n_bytes is not None:
-            images = look_at_images(rows, told)
+            images = look_at_images(rows, runner, told)
             rows = replace(rows, glance=images.glance)
         elif values:
-            rows = replace(rows, glance=_glances(store, field, told))
+            rows = replace(rows, glance=_glances(store, field, runner, told))
         yield from _of_presence(rows)
         yield from _of_copies(rows)
         yield from _of_stillness(rows)
@@ -90,21 +91,23 @@ def _told_by_digests(store: Store, field: Field) -> FieldRows:
     return FieldRows(store, field, present, repeated, copies)
 
 
-def _glances(store: Store, field: Field, told: Callable[[int], None]) -> NDArray[Any]:
-    """(row,) of :data:`GLANCE`: each chunk is decoded once, by all threads."""
+def _glances(store: Store, field: Field, runner: Scheduler, told: Callable[[int], None]) -> NDArray[Any]:
+    """(row,) of :data:`GLANCE`: each chunk is decoded once."""
     found, chunk_rows = np.zeros(store.n_rows, GLANCE), 1 if field.grid is None else field.grid.chunk_rows
     step = max(_READ_BYTES // field.row_bytes // chunk_rows, 1) * chunk_rows
+    blocks = [(start, min(start + step, store.n_rows)) for start in range(0, store.n_rows, step)]
 
-    def look(start: int) -> int:
-        stop = min(start + step, store.n_rows)
-        found[start:stop] = glances(store.read_field(field.name, start, stop))
-        return stop - start
+    def seen(number: int, glanced: NDArray[Any]) -> None:
+        start, stop = blocks[number]
+        found[start:stop] = glanced
+        told(stop - start)
 
-    n_threads = max(min(n_cores(), _MOST_BYTES // (step * field.row_bytes)), 1)
-    with ThreadPoolExecutor(n_threads) as pool:
-        for n_rows in pool.map(look, range(0, store.n_rows, step)):
-            told(n_rows)
+    runner.map("look", partial(_glance, store=store, name=field.name), blocks, seen=seen)
     return found
+
+
+def _glance(block: tuple[int, int], store: Store, name: str) -> NDArray[Any]:
+    return glances(store.read_field(name, *block))
 
 
 def same_payloads(store: Store, position: int, other: int) -> bool:

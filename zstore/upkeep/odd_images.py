@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.payloads.error import PayloadError
 from zstore.format.payloads.images import decode_image, look_image
-from zstore.storage.portable import n_cores
+from zstore.reading.store import Store
 from zstore.text import counted
 from zstore.upkeep.field_checks import GLANCE, glances
 from zstore.upkeep.field_rows import FieldRows, by_series
 from zstore.upkeep.findings import Finding
+from zstore.writing.scheduler import Scheduler
 
 _READ_BYTES = 1 << 24
 _READ_ROWS = 1 << 12
@@ -47,13 +48,23 @@ class ImageRows:
     glance: NDArray[Any]
 
 
-def look_at_images(rows: FieldRows, told: Callable[[int], None]) -> ImageRows:
+class _Headers(NamedTuple):
+    """Of the rows of a block: shape, first byte, and what is wrong by row of the store."""
+
+    shape: NDArray[np.int32]
+    kind: NDArray[np.uint8]
+    reasons: dict[int, str]
+
+
+def look_at_images(rows: FieldRows, runner: Scheduler, told: Callable[[int], None]) -> ImageRows:
     """Read the header of each image, and decode those that have the fewest bytes, for one colour takes few.
 
     Parameters
     ----------
     rows
         Of a field of bytes.
+    runner
+        Runs what reads and decodes.
     told
         Called with rows that are done.
 
@@ -69,28 +80,29 @@ def look_at_images(rows: FieldRows, told: Callable[[int], None]) -> ImageRows:
     sizes = bounds[:, 1] - bounds[:, 0]
     found = ImageRows(np.zeros((n_rows, 3), np.int32), np.zeros(n_rows, np.bool_), {}, np.zeros(n_rows, GLANCE))
     kind = np.zeros(n_rows, np.uint8)
+    blocks = list(_blocks(sizes))
 
-    def read(block: tuple[int, int]) -> int:
-        for row, content in enumerate(store.read_bytes(name, *block), block[0]):
-            if rows.present[row]:
-                kind[row] = content[0] if content else 0
-                _read_header(found, row, content)
-        return block[1] - block[0]
+    def seen(number: int, headers: _Headers) -> None:
+        start, stop = blocks[number]
+        found.shape[start:stop], kind[start:stop] = headers.shape, headers.kind
+        for row, reason in headers.reasons.items():
+            _note_fault(found, row, reason)
+        told(stop - start)
 
-    def decode(row: int) -> None:
-        _decode(found, row, store.read_bytes(name, row, row + 1)[0])
-
-    with ThreadPoolExecutor(n_cores()) as pool:
-        for n_done in pool.map(read, _blocks(sizes)):
-            told(n_done)
-        judged = rows.present & ~found.faults & ~rows.repeated
-        for own in _smallest_first(sizes, kind, found, judged):
-            for start in range(0, len(own), _TOGETHER):
-                some = own[start : start + _TOGETHER]
-                for _ in pool.map(decode, some.tolist()):
-                    pass
-                if not found.glance["uniform"][some].any():
-                    break
+    read = partial(_read_headers, store=store, name=name)
+    runner.map("headers", read, [(*block, rows.present[slice(*block)]) for block in blocks], seen=seen)
+    judged = rows.present & ~found.faults & ~rows.repeated
+    for own in _smallest_first(sizes, kind, found, judged):
+        for start in range(0, len(own), _TOGETHER):
+            some = own[start : start + _TOGETHER]
+            decoded = runner.map("look", partial(_decoded, store=store, name=name), some.tolist())
+            for row, glance in zip(some.tolist(), decoded, strict=True):
+                if isinstance(glance, str):
+                    _note_fault(found, row, glance)
+                else:
+                    found.glance[row] = glance
+            if not found.glance["uniform"][some].any():
+                break
     for row in np.flatnonzero(rows.repeated).tolist():
         found.glance[row] = found.glance[row - 1]
     return found
@@ -116,30 +128,38 @@ def _blocks(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _read_header(found: ImageRows, row: int, content: bytes) -> None:
-    try:
-        look = look_image(content, _MOST_IMAGE_BYTES)
-    except PayloadError as error:
-        _note_fault(found, row, error)
-        return
-    assert look is not None
-    found.shape[row] = (*look.shape, 0)[:3]
+def _read_headers(block: tuple[int, int, NDArray[np.bool_]], store: Store, name: str) -> _Headers:
+    """What the headers of some rows say, of those that are present."""
+    start, stop, present = block
+    headers = _Headers(np.zeros((stop - start, 3), np.int32), np.zeros(stop - start, np.uint8), {})
+    for number, content in enumerate(store.read_bytes(name, start, stop)):
+        if not present[number]:
+            continue
+        headers.kind[number] = content[0] if content else 0
+        try:
+            look = look_image(content, _MOST_IMAGE_BYTES)
+        except PayloadError as error:
+            headers.reasons[start + number] = error.reason
+            continue
+        assert look is not None
+        headers.shape[number] = (*look.shape, 0)[:3]
+    return headers
 
 
-def _decode(found: ImageRows, row: int, content: bytes) -> None:
+def _decoded(row: int, store: Store, name: str) -> Any:
+    """Of :data:`GLANCE`; or why an image cannot be decoded."""
     try:
-        glance = glances(decode_image(content, _MOST_IMAGE_BYTES)[np.newaxis])
+        glance = glances(decode_image(store.read_bytes(name, row, row + 1)[0], _MOST_IMAGE_BYTES)[np.newaxis])
     except PayloadError as error:
-        _note_fault(found, row, error)
-        return
+        return error.reason
     glance[["at_low", "at_high"]] = 0  # which only those of all rows together say something about
-    found.glance[row] = glance[0]
+    return glance[0]
 
 
-def _note_fault(found: ImageRows, row: int, error: PayloadError) -> None:
+def _note_fault(found: ImageRows, row: int, reason: str) -> None:
     found.faults[row] = True
     if len(found.reasons) < _MOST_REASONS:
-        found.reasons[row] = error.reason
+        found.reasons[row] = reason
 
 
 def odd_images(rows: FieldRows, images: ImageRows) -> Iterator[Finding]:

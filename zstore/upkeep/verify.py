@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,14 @@ from zstore.reading.listed import PartedManifest
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.storage.protocol import Opened
+from zstore.writing.cluster import ClusterClient
+from zstore.writing.scheduler import Scheduler
+from zstore.writing.sources.join import grouped
 from zstore.writing.sources.options import TableOptions
+
+_TASK_BYTES = 1 << 26
+"""Compared by a task of a cluster: some 30 ms."""
+_LEAST_TASKS = 64
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,13 @@ class Verification:
     faults: tuple[str, ...]
 
 
-def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> Verification:
+def verify(
+    store: Store,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    scheduler: str | ClusterClient | None = None,
+) -> Verification:
     """Check every object of a version against the manifest, then that the index fits the rows.
 
     Parameters
@@ -62,6 +75,9 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
         Objects looked at at once; of a bucket, up to 128 MiB are fetched ahead of them.
     progress
         Called with objects done and in all.
+    scheduler
+        A Dask cluster whose workers see the store, as ``tcp://host:8786``; ``local`` starts one of `workers` processes
+        here. Or a ``dask.distributed.Client``, which stays open.
 
     Raises
     ------
@@ -78,15 +94,18 @@ def verify(store: Store, workers: int = 2, progress: Callable[[int, int], None] 
     faults = [*_linked_faults(store), *unread]
     arrays = row_arrays(store.objects.document)
     wanted = _chunks_needed(store, records, arrays.values())
-    opened = Ahead(partial(open_compared, store.storage), records, store.storage.remote)
-    with opened, ThreadPoolExecutor(workers) as pool:
-        for done, fault in enumerate(
-            pool.map(lambda record: _fault(store, record, opened, arrays, wanted), records), start=1
-        ):
-            if fault:
-                faults.append(fault)
+    of_each = partial(_faults_in, store=store, arrays=arrays, wanted=wanted)
+    if scheduler is None:
+        for done, fault in enumerate(of_each(records, workers), start=1):
+            faults += [fault] if fault else []
             if progress:
                 progress(done, len(records))
+    else:
+        with Scheduler(workers, scheduler, lambda _, done, total, __: progress and progress(done, total)) as runner:
+            runner.require_store(store.storage)
+            groups = [records[a:b] for a, b in grouped([one.n_bytes for one in records], _TASK_BYTES, _LEAST_TASKS)]
+            for found in runner.map("verify", partial(_in_group, of_each), groups, list(map(len, groups)), "objects"):
+                faults += [fault for fault in found if fault]
     faults += _root_faults(store)
     if not faults:
         faults += _small_faults(store, records)
@@ -114,6 +133,24 @@ def _listed(store: Store) -> tuple[list[ObjectRecord], list[str]]:
 def _check_shards(store: Store, records: Collection[ObjectRecord]) -> None:
     """Refuse an index whose rows lie in shards that are not listed; a manifest in parts was not read for it yet."""
     check_shards(store.index, store.objects.document, {record.key for record in records}, store.path)
+
+
+def _in_group(of_each: Callable[[list[ObjectRecord]], Iterable[str]], records: list[ObjectRecord]) -> list[str]:
+    return list(of_each(records))
+
+
+def _faults_in(
+    records: Sequence[ObjectRecord],
+    workers: int = 1,
+    *,
+    store: Store,
+    arrays: Mapping[str, RowArray],
+    wanted: Mapping[tuple[str, str], int],
+) -> Iterator[str]:
+    """What is wrong with each of some objects, in their order; ``""`` for a sound one."""
+    opened = Ahead(partial(open_compared, store.storage), records, store.storage.remote)
+    with opened, ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(lambda record: _fault(store, record, opened, arrays, wanted), records)
 
 
 def _fault(

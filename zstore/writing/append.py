@@ -22,6 +22,7 @@ from zstore.writing.arguments import Request
 from zstore.writing.attempts import write_good
 from zstore.writing.behind import Added, order_behind, shards_behind
 from zstore.writing.clock import Clock
+from zstore.writing.cluster import ClusterClient
 from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.duplicates import OnDuplicate
 from zstore.writing.ledger import new_sources, read_digests, read_states
@@ -67,7 +68,7 @@ def append(
     blocksize: int | str | None = None,
     memory_limit: int | str | None = None,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: str | ClusterClient | None = None,
     progress: Progress | None = None,
 ) -> Receipt | None:
     """Add the rows of files to a store, as a new version of it.

@@ -14,6 +14,7 @@ from zstore.sizes import bytes_of
 from zstore.storage.file import File
 from zstore.storage.protocol import Storage
 from zstore.storage.urls import open_storage
+from zstore.writing.cluster import ClusterClient
 from zstore.writing.parse import BLOCK_COPIES
 from zstore.writing.plan import Reading, most_bad
 from zstore.writing.scheduler import Progress, Scheduler
@@ -56,7 +57,7 @@ class Request:
     blocksize: int | None
     memory_limit: int | None
     workers: int | None
-    scheduler: str | None
+    scheduler: str | ClusterClient | None
     progress: Progress | None
 
     @classmethod

@@ -20,6 +20,7 @@ from zstore.writing.anew import OrderedAnew, order_anew
 from zstore.writing.arguments import Request
 from zstore.writing.attempts import write_good
 from zstore.writing.clock import Clock
+from zstore.writing.cluster import ClusterClient
 from zstore.writing.duplicates import OnDuplicate
 from zstore.writing.ledger import read_digests, read_states
 from zstore.writing.listing import Inventory
@@ -104,7 +105,7 @@ def ingest(
     blocksize: int | str | None = None,
     memory_limit: int | str | None = None,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: str | ClusterClient | None = None,
     progress: Progress | None = None,
 ) -> Receipt:
     r"""Turn CSV, Parquet, Arrow or HDF5 files into a store sorted by (id, time), out of core.
@@ -262,13 +263,15 @@ def ingest(
         Bytes of a file parsed at once, such as ``16MiB``; None for what `memory_limit` allows.
     memory_limit
         Memory to stay under, such as ``2GiB``; None for enough for all threads, but at most half of what is there. At
-        least 256 MiB; on a cluster, of each worker. A thread takes 256 MiB, or 8 times `blocksize` if that is more, and
-        there are only as many threads as fit. What is there is the memory of the machine, or of its container.
+        least 256 MiB. On a cluster it is that of a task, and a worker does as many at once as it has memory for. Else a
+        thread takes 256 MiB, or 8 times `blocksize` if that is more, and there are only as many threads as fit. What is
+        there is the memory of the machine, or of its container.
     workers
         Threads, or processes where `scheduler` is ``local``; None for one per core.
     scheduler
         A Dask cluster whose workers see the same files, as ``tcp://host:8786``; ``local`` starts one of `workers`
-        processes here.
+        processes here. Or a ``dask.distributed.Client``, of whichever cluster; it stays open. Workers may come and go,
+        and may differ in memory and threads; all have this release of zstore.
     progress
         Called with ``(phase, done, total, unit)``.
 

@@ -138,6 +138,7 @@ def plan(
         If the files cannot be rows of one store, or options do not fit.
     """
     notes, options = begin(site, text), reading.options
+    runner.require(site, reading.files)
     prepared = reading.source.prepare(reading.files, reading.encoding, Workspace(site.scratch, notes), runner)
     table = None
     if reading.statics is not None:
