@@ -27,7 +27,7 @@ from .harness import output_of, remove, setting, size_of
 
 LATENCY_S, BYTES_PER_S = 0.03, 100e6
 N_SERIES, N_ROWS, N_CHANNELS = 800, 40_000, 4
-BUDGET = "128MB"  # an eighth of what is decoded and less
+BUDGET = "128MB"  # a quarter of what is decoded
 SLOWER = 4.0
 WIRE = Path(__file__).parents[1] / "wire.py"
 
