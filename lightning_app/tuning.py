@@ -160,7 +160,7 @@ def _measured(data: WindowDataModule, place: str, seconds: float) -> Measured:
     if pool is not None:
         cuts, reader = pool.plan.cuts, pool.reader
         pieces = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
-        decoded = sum(reader.n_chunks(*piece) for piece in pieces) / reader.n_chunks_stored
+        decoded = loader.overlap * sum(reader.n_chunks(*piece) for piece in pieces) / reader.n_chunks_stored
     return Measured(
         place,
         memory_bytes=own + 3 * batch_bytes,

@@ -20,7 +20,7 @@ import zstore
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.rows.pool import PoolPlan
+from lightning_app.data.rows.pool_plan import PoolPlan
 from lightning_app.data.windows.pooled import PooledOrder, cut_pieces
 from lightning_app.data.windows.splits import Split
 from lightning_app.predictions import PredictionWriter

@@ -337,7 +337,14 @@ LAYERS = {
         ["data.windows.groups", "data.windows.members", "data.windows.subset", "data.series", "data.windows.borders"],
         ["data.windows.rolling"],
         ["data.windows.spans", "data.windows.leaks"],
-        ["data.windows.order", "data.windows.crops", "data.windows.jitter", "data.windows.pooled", "data.windows.plan"],
+        [
+            "data.windows.order",
+            "data.windows.crops",
+            "data.windows.jitter",
+            "data.windows.pooled",
+            "data.windows.lanes",
+            "data.windows.plan",
+        ],
         [
             "data.scaling.quantiles",
             "data.scaling.entries",
@@ -349,7 +356,14 @@ LAYERS = {
         ["data.scaling.statics", "data.scaling.rowscaling", "data.scaling.clip", "data.scaling.unscaler"],
         ["data.rows.parts", "data.rows.fields"],
         ["data.rows.residency", "data.rows.observed", "data.rows.readers", "data.rows.views", "data.views"],
-        ["data.rows.field_rooms", "data.rows.streamed", "data.rows.pool", "data.rows.infinite"],
+        [
+            "data.rows.field_rooms",
+            "data.rows.streamed",
+            "data.rows.pool_plan",
+            "data.rows.ring",
+            "data.rows.pool",
+            "data.rows.infinite",
+        ],
         [
             "data.batches.phases",
             "data.batches.making",

@@ -16,7 +16,8 @@ import zstore
 from lightning_app.data.batches import loader
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.data.rows.pool import Pool, PoolPlan
+from lightning_app.data.rows.pool import Pool
+from lightning_app.data.rows.pool_plan import PoolPlan
 from lightning_app.data.rows.readers import StoreReader
 from lightning_app.data.rows.streamed import Streamed
 from lightning_app.data.scaling.scaler import Scaler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import pytorch_lightning as pl
 
 from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.batches.loader import WindowLoader
+from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.columns.calendar import TimeEncoding, TimeFeature
 from lightning_app.data.columns.meaning import Unknown
 from lightning_app.data.columns.roles import CategoryEncoding
@@ -151,6 +153,11 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         decoded ahead of use, in random order; ``auto``, the first of device (a GPU), host, stream where they fit.
     memory_budget
         Of memory, that rows may take: a share of what is free, or a size such as ``8GiB``; at most 0.9 of what is free.
+        Of a stream, that of all processes of a machine together.
+    lanes
+        Of a stream that begins: equal shares of the windows, from each of which every batch has its share. Each of
+        several processes decodes the rows of its lanes alone, so their number should divide that of the lanes. A
+        checkpoint keeps to its own. Default: 8, or fewer where the store or the budget is small.
     cache
         Folder of row files and scalers. Default: $ZSTORE_CACHE, or zstore under the user's cache folder.
     cache_limit
@@ -218,6 +225,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         observed_inputs: bool = False,
         residency: Residency = "auto",
         memory_budget: float | str = 0.5,
+        lanes: int | None = None,
         cache: str | None = None,
         cache_limit: float | str | None = None,
         ingest: dict[str, Any] | str | None = None,
@@ -260,6 +268,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             seed=int(os.environ.get(_GLOBAL_SEED, 0)) if seed is None else seed,
             residency=residency,
             memory_budget=memory_budget,
+            lanes=lanes,
             cache=folder,
             row_cache=Cache(folder, cache_limit),
             ingest=ingest,
@@ -319,6 +328,8 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             n_rows = (index if jitter is None else jitter.index).n_rows()
             logger.info(f"{len(index):,} training windows read {n_rows:,} of {view.n_rows:,} {kind}")
         loader = self.loaders.mixed(index, jitter)
+        if self.process.rank == 0 and self.pool is not None:
+            logger.info(f"batches of the stream have a design effect of {inflation(copy(loader)):.2f}; 1 is a shuffle")
         self._refuse_other_ranks(loader)
         return loader
 

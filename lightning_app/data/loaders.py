@@ -68,6 +68,7 @@ class Loaders:
             prefetch=self._prefetch,
             targets=targets,
             same_order=process.same_order,
+            apart=self.supply.pool is not None and process.evaluates_all,
         )
 
     def mixed(self, index: WindowIndex, jitter: Jitter | None = None) -> WindowLoader:

@@ -57,7 +57,7 @@ class DataOptions:
         Which rows are trained on, and how they are scaled.
     batch_size, seed
         Of batches and their order.
-    residency, memory_budget, cache, row_cache
+    residency, memory_budget, lanes, cache, row_cache
         Where decoded rows live.
 
     Raises
@@ -98,6 +98,7 @@ class DataOptions:
     seed: int
     residency: Residency
     memory_budget: float | str
+    lanes: int | None
     cache: Path
     row_cache: Cache
     ingest: Mapping[str, Any] | str | None
@@ -124,11 +125,10 @@ class DataOptions:
                 expected="allow: a forecast reads what lies before it",
                 fix="--data.split.context allow",
             )
-        for option, least in (("batch_size", 1), ("evaluation_stride", 1), ("jitter", 0)):
-            if getattr(self, option) < least:
-                raise UsageError(
-                    f"{option} {getattr(self, option)}", expected=f"at least {least}", fix=f"change --data.{option}"
-                )
+        for option, least in (("batch_size", 1), ("evaluation_stride", 1), ("jitter", 0), ("lanes", 1)):
+            given = getattr(self, option)
+            if given is not None and given < least:
+                raise UsageError(f"{option} {given}", expected=f"at least {least}", fix=f"change --data.{option}")
         for option in ("channels", "targets", "classes", "future", "statics", "time_features"):
             refuse_repeated(option, getattr(self, option))
         panel = self.panel

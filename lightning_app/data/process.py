@@ -31,6 +31,8 @@ class Process:
         Asked for the number of the epoch; None where epochs count up from 0.
     n_batches
         Asked for how many batches of an epoch are taken; None where all are.
+    evaluates_all
+        Whether all batches of an evaluation are taken.
     """
 
     rank: int = 0
@@ -42,6 +44,7 @@ class Process:
     same_order: bool = False
     epoch: Callable[[], int] | None = None
     n_batches: Callable[[], float] | None = None
+    evaluates_all: bool = True
 
     @classmethod
     def of(cls, trainer: Any) -> Process:
@@ -58,4 +61,10 @@ class Process:
             bool(trainer.overfit_batches),
             lambda: trainer.current_epoch,
             lambda: trainer.num_training_batches,
+            all(_is_all(getattr(trainer, f"limit_{stage}_batches", 1.0)) for stage in ("val", "test", "predict")),
         )
+
+
+def _is_all(limit: float) -> bool:
+    """Whether a limit of a trainer is none: as a share, 1.0 is all batches; as a count, 1 is one, and 0 none at all."""
+    return limit == 0 or (isinstance(limit, float) and limit == 1.0)

@@ -17,7 +17,8 @@ from lightning_app.data.layout import Layout
 from lightning_app.data.process import Process
 from lightning_app.data.rows.field_rooms import FieldRooms
 from lightning_app.data.rows.fields import DecodedField, EncodedField, FieldPlace, FieldValues
-from lightning_app.data.rows.pool import Pool, PoolPlan
+from lightning_app.data.rows.pool import Pool
+from lightning_app.data.rows.pool_plan import PoolPlan, Ranks
 from lightning_app.data.rows.residency import Placement, Rows, choose
 from lightning_app.data.rows.streamed import Streamed
 from lightning_app.data.scales import Scales
@@ -177,8 +178,29 @@ def _pool(scales: Scales, placement: Placement, process: Process, recorded: Orde
             fix=f"the residencies that it was fitted with, or {reader.instead}",
         )
     limit = placement.limit if not fields else placement.pool
-    n_rows = n_pooled(scales.layout, reader)
-    return Pool(reader, PoolPlan.fit(reader, n_rows, limit, order, process.n_local))
+    n_rows, ranks = n_pooled(scales.layout, reader), Ranks(process.world, process.n_local)
+    plan = PoolPlan.fit(reader, n_rows, limit, order, ranks, scales.layout.options.lanes)
+    if process.rank == 0:
+        _tell(plan, ranks)
+    return Pool(reader, plan)
+
+
+def _tell(plan: PoolPlan, ranks: Ranks) -> None:
+    """Say in the log what is mixed and who decodes what."""
+    lanes, n_pieces = plan.pieces.plan.lanes, len(plan.cuts) - 1
+    parts, mixed = lanes // plan.n_rings, lanes * plan.pieces.active
+    logger.info(
+        f"stream of {n_pieces:,} pieces, {min(mixed, n_pieces):,} of them mixed"
+        + (f" in {lanes} lanes" if lanes > 1 else "")
+        + f": a pool of {plan.n_bytes / 1e6:,.1f} MB"
+        + (f" in each of {ranks.n_local} processes" if ranks.n_local > 1 else "")
+    )
+    if ranks.world > parts:
+        share = "all of the store" if parts == 1 else f"1/{parts} of the store"
+        logger.info(
+            f"each of {ranks.world} processes decodes {share}: a fit that begins with --data.lanes {ranks.world}, or a "
+            f"multiple of it, decodes 1/{ranks.world} in each"
+        )
 
 
 def n_pooled(layout: Layout, reader: Streamed) -> int:

@@ -252,9 +252,18 @@ class WindowData(DataFacts):
         return self._supply.plan
 
     def refuse_other_plan(self) -> None:
-        """Raise UsageError where rows are in a pool, and the epochs of the checkpoint mix all windows."""
-        order, placement = self._record.order, self.placement
-        if order is None or order.streamed or not (placement.place == "stream" or placement.streamed_fields):
+        """Raise UsageError where rows are in a pool, and the epochs of the checkpoint mix other windows."""
+        order, placement, lanes = self._record.order, self.placement, self.options.lanes
+        if order is None or not (placement.place == "stream" or placement.streamed_fields):
+            return
+        if order.streamed and lanes not in (None, order.lanes):
+            raise UsageError(
+                f"--data.lanes {lanes} with a checkpoint whose epochs have {order.lanes}",
+                expected=f"{order.lanes}: a fit keeps to the order that it began with",
+                where=self.store.path,
+                fix=f"drop --data.lanes, or --data.lanes {order.lanes}, or fit again",
+            )
+        if order.streamed:
             return
         names = ", ".join(map(repr, placement.streamed_fields))
         raise UsageError(

@@ -25,6 +25,7 @@ from lightning_app.data.rows.observed import ReadsTargets
 from lightning_app.data.rows.pool import Pool
 from lightning_app.data.windows.crops import Crops
 from lightning_app.data.windows.jitter import Jitter
+from lightning_app.data.windows.lanes import LanedOrder, lanes_of
 from lightning_app.data.windows.order import shuffled
 from lightning_app.data.windows.plan import EpochOrder, Pieces
 from lightning_app.data.windows.pooled import PooledOrder
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 Samples = NDArray[np.int64]
 
 _AHEAD = 1 << 13  # windows that are located at once
+_LANES_AHEAD = 4  # times as many where there are as many lanes, for each lane is located by itself
 _BEHIND = 1 << 20, 1 << 24  # bytes of the fields of a batch that are copied behind
 _AT_ONCE = 2  # batches that are made at once beside a model, where rows are decoded already
 _LARGE_BYTES = 1 << 18  # of a batch: handing smaller ones from thread to thread takes longer than making them
@@ -43,8 +45,9 @@ _LARGE_BYTES = 1 << 18  # of a batch: handing smaller ones from thread to thread
 class WindowLoader:
     """Iterates batches of one split; Lightning takes it for a DataLoader.
 
-    Every *global* batch is a function of (seed, epoch, its number) alone; rank r of w takes its slice of it,
-    so what is trained on does not depend on w. There are no worker processes: rows are decoded already.
+    Every *global* batch is a function of (seed, epoch, its number) alone; rank r of w takes a slice of it or, where
+    pieces are mixed in lanes, every w-th window, which are those of its lanes. So what is trained on does not depend
+    on w. There are no worker processes: rows are decoded already.
 
     Parameters
     ----------
@@ -85,6 +88,9 @@ class WindowLoader:
         Draws which part of the rows of fields each window has, anew in each epoch; None for that in the middle.
     beside_model
         Whether a model on the CPU is busy with each batch, so that threads make the next ones meanwhile.
+    apart
+        Whether the windows of each rank, without shuffling, are to lie beside each other, so that it decodes those
+        rows alone. Then what a batch has of all ranks depends on how many there are.
 
     Attributes
     ----------
@@ -117,6 +123,7 @@ class WindowLoader:
         jitter: Jitter | None = None,
         crops: Crops | None = None,
         beside_model: bool = False,
+        apart: bool = False,
     ) -> None:
         if batch_size % world:
             raise UsageError(
@@ -134,8 +141,10 @@ class WindowLoader:
         self._next_epoch, self._pool, self._prefetch = epoch, pool, prefetch
         self._pieces = pool.plan.pieces if pieces is None and pool is not None else pieces
         self._describe, self._same_order, self._n_taken = describe, same_order, n_taken
-        self._order: PooledOrder | None = None
+        self._order: LanedOrder | None = None
         self._targets, self._jitter, self._crops = targets, jitter, crops
+        self._apart = apart and not shuffle
+        self._n_lanes = 1 if self._pieces is None or not shuffle else self._pieces.plan.lanes
 
     @cached_property
     def order(self) -> EpochOrder | None:
@@ -176,6 +185,23 @@ class WindowLoader:
             self._consumed += 1
             yield self.phases.waiting_for(batches)  # held by nobody here, so that its memory can take the next one
 
+    @property
+    def lanes(self) -> list[tuple[int, int]]:
+        """The windows ``[first, last)`` of each lane; position p of an epoch is in lane p modulo their number."""
+        order = self._pooled()
+        return [(0, len(self.index))] if order is None else [lane.bounds for lane in order.lanes]
+
+    @property
+    def overlap(self) -> float:
+        """What lanes decode in an epoch, over what one lane would; those on a border decode some chunks both."""
+        order, pool = self._pooled(), self._pool
+        if order is None or pool is None:
+            return 1.0
+        count, cuts = pool.reader.n_chunks, order.cuts.tolist()
+        read = sum(count(*lane.rows_of(piece)) for lane in order.lanes for piece in lane.piece.tolist())
+        pieces = np.unique(np.concatenate([lane.piece for lane in order.lanes])).tolist()
+        return read / max(sum(count(cuts[piece], cuts[piece + 1]) for piece in pieces), 1)
+
     def start_epoch(self, epoch: int) -> None:
         """Take the order of an epoch, without iterating it."""
         self._epoch, self._consumed = epoch, 0
@@ -183,24 +209,26 @@ class WindowLoader:
 
     def window(self, position: int) -> Batch:
         """One window, a batch of its own, at a position of the current epoch; beside those that are iterated."""
-        located = self._locate(np.arange(position, position + 1))
-        return self._make(position, position + 1, located, self._order)
+        positions = np.arange(position, position + 1)
+        return self._make(positions, self._locate(positions), self._order)
 
     def samples(self, number: int) -> Samples:
-        """Sample numbers of this rank's slice of one global batch of the current epoch."""
-        return self.samples_at(np.arange(*self._positions(number)))
+        """Sample numbers of this rank's part of one global batch of the current epoch."""
+        return self.samples_at(self._positions(number))
 
     def samples_at(self, positions: Samples) -> Samples:
         """Sample numbers at some positions of the current epoch, ascending."""
         return self._at(positions)[0]
 
-    def _pooled(self) -> PooledOrder | None:
+    def _pooled(self) -> LanedOrder | None:
         """The order of the epoch where pieces are mixed."""
         if self._pieces is None:
             return None
-        active = self._pieces.active if self.shuffle else 1
+        active, n_lanes = (self._pieces.active if self.shuffle else 1), self._n_lanes
         windows, jitter = self._pieces.windows(self.index), 0 if self._jitter is None else self._jitter.n_rows
-        return PooledOrder(windows, self._pieces.cuts, active, self.shuffle, self.seed, self._key, jitter)
+        of = partial(PooledOrder, windows, self._pieces.cuts, active, self.shuffle, self.seed, self._key, jitter)
+        lanes = tuple(of(lane, n_lanes) for lane in range(n_lanes))
+        return LanedOrder(lanes, lanes_of(self.rank, self.world, n_lanes))
 
     @property
     def _key(self) -> int:
@@ -208,7 +236,7 @@ class WindowLoader:
         return 0 if self._same_order else self._epoch
 
     def _at(self, positions: Samples) -> tuple[Samples, Samples | None]:
-        """Samples at some positions of the epoch and, of pieces, the turns of those that they are in."""
+        """Samples at some positions of the epoch and, of pieces, which of them they are in."""
         if self._order is not None:
             return self._order.at(positions)
         return shuffled(positions, len(self.index), self.seed, self._key) if self.shuffle else positions, None
@@ -229,22 +257,21 @@ class WindowLoader:
 
     def _tasks(self, first: int) -> Iterator[Callable[..., Batch]]:
         """What makes the batches from one on; windows are located for many at once, at little more than one's cost."""
-        ahead = max(_AHEAD // self.batch_size, 1)
+        ahead = max(_AHEAD * min(self._n_lanes, _LANES_AHEAD) // self.batch_size, 1)
         for begin in range(first, len(self), ahead):
-            bounds = [self._positions(number) for number in range(begin, min(begin + ahead, len(self)))]
-            located = self._locate(np.concatenate([np.arange(*bound) for bound in bounds]))
-            parts = located.split([high - low for low, high in bounds])
-            for (low, high), windows in zip(bounds, parts, strict=True):
-                yield partial(self._make, low, high, windows, self._order)
+            positions = [self._positions(number) for number in range(begin, min(begin + ahead, len(self)))]
+            located = self._locate(np.concatenate(positions))
+            for own, windows in zip(positions, located.split([len(own) for own in positions]), strict=True):
+                yield partial(self._make, own, windows, self._order)
 
     def _make(
-        self, low: int, high: int, windows: Located, order: PooledOrder | None, later: Copies | None = None
+        self, positions: Samples, windows: Located, order: LanedOrder | None, later: Copies | None = None
     ) -> Batch:
-        """The windows from one position to another, with targets as they are stored where these are asked for."""
+        """The windows at some positions, with targets as they are stored where these are asked for."""
         with self.phases.timed("gather"):
-            batch = self._batch(low, high, windows, order, later)
+            batch = self._batch(positions, windows, order, later)
             if self._targets is not None:
-                batch["y_source"] = self._observed(self._targets, np.arange(low, high))
+                batch["y_source"] = self._observed(self._targets, positions)
         return batch
 
     def _observed(self, targets: ReadsTargets, positions: Samples) -> Tensor:
@@ -256,11 +283,11 @@ class WindowLoader:
 
     def _locate(self, positions: Samples) -> Located:
         """Where the windows at some positions lie in the rows of the source."""
-        index, samples, turns = self._moved(positions)
+        index, samples, entries = self._moved(positions)
         row, series, time = index.locate(samples)
         pooled = row
-        if self._pool is not None and self._order is not None and turns is not None:
-            pooled = self._pool.place(self._order, row, turns)
+        if self._pool is not None and self._order is not None and entries is not None:
+            pooled = self._pool.place(self._order, row, entries)
         bounds = Bounds.of(index.bounds_of(samples), row) if index.shape.padded else None
         corners = {} if self._crops is None else self._crops.drawn(positions, self.seed, self._key)
         start, of = pooled if self.source.streamed else row, torch.from_numpy
@@ -272,33 +299,44 @@ class WindowLoader:
 
     def _moved(self, positions: Samples) -> tuple[WindowIndex, Samples, Samples | None]:
         """The windows at some positions as :meth:`_at` has them, moved where there is jitter, and their index."""
-        samples, turns = self._at(positions)
+        samples, entries = self._at(positions)
         if self._jitter is None:
-            return self.index, samples, turns
-        return self._jitter.index, self._jitter.moved(self.index, samples, positions, self.seed, self._key), turns
+            return self.index, samples, entries
+        return self._jitter.index, self._jitter.moved(self.index, samples, positions, self.seed, self._key), entries
 
-    def _batch(self, low: int, high: int, windows: Located, order: PooledOrder | None, later: Copies | None) -> Batch:
-        """The windows at the positions ``[low, high)``; in parts, if their pieces do not fit into the pool at once."""
+    def _batch(self, positions: Samples, windows: Located, order: LanedOrder | None, later: Copies | None) -> Batch:
+        """The windows at some positions; in parts, if their pieces do not fit into the pool at once."""
         shape = self.index.shape
         if self._pool is None or order is None:
             return self.source.batch(shape, windows, later)
-        pool, parts = self._pool, []
-        for start, stop in order.spans(low, high, pool.plan.n_ahead):
+        pool, parts, low, stop = self._pool, [], int(positions[0]), int(positions[-1]) + 1
+        while low < stop:
             with pool.lock:
                 with self.phases.timed("decode"):
-                    pool.hold(order, *order.turns_of(start, stop))
-                parts.append(self.source.batch(shape, windows.part(start - low, stop - low)))
+                    high = pool.hold(order, low, stop)
+                if high - low == stop - int(positions[0]):
+                    return self.source.batch(shape, windows)
+                first, last = np.searchsorted(positions, (low, high)).tolist()
+                if first < last:  # else what lies between the windows of this rank
+                    parts.append(self.source.batch(shape, windows.part(first, last)))
+            low = high
         if len(parts) == 1:
             return parts[0]
         return cast(Batch, {key: torch.cat([part[key] for part in parts]) for key in parts[0]})  # type: ignore[literal-required]
 
-    def _positions(self, number: int) -> tuple[int, int]:
-        """Positions in the epoch of this rank's slice of one global batch."""
-        start = number * self.batch_size
-        stop = len(self.index) if not self.shuffle and number == len(self) - 1 else start + self.batch_size
-        low = start + (stop - start) * self.rank // self.world
-        high = start + (stop - start) * (self.rank + 1) // self.world
-        return low, high
+    def _positions(self, number: int) -> Samples:
+        """Positions in the epoch of this rank's part of one global batch, ascending."""
+        rank, world, size = self.rank, self.world, self.batch_size
+        start = number * size
+        stop = len(self.index) if not self.shuffle and number == len(self) - 1 else start + size
+        if self._n_lanes > 1:
+            return np.arange(start + rank, stop, world)
+        low, high = (start + (stop - start) * each // world for each in (rank, rank + 1))
+        if not self._apart:
+            return np.arange(low, high)
+        whole = (len(self) - 1) * size  # windows of all batches but the last
+        first = whole // world * rank + (len(self.index) - whole) * rank // world + number * (size // world)
+        return np.arange(first, first + high - low)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands, counted in batches handed out, and its order; Lightning keeps it in checkpoints."""

@@ -29,14 +29,18 @@ class OrderPlan:
     piece_rows
         Rows of a piece where windows are mixed over a pool of pieces; 0 where all windows are mixed.
     active
-        Pieces that are mixed at any time; 0 where all windows are mixed.
+        Pieces of a lane that are mixed at any time; 0 where all windows are mixed.
     fields
         The fields whose chunks pieces are cut by, where channels are all in memory; none where it is those of channels.
+    lanes
+        Equal shares of the windows, from each of which a batch takes its share, see
+        :mod:`lightning_app.data.windows.lanes`; 1 where all windows are mixed.
     """
 
     piece_rows: int = 0
     active: int = 0
     fields: tuple[str, ...] = ()
+    lanes: int = 1
 
     @property
     def streamed(self) -> bool:
@@ -46,7 +50,8 @@ class OrderPlan:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         fields = {"fields": list(self.fields)} if self.fields else {}
-        return {"piece_rows": self.piece_rows, "active": self.active, **fields}
+        lanes = {"lanes": self.lanes} if self.lanes > 1 else {}  # as checkpoints have it that know of none
+        return {"piece_rows": self.piece_rows, "active": self.active, **fields, **lanes}
 
     @classmethod
     def from_json(cls, values: Any) -> OrderPlan:
@@ -60,15 +65,16 @@ class OrderPlan:
         numbers = dict(values) if isinstance(values, dict) else {}
         fields = numbers.pop("fields", [])
         sound = (
-            set(numbers) == {"piece_rows", "active"}
+            set(numbers) | {"lanes"} == {"piece_rows", "active", "lanes"}
+            and {"piece_rows", "active"} <= set(numbers)
             and all(type(number) is int and 0 <= number < 1 << 53 for number in numbers.values())
             and isinstance(fields, list)
             and all(isinstance(name, str) for name in fields)
         )
-        if not sound or (values["piece_rows"] > 0) != (values["active"] > 0):
+        if not sound or (values["piece_rows"] > 0) != (values["active"] > 0) or not numbers.get("lanes", 1):
             raise UsageError(
                 f"checkpoint with the order {values!r}",
-                expected="piece_rows and active, both 0 or both positive",
+                expected="piece_rows and active, both 0 or both positive, and lanes, 1 or more",
                 fix="another --ckpt_path",
             )
         return cls(**numbers, fields=tuple(fields))
@@ -123,7 +129,7 @@ class Pieces:
     cuts
         (piece + 1,) rows between which pieces lie.
     active
-        Pieces that are mixed at any time: those of the plan, or all where there are fewer.
+        Pieces of a lane that are mixed at any time: those of the plan, or all where there are fewer.
     part
         Which rows of a window they are for; None for all.
     """

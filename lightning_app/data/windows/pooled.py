@@ -9,11 +9,14 @@ lot of the first pieces and little of the later ones; the last step takes whatev
 
 A window that crosses the border of two pieces belongs to the one whose turn is later. That one has the rows it needs
 of the other beside its own.
+
+An epoch with lanes, see :mod:`lightning_app.data.windows.lanes`, has such an order for each of them, over its share of
+the windows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,6 +49,8 @@ class PooledOrder:
         Key of the order.
     jitter
         Rows that a window may start later than its own first row.
+    lane, n_lanes
+        Which of how many equal shares of the windows this order has.
     """
 
     index: WindowIndex
@@ -55,6 +60,42 @@ class PooledOrder:
     seed: int
     epoch: int
     jitter: int = 0
+    lane: int = 0
+    n_lanes: int = 1
+
+    @cached_property
+    def bounds(self) -> tuple[int, int]:
+        """The windows ``[first, last)`` that this order has."""
+        whole, rest = divmod(len(self.index), self.n_lanes)
+        first, last = (whole * lane + min(lane, rest) for lane in (self.lane, self.lane + 1))
+        return first, last
+
+    @cached_property
+    def _n_windows(self) -> int:
+        first, last = self.bounds
+        return last - first
+
+    def __len__(self) -> int:
+        return self._n_windows
+
+    @cached_property
+    def rows(self) -> tuple[int, int]:
+        """The rows ``[start, stop)`` that are read of pieces: up to those that other lanes alone need."""
+        (first, last), start, stop = self.bounds, int(self.cuts[0]), int(self.cuts[-1])
+        if first < last:
+            low, high = self.index.locate(np.array([first, last - 1]))[0].tolist()
+            start = max(start, low) if self.lane else start
+            stop = min(stop, high + self.halo + 1) if self.lane < self.n_lanes - 1 else stop
+        return start, stop
+
+    def rows_of(self, piece: int) -> tuple[int, int]:
+        """The rows ``[start, stop)`` that are read of a piece."""
+        start, stop = self.rows
+        return max(int(self.cuts[piece]), start), min(int(self.cuts[piece + 1]), stop)
+
+    def _rank(self, rows: Int64) -> Int64:
+        """How many windows of the store start before each of some rows, as far as they are of this order."""
+        return np.clip(self.index.rank(rows), *self.bounds)
 
     @property
     def halo(self) -> int:
@@ -64,8 +105,8 @@ class PooledOrder:
     @cached_property
     def piece(self) -> Int64:
         """(turn,) which piece comes at each turn: all that have windows."""
-        before = self.index.rank(self.cuts[:-1] - self.halo)  # padded windows start before the first row
-        there = np.flatnonzero(self.index.rank(self.cuts[1:]) > before)
+        before = self._rank(self.cuts[:-1] - self.halo)  # padded windows start before the first row
+        there = np.flatnonzero(self._rank(self.cuts[1:]) > before)
         if not self.shuffle:
             return there
         return there[shuffled(np.arange(len(there)), len(there), self.seed, self._key(_PIECES))]
@@ -85,10 +126,10 @@ class PooledOrder:
         left, right = turns[piece], turns[piece + 2]
         low = np.where((piece == 0) | ((left >= 0) & (left < own)), self.cuts[piece] - self.halo, self.cuts[piece])
         high = np.where(right > own, self.cuts[piece + 1] - self.halo, self.cuts[piece + 1])
-        first = self.index.rank(low)
-        return first, self.index.rank(high) - first
+        first = self._rank(low)
+        return first, self._rank(high) - first
 
-    @property
+    @cached_property
     def _last_first(self) -> int:
         """The first turn in the pool in the last step."""
         return max(len(self.piece) - self.active, 0)
@@ -117,22 +158,26 @@ class PooledOrder:
             given, before = np.zeros_like(given), np.zeros_like(before)
         return n_windows * before // active, np.where(step > last, n_windows, n_windows * given // active)
 
+    @cached_property
+    def _ends(self) -> list[int]:
+        return self.steps.tolist()  # type: ignore[no-any-return]
+
     def step_of(self, position: int) -> int:
         """The step of a position."""
-        return int(np.searchsorted(self.steps, position, side="right")) - 1
+        return bisect_right(self._ends, position) - 1
 
     def turns_of(self, low: int, high: int) -> tuple[int, int]:
         """First and last turn whose pieces the positions ``[low, high)`` may need."""
-        first, last = (int(self._first_turn(np.array(self.step_of(place)))) for place in (low, high - 1))
-        return first, last + self.active - 1
+        first = last = self.step_of(low)
+        if high > self._ends[first + 1]:
+            last = self.step_of(high - 1)
+        final = self._last_first
+        return min(max(first - 1, 0), final), min(max(last - 1, 0), final) + self.active - 1
 
-    def spans(self, low: int, high: int, n_more: int) -> Iterator[tuple[int, int]]:
-        """The positions ``[low, high)`` in parts of at most ``n_more + 1`` steps."""
-        while low < high:
-            end = min(self.step_of(low) + n_more + 1, len(self.steps) - 1)
-            stop = min(high, int(self.steps[end]))
-            yield low, stop
-            low = stop
+    def until(self, position: int, n_more: int) -> int:
+        """The first position that is more than `n_more` steps behind the step of another."""
+        ends = self._ends
+        return ends[min(bisect_right(ends, position) + n_more, len(ends) - 1)]
 
     def at(self, positions: Int64) -> tuple[Int64, Int64]:
         """Windows at some positions.
@@ -171,7 +216,7 @@ class PooledOrder:
         return first + local, turn
 
     def _key(self, purpose: int) -> int:
-        return (self.epoch << 32) + purpose
+        return (self.epoch << 32) + (self.lane << 8) + purpose
 
 
 def cut_pieces(starts: Int64, n_rows: int, size: int, span: int) -> Int64:
