@@ -12,6 +12,7 @@ from conftest import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_app.data.batches.fields import FieldOptions
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
@@ -19,6 +20,7 @@ from lightning_app.data.process import Process
 from lightning_app.data.rows.pool_plan import PoolPlan, Ranks
 from lightning_app.data.rows.readers import StoreReader
 from lightning_app.data.rows.streamed import Streamed
+from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.scaler import Scaler
 from lightning_app.data.windows.lanes import LanedOrder, lanes_of
 from lightning_app.data.windows.plan import OrderPlan, Pieces
@@ -252,6 +254,40 @@ def test_batches_of_a_stream_with_lanes_are_those_of_the_host_in_its_order_on_an
     pools = [data.pool for data in ranks]
     assert sum(pool.plan.n_bytes for pool in pools) <= budget  # type: ignore[union-attr]
     for data in ranks:
+        data.close()
+
+
+@pytest.mark.parametrize("panel", [False, True])
+def test_fields_and_panels_have_lanes_too(panel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_times, world, budget = 1200, 4, "9kB" if panel else "25kB"
+    rows = [[f"s{n}", t, t % 17 + n, "f.npy", n * n_times + t] for n in range(3) for t in range(n_times)]
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).integers(0, 256, (len(rows), 4, 4), np.uint8))
+    monkeypatch.setattr("zstore.format.layout.CHUNK_BYTES", 128)  # 8 rows of the field
+    files: dict[str, Any] = {"file": {"image": "f"}, "file_position": {"image": "n"}, "file_root": str(tmp_path)}
+    table = write_table(tmp_path / "r.csv", ["id", "t", "v", "f", "n"], rows)
+    ingest(table, tmp_path / "s.zarr", id="id", time="t", chunk_rows=64, shard_rows=256, **files)
+    monkeypatch.setattr("lightning_app.data.rows.readers._PIECE_BYTES", 64)  # of a panel
+    options: dict[str, Any] = {"channels": ["v"], "targets": ["v"], "lanes": 4, "batch_size": 8}
+    if panel:
+        options |= {"panel": Panel(), "lookback": 2, "horizon": 1}
+    else:
+        options |= {"fields": {"image": FieldOptions(2, 3, "stream")}, "residency": "host"}
+    opened = open_store(tmp_path / "s.zarr")
+    ranks = [module(opened, budget, rank, world, **options) for rank in range(world)]
+    streams = [data.train_dataloader() for data in ranks]
+    plan = ranks[0].pool.plan  # type: ignore[union-attr]
+    assert (plan.pieces.plan.lanes, plan.n_rings) == (4, 1)
+    assert len(plan.cuts) > 4 * plan.n_slots
+    within = {**options, "residency": "host"}
+    if not panel:
+        within["fields"] = {"image": FieldOptions(2, 3, "host")}
+    host = module(opened, "1GB", **within)
+    host._record = replace(host._record, order=plan.pieces.plan)
+    for whole, *parts in zip(host.train_dataloader(), *streams, strict=True):
+        for name in whole:
+            assert torch.equal(whole[name], together([part[name] for part in parts])), name  # type: ignore[literal-required]
+    for data in ranks:
+        assert 10 < data.pool.n_decoded <= data.pool.reader.n_chunks_stored / world + 5  # type: ignore[union-attr]
         data.close()
 
 

@@ -45,6 +45,39 @@ class Witness(pl.Callback):
                 _die()
 
 
+class LaneWitness(Witness):
+    """Also a digest of the values of each window and, at the end, what the pool of the process was and decoded."""
+
+    def __init__(self, path: str, kill_at: int | None = None) -> None:
+        super().__init__(path, kill_at)
+        self._decoded: list[int] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        values = [batch[name].numpy() for name in ("x", "y")]
+        digests = [
+            xxhash.xxh3_64_hexdigest(b"".join(own[n].tobytes() for own in values)) for n in range(len(values[0]))
+        ]
+        with self.path.with_suffix(f".values.{trainer.global_rank}").open("a") as file:
+            file.write(json.dumps(digests) + "\n")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._decoded.append(trainer.datamodule.pool.n_decoded)  # type: ignore[attr-defined]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._decoded.append(trainer.datamodule.pool.n_decoded)  # type: ignore[attr-defined]
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        plan = trainer.datamodule.pool.plan  # type: ignore[attr-defined]
+        found = {
+            "n_bytes": plan.n_bytes,
+            "lanes": plan.pieces.plan.lanes,
+            "decoded": self._decoded[-2] - self._decoded[-3],
+        }
+        self.path.with_suffix(f".pool.{trainer.global_rank}").write_text(json.dumps(found))
+
+
 class RowMemory(pl.Callback):
     """Writes down, where a test ends, how many bytes of row files each rank has mapped, and its share of them."""
 
