@@ -295,8 +295,9 @@ def test_two_ranks_share_out_the_batches_of_one(arrays: zstore.Store, place: str
         data = module(arrays, place)
         return WindowLoader(data.source, data.index("train"), 8, True, 1, rank, n_ranks, pool=data.pool)
 
+    together = torch.cat if place != "stream" else lambda parts: torch.stack(parts, 1).flatten(0, 1)  # of lanes
     for whole, *parts in zip(loader(0, 1), loader(0, 2), loader(1, 2), strict=True):
-        joined = {name: torch.cat([values_of(part)[name] for part in parts]) for name in values_of(whole)}
+        joined = {name: together([values_of(part)[name] for part in parts]) for name in values_of(whole)}
         assert same(whole, joined)
 
 

@@ -259,7 +259,7 @@ def test_batches_of_a_stream_with_lanes_are_those_of_the_host_in_its_order_on_an
 
 @pytest.mark.parametrize("panel", [False, True])
 def test_fields_and_panels_have_lanes_too(panel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    n_times, world, budget = 1200, 4, "9kB" if panel else "25kB"
+    n_times, world, budget = 1200, 4, "9kB" if panel else "34kB"
     rows = [[f"s{n}", t, t % 17 + n, "f.npy", n * n_times + t] for n in range(3) for t in range(n_times)]
     np.save(tmp_path / "f.npy", np.random.default_rng(0).integers(0, 256, (len(rows), 4, 4), np.uint8))
     monkeypatch.setattr("zstore.format.layout.CHUNK_BYTES", 128)  # 8 rows of the field
