@@ -91,6 +91,7 @@ class Pool:
             return high
         if order is not self._order:
             self._start_anew(order)
+            self.reader.expect(*order.coming(low))
         wanted, stop = order.wanted(low, high)
         if any(last - first >= self.plan.n_slots for _, first, last in wanted):
             high = min(high, order.until(low, self.plan.n_ahead))
@@ -112,6 +113,7 @@ class Pool:
         with self.lock:
             self._closed = True
             self._start_anew(None)
+            self.reader.expect(np.zeros(0, np.int64), np.zeros(0, np.int64))
             if self._threads is not None:
                 self._threads.shutdown()
                 self._threads = None

@@ -124,6 +124,19 @@ class LanedOrder:
             stop = min(stop, first * len(self.lanes) + lane)
         return turns, stop
 
+    def coming(self, position: int) -> tuple[Int64, Int64]:
+        """(piece,) the rows ``[start, stop)`` of the pieces that are read from a position on, lanes in turn."""
+        turns, starts, stops = ([np.zeros(0, np.int64)] for _ in range(3))
+        for lane in self.served:
+            order, place = self.lanes[lane], self._within(position, lane)
+            if place < len(order):
+                pieces, (start, stop) = order.piece[order.turns_of(place, place + 1)[0] :], order.rows
+                turns.append(np.arange(len(pieces)))
+                starts.append(np.maximum(order.cuts[pieces], start))
+                stops.append(np.minimum(order.cuts[pieces + 1], stop))
+        by_turn = np.argsort(np.concatenate(turns), kind="stable")
+        return np.concatenate(starts)[by_turn], np.concatenate(stops)[by_turn]
+
     def until(self, position: int, n_more: int) -> int:
         """The first position that is, in a lane that is served, more than `n_more` steps behind another position."""
         n_lanes, stop = len(self.lanes), _FAR
