@@ -201,5 +201,5 @@ def save(folder: Path, name: str, timings: dict[str, Timing]) -> None:
 
 
 def python(code: str) -> list[str]:
-    """A command that runs some Python."""
-    return [sys.executable, "-c", code]
+    """A command that runs some Python; its warm-up leaves bytecode behind, as an installation does of every peer."""
+    return ["env", "PYTHONDONTWRITEBYTECODE=", sys.executable, "-c", code]
