@@ -311,6 +311,7 @@ LAYERS = {
             "view.frames",
             "view.session",
             "view.guard",
+            "view.connections",
             "view.app",
             "view.server",
         ],

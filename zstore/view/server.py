@@ -11,15 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zstore.errors import UsageError
 from zstore.view.panel import Panel
 from zstore.view.session import Session
 
+if TYPE_CHECKING:
+    import uvicorn
+
 _HOST = "127.0.0.1"
 _NICENESS = 5
-_AT_ONCE = 64
+_AT_ONCE = 256  # connections; a browser has six
 
 
 def view(
@@ -74,21 +77,34 @@ def serve(
     told: Callable[[str], None],
 ) -> None:
     """Serve on a socket until interrupted; see :func:`view`."""
+    server, address = server_of(session, listening, panels)
+    told(f"{session.path} version {session.opened.store.version}: {address}\nCtrl+C ends it")
+    if browse is not None:
+        threading.Thread(target=browse, args=(address,), daemon=True).start()
+    server.run([listening])
+
+
+def server_of(session: Session, listening: socket.socket, panels: Sequence[Panel]) -> tuple[uvicorn.Server, str]:
+    """What serves on a socket once it runs, and the address of the page."""
     import uvicorn
 
     from zstore.view.app import make_app
+    from zstore.view.connections import Impatient
 
     port = listening.getsockname()[1]
     token = secrets.token_urlsafe(24)
     address = f"http://{_HOST}:{port}/?token={token}"
     app = make_app(session, token, f"zstore_view_{port}", panels)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, limit_concurrency=_AT_ONCE, server_header=False, lifespan="off"
+        app,
+        http=Impatient,
+        log_level="warning",
+        access_log=False,
+        limit_concurrency=_AT_ONCE,
+        server_header=False,
+        lifespan="off",
     )
-    told(f"{session.path} version {session.opened.store.version}: {address}\nCtrl+C ends it")
-    if browse is not None:
-        threading.Thread(target=browse, args=(address,), daemon=True).start()
-    uvicorn.Server(config).run([listening])
+    return uvicorn.Server(config), address
 
 
 def panels_of(session: Session, runs: Sequence[str]) -> list[Panel]:
