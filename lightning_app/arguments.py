@@ -8,20 +8,22 @@ from __future__ import annotations
 import json
 import os
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+from lightning_app.front import WORDS
+from lightning_app.mistyped import mistyped
 from lightning_app.own_code import class_mistake
 from zstore import bound_yaml, read_yaml
 
 _NAME = "storage_options"
-_WORDS = "LIGHTNING_APP_ARGUMENTS"
 _HARMLESS = (
     "allow_http",
     "bucket",
@@ -36,7 +38,7 @@ _HARMLESS = (
 
 
 class Parser(LightningArgumentParser):
-    """A parser of bounded YAML, whose errors are short and do not repeat storage options."""
+    """A parser of bounded YAML and of lists without brackets. Its errors are short, and repeat no storage options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound_yaml()
@@ -46,18 +48,42 @@ class Parser(LightningArgumentParser):
         """A group of flags; a command may be called as another group is, such as ``export``."""
         return super().add_argument_group(*args, name=None if name in (self.groups or ()) else name, **kwargs)
 
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Parse words; ``a,b`` is the list ``[a, b]`` where a flag takes a list and nothing else."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_args(self._with_brackets(words), *more, **options)
+
+    def _with_brackets(self, words: Sequence[str]) -> list[str]:
+        """The words, with brackets around what stands for a list."""
+        bracketed: list[str] = []
+        for word in words:
+            flag, equals, value = word.partition("=")
+            of_flag, of_before = self._items(flag), self._items(bracketed[-1] if bracketed else "")
+            if equals and of_flag:
+                bracketed.append(f"{flag}={_bracketed(value, of_flag)}")
+            elif of_before and not word.startswith("--"):
+                bracketed.append(_bracketed(word, of_before))
+            else:
+                bracketed.append(word)
+        return bracketed
+
+    def _items(self, flag: str) -> list[Any]:
+        """The types of the items of a list, if a flag takes lists and nothing else; else none."""
+        action = self._option_string_actions.get(flag)
+        return [] if action is None else _items_of(getattr(action, "_typehint", None))
+
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """End with a message about the arguments, and where options are explained, without a list of them all."""
         message = without_secrets(message)
         if not self.exit_on_error or "subcommand" in message:  # the commands are listed where none was named
             return super().error(message, None if _NAME in message else ex)
-        mistake = class_mistake(message)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        mistake = class_mistake(message) or mistyped(message, parser._option_string_actions)
         if mistake is not None:
             sys.stderr.write(f"lightning_app: {mistake}\n")
             sys.exit(mistake.exit_code)
-        parser = getattr(ex, "subcommand_parser", None) or self
         command = parser.prog.replace(" [options]", "")
-        sys.stderr.write(f"lightning_app: {message}\nFix: correct it; {command} --help explains options.\n")
+        sys.stderr.write(f"lightning_app: {message}\nFix: correct it; {command} --help-all explains all options.\n")
         sys.exit(2)
 
 
@@ -83,6 +109,23 @@ class SavedConfig(SaveConfigCallback):
                 logger.log_hyperparams(saved)
 
 
+def _items_of(kind: Any) -> list[Any]:
+    """The types of the items where values of a type are lists, or None; else no types."""
+    if get_origin(kind) in (Union, types.UnionType):
+        items = [_items_of(each) for each in get_args(kind) if each is not type(None)]
+        return [each for own in items for each in own] if all(items) else []
+    return list(get_args(kind)) if get_origin(kind) in (list, tuple, Sequence) else []
+
+
+def _bracketed(text: str, items: Sequence[Any]) -> str:
+    """The list ``a,b`` as YAML has it; what is a list already, nothing, or a file as it is."""
+    if text[:1] in ("[", "{", "") or text in ("null", "None") or Path(text).is_file():
+        return text
+    parts = [part.strip() for part in text.split(",")]
+    are_numbers = any(each in (int, float) for each in items)
+    return f"[{', '.join(part if are_numbers else json.dumps(part, ensure_ascii=False) for part in parts)}]"
+
+
 def config_text(parser: LightningArgumentParser, config: Namespace) -> str:
     """The configuration of a command as YAML, as :class:`SavedConfig` saves it."""
     own = config.clone()
@@ -106,7 +149,7 @@ def child_environment(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """
     if not _are_secret(words):
         return list(words), {}
-    return [], {_WORDS: json.dumps(list(words))}
+    return [], {WORDS: json.dumps(list(words))}
 
 
 def take_arguments() -> list[str]:
@@ -114,7 +157,7 @@ def take_arguments() -> list[str]:
 
     Lightning starts a process for each further GPU with the arguments of this one (`sys.argv`).
     """
-    words = sys.argv[1:] or json.loads(os.environ.get(_WORDS, "[]"))
+    words = sys.argv[1:] or json.loads(os.environ.get(WORDS, "[]"))
     visible, variables = child_environment(words)
     sys.argv[1:] = visible
     os.environ.update(variables)

@@ -11,15 +11,17 @@ from pathlib import Path
 from jsonargparse import set_parsing_settings
 from pytorch_lightning import Callback, Trainer
 
-from lightning_app import audit, backtest, evaluation, table
+from lightning_app import audit, backtest, completion, evaluation, table
 from lightning_app.app_cli import PARTS_OF_RUN, AppCLI
 from lightning_app.arguments import take_arguments
 from lightning_app.batch import BatchShape
+from lightning_app.front import answered
 from lightning_app.messages import Printed, quiet
 from lightning_app.own_code import mistake_in
 from zstore import ZstoreError, check_configs, end_quietly
 
 _BESIDE: dict[str, Callable[[Sequence[str]], int]] = {
+    "completion": completion.main,
     "evaluate": evaluation.main,
     "splits": audit.main,
     "table": table.main,
@@ -64,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     words = take_arguments() if arguments is None else list(arguments)
+    code = answered(words)
+    if code is not None:
+        return code
+    words = ["--help" if word == "--help-all" else word for word in words]
     debug = "--debug" in words
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)

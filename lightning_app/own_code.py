@@ -81,7 +81,7 @@ def class_mistake(message: str) -> UsageError | None:
     value = re.search(r"Expected a <class '(\w+)'>\. Got value: (.+)", innermost)
     if value is not None and len(keys) > 1:
         return UsageError(f"{key} {value[2]}", expected=value[1], fix=f"correct --{key}")
-    kind = re.search(r"Subtypes: \[.*?([\w.]+)['\]]>?", innermost)
+    kind = re.search(r"Subtypes: \[.*?<class '(\w+(?:\.\w+)+)'>", innermost)
     if kind is None:
         return None
     problem = re.search(r"class_path '([^']+)':\n\s*(.+)", innermost)

@@ -120,9 +120,11 @@ def every_flag() -> str:
     """The help of all commands."""
     arguments, sys.argv = sys.argv, ["lightning_app"]
     helps = [module.make_parser().format_help() for module in (table, audit, evaluation, backtest)]
-    for run, command in [*((cli.main, name) for name in zstore_commands()), (app, "fit"), (app, "predict")]:
+    of_app = [[name, "--help-all"] for name in ("fit", "predict")]
+    own = [(cli.main, [name, "--help"]) for name in zstore_commands()]
+    for run, words in [*own, *((app, words) for words in of_app), (app, ["fit", "--help"])]:
         with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
-            run([command, "--help"])
+            run(words)
         helps.append(printed.getvalue())
     sys.argv = arguments
     return "\n".join(helps)

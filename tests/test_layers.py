@@ -319,7 +319,7 @@ LAYERS = {
         ["cli", "__main__"],
     ],
     "lightning_app": [
-        ["start", "batch", "schedules", "own_code", "arguments", "checkpoints", "messages"],
+        ["front", "start", "batch", "schedules", "own_code", "mistyped", "arguments", "checkpoints", "messages"],
         ["data.lasting", "data.infinite", "data.patterns"],
         [
             "data.columns.calendar",
@@ -439,7 +439,7 @@ LAYERS = {
         ],
         ["rollout.pusht"],
         ["view.folders", "view.predicted", "view.windows", "view.panels"],
-        ["app_cli", "cli", "__main__"],
+        ["app_cli", "completion", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.reach", "demo.__main__"],
     ],
 }
