@@ -42,6 +42,7 @@ cover: .venv/ready
 check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell *.md changelog.d docs zstore lightning_app configs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 

@@ -9,12 +9,12 @@ from typing import Any
 from jsonargparse import ArgumentParser, set_parsing_settings
 from pytorch_lightning.cli import LightningArgumentParser
 
-from lightning_app import audit, backtest, evaluation, table
+from lightning_app import audit, backtest, evaluation, shipped, table
 from lightning_app.app_cli import AppCLI
 from lightning_app.batch import BatchShape
 
 _PROGRAM = "lightning-app"
-_BESIDE = {"backtest": backtest, "evaluate": evaluation, "splits": audit, "table": table}
+_BESIDE = {"backtest": backtest, "configs": shipped, "evaluate": evaluation, "splits": audit, "table": table}
 
 
 class _Commands(AppCLI):

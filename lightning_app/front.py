@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from zstore import __version__
+from lightning_app import shipped
+from zstore import ZstoreError, __version__
 
 WORDS = "LIGHTNING_APP_ARGUMENTS"
 """The variable that has the arguments of a process whose command line must not show them."""
@@ -134,6 +135,7 @@ OTHERS = {
     "evaluate": "score kept forecasts of days to come, once their truth is in",
     "splits": "count train, val, test; prove that they share no target",
     "table": "fit and test several configurations, their metrics side by side",
+    "configs": "list the configurations that come with the package, or copy some",
     "completion": "print what makes a shell complete commands and flags",
 }
 COMMANDS = [*SHORT, *OTHERS]
@@ -160,6 +162,8 @@ def answered(words: Sequence[str]) -> int | None:
         print(f"lightning_app {__version__}")
         return 0
     command, asked = words[0], set(words[1:])
+    if command == "configs":
+        return _configs(words[1:])
     if command in SHORT and asked & {"-h", "--help"}:
         print(_of_command(command, SHORT[command]))
         return 0
@@ -172,6 +176,13 @@ def answered(words: Sequence[str]) -> int | None:
         lacking = f"{command} needs {', '.join(missing)}, not installed here"
         return _failed(f"{lacking}; expected the extra train. Fix: pip install 'zstore[train]'.", 1)
     return None
+
+
+def _configs(words: Sequence[str]) -> int:
+    try:
+        return shipped.main(words)
+    except ZstoreError as error:
+        return _failed(str(error), error.exit_code)
 
 
 def _failed(message: str, code: int) -> int:

@@ -190,3 +190,24 @@ def test_a_shell_completes_commands_and_flags(
         ["bash", "-c", f'{ask}; echo "${{COMPREPLY[@]}}"'], capture_output=True, text=True, check=True
     )
     assert wanted in made.stdout.split()
+
+
+def test_every_configuration_is_listed_and_can_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {str(path.relative_to(REPOSITORY / "configs")) for path in (REPOSITORY / "configs").rglob("*.yaml")}
+    code, text = said(["configs"], capsys)
+    assert code == 0
+    assert {f"{line.split()[0]}.yaml" for line in text.splitlines()} == files
+    assert said(["configs", "demo_lstm", "ingest/camels", "--out", str(tmp_path)], capsys)[0] == 0
+    for name in ("demo_lstm", "ingest/camels"):
+        assert (tmp_path / f"{name}.yaml").read_bytes() == (REPOSITORY / "configs" / f"{name}.yaml").read_bytes()
+
+
+def test_a_configuration_that_was_changed_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "demo_lstm.yaml").write_text("mine")
+    code, text = said(["configs", "demo_lstm", "--out", str(tmp_path)], capsys)
+    assert (code, "exists, and differs" in text) == (2, True)
+    assert (tmp_path / "demo_lstm.yaml").read_text() == "mine"
+    assert said(["configs", "demo_lstm", "--out", str(tmp_path), "--overwrite"], capsys)[0] == 0
+    assert said(["configs", "demo_lst"], capsys)[1].count("expected demo_lstm") == 1

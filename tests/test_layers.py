@@ -319,7 +319,18 @@ LAYERS = {
         ["cli", "__main__"],
     ],
     "lightning_app": [
-        ["front", "start", "batch", "schedules", "own_code", "mistyped", "arguments", "checkpoints", "messages"],
+        [
+            "shipped",
+            "front",
+            "start",
+            "batch",
+            "schedules",
+            "own_code",
+            "mistyped",
+            "arguments",
+            "checkpoints",
+            "messages",
+        ],
         ["data.lasting", "data.infinite", "data.patterns"],
         [
             "data.columns.calendar",

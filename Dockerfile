@@ -1,0 +1,14 @@
+# docker build -t zstore . && docker run --rm -v "$PWD/data:/data" zstore zstore info /data/mine.zarr
+FROM python:3.11-slim AS build
+WORKDIR /source
+COPY . .
+RUN python -m pip install --no-cache-dir build && python -m build --wheel --outdir /wheels
+
+FROM python:3.11-slim
+COPY --from=build /wheels /wheels
+COPY constraints.txt /wheels/
+RUN python -m pip install --no-cache-dir --constraint /wheels/constraints.txt "$(echo /wheels/*.whl)[train,view,s3,hdf5,sql]" \
+    && useradd --create-home zstore
+USER zstore
+WORKDIR /data
+CMD ["zstore", "--help"]
