@@ -19,9 +19,8 @@ from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_app.front import WORDS
-from lightning_app.mistyped import mistyped
 from lightning_app.own_code import class_mistake
-from zstore import bound_yaml, read_yaml
+from zstore import bound_yaml, mistyped, read_yaml
 
 _NAME = "storage_options"
 _HARMLESS = (

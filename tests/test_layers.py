@@ -299,7 +299,7 @@ LAYERS = {
         ["look.presence", "look.store", "look.report"],
         ["output", "amounts", "bars", "progress"],
         ["published.files", "published.tables", "published.catalog", "published.download", "published.fetching"],
-        ["rows", "printing", "flags"],
+        ["rows", "printing", "mistyped", "flags"],
         [
             "view.numbers",
             "view.thin",

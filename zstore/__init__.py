@@ -20,6 +20,7 @@ from zstore.inspection.hdf5 import TreeInspection, inspect_hdf5
 from zstore.inspection.inspected import Inspection
 from zstore.inspection.look import inspect
 from zstore.memory import free_memory, total_memory
+from zstore.mistyped import mistyped
 from zstore.output import end_quietly
 from zstore.progress import shown_progress
 from zstore.published.fetching import fetch
@@ -113,6 +114,7 @@ __all__ = [
     "local_field",
     "log",
     "look",
+    "mistyped",
     "observed_key",
     "open_field",
     "open_panel",

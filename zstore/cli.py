@@ -15,7 +15,7 @@ from rich.console import Console
 from zstore._version import __version__
 from zstore.commands import ingest, stores, training, versions, view
 from zstore.errors import UsageError, ZstoreError
-from zstore.flags import Command, Flags, Help
+from zstore.flags import Command, Flags, Help, Parser
 from zstore.output import end_quietly
 from zstore.text import HarmlessFormatter, shown_lines
 from zstore.yamlfiles import bound_yaml, check_configs
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> ArgumentParser:
     """The parser of all commands."""
     bound_yaml()
-    parser = ArgumentParser(
+    parser = Parser(
         prog="zstore",
         description="Long tables of time series as compressed Zarr stores sorted by (id, time).",
         version=__version__,
@@ -48,6 +48,11 @@ def make_parser() -> ArgumentParser:
 
 def _main(arguments: Sequence[str] | None) -> int:
     words = _joined(list(sys.argv[1:] if arguments is None else arguments))
+    if not words:
+        make_parser().print_help()
+        return 2
+    if words[0] in COMMANDS:
+        words[1:] = COMMANDS[words[0]].parser().in_front(words[1:])
     try:
         check_configs(words)
         parsed = make_parser().parse_args(words)

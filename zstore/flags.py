@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_origin
+from typing import Any, NoReturn, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from zstore.errors import UsageError
 from zstore.manual import Parameter, parameters
+from zstore.mistyped import mistyped
 from zstore.reading.store import Store, open_store
 from zstore.text import shown_lines
 from zstore.writing.ingest import ingest
@@ -23,6 +25,42 @@ class Help(DefaultHelpFormatter):
 
     def _get_help_string(self, action: Any) -> str:
         return action.help or ""
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with what is wrong, and where options are explained, without a list of them all."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        command = parser.prog.replace(" [options]", "")
+        mistake = mistyped(message, parser._option_string_actions)
+        told = (
+            str(mistake) if mistake is not None else f"{message}. Fix: correct it; {command} --help explains options."
+        )
+        sys.stderr.write(f"{command}: {shown_lines(told)}\n")
+        sys.exit(2)
+
+    def in_front(self, words: Sequence[str]) -> list[str]:
+        """Words with those that are no flags before the flags, so that these may stand anywhere.
+
+        They stay as they are where a flag is not known, for then it is not known either what belongs to it.
+        """
+        alone: list[str] = []
+        flags: list[str] = []
+        rest = iter(words)
+        for word in rest:
+            if not word.startswith("--") or word == "--":
+                alone.append(word)
+                continue
+            flags.append(word)
+            name, equals, _ = word.partition("=")
+            action = self._option_string_actions.get(name)
+            if action is None or action.nargs not in (None, 0):
+                return list(words)
+            if action.nargs is None and not equals:
+                flags += [value for value in [next(rest, None)] if value is not None]
+        return [*alone, *flags] if "--" not in alone else list(words)
 
 
 class Flags:
@@ -233,9 +271,9 @@ class Command:
     quiet: bool = False
     stores: bool = True
 
-    def parser(self) -> ArgumentParser:
+    def parser(self) -> Parser:
         """The parser of its arguments."""
-        parser = ArgumentParser(description=f"{self.summary[0].upper()}{self.summary[1:]}.", formatter_class=Help)
+        parser = Parser(description=f"{self.summary[0].upper()}{self.summary[1:]}.", formatter_class=Help)
         self.flags(parser)
         if self.quiet:
             parser.add_argument("--quiet", action="store_true", help="print errors only; no progress either")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from zstore import UsageError
+from zstore.errors import UsageError
 
 _KINDS = {
     "int": "a whole number",
@@ -35,6 +35,16 @@ def mistyped(message: str, flags: Iterable[str]) -> UsageError | None:
     -------
     None if the message is about something else.
     """
+    choice = re.match(r"argument ([^:]+): invalid choice: '?(.*?)'? \(choose from (.*)\)", message)
+    if choice is not None:
+        words = re.findall(r"[^\s,']+", choice[3])
+        similar = get_close_matches(choice[2], words, 1)
+        expected = f"one of {', '.join(words)}" if len(words) > 2 else " or ".join(words)
+        name = choice[1] if choice[1].startswith("-") else choice[1].lower()
+        return UsageError(f"{name} {choice[2]!r}", expected=similar[0] if similar else expected, fix="correct it")
+    ambiguous = re.match(r"ambiguous option: (\S+) could match (.+)", message)
+    if ambiguous is not None:
+        return UsageError(f"option {ambiguous[1]}", expected=f"one of {ambiguous[2]}", fix="write it out")
     unknown = re.match(
         r"unrecognized arguments: (--[^\s=]+)|Subcommand '\w+' does not accept option '([^']+)'", message
     )
@@ -42,11 +52,14 @@ def mistyped(message: str, flags: Iterable[str]) -> UsageError | None:
         return _unknown(unknown[1] or unknown[2], flags)
     lacking = re.match(r"the following arguments are required: (.+)", message)
     if lacking is not None:
-        names = [f"--{name.partition('.')[2]}" for name in lacking[1].split(", ")]
+        command, names = lacking[1].partition(".")[0], [name.partition(".")[2] for name in lacking[1].split(", ")]
+        known = set(flags)
+        if not all(f"--{name}" in known for name in names):  # by position
+            return UsageError(f"no {', no '.join(names)}", expected="each of them", fix="name what lacks")
         return UsageError(
-            f"{message.rpartition(': ')[2].partition('.')[0]} without {', '.join(names)}",
+            f"{command} without {', '.join(f'--{name}' for name in names)}",
             expected="a value, in a configuration or behind its flag",
-            fix=f"--config FILE, or {' '.join(f'{name} …' for name in names)}",
+            fix=f"--config FILE, or {' '.join(f'--{name} …' for name in names)}",
         )
     keys = re.findall(r'Parser key "([^"]+)"', message)
     value = re.search(r"(?:Got value|Given value): (.*)\Z", message, re.S)
@@ -78,7 +91,7 @@ def _unknown(name: str, flags: Iterable[str]) -> UsageError:
     similar = get_close_matches(f"--{name.lstrip('-')}", list(flags), 1)
     return UsageError(
         f"option {name}, which does not exist",
-        expected=similar[0] if similar else "an option that --help-all lists",
+        expected=similar[0] if similar else "one that --help lists",
         fix="correct it",
     )
 
