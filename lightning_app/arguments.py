@@ -77,7 +77,7 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error or "subcommand" in message:  # the commands are listed where none was named
             return super().error(message, None if _NAME in message else ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        mistake = class_mistake(message) or mistyped(message, parser._option_string_actions)
+        mistake = class_mistake(message) or mistyped(message, parser)
         if mistake is not None:
             sys.stderr.write(f"lightning_app: {mistake}\n")
             sys.exit(mistake.exit_code)

@@ -34,7 +34,7 @@ class Parser(ArgumentParser):
         """End with what is wrong, and where options are explained, without a list of them all."""
         parser = getattr(ex, "subcommand_parser", None) or self
         command = parser.prog.replace(" [options]", "")
-        mistake = mistyped(message, parser._option_string_actions)
+        mistake = mistyped(message, parser)
         told = (
             str(mistake) if mistake is not None else f"{message}. Fix: correct it; {command} --help explains options."
         )
