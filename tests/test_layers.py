@@ -326,7 +326,6 @@ LAYERS = {
             "batch",
             "schedules",
             "own_code",
-            "mistyped",
             "arguments",
             "checkpoints",
             "messages",
