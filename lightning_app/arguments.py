@@ -118,11 +118,16 @@ def _items_of(kind: Any) -> list[Any]:
 
 def _bracketed(text: str, items: Sequence[Any]) -> str:
     """The list ``a,b`` as YAML has it; what is a list already, nothing, or a file as it is."""
-    if text[:1] in ("[", "{", "") or text in ("null", "None") or Path(text).is_file():
+    if text[:1] in ("[", "{", "") or text in ("null", "None") or os.path.isfile(text):
         return text
     parts = [part.strip() for part in text.split(",")]
     are_numbers = any(each in (int, float) for each in items)
-    return f"[{', '.join(part if are_numbers else json.dumps(part, ensure_ascii=False) for part in parts)}]"
+    return f"[{', '.join(part if are_numbers else _quoted(part) for part in parts)}]"
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML has it whatever is in it."""
+    return '"' + "".join(each if each.isascii() and each.isalnum() else f"\\U{ord(each):08x}" for each in text) + '"'
 
 
 def config_text(parser: LightningArgumentParser, config: Namespace) -> str:
