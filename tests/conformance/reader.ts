@@ -23,7 +23,7 @@ class Folder extends FileSystemStore {
 async function open(path: string): Promise<{ root: Root; read: (name: string) => Promise<ArrayLike<unknown>> }> {
   const document = JSON.parse(await readFile(`${path}/zarr.json`, "utf8"));
   const root: Root = document.attributes.zstore;
-  if (![1, 2].includes(root.format)) throw new Error(`format ${root.format}; expected 1 or 2`);
+  if (![1, 2, 3].includes(root.format)) throw new Error(`format ${root.format}; expected 1, 2 or 3`);
   const store = new Folder(path, document.consolidated_metadata.metadata);
   const read = async (name: string) => {
     const array = await zarr.open.v3(zarr.root(store).resolve(name), { kind: "array" });
