@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from benchmarks import objects
 from conftest import write_table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -441,3 +442,13 @@ def test_an_append_that_is_refused_before_it_has_written_lists_nothing(
     zstore.append(rows(tmp_path, "2.csv", range(40, 44)), path, workers=1)
     assert [place for place in listed if ".ingest.scratch" not in place] == []
     assert not list(path.glob(".*"))
+
+
+def test_the_benchmark_of_many_objects_makes_a_sound_store_and_measures_it(tmp_path: Path) -> None:
+    objects.make(tmp_path / "s.zarr", 400)
+    opened = open_store(tmp_path / "s.zarr")
+    assert (opened.n_rows, verify(opened).faults) == (400, ())
+    cost = objects.measure("append", tmp_path / "s.zarr")
+    assert open_store(tmp_path / "s.zarr").n_rows == 404
+    assert 10_000 < cost["written"] < 200_000
+    assert objects.measure("row", tmp_path / "s.zarr")["opened"] == 1
