@@ -102,7 +102,7 @@ def measure(job: str, path: Path) -> dict[str, float]:
     more = path.with_name(f"more{n_rows}.csv")
     lines = ["id,t," + ",".join(CHANNELS), *(row_of(t) for t in range(n_rows, n_rows + GRID))]
     more.write_text("\n".join(lines) + "\n")
-    before, began, cpu = written_bytes(), time.perf_counter(), cpu_s()
+    before, began, cpu = number_in("io", "wchar:"), time.perf_counter(), cpu_s()
     if job == "append":
         zstore.append(more, path, workers=1)
     elif job == "rollback":
@@ -116,9 +116,9 @@ def measure(job: str, path: Path) -> dict[str, float]:
     return {
         "wall": time.perf_counter() - began,
         "cpu": cpu_s() - cpu,
-        "written": written_bytes() - before,
+        "written": number_in("io", "wchar:") - before,
         "opened": Counted.n_opened,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak": number_in("status", "VmHWM:") / 1024,  # getrusage's is that of whoever started this process, if higher
     }
 
 
@@ -128,10 +128,10 @@ def cpu_s() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def written_bytes() -> int:
-    """Bytes that this process has written so far."""
-    lines = Path("/proc/self/io").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("wchar:"))
+def number_in(name: str, label: str) -> int:
+    """A number that the system has of this process, such as the bytes that it has written so far."""
+    lines = Path(f"/proc/self/{name}").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(label))
 
 
 def main(folder: Path, n_objects: int) -> None:
