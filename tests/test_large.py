@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from benchmarks import series
 from benchmarks.panel import flows
 
 from zstore import open_store, verify
@@ -73,6 +74,17 @@ def peak_mib(code: str) -> int:
     """The largest resident memory of a process that runs some Python, in MiB."""
     done = subprocess.run([sys.executable, "-c", code + SHOW_PEAK_KIB], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1]) // 1024
+
+
+@pytest.mark.long
+def test_a_million_short_series_take_some_hundred_bytes_each(tmp_path: Path) -> None:
+    found = series.measure(tmp_path, 1_000_000)
+    most = {"ingest": 450, "open": 120, "series": 180, "info": 340, "doctor": 340, "view": 390, "append": 620}
+    assert {job: found[job]["peak_mib"] for job in most if found[job]["peak_mib"] > most[job]} == {}
+    assert found["window"]["peak_mib"] < 1_200  # of which 450 are torch's
+    assert found["series"]["cpu_s"] < 1
+    assert found["open"]["cpu_s"] < 1
+    assert found["append"]["cpu_s"] < 5
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from benchmarks import series
 from conftest import SMALL_GRID, no_flush, stored
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,3 +148,14 @@ def test_a_series_is_found_without_reading_what_is_known_of_all(tmp_path: Path) 
         store.series("c")
     with pytest.raises(StoreError, match="is missing"):
         len(store.series("b"))
+
+
+def test_the_suite_does_each_of_its_jobs(tmp_path: Path) -> None:
+    for by_time in (False, True):
+        source = series.table(tmp_path / f"{by_time}.parquet", 1_200, by_time)
+        found = {job: series.work(job, source, tmp_path / f"{by_time}.zarr") for job in series.JOBS}
+        assert all(each["peak_mib"] > 0 for each in found.values())
+    stores = [open_store(tmp_path / f"{by_time}.zarr") for by_time in (False, True)]
+    assert [(store.n_series, store.n_rows) for store in stores] == [(1_200, 25_000)] * 2
+    assert stores[0].series("s00000005").times()[-1] == np.datetime64("2020-01-20")
+    assert stores[0].series("s00000000").times()[-1] == np.datetime64("2020-01-21")

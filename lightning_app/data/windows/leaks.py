@@ -285,5 +285,6 @@ def _coarser(one: str, other: str) -> str:
 
 def _hashes(store: Store) -> Int64:
     """(series,) a number for each id, whatever its position."""
-    hashed = np.array([xxhash.xxh3_64_intdigest(id_.encode()) for id_ in store.ids.tolist()], np.uint64)
+    one_by_one = (xxhash.xxh3_64_intdigest(id_.encode()) for id_ in store.ids)  # no list of Python's strings
+    hashed = np.fromiter(one_by_one, np.uint64, store.n_series)
     return hashed.view(np.int64)
