@@ -66,7 +66,7 @@ class Workers:
 
 
 class Killer:
-    """Takes the place of progress: kills a worker within the first phase, and another one within a later one.
+    """Takes the place of progress: kills a worker when some of a phase is done, and another one two tasks later.
 
     Parameters
     ----------
@@ -75,9 +75,11 @@ class Killer:
     """
 
     def __init__(self, workers: Workers) -> None:
-        self._workers, self.phases = workers, list[str]()
+        self._workers, self._n_reports, self.n_kills = workers, 0, 0
 
     def __call__(self, phase: str, done: int, total: int, unit: str) -> Any:
-        if 0 < done < total and phase not in self.phases and len(self.phases) < 2:
-            self._workers.replace(len(self.phases))
-            self.phases.append(phase)
+        if phase != "query" and 0 < done < total:  # of a query this process asks
+            self._n_reports += 1
+            if self._n_reports in (1, 3):
+                self._workers.replace(self.n_kills)
+                self.n_kills += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -24,6 +25,7 @@ from zstore.storage.refusals import cannot_write, too_large
 
 _LEAST_MAPPED = 1 << 17  # bytes up to which reading is quicker than mapping
 _RANDOM_DIGITS = len(uuid.uuid4().hex)
+_UNNAMED = re.compile(rf"\..+\.[0-9a-f]{{{_RANDOM_DIGITS}}}")  # of :func:`_beside`
 
 
 @dataclass(frozen=True)
@@ -200,12 +202,15 @@ class Folder:
     def commit(self, keys: Iterable[str], root: str, document: bytes) -> None:
         """Flush files and their folders, then replace the root document.
 
-        Readers see the version before or this one, never anything between; after a crash the same holds.
+        Readers see the version before or this one, never anything between; after a crash the same holds. In a folder
+        that others write to as well, files are removed that a process was writing beside these when it was killed.
         """
         named, folders = list(keys), {""}
         for key in named:
             while (key := key.rpartition("/")[0]) not in folders:
                 folders.add(key)
+        if self.shared:
+            self._remove_unnamed(folders)
         try:
             flush_all([self._beneath(key) for key in (*named, *sorted(folders))])
         except OSError as error:
@@ -216,6 +221,16 @@ class Folder:
                 fix="zstore verify lists what is wrong; nothing was committed",
             ) from error
         self.replace(root, document)
+
+    def _remove_unnamed(self, folders: Iterable[str]) -> None:
+        """Remove files that were to take the name of another one; no task writes any more."""
+        for folder in folders:
+            base, parts = self._beneath(folder)
+            check_links(base, parts)
+            with os.scandir(base.joinpath(*parts)) as entries:
+                unnamed = [entry.path for entry in entries if _UNNAMED.fullmatch(entry.name)]
+            for path in unnamed:
+                Path(path).unlink(missing_ok=True)
 
     def array(self, key: str, dtype: str, start: int, n_values: int) -> NDArray[Any]:
         """(value,) values of a file from byte `start` on; many of them are memory-mapped, and few read."""
