@@ -10,12 +10,14 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import numpy as np
 import pandas as pd
 import psutil
@@ -63,8 +65,14 @@ def run(folder: Path, data: Path | None, n: int) -> None:
                 f"{found['memory_mib']:.0f} MiB |"
             )
         figures["fit"] = beside = fit_beside(browser, folder, max(n, 3))
+    figures["clients"] = clients = fit_beside_clients(folder, max(n, 3))
     alone, watched = (median(rates) for rates in (beside["alone"], beside["ten pages"]))
     print(f"\nwindows/s of a fit: alone {alone:,.0f}, beside ten pages {watched:,.0f}, ratio {watched / alone:.3f}")
+    alone, watched = (median(clients[name]) for name in ("alone", "ten clients"))
+    print(
+        f"beside ten clients without a browser {watched:,.0f}, ratio {watched / alone:.3f}; the server takes "
+        f"{1000 * median(clients['cpu_s_a_zoom']):.1f} ms of a processor for a zoom"
+    )
     (folder / "view.json").write_text(json.dumps(figures, indent=1))
 
 
@@ -214,6 +222,54 @@ def fit_beside(browser: Browser, folder: Path, n: int) -> dict[str, list[float]]
         context.close()
         stopped(server)
     return rates
+
+
+def fit_beside_clients(folder: Path, n: int) -> dict[str, list[float]]:
+    """Windows/s of fits alone, and beside ten clients that ask what a page asks at a zoom, every 5 s; in turn.
+
+    They draw nothing, so what the fit loses is the server's share. Its processor time for a zoom is told beside it.
+    """
+    store = open_store(made(folder / "fitted", 50, 20_000))
+    found: dict[str, list[float]] = {"alone": [], "ten clients": [], "cpu_s_a_zoom": []}
+    for _ in range(n):
+        found["alone"].append(fitted(folder, store))
+        server, address = started(store)
+        over, zooms = threading.Event(), [0] * 10
+        clients = [threading.Thread(target=zooming, args=(address, store, seed, over, zooms)) for seed in range(10)]
+        for client in clients:
+            client.start()
+        sleep(2)
+        before, n_before = cpu_s(server.pid), sum(zooms)
+        found["ten clients"].append(fitted(folder, store))
+        found["cpu_s_a_zoom"].append((cpu_s(server.pid) - before) / max(sum(zooms) - n_before, 1))
+        over.set()
+        for client in clients:
+            client.join()
+        stopped(server)
+    return found
+
+
+def zooming(address: str, store: Store, seed: int, over: threading.Event, zooms: list[int]) -> None:
+    """Ask for a random stretch of a random series, as a page does, every 5 s; counts its answers in `zooms`."""
+    random, index = np.random.default_rng(seed), store.index
+    origin = address.partition("/?")[0]
+    with httpx.Client(follow_redirects=True, timeout=60) as client:
+        client.get(address)
+        opening = client.get(f"{origin}/api/overview").json()["opening"]
+        while not over.wait(5 * random.uniform(0.9, 1.1)):
+            position = int(random.integers(store.n_series))
+            first, last = int(index.time_start[position]), int(index.time_stop[position])
+            low, high = sorted(random.integers(first, last, 2).tolist())
+            asked: dict[str, Any] = {"id": str(store.ids[position]), "channel": list(store.channels[:_N_CHANNELS])}
+            asked |= {"start": low, "stop": high + 1, "points": _WIDTH, "opening": opening}
+            client.get(f"{origin}/api/series", params=asked).raise_for_status()
+            zooms[seed] += 1
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processors that a process has taken."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def fitted(folder: Path, store: Store) -> float:
