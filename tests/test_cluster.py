@@ -154,7 +154,7 @@ def test_a_bad_row_ends_a_run_on_a_cluster_as_it_does_one_of_threads(cluster: Lo
 def test_a_scheduler_that_is_not_there_is_told(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("zstore.writing.scheduler._CONNECT_S", 1)
+    monkeypatch.setattr("zstore.writing.cluster._CONNECT_S", 1)
     words = ["ingest", str(table), str(tmp_path / "s.zarr"), "--id", "id", "--time", "t"]
     assert main([*words, "--scheduler", "tcp://127.0.0.1:1"]) == 1
     said = capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -153,9 +154,13 @@ def test_a_file_is_ingested_once_by_two_ranks_that_need_its_shape_at_the_same_ti
 
 
 def held(tmp_path: Path) -> list[str]:
-    """Threads that decode, and open files of the cache."""
+    """Threads that decode, and open files of the cache. Threads of pools that were just collected get time to end."""
     gc.collect()
-    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith(("decode", "prefetch"))]
+    for _ in range(100):
+        threads = [thread.name for thread in threading.enumerate() if thread.name.startswith(("decode", "prefetch"))]
+        if not threads:
+            break
+        time.sleep(0.1)
     files = [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path / "cache"))]
     return threads + files
 

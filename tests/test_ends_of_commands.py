@@ -11,20 +11,16 @@ import zstore.cli
 
 
 def test_the_zstore_command_alone_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        zstore.cli.main([])
-    assert ended.value.code == 2
-    assert "zstore" in capsys.readouterr().err
+    assert zstore.cli.main([]) == 2
+    assert "ingest" in capsys.readouterr().out
 
 
 def test_the_training_command_alone_says_what_it_takes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["lightning_app"])
-    with pytest.raises(SystemExit) as ended:
-        lightning_app.cli.main([])
-    assert ended.value.code == 2
-    assert "usage: python -m lightning_app" in capsys.readouterr().err
+    assert lightning_app.cli.main([]) == 2
+    assert "Usage: python -m lightning_app" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="closes standard output as a Unix shell does")
@@ -41,9 +37,7 @@ def test_the_training_command_knows_its_version_and_all_of_its_commands(
     monkeypatch.setattr(sys, "argv", ["lightning_app"])
     shown = {}
     for flag in ("--version", "--help"):
-        with pytest.raises(SystemExit) as ended:
-            lightning_app.cli.main([flag])
-        assert ended.value.code == 0
+        assert lightning_app.cli.main([flag]) == 0
         shown[flag] = " ".join(capsys.readouterr().out.split())
     assert zstore.__version__ in shown["--version"]
     assert [

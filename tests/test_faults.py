@@ -47,7 +47,7 @@ def impatient() -> Iterator[None]:
     """Leases are taken over, and attempts follow each other, at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZSTORE_LEASE_S", "0")
-        patch.setattr("zstore.storage.s3._WAIT_S", 0.01)
+        patch.setattr("zstore.storage.remote.WAIT_S", 0.01)
         yield
 
 

@@ -310,7 +310,7 @@ def test_receipts_of_earlier_releases_tell_what_was_dropped(tmp_path: Path, monk
     commit: Any = commit_version
     monkeypatch.setattr(
         "zstore.writing.pipeline.commit_version",
-        lambda *args: commit(*args[:-1], {k: v for k, v in args[-1].items() if k != "n_dropped"}),
+        lambda *args: commit(*args[:-2], {k: v for k, v in args[-2].items() if k != "n_dropped"}, args[-1]),
     )
     store = made(tmp_path, 1, 2, 3)
     assert compare_sources(store, [tmp_path / "rows.csv"]).n_different == 0

@@ -162,7 +162,7 @@ def test_a_flag_that_cannot_be_meant_is_told_in_a_few_lines(tmp_path: Path, caps
     assert len(lines) <= 4
     assert "zeros" in "".join(lines)
     assert lines[0].startswith("lightning_app: ")
-    assert "fit --help" in lines[-1]
+    assert "Fix: --data.pad_after zero" in lines[-1]
 
 
 @pytest.fixture(scope="module")
