@@ -174,23 +174,17 @@ def test_shares_of_a_split_may_be_written_without_brackets() -> None:
     assert parsed.split.dates[0] == "2001-01-01"
 
 
-@pytest.mark.parametrize(
-    "typed", [("fit", "--data.lookb", "--data.lookback"), ("eval", "", "evaluate"), ("table", "--see", "--seeds")]
-)
-def test_a_shell_completes_commands_and_flags(
-    typed: tuple[str, str, str], tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command, begun, wanted = typed
+def test_a_shell_completes_commands_and_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, script = said(["completion", "bash"], capsys)
     assert code == 0
-    path = tmp_path_factory.mktemp("completion") / "lightning-app"
-    path.write_text(script)
-    words = ["lightning-app", command, *([begun] if begun else [])]
-    ask = f"source {path}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_lightning_app"
-    made = subprocess.run(
-        ["bash", "-c", f'{ask}; echo "${{COMPREPLY[@]}}"'], capture_output=True, text=True, check=True
-    )
-    assert wanted in made.stdout.split()
+    (tmp_path / "lightning-app").write_text(script)
+    lines = {"fit --data.lookb": "--data.lookback", "eval": "evaluate", "table --see": "--seeds"}
+    for line, wanted in lines.items():
+        words = ["lightning-app", *line.split()]
+        typed = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
+        ask = f'source ./lightning-app; {typed}; _shtab_lightning_app; echo "${{COMPREPLY[@]}}"'
+        made = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert wanted in made.stdout.split()
 
 
 def test_every_configuration_is_listed_and_can_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
