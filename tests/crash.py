@@ -19,6 +19,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Set
 from functools import partial
@@ -44,7 +45,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     },
     "hdf5": {"mapping": "aloha"},
 }
-EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
+EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
 
 def operate(operation: str, folder: Path) -> None:
@@ -155,9 +156,10 @@ def watch_files(
 
     The first gets the path, and what makes an empty file there; the other the audit event and its path. Files are
     opened by :func:`open`, whose audit event tells, or by :func:`os.open`, maybe relative to a folder that no event
-    tells of.
+    tells of. Of threads that make one folder at a time, only the call that makes it counts: the others' change nothing,
+    and how many they are differs from run to run.
     """
-    real = os.open
+    real, make, making = os.open, os.mkdir, threading.Lock()
 
     def watched(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         base = os.getcwd() if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
@@ -165,6 +167,14 @@ def watch_files(
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and whole.startswith(str(folder)):
             before_write(whole, lambda: real(path, flags | os.O_CREAT, mode, dir_fd=dir_fd))
         return real(path, flags, mode, dir_fd=dir_fd)
+
+    def made(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        assert dir_fd is None, path
+        with making:
+            possible = not os.path.lexists(path) and os.path.isdir(os.path.dirname(os.path.abspath(path)))
+            if possible and str(path).startswith(str(folder)):
+                before_change("os.mkdir", str(path))
+            make(path, mode)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in EVENTS or not str(arguments[0]).startswith(str(folder)):
@@ -175,7 +185,7 @@ def watch_files(
             path = str(arguments[0])
             before_write(path, lambda: os.close(real(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)))
 
-    os.open = watched
+    os.open, os.mkdir = watched, made
     sys.addaudithook(watch)
 
 
