@@ -75,7 +75,7 @@ Five further commands have help of their own: run does fit, test and predict in 
 several origins in the past; splits counts what train, val and test are, and proves that no target belongs to two of
 them; table fits and tests several configurations, and puts their metrics side by side; evaluate scores forecasts of
 rows to come, once their truth is in."""
-_LOGGERS = ("CSVLogger", "TensorBoardLogger")
+_LOGGERS = ("lightning_app.metrics_log.MetricsLog", "pytorch_lightning.loggers.TensorBoardLogger")
 
 
 class AppCLI(LightningCLI):
@@ -383,7 +383,6 @@ def _has_weights(class_path: str) -> bool:
     return bool(getattr(getattr(importlib.import_module(module), name), "fitted", True))
 
 
-def _logger(name: str, folder: Path) -> Namespace:
+def _logger(class_path: str, folder: Path) -> Namespace:
     options = Namespace(save_dir=str(folder), name="logs", version="")  # type: ignore[no-untyped-call]
-    path = f"pytorch_lightning.loggers.{name}"
-    return Namespace(class_path=path, init_args=options)  # type: ignore[no-untyped-call]
+    return Namespace(class_path=class_path, init_args=options)  # type: ignore[no-untyped-call]

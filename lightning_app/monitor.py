@@ -121,8 +121,9 @@ class Monitor(pl.Callback):
                 tally.n_windows += len(batch["time"]) * trainer.world_size
                 tally.step_s += now - self._began
         if trainer.global_step % trainer.log_every_n_steps == 0 and self._recent.n_batches:  # type: ignore[attr-defined]
+            step = trainer.fit_loop.epoch_loop._batches_that_stepped  # as Lightning counts what the same batch logs
             for log in trainer.loggers:
-                log.log_metrics({**self._recent.figures(), **memory(trainer)}, step=trainer.global_step)
+                log.log_metrics({**self._recent.figures(), **memory(trainer)}, step=step)
             self._recent = Tally()
         self._since = perf_counter()
 

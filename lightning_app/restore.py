@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.trainer.connectors.checkpoint_connector import _CheckpointConnector
@@ -9,6 +10,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_app.checkpoints import told
+from lightning_app.metrics_log import MetricsLog
 from zstore import StoreError, UsageError
 
 _LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}
@@ -59,6 +61,20 @@ class CheckpointConnector(_CheckpointConnector):
                 )
         super().restore_datamodule()
 
+    def _keep_metrics(self) -> None:
+        """Let the curves of a fit go on, if its checkpoint is one of this run folder."""
+        folder = getattr(self.trainer.checkpoint_callback, "dirpath", None)
+        if self._ckpt_path is None or folder is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if Path(self._ckpt_path).resolve().parent == Path(folder).resolve():
+            loaded = self._loaded_checkpoint
+            of_epochs = loaded.get("loops", {}).get("fit_loop", {}).get("epoch_loop.state_dict", {})
+            # In mid-epoch Lightning saves this count before it adds the batch; a batch may have several steps.
+            n_batches = min(of_epochs.get("_batches_that_stepped", 0) + 1, loaded["global_step"])
+            for each in self.trainer.loggers:
+                if isinstance(each, MetricsLog):
+                    each.go_on(n_batches)
+
     def restore_training_state(self) -> None:
         """Take the progress and the state of optimizers. Raises `StoreError` if they do not fit this run."""
         with told(self._ckpt_path, _EXPECTED):
@@ -89,6 +105,7 @@ class CheckpointConnector(_CheckpointConnector):
     def _restore_modules_and_callbacks(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
         with told(checkpoint_path, _EXPECTED):
             super()._restore_modules_and_callbacks(checkpoint_path, weights_only)
+            self._keep_metrics()
 
 
 def _shown(at: Any) -> str:

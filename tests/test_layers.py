@@ -329,6 +329,7 @@ LAYERS = {
             "arguments",
             "checkpoints",
             "messages",
+            "metrics_log",
         ],
         ["data.lasting", "data.infinite", "data.patterns"],
         [
