@@ -119,9 +119,10 @@ class SeriesIndex:
         """Where rows lie: (piece,) first row, first place and size, in row order; adjoining extents are one piece."""
         size = self.extent_stop - self.extent_start
         row = np.cumsum(size) - size
-        begins = np.concatenate([[True], self.extent_start[1:] != self.extent_stop[:-1]]) if len(size) else size > 0
-        first = np.flatnonzero(begins)
-        return row[first], self.extent_start[first], np.add.reduceat(size, first) if len(first) else size
+        if not len(size):
+            return size, size, size
+        first = np.append(0, np.flatnonzero(self.extent_start[1:] != self.extent_stop[:-1]) + 1)
+        return row[first], self.extent_start[first], np.diff(row[first], append=row[-1] + size[-1])
 
     def places(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Places of the rows ``[start, stop)``, as ranges in row order."""
@@ -165,6 +166,11 @@ class SeriesIndex:
         return len({chunk for low, high in places for chunk in range(low // chunk_rows, -(-high // chunk_rows))})
 
     @property
+    def _texts(self) -> NDArray[Any]:
+        """(series,) the ids as ``StringDType``: themselves where they are that, since numpy copies to convert."""
+        return self.ids if self.ids.dtype.kind == "T" else self.ids.astype(np.dtypes.StringDType())
+
+    @property
     def contiguous(self) -> bool:
         """Whether places are rows, so that the arrays are a CF contiguous ragged array."""
         rows, places, _ = self.pieces
@@ -175,7 +181,7 @@ class SeriesIndex:
         ragged = {"sample_dimension": "row"} if self.contiguous else {}
         stamp = {key: value for key, value in time_attributes.items() if key in ("units", "calendar")}
         arrays: dict[str, tuple[NDArray[Any], str, dict[str, Any]]] = {
-            "id": (np.asarray(self.ids, np.dtypes.StringDType()), "series", {"cf_role": "timeseries_id"}),
+            "id": (self._texts, "series", {"cf_role": "timeseries_id"}),
             "row_size": (self.row_size, "series", {"long_name": "rows of the series", **ragged}),
             "extent_ptr": (self.extent_ptr, "series_bound", {}),
             "extent_start": (self.extent_start, "extent", {}),

@@ -168,13 +168,15 @@ def _check_extents(index: SeriesIndex, document: Mapping[str, Any], where: str) 
     _in_range(stop, 0, document["n_places"], "extent_stop", where)
     if np.any(stop <= start):
         refuse("an empty extent", "places [start, stop)", where)
-    if pointer[0] != 0 or pointer[-1] != len(start) or np.any(np.diff(pointer) < 0):
+    if pointer[0] != 0 or pointer[-1] != len(start) or np.any(pointer[1:] < pointer[:-1]):
         refuse("extent_ptr that does not ascend from 0 to the number of extents", f"{len(start):,} extents", where)
-    total = np.concatenate([[0], np.cumsum(stop - start)])
-    if np.any(total[pointer[1:]] - total[pointer[:-1]] != index.row_size):
+    total = np.zeros(len(start) + 1, np.int64)
+    np.cumsum(stop - start, out=total[1:])
+    if np.any(np.diff(total[pointer]) != index.row_size):
         refuse("extents that are not of the size of their series", "as many places as rows", where)
-    order = slice(None) if np.all(start[1:] >= start[:-1]) else np.argsort(start)
-    if np.any(start[order][1:] < stop[order][:-1]):
+    _, places, sizes = index.pieces  # of extents that adjoin in this order, none overlap
+    order = np.argsort(places)
+    if np.any(places[order][1:] < (places + sizes)[order][:-1]):
         refuse("extents that overlap", "each place in one series at most", where)
 
 
@@ -209,7 +211,8 @@ def check_covered(index: SeriesIndex, document: Mapping[str, Any], parts: Collec
     most = int(listed.sum()) * size
     if document["n_rows"] > most:
         refuse(f"{document['n_rows']:,} rows", f"at most {most:,}, which the parts of the manifest can hold", where)
-    live = union(index.extent_start // size, -(-index.extent_stop // size))
+    _, places, sizes = index.pieces
+    live = union(places // size, -(-(places + sizes) // size))
     for low, high in uncovered(live, union(first, last + 1)).tolist():
         refuse(f"no shards from {low:,} to {high - 1:,} in the manifest", "every shard that holds a row", where)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zstore.errors import SourceError, UsageError
 from zstore.format.index import SeriesIndex, StaticAttribute
@@ -189,8 +190,12 @@ def append(
 def _freq_notes(base: Store, index: SeriesIndex, places: Places, schema: Schema) -> Iterator[str]:
     """What should be known of the steps that are new, judged by all rows of their series."""
     rule = schema.time.rule
-    n_before = np.zeros(len(index.ids), np.int64)
-    n_before[places.old] = StepCounts.of(base.index, rule).n_gaps
+
+    def n_before() -> NDArray[np.int64]:
+        counts = np.zeros(len(index.ids), np.int64)
+        counts[places.old] = StepCounts.of(base.index, rule).n_gaps
+        return counts
+
     return freq_notes(rule, index, n_before)
 
 

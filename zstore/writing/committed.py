@@ -72,11 +72,11 @@ def rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> 
 
 def _largest(base: Store) -> list[float]:
     """Per channel the largest absolute value that is stored."""
-    total = base.moments.total()
-    return [
-        max(abs(float(total.low[n])), abs(float(total.high[n]))) if base.n_rows and total.count[n] else 0.0
-        for n in range(len(base.schema.channels))
-    ]
+    moments = base.moments
+    if not base.n_series:
+        return [0.0] * len(base.channels)
+    largest = np.maximum(np.abs(moments.low.min(axis=0)), np.abs(moments.high.max(axis=0)))
+    return np.where(moments.count.any(axis=0), largest, 0.0).tolist()  # type: ignore[no-any-return]
 
 
 def old_blocks(base: Store, places: Places, late: NDArray[np.bool_], scratch: Storage) -> list[SortedBlock]:
@@ -189,7 +189,8 @@ def kept_shards(base: Store, index: SeriesIndex, rewritten: Collection[str]) -> 
 
 def _live(index: SeriesIndex, shard_rows: int) -> NDArray[np.int64]:
     """(span, 2) shards that hold rows."""
-    return union(index.extent_start // shard_rows, -(-index.extent_stop // shard_rows))
+    _, places, sizes = index.pieces
+    return union(places // shard_rows, -(-(places + sizes) // shard_rows))
 
 
 def _meets(rows: NDArray[np.int64], part: Part) -> bool:

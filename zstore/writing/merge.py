@@ -87,31 +87,65 @@ def merge(
     statics
         Static attributes of all series.
     """
-    index, n_series = base.index, len(places.ids)
-    row_start, summary, first_place = written.row_start, written.summary, written.first_place
-    gone = np.zeros(n_series, bool)
-    gone[places.new[late]] = True
-    size_before = _spread(index.row_size, places, 0)
-    size_before[gone] = 0
-    row_size = size_before.copy()
-    row_size[places.new] += np.diff(row_start)
+    index, summary, of_new = base.index, written.summary, _Among.of(base, places, late)
+    first, last = (written.first_place + edge for edge in (written.row_start[:-1], written.row_start[1:]))
+    kept = slice(None) if not late.any() else ~np.repeat(_where(base.n_series, of_new.gone), np.diff(index.extent_ptr))
+    n_gone = np.cumsum(np.where(late, index.extent_ptr[of_new.above] - index.extent_ptr[of_new.below], 0))
+    behind = index.extent_ptr[of_new.above] - n_gone
+    start, stop = np.insert(index.extent_start[kept], behind, first), np.insert(index.extent_stop[kept], behind, last)
+    extent_ptr, unknown = index.extent_ptr, of_new.below[places.known < 0]
+    if len(unknown):
+        extent_ptr = np.insert(extent_ptr, unknown, extent_ptr[unknown])
+    n_more = np.append(0, np.arange(1, len(behind) + 1) - n_gone)
+    extent_ptr = extent_ptr + np.repeat(n_more, np.diff(places.new + 1, prepend=0, append=len(extent_ptr)))
 
-    n_extents = _spread(np.diff(index.extent_ptr), places, 0)
-    kept = slice(None) if not late.any() else ~np.repeat(gone[places.old], np.diff(index.extent_ptr))
-    n_extents[gone] = 0
-    behind = np.cumsum(n_extents)[places.new]
-    start = np.insert(index.extent_start[kept], behind, first_place + row_start[:-1])
-    stop = np.insert(index.extent_stop[kept], behind, first_place + row_start[1:])
-    n_extents[places.new] += 1
-
-    runs = _merge_runs(base, places, gone, written, size_before, row_size)
-    time_start, time_stop = _spread(index.time_start, places, 0), _spread(index.time_stop, places, 0)
-    whole = size_before[places.new] == 0
-    time_start[places.new[whole]] = summary.time_start[whole]
+    row_size = _spread(index.row_size, places, 0)
+    row_size[places.new] = of_new.n_left + np.diff(written.row_start)
+    whole, time_start = of_new.n_left == 0, index.time_start
+    if whole.any():
+        time_start = _spread(time_start, places, 0)
+        time_start[places.new[whole]] = summary.time_start[whole]
+    time_stop = _spread(index.time_stop, places, 0)
     time_stop[places.new] = summary.time_stop
-    extent_ptr = np.concatenate([[0], np.cumsum(n_extents)])
+    runs = _merge_runs(base, places, of_new, written)
     merged = SeriesIndex(places.ids, row_size, extent_ptr, start, stop, runs, time_start, time_stop, statics)
     return merged, _merge_moments(base.moments, places, whole, summary.moments)
+
+
+@dataclass(frozen=True)
+class _Among:
+    """What a store has of each series with new rows.
+
+    Parameters
+    ----------
+    below, above
+        (new series,) series of the store before it, and those up to and including it.
+    n_left
+        (new series,) rows of the store that stay; none of those that are written anew.
+    gone
+        (gone,) positions in the store of the series that are written anew as a whole.
+    """
+
+    below: Int64
+    above: Int64
+    n_left: Int64
+    gone: Int64
+
+    @classmethod
+    def of(cls, base: Store, places: Places, late: NDArray[np.bool_]) -> _Among:
+        """Count; arguments as of :func:`merge`."""
+        is_known = places.known >= 0
+        below = places.new - (np.cumsum(~is_known) - ~is_known)
+        n_left = np.zeros(len(below), np.int64)
+        n_left[is_known & ~late] = base.index.row_size[places.known[is_known & ~late]]
+        return cls(below, below + is_known, n_left, places.known[late])
+
+
+def _where(n: int, positions: Int64) -> NDArray[np.bool_]:
+    """(n,) whether each is one of some positions."""
+    found = np.zeros(n, np.bool_)
+    found[positions] = True
+    return found
 
 
 def _spread(values: NDArray[Any], places: Places, fill: float) -> NDArray[Any]:
@@ -191,41 +225,60 @@ def _updated(old: StaticAttribute, new: StaticAttribute, here: NDArray[np.bool_]
     return StaticAttribute(new.name, np.where(here, values[1], values[0]), tuple(words))
 
 
-def _merge_runs(
-    base: Store,
-    places: Places,
-    gone: NDArray[np.bool_],
-    written: Written,
-    size_before: Int64,
-    row_size: Int64,
-) -> RunTable:
-    """The runs of all series: those of rows that stay, and behind them, of each series, those of its new rows."""
-    runs, summary = base.index.runs, written.summary
-    all_start = np.cumsum(row_size) - row_size
-    shift, series = all_start[places.old] - base.index.row_start[:-1], runs.series
-    start, stop = runs.start + shift[series], runs.stop[: len(series)] + shift[series]
-    owner, time = places.old[series], runs.time
-    if gone.any():
-        kept = ~gone[owner]
-        start, stop, owner, time = start[kept], stop[kept], owner[kept], time[kept]
-    fresh = places.new[summary.runs.series]
-    ahead = all_start[fresh] + size_before[fresh] - written.row_start[summary.runs.series]
-    behind = np.searchsorted(owner, fresh, side="right")
-    made = RunTable(
-        np.insert(start, behind, summary.runs.start + ahead),
-        np.insert(stop, behind, summary.runs.stop + ahead),
-        np.insert(owner, behind, fresh),
-        np.insert(time, behind, summary.runs.time),
+def _merge_runs(base: Store, places: Places, of_new: _Among, written: Written) -> RunTable:
+    """The runs of all series: those of rows that stay, and behind them, of each series, those of its new rows.
+
+    The first of those goes on with the last one that stays, where they follow each other; so few runs are compared.
+    """
+    runs, summary, row_start = base.index.runs, written.summary, base.index.row_start
+    n_more = np.diff(written.row_start) + of_new.n_left - (row_start[of_new.above] - row_start[of_new.below])
+    series, time, stop = runs.series, runs.time, runs.stop[: len(runs.series)]
+    start = runs.start
+    if len(of_new.gone):
+        kept = ~_where(base.n_series, of_new.gone)[series]
+        start, stop, series, time = start[kept], stop[kept], series[kept], time[kept]
+    owner = series if len(places.ids) == base.n_series else places.old[series]
+    behind = np.searchsorted(owner, places.new, side="right")
+    shift = np.repeat(np.append(0, np.cumsum(n_more)), np.diff(behind, prepend=0, append=len(owner)))
+    start, stop = start + shift, stop + shift
+    own = summary.runs.series
+    ahead = row_start[of_new.below] + np.cumsum(n_more) - n_more + of_new.n_left - written.row_start[:-1]
+    fresh = join_runs(
+        RunTable(summary.runs.start + ahead[own], summary.runs.stop + ahead[own], places.new[own], summary.runs.time),
+        summary.rule,
     )
-    return join_runs(made, summary.rule)
+    behind = np.searchsorted(owner, fresh.series, side="right")
+    before = behind - 1
+    follows = np.append(True, fresh.series[1:] != fresh.series[:-1])[: len(behind)] & (behind > 0)
+    follows[follows] = owner[before[follows]] == fresh.series[follows]
+    follows[follows] = _follow(
+        summary.rule, time[before[follows]], (stop - start)[before[follows]], fresh.time[follows]
+    )
+    stop[before[follows]] = fresh.stop[follows]
+    if follows.all():
+        return RunTable(start, stop, owner, time)
+    new, behind = ~follows, behind[~follows]
+    return RunTable(
+        np.insert(start, behind, fresh.start[new]),
+        np.insert(stop, behind, fresh.stop[new]),
+        np.insert(owner, behind, fresh.series[new]),
+        np.insert(time, behind, fresh.time[new]),
+    )
+
+
+def _follow(rule: TimeStepRule, before: Int64, n_rows: Int64, after: Int64) -> NDArray[np.bool_]:
+    """Whether runs that begin at some times follow ones of so many rows: always where there is no regular rule."""
+    if not rule.regular:
+        return np.ones(len(before), np.bool_)
+    number, on_grid = rule.steps(after, before)
+    return on_grid & (number == n_rows)
 
 
 def join_runs(runs: RunTable, rule: TimeStepRule) -> RunTable:
     """Runs of one series that adjoin and go on in time as one; where there is no regular rule, all that adjoin."""
     before = np.flatnonzero((runs.series[1:] == runs.series[:-1]) & (runs.start[1:] == runs.stop[:-1]))
-    if rule.regular:
-        number, on_grid = rule.steps(runs.time[before + 1], runs.time[before])
-        before = before[on_grid & (number == (runs.stop - runs.start)[before])]
+    n_rows = (runs.stop - runs.start)[before]
+    before = before[_follow(rule, runs.time[before], n_rows, runs.time[before + 1])]
     if not len(before):
         return runs
     start, series, time = (np.delete(each, before + 1) for each in (runs.start, runs.series, runs.time))

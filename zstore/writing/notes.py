@@ -174,7 +174,7 @@ class StepCounts:
         return cls(np.maximum(index.row_size - 1, 0), *counts)
 
 
-def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Int64 | None = None) -> Iterator[str]:
+def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Callable[[], Int64] | None = None) -> Iterator[str]:
     """What should be known of the steps between rows of a store.
 
     Parameters
@@ -184,13 +184,15 @@ def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Int64 | None = 
     index
         All series, with the rows that were added.
     n_before
-        (series,) steps that were not one of `rule` before rows were added; default: none.
+        Asked for the steps, (series,), that were not one of `rule` before rows were added; default: none.
     """
     yield from _repeated_ids(index)
+    if rule.regular and len(index.runs.series) == np.count_nonzero(index.row_size):
+        return  # a run for each series
     steps = StepCounts.of(index, rule)
     if rule.kind == "irregular" and np.any(steps.n_steps):
         yield "times are irregular: no step between rows is the usual one, so runs are not split"
-    n_new = np.maximum(steps.n_gaps - (0 if n_before is None else n_before), 0)
+    n_new = np.maximum(steps.n_gaps - (0 if n_before is None else n_before()), 0)
     if not rule.regular or not n_new.any():
         return
     usual, n_gapped = str(rule), np.count_nonzero(n_new)
