@@ -1,4 +1,4 @@
-"""Months and weekdays since 1970, from days since 1970 and back. Pure arithmetic, vectorised."""
+"""Months and weekdays since 1970, from days since 1970 and back, and differences of times. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Int64 = NDArray[np.int64]
 
+_MOST = int(np.iinfo(np.int64).max)
 EPOCH_WEEKDAY = 3
 """1970-01-01 was a Thursday; 0 is Monday."""
 
@@ -44,3 +45,19 @@ def days_of_weekdays(weekdays: Int64) -> Int64:
     """Days since 1970 of weekdays since 1970."""
     week, day = np.divmod(weekdays + EPOCH_WEEKDAY, 5)
     return week * 7 + day - EPOCH_WEEKDAY
+
+
+def far_apart(times: Int64, origins: Int64) -> bool:
+    """Whether a difference between some times and some origins may be more than an int64 holds."""
+    if not times.size or not origins.size:
+        return False
+    return int(times.max()) - int(origins.min()) > _MOST or int(times.min()) - int(origins.max()) < -_MOST
+
+
+def ceil_divided(numbers: Int64, divisor: int) -> Int64:
+    """Numbers divided and rounded up, in their own memory: there may be ten million."""
+    if divisor > 1:
+        np.negative(numbers, out=numbers)
+        numbers //= divisor
+        np.negative(numbers, out=numbers)
+    return numbers

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.format.ordinals import days_of_months, days_of_weekdays, months_of, weekdays_of
+from zstore.format.ordinals import ceil_divided, days_of_months, days_of_weekdays, far_apart, months_of, weekdays_of
 from zstore.format.rule_text import DAY_S, LAST_DAY, UNITS_PER_SECOND, Kind, RuleFields, parse_rule, text_of_rule
 
 Int64 = NDArray[np.int64]
@@ -218,11 +218,12 @@ class TimeStepRule:
         times, origin = np.asarray(times, np.int64), np.asarray(origin, np.int64)
         if self.kind == "fixed":
             self._require()
-            ahead = times - origin
-            overflown = (times < 0) != (origin < 0)
-            overflown &= (ahead < 0) != (times < 0)
-            ahead = np.where(overflown, np.where(times < 0, _LOW, _HIGH), ahead)
-            return np.asarray(-(-ahead // self.count))
+            ahead = np.asarray(times - origin)
+            if far_apart(times, origin):
+                overflown = (times < 0) != (origin < 0)
+                overflown &= (ahead < 0) != (times < 0)
+                ahead = np.where(overflown, np.where(times < 0, _LOW, _HIGH), ahead)
+            return ceil_divided(ahead, self.count)
         reach = (self.count * LAST_DAY + 2 * LAST_DAY) * self.per_day  # steps next to a time are times too
         times = np.clip(times, _LOW + min(reach, _HIGH), _HIGH - min(reach, _HIGH))
         number, _ = self.steps(times, origin)

@@ -79,8 +79,13 @@ class WindowIndex:
         start, stop = np.maximum(start, runs.start), np.minimum(stop, runs.stop)
         low = runs.start if context else start
         first, last = shape.starts(low, start, stop)
-        n_windows = np.where((last >= first) & (stop > start), (last - first) // shape.stride + 1, 0)
-        kept = n_windows > 0
+        n_windows = last - first
+        if shape.stride > 1:
+            n_windows //= shape.stride
+        n_windows += 1
+        n_windows[stop <= start] = 0
+        some = n_windows > 0
+        kept = slice(None) if some.all() else some  # of millions of runs, nothing is copied without need
         if not isinstance(rule, TimeStepRule):
             rule = IRREGULAR if rule is None else TimeStepRule.fixed(rule, None)
         time = runs.time[kept]
@@ -327,9 +332,12 @@ def _overlapping(holes: tuple[Int64, Int64], first: Int64, last: Int64) -> tuple
 def _merged(start: Int64, stop: Int64) -> tuple[Int64, Int64]:
     """The numbers of some ranges ``[start, stop)`` as ranges that ascend and do not touch; empty ones left out."""
     kept = stop > start
-    start, stop = start[kept], stop[kept]
-    order = np.argsort(start, kind="stable")
-    start, reach = start[order], np.maximum.accumulate(stop[order])
+    if not kept.all():
+        start, stop = start[kept], stop[kept]
+    if np.any(start[1:] < start[:-1]):
+        order = np.argsort(start, kind="stable")
+        start, stop = start[order], stop[order]
+    reach = np.maximum.accumulate(stop)
     if not len(start):
         return start, reach
     new = np.append(True, start[1:] > reach[:-1])

@@ -184,7 +184,7 @@ class WindowBounds:
     target_start: Int64
     stop: Int64
 
-    def at(self, positions: Int64 | Bool) -> WindowBounds:
+    def at(self, positions: Int64 | Bool | slice) -> WindowBounds:
         """Those at some positions."""
         return WindowBounds(self.input_start[positions], self.target_start[positions], self.stop[positions])
 

@@ -5,18 +5,14 @@ Nothing that was committed is rewritten: new rows start on a fresh shard, and th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zstore.errors import SourceError, UsageError
-from zstore.format.index import SeriesIndex, StaticAttribute
-from zstore.format.schema import Schema
+from zstore.format.index import StaticAttribute
 from zstore.reading.store import Store
 from zstore.storage.file import File
 from zstore.writing.arguments import Request
@@ -28,7 +24,7 @@ from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.duplicates import OnDuplicate
 from zstore.writing.ledger import new_sources, read_digests, read_states
 from zstore.writing.merge import Places, merge, scatter_statics, update_statics
-from zstore.writing.notes import StepCounts, freq_notes, matched, row_notes
+from zstore.writing.notes import freq_notes, matched, row_notes
 from zstore.writing.parse import Parsed, row_error
 from zstore.writing.pipeline import Version, Written, commit, next_schema, write
 from zstore.writing.plan import MOST_BAD, Planned, described, plan, plan_text
@@ -169,7 +165,9 @@ def append(
         quarantine = set_aside(site.root, target, parsed.bad, site.version)
         n_dropped = new.n_parsed - n_stored - new.n_known
         counts = row_counts(planned, parsed, written, 0, n_dropped, quarantine, new.n_known)
-        remarks = row_notes(planned, parsed, written, _freq_notes(base, index, new.places, schema), unmatched)
+        remarks = row_notes(
+            planned, parsed, written, freq_notes(schema.time.rule, index, (base.index, new.places.old)), unmatched
+        )
         remarks += _remarks(base, new, written, table)
         told = replace(schema, n_rows=n_stored)
         receipt = write_receipt(str(target), reading.sizes, told, written, counts, remarks)
@@ -185,18 +183,6 @@ def append(
         SourceNotes.of(target, options.id_from_path).with_files(files, added, clock.began_ns).write()
         clock.lap("commit")
     return clock.on(receipt)
-
-
-def _freq_notes(base: Store, index: SeriesIndex, places: Places, schema: Schema) -> Iterator[str]:
-    """What should be known of the steps that are new, judged by all rows of their series."""
-    rule = schema.time.rule
-
-    def n_before() -> NDArray[np.int64]:
-        counts = np.zeros(len(index.ids), np.int64)
-        counts[places.old] = StepCounts.of(base.index, rule).n_gaps
-        return counts
-
-    return freq_notes(rule, index, n_before)
 
 
 def _statics(base: Store, planned: Planned, places: Places) -> tuple[tuple[StaticAttribute, ...], list[str]]:

@@ -271,7 +271,8 @@ def _follow(rule: TimeStepRule, before: Int64, n_rows: Int64, after: Int64) -> N
     if not rule.regular:
         return np.ones(len(before), np.bool_)
     number, on_grid = rule.steps(after, before)
-    return on_grid & (number == n_rows)
+    following: NDArray[np.bool_] = on_grid & (number == n_rows)
+    return following
 
 
 def join_runs(runs: RunTable, rule: TimeStepRule) -> RunTable:

@@ -174,7 +174,9 @@ class StepCounts:
         return cls(np.maximum(index.row_size - 1, 0), *counts)
 
 
-def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Callable[[], Int64] | None = None) -> Iterator[str]:
+def freq_notes(
+    rule: TimeStepRule, index: SeriesIndex, before: tuple[SeriesIndex, Int64] | None = None
+) -> Iterator[str]:
     """What should be known of the steps between rows of a store.
 
     Parameters
@@ -183,8 +185,8 @@ def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Callable[[], In
         How far it is from one row to the next.
     index
         All series, with the rows that were added.
-    n_before
-        Asked for the steps, (series,), that were not one of `rule` before rows were added; default: none.
+    before
+        The series before rows were added, and where each of them is among all; None for none.
     """
     yield from _repeated_ids(index)
     if rule.regular and len(index.runs.series) == np.count_nonzero(index.row_size):
@@ -192,7 +194,10 @@ def freq_notes(rule: TimeStepRule, index: SeriesIndex, n_before: Callable[[], In
     steps = StepCounts.of(index, rule)
     if rule.kind == "irregular" and np.any(steps.n_steps):
         yield "times are irregular: no step between rows is the usual one, so runs are not split"
-    n_new = np.maximum(steps.n_gaps - (0 if n_before is None else n_before()), 0)
+    n_new = steps.n_gaps
+    if before is not None:
+        n_new[before[1]] -= StepCounts.of(before[0], rule).n_gaps
+        n_new = np.maximum(n_new, 0)
     if not rule.regular or not n_new.any():
         return
     usual, n_gapped = str(rule), np.count_nonzero(n_new)
