@@ -21,11 +21,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/ready
-	$(BIN)/python -m lightning_app.demo simulate
-	$(BIN)/zstore ingest demo/catchments.csv demo/catchments.zarr --id gauge_id --time date \
-		--static demo/attributes.csv --overwrite
-	$(BIN)/python -m lightning_app run --config configs/demo_lstm.yaml
-	$(BIN)/python -m lightning_app.demo compare
+	$(BIN)/python -m lightning_app demo
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal

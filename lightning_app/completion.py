@@ -12,9 +12,17 @@ from pytorch_lightning.cli import LightningArgumentParser
 from lightning_app import audit, backtest, evaluation, shipped, table
 from lightning_app.app_cli import AppCLI
 from lightning_app.batch import BatchShape
+from lightning_app.demo import whole
 
 _PROGRAM = "lightning-app"
-_BESIDE = {"backtest": backtest, "configs": shipped, "evaluate": evaluation, "splits": audit, "table": table}
+_BESIDE = {
+    "backtest": backtest,
+    "configs": shipped,
+    "demo": whole,
+    "evaluate": evaluation,
+    "splits": audit,
+    "table": table,
+}
 
 
 class _Commands(AppCLI):

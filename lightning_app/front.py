@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from lightning_app import shipped
+from lightning_app.demo import whole
 from zstore import ZstoreError, __version__
 
 WORDS = "LIGHTNING_APP_ARGUMENTS"
@@ -131,6 +132,7 @@ SHORT = {
 }
 """Commands that Lightning's parser reads, whose whole help has hundreds of lines."""
 OTHERS = {
+    "demo": "see it work: simulate rivers, ingest, fit, forecast, compare",
     "backtest": "forecast from several origins in the past, and score it",
     "evaluate": "score kept forecasts of days to come, once their truth is in",
     "splits": "count train, val, test; prove that they share no target",
@@ -163,7 +165,7 @@ def answered(words: Sequence[str]) -> int | None:
         return 0
     command, asked = words[0], set(words[1:])
     if command == "configs":
-        return _configs(words[1:])
+        return _ended(shipped.main, words[1:])
     if command in SHORT and asked & {"-h", "--help"}:
         print(_of_command(command, SHORT[command]))
         return 0
@@ -175,12 +177,14 @@ def answered(words: Sequence[str]) -> int | None:
     if missing:
         lacking = f"{command} needs {', '.join(missing)}, not installed here"
         return _failed(f"{lacking}; expected the extra train. Fix: pip install 'zstore[train]'.", 1)
+    if command == "demo":
+        return _ended(whole.main, words[1:])
     return None
 
 
-def _configs(words: Sequence[str]) -> int:
+def _ended(run: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
     try:
-        return shipped.main(words)
+        return run(words)
     except ZstoreError as error:
         return _failed(str(error), error.exit_code)
 

@@ -6,12 +6,10 @@ import argparse
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib import metadata
 from pathlib import Path
 
 from zstore import UsageError, whole_file
 
-_IN_WHEEL = "share/zstore/configs/"
 _WIDTH = 96  # characters of what is said of a configuration
 
 
@@ -23,20 +21,17 @@ def configurations() -> dict[str, Path]:
     UsageError
         If the package was installed without them.
     """
-    root = Path(__file__).parents[1] / "configs"
-    found = {str(path.relative_to(root).with_suffix("")): path for path in root.rglob("*.yaml")}
-    if not found:
-        for file in metadata.files("zstore") or ():
-            _, inside, name = file.as_posix().partition(_IN_WHEEL)
-            if inside and name.endswith(".yaml"):
-                found[name.removesuffix(".yaml")] = Path(str(file.locate()))
-    if not found:
+    package = Path(__file__).parent
+    places = (package / "configs", package.parent / "configs")  # of a wheel, of the repository
+    root = next((place for place in places if (place / "demo_lstm.yaml").is_file()), None)
+    if root is None:
         raise UsageError(
             "no configurations in this installation",
             expected="those that a wheel brings",
-            where=str(root),
+            where=str(places[0]),
             fix="install zstore anew from its wheel, or take configs/ from the repository",
         )
+    found = {path.relative_to(root).with_suffix("").as_posix(): path for path in root.rglob("*.yaml")}
     return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0])))
 
 

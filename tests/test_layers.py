@@ -321,6 +321,7 @@ LAYERS = {
     "lightning_app": [
         [
             "shipped",
+            "demo.whole",
             "front",
             "start",
             "batch",
@@ -538,20 +539,20 @@ def test_models_never_import_data() -> None:
 
 
 def test_what_draws_stores_is_imported_when_one_shows_itself() -> None:
-    code = "import sys, zstore; print(*(name for name in sys.modules if '.look.' in name))"
+    code = "import sys; from zstore import *; print(*(name for name in sys.modules if '.look.' in name))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert sorted(done.stdout.split()) == ["zstore.look.style", "zstore.look.svg", "zstore.look.template"]
 
 
 def test_importing_zstore_does_not_import_what_its_command_alone_needs() -> None:
-    code = "import sys, zstore; print(*{'jsonargparse', 'rich', 'argparse'} & set(sys.modules))"
+    code = "import sys; from zstore import *; print(*{'jsonargparse', 'rich', 'argparse'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
 
 def test_importing_zstore_does_not_import_heavy_packages() -> None:
     heavy = {"torch", "pandas", "distributed", "dask", "xarray", "zarr"}
-    code = f"import sys, zstore, zstore.cli; print(*{heavy} & set(sys.modules))"
+    code = f"import sys, zstore.cli; from zstore import *; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -1,3 +1,8 @@
-"""The version of the package; read by the build without importing the rest."""
+"""The version, as the installation has it: the build takes it from the tag of the commit."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("zstore")
+except PackageNotFoundError:  # a tree on the path of Python that was never installed
+    __version__ = "0+unknown"
