@@ -20,6 +20,7 @@ from lightning_app.app_cli import AppCLI
 from lightning_app.arguments import Parser
 from lightning_app.cli import main
 from lightning_app.data.windows.splits import Split
+from lightning_app.demo import whole
 
 COMMANDS = list(front.SHORT)
 
@@ -206,3 +207,35 @@ def test_a_configuration_that_was_changed_is_not_overwritten(
     assert (tmp_path / "demo_lstm.yaml").read_text() == "mine"
     assert said(["configs", "demo_lstm", "--out", str(tmp_path), "--overwrite"], capsys)[0] == 0
     assert said(["configs", "demo_lst"], capsys)[1].count("expected demo_lstm") == 1
+
+
+def test_the_demo_ends_at_the_first_step_that_fails_with_its_exit_code(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "demo").touch()  # in the way of the folder
+    assert main(["demo", "--out", str(tmp_path)]) == 1
+    printed = [line for line in capfd.readouterr().out.splitlines() if line.startswith("$ ")]
+    assert printed == [f"$ {whole.STEPS[0]}"]
+    shipped = (REPOSITORY / "configs" / "demo_lstm.yaml").read_text()
+    assert (tmp_path / "configs" / "demo_lstm.yaml").read_text() == shipped
+
+
+@pytest.mark.long
+def test_the_demo_needs_nothing_but_a_folder_that_is_not_there_yet(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--out", str(tmp_path / "tried")]) == 0
+    text = capfd.readouterr().out
+    assert [line[2:] for line in text.splitlines() if line.startswith("$ ")] == list(whole.STEPS)
+    (lstm,) = (line.split() for line in text.splitlines() if line.startswith("LSTM"))
+    assert float(lstm[1]) < 0.7
+    assert (tmp_path / "tried" / "runs" / "demo_lstm" / "forecast.png").stat().st_size > 10_000
+
+
+def test_another_configuration_of_the_demo_stays_as_it_is(tmp_path: Path) -> None:
+    config = tmp_path / "configs" / "demo_lstm.yaml"
+    config.parent.mkdir()
+    config.write_text("# mine")
+    (tmp_path / "demo").touch()
+    main(["demo", "--out", str(tmp_path)])
+    assert config.read_text() == "# mine"
