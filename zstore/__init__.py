@@ -190,15 +190,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for."""
-    if name in _PACKAGES:
-        return import_module(f"zstore.{name}")
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'zstore' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # which would then let any name pass
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first asked for."""
+        if name in _PACKAGES:
+            return import_module(f"zstore.{name}")
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'zstore' has no attribute {name!r}")
+        value = getattr(import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
