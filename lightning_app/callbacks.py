@@ -168,8 +168,8 @@ def _logged(trainer: pl.Trainer) -> tuple[dict[str, Any], str]:
     return found, "  ".join(f"{name} {value:.4f}" for name, value in found.items())
 
 
-def _plain(values: dict[str, Tensor]) -> dict[str, list[float]]:
-    return {name: value.reshape(-1).tolist() for name, value in values.items()}
+def _plain(values: dict[str, Tensor]) -> dict[str, float | list[float]]:
+    return {name: value.reshape(-1).tolist() if value.ndim else float(value) for name, value in values.items()}
 
 
 def _loader(trainer: pl.Trainer) -> WindowLoader:

@@ -408,7 +408,7 @@ LAYERS = {
         ],
         ["tasks.mixture", "tasks.policy"],
         ["tasks.distributions", "tasks.probabilistic"],
-        ["radii", "intervals"],
+        ["radii", "intervals", "persistence"],
         ["models.fields"],
         ["models.finite", "models.rebuild", "models.base", "models.states"],
         ["models.repeat", "models.seasonal", "models.climatology"],

@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from lightning_app.demo.catchments import Catchments
-from lightning_app.look.style import CLIMATOLOGY, FORECAST, OBSERVED_AREA, PERSISTENCE
+from lightning_app.look.style import CLIMATOLOGY, FORECAST, OBSERVED, PERSISTENCE, dress, legend
 from lightning_app.prediction_arrays import target_variables
 from zstore import Store
 
@@ -113,18 +113,17 @@ def draw(comparison: Comparison, path: Path, step: int = 3, n_days: int = 240) -
     mine = mine[start : start + n_days]
     dates = comparison.days[mine, step - 1].astype("M8[D]")
     figure, axes = plt.subplots(figsize=(11, 4.2), layout="constrained")
-    axes.fill_between(dates, 0, observed[mine, step - 1], color=OBSERVED_AREA, linewidth=0, label="observed")
+    axes.plot(dates, observed[mine, step - 1], color=OBSERVED, linewidth=1.6, label="observed")
     for name, colour, width in (
         ("climatology", CLIMATOLOGY, 1.0),
         ("persistence", PERSISTENCE, 1.0),
         ("LSTM", FORECAST, 1.8),
     ):
         axes.plot(dates, comparison.forecasts[name][mine, step - 1], color=colour, linewidth=width, label=name)
-    axes.set(ylabel="flow (mm/day)", title=f"Catchment {liveliest}: flow forecast {step} days ahead, on test days")
+    dress(axes, f"Catchment {liveliest}: flow forecast {step} days ahead, on test days", y="flow (mm/day)")
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
-    axes.legend(frameon=False, ncols=4, loc="upper right")
-    axes.spines[["top", "right"]].set_visible(False)
+    legend(axes, ncols=4, loc="upper right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)

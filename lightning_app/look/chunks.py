@@ -9,7 +9,7 @@ import torch
 
 from lightning_app.batch import Batch
 from lightning_app.data.datamodule import WindowDataModule
-from lightning_app.look.style import FORECAST, OBSERVED
+from lightning_app.look.style import FORECAST, OBSERVED, dress, legend
 from lightning_app.models.base import TaskModel
 from lightning_app.tasks import Policy
 from zstore import shown
@@ -64,10 +64,9 @@ def chunks(model: TaskModel, data: WindowDataModule, windows: list[Batch]) -> An
             likeliest = lines[shares.argmax(), :, number]
             label = "predicted" if len(shares) == 1 else f"likeliest, {shares.max():.0%}"
             axes.plot(steps, likeliest, color=FORECAST, linewidth=1.8, label=label)
-            axes.tick_params(labelsize=7)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.set_title(shown(targets[number]), loc="left", fontsize=8, parse_math=False)
-        row[-1].legend(frameon=False, fontsize=7)
+            units = data.store.channel(targets[number]).units
+            dress(axes, shown(targets[number]) + (f" ({shown(units)})" if units else ""))
+        legend(row[-1])
         id_ = shown(data.store.ids[int(flat["series"][0])])
         row[0].set_ylabel(id_, fontsize=8, parse_math=False)
     for axes in grid[-1, -len(targets) :]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_app.look.style import dress
 from zstore import shown
 
 _MOST_NAMES = 24  # classes whose names fit beside the picture
@@ -48,12 +49,9 @@ def confusion(counts: NDArray[np.int64], classes: list[Any], target: str) -> Any
         names = [shown(_name(each)) for each in classes]
         axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 3 else 0, parse_math=False)
         axes.set_yticks(range(n), names, parse_math=False)
-    axes.set_xlabel("predicted", fontsize=9)
-    axes.set_ylabel("observed", fontsize=9)
-    axes.tick_params(labelsize=8)
     accuracy = counts.trace() / max(counts.sum(), 1)
     title = f"{shown(target)}: {accuracy:.1%} of {counts.sum():,} right"
-    axes.set_title(title, loc="left", fontsize=10, parse_math=False)
+    dress(axes, title, "predicted", "observed", grid=False)
     return figure
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning_app.data.columns.classes import names_of
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.look.style import GUIDE, dress, legend
 from lightning_app.models.base import TaskModel
 from zstore import shown
 
@@ -30,7 +31,7 @@ def roc_curves(model: TaskModel, data: WindowDataModule) -> Any:
 
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
+    axes.plot([0, 1], [0, 1], color=GUIDE, linewidth=1, linestyle="--")
     curves = model.report["roc"]
     for key, (wrong, right) in curves.items():
         target, number = map(int, key.split("/"))
@@ -39,12 +40,9 @@ def roc_curves(model: TaskModel, data: WindowDataModule) -> Any:
         axes.plot(
             wrong.numpy(), right.numpy(), linewidth=1.5, label=shown(f"{data.targets[target]} {name}: {area:.3f}")
         )
-    axes.set_xlabel("others that are taken for it (false positive rate)", fontsize=8)
-    axes.set_ylabel("found (true positive rate)", fontsize=8)
-    axes.set_title("ROC, and the area below it", loc="left", fontsize=9)
+    wrong, found = "others that are taken for it (false positive rate)", "found (true positive rate)"
+    dress(axes, "ROC, and the area below it", wrong, found)
     axes.set_aspect("equal")
-    axes.tick_params(labelsize=8)
     if 0 < len(curves) <= _MOST_NAMED:
-        for text in axes.legend(fontsize=8, loc="lower right", frameon=False).get_texts():
-            text.set_parse_math(False)
+        legend(axes, loc="lower right")
     return figure

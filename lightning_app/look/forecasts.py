@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_app.batch import Batch
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.intervals import levels_of
-from lightning_app.look.style import FORECAST, OBSERVED
+from lightning_app.look.style import FORECAST, GUIDE, OBSERVED, SECOND, dress, legend
 from lightning_app.models.base import TaskModel
 from lightning_app.quantile_errors import central_pairs
 from zstore import shown
@@ -66,16 +66,24 @@ def forecasts(model: TaskModel, data: WindowDataModule, windows: list[Batch]) ->
         id_ = data.store.ids[int(series[0])]
         when = "" if not axis.rule.regular else f" from {axis.show(int(flat['time'][place]))}"
         title = f"{shown(id_)}{when}" if data.store.n_series > 1 else when.strip()
-        axes.set_title(title, loc="left", fontsize=9, parse_math=False)  # an id may have a $
-        axes.set_xlabel("steps from the first target", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        dress(axes, title, x=f"{_steps(data)} from the first target")
+        axes.axvline(-0.5, color=GUIDE, linewidth=0.8)
         axes.margins(x=0.01)
-    units = data.store.channel(data.targets[0]).units
-    label = shown(data.targets[0]) + (f" ({shown(units)})" if units else "")
-    figure.supylabel(label, fontsize=9, parse_math=False)
-    grid[0].legend(frameon=False, fontsize=8)
+    figure.supylabel(_in_units(data, data.targets[0]), fontsize=9, parse_math=False)
+    legend(grid[0])
     return figure
+
+
+def _steps(data: WindowDataModule) -> str:
+    """What one row is further than the one before."""
+    rule = data.store.schema.time.rule
+    return f"steps of {rule}" if rule.regular else "rows"
+
+
+def _in_units(data: WindowDataModule, target: str) -> str:
+    """A target, and the units that the store knows of it."""
+    units = data.store.channel(target).units
+    return shown(target) + (f" ({shown(units)})" if units else "")
 
 
 def _bands(axes: Any, ahead: Any, quantiles: Any, levels: Sequence[float]) -> None:
@@ -95,35 +103,44 @@ def calibration(model: TaskModel) -> Any:
     figure = Figure(figsize=(4.2, 4.0), layout="constrained")
     axes = figure.subplots()
     found = {name: values.cpu().numpy() for name, values in model.report["calibration"].items()}
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
+    axes.plot([0, 1], [0, 1], color=GUIDE, linewidth=1, linestyle="--")
     axes.plot(found["level"], found["share"], color=FORECAST, linewidth=1.6, marker="o", markersize=4)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.set_xlabel("level of the quantile", fontsize=8)
-    axes.set_ylabel("share of targets at or below it", fontsize=8)
-    axes.set_title("calibration: on the line, quantiles are what they say", loc="left", fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    title = "calibration: on the line, quantiles are what they say"
+    dress(axes, title, "level of the quantile", "share of targets at or below it")
     return figure
 
 
 def errors_by_step(model: TaskModel, data: WindowDataModule) -> Any:
-    """RMSE and MAE over horizon steps, a matplotlib figure."""
+    """RMSE and MAE over horizon steps, and below them those of persistence, if it is known; a matplotlib figure."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
     steps = np.arange(1, model.shape.horizon + 1)
-    for name, colour in (("rmse", FORECAST), ("mae", OBSERVED)):
+    marker = "o" if len(steps) <= 24 else None
+    baseline = model.report.get("persistence_by_step", {})
+    for name, colour in (("rmse", FORECAST), ("mae", SECOND)):
         values = model.report["by_step"][name].cpu().numpy()
-        axes.plot(steps, values, color=colour, linewidth=1.8, marker="o" if len(steps) <= 24 else None, markersize=3)
-        axes.annotate(
-            name.upper(), (steps[-1], values[-1]), (4, 0), textcoords="offset points", color=colour, va="center"
-        )
-    axes.set(xlabel="horizon step", ylabel=f"error ({model.task.unit})", xlim=(1, None))
+        label = f"{name.upper()} of {type(model).__name__}"
+        axes.plot(steps, values, color=colour, linewidth=1.8, marker=marker, markersize=3, label=label)
+        if name in baseline:
+            values, label = baseline[name].cpu().numpy(), f"{name.upper()} of the last value"
+            axes.plot(steps, values, color=colour, linewidth=1.2, linestyle=(0, (4, 2)), alpha=0.75, label=label)
+    dress(axes, "error by horizon step", _steps(data) + " ahead", f"error ({_unit(model, data)})")
+    axes.set_xlim(1 - 0.02 * len(steps), len(steps) * 1.02)
     axes.set_ylim(bottom=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"{type(model).__name__}: error by horizon step", loc="left", fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend(axes)
     return figure
+
+
+def _unit(model: TaskModel, data: WindowDataModule) -> str:
+    """Units of errors: of the targets, where all have the same ones and errors are in these."""
+    units = {data.store.channel(target).units or "" for target in data.targets}
+    known = len(units) == 1 and all(units) and model.task.unit == "source units"
+    return shown(units.pop()) if known else model.task.unit
 
 
 def scores_map(scores: Tensor, coordinates: Any, targets: list[str]) -> Any:
@@ -147,13 +164,8 @@ def scores_map(scores: Tensor, coordinates: Any, targets: list[str]) -> Any:
         coordinates[order, 1], coordinates[order, 0], c=values[order], s=14, cmap="viridis", vmin=0, vmax=1
     )
     figure.colorbar(drawn, ax=axes, label="NSE", extend="min")
-    axes.set(xlabel="longitude", ylabel="latitude")
     axes.set_aspect(1 / max(np.cos(np.deg2rad(np.nanmean(coordinates[:, 0]))), 0.1))
     median = np.nanmedian(values) if np.isfinite(values).any() else np.nan
-    axes.set_title(
-        f"NSE of {shown(targets[0])}, {np.isfinite(values).sum():,} series, median {median:.3f}",
-        loc="left",
-        fontsize=10,
-        parse_math=False,
-    )
+    title = f"NSE of {shown(targets[0])}, {np.isfinite(values).sum():,} series, median {median:.3f}"
+    dress(axes, title, "longitude", "latitude", grid=False)
     return figure

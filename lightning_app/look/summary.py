@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor
+
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models.base import TaskModel
 from lightning_app.tasks import Forecast, Task
@@ -13,6 +15,7 @@ from zstore import WindowShape, shown_html
 def summary(model: TaskModel, data: WindowDataModule, drawn: list[str], windows: str) -> str:
     """The run on one page of Markdown; `windows` says how many were tested."""
     store, window = data.store, data.window
+    baseline = model.report.get("persistence", {})
     kind = f"panels of {data.view.n_nodes:,} series" if data.view.n_nodes else f"windows of {store.n_series:,} series"
     lines = [
         f"# {type(model).__name__} on {shown_html(Path(store.path).name)}",
@@ -25,10 +28,10 @@ def summary(model: TaskModel, data: WindowDataModule, drawn: list[str], windows:
         f"- split {data.split.digest()}; scaler {data.scaler.fitted_on}",
         f"- {sum(weight.numel() for weight in model.parameters()):,} parameters; {_task(model.task)}",
         "",
-        f"| metric{f', {model.task.unit}' if model.task.unit else ''} | test |",
-        "|---|---|",
+        f"| metric{f', {model.task.unit}' if model.task.unit else ''} | test |{' last value |' if baseline else ''}",
+        "|---|---|" + ("---|" if baseline else ""),
         *(
-            f"| {name} | {model.exact[f'test/{name}']:.4f} |"
+            f"| {name} | {model.exact[f'test/{name}']:.4f} |{_beside(baseline, name)}"
             for name in (
                 *model.task.listed,
                 *model.task.also,
@@ -40,6 +43,11 @@ def summary(model: TaskModel, data: WindowDataModule, drawn: list[str], windows:
         *(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})\n" for name in drawn),
     ]
     return "\n".join(lines)
+
+
+def _beside(baseline: dict[str, Tensor], name: str) -> str:
+    """The cell of the baseline, empty where it has no such metric."""
+    return "" if not baseline else f" {float(baseline[name]):.4f} |" if name in baseline else "  |"
 
 
 def _task(task: Task) -> str:

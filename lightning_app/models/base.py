@@ -23,6 +23,7 @@ from lightning_app.models.rebuild import (
     require_same_model,
     shipped_class,
 )
+from lightning_app.persistence import persistence_of
 from lightning_app.tasks import Forecast, Task
 from lightning_app.tasks.base import Report
 from lightning_app.tasks.forecast import Units
@@ -100,6 +101,7 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
                 fix="another model, such as LSTM",
             )
         self.task.suit(shape)
+        self.persistence = persistence_of(self.task, shape)
         self._compile_with = compile_with
         self._predict: Callable[[Batch], Tensor] = self.forward
         self.exact: dict[str, float] = {}
@@ -352,8 +354,11 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
     def _update(self, stage: str, batch: Batch) -> Tensor:
         outputs, windows = self.outputs(batch)
         self.task.update(stage, outputs, windows, self)
-        if stage == "test" and self.intervals is not None:
-            self.intervals.update(self.task, outputs, windows, self.data)
+        if stage == "test":
+            if self.intervals is not None:
+                self.intervals.update(self.task, outputs, windows, self.data)
+            if self.persistence is not None:
+                self.persistence.update(windows, self.data)
         return outputs
 
     def _log(self, stage: str) -> None:
@@ -362,6 +367,8 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         if stage == "test" and self.intervals is not None:
             for group, values in self.intervals.measured().items():
                 self.report[group] = {**self.report[group], **values}
+        if stage == "test" and self.persistence is not None:
+            self.report |= self.persistence.measured()
         named = {f"{stage}/{name}": value for name, value in self.report["all"].items()}
         self.log_dict({name: value.float() for name, value in named.items()})
         self.exact = {name: float(value) for name, value in named.items()}
