@@ -403,6 +403,19 @@ def test_batches_whose_fields_are_copied_behind_are_those_made_one_after_the_oth
     assert all(map(same, behind, one_by_one[3:]))
 
 
+def test_a_test_on_several_threads_has_the_fields_of_one_on_one_thread(
+    arrays: zstore.Store, monkeypatch: pytest.MonkeyPatch, two_threads: None
+) -> None:
+    data = module(arrays, "host", fields={"image": FieldOptions(2, crop=(3, 2)), "touch": FieldOptions(2, 2)})
+    one_by_one = list(data.test_dataloader())
+    monkeypatch.setattr(lightning_app.data.batches.loader, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(lightning_app.data.batches.loader, "_BEHIND", (0, 1 << 20))
+    loader = data.test_dataloader()
+    assert loader._behind
+    with torch.inference_mode():  # as Lightning tests; no other thread is in it
+        assert all(map(same, list(loader), one_by_one))
+
+
 @pytest.mark.parametrize("place", ["encoded", "stream"])
 def test_what_is_decoded_for_each_batch_is_not_copied_behind(place: FieldPlace, arrays: zstore.Store) -> None:
     assert not module(arrays, place).train_dataloader()._behind

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from lightning_app.data.batches.making import one_thread_each
+from lightning_app.data.lasting import lasting
 
 Item = TypeVar("Item")
 Copies = list[Callable[[], object]]
@@ -52,7 +53,9 @@ def copied_behind(tasks: Iterator[Callable[[Copies], Item]], n_threads: int) -> 
 
 def _begun(task: Callable[[Copies], Item], pool: ThreadPoolExecutor) -> tuple[Item, Future[None]]:
     copies: Copies = []
-    return task(copies), pool.submit(_do, copies)
+    with lasting():  # a test is in inference mode, whose tensors no thread may fill that is not
+        item = task(copies)
+    return item, pool.submit(_do, copies)
 
 
 def _do(copies: Copies) -> None:
