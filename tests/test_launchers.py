@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,47 @@ def test_a_rank_killed_twenty_times_within_an_epoch_changes_no_bit(catchments: S
     for name, weights in states[0]["state_dict"].items():
         assert torch.equal(weights, states[1]["state_dict"][name])
     assert list(tmp_path.rglob("*.partial")) == []
+
+
+def batches_of(folder: Path, witness: str, ranks: int) -> dict[int, list[tuple[Any, ...]]]:
+    """By step, the windows of its global batch, whichever rank has them."""
+    found = {}
+    for parts in zip(*(lines_of(folder, witness, rank) for rank in range(ranks)), strict=True):
+        assert len({part["step"] for part in parts}) == len({len(part["windows"]) for part in parts}) == 1
+        found[parts[0]["step"]] = sorted(tuple(window) for part in parts for window in part["windows"])
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("residency", ["host", "stream"])
+def test_a_fit_whose_rank_was_killed_goes_on_with_the_same_windows_on_another_number_of_ranks(
+    residency: str, catchments: Store, tmp_path: Path
+) -> None:
+    write_config(tmp_path, catchments, residency)
+    overlay(tmp_path, "undisturbed", "whole")
+    assert torchrun(tmp_path, 2).wait() == 0, (tmp_path / "log.txt").read_text()
+    whole = batches_of(tmp_path, "whole", 2)
+    overlay(tmp_path, "run", "killed", pause_s=0.2)
+    launcher = torchrun(tmp_path, 2)
+    while len(lines_of(tmp_path, "killed", 0)) < 10:
+        assert launcher.poll() is None, (tmp_path / "log.txt").read_text()
+        time.sleep(0.02)
+    ranks_of(psutil.Process(launcher.pid))[1].send_signal(signal.SIGKILL)
+    assert launcher.wait() == 1
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < saved < len(whole) - 1
+    finals = {}
+    for ranks in (1, 2, 4):
+        shutil.copytree(tmp_path / "run", tmp_path / f"run{ranks}")
+        overlay(tmp_path, f"run{ranks}", f"after{ranks}", strategy="ddp_find_unused_parameters_true")
+        assert torchrun(tmp_path, ranks).wait() == 0, (tmp_path / "log.txt").read_text()
+        after = batches_of(tmp_path, f"after{ranks}", ranks)
+        assert after == {step: batch for step, batch in whole.items() if step > saved}
+        finals[ranks] = torch.load(tmp_path / f"run{ranks}" / "checkpoints" / "last.ckpt", weights_only=True)
+    for name, weights in finals[2]["state_dict"].items():
+        for ranks in (1, 4):
+            torch.testing.assert_close(finals[ranks]["state_dict"][name], weights, rtol=1e-3, atol=1e-5)
 
 
 _SLURM = r"""
