@@ -61,6 +61,7 @@ _LIMITS = {  # of the batches that a command is about
 _OPTIONS = {"rollout": "acting", "export": "export"}
 """Commands that have options of their own, and how these are called."""
 _OF_TASK = "of the task"
+_MOST_EPOCHS = 1000  # as Lightning has it, which warns of it; a fit stops when validation does not get better
 PARTS_OF_RUN = ("fit", "test", "predict")
 """Commands that a run does one after another."""
 _ABOUT_RUN = """Fit, test and predict in one process: what these commands do one after another with the same flags.
@@ -183,6 +184,8 @@ class AppCLI(LightningCLI):
                     expected="at least one batch",
                     fix=f"drop --trainer.{limit}",
                 )
+        if trainer["max_epochs"] is None and trainer["max_steps"] == -1 and trainer["max_time"] is None:
+            trainer["max_epochs"] = _MOST_EPOCHS
         if trainer["default_root_dir"] is None:
             files = config.get("config") or []
             trainer["default_root_dir"] = f"runs/{Path(str(files[0])).stem}" if files else "runs/unnamed"

@@ -94,6 +94,12 @@ def class_mistake(message: str) -> UsageError | None:
                 expected="a value for each of its arguments that has no default",
                 fix=f"say it in init_args, or as --{key}.{lacking.split(',')[0]}",
             )
+        if unknown is not None and _last(problem[1]) == _last(kind[1]):
+            return UsageError(
+                f"--{key}.{unknown[1]} without --{key}",
+                expected=f"the {_last(kind[1])} that this is an argument of",
+                fix=f"name its class in --{key}" + (", such as Adam" if key == "optimizer" else ""),
+            )
         if unknown is not None:
             return UsageError(
                 f"{key} {problem[1]} with {unknown[1]}",
@@ -113,6 +119,10 @@ def _arguments(path: str) -> str:
     return f"one of {', '.join(known)}" if known else "no arguments"
 
 
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
 def _class(path: str) -> Any:
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
@@ -130,7 +140,7 @@ def _shipped(kind: str, name: str) -> list[str]:
 def _class_at(path: str, key: str, kind_path: str) -> UsageError | None:
     """What is wrong with the class at a path, which should be of a kind; None if nothing is."""
     module_name, _, name = path.rpartition(".")
-    kind = kind_path.rpartition(".")[2]
+    kind = _last(kind_path)
     if not module_name:
         similar = _shipped(kind_path, path)
         return UsageError(

@@ -190,6 +190,13 @@ def test_a_mistake_in_another_part_is_told_in_one_line(config: Path, app: App, t
     refused(app("fit", "--config", config, "--config", more, "--quiet"), expected)
 
 
+@pytest.mark.parametrize(("words", "expected"), [(("--optimizer.lr", 0.1), "--optimizer.lr without --optimizer;")])
+def test_an_argument_of_a_class_that_is_not_named_is_told_as_such(
+    config: Path, app: App, words: tuple[object, ...], expected: str
+) -> None:
+    refused(app("fit", "--config", config, "--quiet", *words), expected)
+
+
 def refused(done: subprocess.CompletedProcess[str], expected: str) -> None:
     errors = [line for line in done.stderr.splitlines() if "Warning" not in line and not line.startswith(" ")]
     assert done.returncode == 2

@@ -286,6 +286,16 @@ def test_help_says_when_the_last_checkpoint_is_saved(app: App) -> None:
     assert "whether or not the metric improved" in asked
 
 
+def test_a_fit_that_is_told_no_number_of_epochs_ends_with_its_validation_and_warns_of_nothing(
+    app: App, hourly: Store, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    few = {"max_epochs": None, "limit_train_batches": 1, "limit_val_batches": 1}
+    config(tmp_path / "n.yaml", hourly, trainer=few, early_stopping={"patience": 1})
+    fitted = app("fit", "--config", "n.yaml", "--optimizer", "SGD", "--optimizer.lr", 100, check=True)
+    assert "stopped early after 2 epochs" in fitted.stdout
+    assert [str(each.message) for each in recwarn if "max_epochs" in str(each.message)] == []
+
+
 def test_a_fit_logs_its_speed_its_waiting_and_its_memory(app: App, hourly: Store, tmp_path: Path) -> None:
     config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 2, "log_every_n_steps": 5})
     fitted = app("fit", "--config", "n.yaml", check=True)
