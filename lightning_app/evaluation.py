@@ -117,7 +117,7 @@ def evaluate(store: Store, forecasts: Forecasts) -> Evaluation:
                 expected=f"channels of numbers of {store.path}",
                 fix="evaluate them against the store that they were made from",
             )
-    truth = _truth(store, forecasts)
+    truth = truth_of(store, forecasts)
     known = np.isfinite(truth)
     _, number = np.unique(np.rec.fromarrays([_codes(forecasts.ids), forecasts.origin]), return_inverse=True)
     n_values, n_known = np.bincount(number), np.bincount(number, known)
@@ -138,7 +138,7 @@ def evaluate(store: Store, forecasts: Forecasts) -> Evaluation:
     )
 
 
-def _truth(store: Store, forecasts: Forecasts) -> NDArray[np.float64]:
+def truth_of(store: Store, forecasts: Forecasts) -> NDArray[np.float64]:
     """(value,) what the store has, NaN where nothing."""
     found = np.full(len(forecasts), np.nan)
     ids = _codes(forecasts.ids)

@@ -121,8 +121,8 @@ def write_kept(path: Path, rows: pa.Table) -> None:
     partial.replace(path)
 
 
-def read_forecasts(folder: Path, store: Store) -> Forecasts:
-    """Read all forecasts that were kept.
+def read_forecasts(folder: Path, store: Store, paths: Sequence[Path] | None = None) -> Forecasts:
+    """Read forecasts that were kept.
 
     Parameters
     ----------
@@ -130,13 +130,16 @@ def read_forecasts(folder: Path, store: Store) -> Forecasts:
         Where they are.
     store
         Has the unit of their times.
+    paths
+        Some of its files. Default: all.
 
     Raises
     ------
     StoreError
         If a file is damaged or has times of another kind, or a forecast is kept twice.
     """
-    paths = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+    if paths is None:
+        paths = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
     table = _joined([_schema(store).empty_table(), *(_read(path, store) for path in paths)])
     key = table.select(["id", "origin", "step", "target"])
     if key.group_by(key.column_names).aggregate([]).num_rows != table.num_rows:

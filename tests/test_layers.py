@@ -450,7 +450,7 @@ LAYERS = {
             "rollout.trainer",
         ],
         ["rollout.pusht"],
-        ["view.folders", "view.predicted", "view.windows", "view.panels"],
+        ["view.folders", "view.predicted", "view.kept", "view.windows", "view.panels"],
         ["app_cli", "completion", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.reach", "demo.__main__"],
     ],

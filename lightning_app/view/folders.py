@@ -47,6 +47,17 @@ class RunFolder:
         return path if path.is_dir() else None
 
     @property
+    def kept(self) -> Path:
+        """Where forecasts are kept that were made of rows to come."""
+        return self.path / "forecasts"
+
+    @property
+    def kept_state(self) -> tuple[tuple[str, int, int], ...]:
+        """What changes where a forecast is kept: names, times and sizes of files; empty where there are none."""
+        files = [path for path in self.kept.glob("*.parquet") if not path.name.startswith(".")]
+        return tuple(sorted((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+
+    @property
     def films(self) -> list[str]:
         """Names of the GIFs of a rollout."""
         return sorted(path.name for path in self.path.glob("rollout_*.gif") if path.is_file())

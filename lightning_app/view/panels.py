@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_app.view.folders import RunFolder, run_folders
 from lightning_app.view.predicted import Predictions
 from zstore import UsageError, view
+
+if TYPE_CHECKING:
+    from lightning_app.view.kept import KeptForecasts
 
 _SCRIPTS = Path(__file__).parent / "static"
 
@@ -26,7 +30,7 @@ def runs(session: Any, paths: list[str]) -> view.Panel | None:
     """
     if not paths:
         return None
-    folders, kept = run_folders(paths), _Kept(session)
+    folders, kept, ahead = run_folders(paths), _Kept(session), _Ahead(session)
 
     def folder(query: Any) -> RunFolder:
         name = query.get("run") or next(iter(folders))
@@ -54,14 +58,27 @@ def runs(session: Any, paths: list[str]) -> view.Panel | None:
         if (number := query.get("window")) is not None and number != "":
             return own.of_window(id_, target, query.whole("window", 0), query.whole("before", 100, 0, 5000))
         low, high = query.number("start"), query.number("stop")
-        axis = session.opened.store.time
-        span = None if low is None or high is None else view.stored_span(low, high, axis)
+        clock = view.Clock.of(session.opened.store)
+        span = None if low is None or high is None else clock.span(low, high)
         return own.by_lead(id_, target, query.whole("step", 1, 1), span, query.whole("points", 1000, 16, 4000))
 
     def film(query: Any) -> Any:
         return folder(query).film(query.get("name") or "")
 
+    def ahead_forecast(query: Any) -> Any:
+        own = ahead.forecasts(folder(query))
+        target, id_ = query.get("target") or "", query.get("id") or ""
+        if query.get("origin"):
+            return own.forecast(id_, target, query.whole("origin", 0), query.whole("before", 100, 0, 5000))
+        low, high = query.number("start"), query.number("stop")
+        clock = view.Clock.of(session.opened.store)
+        span = None if low is None or high is None else clock.span(low, high)
+        return own.by_lead(id_, target, query.whole("step", 1, 1), span, query.whole("points", 1000, 16, 4000))
+
     answers = {
+        "kept": lambda query: ahead.about(folder(query)),
+        "kept_forecast": ahead_forecast,
+        "kept_scores": lambda query: ahead.forecasts(folder(query)).scores(query.get("target") or ""),
         "list": listed,
         "curves": lambda query: folder(query).curves(),
         "targets": targets,
@@ -69,7 +86,7 @@ def runs(session: Any, paths: list[str]) -> view.Panel | None:
         "forecast": forecast,
         "film": film,
     }
-    return view.Panel("runs", "Runs", _SCRIPTS / "runs.js", answers)
+    return view.Panel("runs", "Runs", _SCRIPTS / "runs.js", answers, [_SCRIPTS / "kept.js"])
 
 
 class _Kept:
@@ -100,6 +117,37 @@ class _Kept:
         return found
 
 
+class _Ahead:
+    """Forecasts that runs have kept, read again where there are more, or another version is looked at."""
+
+    def __init__(self, session: Any) -> None:
+        self._session, self._lock = session, threading.Lock()
+        self._open: dict[str, tuple[Any, Any]] = {}
+
+    def about(self, folder: RunFolder) -> dict[str, Any]:
+        """What there is; `n_forecasts` is 0 where there is nothing."""
+        return self.forecasts(folder).about() if folder.kept_state else {"n_forecasts": 0}
+
+    def forecasts(self, folder: RunFolder) -> KeptForecasts:
+        """Those of a run."""
+        if not folder.kept_state:
+            fix = "python -m lightning_app predict --config … --data.predict_on future"
+            raise UsageError(f"run {folder.name} has kept no forecasts", expected="some", fix=fix)
+        try:
+            from lightning_app.view.kept import KeptForecasts  # torch, for seconds: once somebody asks
+        except ImportError as error:
+            what, fix = f"{error.name} cannot be imported ({error})", "pip install 'zstore[train]'"
+            raise UsageError(what, expected="the libraries of the extra 'train'", fix=fix) from error
+        opened = self._session.opened
+        with self._lock:
+            state = (folder.kept_state, opened.number)
+            found = self._open.get(folder.name)
+            if found is None or found[0] != state:
+                found = self._open[folder.name] = (state, KeptForecasts(folder.kept, opened.store))
+            own: KeptForecasts = found[1]
+            return own
+
+
 def splits(session: Any, paths: list[str]) -> view.Panel | None:
     """What is train, validation and test in the configurations of some runs, and windows as the model sees them."""
     if not paths:
@@ -115,13 +163,9 @@ def splits(session: Any, paths: list[str]) -> view.Panel | None:
             raise UsageError(what, expected="the libraries of the extra 'train'", fix=fix) from error
         return answers(session, folders)
 
-    names = ("list", "parts", "window")
-    return view.Panel(
-        "splits",
-        "Splits",
-        _SCRIPTS / "splits.js",
-        {name: partial(_later, answers, name) for name in names},
-    )
+    own: dict[str, Callable[[Any], Any]] = {name: partial(_later, answers, name) for name in ("parts", "window")}
+    own["list"] = lambda _: list(folders)
+    return view.Panel("splits", "Splits", _SCRIPTS / "splits.js", own)
 
 
 def _later(answers: Callable[[], Any], name: str, query: Any) -> Any:

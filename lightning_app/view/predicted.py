@@ -53,7 +53,7 @@ class Predictions:
             self._group = zarr.open_group(str(path), mode="r", zarr_format=3)  # filters of format 2 may unpickle
         except Exception as error:  # whatever zarr says of what is no group
             raise UsageError(f"{path} ({error})", expected="predictions that predict wrote") from error
-        self.path, self._store = path, store
+        self.path, self._store, self._clock = path, store, view.Clock.of(store)
         attributes = dict(self._group.attrs)
         if attributes.get("source_uuid") != store.schema.uuid:
             raise UsageError(
@@ -187,7 +187,7 @@ class Predictions:
         lines = []
         for name, kind in self._lines(target):
             values = self._values(name, id_, windows, place)
-            lines.append({"id": kind, "kind": kind, **_points(self._store, times, values, (low, high), n_points)})
+            lines.append({"id": kind, "kind": kind, **thinned(self._clock, times, values, (low, high), n_points)})
         return self._chart(target, lines, (low, high))
 
     def of_window(self, id_: str, target: str, number: int, before: int) -> dict[str, Any]:
@@ -218,25 +218,16 @@ class Predictions:
         lines = []
         if past.stop > past.start and target in store.channels:
             values = store.read(target, first + past.start, first + past.stop).astype(np.float64)
-            lines.append({"id": "before", "kind": "before", **_line(store, own[past], values)})
+            lines.append({"id": "before", "kind": "before", **line(self._clock, own[past], values)})
         for name, kind in self._lines(target):
-            lines.append(
-                {"id": kind, "kind": kind, **_line(store, times, self._values(name, id_, window, slice(None)).ravel())}
-            )
+            values = self._values(name, id_, window, slice(None)).ravel()
+            lines.append({"id": kind, "kind": kind, **line(self._clock, times, values)})
         low = int(own[past.start]) if past.stop > past.start else int(times.min())
         return self._chart(target, lines, (low, int(times.max()) + 1)) | {"n_windows": len(windows)}
 
     def _chart(self, target: str, lines: list[dict[str, Any]], span: tuple[int, int]) -> dict[str, Any]:
-        axis, words = self._store.time, None
-        if target in self._store.channels and (channel := self._store.channel(target)).kind == "category":
-            words = list(channel.categories)
         units = self._group[self._variable(target)].attrs.get("units")
-        return {
-            "start": view.seconds_of(span[0], axis),
-            "stop": view.seconds_of(max(span[1] - 1, span[0]), axis),
-            "charts": [{"name": target, "units": units, "categories": words, "lines": lines}],
-            "n_steps": self.n_steps,
-        }
+        return chart(self._store, target, lines, span, units) | {"n_steps": self.n_steps}
 
     def _variable(self, target: str) -> str:
         if target not in self.targets:
@@ -293,26 +284,43 @@ class Predictions:
             yield series.ravel(), values.ravel(), truth.ravel()
 
 
-def _points(
-    store: Store, times: NDArray[np.int64], values: NDArray[np.float64], span: tuple[int, int], n_points: int
+def chart(
+    store: Store, target: str, lines: list[dict[str, Any]], span: tuple[int, int], units: str | None = None
 ) -> dict[str, Any]:
+    """Lines of a target over the times ``[low, high)`` of a span, as a page draws them."""
+    clock, words = view.Clock.of(store), None
+    if target in store.channels:
+        channel = store.channel(target)
+        words, units = list(channel.categories) if channel.kind == "category" else None, units or channel.units
+    return {
+        "start": clock.second(span[0]),
+        "stop": clock.second(max(span[1] - 1, span[0])),
+        "charts": [{"name": target, "units": units, "categories": words, "lines": lines}],
+    }
+
+
+def thinned(
+    clock: view.Clock, times: NDArray[np.int64], values: NDArray[np.float64], span: tuple[int, int], n_points: int
+) -> dict[str, Any]:
+    """A line of at most so many points, over the times ``[low, high)`` of a span."""
     if len(times) <= n_points or span[1] <= span[0]:
-        return _line(store, times, values)
-    thinned = view.Thinned(*span, max(n_points // 3, 1))
+        return line(clock, times, values)
+    thinned = view.Thinned(*span, max(n_points // 2, 1))
     thinned.add(times, values)
-    return _line(store, *thinned.points(), whole=False, n_rows=len(times))
+    return line(clock, *thinned.points(), whole=False, n_rows=len(times))
 
 
-def _line(
-    store: Store,
+def line(
+    clock: view.Clock,
     times: NDArray[np.int64],
     values: NDArray[np.float64],
     whole: bool = True,
     n_rows: int | None = None,
 ) -> dict[str, Any]:
+    """A line through (row,) times and values; `whole` where each row is a point."""
     n_rows = len(times) if n_rows is None else n_rows
     return {
-        "x": view.listed(view.seconds(times, store.time)),
+        "x": view.listed(clock.seconds(times)),
         "y": view.listed(values),
         "n_rows": n_rows,
         "n_read": n_rows,

@@ -40,7 +40,6 @@ def answers(session: Any, folders: Mapping[str, RunFolder]) -> dict[str, Callabl
         return kept.window(folder(query), cast(SplitName, split), query.whole("number", 0))
 
     return {
-        "list": lambda _: list(folders),
         "parts": lambda query: kept.parts(folder(query)),
         "window": window,
     }
@@ -93,14 +92,14 @@ class _Kept:
 
 
 def _shown_parts(found: Audit) -> dict[str, Any]:
-    data, axis = found.data, found.data.store.time
+    data, clock = found.data, view.Clock.of(found.data.store)
     chosen, n_series = sampled_series(found.spans, _MOST_SERIES)
     bars: list[list[Any]] = []
     for name in NAMES:
         spans = found.spans[name]
         for place in np.flatnonzero(np.isin(spans.series, chosen)).tolist()[:_MOST_BARS]:
             line = int(np.searchsorted(chosen, spans.series[place]))
-            ends = [view.seconds_of(int(each[place]), axis) for each in (spans.first, spans.last)]
+            ends = [clock.second(int(each[place])) for each in (spans.first, spans.last)]
             bars.append([line, name, *ends])
     nodes = data.view.n_nodes
     ids = [f"all {nodes:,} series"] if nodes else [str(data.store.ids[position]) for position in chosen.tolist()]
@@ -110,8 +109,8 @@ def _shown_parts(found: Audit) -> dict[str, Any]:
         "ids": ids,
         "n_series": n_series,
         "bars": bars,
-        "start": view.seconds_of(int(index.time_start.min()) if data.store.n_rows else 0, axis),
-        "stop": view.seconds_of(int(index.time_stop.max()) if data.store.n_rows else 0, axis),
+        "start": clock.second(int(index.time_start.min()) if data.store.n_rows else 0),
+        "stop": clock.second(int(index.time_stop.max()) if data.store.n_rows else 0),
         "about": str(data.window),
     }
 

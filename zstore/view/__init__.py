@@ -4,8 +4,8 @@ What is here serves any part of the page, and may be used by other packages, whi
 point group ``zstore.view``. The server lies in modules of its own, which are imported by the command.
 """
 
-from zstore.view.numbers import listed, number, seconds, seconds_of, stored_span
+from zstore.view.numbers import Clock, listed, number
 from zstore.view.panel import Panel
 from zstore.view.thin import Thinned
 
-__all__ = ["Panel", "Thinned", "listed", "number", "seconds", "seconds_of", "stored_span"]
+__all__ = ["Clock", "Panel", "Thinned", "listed", "number"]

@@ -73,7 +73,8 @@ def make_app(session: Session, token: str, cookie: str, panels: Sequence[Panel] 
         routes += [
             Route(f"/api/{panel.name}/{name}", own(answer), methods=["GET"]) for name, answer in panel.answers.items()
         ]
-        routes.append(Route(f"/panels/{panel.name}.js", _file(panel.script), methods=["GET"]))
+        files = {f"{panel.name}.js": panel.script, **{f"{panel.name}/{path.name}": path for path in panel.modules}}
+        routes += [Route(f"/panels/{name}", _file(path), methods=["GET"]) for name, path in files.items()]
     routes += [
         Route("/", _file(_STATIC / "index.html"), methods=["GET"]),
         Mount("/static", StaticFiles(directory=_STATIC)),

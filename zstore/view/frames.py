@@ -15,7 +15,7 @@ from zstore.format.schema import Field
 from zstore.look.fields import read_value
 from zstore.look.pixels import png, windowed
 from zstore.reading.store import Store
-from zstore.view.numbers import listed, seconds
+from zstore.view.numbers import Clock, listed
 
 MOST_PX = 1024
 """Pixels along the longer side of a picture."""
@@ -74,7 +74,7 @@ def field_rows(store: Store, id_: str, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "n": last - first,
-        "x": listed(seconds(times, store.time)) if last - first <= 20_000 else None,
+        "x": listed(Clock.of(store).seconds(times)) if last - first <= 20_000 else None,
         "first": store.time.show(int(times[0])) if len(times) else "",
         "axes": axes,
         "lengths": lengths,

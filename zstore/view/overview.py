@@ -11,7 +11,7 @@ from zstore.look.fields import field_text
 from zstore.look.svg import sample_evenly
 from zstore.reading.store import Store
 from zstore.upkeep.history import LogEntry
-from zstore.view.numbers import listed, number, seconds
+from zstore.view.numbers import Clock, listed, number
 
 MOST_CHANNELS = 500
 """Channels and vectors that are listed."""
@@ -40,6 +40,7 @@ def overview(store: Store) -> dict[str, Any]:
                 "max": number(float(all_.high)) if all_.count else None,
             }
         )
+    clock = Clock.of(store)
     span = (int(index.time_start.min()), int(index.time_stop.max())) if store.n_rows else (0, 0)
     return {
         "name": PurePosixPath(store.path).name,
@@ -48,11 +49,13 @@ def overview(store: Store) -> dict[str, Any]:
         "n_rows": store.n_rows,
         "n_series": store.n_series,
         "n_channels": len(store.channels),
-        "first": float(seconds(np.array(span[0]), store.time)),
-        "last": float(seconds(np.array(span[1]), store.time)),
+        "first": clock.second(span[0]),
+        "last": clock.second(span[1]),
         "shown_first": store.time.show(span[0]) if store.n_rows else "",
         "shown_last": store.time.show(span[1]) if store.n_rows else "",
         "is_dated": store.time.unit is not None,
+        "origin": clock.origin,
+        "n_digits": clock.n_digits,
         "zone": store.time.zone,
         "step": store.time.show_freq(),
         "channels": channels,

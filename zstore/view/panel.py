@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -37,12 +37,15 @@ class Panel(NamedTuple):
     answers
         By the last part of an address, ``/api/NAME/…``, functions of a query to a document for JSON, or to bytes of a
         PNG.
+    modules
+        Further files of JavaScript that `script` imports, as ``/panels/NAME/FILE``.
     """
 
     name: str
     title: str
     script: Path
     answers: Mapping[str, Callable[[Any], Any]]
+    modules: Sequence[Path] = ()
 
 
 def require(value: str | None, name: str) -> str:

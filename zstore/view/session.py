@@ -13,10 +13,10 @@ from zstore.errors import NotFoundError, ZstoreError
 from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.doctor import examine
-from zstore.upkeep.findings import KINDS
+from zstore.upkeep.findings import KINDS, Finding
 from zstore.upkeep.history import log
 from zstore.view.frames import LastValues
-from zstore.view.numbers import seconds_of
+from zstore.view.numbers import Clock
 from zstore.view.overview import overview, versions
 from zstore.view.table import SeriesTable
 
@@ -123,7 +123,7 @@ class _Doctor:
     """A diagnosis in a thread of its own."""
 
     def __init__(self, store: Store, options: Mapping[str, str] | None) -> None:
-        self._store, self._options = store, options
+        self._store, self._options, self._clock = store, options, Clock.of(store)
         self._done, self._total, self._is_stopped = 0, 0, False
         self._error = ""
         self._findings: list[dict[str, Any]] | None = None
@@ -133,6 +133,7 @@ class _Doctor:
     def _run(self) -> None:
         try:
             found = examine(self._store, self._told, self._options)
+            findings = [self._placed(each) for each in found.findings[:MOST_FINDINGS]]
         except _StoppedError:
             return
         except (ZstoreError, OSError) as error:
@@ -142,27 +143,25 @@ class _Doctor:
             logger.exception("the doctor")
             self._error = f"The doctor failed ({type(error).__name__}: {error}); the terminal has more."
             return
-        index, store = self._store.index, self._store
-        findings = []
-        for each in found.findings[:MOST_FINDINGS]:
-            first, last = each.start, max(each.stop - 1, each.start)
-            spans = each.series and each.stop > each.start and last < index.row_start[-1]
-            findings.append(
-                {
-                    "kind": each.kind,
-                    "series": each.series,
-                    "channel": each.channel,
-                    "where": each.where(store),
-                    "sentence": each.sentence,
-                    "span": [self._when(first), self._when(last)] if spans else None,
-                }
-            )
         self._counts = dict(found.counts)
         self._findings = findings
 
-    def _when(self, row: int) -> float:
-        """Time of a row in seconds."""
-        return seconds_of(int(self._store.times(row, row + 1)[0]), self._store.time)
+    def _placed(self, finding: Finding) -> dict[str, Any]:
+        """A finding, with the seconds from its first to its last row where it has rows."""
+        store = self._store
+        first, last = finding.start, max(finding.stop - 1, finding.start)
+        has_rows = finding.series and finding.stop > finding.start and last < store.index.row_start[-1]
+        return {
+            "kind": finding.kind,
+            "series": finding.series,
+            "channel": finding.channel,
+            "where": finding.where(store),
+            "sentence": finding.sentence,
+            "span": [self._second(row) for row in (first, last)] if has_rows else None,
+        }
+
+    def _second(self, row: int) -> float:
+        return self._clock.second(int(self._store.times(row, row + 1)[0]))
 
     def stop(self) -> None:
         """Read no more: another version is looked at."""

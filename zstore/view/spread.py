@@ -9,7 +9,7 @@ import numpy as np
 from zstore.look.presence import MOST_SAMPLES, observed_share, sampled
 from zstore.look.svg import sample_evenly
 from zstore.reading.store import Store
-from zstore.view.numbers import listed, number, seconds
+from zstore.view.numbers import Clock, listed, number
 
 MOST_SERIES, MOST_TIMES = 120, 400
 """Lines and columns of the map of what is missing."""
@@ -33,12 +33,14 @@ def missing_map(store: Store, n_series: int, n_times: int, channel: str | None =
 
     Returns
     -------
-    ``ids``, ``start`` and ``stop`` of the times, ``shares`` (series, time) from 0 to 1, the ``channels`` that count.
+    ``ids``, ``start`` and ``stop`` of the columns, the ``last`` row of all, ``shares`` (series, time) from 0 to 1, and
+    the ``channels`` that count.
     """
     if not store.n_rows:
-        return {"ids": [], "start": 0.0, "stop": 0.0, "shares": [], "channels": []}
-    low, high = int(store.index.time_start.min()), int(store.index.time_stop.max()) + 1
-    n_times = max(min(n_times, MOST_TIMES, high - low), 1)
+        return {"ids": [], "start": 0.0, "stop": 0.0, "last": 0.0, "shares": [], "channels": []}
+    low, last = int(store.index.time_start.min()), int(store.index.time_stop.max())
+    high = last + 1
+    n_times, high = _columns(store, low, high, max(min(n_times, MOST_TIMES, high - low), 1))
     chosen = sample_evenly(store.n_series, max(min(n_series, MOST_SERIES), 1))
     names = list(store.chosen_channels(channel)) if channel else list(store.channels)
     n_rows = max(int(store.index.row_size[chosen].sum()), 1)
@@ -47,14 +49,26 @@ def missing_map(store: Store, n_series: int, n_times: int, channel: str | None =
     if n_rows > 2 * _MOST_VALUES:  # of very long series fewer
         chosen = chosen[sample_evenly(len(chosen), max(len(chosen) * 2 * _MOST_VALUES // n_rows, 1))]
     shares = [listed(observed_share(store, position, (low, high), n_times, names)) for position in chosen.tolist()]
-    first, last = seconds(np.array([low, high - 1]), store.time).tolist()
+    clock = Clock.of(store)
     return {
         "ids": [str(store.ids[position]) for position in chosen.tolist()],
-        "start": first,
-        "stop": last,
+        "start": clock.second(low),
+        "stop": clock.second(high - 1),
+        "last": clock.second(last),
         "shares": shares,
         "channels": names,
     }
+
+
+def _columns(store: Store, low: int, high: int, most: int) -> tuple[int, int]:
+    """How many columns there are, and where the last one ends: of fixed steps, each has room for as many of them."""
+    rule = store.time.rule
+    if rule.kind != "fixed" or (high - low) // rule.count > 2**40:
+        return most, high
+    n_steps = -(-(high - low) // rule.count)
+    of_column = -(-n_steps // most)
+    n_columns = -(-n_steps // of_column)
+    return n_columns, min(low + n_columns * of_column * rule.count, 2**63 - 1)
 
 
 def histogram(store: Store, channel: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zstore.errors import UsageError
 from zstore.reading.store import Store
-from zstore.view.numbers import listed, seconds
+from zstore.view.numbers import Clock, listed
 
 MOST_LINES = 500
 """Series on one page."""
@@ -42,7 +42,7 @@ class SeriesTable:
     """
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self.store, self._clock = store, Clock.of(store)
         self._order = lru_cache(maxsize=8)(self._sorted)
         self._found = lru_cache(maxsize=8)(self._search)
         self._lower: NDArray[Any] | None = None
@@ -109,7 +109,7 @@ class SeriesTable:
 
     def _moments(self, times: NDArray[np.int64], chosen: NDArray[np.int64]) -> list[Any]:
         """Of each series a time in seconds; None where it has no row."""
-        found = seconds(times[chosen], self.store.time)
+        found = self._clock.seconds(times[chosen])
         return listed(np.where(self.store.index.row_size[chosen] > 0, found, np.nan))
 
     @property

@@ -12,13 +12,15 @@ from zstore.errors import UsageError
 from zstore.format.schema import Field
 from zstore.reading.ranges import row_ranges
 from zstore.reading.store import Store
-from zstore.view.numbers import MOST_TIME, listed, seconds, stored_time
+from zstore.view.numbers import MOST_TIME, Clock, listed
 from zstore.view.thin import Thinned, with_gaps
 
 MOST_SERIES = 12
 """Series in one picture."""
-MOST_CHANNELS = 24
+MOST_CHANNELS = 64
 """Channels below each other."""
+MOST_LINES = 288
+"""Lines in all: channels of series."""
 MOST_POINTS = 4000
 """Points of one line."""
 _BLOCK_ROWS = 1 << 20
@@ -47,9 +49,9 @@ def traces(
     ids
         At most :data:`MOST_SERIES` of them.
     channels
-        Names of channels, at most :data:`MOST_CHANNELS`.
+        Names of channels, at most :data:`MOST_CHANNELS`, and of all series together :data:`MOST_LINES`.
     start, stop
-        Seconds since 1970, or steps. Default: all that the series have.
+        Seconds of the :class:`~zstore.view.numbers.Clock` of the store, or steps. Default: all that the series have.
     n_points
         The most points of a line, from 16 to :data:`MOST_POINTS`.
 
@@ -66,21 +68,21 @@ def traces(
     NotFoundError
         If the store has no such series or channel.
     """
-    if len(ids) > MOST_SERIES or len(channels) > MOST_CHANNELS:
+    if len(ids) > MOST_SERIES or len(channels) > MOST_CHANNELS or len(ids) * len(channels) > MOST_LINES:
         raise UsageError(
             f"{len(ids):,} series with {len(channels):,} channels",
-            expected=f"at most {MOST_SERIES} series and {MOST_CHANNELS} channels in one picture",
+            expected=f"at most {MOST_SERIES} series, {MOST_CHANNELS} channels and {MOST_LINES} lines in one picture",
         )
     positions = np.array([store.position(id_) for id_ in ids], np.int64)
     fields = [store.channel(name) for name in channels]
-    index, axis = store.index, store.time
+    index, clock = store.index, Clock.of(store)
     filled = positions[index.row_size[positions] > 0]
     if len(filled):
         first, last = int(index.time_start[filled].min()), int(index.time_stop[filled].max())
     else:
         first, last = 0, 0
-    low = first if start is None else stored_time(start, axis, up=False)
-    high = last + 1 if stop is None else stored_time(stop, axis, up=True) + 1
+    low = first if start is None else clock.stored(start, up=False)
+    high = last + 1 if stop is None else clock.stored(stop, up=True) + 1
     if high <= low:
         raise UsageError(f"a stretch from {start} to {stop}", expected="an end behind its beginning")
     low, high = _near(low, high, first, last)
@@ -92,13 +94,13 @@ def traces(
     n_read = max(_MOST_VALUES // (len(ids) * len(channels)), _BLOCK_ROWS)
     for id_, position, begin, end in zip(ids, positions.tolist(), begins.tolist(), ends.tolist(), strict=True):
         own = store.index.row_start[position : position + 2].tolist()
-        for name, line in _lines(store, fields, (begin, end), own, (low, high), n_points, n_read):
+        for name, line in _lines(store, clock, fields, (begin, end), own, (low, high), n_points, n_read):
             lines[name].append({"id": id_, **line})
     return {
-        "start": float(seconds(np.array(low), axis)),
-        "stop": float(seconds(np.array(high - 1), axis)),
-        "first": float(seconds(np.array(first), axis)),
-        "last": float(seconds(np.array(last), axis)),
+        "start": clock.second(low),
+        "stop": clock.second(high - 1),
+        "first": clock.second(first),
+        "last": clock.second(last),
         "charts": [
             {
                 "name": field.name,
@@ -128,6 +130,7 @@ def _words(field: Field, lines: Sequence[dict[str, Any]]) -> list[str] | dict[in
 
 def _lines(
     store: Store,
+    clock: Clock,
     fields: Sequence[Field],
     rows: tuple[int, int],
     own: Sequence[int],
@@ -146,17 +149,17 @@ def _lines(
             values = store.read(field.name, low, high)
             n_infinite = int(np.isinf(values[begin - low : end - low]).sum())
             x, y = with_gaps(times, values, follows)
-            yield field.name, _line(store, x, y, n_rows, n_infinite, whole=True, n_read=n_rows)
+            yield field.name, _line(clock, x, y, n_rows, n_infinite, whole=True, n_read=n_rows)
         return
     blocks = _blocks(begin, end, most_rows)
-    thinned = {field.name: Thinned(*span, max(n_points // 3, 1)) for field in fields}
+    thinned = {field.name: Thinned(*span, n_points // 2) for field in fields}
     for low, high in blocks:
         times = store.times(low, high)
         for field in fields:
             thinned[field.name].add(times, store.read(field.name, low, high))
     n_read = sum(high - low for low, high in blocks)
     for name, each in thinned.items():
-        yield name, _line(store, *each.points(), n_rows, each.n_infinite, whole=False, n_read=n_read)
+        yield name, _line(clock, *each.points(), n_rows, each.n_infinite, whole=False, n_read=n_read)
 
 
 def _blocks(begin: int, end: int, most_rows: int) -> list[tuple[int, int]]:
@@ -176,7 +179,7 @@ def _follow(store: Store, times: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _line(
-    store: Store,
+    clock: Clock,
     times: NDArray[np.int64],
     values: NDArray[np.floating],
     n_rows: int,
@@ -186,7 +189,7 @@ def _line(
     n_read: int,
 ) -> dict[str, Any]:
     return {
-        "x": listed(seconds(times, store.time)),
+        "x": listed(clock.seconds(times)),
         "y": listed(values),
         "n_rows": n_rows,
         "n_read": n_read,

@@ -1,15 +1,16 @@
 // Runs: losses as they grow, forecasts beside what was observed, scores by series, two runs side by side, rollouts.
 
 import { address, ask } from "/static/api.js";
-import { Charts } from "/static/chart.js";
-import { colour, counted, css, el, failure, number, tip } from "/static/dom.js";
+import { axes_base, Charts } from "/static/chart.js";
+import { colour, counted, css, el, failure, number, plural, tip } from "/static/dom.js";
 import * as state from "/static/state.js";
+import { Kept } from "/panels/runs/kept.js";
 import { map } from "/static/store.js";
 
 export const title = "Runs";
 
 const POLL_MS = 3000;
-const CURVE_H = 180;
+const CURVE_H = 160;
 const WORST = 50;
 const BEST_IS_LARGE = ["nse", "accuracy"];
 
@@ -27,10 +28,11 @@ class View {
     this.id = at.one("id");
     this.step = at.number("step") ?? 1;
     this.window = at.number("window");
-    this.start = at.number("start");
-    this.stop = at.number("stop");
+    this.start = at.time("start");
+    this.stop = at.time("stop");
     this.score = at.one("score", "rmse");
     this.keys = "j k next series, ← → move or next window, 0 all";
+    this.kept = new Kept(this, at);
     this.hint = tip();
     this.plots = [];
   }
@@ -42,13 +44,14 @@ class View {
     if (!this.names.length) this.names = known.slice(0, 2);
     this.list = el("div", { class: "scroll" });
     this.curves = el("div", { class: "side" });
-    this.charts_box = el("div", {});
+    this.charts_box = el("div", { class: "pair" });
     this.scores_box = el("div", {});
+    this.kept_box = el("div", {});
     this.films = el("div", { class: "side" });
     this.controls = el("div", { class: "row" });
     this.about = el("div", { class: "quiet" });
     this.page.append(el("h2", {}, "Runs"), this.list, el("h2", {}, "Losses and metrics"), this.curves,
-      el("h2", {}, "Forecasts"), this.controls, this.about, this.charts_box, this.scores_box, this.films);
+      el("h2", {}, "Forecasts"), this.controls, this.about, this.charts_box, this.scores_box, this.kept_box, this.films);
     this.tables();
     await this.losses();
     const poll = async () => { await this.losses(); if (!this.gone) this.timer = setTimeout(poll, POLL_MS); };
@@ -58,8 +61,8 @@ class View {
       this.charts_box.append(box);
       return new Charts(box, this.overview, { onzoom: (low, high) => this.look(low, high), position });
     });
-    await this.predictions();
     this.show_films();
+    await Promise.all([this.predictions(), this.kept.begin()]);
   }
 
   tables() {
@@ -79,7 +82,7 @@ class View {
 
   write() {
     const { names, target, id, step, window: window_, start, stop, score } = this;
-    state.write("runs", { run: names, target, id, step: step === 1 ? "" : step, window: window_, start, stop, score: score === "rmse" ? "" : score });
+    state.write("runs", { run: names, target, id, step: step === 1 ? "" : step, window: window_, start, stop, score: score === "rmse" ? "" : score, ...this.kept.state() });
   }
 
   async losses() {
@@ -104,12 +107,13 @@ class View {
   curve(name, lines) {
     const figure = el("figure", { class: "chart" }, el("div", { class: "title" }, name, ...this.names.map((run, at) => [" ", el("span", { class: "dot", style: { background: colour(at) } }), el("span", { class: "quiet" }, run)]).flat()));
     this.curves.append(figure);
-    const axis = { stroke: css("--quiet"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid") } };
+    const axis = axes_base();
     const data = lines.length === 1 ? [lines[0].step, lines[0].value] : uPlot.join(lines.map((line) => [line.step, line.value]));
-    const width = Math.min(380, Math.max(this.curves.clientWidth - 8, 220));
+    const width = Math.min(380, Math.max(figure.clientWidth, 220));
     return new uPlot({
       width, height: CURVE_H, legend: { show: false }, scales: { x: { time: false } },
-      axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map(number) }],
+      padding: [10, 16, 0, 0],
+      axes: [{ ...axis, size: 28 }, { ...axis, size: 60, values: (_, ticks) => ticks.map(number) }],
       series: [{}, ...lines.map((line, at) => ({ stroke: colour(at), width: 1.5, spanGaps: true, points: { show: line.step.length < 40, size: 5 } }))],
     }, data, figure);
   }
@@ -137,8 +141,8 @@ class View {
     const { targets, n_steps } = this.known;
     const target = el("select", { "aria-label": "target", onchange: () => { this.target = target.value; this.draw(); this.scores(); } }, targets.map((name) => el("option", { value: name, selected: name === this.target }, name)));
     this.series = el("input", { type: "search", value: this.id, "aria-label": "id of the series", onchange: () => { this.id = this.series.value; this.draw(); } });
-    const step = el("input", { type: "range", min: 1, max: n_steps, value: this.step, "aria-label": "steps ahead", oninput: () => { this.step = Number(step.value); told.textContent = `${this.step} steps ahead`; this.draw(); } });
-    const told = el("span", { class: "quiet" }, `${this.step} steps ahead`);
+    const step = el("input", { type: "range", min: 1, max: n_steps, value: this.step, "aria-label": "steps ahead", oninput: () => { this.step = Number(step.value); told.textContent = `${plural(this.step, "step")} ahead`; this.draw(); } });
+    const told = el("span", { class: "quiet" }, `${plural(this.step, "step")} ahead`);
     const ways = el("select", { "aria-label": "what is drawn", onchange: () => { this.window = ways.value === "window" ? 0 : null; this.control(); this.draw(); } },
       el("option", { value: "lead", selected: this.window === null }, "all forecasts so many steps ahead"), el("option", { value: "window", selected: this.window !== null }, "one forecast, all its steps"));
     const window_ = [el("button", { onclick: () => this.next(-1) }, "earlier"), el("button", { onclick: () => this.next(1) }, "later")];
@@ -153,7 +157,7 @@ class View {
     const { signal } = (this.asking = new AbortController());
     try {
       const kept = (error) => { if (error.name === "AbortError") throw error; return { error }; };
-      const answers = await Promise.all(this.names.map((run) => (this.able.includes(run) ? ask("runs/forecast", { run, id, target, step: Math.min(step, this.known.n_steps), window: window_, before, start, stop, points: Math.min(this.charts[0].width, 4000) }, { signal }).catch(kept) : null)));
+      const answers = await Promise.all(this.names.map((run) => (this.able.includes(run) ? ask("runs/forecast", { run, id, target, step: Math.min(step, this.known.n_steps), window: window_, before, start, stop, points: this.charts[0].points }, { signal }).catch(kept) : null)));
       answers.forEach((answer, at) => {
         if (!answer?.charts) {
           this.charts[at].clear();
@@ -255,6 +259,7 @@ class View {
     this.hint.remove();
     for (const plot of this.plots) plot.destroy();
     for (const chart of this.charts || []) chart.destroy();
+    this.kept.destroy();
   }
 }
 

@@ -1,8 +1,9 @@
 // Splits: what is train, validation and test over time and series; a window as the model sees it.
 
 import { ask } from "/static/api.js";
-import { sized } from "/static/chart.js";
-import { colour, counted, css, el, failure, moment, tip } from "/static/dom.js";
+import { axes_base, sized } from "/static/chart.js";
+import { moment } from "/static/clock.js";
+import { colour, counted, css, el, failure, tip } from "/static/dom.js";
 import * as state from "/static/state.js";
 
 export const title = "Splits";
@@ -75,12 +76,12 @@ class View {
       const line = Math.min(Math.max(Math.floor(((event.clientY - box.top) / box.height) * ids.length), 0), ids.length - 1);
       const when = start + ((event.clientX - box.left) / box.width) * (stop - start);
       const own = bars.find(([place, , low, high]) => place === line && low <= when && when <= high);
-      this.hint.show(event, `${ids[line]}, ${moment(this.overview.is_dated ? when : Math.round(when), this.overview.is_dated)}${own ? `: ${own[1]}` : ""}`);
+      this.hint.show(event, `${ids[line]}, ${moment(this.overview.is_dated ? when : Math.round(when))}${own ? `: ${own[1]}` : ""}`);
     });
     canvas.addEventListener("mouseleave", () => this.hint.hide());
     const some = ids.length < n_series ? `${counted(ids.length)} of ${counted(n_series)} series` : "each series";
     this.box.replaceChildren(el("p", {}, `windows of ${about}`), el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, head.map((name, at) => el("th", { class: at > 0 && at < 6 ? "number" : "" }, name)))), el("tbody", {}, rows))),
-      el("h2", {}, "Targets over time"), el("figure", {}, canvas, el("figcaption", {}, `${moment(start, this.overview.is_dated)} to ${moment(stop, this.overview.is_dated)}, ${some} a line`)));
+      el("h2", {}, "Targets over time"), el("figure", {}, canvas, el("figcaption", {}, `${moment(start)} to ${moment(stop)}, ${some} a line`)));
   }
 
   get n() {
@@ -127,9 +128,9 @@ class View {
     const figure = el("figure", { class: "chart" }, el("div", { class: "title" }, name, el("span", { class: "quiet" }, lines.length > shown.length ? `, the first 12 of ${lines.length}` : "")),
       el("figcaption", {}, shown.map((line, at) => [el("span", { class: "dot", style: { background: colour(at) } }), `${line.name} `]).flat()));
     box.append(figure);
-    const axis = { stroke: css("--quiet"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid") } };
+    const axis = axes_base();
     this.plots.push(new uPlot({
-      width: Math.min(560, Math.max(this.window_box.clientWidth - 8, 220)), height: 200, legend: { show: false }, scales: { x: { time: false } }, axes: [axis, { ...axis, size: 50 }],
+      width: Math.max(figure.clientWidth, 220), height: 190, padding: [10, 16, 0, 0], legend: { show: false }, scales: { x: { time: false } }, axes: [{ ...axis, size: 28 }, { ...axis, size: 50 }],
       series: [{}, ...shown.map((_, at) => ({ stroke: colour(at), width: 1.25, points: { show: shown[0].x.length < 60, size: 4 } }))],
     }, [shown[0].x, ...shown.map((line) => line.y)], figure));
   }

@@ -1,8 +1,11 @@
 // Lines over time, one picture below the other, which zoom and point together.
 
-import { colour, css, el, moment, number } from "./dom.js";
+import { moment, time_axis } from "./clock.js";
+import { colour, css, el, number } from "./dom.js";
+import { stacked } from "./stacked.js";
 
-const HEIGHT = 170;
+const HEIGHT = 160;
+const MOST_LETTERS = 18;
 const COLOURS = 8;
 
 // Colours of lines that are not series beside each other but what was observed and what was forecast.
@@ -33,6 +36,11 @@ export class Charts {
     return Math.max(Math.floor(this.box.clientWidth), 240);
   }
 
+  // As many points of a line as the screen has pixels.
+  get points() {
+    return Math.min(Math.round(this.width * devicePixelRatio), 4000);
+  }
+
   // Draws what /api/series answered; `marks` by id and channel are stretches that a finding is about.
   draw(answer, marks = []) {
     this.clear();
@@ -43,19 +51,32 @@ export class Charts {
       return;
     }
     const many = answer.charts.length ? answer.charts[0].lines.length > 1 : false;
-    for (const chart of answer.charts) {
-      const figure = el("figure", { class: "chart", "data-channel": chart.name });
+    for (const { name, charts } of this.pictures(answer.charts)) {
+      const figure = el("figure", { class: "chart", "data-channel": name });
       const value = el("span", { class: "quiet" });
-      figure.append(el("div", { class: "title" }, chart.name, el("span", { class: "quiet" }, chart.units ? ` ${chart.units} ` : " "), value));
+      const about = charts.length > 1 ? ` ${charts.length} channels, each in its own range ` : charts[0].units ? ` ${charts[0].units} ` : " ";
+      figure.append(el("div", { class: "title" }, name, el("span", { class: "quiet" }, about), value));
       this.box.append(figure);
-      const own = marks.filter((mark) => mark.channel === chart.name || mark.channel === "" || chart.name.startsWith(`${mark.channel}.`));
-      this.plots.push(this.plot(figure, chart, answer, own, value, many));
+      const own = marks.filter((mark) => mark.channel === "" || charts.some((chart) => mark.channel === chart.name || chart.name.startsWith(`${mark.channel}.`)));
+      this.plots.push(charts.length > 1 ? stacked(this, figure, charts, answer, own, value) : this.plot(figure, charts[0], answer, own, value, many));
     }
   }
 
+  // Channels of one vector share a picture.
+  pictures(charts) {
+    const vectors = this.overview.channels.filter(({ channels }) => channels.length > 1);
+    const found = new Map();
+    for (const chart of charts) {
+      const vector = chart.categories ? undefined : vectors.find(({ channels }) => channels.includes(chart.name));
+      const key = vector ? `vector ${vector.name}` : `channel ${chart.name}`;
+      if (!found.has(key)) found.set(key, { name: vector ? vector.name : chart.name, charts: [] });
+      found.get(key).charts.push(chart);
+    }
+    return [...found.values()].map(({ name, charts: own }) => ({ name: own.length > 1 ? name : own[0].name, charts: own }));
+  }
+
   plot(figure, chart, answer, marks, value, many) {
-    const { is_dated } = this.overview;
-    const axis = { stroke: css("--quiet"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid") } };
+    const axis = axes_base();
     const words = chart.categories;
     const at = (kind) => chart.lines.findIndex((line) => line.kind === kind) + 1;
     const series = chart.lines.map((line, number_) => ({
@@ -70,23 +91,17 @@ export class Charts {
     const options = {
       width: this.width,
       height: HEIGHT,
-      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
+      padding: [10, 24, 0, 0],
       cursor: { sync: { key: "time" }, drag: { x: true, y: false, setScale: false } },
       legend: { show: false },
-      scales: { x: { time: is_dated, range: () => [answer.start, answer.stop === answer.start ? answer.start + 1 : answer.stop] } },
-      axes: [axis, { ...axis, size: 64, values: words ? (_, ticks) => ticks.map((tick) => words[tick] ?? "") : (_, ticks) => ticks.map(number) }],
+      scales: { x: { time: false, range: () => [answer.start, answer.stop === answer.start ? answer.start + 1 : answer.stop] } },
+      axes: [time_axis(axis), { ...axis, size: words ? words_width(words) : 64, values: words ? (_, ticks) => ticks.map((tick) => cut(words[tick] ?? "")) : (_, ticks) => ticks.map(number) }],
       series: [{}, ...series],
       bands: at("upper") && at("lower") ? [{ series: [at("upper"), at("lower")], fill: `${colour(1)}44` }] : [],
       hooks: {
         drawClear: [(plot) => mark(plot, marks)],
         draw: [(plot) => this.line(plot)],
-        setSelect: [(plot) => {
-          if (plot.select.width < 4) return;
-          const low = plot.posToVal(plot.select.left, "x");
-          const high = plot.posToVal(plot.select.left + plot.select.width, "x");
-          plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
-          this.onzoom(low, high);
-        }],
+        setSelect: [(plot) => zooms(plot, this)],
         setCursor: [(plot) => {
           const { idx } = plot.cursor;
           if (idx === null || idx === undefined) { value.textContent = ""; return; }
@@ -95,13 +110,12 @@ export class Charts {
             const text = own === null || own === undefined ? "–" : words ? words[own] ?? own : number(own);
             return many ? `${line.id} ${text}` : text;
           });
-          value.textContent = ` ${moment(plot.data[0][idx], is_dated)}: ${told.join(", ")}`;
+          value.textContent = ` ${moment(plot.data[0][idx])}: ${told.join(", ")}`;
         }],
       },
     };
     const plot = new uPlot(options, joined(chart.lines), figure);
-    plot.over.addEventListener("dblclick", () => this.onzoom(null, null));
-    if (this.onpick) plot.over.addEventListener("click", (event) => this.onpick(plot.posToVal(event.offsetX, "x")));
+    hovered(plot, this);
     return plot;
   }
 
@@ -127,7 +141,7 @@ export class Charts {
   }
 
   resize() {
-    for (const plot of this.plots) if (plot.width !== this.width) plot.setSize({ width: this.width, height: HEIGHT });
+    for (const plot of this.plots) if (plot.width !== this.width) plot.setSize({ width: this.width, height: plot.height });
   }
 
   clear() {
@@ -142,7 +156,35 @@ export class Charts {
   }
 }
 
-function mark(plot, marks) {
+export function axes_base() {
+  const grid = css("--grid");
+  return { stroke: css("--quiet"), grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, size: 5 }, gap: 3 };
+}
+
+// A stretch that was dragged over is zoomed into.
+export function zooms(plot, holder) {
+  if (plot.select.width < 4) return;
+  const low = plot.posToVal(plot.select.left, "x");
+  const high = plot.posToVal(plot.select.left + plot.select.width, "x");
+  plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+  holder.onzoom(low, high);
+}
+
+export function hovered(plot, holder) {
+  plot.over.addEventListener("dblclick", () => holder.onzoom(null, null));
+  if (holder.onpick) plot.over.addEventListener("click", (event) => holder.onpick(plot.posToVal(event.offsetX, "x")));
+}
+
+function cut(word) {
+  return word.length > MOST_LETTERS ? `${word.slice(0, MOST_LETTERS - 1)}…` : word;
+}
+
+function words_width(words) {
+  const letters = Math.max(0, ...Object.values(words).map((word) => cut(word).length));
+  return Math.max(64, 16 + 7.5 * letters);
+}
+
+export function mark(plot, marks) {
   const { ctx, bbox } = plot;
   ctx.save();
   ctx.fillStyle = css("--marked");

@@ -1,4 +1,4 @@
-// Elements, numbers and times for a page. Text is always text: nothing of a store becomes markup.
+// Elements, numbers and colours of a page. Text is always text: nothing of a store becomes markup.
 
 export function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
@@ -16,6 +16,10 @@ export function counted(n) {
   return n.toLocaleString("en-US");
 }
 
+export function plural(n, what) {
+  return `${counted(n)} ${what}${n === 1 ? "" : "s"}`;
+}
+
 export function number(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
@@ -25,18 +29,6 @@ export function number(value) {
 
 export function share(value) {
   return value === 0 ? "none" : value < 0.001 ? "< 0.1 %" : `${(100 * value).toFixed(1)} %`;
-}
-
-// Seconds since 1970 as a person writes them, in the zone of the store; plain steps as they are.
-export function moment(seconds, isDated) {
-  if (seconds === null || seconds === undefined) return "–";
-  if (!isDated) return counted(seconds);
-  const whole = new Date(Math.round(seconds * 1000));
-  if (Number.isNaN(whole.getTime())) return `${counted(seconds)} s from 1970`;
-  const text = whole.toISOString();
-  const [date, clock] = [text.slice(0, -14), text.slice(-13, -1)];
-  if (clock === "00:00:00.000") return date;
-  return `${date} ${clock.endsWith(".000") ? clock.slice(0, -4) : clock}`;
 }
 
 // Told apart by those who do not see all colours (Okabe and Ito), lighter on a dark ground.

@@ -2,15 +2,25 @@
 
 import { address, ask } from "./api.js";
 import { Charts } from "./chart.js";
-import { counted, el, failure, moment } from "./dom.js";
+import { moment } from "./clock.js";
+import { counted, el, failure, number } from "./dom.js";
+import { first_channels } from "./series.js";
 import * as state from "./state.js";
 
 export const title = "Fields";
+
+const FIRST_PICTURES = 8;
 
 export async function show(page, overview, at) {
   const view = new View(page, overview, at);
   await view.begin();
   return view;
+}
+
+// Values of a series that has one row.
+function one_row({ charts }) {
+  const told = ({ lines, categories }) => { const value = lines[0].y.find((own) => own !== null); return value === undefined ? "–" : categories ? categories[value] : number(value); };
+  return el("table", {}, el("tbody", {}, charts.map((chart) => el("tr", {}, el("td", {}, chart.name), el("td", {}, told(chart), el("span", { class: "quiet" }, chart.units ? ` ${chart.units}` : ""))))));
 }
 
 class View {
@@ -67,11 +77,14 @@ class View {
       this.slider.max = Math.max(this.about.n - 1, 0);
       this.row = Math.min(this.row, Math.max(this.about.n - 1, 0));
       this.cuts();
-      const channels = this.overview.channels.flatMap((channel) => channel.channels).slice(0, 4);
-      if (channels.length && this.about.n > 1) {
-        this.answer = await ask("series", { id: this.id, channel: channels, points: Math.min(this.charts.width, 4000) }, { signal });
-        this.charts.draw(this.answer);
-      } else this.charts.clear();
+      const channels = first_channels(this.overview, FIRST_PICTURES);
+      this.charts.clear();
+      if (channels.length && this.about.n) {
+        this.answer = await ask("series", { id: this.id, channel: channels, points: this.charts.points }, { signal });
+        if (this.about.n > 1) this.charts.draw(this.answer);
+        else this.box.append(one_row(this.answer));
+        window.zstoreView.told("series", this.answer);
+      }
       this.go(this.row);
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -119,8 +132,7 @@ class View {
       image.src = address("frame", { id, field, row, axis, at: axis ? this.places[axis] : null });
       told.textContent = axis ? `${axis} ${this.places[axis]}` : "";
     }
-    const { is_dated } = this.overview;
-    const when = this.about.x ? `, ${is_dated ? "" : "step "}${moment(this.about.x[row], is_dated)}` : "";
+    const when = this.about.x ? `, ${this.overview.is_dated ? "" : "step "}${moment(this.about.x[row])}` : "";
     this.when.textContent = `row ${counted(row)} of ${counted(this.about.n)}${when}${this.about.n_present < this.about.n ? ` · ${counted(this.about.n_present)} rows have a value` : ""}`;
     this.charts.point(this.about.x ? this.about.x[row] : null);
     if (!this.playing) state.write("fields", { id, field, row });

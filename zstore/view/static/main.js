@@ -1,7 +1,8 @@
 // The page: which part of it is shown, its keys, and what it says when the store changes underneath.
 
 import { ask, opened } from "./api.js";
-import { counted, el, failure } from "./dom.js";
+import * as clock from "./clock.js";
+import { counted, el, failure, plural } from "./dom.js";
 import * as state from "./state.js";
 import * as findings from "./findings.js";
 import * as fields from "./fields.js";
@@ -42,12 +43,13 @@ async function show() {
 
 function tabs() {
   opened(overview.opening);
+  clock.set(overview);
   document.getElementById("tabs").replaceChildren(
     ...names().map((name) => el("a", { href: `#${name}`, "data-part": name }, parts[name].title)),
   );
   document.getElementById("name").replaceChildren(
     overview.name,
-    el("span", { class: "quiet" }, ` version ${overview.version} · ${counted(overview.n_rows)} rows of ${counted(overview.n_series)} series`),
+    el("span", { class: "quiet" }, ` version ${overview.version} · ${plural(overview.n_rows, "row")} of ${counted(overview.n_series)} series`),
   );
   document.title = `${overview.name} – zstore view`;
 }

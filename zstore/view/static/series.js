@@ -2,14 +2,18 @@
 
 import { ask } from "./api.js";
 import { Charts } from "./chart.js";
-import { colour, counted, el, failure, moment, number, share } from "./dom.js";
+import { moment } from "./clock.js";
+import { colour, counted, el, failure, number, plural, share } from "./dom.js";
 import * as state from "./state.js";
 
 export const title = "Series";
 
 const PAGE = 100;
 const MOST_SERIES = 12;
-const FIRST_CHANNELS = 4;
+const MOST_CHIPS = 60;
+const MOST_CHANNELS = 64; // and 288 lines in all: see traces.py
+const MOST_LINES = 288;
+const FIRST_PICTURES = 4;
 
 export async function show(page, overview, at) {
   const view = new View(page, overview, at);
@@ -23,13 +27,19 @@ function hint({ statics }) {
   return ["find ids", ...examples.map((each) => (each.is_word ? `${each.name}=word` : `${each.name}>1`)), "missing>0.1"].join(", ");
 }
 
+// The first channels and vectors, as many as fit into so many pictures.
+export function first_channels({ channels }, n_pictures) {
+  const whole = channels.slice(0, n_pictures).map((channel) => channel.channels);
+  return whole.flat().slice(0, MOST_CHANNELS);
+}
+
 class View {
   constructor(page, overview, at) {
     Object.assign(this, { page, overview });
     this.ids = at.many("id");
     this.channels = at.many("channel");
-    this.start = at.number("start");
-    this.stop = at.number("stop");
+    this.start = at.time("start");
+    this.stop = at.time("stop");
     this.query = at.one("q");
     this.sort = at.one("sort", "id");
     this.down = at.one("down") === "1";
@@ -37,7 +47,7 @@ class View {
     this.keys = "/ find, j k next series, ← → move, + − zoom, 0 all";
     const vectors = overview.channels.map((channel) => channel.channels);
     this.known = vectors.flat();
-    if (!this.channels.length) this.channels = this.known.slice(0, FIRST_CHANNELS);
+    if (!this.channels.length) this.channels = first_channels(overview, FIRST_PICTURES);
     this.marks = [];
   }
 
@@ -109,7 +119,7 @@ class View {
       return el("th", { class: isNumber(name) ? "number" : "", "aria-sort": aria }, el("button", { onclick: () => this.sorted(name) }, name.replace(/^static:/, "") + arrow));
     });
     const cell = (name, value) => {
-      if (name === "first" || name === "last") return moment(value, this.overview.is_dated);
+      if (name === "first" || name === "last") return moment(value);
       if (name === "missing") return share(value);
       if (name === "rows") return counted(value);
       return typeof value === "number" ? number(value) : value ?? "–";
@@ -174,16 +184,21 @@ class View {
   chips() {
     this.choice.replaceChildren(...this.ids.map((id, number_) => el("button", { class: "chip", title: "leave out", onclick: () => this.choose(id, true) },
       el("span", { class: "dot", style: { background: colour(number_) } }), id)));
-    const shown = this.known.slice(0, 60);
-    this.pick.replaceChildren(...shown.map((name) => el("button", {
-      class: "chip", "aria-pressed": this.channels.includes(name) ? "true" : "false", onclick: () => this.turn(name),
-    }, name)), ...(this.known.length > shown.length ? [el("span", { class: "quiet" }, `and ${counted(this.known.length - shown.length)} more, by channel= in the address`)] : []));
+    const all = this.overview.channels;
+    const shown = all.slice(0, MOST_CHIPS);
+    const chip = (text, names, title) => el("button", { class: "chip", title, "aria-pressed": names.every((name) => this.channels.includes(name)) ? "true" : "false", onclick: () => this.turn(names) }, text);
+    const vectors = shown.filter(({ channels }) => channels.length > 1 && channels.length <= MOST_CHANNELS && channels.some((name) => this.channels.includes(name)));
+    this.pick.replaceChildren(
+      ...shown.map(({ name, channels }) => chip(channels.length > 1 ? `${name} × ${channels.length}` : name, channels)),
+      ...(all.length > shown.length ? [el("span", { class: "quiet" }, `and ${counted(all.length - shown.length)} more, by channel= in the address`)] : []),
+      ...vectors.map(({ name, channels }) => el("details", { class: "chips" }, el("summary", {}, `channels of ${name}`), channels.map((own) => chip(own, [own])))));
   }
 
-  turn(name) {
-    const has = this.channels.includes(name);
-    const wanted = has ? this.channels.filter((other) => other !== name) : [...this.channels, name];
-    this.channels = this.known.filter((other) => wanted.includes(other)).slice(0, 24);
+  // Adds channels to what is drawn, or takes them away where all of them are there.
+  turn(names) {
+    const have = names.every((name) => this.channels.includes(name));
+    const wanted = have ? this.channels.filter((other) => !names.includes(other)) : [...this.channels, ...names];
+    this.channels = this.known.filter((other) => wanted.includes(other)).slice(0, MOST_CHANNELS);
     this.draw();
   }
 
@@ -198,8 +213,9 @@ class View {
       return;
     }
     try {
-      const { ids, channels, start, stop } = this;
-      const answer = await ask("series", { id: ids, channel: channels, start, stop, points: Math.min(this.charts.width, 4000) }, { signal: this.asking.signal });
+      const { ids, start, stop } = this;
+      const channels = this.channels.slice(0, Math.floor(MOST_LINES / ids.length));
+      const answer = await ask("series", { id: ids, channel: channels, start, stop, points: this.charts.points }, { signal: this.asking.signal });
       this.answer = answer;
       const marks = this.findings.filter((finding) => finding.span && ids.includes(finding.series));
       this.charts.draw(answer, marks);
@@ -216,13 +232,14 @@ class View {
   told(answer, marks) {
     const lines = answer.charts.flatMap((chart) => chart.lines);
     const rows = Math.max(0, ...lines.map((line) => line.n_rows));
-    const parts = [`${moment(answer.start, this.overview.is_dated)} to ${moment(answer.stop, this.overview.is_dated)}`, `${counted(rows)} rows`];
-    if (lines.some((line) => !line.whole)) parts.push("lowest and highest value of each pixel");
+    const parts = [`${moment(answer.start)} to ${moment(answer.stop)}`, plural(rows, "row")];
+    if (lines.some((line) => !line.whole)) parts.push("lowest and highest value of every two pixels");
     if (lines.some((line) => line.n_read < line.n_rows && !line.whole)) parts.push("of evenly spread blocks, for there are too many rows");
     const infinite = lines.reduce((sum, line) => sum + line.n_infinite, 0);
     if (infinite) parts.push(`${counted(infinite)} infinite values left out`);
     if (lines.every((line) => line.y.every((value) => value === null))) parts.push("no values here");
-    if (marks.length) parts.push(`${counted(marks.length)} findings shaded`);
+    if (answer.charts.length < this.channels.length) parts.push(`the first ${answer.charts.length} channels, for there are ${MOST_LINES} lines at most`);
+    if (marks.length) parts.push(`${plural(marks.length, "finding")} shaded`);
     this.about.textContent = parts.join(" · ");
   }
 

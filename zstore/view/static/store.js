@@ -2,15 +2,16 @@
 
 import { ask } from "./api.js";
 import { bars, sized } from "./chart.js";
-import { counted, css, el, failure, moment, number, share, tip } from "./dom.js";
+import { moment } from "./clock.js";
+import { counted, css, el, failure, number, plural, share, tip } from "./dom.js";
 import { written } from "./state.js";
 
 export const title = "Store";
 
 export async function show(page, overview) {
-  const { first, last, is_dated, step, n_series } = overview;
+  const { first, last, step, n_series } = overview;
   page.append(
-    el("p", {}, `${counted(overview.n_rows)} rows of ${counted(n_series)} series`, overview.n_rows ? `, ${moment(first, is_dated)} to ${moment(last, is_dated)}` : "", `, step ${step}`,
+    el("p", {}, `${plural(overview.n_rows, "row")} of ${counted(n_series)} series`, overview.n_rows && (overview.is_dated || last > first) ? `, ${moment(first)} to ${moment(last)}` : "", `, step ${step}`,
       overview.zone ? `, ${overview.zone}` : "", el("br"), el("span", { class: "quiet" }, overview.path)),
   );
   if (!overview.n_rows) page.append(el("p", { class: "quiet" }, "There is no row in it yet."));
@@ -73,7 +74,8 @@ async function missing(page, overview, hint) {
     found.shares.forEach((line, number_) => line.forEach((share_, at) => {
       if (!share_) return;
       context.fillStyle = `rgba(${css("--shade")}, ${0.15 + 0.85 * share_})`;
-      context.fillRect(at * cell, number_ * high, Math.ceil(cell), high - 1);
+      const [left, right] = [Math.round(at * cell), Math.round((at + 1) * cell)]; // translucent ones must not overlap
+      context.fillRect(left, number_ * high, Math.max(right - left, 1), high - 1);
     }));
     const spot = (event) => {
       const box_ = canvas.getBoundingClientRect();
@@ -83,14 +85,14 @@ async function missing(page, overview, hint) {
     };
     canvas.addEventListener("mousemove", (event) => {
       const [line, at] = spot(event);
-      const when = found.start + ((found.stop - found.start) * at) / Math.max(n_times - 1, 1);
-      hint.show(event, `${found.ids[line]}, ${moment(when, overview.is_dated)}: ${Math.round(100 * found.shares[line][at])} %`);
+      const when = found.start + ((found.stop - found.start) * at) / Math.max(n_times, 1);
+      hint.show(event, `${found.ids[line]}, ${moment(when)}: ${Math.round(100 * found.shares[line][at])} %`);
     });
     canvas.addEventListener("mouseleave", () => hint.hide());
     canvas.addEventListener("click", (event) => { hint.hide(); location.hash = written("series", { id: found.ids[spot(event)[0]] }); });
     const some = found.ids.length < overview.n_series ? `${counted(found.ids.length)} of ${counted(overview.n_series)} series` : "each series";
     const of = found.channels.length < overview.n_channels ? `${found.channels.slice(0, 3).join(", ")}${found.channels.length > 3 ? " …" : ""}` : "all channels";
-    box.replaceChildren(el("figure", {}, canvas, el("figcaption", {}, `${moment(found.start, overview.is_dated)} to ${moment(found.stop, overview.is_dated)}, ${some} a line; the stronger the colour, the more of ${of} is there`)));
+    box.replaceChildren(el("figure", {}, canvas, el("figcaption", {}, `${moment(found.start)} to ${moment(found.last)}, ${some} a line; the stronger the colour, the more of ${of} is there`)));
   } catch (error) {
     box.replaceChildren(failure(error));
   }
