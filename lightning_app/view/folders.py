@@ -15,6 +15,7 @@ from zstore import UsageError, ZstoreError, read_yaml
 _MOST_BYTES = 1 << 26
 _MOST_POINTS = 2000
 _OF_TEST = "test/"
+_WRITERS = {"test_metrics.json": "test", "rollout.json": "rollout"}
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class RunFolder:
 
     def about(self) -> dict[str, Any]:
         """Name, model and scores for the list of runs; what cannot be read of one keeps no other from being shown."""
-        model, scores, told = None, {}, ""
+        model, scores, rollout, told = None, {}, {}, ""
         try:
-            model, scores = self.config.get("model"), self.scores()
+            model, scores, rollout = self.config.get("model"), self.scores(), self.rollout()
         except ZstoreError as error:
             told = str(error)
         kind = model.get("class_path", "") if isinstance(model, dict) else ""
@@ -89,21 +90,50 @@ class RunFolder:
             "scores": scores,
             "has_predictions": self.predictions is not None,
             "films": self.films,
+            "rollout": rollout,
             "error": told,
         }
 
     def scores(self) -> dict[str, float]:
         """What the last test measured over everything, such as ``rmse``; empty without a test."""
-        path = self.path / "test_metrics.json"
+        numbers = _numbers(self._document("test_metrics.json"), self.path / "test_metrics.json")
+        of_test = {name: value for name, value in numbers.items() if name.startswith(_OF_TEST)}
+        return {name.removeprefix(_OF_TEST): value for name, value in of_test.items() if math.isfinite(value)}
+
+    def rollout(self) -> dict[str, Any]:
+        """What came of the last rollout: `mean_max_reward`, `success`, `n` episodes, and `films`, by name.
+
+        Of the film of an episode, such as ``rollout_best.gif``: its `seed`, `max_reward` and `n_steps`.
+        """
+        path = self.path / "rollout.json"
+        document = self._document(path.name)
+        if not document:
+            return {}
+        try:
+            keys = ("max_reward", "n_steps", "seed")
+            episodes = [{key: float(each[key]) for key in keys} for each in document["episodes"]]
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise UsageError(f"{path} ({error!r})", expected="the JSON that rollout writes") from error
+        ranked = sorted(episodes, key=lambda each: (each["max_reward"], -each["n_steps"]))
+        films = {"rollout_best.gif": ranked[-1], "rollout_worst.gif": ranked[0]} if ranked else {}
+        found = {name: value for name, value in _numbers(document, path).items() if math.isfinite(value)}
+        scores: dict[str, Any] = {name: found[name] for name in ("mean_max_reward", "success") if name in found}
+        return {**scores, "n": len(episodes), "films": films}
+
+    def _document(self, name: str) -> dict[str, Any]:
+        """JSON of the run folder; empty where there is none."""
+        path = self.path / name
         if not path.is_file() or path.stat().st_size > _MOST_BYTES:
             return {}
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            numbers = {name: float(value) for name, value in document.items() if isinstance(value, (int, float))}
-        except (ValueError, AttributeError, OverflowError, RecursionError) as error:
-            raise UsageError(f"{path} ({error})", expected="the JSON that test writes") from error
-        of_test = {name: value for name, value in numbers.items() if name.startswith(_OF_TEST)}
-        return {name.removeprefix(_OF_TEST): value for name, value in of_test.items() if math.isfinite(value)}
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{path} ({error})", expected=f"the JSON that {_WRITERS[name]} writes") from error
+        if not isinstance(document, dict):
+            raise UsageError(
+                f"{path} with {type(document).__name__}", expected=f"the JSON that {_WRITERS[name]} writes"
+            )
+        return document
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Losses and metrics over steps, by name: ``step`` and ``value``; of very many points every so many.
@@ -118,6 +148,14 @@ class RunFolder:
             return _curves(path, (state.st_mtime_ns, state.st_size))
         except (ValueError, csv.Error) as error:
             raise UsageError(f"{path} ({error})", expected="the CSV that CSVLogger writes") from error
+
+
+def _numbers(document: dict[str, Any], path: Path) -> dict[str, float]:
+    """The numbers of a document."""
+    try:
+        return {name: float(value) for name, value in document.items() if isinstance(value, (int, float))}
+    except OverflowError as error:
+        raise UsageError(f"{path} ({error})", expected=f"the JSON that {_WRITERS[path.name]} writes") from error
 
 
 @lru_cache(maxsize=16)

@@ -16,7 +16,7 @@ from lightning_app.evaluation import evaluate, truth_of
 from lightning_app.kept import Forecasts, read_forecasts
 from lightning_app.kept_scores import LOWER, QUANTILE, UPPER
 from lightning_app.view.predicted import chart, line, thinned
-from zstore import Store, UsageError, view
+from zstore import NotFoundError, Store, UsageError, view
 
 _MOST_VALUES = 2_000_000
 _WORST = 50
@@ -174,10 +174,11 @@ class KeptForecasts:
     def _before(self, id_: str, target: str, origin: int, n_rows: int) -> Any:
         """Times and values of the store up to an origin; None where it has none."""
         store = self._store
-        position = np.flatnonzero(np.asarray(store.ids).astype(str) == id_)
-        if not len(position):
+        try:
+            position = store.position(id_)
+        except NotFoundError:  # a series that this version has not
             return None
-        first, last = store.index.row_start[int(position[0]) : int(position[0]) + 2].tolist()
+        first, last = store.index.row_start[position : position + 2].tolist()
         times = store.times(first, last)
         end = int(np.searchsorted(times, origin, "right"))
         begin = max(end - n_rows, 0)

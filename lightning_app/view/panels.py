@@ -8,6 +8,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lightning_app.view.folders import RunFolder, run_folders
 from lightning_app.view.predicted import Predictions
 from zstore import UsageError, view
@@ -43,7 +45,9 @@ def runs(session: Any, paths: list[str]) -> view.Panel | None:
 
     def targets(query: Any) -> Any:
         own = kept.predictions(folder(query))
-        return {"targets": list(own.targets), "n_steps": own.n_steps, "ids": sorted({str(id_) for id_ in own.ids})[:1]}
+        ids, n = np.unique(own.ids.astype(str), return_counts=True)
+        first = {"ids": ids[:1].tolist(), "n_windows": own.n_windows if own.is_panel else int(n[:1].sum())}
+        return {"targets": list(own.targets), "n_steps": own.n_steps, **first}
 
     def scores(query: Any) -> Any:
         chosen = folder(query)

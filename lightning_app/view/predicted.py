@@ -99,6 +99,11 @@ class Predictions:
             return "in chunks that are larger than what they hold"
         return None
 
+    @property
+    def n_windows(self) -> int:
+        """Windows that were predicted."""
+        return int(self._group["time"].shape[0])
+
     @cached_property
     def ids(self) -> NDArray[Any]:
         """(window,) or, of a panel, (series,) ids."""

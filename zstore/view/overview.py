@@ -16,6 +16,7 @@ from zstore.view.numbers import Clock, listed, number
 MOST_CHANNELS = 500
 """Channels and vectors that are listed."""
 _MOST_PLACES = 20_000
+_MOST_SOURCES = 3
 
 
 def overview(store: Store) -> dict[str, Any]:
@@ -87,6 +88,22 @@ def places(store: Store) -> dict[str, Any]:
     }
 
 
+def _brought(entry: LogEntry) -> dict[str, Any]:
+    """Files and times of the rows that a version brought, and rows that it left out; nothing of a compaction."""
+    receipt = entry.receipt
+    if receipt.get("version") != entry.version:
+        return {"sources": [], "n_sources": 0, "time_start": "", "time_stop": "", "n_left_out": 0}
+    sources = list(receipt.get("sources", {}))
+    left_out = ("n_quarantined", "n_duplicates", "n_known")
+    return {
+        "sources": [PurePosixPath(name).name for name in sources[:_MOST_SOURCES]],
+        "n_sources": len(sources),
+        "time_start": receipt.get("time_start") or "",
+        "time_stop": receipt.get("time_stop") or "",
+        "n_left_out": sum(int(receipt.get(name, 0)) for name in left_out),
+    }
+
+
 def versions(entries: list[LogEntry]) -> list[dict[str, Any]]:
     """What each version brought, the newest first."""
     found = []
@@ -100,6 +117,7 @@ def versions(entries: list[LogEntry]) -> list[dict[str, Any]]:
                 "n_series": entry.n_series,
                 "more_rows": entry.n_rows - (before.n_rows if before is not None else 0),
                 "more_series": entry.n_series - (before.n_series if before is not None else 0),
+                **_brought(entry),
             }
         )
     return found

@@ -28,6 +28,7 @@ class View {
     this.id = at.one("id");
     this.step = at.number("step") ?? 1;
     this.window = at.number("window");
+    this.is_told = at.one("step") !== "" || this.window !== null; // what is drawn, by the address
     this.start = at.time("start");
     this.stop = at.time("stop");
     this.score = at.one("score", "rmse");
@@ -47,7 +48,7 @@ class View {
     this.charts_box = el("div", { class: "pair" });
     this.scores_box = el("div", {});
     this.kept_box = el("div", {});
-    this.films = el("div", { class: "side" });
+    this.films = el("div", {});
     this.controls = el("div", { class: "row" });
     this.about = el("div", { class: "quiet" });
     this.page.append(el("h2", {}, "Runs"), this.list, el("h2", {}, "Losses and metrics"), this.curves,
@@ -98,18 +99,22 @@ class View {
       this.plots = [];
       this.curves.replaceChildren();
       if (!names.length) this.curves.append(el("p", { class: "quiet" }, "none yet: they are in logs/metrics.csv of a run, which CSVLogger writes"));
-      for (const name of names) this.plots.push(this.curve(name, found.map((each) => each[name] || { step: [], value: [] })));
+      const figures = names.map((name) => this.figure(name)); // all of them, so that each has its width
+      this.curves.append(...figures);
+      this.plots = names.map((name, at) => this.curve(figures[at], found.map((each) => each[name] || { step: [], value: [] })));
     } catch (error) {
       this.curves.replaceChildren(failure(error));
     }
   }
 
-  curve(name, lines) {
-    const figure = el("figure", { class: "chart" }, el("div", { class: "title" }, name, ...this.names.map((run, at) => [" ", el("span", { class: "dot", style: { background: colour(at) } }), el("span", { class: "quiet" }, run)]).flat()));
-    this.curves.append(figure);
+  figure(name) {
+    return el("figure", { class: "chart" }, el("div", { class: "title" }, name, ...this.names.map((run, at) => [" ", el("span", { class: "dot", style: { background: colour(at) } }), el("span", { class: "quiet" }, run)]).flat()));
+  }
+
+  curve(figure, lines) {
     const axis = axes_base();
     const data = lines.length === 1 ? [lines[0].step, lines[0].value] : uPlot.join(lines.map((line) => [line.step, line.value]));
-    const width = Math.min(380, Math.max(figure.clientWidth, 220));
+    const width = Math.max(figure.clientWidth, 220);
     return new uPlot({
       width, height: CURVE_H, legend: { show: false }, scales: { x: { time: false } },
       padding: [10, 16, 0, 0],
@@ -130,6 +135,7 @@ class View {
       if (!this.known.targets.length) throw new Error("These predictions have no targets of this store.");
       if (!this.known.targets.includes(this.target)) [this.target] = this.known.targets;
       if (!this.id) [this.id] = this.known.ids;
+      if (this.known.n_windows <= 1 && !this.is_told) this.window = 0; // one time is no line
       this.control();
       await Promise.all([this.draw(), this.scores()]);
     } catch (error) {
@@ -182,19 +188,24 @@ class View {
     try {
       const { target } = this;
       const found = await Promise.all(this.able.map((run) => ask("runs/scores", { run, target })));
-      window.zstoreView.told("scores", found);
       const scores = Object.keys(found[0].scores);
       if (!scores.includes(this.score)) [this.score] = scores;
       const column = (score, run) => `${score} ${target} ${run}`;
       const { lines } = await ask("table", { sort: column(this.score, this.able[0]), down: BEST_IS_LARGE.includes(this.score) ? "" : 1, n: WORST });
       if (this.target !== target || this.gone) return; // another one was chosen meanwhile
       this.lines = lines.filter((line) => line[column(this.score, this.able[0])] !== null);
+      if (!this.lines.length) {
+        this.scores_box.replaceChildren(el("p", { class: "quiet" }, `There are no scores: nothing was observed of what was forecast of ${target}.`));
+        window.zstoreView.told("scores", found);
+        return;
+      }
       const choose = el("select", { "aria-label": "score", onchange: () => { this.score = choose.value; this.write(); this.scores(); } }, scores.map((name) => el("option", { value: name, selected: name === this.score }, name)));
       const head = ["series", ...this.able.flatMap((run) => scores.map((name) => `${name}${this.able.length > 1 ? ` ${run}` : ""}`))];
       const rows = this.lines.map((line) => el("tr", { "data-id": line.id, tabindex: 0, class: line.id === this.id ? "chosen" : "", onclick: () => this.to(line.id), onkeydown: (event) => { if (event.key === "Enter") this.to(line.id); } },
         el("td", { title: line.id }, line.id), this.able.flatMap((run) => scores.map((name) => el("td", { class: "number" }, number(line[column(name, run)]))))));
-      const table = el("div", { class: "tall" }, el("table", {}, el("thead", {}, el("tr", {}, head.map((name, at) => el("th", { class: at ? "number" : "" }, name)))), el("tbody", {}, rows)));
+      const table = el("div", { class: "tall", "aria-label": "series, worst first" }, el("table", {}, el("thead", {}, el("tr", {}, head.map((name, at) => el("th", { class: at ? "number" : "" }, name)))), el("tbody", {}, rows)));
       this.scores_box.replaceChildren(el("h2", {}, "Series, worst first"), el("div", { class: "row" }, choose, el("span", { class: "quiet" }, `of ${this.target}, over all windows and steps`)), el("div", { class: "side" }, table, await this.map(found[0].scores)));
+      window.zstoreView.told("scores", found);
     } catch (error) {
       this.scores_box.replaceChildren(failure(error));
     }
@@ -214,9 +225,11 @@ class View {
   }
 
   show_films() {
-    const own = this.runs.filter((run) => this.names.includes(run.name) && run.films.length);
-    if (own.length) this.films.before(el("h2", {}, "Rollouts"));
-    this.films.replaceChildren(...own.flatMap((run) => run.films.map((name) => el("figure", {}, el("img", { class: "frame", src: address("runs/film", { run: run.name, name }), alt: `${run.name} ${name}` }), el("figcaption", {}, `${run.name}: ${name.replace(/^rollout_|\.gif$/g, "")}`)))));
+    const own = this.runs.filter((run) => this.names.includes(run.name) && (run.films.length || run.rollout.n));
+    if (!own.length) return;
+    const films = own.flatMap((run) => run.films.map((name) => el("figure", {}, el("img", { class: "frame", src: address("runs/film", { run: run.name, name }), alt: `${run.name} ${name}` }), el("figcaption", {}, `${run.name}: ${name.replace(/^rollout_|\.gif$/g, "")}${episode(run.rollout.films?.[name])}`))));
+    this.films.replaceChildren(el("h2", {}, "Rollouts"), ...own.filter((run) => run.rollout.n).map((run) => el("p", {}, rollout(run))), el("div", { class: "side" }, films));
+    window.zstoreView.told("films", own);
   }
 
   to(id) {
@@ -261,6 +274,14 @@ class View {
     for (const chart of this.charts || []) chart.destroy();
     this.kept.destroy();
   }
+}
+
+function rollout({ name, rollout: { n, mean_max_reward, success } }) {
+  return `${name}: mean of the maximal reward ${number(mean_max_reward)}, success ${number(success)}, in ${plural(n, "episode")}`;
+}
+
+function episode(about) {
+  return about ? ` episode, maximal reward ${number(about.max_reward)} in ${plural(about.n_steps, "step")}, seed ${about.seed}` : "";
 }
 
 // Losses first, then metrics of validation.

@@ -10,6 +10,7 @@ export const title = "Splits";
 
 const NAMES = ["train", "val", "test"];
 const LINE_H = 8;
+const MOST_LINES = 12;
 
 export async function show(page, overview, at) {
   const view = new View(page, overview, at);
@@ -110,29 +111,18 @@ class View {
     if (this.number === null) this.number = Math.floor(Math.random() * this.n);
     try {
       const found = await ask("splits/window", { run: this.run, split: this.split, number: this.number }, { signal });
-      window.zstoreView.told("window", found);
       state.write("splits", { run: this.run, split: this.split, window: this.number });
       const told = [`window ${counted(found.number)} of ${counted(found.n)}`, found.id, found.time && `first target ${found.time}`, found.padded && `${counted(found.padded)} rows padded`, found.static.length && `${counted(found.static.length)} static attributes`];
       const figures = el("div", { class: "side" });
       this.window_box.replaceChildren(el("p", { class: "quiet" }, told.filter(Boolean).join(" · "), ` · `, el("a", { href: state.written("series", { id: found.id }) }, "this series")), figures);
-      for (const [name, lines] of [["inputs, scaled", found.inputs], ["targets, scaled", found.targets], ["known in advance, scaled", found.future]])
-        if (lines.length) this.plot(figures, name, lines);
+      const parts = [["inputs, scaled", found.inputs], ["targets, scaled", found.targets], ["known in advance, scaled", found.future]].filter(([, lines]) => lines.length);
+      figures.append(...parts.map(([name, lines]) => figure_of(name, lines))); // all of them, so that each has its width
+      this.plots = parts.map(([, lines], at) => plot(figures.children[at], lines.slice(0, MOST_LINES)));
+      window.zstoreView.told("window", found);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.window_box.replaceChildren(failure(error));
     }
-  }
-
-  plot(box, name, lines) {
-    const shown = lines.slice(0, 12);
-    const figure = el("figure", { class: "chart" }, el("div", { class: "title" }, name, el("span", { class: "quiet" }, lines.length > shown.length ? `, the first 12 of ${lines.length}` : "")),
-      el("figcaption", {}, shown.map((line, at) => [el("span", { class: "dot", style: { background: colour(at) } }), `${line.name} `]).flat()));
-    box.append(figure);
-    const axis = axes_base();
-    this.plots.push(new uPlot({
-      width: Math.max(figure.clientWidth, 220), height: 190, padding: [10, 16, 0, 0], legend: { show: false }, scales: { x: { time: false } }, axes: [{ ...axis, size: 28 }, { ...axis, size: 50 }],
-      series: [{}, ...shown.map((_, at) => ({ stroke: colour(at), width: 1.25, points: { show: shown[0].x.length < 60, size: 4 } }))],
-    }, [shown[0].x, ...shown.map((line) => line.y)], figure));
   }
 
   key(name) {
@@ -148,4 +138,18 @@ class View {
     this.hint.remove();
     for (const plot of this.plots) plot.destroy();
   }
+}
+
+function figure_of(name, lines) {
+  const shown = lines.slice(0, MOST_LINES);
+  return el("figure", { class: "chart" }, el("div", { class: "title" }, name, el("span", { class: "quiet" }, lines.length > shown.length ? `, the first ${shown.length} of ${lines.length}` : "")),
+    el("figcaption", {}, shown.map((line, at) => [el("span", { class: "dot", style: { background: colour(at) } }), `${line.name} `]).flat()));
+}
+
+function plot(figure, lines) {
+  const axis = axes_base();
+  return new uPlot({
+    width: Math.max(figure.clientWidth, 220), height: 190, padding: [10, 16, 0, 0], legend: { show: false }, scales: { x: { time: false } }, axes: [{ ...axis, size: 28 }, { ...axis, size: 50 }],
+    series: [{}, ...lines.map((line, at) => ({ stroke: colour(at), width: 1.25, points: { show: line.x.length < 60, size: 4 } }))],
+  }, [lines[0].x, ...lines.map((line) => line.y)], figure);
 }

@@ -1,6 +1,6 @@
 // Lines over time, one picture below the other, which zoom and point together.
 
-import { moment, time_axis } from "./clock.js";
+import { around, moment, time_axis } from "./clock.js";
 import { colour, css, el, number } from "./dom.js";
 import { stacked } from "./stacked.js";
 
@@ -21,6 +21,11 @@ function joined(lines) {
 // Whether a browser can tell the times of a picture apart: its numbers have 53 bits.
 function tellable(start, stop) {
   return stop - start > Math.max(Math.abs(start), Math.abs(stop)) * 2 ** -46;
+}
+
+// From where to where a picture goes; a single time is in its middle.
+export function spanned({ start, stop }) {
+  return start < stop ? [start, stop] : [start - around(), start + around()];
 }
 
 export class Charts {
@@ -45,7 +50,7 @@ export class Charts {
   draw(answer, marks = []) {
     this.clear();
     this.answer = answer;
-    const [start, stop] = [answer.start, answer.stop === answer.start ? answer.start + 1 : answer.stop];
+    const [start, stop] = spanned(answer);
     if (!tellable(start, stop)) {
       this.box.append(el("p", { class: "quiet" }, "These times lie too close together for a browser to tell them apart: zoom out, or use zstore show."));
       return;
@@ -94,7 +99,7 @@ export class Charts {
       padding: [10, 24, 0, 0],
       cursor: { sync: { key: "time" }, drag: { x: true, y: false, setScale: false } },
       legend: { show: false },
-      scales: { x: { time: false, range: () => [answer.start, answer.stop === answer.start ? answer.start + 1 : answer.stop] } },
+      scales: { x: { time: false, range: () => spanned(answer) } },
       axes: [time_axis(axis), { ...axis, size: words ? words_width(words) : 64, values: words ? (_, ticks) => ticks.map((tick) => cut(words[tick] ?? "")) : (_, ticks) => ticks.map(number) }],
       series: [{}, ...series],
       bands: at("upper") && at("lower") ? [{ series: [at("upper"), at("lower")], fill: `${colour(1)}44` }] : [],

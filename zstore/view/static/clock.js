@@ -15,6 +15,11 @@ export function set({ origin, is_dated, n_digits }) {
   clock = { origin, is_dated, n_digits };
 }
 
+// How much is shown on either side of a single time.
+export function around() {
+  return clock.is_dated ? DAY / 2 : 1;
+}
+
 // Whole seconds since 1970, and how many units of so many digits lie behind them.
 function parted(seconds, n_digits) {
   const whole = Math.floor(seconds);

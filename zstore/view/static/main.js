@@ -65,10 +65,10 @@ async function begin() {
   }
 }
 
-async function change(name, options) {
+async function change(name, options, parameters = {}) {
   const banner = document.getElementById("banner");
   try {
-    overview = await ask(name, {}, options);
+    overview = await ask(name, parameters, options);
     banner.hidden = true;
     tabs();
     await show();
@@ -79,6 +79,7 @@ async function change(name, options) {
 }
 
 const reopen = () => change("reopen", { method: "POST" });
+document.addEventListener("open-version", ({ detail }) => change("reopen", { method: "POST" }, { version: detail }));
 const follow = () => change("overview", {});
 
 async function look() {

@@ -1,7 +1,7 @@
 // The channels of a vector as traces, one below the other in one picture, each in a lane of its own range.
 
-import { time_axis, moment } from "./clock.js";
-import { axes_base, hovered, mark, zooms } from "./chart.js";
+import { moment, time_axis } from "./clock.js";
+import { axes_base, hovered, mark, spanned, zooms } from "./chart.js";
 import { colour, number } from "./dom.js";
 
 const LANE_H = 22;
@@ -12,7 +12,7 @@ export function stacked(holder, figure, charts, answer, marks, value) {
   const lanes = charts.map((chart) => ({ ...chart, ...range(chart.lines) }));
   const n = lanes.length;
   const base = axes_base();
-  const [start, stop] = [answer.start, answer.stop === answer.start ? answer.start + 1 : answer.stop];
+  const [start, stop] = spanned(answer);
   const plot = new uPlot({
     width: holder.width,
     height: Math.max(LANE_H * n, LEAST_H) + 44,
