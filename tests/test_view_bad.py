@@ -68,7 +68,7 @@ def test_a_store_that_is_overwritten_while_it_is_looked_at(browser: Browser, tmp
 def test_a_store_that_is_compacted_and_cleaned_while_it_is_looked_at(browser: Browser, tmp_path: Path) -> None:
     path = made(tmp_path, rows(50))
     for number in range(2):
-        zstore.append(write_table(tmp_path / "u.csv", ["id", "t", "v"], rows(10, 50 + 10 * number)), path)
+        zstore.append(write_table(tmp_path / f"{number}.csv", ["id", "t", "v"], rows(10, 50 + 10 * number)), path)
     with served(path) as address:
         seen = Seen(browser, address)
         seen.told("series", "#series")

@@ -7,6 +7,7 @@ import { stacked } from "./stacked.js";
 const HEIGHT = 160;
 const MOST_LETTERS = 18;
 const COLOURS = 8;
+const ENDS = ["lower", "upper"]; // of intervals: a band, and no line
 
 // Colours of lines that are not series beside each other but what was observed and what was forecast.
 const KINDS = { observed: 0, before: 0, forecast: 1, lower: 1, upper: 1 };
@@ -87,10 +88,10 @@ export class Charts {
     const series = chart.lines.map((line, number_) => ({
       label: line.id,
       stroke: colour(KINDS[line.kind] ?? number_),
-      width: ["lower", "upper"].includes(line.kind) ? 0 : 1.25,
+      width: ENDS.includes(line.kind) ? 0 : 1.25,
       dash: line.kind || number_ < COLOURS ? undefined : [6, 4], // colours are used again
       spanGaps: false,
-      points: { show: line.whole && line.x.length < this.width / 8, size: 5 },
+      points: { show: line.whole && line.x.length < this.width / 8 && !ENDS.includes(line.kind), size: 5 },
       paths: words ? uPlot.paths.stepped({ align: 1 }) : undefined,
     }));
     const options = {
