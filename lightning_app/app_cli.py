@@ -243,6 +243,10 @@ class AppCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins = [*plugins, DurableCheckpointIO()]
         precision = usable_precision(options["precision"], options["accelerator"])
+        if options["enable_progress_bar"]:
+            from lightning_app.bar import with_bar  # rich takes 40 ms to import: only where its bars may be seen
+
+            kwargs["callbacks"] = with_bar(options["callbacks"])
         if self._loggers and self.subcommand != "predict":
             kwargs["logger"] = self._loggers
         trainer: Any = super().instantiate_trainer(**kwargs, plugins=plugins, precision=precision)

@@ -28,7 +28,6 @@ else:
 logger = logging.getLogger(__name__)
 
 _SHOWN = {
-    "perf/rss_gb": ("RSS now", "{:.2f} GB"),
     "perf/pss_gb": ("PSS now", "{:.2f} GB"),
     "perf/gpu_gb": ("GPU memory", "{:.2f} GB"),
     "perf/gpu_busy": ("GPU busy", "{:.0%}"),
@@ -149,6 +148,7 @@ class Monitor(pl.Callback):
         figures = self.total.figures()
         if not trainer.is_global_zero or not figures:
             return
+        held = memory(trainer)
         cells = {
             "steps": f"{self.total.n_batches:,}",
             "windows/s": f"{figures['perf/windows_per_s']:,.0f}",
@@ -156,7 +156,7 @@ class Monitor(pl.Callback):
             "between steps": f"{figures['perf/between_share']:.1%}",
             "precision": str(trainer.precision),
             "peak RSS": f"{peak_bytes() / 1e9:.2f} GB",
-            **{_SHOWN[name][0]: _SHOWN[name][1].format(value) for name, value in memory(trainer).items()},
+            **{_SHOWN[name][0]: _SHOWN[name][1].format(value) for name, value in held.items() if name in _SHOWN},
         }
         widths = [max(len(name), len(cell)) for name, cell in cells.items()]
         for row in (cells.keys(), cells.values()):

@@ -434,7 +434,7 @@ LAYERS = {
             "look.summary",
         ],
         ["limits"],
-        ["callbacks", "calibration", "saving", "rates", "seeds", "pictures", "monitor", "launchers"],
+        ["callbacks", "calibration", "saving", "rates", "seeds", "pictures", "monitor", "bar", "launchers"],
         ["prediction_arrays", "kept", "predictions", "kept_scores", "evaluation", "precision", "restore"],
         ["field_trials", "step_trial", "tuning", "table"],
         ["owa", "fold_table", "backtest"],

@@ -299,9 +299,7 @@ def test_a_fit_that_is_told_no_number_of_epochs_ends_with_its_validation_and_war
 def test_a_fit_logs_its_speed_its_waiting_and_its_memory(app: App, hourly: Store, tmp_path: Path) -> None:
     config(tmp_path / "n.yaml", hourly, trainer={"max_epochs": 2, "log_every_n_steps": 5})
     fitted = app("fit", "--config", "n.yaml", check=True)
-    assert re.search(
-        r"steps +windows/s +waiting for data +between steps +precision +peak RSS +RSS now +PSS now", fitted.stdout
-    )
+    assert re.search(r"steps +windows/s +waiting for data +between steps +precision +peak RSS +PSS now", fitted.stdout)
     assert re.search(r"\d+ +[1-9][\d,]* +\d+\.\d% +\d+\.\d% +32-true +\d\.\d\d GB", fitted.stdout)
     logged = pd.read_csv(tmp_path / "runs/n/logs/metrics.csv")
     speed, share = logged["perf/windows_per_s"].dropna(), logged["perf/wait_share"].dropna()
