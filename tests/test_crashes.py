@@ -64,7 +64,7 @@ def test_a_writer_of_fields_killed_at_some_points_makes_the_same_bytes_in_the_en
 def test_a_writer_of_fields_killed_at_sixty_points_makes_the_same_bytes_in_the_end(
     tmp_path: Path, operation: str, kind: str
 ) -> None:
-    report = harmed(tmp_path, operation, 3 if kind == "files" else 10, "kill", kind)
+    report = harmed(tmp_path, operation, 3 if kind == "files" else 6, "kill", kind)
     assert report["failures"] == []
     assert report["points"] >= 60
 
@@ -75,7 +75,7 @@ def test_a_writer_of_fields_killed_at_sixty_points_makes_the_same_bytes_in_the_e
 def test_a_writer_killed_at_every_mutating_call_loses_nothing(tmp_path: Path, operation: str) -> None:
     report = harmed(tmp_path, operation, 1, "kill")
     assert report["failures"] == []
-    assert report["points"] > 100
+    assert report["points"] > 90
 
 
 @pytest.mark.long
