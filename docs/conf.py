@@ -13,6 +13,7 @@ project = "zstore + lightning_app"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.programoutput"]
 html_theme = "furo"
+html_show_copyright = False  # the licence is in LICENSE
 html_title = f"zstore {__version__}"
 myst_heading_anchors = 3
 napoleon_google_docstring = False

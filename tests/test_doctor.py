@@ -17,7 +17,7 @@ import zstore
 from zstore import Store, ingest, open_store
 from zstore.look.report import to_html
 from zstore.upkeep.doctor import examine
-from zstore.upkeep.findings import KINDS
+from zstore.upkeep.findings import KINDS, SEVERITIES, SEVERITY
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Row = list[Any]  # id, time, temperature, rain
@@ -171,6 +171,34 @@ def test_the_report_is_one_page_of_markup_that_needs_nothing_else(clean: list[Ro
     assert hostile in text
     assert "12.34 in 100 consecutive rows" in text
     assert text.count("Looked for, and not found") == 1
+
+
+def test_every_kind_has_one_severity_and_the_report_has_the_severest_first(clean: list[Row], tmp_path: Path) -> None:
+    assert sorted(kind for kinds in SEVERITIES.values() for kind in kinds) == sorted(KINDS)
+    rows = clean
+    for kind in ("gap", "flat_line", "sentinel"):
+        rows = changed(rows, PLANTED[kind][1])
+    diagnosis = examine(store_of(tmp_path, rows))
+    assert {"gap", "flat_line", "sentinel"} <= set(diagnosis.counts)
+    html = to_html(diagnosis)
+    places = [html.index(f"<h2 id='{kind}'") for kind in ("sentinel", "flat_line", "gap")]
+    assert places == sorted(places)
+    assert [each["severity"] for each in diagnosis.to_json()["findings"]] == [
+        SEVERITY[each.kind] for each in diagnosis.findings
+    ]
+
+
+def test_the_picture_of_a_finding_says_its_times_and_its_range(clean: list[Row], tmp_path: Path) -> None:
+    diagnosis = examine(store_of(tmp_path, changed(clean, PLANTED["flat_line"][1])))
+    (found,) = [finding for finding in diagnosis.findings if finding.kind == "flat_line"]
+    store, half = diagnosis.store, 3 * (found.stop - found.start) // 2
+    position = store.position(found.series)
+    first, last = store.index.row_start[position : position + 2].tolist()
+    low, high = max(first, found.start - half), min(last, found.stop + half)
+    values, html = store.read(found.channel, low, high), to_html(diagnosis)
+    times = [store.time.show(int(store.times(row, row + 1)[0])) for row in (low, high - 1)]
+    assert f"<span>{np.nanmax(values):.6g} </span><span>{np.nanmin(values):.6g}</span>" in html
+    assert f"<span>{times[0]}</span><span>{times[1]}</span>" in html
 
 
 def test_the_command_says_writes_and_fails_on_what_it_is_told_to(clean: list[Row], tmp_path: Path, run: Run) -> None:

@@ -135,7 +135,8 @@ CHECKS = {f.__name__: f for f in (opened, verified, appended, trained, compacted
 def _findings(store: zstore.Store) -> list[dict[str, Any]]:
     """What the doctor finds and where; its words may change."""
     return [
-        {key: part for key, part in each.items() if key != "detail"} for each in examine(store).to_json()["findings"]
+        {key: part for key, part in each.items() if key not in ("detail", "severity")}
+        for each in examine(store).to_json()["findings"]
     ]
 
 

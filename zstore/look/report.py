@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zstore.look.fields import fields_table, spread_rows, thumbnails
 from zstore.look.presence import observed_share, sampled
 from zstore.look.store import store_html
-from zstore.look.style import BLUE, PAPER, RED
+from zstore.look.style import AMBER, BLUE, GROUND, PAPER, RED
 from zstore.look.svg import dot, line, picture, rect, sample_evenly
 from zstore.look.template import Html, fill, page, table
 from zstore.reading.store import Store
@@ -25,6 +26,7 @@ _BARS, _BAR_W, _BAR_H = 48, 6, 70
 _MOST_CHANNELS = 40
 _FIELD_ROWS = 6
 _GEO_W, _GEO_H, _MARGIN = 680, 420, 6
+_COLOURS = {"high": RED, "medium": AMBER, "low": BLUE}
 
 
 def to_html(diagnosis: Diagnosis) -> Html:
@@ -39,7 +41,7 @@ def to_html(diagnosis: Diagnosis) -> Html:
         store_html(store),
         Html("<h2>What was found</h2>"),
         _summary(diagnosis),
-        [_of_kind(store, kind, diagnosis) for kind in diagnosis.counts],
+        [_of_kind(store, kind, diagnosis) for kind in diagnosis.severities],
         Html("<h2>Where values are missing</h2>"),
         _missing_map(store),
         Html("<h2>How values are distributed</h2>"),
@@ -55,13 +57,18 @@ def _summary(diagnosis: Diagnosis) -> Html:
             "<p>Nothing. Looked for: $kinds.</p>", kinds=Html("; ".join(KINDS[kind] for kind in diagnosis.kinds))
         )
     rows = [
-        [f"{count:,}", fill("<a href='#$kind'>$name</a>", kind=kind, name=_name(kind)), KINDS[kind]]
-        for kind, count in diagnosis.counts.items()
+        [
+            fill("<span style='color:$colour'>●</span> $word", colour=_COLOURS[severity], word=severity),
+            f"{diagnosis.counts[kind]:,}",
+            fill("<a href='#$kind'>$name</a>", kind=kind, name=_name(kind)),
+            KINDS[kind],
+        ]
+        for kind, severity in diagnosis.severities.items()
     ]
     others = ", ".join(_name(kind) for kind in diagnosis.not_found)
     return fill(
         "$table<p class='quiet'>Looked for, and not found: $others.</p>",
-        table=table(rows, "rll"),
+        table=table(rows, "lrll"),
         others=others or "nothing",
     )
 
@@ -92,12 +99,34 @@ def _finding(store: Store, finding: Finding) -> Html:
         names = store.named_channels.get(finding.channel, (finding.channel,))
         values = np.stack([store.read(name, low, high) for name in names], axis=1).astype(np.float64)
         marked = finding.start - low, min(finding.stop, high) - low
-        drawn = line(values, _LINE_W, _LINE_H, f"{finding.channel} of {finding.series}", marked)
+        drawn = _with_axes(store, finding.channel, values, (low, high), marked)
     return fill(
         "<figure><figcaption><b>$where</b> $what</figcaption>$drawn</figure>\n",
         where=finding.where(store),
         what=finding.sentence,
         drawn=drawn,
+    )
+
+
+def _with_axes(
+    store: Store, channel: str, values: NDArray[np.float64], rows: tuple[int, int], marked: tuple[int, int]
+) -> Html:
+    """Rows ``[low, high)`` as a line, above their first and last time; beside it the lowest and the highest value."""
+    drawn = line(values, _LINE_W, _LINE_H, channel, marked)
+    seen = values[np.isfinite(values)]
+    if not len(seen):
+        return drawn
+    units = store.channel(store.named_channels.get(channel, (channel,))[0]).units
+    times = [store.time.show(int(store.times(at, at + 1)[0])) for at in (rows[0], rows[1] - 1)]
+    return fill(
+        "<div class='plot'>$drawn<div class='ends'><span>$high $units</span><span>$low</span></div></div>"
+        "<div class='axis'><span>$first</span><span>$last</span></div>",
+        drawn=drawn,
+        high=f"{seen.max():.6g}",
+        low=f"{seen.min():.6g}",
+        units=units,
+        first=times[0],
+        last=times[1],
     )
 
 
@@ -172,12 +201,15 @@ def _histogram(store: Store, name: str, channels: Sequence[str], units: str | No
         rect(number * _BAR_W, _BAR_H - count * scale, _BAR_W - 1, count * scale, BLUE)
         for number, count in enumerate(map(int, counts))
     ]
+    ground = rect(0, _BAR_H - 1, _BARS * _BAR_W, 1, GROUND)
     return fill(
         "<figure><figcaption><b>$name</b> $units</figcaption>$drawn"
-        "<figcaption>99.8 % from $low to $high, median $median</figcaption></figure>",
+        "<div class='axis' style='max-width:${width}px'><span>$low</span><span>$high</span></div>"
+        "<figcaption>99.8 % of the values; median $median</figcaption></figure>",
         name=name,
         units=units,
-        drawn=picture(_BARS * _BAR_W, _BAR_H, f"distribution of {name}", bars),
+        width=_BARS * _BAR_W,
+        drawn=picture(_BARS * _BAR_W, _BAR_H, f"distribution of {name}", ground, bars),
         low=f"{2 * low:g}",
         high=f"{2 * high:g}",
         median=f"{2 * median:g}",
@@ -206,14 +238,24 @@ def _geography(store: Store, diagnosis: Diagnosis) -> Html | None:
     narrow = np.cos(np.deg2rad((latitude.min() + latitude.max()) / 2))
     x, y = (longitude - longitude.min()) * narrow, latitude.max() - latitude
     scale = min(_GEO_W / max(x.max(), 1e-9), _GEO_H / max(y.max(), 1e-9), 1e6)
-    ill, ids = {finding.series for finding in diagnosis.findings}, [str(store.ids[number]) for number in known.tolist()]
+    worst: dict[str, str] = {}
+    for kind, severity in diagnosis.severities.items():  # the most severe ones first
+        for finding in diagnosis.findings:
+            if finding.kind == kind:
+                worst.setdefault(finding.series, severity)
     dots = [
-        dot(across * scale + _MARGIN, down * scale + _MARGIN, RED if id_ in ill else BLUE, id_)
-        for id_, across, down in zip(ids, x.tolist(), y.tolist(), strict=True)
+        dot(
+            across * scale + _MARGIN,
+            down * scale + _MARGIN,
+            _COLOURS[worst[id_]] if id_ in worst else GROUND,
+            f"{id_}: {worst.get(id_, 'nothing found')}",
+        )
+        for id_, across, down in zip((str(store.ids[at]) for at in known.tolist()), x.tolist(), y.tolist(), strict=True)
     ]
     width, height = (float(side.max()) * scale + 2 * _MARGIN for side in (x, y))
     return fill(
-        "<h2>Where series lie</h2><figure>$drawn<figcaption>$n series; red: something was found</figcaption></figure>",
+        "<h2>Where series lie</h2><figure>$drawn<figcaption>$n series, coloured by the most severe finding; grey: none"
+        "</figcaption></figure>",
         drawn=picture(width, height, "map of the series", dots),
         n=f"{len(known):,}",
     )

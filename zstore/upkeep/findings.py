@@ -37,6 +37,32 @@ KINDS = {
 }
 """What is looked for."""
 
+SEVERITIES = {
+    "high": ("refused", "infinite", "copy", "odd_file", "sentinel"),
+    "medium": (
+        "duplicate",
+        "off_grid",
+        "clock_change",
+        "black",
+        "uniform",
+        "repeated",
+        "saturated",
+        "missing_run",
+        "flat_line",
+        "outlier",
+        "drift",
+    ),
+    "low": ("gap", "sampling_change", "short", "empty", "constant", "absent"),
+}
+"""Kinds by how much they matter.
+
+High: what is stored is not what was measured, or rows are missing that a source had. Medium: a fault of the measurement
+is likely. Low: often so by design.
+"""
+
+SEVERITY = {kind: severity for severity, kinds in SEVERITIES.items() for kind in kinds}
+"""Of each kind."""
+
 OF_FIELDS = ("absent", "odd_file", "black", "uniform", "repeated", "saturated")
 """What is looked for in fields alone."""
 
@@ -124,6 +150,12 @@ class Diagnosis:
         return [kind for kind in self.kinds if kind not in self.counts]
 
     @property
+    def severities(self) -> dict[str, str]:
+        """The severity of each kind that was found, the most severe ones first."""
+        order = list(SEVERITIES)
+        return {kind: SEVERITY[kind] for kind in sorted(self.counts, key=lambda kind: order.index(SEVERITY[kind]))}
+
+    @property
     def counts(self) -> dict[str, int]:
         """Findings of each kind there is, in the order of :data:`KINDS`."""
         found = Counter(finding.kind for finding in self.findings)
@@ -135,7 +167,7 @@ class Diagnosis:
             "store": self.store.path,
             "version": self.store.version,
             "counts": self.counts,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [{**asdict(finding), "severity": SEVERITY[finding.kind]} for finding in self.findings],
         }
 
 
