@@ -6,8 +6,10 @@ import asyncio
 import io
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -20,6 +22,7 @@ from test_view import HOST, Ask, asking
 
 import zstore
 from zstore import Store
+from zstore.commands.view import _view
 from zstore.format.payloads.error import PayloadError
 from zstore.format.payloads.images import decode_image
 from zstore.look.fields import read_value
@@ -292,3 +295,46 @@ def test_a_value_is_decoded_once_for_all_its_pictures(tmp_path: Path, monkeypatc
     assert read == [1]
     monkeypatch.setattr(frames, "_MOST_KEPT", 10)
     assert frame(store, LastValues(), "0", "cam", 1, None, None) == first
+
+
+def test_the_time_of_a_row_and_the_row_of_a_time_are_those_of_the_store(plain: Store, ask: Ask) -> None:
+    times = plain.times(0, 50).tolist()
+    for row in (0, 7, len(times) - 1):
+        assert ask("/api/row", {"id": "a", "row": row}).json() == {"row": row, "x": times[row]}
+        for second, wanted in ((times[row], row), (times[row] + 0.5, row)):
+            assert ask("/api/row", {"id": "a", "second": second}).json()["row"] == wanted
+    assert ask("/api/row", {"id": "a", "second": times[0] - 100}).json()["row"] == 0
+    assert ask("/api/row", {"id": "a", "row": len(times)}).status_code == 400
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4])
+def test_a_store_that_takes_long_to_open_is_told_to_be_read(
+    seconds: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def view(store: str, told: Callable[[str], None], **_: Any) -> None:
+        time.sleep(seconds)
+        told("an address")
+
+    monkeypatch.setattr("zstore.commands.view.view", view)
+    monkeypatch.setattr("zstore.commands.view._LATE_S", 0.2)
+    monkeypatch.setattr("zstore.commands.view.said", lambda *_: {})
+    assert _view(cast(Any, SimpleNamespace(store="s.zarr"))) == 0
+    time.sleep(0.3)
+    found = capsys.readouterr()
+    assert found.out == "an address\n"
+    assert found.err == ("reading the index of s.zarr …\n" if seconds else "")
+
+
+def test_what_each_version_brought_has_its_files_times_and_rows_left_out(
+    plain: Store, ask: Ask, tmp_path: Path
+) -> None:
+    more = write_table(tmp_path / "more.csv", ["id", "t", "v"], [["a", 100, 1], ["a", 101, 2], ["a", 101, 2]])
+    zstore.append(more, plain.path, on_duplicate="first")
+    zstore.compact(plain.path)
+    found = ask("/api/versions").json()
+    assert [each["action"] for each in found][:2] == ["compact", "append"]
+    assert (found[0]["sources"], found[0]["n_left_out"], found[0]["more_rows"]) == ([], 0, 0)
+    brought = {key: found[1][key] for key in ("sources", "n_sources", "time_start", "time_stop", "n_left_out")}
+    assert brought == {
+        "sources": ["more.csv"], "n_sources": 1, "time_start": "100", "time_stop": "101", "n_left_out": 1,
+    }  # fmt: skip

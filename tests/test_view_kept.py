@@ -121,7 +121,9 @@ def test_what_is_kept_and_what_comes_later_is_shown_when_it_is_there(
     assert ask("/api/runs/kept").json()["n_scored"] == 6
 
 
-def test_forecasts_that_are_not_there_or_cannot_be_read_are_told_in_a_sentence(kept: tuple[Path, Path]) -> None:
+def test_forecasts_that_are_not_there_or_cannot_be_read_are_told_in_a_sentence(
+    kept: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, run = kept
     ask = asking_of(store, run)
     asked = {
@@ -135,6 +137,12 @@ def test_forecasts_that_are_not_there_or_cannot_be_read_are_told_in_a_sentence(k
     (run / "forecasts" / "2024-01-01.parquet").write_bytes(b"PAR1 and no more")
     answer = ask("/api/runs/kept")
     assert (answer.status_code, "forecasts that cannot be read" in answer.json()["error"]) == (409, True)
+    (run / "forecasts" / "2024-01-01.parquet").unlink()
+    monkeypatch.setattr("lightning_app.view.kept._MOST_OF_FILE", 5)
+    assert "expected at most 5 in a file" in ask("/api/runs/kept").json()["error"]
+    monkeypatch.undo()
+    monkeypatch.setattr("lightning_app.view.kept._MOST_VALUES", 7)
+    assert ask("/api/runs/kept").json()["n_left_out"] == 2
     for file in (run / "forecasts").iterdir():
         file.unlink()
     assert ask("/api/runs/kept").json() == {"n_forecasts": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -248,6 +249,22 @@ def test_splits_are_counted_as_the_audit_does_and_a_window_is_that_of_the_loader
         wide = "() => [...document.querySelectorAll('figure.chart')].map((own) => own.scrollWidth - own.clientWidth)"
         assert set(seen.page.evaluate(wide)) == {0}  # whole, and not cut at the edge of its figure
         assert pixels(seen.page, "canvas[aria-label='targets of each split over time']") > 2
+        seen.check()
+
+
+def test_what_a_run_writes_while_it_is_looked_at_is_shown(
+    run: tuple[Store, Path], browser: Browser, tmp_path: Path
+) -> None:
+    store, folder = run
+    shutil.copytree(folder, tmp_path / "c", ignore=shutil.ignore_patterns("predictions.zarr", "forecasts"))
+    with served(store.path, [str(tmp_path / "c")]) as address:
+        seen = Seen(browser, address)
+        seen.told("curves", "#runs")
+        assert "none yet: python -m lightning_app predict" in seen.page.locator("main").inner_text()
+        shutil.copytree(folder / "predictions.zarr", tmp_path / "c" / "predictions.zarr")
+        seen.page.wait_for_function("() => window.zstoreView.shown.forecast", timeout=15_000)
+        shutil.copytree(folder / "forecasts", tmp_path / "c" / "forecasts")
+        seen.page.wait_for_function("() => window.zstoreView.shown.kept_forecast", timeout=30_000)
         seen.check()
 
 

@@ -90,6 +90,7 @@ class RunFolder:
             "scores": scores,
             "has_predictions": self.predictions is not None,
             "films": self.films,
+            "n_kept": len(self.kept_state),
             "rollout": rollout,
             "error": told,
         }

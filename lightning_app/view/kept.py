@@ -18,7 +18,7 @@ from lightning_app.kept_scores import LOWER, QUANTILE, UPPER
 from lightning_app.view.predicted import chart, line, thinned
 from zstore import NotFoundError, Store, UsageError, view
 
-_MOST_VALUES = 2_000_000
+_MOST_VALUES, _MOST_OF_FILE = 2_000_000, 10_000_000
 _WORST = 50
 
 
@@ -199,7 +199,12 @@ def _newest(paths: Sequence[Path]) -> list[Path]:
     for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         with suppress(pa.ArrowException, OSError):  # what is wrong with it is told by whoever reads it
             n_values += pq.read_metadata(path).num_rows
-        if chosen and n_values > _MOST_VALUES:
-            break
+        if n_values > (_MOST_VALUES if chosen else _MOST_OF_FILE):
+            if chosen:
+                break
+            expected = f"at most {_MOST_OF_FILE:,} in a file"
+            raise UsageError(
+                f"{n_values:,} forecasts in {path}", expected=expected, fix="python -m lightning_app evaluate"
+            )
         chosen.append(path)
     return chosen

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 from jsonargparse import ArgumentParser, Namespace
 
 from zstore.flags import Command, Flags, said
 from zstore.view.server import view
+
+_LATE_S = 0.5
 
 
 def _view_flags(parser: ArgumentParser) -> None:
@@ -15,7 +20,18 @@ def _view_flags(parser: ArgumentParser) -> None:
 
 
 def _view(options: Namespace) -> int:
-    view(options.store, **said(view, options))
+    late = threading.Timer(_LATE_S, print, [f"reading the index of {options.store} …"], {"file": sys.stderr})
+    late.daemon = True
+
+    def told(text: str) -> None:
+        late.cancel()
+        print(text, flush=True)
+
+    late.start()
+    try:
+        view(options.store, **said(view, options), told=told)
+    finally:
+        late.cancel()
     return 0
 
 

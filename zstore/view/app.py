@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from zstore.errors import NotFoundError, UsageError, ZstoreError
 from zstore.format.payloads.error import PayloadError
 from zstore.text import shown
-from zstore.view.frames import field_rows, frame
+from zstore.view.frames import field_rows, frame, row_at
 from zstore.view.guard import Guard
 from zstore.view.overview import places
 from zstore.view.panel import Panel, Query, require
@@ -107,6 +107,10 @@ def _answers(session: Session) -> dict[str, Answer]:
     def rows(query: Query) -> Any:
         return field_rows(session.opened.store, require(query.get("id"), "id"), require(query.get("field"), "field"))
 
+    def row(query: Query) -> Any:
+        id_ = require(query.get("id"), "id")
+        return row_at(session.opened.store, id_, query.whole("row", 0), query.number("second"))
+
     def image(query: Query) -> Any:
         id_, name = require(query.get("id"), "id"), require(query.get("field"), "field")
         at = None if query.get("at") is None else query.whole("at", 0)
@@ -122,6 +126,7 @@ def _answers(session: Session) -> dict[str, Answer]:
         "values": values,
         "field": rows,
         "frame": image,
+        "row": row,
         "places": lambda _: places(session.opened.store),
         "versions": lambda _: session.versions(),
         "doctor": lambda _: session.examine(begin=False),

@@ -85,6 +85,24 @@ def field_rows(store: Store, id_: str, name: str) -> dict[str, Any]:
     }
 
 
+def row_at(store: Store, id_: str, row: int, second: float | None) -> dict[str, Any]:
+    """A row of a series and its time in seconds: one by its number, or the last one up to a time.
+
+    Raises
+    ------
+    UsageError
+        If there is no such row.
+    """
+    position, clock = store.position(id_), Clock.of(store)
+    first, last = store.index.row_start[position : position + 2].tolist()
+    if second is not None:
+        row = int(np.searchsorted(store.times(first, last), clock.stored(second, up=False), "right")) - 1
+        row = max(row, 0)
+    if not 0 <= row < last - first:
+        raise UsageError(f"row {row:,} of {last - first:,}", expected="a row of the series, from 0")
+    return {"row": row, "x": clock.second(int(store.times(first + row, first + row + 1)[0]))}
+
+
 def _of_image(store: Store, field: Field, row: int) -> tuple[list[str], list[int]]:
     """Axes and lengths of an encoded image; without lengths where it has none, or cannot be read."""
     try:

@@ -55,7 +55,7 @@ class View {
       el("h2", {}, "Forecasts"), this.controls, this.about, this.charts_box, this.scores_box, this.kept_box, this.films);
     this.tables();
     await this.losses();
-    const poll = async () => { await this.losses(); if (!this.gone) this.timer = setTimeout(poll, POLL_MS); };
+    const poll = async () => { await this.losses(); await this.look_again(); if (!this.gone) this.timer = setTimeout(poll, POLL_MS); };
     this.timer = setTimeout(poll, POLL_MS);
     this.charts = this.names.map((_, position) => {
       const box = el("div", {});
@@ -84,6 +84,14 @@ class View {
   write() {
     const { names, target, id, step, window: window_, start, stop, score } = this;
     state.write("runs", { run: names, target, id, step: step === 1 ? "" : step, window: window_, start, stop, score: score === "rmse" ? "" : score, ...this.kept.state() });
+  }
+
+  // Scores, predictions, films or kept forecasts that have come since are shown.
+  async look_again() {
+    const runs = await ask("runs/list").catch(() => this.runs);
+    if (this.gone || JSON.stringify(runs) === JSON.stringify(this.runs)) return;
+    this.gone = true;
+    dispatchEvent(new HashChangeEvent("hashchange"));
   }
 
   async losses() {

@@ -29,6 +29,21 @@ export function spanned({ start, stop }) {
   return start < stop ? [start, stop] : [start - around(), start + around()];
 }
 
+// From the lowest to the highest value of what is drawn: rows, and lines to those beyond both ends up to there.
+function values_range(lines, [start, stop]) {
+  let [low, high] = [Infinity, -Infinity];
+  const take = (value) => { [low, high] = [Math.min(low, value), Math.max(high, value)]; };
+  for (const { x, y } of lines) {
+    for (let n = 0; n < x.length; n += 1) {
+      if (y[n] === null) continue;
+      if (start <= x[n] && x[n] <= stop) take(y[n]);
+      if (n === 0 || y[n - 1] === null) continue;
+      for (const end of [start, stop]) if (x[n - 1] < end && end < x[n]) take(y[n - 1] + ((y[n] - y[n - 1]) * (end - x[n - 1])) / (x[n] - x[n - 1]));
+    }
+  }
+  return low <= high ? uPlot.rangeNum(low, high, 0.1, true) : [0, 1];
+}
+
 export class Charts {
   constructor(box, overview, { onzoom = () => {}, onpick = null }) {
     Object.assign(this, { box, overview, onzoom, onpick });
@@ -100,7 +115,7 @@ export class Charts {
       padding: [10, 24, 0, 0],
       cursor: { sync: { key: "time" }, drag: { x: true, y: false, setScale: false } },
       legend: { show: false },
-      scales: { x: { time: false, range: () => spanned(answer) } },
+      scales: { x: { time: false, range: () => spanned(answer) }, y: { range: () => values_range(chart.lines, spanned(answer)) } },
       axes: [time_axis(axis), { ...axis, size: words ? words_width(words) : 64, values: words ? (_, ticks) => ticks.map((tick) => cut(words[tick] ?? "")) : (_, ticks) => ticks.map(number) }],
       series: [{}, ...series],
       bands: at("upper") && at("lower") ? [{ series: [at("upper"), at("lower")], fill: `${colour(1)}44` }] : [],

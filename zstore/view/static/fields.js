@@ -132,15 +132,32 @@ class View {
       image.src = address("frame", { id, field, row, axis, at: axis ? this.places[axis] : null });
       told.textContent = axis ? `${axis} ${this.places[axis]}` : "";
     }
-    const when = this.about.x ? `, ${this.overview.is_dated ? "" : "step "}${moment(this.about.x[row])}` : "";
-    this.when.textContent = `row ${counted(row)} of ${counted(this.about.n)}${when}${this.about.n_present < this.about.n ? ` · ${counted(this.about.n_present)} rows have a value` : ""}`;
-    this.charts.point(this.about.x ? this.about.x[row] : null);
+    this.told_when(row, this.about.x?.[row] ?? null);
+    if (!this.about.x) this.ask_when(id, row);
     if (!this.playing) state.write("fields", { id, field, row });
     window.zstoreView.told("field", { ...this.about, row });
   }
 
-  pick(seconds) {
-    if (!this.about?.x) return;
+  told_when(row, seconds) {
+    const when = seconds === null ? "" : `, ${this.overview.is_dated ? "" : "step "}${moment(seconds)}`;
+    this.when.textContent = `row ${counted(row)} of ${counted(this.about.n)}${when}${this.about.n_present < this.about.n ? ` · ${counted(this.about.n_present)} rows have a value` : ""}`;
+    this.charts.point(seconds);
+  }
+
+  // Of a long series times are asked for one by one.
+  async ask_when(id, row) {
+    const found = await ask("row", { id, row }).catch(() => null);
+    if (found && this.id === id && this.row === row && this.about) this.told_when(row, found.x);
+  }
+
+  async pick(seconds) {
+    if (!this.about) return;
+    if (!this.about.x) {
+      const { id } = this;
+      const found = await ask("row", { id, second: seconds }).catch(() => null);
+      if (found && this.id === id) this.go(found.row);
+      return;
+    }
     const distance = this.about.x.map((own) => Math.abs(own - seconds));
     this.go(distance.indexOf(Math.min(...distance)));
   }
