@@ -139,10 +139,10 @@ def test_forecasts_that_are_not_there_or_cannot_be_read_are_told_in_a_sentence(
     assert (answer.status_code, "forecasts that cannot be read" in answer.json()["error"]) == (409, True)
     (run / "forecasts" / "2024-01-01.parquet").unlink()
     monkeypatch.setattr("lightning_app.view.kept._MOST_OF_FILE", 5)
-    assert "expected at most 5 in a file" in ask("/api/runs/kept").json()["error"]
+    assert "expected at most 5 in a file" in asking_of(store, run)("/api/runs/kept").json()["error"]
     monkeypatch.undo()
     monkeypatch.setattr("lightning_app.view.kept._MOST_VALUES", 7)
-    assert ask("/api/runs/kept").json()["n_left_out"] == 2
+    assert asking_of(store, run)("/api/runs/kept").json()["n_left_out"] == 2
     for file in (run / "forecasts").iterdir():
         file.unlink()
     assert ask("/api/runs/kept").json() == {"n_forecasts": 0}

@@ -141,10 +141,10 @@ def _lines(
     """Of each channel the points of the `rows` of one series, whose `own` are all, and of one on either side."""
     begin, end = rows
     n_rows = end - begin
-    if 2 * n_rows + 2 <= n_points:  # gaps take points too
-        low, high = max(begin - 1, own[0]), min(end + 1, own[1])
-        times = store.times(low, high)
-        follows = _follow(store, times)
+    low, high = max(begin - 1, own[0]), min(end + 1, own[1])
+    times = store.times(low, high) if high - low <= n_points else None
+    follows = None if times is None else _follow(store, times)
+    if times is not None and follows is not None and high - low + int((~follows).sum()) <= n_points:
         for field in fields:
             values = store.read(field.name, low, high)
             n_infinite = int(np.isinf(values[begin - low : end - low]).sum())
