@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from zstore import Store, ingest, open_store
+from zstore.view import Clock
 
 from .system_data import SYSTEMS
 
@@ -147,8 +148,7 @@ def stopped(server: subprocess.Popen[str]) -> None:
 
 def zoomed(page: Page, store: Store) -> tuple[list[float], list[tuple[str, list[str], int, int]]]:
     """Seconds of each zoom, and where it went."""
-    random, index, seconds, stretches = np.random.default_rng(1), store.index, [], []
-    units = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}.get(store.time.unit or "", 1)
+    random, index, clock, seconds, stretches = np.random.default_rng(1), store.index, Clock.of(store), [], []
     channels = list(store.channels[:_N_CHANNELS])
     for _ in range(_N_ZOOMS):
         position = int(random.integers(store.n_series))
@@ -161,7 +161,7 @@ def zoomed(page: Page, store: Store) -> tuple[list[float], list[tuple[str, list[
         changed(page, "(hash) => { location.hash = hash }", f"#series?id={quote(id_)}&{query}")
         page.wait_for_function("() => window.zstoreView.part()?.look")
         zoom = "([low, high]) => window.zstoreView.part().look(low, high)"
-        seconds.append(changed(page, zoom, [low / units, (low + length) / units]))
+        seconds.append(changed(page, zoom, [clock.second(low), clock.second(low + length)]))
     return seconds, stretches
 
 
@@ -251,7 +251,7 @@ def fit_beside_clients(folder: Path, n: int) -> dict[str, list[float]]:
 
 def zooming(address: str, store: Store, seed: int, over: threading.Event, zooms: list[int]) -> None:
     """Ask for a random stretch of a random series, as a page does, every 5 s; counts its answers in `zooms`."""
-    random, index = np.random.default_rng(seed), store.index
+    random, index, clock = np.random.default_rng(seed), store.index, Clock.of(store)
     origin = address.partition("/?")[0]
     with httpx.Client(follow_redirects=True, timeout=60) as client:
         client.get(address)
@@ -261,7 +261,7 @@ def zooming(address: str, store: Store, seed: int, over: threading.Event, zooms:
             first, last = int(index.time_start[position]), int(index.time_stop[position])
             low, high = sorted(random.integers(first, last, 2).tolist())
             asked: dict[str, Any] = {"id": str(store.ids[position]), "channel": list(store.channels[:_N_CHANNELS])}
-            asked |= {"start": low, "stop": high + 1, "points": _WIDTH, "opening": opening}
+            asked |= {"start": clock.second(low), "stop": clock.second(high + 1), "points": _WIDTH, "opening": opening}
             client.get(f"{origin}/api/series", params=asked).raise_for_status()
             zooms[seed] += 1
 

@@ -237,7 +237,8 @@ class View {
     if (lines.some((line) => line.n_read < line.n_rows && !line.whole)) parts.push("of evenly spread blocks, for there are too many rows");
     const infinite = lines.reduce((sum, line) => sum + line.n_infinite, 0);
     if (infinite) parts.push(`${counted(infinite)} infinite values left out`);
-    if (lines.every((line) => line.y.every((value) => value === null))) parts.push("no values here");
+    if (!rows) parts.push("nothing here, press 0 for all");
+    else if (lines.every((line) => line.y.every((value) => value === null))) parts.push("no values here");
     if (answer.charts.length < this.channels.length) parts.push(`the first ${answer.charts.length} channels, for there are ${MOST_LINES} lines at most`);
     if (marks.length) parts.push(`${plural(marks.length, "finding")} shaded`);
     this.about.textContent = parts.join(" · ");
