@@ -256,11 +256,18 @@ def test_what_a_run_writes_while_it_is_looked_at_is_shown(
     run: tuple[Store, Path], browser: Browser, tmp_path: Path
 ) -> None:
     store, folder = run
-    shutil.copytree(folder, tmp_path / "c", ignore=shutil.ignore_patterns("predictions.zarr", "forecasts"))
+    shutil.copytree(folder, tmp_path / "c", ignore=shutil.ignore_patterns("predictions.zarr", "forecasts", "logs"))
     with served(store.path, [str(tmp_path / "c")]) as address:
         seen = Seen(browser, address)
         seen.told("curves", "#runs")
         assert "none yet: python -m lightning_app predict" in seen.page.locator("main").inner_text()
+        lines = (folder / "logs" / "metrics.csv").read_text().splitlines(keepends=True)
+        n_losses = "(n) => window.zstoreView.shown.curves[0]['val/mse']?.step.length === n"
+        (tmp_path / "c" / "logs").mkdir()
+        logged = pd.read_csv(folder / "logs" / "metrics.csv")["val/mse"]
+        for number, row in enumerate(np.flatnonzero(logged.notna()), 1):  # an epoch after the other
+            (tmp_path / "c" / "logs" / "metrics.csv").write_text("".join(lines[: row + 2]))
+            seen.page.wait_for_function(n_losses, arg=number, timeout=15_000)
         shutil.copytree(folder / "predictions.zarr", tmp_path / "c" / "predictions.zarr")
         seen.page.wait_for_function("() => window.zstoreView.shown.forecast", timeout=15_000)
         shutil.copytree(folder / "forecasts", tmp_path / "c" / "forecasts")
