@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -316,6 +317,7 @@ def test_a_store_that_takes_long_to_open_is_told_to_be_read(
         told("an address")
 
     monkeypatch.setattr("zstore.commands.view.view", view)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr("zstore.commands.view._LATE_S", 0.2)
     monkeypatch.setattr("zstore.commands.view.said", lambda *_: {})
     assert _view(cast(Any, SimpleNamespace(store="s.zarr"))) == 0

@@ -27,7 +27,8 @@ def _view(options: Namespace) -> int:
         late.cancel()
         print(text, flush=True)
 
-    late.start()
+    if sys.stderr.isatty():
+        late.start()
     try:
         view(options.store, **said(view, options), told=told)
     finally:
