@@ -14,7 +14,14 @@ import zstore
 LAYERS = {
     "zstore": [
         ["_version", "text", "errors", "memory", "sizes", "arrow", "yamlfiles", "manual"],
-        ["storage.portable", "storage.beneath", "storage.flush", "storage.locks", "storage.refusals"],
+        [
+            "storage.portable",
+            "storage.beneath",
+            "storage.flush",
+            "storage.interrupts",
+            "storage.locks",
+            "storage.refusals",
+        ],
         ["storage.protocol", "storage.file", "storage.folder"],
         ["storage.paths", "storage.remote", "storage.fetched", "storage.inflight", "storage.parts"],
         ["storage.bucket", "storage.urls"],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -26,7 +28,9 @@ from zstore.cli import main
 from zstore.format.manifest import ObjectRecord
 from zstore.reading.ahead import Ahead
 from zstore.reading.eviction import Cache, clear_cache, verify_cache
+from zstore.reading.objectcache import ObjectCache
 from zstore.reading.objectfiles import object_files
+from zstore.storage.fetched import Fetched
 from zstore.storage.inflight import PART_BYTES, Patience
 from zstore.storage.urls import open_storage
 
@@ -313,3 +317,92 @@ def test_a_stream_with_missing_targets_fetches_each_shard_once_and_gives_the_bat
         for name in ("x", "y", "mask"):
             np.testing.assert_array_equal(np.asarray(one[name]), np.asarray(other[name]))
     assert sorted(fetched) == sorted(f"/b/s.zarr/v/c/{shard}" for shard in range(N_SHARDS))
+
+
+def test_an_object_longer_than_the_limit_puts_nothing_out_of_the_cache(wire: Wire, tmp_path: Path) -> None:
+    assert values(opened(wire).with_cache(Cache(tmp_path, "1MB"))) == EXPECTED
+    kept = object_files(tmp_path)
+    small = Cache(tmp_path, f"{sum(each.n_bytes for each in kept)}B")
+    big = ObjectCache(_Answers(b"x" * (2 * small.limit_here)), small)  # type: ignore[arg-type]
+    record = ObjectRecord.of("v/c/0", b"x" * (2 * small.limit_here))
+    assert big.open(record).read(0, 3) == b"xxx"
+    assert not big.has_room
+    assert sorted(object_files(tmp_path)) == sorted(kept)
+
+
+class _Answers:
+    """A bucket that answers with the same bytes."""
+
+    remote = True
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def open(self, key: str, most: int) -> Fetched:
+        return Fetched(self.content, None)
+
+
+@pytest.mark.parametrize("refused", ["open", "digest"])
+def test_a_copy_that_the_disk_does_not_give_is_said_and_rows_come_from_memory(
+    wire: Wire, tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    assert values(opened(wire).with_cache(tmp_path)) == EXPECTED
+
+    def refuse(*_: Any) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(f"zstore.reading.objectcache.HeldFile.{refused}", refuse)
+    assert values(opened(wire).with_cache(tmp_path)) == EXPECTED
+    assert "are not kept in" in caplog.text
+    assert "Input/output error" in caplog.text
+
+
+def test_a_copy_of_a_time_to_come_counts_as_used_now_and_can_leave(wire: Wire, tmp_path: Path) -> None:
+    assert values(opened(wire).with_cache(tmp_path)) == EXPECTED
+    first, *_ = object_files(tmp_path)
+    os.utime(first.path, (time.time() + 1e6,) * 2)
+    assert max(each.used for each in object_files(tmp_path)) <= time.time()
+    assert values(opened(wire).with_cache(tmp_path)) == EXPECTED
+    assert first.path.stat().st_mtime <= time.time()
+
+
+def test_credentials_that_expire_are_told_with_what_to_look_at(wire: Wire, tmp_path: Path) -> None:
+    store, count = opened(wire).with_cache(tmp_path), itertools.count()
+    assert store.n_series == 8
+    wire.fault = lambda method, path, headers: "403" if "/v/c/" in path and next(count) > 3 else None
+    with pytest.raises(StoreError, match=r"cannot read object v/c/.*Fix: check .* that credentials have not expired"):
+        values(store)
+
+
+_HEEDS = """
+import signal, sys
+from zstore.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs behind it ignore interrupts
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["verify", "export"])
+def test_a_command_that_waits_for_a_bucket_ends_when_it_is_interrupted(
+    wire: Wire, tmp_path: Path, command: str
+) -> None:
+    waiting = threading.Event()
+
+    def stall(method: str, path: str, headers: dict[str, str]) -> str | None:
+        if "/v/c/" not in path:
+            return None
+        waiting.set()
+        return "stall"
+
+    wire.fault = stall
+    words = [command, "s3://b/s.zarr", *([str(tmp_path / "o.csv")] if command == "export" else [])]
+    environment = {**os.environ, **{f"AWS_{name.upper()}": value for name, value in wire.options.items()}}
+    process = subprocess.Popen([sys.executable, "-c", _HEEDS, *words], env=environment, stderr=subprocess.PIPE)
+    assert waiting.wait(60)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=15)  # an answer is waited for during 30 s, several times
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert b"interrupted; nothing was committed" in said

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -15,6 +16,7 @@ Result = TypeVar("Result")
 
 _MOST_BYTES = 1 << 27
 _AT_ONCE = 48
+_LOOK_S = 0.5  # after which who waits looks whether reading was interrupted
 
 
 class Ahead(Generic[Result]):
@@ -39,7 +41,7 @@ class Ahead(Generic[Result]):
         self._records = {record.key: record for record in records}
         self._left = deque(self._records if remote else ())
         self._coming: dict[str, Future[Result]] = {}
-        self._n_held = 0
+        self._n_held, self._interrupted = 0, False
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="read ahead")
 
     def __enter__(self) -> Ahead[Result]:
@@ -49,10 +51,11 @@ class Ahead(Generic[Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        self._interrupted = error is not None  # then nobody waits for a network
+        self._threads.shutdown(wait=error is None, cancel_futures=True)
 
     def take(self, key: str) -> Result:
-        """One of them. Raises what reading it raises."""
+        """One of them. Raises what reading it raises, and `InterruptedError` once this was left by an exception."""
         record = self._records[key]
         with self._lock:
             coming = self._coming.pop(key, None)
@@ -61,6 +64,9 @@ class Ahead(Generic[Result]):
         if coming is None:
             return self._read(record)
         try:
+            while not wait([coming], _LOOK_S).done:
+                if self._interrupted:
+                    raise InterruptedError(errno.EINTR, "reading was interrupted", key)
             return coming.result()
         finally:
             self._begin(record.n_bytes)

@@ -14,6 +14,9 @@ from zstore.storage.protocol import Opened, Storage
 
 _PIECE_BYTES = 1 << 18
 
+_FIX_REFUSED = (
+    "check who may read it, and that credentials have not expired (in the environment, or with --storage-options)"
+)
 FIX = "restore the store from a copy, or ingest again; zstore verify lists every damaged object"
 
 
@@ -54,7 +57,8 @@ def reading_errors(storage: Storage, record: ObjectRecord) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.EFBIG, errno.EPERM):  # it is longer than the manifest says, or no regular file
             raise CorruptionError(f"object {record.key}: {error.strerror}", where=where, fix=FIX) from error
-        raise StoreError(f"cannot read object {record.key} ({error.strerror})", where=where, fix="try again") from error
+        fix = _FIX_REFUSED if storage.remote and isinstance(error, PermissionError) else "try again"
+        raise StoreError(f"cannot read object {record.key} ({error.strerror})", where=where, fix=fix) from error
 
 
 def _check(storage: Storage, record: ObjectRecord, n_bytes: int, found: str) -> None:

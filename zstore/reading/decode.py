@@ -80,7 +80,7 @@ def decode_rows_of(
                 fix="restore the store from a copy, or ingest again; zstore verify lists every damaged object",
             ) from error
 
-    with store.objects.ahead(keys) as ahead, ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool, store.objects.ahead(keys) as ahead:
         list(pool.map(checked, shards))
 
 

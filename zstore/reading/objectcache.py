@@ -153,7 +153,7 @@ class ObjectCache:
 
     def _load(self, record: ObjectRecord, coming: Future[Opened]) -> None:
         try:
-            coming.set_result(self._kept(record) or self._fetched(record))
+            coming.set_result(self._found(record))
         except BaseException as error:
             coming.set_exception(error)
 
@@ -208,27 +208,32 @@ class ObjectCache:
         return not self._unused or sum(self._unused.values()) + n_bytes <= most
 
     def _kept(self, record: ObjectRecord) -> KeptObject | None:
-        """An object that is on the disk, if its bytes are right."""
+        """An object that is on the disk, if its bytes are right. Raises `CannotKeepError` where it cannot be read."""
         path = object_path(self._cache.folder, record.digest)
-        file = HeldFile.open(path)
-        if file is None:
-            return None
-        refuse_stranger(file)
-        state = FileState.of(file)
-        known = state == self._known.get(record.digest)
-        if not known and (state.n_bytes != record.n_bytes or file.digest() != record.digest):
+        with _on_disk():
+            file = HeldFile.open(path)
+            if file is None:
+                return None
+            refuse_stranger(file)
+            state = FileState.of(file)
+            known = state == self._known.get(record.digest)
+            right = known or (state.n_bytes == record.n_bytes and file.digest() == record.digest)
+        if not right:
             logger.warning("the object %s in the cache is not what was fetched, and is fetched again", path)
             with suppress(OSError):
                 path.unlink()
             return None
-        if not known or time.time() - state.mtime_ns / 1e9 > _TOUCH_S:
+        if not known or abs(time.time() - state.mtime_ns / 1e9) > _TOUCH_S:  # clocks go back, too
             with suppress(OSError):  # of another user, or a disk that is only read
                 os.utime(path)
             self._known[record.digest] = FileState.of(file)
         return KeptObject(file)
 
-    def _fetched(self, record: ObjectRecord) -> Opened:
+    def _found(self, record: ObjectRecord) -> Opened:
+        """An object from the disk or, where it is not there, from the bucket."""
         try:
+            if (known := self._kept(record)) is not None:
+                return known
             if self._has_room_for(record.n_bytes):
                 with reading_errors(self._storage, record):
                     kept = self._fetch(record)
@@ -285,7 +290,8 @@ class ObjectCache:
                     self._cache.folder.mkdir(parents=True, exist_ok=True)
                     limit = self._cache.limit_here
                     step = max(n_bytes, min(limit // _STEPS_OF_LIMIT, _MOST_STEP_BYTES))
-                    self._allowance = min(room_for(self._cache, step), step)
+                    if n_bytes <= limit:  # else nothing that leaves would make room for it
+                        self._allowance = min(room_for(self._cache, step), step)
                 self._most_ahead = min(_AHEAD_BYTES, limit // _AHEAD_SHARE)
                 if n_bytes > self._allowance:
                     self._full_since = time.monotonic()

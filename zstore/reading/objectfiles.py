@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +37,8 @@ def object_files(folder: Path) -> list[ObjectFile]:
             if _NAME.fullmatch(entry.name):
                 with suppress(FileNotFoundError):
                     state = entry.stat(follow_symlinks=False)
-                    found.append(ObjectFile(Path(entry.path), state.st_size, state.st_mtime))
+                    used = min(state.st_mtime, time.time())  # a time to come counts as now
+                    found.append(ObjectFile(Path(entry.path), state.st_size, used))
     return found
 
 

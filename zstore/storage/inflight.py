@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import errno
 import threading
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from zstore.errors import UsageError
 from zstore.sizes import parse_size
+from zstore.storage.interrupts import end_by_interrupt
 from zstore.storage.remote import ATTEMPTS, ERRORS, WAIT_S, failed_for_good, given_up
 
 Result = TypeVar("Result")
@@ -87,13 +89,17 @@ class InFlight:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.peak_bytes = 0
         self._loop = asyncio.new_event_loop()
+        self._ended = False
         threading.Thread(target=self._loop.run_forever, name="requests", daemon=True).start()
         atexit.register(self._cancel_all)
+        end_by_interrupt(self)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Wait on this thread for what is done on that of the requests."""
+        """Wait on this thread for what is done on that of the requests. Raises `InterruptedError` after :meth:`end`."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            if self._ended:
+                raise InterruptedError(errno.EINTR, "interrupted")
             return future.result()
         except BaseException:
             future.cancel()
@@ -202,15 +208,23 @@ class InFlight:
                 self._take(n_next)
                 turn.set_result(None)
 
+    def end(self) -> None:
+        """Cancel all requests, and send no more: the user has interrupted the command, and the process ends."""
+        self._ended = True
+        self._loop.call_soon_threadsafe(self._cancel_tasks)
+
     def _cancel_all(self) -> None:
         """Leave no request behind that would answer a process that has ended."""
 
         async def cancel() -> None:
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
+            self._cancel_tasks()
 
         with suppress(Exception):  # the process ends, whatever becomes of them
             asyncio.run_coroutine_threadsafe(cancel(), self._loop).result(1)
+
+    def _cancel_tasks(self) -> None:
+        for task in asyncio.all_tasks(self._loop) - {asyncio.current_task(self._loop)}:
+            task.cancel()
 
 
 async def _first_good(tasks: set[asyncio.Future[Result]]) -> Result:

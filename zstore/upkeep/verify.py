@@ -149,7 +149,7 @@ def _faults_in(
 ) -> Iterator[str]:
     """What is wrong with each of some objects, in their order; ``""`` for a sound one."""
     opened = Ahead(partial(open_compared, store.storage), records, store.storage.remote)
-    with opened, ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool, opened:  # which ends first, so that none of them waits for it
         yield from pool.map(lambda record: _fault(store, record, opened, arrays, wanted), records)
 
 
