@@ -52,6 +52,11 @@ class Parser(LightningArgumentParser):
         words = sys.argv[1:] if args is None else args
         return super().parse_args(self._with_brackets(words), *more, **options)
 
+    def dump(self, cfg: Any, *more: Any, **options: Any) -> str:
+        """The text of a configuration. It was parsed, so it is not checked again, which takes a tenth of a second."""
+        text: str = super().dump(cfg, *more, **{"skip_validation": True, **options})
+        return text
+
     def _with_brackets(self, words: Sequence[str]) -> list[str]:
         """The words, with brackets around what stands for a list."""
         bracketed: list[str] = []

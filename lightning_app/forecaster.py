@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor
 
+import zstore
 from lightning_app.calibration import digest_of_weights, kept_at
 from lightning_app.checkpoints import checkpoint_file, read_checkpoint
 from lightning_app.data.ahead.forecast import Ahead, forecast_windows
@@ -29,7 +30,7 @@ from lightning_app.models import TaskModel
 from lightning_app.models.rebuild import unsaid_arguments
 from lightning_app.predictions import target_times
 from lightning_app.radii import Radii
-from zstore import Store, UsageError, ingest, read_yaml
+from zstore import Store, UsageError, read_yaml
 
 if TYPE_CHECKING:
     import pandas
@@ -170,7 +171,7 @@ class Forecaster:
         asked = dict(ingest_options) if ingest_options is not None else self._as_ingested()
         folder = tempfile.mkdtemp(prefix="forecast-")
         try:
-            ingest(store, Path(folder) / "table.zarr", **asked)
+            zstore.ingest(store, Path(folder) / "table.zarr", **asked)
             data = self._module(str(Path(folder) / "table.zarr"))
         except BaseException:
             shutil.rmtree(folder)

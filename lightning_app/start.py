@@ -6,10 +6,53 @@ import importlib
 import importlib.util
 import os
 import sys
-from types import ModuleType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-_SIGNAL = "scipy.signal"
+_SIGNAL, _PLOTS = "scipy.signal", "matplotlib"
+
+
+class _AxesKind(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        loaded = sys.modules.get(f"{_PLOTS}.axes")
+        return loaded is not None and isinstance(instance, loaded.Axes)
+
+
+class _Axes(metaclass=_AxesKind):
+    """In the place of the class, by which torchmetrics tells one from an array of them."""
+
+
+class _Plots(ModuleType):
+    """In the place of a module of matplotlib, which is loaded once something in it is asked for."""
+
+    Figure, colors = object, SimpleNamespace(Colormap=object)  # what annotations of torchmetrics name
+    Axes = _Axes
+
+    @property
+    def style(self) -> Any:
+        """What torchmetrics decorates functions with when it is loaded."""
+        return SimpleNamespace(context=_style)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        _leave_to_matplotlib()
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def _leave_to_matplotlib() -> None:
+    for name, module in list(sys.modules.items()):
+        if isinstance(module, _Plots):
+            del sys.modules[name]
+
+
+@contextmanager
+def _style(*words: Any, **options: Any) -> Iterator[None]:
+    """Draw in a style of matplotlib."""
+    with importlib.import_module(f"{_PLOTS}.style").context(*words, **options):
+        yield
 
 
 class _Signal(ModuleType):
@@ -34,6 +77,24 @@ def leave_out_signals() -> None:
     """
     if _SIGNAL not in sys.modules and importlib.util.find_spec("scipy") is not None:
         importlib.import_module("scipy").signal = sys.modules[_SIGNAL] = _Signal(_SIGNAL)  # type: ignore[attr-defined]
+
+
+def leave_out_plots() -> None:
+    """Import torchmetrics without matplotlib, which takes a tenth of the time of all imports.
+
+    Metrics that are drawn load it then. Nothing happens where something has imported either of them already.
+    """
+    loaded = {"torchmetrics", _PLOTS}.intersection(sys.modules)
+    if loaded or None in map(importlib.util.find_spec, ("torchmetrics", _PLOTS)):
+        return
+    inside = {_PLOTS: _Plots(_PLOTS)} | {f"{_PLOTS}.{name}": _Plots(f"{_PLOTS}.{name}") for name in ("axes", "pyplot")}
+    for name in ("axes", "pyplot"):
+        setattr(inside[_PLOTS], name, inside[f"{_PLOTS}.{name}"])
+    sys.modules.update(inside)
+    try:
+        importlib.import_module("torchmetrics")
+    finally:
+        _leave_to_matplotlib()
 
 
 def shorten_spins() -> None:

@@ -18,7 +18,7 @@ import torch
 from conftest import write_table
 from jsonargparse import ArgumentParser
 
-import lightning_app.data.stores
+import zstore
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.windows.splits import Split, SplitName
@@ -76,7 +76,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return ingest(source, *args, **options)
 
     counting.__wrapped__ = ingest  # type: ignore[attr-defined]  # its parameters are the options that there are
-    monkeypatch.setattr(lightning_app.data.stores, "ingest", counting)
+    monkeypatch.setattr(zstore, "ingest", counting)
     return sources
 
 

@@ -11,9 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zstore import Store, UsageError, file_lock, ingest, is_source, open_store, read_yaml, source_states
+import zstore
+from zstore import Store, UsageError, file_lock, open_store, read_yaml
 
 logger = logging.getLogger(__name__)
+
+
+def names_files(source: str) -> bool:
+    """Whether a path, glob or URL is of files of rows, not of a store.
+
+    What reads files is imported only where the name does not say that it is a store: a fit seldom needs it.
+    """
+    if source.endswith(".zarr") and "://" not in source:
+        return False
+    return zstore.is_source(source)
 
 
 def open_or_ingest(
@@ -54,7 +65,7 @@ def open_or_ingest(
     that start at once, one ingests.
     """
     require_openable(store, options, version)
-    if not is_source(store):
+    if not names_files(store):
         return open_store(store, version, storage_options)
     wanted = _options(options)
     source = store if "://" in store else os.path.abspath(store)
@@ -66,13 +77,13 @@ def open_or_ingest(
         wanted.setdefault("storage_options", storage_options)
         files = [store, *([str(wanted["static"])] if wanted.get("static") else [])]
         before = json.loads(note.read_text()) if note.exists() and target.exists() else None
-        now = source_states(files, before, wanted["storage_options"])
+        now = zstore.source_states(files, before, wanted["storage_options"])
         if before is None or _digests(before) != _digests(now):
             changed = [name for name in now if before and before.get(name, {}).get("digest") != now[name]["digest"]]
             why = f"{', '.join(changed) or 'the list of files'} changed" if before else "not ingested yet"
             logger.info(f"{store}: {why}; ingesting it into {target}")
             note.unlink(missing_ok=True)
-            ingest(store, target, overwrite=target.exists(), **wanted)
+            zstore.ingest(store, target, overwrite=target.exists(), **wanted)
         if before != now:
             temporary = note.with_suffix(".partial")
             temporary.write_text(json.dumps(now, indent=1))
@@ -82,7 +93,7 @@ def open_or_ingest(
 
 def require_openable(store: str, options: Mapping[str, Any] | str | None, version: int | None) -> None:
     """Raise UsageError if :func:`open_or_ingest` cannot be meant so; nothing is opened but a file of options."""
-    if not is_source(store):
+    if not names_files(store):
         if options:
             raise UsageError(
                 f"--data.ingest for {store}",
@@ -100,7 +111,7 @@ def require_openable(store: str, options: Mapping[str, Any] | str | None, versio
 
 
 def _options(options: Mapping[str, Any] | str | None) -> dict[str, Any]:
-    known = set(inspect.signature(ingest).parameters) - {"sources", "store", "overwrite", "progress"}
+    known = set(inspect.signature(zstore.ingest).parameters) - {"sources", "store", "overwrite", "progress"}
     found = read_yaml(options, "--data.ingest") if isinstance(options, str) else dict(options or {})
     for name in found:
         if name not in known:

@@ -25,13 +25,13 @@ from lightning_app.data.record import Record, refuse_other_nodes
 from lightning_app.data.rows.residency import Placement
 from lightning_app.data.scales import Scales
 from lightning_app.data.selection import Holes, observed_windows, prove, require_readable, training_targets, windows_of
-from lightning_app.data.stores import open_or_ingest, require_openable
+from lightning_app.data.stores import names_files, open_or_ingest, require_openable
 from lightning_app.data.supply import RowSupply, no_holes, open_holes, place, streamed_holes
 from lightning_app.data.windows.jitter import Jitter
 from lightning_app.data.windows.leaks import joined, trained_on
 from lightning_app.data.windows.plan import OrderPlan
 from lightning_app.data.windows.splits import NoWindowError, SplitName
-from zstore import Store, UsageError, WindowIndex, WindowShape, is_source
+from zstore import Store, UsageError, WindowIndex, WindowShape
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class WindowData(DataFacts):
         self._placement: Placement | None = None
         self._begin(Record())
         require_openable(options.store, options.ingest, options.version)
-        if not is_source(options.store):
+        if not names_files(options.store):
             self.layout  # noqa: B018  # names that the store does not have are refused here and now
 
     def _begin(self, record: Record, scales: Scales | None = None) -> None:

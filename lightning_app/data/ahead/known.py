@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lightning_app.data.columns.meaning import UNITS_PER_SECOND, codes_of
 from lightning_app.data.layout import Layout
-from lightning_app.data.stores import open_or_ingest
-from zstore import Store, UsageError, is_source
+from lightning_app.data.stores import names_files, open_or_ingest
+from zstore import Store, UsageError
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -180,7 +180,7 @@ class KnownValues:
 
 def _as_source(source: str, layout: Layout) -> dict[str, Any] | None:
     """How files are read: by the names of columns that those of the store had; None for a store."""
-    if not is_source(source):
+    if not names_files(source):
         return None
     table = layout.store.objects.document["table"]
     found = {name: table[name] for name in _OF_TABLE if table.get(name) not in (None, [], {})}
