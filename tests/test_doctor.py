@@ -212,3 +212,24 @@ def test_the_command_says_writes_and_fails_on_what_it_is_told_to(clean: list[Row
     document = json.loads(run("zstore.cli", "doctor", store.path, "--json", check=True).stdout)
     assert document["counts"] == {"outlier": 1}
     assert set(document["counts"]) <= set(KINDS)
+
+
+@pytest.mark.parametrize(("n_series", "n_ends", "once"), [(4, 4, True), (4, 2, False), (2, 2, False)])
+def test_values_that_most_series_lack_at_their_ends_as_days_to_come_are_one_finding(
+    n_series: int, n_ends: int, once: bool, tmp_path: Path
+) -> None:
+    days = [str(day) for day in np.arange("2024-01-01", "2024-07-01", dtype="datetime64[D]")]
+    lines = ["shop,date,price,sold"]
+    for shop in range(n_series):
+        known = len(days) - 30 * (shop < n_ends)
+        for n, day in enumerate(days):
+            sold = str(10 + 7 * n % 5 + n * shop % 3) if n < known else ""
+            lines.append(f"s{shop},{day},{10 + n % 7 + shop},{sold}")
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    ingest(tmp_path / "a.csv", tmp_path / "a.zarr", id="shop", time="date")
+    found = [each for each in examine(open_store(tmp_path / "a.zarr")).findings if each.kind == "missing_run"]
+    assert [(each.series, each.channel) for each in found] == (
+        [("", "sold")] if once else [(f"s{shop}", "sold") for shop in range(n_ends)]
+    )
+    if once:
+        assert found[0].sentence == "the last 30 rows of 4 series have no value, as rows to come have none"

@@ -302,3 +302,53 @@ def test_a_file_of_one_column_is_told_how_it_is_ingested(tmp_path: Path) -> None
     with pytest.raises(zstore.SourceError, match=r"zstore ingest .*a\.csv STORE --freq STEP --start T"):
         zstore.inspect(path)
     assert zstore.ingest(path, tmp_path / "a.zarr", freq="1D", start="2001-01-01").n_stored == 3
+
+
+def test_a_day_after_the_first_two_hundred_cells_tells_days_from_months(tmp_path: Path) -> None:
+    times = [f"{day:02}.01.2013 {hour:02}:00" for day in range(1, 14) for hour in range(24)]
+    (tmp_path / "a.csv").write_text("t;x\n" + "".join(f"{time};1\n" for time in times))
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert look.questions == ()
+    assert "--time-format '%d.%m.%Y %H:%M'" in look.command
+
+
+def test_an_export_of_a_spreadsheet_in_german_is_ingested_as_its_command_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most gusts are k.A., numbers have commas, € and ° are bytes of Windows."""
+    monkeypatch.chdir(tmp_path)
+    gusts = [f"{n},5" if n % 5 == 0 else "k.A." for n in range(1, 29)]
+    days = list(enumerate(gusts, 1))
+    rows = "".join(f"{o};2013-01-{n:02};{n},25;{gust};{n},5\n" for o in ("Köln", "Höxter") for n, gust in days)
+    Path("a.csv").write_bytes(f"Ort;Zeit;Luft [°C];Böe;Preis [€]\n{rows}".encode("cp1252"))
+    look = zstore.inspect("a.csv")
+    assert look.encoding == "cp1252"
+    assert sum("decimal comma" in question for question in look.questions) == 1
+    assert main(shlex.split(look.command)[1:]) == 0, look
+    frame = zstore.open_store("a.zarr")["Köln"].to_pandas()
+    assert (int(frame["Böe"].isna().sum()), frame["Böe"].max(), frame["Preis [€]"].iloc[0]) == (23, 25.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("offset", "times"), [("Z", ("time_hour",)), ("-05:00", ("time_hour",)), ("", ("year", "month", "day", "hour"))]
+)
+def test_times_with_an_offset_are_preferred_to_clocks_in_parts_and_both_are_named(
+    offset: str, times: tuple[str, ...], tmp_path: Path
+) -> None:
+    rows = "".join(f"2013,1,1,{hour},{hour}.5,2013-01-01T{hour + 5:02}:00:00{offset}\n" for hour in range(9))
+    (tmp_path / "a.csv").write_text(f"year,month,day,hour,x,time_hour\n{rows}")
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert look.times == times
+    assert look.questions == ("which has the times: time_hour, or year, month, day, hour together?",)
+
+
+@pytest.mark.parametrize(
+    ("time", "said"), [("2013-11-03 01:00:00", True), ("2013-11-04 01:00:00", False), ("2013-11-03 13:00:00", False)]
+)
+def test_an_hour_that_is_there_twice_on_a_sunday_night_may_be_the_end_of_summer_time(
+    time: str, said: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(f"t,x\n2013-11-02 23:00:00,1\n{time},2\n{time},3\n2013-11-05 02:00:00,4\n")
+    with pytest.raises(zstore.SourceError, match="duplicate time") as caught:
+        zstore.ingest(tmp_path / "a.csv", tmp_path / "a.zarr", time="t")
+    assert ("--timezone ZONE" in str(caught.value)) is said

@@ -91,13 +91,26 @@ def look_at(name: str, cells: Sequence[str]) -> ColumnLook:
         kind: Kind = "word" if coded and not times else "whole" if whole else "number"
         return column(kind, times, _odd(known, values))
     if dialect is None:
-        return column("word")
+        return _among_texts(name, known, n_missing) or column("word")
     flags = _only_way(dialect.fix)
     advice = f"{dialect.example!r} looks like {dialect.what}: {dialect.fix}"
     read = dict(flags)
     style = NumberStyle(read.get("decimal", "."), read.get("thousands"), "percent" in read)
     odd = _odd(known, [style.read(cell) for cell in known]) if flags else ()
     return replace(column("word", odd=odd), advice=advice, flags=flags)
+
+
+def _among_texts(name: str, known: Sequence[str], n_missing: int) -> ColumnLook | None:
+    """A column of numbers most of whose cells are one text or two, as ``k.A.``; None if it is none."""
+    texts = {cell for cell in known if not any(map(str.isdigit, cell))}
+    rest = [cell for cell in known if cell not in texts]
+    if not 0 < len(texts) <= _MOST_ODD or len(set(rest)) <= _MOST_EXAMPLES:
+        return None
+    look = look_at(name, rest)
+    if look.kind not in ("number", "whole") and not look.flags:
+        return None
+    odd = (*dict.fromkeys(cell for cell in known if cell in texts), *look.odd)
+    return replace(look, n_missing=n_missing, odd=odd[:_MOST_EXAMPLES], n_distinct=look.n_distinct + len(texts))
 
 
 def says(cell: str) -> bool:

@@ -31,6 +31,7 @@ from zstore.writing.sources.times.candidates import time_flags
 
 _HOUR = re.compile(r"\d\d?:\d\d(:\d\d)?|[Hh]?\d\d?", re.ASCII)
 _FEW_HOURS = 2
+_HAS_OFFSET = re.compile(r":\d\d(\.\d+)?\s*(Z|UTC|GMT|[+-]\d\d:?\d\d)$")  # from UTC: no hour is there twice
 
 
 @dataclass
@@ -127,7 +128,10 @@ def _see_series(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> No
 
 def _see_times(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None:
     """The column of times, or the several that they are put together of."""
-    parts = time_parts(columns)
+    parts, whole = time_parts(columns), ranked_times(columns)[:1]
+    if parts and whole and whole[0].kind == "time" and len(whole[0].times) == 1:
+        guess.questions.append(f"which has the times: {whole[0].name}, or {', '.join(parts)} together?")
+        parts = [] if all(map(_HAS_OFFSET.search, whole[0].examples)) else parts
     if parts:
         guess.flags["time"] = list(parts)
         guess.times = guess.roles = tuple(parts)
@@ -197,6 +201,7 @@ def _say_way(name: str, example: str, ways: Sequence[str], guess: Guess) -> None
 def see_cells(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None:
     """How numbers are written, and what means missing."""
     missing: list[str] = []
+    advised: dict[tuple[tuple[str, str], ...], int] = {}  # the question that says so already
     for column in columns:
         if column.name in guess.roles:
             continue
@@ -211,7 +216,11 @@ def see_cells(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None
                 f"does column {column.name} name files? {flags} stores what is in them, not the names"
             )
         if column.advice and "percent" not in dict(column.flags):
-            guess.questions.append(f"column {column.name}: {column.advice}")
+            if column.flags and column.flags in advised:
+                guess.questions[advised[column.flags]] += f"; likewise {column.name}"
+            else:
+                advised[column.flags] = len(guess.questions)
+                guess.questions.append(f"column {column.name}: {column.advice}")
         if column.odd:
             entries = ",".join(f"{column.name}={text}" for text in column.odd)
             asked = f"column {column.name}: does {' or '.join(column.odd)} mean missing? --missing {entries}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,6 +28,7 @@ from zstore.writing.sources.sql.query import Query
 
 _BYTES = 1 << 20
 _LINES = 20_000
+_WINDOWS = re.compile(rb"[\x80-\x9f]")
 
 
 @overload
@@ -70,7 +72,7 @@ def inspect(
         raise SourceError(f"{file.path.suffix} file", expected="a file of text", where=str(path), fix=fix)
     sample = head(file, _BYTES)
     text, encoding, questions = _decoded(sample.plain)
-    if b"\0" in sample.plain[:1024] and encoding == "latin-1":
+    if b"\0" in sample.plain[:1024] and encoding in ("latin-1", "cp1252"):
         raise SourceError("no text", expected="a file of text", where=str(path), fix="export it as CSV")
     lines = text.split("\n")
     lines = [line.removesuffix("\r") for line in (lines if sample.whole else lines[:-1])][:_LINES]
@@ -114,7 +116,11 @@ def _decoded(content: bytes) -> tuple[str, str, list[str]]:
         return cut.removeprefix(b"\xef\xbb\xbf").decode(), "utf-8", []
     except UnicodeDecodeError:
         asked = "bytes that are not UTF-8: is it --encoding latin-1, cp1252 or another one?"
+    try:  # latin-1 has control characters where Windows has €, quotes and dashes
+        windows = content.decode("cp1252")
+    except UnicodeDecodeError:
         return content.decode("latin-1"), "latin-1", [asked]
+    return (windows, "cp1252", [asked]) if _WINDOWS.search(content) else (windows, "latin-1", [asked])
 
 
 def _columns(frame: Frame) -> tuple[ColumnLook, ...]:

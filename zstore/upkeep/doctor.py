@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -94,7 +94,7 @@ def examine(
     with Scheduler(workers, scheduler, task_bytes=_COPIES * largest) as runner:
         runner.require_store(store.storage)
         found += _of_numbers(store, runner, told)
-        found = of_vectors(store, found)
+        found = _ends_once(store, of_vectors(store, found))
         copies = {each.series for each in found if each.kind == "copy"}
         of_fields = odd_fields(store, not skip_fields, runner, told)
         found += [each for each in of_fields if each.kind != "copy" or each.series not in copies]
@@ -158,6 +158,24 @@ def _of_values(store: Store, position: int, channel: str, first: int, values: ND
         kinds.pop("outlier", None)
     for kind, stretch in kinds.items():
         yield finding(store, kind, position, channel, first + stretch.start, first + stretch.stop, stretch.detail)
+
+
+def _ends_once(store: Store, found: Sequence[Finding]) -> list[Finding]:
+    """Findings, where a channel that lacks its last values in most series, as of days to come, is one of them."""
+    ends = set(store.index.row_start[1:].tolist())
+    by_channel: dict[str, list[Finding]] = {}
+    for each in found:
+        if each.kind == "missing_run" and each.stop in ends:
+            by_channel.setdefault(each.channel, []).append(each)
+    most = {name: runs for name, runs in by_channel.items() if len(runs) >= max(_MANY, store.n_series // 2 + 1)}
+    once = {id(run) for runs in most.values() for run in runs}
+    kept = [each for each in found if id(each) not in once]
+    for name, runs in most.items():
+        sizes = sorted({run.stop - run.start for run in runs})
+        rows = counted(sizes[0], "row") if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,} rows"
+        what = f"the last {rows} of {len(runs):,} series have no value, as rows to come have none"
+        kept.append(Finding("missing_run", "", name, what))
+    return kept
 
 
 def _of_ingest(store: Store, storage_options: Mapping[str, str] | None) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -26,6 +27,7 @@ from zstore.writing.sources.table import BadRow, TableSpec
 
 _MIN_BLOCK, _MAX_BLOCK = 1 << 20, 1 << 24
 _BLOCKS = 48  # fewer leave threads idle at the end of a phase, and take more memory
+_SUNDAY, _TURNS = 6, (3, 4, 9, 10, 11)  # the months in which summer time ends, north and south
 BLOCK_COPIES = 8
 """A block in memory: its bytes, Arrow's columns, float64, sorted and packed copies."""
 
@@ -229,10 +231,23 @@ def row_error(
     places = explain(limit=2)
     if len(places) == 1:
         places.append("in the store already")
+    shown = axis.show(error.time)
+    clocks = "--timezone ZONE, if clocks were set back then (it says what to do with that hour); else "
     return SourceError(
-        f"duplicate time: id {id_!r} has {axis.show(error.time)} twice",
+        f"duplicate time: id {id_!r} has {shown} twice",
         expected="one row per (id, time)",
         where=" and ".join(places),
-        fix="--on-duplicate first, last or update, clean the file, or name the id column with --id if it holds several "
+        fix=(clocks if axis.zone is None and _clocks_may_go_back(shown) else "")
+        + "--on-duplicate first, last or update, clean the file, or name the id column with --id if it holds several "
         "series",
     )
+
+
+def _clocks_may_go_back(shown: str) -> bool:
+    """Whether a time of day is one at which summer time ends somewhere: early on a Sunday in spring or autumn."""
+    date, _, clock = shown.partition(" ")
+    try:
+        day = datetime.date.fromisoformat(date)
+    except ValueError:  # a step, or a year that the calendar of Python lacks
+        return False
+    return day.weekday() == _SUNDAY and day.month in _TURNS and clock[:2] in ("00", "01", "02", "03")

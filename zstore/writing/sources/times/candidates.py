@@ -32,14 +32,18 @@ _BETWEEN = (" ", "T", ", ")
 
 def time_formats(texts: Sequence[str]) -> list[str]:
     """The formats of `strptime` that read all of some texts as some time, the usual ones first."""
-    some = list(dict.fromkeys(texts))[:_MOST]
+    texts = list(dict.fromkeys(texts))
+    some = texts[:_MOST]
     if not some or not any(character.isdigit() for character in some[0]):
         return []
     clocks = [f"{mark}{clock}{end}" for end in _ENDS for mark in _BETWEEN for clock in _CLOCKS]
-    forms = (date + clock for date, clock in itertools.product(_DATES, ["", *clocks]))
+    ways = (date + clock for date, clock in itertools.product(_DATES, ["", *clocks]))
     if not all(_DAY_OF_YEAR.match(text) for text in some):
-        forms = (form for form in forms if "%j" not in form)  # which 2001-01 is none of
-    return [form for form in forms if all(read_one(text, form) is not None for text in some)]
+        ways = (form for form in ways if "%j" not in form)  # which 2001-01 is none of
+    forms = [form for form in ways if all(read_one(text, form) is not None for text in some)]
+    if len(forms) > 1:  # a later day, as 13.01., may tell which
+        return [form for form in forms if all(read_one(text, form) is not None for text in texts)] or forms
+    return forms
 
 
 def time_flags(texts: Sequence[str]) -> list[str]:
