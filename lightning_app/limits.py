@@ -17,6 +17,7 @@ Limit = Literal["decode", "gather", "copy", "model", "lightning"]
 
 _WAITS = 0.05  # of the time: a trainer that waits longer is no faster with a faster model
 _BUSY = 0.2  # cores that decoding beside a model takes, from which on it is told
+_COPIES = 0.8  # of the time: a GPU that copies batches for longer has no step that hides it
 _ROOM = 0.8  # of the memory that is free, which rows may take
 
 
@@ -37,7 +38,7 @@ class StepTimes:
     phases
         By phase, what making batches took, most of it while the model was busy.
     on_gpu
-        Whether copies take time of the device that the model needs too.
+        Whether batches are copied to a GPU, which does so beside the steps.
     """
 
     n_steps: int = 0
@@ -65,9 +66,9 @@ class StepTimes:
         """
         if min(self.wait_s, self.batch_s) > _WAITS * self.total_s:
             return max(self.phases, key=lambda phase: self.phases[phase])
-        copy_s = self.phases.get("copy", 0.0) if self.on_gpu else 0.0
-        parts: dict[Limit, float] = {"model": self.model_s - copy_s, "copy": copy_s, "lightning": self.between_s}
-        return max(parts, key=lambda part: parts[part])
+        if self.on_gpu and self.phases.get("copy", 0.0) > _COPIES * self.total_s:
+            return "copy"  # the GPU waits for them, and the trainer for the GPU: that is not told from a slow model
+        return "lightning" if self.between_s > self.model_s else "model"
 
 
 def advice(times: StepTimes, data: WindowDataModule) -> str:

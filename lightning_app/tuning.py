@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from jsonargparse import ArgumentParser
 from lightning_app.arguments import without_secrets
 from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.process import Process
 from lightning_app.data.rows.fields import DecodedField, FieldPlace
 from lightning_app.data.rows.residency import Place, room
 from lightning_app.field_trials import FIELD_PLACES, FieldTrial, show_fields, try_fields
@@ -100,6 +101,15 @@ class FitPlan:
     machines: int = 1
 
 
+class _DataHere(WindowDataModule):
+    """Data for the GPU that there is, as a trainer would have them; without one for the CPU."""
+
+    @property
+    def process(self) -> Process:
+        """A single one."""
+        return replace(super().process, device=_device())
+
+
 def data_options(store: str, config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of the data module: those of a configuration, with some replaced."""
     options = {} if config is None else read_yaml(config).get("data") or {}
@@ -110,7 +120,7 @@ def build(options: dict[str, Any], residency: str) -> WindowDataModule:
     """The data module of some arguments, checked as the training command checks them."""
     bound_yaml()
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(WindowDataModule, "data")
+    parser.add_class_arguments(_DataHere, "data")
     try:
         found = parser.parse_object({"data": {**options, "residency": residency}})
     except argparse.ArgumentError as error:
@@ -153,6 +163,8 @@ def _measured(data: WindowDataModule, place: str, seconds: float) -> Measured:
             n_windows += len(next(batches)["time"])
         except StopIteration:
             batches = iter(loader)
+    if _device().type == "cuda":
+        torch.cuda.synchronize()  # batches that were asked for are made now
     elapsed = time.perf_counter() - began
     batch_bytes = sum(part.nbytes for part in batch.values() if isinstance(part, torch.Tensor))
     shared, own = _memory_bytes(data)
@@ -217,12 +229,11 @@ def plan(
     if machines < 1:
         raise UsageError(f"{machines} machines", expected="at least 1", fix="correct --machines")
     data = build(options, "auto")
-    gpu = torch.device("cuda") if torch.cuda.is_available() else None
     here = room(options.get("memory_budget", 0.5), None)
     n_bytes = data.view.n_rows * data.row_bytes
     measured = []
     for place in _PLACES:
-        if place == "device" and gpu is None:
+        if place == "device" and _device().type == "cpu":
             measured.append(Measured(place, why_not="there is no GPU"))
         elif place == "host" and n_bytes > here.limit:
             measured.append(Measured(place, why_not=f"rows of {n_bytes / 1e9:.2f} GB; budget {here}"))
@@ -261,6 +272,11 @@ def _steps(fit: dict[str, Any], options: dict[str, Any], seconds: float) -> Step
 def _no_room(fields: Sequence[FieldTrial], place: FieldPlace) -> str:
     """Why not all fields can live somewhere; empty if they can. A stream has no limit."""
     return "; ".join(f"{each.name}: {each.why_not[place]}" for each in fields if place in each.why_not)
+
+
+def _device() -> torch.device:
+    """What a fit would train on."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def machine(cache: Path) -> str:

@@ -137,12 +137,22 @@ def test_pieces_of_a_stream_that_are_waited_for_are_decoding(photos: Store, tmp_
         (StepTimes(10, 9.0, 0.1, 0.2, {"decode": 5.0, "gather": 1.0, "copy": 0.0}), "model"),
         (StepTimes(10, 9.0, 1.0, 0.2, {"decode": 5.0, "gather": 1.0, "copy": 0.0}), "decode"),
         (StepTimes(10, 9.0, 1.0, 0.2, {"decode": 0.0, "gather": 3.0, "copy": 0.1}), "gather"),
-        (StepTimes(10, 9.0, 0.1, 0.2, {"decode": 0.0, "gather": 1.0, "copy": 6.0}, on_gpu=True), "copy"),
+        (StepTimes(10, 9.0, 0.1, 0.2, {"decode": 0.0, "gather": 1.0, "copy": 8.0}, on_gpu=True), "copy"),
+        (StepTimes(10, 9.0, 0.1, 0.2, {"decode": 0.0, "gather": 1.0, "copy": 6.0}, on_gpu=True), "model"),
         (StepTimes(10, 9.0, 0.1, 0.2, {"decode": 0.0, "gather": 1.0, "copy": 6.0}), "model"),
         (StepTimes(10, 2.0, 0.1, 3.0, {"decode": 0.0, "gather": 1.0, "copy": 0.0}), "lightning"),
         (StepTimes(10, 9.0, 2.0, 0.2, {"decode": 0.0, "gather": 0.1, "copy": 0.0}), "model"),
     ],
-    ids=["no wait", "waits", "waits for copies", "a GPU copies", "a CPU does not", "small steps", "a busy machine"],
+    ids=[
+        "no wait",
+        "waits",
+        "waits for copies",
+        "a GPU copies",
+        "beside a step",
+        "a CPU does not",
+        "small steps",
+        "a busy machine",
+    ],
 )
 def test_the_limit_is_the_largest_phase_of_batches_if_they_are_waited_for_and_else_of_a_step(
     times: StepTimes, limit: str

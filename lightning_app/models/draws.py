@@ -41,7 +41,7 @@ def uniform(windows: Batch, seed: int, epoch: int, n: int) -> Tensor:
     (batch, n) float32, evenly from [0, 1), on the device of the batch.
     """
     series, time = windows["series"], windows["time"]
-    key = torch.tensor(seed, dtype=torch.int64, device=series.device)
+    key = torch.full((), seed, dtype=torch.int64, device=series.device)  # filled there: no copy is waited for
     for part in (torch.full_like(series, epoch), series, time):
         key = _mixed(key + _GOLDEN) ^ part
     steps = torch.arange(1, n + 1, device=series.device) * _GOLDEN

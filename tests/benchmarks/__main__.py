@@ -6,7 +6,22 @@ import argparse
 import os
 from pathlib import Path
 
-from . import before, bucket, fields, ingest, panel, queries, read, rivers, series, sessions, systems, views, volumes
+from . import (
+    before,
+    bucket,
+    fields,
+    gpu,
+    ingest,
+    panel,
+    queries,
+    read,
+    rivers,
+    series,
+    sessions,
+    systems,
+    views,
+    volumes,
+)
 from .harness import setting
 from .system_data import SYSTEMS
 
@@ -23,6 +38,7 @@ SUITES = {
     "rivers": rivers,
     "view": views,
     "series": series,
+    "gpu": gpu,
 }
 
 
@@ -37,6 +53,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=data, help="folder of real data sets; default: $ZSTORE_DATA")
     parser.add_argument("--before", type=Path, help="a worktree of another commit, for the suite before")
     parser.add_argument("--system", choices=list(SYSTEMS), action="append", help="of the suite systems; all")
+    parser.add_argument("--stores", type=Path, help="folder of stores, for the suite gpu; they are ingested else")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     print(f"{setting()}\n")
@@ -45,6 +62,8 @@ def main() -> None:
             before.run(options.folder, options.data, options.n, options.before)
         elif suite == "systems":
             systems.run(options.folder, options.data, options.n, options.system)
+        elif suite == "gpu":
+            gpu.run(options.folder, options.data, options.n, options.stores)
         else:
             SUITES[suite].run(options.folder, options.data, options.n)
 

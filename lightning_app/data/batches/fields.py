@@ -193,7 +193,8 @@ class FieldRows:
         first = windows.first + windows.shift if self.values.pooled else windows.first
         wanted = self._wanted(first, pads).flatten()
         part = self._part(len(first), corners)
-        zero = None if pads is None or pads.zero_inputs is None else pads.zero_inputs[:, self.offsets].to(target)
+        zero = None if pads is None or pads.zero_inputs is None else pads.zero_inputs[:, self.offsets]
+        zero = None if zero is None else zero.to(target, non_blocking=True)
         shape = len(first), len(self.offsets), *self.shape
         if later is not None:
             out = self._room(len(wanted), buffers)
@@ -216,7 +217,7 @@ class FieldRows:
         seen = self.observed[self._wanted(rows, pads)]
         if pads is not None and pads.zero_inputs is not None:
             seen &= ~pads.zero_inputs[:, self.offsets]
-        return seen.to(target)
+        return seen.to(target, non_blocking=True)
 
     def _wanted(self, rows: Tensor, pads: Pads | None) -> Tensor:
         """(batch, step) rows of the steps of windows that begin at some."""

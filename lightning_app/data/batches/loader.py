@@ -15,11 +15,11 @@ from torch import Tensor
 
 from lightning_app.batch import Batch
 from lightning_app.data.batches.behind import Copies, copied_behind
+from lightning_app.data.batches.beside import Several, made_beside, taken_apart
 from lightning_app.data.batches.located import Located, StoreRows
 from lightning_app.data.batches.making import made, made_ahead
 from lightning_app.data.batches.padding import Bounds
 from lightning_app.data.batches.phases import Phases
-from lightning_app.data.batches.prefetch import prefetched
 from lightning_app.data.batches.source import WindowSource
 from lightning_app.data.rows.observed import ReadsTargets
 from lightning_app.data.rows.pool import Pool
@@ -40,6 +40,8 @@ _LANES_AHEAD = 4  # times as many where there are as many lanes, for each lane i
 _BEHIND = 1 << 20, 1 << 24  # bytes of the fields of a batch that are copied behind
 _AT_ONCE = 2  # batches that are made at once beside a model, where rows are decoded already
 _LARGE_BYTES = 1 << 18  # of a batch: handing smaller ones from thread to thread takes longer than making them
+_DEVICE_BYTES = 1 << 24  # of batches for another device that are made together, for as many launches as one takes
+_DEVICE_BATCHES = 32  # of them, at most
 
 
 class WindowLoader:
@@ -79,7 +81,7 @@ class WindowLoader:
         Says what fixes the order; asked once, when a state is taken or loaded. Without it states of other orders are
         not told apart.
     prefetch
-        Batches made ahead on a thread: where they are copied to a GPU, and else for a test.
+        Batches, or groups of them, made ahead on a thread: where they are copied to a GPU, and else for a test.
     targets
         Reads what batches have in `y_source`; None for batches without it.
     jitter
@@ -171,8 +173,11 @@ class WindowLoader:
             self._epoch, self._consumed = epoch, 0
         self._resuming = False
         self._order = self._pooled()
-        tasks, n_threads = self._tasks(self._consumed), torch.get_num_threads()
-        if self._beside_model and not self._prefetch and self.source.target.type == "cpu":
+        first, n_threads = self._consumed, torch.get_num_threads()
+        tasks = self._tasks(first)
+        if self._prefetch or self.source.target.type != "cpu":
+            batches = made_beside(self._several(first), self._prefetch, self.source.target)
+        elif self._beside_model:
             n_at_once = n_threads if self.source.decodes else min(_AT_ONCE, n_threads)
             batches = made_ahead(tasks, n_threads, n_at_once if self._pool is None else 1)
         elif self._shared_out and self._behind and n_threads > 1:
@@ -180,7 +185,7 @@ class WindowLoader:
         elif self._shared_out and n_threads > 1:
             batches = made(tasks, n_threads, None if self._pool is None else 1)  # of a pool in their order
         else:
-            batches = prefetched((task() for task in tasks), self._prefetch)
+            batches = (task() for task in tasks)
         while self._consumed < len(self):
             self._consumed += 1
             yield self.phases.waiting_for(batches)  # held by nobody here, so that its memory can take the next one
@@ -244,10 +249,13 @@ class WindowLoader:
     @property
     def _shared_out(self) -> bool:
         """Whether other threads may do the work: of large batches, for the CPU."""
-        source, shape = self.source, self.index.shape
-        n_bytes = self.batch_size // self.world * (shape.span * source.rows.values[:1].nbytes + source.field_bytes)
-        alone = self._targets is not None or self._prefetch > 0
-        return not alone and source.target.type == "cpu" and n_bytes >= _LARGE_BYTES
+        return self._targets is None and self._batch_bytes >= _LARGE_BYTES
+
+    @property
+    def _batch_bytes(self) -> int:
+        """Of the rows of a batch on this process."""
+        source, span = self.source, self.index.shape.span
+        return self.batch_size // self.world * (span * source.rows.values[:1].nbytes + source.field_bytes)
 
     @property
     def _behind(self) -> bool:
@@ -256,13 +264,32 @@ class WindowLoader:
         return self._pool is None and self.source.copies_fields and _BEHIND[0] <= n_bytes <= _BEHIND[1]
 
     def _tasks(self, first: int) -> Iterator[Callable[..., Batch]]:
-        """What makes the batches from one on; windows are located for many at once, at little more than one's cost."""
+        """What makes the batches from one on."""
+        for (positions,), windows in self._located(first, 1):
+            yield partial(self._make, positions, windows, self._order)
+
+    def _several(self, first: int) -> Iterator[Several]:
+        """What makes the batches from one on for another device, some together: so many launches as one takes."""
+        fitting = _DEVICE_BYTES // max(self._batch_bytes, 1)
+        alone = self._pool is not None or self.source.target.type == "cpu"
+        for positions, windows in self._located(first, 1 if alone else min(max(fitting, 1), _DEVICE_BATCHES)):
+            yield partial(self._made_together, positions, windows, self._order)
+
+    def _made_together(self, positions: list[Samples], windows: Located, order: LanedOrder | None) -> list[Batch]:
+        return taken_apart(self._make(np.concatenate(positions), windows, order), [len(own) for own in positions])
+
+    def _located(self, first: int, n: int) -> Iterator[tuple[list[Samples], Located]]:
+        """The positions of each of n batches after each other, and where the windows of all of them lie.
+
+        Windows are located for many batches at once, at little more than one's cost.
+        """
         ahead = max(_AHEAD * min(self._n_lanes, _LANES_AHEAD) // self.batch_size, 1)
+        ahead = -(-ahead // n) * n
         for begin in range(first, len(self), ahead):
             positions = [self._positions(number) for number in range(begin, min(begin + ahead, len(self)))]
+            groups = [positions[low : low + n] for low in range(0, len(positions), n)]
             located = self._locate(np.concatenate(positions))
-            for own, windows in zip(positions, located.split([len(own) for own in positions]), strict=True):
-                yield partial(self._make, own, windows, self._order)
+            yield from zip(groups, located.split([sum(map(len, group)) for group in groups]), strict=True)
 
     def _make(
         self, positions: Samples, windows: Located, order: LanedOrder | None, later: Copies | None = None

@@ -110,7 +110,7 @@ class PositionTimes:
 
     def along(self, starts: Tensor, steps: range, reach: Reach | None) -> Tensor:
         """(batch, step) times of rows, counted from some positions, (batch,); of padded ones, those of the nearest."""
-        rows = torch.tensor(steps, device=starts.device)
+        rows = torch.arange(steps.start, steps.stop, steps.step, device=starts.device)
         return self.at(starts[:, None] + (rows if reach is None else reach.nearest(rows)))
 
     def to(self, device: torch.device) -> PositionTimes:

@@ -284,12 +284,12 @@ class WindowSource:
     def _times(self, time: Tensor, first: Tensor, steps: range, reach: Reach | None) -> Tensor:
         """(batch, step) times of rows, counted from the first target, whose row is `first` and whose time is `time`."""
         if self.times is not None:
-            return self.times.along(first, steps, reach).to(self.target)
-        places = torch.tensor(steps)
+            return self.times.along(first, steps, reach).to(self.target, non_blocking=True)
         if self.columns.step:
-            return time[:, None] + places.to(time.device) * self.columns.step
-        times = self.columns.rule.times(places.numpy(), time.cpu().numpy()[:, None])
-        return torch.from_numpy(times).to(time.device)
+            places = torch.arange(steps.start, steps.stop, steps.step, device=time.device)
+            return time[:, None] + places * self.columns.step
+        times = self.columns.rule.times(np.array(steps), time.cpu().numpy()[:, None])
+        return torch.from_numpy(times).to(time.device, non_blocking=True)
 
     def _beside(self, *parts: Tensor) -> Tensor:
         """Channels beside each other, on the last axis."""

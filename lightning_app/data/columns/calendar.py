@@ -109,12 +109,11 @@ def cycles_along(time: Tensor, steps: range, freq: int, feature: TimeFeature, un
     -------
     (batch, step, 2) float32, by the addition theorems: one product of (batch, 2) and (2, 2 * step).
     """
+    places = torch.arange(steps.start, steps.stop, steps.step, device=time.device)  # made there: no copy is waited for
     if feature == "month_of_year":  # goes on by leaps
-        return time_cycles(time[:, None] + torch.tensor(steps, device=time.device) * freq, feature, unit)
+        return time_cycles(time[:, None] + places * freq, feature, unit)
     here = time_cycles(time, feature, unit)
-    further = torch.tensor(steps, device=time.device).double() * (
-        freq / PER_SECOND[unit] * 2 * math.pi / _PERIOD_S[feature]
-    )
+    further = places.double() * (freq / PER_SECOND[unit] * 2 * math.pi / _PERIOD_S[feature])
     sin, cos = further.sin().float(), further.cos().float()
     # sin(a + b) = sin a cos b + cos a sin b; cos(a + b) = cos a cos b - sin a sin b
     turned = torch.stack([torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)])

@@ -62,8 +62,10 @@ def take_part(values: Tensor, rows: Tensor, part: Part, out: Tensor | None) -> T
     """
     n_axes, lengths = len(part.lengths), part.lengths
     unit = math.prod(values.shape[n_axes + 1 :])  # values of one place along the last axis that is cropped
-    strides = torch.tensor(values.stride()[: n_axes + 1], device=rows.device) // unit
-    first = rows * strides[0] + (part.corners * strides[1:]).sum(dim=1)
+    strides = [stride // unit for stride in values.stride()[: n_axes + 1]]
+    first = rows * strides[0]
+    for axis, stride in enumerate(strides[1:]):
+        first = first + part.corners[:, axis] * stride
     lines = torch.zeros(1, dtype=torch.int64, device=rows.device)
     for length, stride in zip(lengths[:-1], strides[1:-1], strict=True):
         lines = (lines[:, None] + torch.arange(length, device=rows.device) * stride).flatten()
