@@ -119,6 +119,15 @@ class BatchShape:
         """Rows from the first to the last target, both included."""
         return (self.horizon - 1) * self.target_stride + 1
 
+    def targets_among(self, inputs: Tensor) -> Tensor:
+        """(…, target) of (…, channel) inputs those that are targets too.
+
+        A view where they lie beside each other: a list of places is copied to a GPU for each batch, and waited for.
+        """
+        first, n = self.target_inputs[0], len(self.target_inputs)
+        beside = first >= 0 and list(self.target_inputs) == list(range(first, first + n))
+        return inputs.narrow(-1, first, n) if beside else inputs[..., self.target_inputs]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return asdict(self)

@@ -33,6 +33,7 @@ _SHOWN = {
     "perf/gpu_busy": ("GPU busy", "{:.0%}"),
 }
 _WARM_UP = 3  # batches that set things up and are not counted
+_LOOKS = 0.01  # of the time may go into looking at memory: 20 ms of a process that uses a GPU
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Monitor(pl.Callback):
         self._since: float | None = None
         self._began = self._waited = 0.0
         self._seen = 0
+        self._look_again = 0.0
         self._phases: Phases | None = None
         self._before: dict[Phase, float] = {}
 
@@ -121,8 +123,13 @@ class Monitor(pl.Callback):
                 tally.step_s += now - self._began
         if trainer.global_step % trainer.log_every_n_steps == 0 and self._recent.n_batches:  # type: ignore[attr-defined]
             step = trainer.fit_loop.epoch_loop._batches_that_stepped  # as Lightning counts what the same batch logs
+            figures = self._recent.figures()
+            if trainer.loggers and now >= self._look_again:
+                figures |= memory(trainer)
+                looked = perf_counter()
+                self._look_again = looked + (looked - now) / _LOOKS
             for log in trainer.loggers:
-                log.log_metrics({**self._recent.figures(), **memory(trainer)}, step=step)
+                log.log_metrics(figures, step=step)
             self._recent = Tally()
         self._since = perf_counter()
 

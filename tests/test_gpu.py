@@ -35,6 +35,7 @@ from lightning_app.data.rows.residency import Residency
 from lightning_app.data.windows.splits import Split
 from lightning_app.models import TaskModel
 from lightning_app.monitor import memory
+from lightning_app.tasks import Classification
 from lightning_app.tuning import plan
 from zstore import Store
 
@@ -90,12 +91,13 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Store:
             "id": np.repeat(["a", "b"], n_rows // 2),
             "t": count % (n_rows // 2),
             "v": count % 17 / 4,
+            "w": count % 5 * 1.0,
             "file": ["frames.npy"] * n_rows,
             "n": count,
         }
     )
     files: dict[str, Any] = {"file": {"image": "file"}, "file_position": {"image": "n"}}
-    zstore.ingest(table, folder / "s.zarr", id="id", time="t", channels=["v"], file_root=str(folder), **files)
+    zstore.ingest(table, folder / "s.zarr", id="id", time="t", channels=["v", "w"], file_root=str(folder), **files)
     return zstore.open_store(folder / "s.zarr")
 
 
@@ -114,14 +116,13 @@ def catchment_options() -> dict[str, Any]:
         "future": ["rain_mm"],
         "statics": ["elevation_m"],
         "observed_inputs": True,
-        "time_features": ["day_of_year"],
         "pad_before": "repeat",
         "pad_after": "zero",
     }
 
 
-def require_same(there: Batch, here: Batch) -> None:
-    """Integers, masks and bytes are equal; floats by some roundings of float32, for the GPU scales them itself."""
+def require_same(there: Batch, here: Batch, exact: bool = True) -> None:
+    """All bits are equal; or floats by some roundings of float32, where the GPU takes products or logarithms."""
     assert there.keys() == here.keys()
     for name, values in dict(here).items():
         assert isinstance(values, Tensor)
@@ -129,7 +130,7 @@ def require_same(there: Batch, here: Batch) -> None:
         assert isinstance(found, Tensor)
         assert found.device == torch.device("cuda", 0)
         assert found.dtype == values.dtype
-        if values.dtype.is_floating_point:
+        if values.dtype.is_floating_point and not exact:
             torch.testing.assert_close(found.cpu(), values, rtol=2**-20, atol=2**-20)
         else:
             assert torch.equal(found.cpu(), values), name
@@ -160,10 +161,14 @@ def test_batches_are_those_of_the_cpu_wherever_rows_live(
             require_same(mine, other)
 
 
-def test_rows_on_the_device_and_on_the_host_give_equal_bits(catchments: Store, tmp_path: Path) -> None:
-    both = [module(OnGPU, catchments, tmp_path, each, **catchment_options()) for each in ("device", "host")]
-    for one, other in zip(*(islice(data.train_dataloader(), 40) for data in both), strict=True):
-        assert all(torch.equal(values, dict(other)[name]) for name, values in dict(one).items())  # type: ignore[call-overload]
+@pytest.mark.parametrize("residency", RESIDENCIES)
+def test_logarithms_and_calendars_are_those_of_the_cpu_but_for_roundings(
+    catchments: Store, tmp_path: Path, residency: Residency
+) -> None:
+    options = catchment_options() | {"time_features": ["day_of_year"], "scaler": {"flow_mm": "log1p"}}
+    there, here = (module(kind, catchments, tmp_path, residency, **options) for kind in (OnGPU, WindowDataModule))
+    for ours, theirs in zip(*(islice(data.train_dataloader(), 40) for data in (there, here)), strict=True):
+        require_same(ours, theirs, exact=False)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -330,7 +335,8 @@ def test_a_compiled_model_is_fitted(hourly: Store, tmp_path: Path) -> None:
     assert compiled == pytest.approx(plain, rel=1e-3)
 
 
-def test_a_step_does_not_wait_for_the_gpu(hourly: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [*FORECASTERS, "classes"])
+def test_a_step_does_not_wait_for_the_gpu(hourly: Store, frames: Store, tmp_path: Path, name: str) -> None:
     class Watched(pl.Callback):
         """Refuses waits in steps that are not logged."""
 
@@ -340,14 +346,14 @@ def test_a_step_does_not_wait_for_the_gpu(hourly: Store, tmp_path: Path) -> None
         def on_train_end(self, *_: Any) -> None:
             torch.cuda.set_sync_debug_mode("default")
 
-    for name in ("DLinear", "LSTM"):
-        try:
-            fitted(
-                hourly, tmp_path, "gpu", kind_of(name), callbacks=[Watched()], max_steps=40, limit_val_batches=0,
-                log_every_n_steps=1000,
-            )  # fmt: skip
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+    options: dict[str, Any] = {"callbacks": [Watched()], "max_steps": 45, "log_every_n_steps": 1000}
+    store, make = hourly, partial(models.LSTM, task=Classification()) if name == "classes" else kind_of(name)
+    if name == "classes":
+        store, options["data"] = frames, {"targets": ["v"], "classes": ["v"], "lookback": 4, "batch_size": 8}
+    try:
+        fitted(store, tmp_path, "gpu", make, **options)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_fit_tells_the_memory_of_the_gpu(hourly: Store, tmp_path: Path) -> None:

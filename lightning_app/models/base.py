@@ -194,7 +194,7 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
                 fix="correct forward, or the loss",
             )
         self.watch(loss)
-        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=self._shows_progress)
         return loss
 
     def watch(self, loss: Tensor) -> None:
@@ -208,6 +208,11 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         self._watch.see(loss, self.global_step)
         if loss.device.type == "cpu" and self._n_processes == 1:
             self.require_finite_losses()
+
+    @property
+    def _shows_progress(self) -> bool:
+        """Whether there is a bar: Lightning waits for the GPU in each step to show a loss, even where it is off."""
+        return self._trainer is None or self.trainer.progress_bar_callback is not None
 
     @property
     def _n_processes(self) -> int:

@@ -49,7 +49,7 @@ class ChannelModel(TaskModel):
 
     def pasts(self, batch: Batch) -> tuple[Tensor, Level]:
         """(batch, target, lookback) normalised pasts of the targets, and what was taken from them."""
-        past, level = self.revin(batch["x"][..., self.shape.target_inputs].transpose(1, 2))
+        past, level = self.revin(self.shape.targets_among(batch["x"]).transpose(1, 2))
         return past, level
 
     def other_inputs(self, batch: Batch) -> Tensor:

@@ -45,7 +45,7 @@ class DLinear(TaskModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, target)."""
-        x = batch["x"][..., self.shape.target_inputs].transpose(1, 2)  # (batch, target, lookback)
+        x = self.shape.targets_among(batch["x"]).transpose(1, 2)  # (batch, target, lookback)
         half = self.kernel // 2
         padded = torch.cat([x[..., :1].expand(-1, -1, half), x, x[..., -1:].expand(-1, -1, half)], dim=-1)
         trend = nn.functional.avg_pool1d(padded, self.kernel, stride=1)  # (batch, target, lookback)

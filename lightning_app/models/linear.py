@@ -35,6 +35,6 @@ class Linear(TaskModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, target)."""
-        x = batch["x"][..., self.shape.target_inputs].transpose(1, 2)  # (batch, target, lookback)
+        x = self.shape.targets_among(batch["x"]).transpose(1, 2)  # (batch, target, lookback)
         ahead: Tensor = self.linear(x)  # (batch, target, horizon)
         return ahead.transpose(1, 2)

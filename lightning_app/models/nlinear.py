@@ -35,7 +35,7 @@ class NLinear(TaskModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, target)."""
-        x = batch["x"][..., self.shape.target_inputs]  # (batch, lookback, target)
+        x = self.shape.targets_among(batch["x"])  # (batch, lookback, target)
         last = x[:, -1:]
         ahead: Tensor = self.linear((x - last).transpose(1, 2))  # (batch, target, horizon)
         return ahead.transpose(1, 2) + last

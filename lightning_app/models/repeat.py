@@ -42,5 +42,5 @@ class Repeat(TaskModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, target)."""
-        last = batch["x"][:, -1:, self.shape.target_inputs]  # (batch, 1, target)
+        last = self.shape.targets_among(batch["x"][:, -1:])  # (batch, 1, target)
         return last.expand(-1, self.shape.horizon, -1)

@@ -48,4 +48,4 @@ class SeasonalRepeat(TaskModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, target)."""
-        return batch["x"][:, self.places][..., self.shape.target_inputs]
+        return self.shape.targets_among(batch["x"][:, self.places])

@@ -128,14 +128,15 @@ class Classification(Task):
     def loss_of(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """Cross-entropy over the observed targets; 0 if there are none."""
         sums = torch.zeros(2, device=outputs.device)
-        for logits, observed, weights in self._targets(outputs, windows, host):
-            losses, shares = class_losses(logits, observed, weights, self.label_smoothing)
-            sums = sums + torch.stack([losses.sum(), shares.sum()])
+        for logits, observed, weights, mask in self._targets(outputs, windows, host):
+            found = class_losses(logits, observed, weights, self.label_smoothing)
+            sums = sums + torch.stack([torch.where(mask, each, 0.0).sum() for each in found])  # waits for no GPU
         return sums[0] / sums[1].clamp(min=torch.finfo(sums.dtype).tiny) * host.share(sums[1])
 
     def update(self, stage: str, outputs: Tensor, windows: Batch, host: Host) -> None:
         """Count."""
-        for number, (logits, observed, weights) in enumerate(self._targets(outputs, windows, host)):
+        for number, (every, classes, weights, mask) in enumerate(self._targets(outputs, windows, host)):
+            logits, observed = every[mask], classes[mask]
             losses = class_losses(logits, observed, weights, 0.0)
             cast(Confusion, self.metrics[f"{stage}_{number}"]).update(logits.argmax(-1), observed, *losses)
             if self.curves:
@@ -184,13 +185,13 @@ class Classification(Task):
         """(batch, horizon, class) of each class of each target."""
         return torch.cat([logits.float().softmax(-1) for logits in torch.split(outputs, self.sizes, dim=-1)], dim=-1)
 
-    def _targets(self, outputs: Tensor, windows: Batch, host: Host) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Of each target (n, class) logits and (n,) classes, of those that were observed, and (class,) weights."""
+    def _targets(self, outputs: Tensor, windows: Batch, host: Host) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Of each target (batch, horizon, class) logits, (batch, horizon) classes, (class,) weights, and its mask."""
+        self._weights = [weights.to(outputs.device) for weights in self._of(host)]  # copied once
         found, parts = [], torch.split(outputs, self.sizes, dim=-1)
-        for number, (logits, weights) in enumerate(zip(parts, self._of(host), strict=True)):
-            mask, observed = windows["mask"][..., number], windows["y"][..., number]
-            classes = codes_of(observed[mask], self.get_buffer(f"values_{number}"))
-            found.append((logits[mask], classes, weights.to(outputs.device)))
+        for number, (logits, weights) in enumerate(zip(parts, self._weights, strict=True)):
+            classes = codes_of(windows["y"][..., number], self.get_buffer(f"values_{number}"))
+            found.append((logits, classes, weights, windows["mask"][..., number]))
         return found
 
     def _of(self, host: Host) -> list[Tensor]:
@@ -215,9 +216,9 @@ class Classification(Task):
 
 
 def class_losses(logits: Tensor, observed: Tensor, weights: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """(n,) weighted losses, and (n,) weights, of (n, class) logits, (n,) classes and (class,) weights."""
+    """(…) weighted losses, and (…) weights, of (…, class) logits, (…) classes and (class,) weights."""
     logs, own = logits.float().log_softmax(-1), weights[observed]
-    losses = -logs.gather(-1, observed[:, None])[:, 0]
+    losses = -logs.gather(-1, observed[..., None])[..., 0]
     return own * ((1 - smoothing) * losses - smoothing * logs.mean(-1)), own
 
 
@@ -233,7 +234,7 @@ def likeliest(logits: Tensor, values: Tensor) -> Tensor:
 
 
 def codes_of(observed: Tensor, values: Tensor) -> Tensor:
-    """(n,) int64 places of observed classes, (n,) float32, among :func:`stored_values`."""
+    """(…) int64 places of observed classes, (…) float32, among :func:`stored_values`."""
     return torch.searchsorted(values.float(), observed.contiguous()).clamp(max=len(values) - 1)
 
 

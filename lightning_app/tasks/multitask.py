@@ -161,7 +161,8 @@ class MultiTask(Task):
         """The weighted mean of the losses of the targets; a target that the batch has not counts 0."""
         total, shares = outputs.new_zeros((), dtype=torch.float32), self.weights or [1.0] * len(self._classes)
         for number, own, mask in self._parts(outputs, windows):
-            losses, weights = self._losses(number, own, windows["y"][..., number], mask, host, self.label_smoothing)
+            every = self._losses(number, own, windows["y"][..., number], host, self.label_smoothing)
+            losses, weights = (torch.where(mask, each, 0.0) for each in every)  # waits for no GPU
             n = weights.sum()
             mean = losses.sum() / n.clamp(min=torch.finfo(torch.float32).tiny)
             total = total + shares[number] * host.share(n) * mean
@@ -172,7 +173,8 @@ class MultiTask(Task):
         source = self._in_source_units(outputs, windows, host) if self.measures_source else None
         for number, own, mask in self._parts(outputs, windows):
             metric, name = self.metrics[f"{stage}_{number}"], f"{stage}_{number}"
-            losses, weights = self._losses(number, own, windows["y"][..., number], mask, host, 0.0)
+            every = self._losses(number, own, windows["y"][..., number], host, 0.0)
+            losses, weights = (each[mask] for each in every)
             if isinstance(metric, Confusion):
                 logits, codes = own[mask], self._codes(number, windows["y"][..., number][mask])
                 metric.update(logits.argmax(-1), codes, losses, weights)
@@ -262,17 +264,18 @@ class MultiTask(Task):
             yield number, torch.cat([torch.zeros_like(own), own], dim=-1) if one else own
 
     def _losses(
-        self, number: int, own: Tensor, observed: Tensor, mask: Tensor, host: Host, smoothing: float
+        self, number: int, own: Tensor, observed: Tensor, host: Host, smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """(n,) losses of what was observed of a target, and (n,) weights."""
+        """(batch, horizon) losses of a target, and weights; where it was not observed they are anything finite."""
         if not self._classes[number]:
-            losses = self.loss.each((own[..., 0].float() - observed.float())[mask])
+            losses = self.loss.each(own[..., 0].float() - observed.float())
             return losses, torch.ones_like(losses)
-        weights = self._weights_of(host)[number].to(own.device)
-        return class_losses(own[mask], self._codes(number, observed[mask]), weights, smoothing)
+        of_classes = self._weights_of(host)
+        of_classes[number] = of_classes[number].to(own.device)  # copied once
+        return class_losses(own, self._codes(number, observed), of_classes[number], smoothing)
 
     def _codes(self, number: int, observed: Tensor) -> Tensor:
-        """(n,) int64 classes of what was observed of a target."""
+        """(…) int64 classes of observed values of a target, (…)."""
         values = self.get_buffer(f"values_{number}")
         return codes_of(observed.to(values.device), values)
 

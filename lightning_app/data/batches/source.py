@@ -348,7 +348,7 @@ def _pick(rows: Tensor, columns: Sequence[int]) -> Tensor:
     if isinstance(columns, range):
         whole = columns == range(rows.shape[-1])
         return rows if whole else rows.narrow(-1, columns.start, len(columns))
-    return rows[..., columns]
+    return rows.index_select(-1, torch.tensor(columns).to(rows.device, non_blocking=True))
 
 
 def gather(rows: Tensor, starts: Tensor, length: int, out: Tensor | None = None, reach: Reach | None = None) -> Tensor:
