@@ -120,13 +120,8 @@ class BatchShape:
         return (self.horizon - 1) * self.target_stride + 1
 
     def targets_among(self, inputs: Tensor) -> Tensor:
-        """(…, target) of (…, channel) inputs those that are targets too.
-
-        A view where they lie beside each other: a list of places is copied to a GPU for each batch, and waited for.
-        """
-        first, n = self.target_inputs[0], len(self.target_inputs)
-        beside = first >= 0 and list(self.target_inputs) == list(range(first, first + n))
-        return inputs.narrow(-1, first, n) if beside else inputs[..., self.target_inputs]
+        """(…, target) of (…, channel) inputs those that are targets too."""
+        return picked(inputs, self.target_inputs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -134,6 +129,16 @@ class BatchShape:
 
 
 _BY_NODE = ("x", "y", "mask", "x_future")
+
+
+def picked(values: Tensor, columns: Sequence[int]) -> Tensor:
+    """(…, column) some columns of the last axis: a view where they lie beside each other.
+
+    A list of columns would be copied to a GPU for each batch, and waited for.
+    """
+    first, n = columns[0] if columns else 0, len(columns)
+    beside = first >= 0 and list(columns) == list(range(first, first + n))
+    return values.narrow(-1, first, n) if beside else values[..., columns]
 
 
 def by_series(batch: Batch) -> Batch:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lightning_app.batch import Batch, BatchShape
+from lightning_app.batch import Batch, BatchShape, picked
 from lightning_app.models.base import TaskModel, require_input_targets
 from lightning_app.models.revin import Level, RevIN, RevINKind
 from zstore import UsageError
@@ -54,7 +54,7 @@ class ChannelModel(TaskModel):
 
     def other_inputs(self, batch: Batch) -> Tensor:
         """(batch, channel, lookback) inputs that are no targets, as they are."""
-        return batch["x"][..., self.others].transpose(1, 2)
+        return picked(batch["x"], self.others).transpose(1, 2)
 
     def restored(self, ahead: Tensor, level: Level) -> Tensor:
         """(batch, target, n_ahead) of normalised windows to (batch, horizon, output)."""

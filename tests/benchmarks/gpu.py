@@ -1,6 +1,6 @@
 """Suite gpu: a step with batches made of a store, beside the same step with batches that lie on the GPU already.
 
-All in one process, in turn: constant batches, then rows on the device, on the host and in a stream, and again. A step
+All in one process, in turn: constant batches, then rows on the device, then on the host, and again. A step
 is what the clock says between two synchronisations, over as many steps; it has in it all that Lightning does.
 """
 
@@ -10,7 +10,7 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -31,7 +31,7 @@ from .harness import setting
 from .system_data import CONFIGS, SYSTEMS
 
 CONSTANT = "constant"
-PLACES = (CONSTANT, "device", "host", "stream")
+PLACES = (CONSTANT, "device", "host")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 FORECASTERS = ("etth1_dlinear", "etth1_lstm")
 _LSTM = {"class_path": "LSTM", "init_args": {"hidden": 128}}
@@ -108,7 +108,7 @@ def module(config: dict[str, Any], store: Path, cache: Path, place: str) -> Wind
     where: Any = "device" if place == CONSTANT else place
     given = {name: FieldOptions(**({"steps": own} if isinstance(own, int) else own)) for name, own in fields.items()}
     options |= {"fields": {name: replace(own, residency=where) for name, own in given.items()}, "residency": where}
-    options |= {"store": str(store), "cache": str(cache), "memory_budget": "64MB" if place == "stream" else 0.5}
+    options |= {"store": str(store), "cache": str(cache), "memory_budget": 0.5}
     kind = Held if place == CONSTANT else WindowDataModule
     return kind(split=Split(**split), **options)
 
@@ -188,7 +188,9 @@ def report(name: str, found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run(folder: Path, data: Path | None, n: int, stores: Path | None = None, n_steps: int = 300) -> None:
+def run(
+    folder: Path, data: Path | None, n: int, stores: Path | None = None, n_steps: int = 300, names: Sequence[str] = ()
+) -> None:
     """Prints a row for each system and place; figures go to ``gpu.json``.
 
     Parameters
@@ -203,6 +205,8 @@ def run(folder: Path, data: Path | None, n: int, stores: Path | None = None, n_s
         Folder of stores that are there already: emg_myo.zarr, adrenal.zarr, pusht.zarr and etth1.zarr.
     n_steps
         Of a fit; the first 30 are not counted.
+    names
+        Of systems and forecasters. Default: all.
     """
     if not torch.cuda.is_available():
         print("suite gpu: PyTorch finds no CUDA device here\n")
@@ -210,7 +214,7 @@ def run(folder: Path, data: Path | None, n: int, stores: Path | None = None, n_s
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {setting()}\n")
     print("| | precision | rows | step, ms | step / constant batches | GPU busy |\n|---|---|---|---|---|---|")
     all_found: dict[str, Any] = {}
-    for name in (*SYSTEMS, *FORECASTERS):
+    for name in names or (*SYSTEMS, *FORECASTERS):
         store = _store(name, folder, data, stores)
         if store is None:
             continue
