@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long cover check docs bench clean
+.PHONY: demo test test-long test-gpu cover check docs bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,9 @@ test: .venv/ready
 
 test-long: .venv/ready
 	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-fresh} $(BIN)/python -m pytest -m long -n 2 --dist worksteal
+
+test-gpu: .venv/ready
+	$(BIN)/python -m pytest -m gpu tests/test_gpu.py
 
 cover: .venv/ready
 	$(BIN)/coverage erase

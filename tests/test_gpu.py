@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -276,9 +277,9 @@ def error_of(model: TaskModel, data: WindowDataModule, trainer: pl.Trainer) -> f
     return float(trainer.validate(model, data, verbose=False)[0]["val/mse"])
 
 
-def kind_of(name: str) -> Callable[..., TaskModel]:
+def kind_of(name: str, **given: Any) -> Callable[..., TaskModel]:
     options: dict[str, dict[str, Any]] = {"PatchTST": {"patch": 8, "patch_stride": 4}}
-    return partial(getattr(models, name), **options.get(name, {}))
+    return partial(getattr(models, name), **options.get(name, {}), **given)
 
 
 @pytest.mark.parametrize("name", ["DLinear", "LSTM"])
@@ -311,8 +312,10 @@ def test_a_checkpoint_of_the_cpu_forecasts_the_same_on_the_gpu_and_back(
 def test_a_fit_in_mixed_precision_ends_near_that_in_full(
     hourly: Store, tmp_path: Path, name: str, precision: str
 ) -> None:
+    # Without dropout: kernels of other precisions draw otherwise, which alone moves the error by more than this.
+    kind = kind_of(name, dropout=0.0) if "dropout" in signature(getattr(models, name)).parameters else kind_of(name)
     full, mixed = (
-        error_of(*fitted(hourly, tmp_path, "gpu", kind_of(name), precision=each, max_steps=30))
+        error_of(*fitted(hourly, tmp_path, "gpu", kind, precision=each, max_steps=30))
         for each in ("32-true", precision)
     )
     assert mixed == pytest.approx(full, rel=0.05)

@@ -395,6 +395,7 @@ LAYERS = {
             "data.fields",
             "data.batches.source",
             "data.batches.prefetch",
+            "data.batches.beside",
             "data.batches.loader",
         ],
         ["data.batches.mixing"],
