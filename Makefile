@@ -30,7 +30,7 @@ test-long: .venv/ready
 	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-fresh} $(BIN)/python -m pytest -m long -n 2 --dist worksteal
 
 test-gpu: .venv/ready
-	$(BIN)/python -m pytest -m gpu tests/test_gpu.py
+	$(BIN)/python -m pytest -m gpu tests/test_gpu.py tests/test_gpu_fits.py
 
 cover: .venv/ready
 	$(BIN)/coverage erase

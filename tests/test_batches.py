@@ -20,6 +20,7 @@ from pytorch_lightning import seed_everything
 import lightning_app.data.batches.loader
 from lightning_app.batch import Batch
 from lightning_app.data.batches import making
+from lightning_app.data.batches.beside import taken_apart
 from lightning_app.data.batches.buffers import Buffers
 from lightning_app.data.batches.making import made
 from lightning_app.data.batches.prefetch import prefetched
@@ -168,6 +169,26 @@ def test_batches_for_another_device_are_copied_there(catchments: Store, tmp_path
     for key, values in there.items():
         assert isinstance(values, torch.Tensor)
         assert (values.device.type, values.shape) == ("meta", batch[key].shape)  # type: ignore[literal-required]
+
+
+def test_batches_for_another_device_are_made_together_and_none_is_lost(hourly: Store, tmp_path: Path) -> None:
+    loader = module(hourly, tmp_path).val_dataloader()
+    sizes = [len(batch["time"]) for batch in loader]
+    loader.source = loader.source.delivered_to(torch.device("meta"))
+    there = list(loader)
+    assert [len(batch["time"]) for batch in there] == sizes
+    assert there[1]["x"].storage_offset() == there[0]["x"][0].numel() // 24 * 30 * sizes[0]  # one gather for both
+
+
+def test_batches_that_were_made_together_are_views_of_their_windows(hourly: Store, tmp_path: Path) -> None:
+    whole = next(iter(module(hourly, tmp_path).val_dataloader()))
+    parts = taken_apart(whole, [20, 7, 5])
+    assert [len(part["y"]) for part in parts] == [20, 7, 5]
+    for name, values in dict(whole).items():
+        assert isinstance(values, torch.Tensor)
+        own: list[Any] = [dict(part)[name] for part in parts]
+        assert torch.equal(torch.cat(own), values)
+        assert own[1].untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
 
 
 def test_batches_that_are_kept_stay_as_they_were(hourly: Store, tmp_path: Path) -> None:

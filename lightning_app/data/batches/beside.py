@@ -19,7 +19,7 @@ def taken_apart(batch: Batch, sizes: list[int]) -> list[Batch]:
     """Batches of so many windows each, views of the memory of one that has the windows of all."""
     if len(sizes) == 1:
         return [batch]
-    parts = [values.split(sizes) for values in cast(dict[str, torch.Tensor], batch).values()]
+    parts = [torch.split_with_sizes(values, sizes) for values in cast(dict[str, torch.Tensor], batch).values()]
     return [cast(Batch, dict(zip(batch, own, strict=True))) for own in zip(*parts, strict=True)]
 
 
@@ -73,4 +73,4 @@ def _on_stream(tasks: Iterator[Several], stream: torch.cuda.Stream) -> Iterator[
 @cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
     """One for all loaders of a process: memory that a stream has had is used again by that stream alone."""
-    return torch.cuda.Stream(device)
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
