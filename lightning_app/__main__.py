@@ -5,10 +5,15 @@ import sys
 
 from lightning_app.front import answered
 from lightning_app.start import leave_out_plots, leave_out_signals, shorten_spins
+from zstore import end_quietly
 
 
 def main() -> int:
     """Run the command in the arguments of this process; what it returns is the exit code."""
+    return end_quietly(_main)
+
+
+def _main() -> int:
     code = answered(sys.argv[1:])
     if code is not None:
         return code

@@ -239,3 +239,12 @@ def test_another_configuration_of_the_demo_stays_as_it_is(tmp_path: Path) -> Non
     (tmp_path / "demo").touch()
     main(["demo", "--out", str(tmp_path)])
     assert config.read_text() == "# mine"
+
+
+@pytest.mark.parametrize("words", [["configs"], ["--help"], ["fit", "--help"]], ids=str)
+def test_an_answer_that_nobody_reads_ends_without_a_traceback(words: list[str]) -> None:
+    command = [sys.executable, "-m", "lightning_app", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    assert process.stdout is not None
+    process.stdout.close()  # as `head` does
+    assert (process.communicate()[1], process.returncode) == ("", 141)
