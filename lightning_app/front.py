@@ -16,7 +16,7 @@ from zstore import ZstoreError, __version__
 WORDS = "LIGHTNING_APP_ARGUMENTS"
 """The variable that has the arguments of a process whose command line must not show them."""
 PROGRAM = "python -m lightning_app"
-_LIBRARIES = ("torch", "pytorch_lightning", "torchmetrics", "tensorboard")
+_LIBRARIES = ("torch", "pytorch_lightning", "torchmetrics", "tensorboard", "matplotlib")
 _MODELS = {
     "linear": "NLinear, DLinear, Linear",
     "recurrent": "LSTM, GRU, EALSTM, BranchLSTM",
