@@ -1,7 +1,7 @@
 # docker build -t zstore --build-arg VERSION=0.1.0 . && docker run --rm -v "$PWD/data:/data" zstore zstore info /data/mine.zarr
 FROM python:3.11-slim AS build
 ARG VERSION=0.1.dev0
-ENV SETUPTOOLS_SCM_PRETEND_VERSION_FOR_ZSTORE=$VERSION
+ENV SETUPTOOLS_SCM_PRETEND_VERSION=$VERSION
 WORKDIR /source
 COPY . .
 RUN python -m pip install --no-cache-dir build && python -m build --wheel --outdir /wheels
