@@ -322,7 +322,14 @@ LAYERS = {
             "view.app",
             "view.server",
         ],
-        ["commands.ingest", "commands.stores", "commands.view", "commands.versions", "commands.training"],
+        [
+            "commands.ingest",
+            "commands.stores",
+            "commands.view",
+            "commands.versions",
+            "commands.training",
+            "commands.about",
+        ],
         ["cli", "__main__"],
     ],
     "lightning_app": [

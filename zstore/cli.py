@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from rich.console import Console
 
 from zstore._version import __version__
-from zstore.commands import ingest, stores, training, versions, view
+from zstore.commands import about, ingest, stores, training, versions, view
 from zstore.errors import UsageError, ZstoreError
 from zstore.flags import Command, Flags, Help, Parser
 from zstore.output import end_quietly
@@ -126,7 +126,15 @@ def _completion(options: Namespace) -> int:
 _COMPLETION = Command(
     "completion", "print what makes a shell complete these commands", _completion_flags, _completion, stores=False
 )
-_ALL = (*ingest.COMMANDS, *stores.COMMANDS, *view.COMMANDS, *versions.COMMANDS, *training.COMMANDS, _COMPLETION)
+_ALL = (
+    *ingest.COMMANDS,
+    *stores.COMMANDS,
+    *view.COMMANDS,
+    *versions.COMMANDS,
+    *training.COMMANDS,
+    *about.COMMANDS,
+    _COMPLETION,
+)
 COMMANDS = {command.name: command for command in _ALL}
 
 
