@@ -69,7 +69,7 @@ def table(path: Path, n_series: int = 5, n_days: int = 40, seed: int = 0) -> Pat
     for day in range(n_days):
         for number in range(n_series):
             value = "" if random.random() < 0.1 else f"{random.normal():.2f}"
-            date = np.datetime64("2001-01-01") + day
+            date = np.datetime64("2001-01-01") + np.timedelta64(day, "D")
             rows.append([f"{number:04d}", date, value, f"{number * 1000 + day}"])
     return write_table(path, ["site", "date", "level", "count"], rows)
 
@@ -119,7 +119,7 @@ def hourly(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """One hourly series of three waves, 2,000 hours, without an id column."""
     folder = tmp_path_factory.mktemp("hourly")
     hours = np.arange(2000)
-    times = (np.datetime64("2020-01-01T00", "s") + hours * 3600).astype(str)
+    times = (np.datetime64("2020-01-01T00", "s") + (hours * 3600).astype("m8[s]")).astype(str)
     random = np.random.default_rng(1)
     waves = [np.sin(2 * np.pi * hours / period) * 3 + random.normal(0, 0.1, 2000) for period in (24, 24, 168)]
     rows = [[time.replace("T", " "), *(f"{wave[n]:.3f}" for wave in waves)] for n, time in enumerate(times)]

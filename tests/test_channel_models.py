@@ -416,7 +416,7 @@ def gappy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(3):
         values = 10 * number + np.sin(np.arange(200) / 4)[:, None] + random.normal(0, 0.1, (200, 2))
         for hour, pair in enumerate(values):
-            time = str(np.datetime64("2020-01-01T00") + hour).replace("T", " ") + ":00"
+            time = str(np.datetime64("2020-01-01T00") + np.timedelta64(hour, "h")).replace("T", " ") + ":00"
             rows.append([f"s{number}", time, *("" if random.random() < 0.1 else f"{v:.3f}" for v in pair)])
     csv = write_table(folder / "gappy.csv", ["id", "time", "a", "b"], rows)
     ingest(csv, folder / "gappy.zarr", id="id", time="time")

@@ -71,7 +71,7 @@ class World:
                     "more": row % 5,
                     "other": f"w{row % 3}",
                 }
-                date = np.datetime64("2001-01-01") + row * self.day
+                date = np.datetime64("2001-01-01") + np.timedelta64(row * self.day, "D")
                 found.append([id_, date, *("" if values[name] is None else values[name] for name in self.channels)])
         return found
 

@@ -39,7 +39,9 @@ def rows(ids: str, channels: tuple[str, ...] = CHANNELS, words: str = "mzk") -> 
             rain, flow = random.normal(ord(id_) % 5, ord(id_) % 3 + 1, 2).round(2)
             blank = random.random() < 0.05
             values = {"rain": "" if blank else rain, "flow": flow, "kind": words[day % len(words)], "other": day % 7}
-            table.append([id_, np.datetime64("2001-01-01") + day, *(values[name] for name in channels)])
+            table.append(
+                [id_, np.datetime64("2001-01-01") + np.timedelta64(day, "D"), *(values[name] for name in channels)]
+            )
     return table
 
 

@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         for day in range(LENGTH):
             number = n * LENGTH + day
             np.save(folder / f"{number}.npy", np.full((2, 3), number + 1, np.uint8))
-            when = np.datetime64("2001-01-01") + day
+            when = np.datetime64("2001-01-01") + np.timedelta64(day, "D")
             rows.append([f"s{n}", when, number + 1, "" if day % 3 == 0 else day, "xyz"[day % 3], f"{number}.npy"])
     table = write_table(folder / "r.csv", ["id", "t", "v", "u", "w", "frame"], rows)
     ingest(table, folder / "s.zarr", id="id", time="t", file={"camera": "frame"}, file_root=folder, workers=1)

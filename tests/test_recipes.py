@@ -77,7 +77,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _ingest(folder, "beijing", "beijing", write_table(folder / "beijing.csv", heads, rows))
     lengths = {"H1": 748, "H2": 1008}
     rows = [
-        [id_, np.datetime64("2015-07-01T12", "s") + 3600 * hour, int(random.integers(10, 900))]
+        [id_, np.datetime64("2015-07-01T12", "s") + np.timedelta64(hour, "h"), int(random.integers(10, 900))]
         for id_, n_hours in lengths.items()
         for hour in range(n_hours)
     ]

@@ -120,8 +120,8 @@ def test_bounds_cut_irregular_counted_and_monthly_times_where_the_times_say(tmp_
     rows: list[list[object]] = []
     for id_ in "abcdef":
         months = np.sort(random.choice(60, 12 if freq is None else 30, replace=False))
-        stamps = np.datetime64("1999-01", "M") + months
-        days = stamps.astype("M8[D]") + (0 if freq == "MS" else random.integers(0, 27, len(months)))
+        stamps = np.datetime64("1999-01", "M") + months.astype("m8[M]")
+        days = stamps.astype("M8[D]") + random.integers(0, 1 if freq == "MS" else 27, len(months)).astype("m8[D]")
         rows += [[id_, day, n] for n, day in enumerate(days)]
     source = write_table(tmp_path / "1.csv", ["id", "t", "v"], rows)
     ingest(source, tmp_path / "s.zarr", id="id", time="t", freq=freq, workers=1, **SMALL_GRID)

@@ -92,9 +92,9 @@ def test_a_time_fits_a_rule_where_pandas_says_that_it_is_on_the_offset(
 @pytest.mark.parametrize("day", range(1, 32))
 def test_a_day_of_the_month_is_the_last_one_where_the_month_is_shorter(day: int) -> None:
     rule = TimeStepRule("month", "s", day=day, clock=9 * 3600)
-    months = np.datetime64("1899-12", "M") + np.arange(2500)
-    lengths = ((months + 1).astype("M8[D]") - months.astype("M8[D]")).astype(int)
-    dates = months.astype("M8[D]") + np.minimum(day, lengths) - 1
+    months = np.datetime64("1899-12", "M") + np.arange(2500).astype("m8[M]")
+    lengths = ((months + np.timedelta64(1, "M")).astype("M8[D]") - months.astype("M8[D]")).astype(int)
+    dates = months.astype("M8[D]") + (np.minimum(day, lengths) - 1).astype("m8[D]")
     times = dates.astype("M8[s]").astype(np.int64) + 9 * 3600
     assert times.tolist() == rule.times(months.astype(np.int64)).tolist()
     assert months.astype(np.int64).tolist() == rule.steps(times)[0].tolist()

@@ -64,7 +64,9 @@ def sales(tmp_path: Path) -> Store:
                 continue
             sold = "" if random.random() < 0.1 else f"{random.normal(10, 3):.3f}"
             sold = "inf" if (number, day) == (0, 7) else sold
-            rows.append([shop, np.datetime64("2024-01-01") + day, sold, ["rain", "sun"][day // 10 % 2]])
+            rows.append(
+                [shop, np.datetime64("2024-01-01") + np.timedelta64(day, "D"), sold, ["rain", "sun"][day // 10 % 2]]
+            )
     statics = [["b", 50.5, 3.25, "north", 7], ["a", 51.5, 4.25, "south", ""], [HOSTILE, "", "", "", 9]]
     table = write_table(tmp_path / "sales.csv", ["shop", "date", "sold", "sky"], rows)
     attributes = write_table(tmp_path / "shops.csv", ["shop", "lat", "lon", "region", "area"], statics)

@@ -51,7 +51,7 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> Store:
             if number == 3 and 300 <= day < 360:
                 continue
             sold = "" if random.random() < 0.05 else f"{50 + number + 20 * np.sin(day / 58) + random.normal():.3f}"
-            rows.append([id_, np.datetime64("2021-01-01") + day, sold, day % 7])
+            rows.append([id_, np.datetime64("2021-01-01") + np.timedelta64(day, "D"), sold, day % 7])
     table = write_table(folder / "t.csv", ["shop", "date", "sold", "weekday"], rows)
     statics = write_table(folder / "p.csv", ["shop", "lat", "lon", "region"], places)
     zstore.ingest(table, folder / "shops.zarr", id="shop", time="date", static=statics)

@@ -53,7 +53,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for number, id_ in enumerate(["a", "b", "c"]):
         for day in range(120):
             v = "" if random.random() < 0.1 else f"{1000 + number + np.sin(day / 5) + random.normal(0, 0.1):.4f}"
-            rows.append([id_, np.datetime64("2024-01-01") + day, v, day % 7])
+            rows.append([id_, np.datetime64("2024-01-01") + np.timedelta64(day, "D"), v, day % 7])
     places = write_table(folder / "p.csv", ["id", "lat", "lon"], [["a", 1, 2], ["b", 3, 4], ["c", "", ""]])
     table = write_table(folder / "t.csv", ["id", "t", "v", "w"], rows)
     zstore.ingest(table, folder / "s.zarr", id="id", time="t", static=places)

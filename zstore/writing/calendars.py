@@ -51,7 +51,7 @@ class CalendarTally:
         dates = days.astype("datetime64[D]")
         months = dates.astype("datetime64[M]")
         day = (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
-        last = (dates + 1).astype("datetime64[M]") != months
+        last = (dates + np.timedelta64(1, "D")).astype("datetime64[M]") != months
         table = np.bincount(day * 2 + last, minlength=2 * (LAST_DAY + 1)).reshape(-1, 2)
         return cls(clock[kept], count[kept].astype(np.int64), table)
 

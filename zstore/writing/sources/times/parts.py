@@ -20,7 +20,7 @@ def seconds_of_parts(columns: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.i
     wrong |= (columns[0] < 1) | (columns[0] > 9999)
     year, month, day, *clock = [np.where(wrong, 1, values) for values in columns]
     months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
-    days = months.astype("datetime64[D]") + (day - 1)
+    days = months.astype("datetime64[D]") + (day - 1).astype("timedelta64[D]")
     wrong |= days.astype("datetime64[M]") != months
     seconds = days.astype(np.int64) * 86_400
     for values, size in zip(clock, (3_600, 60, 1), strict=False):
