@@ -321,3 +321,22 @@ def test_a_worker_with_another_release_is_named(text: str | None, said: str, tmp
     finally:
         workers.close()
     assert not (tmp_path / "s.zarr").exists()
+
+
+@pytest.mark.parametrize("at", [0, 3], ids=["between two phases", "within one"])
+def test_a_client_that_is_closed_in_the_middle_is_told_and_the_next_run_goes_on(tmp_path: Path, at: int) -> None:
+    frame().to_csv(tmp_path / "a.csv", index=False)
+    reading: dict[str, Any] = {"id": "id", "time": "time", **GRID}
+    zstore.ingest(tmp_path / "a.csv", tmp_path / "whole.zarr", **reading)
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:  # type: ignore[no-untyped-call]
+        client = Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]
+
+        def close(phase: str, done: int, total: int, unit: str) -> None:
+            if phase == "parse" and done >= at:
+                client.close()  # type: ignore[no-untyped-call]
+
+        with pytest.raises(StoreError, match=r"lost the cluster \(.*run the same command again: it goes on from there"):
+            zstore.ingest(tmp_path / "a.csv", tmp_path / "a.zarr", **reading, scheduler=client, progress=close)
+    assert not (tmp_path / "a.zarr" / "zarr.json").exists()
+    zstore.ingest(tmp_path / "a.csv", tmp_path / "a.zarr", **reading)
+    assert stored(tmp_path / "a.zarr") == stored(tmp_path / "whole.zarr")

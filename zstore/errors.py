@@ -72,6 +72,10 @@ class StoreError(ZstoreError):
     """A store that is not what it should be: absent, of another format, already there."""
 
 
+class LostClusterError(StoreError):
+    """A cluster that went away; its workers may still be writing, and what they wrote is kept for the next run."""
+
+
 class NotFoundError(StoreError, KeyError):
     """An id, channel, attribute or version that the store does not hold."""
 

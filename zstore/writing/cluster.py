@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from typing import Any, Protocol, runtime_checkable
 
 from zstore._version import __version__
-from zstore.errors import StoreError, UsageError, ZstoreError
+from zstore.errors import LostClusterError, StoreError, UsageError, ZstoreError
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Cluster:
             _check_client(named)
 
     def __str__(self) -> str:
-        return self._named if isinstance(self._named, str) else str(self._named.scheduler_info()["address"])
+        return self._named if isinstance(self._named, str) else str(self._named.scheduler_info().get("address"))
 
     def close(self) -> None:
         """End what was started here."""
@@ -92,11 +93,14 @@ class Cluster:
         Raises
         ------
         StoreError
-            If the cluster cannot be reached, its workers die again and again, or are none that can do the work.
+            If the cluster cannot be reached or is lost, its workers die again and again, or are none that can do the
+            work.
         """
         from distributed import KilledWorker, as_completed  # heavy, and only for clusters
 
-        client = self._connected()
+        client, where = self._connected(), str(self)
+        if not _is_connected(client):
+            raise _lost(f"its client is {client.status}", where)
         self._look()
         futures = client.get(graph, keys, sync=False)
         try:
@@ -113,14 +117,18 @@ class Cluster:
                 fix="give each worker more memory, or a smaller --memory-limit or --blocksize; where workers are taken "
                 "away often, more of Dask's distributed.scheduler.allowed-failures",
             ) from error
-        except Exception as error:
-            if not isinstance(error, ZstoreError):
-                self._look(anew=True)  # who has another release may not even understand what it is to do
+        except ZstoreError:
+            raise
+        except (Exception, CancelledError) as error:
+            if not _is_connected(client):
+                raise _lost(f"{type(error).__name__}: {error}", where) from error
+            self._look(anew=True)  # who has another release may not even understand what it is to do
             raise
         finally:
-            client.cancel(futures, force=True)
+            if _is_connected(client):
+                client.cancel(futures, force=True)
             end = time.monotonic() + _SETTLE_S
-            while time.monotonic() < end and any(client.run(_n_tasks, name, on_error="ignore").values()):
+            while _is_connected(client) and time.monotonic() < end and _n_left(client, name):
                 time.sleep(0.05)
 
     def _connected(self) -> Any:
@@ -242,6 +250,25 @@ def _release_teller() -> Callable[[], str]:
             return ""
 
     return release
+
+
+def _lost(why: str, where: str) -> LostClusterError:
+    return LostClusterError(
+        f"lost the cluster ({why})",
+        expected="a scheduler and a client that last until the end",
+        where=where,
+        fix="look at the logs of the scheduler, and run the same command again: it goes on from there",
+    )
+
+
+def _is_connected(client: Any) -> bool:
+    """Whether a client has its scheduler; one that was closed, or whose scheduler is gone, can cancel nothing."""
+    return str(client.status) == "running"
+
+
+def _n_left(client: Any, name: str) -> int:
+    """Tasks of a phase that workers still have."""
+    return sum(n or 0 for n in client.run(_n_tasks, name, on_error="ignore").values())
 
 
 def _n_tasks(name: str, dask_worker: Any = None) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zstore.errors import LostSourceError, StoreError
+from zstore.errors import LostClusterError, LostSourceError, StoreError
 from zstore.format.commit import is_store
 from zstore.format.layout import MARKER, ROOT, SCRATCH
 from zstore.reading.objects import committed_versions
@@ -69,7 +69,7 @@ def in_folder(store: Folder, mode: Mode, scratch: Storage | None, shared: bool, 
             with _marked(store, scratch, *(behind(store) if exists else ())) as made:
                 remove_quarantines(store, made.version)  # of runs that did not come to a commit, or of a store before
                 yield made
-        except LostSourceError:  # left as by a run that was killed: the next one goes on
+        except (LostClusterError, LostSourceError):  # left as by a run that was killed: the next one goes on
             raise
         except BaseException:
             committed = is_store(store)  # it may have come to that before it failed
@@ -95,7 +95,7 @@ def _marked(root: Folder, scratch: Storage | None, version: int = 1, first_shard
         raise StoreError(f"cannot write in {root} ({error.strerror})", fix="check its permissions") from error
     try:
         yield Site(root, place, version, first_shard)
-    except LostSourceError:
+    except (LostClusterError, LostSourceError):
         raise
     except BaseException:
         place.clear()
@@ -133,7 +133,7 @@ def _replacing(store: Path, scratch: Storage | None, go_on: bool) -> Iterator[Pa
                     expected="a store that no process has open, where the system needs that",
                     fix="end what reads the store, check the permissions of the folder around it, and run again",
                 ) from error
-        except LostSourceError:
+        except (LostClusterError, LostSourceError):
             raise
         except BaseException:
             _discard(root)
