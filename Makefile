@@ -43,7 +43,7 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell *.md changelog.d docs zstore lightning_app configs
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_layers.py
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_words.py
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
