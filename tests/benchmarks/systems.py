@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lightning_app.start import shorten_spins
+
 from .harness import output_of, proportional, setting
 from .system_data import SYSTEMS, System
 
@@ -47,6 +49,7 @@ def run(folder: Path, data: Path | None, n: int, names: list[str] | None = None)
 
 def measured(name: str, folder: Path, data: Path | None, n: int) -> Runs:
     """All readers of a system in turn, `n` times, each start in a process of its own."""
+    shorten_spins()  # of both sides: else threads of torch that wait make a step several times as long, by chance
     system = SYSTEMS[name]
     own = folder / ("systems" if data is None else "systems-real")
     kept = own / name.replace(", ", "-").replace(" ", "-")
