@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, write_table
@@ -15,6 +16,7 @@ from lightning_app.audit import audit
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.look.forecasts import scores_map
 from zstore import ingest, look, open_store, shown
+from zstore.look.presence import observed_share
 from zstore.look.report import to_html
 from zstore.look.svg import Bar, line, sample_evenly, timeline
 from zstore.upkeep.doctor import examine
@@ -146,3 +148,22 @@ def test_a_report_of_numbers_at_the_ends_of_float64_has_finite_pictures(
     histogram = next(svg for svg in re.findall(r"<svg.*?</svg>", page) if "distribution of v" in svg)
     assert "<rect" in histogram
     assert not re.search(r"[' ,V](nan|-?inf)", "".join(re.findall(r"<svg.*?</svg>", page)))
+
+
+@pytest.mark.parametrize(
+    ("freq", "n_steps", "n_times"), [("D", 365, 120), ("D", 31, 120), ("MS", 61, 20), ("h", 1000, 7)]
+)
+def test_a_series_without_a_gap_is_as_full_in_each_stretch_of_time(
+    freq: str, n_steps: int, n_times: int, tmp_path: Path
+) -> None:
+    """Stretches that a step more fits in are not fuller; of those that no step fits in, none is empty."""
+    times = pd.date_range("2023-01-01", periods=n_steps, freq=freq)
+    known = np.arange(n_steps) < 0.8 * n_steps
+    frame = pd.DataFrame({"t": times, "x": np.arange(n_steps) % 7 + 0.5, "y": np.where(known, 1.5, np.nan)})
+    ingest(frame, tmp_path / "a.zarr", time="t")
+    store = open_store(tmp_path / "a.zarr")
+    span = int(store.index.time_start[0]), int(store.index.time_stop[0]) + 1
+    assert set(observed_share(store, 0, span, n_times, ["x"]).tolist()) == {1.0}
+    both = observed_share(store, 0, span, n_times, ["x", "y"])
+    assert both[0] == 1.0
+    assert both[-1] < 1.0

@@ -35,22 +35,33 @@ def observed_share(
 
     Returns
     -------
-    (stretch,) tenths of the values that the fullest stretch has rows for. Cost: the channels of the series are read.
+    (stretch,) tenths of the values that there are if no step lacks its row; without a step, of the values that the
+    fullest stretch has rows for. A stretch that is too short for a step of its own is as the one before. Cost: the
+    channels of the series are read.
     """
     low, high = span
     first, last = store.index.row_start[position : position + 2].tolist()
     observed, rows = np.zeros(n_times), np.zeros(n_times)
+    edges = [low - (low - high) * n // n_times for n in range(n_times + 1)]  # rounded up
+    elapsed_edges = np.array([edge - low for edge in edges[:-1]], np.uint64)
     for begin in range(first, last, _BLOCK_ROWS):
         end = min(begin + _BLOCK_ROWS, last)
-        elapsed = (store.times(begin, end) - low).view(np.uint64).astype(np.float64)  # products may leave int64
-        bins = np.minimum(elapsed * n_times / (high - low), n_times - 1).astype(np.int64)
+        elapsed = (store.times(begin, end) - low).view(np.uint64)  # differences may leave int64
+        bins = np.searchsorted(elapsed_edges, elapsed, side="right") - 1
         rows += np.bincount(bins, minlength=n_times)
         for name in channels:
             observed += np.bincount(bins[~np.isnan(store.read(name, begin, end))], minlength=n_times)
     usual = max(1.0, store.n_rows / store.n_series / n_times)
-    expected = (rows.max() or usual) * max(len(channels), 1)
-    share: NDArray[np.float64] = np.minimum(observed / expected, 1)
-    return share.round(1)
+    expected = np.full(n_times, rows.max() or usual)
+    if store.time.rule.regular and last > first:
+        begins = [min(edge, np.iinfo(np.int64).max) for edge in edges]
+        steps = store.time.rule.first_step(np.array(begins), int(store.times(first, first + 1)[0]))
+        expected = np.diff(steps).astype(np.float64)
+    judged = expected > 0
+    share = np.minimum(observed / np.maximum(expected * max(len(channels), 1), 1), 1)
+    before = np.maximum.accumulate(np.where(judged, np.arange(n_times), int(judged.argmax())))
+    taken: NDArray[np.float64] = np.where(judged | (observed > 0), share, share[before])
+    return taken.round(1)
 
 
 def sampled(store: Store, channel: str) -> NDArray[Any]:
