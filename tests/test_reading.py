@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import table
 
+import zstore
 from zstore import (
     CorruptionError,
     NotFoundError,
@@ -211,3 +212,19 @@ def test_a_store_is_compared_with_its_source_row_by_row(run: Run, catchments: St
     assert f"id '{cells[0]}' at {cells[1]} in {changed} is not what the store has" in done.stdout
     assert f"id '{cells[0]}' at 1999-01-01 in {changed} is not what the store has" in done.stdout
     assert "2 rows of the store are in no source" in done.stdout
+
+
+def test_an_id_that_is_written_a_little_differently_is_the_one_that_is_named(tmp_path: Path) -> None:
+    rows = [f"{shop} / {what},2001-01-01,1\n" for shop in (29, 292, 293) for what in ("DELI", "MEAT", "PASTRY")]
+    (tmp_path / "a.csv").write_text("id,t,x\n" + "".join(rows))
+    zstore.ingest(tmp_path / "a.csv", tmp_path / "a.zarr", id="id", time="t")
+    store = zstore.open_store(tmp_path / "a.zarr")
+    with pytest.raises(NotFoundError, match=r"no id '292/DELI'; expected one of 9 ids, such as '292 / DELI'"):
+        store.series("292/DELI")
+    with pytest.raises(NotFoundError, match=r"such as '292 / MEAT', '292 / PASTRY', '293 / DELI'"):
+        store.series("292 / ZZZZZZZZZZZZZZ")
+
+
+def test_a_path_where_nothing_is_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(zstore.StoreError, match=r"\. Nothing is there\. Fix: check the path"):
+        zstore.open_store(tmp_path / "none.zarr")

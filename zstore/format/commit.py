@@ -41,11 +41,11 @@ def read_root(storage: Storage) -> bytes:
         raise StoreError(
             f"no store ({storage})",
             expected=f"a folder with a committed {ROOT}",
-            where="a file is there, such as a table that a store is made of",
+            where="A file is there, such as a table that a store is made of",
             fix=f"look at it with: zstore inspect {storage}; make a store of it with: zstore ingest {storage} STORE",
         )
     if not content or is_unfinished(content):
-        there = "something is there, but nothing was ever committed" if storage.sizes() else "nothing is there"
+        there = "Something is there, but nothing was ever committed" if storage.sizes() else "Nothing is there"
         raise StoreError(
             f"no store ({storage})",
             expected=f"a folder with a committed {ROOT}",

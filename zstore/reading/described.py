@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,7 @@ from zstore.format.soundness import check_ids, check_index, check_missing, check
 from zstore.reading.objects import ObjectReader
 from zstore.storage.protocol import Storage
 
+_ALIKE, _ALIKE_AMONG = 0.8, 500  # a share of the characters; ids before, and behind, that are compared
 _FIX_NAME = "correct the name; zstore info shows those of a store"
 _COORDINATES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
 
@@ -257,7 +259,7 @@ class DescribedVersion:
         Raises
         ------
         NotFoundError
-            If the store has no such id, naming those nearest in order.
+            If the store has no such id, naming those that look alike, or else those nearest in order.
 
         Notes
         -----
@@ -267,7 +269,9 @@ class DescribedVersion:
         place = bisect_left(ids, id_)  # in the order of characters, which is that of UTF-8
         if place < len(ids) and ids[place] == id_:
             return place
-        near = ", ".join(repr(str(other)) for other in ids[max(place - 2, 0) : place + 2])
+        around = [str(other) for other in ids[max(place - _ALIKE_AMONG, 0) : place + _ALIKE_AMONG]]
+        alike = get_close_matches(id_, around, 2, _ALIKE)
+        near = ", ".join(map(repr, alike or map(str, ids[max(place - 2, 0) : place + 2])))
         raise NotFoundError(f"no id {id_!r}", expected=f"one of {len(ids):,} ids, such as {near}", where=self.path)
 
     def n_infinite_series(self, channel: str) -> int:
