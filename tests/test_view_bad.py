@@ -79,7 +79,7 @@ def test_a_store_that_is_compacted_and_cleaned_while_it_is_looked_at(browser: Br
         text = said(seen)
         assert "what is shown here is being removed" in text
         seen.page.get_by_role("button", name="Show version 4").click()
-        seen.page.wait_for_function("() => document.getElementById('banner').hidden")
+        seen.page.wait_for_function("() => document.body.innerText.includes('version 4 ·')")
         shown = seen.told("series", "#series")
         assert shown["charts"][0]["lines"][0]["y"] == list(range(70))
 

@@ -82,6 +82,7 @@ class View {
   }
 
   write() {
+    if (!this.page.isConnected) return; // another view of this part has the address by now
     const { names, target, id, step, window: window_, start, stop, score } = this;
     state.write("runs", { run: names, target, id, step: step === 1 ? "" : step, window: window_, start, stop, score: score === "rmse" ? "" : score, ...this.kept.state() });
   }

@@ -134,7 +134,7 @@ class View {
     }
     this.told_when(row, this.about.x?.[row] ?? null);
     if (!this.about.x) this.ask_when(id, row);
-    if (!this.playing) state.write("fields", { id, field, row });
+    if (!this.playing && this.page.isConnected) state.write("fields", { id, field, row });
     window.zstoreView.told("field", { ...this.about, row });
   }
 

@@ -79,6 +79,7 @@ class View {
   }
 
   write() {
+    if (!this.page.isConnected) return; // another view of this part has the address by now
     const { ids, channels, start, stop, query, sort, down, first } = this;
     state.write("series", { id: ids, channel: channels, start, stop, q: query, sort: sort === "id" ? "" : sort, down: down ? 1 : "", first: first || "" });
   }
@@ -216,6 +217,7 @@ class View {
       const { ids, start, stop } = this;
       const channels = this.channels.slice(0, Math.floor(MOST_LINES / ids.length));
       const answer = await ask("series", { id: ids, channel: channels, start, stop, points: this.charts.points }, { signal: this.asking.signal });
+      if (!this.page.isConnected) return;
       this.answer = answer;
       const marks = this.findings.filter((finding) => finding.span && ids.includes(finding.series));
       this.charts.draw(answer, marks);
