@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_app.data.stores import names_files, open_or_ingest
 from lightning_app.kept_scores import measures, scored
-from zstore import Store, UsageError, check_outside, open_store, read_yaml, whole_file
+from zstore import Store, UsageError, cache_folder, check_outside, read_yaml, whole_file
 
 if TYPE_CHECKING:
     from lightning_app.kept import Forecasts
@@ -239,7 +240,9 @@ def main(arguments: Sequence[str]) -> int:
     named = options.store or data.get("store")
     if not isinstance(named, str):
         raise UsageError(f"no store in {configs[-1]}", expected="data.store", fix="name one with --data.store")
-    store = open_store(named, storage_options=data.get("storage_options"))
+    cache = Path(data["cache"]) if data.get("cache") else cache_folder()
+    recipe = data.get("ingest") if names_files(named) else None
+    store = open_or_ingest(named, recipe, cache, data.get("storage_options"))
     found = evaluate(store, read_forecasts(kept, store))
     page = json.dumps(found.to_json(), indent=1)
     for name, text in (("evaluation.json", page), ("evaluation.md", found.to_markdown())):

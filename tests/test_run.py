@@ -193,3 +193,18 @@ def test_a_run_scores_the_forecasts_that_were_kept_once_their_truth_is_in(app: A
     scored = json.loads(page.read_text())
     assert (scored["n_forecasts"], scored["n_scored"], scored["n_waiting"]) == (2, 1, 1)
     assert "1 scored" in done.stdout
+
+
+def test_a_run_of_a_table_scores_what_it_forecasts_against_the_store_that_is_made_of_it(
+    app: App, tmp_path: Path
+) -> None:
+    write_table(tmp_path / "r.csv", ["id", "t", "v"], [["a", step, step % 7] for step in range(60)])
+    data = {"store": "r.csv", "ingest": {"id": "id", "time": "t"}, "lookback": 4, "horizon": 2, "cache": "cache"}
+    document = {"data": data, "model": {"class_path": "Repeat"}, "trainer": {"accelerator": "cpu"}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(document))
+    app("run", "--config", "c.yaml", "--data.predict_on", "future", check=True)
+    with (tmp_path / "r.csv").open("a") as file:
+        file.write("a,60,4\na,61,5\n")
+    app("evaluate", "--config", "c.yaml", check=True)
+    scored = json.loads((tmp_path / "runs" / "c" / "evaluation.json").read_text())
+    assert (scored["n_forecasts"], scored["n_scored"], scored["n_waiting"]) == (1, 1, 0)
