@@ -19,6 +19,8 @@ from zstore import NotFiniteError, counted
 
 logger = logging.getLogger(__name__)
 
+_NUMBERS = ("all", "persistence")  # groups of a report with one number for each name
+
 
 class Stopping(EarlyStopping):
     """Early stopping that lets a fit end before its first validation; a `monitor` that validation lacks is an error."""
@@ -151,7 +153,8 @@ def _of_task(model: TaskModel) -> tuple[dict[str, Any], str]:
     task = model.task
     found = {
         **model.exact,
-        **{name: _plain(group) for name, group in model.report.items() if name not in ("all", "by_series", "roc")},
+        **{name: _plain(group) for name, group in model.report.items() if name not in (*_NUMBERS, "by_series", "roc")},
+        **{name: _numbers(model.report[name]) for name in _NUMBERS[1:] if name in model.report},
         **({"units": task.unit.removesuffix(" units")} if task.unit else {}),
         **({"classes": model.shape.classes} if model.shape.classes else {}),
         "task": type(task).__name__,
@@ -168,8 +171,12 @@ def _logged(trainer: pl.Trainer) -> tuple[dict[str, Any], str]:
     return found, "  ".join(f"{name} {value:.4f}" for name, value in found.items())
 
 
-def _plain(values: dict[str, Tensor]) -> dict[str, float | list[float]]:
-    return {name: value.reshape(-1).tolist() if value.ndim else float(value) for name, value in values.items()}
+def _plain(values: dict[str, Tensor]) -> dict[str, list[float]]:
+    return {name: value.reshape(-1).tolist() for name, value in values.items()}  # torchmetrics gives one step as ()
+
+
+def _numbers(values: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
 
 
 def _loader(trainer: pl.Trainer) -> WindowLoader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 import zstore
+from lightning_app.callbacks import TestReport
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.views import Panel
 from lightning_app.models import LSTM, MLP, Repeat
@@ -65,6 +67,23 @@ def test_persistence_has_the_errors_of_repeat_to_the_last_bit(
     for name, values in model.report["persistence_by_step"].items():
         assert torch.equal(values, repeat.report["by_step"][name]), name
     assert model.exact["test/mae"] != repeat.exact["test/mae"]
+
+
+def test_the_file_of_a_test_has_numbers_and_a_list_for_each_step_even_if_there_is_one(
+    table: Path, tmp_path: Path
+) -> None:
+    data = WindowDataModule(str(table), 6, 1, cache=str(table.parent / "cache"), targets=["a"])
+    pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        callbacks=[TestReport(tmp_path)],
+        default_root_dir=tmp_path,
+    ).test(MLP(data.shape), data, verbose=False)
+    found = json.loads((tmp_path / "test_metrics.json").read_text())
+    assert isinstance(found["persistence"]["mse"], float)
+    assert found["persistence_by_step"]["mse"] == [found["persistence"]["mse"]]
+    assert len(found["by_step"]["mse"]) == 1
 
 
 def test_a_second_test_counts_its_own_windows_alone(table: Path) -> None:

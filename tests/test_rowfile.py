@@ -87,6 +87,7 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_rows(store: S
     cache = tmp_path / "cache"
     script = (
         "import sys, time, numpy as np, zstore\n"
+        "import zstore.reading.rowfile\n"
         "decode = zstore.reading.rowfile.decode_rows_of\n"
         "def slow(*a, **k):\n"
         "    decode(*a, **k)\n"
