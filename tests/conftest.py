@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import forks
 import numpy as np
@@ -22,6 +23,9 @@ from lightning_app.demo.catchments import simulate, write
 from zstore import Store, ingest, open_store
 from zstore.storage.beneath import flush
 from zstore.storage.urls import open_storage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -44,6 +48,21 @@ def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[objec
     lines = [",".join(map(str, row)) for row in [header, *rows]]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+"""The program of a browser, if there is one."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser; a test that asks for one fails where there is none."""
+    from playwright.sync_api import sync_playwright  # only these tests need it
+
+    if CHROMIUM is None:
+        pytest.fail("no browser: this test needs chromium (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 SMALL_GRID: dict[str, Any] = {"chunk_rows": 8, "shard_rows": 16}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_table
-from playwright.sync_api import Browser, sync_playwright
-from test_view_browser import CHROMIUM, Seen, served
+from playwright.sync_api import Browser
+from test_view_browser import Seen, served
 
 import zstore
 from zstore.view.overview import overview
@@ -21,14 +20,6 @@ from zstore.view.session import Session
 pytestmark = pytest.mark.long
 
 REFUSED = "Failed to load resource: the server responded with a status of"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.fail("no browser: this test needs chromium (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 def made(folder: Path, rows: list[list[Any]], **options: Any) -> str:

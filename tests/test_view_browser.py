@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import write_table
+from conftest import CHROMIUM, write_table
 from hdf5files import aloha
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route
 from test_view import HOSTILE
 from test_view_runs import config
 
@@ -27,17 +27,8 @@ from zstore import Store
 from zstore.view.server import _bound, panels_of, serve
 from zstore.view.session import Session
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = [480, 1000, 1600]
 _TOLD = "() => window.zstoreView && window.zstoreView.shown"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.fail("no browser: this test needs chromium (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from conftest import write_table
 from hdf5files import aloha
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from test_rollout import CONFIG as REACH
-from test_view_browser import CHROMIUM, WIDTHS, Seen, pixels, served
+from test_view_browser import WIDTHS, Seen, pixels, served
 from test_view_runs import config
 
 import zstore
@@ -32,14 +31,6 @@ from zstore import Store
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("default")]
 
 LOOKS = [(width, theme) for width in WIDTHS for theme in ("light", "dark")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.fail("no browser: this test needs chromium (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 def command(folder: Path, *words: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, sync_playwright
-from test_view_browser import CHROMIUM, Seen, served
+from playwright.sync_api import Browser
+from test_view_browser import Seen, served
 
 import zstore
 from zstore import Store
@@ -69,14 +68,6 @@ def test_nanoseconds_are_told_apart_and_zoomed_to(store: Store) -> None:
     some = traces(store, ["a"], ["v"], x[100], x[109], 1000)["charts"][0]["lines"][0]
     assert (some["n_rows"], some["y"]) == (10, list(range(99, 111)))  # and one on either side
     assert some["x"] == x[99:111].tolist()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.fail("no browser: this test needs chromium (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.mark.long
