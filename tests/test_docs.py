@@ -121,7 +121,7 @@ def every_flag() -> str:
     arguments, sys.argv = sys.argv, ["lightning_app"]
     helps = [module.make_parser().format_help() for module in (table, audit, evaluation, backtest)]
     of_app = [[name, "--help-all"] for name in ("fit", "predict")]
-    own = [(cli.main, [name, "--help"]) for name in zstore_commands()]
+    own = [(cli.main, [name, "--help-all"]) for name in zstore_commands()]
     for run, words in [*own, *((app, words) for words in of_app), (app, ["fit", "--help"])]:
         with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
             run(words)

@@ -306,7 +306,7 @@ LAYERS = {
         ["look.presence", "look.store", "look.report"],
         ["output", "amounts", "bars", "progress"],
         ["published.files", "published.tables", "published.catalog", "published.download", "published.fetching"],
-        ["rows", "printing", "mistyped", "flags"],
+        ["rows", "printing", "mistyped", "short_help", "flags"],
         [
             "view.numbers",
             "view.thin",

@@ -32,11 +32,34 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "a.csv"
 
 
-def help_of(command: str) -> str:
-    """The help of a command, each entry on one line."""
+def printed_help(command: str, flag: str) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
-        main([command, "--help"])
-    return " ".join(printed.getvalue().split())
+        main([command, flag])
+    return printed.getvalue()
+
+
+def help_of(command: str) -> str:
+    """The whole help of a command, each entry on one line."""
+    return " ".join(printed_help(command, "--help-all").split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_fits_on_a_screen(command: str) -> None:
+    shown, whole = (printed_help(command, flag).splitlines() for flag in ("--help", "--help-all"))
+    assert len(shown) <= 40
+    assert max(map(len, shown)) <= 80
+    if COMMANDS[command].short is None:
+        assert shown == whole
+    else:
+        assert shown[-1] == f"All options: zstore {command} --help-all"
+
+
+@pytest.mark.parametrize("command", [name for name, command in COMMANDS.items() if command.short is not None])
+def test_a_short_help_shows_options_and_examples_that_the_parser_takes(command: str) -> None:
+    parser, text = COMMANDS[command].parser(), printed_help(command, "--help")
+    assert set(re.findall(r"(?<!\S)--[a-z-]+", text)) <= set(parser._option_string_actions)
+    for example in re.findall(rf"^  zstore {command} (.*)$", text, re.MULTILINE):
+        parser.parse_args(parser.in_front(shlex.split(example)))
 
 
 def unbroken(text: str) -> str:

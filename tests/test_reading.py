@@ -163,9 +163,10 @@ def test_options_may_come_from_a_yaml_file(run: Run, tmp_path: Path) -> None:
 
 
 def test_help_is_for_people(run: Run) -> None:
-    text = run("zstore.cli", "ingest", "--help", check=True).stdout
-    assert "column of ids, kept as exact text" in text
-    assert "<function" not in text
+    for flag in ("--help", "--help-all"):
+        text = run("zstore.cli", "ingest", flag, check=True).stdout
+        assert "column of ids, kept as exact text" in text
+        assert "<function" not in text
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

@@ -16,6 +16,7 @@ from zstore.errors import UsageError
 from zstore.manual import Parameter, parameters
 from zstore.mistyped import mistyped
 from zstore.reading.store import Store, open_store
+from zstore.short_help import Short, add_help
 from zstore.text import shown_lines
 from zstore.writing.ingest import ingest
 
@@ -262,6 +263,8 @@ class Command:
         Whether it has --quiet: what cron runs.
     stores
         Whether it opens stores or sources, which may be in a bucket.
+    short
+        What ``--help`` shows of it; None for all options.
     """
 
     name: str
@@ -270,10 +273,13 @@ class Command:
     run: Callable[[Namespace], int]
     quiet: bool = False
     stores: bool = True
+    short: Short | None = None
 
     def parser(self) -> Parser:
         """The parser of its arguments."""
-        parser = Parser(description=f"{self.summary[0].upper()}{self.summary[1:]}.", formatter_class=Help)
+        about = f"{self.summary[0].upper()}{self.summary[1:]}."
+        parser = Parser(description=about, formatter_class=Help, add_help=False)
+        add_help(parser, self.short)
         self.flags(parser)
         if self.quiet:
             parser.add_argument("--quiet", action="store_true", help="print errors only; no progress either")

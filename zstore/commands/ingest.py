@@ -23,6 +23,7 @@ from zstore.inspection.query import QueryInspection
 from zstore.manual import parameters
 from zstore.printing import show_plan, show_receipt
 from zstore.progress import shown_progress
+from zstore.short_help import Short
 from zstore.storage.urls import is_remote, open_storage
 from zstore.text import HarmlessFormatter, shown_json, shown_lines
 from zstore.upkeep.outfile import check_place
@@ -235,8 +236,29 @@ def _inspect(options: Namespace) -> int:
     return 0
 
 
+_SHORT = Short(
+    "SRC [SRC …] STORE",
+    (
+        *("id", "time", "time-format", "timezone", "freq", "channels", "categories", "static", "delimiter"),
+        *("decimal", "missing", "on-bad-row", "append", "overwrite", "dry-run"),
+    ),
+    "other layouts and dialects, queries of databases, HDF5, files that a column names, duplicate rows, codecs, "
+    "memory, workers, buckets, and a YAML file with options",
+    (
+        "zstore inspect rivers.csv      says how to ingest it",
+        "zstore ingest rivers.csv rivers.zarr --id gauge_id --time date",
+        "zstore ingest 'days/*.csv' rivers.zarr --id gauge_id --time date --append",
+    ),
+)
 COMMANDS = (
-    Command("ingest", "turn CSV, Parquet, Arrow or HDF5 files into a store", _ingest_flags, _ingest, quiet=True),
+    Command(
+        "ingest",
+        "turn CSV, Parquet, Arrow or HDF5 files into a store",
+        _ingest_flags,
+        _ingest,
+        quiet=True,
+        short=_SHORT,
+    ),
     Command(
         "inspect", "say what a file of text or HDF5, or a query, holds, and how to ingest it", _inspect_flags, _inspect
     ),

@@ -16,6 +16,7 @@ from zstore.progress import shown_progress
 from zstore.reading.series import Series
 from zstore.reading.store import Store
 from zstore.rows import shown_rows
+from zstore.short_help import Short
 from zstore.text import MOST_MESSAGE, shown, shown_json
 from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.doctor import examine
@@ -197,10 +198,23 @@ def _values(store: Store, given: Mapping[str, str]) -> dict[str, str | float | N
     return values
 
 
+_DOCTOR = Short(
+    "STORE",
+    ("html", "window", "fail-on", "skip-fields", "workers", "json", "quiet"),
+    "clusters and buckets; the whole help says what each kind of finding means",
+    ("zstore doctor rivers.zarr --html report.html", "zstore doctor rivers.zarr --fail-on infinite,copy"),
+)
 COMMANDS = (
     Command("info", "say what a store holds", _info_flags, _info),
     Command("show", "print the rows of one series as CSV", _show_flags, _show),
     Command("verify", "compare a store with its digests", _verify_flags, _verify, quiet=True),
-    Command("doctor", "look for what is wrong with the data of a store", _doctor_flags, _doctor, quiet=True),
+    Command(
+        "doctor",
+        "look for what is wrong with the data of a store",
+        _doctor_flags,
+        _doctor,
+        quiet=True,
+        short=_DOCTOR,
+    ),
     Command("export", "write a store as CSV or Parquet", _export_flags, _export, quiet=True),
 )
