@@ -1,12 +1,17 @@
 """Every refusal of an ingest names the value, the place and the remedy."""
 
+import inspect
 import re
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zstore import SourceError, UsageError, ZstoreError, ingest
+import zstore
+from zstore import SourceError, UsageError, WindowShape, ZstoreError, ingest
+from zstore.cli import COMMANDS
+from zstore.in_python import NOT_IN_PYTHON, OTHERWISE, SWITCHES
 
 ROWS = "id,t,v\na,1,1.5\nb,1,2\n"
 BY_ID = {"id": "id", "time": "t"}
@@ -100,6 +105,14 @@ def refusal(tmp_path: Path, files: dict[str, bytes | str], source: str, **option
             "",
             "--time",
         ),
+        (
+            {"a.csv": "y,m,d,h,v\n2021,3,28,2,1\n2021,3,28,3,1\n"},
+            "a.csv",
+            {"time": ["y", "m", "d", "h"], "timezone": "Europe/Berlin"},
+            "time '2021-3-28-2' in columns y, m, d, h, which Europe/Berlin has not at all",
+            "a.csv line 2",
+            "an offset from UTC",
+        ),
         ({"a.csv": "t,v\n0,1\n1,1\n9,1\n13,1\n"}, "a.csv", {"time": "t", "fill_gaps": True}, "irregular", "", "--freq"),
         (
             {"a.csv": "t,v\n0,1\n2,1\n4,1\n5,1\n7,1\n"},
@@ -128,3 +141,52 @@ def test_a_refusal_names_value_place_and_remedy(
     assert re.search(r"Fix: .", str(error))
     assert error.exit_code == (2 if isinstance(error, UsageError) else 1)
     assert isinstance(error, (SourceError, UsageError))
+
+
+@pytest.mark.parametrize(
+    ("fix", "told"),
+    [
+        ("drop it", "Fix: drop it."),
+        ("drop --decimal or --thousands", "Fix: drop --decimal or --thousands."),
+        ("as in --decimal ,", "Fix: as in --decimal ,"),
+        ("--on-duplicate last", "Fix: --on-duplicate last"),
+        ("pip install 'zstore[sql]'", "Fix: pip install 'zstore[sql]'"),
+        ("with: zstore ingest SRC STORE --time date", "Fix: with: zstore ingest SRC STORE --time date"),
+    ],
+)
+def test_no_full_stop_touches_what_is_to_be_typed(fix: str, told: str) -> None:
+    assert str(UsageError("x", fix=fix)) == f"x. {told}"
+
+
+def test_a_traceback_tells_callers_in_python_which_arguments_are_meant(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(ROWS)
+    ingest(tmp_path / "a.csv", tmp_path / "s.zarr", **BY_ID)
+    with pytest.raises(ZstoreError) as twice:
+        ingest(tmp_path / "a.csv", tmp_path / "s.zarr", **BY_ID)
+    *_, last = "".join(traceback.format_exception(twice.value)).splitlines()
+    assert last == "In Python: zstore.append() for --append, overwrite=True for --overwrite."
+    assert "In Python" not in str(twice.value)
+    with pytest.raises(UsageError) as of_data:
+        WindowShape(lookback=0, horizon=1)
+    assert of_data.value.__notes__ == ["In Python: lookback=… of data for --data.lookback."]
+    assert not hasattr(UsageError("no option at all; --debug shows more"), "__notes__")
+
+
+def test_every_option_of_a_command_is_an_argument_in_python_or_said_to_be_none() -> None:
+    public = [value for name in zstore.__all__ if callable(value := getattr(zstore, name))]
+    methods = [each for value in public for each in vars(value).values() if inspect.isfunction(each)]
+    known, switches = set(), set()
+    for function in [*public, *methods]:
+        for name, parameter in inspect.signature(function).parameters.items():
+            known.add(name)
+            if parameter.default is False and function in public:
+                switches.add(name)
+    assert switches - {"quiet"} == SWITCHES
+    flags = {
+        word.lstrip("-")
+        for name in ("ingest", "inspect", "export", "compact", "gc", "verify", "rollback", "show", "log", "fetch")
+        for action in COMMANDS[name].parser()._actions
+        for word in action.option_strings
+    }
+    unknown = {flag for flag in flags - {"h"} if flag.replace("-", "_") not in known}
+    assert unknown <= NOT_IN_PYTHON | set(OTHERWISE)

@@ -64,7 +64,7 @@ FILES = {
     "fitbit": Expected(16, 2, "1h", ("reads in 2 ways",)),
     "empatica_acc": Expected(12, 1, "1 step", (NAMES, "no column reads as times")),
     "actigraph": Expected(10, 1, "1 step", (NAMES, "no column reads as times")),
-    "garmin_steps": Expected(10, 1, "1d", ("--decimal ,, if", "--thousands ,, if"), "--thousands ,"),
+    "garmin_steps": Expected(10, 1, "1d", ("--decimal , if", "--thousands , if"), "--thousands ,"),
     # sales, money, the world
     "walmart": Expected(24, 4, "7d"),
     "m5": Expected(36, 3, "1 step", ("are left out", "--freq RULE")),

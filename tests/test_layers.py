@@ -13,7 +13,7 @@ import zstore
 # A module imports only what stands above it; on one line, in the order of the line.
 LAYERS = {
     "zstore": [
-        ["_version", "text", "errors", "memory", "sizes", "arrow", "yamlfiles", "manual"],
+        ["_version", "text", "in_python", "errors", "memory", "sizes", "arrow", "yamlfiles", "manual"],
         [
             "storage.portable",
             "storage.beneath",

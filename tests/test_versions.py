@@ -144,7 +144,7 @@ def test_one_command_makes_a_store_and_adds_to_it_every_day(run: Run, tmp_path: 
     for day in range(3):
         written(tmp_path / f"day{day}.csv", {("a", day): 1.0 + day})
         done = run("zstore.cli", *command, check=True)
-        assert f"version {day + 1}: 1 rows of 1 series" in done.stdout
+        assert f"version {day + 1}: 1 row of 1 series" in done.stdout
     assert (
         "nothing new: s.zarr has the rows of all these files already" in run("zstore.cli", *command, check=True).stdout
     )
@@ -239,7 +239,7 @@ def test_every_version_can_be_opened_logged_and_gone_back_to(run: Run, tmp_path:
     with pytest.raises(NotFoundError, match="no version 7; expected one of 1, 2, 3"):
         open_store(path, 7)
     done = run("zstore.cli", "rollback", path, "1", check=True)
-    assert "version 4: 1 rows, as in version 1" in done.stdout
+    assert "version 4: 1 row, as in version 1" in done.stdout
     store = open_store(path)
     assert (store.version, contents(store)) == (4, expected({("a", 0): 1.0}))
     append(tmp_path / "3.csv", path)

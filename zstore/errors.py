@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from zstore.in_python import in_python
 from zstore.text import MOST_MESSAGE, shown
 
 __all__ = [
@@ -16,8 +19,16 @@ __all__ = [
 ]
 
 
+_ENDS_IN_COMMAND = re.compile(
+    r"(?:^|: |as in )(?:(?:pip install|python -m) .*|(?:--[\w.-]+ [^\s-]\S*(?: |$))+)$"
+    r"|: (?:zstore|lightning-app) [^;]*$"
+)
+
+
 class ZstoreError(Exception):
     """Base of everything that zstore and lightning_app raise on purpose.
+
+    Messages name options of the command line; a note below the traceback says what they are in Python.
 
     Parameters
     ----------
@@ -38,8 +49,13 @@ class ZstoreError(Exception):
         # Names from files and stores are in there: shown harmlessly, though the attributes have them as they are.
         what, expected, where, fix = (shown(part, MOST_MESSAGE) for part in (what, expected, where, fix))
         head = f"{what}; expected {expected}" if expected else what
-        parts = [head, where, f"Fix: {fix}" if fix else ""]
-        super().__init__(" ".join(part.rstrip(".") + "." for part in parts if part))
+        sentences = [part.rstrip(".") + "." for part in (head, where, f"Fix: {fix}" if fix else "") if part]
+        if _ENDS_IN_COMMAND.search(fix):
+            sentences[-1] = f"Fix: {fix}"  # a full stop would change what is to be typed
+        super().__init__(" ".join(sentences))
+        python = in_python(" ".join(sentences))
+        if python:
+            self.add_note(python)  # shown below a traceback, and so to callers in Python
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments: the default would lose them between the processes of a cluster.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -118,7 +119,7 @@ def show_receipt(receipt: Receipt) -> str:
     out = Console(file=StringIO(), highlight=False, markup=False, soft_wrap=True, width=_WIDTH)
     n_rows = receipt.n_stored + receipt.n_filled
     out.print(
-        f"{shown(receipt.store)} version {receipt.version}: {n_rows:,} rows of {receipt.n_series:,} series"
+        f"{shown(receipt.store)} version {receipt.version}: {counted(n_rows, 'row')} of {receipt.n_series:,} series"
         + (f", {receipt.time_start} to {receipt.time_stop}, {receipt.freq}" if receipt.time_start else "")
     )
     out.print(
@@ -206,8 +207,8 @@ def print_info(store: Store) -> None:
         show = schema.time.show
         span = f", {show(int(index.time_start.min()))} to {show(int(index.time_stop.max()))}"
     out.print(
-        f"{schema.n_rows:,} rows of {schema.n_series:,} series{span}, "
-        f"step {schema.time.show_freq()}, {len(index.runs.start):,} runs"
+        f"{counted(schema.n_rows, 'row')} of {schema.n_series:,} series{span}, "
+        f"step {re.sub(' steps?$', '', schema.time.show_freq())}, {counted(len(index.runs.start), 'run')}"
     )
     if schema.n_series:
         sizes = index.row_size
@@ -285,7 +286,7 @@ def _show_channel(channel: Field) -> str:
 
 def _show_stored(dtype: str, decimals: int | None, n_categories: int | None) -> str:
     if n_categories is not None:
-        return f"{dtype}, {n_categories:,} categories"
+        return f"{dtype}, {n_categories:,} {'category' if n_categories == 1 else 'categories'}"
     if decimals is None:
         return dtype
     return f"{dtype}, {decimals} decimal{'' if decimals == 1 else 's'}"

@@ -17,7 +17,7 @@ from zstore.reading.series import Series
 from zstore.reading.store import Store
 from zstore.rows import shown_rows
 from zstore.short_help import Short
-from zstore.text import MOST_MESSAGE, shown, shown_json
+from zstore.text import MOST_MESSAGE, counted, shown, shown_json
 from zstore.upkeep.compare import compare_sources
 from zstore.upkeep.doctor import examine
 from zstore.upkeep.export import export
@@ -177,7 +177,7 @@ def _export(options: Namespace) -> int:
             fields=fields,
             overwrite=options.overwrite,
         )
-    say(options, f"wrote {n_rows:,} rows of {options.store} version {store.version}: {options.out}")
+    say(options, f"wrote {counted(n_rows, 'row')} of {options.store} version {store.version}: {options.out}")
     left_out = [name for name in store.fields if name not in (fields or ())]
     if left_out:
         say(options, f"left out: field {', '.join(map(shown, left_out))} (--fields writes them to Parquet)")

@@ -11,7 +11,7 @@ from zstore.flags import Command, Flags, open_named, said, say, storage_of
 from zstore.manual import parameters
 from zstore.printing import show_log
 from zstore.progress import shown_progress
-from zstore.text import shown_json
+from zstore.text import counted, shown_json
 from zstore.upkeep.compact import compact
 from zstore.upkeep.history import gc, log, rollback
 from zstore.writing.ingest import ingest
@@ -40,7 +40,10 @@ def _rollback_flags(parser: ArgumentParser) -> None:
 
 def _rollback(options: Namespace) -> int:
     store = rollback(options.store, options.version, storage_of(options))
-    say(options, f"{options.store} version {store.version}: {store.n_rows:,} rows, as in version {options.version}")
+    say(
+        options,
+        f"{options.store} version {store.version}: {counted(store.n_rows, 'row')}, as in version {options.version}",
+    )
     return 0
 
 
@@ -57,10 +60,8 @@ def _compact(options: Namespace) -> int:
     if store.version == before.version:
         say(options, f"{options.store} version {store.version} is in order already")
     else:
-        say(
-            options,
-            f"{options.store} version {store.version}: {store.n_rows:,} rows in order; gc frees what older ones need",
-        )
+        rows = counted(store.n_rows, "row")
+        say(options, f"{options.store} version {store.version}: {rows} in order; gc frees what older ones need")
     return 0
 
 

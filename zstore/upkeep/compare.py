@@ -109,7 +109,7 @@ def compare_sources(
         raise UsageError(
             f"--source of {store.path}, whose rows were numbered",
             expected="rows with times of their own",
-            fix="zstore verify without --source compares every byte with its digest",
+            fix="leave out --source, and every byte is compared with its digest",
         )
     with tempfile.TemporaryDirectory(prefix="zstore-") as scratch:
         files = find_sources(sources, storage_options, skip_empty=True)

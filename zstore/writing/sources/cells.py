@@ -228,9 +228,9 @@ def _advice(name: str, words: Sequence[str], column: str, style: NumberStyle) ->
     keep = f"--categories {column} to keep them as words"
     if name == "decimal":
         other = "," if style.decimal == "." else "."
-        fix = f"--decimal {other}, if {words[0]!r} is {words[0].replace(other, '.')}"
+        fix = f"--decimal {other} if {words[0]!r} is {words[0].replace(other, '.')}"
         if all(re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}(?:\{other}\d{{3}})+|[+-]?\d{{1,3}}", word) for word in words):
-            fix += f", or --thousands {other}, if it is {words[0].replace(other, '')}"
+            fix += f", or --thousands {other} if it is {words[0].replace(other, '')}"
         return "numbers with a decimal " + ("comma" if other == "," else "point"), f"{fix}; or {keep}"
     if name == "marked" and all(replace(style, censored=True).read(word) is not None for word in words):
         ways = f"--censored {column} for the numbers, and a channel that says where they are limits"
@@ -248,7 +248,7 @@ def _advice(name: str, words: Sequence[str], column: str, style: NumberStyle) ->
         point = decimal if several and decimal in ".," and decimal != first else ("." if first != "." else ",")
         flag = f"--thousands {first!r}" if first in _SPACES + "'\u2019" else f"--thousands {first}"
         flags = flag if point == style.decimal else f"--decimal {point} {flag}"
-        return "numbers whose digits are grouped", f"{flags}, or {keep}"
+        return "numbers whose digits are grouped", f"{flags} or {keep}"
     if name == "number" and style.percent:
         return "numbers without a percent sign", f"leave {column} out of --percent, or write the sign behind each"
     if name == "percent":

@@ -187,20 +187,25 @@ class TimeSpec:
             if self.local is not None and own is not None:
                 often = ("not at all", "", "twice")[int(self._of_zone(np.array([own], np.int64))[1][0])]
                 way = "a time that its clocks show once; an offset from UTC, as in 02:30+02:00, tells which"
-                return f"time {text!r} in column {self.columns[0]!r}, which {self.local} has {often}", way
+                return f"time {text!r} in {self._columns_shown}, which {self.local} has {often}", way
             if self.kind == "parts":
-                return f"time that does not exist {text!r} in columns {', '.join(self.columns)}", self.expected
+                return f"time that does not exist {text!r} in {self._columns_shown}", self.expected
             if self.together:
                 text = " ".join(cells[name][:200] for name in self.columns)
-                return f"unreadable time {text!r} in columns {', '.join(self.columns)}", self.expected
+                return f"unreadable time {text!r} in {self._columns_shown}", self.expected
             low, high = self.bounds
             limits = (
                 f"from {low} to {high}"
                 if self.unit is None
                 else f"from {_day(low, self.unit)} to {_day(high, self.unit)}"
             )
-            return f"time {text!r} in column {self.columns[0]!r} out of range", f"{self.expected}, {limits}"
+            return f"time {text!r} in {self._columns_shown} out of range", f"{self.expected}, {limits}"
         return None
+
+    @property
+    def _columns_shown(self) -> str:
+        one = len(self.columns) == 1
+        return f"column {self.columns[0]!r}" if one else f"columns {', '.join(self.columns)}"
 
     def read_cells(self, cells: Sequence[str]) -> int | None:
         """The time that the cells of one record say, in units of the axis; None if there is no such time.
