@@ -14,7 +14,7 @@ from zstore.cli import COMMANDS
 from zstore.in_python import NOT_IN_PYTHON, OTHERWISE, SWITCHES
 
 ROWS = "id,t,v\na,1,1.5\nb,1,2\n"
-BY_ID = {"id": "id", "time": "t"}
+BY_ID: dict[str, Any] = {"id": "id", "time": "t"}
 
 
 def refusal(tmp_path: Path, files: dict[str, bytes | str], source: str, **options: Any) -> ZstoreError:

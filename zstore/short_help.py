@@ -75,8 +75,9 @@ def short_help(parser: argparse.ArgumentParser, short: Short) -> Iterator[str]:
 
 
 def _entry(action: argparse.Action) -> Iterator[str]:
+    name = action.metavar if not action.option_strings else action.option_strings[0]
     value = "" if action.nargs == 0 or not action.option_strings else f" {action.metavar}"
-    name = f"  {(action.option_strings or [action.metavar])[0]}{value}"
+    name = f"  {name}{value}"
     whole = action.help or ""
     default = _DEFAULT.search(whole)
     text = _CLAUSE_END.split(whole, maxsplit=1)[0] + (default[0] if default else "")
