@@ -78,7 +78,7 @@ def test_every_parameter_of_an_ingest_is_a_flag_with_the_help_of_its_docstring()
     assert lacking == []
 
 
-@pytest.mark.parametrize("function", [ingest, append, plan_ingest, *map(vars(zstore).get, ("compact", "gc", "verify"))])
+@pytest.mark.parametrize("function", [ingest, append, plan_ingest, zstore.compact, zstore.gc, zstore.verify])
 def test_every_parameter_of_a_verb_is_described(function: Any) -> None:
     assert [name for name, parameter in parameters(function).items() if not parameter.text] == []
 
