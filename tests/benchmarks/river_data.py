@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from lightning_app.demo.catchments import simulate
+if TYPE_CHECKING:  # both sides read the names below, and pandas is no part of ours
+    import pandas as pd
 
 N_GAUGES = 24
 CHANNELS = ["prcp_mm", "temp_c", "pet_mm"]
@@ -42,6 +43,8 @@ def raw_files(folder: Path, data: Path | None) -> Path:
 
 def _camels(data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every twentieth gauge whose flow is there on nearly all days from 1990 on."""
+    import pandas as pd
+
     source = data / "caravan_camels482"
     text = {"gauge_id": str}
     rows = pd.read_csv(source / "daily_long.csv.gz", dtype=text)
@@ -56,6 +59,10 @@ def _camels(data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _simulated() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Catchments of the demo, under the names of CAMELS."""
+    import pandas as pd
+
+    from lightning_app.demo.catchments import simulate
+
     found = simulate(n_catchments=6, n_years=8)
     values = dict(zip([*CHANNELS, TARGET], (found.rain, found.temperature, found.evaporation, found.flow), strict=True))
     parts = [
@@ -68,7 +75,8 @@ def _simulated() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def statics_of(raw: Path) -> list[str]:
     """Names of the static attributes."""
-    return list(pd.read_csv(raw / "attributes" / "camels" / "attributes.csv", nrows=1).columns[1:])
+    with (raw / "attributes" / "camels" / "attributes.csv").open(newline="") as file:
+        return next(csv.reader(file))[1:]
 
 
 def periods_of(raw: Path) -> list[str]:
