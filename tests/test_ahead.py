@@ -1,7 +1,8 @@
 """What has not happened yet: windows of a store that was cut are those that the whole store has at its end."""
 
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from zstore import Store, UsageError, ingest, open_store
 
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 N = 60  # times of the longest series
 AT = 48  # the first that is not known
 KINDS = ["step", "hour", "month", "weekday", "irregular"]
@@ -214,6 +216,41 @@ def test_the_command_and_python_forecast_what_the_whole_store_says(fitted: Path)
             np.testing.assert_allclose(own.w, wanted, rtol=0, atol=1e-6)
     assert np.isnan(made[0].w_observed).all()
     assert not np.isnan(made[2].w_observed[made[2].id == "s0"]).any()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("panel", [False, True])
+def test_two_processes_forecast_what_one_forecasts(fitted: Path, run: Run, panel: bool) -> None:
+    """The future and an origin in the past, of series and of a panel, from each residency."""
+    config = yaml.safe_load((fitted / "c.yaml").read_text())
+    if panel:
+        config["data"]["panel"] = {"ids": ["s0", "s1"]}
+        config["trainer"]["default_root_dir"] = str(fitted / "panel")
+    words = ["--config", str(fitted / "two.yaml")]
+    (fitted / "two.yaml").write_text(yaml.safe_dump(config))
+    run("lightning_app", "fit", *words, check=True)
+    words += ["--data.future_gaps", "fill", "--data.batch_size", "2"]  # one window for each of two processes
+    sources = {
+        "future": ["--data.predict_on", "future", "--data.future_values", str(fitted / "hour_known.csv")],
+        "past": ["--data.predict_on", "future", "--data.predict_from", "2001-01-03"],
+    }
+    sources["past"] += ["--data.store", str(fitted / "hour_whole.zarr")]
+    for source in sources.values():
+        made = []
+        for residency in ("host", "stream"):
+            for n_processes in (1, 2):
+                ranks = [
+                    "--trainer.devices",
+                    str(n_processes),
+                    "--trainer.strategy",
+                    "ddp" if n_processes > 1 else "auto",
+                ]
+                run("lightning_app", "predict", *words, *source, *ranks, "--data.residency", residency, check=True)
+                written = Path(config["trainer"]["default_root_dir"]) / "predictions.zarr"
+                made.append(xr.open_zarr(written).load())
+        assert len(np.unique(made[0].id)) == (2 if panel else 3)
+        for other in made[1:]:
+            xr.testing.assert_allclose(other, made[0], rtol=0, atol=1e-6)
 
 
 def test_what_a_model_reads_of_rows_to_come_is_asked_for_by_id_time_and_channel(fitted: Path) -> None:
