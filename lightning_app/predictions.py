@@ -140,7 +140,7 @@ class PredictionWriter(pl.Callback):
             mine = np.fromfile(part.with_suffix(".samples"), np.int64)
             samples.append(mine)
             values.append(np.memmap(part.with_suffix(".values"), np.float64, "r", shape=(len(mine), *tail)))
-        n_windows = sum(map(len, samples))
+        n_windows = min(sum(map(len, samples)), len(loader.index))  # some may have been read twice
         places = np.empty((n_windows, 2), np.int64)  # (sample) -> (rank, row of its part)
         for rank, mine in enumerate(samples):
             places[mine] = np.stack([np.full(len(mine), rank), np.arange(len(mine))], axis=1)

@@ -344,10 +344,10 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
     def predict_dataloader(self) -> WindowLoader:
         """Every window that `predict_on` names once, in order, whether its targets were observed or not."""
         if self.predict_on == "future":
-            return self.windows_ahead.loader(self.ahead)
+            return self.windows_ahead.loader(self.ahead, repeats=True)
         if self.predict_on == "test" and self.options.one_forecast:
-            return self.windows_ahead.loader(self.windows_ahead.test)
-        return self.loaders.in_order(self.readable(self.predict_on, self.evaluation_stride))
+            return self.windows_ahead.loader(self.windows_ahead.test, repeats=True)
+        return self.loaders.in_order(self.readable(self.predict_on, self.evaluation_stride), repeats=True)
 
     def _evaluated(self, name: SplitName) -> WindowLoader:
         return self.loaders.in_order(self.proved(name, self.evaluation_stride), self._measured)

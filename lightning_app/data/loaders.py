@@ -42,7 +42,9 @@ class Loaders:
     plan: OrderPlan
     batch_size: int
 
-    def in_order(self, index: WindowIndex, measured: bool | ReadsTargets | None = False) -> WindowLoader:
+    def in_order(
+        self, index: WindowIndex, measured: bool | ReadsTargets | None = False, repeats: bool = False
+    ) -> WindowLoader:
         """Each window once, in order; with targets as they are stored where errors are measured in source units.
 
         Parameters
@@ -51,6 +53,8 @@ class Loaders:
             The windows.
         measured
             Whether errors are; or what reads the targets then, where these are none of the store's rows.
+        repeats
+            Whether processes beyond the windows read the window of another one, for forecasts, which nobody counts.
         """
         layout, options, process = self.scales.layout, self.scales.layout.options, self.process
         targets = measured or None
@@ -69,6 +73,7 @@ class Loaders:
             targets=targets,
             same_order=process.same_order,
             apart=self.supply.pool is not None and process.evaluates_all,
+            repeats=repeats,
         )
 
     def mixed(self, index: WindowIndex, jitter: Jitter | None = None) -> WindowLoader:

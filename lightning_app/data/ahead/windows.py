@@ -67,9 +67,9 @@ class WindowsAhead:
         series = self.test.index.series if layout.nodes is None else layout.nodes
         refuse_trained_at(layout.store, series, times.min(axis=1), times.max(axis=1), "test", trained)
 
-    def loader(self, ahead: Ahead, measured: bool = False) -> WindowLoader:
+    def loader(self, ahead: Ahead, measured: bool = False, repeats: bool = False) -> WindowLoader:
         """Windows in order, wherever rows of the store live; with targets as stored where these are measured."""
         loaders = Loaders(
             self.scales, RowSupply(ahead.source, None), self.process, OrderPlan(), self.scales.layout.options.batch_size
         )
-        return loaders.in_order(ahead.index, ahead if measured else None)
+        return loaders.in_order(ahead.index, ahead if measured else None, repeats)

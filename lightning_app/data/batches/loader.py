@@ -93,6 +93,8 @@ class WindowLoader:
     apart
         Whether the windows of each rank, without shuffling, are to lie beside each other, so that it decodes those
         rows alone. Then what a batch has of all ranks depends on how many there are.
+    repeats
+        Whether a rank that has no window of its own, where there are fewer than ranks, reads another one's again.
 
     Attributes
     ----------
@@ -102,7 +104,7 @@ class WindowLoader:
     Raises
     ------
     UsageError
-        If the windows cannot be shared out evenly.
+        If the windows cannot be shared out evenly, or some rank would have none and does not repeat another's.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class WindowLoader:
         crops: Crops | None = None,
         beside_model: bool = False,
         apart: bool = False,
+        repeats: bool = False,
     ) -> None:
         if batch_size % world:
             raise UsageError(
@@ -133,7 +136,7 @@ class WindowLoader:
                 expected="a multiple of the number of processes",
                 fix="another --data.batch_size, or other --trainer.devices",
             )
-        if len(index) < world:
+        if len(index) < (1 if repeats else world):
             raise UsageError(f"{len(index)} windows on {world} processes", expected="one for each", fix="fewer devices")
         self.phases, self._beside_model = Phases(), beside_model
         self.source, self.index, self.shuffle, self.seed = replace(source, phases=self.phases), index, shuffle, seed
@@ -359,6 +362,8 @@ class WindowLoader:
         if self._n_lanes > 1:
             return np.arange(start + rank, stop, world)
         low, high = (start + (stop - start) * each // world for each in (rank, rank + 1))
+        if low == high:
+            return np.array([min(low, stop - 1)])  # of another rank
         if not self._apart:
             return np.arange(low, high)
         whole = (len(self) - 1) * size  # windows of all batches but the last
