@@ -10,6 +10,7 @@ With residuals :math:`r = \hat y - y` over the n observed targets,
     \mathrm{sMAPE} = \frac1n \sum \frac{200 |r|}{|y| + |\hat y|}, \quad
     R^2 = 1 - \frac{\sum r^2}{\sum (y - \bar y)^2}
 
+MAPE and sMAPE are relative to the size of values, and so reported of source units only: scaled values lie around 0.
 MAPE is a fraction and leaves out targets that are 0, of which there are n - n'. sMAPE is in percent, from 0 to 200, and
 counts 0 where prediction and target are both 0. It and the MASE of
 :class:`~lightning_app.scaled_errors.ScaledErrors` are those of the M4 competition (Makridakis, Spiliotis &
@@ -24,6 +25,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 _SUMS = ("squared", "absolute", "relative", "symmetric")
+PERCENTAGES = ("mape", "smape")
+"""Errors relative to the size of values, which mean nothing of scaled ones."""
+
 _QUANTILES = {0.5: "median", 0.1: "q10", 0.25: "q25", 0.75: "q75", 0.9: "q90"}
 
 
@@ -78,6 +82,16 @@ class MaskedErrors(Metric):
             "by_step": _errors(self.sums.sum(dim=2), merge_all(self.moments.permute(2, 0, 1))),
             "by_target": _errors(self.sums.sum(dim=1), merge_all(self.moments.permute(1, 0, 2))),
         }
+
+
+def reported(errors: dict[str, dict[str, Tensor]], units: str) -> dict[str, dict[str, Tensor]]:
+    """Errors that mean something in ``scaled`` or ``source`` units: percentages of the latter only."""
+    if units == "source":
+        return errors
+    return {
+        group: {name: value for name, value in values.items() if name not in PERCENTAGES}
+        for group, values in errors.items()
+    }
 
 
 def _moments(values: Tensor, mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_app.batch import Batch, BatchShape, DataOfModels
-from lightning_app.metrics import MaskedErrors
+from lightning_app.metrics import MaskedErrors, reported
 from lightning_app.tasks import Forecast, ProbabilisticForecast, Task
 from lightning_app.tasks.base import Report
 
@@ -46,10 +46,10 @@ class Persistence(nn.Module):
 
     def measured(self) -> Report:
         """Errors over everything in `persistence`, by horizon step in `persistence_by_step`; then they are reset."""
-        found = self._errors.compute()
+        found = reported(self._errors.compute(), self.units)
         self._errors.reset()
         return {
-            "persistence": {name: found["all"][name] for name in self.listed},
+            "persistence": {name: found["all"][name] for name in self.listed if name in found["all"]},
             "persistence_by_step": {name: found["by_step"][name] for name in self.by_step},
         }
 

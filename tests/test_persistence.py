@@ -67,6 +67,11 @@ def test_persistence_has_the_errors_of_repeat_to_the_last_bit(
     for name, values in model.report["persistence_by_step"].items():
         assert torch.equal(values, repeat.report["by_step"][name]), name
     assert model.exact["test/mae"] != repeat.exact["test/mae"]
+    reports = [*model.report.values(), *repeat.report.values(), model.exact, repeat.exact]
+    named = {name.removeprefix("test/") for report in reports for name in report}
+    assert named & {"mape", "smape"} == ({"mape", "smape"} if units == "source" else set()), (
+        "scaled values have no percentages"
+    )
 
 
 def test_the_file_of_a_test_has_numbers_and_a_list_for_each_step_even_if_there_is_one(

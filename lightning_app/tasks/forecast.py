@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.losses import MSE, Loss
-from lightning_app.metrics import MaskedErrors, SeriesScores
+from lightning_app.metrics import MaskedErrors, SeriesScores, reported
 from lightning_app.scaled_errors import RootScaledErrors, ScaledErrors
 from lightning_app.tasks.base import STAGES, Host, Report, Task
 from lightning_app.tasks.extra import add_observed, named_metrics, one_number
@@ -31,7 +31,7 @@ class Forecast(Task):
     ----------
     units
         Units of the metrics: ``scaled`` as the model sees them, or ``source``: forecasts are brought to source units in
-        float64 and compared with the values of the store.
+        float64 and compared with the values of the store. MAPE and sMAPE are of ``source`` units only.
     loss
         What training minimises. Default: the mean squared error.
     loss_units
@@ -145,7 +145,7 @@ class Forecast(Task):
     def measured(self, stage: str, host: Host) -> Report:
         """Errors over everything, `by_step` and `by_target`; scores `by_series`."""
         errors = cast(MaskedErrors, self.metrics[f"{stage}_errors"])
-        report: Report = errors.compute()
+        report: Report = reported(errors.compute(), self.units)
         n_targets, mse = float(errors.moments[0].sum()), float(report["all"]["mse"])
         errors.reset()
         if n_targets and not math.isfinite(mse):

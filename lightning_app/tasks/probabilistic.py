@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_app.batch import Batch, BatchShape
-from lightning_app.metrics import MaskedErrors
+from lightning_app.metrics import MaskedErrors, reported
 from lightning_app.quantile_errors import QuantileErrors, central_pairs
 from lightning_app.tasks.base import STAGES, Host, Report, Task
 from lightning_app.tasks.distributions import DISTRIBUTIONS
@@ -114,7 +114,7 @@ class ProbabilisticForecast(Task):
         """Errors of the median and of the quantiles over everything, `by_step` and `by_target`; `calibration`."""
         errors = cast(MaskedErrors, self.metrics[f"{stage}_errors"])
         of_quantiles = cast(QuantileErrors, self.metrics[f"{stage}_quantiles"])
-        first, second = errors.compute(), of_quantiles.compute()
+        first, second = reported(errors.compute(), self.units), of_quantiles.compute()
         n_targets, shares = float(of_quantiles.count.sum()), of_quantiles.calibration()
         errors.reset()
         of_quantiles.reset()

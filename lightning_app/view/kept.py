@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lightning_app.evaluation import evaluate, truth_of
 from lightning_app.kept import Forecasts, read_forecasts
 from lightning_app.kept_scores import LOWER, QUANTILE, UPPER
-from lightning_app.view.predicted import chart, line, thinned
+from lightning_app.view.predicted import chart, line, thinned, within
 from zstore import NotFoundError, Store, UsageError, view
 
 _MOST_VALUES, _MOST_OF_FILE = 2_000_000, 10_000_000
@@ -117,14 +117,13 @@ class KeptForecasts:
         rows = rows[self._all.step[rows] == step]
         rows = rows[np.argsort(self._all.time[rows], kind="stable")]
         times = self._all.time[rows]
-        low, high = span or ((int(times[0]), int(times[-1]) + 1) if len(times) else (0, 1))
-        inside = (times >= low) & (times < high)
+        drawn, inside = within(times, span)
         times, rows = times[inside], rows[inside]
         lines = [
-            {"id": kind, "kind": kind, **thinned(self._clock, times, own, (low, high), n_points)}
+            {"id": kind, "kind": kind, **thinned(self._clock, times, own, drawn, n_points)}
             for kind, own in self._lines(rows)
         ]
-        return chart(self._store, target, lines, (low, high)) | {"n_origins": origins}
+        return chart(self._store, target, lines, drawn) | {"n_origins": origins}
 
     def scores(self, target: str) -> dict[str, Any]:
         """What `evaluate` says of a target, and the scores of its worst series, as far as their truth is in.

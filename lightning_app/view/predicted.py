@@ -186,14 +186,13 @@ class Predictions:
         times = self._group["time"].oindex[windows, place] if len(windows) else np.zeros(0, np.int64)
         order = np.argsort(times, kind="stable")
         times, windows = times[order], windows[order]
-        low, high = span or ((int(times[0]), int(times[-1]) + 1) if len(times) else (0, 1))
-        inside = (times >= low) & (times < high)
+        drawn, inside = within(times, span)
         times, windows = times[inside], windows[inside]
         lines = []
         for name, kind in self._lines(target):
             values = self._values(name, id_, windows, place)
-            lines.append({"id": kind, "kind": kind, **thinned(self._clock, times, values, (low, high), n_points)})
-        return self._chart(target, lines, (low, high))
+            lines.append({"id": kind, "kind": kind, **thinned(self._clock, times, values, drawn, n_points)})
+        return self._chart(target, lines, drawn)
 
     def of_window(self, id_: str, target: str, number: int, before: int) -> dict[str, Any]:
         """One forecast of a series, all its steps, with rows that came before it.
@@ -302,6 +301,15 @@ def chart(
         "stop": clock.second(max(span[1] - 1, span[0])),
         "charts": [{"name": target, "units": units, "categories": words, "lines": lines}],
     }
+
+
+def within(times: NDArray[np.int64], span: tuple[int, int] | None) -> tuple[tuple[int, int], NDArray[np.bool_]]:
+    """The times ``[low, high)`` that are drawn, of a span or else of all ascending times, and which of these they have.
+
+    ``(0, 1)`` where there are neither.
+    """
+    low, high = span or ((int(times[0]), int(times[-1]) + 1) if len(times) else (0, 1))
+    return (low, high), (times >= low) & (times < high)
 
 
 def thinned(

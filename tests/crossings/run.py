@@ -28,6 +28,7 @@ from lightning_app.callbacks import TestReport
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.windows.members import assign_series
 from lightning_app.data.windows.splits import Split
+from lightning_app.metrics import PERCENTAGES
 from lightning_app.predictions import PredictionWriter
 from zstore import Store, UsageError
 
@@ -359,6 +360,8 @@ class Comparison:
         for group, number, where in groups:
             t, g, s, m = (part[where] for part in parts)
             for name, (value, off) in errors(t[m], g[m], s[m], units == "source").items():
+                if units == "scaled" and name in PERCENTAGES:
+                    continue
                 found = report[f"test/{name}"] if number is None else report[group][name][number]
                 self.outcome.count("metrics")
                 if np.isinf(off) or (np.isnan(value) and not m.any()):
