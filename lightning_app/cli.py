@@ -96,8 +96,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         print(f"lightning_app: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("lightning_app: interrupted", file=sys.stderr)
-        return 130
+        return _interrupted()
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # which Lightning has handled, and ended with 1
+            return _interrupted()
+        raise
     except Exception as error:
         mistake = None if debug else mistake_in(error)
         if mistake is None:
@@ -105,6 +108,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         print(f"lightning_app: {mistake}", file=sys.stderr)
         return mistake.exit_code
     return 0
+
+
+def _interrupted() -> int:
+    print("lightning_app: interrupted", file=sys.stderr)
+    return 130
 
 
 def _score_kept(folder: Path, is_quiet: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from conftest import write_table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -376,33 +377,60 @@ def test_credentials_that_expire_are_told_with_what_to_look_at(wire: Wire, tmp_p
 
 _HEEDS = """
 import signal, sys
-from zstore.cli import main
+from {package}.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs behind it ignore interrupts
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def interrupted(wire: Wire, package: str, words: list[str], n_answered: int = 0) -> tuple[int, str]:
+    """What a command says, and its code, that is interrupted while it waits for a shard after the first ones."""
+    waiting, n_asked = threading.Event(), itertools.count()
+
+    def stall(method: str, path: str, headers: dict[str, str]) -> str | None:
+        if "/v/c/" not in path or next(n_asked) < n_answered:
+            return None
+        waiting.set()
+        return "stall"
+
+    wire.fault = stall
+    environment = {**os.environ, **{f"AWS_{name.upper()}": value for name, value in wire.options.items()}}
+    command = [sys.executable, "-c", _HEEDS.format(package=package), *words]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert waiting.wait(100)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=15)  # an answer is waited for during 30 s, several times
+    finally:
+        process.kill()
+    return process.returncode, said
 
 
 @pytest.mark.parametrize("command", ["verify", "export"])
 def test_a_command_that_waits_for_a_bucket_ends_when_it_is_interrupted(
     wire: Wire, tmp_path: Path, command: str
 ) -> None:
-    waiting = threading.Event()
-
-    def stall(method: str, path: str, headers: dict[str, str]) -> str | None:
-        if "/v/c/" not in path:
-            return None
-        waiting.set()
-        return "stall"
-
-    wire.fault = stall
     words = [command, "s3://b/s.zarr", *([str(tmp_path / "o.csv")] if command == "export" else [])]
-    environment = {**os.environ, **{f"AWS_{name.upper()}": value for name, value in wire.options.items()}}
-    process = subprocess.Popen([sys.executable, "-c", _HEEDS, *words], env=environment, stderr=subprocess.PIPE)
-    assert waiting.wait(60)
-    process.send_signal(signal.SIGINT)
-    try:
-        _, said = process.communicate(timeout=15)  # an answer is waited for during 30 s, several times
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert b"interrupted; nothing was committed" in said
+    code, said = interrupted(wire, "zstore", words)
+    assert code == 130
+    assert "interrupted; nothing was committed" in said
+
+
+@pytest.mark.parametrize("n_answered", [pytest.param(0, marks=pytest.mark.long), 12])
+def test_a_fit_that_waits_for_a_bucket_ends_when_it_is_interrupted(wire: Wire, tmp_path: Path, n_answered: int) -> None:
+    """Before its first batch, and in an epoch."""
+    data: dict[str, Any] = {
+        "store": "s3://b/s.zarr",
+        "residency": "stream",
+        "memory_budget": "20kB",
+        "cache": str(tmp_path),
+    }
+    data |= {"lookback": 8, "horizon": 2, "targets": ["v"], "batch_size": 8, "split": {"sizes": [0.8, 0.1, 0.1]}}
+    trainer = {"accelerator": "cpu", "logger": False, "default_root_dir": str(tmp_path / "run"), "max_epochs": 1}
+    config = {"data": data, "model": {"class_path": "Linear"}, "trainer": trainer}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    code, said = interrupted(wire, "lightning_app", ["fit", "--config", str(tmp_path / "c.yaml")], n_answered)
+    assert code == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said

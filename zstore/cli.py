@@ -17,7 +17,6 @@ from zstore.commands import about, ingest, stores, training, versions, view
 from zstore.errors import UsageError, ZstoreError
 from zstore.flags import Command, Flags, Help, Parser
 from zstore.output import end_quietly
-from zstore.storage.interrupts import end_all
 from zstore.text import HarmlessFormatter, shown_lines
 from zstore.yamlfiles import bound_yaml, check_configs
 
@@ -87,7 +86,6 @@ def _main(arguments: Sequence[str] | None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        end_all()
         print(f"zstore {command}: interrupted; nothing was committed", file=sys.stderr)
         return 130
 

@@ -8,12 +8,16 @@ import sys
 from collections.abc import Callable
 from io import TextIOWrapper
 
+from zstore.storage.interrupts import ending_waits
+
 BROKEN_PIPE = 141
 """The exit code that a shell gives to a tool which SIGPIPE has ended."""
 
 
 def end_quietly(command: Callable[[], int]) -> int:
     """Run a command; end without a word where the reader of its output has gone, as in ``zstore show … | head``.
+
+    Ctrl-C ends what it waits for from a network.
 
     Returns
     -------
@@ -28,7 +32,8 @@ def end_quietly(command: Callable[[], int]) -> int:
     if os.name == "nt" and isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # as files are, where it leads to one
     try:
-        code = command()
+        with ending_waits():
+            code = command()
     except BrokenPipeError:
         _flush_all()
         return BROKEN_PIPE
