@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from lightning_app.batch import BatchShape
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split
 from lightning_app.models import LSTM, Linear
@@ -92,6 +94,27 @@ def test_metrics_are_those_of_scikit_learn_however_batched(seed: int, n_classes:
     for name, score in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
         expected = np.mean([score(observed == c, probabilities[:, c].numpy()) for c in both])
         assert float(measured[name]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Classification, MultiTask])
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_curves_are_those_of_the_probabilities_that_are_predicted_in_any_precision(
+    kind: type[Classification] | type[MultiTask], precision: torch.dtype
+) -> None:
+    task = kind(curves=True)
+    random = torch.Generator().manual_seed(0)
+    observed = (torch.rand(500, 1, 1, generator=random) < 0.3).float()
+    logits = 4 + 1.5 * observed + 1.5 * torch.randn(500, 1, 1, generator=random)
+    outputs = torch.cat([torch.zeros_like(logits), logits], dim=-1).to(precision)
+    task.suit(BatchShape(1, 1, -1, 0, 1, [-1], classes=[["ill", "well"]]))
+    window: Any = {"y": observed, "mask": torch.ones_like(observed, dtype=torch.bool)}
+    host: Any = SimpleNamespace(trainer=SimpleNamespace(training=False, sanity_checking=False), global_step=0)
+    task.update("test", outputs, window, host)
+    found, probabilities = task.measured("test", host)["all"], task.probabilities(outputs)
+    assert probabilities is not None
+    for name, score in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
+        expected = score(observed.flatten().numpy(), probabilities[:, 0, 1].numpy())
+        assert float(found[name]) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "classes"), [("word", sorted(WORDS)), ("number", NUMBERS)])

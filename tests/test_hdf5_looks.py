@@ -74,6 +74,23 @@ def test_inspect_writes_a_mapping_that_ingests_the_file(tmp_path: Path) -> None:
     assert store.channel("words").categories == ("off", "on")
 
 
+@pytest.mark.parametrize(("rate", "jitter_s", "digits"), [(1000, 2e-4, 9), (2000, 1e-4, 9), (30, 5e-3, 2), (7, 0, 3)])
+def test_inspect_finds_the_rate_of_times_that_jitter_or_have_few_digits_or_gaps(
+    rate: int, jitter_s: float, digits: int, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(rate)
+    rows = np.zeros(3000, [("t", "f8"), ("x", "f4")])
+    rows["t"] = np.round(np.arange(3000) / rate + random.uniform(-jitter_s, jitter_s, 3000), digits)
+    rows["t"][1500:] += 0.7
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["run/log"] = rows
+    assert dict(zstore.inspect_hdf5(tmp_path / "a.h5").mapping or {})["time"] == {
+        "data": "log",
+        "member": "t",
+        "rate": rate,
+    }
+
+
 def test_the_tree_is_bounded_and_shows_links_without_following_them(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for n in range(3000):

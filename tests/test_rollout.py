@@ -53,7 +53,8 @@ def test_what_a_policy_sees_while_it_acts_is_what_it_saw_in_training_to_the_bit(
     store: Store, scaler: Any, pad: Any
 ) -> None:
     fields: dict[str, int | FieldOptions] = {"image": FieldOptions(steps=2, stride=2, crop=(28, 30))}
-    data = module(store, pad_before=pad, fields=fields, scaler=scaler, scale_by="series", unknown="own_column")
+    usual: dict[str, Any] = {"pad_before": pad, "scaler": scaler, "scale_by": "series", "unknown": "own_column"}
+    data = module(store, fields=fields, channels=["state.0", "state.1"], vectors={"state": 2}, **usual)
     windows = data.proved("train", 1)
     trained: Any = next(iter(data.loaders.in_order(windows)))
     first, series, _ = windows.locate(np.arange(64))
@@ -68,7 +69,7 @@ def test_what_a_policy_sees_while_it_acts_is_what_it_saw_in_training_to_the_bit(
         row = start + number
         live.add(1, {"state": rows[row], "image": store.read_field("image", row, row + 1)[0]})
         seen: Any = live.batch([1])
-        for name in ("x", "x_static", "x_pad", "series", "image"):
+        for name in ("x", "x_static", "x_pad", "series", "image", "state"):
             assert torch.equal(seen[name][0], trained[name][number]), (name, number)
     assert not seen["mask"].any()
 

@@ -202,7 +202,10 @@ def _of_weights(model: Any, noted: Any) -> dict[str, Any]:
     """By name, those of noted arguments, of the task as ``task.levels``, that weights are of; older ones have none."""
     if not isinstance(noted, dict):
         return {}
-    options = inspect.signature(type(model).__init__).parameters
+    options: dict[str, inspect.Parameter] = {}
+    for each in reversed(type(model).__mro__):  # what it hands on as **options has defaults further up
+        if "__init__" in vars(each):
+            options |= inspect.signature(vars(each)["__init__"]).parameters
     found = {name: noted.get(name, options[name].default) for name in model.of_weights if name in options}
     task = noted.get("task")
     if isinstance(task, dict):

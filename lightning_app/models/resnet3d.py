@@ -37,7 +37,7 @@ class ResNet3D(VolumeModel):
         See `VolumeModel` and `TaskModel`.
     """
 
-    of_weights = ("scale", "stem_stride", "norm")
+    of_weights = (*VolumeModel.of_weights, "stem_stride", "norm")
 
     def __init__(
         self, shape: BatchShape, width: int = 16, stem_stride: int = 1, norm: Norm = "batch", **options: Any

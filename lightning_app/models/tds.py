@@ -79,6 +79,8 @@ class TDS(StateModel):
         If `channels` does not divide `width`, a stride or a kernel is below 1, or channels are known in advance.
     """
 
+    of_weights = ("turns", "bands", "electrodes")
+
     def __init__(
         self,
         shape: BatchShape,

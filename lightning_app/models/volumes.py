@@ -53,7 +53,7 @@ class VolumeModel(TaskModel):
         If there is no such volume or axis, or pooling leaves nothing of it.
     """
 
-    of_weights: ClassVar[tuple[str, ...]] = ("scale",)
+    of_weights: ClassVar[tuple[str, ...]] = ("field", "scale", "pool")
 
     def __init__(
         self,

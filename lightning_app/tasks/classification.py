@@ -140,7 +140,7 @@ class Classification(Task):
             losses = class_losses(logits, observed, weights, 0.0)
             cast(Confusion, self.metrics[f"{stage}_{number}"]).update(logits.argmax(-1), observed, *losses)
             if self.curves:
-                cast(Curves, self.metrics[f"{stage}_{number}_curves"]).update(logits.softmax(-1), observed)
+                cast(Curves, self.metrics[f"{stage}_{number}_curves"]).update(logits.float().softmax(-1), observed)
 
     def measured(self, stage: str, host: Host) -> Report:
         """The mean over the targets in `all`; `by_target`; `confusion`; of one target, `by_class`; with curves, `roc`.

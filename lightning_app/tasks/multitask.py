@@ -179,7 +179,7 @@ class MultiTask(Task):
                 logits, codes = own[mask], self._codes(number, windows["y"][..., number][mask])
                 metric.update(logits.argmax(-1), codes, losses, weights)
                 if self.curves:
-                    cast(Curves, self.metrics[f"{name}_curves"]).update(logits.softmax(-1), codes)
+                    cast(Curves, self.metrics[f"{name}_curves"]).update(logits.float().softmax(-1), codes)
             else:
                 assert source is not None  # as there is a number among the targets
                 at = slice(number, number + 1)

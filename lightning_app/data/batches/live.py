@@ -60,7 +60,7 @@ class LiveWindows:
         layout = scales.layout
         _require_known(scales, like)
         self._shape, lookback = layout.window, layout.window.lookback
-        self._inputs = layout.inputs
+        self._seen = layout.seen
         self._columns = {name: number for number, name in enumerate(layout.columns)}
         self._n_seen = np.zeros(n_episodes, np.int64)
         self._rows = np.full((n_episodes, lookback, len(layout.columns)), np.nan, np.float32)
@@ -85,6 +85,7 @@ class LiveWindows:
             masked=False,
             fields=fields,
             clip=Clip.of(scales.scaler, layout.roles.inputs),
+            clip_vectors={name: Clip.of(scales.scaler, own.columns) for name, own in layout.roles.vectors.items()},
         )
 
     def _field(self, layout: Layout, name: str) -> FieldRows:
@@ -97,7 +98,7 @@ class LiveWindows:
     @property
     def needed(self) -> list[str]:
         """Names of the channels and fields that :meth:`add` takes."""
-        return [*self._inputs, *self._frames]
+        return [*self._seen, *self._frames]
 
     def restart(self) -> None:
         """Forget all rows: new episodes begin."""
@@ -139,9 +140,9 @@ class LiveWindows:
         self._n_seen[episode] += 1
 
     def _numbers(self, observation: Mapping[str, Any]) -> dict[str, float]:
-        """By input channel, its number."""
+        """By channel that is read, its number."""
         found = {}
-        for name in self._inputs:
+        for name in self._seen:
             if name in observation:
                 value = float(observation[name])
             else:
