@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask.config
 import forks
 import numpy as np
 import pytest
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 REPOSITORY = Path(__file__).parents[1]
+gc.disable()  # until all tests are collected: they are a million objects, which all stay
 
 # No test has a clock: a slow machine, or a busy one, is no fault of the code. Fixtures are made once for all examples.
 # Examples are the same in every run, so that a change passes or fails by what it changed. `HYPOTHESIS_PROFILE=fresh
@@ -157,8 +161,17 @@ def python() -> Iterator[str]:
 def processes() -> Any:
     """The standard library's processes, as forks of one that has torch and the project imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_app.cli"])
+    context.set_forkserver_preload(["lightning_app.cli", "distributed"])
     return context
+
+
+@pytest.fixture(scope="module")
+def forked_workers() -> Iterator[None]:
+    """Workers of Dask clusters that are started here are such forks too: imports take each of them seconds."""
+    processes()
+    forkserver.ensure_running()  # before Dask says what it imports
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
 
 
 def in_two_processes(share: Callable[[int, str], None], folder: Path) -> None:
@@ -213,6 +226,13 @@ def app(
         return done
 
     return command
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, and never look at what was imported and collected before."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

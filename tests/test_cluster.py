@@ -20,6 +20,7 @@ from distributed import Client, LocalCluster
 from hdf5files import aloha
 from payload_files import image, voxels
 from s3server import S3Server
+from workers import process_of
 
 import zstore
 from zstore import SourceError, StoreError, open_store, verify
@@ -28,6 +29,8 @@ from zstore.storage.urls import open_storage
 from zstore.writing.scheduler import Scheduler
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.usefixtures("forked_workers")  # but those that a command starts
 
 READING: dict[str, Any] = {"id": "id", "time": "t", "blocksize": 20_000}
 
@@ -111,7 +114,8 @@ def test_append_and_compact_run_on_a_cluster_too(
 def test_a_cluster_works_on_buckets_with_its_scratch_space_there(
     table: Path, threaded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with S3Server() as server:
+    starts = dask.config.set({"distributed.worker.multiprocessing-method": "spawn"})  # with this environment
+    with S3Server() as server, starts:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         url = f"s3://{server.make_bucket()}"
@@ -129,11 +133,6 @@ def test_the_command_starts_a_cluster_of_its_own(
     flags = ["--id", "id", "--time", "t", "--blocksize", "20000", "--scheduler", "local", "--workers", "2"]
     run("zstore.cli", "ingest", table, "s.zarr", *flags, check=True)
     assert stored(tmp_path / "s.zarr") == threaded
-
-
-def process_of(_: int) -> int:
-    time.sleep(0.3)
-    return os.getpid()
 
 
 def test_a_cluster_that_is_started_here_has_as_many_processes_as_were_asked_for() -> None:

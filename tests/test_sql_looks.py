@@ -143,6 +143,7 @@ def test_a_query_without_rows_is_refused_in_plain_words_and_looked_at(columns: s
         assert inspect(Query(sql, connection)).n_rows == 0
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_cluster_makes_the_same_bytes_of_a_query(tmp_path: Path) -> None:
     query = Query("select * from t", sqlite(tmp_path / "t.db", rows(600)), partition="k", partitions=4)
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -63,6 +64,12 @@ class Workers:
             process.wait()
         self.client.close()  # type: ignore[no-untyped-call]
         self.cluster.close()
+
+
+def process_of(_: int) -> int:
+    """The process that a task runs in, after a while."""
+    time.sleep(0.3)
+    return os.getpid()
 
 
 class Killer:
