@@ -8,7 +8,6 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,12 +21,11 @@ import zstore
 from lightning_app.bar import LiveBar, _batches_left, with_bar
 
 
-def lines_of(words: list[str], folder: Path, width: int) -> list[str]:
+def lines_of(command: list[str], folder: Path, width: int) -> list[str]:
     """Everything that a command shows in a terminal of so many columns, without colours."""
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, *words]
     with subprocess.Popen(command, cwd=folder, env=environment, stdin=end, stdout=end, stderr=end) as process:
         os.close(end)
         seen = b""
@@ -41,7 +39,7 @@ def lines_of(words: list[str], folder: Path, width: int) -> list[str]:
     return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()))
 
 
-def test_a_fit_shows_speed_metric_and_time_left_in_lines_that_fit(tmp_path: Path) -> None:
+def test_a_fit_shows_speed_metric_and_time_left_in_lines_that_fit(tmp_path: Path, python: str) -> None:
     rows = "".join(f"{n},{n * n % 97}\n" for n in range(4000))
     (tmp_path / "a.csv").write_text("t,v\n" + rows)
     zstore.ingest(tmp_path / "a.csv", tmp_path / "a.zarr", time="t")
@@ -50,7 +48,7 @@ def test_a_fit_shows_speed_metric_and_time_left_in_lines_that_fit(tmp_path: Path
     (tmp_path / "f.yaml").write_text(
         yaml.safe_dump({"data": data, "model": {"class_path": "LSTM"}, "trainer": trainer})
     )
-    seen = lines_of(["-m", "lightning_app", "fit", "--config", "f.yaml"], tmp_path, 80)
+    seen = lines_of([python, "-m", "lightning_app", "fit", "--config", "f.yaml"], tmp_path, 80)
     bars = [line.rstrip() for line in seen if line.startswith("Epoch ")]
     assert max(map(len, bars)) <= 80
     wanted = r"Epoch 2/2 +[━╸╺ ]+ +\d+/600 (\d+:)?\d\d:\d\d left [\d,]+ windows/s  val/mse [\d.]+  lo[s …]+[\d.…]*"

@@ -209,15 +209,19 @@ def test_a_configuration_that_was_changed_is_not_overwritten(
     assert said(["configs", "demo_lst"], capsys)[1].count("expected demo_lstm") == 1
 
 
-def test_the_demo_ends_at_the_first_step_that_fails_with_its_exit_code(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_the_demo_ends_at_the_first_step_that_fails_with_its_exit_code_and_leaves_other_configurations(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "executable", python)
     (tmp_path / "demo").touch()  # in the way of the folder
     assert main(["demo", "--out", str(tmp_path)]) == 1
     printed = [line for line in capfd.readouterr().out.splitlines() if line.startswith("$ ")]
     assert printed == [f"$ {whole.STEPS[0]}"]
-    shipped = (REPOSITORY / "configs" / "demo_lstm.yaml").read_text()
-    assert (tmp_path / "configs" / "demo_lstm.yaml").read_text() == shipped
+    config = tmp_path / "configs" / "demo_lstm.yaml"
+    assert config.read_text() == (REPOSITORY / "configs" / "demo_lstm.yaml").read_text()
+    config.write_text("# mine")
+    assert main(["demo", "--out", str(tmp_path)]) == 1
+    assert config.read_text() == "# mine"
 
 
 @pytest.mark.long
@@ -230,15 +234,6 @@ def test_the_demo_needs_nothing_but_a_folder_that_is_not_there_yet(
     (lstm,) = (line.split() for line in text.splitlines() if line.startswith("LSTM"))
     assert float(lstm[1]) < 0.7
     assert (tmp_path / "tried" / "runs" / "demo_lstm" / "forecast.png").stat().st_size > 10_000
-
-
-def test_another_configuration_of_the_demo_stays_as_it_is(tmp_path: Path) -> None:
-    config = tmp_path / "configs" / "demo_lstm.yaml"
-    config.parent.mkdir()
-    config.write_text("# mine")
-    (tmp_path / "demo").touch()
-    main(["demo", "--out", str(tmp_path)])
-    assert config.read_text() == "# mine"
 
 
 @pytest.mark.parametrize("words", [["configs"], ["--help"], ["fit", "--help"]], ids=str)
