@@ -23,6 +23,7 @@ from lightning_app.checkpoints import checkpoint_file, read_checkpoint
 from lightning_app.data.ahead.forecast import Ahead, forecast_windows
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.options import Gaps
+from lightning_app.data.stores import open_or_ingest
 from lightning_app.export.export import Export, Exported, export_model
 from lightning_app.export.program import Format
 from lightning_app.intervals import Intervals
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OF_PREDICT = ("predict_on", "predict_from", "future_values", "future_gaps")
-_OF_TABLE = ("id", "time", "time_format", "time_unit", "freq", "start", "missing", "rename")
+_OF_TABLE = ("id", "time", "time_format", "time_unit", "freq", "start", "categories", "missing", "rename")
 
 
 class Forecaster:
@@ -92,9 +93,10 @@ class Forecaster:
 
         Returns
         -------
-        A row for each series and target row: its id, ``time``, ``step`` from 1, and a column for each target in source
-        units; behind them quantiles, where the model has some, such as ``flow_mm_q0.9``, and the ends of intervals that
-        were found with the checkpoint (`--intervals.levels`), such as ``flow_mm_lower80`` and ``flow_mm_upper80``.
+        A row for each series and target row: its id, ``time``, in UTC where the source wrote zones, ``step`` from 1,
+        and a column for each target in source units; behind them quantiles, where the model has some, such as
+        ``flow_mm_q0.9``, and the ends of intervals that were found with the checkpoint (`--intervals.levels`), such as
+        ``flow_mm_lower80`` and ``flow_mm_upper80``.
 
         Raises
         ------
@@ -103,9 +105,11 @@ class Forecaster:
 
         Notes
         -----
-        Memory: the rows of the windows. A store stays open for the next call; one that has grown since is to be named
-        by its path again.
+        Memory: the rows of the windows. A store stays open for the next call, until another version of it is there:
+        each call looks for one, unless an open store is handed over.
         """
+        if ids is not None and not len(ids):
+            raise UsageError("a forecast of no series", expected="an id or more", fix="leave out ids, for all")
         data = self._opened(store, ingest_options)
         series = None if ids is None else np.array([data.store.position(id_) for id_ in ids], np.int64)
         ahead = forecast_windows(data.scales, series, predict_from, future_values, future_gaps)
@@ -167,7 +171,7 @@ class Forecaster:
         if store is None or isinstance(store, (str, Path)):
             return self._module(str(store) if store is not None else self._options["store"])
         if isinstance(store, Store):
-            return self._module(str(store.path), store.version)
+            return self._module(str(store.path), store)
         asked = dict(ingest_options) if ingest_options is not None else self._as_ingested()
         folder = tempfile.mkdtemp(prefix="forecast-")
         try:
@@ -184,10 +188,15 @@ class Forecaster:
         table = WindowDataModule(**self._options).store.objects.document["table"]
         return {name: table[name] for name in _OF_TABLE if table.get(name) not in (None, [], {})}
 
-    def _module(self, store: str, version: int | None = None) -> WindowDataModule:
+    def _module(self, store: str, as_opened: Store | None = None) -> WindowDataModule:
+        """The data module of a store: of its newest version, or of that which is open."""
         kept = self._data
-        if kept is not None and kept.options.store == store and version in (None, kept.store.version):
-            return kept
+        if kept is not None and kept.options.store == store:
+            options = kept.options
+            now = as_opened or open_or_ingest(store, options.ingest, options.cache, options.storage_options)
+            if now.digest == kept.store.digest:
+                return kept
+        version = None if as_opened is None else as_opened.version
         others: dict[str, Any] = {}
         if store != self._options["store"]:
             others["ingest"] = None
@@ -279,6 +288,8 @@ def _table(data: WindowDataModule, ahead: Ahead, values: NDArray[np.float64]) ->
             "step": np.tile(np.arange(1, horizon + 1), n * n_nodes),
         }
     )
+    if store.schema.time.zone is not None:
+        table["time"] = table["time"].dt.tz_localize(store.schema.time.zone)
     for position, target in enumerate(data.targets):
         table[target] = _by_row(data, values)[:, position]
     return table

@@ -170,6 +170,7 @@ class Scales:
             time_unit=axis.unit or "",
             time_step=axis.freq or 0,
             time_rule=calendar_step(axis.rule),
+            time_zone=axis.zone or "",
             calendar=tuple(roles.calendar),
             encoding=roles.encoding,
             unknown=options.unknown,

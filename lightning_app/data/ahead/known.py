@@ -18,7 +18,7 @@ from zstore import Store, UsageError
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_OF_TABLE = ("id", "time", "time_format", "time_unit", "delimiter", "decimal", "missing", "rename", "encoding")
+_OF_TABLE = ("id", "time", "time_format", "time_unit", "delimiter", "decimal", "encoding")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class KnownValues:
             If it has none, or words for numbers or the other way round.
         """
         layout = self.layout
-        read = {*layout.future, *(layout.seen if layout.window.delay < 0 else ())}
-        wanted = [name for name in layout.columns if name in read and name in self.store.channels]
+        wanted = [name for name in _read(layout) if name in self.store.channels]
         for name in wanted:
             kind, own = layout.store.channel(name).kind, self.store.channel(name).kind
             if kind != own:
@@ -93,7 +92,7 @@ class KnownValues:
                 "--data.future_values whose times are of another kind",
                 expected=f"such as {other.show(int(self.layout.view.runs.time.max(initial=0)))}",
                 where=self.store.path,
-                fix="correct its times",
+                fix="correct its times, or ingest it as this store was, such as with --timezone, and name that store",
             )
         if own.unit is None or other.unit is None:
             return 1, 1
@@ -154,13 +153,18 @@ class KnownValues:
                 )
         return codes
 
+    @property
+    def _nameless(self) -> bool:
+        """Whether both have one series, and one of them no ids to tell it by."""
+        both = self.store, self.layout.store
+        return all(store.n_series == 1 for store in both) and not all(store.schema.id_name for store in both)
+
     def _times(self, id_: str) -> tuple[int, Int64]:
         """First row of a series, and its times; no times where there is no such series."""
         edges = self.store.index.row_start
-        only = self.store.n_series == 1 and self.layout.store.n_series == 1
-        if not only and id_ not in self.store:
+        if not self._nameless and id_ not in self.store:
             return 0, np.zeros(0, np.int64)
-        place = 0 if only else self.store.position(id_)
+        place = 0 if self._nameless else self.store.position(id_)
         start, stop = int(edges[place]), int(edges[place + 1])
         up, down = self._factor
         times = self.store.times(start, stop)
@@ -178,10 +182,27 @@ class KnownValues:
         return start, whole
 
 
+def _read(layout: Layout) -> list[str]:
+    """Channels that a model reads of rows to come."""
+    read = {*layout.future, *(layout.seen if layout.window.delay < 0 else ())}
+    return [name for name in layout.columns if name in read]
+
+
 def _as_source(source: str, layout: Layout) -> dict[str, Any] | None:
-    """How files are read: by the names of columns that those of the store had; None for a store."""
+    """How files are read: by the names of columns that those of the store had; None for a store.
+
+    Of columns that no model reads ahead, such as targets, nothing is said: files need not have them.
+    """
     if not names_files(source):
         return None
     table = layout.store.objects.document["table"]
-    found = {name: table[name] for name in _OF_TABLE if table.get(name) not in (None, [], {})}
-    return {**found, "freq": "rows"}
+    read, names = _read(layout), table.get("rename") or {}
+    own = {column: name for column, name in names.items() if name in read}
+    columns = {*own, *(name for name in read if name not in own.values())}
+    texts = table.get("missing") or ()
+    found = {name: table.get(name) for name in _OF_TABLE} | {
+        "rename": own,
+        "categories": [column for column in table.get("categories") or () if column in columns],
+        "missing": [text for text in texts if "=" not in text or text.partition("=")[0] in columns],
+    }
+    return {name: value for name, value in found.items() if value not in (None, [], {})} | {"freq": "rows"}

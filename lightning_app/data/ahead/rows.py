@@ -148,10 +148,25 @@ class RowMaker:
                     continue
                 given = np.full((len(there), width), np.nan)
                 given[:, columns] = self._known.values(rows[there])
+                self._refuse_logs(given, id_, times[window, n_past + there])
                 series = self._origins.series[window] if self._layout.nodes is None else self._layout.nodes[node]
                 scaled, seen = self._scaled(given, int(series)), ~np.isnan(given)
                 own = (window, (n_past + there)[:, None], (node * width + np.arange(width))[None])
                 values[own], observed[own] = np.where(seen, scaled, values[own]), observed[own] | seen
+
+    def _refuse_logs(self, values: Float64, id_: str, times: Int64) -> None:
+        """Raise UsageError where a value of a table, (row, column), has no logarithm: scaled it would seem missing."""
+        assert self._known is not None
+        wrong = np.argwhere(self._scaler.log & (values <= -1))
+        if len(wrong):
+            row, column = wrong[0].tolist()
+            when = self._layout.store.schema.time.show(int(times[row]))
+            raise UsageError(
+                f"a logarithm of {self._layout.columns[column]} of {id_} at {when}, which is {values[row, column]:g}",
+                expected="values greater than -1, as those that the scaler log1p was fitted on",
+                where=self._known.store.path,
+                fix="correct --data.future_values",
+            )
 
     def _scaled(self, values: Float64, series: int) -> Float32:
         """(row, column) values in source units as a model reads them, as those of the store are."""

@@ -29,6 +29,7 @@ _LACKING = {  # in older checkpoints
     "classes": {},
     "pad_before": "none",
     "pad_after": "none",
+    "time_zone": None,
 }
 
 
@@ -76,6 +77,8 @@ class Meaning:
         Of times: ``s``, ``ms``, ``us`` or ``ns``, empty for plain steps; and the step between rows, 0 where it varies.
     time_rule
         Steps of months or weekdays, such as ``3 months``; else empty.
+    time_zone
+        ``UTC`` where the source wrote zones, empty where it wrote none; None where that is not known.
     calendar, encoding
         Time features, in their order, and what is made of them.
     unknown
@@ -116,6 +119,7 @@ class Meaning:
     other_series: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     nodes: tuple[str, ...] | None = None
     time_rule: str = ""
+    time_zone: str | None = None
     category_encoding: CategoryEncoding = "code"
     fields: dict[str, list[int]] = field(default_factory=dict)
     crops: dict[str, list[int]] = field(default_factory=dict)
@@ -174,6 +178,8 @@ class Meaning:
             others = values["other_series"]
             values["other_series"] = None if others is None else tuple(tuple(map(float, part)) for part in others)
             values["time_step"], values["time_rule"] = int(values["time_step"]), str(values["time_rule"])
+            if values["time_zone"] not in (None, "", "UTC"):
+                raise ValueError(values["time_zone"])
             if values["category_encoding"] not in ("one_hot", "code"):
                 raise ValueError(values["category_encoding"])
             if values["unknown"] not in ("refuse", "own_column") or values["encoding"] not in ("cyclic", "index"):
@@ -187,7 +193,10 @@ class Meaning:
             ) from None
 
     def require_time(self, store: Store) -> None:
-        """Raise UsageError unless a store has the same step between rows, in whatever unit."""
+        """Raise UsageError unless a store has the same step between rows, in whatever unit.
+
+        And, where a model reads time features, unless both have zones or neither has: hours of a day would be others.
+        """
         axis = store.schema.time
         same_kind = bool(self.time_unit) == (axis.unit is not None)
         ours, theirs = UNITS_PER_SECOND.get(self.time_unit, 1), UNITS_PER_SECOND.get(axis.unit or "", 1)
@@ -201,6 +210,14 @@ class Meaning:
                 expected=f"that of this store: {axis.show_freq()} of {kind}",
                 where=store.path,
                 fix="a store with the step that it was trained on, or fit again",
+            )
+        zones = {"": "without a zone", "UTC": "in UTC"}
+        if self.calendar and self.time_zone is not None and self.time_zone != (axis.zone or ""):
+            raise UsageError(
+                f"checkpoint trained on times {zones[self.time_zone]}, of which it reads {', '.join(self.calendar)}",
+                expected=f"those of this store: {zones[axis.zone or '']}",
+                where=store.path,
+                fix="times written as those that it was trained on, or fit again",
             )
 
     def require_channels(self, store: Store, columns: Sequence[str]) -> None:

@@ -1,0 +1,130 @@
+"""Forecasts that were wrong without a word, or refused in words that did not help."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from lightning_app import load
+from lightning_app.forecaster import Forecaster
+from zstore import UsageError, append, ingest, open_store
+
+App = Any
+pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
+
+
+def daily(ids: Sequence[str] = ("a", "b"), n: int = 60, start: str = "2024-01-01") -> pd.DataFrame:
+    """By id and day: `v`, and `u`, which is known in advance; both above 0."""
+    random, parts = np.random.default_rng(1), []
+    for id_ in ids:
+        part = pd.DataFrame({"id": id_, "t": pd.date_range(start, periods=n)})
+        part["v"], part["u"] = random.integers(1, 50, (2, n)).astype(float)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def ahead(ids: Sequence[str] = ("a", "b"), start: str = "2024-03-01", **columns: Any) -> pd.DataFrame:
+    """Two days behind the last one, with what is known of them."""
+    days = pd.date_range(start, periods=2)
+    return pd.concat([pd.DataFrame({"id": id_, "t": days, **columns}) for id_ in ids], ignore_index=True)
+
+
+def fitted(
+    app: App, folder: Path, rows: pd.DataFrame, options: dict[str, Any] | None = None, **data: Any
+) -> Forecaster:
+    """A run on a store of some rows, loaded."""
+    rows.to_csv(folder / "rows.csv", index=False)
+    ingest(folder / "rows.csv", folder / "s.zarr", **({"id": "id", "time": "t"} | (options or {})))
+    asked = {"lookback": 4, "horizon": 2, "channels": ["v", "u"], "targets": ["v"], "future": ["u"]} | data
+    config = {
+        "data": {"store": str(folder / "s.zarr"), "split": {"sizes": [0.6, 0.2, 0.2]}, "batch_size": 8, **asked},
+        "model": {"class_path": "MLP", "init_args": {"hidden": 4}},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "logger": False, "default_root_dir": str(folder / "run")},
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    app("fit", "--config", folder / "c.yaml", "--quiet", check=True)
+    return load(folder / "run")
+
+
+def test_a_store_that_has_grown_is_forecast_from_its_new_end(app: App, tmp_path: Path) -> None:
+    """Or one that was replaced, whether it is named by its path or is that of the run; an open one stays as it is."""
+    forecaster, store = fitted(app, tmp_path, daily(), future=[]), tmp_path / "s.zarr"
+    before, old = forecaster.forecast(store), open_store(store)
+    daily(n=3, start="2024-03-01").to_csv(tmp_path / "later.csv", index=False)
+    append(tmp_path / "later.csv", store)
+    assert forecaster.forecast(store).time.min() == pd.Timestamp("2024-03-04")
+    assert forecaster.forecast().time.min() == pd.Timestamp("2024-03-04")
+    assert forecaster.forecast(old).equals(before)
+    ingest(daily(n=40), store, id="id", time="t", overwrite=True)
+    assert forecaster.forecast().time.min() == pd.Timestamp("2024-02-10")
+
+
+def test_values_of_another_series_are_not_taken_for_those_of_the_only_one(app: App, tmp_path: Path) -> None:
+    forecaster = fitted(app, tmp_path, daily(["a"]))
+    for id_ in ("a", "b"):
+        ahead([id_], u=[1.0, 2.0]).to_csv(tmp_path / f"{id_}.csv", index=False)
+    with pytest.raises(UsageError, match="2 values of rows to come are not known, the first one u of a"):
+        forecaster.forecast(future_values=str(tmp_path / "b.csv"))
+    assert len(forecaster.forecast(future_values=str(tmp_path / "a.csv"))) == 2
+    ingest(tmp_path / "a.csv", tmp_path / "nameless.zarr", time="t", leave_out=["id"])
+    assert len(forecaster.forecast(future_values=str(tmp_path / "nameless.zarr"))) == 2
+
+
+def test_a_value_to_come_without_a_logarithm_is_no_mean(app: App, tmp_path: Path) -> None:
+    forecaster = fitted(app, tmp_path, daily(), scaler="log1p")
+    ahead(u=[3.0, -5.0]).to_csv(tmp_path / "u.csv", index=False)
+    with pytest.raises(UsageError, match=r"logarithm of u of a at 2024-03-02, which is -5; expected .* than -1"):
+        forecaster.forecast(future_values=str(tmp_path / "u.csv"), future_gaps="fill")
+
+
+def test_known_values_are_read_as_the_columns_of_the_store_were(app: App, tmp_path: Path) -> None:
+    """Renamed, as words, with texts that mean missing: all without columns that are read of no row to come."""
+    rows = daily().rename(columns={"v": "sold", "u": "price"}).assign(kind=np.arange(120) % 3)
+    options = {"rename": {"sold": "v", "price": "u"}, "categories": ["kind"], "missing": ["sold=-9", "price=-8"]}
+    channels = {"channels": ["v", "u", "kind"], "future": ["u", "kind"]}
+    forecaster = fitted(app, tmp_path, rows, {"id": "id", "time": "t", **options}, **channels)
+    known = ahead(price=[1.0, 2.0], kind=[0, 2])
+    known.to_csv(tmp_path / "known.csv", index=False)
+    found = forecaster.forecast(future_values=str(tmp_path / "known.csv"))
+    table = pd.concat([rows, known.assign(sold=np.nan)], ignore_index=True)
+    assert np.allclose(found.v, forecaster.forecast(table).v)
+    known.replace({"price": {2.0: -8.0}}).to_csv(tmp_path / "missing.csv", index=False)
+    with pytest.raises(UsageError, match=r"2 values .* u of a at 2024-03-02"):
+        forecaster.forecast(future_values=str(tmp_path / "missing.csv"))
+
+
+def test_times_with_zones_are_told_from_those_without(app: App, tmp_path: Path) -> None:
+    """A model that reads hours or days would read others of the same rows."""
+    forecaster, rows = fitted(app, tmp_path, daily(), future=[], time_features=["day_of_week"]), daily()
+    for zone in ("UTC", "Asia/Tokyo"):
+        with pytest.raises(UsageError, match=r"trained on times without a zone, of which it reads day_of_week; .* UTC"):
+            forecaster.forecast(rows.assign(t=rows.t.dt.tz_localize(zone)))
+
+
+def test_forecasts_of_times_with_zones_have_times_with_a_zone(app: App, tmp_path: Path) -> None:
+    rows = daily()
+    rows["t"] = rows.t.dt.tz_localize("Asia/Tokyo")
+    forecaster = fitted(app, tmp_path, rows, future=[], time_features=["day_of_week"])
+    found = forecaster.forecast()
+    assert found.time.iloc[0] == pd.Timestamp("2024-03-01", tz="Asia/Tokyo")
+    assert np.allclose(forecaster.forecast(rows).v, found.v)
+    assert str(found.time.dt.tz) == "UTC"
+
+
+def test_series_of_a_panel_that_report_late_are_told(
+    app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forecaster = fitted(app, tmp_path, daily(["a", "b", "c"])[:-1], future=[], panel={})
+    caplog.clear()
+    forecaster.forecast()
+    assert "1 series have no value at 2024-02-29, and are forecast without it: c" in caplog.text
+
+
+def test_a_forecast_of_no_series_is_refused(app: App, tmp_path: Path) -> None:
+    forecaster = fitted(app, tmp_path, daily(), future=[])
+    with pytest.raises(UsageError, match="forecast of no series"):
+        forecaster.forecast(ids=[])
