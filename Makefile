@@ -27,7 +27,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-long: .venv/ready
-	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-fresh} $(BIN)/python -m pytest -m long -n 2 --dist worksteal
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-fresh} $(BIN)/python -m pytest -m "long or hypothesis" -n 2 --dist worksteal
 
 test-gpu: .venv/ready
 	$(BIN)/python -m pytest -m gpu tests/test_gpu.py tests/test_gpu_fits.py

@@ -34,9 +34,10 @@ REPOSITORY = Path(__file__).parents[1]
 gc.disable()  # until all tests are collected: they are a million objects, which all stay
 
 # No test has a clock: a slow machine, or a busy one, is no fault of the code. Fixtures are made once for all examples.
-# Examples are the same in every run, so that a change passes or fails by what it changed. `HYPOTHESIS_PROFILE=fresh
-# make test` draws others in each run, and `deep` ten times as many where a test does not say how many.
-for profile, examples in {"tests": 40, "fresh": 40, "deep": 400}.items():
+# Examples are few, and the same in every run, so that a change passes or fails by what it changed. `make test-long` has
+# more, and others each time (`HYPOTHESIS_PROFILE=fresh`). `deep` has ten times as many where a test does not say how
+# many.
+for profile, examples in {"tests": 20, "fresh": 40, "deep": 400}.items():
     settings.register_profile(
         profile,
         derandomize=profile == "tests",
@@ -45,6 +46,11 @@ for profile, examples in {"tests": 40, "fresh": 40, "deep": 400}.items():
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
+
+
+def few(n_examples: int) -> int:
+    """So many examples in long runs, and half of them in the normal one: for tests that say how many they have."""
+    return n_examples if os.environ.get("HYPOTHESIS_PROFILE", "tests") != "tests" else n_examples // 2
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
@@ -226,6 +232,11 @@ def app(
         return done
 
     return command
+
+
+def pytest_unconfigure() -> None:
+    """Leave all objects to the end of the interpreter, which takes some of them apart in its own order."""
+    gc.unfreeze()
 
 
 def pytest_collection_finish() -> None:

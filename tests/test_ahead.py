@@ -12,6 +12,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+from conftest import few
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +109,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(KINDS), st.booleans(), st.booleans(), st.sampled_from(["cut", "ahead", "whole"]), OPTIONS)
 def test_windows_ahead_are_those_that_the_whole_store_has_there(
     folder: Path, kind: str, panel: bool, future: bool, source: str, options: dict[str, Any]

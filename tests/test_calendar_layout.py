@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import stored, write_table
+from conftest import few, stored, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +24,7 @@ NAMES = {
 CELL = st.one_of(st.integers(-999, 999).map(lambda n: f"{n / 10:.1f}"), st.just("-99.9"))
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(st.data(), st.sampled_from(sorted(NAMES)), st.sampled_from([None, 1, 3]))
 def test_a_calendar_makes_the_rows_of_the_table_that_has_one_for_each_time(
     data: st.DataObject, kind: str, workers: int | None

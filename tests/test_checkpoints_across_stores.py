@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from pytorch_lightning.trainer.states import TrainerFn
@@ -315,7 +315,7 @@ def lacks(other: World, options: dict[str, Any]) -> bool:
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=few(30))
 @given(worlds(), OPTIONS, st.booleans(), MODELS, PANELS)
 def test_the_same_rows_have_the_same_forecasts_in_another_store_or_it_is_refused(
     tmp_path_factory: pytest.TempPathFactory,

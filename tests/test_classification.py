@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import (
@@ -60,7 +60,7 @@ def module(store: Store, name: str, **options: Any) -> WindowDataModule:
     return WindowDataModule(str(store.path), **{**given_, "cache": cache, **options})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=few(60))
 @given(st.integers(0, 2**31), st.integers(2, 5), st.integers(1, 60), st.integers(1, 7))
 def test_metrics_are_those_of_scikit_learn_however_batched(seed: int, n_classes: int, n: int, size: int) -> None:
     rng = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import stored, write_table
+from conftest import few, stored, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -156,7 +156,7 @@ rows = st.tuples(st.sampled_from(["x", "y", "z"]), st.integers(0, 20), cells, wo
 tables = st.lists(st.lists(rows, max_size=5), min_size=1, max_size=9)
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(tables=tables, workers=st.sampled_from([1, 2, 3]), keep=st.sampled_from(["first", "last"]))
 def test_small_files_that_are_read_together_make_the_bytes_that_they_make_one_by_one(
     tables: list[list[tuple[str, int, str, str]]], workers: int, keep: Any, tmp_path_factory: pytest.TempPathFactory
@@ -287,7 +287,7 @@ def test_a_file_that_an_earlier_release_has_taken_is_known_and_a_changed_one_ref
 
 
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 def test_the_digest_of_a_file_does_not_depend_on_who_has_read_its_pieces(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -353,7 +353,7 @@ def test_too_many_bad_rows_end_an_ingest_long_before_everything_is_read(
     assert not (tmp_path / "s.zarr").exists()
 
 
-@settings(max_examples=40)
+@settings(max_examples=few(40))
 @given(
     bad=st.sets(st.integers(0, 59), max_size=60),
     most=st.sampled_from([0, 3, 30, 0.1, 0.5, 0.9, 1.0]),
@@ -436,7 +436,7 @@ def test_a_dry_run_reads_every_member_of_a_gzip(tmp_path: Path, between: bytes) 
     assert zstore.ingest(path, tmp_path / "s.zarr", time="t").n_stored == 9000
 
 
-@settings(max_examples=30)
+@settings(max_examples=few(30))
 @given(text=st.binary(max_size=3000), cuts=st.lists(st.integers(0, 3000), max_size=3), most=st.integers(1, 4000))
 def test_the_head_of_a_gzip_is_that_of_its_text_however_it_is_cut_into_members(
     text: bytes, cuts: list[int], most: int, tmp_path_factory: pytest.TempPathFactory

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import processes, write_table
+from conftest import few, processes, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +38,7 @@ def covered(store: Store, split: Split, name: str) -> set[int]:
 
 
 @given(st.integers(1, 5000), st.integers(0, 2**63), st.integers(0, 10**6))
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 def test_a_shuffled_epoch_is_a_permutation(n: int, seed: int, epoch: int) -> None:
     assert sorted(shuffled(np.arange(n), n, seed, epoch).tolist()) == list(range(n))
 
@@ -325,7 +325,7 @@ def test_the_climatology_of_the_demo_uses_training_days_only() -> None:
     assert found[0] == 2001.5
 
 
-@settings(max_examples=40)
+@settings(max_examples=few(40))
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4),
     seen=st.lists(st.booleans(), min_size=120, max_size=120),

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,7 +132,7 @@ def test_an_export_of_no_row_has_the_columns(catchments: Store, tmp_path: Path) 
 DAY = 86_400
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(
     st.lists(st.integers(0, 400), min_size=1, max_size=6, unique=True),
     st.sampled_from([DAY, 3600, 900]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,7 +104,7 @@ def test_borders_between_two_steps_share_no_target(tmp_path: Path) -> None:
         evaluated(first, late)
 
 
-@settings(max_examples=30)
+@settings(max_examples=few(30))
 @given(
     trained=st.tuples(st.sets(st.sampled_from("abcd"), min_size=1), st.integers(4, 30)),
     other=st.tuples(st.sets(st.sampled_from("abcd"), min_size=1), st.integers(4, 30)),

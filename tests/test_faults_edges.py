@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import xarray
 import yaml
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning_fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
@@ -326,7 +326,7 @@ def test_numbers_that_stand_for_missing_are_found_where_they_are_a_share_of_one_
     assert said["tenths"].startswith("-99.9 in 92 of 400 rows")
 
 
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 @given(values=st.lists(st.integers(-60, 60), min_size=60, max_size=90), at=st.integers(0, 59))
 def test_a_sentinel_is_found_wherever_it_stands_and_none_where_there_is_none(values: list[int], at: int) -> None:
     from zstore.upkeep import checks

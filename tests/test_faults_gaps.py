@@ -19,7 +19,7 @@ import torch
 import xarray
 import yaml
 import zarr
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ def sized(n_series: int) -> Any:
     return type("Sized", (), {"n_series": n_series, "path": "s.zarr"})
 
 
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 @given(n=st.integers(5, 3000), tenths=st.permutations([7, 1, 2]) | st.permutations([6, 2, 2]), seed=st.integers(0, 9))
 def test_series_are_shared_out_as_time_steps_are(n: int, tenths: list[int], seed: int) -> None:
     assigned = assign_series(sized(n * 2), Split(by="series", sizes=tuple(t / 10 for t in tenths), seed=seed))  # type: ignore[arg-type]

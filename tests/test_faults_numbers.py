@@ -15,7 +15,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def test_a_value_that_float32_does_not_hold_is_refused_with_its_channel(tmp_path
         inputs(tiny, tmp_path, scaler="none")
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(
     level=st.sampled_from([0.0, 1e3, 1e7, 1e12]),
     spread=st.sampled_from([0.5, 3.0, 1e3]),
@@ -162,7 +162,7 @@ def test_scaled_rows_are_those_of_float64_arithmetic(
     assert rows[:, 0] == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
 
-@settings(max_examples=50)
+@settings(max_examples=few(50))
 @given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=60), st.integers(1, 20), st.sampled_from([0, 1000]))
 def test_quantiles_of_float64_keep_all_of_its_digits(values: list[float], size: int, most_kept: int) -> None:
     kept = np.array(values)
@@ -314,7 +314,7 @@ def test_the_nse_loss_in_source_units_weighs_by_the_spread_in_source_units(tmp_p
     assert float(model.loss_of(model, batch)) == pytest.approx(expected, rel=1e-5)
 
 
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 @given(st.integers(1, 20_000), st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.8, 0.1, 0.1)]))
 def test_fractions_of_time_are_rounded_down_as_the_literature_does(n_steps: int, sizes: tuple[float, ...]) -> None:
     # As Informer's data_loader.py has it, but for whole numbers that a product of floats misses: 650 * 0.7 is 454.99….

@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import zarr
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -174,7 +174,7 @@ class NoRows:
     phases: Any = None
 
 
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12),
     shape=st.builds(WindowShape, st.integers(1, 6), st.integers(1, 4), st.just(0), st.integers(1, 5)),

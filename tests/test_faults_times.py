@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import csv as pacsv
@@ -212,7 +212,7 @@ MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2068, 12, 31))
 
 
 @given(st.sampled_from(FORMATS), MOMENTS, st.data())
-@settings(max_examples=150)
+@settings(max_examples=few(150))
 def test_a_format_round_trips_every_time_that_it_reads(form: str, moment: datetime, data: st.DataObject) -> None:
     text = moment.strftime(form)
     exact = read_one(text, form, "us")
@@ -278,7 +278,7 @@ def iso_texts(draw: st.DrawFn) -> str:
 
 
 @given(iso_texts(), st.sampled_from(["s", "ms", "us", "ns"]), st.booleans(), st.sampled_from([None, "ms", "ns"]))
-@settings(max_examples=400)
+@settings(max_examples=few(400))
 def test_the_fast_reader_of_iso_times_the_strict_one_and_the_standard_library_agree(
     text: str, unit: str, zone: bool, written: str | None
 ) -> None:
@@ -298,7 +298,7 @@ WHOLE = st.one_of(
 
 
 @given(WHOLE, st.sampled_from(["steps", "d", "h", "s", "ms", "ns"]))
-@settings(max_examples=400)
+@settings(max_examples=few(400))
 def test_the_fast_reader_of_whole_numbers_and_the_strict_one_agree(text: str, unit: str) -> None:
     factor = {"d": 86_400, "h": 3_600}.get(unit, 1)
     axis = None if unit == "steps" else {"d": "s", "h": "s"}.get(unit, unit)
@@ -323,7 +323,7 @@ PART = st.one_of(
 
 
 @given(st.lists(PART, min_size=4, max_size=4))
-@settings(max_examples=200)
+@settings(max_examples=few(200))
 def test_the_fast_reader_of_times_in_several_columns_and_the_strict_one_agree(parts: list[str]) -> None:
     spec = TimeSpec("parts", ("y", "m", "d", "h"), "s")
     try:

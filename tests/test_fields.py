@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
+from conftest import few
 from foreign import ForeignStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,7 +101,7 @@ def objects(store: Path) -> dict[str, bytes]:
 DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "int64", "uint64", "float16", "float32", "float64"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(
     st.sampled_from(DTYPES).flatmap(
         lambda dtype: st.lists(st.integers(1, 4), min_size=1, max_size=3).flatmap(

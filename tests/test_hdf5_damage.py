@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from conftest import few
 from hdf5files import robomimic, session, times, vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -237,7 +238,7 @@ def test_times_of_another_rate_are_refused(factor: float, tmp_path: Path) -> Non
         zstore.ingest(tmp_path / "a.h5", tmp_path / "s.zarr", mapping="emg2pose")
 
 
-@settings(max_examples=30)
+@settings(max_examples=few(30))
 @given(
     rate=st.sampled_from([1.0, 30.0, 1000 / 3, 2000.0, 48_000.0]),
     origin=st.sampled_from([0.0, 12.5, 1.66e9]),

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import xxhash
+from conftest import few
 from hdf5files import aloha, channel, session, vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,7 +45,7 @@ def field_readers(path: Path, mapping: str) -> tuple[Any, dict[str, Any], list[s
     return table, {field.name: field.reader for field in fields}, [holder_of(table.file, group) for group in groups]
 
 
-@settings(max_examples=20)
+@settings(max_examples=few(20))
 @given(data=st.data(), seed=st.integers(0, 99), chunk=st.integers(1, 5))
 def test_dense_payloads_are_the_rows_of_h5py_in_any_order(
     data: st.DataObject, seed: int, chunk: int, tmp_path_factory: pytest.TempPathFactory
@@ -193,7 +194,7 @@ def test_a_star_takes_the_data_sets_that_have_rows_and_refuses_those_of_other_le
 NUMBERS = st.sampled_from(["?", "i1", ">i2", "<u4", ">i8", "f2", ">f4", "f8"])
 
 
-@settings(max_examples=20)
+@settings(max_examples=few(20))
 @given(
     dtypes=st.lists(st.tuples(NUMBERS, st.integers(0, 3)), min_size=1, max_size=5),
     chunk=st.none() | st.integers(1, 9),

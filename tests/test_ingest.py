@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray
-from conftest import SMALL_GRID, table, write_table
+from conftest import SMALL_GRID, few, table, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -383,7 +383,7 @@ def written_times(clock: str, times: Iterable[int]) -> tuple[list[str], list[int
     return [moment.strftime(form) for moment in local], seconds, {"time_format": form}
 
 
-@settings(max_examples=30)
+@settings(max_examples=few(30))
 @given(
     rows=st.dictionaries(st.tuples(ids, st.integers(-1000, 1000)), numbers, min_size=1, max_size=40),
     column=columns,

@@ -11,7 +11,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +38,7 @@ def radius(errors: Any, level: float) -> float:
     return seen[math.ceil(round((len(seen) + 1) * level, 9)) - 1] if len(seen) >= 19 else math.nan
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=few(60), deadline=None)
 @given(st.integers(0, 999), st.integers(35, 90), st.sampled_from([1, 3]), st.sampled_from(["series", "all"]))
 def test_radii_are_those_of_their_definition_in_whatever_order_windows_come(
     seed: int, n: int, n_ends: int, by: Any
@@ -98,7 +98,7 @@ def test_wrong_levels_and_tasks_without_ends_are_refused() -> None:
 
 
 @given(st.integers(0, 99), st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4, unique=True))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 def test_radii_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, seed: int, ids: list[str]
 ) -> None:

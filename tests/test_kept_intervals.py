@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import xarray as xr
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +37,7 @@ intervals: {levels: [0.8]}
 PLAIN = CONFIG[: CONFIG.index("intervals")].replace("{levels: [0.1, 0.5, 0.9]}", "{levels: [0.5]}")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=few(40), deadline=None)
 @given(st.integers(0, 999), st.lists(st.sampled_from([0.025, 0.1, 0.5, 0.9, 0.975]), min_size=1, unique=True))
 def test_scores_of_kept_quantiles_are_those_that_a_test_measures(seed: int, levels: list[float]) -> None:
     levels, random = sorted(levels), np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,7 +75,7 @@ def test_an_order_of_a_checkpoint_from_before_there_were_lanes_has_one() -> None
             OrderPlan.from_json({**old, "lanes": lanes})
 
 
-@settings(max_examples=80)
+@settings(max_examples=few(80))
 @given(
     sizes=SIZES,
     shape=SHAPES,
@@ -125,7 +125,7 @@ def test_ranks_have_together_the_batches_of_one_and_each_window_once(
     assert np.sort(np.concatenate([seen, rest])).tolist() == list(range(len(index)))
 
 
-@settings(max_examples=80)
+@settings(max_examples=few(80))
 @given(
     sizes=SIZES,
     shape=SHAPES,
@@ -303,7 +303,7 @@ def test_each_rank_decodes_its_part_of_the_store(long: Store, world: int) -> Non
         data.close()
 
 
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 @given(
     budget=st.integers(20_000, 1_000_000),
     lanes=st.sampled_from([None, 1, 2, 4, 5, 8, 12]),

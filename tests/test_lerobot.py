@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import stored
+from conftest import few, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -320,7 +320,7 @@ def test_documents_that_are_too_large_are_not_read(tmp_path: Path, monkeypatch: 
         zstore.ingest(root, tmp_path / "s.zarr")
 
 
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 @given(name=st.sampled_from(["info.json", "episodes.jsonl", "tasks.jsonl"]), data=st.data())
 def test_whatever_meta_says_is_read_or_refused(
     name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

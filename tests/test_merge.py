@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +26,7 @@ def known(store: Path) -> dict[str, list[Any]]:
     return {str(opened.time.rule): [each.tolist() for each in (*arrays, *values)]}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 @given(first=st.lists(ROW, min_size=1, max_size=30), later=st.lists(st.lists(ROW, max_size=12), min_size=1, max_size=4))
 def test_the_index_after_appends_is_that_of_one_ingest(
     tmp_path_factory: Any, first: list[tuple[str, int, int]], later: list[list[tuple[str, int, int]]]

@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from conftest import REPOSITORY, write_table
+from conftest import REPOSITORY, few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from readings import write_readings
@@ -89,7 +89,7 @@ def augment(n_inputs: int = 8, **options: Any) -> Augment:
     return Augment(n_inputs, **{**nothing, **options})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=few(40))
 @given(st.integers(-(2**31), 2**31), st.integers(1, 3), st.integers(0, 4), st.integers(0, 2))
 def test_a_turned_band_is_a_ring_and_other_channels_stay(seed: int, bands: int, rotate: int, n_more: int) -> None:
     x = torch.randn(5, 7, 4 * bands + n_more)
@@ -236,7 +236,7 @@ def shape_of(lookback: int, horizon: int, delay: int, n_inputs: int = 8, **more:
     return BatchShape(lookback, horizon, delay, n_inputs, 2, [-1, -1], **more)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=few(25))
 @given(st.integers(9, 60), st.integers(1, 9), st.lists(st.integers(1, 4), max_size=2), st.integers(0, 2**31))
 def test_targets_of_a_tds_are_read_from_inputs_less_than_a_step_behind_them(
     lookback: int, horizon: int, strides: list[int], seed: int

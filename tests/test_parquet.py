@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import SMALL_GRID, stored, write_table
+from conftest import SMALL_GRID, few, stored, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -122,7 +122,7 @@ def as_float(value: Any) -> float | None:
     return None if math.isnan(number) else number
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(array=integers() | floats() | decimals() | st.just(pa.array([True, False, None])))
 def test_numbers_of_every_type_are_the_nearest_float64_of_what_pyarrow_reads(
     array: pa.Array, tmp_path_factory: pytest.TempPathFactory
@@ -133,7 +133,7 @@ def test_numbers_of_every_type_are_the_nearest_float64_of_what_pyarrow_reads(
     assert values(store, "x") == [as_float(value) for value in read]
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(array=integers() | decimals())
 def test_values_with_more_digits_than_a_float64_keeps_are_counted(
     array: pa.Array, tmp_path_factory: pytest.TempPathFactory
@@ -513,7 +513,7 @@ def test_a_table_as_csv_and_as_parquet_makes_the_same_bytes(tmp_path: Path) -> N
     assert {k: v for k, v in csv.items() if k not in ledger} == {k: v for k, v in other.items() if k not in ledger}
 
 
-@settings(max_examples=20)
+@settings(max_examples=few(20))
 @given(where=st.floats(0, 1, exclude_max=True), octet=st.integers(0, 255))
 def test_a_damaged_file_is_refused_or_read_as_it_was(
     where: float, octet: int, tmp_path_factory: pytest.TempPathFactory

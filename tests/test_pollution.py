@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -289,7 +290,7 @@ def as_read(path: Path, spec: CsvSpec, keep_bad: bool) -> Any:
 
 
 @given(st.lists(st.sampled_from(LINES), min_size=1, max_size=40), st.sampled_from([2, 3, 16]), st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=few(200))
 def test_a_block_that_is_read_in_parts_for_its_bad_rows_is_the_same(lines: list[str], n_parts: int, keep: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = Path(folder, "r.csv")

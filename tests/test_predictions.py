@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import xarray
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,7 +96,7 @@ def test_predictions_survive_netcdf_with_their_coordinates(store: Store, tmp_pat
         np.testing.assert_array_equal(again["v_observed"].values, dataset["v_observed"].values)
 
 
-@settings(max_examples=30)
+@settings(max_examples=few(30))
 @given(
     st.lists(
         st.sampled_from(

@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,7 +94,7 @@ def test_a_constant_learns_the_quantiles_of_what_it_is_shown(name: str) -> None:
     torch.testing.assert_close(read.quantiles(outputs.detach()), expected, rtol=0, atol=0.12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=few(50), deadline=None)
 @given(LEVELS, st.integers(1, 4), st.integers(0, 99))
 def test_scores_are_those_of_their_formulas_however_targets_are_cut(levels: list[float], cut: int, seed: int) -> None:
     levels, random = sorted(levels), np.random.default_rng(seed)

@@ -14,7 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import SMALL_GRID, write_table
+from conftest import SMALL_GRID, few, write_table
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +72,7 @@ def expected_frame(store: Store) -> pd.DataFrame:
     return frame[["id", "time", *store.channels]]
 
 
-@settings(max_examples=20, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=few(20), phases=[Phase.explicit, Phase.generate])
 @given(
     version=st.sampled_from([1, 2]),
     ids=st.none() | st.lists(st.sampled_from("abc"), max_size=5),

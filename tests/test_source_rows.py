@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -145,7 +145,7 @@ def test_float32_suffices_where_offsets_are_few_scales_or_values_are_exact(tmp_p
     assert not suffices("near", 20.0, 1e-35)
 
 
-@settings(max_examples=40)
+@settings(max_examples=few(40))
 @given(
     width=st.integers(1, 9),
     length=st.integers(1, 300),
@@ -174,7 +174,7 @@ def test_a_value_is_scaled_to_the_same_bits_in_whatever_block(
     assert bool(torch.isnan(together).any()) == (not fills)
 
 
-@settings(max_examples=40)
+@settings(max_examples=few(40))
 @given(
     n_scales=st.sampled_from([0.0, 3.0, 7.9, 60.0, 200.0, 1000.0]),
     log_offset=st.sampled_from([0.7, 4.6, 13.0]),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,7 +74,7 @@ def same(ours: dict[Any, Any], theirs: dict[Any, Any]) -> None:
             assert torch.equal(values, theirs[key][name]), (key, name)
 
 
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12),
     shape=st.builds(WindowShape, st.integers(1, 6), st.integers(1, 4), st.just(0), st.integers(1, 5)),

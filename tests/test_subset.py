@@ -11,7 +11,7 @@ import pytest
 import torch
 import xarray
 import yaml
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -98,7 +98,7 @@ def without_others(split: dict[str, Any], ids: list[str]) -> dict[str, Any]:
     return {**split, **named}
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     chosen=st.sets(st.sampled_from(IDS), min_size=3),
     split=st.sampled_from(SPLITS),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +49,7 @@ def drawn(text: str, unit: str, start: pd.Timestamp, n: int) -> tuple[TimeStepRu
     return closed(text, unit, clock), times
 
 
-@settings(max_examples=150)
+@settings(max_examples=few(150))
 @given(text=texts, unit=units, start=starts, n=st.integers(1, 30))
 def test_steps_are_those_of_pandas_and_lead_back_to_their_times(
     text: str, unit: str, start: pd.Timestamp, n: int
@@ -64,7 +65,7 @@ def test_steps_are_those_of_pandas_and_lead_back_to_their_times(
         assert on_grid.all()
 
 
-@settings(max_examples=80)
+@settings(max_examples=few(80))
 @given(text=texts, unit=units, start=starts, others=st.lists(starts, min_size=1, max_size=20))
 def test_a_step_is_the_last_one_at_or_before_a_time_so_order_is_kept(
     text: str, unit: str, start: pd.Timestamp, others: list[pd.Timestamp]
@@ -79,7 +80,7 @@ def test_a_step_is_the_last_one_at_or_before_a_time_so_order_is_kept(
     assert (number + ~on_grid).tolist() == rule.first_step(times, origin).tolist()
 
 
-@settings(max_examples=80)
+@settings(max_examples=few(80))
 @given(text=st.sampled_from([n for n in NAMES if n not in "s min h D"]), start=starts, shift=st.integers(-400, 400))
 def test_a_time_fits_a_rule_where_pandas_says_that_it_is_on_the_offset(
     text: str, start: pd.Timestamp, shift: int
