@@ -13,7 +13,6 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.config
 import forks
 import numpy as np
 import pytest
@@ -21,8 +20,6 @@ from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other; torch reads it when it is loaded
 
-from lightning_app.cli import main
-from lightning_app.demo.catchments import simulate, write
 from zstore import Store, ingest, open_store
 from zstore.storage.beneath import flush
 from zstore.storage.urls import open_storage
@@ -137,6 +134,8 @@ def store(csv: Path, tmp_path: Path) -> Store:
 @pytest.fixture(scope="session")
 def catchments(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Eight simulated catchments over four years, with gaps, missing values and static attributes."""
+    from lightning_app.demo.catchments import simulate, write  # imports torch
+
     folder = tmp_path_factory.mktemp("catchments")
     rows, attributes = write(simulate(n_catchments=8, n_years=4), folder)
     ingest(rows, folder / "catchments.zarr", id="gauge_id", time="date", static=attributes)
@@ -174,6 +173,8 @@ def processes() -> Any:
 @pytest.fixture(scope="module")
 def forked_workers() -> Iterator[None]:
     """Workers of Dask clusters that are started here are such forks too: imports take each of them seconds."""
+    import dask.config
+
     processes()
     forkserver.ensure_running()  # before Dask says what it imports
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
@@ -213,6 +214,7 @@ def app(
     python: str,
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``python -m lightning_app ARGUMENTS`` in this process: the same code, without seconds of imports."""
+    from lightning_app.cli import main  # not above: the process that deals tests out needs no torch
 
     def command(*arguments: object, check: bool = False) -> subprocess.CompletedProcess[str]:
         words = [str(argument) for argument in arguments]
