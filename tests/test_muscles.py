@@ -228,7 +228,9 @@ def test_a_trainer_whose_fit_had_no_validation_refuses_to_validate_on_nothing(
     trainer.callbacks += [Failing()] if fails else []  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="no disk left") if fails else nullcontext():
         trainer.fit(model, data)
-    with pytest.raises(UsageError, match="no window in val"):
+    with pytest.raises(
+        UsageError, match="no window in val, to which no row belongs; expected series, or times, of val"
+    ):
         trainer.validate(model, data, verbose=False)
 
 

@@ -27,6 +27,7 @@ from lightning_app.audit import audit
 from lightning_app.batch import Batch, BatchShape
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split
+from lightning_app.data.windows.leaks import check_trained, joined
 from lightning_app.look.volumes import volumes
 from lightning_app.models import CNN3D, Ensemble, ResNet3D
 from lightning_app.models.draws import uniform
@@ -97,6 +98,39 @@ def test_a_patient_is_in_one_split_however_the_split_is_told(scans: Store, tmp_p
         Split(group="patient")
     with pytest.raises(UsageError, match="21 folds of 20 values of patient"):
         audit(module(scans, split=Split(by="series", group="patient", folds=21)))
+
+
+def test_a_model_is_not_tested_on_patients_of_its_training_whatever_their_studies_are_called(tmp_path: Path) -> None:
+    def studies(name: str, patients: range, **split: Any) -> WindowDataModule:
+        rows = [[f"p{number}", name, number, number % 7] for number in patients]
+        table = write_table(tmp_path / f"{name}.csv", ["patient", "study", "age", "ef"], rows)
+        if not (tmp_path / f"{name}.zarr").exists():
+            ingest(table, tmp_path / f"{name}.zarr", id=["patient", "study"], freq="1")
+        usual: dict[str, Any] = {"lookback": 1, "horizon": 1, "delay": -1, "channels": ["age"], "targets": ["ef"]}
+        split = {"by": "series", "group": "patient", **split}
+        return WindowDataModule(
+            str(tmp_path / f"{name}.zarr"), **usual, split=Split(**split), cache=str(tmp_path / "cache")
+        )
+
+    first = {"train": ["p0/*", "p1/*", "p2/*"], "test": ["p3/*", "p4/*"]}
+    fitted = studies("first", range(5), ids=first).state_dict()
+    check_trained(fitted["trained_on"])
+    others = studies("second", range(2, 9), ids={"test": ["p3/*", "p8/*"]})
+    others.take(fitted, panels=False)
+    assert len(others.proved("test", 1)) == 2
+    known = {"train": ["p8/*"], "test": ["p2/*", "p3/*"]}
+    again = studies("second", range(2, 9), ids=known)
+    again.take(fitted, panels=False)
+    with pytest.raises(UsageError, match=r"trained on other series of patient p2, which is in test here; .* of 1 such"):
+        again.proved("test", 1)
+    apart = studies("second", range(2, 9), ids=known, group=None)
+    apart.take(fitted, panels=False)
+    assert len(apart.proved("test", 1)) == 2  # who may be the same was not said
+    later = studies("second", range(2, 9), ids=known).state_dict()["trained_on"]
+    both = joined(fitted["trained_on"], later)
+    assert set(both["groups"].tolist()) == {*fitted["trained_on"]["groups"].tolist(), *later["groups"].tolist()}
+    with pytest.raises(UsageError, match="does not say which groups it was trained on"):
+        check_trained({**both, "groups": both["groups"].float()})
 
 
 @pytest.mark.parametrize("model", [CNN3D, ResNet3D, Ensemble])

@@ -33,6 +33,13 @@ def windows_of(layout: Layout, name: SplitName, stride: int) -> WindowIndex:
     runs, shape = view.runs, replace(layout.window, stride=stride)
     start, stop = view.ranges(name)
     index = WindowIndex.build(runs, shape, store.time.rule, (start, stop), options.split.context == "allow")
+    if not len(index) and not (stop > start).any():
+        raise NoWindowError(
+            f"no window in {name}, to which no row belongs",
+            expected=f"series, or times, of {name}",
+            where=store.path,
+            fix="give it some in --data.split, or go without it",
+        )
     if not len(index):
         longest = int(np.max(runs.stop - runs.start, initial=0))
         n_targets = int(np.max(stop - start, initial=0))
@@ -112,7 +119,7 @@ def prove(layout: Layout, index: WindowIndex, name: SplitName, trained: dict[str
     refuse_leaks(layout.view.ranges, index, name, layout.store.path)
     require_readable(layout, index, name)
     if name != "train" and trained is not None:
-        refuse_trained(layout.store, index, name, trained, layout.nodes)
+        refuse_trained(layout.store, index, name, trained, layout.nodes, layout.options.split.group)
 
 
 def require_readable(layout: Layout, index: WindowIndex, name: SplitName) -> None:

@@ -285,7 +285,7 @@ class WindowData(DataFacts):
                 index = self.index("train", 1 if self.options.jitter else self.window.stride)
             except NoWindowError:  # of a module that only tests
                 index = None
-            self._trains = trained_on(self.store, index, self.layout.nodes)
+            self._trains = trained_on(self.store, index, self.layout.nodes, self.options.split.group)
         return self._trains if before is None else joined(before, self._trains)
 
     # Windows -----------------------------------------------------------------------------------------------------

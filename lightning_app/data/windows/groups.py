@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from lightning_app.data.windows.splits import NAMES
@@ -55,8 +56,14 @@ class Groups:
             )
         values, of_series = np.unique(of_chosen, return_inverse=True)
         words = static.categories
-        names = tuple(f"{value:g}" if words is None else words[int(value)] for value in values)
+        names = tuple(_written(float(value)) if words is None else words[int(value)] for value in values)
         return cls(attribute, names, of_series.astype(np.int64))
+
+    @property
+    def hashes(self) -> Int64:
+        """(group,) a number for each name, whatever the store."""
+        hashed = [xxhash.xxh3_64_intdigest(name.encode()) for name in self.names]
+        return np.array(hashed, np.uint64).view(np.int64)
 
     def require_whole(self, assigned: Int64, where: str) -> int:
         """Prove that no group is in two of train, val and test.
@@ -90,3 +97,8 @@ class Groups:
                 fix="correct --data.split, or drop --data.split.group",
             )
         return int(inside.any(axis=1).sum())
+
+
+def _written(value: float) -> str:
+    """All digits; whole numbers without a point."""
+    return f"{int(value)}" if value.is_integer() else f"{value}"

@@ -12,6 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from lightning_app.data.columns.meaning import UNITS_PER_SECOND
+from lightning_app.data.windows.groups import Groups
 from lightning_app.data.windows.spans import Spans, timed
 from lightning_app.data.windows.splits import NAMES, SplitName
 from zstore import Store, UsageError, WindowIndex
@@ -66,7 +67,9 @@ def refuse_leaks(
             )
 
 
-def trained_on(store: Store, index: WindowIndex | None, nodes: Int64 | None = None) -> dict[str, Any]:
+def trained_on(
+    store: Store, index: WindowIndex | None, nodes: Int64 | None = None, group: str | None = None
+) -> dict[str, Any]:
     """When each series was a training target, for checkpoints.
 
     Parameters
@@ -77,19 +80,36 @@ def trained_on(store: Store, index: WindowIndex | None, nodes: Int64 | None = No
         Its training windows; None for none.
     nodes
         (node,) positions of the series of a panel, whose steps the windows are of; None for windows of single series.
+    group
+        Static attribute whose series stay in one split, such as ``patient``.
 
     Returns
     -------
     `ids`, (span,) int64 hashes of ids, ascending; `first` and `last`, (span,) int64 times of the first and the last
     target of each stretch of windows; and the `unit` of time, empty for plain steps. Nothing of series without windows.
+    With `group`, that and `groups`, (group,) int64 hashes of its values that these series have.
     """
     spans = _spans(store, index, nodes)
-    return {**spans.to_tensors(), "unit": store.schema.time.unit or ""}
+    found: dict[str, Any] = {**spans.to_tensors(), "unit": store.schema.time.unit or ""}
+    if group is not None and index is not None and len(index):
+        found |= {"group": group, "groups": torch.from_numpy(_groups(store, group, index).hashes)}
+    return found
 
 
 def check_trained(trained: Any) -> None:
     """Raise UsageError unless something is what :func:`trained_on` gives, or once gave."""
     _Spans.of(trained)
+    groups = trained.get("groups")
+    if (groups is not None or "group" in trained) and not (
+        isinstance(trained.get("group"), str)
+        and isinstance(groups, torch.Tensor)
+        and (groups.dtype, groups.ndim) == (torch.int64, 1)
+    ):
+        raise UsageError(
+            "checkpoint that does not say which groups it was trained on",
+            expected="their hashes",
+            fix="another --ckpt_path, or fit again",
+        )
 
 
 def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
@@ -102,11 +122,21 @@ def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """
     unit = _coarser(str(before.get("unit", "")), str(now["unit"]))
     parts = [_Spans.of(trained).within(trained["unit"], unit, outwards=True) for trained in (before, now)]
-    return {**_Spans.joined(parts).to_tensors(), "unit": unit}
+    found = {**_Spans.joined(parts).to_tensors(), "unit": unit}
+    groups = [trained for trained in (before, now) if "group" in trained]
+    if groups and len({trained["group"] for trained in groups}) == 1:
+        both = torch.cat([trained["groups"] for trained in groups])
+        found |= {"group": groups[0]["group"], "groups": torch.unique(both)}
+    return found
 
 
 def refuse_trained(
-    store: Store, index: WindowIndex, name: SplitName, trained: dict[str, Any], nodes: Int64 | None = None
+    store: Store,
+    index: WindowIndex,
+    name: SplitName,
+    trained: dict[str, Any],
+    nodes: Int64 | None = None,
+    group: str | None = None,
 ) -> None:
     """Refuse to evaluate a model on targets that it was trained on.
 
@@ -118,11 +148,14 @@ def refuse_trained(
         Their split.
     trained
         What :func:`trained_on` gave when it was trained: on this store, or on another one.
+    group
+        Static attribute whose series stay in one split.
 
     Raises
     ------
     UsageError
-        If a target would be one of those, or times cannot be compared.
+        If a target would be one of those, or times cannot be compared; or if windows are of a group that it was
+        trained on, whatever the ids and times of its series are here.
 
     Notes
     -----
@@ -130,6 +163,22 @@ def refuse_trained(
     time. Cost: O(stretches).
     """
     _refuse(store, _spans(store, index, nodes), name, trained)
+    if group is None or trained.get("group") != group:
+        return
+    here = _groups(store, group, index)
+    known = np.flatnonzero(np.isin(here.hashes, trained["groups"].numpy()))
+    if len(known):
+        raise UsageError(
+            f"model trained on other series of {group} {here.names[known[0]]}, which is in {name} here",
+            expected=f"none, of {len(known):,} such",
+            where=store.path,
+            fix="name others in --data.split, or drop --data.split.group if they may be the same",
+        )
+
+
+def _groups(store: Store, group: str, index: WindowIndex) -> Groups:
+    """Those of the series that windows are of."""
+    return Groups.of(store, group, np.unique(index.series))
 
 
 def refuse_trained_at(
