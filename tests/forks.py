@@ -59,7 +59,7 @@ def serve(folder: str) -> str:
     import signal
     import warnings
 
-    for module in ("zstore.cli", "lightning_app.cli"):
+    for module in ("zstore.cli", "lightning_app.cli", "torch.utils.tensorboard"):  # the last one is for logs of fits
         importlib.import_module(module)
     gc.freeze()  # what forks share is copied when it is looked through
     listener = socket.socket(socket.AF_UNIX)

@@ -95,7 +95,7 @@ def folds_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("panel", [False, pytest.param(True, marks=pytest.mark.long)], ids=["series", "panel"])
-@pytest.mark.parametrize("refit", [False, True], ids=["one fit", "refit"])
+@pytest.mark.parametrize("refit", [pytest.param(False, marks=pytest.mark.long), True], ids=["one fit", "refit"])
 def test_forecasts_do_not_change_with_what_lies_behind_their_origin(
     app: App, tmp_path: Path, refit: bool, panel: bool
 ) -> None:

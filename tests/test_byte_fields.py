@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
+from conftest import few
 from foreign import ForeignStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,7 +100,7 @@ VALUES = st.dictionaries(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=few(12))
 @given(VALUES, VALUES, VALUES)
 def test_bytes_come_back_as_they_were_after_an_ingest_appends_and_a_compaction(
     with_pictures: Path,
