@@ -173,7 +173,8 @@ class Comparison:
         """Every batch of every process, of one stage."""
         world = self.draw.world
         modules = self.maker.ranks(world, self.draw.number % 3)
-        few = stage is None or len(stage) < world
+        repeats = name == "predict" and stage is not None and len(stage) < world  # processes without a window of theirs
+        few = stage is None or len(stage) < (1 if repeats else world)
         try:
             epoch = [list(loader) for loader in loaders(modules, name)]
         except UsageError as error:
@@ -198,6 +199,7 @@ class Comparison:
         if name != "train":
             # Of a stream each process has a range of its own, for it decodes those rows alone.
             found = sorted(seen) if world > 1 and self.draw.options["residency"] == "stream" else seen
+            found = sorted(set(seen)) if repeats else found
             if found != list(range(len(stage))):
                 self.problem(f"{name}: {len(seen)} windows are not the {len(stage)} of the split in order")
             return
