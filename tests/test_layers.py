@@ -451,7 +451,7 @@ LAYERS = {
         ["limits"],
         ["callbacks", "calibration", "saving", "rates", "seeds", "pictures", "monitor", "bar", "launchers"],
         ["prediction_arrays", "kept", "predictions", "kept_scores", "evaluation", "precision", "restore"],
-        ["field_trials", "step_trial", "tuning", "table"],
+        ["field_trials", "step_trial", "fit_plan", "tuning", "table"],
         ["owa", "fold_table", "backtest"],
         ["export.reads", "export.scaling", "export.source_model", "export.real_windows"],
         ["export.program", "export.metadata", "export.export"],

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY, write_table
 
-from lightning_app import tuning
+from lightning_app import fit_plan, tuning
 from lightning_app.data.batches.mixing import inflation
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.residency import Place
@@ -110,14 +110,14 @@ def test_rows_beyond_the_budget_are_planned_as_a_stream(hourly: Store, tmp_path:
 
 def test_a_plan_for_machines_divides_what_was_measured_here(hourly: Store, tmp_path: Path) -> None:
     options = tuning.data_options(str(hourly.path), None, {"cache": str(tmp_path / "cache")})
-    one = tuning.Measured("host", 3_000_000, 1_000_000, 0.25, 500.0)
+    one = fit_plan.Measured("host", 3_000_000, 1_000_000, 0.25, 500.0)
     times = StepTimes(n_steps=10, model_s=1.0)
-    found = tuning.FitPlan("a machine", "rows", 4000, (one,), "host", steps=StepTrial(times, "advice"), machines=4)
-    shown = tuning.show(found)
+    found = fit_plan.FitPlan("a machine", "rows", 4000, (one,), "host", steps=StepTrial(times, "advice"), machines=4)
+    shown = fit_plan.show(found)
     assert "4 machines like this one, a process on each: batches of 2,000 windows/s, an epoch of them in 2.0 s" in shown
     assert "on each of them: 4 MB for rows and batches, the first batch after 0.25 s" in shown
     assert "steps of 100.0 ms each" in shown
-    assert "machines like" not in tuning.show(replace(found, machines=1))
+    assert "machines like" not in fit_plan.show(replace(found, machines=1))
     with pytest.raises(UsageError, match="0 machines; expected at least 1"):
         tuning.plan(options, 0.1, machines=0)
 
@@ -158,10 +158,10 @@ def test_a_plan_measures_how_fields_are_decoded_and_where_there_is_room_for_them
     assert measured["encoded"]["shared_bytes"] == 1000 * 4 + image["stored_bytes"]
 
     assert plan.steps is None  # no model was asked for
-    shown = tuning.show(plan)
+    shown = fit_plan.show(plan)
     assert "field image: 1,000 rows of 20 x 20 x 3 uint8, 0.001 GB decoded, 0.000 GB stored: encoded" in shown
     assert "encoded *" in shown
-    (tmp_path / "plan.yaml").write_text(tuning.overlay(plan, options))
+    (tmp_path / "plan.yaml").write_text(fit_plan.overlay(plan, options))
     planned = yaml.safe_load((tmp_path / "plan.yaml").read_text())["data"]["fields"]["image"]
     assert planned == {"steps": 2, "stride": 3, "residency": "encoded", "crop": [16, 12]}
     fitted = app("fit", "--config", "fit.yaml", "--config", "plan.yaml", check=True)
