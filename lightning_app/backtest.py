@@ -104,6 +104,13 @@ class Backtest:
                 expected="sMAPE and MASE of source units",
                 fix="--model.mase_season 24, for example, and --model.units source",
             )
+        window = plan.datamodule.window
+        if options.owa and (window.delay or window.target_stride > 1):
+            raise UsageError(
+                f"--owa with delay {window.delay} and target_stride {window.target_stride}",
+                expected="targets in the rows that follow the inputs, which Naive2 forecasts",
+                fix="drop --owa, or --data.delay and --data.target_stride",
+            )
         self._plan, self.model, self.leads = plan, plan.model, bool(plan.trainer.is_global_zero)
         data = cast(WindowDataModule, plan.datamodule)
         shape = data.window

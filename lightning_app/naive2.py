@@ -28,7 +28,7 @@ _SEASONS = 3
 
 
 def naive2(history: Float64, season: int, horizon: int) -> Float64:
-    """(horizon,) forecasts of what follows.
+    """(horizon,) forecasts of what follows; not finite where a seasonal index is not, or that of the last row is 0.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ def naive2(history: Float64, season: int, horizon: int) -> Float64:
     if season < 2 or not is_seasonal(history, season):
         return np.full(horizon, history[-1])
     indices, n = seasonal_indices(history, season), len(history)
-    ahead: Float64 = history[-1] / indices[(n - 1) % season] * indices[(n + np.arange(horizon)) % season]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ahead: Float64 = history[-1] / indices[(n - 1) % season] * indices[(n + np.arange(horizon)) % season]
     return ahead
 
 
@@ -61,12 +62,16 @@ def is_seasonal(history: Float64, season: int) -> bool:
 
 
 def seasonal_indices(history: Float64, season: int) -> Float64:
-    """(season,) of the rows 0 to season - 1 and all that are whole seasons later; their mean is 1."""
+    """(season,) of the rows 0 to season - 1 and all that are whole seasons later; their mean is 1.
+
+    Rows that are 0 in a trend of 0 say nothing of them, as in R's `decompose`.
+    """
     weights = np.full(season + 1 - season % 2, 1.0 / season)
     if season % 2 == 0:
         weights[[0, -1]] /= 2
     half, trend = season // 2, np.convolve(history, weights, "valid")
-    ratio = history[half : half + len(trend)] / trend
-    place = (half + np.arange(len(trend))) % season
-    means = np.bincount(place, ratio, season) / np.bincount(place, minlength=season)
-    return np.asarray(means / means.mean())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = history[half : half + len(trend)] / trend
+        place, says = (half + np.arange(len(trend))) % season, ~np.isnan(ratio)
+        means = np.bincount(place[says], ratio[says], season) / np.bincount(place[says], minlength=season)
+        return np.asarray(means / means.mean())

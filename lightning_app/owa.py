@@ -47,7 +47,7 @@ def naive2_errors(
     Raises
     ------
     UsageError
-        If a row that Naive2 is made from has no value.
+        If a row that Naive2 is made from has no value or is not there, if there is no Naive2, or it makes no error.
 
     Notes
     -----
@@ -61,11 +61,21 @@ def naive2_errors(
             if not seen.any():
                 continue
             guess = naive2(_history(store, target, position, first), season, len(observed))
+            if not np.isfinite(guess).all():
+                raise UsageError(
+                    f"Naive2 of {id_}, whose {target} has seasonal indices of 0, or none",
+                    expected="values above 0, as those of the M4 competition",
+                    where=store.path,
+                    fix="leave out --owa, or the series by --data.series",
+                )
             error, size = np.abs(guess - observed)[seen], (np.abs(guess) + np.abs(observed))[seen]
             symmetric.append(np.divide(200 * error, size, out=np.zeros(len(error)), where=size > 0))
             if scales[position, number] > 0:
                 scaled.append(error / scales[position, number])
-    return float(np.concatenate(symmetric).mean()), float(np.concatenate(scaled).mean())
+    errors = [float(each.mean()) if len(each) else 0.0 for each in map(np.concatenate, (symmetric, scaled))]
+    if not all(errors):
+        raise UsageError("an OWA where Naive2 makes no error", expected="one to divide by", fix="leave out --owa")
+    return errors[0], errors[1]
 
 
 def _windows(store: Store, predictions: Path, targets: list[str], number: int) -> Iterator[tuple[str, int, Float64]]:
@@ -83,10 +93,12 @@ def _history(store: Store, target: str, position: int, first: int) -> Float64:
     """(row,) values of a series before a time."""
     start, stop = store.index.row_start[position : position + 2].tolist()
     stop = start + int(np.searchsorted(store.times(start, stop), first))
-    values = store.read(target, start, stop).astype(np.float64)
-    if not len(values) or np.isnan(values).any():
+    values, runs = store.read(target, start, stop).astype(np.float64), store.index.runs
+    n_runs = int(np.count_nonzero((runs.series == position) & (runs.start < stop)))
+    if not len(values) or np.isnan(values).any() or n_runs > 1:
+        lacking = "gaps" if n_runs > 1 else "missing values"
         raise UsageError(
-            f"Naive2 of {store.ids[position]}, whose {target} has missing values before its forecast",
+            f"Naive2 of {store.ids[position]}, whose {target} has {lacking} before its forecast",
             expected="a value in each row",
             where=store.path,
             fix="leave out --owa, or the series by --data.series",

@@ -1,4 +1,4 @@
-"""The baseline beside each test of a forecast: what the last observed input, repeated, would have got."""
+"""The baseline beside each test of a forecast: what the last input row, repeated, would have got."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lightning_app.tasks.base import Report
 class Persistence(nn.Module):
     """Errors of persistence on the windows of a test: the numbers that the model `Repeat` gets on them.
 
-    Exact over batches and processes, as the errors of the model are. Memory: eight numbers for each step of each
-    target.
+    A missing value of that row reads as the training mean, as models read it. Exact over batches and processes, as the
+    errors of the model are. Memory: eight numbers for each step of each target.
 
     Parameters
     ----------

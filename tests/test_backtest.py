@@ -391,6 +391,7 @@ def test_naive2_repeats_the_last_value_at_the_place_of_each_row_in_its_season() 
     assert naive2(noise, 4, 2).tolist() == [noise[-1]] * 2  # not seasonal
     assert naive2(np.tile(season, 2), 4, 2).tolist() == [0.75] * 2  # for less than three seasons nobody can say
     assert naive2(np.full(50, 3.0), 4, 2).tolist() == [3.0] * 2
+    assert seasonal_indices(np.r_[np.tile(season, 6), np.zeros(9)] * 40, 4)[1] == pytest.approx(1.5, rel=0.2)
 
 
 @pytest.mark.parametrize("panel", [False, True], ids=["series", "panel"])
@@ -420,3 +421,16 @@ def test_an_owa_that_cannot_be_is_refused(app: App, tmp_path: Path) -> None:
     words = ("backtest", "--config", "o.yaml", "--folds", 1, "--owa")
     assert "Naive2 of s0, whose v has missing values before its forecast" in app(*words).stderr
     assert "--owa without a MASE, or without source units" in app(*words, "--model.units", "scaled").stderr
+    assert "--owa with delay 2 and target_stride 1" in app(*words, "--data.delay", 2).stderr
+    gap = rows_of([(0, N)]).drop(index=40)
+    config(tmp_path / "gap.yaml", stored(gap, tmp_path / "gap.zarr"), "Repeat")
+    assert "whose v has gaps before its forecast" in app(*words[:2], "gap.yaml", *words[3:]).stderr
+    sun = rows_of([(0, N), (0, N)])
+    sun.loc[sun.id == "s1", "v"] = np.where(sun.t[sun.id == "s1"].dt.hour.between(11, 22), 5.0, 0.0)
+    config(tmp_path / "sun.yaml", stored(sun, tmp_path / "sun.zarr"), "Repeat")
+    assert "Naive2 of s1, whose v has seasonal indices of 0" in app(*words[:2], "sun.yaml", *words[3:]).stderr
+    still = rows_of([(0, N)])
+    still.loc[still.index[-HORIZON - 1 :], "v"] = 10.0
+    config(tmp_path / "still.yaml", stored(still, tmp_path / "still.zarr"), "Repeat")
+    no_season = ("--model.mase_season", 1)
+    assert "an OWA where Naive2 makes no error" in app(*words[:2], "still.yaml", *words[3:], *no_season).stderr

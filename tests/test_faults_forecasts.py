@@ -42,7 +42,7 @@ def fitted(
     asked = {"lookback": 4, "horizon": 2, "channels": ["v", "u"], "targets": ["v"], "future": ["u"]} | data
     config = {
         "data": {"store": str(folder / "s.zarr"), "split": {"sizes": [0.6, 0.2, 0.2]}, "batch_size": 8, **asked},
-        "model": {"class_path": "MLP", "init_args": {"hidden": 4}},
+        "model": {"class_path": "MLP", "init_args": {"hidden": 32}},
         "trainer": {"max_epochs": 1, "accelerator": "cpu", "logger": False, "default_root_dir": str(folder / "run")},
     }
     (folder / "c.yaml").write_text(yaml.safe_dump(config))
@@ -122,6 +122,18 @@ def test_series_of_a_panel_that_report_late_are_told(
     caplog.clear()
     forecaster.forecast()
     assert "1 series have no value at 2024-02-29, and are forecast without it: c" in caplog.text
+
+
+def test_an_origin_behind_the_last_known_row_is_told(
+    app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forecaster = fitted(app, tmp_path, pd.concat([daily(), ahead(u=3.0)]), future=["u"])
+    caplog.clear()
+    forecaster.forecast(predict_from="2024-03-02", future_gaps="fill")
+    assert "2 series have no value at 2024-03-01, and are forecast without it: a, b" in caplog.text
+    caplog.clear()
+    forecaster.forecast(predict_from="2024-03-01")
+    assert "without it" not in caplog.text
 
 
 def test_a_forecast_of_no_series_is_refused(app: App, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-r"""Persistence: the last observed input, repeated over the horizon.
+r"""Persistence: the last input row, repeated over the horizon.
 
 .. math:: \hat y_{t+h} = x_t \quad \text{for every } h
 """
@@ -16,6 +16,8 @@ from zstore import UsageError
 
 class Repeat(TaskModel):
     """Repeat the last input row over the horizon. Nothing to fit; the baseline every model has to beat.
+
+    A missing value of that row reads as the training mean, as for every model.
 
     Parameters
     ----------

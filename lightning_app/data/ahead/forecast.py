@@ -135,8 +135,8 @@ def forecast_windows(
     refuse_infinite(scales, rows, origins)
     refuse_gaps(scales, rows, origins, gaps)
     _tell(scales, origins, since)
-    if layout.nodes is not None:
-        _tell_late(scales, rows.observed[0, maker.n_past - 1], origins)
+    if layout.nodes is not None or isinstance(since, str):
+        _tell_late(scales, rows.observed[:, maker.n_past - 1], origins)
     shape, rule, n = replace(layout.window, stride=1), layout.store.time.rule, len(origins)
     first = np.arange(n) * shape.span
     n_there = np.minimum(maker.n_past, origins.known - origins.low)
@@ -235,11 +235,11 @@ def _tell(scales: Scales, origins: Origins, since: str | Int64 | None) -> None:
 
 
 def _tell_late(scales: Scales, seen: NDArray[np.bool_], origins: Origins) -> None:
-    """Say which series of a panel have nothing in its last known row: `seen`, (node · column,), whether it is known."""
+    """Say which series have nothing in the last row before their forecast; `seen` says of (window, column) what is."""
     layout = scales.layout
-    assert layout.nodes is not None
+    series = origins.series if layout.nodes is None else layout.nodes
     unknown = [column for column, name in enumerate(layout.columns) if name not in layout.future]
-    late = ~seen.reshape(len(layout.nodes), -1)[:, unknown].any(axis=1)
+    late = ~seen.reshape(len(series), -1)[:, unknown].any(axis=1)
     if unknown and late.any():
-        named, when = named_series(layout, layout.nodes[late]), layout.store.schema.time.show(int(origins.time[0]))
+        when, named = layout.store.schema.time.show(int(origins.time.max())), named_series(layout, series[late])
         logger.warning(f"{int(late.sum()):,} series have no value at {when}, and are forecast without it: {named}")
