@@ -179,3 +179,30 @@ def test_the_dry_run_knows_the_rows_from_the_layout(tmp_path: Path) -> None:
     aloha(tmp_path / "e.hdf5", n_rows=40)
     planned = plan_ingest(tmp_path / "e.hdf5", mapping="aloha")
     assert abs(planned.n_rows - 40) <= 1
+
+
+def test_an_empty_text_is_missing_as_an_empty_cell_of_csv_is(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["run/label"] = np.array([b"rest", b"", b"fist", b"", b"rest"])
+        file["run/nothing"] = np.array([b"", b"", b"", b"", b""], "S4")
+        file["run/x"] = np.arange(5.0)
+    channels = {name: name for name in ("label", "nothing", "x")}
+    mapping = {"episodes": "run", "id": "file", "time": "rows", "channels": channels}
+    zstore.ingest(tmp_path / "a.h5", tmp_path / "s.zarr", mapping=mapping)
+    store = open_store(tmp_path / "s.zarr")
+    assert store.channel("label").categories == ("fist", "rest")
+    assert np.isnan(store.read("label", 0, 5)).tolist() == [False, True, False, True, False]
+    assert np.isnan(store.read("nothing", 0, 5)).all()
+
+
+def test_a_clock_that_drifts_is_refused_with_the_way_to_count_rows(tmp_path: Path) -> None:
+    drifting = 1.66e9 + np.arange(30_000) / (2000 * (1 + 2e-5))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["run/time"], file["run/x"] = drifting, np.arange(30_000.0)
+    mapping = {"episodes": "run", "id": "file", "time": {"data": "time", "rate": 2000}, "channels": {"x": "x"}}
+    with pytest.raises(
+        zstore.SourceError, match=r"time: \{rate: 2000\} in the mapping, which counts rows, for a clock that"
+    ):
+        zstore.ingest(tmp_path / "a.h5", tmp_path / "s.zarr", mapping=mapping)
+    receipt = zstore.ingest(tmp_path / "a.h5", tmp_path / "s.zarr", mapping={**mapping, "time": {"rate": 2000}})
+    assert (receipt.n_stored, receipt.n_runs) == (30_000, 1)

@@ -75,7 +75,8 @@ class Clock:
         off = np.abs(np.where(known, exact, 0.0) - steps)
         wrong: dict[int, tuple[str, str]] = {}
         expected = (
-            f"times {1 / self.rate:.6g} s apart, as the mapping's rate of {self.rate:.10g} has it, to half a step"
+            f"times {1 / self.rate:.6g} s apart, as the mapping's rate of {self.rate:.10g} has it, to half a step; or"
+            f" time: {{rate: {self.rate:.10g}}} in the mapping, which counts rows, for a clock that drifts"
         )
         lost = [(int(row), f"time {float(every[row])!r}") for row in np.flatnonzero(~known)]
         # Only neighbours that both have a time are compared.

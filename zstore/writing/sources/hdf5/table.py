@@ -256,8 +256,10 @@ def _array(column: DataColumn, values: NDArray[Any]) -> Any:
     n_rows = len(values)
     if values.dtype.kind == "S":
         cells = values.tolist()  # without the zeros behind them; UTF-8 is checked where they are read
-        offsets = np.cumsum([0, *map(len, cells)], dtype=np.int32)
-        return pa.StringArray.from_buffers(n_rows, pa.py_buffer(offsets), pa.py_buffer(b"".join(cells)))
+        lengths = np.array([len(cell) for cell in cells], np.int32)
+        offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
+        there = pa.py_buffer(np.packbits(lengths > 0, bitorder="little"))  # an empty text is none, as in CSV
+        return pa.StringArray.from_buffers(n_rows, pa.py_buffer(offsets), pa.py_buffer(b"".join(cells)), there)
     flat = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(-1)
     zeros = None
     if column.zeros_missing:
