@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SMALL_GRID, write_table
+from conftest import SMALL_GRID, few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from s3server import S3Server
@@ -196,7 +196,7 @@ def stored_cells(store: Store) -> dict[tuple[str, int], tuple[float | None, str 
         max_size=3,
     ),
 )
-@settings(max_examples=12)
+@settings(max_examples=few(12))
 def test_a_filler_gives_way_to_any_row(
     tmp_path_factory: pytest.TempPathFactory, first: list[Cell], later: list[tuple[list[Cell], Any, bool]]
 ) -> None:
@@ -273,7 +273,7 @@ def test_a_row_without_any_value_that_a_store_without_fillers_has_does_not_give_
     then=st.sampled_from(["nothing", "compact", "rollback"]),
     spoiled=st.booleans(),
 )
-@settings(max_examples=12)
+@settings(max_examples=few(12))
 def test_a_sound_store_equals_its_sources_whatever_was_dropped_on_the_way(
     tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[list[Cell], Any]], then: str, spoiled: bool
 ) -> None:

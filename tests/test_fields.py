@@ -209,7 +209,7 @@ def same(left: dict[tuple[str, int], NDArray[Any]], right: dict[tuple[str, int],
     return left.keys() == right.keys() and all(np.array_equal(left[key], right[key]) for key in left)
 
 
-@settings(max_examples=8)
+@settings(max_examples=few(8))
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(20, 60)), min_size=1, max_size=25, unique=True),
     st.lists(st.tuples(st.integers(0, 3), st.integers(-30, -1)), max_size=10, unique=True),
@@ -250,7 +250,7 @@ def test_xarray_opens_a_field_as_a_lazy_array_with_named_dimensions(tmp_path: Pa
     np.testing.assert_array_equal(values[11], store.to_xarray()["image"][11].values)
 
 
-@settings(max_examples=10)
+@settings(max_examples=few(10))
 @given(st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
 def test_windows_have_the_last_steps_of_a_field(
     tmp_path_factory: Any, lookback: int, horizon: int, steps: int, stride: int
@@ -273,7 +273,7 @@ def test_windows_have_the_last_steps_of_a_field(
     assert batch["image"].dtype == np.uint8
 
 
-@settings(max_examples=10)
+@settings(max_examples=few(10))
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2), st.sampled_from(["none", "repeat", "zero"]))
 def test_windows_have_the_middle_of_each_row_where_a_crop_is_asked_for(
     tmp_path_factory: Any, height: int, width: int, n_axes: int, pad: Any

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +44,7 @@ def times_of(store: Path) -> list[int]:
     return [int(time) for time in opened.times(0, opened.n_rows)]
 
 
-@settings(max_examples=12)
+@settings(max_examples=few(12))
 @given(
     form=st.sampled_from(sorted(FORMS)),
     months=st.lists(st.tuples(st.integers(1900, 2100), st.sampled_from([1, 4, 7, 10])), min_size=1, unique=True),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import stored, write_table
+from conftest import few, stored, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from payload_files import image, voxels
@@ -60,7 +60,7 @@ def assert_same(store: Store, expected: pd.DataFrame) -> None:
     first=st.lists(CELLS, max_size=8),
     later=st.lists(st.tuples(st.lists(CELLS, min_size=1, max_size=8), st.booleans()), min_size=1, max_size=4),
 )
-@settings(max_examples=10)
+@settings(max_examples=few(10))
 def test_updates_are_what_combine_first_of_pandas_makes_of_the_rows(
     tmp_path_factory: pytest.TempPathFactory, first: list[Cell], later: list[tuple[list[Cell], bool]]
 ) -> None:

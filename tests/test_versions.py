@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from conftest import write_table
+from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -190,7 +190,7 @@ def test_rows_of_another_kind_are_refused_and_nothing_is_left(tmp_path: Path, te
     assert sorted((tmp_path / "s.zarr").rglob("*")) == before
 
 
-@settings(max_examples=8)
+@settings(max_examples=few(8))
 @given(
     parts=st.lists(
         st.dictionaries(
@@ -422,7 +422,7 @@ def test_rows_that_close_a_gap_are_no_new_one(tmp_path: Path) -> None:
     assert [*receipt.notes] == ["1 series had late rows and were written anew"]
 
 
-@settings(max_examples=15)
+@settings(max_examples=few(15))
 @given(
     st.lists(st.dictionaries(st.sampled_from("abc"), st.sets(st.integers(0, 30), max_size=8)), min_size=2, max_size=4)
 )

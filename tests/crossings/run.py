@@ -198,8 +198,8 @@ class Comparison:
         self.outcome.count("windows", len(seen))
         if name != "train":
             # Of a stream each process has a range of its own, for it decodes those rows alone.
-            found = sorted(seen) if world > 1 and self.draw.options["residency"] == "stream" else seen
-            found = sorted(set(seen)) if repeats else found
+            ranges = world > 1 and self.draw.options["residency"] == "stream"
+            found = sorted(set(seen)) if repeats else sorted(seen) if ranges else seen
             if found != list(range(len(stage))):
                 self.problem(f"{name}: {len(seen)} windows are not the {len(stage)} of the split in order")
             return
