@@ -1,8 +1,6 @@
 """What it takes to open a store of many series and see its first rows: no more than is needed, and all at once."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,10 +45,10 @@ def test_texts_that_are_damaged_are_decoded_at_once_only_as_one_by_one(words: li
 
 @pytest.mark.parametrize("counts", [[[0], [-1]], [[0], [4]], [[9], [0]]])
 def test_more_missing_values_than_rows_are_refused(counts: list[list[int]]) -> None:
-    index: Any = SimpleNamespace(row_size=np.array([2, 3]))
+    row_size = np.array([2, 3])
     with pytest.raises(StoreError, match="missing values that are more than rows"):
-        check_missing(np.array(counts), index, "s.zarr")
-    check_missing(np.array([[2], [0]]), index, "s.zarr")
+        check_missing(np.array(counts), row_size, "s.zarr")
+    check_missing(np.array([[2], [0]]), row_size, "s.zarr")
 
 
 def test_the_first_rows_of_a_selection_need_one_array_of_the_statistics(

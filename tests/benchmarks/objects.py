@@ -64,7 +64,7 @@ def make(path: Path, n_objects: int) -> None:
             records.append(ObjectRecord.of(key, content))
     one: Any = np.array
     index = SeriesIndex(
-        ids=base.ids,
+        texts=base.ids,
         row_size=one([n_rows]),
         extent_ptr=one([0, 1]),
         extent_start=one([0]),

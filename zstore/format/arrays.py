@@ -112,21 +112,49 @@ def decode_small(document: dict[str, Any], read: Callable[[str], bytes]) -> NDAr
     ValueError
         If a chunk does not inflate to what the shape says. Nothing larger than that is ever made.
     """
-    shape, (chunk, *_) = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
-    text = document["data_type"] == "string"
-    dtype: Any = np.dtypes.StringDType() if text else np.dtype(document["data_type"]).newbyteorder("<")
-    decode, made = decoder("zstd"), np.empty(shape, dtype)
-    for number in range(-(-shape[0] // chunk) if math.prod(shape) else 0):
-        content = memoryview(read(small_key(document, number)))
-        part = made[number * chunk : (number + 1) * chunk]
-        if text:
-            part[:] = _decode_texts(content[:-CHECKSUM_BYTES], chunk)[: len(part)]
-            continue
-        values = part if len(part) == chunk else np.empty((chunk, *shape[1:]), dtype)
-        decode(content, values)
+    made = np.empty(document["shape"], _dtype_of(document))
+    for number, rows in enumerate(small_chunks(document)):
+        part = made[rows]
+        values = decode_small_chunk(document, number, read, part)
         if values is not part:
-            part[:] = values[: len(part)]
+            part[:] = values
     return made
+
+
+def small_chunks(document: dict[str, Any]) -> list[slice]:
+    """The rows of each chunk of a small array with this ``zarr.json``; none where it has no values."""
+    shape, (chunk, *_) = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
+    return [slice(low, min(low + chunk, shape[0])) for low in range(0, shape[0] if math.prod(shape) else 0, chunk)]
+
+
+def decode_small_chunk(
+    document: dict[str, Any], number: int, read: Callable[[str], bytes], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """One chunk of a small array, without what fills up the last one; arguments and errors as of `decode_small`.
+
+    Parameters
+    ----------
+    document, read
+        As there.
+    number
+        Which chunk.
+    out
+        Memory that a chunk of numbers may be decoded into, if it is one that nothing fills up.
+    """
+    (length, *rest), (chunk, *_) = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
+    n_rows = min(length - number * chunk, chunk)
+    content = memoryview(read(small_key(document, number)))
+    if document["data_type"] == "string":
+        return _decode_texts(content[:-CHECKSUM_BYTES], chunk)[:n_rows]
+    values = out if out is not None and n_rows == chunk else np.empty((chunk, *rest), _dtype_of(document))
+    decoder("zstd")(content, values)
+    return values if n_rows == chunk else values[:n_rows]
+
+
+def _dtype_of(document: dict[str, Any]) -> Any:
+    """The numpy type of a small array."""
+    text = document["data_type"] == "string"
+    return np.dtypes.StringDType() if text else np.dtype(document["data_type"]).newbyteorder("<")
 
 
 def _decode_texts(compressed: memoryview, n_texts: int) -> NDArray[Any]:

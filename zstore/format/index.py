@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -76,8 +77,8 @@ class SeriesIndex:
 
     Parameters
     ----------
-    ids
-        (series,) exact ids as text, sorted by their UTF-8 bytes.
+    texts
+        (series,) exact ids as text, sorted by their UTF-8 bytes; or what reads them when they are first asked for.
     row_size
         (series,) rows of each series.
     extent_ptr
@@ -92,7 +93,7 @@ class SeriesIndex:
         Static attributes, each (series,).
     """
 
-    ids: NDArray[Any]
+    texts: NDArray[Any] | Callable[[], NDArray[Any]]
     row_size: Int64
     extent_ptr: Int64
     extent_start: Int64
@@ -101,6 +102,16 @@ class SeriesIndex:
     time_start: Int64
     time_stop: Int64
     statics: tuple[StaticAttribute, ...] = field(default=())
+
+    @cached_property
+    def ids(self) -> NDArray[Any]:
+        """(series,) exact ids."""
+        return self.texts() if callable(self.texts) else self.texts
+
+    @property
+    def n_series(self) -> int:
+        """Series."""
+        return len(self.row_size)
 
     @cached_property
     def row_start(self) -> Int64:
@@ -166,7 +177,7 @@ class SeriesIndex:
         return len({chunk for low, high in places for chunk in range(low // chunk_rows, -(-high // chunk_rows))})
 
     @property
-    def _texts(self) -> NDArray[Any]:
+    def _strings(self) -> NDArray[Any]:
         """(series,) the ids as ``StringDType``: themselves where they are that, since numpy copies to convert."""
         return self.ids if self.ids.dtype.kind == "T" else self.ids.astype(np.dtypes.StringDType())
 
@@ -181,7 +192,7 @@ class SeriesIndex:
         ragged = {"sample_dimension": "row"} if self.contiguous else {}
         stamp = {key: value for key, value in time_attributes.items() if key in ("units", "calendar")}
         arrays: dict[str, tuple[NDArray[Any], str, dict[str, Any]]] = {
-            "id": (self._texts, "series", {"cf_role": "timeseries_id"}),
+            "id": (self._strings, "series", {"cf_role": "timeseries_id"}),
             "row_size": (self.row_size, "series", {"long_name": "rows of the series", **ragged}),
             "extent_ptr": (self.extent_ptr, "series_bound", {}),
             "extent_start": (self.extent_start, "extent", {}),
@@ -199,8 +210,10 @@ class SeriesIndex:
         return arrays
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, tuple[NDArray[Any], dict[str, Any]]]) -> SeriesIndex:
-        """Read :meth:`to_arrays` back, given ``name: (values, CF attributes)``."""
+    def from_arrays(
+        cls, arrays: dict[str, tuple[NDArray[Any], dict[str, Any]]], texts: Callable[[], NDArray[Any]]
+    ) -> SeriesIndex:
+        """Read :meth:`to_arrays` back, given ``name: (values, CF attributes)`` of all but the ids; `texts` reads those."""
         statics = tuple(
             StaticAttribute(
                 attributes["long_name"],
@@ -214,7 +227,7 @@ class SeriesIndex:
         )
         plain = {name: values for name, (values, _) in arrays.items()}
         return cls(
-            ids=plain["id"],
+            texts=texts,
             row_size=plain["row_size"],
             extent_ptr=plain["extent_ptr"],
             extent_start=plain["extent_start"],

@@ -140,25 +140,41 @@ def check_index(index: SeriesIndex, document: Mapping[str, Any], where: str) -> 
 
 def check_moments(moments: Moments, index: SeriesIndex, document: Mapping[str, Any], where: str) -> None:
     """Check the moments of a version: counts fit the rows, and codes of categories have a word. Raises `StoreError`."""
-    for name, counts in (("count", moments.count), ("n_missing", moments.n_missing)):
+    check_ends(moments.count, moments.n_missing, moments.low, moments.high, index.row_size, document, where)
+
+
+def check_ends(
+    count: NDArray[np.int64],
+    n_missing: NDArray[np.int64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    row_size: NDArray[np.int64],
+    document: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Check what moments say but means and deviations, each (series, channel), of some series with so many rows.
+
+    Raises `StoreError`.
+    """
+    for name, counts in (("count", count), ("n_missing", n_missing)):
         _in_range(counts, 0, document["n_rows"], name, where)
-    if np.any(moments.count + moments.n_missing != index.row_size[:, None]):
+    if np.any(count + n_missing != row_size[:, None]):
         refuse("values and missing values that do not add up to the rows", "the rows of each series", where)
-    seen = moments.count > 0
-    above = seen & ((moments.low > moments.high) | np.isnan(moments.low))
+    seen = count > 0
+    above = seen & ((low > high) | np.isnan(low))
     for position in np.flatnonzero(above.any(axis=0))[:1].tolist():
         name = document["channels"][position]["name"]
         refuse(f"a lowest value of {name!r} above the highest", "the lowest and the highest", where)
     for position, channel in enumerate(document["channels"]):
         if channel["categories"] is not None:
-            low, high = (each[seen[:, position], position] for each in (moments.low, moments.high))
-            _in_range(low, 0, np.inf, f"codes of {channel['name']!r}", where)
-            _in_range(high, 0, len(channel["categories"]) - 1, f"codes of {channel['name']!r}", where)
+            least, most = (each[seen[:, position], position] for each in (low, high))
+            _in_range(least, 0, np.inf, f"codes of {channel['name']!r}", where)
+            _in_range(most, 0, len(channel["categories"]) - 1, f"codes of {channel['name']!r}", where)
 
 
-def check_missing(n_missing: NDArray[np.int64], index: SeriesIndex, where: str) -> None:
+def check_missing(n_missing: NDArray[np.int64], row_size: NDArray[np.int64], where: str) -> None:
     """Check the counts of missing values alone: at most the rows of each series. Raises `StoreError`."""
-    if n_missing.size and (int(n_missing.min()) < 0 or np.any(n_missing > index.row_size[:, None])):
+    if n_missing.size and (int(n_missing.min()) < 0 or np.any(n_missing > row_size[:, None])):
         refuse("missing values that are more than rows, or fewer than none", "at most the rows of each series", where)
 
 
@@ -221,12 +237,12 @@ def _check_runs(index: SeriesIndex, n_rows: int, where: str) -> None:
     runs, bounds = index.runs, index.row_start
     _in_range(runs.start, 0, n_rows, "run_start", where)
     _in_range(runs.stop, 0, n_rows, "run_stop", where)
-    _in_range(runs.series, 0, max(len(index.ids) - 1, 0), "run_series", where)
+    _in_range(runs.series, 0, max(index.n_series - 1, 0), "run_series", where)
     stop = runs.stop[: len(runs.start)]  # an early store without rows has the end of a run, and no run
     edges = np.concatenate([[0], stop])
     if np.any(runs.start != edges[:-1]) or edges[-1] != n_rows or np.any(stop < runs.start):
         refuse("runs that do not follow each other", "every row in one run", where)
-    if len(runs.start) and not len(index.ids):
+    if len(runs.start) and not index.n_series:
         refuse("runs of no series", "a series for each run", where)
     if np.any(runs.start < bounds[runs.series]) or np.any(stop > bounds[runs.series + 1]):
         refuse("a run that leaves its series", "runs inside series", where)

@@ -165,8 +165,12 @@ class _Column:
 def require_float32(store: StoredVersion, channels: Sequence[str], scaling: Scaling | None) -> None:
     """See :meth:`zstore.reading.store.Store.require_float32`."""
     scaling = scaling or Scaling.identity(len(channels))
-    moments, columns = store.moments, {name: column for column, name in enumerate(store.channels)}
-    if _all_fit(moments.low, moments.high, [columns[store.channel(name).name] for name in channels], scaling):
+    columns = {name: column for column, name in enumerate(store.channels)}
+    chosen = [columns[store.channel(name).name] for name in channels]
+    if scaling.offset.ndim == 1 and _all_fit(*(ends[None] for ends in store.extremes), chosen, scaling):
+        return
+    moments = store.moments
+    if _all_fit(moments.low, moments.high, chosen, scaling):
         return
     for position, name in enumerate(channels):  # to name the one that does not
         log = bool(scaling.log[position])

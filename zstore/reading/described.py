@@ -19,7 +19,7 @@ from zstore.format.moments import Moments
 from zstore.format.nodes import index_arrays
 from zstore.format.payloads.grid import grid_name
 from zstore.format.schema import Field, Schema, TimeAxis
-from zstore.format.soundness import check_ids, check_index, check_missing, check_moments, check_sources
+from zstore.format.soundness import check_ends, check_ids, check_index, check_missing, check_moments, check_sources
 from zstore.reading.objects import ObjectReader
 from zstore.storage.protocol import Storage
 
@@ -141,7 +141,7 @@ class DescribedVersion:
         group, objects = index_path(self.version), self.objects
         names = [name for name in index_arrays(group, objects.nodes) if name != "id"]
         arrays = dict(zip(names, objects.smalls([f"{group}/{name}" for name in names]), strict=True))
-        index = SeriesIndex.from_arrays({**arrays, "id": (self.ids, {})})
+        index = SeriesIndex.from_arrays(arrays, lambda: self.ids)
         check_index(index, objects.document, f"{self.path}/{group}")
         objects.check_shards(index)
         return index
@@ -157,13 +157,34 @@ class DescribedVersion:
 
     @cached_property
     def _n_missing(self) -> NDArray[np.int64]:
-        """(series, channel) missing values: of all moments, the one that every table asks for."""
+        """(channel,) missing values: of all moments, what every table asks for."""
         if "moments" in self.__dict__:
-            return self.moments.n_missing
-        group = moments_path(self.version)
-        counts: NDArray[np.int64] = self.objects.small(f"{group}/n_missing")[0]
-        check_missing(counts, self.index, f"{self.path}/{group}")
-        return counts
+            return self.moments.n_missing.sum(axis=0)
+        group, total = moments_path(self.version), np.zeros(len(self.channels), np.int64)
+        for rows, (counts,) in self.objects.small_parts([f"{group}/n_missing"]):
+            check_missing(counts, self.index.row_size[rows], f"{self.path}/{group}")
+            total += counts.sum(axis=0)
+        return total
+
+    @cached_property
+    def extremes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Smallest and largest value of each channel, (channel,); ``inf`` and ``-inf`` where it has none.
+
+        Notes
+        -----
+        Cost: passes over some moments of each series, of which little is in memory at a time.
+        """
+        group, n_channels = moments_path(self.version), len(self.channels)
+        least, largest = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
+        paths = [f"{group}/{name}" for name in ("count", "n_missing", "low", "high")]
+        for rows, (count, n_missing, low, high) in self.objects.small_parts(paths):
+            sizes = self.index.row_size[rows]
+            check_ends(count, n_missing, low, high, sizes, self.objects.document, f"{self.path}/{group}")
+            seen: Any = count > 0
+            seen = True if seen.all() else seen  # reductions of all values take a fraction of the time
+            least = np.minimum(least, low.min(axis=0, where=seen, initial=np.inf))
+            largest = np.maximum(largest, high.max(axis=0, where=seen, initial=-np.inf))
+        return least, largest
 
     @cached_property
     def ledger(self) -> list[ObjectRecord]:
@@ -280,13 +301,16 @@ class DescribedVersion:
 
     def infinite_series(self, channel: str) -> NDArray[np.int64]:
         """(found,) positions of the series that have an infinite value in a channel; costs what the number does."""
-        column, moments = self._columns[self.channel(channel).name], self.moments
+        column = self._columns[self.channel(channel).name]
+        if not np.isinf([ends[column] for ends in self.extremes]).any():
+            return np.zeros(0, np.int64)
+        moments = self.moments
         ends = np.isinf(moments.low[:, column]) | np.isinf(moments.high[:, column])
         return np.flatnonzero(ends & (moments.count[:, column] > 0))
 
     def missing(self, channels: Sequence[str]) -> NDArray[np.bool_]:
         """(channel,) whether any value of some channels is missing."""
-        found: NDArray[np.bool_] = self._n_missing.sum(axis=0) > 0
+        found: NDArray[np.bool_] = self._n_missing > 0
         return found[[self._columns[self.channel(name).name] for name in channels]]
 
     @property

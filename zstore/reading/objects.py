@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreError
-from zstore.format.arrays import decode_small
+from zstore.format.arrays import decode_small, decode_small_chunk, small_chunks
 from zstore.format.commit import check_root, read_root
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import FORMATS, ROOT, root_copy_key, shard_key, shards_of
@@ -244,6 +244,21 @@ class ObjectReader:
         except ValueError as error:
             raise undecodable(path, self.nodes, error, str(self.storage)) from error
         return values, dict(document["attributes"])
+
+    def small_parts(self, paths: Sequence[str]) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
+        """Several small arrays of as many rows and chunks, a chunk of each at a time, and the rows that it has.
+
+        Cost: memory for a chunk of each.
+        """
+        for number, rows in enumerate(small_chunks(self.nodes[paths[0]])):
+            yield rows, [self.small_part(path, number) for path in paths]
+
+    def small_part(self, path: str, number: int) -> NDArray[Any]:
+        """One chunk of a small array, checked, without what fills up the last one."""
+        try:
+            return decode_small_chunk(self.nodes[path], number, lambda key: self.content(f"{path}/{key}"))
+        except ValueError as error:
+            raise undecodable(path, self.nodes, error, str(self.storage)) from error
 
     def smalls(self, paths: Iterable[str]) -> list[tuple[NDArray[Any], dict[str, Any]]]:
         """Several small arrays, see :meth:`small`; read at once where they are large, or come from a bucket."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,8 @@ from zstore.reading.windowshape import WindowBounds, WindowShape
 
 Int64 = NDArray[np.int64]
 
-_GUESS_BITS, _LOOKS = 2, 4
+_GUESS_BITS, _MOST_GUESSES, _LOOKS = 2, 1 << 18, 4
+_BLOCK = 1 << 17  # runs, or pieces, that are looked at together: of ten million, temporaries stay in cache
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,52 +77,65 @@ class WindowIndex:
             Whether inputs may reach back before that range.
         """
         start, stop = (runs.start, runs.stop) if targets is None else targets
-        start, stop = np.maximum(start, runs.start), np.minimum(stop, runs.stop)
+        start = start if np.all(start >= runs.start) else np.maximum(start, runs.start)
+        stop = stop if np.all(stop <= runs.stop) else np.minimum(stop, runs.stop)
         low = runs.start if context else start
-        first, last = shape.starts(low, start, stop)
-        n_windows = last - first
-        if shape.stride > 1:
-            n_windows //= shape.stride
-        n_windows += 1
-        n_windows[stop <= start] = 0
-        some = n_windows > 0
-        kept = slice(None) if some.all() else some  # of millions of runs, nothing is copied without need
+        first, n_windows = np.empty_like(start), np.empty_like(start)
+        for some in blocks(len(start)):
+            first[some], last = shape.starts(low[some], start[some], stop[some])
+            count = last - first[some]
+            if shape.stride > 1:
+                count //= shape.stride
+            n_windows[some] = np.where(stop[some] <= start[some], 0, count + 1)
         if not isinstance(rule, TimeStepRule):
             rule = IRREGULAR if rule is None else TimeStepRule.fixed(rule, None)
-        time = runs.time[kept]
-        if rule.regular:
-            time = rule.times((first - runs.start)[kept], time)
-        bounds = WindowBounds(low, start, stop).at(kept)
-        return cls(shape, first[kept], runs.series[kept], time, np.cumsum(n_windows[kept]), rule, bounds)
+        there = n_windows > 0
+        kept = slice(None) if there.all() else there  # of millions of runs, nothing is copied without need
+        bounds, first, ends = WindowBounds(low, start, stop).at(kept), first[kept], n_windows[kept]
+        start, origin = runs.start[kept], runs.time[kept]
+        time = np.empty_like(origin) if rule.regular else origin
+        for some in blocks(len(time)) if rule.regular else ():
+            time[some] = rule.times(first[some] - start[some], origin[some])
+        return cls(shape, first, runs.series[kept], time, np.cumsum(ends, out=ends), rule, bounds)
 
     @property
     def freq(self) -> int | None:
         """Units of time from each row to the next; None where that differs, as for months and irregular times."""
         return self.rule.count if self.rule.kind == "fixed" else None
 
-    @cached_property
-    def _begins(self) -> Int64:
-        """(piece,) number of windows before each piece."""
-        return np.append(0, self.ends[:-1])
+    def _begins(self, piece: Int64) -> Int64:
+        """Number of windows before some pieces."""
+        return np.where(piece > 0, self.ends[piece - 1], 0) if len(self.ends) else np.zeros_like(piece)
+
+    def _n_windows(self, some: slice) -> Int64:
+        """Windows of some pieces next to each other."""
+        return np.diff(self.ends[some], prepend=self.ends[some.start - 1] if some.start else 0)
 
     @cached_property
     def _guesses(self) -> tuple[int, Int64]:
-        """A table from the upper bits of sample numbers to the first piece that may be meant."""
-        shift = max(len(self).bit_length() - len(self.ends).bit_length() - _GUESS_BITS, 0)
-        buckets = np.arange((len(self) >> shift) + 1) << shift
+        """A table from the upper bits of sample numbers to the first piece that may be meant; at most 2 MiB."""
+        n_bits = min(len(self.ends).bit_length() + _GUESS_BITS, _MOST_GUESSES.bit_length() - 1)
+        shift = max(len(self).bit_length() - n_bits, 0)
+        buckets = np.arange((len(self) >> shift) + 2) << shift
         return shift, np.searchsorted(self.ends, buckets, side="right")
 
     def _piece(self, samples: Int64) -> Int64:
         """The piece of each sample: what ``searchsorted`` finds, in a tenth of its time if pieces are of like size."""
         shift, guesses = self._guesses
-        piece: Int64 = guesses[samples >> shift]
+        bucket = samples >> shift
+        piece: Int64 = guesses[bucket]
         for _ in range(_LOOKS):
             beyond = self.ends[piece] <= samples
             if not beyond.any():
                 return piece
             piece += beyond
         left = np.flatnonzero(self.ends[piece] <= samples)
-        piece[left] = np.searchsorted(self.ends, samples[left], side="right")
+        low, high, wanted = piece[left] + 1, guesses[bucket[left] + 1], samples[left]
+        while np.any(low < high):  # bisection within each bucket: the piece lies in [low, high]
+            middle = (low + high) >> 1
+            beyond = self.ends[middle] <= wanted
+            low, high = np.where(beyond & (low < high), middle + 1, low), np.where(beyond, high, middle)
+        piece[left] = low
         return piece
 
     def rank(self, rows: Int64) -> Int64:
@@ -130,7 +144,7 @@ class WindowIndex:
             return np.zeros(len(rows), np.int64)
         piece = np.searchsorted(self.first, rows) - 1
         inside = -(-(rows - self.first[piece]) // self.shape.stride)
-        begins = self._begins[piece]
+        begins = self._begins(piece)
         return np.where(piece >= 0, begins + np.minimum(inside, self.ends[piece] - begins), 0)
 
     def observed(self, holes: tuple[Int64, Int64]) -> WindowIndex:
@@ -174,7 +188,7 @@ class WindowIndex:
             np.clip(-(-(first - shape.target_offset - self.first[piece]) // shape.stride), 0, n_windows[piece])
             for first in ((start - ahead)[None] + steps[:, None], stop[None] + steps[:, None])
         )
-        low, high = (part + self._begins[piece] for part in (low, high))
+        low, high = (part + self._begins(piece) for part in (low, high))
         return _merged(low.ravel(), high.ravel())
 
     def _inside(self, holes: tuple[Int64, Int64]) -> tuple[Int64, Int64, Int64]:
@@ -220,16 +234,28 @@ class WindowIndex:
         """Rows that some samples, (batch,), may read."""
         return self.bounds.at(self._piece(samples))
 
-    def target_spans(self) -> tuple[Int64, Int64]:
-        """(piece,) rows ``[start, stop)`` in which the targets of each piece lie; none of them is padded."""
-        first, n_windows = self.first + self.shape.target_offset, np.diff(self.ends, prepend=0)
-        last = first + (n_windows - 1) * self.shape.stride + self.shape.target_span
-        return np.maximum(first, self.bounds.target_start), np.minimum(last, self.bounds.stop)
+    def target_spans(self, some: slice | None = None) -> tuple[Int64, Int64]:
+        """(piece,) rows ``[start, stop)`` in which the targets of each piece lie; none of them is padded.
 
-    def spans(self) -> tuple[Int64, Int64]:
-        """(piece,) rows ``[start, stop)`` in which the windows of each piece lie; none of them is padded."""
-        last = self.first + (np.diff(self.ends, prepend=0) - 1) * self.shape.stride + self.shape.span
-        return np.maximum(self.first, self.bounds.input_start), np.minimum(last, self.bounds.stop)
+        Parameters
+        ----------
+        some
+            Pieces next to each other, see :meth:`blocks`; None for all.
+        """
+        some = some or slice(0, None)
+        first, n_windows, bounds = self.first[some] + self.shape.target_offset, self._n_windows(some), self.bounds
+        last = first + (n_windows - 1) * self.shape.stride + self.shape.target_span
+        return np.maximum(first, bounds.target_start[some]), np.minimum(last, bounds.stop[some])
+
+    def blocks(self) -> Iterator[slice]:
+        """The pieces, so many at a time that arrays over them stay in a processor's cache."""
+        return blocks(len(self.ends))
+
+    def spans(self, some: slice | None = None) -> tuple[Int64, Int64]:
+        """(piece,) rows ``[start, stop)`` in which the windows of each piece lie; parameter as of `target_spans`."""
+        some = some or slice(0, None)
+        last = self.first[some] + (self._n_windows(some) - 1) * self.shape.stride + self.shape.span
+        return np.maximum(self.first[some], self.bounds.input_start[some]), np.minimum(last, self.bounds.stop[some])
 
     def target_ranges(self) -> tuple[Int64, Int64]:
         """(range,) rows ``[start, stop)`` that are a target of some window; ascending, and none of them overlap.
@@ -251,6 +277,14 @@ class WindowIndex:
 
     def n_rows(self) -> int:
         """How many rows any window reads, each counted once; rows of a delay, and between targets, count too."""
+        if self.shape.stride <= self.shape.span:  # else rows between windows are left out
+            total, reach = 0, 0
+            for start, stop in map(self.spans, self.blocks()):
+                if start[0] < reach or np.any(start[1:] < stop[:-1]) or np.any(stop < start):
+                    break  # pieces share rows
+                total, reach = total + int((stop - start).sum()), int(stop[-1])
+            else:
+                return total
         start, stop = self._ranges(0, self.shape.span, self.bounds.input_start)
         return int((stop - start).sum())
 
@@ -289,7 +323,7 @@ class WindowIndex:
             (batch,) sample numbers in ``[0, len(self))``.
         """
         piece = self._piece(samples)
-        step = (samples - self._begins[piece]) * self.shape.stride
+        step = (samples - self._begins(piece)) * self.shape.stride
         time = self._time(piece, step + self.shape.target_offset)
         return self.first[piece] + step, self.series[piece], time if self.rule.regular else np.zeros_like(time)
 
@@ -297,6 +331,11 @@ class WindowIndex:
         """Time of the row so many rows behind the first of each piece; of the first where times are irregular."""
         time = self.time[piece]
         return self.rule.times(n_rows, time) if self.rule.regular else time
+
+
+def blocks(length: int) -> Iterator[slice]:
+    """Slices of an array of some length, of 131,072 items at most."""
+    return (slice(low, min(low + _BLOCK, length)) for low in range(0, length, _BLOCK))
 
 
 def find_holes(observed: Iterable[NDArray[np.bool_]]) -> tuple[Int64, Int64]:

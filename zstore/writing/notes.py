@@ -164,7 +164,7 @@ class StepCounts:
     @classmethod
     def of(cls, index: SeriesIndex, rule: TimeStepRule) -> StepCounts:
         """Count the steps of every series. Cost: O(runs)."""
-        runs, n_series = index.runs, len(index.ids)
+        runs, n_series = index.runs, index.n_series
         follows = runs.series[1:] == runs.series[:-1]
         series, off = runs.series[1:][follows], np.zeros(np.count_nonzero(follows), np.bool_)
         if rule.regular:
@@ -220,11 +220,11 @@ def freq_notes(
 def _repeated_ids(index: SeriesIndex) -> Iterator[str]:
     """Ids with several rows, where nine in ten have a single one: a table of studies that lists some twice."""
     several = np.flatnonzero(index.row_size > 1)
-    if len(several) and 10 * len(several) <= len(index.ids):
+    if len(several) and 10 * len(several) <= index.n_series:
         shown = ", ".join(repr(str(index.ids[series])) for series in several[:_SHOWN_IDS])
         more = ", …" if len(several) > _SHOWN_IDS else ""
         many = f"{len(several):,} ids have" if len(several) > 1 else "1 id has"
         yield (
-            f"{many} several rows, the other {len(index.ids) - len(several):,} have one ({shown}{more}); "
+            f"{many} several rows, the other {index.n_series - len(several):,} have one ({shown}{more}); "
             "each row is a window of its own"
         )

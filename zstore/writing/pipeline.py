@@ -228,7 +228,7 @@ def next_schema(base: Schema, site: Site, written: Written, index: SeriesIndex) 
         version=site.version,
         n_rows=int(index.row_size.sum()),
         n_places=written.first_place + written.n_rows,
-        n_series=len(index.ids),
+        n_series=index.n_series,
         channels=written.rows.channels,
         fields=written.fields,
         time=replace(base.time, rule=written.summary.rule),

@@ -127,7 +127,7 @@ def index_of(
 ) -> SeriesIndex:
     """The index of rows that lie in one extent per series, from `first_place` on."""
     return SeriesIndex(
-        ids=ids,
+        texts=ids,
         row_size=np.diff(row_start),
         extent_ptr=np.arange(len(row_start)),
         extent_start=row_start[:-1] + first_place if first_place else row_start[:-1],

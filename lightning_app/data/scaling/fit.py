@@ -165,10 +165,8 @@ def _signed(low: Float64, high: Float64, floor: float) -> tuple[Float64, Float64
 
 def _refuse_infinite(training: Training, channel: str) -> None:
     """Refuse training rows that are infinite. Cost: nothing, where the store's moments know of none."""
-    store, moments = training.store, training.store.moments
-    column = store.channels.index(store.channel(channel).name)
-    ends = np.stack([moments.low[:, column], moments.high[:, column]])[:, moments.count[:, column] > 0]
-    if np.isfinite(ends).all():
+    store = training.store
+    if not store.n_infinite_series(channel):
         return
     starts, stops = target_rows(store, training.split, "train", training.members)
     ranges = zip(store.index.runs.series.tolist(), starts.tolist(), stops.tolist(), strict=True)
@@ -184,7 +182,7 @@ def _refuse_infinite(training: Training, channel: str) -> None:
 
 
 def _lowest(store: Store, channel: str) -> float:
-    return float(store.moments.low[:, store.channels.index(store.channel(channel).name)].min())
+    return float(store.extremes[0][store.channels.index(store.channel(channel).name)])
 
 
 def _quantiles(training: Training, channel: str, count: int, shares: tuple[float, ...]) -> Float64:

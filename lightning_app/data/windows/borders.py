@@ -12,7 +12,7 @@ from lightning_app.data.windows.step_counts import count_of
 from zstore import Store, UsageError
 
 Int64 = NDArray[np.int64]
-_BLOCK_ROWS = 1 << 20  # times that are read together
+_BLOCK_ROWS, _BLOCK_RUNS = 1 << 20, 1 << 17  # times that are read together, runs that are looked at together
 _ROWS_OF_SERIES = "0, or --data.split.over series, since steps are the rows of each series"
 
 
@@ -48,7 +48,7 @@ def target_rows(
         stop = np.where(mine, stop, start)
     if members is not None:
         stop = np.where(members[runs.series], stop, start)
-    return start, np.maximum(stop, start)
+    return start, np.maximum(stop, start) if np.any(stop < start) else stop
 
 
 def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
@@ -128,7 +128,12 @@ def _rows_at(store: Store, time: Int64) -> Int64:
     """(run,) first row of each run whose time is not before `time`, (run,) or (1,) for all."""
     runs, rule = store.index.runs, store.time.rule
     if rule.regular:
-        rows: Int64 = np.clip(runs.start + rule.first_step(time, runs.time), runs.start, runs.stop)
+        rows = np.empty_like(runs.start)
+        for low in range(0, len(rows), _BLOCK_RUNS):  # of ten million, temporaries stay in cache
+            some = slice(low, low + _BLOCK_RUNS)
+            start, ahead = runs.start[some], rule.first_step(time if len(time) == 1 else time[some], runs.time[some])
+            ahead = np.maximum(np.add(ahead, start, out=ahead), start, out=ahead)
+            np.minimum(ahead, runs.stop[some], out=rows[some])
         return rows
     at, found, first = np.broadcast_to(time, runs.start.shape), runs.start.copy(), 0
     while first < len(found):  # some whole runs, in each of which times ascend

@@ -18,6 +18,7 @@ from lightning_app.data.windows.splits import NAMES, SplitName
 from zstore import Store, UsageError, WindowIndex
 
 Int64 = NDArray[np.int64]
+_NONE = np.zeros(0, np.int64)
 
 
 def refuse_leaks(
@@ -45,26 +46,42 @@ def refuse_leaks(
     -----
     Cost: O(pieces + runs); no window is looked at by itself.
     """
-    first, last = index.target_spans()
     for other in NAMES:
-        if other == name:
-            continue
-        start, stop = ranges(other)
+        start, stop = ranges(other) if other != name else (_NONE, _NONE)
         kept = stop > start
-        start, stop = start[kept], stop[kept]
-        if not len(start):
-            continue
-        # Ranges are disjoint and ascending: if any that begins before the end of a span meets it, the last one does.
-        at = np.searchsorted(start, last) - 1
-        meets = np.flatnonzero((at >= 0) & (stop[at] > first))
-        if len(meets):
-            row = int(max(first[meets[0]], start[at[meets[0]]]))
+        if not kept.all():
+            start, stop = start[kept], stop[kept]
+        for some in index.blocks() if len(start) else ():
+            row = _shared_row(*index.target_spans(some), start, stop, some)
+            if row is None:
+                continue
             raise UsageError(
                 f"row {row:,} is a target of both {name} and {other}",
                 expected="targets in one split at most",
                 where=where,
                 fix="change --data.split",
             )
+
+
+def _shared_row(first: Int64, last: Int64, start: Int64, stop: Int64, some: slice) -> int | None:
+    """The first row of any of some spans ``[first, last)`` that is in a range ``[start, stop)``; None for none.
+
+    Both are disjoint and ascending. Spans are those of the pieces `some`: where there are as many ranges as pieces, as
+    where each series has one of both, they often come in turn, which needs no search.
+    """
+    here, behind = slice(some.start, some.stop), slice(some.start + 1, some.stop + 1)
+    if len(start) >= some.stop:
+        n_behind = len(start[behind])
+        if np.all(last <= start[here]) and np.all(stop[here][:-1] <= first[1:]):
+            before = start[:0] if not some.start else stop[some.start - 1 : some.start]
+            if np.all(before <= first[:1]):
+                return None
+        if np.all(stop[here] <= first) and np.all(last[:n_behind] <= start[behind]):
+            return None
+    # If any range that begins before the end of a span meets it, the last one does.
+    at = np.searchsorted(start, last) - 1
+    meets = np.flatnonzero((at >= 0) & (stop[at] > first))
+    return int(max(first[meets[0]], start[at[meets[0]]])) if len(meets) else None
 
 
 def trained_on(
