@@ -213,7 +213,7 @@ class SeriesIndex:
     def from_arrays(
         cls, arrays: dict[str, tuple[NDArray[Any], dict[str, Any]]], texts: Callable[[], NDArray[Any]]
     ) -> SeriesIndex:
-        """Read :meth:`to_arrays` back, given ``name: (values, CF attributes)`` of all but the ids; `texts` reads those."""
+        """Read :meth:`to_arrays` back, given ``name: (values, CF attributes)`` of all but ids, and what reads those."""
         statics = tuple(
             StaticAttribute(
                 attributes["long_name"],

@@ -48,6 +48,7 @@ def target_rows(
         stop = np.where(mine, stop, start)
     if members is not None:
         stop = np.where(members[runs.series], stop, start)
+    stop = stop[: len(start)]  # an early store without rows has the end of a run, and no run
     return start, np.maximum(stop, start) if np.any(stop < start) else stop
 
 
