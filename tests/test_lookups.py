@@ -58,7 +58,7 @@ def test_an_id_is_where_it_stands_among_ids_sorted_by_their_bytes(ids: set[str],
 def test_a_lookup_takes_the_logarithm_of_the_ids(store: Store) -> None:
     opened = open_store(store.path)
     ids: Any = Counted(store.ids)
-    opened.__dict__["index"] = replace(opened.index, ids=ids)
+    opened.__dict__["index"] = replace(opened.index, texts=ids)
     assert [opened.position(f"s{n:02d}") for n in range(64)] == list(range(64))
     assert ids.n_taken <= 64 * 8
 

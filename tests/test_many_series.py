@@ -16,7 +16,8 @@ from numcodecs import VLenUTF8
 from zstore import NotFoundError, StoreError, append, ingest, open_store, verify
 from zstore.arrow import from_strings, numbered, text_array, to_strings
 from zstore.format import arrays
-from zstore.writing import segments, small
+from zstore.writing import segments, small, spliced
+from zstore.writing.spliced import Edits, Spliced
 
 odd_texts = st.text(max_size=6) | st.sampled_from(["", "\0", "a\0", "é", "Ω≈", "🙂", "~" * 300, "0", "00"])
 plain_texts = st.text(st.sampled_from("abc019/"), max_size=5)
@@ -96,7 +97,7 @@ def test_parts_of_the_index_that_stay_are_copied_and_are_what_encoding_them_give
         with pytest.MonkeyPatch.context() as patch:
             no_flush(patch)
             patch.setattr(arrays, "_SMALL_CHUNK", 2)
-            patch.setattr(small, "_are_same", small._are_same if copies else lambda *_: False)
+            patch.setattr(small, "_stays", small._stays if copies else lambda *_: False)
             ingest(table(first), folder / "s.zarr", id="id", time="t", time_unit="steps", **SMALL_GRID)
             append(table(second), folder / "s.zarr", on_duplicate="last")
         made.append(stored(folder / "s.zarr"))
@@ -117,6 +118,64 @@ def test_what_shards_know_of_series_is_summed_up_from_scratch_space_as_from_memo
             append(table(second), folder / "s.zarr", on_duplicate="last")
         made.append(stored(folder / "s.zarr"))
     assert made[0] == made[1]
+
+
+class Items:
+    """An array as `SmallColumn` gives it."""
+
+    def __init__(self, values: Any) -> None:
+        self.values, self.dtype, self.shape = values, values.dtype, values.shape
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def read(self, start: int, stop: int) -> Any:
+        return self.values[start:stop]
+
+
+@given(st.data())
+def test_an_array_with_edits_is_what_numpy_makes_of_them(data: st.DataObject) -> None:
+    n = data.draw(st.integers(0, 12), "items")
+    before, chunk_rows = np.arange(n) * 10, data.draw(st.integers(1, 5))
+    column: Any = Items(before)
+
+    def ascending(most: int, unique: bool = False) -> Any:
+        drawn = data.draw(st.lists(st.integers(0, most), max_size=5, unique=unique)) if most >= 0 else []
+        return np.array(sorted(drawn), np.int64)
+
+    drop, until = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    change, insert, shift = ascending(n - 1, unique=True), ascending(n), ascending(n)
+    if data.draw(st.booleans()):
+        low = data.draw(st.integers(0, n))
+        high = data.draw(st.integers(low, n))
+        drop, until = np.array([low]), np.array([high])
+        change, insert = change[(change < low) | (change >= high)], insert[(insert <= low) | (insert >= high)]
+    by = np.array([data.draw(st.integers(-2, 2)) for _ in shift], np.int64)
+    edits = Edits.of(
+        (insert, -1 - np.arange(len(insert))), (change, -100 - np.arange(len(change))), (drop, until), (shift, by)
+    )
+    made = Spliced.of(column, edits)
+    expected = before.copy()
+    for place, amount in zip(shift, by, strict=True):
+        expected[place:] += amount
+    expected[change] = -100 - np.arange(len(change))
+    stays = np.ones(n, np.bool_)
+    for first, last in zip(drop.tolist(), until.tolist(), strict=True):
+        stays[first:last] = False
+    items = [[int(expected[place])] if stays[place] else [] for place in range(n)] + [[]]
+    for place, value in reversed(list(zip(insert.tolist(), range(-1, -1 - len(insert), -1), strict=True))):
+        items[place].insert(0, value)
+    flat = [value for some in items for value in some]
+    assert len(made) == len(flat)
+    for long in (1, 1 << 30):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(spliced, "_LONG", long)
+            assert made.whole().tolist() == flat
+            parts = [slice(low, min(low + chunk_rows, len(made))) for low in range(0, len(made), chunk_rows)]
+            assert [made.read(part.start, part.stop).tolist() for part in parts] == [flat[part] for part in parts]
+    for part in parts:
+        if made.stays(part.start, part.stop):
+            assert flat[part] == before[part].tolist()
 
 
 def test_an_append_encodes_only_parts_of_the_index_that_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def decode_small(document: dict[str, Any], read: Callable[[str], bytes]) -> NDAr
     ValueError
         If a chunk does not inflate to what the shape says. Nothing larger than that is ever made.
     """
-    made = np.empty(document["shape"], _dtype_of(document))
+    made = np.empty(document["shape"], dtype_of(document))
     for number, rows in enumerate(small_chunks(document)):
         part = made[rows]
         values = decode_small_chunk(document, number, read, part)
@@ -146,12 +146,12 @@ def decode_small_chunk(
     content = memoryview(read(small_key(document, number)))
     if document["data_type"] == "string":
         return _decode_texts(content[:-CHECKSUM_BYTES], chunk)[:n_rows]
-    values = out if out is not None and n_rows == chunk else np.empty((chunk, *rest), _dtype_of(document))
+    values = out if out is not None and n_rows == chunk else np.empty((chunk, *rest), dtype_of(document))
     decoder("zstd")(content, values)
     return values if n_rows == chunk else values[:n_rows]
 
 
-def _dtype_of(document: dict[str, Any]) -> Any:
+def dtype_of(document: dict[str, Any]) -> Any:
     """The numpy type of a small array."""
     text = document["data_type"] == "string"
     return np.dtypes.StringDType() if text else np.dtype(document["data_type"]).newbyteorder("<")

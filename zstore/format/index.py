@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,13 @@ INDEX_FIELDS = frozenset(
 )
 
 
+COLUMNS = (
+    *("id", "row_size", "extent_ptr", "extent_start", "extent_stop"),
+    *("run_start", "run_stop", "run_series", "run_time", "time_start", "time_stop"),
+)
+"""Names of the arrays of an index, but for static attributes."""
+
+
 @dataclass(frozen=True)
 class StaticAttribute:
     """One number or category per series.
@@ -37,7 +44,7 @@ class StaticAttribute:
     """
 
     name: str
-    values: NDArray[Any]
+    values: Any
     categories: tuple[str, ...] | None = None
 
     def attributes(self) -> dict[str, Any]:
@@ -112,6 +119,29 @@ class SeriesIndex:
     def n_series(self) -> int:
         """Series."""
         return len(self.row_size)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all series."""
+        return int(self.row_size.sum())
+
+    @property
+    def n_runs(self) -> int:
+        """Runs."""
+        return len(self.runs.series)
+
+    @property
+    def loaded(self) -> SeriesIndex:
+        """The index in memory: this one."""
+        return self
+
+    def sizes(self) -> Iterator[Int64]:
+        """Rows of each series, of some series after the other."""
+        yield self.row_size
+
+    def time_ends(self) -> tuple[int, int] | None:
+        """First and last time of all series; None without any."""
+        return (int(self.time_start.min()), int(self.time_stop.max())) if self.n_series else None
 
     @cached_property
     def row_start(self) -> Int64:
@@ -189,25 +219,10 @@ class SeriesIndex:
 
     def to_arrays(self, time_attributes: dict[str, Any]) -> dict[str, tuple[NDArray[Any], str, dict[str, Any]]]:
         """Every array of the index group as ``name: (values, dimension, CF attributes)``."""
-        ragged = {"sample_dimension": "row"} if self.contiguous else {}
-        stamp = {key: value for key, value in time_attributes.items() if key in ("units", "calendar")}
-        arrays: dict[str, tuple[NDArray[Any], str, dict[str, Any]]] = {
-            "id": (self._strings, "series", {"cf_role": "timeseries_id"}),
-            "row_size": (self.row_size, "series", {"long_name": "rows of the series", **ragged}),
-            "extent_ptr": (self.extent_ptr, "series_bound", {}),
-            "extent_start": (self.extent_start, "extent", {}),
-            "extent_stop": (self.extent_stop, "extent", {}),
-            "run_start": (self.runs.start, "run", {}),
-            "run_stop": (self.runs.stop, "run", {}),
-            "run_series": (self.runs.series, "run", {}),
-            "run_time": (self.runs.time, "run", stamp),
-            "time_start": (self.time_start, "series", stamp),
-            "time_stop": (self.time_stop, "series", stamp),
-        }
-        names = safe_names([static.name for static in self.statics], reserved=INDEX_FIELDS)
-        for place, (variable, static) in enumerate(zip(names, self.statics, strict=True)):
-            arrays[variable] = (static.values, "series", {"zstore_static": place, **static.attributes()})
-        return arrays
+        arrays = (self._strings, self.row_size, self.extent_ptr, self.extent_start, self.extent_stop)
+        runs = (self.runs.start, self.runs.stop, self.runs.series, self.runs.time)
+        columns = dict(zip(COLUMNS, (*arrays, *runs, self.time_start, self.time_stop), strict=True))
+        return described_arrays(columns, self.statics, self.contiguous, time_attributes)
 
     @classmethod
     def from_arrays(
@@ -237,6 +252,29 @@ class SeriesIndex:
             time_stop=plain["time_stop"],
             statics=statics,
         )
+
+
+def described_arrays(
+    columns: Mapping[str, Any],
+    statics: tuple[StaticAttribute, ...],
+    contiguous: bool,
+    time_attributes: dict[str, Any],
+) -> dict[str, tuple[Any, str, dict[str, Any]]]:
+    """Every array of an index as ``name: (values, dimension, CF attributes)``, given :data:`COLUMNS` by name."""
+    ragged = {"sample_dimension": "row"} if contiguous else {}
+    stamp = {key: value for key, value in time_attributes.items() if key in ("units", "calendar")}
+    attributes = {
+        "id": {"cf_role": "timeseries_id"},
+        "row_size": {"long_name": "rows of the series", **ragged},
+        **dict.fromkeys(("run_time", "time_start", "time_stop"), stamp),
+    }
+    dimensions = {"extent_ptr": "series_bound", "extent_start": "extent", "extent_stop": "extent"}
+    dimensions |= dict.fromkeys(("run_start", "run_stop", "run_series", "run_time"), "run")
+    arrays = {name: (columns[name], dimensions.get(name, "series"), dict(attributes.get(name, {}))) for name in COLUMNS}
+    names = safe_names([static.name for static in statics], reserved=INDEX_FIELDS)
+    for place, (variable, static) in enumerate(zip(names, statics, strict=True)):
+        arrays[variable] = (static.values, "series", {"zstore_static": place, **static.attributes()})
+    return arrays
 
 
 def usual_step(steps: Int64, counts: Int64, n_steps: int) -> int | None:

@@ -167,7 +167,8 @@ def require_float32(store: StoredVersion, channels: Sequence[str], scaling: Scal
     scaling = scaling or Scaling.identity(len(channels))
     columns = {name: column for column, name in enumerate(store.channels)}
     chosen = [columns[store.channel(name).name] for name in channels]
-    if scaling.offset.ndim == 1 and _all_fit(*(ends[None] for ends in store.extremes), chosen, scaling):
+    lows, highs = (ends[None] for ends in store.extremes)
+    if scaling.offset.ndim == 1 and _all_fit(lows, highs, chosen, scaling):
         return
     moments = store.moments
     if _all_fit(moments.low, moments.high, chosen, scaling):

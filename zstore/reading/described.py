@@ -21,6 +21,7 @@ from zstore.format.payloads.grid import grid_name
 from zstore.format.schema import Field, Schema, TimeAxis
 from zstore.format.soundness import check_ends, check_ids, check_index, check_missing, check_moments, check_sources
 from zstore.reading.objects import ObjectReader
+from zstore.reading.smallcolumn import SmallColumn
 from zstore.storage.protocol import Storage
 
 _ALIKE, _ALIKE_AMONG = 0.8, 500  # a share of the characters; ids before, and behind, that are compared
@@ -146,6 +147,38 @@ class DescribedVersion:
         objects.check_shards(index)
         return index
 
+    def column(self, name: str) -> SmallColumn:
+        """An array of the index, by the name that the format gives it, read chunk by chunk and not checked as a whole.
+
+        Writers use it, who keep what they do not touch; :attr:`index` is for reading rows.
+        """
+        return self._small_column(f"{index_path(self.version)}/{name}")
+
+    def moments_column(self, name: str) -> SmallColumn:
+        """The same of the moments."""
+        return self._small_column(f"{moments_path(self.version)}/{name}")
+
+    def _small_column(self, path: str) -> SmallColumn:
+        columns: dict[str, SmallColumn] = self.__dict__.setdefault("_small_columns", {})
+        return columns.setdefault(path, SmallColumn(self.objects, path))
+
+    @property
+    def static_columns(self) -> list[tuple[str, SmallColumn, tuple[str, ...] | None]]:
+        """Name, array and words (None for numbers) of each static attribute, in their order. Reads nothing."""
+        group, nodes = index_path(self.version), self.objects.nodes
+        columns = [self.column(name) for name in index_arrays(group, nodes)]
+        told = [(column.document["attributes"], column) for column in columns]
+        statics = [(said, column) for said, column in told if "zstore_static" in said]
+        return [
+            (said["long_name"], column, tuple(said["categories"]) if "categories" in said else None)
+            for said, column in sorted(statics, key=lambda each: int(each[0]["zstore_static"]))
+        ]
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether places are rows, as the index says; see :attr:`SeriesIndex.contiguous`."""
+        return "sample_dimension" in self.column("row_size").document["attributes"]
+
     @cached_property
     def moments(self) -> Moments:
         """Moments per series and channel, each field (series, channel)."""
@@ -158,13 +191,19 @@ class DescribedVersion:
     @cached_property
     def _n_missing(self) -> NDArray[np.int64]:
         """(channel,) missing values: of all moments, what every table asks for."""
-        if "moments" in self.__dict__:
-            return self.moments.n_missing.sum(axis=0)
         group, total = moments_path(self.version), np.zeros(len(self.channels), np.int64)
+        if "moments" in self.__dict__:
+            return np.sum(self.moments.n_missing, axis=0, out=total)
         for rows, (counts,) in self.objects.small_parts([f"{group}/n_missing"]):
-            check_missing(counts, self.index.row_size[rows], f"{self.path}/{group}")
+            check_missing(counts, self._sizes(rows), f"{self.path}/{group}")
             total += counts.sum(axis=0)
         return total
+
+    def _sizes(self, series: slice) -> NDArray[np.int64]:
+        """Rows of some series: of the index if it is in memory, else read for this."""
+        if "index" in self.__dict__:
+            return self.index.row_size[series]
+        return self.column("row_size").read(series.start, series.stop)
 
     @cached_property
     def extremes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -178,7 +217,7 @@ class DescribedVersion:
         least, largest = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
         paths = [f"{group}/{name}" for name in ("count", "n_missing", "low", "high")]
         for rows, (count, n_missing, low, high) in self.objects.small_parts(paths):
-            sizes = self.index.row_size[rows]
+            sizes = self._sizes(rows)
             check_ends(count, n_missing, low, high, sizes, self.objects.document, f"{self.path}/{group}")
             seen: Any = count > 0
             seen = True if seen.all() else seen  # reductions of all values take a fraction of the time

@@ -13,6 +13,7 @@ from zstore.reading.objects import ObjectReader, committed_versions
 from zstore.reading.store import Store
 from zstore.storage.urls import open_storage
 from zstore.writing.committed import dropped_before, shards_of
+from zstore.writing.spliced_index import unchanged
 from zstore.writing.sweep import needed_keys, remove_others
 from zstore.writing.target import building
 from zstore.writing.version import commit_version, rows_of
@@ -95,7 +96,7 @@ def rollback(path: str | Path, version: int, storage_options: Mapping[str, str] 
         notes = {"action": "rollback", **notes, **dropped_before(old), "next_shard": site.first_shard}
         site.scratch.clear()
         site.begun.append("manifest")
-        commit_version(root, schema, rows_of(root, schema), old.index, old.moments, shards, old.ledger, notes, old)
+        commit_version(root, schema, rows_of(root, schema), *unchanged(old), shards, old.ledger, notes)
     return Store(store)
 
 

@@ -134,7 +134,7 @@ class SeriesTable:
         if name.startswith("static:"):
             static = self.store.static(name.removeprefix("static:"))
             if static.categories is None:
-                return static.values.astype(np.float64)
+                return np.asarray(static.values, np.float64)
             ranks = np.argsort(np.argsort(np.array(static.categories, dtype=object))).astype(np.float64)
             return np.where(static.values >= 0, ranks[np.maximum(static.values, 0)], np.nan)
         raise UsageError(f"a table sorted by {name!r}", expected=f"one of {', '.join(self.columns)}")

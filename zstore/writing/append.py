@@ -23,7 +23,7 @@ from zstore.writing.cluster import ClusterClient
 from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.duplicates import OnDuplicate
 from zstore.writing.ledger import new_sources, read_digests, read_states
-from zstore.writing.merge import Places, merge, scatter_statics, update_statics
+from zstore.writing.merge import Places, merge, update_statics
 from zstore.writing.notes import freq_notes, matched, row_notes
 from zstore.writing.parse import Parsed, row_error
 from zstore.writing.pipeline import Version, Written, commit, next_schema, write
@@ -42,6 +42,7 @@ from zstore.writing.sources.protocol import Source
 from zstore.writing.sources.table import TableSpec
 from zstore.writing.sources.times.spec import STEPS
 from zstore.writing.sources.typed.given import ArrowStream
+from zstore.writing.spliced_index import spliced_statics
 from zstore.writing.target import building
 from zstore.writing.updates import refuse_fields
 from zstore.writing.words import refuse_all_numbers
@@ -137,7 +138,7 @@ def append(
             "on_bad_row": on_bad_row,
             "sized": [request.blocksize, *runner.shares],
         }
-        others = options.named() | {attribute.name for attribute in base.statics}
+        others = options.named() | {name for name, _, _ in base.static_columns}
         text = plan_text(read_states(files, target), site.version, reading=read_as)
         planned = plan(reading, text, site, runner, _as_before(base, options), others)
         refuse_fields(on_duplicate, planned.spec.fields)
@@ -159,14 +160,18 @@ def append(
         clock.lap("write")
         statics, unmatched = _statics(base, planned, new.places)
         index, moments = merge(base, new.places, new.late, written, statics)
-        shards = shards_behind(base, written, index, runner)
+        shards = shards_behind(base, written, index if new.late.any() else None, runner)
         schema = next_schema(base.schema, site, written, index)
         n_stored = written.n_rows - new.n_kept
         quarantine = set_aside(site.root, target, parsed.bad, site.version)
         n_dropped = new.n_parsed - n_stored - new.n_known
         counts = row_counts(planned, parsed, written, 0, n_dropped, quarantine, new.n_known)
         remarks = row_notes(
-            planned, parsed, written, freq_notes(schema.time.rule, index, (base.index, new.places.old)), unmatched
+            planned,
+            parsed,
+            written,
+            freq_notes(schema.time.rule, index, lambda: (base.index, new.places.old)),
+            unmatched,
         )
         remarks += _remarks(base, new, written, table)
         told = replace(schema, n_rows=n_stored)
@@ -179,7 +184,7 @@ def append(
             "next_shard": written.next_shard,
         }
         check_unchanged(files)
-        commit(site, Version(schema, index, moments, shards, ledger, notes), written.rows, base)
+        commit(site, Version(schema, index, moments, shards, ledger, notes), written.rows)
         SourceNotes.of(target, options.id_from_path).with_files(files, added, clock.began_ns).write()
         clock.lap("commit")
     return clock.on(receipt)
@@ -188,20 +193,20 @@ def append(
 def _statics(base: Store, planned: Planned, places: Places) -> tuple[tuple[StaticAttribute, ...], list[str]]:
     """Static attributes of all series, and what should be known of them."""
     own = planned.own_statics
-    n_new = len(places.ids) - base.n_series
-    statics = scatter_statics(base.statics, places)
+    statics = spliced_statics(base, places.unknown)
     unmatched: list[str] = []
     if planned.statics is not None:
         replaced, unmatched = matched(places.ids, planned.statics)
         names = set() if own is None else {each.name for each in own.attributes}
         statics = (*(each for each in statics if each.name in names), *replaced)
-    elif own is None and n_new and base.statics:
-        unmatched = [f"{n_new:,} new series have no static attributes"]
+    elif own is None and len(places.unknown) and statics:
+        unmatched = [f"{len(places.unknown):,} new series have no static attributes"]
     if own is not None:
         statics = update_statics(statics, own, places.ids)
         unmatched = [*own.notes, *unmatched]
     columns = planned.reading.options.id_columns
-    return (*parts_of(places.ids, columns), *(each for each in statics if each.name not in columns)), unmatched
+    parts = parts_of(places.ids, columns) if columns else ()
+    return (*parts, *(each for each in statics if each.name not in columns)), unmatched
 
 
 def _remarks(base: Store, new: Added, written: Written, table: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from zstore.format.index import SeriesIndex
 from zstore.format.layout import split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.rowarrays import array_names, origin_name
@@ -29,6 +28,7 @@ from zstore.writing.settled import Comparer, Settled, changed_row, settle
 from zstore.writing.shards import widen_shard
 from zstore.writing.site import Site
 from zstore.writing.sort import count_rows
+from zstore.writing.spliced_index import IndexOf
 from zstore.writing.updates import settle_duplicates
 
 
@@ -139,8 +139,8 @@ def order_behind(
     return Added(ids, ordered, places, late, n_parsed, n_old, n_left, n_kept, new.n_known, new.n_gone, n_updated)
 
 
-def shards_behind(base: Store, written: Written, index: SeriesIndex, runner: Scheduler) -> Inventory:
-    """Shards of a store that still hold rows, and those that were written.
+def shards_behind(base: Store, written: Written, index: IndexOf | None, runner: Scheduler) -> Inventory:
+    """Shards of a store that still hold rows, by the index now, or all of them; and those that were written.
 
     Of what needs more room than before, all are written anew.
     """
@@ -151,7 +151,7 @@ def shards_behind(base: Store, written: Written, index: SeriesIndex, runner: Sch
         if before.variable != after.variable
     ]
     rewritten = {*wider, *(variable for _, _, arrays in fields for variable in arrays)}
-    kept = kept_shards(base, index, rewritten)
+    kept = kept_shards(base, None if index is None else index.loaded, rewritten)
 
     def of(variables: Collection[str]) -> list[ObjectRecord]:
         return [record for record in kept.others if split_shard_key(record.key)[0] in variables]

@@ -45,7 +45,7 @@ def find_late(base: Store, places: Places, blocks: Sequence[SortedBlock]) -> NDA
             np.minimum.at(first, block.series, times)
     known = places.known >= 0
     late: NDArray[np.bool_] = np.zeros(len(first), bool)
-    late[known] = first[known] <= base.index.time_stop[places.known[known]]
+    late[known] = first[known] <= base.column("time_stop").take(places.known[known])
     return late
 
 
@@ -72,15 +72,14 @@ def rows_behind(base: Store, rows: RowsSpec, reports: Sequence[BlockReport]) -> 
 
 def _largest(base: Store) -> list[float]:
     """Per channel the largest absolute value that is stored."""
-    moments = base.moments
-    if not base.n_series:
-        return [0.0] * len(base.channels)
-    largest = np.maximum(np.abs(moments.low.min(axis=0)), np.abs(moments.high.max(axis=0)))
-    return np.where(moments.count.any(axis=0), largest, 0.0).tolist()  # type: ignore[no-any-return]
+    low, high = base.extremes
+    return np.where(low <= high, np.maximum(np.abs(low), np.abs(high)), 0.0).tolist()  # type: ignore[no-any-return]
 
 
 def old_blocks(base: Store, places: Places, late: NDArray[np.bool_], scratch: Storage) -> list[SortedBlock]:
     """The rows that the store has of some series, spilled like rows of a source; they come first in order."""
+    if not late.any():
+        return []
     bounds = base.index.row_start
     pieces = [
         (series, start, min(start + _OLD_ROWS, int(bounds[places.known[series] + 1])))
@@ -149,7 +148,7 @@ def shards_of(base: Store) -> Inventory:
     return Inventory((), [each for each in base.objects.records.values() if split_shard_key(each.key)[0] in arrays])
 
 
-def kept_shards(base: Store, index: SeriesIndex, rewritten: Collection[str]) -> Inventory:
+def kept_shards(base: Store, index: SeriesIndex | None, rewritten: Collection[str]) -> Inventory:
     """Shards of a version that still hold rows.
 
     Parameters
@@ -157,7 +156,7 @@ def kept_shards(base: Store, index: SeriesIndex, rewritten: Collection[str]) -> 
     base
         The version.
     index
-        Of the version after it.
+        Of the version after it; None where all rows of `base` stay where they are.
     rewritten
         Variables whose shards are not all taken over as they are; then no part of the manifest is.
 
@@ -167,20 +166,20 @@ def kept_shards(base: Store, index: SeriesIndex, rewritten: Collection[str]) -> 
     """
     arrays, lengths = row_arrays(base.objects.document), byte_arrays(base.objects.document)
     sizes = {array.grid.shard_rows for array in arrays.values()}
-    live = {size: _live(index, size) for size in sizes}
+    live = {} if index is None else {size: _live(index, size) for size in sizes}
 
     def has_rows(record: ObjectRecord) -> bool:
         variable, shard = split_shard_key(record.key)
         array = arrays.get(variable)
         if array is None:
             return bool(shard) and variable in lengths  # of bytes, nothing tells whose they are
-        return bool(shard) and bool(holds(live[array.grid.shard_rows], np.array(int(shard))))
+        return bool(shard) and (not live or bool(holds(live[array.grid.shard_rows], np.array(int(shard)))))
 
     manifest, parts = parts_of(base.objects.manifest)
     if manifest is None:
         return Inventory((), list(filter(has_rows, base.objects.records.values())))
-    gone = [size * uncovered(_live(base.index, size), live[size]) for size in sizes]
-    gone_rows = union(*np.concatenate(gone).T)
+    gone = [size * uncovered(_live(base.index, size), live[size]) for size in live]
+    gone_rows = union(*np.concatenate(gone).T) if gone else np.zeros((0, 2), np.int64)
     begun = [part for part in parts if rewritten or (part.dimension == ROWS and _meets(gone_rows, part))]
     others = [record for part in begun for record in manifest.listed(part).values() if has_rows(record)]
     left = set(begun)

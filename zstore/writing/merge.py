@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.arrow import from_strings, numbered, to_strings
+from zstore.arrow import from_strings, numbered
 from zstore.errors import SourceError
-from zstore.format.index import RunTable, SeriesIndex, StaticAttribute
+from zstore.format.index import RunTable, StaticAttribute
 from zstore.format.moments import Moments
 from zstore.format.timesteps import TimeStepRule
 from zstore.reading.store import Store
 from zstore.writing.pipeline import Written
 from zstore.writing.sources.table import StaticTable
+from zstore.writing.spliced import Edits, Spliced
+from zstore.writing.spliced_index import SplicedIndex, SplicedMoments
 from zstore.writing.statics import match_statics
 
 Int64 = NDArray[np.int64]
@@ -30,16 +33,16 @@ class Places:
 
     Parameters
     ----------
-    ids
-        (series,) all ids, sorted by their UTF-8 bytes.
-    old, new
-        Position among all ids of each series of the store, and of each series with new rows.
+    of_store, of_new
+        (series,) ids of the store, sorted by their UTF-8 bytes, and (new series,) of series with new rows, likewise.
+    new
+        (new series,) position of each series with new rows among all.
     known
         (new series,) its position in the store, -1 for none.
     """
 
-    ids: NDArray[Any]
-    old: Int64
+    of_store: NDArray[Any]
+    of_new: NDArray[Any]
     new: Int64
     known: Int64
 
@@ -50,19 +53,43 @@ class Places:
             both, (before, fresh) = numbered([from_strings(store.ids), from_strings(ids)])
             place = np.full(len(both), -1, np.int64)
             place[before] = np.arange(len(before))
-            return cls(to_strings(both), before.astype(np.int64), fresh.astype(np.int64), place[fresh])
+            return cls(store.ids, ids, fresh.astype(np.int64), place[fresh])
         place = np.searchsorted(store.ids, ids)
         is_known = place < store.n_series
         is_known[is_known] = store.ids[place[is_known]] == ids[is_known]
-        known = np.where(is_known, place, -1)
-        if is_known.all():
-            return cls(store.ids, np.arange(store.n_series), place, known)
         new: Int64 = place + np.cumsum(~is_known) - ~is_known  # behind the unknown ids before each of these
-        is_old = np.ones(store.n_series + int(np.count_nonzero(~is_known)), np.bool_)
-        is_old[new[~is_known]] = False
-        old, both = np.flatnonzero(is_old), np.empty(len(is_old), np.dtypes.StringDType())
-        both[old], both[new] = store.ids, ids
-        return cls(both, old, new, known)
+        return cls(store.ids, ids, new, np.where(is_known, place, -1))
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """(new series,) whether the store has it."""
+        return self.known >= 0
+
+    @property
+    def below(self) -> Int64:
+        """(new series,) series of the store before it."""
+        return self.new - (np.cumsum(~self.is_known) - ~self.is_known)
+
+    @property
+    def unknown(self) -> Int64:
+        """(unknown series,) the same of those that the store has not."""
+        return self.below[~self.is_known]
+
+    @cached_property
+    def old(self) -> Int64:
+        """(series of the store,) position of each among all."""
+        is_old = np.ones(len(self.of_store) + len(self.unknown), np.bool_)
+        is_old[self.new[~self.is_known]] = False
+        return np.flatnonzero(is_old)
+
+    @cached_property
+    def ids(self) -> NDArray[Any]:
+        """(series,) all ids, sorted by their UTF-8 bytes."""
+        if not len(self.unknown):
+            return self.of_store
+        both = np.empty(len(self.of_store) + len(self.unknown), np.dtypes.StringDType())
+        both[self.old], both[self.new] = self.of_store, self.of_new
+        return both
 
 
 def merge(
@@ -71,7 +98,7 @@ def merge(
     late: NDArray[np.bool_],
     written: Written,
     statics: tuple[StaticAttribute, ...],
-) -> tuple[SeriesIndex, Moments]:
+) -> tuple[SplicedIndex, SplicedMoments]:
     """The index and the moments of a store and of rows that were written behind it.
 
     Parameters
@@ -86,30 +113,42 @@ def merge(
         The rows.
     statics
         Static attributes of all series.
-    """
-    index, summary, of_new = base.index, written.summary, _Among.of(base, places, late)
-    first, last = (written.first_place + edge for edge in (written.row_start[:-1], written.row_start[1:]))
-    kept = slice(None) if not late.any() else ~np.repeat(_where(base.n_series, of_new.gone), np.diff(index.extent_ptr))
-    n_gone = np.cumsum(np.where(late, index.extent_ptr[of_new.above] - index.extent_ptr[of_new.below], 0))
-    behind = index.extent_ptr[of_new.above] - n_gone
-    start, stop = np.insert(index.extent_start[kept], behind, first), np.insert(index.extent_stop[kept], behind, last)
-    extent_ptr, unknown = index.extent_ptr, of_new.below[places.known < 0]
-    if len(unknown):
-        extent_ptr = np.insert(extent_ptr, unknown, extent_ptr[unknown])
-    n_more = np.append(0, np.arange(1, len(behind) + 1) - n_gone)
-    extent_ptr = extent_ptr + np.repeat(n_more, np.diff(places.new + 1, prepend=0, append=len(extent_ptr)))
 
-    row_size = _spread(index.row_size, places, 0)
-    row_size[places.new] = of_new.n_left + np.diff(written.row_start)
-    whole, time_start = of_new.n_left == 0, index.time_start
-    if whole.any():
-        time_start = _spread(time_start, places, 0)
-        time_start[places.new[whole]] = summary.time_start[whole]
-    time_stop = _spread(index.time_stop, places, 0)
-    time_stop[places.new] = summary.time_stop
-    runs = _merge_runs(base, places, of_new, written)
-    merged = SeriesIndex(places.ids, row_size, extent_ptr, start, stop, runs, time_start, time_stop, statics)
-    return merged, _merge_moments(base.moments, places, whole, summary.moments)
+    Notes
+    -----
+    Cost: chunks of the index of the store that tell of series with new rows, and nothing of memory for the others.
+    """
+    summary, of_new = written.summary, _Among.of(base, places, late)
+    is_known, unknown, n_new = places.is_known, places.unknown, np.diff(written.row_start)
+    known = places.known[is_known]
+    ptr = base.column("extent_ptr")
+    ptr_below, ptr_above = ptr.take(of_new.below), ptr.take(of_new.above)
+    n_more = 1 - np.where(late, ptr_above - ptr_below, 0)  # extents
+    drop = ptr_below[late], ptr_above[late]
+    first, last = (written.first_place + edge for edge in (written.row_start[:-1], written.row_start[1:]))
+    counted = (ptr_below + np.cumsum(n_more) - n_more)[~is_known]
+
+    def by_series(name: str, values: NDArray[Any], changed: NDArray[np.bool_]) -> Spliced:
+        """A column over series, with values of new ones, and of known ones where they changed."""
+        mine = changed[is_known]
+        edits = Edits.of((unknown, values[~is_known]), (known[mine], values[is_known][mine]))
+        return Spliced.of(base.column(name), edits)
+
+    whole, every = of_new.n_left == 0, np.ones(len(late), np.bool_)
+    columns = {
+        "id": by_series("id", places.of_new, ~every),
+        "row_size": by_series("row_size", of_new.n_left + n_new, every),
+        "extent_ptr": Spliced.of(ptr, Edits.of((unknown, counted), shift=(of_new.above, n_more))),
+        "extent_start": Spliced.of(base.column("extent_start"), Edits.of((ptr_above, first), drop=drop)),
+        "extent_stop": Spliced.of(base.column("extent_stop"), Edits.of((ptr_above, last), drop=drop)),
+        **_merge_runs(base, places, of_new, late, written),
+        "time_start": by_series("time_start", summary.time_start, whole),
+        "time_stop": by_series("time_stop", summary.time_stop, every),
+    }
+    n_rows = base.n_rows + int((of_new.n_left + n_new).sum() - of_new.n_before.sum())
+    adjoins = written.first_place == base.n_rows and bool(np.all(ptr_above == len(base.column("extent_start"))))
+    index = SplicedIndex(columns, statics, n_rows, base.contiguous and adjoins and not late.any())
+    return index, SplicedMoments(_merge_moments(base, is_known, known, unknown, whole, summary.moments))
 
 
 @dataclass(frozen=True)
@@ -120,63 +159,44 @@ class _Among:
     ----------
     below, above
         (new series,) series of the store before it, and those up to and including it.
-    n_left
-        (new series,) rows of the store that stay; none of those that are written anew.
-    gone
-        (gone,) positions in the store of the series that are written anew as a whole.
+    n_before, n_left
+        (new series,) rows of the store, and those that stay: none of series that are written anew.
     """
 
     below: Int64
     above: Int64
+    n_before: Int64
     n_left: Int64
-    gone: Int64
 
     @classmethod
     def of(cls, base: Store, places: Places, late: NDArray[np.bool_]) -> _Among:
         """Count; arguments as of :func:`merge`."""
-        is_known = places.known >= 0
-        below = places.new - (np.cumsum(~is_known) - ~is_known)
-        n_left = np.zeros(len(below), np.int64)
-        n_left[is_known & ~late] = base.index.row_size[places.known[is_known & ~late]]
-        return cls(below, below + is_known, n_left, places.known[late])
+        is_known, below = places.is_known, places.below
+        n_before = np.zeros(len(below), np.int64)
+        n_before[is_known] = base.column("row_size").take(places.known[is_known])
+        return cls(below, below + is_known, n_before, np.where(late, 0, n_before))
 
 
-def _where(n: int, positions: Int64) -> NDArray[np.bool_]:
-    """(n,) whether each is one of some positions."""
-    found = np.zeros(n, np.bool_)
-    found[positions] = True
-    return found
-
-
-def _spread(values: NDArray[Any], places: Places, fill: float) -> NDArray[Any]:
-    """(series, …) values of the series of a store among all, in memory of their own; `fill` for the others."""
-    if len(values) == len(places.ids):
-        return values.copy()
-    found = np.full((len(places.ids), *values.shape[1:]), fill, values.dtype)
-    found[places.old] = values
-    return found
-
-
-def _merge_moments(before: Moments, places: Places, whole: NDArray[np.bool_], fresh: Moments) -> Moments:
+def _merge_moments(
+    base: Store,
+    is_known: NDArray[np.bool_],
+    known: Int64,
+    unknown: Int64,
+    whole: NDArray[np.bool_],
+    fresh: Moments,
+) -> dict[str, Spliced]:
     """Moments of all series: those of rows that stay with those of new ones, which are all that `whole` series have."""
-    empty = Moments.empty((1,)).fields()
-    merged = Moments(*(_spread(values, places, empty[name][0]) for name, values in before.fields().items()))
-    joined = merged.at(places.new).merge(fresh)
-    for name, values in merged.fields().items():
-        new = np.where(whole[:, None], fresh.fields()[name], joined.fields()[name])
-        values[places.new] = new
-    return merged
-
-
-def scatter_statics(statics: Sequence[StaticAttribute], places: Places) -> tuple[StaticAttribute, ...]:
-    """Static attributes of a store in the order of all series; new ones have none."""
-    found = []
-    for static in statics:
-        missing = np.nan if static.categories is None else -1
-        values = np.full(len(places.ids), missing, static.values.dtype)
-        values[places.old] = static.values
-        found.append(StaticAttribute(static.name, values, static.categories))
-    return tuple(found)
+    before = Moments.empty((len(whole), fresh.count.shape[1]))
+    bases = {name: base.moments_column(name) for name in before.fields()}
+    for name, values in before.fields().items():
+        values[is_known] = bases[name].take(known)
+    joined, found = before.merge(fresh).fields(), {}
+    for name, new in fresh.fields().items():
+        values = np.where(whole[:, None], new, joined[name])
+        mine = is_known & (values != before.fields()[name]).any(axis=1)
+        edits = Edits.of((unknown, values[~is_known]), (known[mine[is_known]], values[mine]))
+        found[name] = Spliced.of(bases[name], edits)
+    return found
 
 
 def update_statics(statics: Sequence[StaticAttribute], own: StaticTable, ids: Any) -> tuple[StaticAttribute, ...]:
@@ -197,12 +217,17 @@ def update_statics(statics: Sequence[StaticAttribute], own: StaticTable, ids: An
         If an attribute holds numbers, and is to hold words, or the other way round.
     """
     matched, _, _ = match_statics(ids, own.ids, own.attributes)
-    known = {static.name: static for static in statics}
+    known = {static.name: _loaded(static) for static in statics}
     here = np.isin(ids, own.ids)
     for new in matched:
         old = known.get(new.name)
         known[new.name] = new if old is None else _updated(old, new, here)
     return tuple(known.values())
+
+
+def _loaded(static: StaticAttribute) -> StaticAttribute:
+    """A static attribute in memory."""
+    return replace(static, values=static.values.whole()) if isinstance(static.values, Spliced) else static
 
 
 def _updated(old: StaticAttribute, new: StaticAttribute, here: NDArray[np.bool_]) -> StaticAttribute:
@@ -225,45 +250,47 @@ def _updated(old: StaticAttribute, new: StaticAttribute, here: NDArray[np.bool_]
     return StaticAttribute(new.name, np.where(here, values[1], values[0]), tuple(words))
 
 
-def _merge_runs(base: Store, places: Places, of_new: _Among, written: Written) -> RunTable:
+def _merge_runs(
+    base: Store, places: Places, of_new: _Among, late: NDArray[np.bool_], written: Written
+) -> dict[str, Spliced]:
     """The runs of all series: those of rows that stay, and behind them, of each series, those of its new rows.
 
     The first of those goes on with the last one that stays, where they follow each other; so few runs are compared.
     """
-    runs, summary, row_start = base.index.runs, written.summary, base.index.row_start
-    n_more = np.diff(written.row_start) + of_new.n_left - (row_start[of_new.above] - row_start[of_new.below])
-    series, time, stop = runs.series, runs.time, runs.stop[: len(runs.series)]
-    start = runs.start
-    if len(of_new.gone):
-        kept = ~_where(base.n_series, of_new.gone)[series]
-        start, stop, series, time = start[kept], stop[kept], series[kept], time[kept]
-    owner = series if len(places.ids) == base.n_series else places.old[series]
-    behind = np.searchsorted(owner, places.new, side="right")
-    shift = np.repeat(np.append(0, np.cumsum(n_more)), np.diff(behind, prepend=0, append=len(owner)))
-    start, stop = start + shift, stop + shift
+    names = ("run_start", "run_stop", "run_series", "run_time")
+    runs, summary = {name: base.column(name) for name in names}, written.summary
+    n_runs = len(runs["run_start"])
+    behind = runs["run_series"].lower_bound(of_new.above)  # the runs of series up to and including each
+    low = np.where(late, runs["run_series"].lower_bound(of_new.below) if late.any() else behind, behind)
+    n_more = np.diff(written.row_start) + of_new.n_left - of_new.n_before
     own = summary.runs.series
-    ahead = row_start[of_new.below] + np.cumsum(n_more) - n_more + of_new.n_left - written.row_start[:-1]
+    row_start = base.column("row_size").sums_before(of_new.below)
+    ahead = row_start + np.cumsum(n_more) - n_more + of_new.n_left - written.row_start[:-1]
     fresh = join_runs(
         RunTable(summary.runs.start + ahead[own], summary.runs.stop + ahead[own], places.new[own], summary.runs.time),
         summary.rule,
     )
-    behind = np.searchsorted(owner, fresh.series, side="right")
-    before = behind - 1
-    follows = np.append(True, fresh.series[1:] != fresh.series[:-1])[: len(behind)] & (behind > 0)
-    follows[follows] = owner[before[follows]] == fresh.series[follows]
-    follows[follows] = _follow(
-        summary.rule, time[before[follows]], (stop - start)[before[follows]], fresh.time[follows]
-    )
-    stop[before[follows]] = fresh.stop[follows]
-    if follows.all():
-        return RunTable(start, stop, owner, time)
-    new, behind = ~follows, behind[~follows]
-    return RunTable(
-        np.insert(start, behind, fresh.start[new]),
-        np.insert(stop, behind, fresh.stop[new]),
-        np.insert(owner, behind, fresh.series[new]),
-        np.insert(time, behind, fresh.time[new]),
-    )
+    number = np.searchsorted(places.new, fresh.series)  # which new series each run is of
+    follows = np.append(True, fresh.series[1:] != fresh.series[:-1])[: len(number)]
+    follows &= (places.known[number] >= 0) & ~late[number] & (behind[number] > 0)
+    before = behind[number[follows]] - 1
+    there, at = runs["run_series"].take(before) == places.known[number[follows]], np.flatnonzero(follows)
+    follows[at[~there]] = False
+    before, at = before[there], at[there]
+    start, stop, time = (runs[name].take(before) for name in ("run_start", "run_stop", "run_time"))
+    goes_on = _follow(summary.rule, time, stop - start, fresh.time[at])
+    follows[at[~goes_on]] = False
+    longer, new, drop = (before[goes_on], fresh.stop[at[goes_on]]), ~follows, (low[late], behind[late])
+    gone = low[late] < behind[late]
+    drop, insert = (drop[0][gone], drop[1][gone]), behind[number[new]]
+    n_unknown = (places.known < 0).astype(np.int64)
+    edits = {
+        "run_start": Edits.of((insert, fresh.start[new]), drop=drop, shift=(behind, n_more)),
+        "run_stop": Edits.of((insert, fresh.stop[new]), longer, drop, (behind, n_more)),
+        "run_series": Edits.of((insert, fresh.series[new]), drop=drop, shift=(behind, n_unknown)),
+        "run_time": Edits.of((insert, fresh.time[new]), drop=drop),
+    }
+    return {name: Spliced.of(runs[name], edits[name], n_runs) for name in names}
 
 
 def _follow(rule: TimeStepRule, before: Int64, n_rows: Int64, after: Int64) -> NDArray[np.bool_]:

@@ -23,6 +23,7 @@ from zstore.writing.shards import RowsSpec
 from zstore.writing.sources.cells import PLAIN
 from zstore.writing.sources.protocol import Source, SourceFile
 from zstore.writing.sources.table import StaticTable, TableSpec
+from zstore.writing.spliced_index import IndexOf
 from zstore.writing.statics import match_statics
 
 Int64 = NDArray[np.int64]
@@ -175,7 +176,7 @@ class StepCounts:
 
 
 def freq_notes(
-    rule: TimeStepRule, index: SeriesIndex, before: tuple[SeriesIndex, Int64] | None = None
+    rule: TimeStepRule, index: IndexOf, before: Callable[[], tuple[SeriesIndex, Int64]] | None = None
 ) -> Iterator[str]:
     """What should be known of the steps between rows of a store.
 
@@ -186,19 +187,25 @@ def freq_notes(
     index
         All series, with the rows that were added.
     before
-        The series before rows were added, and where each of them is among all; None for none.
+        Reads the series before rows were added, and where each of them is among all; None for none.
     """
-    yield from _repeated_ids(index)
-    if rule.regular and len(index.runs.series) == np.count_nonzero(index.row_size):
+    n_with_rows, n_several = (sum(int(np.count_nonzero(sizes > least)) for sizes in index.sizes()) for least in (0, 1))
+    if n_several and 10 * n_several <= index.n_series:
+        yield _repeated_ids(index.loaded)
+    if rule.regular and index.n_runs == n_with_rows:
         return  # a run for each series
-    steps = StepCounts.of(index, rule)
-    if rule.kind == "irregular" and np.any(steps.n_steps):
+    if rule.kind == "irregular" and n_several:
         yield "times are irregular: no step between rows is the usual one, so runs are not split"
+    if not rule.regular:
+        return
+    index = index.loaded
+    steps = StepCounts.of(index, rule)
     n_new = steps.n_gaps
     if before is not None:
-        n_new[before[1]] -= StepCounts.of(before[0], rule).n_gaps
+        of_store, places = before()
+        n_new[places] -= StepCounts.of(of_store, rule).n_gaps
         n_new = np.maximum(n_new, 0)
-    if not rule.regular or not n_new.any():
+    if not n_new.any():
         return
     usual, n_gapped = str(rule), np.count_nonzero(n_new)
     yield f"steps other than {usual}: {n_new.sum():,}, in {n_gapped:,} series; runs are split there"
@@ -217,14 +224,13 @@ def freq_notes(
         )
 
 
-def _repeated_ids(index: SeriesIndex) -> Iterator[str]:
+def _repeated_ids(index: SeriesIndex) -> str:
     """Ids with several rows, where nine in ten have a single one: a table of studies that lists some twice."""
     several = np.flatnonzero(index.row_size > 1)
-    if len(several) and 10 * len(several) <= index.n_series:
-        shown = ", ".join(repr(str(index.ids[series])) for series in several[:_SHOWN_IDS])
-        more = ", …" if len(several) > _SHOWN_IDS else ""
-        many = f"{len(several):,} ids have" if len(several) > 1 else "1 id has"
-        yield (
-            f"{many} several rows, the other {index.n_series - len(several):,} have one ({shown}{more}); "
-            "each row is a window of its own"
-        )
+    shown = ", ".join(repr(str(index.ids[series])) for series in several[:_SHOWN_IDS])
+    more = ", …" if len(several) > _SHOWN_IDS else ""
+    many = f"{len(several):,} ids have" if len(several) > 1 else "1 id has"
+    return (
+        f"{many} several rows, the other {index.n_series - len(several):,} have one ({shown}{more}); "
+        "each row is a window of its own"
+    )

@@ -13,13 +13,10 @@ from functools import partial
 from typing import Any
 
 from zstore.errors import SourceError
-from zstore.format.index import SeriesIndex
 from zstore.format.manifest import ObjectRecord
-from zstore.format.moments import Moments
 from zstore.format.schema import Field, Schema
 from zstore.format.soundness import LONGEST
 from zstore.format.timesteps import TimeStepRule
-from zstore.reading.store import Store
 from zstore.writing.encode_plan import choose_codecs
 from zstore.writing.fields import Fields, write_fields
 from zstore.writing.listing import Inventory
@@ -29,6 +26,7 @@ from zstore.writing.shards import RowsSpec, stored_trial, write_part
 from zstore.writing.site import Site
 from zstore.writing.sort import DuplicateTimeError, ShardPlan, SortedBlock, plan_shards
 from zstore.writing.sources.payloads import BadPayloadsError, PayloadFaultError
+from zstore.writing.spliced_index import IndexOf, MomentsOf
 from zstore.writing.steps import Trial
 from zstore.writing.version import Summary, border_steps, commit_version, rule_of, summarise
 
@@ -135,8 +133,8 @@ class Version:
     """
 
     schema: Schema
-    index: SeriesIndex
-    moments: Moments
+    index: IndexOf
+    moments: MomentsOf
     shards: Inventory
     ledger: Sequence[ObjectRecord]
     notes: dict[str, Any]
@@ -221,12 +219,12 @@ def sum_up(
     return summarise(shards, ordered.row_start, len(rows.channels), rule, breaks)
 
 
-def next_schema(base: Schema, site: Site, written: Written, index: SeriesIndex) -> Schema:
+def next_schema(base: Schema, site: Site, written: Written, index: IndexOf) -> Schema:
     """The schema of the version that comes after one."""
     return replace(
         base,
         version=site.version,
-        n_rows=int(index.row_size.sum()),
+        n_rows=index.n_rows,
         n_places=written.first_place + written.n_rows,
         n_series=index.n_series,
         channels=written.rows.channels,
@@ -235,7 +233,7 @@ def next_schema(base: Schema, site: Site, written: Written, index: SeriesIndex) 
     )
 
 
-def commit(site: Site, version: Version, rows: RowsSpec, base: Store | None = None) -> None:
+def commit(site: Site, version: Version, rows: RowsSpec) -> None:
     """Make a version the newest one, in one step. Scratch space is cleared before, so that no store needs it.
 
     Parameters
@@ -244,8 +242,6 @@ def commit(site: Site, version: Version, rows: RowsSpec, base: Store | None = No
         Where it is built.
     version, rows
         What it holds, and how its rows lie.
-    base
-        The version whose index and moments are taken over where they stay the same; None for none.
 
     Raises
     ------
@@ -256,15 +252,15 @@ def commit(site: Site, version: Version, rows: RowsSpec, base: Store | None = No
     schema = replace(version.schema, committed=datetime.now(UTC).isoformat(timespec="seconds"))
     site.scratch.clear()
     commit_version(
-        site.root, schema, rows, version.index, version.moments, version.shards, version.ledger, version.notes, base
+        site.root, schema, rows, version.index, version.moments, version.shards, version.ledger, version.notes
     )
 
 
 def _check_span(version: Version) -> None:
-    index, axis = version.index, version.schema.time
-    if not len(index.time_start):
+    ends, axis = version.index.time_ends(), version.schema.time
+    if ends is None:
         return
-    first, last = int(index.time_start.min()), int(index.time_stop.max())
+    first, last = ends
     if last - first > LONGEST:
         raise SourceError(
             f"times from {axis.show(first)} to {axis.show(last)}, in {axis.unit or 'steps'}",

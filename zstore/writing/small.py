@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zstore.format.arrays import encode_small_chunk, small_document, small_key
+from zstore.format.arrays import encode_small_chunk, small_chunks, small_document, small_key
 from zstore.format.documents import to_bytes
-from zstore.format.index import SeriesIndex
 from zstore.format.layout import ROOT, index_path, moments_path
 from zstore.format.manifest import ObjectRecord
-from zstore.format.moments import Moments
-from zstore.reading.store import Store
+from zstore.reading.smallcolumn import SmallColumn
 from zstore.storage.protocol import Storage
+from zstore.writing.spliced import Spliced
+from zstore.writing.spliced_index import IndexOf, MomentsOf
 
 _ENCODERS, _SENDERS = 4, 16  # arrays at once, of which each takes the memory of one of its parts; the same for a bucket
 _SAME = ("data_type", "chunk_grid", "codecs", "fill_value")
@@ -34,7 +31,7 @@ class SmallArray:
     path
         Where it is to lie.
     values
-        Numbers, or ``numpy.dtypes.StringDType`` texts.
+        Numbers, or ``numpy.dtypes.StringDType`` texts; or a :class:`Spliced` array of them.
     dimensions
         A name for each axis.
     attributes
@@ -42,13 +39,13 @@ class SmallArray:
     """
 
     path: str
-    values: NDArray[Any]
+    values: Any
     dimensions: tuple[str, ...]
     attributes: Mapping[str, Any]
 
 
 def small_arrays_of(
-    index: SeriesIndex, moments: Moments, version: int, time_attributes: dict[str, Any]
+    index: IndexOf, moments: MomentsOf, version: int, time_attributes: dict[str, Any]
 ) -> list[SmallArray]:
     """All arrays of the index and of the moments of a version."""
     group = index_path(version)
@@ -62,9 +59,7 @@ def small_arrays_of(
     ]
 
 
-def write_small(
-    root: Storage, arrays: Sequence[SmallArray], base: Store | None = None
-) -> tuple[list[ObjectRecord], dict[str, dict[str, Any]]]:
+def write_small(root: Storage, arrays: Sequence[SmallArray]) -> tuple[list[ObjectRecord], dict[str, dict[str, Any]]]:
     """Write small arrays.
 
     Parameters
@@ -72,70 +67,45 @@ def write_small(
     root
         Where the store is.
     arrays
-        What to write.
-    base
-        The version before: parts that are the same there are copied as they lie there, and not encoded again.
+        What to write; chunks of spliced arrays that stay are copied as they lie there, and not encoded again.
 
     Returns
     -------
     The objects, and the document of each array by its path.
     """
-    before = {}
-    if base is not None:
-        known = small_arrays_of(base.index, base.moments, base.version, {})
-        before = {_name(array.path): array for array in known}
-    put = partial(_write_array, root, base, before)
     with ThreadPoolExecutor(_SENDERS if root.remote else _ENCODERS) as pool:
-        written = list(pool.map(put, arrays))
+        written = list(pool.map(partial(_write_array, root), arrays))
     nodes = {array.path: node for array, (_, node) in zip(arrays, written, strict=True)}
     return [record for records, _ in written for record in records], nodes
 
 
-def _name(path: str) -> str:
-    """A path without its version: ``index/id`` of ``index/00000001/id``."""
-    group, _, name = path.split("/", 2)
-    return f"{group}/{name}"
-
-
-def _write_array(
-    root: Storage, base: Store | None, before: Mapping[str, SmallArray], array: SmallArray
-) -> tuple[list[ObjectRecord], dict[str, Any]]:
+def _write_array(root: Storage, array: SmallArray) -> tuple[list[ObjectRecord], dict[str, Any]]:
     document = small_document(array.values, array.dimensions, dict(array.attributes))
     content = to_bytes(document)
     node: dict[str, Any] = json.loads(content)
     records = [ObjectRecord.of(f"{array.path}/{ROOT}", content)]
     root.write(records[0].key, content)
-    for key, part in _parts(base, before.get(_name(array.path)), array, node):
+    for key, part in _parts(array, node):
         root.write(f"{array.path}/{key}", part)
         records.append(ObjectRecord.of(f"{array.path}/{key}", part))
     return records, node
 
 
-def _parts(
-    base: Store | None, old: SmallArray | None, array: SmallArray, node: dict[str, Any]
-) -> Iterator[tuple[str, bytes]]:
+def _parts(array: SmallArray, node: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     """The key and the bytes of each chunk of an array."""
-    rows = int(node["chunk_grid"]["configuration"]["chunk_shape"][0])
-    known = None
-    if base is not None and old is not None:
-        there = base.objects.nodes[old.path]
-        known = old if all(there[name] == node[name] for name in _SAME) else None
-    for number in range(-(-len(array.values) // rows) if array.values.size else 0):
-        key, part = small_key(node, number), slice(number * rows, (number + 1) * rows)
-        if base is not None and known is not None and _are_same(array.values, known.values, part):
-            yield key, base.objects.content(f"{known.path}/{key}")
+    values, base = array.values, array.values.base if isinstance(array.values, Spliced) else None
+    same = base is not None and all(base.document[name] == node[name] for name in _SAME)
+    for number, rows in enumerate(small_chunks(node)):
+        key = small_key(node, number)
+        if base is None:
+            yield key, encode_small_chunk(values[rows], node)
+        elif same and _stays(values, base, rows):
+            yield key, base.objects.content(f"{base.path}/{key}")
         else:
-            yield key, encode_small_chunk(array.values[part], node)
+            yield key, encode_small_chunk(values.read(rows.start, rows.stop), node)
 
 
-def _are_same(values: NDArray[Any], before: NDArray[Any], part: slice) -> bool:
-    """Whether a part of an array has the very same values that another array has there."""
-    if values is before:
-        return True
-    new, old = values[part], before[part]
-    if new.shape != old.shape or new.dtype != old.dtype:
-        return False
-    if new.dtype.kind == "T":
-        return bool(np.all(new == old))
-    octets = [np.ascontiguousarray(each).view(np.uint8) for each in (new, old)]  # a NaN is the same as itself
-    return np.array_equal(octets[0], octets[1])
+def _stays(values: Spliced, base: SmallColumn, rows: slice) -> bool:
+    """Whether a chunk is that of the array before: the same items, and what fills it up."""
+    ends_alike = rows.stop == len(base) or (rows.stop < len(values) and rows.stop < len(base))
+    return ends_alike and values.stays(rows.start, rows.stop)

@@ -21,13 +21,13 @@ from zstore.format.moments import Moments, stack
 from zstore.format.rowarrays import array_names, origin_name
 from zstore.format.schema import Schema
 from zstore.format.timesteps import TimeStepRule
-from zstore.reading.store import Store
 from zstore.storage.protocol import Storage
 from zstore.writing.encoded import byte_plan, place_plans
 from zstore.writing.listing import Inventory, form_of, manifest_in_one, manifest_in_parts
 from zstore.writing.shard_parts import ShardReport
 from zstore.writing.shards import RowsSpec, digest_plan, origin_plan
 from zstore.writing.small import small_arrays_of, write_small
+from zstore.writing.spliced_index import IndexOf, MomentsOf
 from zstore.writing.steps import Breaks, Steps, Trial, choose_rule, report_steps
 
 logger = logging.getLogger(__name__)
@@ -148,12 +148,11 @@ def commit_version(
     root: Storage,
     schema: Schema,
     rows: RowsSpec,
-    index: SeriesIndex,
-    moments: Moments,
+    index: IndexOf,
+    moments: MomentsOf,
     shards: Inventory,
     ledger: Sequence[ObjectRecord],
     notes: dict[str, Any],
-    base: Store | None = None,
 ) -> None:
     """Write every small object of a version, then make it the newest one.
 
@@ -173,14 +172,12 @@ def commit_version(
         The sources whose rows it has; those of the version before first, in its order.
     notes
         What else the root document keeps.
-    base
-        The version whose index and moments are taken over where they stay the same; None for none.
     """
     version, nodes = schema.version, _row_nodes(rows, schema)
     # The arrays' own documents mirror those in the root. They change with every version, so they are in no manifest.
     mirrors = {f"{path}/{ROOT}": to_bytes(document) for path, document in nodes.items()}
     arrays = small_arrays_of(index, moments, version, schema.time.attributes())
-    of_arrays, documents = write_small(root, arrays, base)
+    of_arrays, documents = write_small(root, arrays)
     groups = {group: group_document() for group in ("index", "moments", index_path(version), moments_path(version))}
     small = {f"{group}/{ROOT}": to_bytes(document) for group, document in groups.items()}
     of_small = [*of_arrays, *starmap(ObjectRecord.of, small.items())]

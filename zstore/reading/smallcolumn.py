@@ -1,0 +1,99 @@
+"""An array of the index or of the moments of a version, read chunk by chunk: never the whole of it in memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zstore.format.arrays import dtype_of, small_chunks
+from zstore.reading.objects import ObjectReader
+
+Int64 = NDArray[np.int64]
+_KEPT = 2  # chunks: whoever reads in order, a chunk at a time, may need two of these for one of its own
+
+
+class SmallColumn:
+    """A small array.
+
+    Parameters
+    ----------
+    objects
+        The version.
+    path
+        Where the array lies, such as ``index/00000001/row_size``.
+    """
+
+    def __init__(self, objects: ObjectReader, path: str) -> None:
+        self.objects, self.path, self.document = objects, path, objects.nodes[path]
+        self.dtype, self.shape = dtype_of(self.document), tuple(self.document["shape"])
+        self._chunk_rows = int(self.document["chunk_grid"]["configuration"]["chunk_shape"][0])
+        self._recent: dict[int, NDArray[Any]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``[start, stop)``, which may lie in memory that is kept: not to be written to."""
+        if start >= stop:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        first = start // self._chunk_rows
+        numbers = range(first, (stop - 1) // self._chunk_rows + 1)
+        parts = [self._chunk(number) for number in numbers]
+        begin = first * self._chunk_rows
+        some = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return some[start - begin : stop - begin]
+
+    def take(self, rows: Int64) -> NDArray[Any]:
+        """Some rows, ascending."""
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for part, mine in self._parts_of(rows):
+            found[mine] = self._chunk(part)[rows[mine] - part * self._chunk_rows]
+        return found
+
+    def lower_bound(self, values: Int64) -> Int64:
+        """How many items of an ascending array are less than each of some values. Cost: every chunk is decoded."""
+        found = np.zeros(len(values), np.int64)
+        for number in range(len(small_chunks(self.document))):
+            found += np.searchsorted(self._chunk(number), values)
+        return found
+
+    def sums_before(self, rows: Int64) -> Int64:
+        """The sum of all items before each of some rows, ascending. Cost: every chunk is decoded."""
+        found, total = np.zeros(len(rows), np.int64), 0
+        for number, part in enumerate(small_chunks(self.document)):
+            values = self._chunk(number)
+            mine = slice(*np.searchsorted(rows, [part.start, part.stop]).tolist())
+            inside = rows[mine] - part.start
+            if len(inside):
+                found[mine] = total + np.append(0, np.cumsum(values[: inside[-1]]))[inside]
+            total += int(values.sum())
+        found[int(np.searchsorted(rows, len(self))) :] = total
+        return found
+
+    def _parts_of(self, rows: Int64) -> list[tuple[int, slice]]:
+        """The chunks that some rows, ascending, lie in, and which of the rows each has."""
+        number = rows // self._chunk_rows
+        edges = np.flatnonzero(np.diff(number, prepend=-1))
+        return (
+            [
+                (int(number[low]), slice(low, high))
+                for low, high in zip(edges.tolist(), [*edges[1:].tolist(), len(rows)], strict=True)
+            ]
+            if len(rows)
+            else []
+        )
+
+    def _chunk(self, number: int) -> NDArray[Any]:
+        with self._lock:
+            values = self._recent.pop(number, None)
+        if values is None:
+            values = self.objects.small_part(self.path, number)
+        with self._lock:
+            self._recent[number] = values  # last
+            while len(self._recent) > _KEPT:
+                self._recent.pop(next(iter(self._recent)))
+        return values
