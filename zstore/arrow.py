@@ -67,7 +67,13 @@ def octets_of(texts: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]
 
 
 def texts_of(octets: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[Any] | None:
-    """What `octets_of` takes apart, put together; None where a byte is 0 or not ASCII, or a text far longer than most.
+    """What `octets_of` takes apart, put together; None where `padded_of` is."""
+    padded = padded_of(octets, lengths)
+    return None if padded is None else padded.astype(np.dtypes.StringDType())
+
+
+def padded_of(octets: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[Any] | None:
+    """Texts as bytes of one length, which sort as they do; None where one is 0 or not ASCII, or a text far too long.
 
     Parameters
     ----------
@@ -85,7 +91,7 @@ def texts_of(octets: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[A
     else:
         padded = np.zeros((n_texts, width), np.uint8)
         padded[np.arange(width) < lengths[:, None]] = octets
-    return padded.view(f"S{width}").reshape(n_texts).astype(np.dtypes.StringDType())
+    return padded.view(f"S{width}").reshape(n_texts)
 
 
 def to_strings(texts: Any) -> NDArray[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreError
-from zstore.format.arrays import decode_small, decode_small_chunk, small_chunks
+from zstore.format.arrays import decode_small, decode_small_chunk, decode_text_chunk, small_chunks
 from zstore.format.commit import check_root, read_root
 from zstore.format.index import SeriesIndex
 from zstore.format.layout import FORMATS, ROOT, root_copy_key, shard_key, shards_of
@@ -253,10 +253,14 @@ class ObjectReader:
         for number, rows in enumerate(small_chunks(self.nodes[paths[0]])):
             yield rows, [self.small_part(path, number) for path in paths]
 
-    def small_part(self, path: str, number: int) -> NDArray[Any]:
-        """One chunk of a small array, checked, without what fills up the last one."""
+    def small_part(self, path: str, number: int, as_bytes: bool = False) -> NDArray[Any]:
+        """One chunk of a small array, checked, without what fills up the last one; texts `as_bytes` where they can be.
+
+        See :func:`decode_text_chunk`.
+        """
+        decode = decode_text_chunk if as_bytes else decode_small_chunk
         try:
-            return decode_small_chunk(self.nodes[path], number, lambda key: self.content(f"{path}/{key}"))
+            return decode(self.nodes[path], number, lambda key: self.content(f"{path}/{key}"))
         except ValueError as error:
             raise undecodable(path, self.nodes, error, str(self.storage)) from error
 

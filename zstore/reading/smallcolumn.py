@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.format.arrays import dtype_of, small_chunks
+from zstore.arrow import octets_of, padded_of
+from zstore.format.arrays import dtype_of, small_chunks, strings
+from zstore.format.soundness import check_ids
 from zstore.reading.objects import ObjectReader
 
 Int64 = NDArray[np.int64]
@@ -61,6 +63,35 @@ class SmallColumn:
             found += np.searchsorted(self._chunk(number), values)
         return found
 
+    def ranks(self, texts: NDArray[Any]) -> tuple[Int64, NDArray[np.bool_]]:
+        """How many texts of an array sorted by their bytes come before each of some, sorted too, and which it has.
+
+        Raises
+        ------
+        StoreError
+            If the array is not sorted, or has a text twice.
+
+        Notes
+        -----
+        Cost: every chunk is decoded, to bytes where texts are ASCII.
+        """
+        taken_apart = octets_of(texts)
+        keys = texts if taken_apart is None else padded_of(*taken_apart)
+        keys = texts if keys is None else keys
+        found, known, last = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.bool_), ""
+        for number, part in enumerate(small_chunks(self.document)):
+            values = self.objects.small_part(self.path, number, as_bytes=True)
+            if values.dtype.kind != keys.dtype.kind:
+                values = values.astype(np.dtypes.StringDType()) if values.dtype.kind == "S" else values
+            wanted = keys if values.dtype.kind == keys.dtype.kind else texts
+            for some in (values, strings([last, _text(values[0])])) if part.start else (values,):
+                check_ids(some, f"{self.objects.storage}/{self.path}")
+            last, at = _text(values[-1]), np.searchsorted(values, wanted)
+            here = np.flatnonzero(at < len(values))
+            known[here[values[at[here]] == wanted[here]]] = True
+            found += at
+        return found, known
+
     def sums_before(self, rows: Int64) -> Int64:
         """The sum of all items before each of some rows, ascending. Cost: every chunk is decoded."""
         found, total = np.zeros(len(rows), np.int64), 0
@@ -97,3 +128,8 @@ class SmallColumn:
             while len(self._recent) > _KEPT:
                 self._recent.pop(next(iter(self._recent)))
         return values
+
+
+def _text(value: Any) -> str:
+    """A text, or the bytes of one, as a text."""
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zstore.arrow import from_strings, numbered
 from zstore.errors import SourceError
 from zstore.format.index import RunTable, StaticAttribute
 from zstore.format.moments import Moments
@@ -24,7 +24,7 @@ from zstore.writing.statics import match_statics
 
 Int64 = NDArray[np.int64]
 
-_FEW_IDS = 1 << 12  # of new rows, which are sought one by one
+_DECODERS = 4  # arrays at once
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,17 @@ class Places:
 
     Parameters
     ----------
-    of_store, of_new
-        (series,) ids of the store, sorted by their UTF-8 bytes, and (new series,) of series with new rows, likewise.
+    store
+        The store.
+    of_new
+        (new series,) ids of series with new rows, sorted by their UTF-8 bytes.
     new
         (new series,) position of each series with new rows among all.
     known
         (new series,) its position in the store, -1 for none.
     """
 
-    of_store: NDArray[Any]
+    store: Store
     of_new: NDArray[Any]
     new: Int64
     known: Int64
@@ -49,16 +51,9 @@ class Places:
     @classmethod
     def of(cls, store: Store, ids: NDArray[Any]) -> Places:
         """Bring the ids of a store and of new rows together."""
-        if len(ids) > _FEW_IDS:
-            both, (before, fresh) = numbered([from_strings(store.ids), from_strings(ids)])
-            place = np.full(len(both), -1, np.int64)
-            place[before] = np.arange(len(before))
-            return cls(store.ids, ids, fresh.astype(np.int64), place[fresh])
-        place = np.searchsorted(store.ids, ids)
-        is_known = place < store.n_series
-        is_known[is_known] = store.ids[place[is_known]] == ids[is_known]
+        place, is_known = store.column("id").ranks(ids)
         new: Int64 = place + np.cumsum(~is_known) - ~is_known  # behind the unknown ids before each of these
-        return cls(store.ids, ids, new, np.where(is_known, place, -1))
+        return cls(store, ids, new, np.where(is_known, place, -1))
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
@@ -78,7 +73,7 @@ class Places:
     @cached_property
     def old(self) -> Int64:
         """(series of the store,) position of each among all."""
-        is_old = np.ones(len(self.of_store) + len(self.unknown), np.bool_)
+        is_old = np.ones(self.store.n_series + len(self.unknown), np.bool_)
         is_old[self.new[~self.is_known]] = False
         return np.flatnonzero(is_old)
 
@@ -86,9 +81,9 @@ class Places:
     def ids(self) -> NDArray[Any]:
         """(series,) all ids, sorted by their UTF-8 bytes."""
         if not len(self.unknown):
-            return self.of_store
-        both = np.empty(len(self.of_store) + len(self.unknown), np.dtypes.StringDType())
-        both[self.old], both[self.new] = self.of_store, self.of_new
+            return self.store.ids
+        both = np.empty(self.store.n_series + len(self.unknown), np.dtypes.StringDType())
+        both[self.old], both[self.new] = self.store.ids, self.of_new
         return both
 
 
@@ -122,7 +117,7 @@ def merge(
     is_known, unknown, n_new = places.is_known, places.unknown, np.diff(written.row_start)
     known = places.known[is_known]
     ptr = base.column("extent_ptr")
-    ptr_below, ptr_above = ptr.take(of_new.below), ptr.take(of_new.above)
+    ptr_below, ptr_above = ptr.take(np.stack([of_new.below, of_new.above], axis=1).ravel()).reshape(-1, 2).T
     n_more = 1 - np.where(late, ptr_above - ptr_below, 0)  # extents
     drop = ptr_below[late], ptr_above[late]
     first, last = (written.first_place + edge for edge in (written.row_start[:-1], written.row_start[1:]))
@@ -188,8 +183,10 @@ def _merge_moments(
     """Moments of all series: those of rows that stay with those of new ones, which are all that `whole` series have."""
     before = Moments.empty((len(whole), fresh.count.shape[1]))
     bases = {name: base.moments_column(name) for name in before.fields()}
-    for name, values in before.fields().items():
-        values[is_known] = bases[name].take(known)
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        taken = pool.map(lambda column: column.take(known), bases.values())
+        for values, there in zip(before.fields().values(), taken, strict=True):
+            values[is_known] = there
     joined, found = before.merge(fresh).fields(), {}
     for name, new in fresh.fields().items():
         values = np.where(whole[:, None], new, joined[name])
@@ -260,8 +257,8 @@ def _merge_runs(
     names = ("run_start", "run_stop", "run_series", "run_time")
     runs, summary = {name: base.column(name) for name in names}, written.summary
     n_runs = len(runs["run_start"])
-    behind = runs["run_series"].lower_bound(of_new.above)  # the runs of series up to and including each
-    low = np.where(late, runs["run_series"].lower_bound(of_new.below) if late.any() else behind, behind)
+    bounds = np.stack([of_new.below, of_new.above], axis=1).ravel()
+    low, behind = runs["run_series"].lower_bound(bounds).reshape(-1, 2).T  # the runs of each, and those before them
     n_more = np.diff(written.row_start) + of_new.n_left - of_new.n_before
     own = summary.runs.series
     row_start = base.column("row_size").sums_before(of_new.below)
@@ -272,12 +269,11 @@ def _merge_runs(
     )
     number = np.searchsorted(places.new, fresh.series)  # which new series each run is of
     follows = np.append(True, fresh.series[1:] != fresh.series[:-1])[: len(number)]
-    follows &= (places.known[number] >= 0) & ~late[number] & (behind[number] > 0)
-    before = behind[number[follows]] - 1
-    there, at = runs["run_series"].take(before) == places.known[number[follows]], np.flatnonzero(follows)
-    follows[at[~there]] = False
-    before, at = before[there], at[there]
-    start, stop, time = (runs[name].take(before) for name in ("run_start", "run_stop", "run_time"))
+    follows &= ~late[number] & (behind > low)[number]
+    before, at = behind[number[follows]] - 1, np.flatnonzero(follows)
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        taken = pool.map(lambda name: runs[name].take(before), ("run_start", "run_stop", "run_time"))
+        start, stop, time = taken
     goes_on = _follow(summary.rule, time, stop - start, fresh.time[at])
     follows[at[~goes_on]] = False
     longer, new, drop = (before[goes_on], fresh.stop[at[goes_on]]), ~follows, (low[late], behind[late])

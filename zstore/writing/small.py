@@ -19,7 +19,7 @@ from zstore.writing.spliced import Spliced
 from zstore.writing.spliced_index import IndexOf, MomentsOf
 
 _ENCODERS, _SENDERS = 4, 16  # arrays at once, of which each takes the memory of one of its parts; the same for a bucket
-_SAME = ("data_type", "chunk_grid", "codecs", "fill_value")
+_SAME = ("data_type", "chunk_grid", "fill_value")  # codecs of small arrays differ in their level alone
 
 
 @dataclass(frozen=True)
