@@ -48,11 +48,11 @@ LAYERS = {
         ["format.payloads.grid", "format.payloads.resample", "format.payloads.chain"],
         [
             "format.schema",
+            "format.spans",
             "format.index",
             "format.moments",
             "format.manifest",
             "format.parts",
-            "format.spans",
             "format.nodes",
             "format.soundness",
         ],

@@ -16,6 +16,7 @@ from numcodecs import VLenUTF8
 from zstore import NotFoundError, StoreError, append, ingest, open_store, verify
 from zstore.arrow import from_strings, numbered, text_array, to_strings
 from zstore.format import arrays
+from zstore.reading.described import DescribedVersion
 from zstore.writing import segments, small, spliced
 from zstore.writing.spliced import Edits, Spliced
 
@@ -192,6 +193,24 @@ def test_an_append_encodes_only_parts_of_the_index_that_change(tmp_path: Path, m
     append(table({("s11", 2): 1.0}), tmp_path / "s.zarr")
     changed = ["row_size", "extent_ptr", "extent_start", "extent_stop", "run_stop", "time_stop", "count"]
     assert len(encoded) == len(changed)  # of each the last part, of more than 40 in all
+
+
+def test_an_append_behind_all_rows_has_no_index_and_no_statistics_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(table({(f"s{n:02}", t): 1.0 for n in range(12) for t in (0, 1)}), tmp_path / "s.zarr", id="id", time="t")
+
+    def read(_: Any) -> None:
+        raise AssertionError("read whole")
+
+    with monkeypatch.context() as patch:
+        for name in ("index", "moments", "ids"):
+            patch.setattr(DescribedVersion, name, property(read))
+        append(table({("s03", 2): 2.0, ("s035", 0): 3.0, ("s11", 5): 4.0}), tmp_path / "s.zarr")
+    store = open_store(tmp_path / "s.zarr")
+    assert verify(store).faults == ()
+    assert store.series("s035").read("v").tolist() == [3.0]
+    assert store.series("s11").read("v").tolist() == [1.0, 1.0, 4.0]
 
 
 def test_a_series_is_found_without_reading_what_is_known_of_all(tmp_path: Path) -> None:

@@ -57,8 +57,11 @@ def test_the_first_rows_of_a_selection_need_one_array_of_the_statistics(
     table = pa.table({"id": ["a", "a", "b"], "t": [1, 2, 1], "v": [0.5, None, 2.0]})
     static = pa.table({"id": ["a", "b"], "land": ["wood", "field"]})
     zstore.ingest(table, tmp_path / "s.zarr", id="id", time="t", time_unit="steps", static=static)
-    read, small = [], ObjectReader.small
+    read, small, part = [], ObjectReader.small, ObjectReader.small_part
     monkeypatch.setattr(ObjectReader, "small", lambda self, path: read.append(path) or small(self, path))
+    monkeypatch.setattr(
+        ObjectReader, "small_part", lambda self, path, *more: read.append(path) or part(self, path, *more)
+    )
     rows = open_store(tmp_path / "s.zarr").sel(where={"land": "wood"}).to_arrow().read_all()
     assert rows.column("v").to_pylist() == [0.5, None]
     assert [path.rpartition("/")[2] for path in read if "moments" in path] == ["n_missing"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zstore.format.encodings.words import flag_attributes
 from zstore.format.layout import safe_names
+from zstore.format.spans import blocks
 
 Int64 = NDArray[np.int64]
 
@@ -146,7 +147,9 @@ class SeriesIndex:
     @cached_property
     def row_start(self) -> Int64:
         """(series + 1,) first row of each series."""
-        return np.concatenate([[0], np.cumsum(self.row_size)])
+        starts = np.zeros(len(self.row_size) + 1, np.int64)
+        np.cumsum(self.row_size, out=starts[1:])
+        return starts
 
     def series_of(self, start: int, stop: int) -> Int64:
         """(row,) the series of each of the rows ``[start, stop)``."""
@@ -158,12 +161,20 @@ class SeriesIndex:
     @cached_property
     def pieces(self) -> tuple[Int64, Int64, Int64]:
         """Where rows lie: (piece,) first row, first place and size, in row order; adjoining extents are one piece."""
-        size = self.extent_stop - self.extent_start
-        row = np.cumsum(size) - size
-        if not len(size):
-            return size, size, size
-        first = np.append(0, np.flatnonzero(self.extent_start[1:] != self.extent_stop[:-1]) + 1)
-        return row[first], self.extent_start[first], np.diff(row[first], append=row[-1] + size[-1])
+        rows, places, n_rows = [], [], 0
+        for some in blocks(len(self.extent_start)):
+            start, size = self.extent_start[some], self.extent_stop[some] - self.extent_start[some]
+            before = self.extent_stop[max(some.start - 1, 0) : some.stop - 1]
+            new = start[-len(before) :] != before if len(before) else np.zeros(0, np.bool_)
+            first = np.flatnonzero(new if some.start else np.append(True, new))
+            ends = n_rows + np.cumsum(size)
+            rows.append((ends - size)[first])
+            places.append(start[first])
+            n_rows = int(ends[-1])
+        if not rows:
+            return self.extent_start, self.extent_start, self.extent_start
+        joined = np.concatenate(rows)
+        return joined, np.concatenate(places), np.diff(joined, append=n_rows)
 
     def places(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Places of the rows ``[start, stop)``, as ranges in row order."""

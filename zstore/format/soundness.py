@@ -21,7 +21,7 @@ from zstore.format.nodes import check_promise, small_arrays
 from zstore.format.parts import ROWS, Part
 from zstore.format.refusals import refuse, text
 from zstore.format.rowarrays import RowArray, byte_arrays, row_arrays
-from zstore.format.spans import uncovered, union
+from zstore.format.spans import blocks, uncovered, union
 from zstore.format.trust import check_record
 
 LONGEST = (1 << 63) - 1
@@ -186,10 +186,12 @@ def _check_extents(index: SeriesIndex, document: Mapping[str, Any], where: str) 
         refuse("an empty extent", "places [start, stop)", where)
     if pointer[0] != 0 or pointer[-1] != len(start) or np.any(pointer[1:] < pointer[:-1]):
         refuse("extent_ptr that does not ascend from 0 to the number of extents", f"{len(start):,} extents", where)
-    total = np.zeros(len(start) + 1, np.int64)
-    np.cumsum(stop - start, out=total[1:])
-    if np.any(np.diff(total[pointer]) != index.row_size):
-        refuse("extents that are not of the size of their series", "as many places as rows", where)
+    for some in blocks(index.n_series):
+        edges = pointer[some.start : some.stop + 1]
+        own = slice(int(edges[0]), int(edges[-1]))
+        total = np.append(0, np.cumsum(stop[own] - start[own]))
+        if np.any(np.diff(total[edges - edges[0]]) != index.row_size[some]):
+            refuse("extents that are not of the size of their series", "as many places as rows", where)
     _, places, sizes = index.pieces  # of extents that adjoin in this order, none overlap
     order = np.argsort(places)
     if np.any(places[order][1:] < (places + sizes)[order][:-1]):
@@ -199,14 +201,13 @@ def _check_extents(index: SeriesIndex, document: Mapping[str, Any], where: str) 
 def check_shards(index: SeriesIndex, document: Mapping[str, Any], records: Collection[str], where: str) -> None:
     """Check that every shard that holds a row of a sound index is among the objects. Raises `StoreError`."""
     arrays = row_arrays(document).values()
+    _, places, sizes = index.pieces
     for size in {array.grid.shard_rows for array in arrays}:
-        first, last = index.extent_start // size, (index.extent_stop - 1) // size
-        shards: set[int] = set(np.unique(first[np.flatnonzero(np.diff(first, prepend=-1))]).tolist())
-        several = first != last  # few, if any: of series that are longer than a shard, or lie across a border
-        for low, high in {*zip(first[several].tolist(), last[several].tolist(), strict=True)}:
-            if high - low > len(records):
-                refuse(f"rows in {high - low + 1:,} shards", f"at most {len(records):,}, the objects there are", where)
-            shards.update(range(low, high + 1))
+        shards: set[int] = set()
+        for low, high in union(places // size, -(-(places + sizes) // size)).tolist():
+            if high - low > len(records) + 1:
+                refuse(f"rows in {high - low:,} shards", f"at most {len(records):,}, the objects there are", where)
+            shards.update(range(low, high))
         for array in arrays:
             for shard in shards if array.grid.shard_rows == size else ():
                 if array.key(shard) not in records:
@@ -239,13 +240,15 @@ def _check_runs(index: SeriesIndex, n_rows: int, where: str) -> None:
     _in_range(runs.stop, 0, n_rows, "run_stop", where)
     _in_range(runs.series, 0, max(index.n_series - 1, 0), "run_series", where)
     stop = runs.stop[: len(runs.start)]  # an early store without rows has the end of a run, and no run
-    edges = np.concatenate([[0], stop])
-    if np.any(runs.start != edges[:-1]) or edges[-1] != n_rows or np.any(stop < runs.start):
+    ends = (int(runs.start[0]), int(stop[-1])) if len(stop) else (0, 0)
+    if ends != (0, n_rows) or np.any(runs.start[1:] != stop[:-1]) or np.any(stop < runs.start):
         refuse("runs that do not follow each other", "every row in one run", where)
     if len(runs.start) and not index.n_series:
         refuse("runs of no series", "a series for each run", where)
-    if np.any(runs.start < bounds[runs.series]) or np.any(stop > bounds[runs.series + 1]):
-        refuse("a run that leaves its series", "runs inside series", where)
+    for some in blocks(len(stop)):
+        series = runs.series[some]
+        if np.any(runs.start[some] < bounds[series]) or np.any(stop[some] > bounds[series + 1]):
+            refuse("a run that leaves its series", "runs inside series", where)
     if np.any(index.time_stop < index.time_start):
         refuse("a series that ends before it starts", "time_start before time_stop", where)
     if len(index.time_start):

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.format.index import RunTable
+from zstore.format.spans import blocks
 from zstore.format.timesteps import IRREGULAR, TimeStepRule
 from zstore.reading.windowshape import WindowBounds, WindowShape
 
 Int64 = NDArray[np.int64]
 
 _GUESS_BITS, _MOST_GUESSES, _LOOKS = 2, 1 << 18, 4
-_BLOCK = 1 << 17  # runs, or pieces, that are looked at together: of ten million, temporaries stay in cache
 
 
 @dataclass(frozen=True, repr=False)
@@ -331,11 +331,6 @@ class WindowIndex:
         """Time of the row so many rows behind the first of each piece; of the first where times are irregular."""
         time = self.time[piece]
         return self.rule.times(n_rows, time) if self.rule.regular else time
-
-
-def blocks(length: int) -> Iterator[slice]:
-    """Slices of an array of some length, of 131,072 items at most."""
-    return (slice(low, min(low + _BLOCK, length)) for low in range(0, length, _BLOCK))
 
 
 def find_holes(observed: Iterable[NDArray[np.bool_]]) -> tuple[Int64, Int64]:

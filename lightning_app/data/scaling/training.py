@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.data.scaling.scaler import Scaler
-from lightning_app.data.windows.borders import target_rows
+from lightning_app.data.windows.borders import TargetRows
 from lightning_app.data.windows.splits import Split
 from zstore import Moments, Store
 
@@ -129,20 +129,20 @@ def training_parts(
     training: Training, channel: str
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]:
     """Training rows of a channel by shard: (segment,) series and first value of each segment, and (row,) values."""
-    store = training.store
-    starts, stops = target_rows(store, training.split, "train", training.members)
-    kept = stops > starts
-    starts, stops, series = starts[kept], stops[kept], store.index.runs.series[kept]
+    store, runs = training.store, training.store.index.runs
+    targets = TargetRows(store, training.split, training.members)
     size = store.schema.shard_rows
     for low in range(0, store.n_rows, size):
         high = min(low + size, store.n_rows)
-        inside = slice(int(np.searchsorted(stops, low, side="right")), int(np.searchsorted(starts, high)))
-        if inside.start >= inside.stop:
+        some = slice(int(np.searchsorted(runs.stop, low, side="right")), int(np.searchsorted(runs.start, high)))
+        starts, stops = targets.of("train", some)
+        first, last = np.maximum(starts, low) - low, np.minimum(stops, high) - low
+        kept = last > first
+        if not kept.any():
             continue
-        first, last = np.maximum(starts[inside], low) - low, np.minimum(stops[inside], high) - low
+        first, last, owner = first[kept], last[kept], runs.series[some][kept]
         values = _covered(training.read(channel, low, high), first, last)
         begins = np.cumsum(last - first) - (last - first)
-        owner = series[inside]
         new = np.diff(owner, prepend=-1) != 0
         yield owner[new], begins[new], values
 
@@ -153,4 +153,7 @@ def _covered(values: NDArray[Any], starts: NDArray[np.int64], stops: NDArray[np.
     n_values = int(sizes.sum())
     if n_values >= _LONG * len(sizes):
         return np.concatenate([values[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)])
-    return values[np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(n_values)]
+    turns = np.zeros(len(values) + 1, np.int8)
+    turns[starts] += 1
+    turns[stops] -= 1
+    return values[np.cumsum(turns[:-1], dtype=np.int8).view(np.bool_)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,19 +40,42 @@ def target_rows(
     UsageError
         If the sizes, dates, ids or values do not fit the store, or splits would overlap.
     """
-    runs, position = store.index.runs, NAMES.index(name)
-    if split.by == "series":
-        start, stop = runs.start, runs.stop
-    else:
-        edges = time_borders(store, split)[position]
-        start, stop = (_rows_at(store, edge if len(edge) == 1 else edge[runs.series]) for edge in edges)
-    if split.by != "time":
-        mine = assign_series(store, split, members)[runs.series] == position
-        stop = np.where(mine, stop, start)
-    if members is not None:
-        stop = np.where(members[runs.series], stop, start)
-    stop = stop[: len(start)]  # an early store without rows has the end of a run, and no run
-    return start, np.maximum(stop, start) if np.any(stop < start) else stop
+    return TargetRows(store, split, members).of(name)
+
+
+@dataclass(frozen=True)
+class TargetRows:
+    """Where the targets of a split lie in some runs of a store, next to each other; see :func:`target_rows`."""
+
+    store: Store
+    split: Split
+    members: NDArray[np.bool_] | None = None
+
+    @cached_property
+    def _borders(self) -> list[tuple[Int64, Int64]]:
+        return time_borders(self.store, self.split)
+
+    @cached_property
+    def _assigned(self) -> Int64:
+        return assign_series(self.store, self.split, self.members)
+
+    def of(self, name: SplitName, some: slice | None = None) -> tuple[Int64, Int64]:
+        """(run,) start and stop in some runs; None for all."""
+        every, position, split = self.store.index.runs, NAMES.index(name), self.split
+        some = some or slice(0, len(every.start))  # an early store without rows has the end of a run, and no run
+        start, stop, series = every.start[some], every.stop[some], every.series[some]
+        if split.by != "series":
+            edges = self._borders[position]
+            begin, end = (
+                _rows_at(self.store, start, stop, every.time[some], edge if len(edge) == 1 else edge[series])
+                for edge in edges
+            )
+            start, stop = begin, end
+        if split.by != "time":
+            stop = np.where(self._assigned[series] == position, stop, start)
+        if self.members is not None:
+            stop = np.where(self.members[series], stop, start)
+        return start, np.maximum(stop, start) if np.any(stop < start) else stop
 
 
 def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
@@ -125,23 +151,22 @@ def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
     return edges
 
 
-def _rows_at(store: Store, time: Int64) -> Int64:
-    """(run,) first row of each run whose time is not before `time`, (run,) or (1,) for all."""
-    runs, rule = store.index.runs, store.time.rule
+def _rows_at(store: Store, start: Int64, stop: Int64, origin: Int64, time: Int64) -> Int64:
+    """(run,) first row that is not before `time`, (run,) or (1,) for all, of runs with these rows and first times."""
+    rule, found = store.time.rule, start.copy()
     if rule.regular:
-        rows = np.empty_like(runs.start)
-        for low in range(0, len(rows), _BLOCK_RUNS):  # of ten million, temporaries stay in cache
+        for low in range(0, len(found), _BLOCK_RUNS):  # of ten million, temporaries stay in cache
             some = slice(low, low + _BLOCK_RUNS)
-            start, ahead = runs.start[some], rule.first_step(time if len(time) == 1 else time[some], runs.time[some])
-            ahead = np.maximum(np.add(ahead, start, out=ahead), start, out=ahead)
-            np.minimum(ahead, runs.stop[some], out=rows[some])
-        return rows
-    at, found, first = np.broadcast_to(time, runs.start.shape), runs.start.copy(), 0
+            ahead = rule.first_step(time if len(time) == 1 else time[some], origin[some])
+            np.maximum(ahead + start[some], start[some], out=found[some])
+            np.minimum(found[some], stop[some], out=found[some])
+        return found
+    at, first = np.broadcast_to(time, start.shape), 0
     while first < len(found):  # some whole runs, in each of which times ascend
-        last = max(int(np.searchsorted(runs.stop, runs.start[first] + _BLOCK_ROWS, side="right")), first + 1)
-        start, size = runs.start[first:last], (runs.stop - runs.start)[first:last]
-        before = store.times(int(start[0]), int(runs.stop[last - 1])) < np.repeat(at[first:last], size)
+        last = max(int(np.searchsorted(stop, start[first] + _BLOCK_ROWS, side="right")), first + 1)
+        begin, size = start[first:last], (stop - start)[first:last]
+        before = store.times(int(begin[0]), int(stop[last - 1])) < np.repeat(at[first:last], size)
         n_before = np.concatenate([[0], np.cumsum(before)])
-        found[first:last] += n_before[start - start[0] + size] - n_before[start - start[0]]
+        found[first:last] += n_before[begin - begin[0] + size] - n_before[begin - begin[0]]
         first = last
     return found
