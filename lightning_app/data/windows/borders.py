@@ -153,7 +153,7 @@ def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
 
 def _rows_at(store: Store, start: Int64, stop: Int64, origin: Int64, time: Int64) -> Int64:
     """(run,) first row that is not before `time`, (run,) or (1,) for all, of runs with these rows and first times."""
-    rule, found = store.time.rule, start.copy()
+    rule, found = store.time.rule, np.empty_like(start)
     if rule.regular:
         for low in range(0, len(found), _BLOCK_RUNS):  # of ten million, temporaries stay in cache
             some = slice(low, low + _BLOCK_RUNS)
@@ -161,7 +161,7 @@ def _rows_at(store: Store, start: Int64, stop: Int64, origin: Int64, time: Int64
             np.maximum(ahead + start[some], start[some], out=found[some])
             np.minimum(found[some], stop[some], out=found[some])
         return found
-    at, first = np.broadcast_to(time, start.shape), 0
+    at, first, found[:] = np.broadcast_to(time, start.shape), 0, start
     while first < len(found):  # some whole runs, in each of which times ascend
         last = max(int(np.searchsorted(stop, start[first] + _BLOCK_ROWS, side="right")), first + 1)
         begin, size = start[first:last], (stop - start)[first:last]
