@@ -270,11 +270,11 @@ LAYERS = {
         [
             "writing.receipt",
             "writing.clock",
+            "writing.merge",
             "writing.notes",
             "writing.words",
             "writing.source_notes",
             "writing.ledger",
-            "writing.merge",
             "writing.settled",
             "writing.committed",
             "writing.behind",

@@ -26,8 +26,8 @@ MOST_TEXT_BYTES, MOST_TEXT_FACTOR = 16 << 20, 256
 
 _SMALL_CHUNK = 1 << 20
 _SMALL_CODEC, _QUICK_CODEC = "zstd-3", "zstd-1"
-_QUICK = ("extent", "run")
-"""Dimensions of numbers that ascend evenly, which a higher level makes no smaller; floats take half of the time."""
+_QUICK, _MANY = ("extent", "run"), 1 << 18
+"""Dimensions of numbers that ascend evenly, which a higher level makes no smaller, and from how many on time counts."""
 
 
 def encode_small(
@@ -59,7 +59,7 @@ def small_document(
     chunks = (min(max(values.shape[0], 1), _SMALL_CHUNK), *(max(n, 1) for n in values.shape[1:]))
     fill = "" if text else float("nan") if values.dtype.kind == "f" else values.dtype.type(0).item()
     first = [{"name": "vlen-utf8", "configuration": {}}] if text else bytes_codec(values.dtype)
-    quick = values.dtype.kind == "f" or dimensions[0] in _QUICK
+    quick = values.shape[0] > _MANY and (values.dtype.kind == "f" or dimensions[0] in _QUICK)
     codecs = [*first, *codec_documents(_QUICK_CODEC if quick else _SMALL_CODEC, "")]
     data_type = "string" if text else str(values.dtype)
     return array_document(values.shape, data_type, chunks, codecs, json_fill(fill), dimensions, attributes or {})

@@ -24,7 +24,7 @@ from zstore.writing.committed import dropped_before, to_widen
 from zstore.writing.duplicates import OnDuplicate
 from zstore.writing.ledger import new_sources, read_digests, read_states
 from zstore.writing.merge import Places, merge, update_statics
-from zstore.writing.notes import freq_notes, matched, row_notes
+from zstore.writing.notes import Before, freq_notes, matched, row_notes
 from zstore.writing.parse import Parsed, row_error
 from zstore.writing.pipeline import Version, Written, commit, next_schema, write
 from zstore.writing.plan import MOST_BAD, Planned, described, plan, plan_text
@@ -170,7 +170,7 @@ def append(
             planned,
             parsed,
             written,
-            freq_notes(schema.time.rule, index, lambda: (base.index, new.places.old)),
+            freq_notes(schema.time.rule, index, Before(base, new.places, bool(new.late.any()))),
             unmatched,
         )
         remarks += _remarks(base, new, written, table)

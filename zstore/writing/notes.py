@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from zstore.format.index import SeriesIndex, StaticAttribute
 from zstore.format.schema import Field
 from zstore.format.timesteps import TimeStepRule
+from zstore.reading.store import Store
+from zstore.writing.merge import Places
 from zstore.writing.parse import Parsed
 from zstore.writing.pipeline import Written
 from zstore.writing.plan import Planned
@@ -23,6 +25,7 @@ from zstore.writing.shards import RowsSpec
 from zstore.writing.sources.cells import PLAIN
 from zstore.writing.sources.protocol import Source, SourceFile
 from zstore.writing.sources.table import StaticTable, TableSpec
+from zstore.writing.spliced import Spliced
 from zstore.writing.spliced_index import IndexOf
 from zstore.writing.statics import match_statics
 
@@ -175,9 +178,22 @@ class StepCounts:
         return cls(np.maximum(index.row_size - 1, 0), *counts)
 
 
-def freq_notes(
-    rule: TimeStepRule, index: IndexOf, before: Callable[[], tuple[SeriesIndex, Int64]] | None = None
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class Before:
+    """A store before rows were added: itself, how places of its series are found, and whether any was written anew."""
+
+    store: Store
+    places: Places
+    rewritten: bool
+
+    def has_gaps_of(self, index: IndexOf, n_with_rows: int) -> bool:
+        """Whether an index, with so many series that have rows, surely has no gap more."""
+        sizes = Spliced.of(self.store.column("row_size")).parts()
+        n_more = n_with_rows - sum(int(np.count_nonzero(some)) for some in sizes)
+        return not self.rewritten and index.n_runs - len(self.store.column("run_start")) == n_more
+
+
+def freq_notes(rule: TimeStepRule, index: IndexOf, before: Before | None = None) -> Iterator[str]:
     """What should be known of the steps between rows of a store.
 
     Parameters
@@ -187,7 +203,7 @@ def freq_notes(
     index
         All series, with the rows that were added.
     before
-        Reads the series before rows were added, and where each of them is among all; None for none.
+        The store before rows were added; None for none.
     """
     n_with_rows, n_several = (sum(int(np.count_nonzero(sizes > least)) for sizes in index.sizes()) for least in (0, 1))
     if n_several and 10 * n_several <= index.n_series:
@@ -196,14 +212,13 @@ def freq_notes(
         return  # a run for each series
     if rule.kind == "irregular" and n_several:
         yield "times are irregular: no step between rows is the usual one, so runs are not split"
-    if not rule.regular:
+    if not rule.regular or (before is not None and before.has_gaps_of(index, n_with_rows)):
         return
     index = index.loaded
     steps = StepCounts.of(index, rule)
     n_new = steps.n_gaps
     if before is not None:
-        of_store, places = before()
-        n_new[places] -= StepCounts.of(of_store, rule).n_gaps
+        n_new[before.places.old] -= StepCounts.of(before.store.index, rule).n_gaps
         n_new = np.maximum(n_new, 0)
     if not n_new.any():
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from zstore.reading.smallcolumn import SmallColumn
 
 Int64 = NDArray[np.int64]
 
+_PART = 1 << 20
 _LONG = 64  # items of a stretch, from which on it is copied by itself
 _INSERT, _SHIFT, _CHANGE = range(3)  # of several edits at one item, in this order
 
@@ -170,6 +172,10 @@ class Spliced:
             else:
                 out[:] = block[place - low : place - low + size]
         return found
+
+    def parts(self) -> Iterator[NDArray[Any]]:
+        """The items, a million at a time."""
+        return (self.read(low, min(low + _PART, self.length)) for low in range(0, self.length, _PART))
 
     def whole(self) -> NDArray[Any]:
         """All items."""

@@ -17,8 +17,6 @@ from zstore.writing.spliced import Edits, Spliced
 
 Int64 = NDArray[np.int64]
 
-_PART = 1 << 20  # items of a column that are looked at together
-
 
 @dataclass(frozen=True)
 class SplicedIndex:
@@ -57,25 +55,20 @@ class SplicedIndex:
 
     def sizes(self) -> Iterator[Int64]:
         """As :meth:`SeriesIndex.sizes`."""
-        return parts(self.columns["row_size"])
+        return self.columns["row_size"].parts()
 
     def time_ends(self) -> tuple[int, int] | None:
         """As :meth:`SeriesIndex.time_ends`."""
         if not self.n_series:
             return None
         first, last = self.columns["time_start"], self.columns["time_stop"]
-        return min(int(some.min()) for some in parts(first)), max(int(some.max()) for some in parts(last))
+        return min(int(some.min()) for some in first.parts()), max(int(some.max()) for some in last.parts())
 
     @cached_property
     def loaded(self) -> SeriesIndex:
         """The same in memory, without static attributes."""
         values = {name: column.whole() for name, column in self.columns.items() if name != "id"}
         return SeriesIndex.from_arrays({name: (array, {}) for name, array in values.items()}, self.columns["id"].whole)
-
-
-def parts(column: Spliced) -> Iterator[NDArray[Any]]:
-    """The items of a column, a million at a time."""
-    return (column.read(low, min(low + _PART, len(column))) for low in range(0, len(column), _PART))
 
 
 @dataclass(frozen=True)
