@@ -176,6 +176,8 @@ class Forecaster:
         folder = tempfile.mkdtemp(prefix="forecast-")
         try:
             zstore.ingest(store, Path(folder) / "table.zarr", **asked)
+            if ingest_options is None:
+                _refuse_other_steps(zstore.open_store(Path(folder) / "table.zarr"))
             data = self._module(str(Path(folder) / "table.zarr"))
         except BaseException:
             shutil.rmtree(folder)
@@ -184,9 +186,14 @@ class Forecaster:
         return data
 
     def _as_ingested(self) -> dict[str, Any]:
-        """How the store of the run was ingested."""
-        table = WindowDataModule(**self._options).store.objects.document["table"]
-        return {name: table[name] for name in _OF_TABLE if table.get(name) not in (None, [], {})}
+        """How the store of the run was ingested, with a step that few rows may not say: weekdays look like days."""
+        store = WindowDataModule(**self._options).store
+        table, axis = store.objects.document["table"], store.schema.time
+        found = {name: table[name] for name in _OF_TABLE if table.get(name) not in (None, [], {})}
+        if axis.rule.kind == "fixed":
+            return found
+        step = axis.show_freq().partition(" ")[0] if axis.rule.regular else "rows"  # at what hour, rows say
+        return {"freq": step, **found}
 
     def _module(self, store: str, as_opened: Store | None = None) -> WindowDataModule:
         """The data module of a store: of its newest version, or of that which is open."""
@@ -206,6 +213,21 @@ class Forecaster:
         data.take(self._state, self.model.panels)
         self._data = data
         return data
+
+
+def _refuse_other_steps(table: Store) -> None:
+    """Raise UsageError where rows of a table lie beside the step that it was ingested with, which would be gaps."""
+    index, axis = table.index, table.schema.time
+    if axis.rule.kind not in ("weekday", "month"):
+        return
+    wrong = np.flatnonzero(~axis.rule.steps(index.runs.time, index.time_start[index.runs.series])[1])
+    if len(wrong):
+        id_, when = table.ids[index.runs.series[wrong[0]]], axis.show(int(index.runs.time[wrong[0]]))
+        raise UsageError(
+            f"a row of {id_} at {when}, beside the step of the run's store",
+            expected=f"rows {axis.show_freq()} apart, or gaps of whole steps",
+            fix="leave it out, or name another freq in ingest_options",
+        )
 
 
 def load_run(run: str | Path, checkpoint: str = "best") -> Forecaster:

@@ -115,6 +115,24 @@ def test_forecasts_of_times_with_zones_have_times_with_a_zone(app: App, tmp_path
     assert str(found.time.dt.tz) == "UTC"
 
 
+@pytest.mark.parametrize("step", ["B", "MS", "7D", "steps", "irregular"])
+def test_few_rows_in_memory_have_the_step_of_the_store(app: App, tmp_path: Path, step: str) -> None:
+    """The rows of a window would not say it: those of a week look like days, one number of steps like another."""
+    rows = daily(["a"])
+    usual = {"steps": 3 * np.arange(60), "irregular": np.cumsum(1 + np.arange(60) % 3)}
+    rows["t"] = usual[step] if step in usual else pd.date_range("2024-01-01 17:30", periods=60, freq=step)
+    options = {"id": "id", "time": "t"} | ({"freq": "rows"} if step == "irregular" else {})
+    forecaster = fitted(app, tmp_path, rows, options, future=[], horizon=1)
+    for stop in range(10, 16):
+        expected, since = tmp_path / "s.zarr", str(rows.t[stop])
+        found = forecaster.forecast(rows[stop - 4 : stop + 1], predict_from=since)
+        pd.testing.assert_frame_equal(found, forecaster.forecast(expected, predict_from=since), rtol=1e-6)
+    if step in ("B", "MS"):
+        days = rows[:20].assign(t=pd.date_range("2024-01-01 17:30", periods=20, freq="12h"))
+        with pytest.raises(UsageError, match="beside the step of the run's store"):
+            forecaster.forecast(days)
+
+
 def test_series_of_a_panel_that_report_late_are_told(
     app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
