@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,9 @@ class Forecaster:
         series = None if ids is None else np.array([data.store.position(id_) for id_ in ids], np.int64)
         ahead = forecast_windows(data.scales, series, predict_from, future_values, future_gaps)
         loader = data.windows_ahead.loader(ahead)
+        self.model.shape = replace(
+            self.model.shape, n_nodes=data.shape.n_nodes
+        )  # a panel may have others than in the fit
         self.model.attach(data)
         self._give_intervals(data)
         parts: dict[str, list[Tensor]] = {}

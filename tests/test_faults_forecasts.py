@@ -133,6 +133,20 @@ def test_few_rows_in_memory_have_the_step_of_the_store(app: App, tmp_path: Path,
             forecaster.forecast(days)
 
 
+@pytest.mark.parametrize("ids", ["a", "abcd"])
+def test_a_panel_of_fewer_or_more_series_is_forecast_as_those_it_was_fitted_on(
+    app: App, tmp_path: Path, ids: str
+) -> None:
+    forecaster, rows = fitted(app, tmp_path, daily(["a", "b"]), future=[], panel={}), daily(["a", "b"])
+    expected = forecaster.forecast()
+    table = pd.concat([rows, rows.assign(id=rows.id.map({"a": "c", "b": "d"}))], ignore_index=True)
+    found = forecaster.forecast(table[table.id.isin(list(ids))])
+    assert found.id.unique().tolist() == list(ids)
+    both = found[found.id.isin(["a", "b"])]
+    assert np.allclose(both.v, expected[expected.id.isin(list(ids))].v, rtol=1e-5)
+    assert forecaster.forecast().equals(expected)
+
+
 def test_series_of_a_panel_that_report_late_are_told(
     app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
