@@ -100,6 +100,16 @@ def test_a_patient_is_in_one_split_however_the_split_is_told(scans: Store, tmp_p
         audit(module(scans, split=Split(by="series", group="patient", folds=21)))
 
 
+def test_no_channels_are_none_and_channels_that_are_not_named_are_all_numbers_but_targets(scans: Store) -> None:
+    only_disease: dict[str, Any] = {"targets": ["disease"], "classes": ["disease"]}
+    assert module(scans, channels=None, **only_disease).inputs == ["ejection_fraction", "age"]
+    none = module(scans, channels=[], **only_disease)
+    assert none.inputs == []
+    assert next(iter(none.loaders.in_order(none.proved("train", 1))))["x"].shape == (8, 1, 0)
+    with pytest.raises(UsageError, match="no input channel, and no field"):
+        module(scans, channels=[], fields={}, **only_disease)
+
+
 def test_a_model_is_not_tested_on_patients_of_its_training_whatever_their_studies_are_called(tmp_path: Path) -> None:
     def studies(name: str, patients: range, **split: Any) -> WindowDataModule:
         rows = [[f"p{number}", name, number, number % 7] for number in patients]

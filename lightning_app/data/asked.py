@@ -33,7 +33,7 @@ class Names(NamedTuple):
 def asked_names(store: Store, options: DataOptions) -> Names:
     """What was asked for, and what stands for what was not."""
     inputs, targets, future = (
-        store.channels_of(names) for names in (options.channels, options.targets, options.future)
+        store.channels_of(names) for names in (options.channels or (), options.targets, options.future)
     )
     for option, names in (("channels", inputs), ("targets", targets), ("future", future)):
         refuse_repeated(option, names)  # a vector, and one of its channels
@@ -46,11 +46,15 @@ def asked_names(store: Store, options: DataOptions) -> Names:
             expected=f"some of {', '.join(targets) or 'them, which are not named'}",
             fix="name them in --data.targets too",
         )
-    if not inputs:  # all numbers but what is to be found out
+    if options.channels is None:  # all numbers but what is to be found out
         unknown = {*apart, *(targets if options.window.delay < 0 else options.classes)}
         inputs = [name for name in store.numbers if name not in unknown]
     if not inputs and not options.fields and not vectors:
-        raise UsageError("no channel of numbers", where=store.path, fix="name some with --data.channels")
+        raise UsageError(
+            "no channel of numbers" if options.channels is None else "no input channel, and no field",
+            where=store.path,
+            fix="name some with --data.channels",
+        )
     if not inputs and not targets:
         raise UsageError("no target", expected="one, where fields alone are inputs", fix="name it in --data.targets")
     statics, calendar = list(options.statics), list(options.time_features)
@@ -72,7 +76,7 @@ def require_recorded(store: Store, options: DataOptions, recorded: Meaning) -> N
 
 def agreed_names(store: Store, options: DataOptions, recorded: Meaning) -> Names:
     """What a checkpoint has; refused if anything else was asked for."""
-    inputs = agreed("channels", store.channels_of(options.channels), recorded.inputs)
+    inputs = agreed("channels", store.channels_of(options.channels or ()), recorded.inputs)
     targets = agreed("targets", store.channels_of(options.targets), recorded.targets)
     agreed("classes", options.classes, list(recorded.classes))
     future = agreed("future", store.channels_of(options.future), recorded.future)

@@ -74,7 +74,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         where a row is padded.
     channels
         Input channels. Default: all of the store that hold numbers, but for those of `classes` and, where targets are
-        among the input rows (a negative `delay`), those of `targets`; none is needed beside `fields`. (Codes of
+        among the input rows (a negative `delay`), those of `targets`. ``[]``: none, beside `fields`. (Codes of
         categories are taken as numbers too, if their channel is named.) A vector stands for its channels: ``emg`` for
         ``emg.0``, ``emg.1`` and so on.
     targets
@@ -242,7 +242,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             jitter=jitter,
             one_forecast=one_forecast,
             whole_targets=whole_targets,
-            channels=tuple(channels or ()),
+            channels=None if channels is None else tuple(channels),
             targets=tuple(targets or ()),
             classes=tuple(classes or ()),
             future=tuple(future or ()),

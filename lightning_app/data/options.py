@@ -41,8 +41,10 @@ class DataOptions:
         Whether test has one window a series.
     whole_targets
         Whether windows that lack a target are left out.
-    channels, targets, future, statics, time_features
-        Names, as asked for; empty where the store decides.
+    channels
+        Names, as asked for; None where the store decides.
+    targets, future, statics, time_features
+        Likewise; targets are empty where the store decides.
     classes
         Targets that are classes.
     fields
@@ -72,7 +74,7 @@ class DataOptions:
     jitter: int
     one_forecast: bool
     whole_targets: bool
-    channels: tuple[str, ...]
+    channels: tuple[str, ...] | None
     targets: tuple[str, ...]
     future: tuple[str, ...]
     statics: tuple[str, ...]
@@ -130,7 +132,7 @@ class DataOptions:
             if given is not None and given < least:
                 raise UsageError(f"{option} {given}", expected=f"at least {least}", fix=f"change --data.{option}")
         for option in ("channels", "targets", "classes", "future", "statics", "time_features"):
-            refuse_repeated(option, getattr(self, option))
+            refuse_repeated(option, getattr(self, option) or ())
         panel = self.panel
         if self.series is not None and panel is not None and (panel.ids is not None or panel.attribute is not None):
             raise UsageError(

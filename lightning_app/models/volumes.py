@@ -134,8 +134,9 @@ class VolumeModel(TaskModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, output)."""
-        beside = [batch["x"].flatten(1), batch["x_static"]]
-        known = torch.cat([self.dropout(self.features(self.volumes(batch))), *beside], dim=1)
+        features = self.dropout(self.features(self.volumes(batch)))
+        inputs = [batch["x"].flatten(1)] if self.shape.n_inputs else []  # of none an ONNX runtime knows no shape
+        known = torch.cat([features, *inputs, batch["x_static"]], dim=1)
         out: Tensor = self.head(known)
         return out.view(-1, self.shape.horizon, self.n_outputs)
 
