@@ -28,6 +28,7 @@ from lightning_app.batch import Batch, BatchShape
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.splits import Split
 from lightning_app.data.windows.leaks import check_trained, joined
+from lightning_app.export.export import Export, export_model
 from lightning_app.look.volumes import volumes
 from lightning_app.models import CNN3D, Ensemble, ResNet3D
 from lightning_app.models.draws import uniform
@@ -108,6 +109,12 @@ def test_no_channels_are_none_and_channels_that_are_not_named_are_all_numbers_bu
     assert next(iter(none.loaders.in_order(none.proved("train", 1))))["x"].shape == (8, 1, 0)
     with pytest.raises(UsageError, match="no input channel, and no field"):
         module(scans, channels=[], fields={}, **only_disease)
+
+
+def test_a_model_that_reads_a_scan_and_no_channel_gives_the_same_as_a_file(scans: Store, tmp_path: Path) -> None:
+    data = module(scans, channels=[])
+    model = CNN3D(data.shape, (4,), task=MultiTask())
+    assert export_model(model, data, Export(windows=5), tmp_path).difference <= 1e-5
 
 
 def test_a_model_is_not_tested_on_patients_of_its_training_whatever_their_studies_are_called(tmp_path: Path) -> None:

@@ -76,7 +76,10 @@ class SourceModel(nn.Module):
             strange = (series < 0) | (series >= self.known.shape[0])
             series = torch.where(strange, 0, series)
             wrong = strange | ~self.known[series]
-        scaled, seen, unreadable = _filled(self.past(x, series) if layout.seen else x.float(), x)
+        if layout.seen:
+            scaled, seen, unreadable = _filled(self.past(x, series), x)
+        else:  # an ONNX runtime cannot reshape nothing
+            scaled, seen, unreadable = x.float(), torch.isfinite(x), torch.zeros(n, dtype=torch.bool)
         values = [self.clip_past(_picked(scaled, roles.inputs))]
         if roles.observed:
             values.append(_picked(seen, roles.observed).float())

@@ -162,6 +162,7 @@ class SpatialSoftmaxCNN(TaskModel):
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, output)."""
         seen = [eye(batch[eye.name]) for eye in self.eyes]  # type: ignore[literal-required]
-        parts = [*seen, batch["x"].flatten(1), batch["x_future"].flatten(1), batch["x_static"]]
+        inputs = [batch["x"].flatten(1)] if self.shape.n_inputs else []  # an ONNX runtime cannot reshape nothing
+        parts = [*seen, *inputs, batch["x_future"].flatten(1), batch["x_static"]]
         out: Tensor = self.perceptron(torch.cat(parts, dim=1))
         return out.view(-1, self.shape.horizon, self.n_outputs)

@@ -135,7 +135,7 @@ class VolumeModel(TaskModel):
     def forward(self, batch: Batch) -> Tensor:
         """(batch, horizon, output)."""
         features = self.dropout(self.features(self.volumes(batch)))
-        inputs = [batch["x"].flatten(1)] if self.shape.n_inputs else []  # of none an ONNX runtime knows no shape
+        inputs = [batch["x"].flatten(1)] if self.shape.n_inputs else []  # an ONNX runtime cannot reshape nothing
         known = torch.cat([features, *inputs, batch["x_static"]], dim=1)
         out: Tensor = self.head(known)
         return out.view(-1, self.shape.horizon, self.n_outputs)
