@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import few, processes, write_table
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lightning_app.batch import Batch
@@ -333,6 +333,7 @@ def test_the_climatology_of_the_demo_uses_training_days_only() -> None:
     horizon=st.integers(1, 4),
     stride=st.integers(1, 3),
 )
+@example([2], [False] * 120, 1, 1, 1)
 def test_windows_without_a_target_are_left_out_of_the_index_and_no_others(
     sizes: list[int], seen: list[bool], lookback: int, horizon: int, stride: int
 ) -> None:

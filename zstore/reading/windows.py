@@ -105,7 +105,7 @@ class WindowIndex:
 
     def _begins(self, piece: Int64) -> Int64:
         """Number of windows before some pieces."""
-        return np.where(piece > 0, self.ends[piece - 1], 0) if len(self.ends) else np.zeros_like(piece)
+        return np.where(piece > 0, self.ends[np.maximum(piece, 1) - 1], 0) if len(self.ends) else np.zeros_like(piece)
 
     def _n_windows(self, some: slice) -> Int64:
         """Windows of some pieces next to each other."""
