@@ -145,7 +145,7 @@ def test_a_run_that_is_interrupted_in_its_test_predicts_nothing(run: Run, hourly
     (tmp_path / "interrupt.py").write_text(INTERRUPT)
     config(tmp_path / "m.yaml", hourly, callbacks=[{"class_path": "interrupt.Interrupt"}])
     codes = [run("lightning_app", command, "--config", "m.yaml").returncode for command in ("run", "test")]
-    assert codes == [1, 1]
+    assert codes == [130, 130]
     assert (tmp_path / "runs/m/checkpoints/best.ckpt").exists()
     assert not (tmp_path / "runs/m/predictions.zarr").exists()
 
