@@ -307,11 +307,14 @@ def test_more_rows_that_differ_than_were_dropped_are_told(tmp_path: Path) -> Non
 
 def test_receipts_of_earlier_releases_tell_what_was_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They did not add up what the appends before had dropped."""
+
     commit: Any = commit_version
-    monkeypatch.setattr(
-        "zstore.writing.pipeline.commit_version",
-        lambda *args: commit(*args[:-2], {k: v for k, v in args[-2].items() if k != "n_dropped"}, args[-1]),
-    )
+
+    def as_before(*args: Any) -> None:
+        *others, notes = args
+        commit(*others, {name: value for name, value in notes.items() if name != "n_dropped"})
+
+    monkeypatch.setattr("zstore.writing.pipeline.commit_version", as_before)
     store = made(tmp_path, 1, 2, 3)
     assert compare_sources(store, [tmp_path / "rows.csv"]).n_different == 0
     files = [tmp_path / "rows.csv", days(tmp_path / "again.csv", [7, 4], "2001-01-03")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -125,10 +125,13 @@ def decode_small(document: dict[str, Any], read: Callable[[str], bytes]) -> NDAr
     return made
 
 
-def small_chunks(document: dict[str, Any]) -> list[slice]:
-    """The rows of each chunk of a small array with this ``zarr.json``; none where it has no values."""
+def small_chunks(document: dict[str, Any]) -> Iterator[slice]:
+    """The rows of each chunk of a small array with this ``zarr.json``; none where it has no values.
+
+    One after the other: a document from elsewhere may promise any number of them.
+    """
     shape, (chunk, *_) = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
-    return [slice(low, min(low + chunk, shape[0])) for low in range(0, shape[0] if math.prod(shape) else 0, chunk)]
+    return (slice(low, min(low + chunk, shape[0])) for low in range(0, shape[0] if math.prod(shape) else 0, chunk))
 
 
 def decode_small_chunk(

@@ -59,7 +59,7 @@ class SmallColumn:
     def lower_bound(self, values: Int64) -> Int64:
         """How many items of an ascending array are less than each of some values. Cost: every chunk is decoded."""
         found = np.zeros(len(values), np.int64)
-        for number in range(len(small_chunks(self.document))):
+        for number, _ in enumerate(small_chunks(self.document)):
             found += np.searchsorted(self._chunk(number), values)
         return found
 
@@ -119,6 +119,8 @@ class SmallColumn:
         )
 
     def _chunk(self, number: int) -> NDArray[Any]:
+        if 0 in self.shape[1:]:  # moments of no channel, of which no chunk is stored
+            return np.empty((min(self._chunk_rows, len(self) - number * self._chunk_rows), *self.shape[1:]), self.dtype)
         with self._lock:
             values = self._recent.pop(number, None)
         if values is None:

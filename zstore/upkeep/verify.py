@@ -260,20 +260,20 @@ def _rows_hit(store: Store, key: str) -> str:
     start, stop = shard_bounds(int(shard), store.schema.n_places, array.grid.shard_rows)
     text = f": {names.get(variable, variable)}, rows {start:,} to {stop - 1:,}"
     try:
-        index = store.index
+        index, ids = store.index, store.ids
     except StoreError:
         return text
     touched = np.flatnonzero((index.extent_start < stop) & (index.extent_stop > start))
     if not len(touched):
         return text
     series = np.searchsorted(index.extent_ptr, touched, side="right") - 1
-    return f"{text}, ids {index.ids[series.min()]!r} to {index.ids[series.max()]!r}"
+    return f"{text}, ids {ids[series.min()]!r} to {ids[series.max()]!r}"
 
 
 def _small_faults(store: Store, records: Collection[ObjectRecord]) -> list[str]:
     """What is wrong with index, moments and ledger, though they have their digests; each is checked as readers do."""
     faults = []
-    checks = {name: partial(getattr, store, name) for name in ("index", "moments", "ledger")}
+    checks = {name: partial(getattr, store, name) for name in ("ids", "index", "moments", "ledger")}
     checks["shards"] = partial(_check_shards, store, records)
     checks["table"] = partial(TableOptions.from_json, store.objects.document["table"])
     for name, check in checks.items():
