@@ -39,6 +39,7 @@ from foreign import (
 )
 
 from zstore import StoreError, UsageError, append, ingest, open_store, verify
+from zstore.format import arrays
 
 Change = Callable[[ForeignStore], object]  # what a change returns is not looked at
 
@@ -259,6 +260,40 @@ def test_no_crafted_store_is_believed_or_leaves_its_folder(name: str, sound: Pat
     assert "verify" in said
     if name not in HARMLESS:
         assert "append" in said or "read" in said
+
+
+@pytest.mark.parametrize(("name", "n_days"), [("run_time", 1), ("time_start", 1), ("time_stop", -1)])
+def test_runs_that_do_not_lead_to_the_times_of_their_series_are_found(
+    name: str, n_days: int, sound: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(sound, tmp_path / "s.zarr"))
+    day = np.array([0, 1, 0, 0, 0]) * open_store(path).time.rule.count
+    of_values("{index}/" + name, lambda times: times + n_days * day)(ForeignStore(path))
+    assert verify(open_store(path)).faults == ("index: the runs of id '0001' do not lead to its times",)
+
+
+@pytest.mark.parametrize("name", ["count", "low", "n_missing"])
+def test_statistics_in_chunks_of_several_lengths_are_read_as_they_are(
+    name: str, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copytree(sound, tmp_path / "s.zarr"))
+    crafted = ForeignStore(path)
+    for chunk, each in ((1, name), (5, "high")):
+        with monkeypatch.context() as patch:
+            patch.setattr(arrays, "_SMALL_CHUNK", chunk)
+            crafted.set(f"{crafted.moments}/{each}", crafted.values(f"{crafted.moments}/{each}"))
+    crafted.sign()
+    shutil.copytree(sound, tmp_path / "plain.zarr")
+    for done in range(2):
+        stores = [open_store(tmp_path / each) for each in ("s.zarr", "plain.zarr")]
+        np.testing.assert_array_equal(stores[0].extremes, stores[1].extremes)
+        for field, values in stores[1].moments.fields().items():
+            np.testing.assert_array_equal(stores[0].moments.fields()[field], values)
+        assert verify(stores[0]).faults == ()
+        if not done:
+            source = rows(tmp_path, range(40, 42))
+            for store in stores:
+                append(source, store.path, workers=1)
 
 
 def test_a_sound_store_is_refused_by_nobody(sound: Path, tmp_path: Path) -> None:

@@ -262,6 +262,7 @@ def test_a_table_without_a_new_row_is_taken_note_of(tmp_path: Path, pictures: li
     assert zstore.append(tmp_path / "scans.csv", tmp_path / "s.zarr") is None
     store = zstore.open_store(tmp_path / "s.zarr")
     assert store.n_rows == 30
+    assert store.contiguous  # for other readers, who see a contiguous ragged array
     assert zstore.verify(store).faults == ()
 
 

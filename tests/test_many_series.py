@@ -23,7 +23,8 @@ from zstore.writing.spliced import Edits, Spliced
 odd_texts = st.text(max_size=6) | st.sampled_from(["", "\0", "a\0", "é", "Ω≈", "🙂", "~" * 300, "0", "00"])
 plain_texts = st.text(st.sampled_from("abc019/"), max_size=5)
 lists_of_texts = st.lists(odd_texts, max_size=12) | st.lists(plain_texts, max_size=12)
-ids = st.text(st.sampled_from("abé"), min_size=1, max_size=2)
+long_ids = st.text(st.sampled_from("aé"), min_size=9, max_size=10)  # of some more than 15 bytes
+ids = st.text(st.sampled_from("abé"), min_size=1, max_size=2) | long_ids
 rows = st.dictionaries(st.tuples(ids, st.integers(0, 9)), st.none() | st.integers(-9, 9).map(float), min_size=1)
 
 
@@ -72,6 +73,7 @@ def test_an_append_knows_of_each_series_what_an_ingest_of_all_rows_knows(
     folder = tmp_path_factory.mktemp("stores")
     with pytest.MonkeyPatch.context() as patch:
         no_flush(patch)
+        patch.setattr(arrays, "_SMALL_CHUNK", 2)
         options: dict[str, Any] = {"id": "id", "time": "t", "time_unit": "steps", "freq": "1", **SMALL_GRID}
         ingest(table(first), folder / "some.zarr", **options)
         append(table(second), folder / "some.zarr", on_duplicate="last")
@@ -86,6 +88,16 @@ def test_an_append_knows_of_each_series_what_an_ingest_of_all_rows_knows(
         np.testing.assert_allclose(getattr(some.moments, name), getattr(every.moments, name))
     np.testing.assert_array_equal(some.read("v", 0, some.n_rows), every.read("v", 0, every.n_rows))
     assert verify(some).faults == ()
+
+
+def test_long_ids_with_other_letters_than_ascii_are_found_and_put_in_order(tmp_path: Path) -> None:
+    names = [f"Münster, Aa bei Gievenbeck {n}" for n in range(30)]
+    ingest(table({(name, 0): 1.0 for name in names[::2]}), tmp_path / "s.zarr", id="id", time="t", freq="1")
+    append(table({(name, 1): 2.0 for name in names}), tmp_path / "s.zarr")
+    store = open_store(tmp_path / "s.zarr")
+    assert store.ids.tolist() == sorted(names)
+    assert [store.series(name).read("v").tolist() for name in names[:2]] == [[1.0, 2.0], [2.0]]
+    assert verify(store).faults == ()
 
 
 @given(rows, rows)

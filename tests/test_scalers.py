@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import write_table
+from conftest import SMALL_GRID, write_table
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -21,7 +21,7 @@ from lightning_app.data.scaling.entries import by_channel
 from lightning_app.data.scaling.fit import fit_scaler
 from lightning_app.data.scaling.quantiles import quantiles
 from lightning_app.data.scaling.scaler import Scaler
-from lightning_app.data.scaling.training import Training, scaled_std
+from lightning_app.data.scaling.training import Training, scaled_std, training_parts
 from lightning_app.data.scaling.unscaler import Unscaler
 from lightning_app.data.windows.borders import target_rows
 from lightning_app.data.windows.splits import Split
@@ -304,3 +304,22 @@ def test_unscaling_undoes_scaling(offset: np.ndarray[Any, Any], series: list[int
     scaled = torch.from_numpy((inner - offset[series][:, None]) / 2).float()
     found = Unscaler(scaler).to_source(scaled, torch.tensor(series))
     np.testing.assert_allclose(found.numpy(), values, rtol=1e-3, atol=1e-3)
+
+
+def test_irregular_times_are_read_once_for_the_training_rows_of_all_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [["a", n * n + n, n] for n in range(200)]
+    source = write_table(tmp_path / "r.csv", ["id", "t", "v"], rows)
+    ingest(source, tmp_path / "s.zarr", id="id", time="t", **SMALL_GRID)
+    store, n_read, read = open_store(tmp_path / "s.zarr"), [0], Store.times
+
+    def counted(self: Store, start: int, stop: int) -> Any:
+        n_read[0] += stop - start
+        return read(self, start, stop)
+
+    monkeypatch.setattr(Store, "times", counted)
+    values = np.concatenate([part for _, _, part in training_parts(Training(store, SPLIT), "v")])
+    assert store.time.rule.kind == "irregular"
+    assert values.tolist() == list(range(len(values)))
+    assert 0 < n_read[0] <= 2 * store.n_rows  # the first row of the split, and the one behind it

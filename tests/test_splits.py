@@ -54,6 +54,12 @@ def test_borders_over_each_series_count_from_its_own_first_time(staggered: Store
     assert rows_of(staggered, steps, "test") == {n: (10 * n + 70, 10 * n + 99) for n in range(9)}
 
 
+def test_a_last_border_far_behind_all_times_leaves_test_what_lies_before_it(staggered: Store) -> None:
+    far, near = (Split(dates=("0", "90", "110", end)) for end in (str(2**63 - 1), "180"))
+    for name in NAMES:
+        assert rows_of(staggered, far, name) == rows_of(staggered, near, name) != {}
+
+
 def test_a_crossed_split_tests_unseen_series_in_an_unseen_period(staggered: Store) -> None:
     split = Split(by="both", dates=("0", "90", "110", "180"), series_sizes=(5 / 9, 2 / 9, 2 / 9), seed=1)
     found = {name: rows_of(staggered, split, name) for name in NAMES}
@@ -191,6 +197,7 @@ def test_every_series_is_tested_in_exactly_one_fold(folds: int, seed: int) -> No
         ({"by": "time", "folds": 4}, "folds by time"),
         ({"over": "series", "dates": ("0", "1", "2", "3")}, "dates over each series"),
         ({"sizes": (0.5, 0.2, 0.3), "dates": ("0", "1", "2", "3")}, "sizes .* and dates"),
+        ({"dates": ("0", "90", "110", "9" * 20)}, "split dates"),
         ({"sizes": (0.5, -0.2, 0.3)}, "no negative ones"),
         (
             {"sizes": (0.5, 0.2, 0.3), "origin": 1},

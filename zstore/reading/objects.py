@@ -246,11 +246,15 @@ class ObjectReader:
         return values, dict(document["attributes"])
 
     def small_parts(self, paths: Sequence[str]) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
-        """Several small arrays of as many rows and chunks, a chunk of each at a time, and the rows that it has.
+        """Several small arrays of as many rows, a chunk of each at a time, and the rows that it has.
 
-        Cost: memory for a chunk of each.
+        Cost: memory for a chunk of each; all of it where another writer made chunks that differ in length.
         """
-        for number, rows in enumerate(small_chunks(self.nodes[paths[0]])):
+        first = self.nodes[paths[0]]
+        if any(self.nodes[path]["chunk_grid"] != first["chunk_grid"] for path in paths):
+            yield slice(0, first["shape"][0]), [self.small(path)[0] for path in paths]
+            return
+        for number, rows in enumerate(small_chunks(first)):
             yield rows, [self.small_part(path, number) for path in paths]
 
     def small_part(self, path: str, number: int, as_bytes: bool = False) -> NDArray[Any]:

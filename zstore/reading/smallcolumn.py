@@ -86,7 +86,7 @@ class SmallColumn:
             wanted = keys if values.dtype.kind == keys.dtype.kind else texts
             for some in (values, strings([last, _text(values[0])])) if part.start else (values,):
                 check_ids(some, f"{self.objects.storage}/{self.path}")
-            last, at = _text(values[-1]), np.searchsorted(values, wanted)
+            last, at = _text(values[-1]), _places(values, wanted)
             here = np.flatnonzero(at < len(values))
             known[here[values[at[here]] == wanted[here]]] = True
             found += at
@@ -130,6 +130,17 @@ class SmallColumn:
             while len(self._recent) > _KEPT:
                 self._recent.pop(next(iter(self._recent)))
         return values
+
+
+def _places(values: NDArray[Any], texts: NDArray[Any]) -> NDArray[np.int64]:
+    """How many of some sorted texts are less than each of others.
+
+    Numpy does not find texts of more than 15 bytes: it looks for them in the memory of another array. So each text
+    becomes one of Python, unless they are bytes.
+    """
+    if values.dtype.kind == "T":
+        values, texts = values.astype(object), texts.astype(object)
+    return np.searchsorted(values, texts)
 
 
 def _text(value: Any) -> str:

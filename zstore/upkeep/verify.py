@@ -110,7 +110,7 @@ def verify(
     if not faults:
         faults += _small_faults(store, records)
     if not faults:
-        faults += _byte_faults(store)
+        faults += [*_run_faults(store), *_byte_faults(store)]
     if faults:
         store.objects.refuse_replaced()
     return Verification(len(records), sum(record.n_bytes for record in records), tuple(faults))
@@ -271,7 +271,7 @@ def _rows_hit(store: Store, key: str) -> str:
 
 
 def _small_faults(store: Store, records: Collection[ObjectRecord]) -> list[str]:
-    """What is wrong with index, moments and ledger, though they have their digests; each is checked as readers do."""
+    """What is wrong with index, ids, moments and ledger, though they have their digests, checked as readers do."""
     faults = []
     checks = {name: partial(getattr, store, name) for name in ("ids", "index", "moments", "ledger")}
     checks["shards"] = partial(_check_shards, store, records)

@@ -141,8 +141,9 @@ def merge(
         "time_stop": by_series("time_stop", summary.time_stop, every),
     }
     n_rows = base.n_rows + int((of_new.n_left + n_new).sum() - of_new.n_before.sum())
-    adjoins = written.first_place == base.n_rows and bool(np.all(ptr_above == len(base.column("extent_start"))))
-    index = SplicedIndex(columns, statics, n_rows, base.contiguous and adjoins and not late.any())
+    behind = not late.any() and bool(np.all(ptr_above == len(base.column("extent_start"))))
+    adjoins = behind and (not len(late) or written.first_place == base.n_rows)
+    index = SplicedIndex(columns, statics, n_rows, base.contiguous and adjoins)
     return index, SplicedMoments(_merge_moments(base, is_known, known, unknown, whole, summary.moments))
 
 

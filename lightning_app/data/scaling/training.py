@@ -130,12 +130,13 @@ def training_parts(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]:
     """Training rows of a channel by shard: (segment,) series and first value of each segment, and (row,) values."""
     store, runs = training.store, training.store.index.runs
-    targets = TargetRows(store, training.split, training.members)
-    size = store.schema.shard_rows
+    targets, size = TargetRows(store, training.split, training.members), store.schema.shard_rows
+    # Without a regular rule, borders are found by reading the times of whole runs: once, not again for each shard.
+    every = None if store.time.rule.regular else targets.of("train")
     for low in range(0, store.n_rows, size):
         high = min(low + size, store.n_rows)
         some = slice(int(np.searchsorted(runs.stop, low, side="right")), int(np.searchsorted(runs.start, high)))
-        starts, stops = targets.of("train", some)
+        starts, stops = targets.of("train", some) if every is None else (every[0][some], every[1][some])
         first, last = np.maximum(starts, low) - low, np.minimum(stops, high) - low
         kept = last > first
         if not kept.any():

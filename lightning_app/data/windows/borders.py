@@ -137,8 +137,8 @@ def _whole_counts(n_steps: Int64, split: Split) -> tuple[Int64, int]:
 
 def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
     try:
-        edges = [store.schema.time.parse(date) for date in dates]
-    except ValueError:
+        edges = [int(np.int64(store.schema.time.parse(date))) for date in dates]
+    except (ValueError, OverflowError):
         raise UsageError(
             f"split dates {list(dates)}", expected="ISO dates, or step numbers", fix="correct --data.split.dates"
         ) from None
@@ -158,8 +158,9 @@ def _rows_at(store: Store, start: Int64, stop: Int64, origin: Int64, time: Int64
         for low in range(0, len(found), _BLOCK_RUNS):  # of ten million, temporaries stay in cache
             some = slice(low, low + _BLOCK_RUNS)
             ahead = rule.first_step(time if len(time) == 1 else time[some], origin[some])
-            np.maximum(ahead + start[some], start[some], out=found[some])
-            np.minimum(found[some], stop[some], out=found[some])
+            np.minimum(ahead, stop[some] - start[some], out=found[some])  # before rows are added, or it may overflow
+            np.maximum(found[some], 0, out=found[some])
+            found[some] += start[some]
         return found
     at, first, found[:] = np.broadcast_to(time, start.shape), 0, start
     while first < len(found):  # some whole runs, in each of which times ascend
