@@ -194,7 +194,8 @@ def test_an_ingest_that_lacks_a_column_says_how_the_file_looks(
     assert main(["ingest", "flow.csv", "mine.zarr", *given]) == 2
     error = capsys.readouterr().err
     assert told in error
-    assert "as zstore inspect flow.csv sees it: zstore ingest flow.csv mine.zarr --time date --id gauge." in error
+    command = "zstore ingest flow.csv mine.zarr --time date --id gauge"  # no full stop, which would be typed with it
+    assert error.rstrip("\n").endswith(f"as zstore inspect flow.csv sees it: {command}")
     assert not Path("mine.zarr").exists()
 
 
