@@ -241,6 +241,16 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import the command before what tests import, as a user's process does; not in the process that deals tests out.
+
+    ``typing`` keeps one of ``Union[int, float]`` and ``Union[float, int]``: that of whoever asks first. If another
+    library does, Lightning's ``limit_train_batches: 1`` is read as 1.0, which is all batches.
+    """
+    if session.config.getoption("dist", "no") == "no":
+        import lightning_app.cli  # noqa: F401
+
+
 def pytest_collection_finish() -> None:
     """Collect garbage from now on, and never look at what was imported and collected before."""
     gc.collect()
