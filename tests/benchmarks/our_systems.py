@@ -27,7 +27,8 @@ def module_of(system: System, folder: Path) -> WindowDataModule:
     """The data module of the configuration, on a store of one's own."""
     options = system.configuration()["data"]
     split, fields = options.pop("split"), options.get("fields", {})
-    options |= {"fields": {name: FieldOptions(**given) for name, given in fields.items()}}
+    told = {name: given if isinstance(given, int) else FieldOptions(**given) for name, given in fields.items()}
+    options |= {"fields": told}
     options |= {"store": str(folder / "store.zarr"), "cache": str(folder / "cache")}
     return WindowDataModule(split=Split(**split), **options)
 
