@@ -67,6 +67,7 @@ LAYERS = {
             "reading.compared",
             "reading.objectcache",
             "reading.listed",
+            "reading.root",
             "reading.objects",
             "reading.smallcolumn",
             "reading.described",

@@ -85,7 +85,7 @@ def test_a_store_that_grows_beyond_the_limit_goes_on_in_parts_and_one_that_shrin
 def test_software_that_knows_two_formats_refuses_parts_with_one_sentence(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("zstore.reading.objects", "zstore.format.schema"):
+    for module in ("zstore.reading.root", "zstore.format.schema"):
         monkeypatch.setattr(f"{module}.FORMATS", (1, 2))
     with pytest.raises(StoreError, match=r"store format 3; expected format 1 or 2.*Fix: install the zstore that wrote"):
         open_store(path)

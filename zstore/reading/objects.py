@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,21 +16,16 @@ from numpy.typing import NDArray
 
 from zstore.errors import CorruptionError, NotFoundError, StoreError, ZstoreError
 from zstore.format.arrays import decode_small, decode_small_chunk, decode_text_chunk, small_chunks
-from zstore.format.commit import check_root, read_root
 from zstore.format.index import SeriesIndex
-from zstore.format.layout import FORMATS, ROOT, root_copy_key, shard_key, shards_of
+from zstore.format.layout import ROOT, root_copy_key, shard_key, shards_of
 from zstore.format.manifest import ObjectRecord
-from zstore.format.nodes import check_nodes
-from zstore.format.parsing import most_root_bytes, parse_json
-from zstore.format.refusals import refuse
-from zstore.format.schema import Schema
 from zstore.format.shards import decode_rows
-from zstore.format.trust import check_document
 from zstore.reading.ahead import Ahead
 from zstore.reading.compared import FIX, compare, open_compared
 from zstore.reading.eviction import Cache
 from zstore.reading.listed import Described, Manifest, manifest_of, undecodable
 from zstore.reading.objectcache import ObjectCache
+from zstore.reading.root import root_document
 from zstore.storage.protocol import Opened, Storage
 
 _READERS, _DECODERS = 16, 4
@@ -60,17 +54,8 @@ class ObjectReader:
     """
 
     def __init__(self, storage: Storage, version: int | None = None) -> None:
-        self.storage = storage
-        self._load_newest()
-        newest = int(self.document["version"])
-        if version is not None and version != newest:
-            key = root_copy_key(version)
-            if not 0 < version < newest or storage.n_bytes(key) is None:
-                known = ", ".join(map(str, committed_versions(storage, newest)))
-                raise NotFoundError(f"no version {version}", expected=f"one of {known}", where=str(storage))
-            self._load(_read_copy(storage, key), key)
-            if int(self.document["version"]) != version:
-                refuse(f"version {self.document['version']} in {key}", f"version {version}", str(storage))
+        self.storage, self.root = storage, root_document(storage, version)
+        self.document, self.nodes = self.root.document, self.root.nodes
         self._manifest: Manifest | None = None
         self._copies: dict[str, Opened] = {}
         self._near: ObjectCache | None = None
@@ -95,42 +80,6 @@ class ObjectReader:
         """Fetch shards ahead of use, see :meth:`ObjectCache.expect`; nothing without :meth:`with_cache`."""
         if self._near is not None:
             self._near.expect(self._record(key) for key in keys)
-
-    def _load_newest(self) -> None:
-        """Read the root document, again if a writer commits meanwhile."""
-        content = b""
-        while content != (content := read_root(self.storage)):
-            self._load(content, ROOT)
-            newest = int(self.document["version"])
-            if self.storage.n_bytes(root_copy_key(newest + 1)) is None:
-                return
-        raise CorruptionError(
-            f"root document of version {newest}, though version {newest + 1} was committed",
-            expected="the newest one",
-            where=f"{self.storage}/{ROOT}",
-            fix=f"copy {root_copy_key(newest + 1)} (or that of the newest version) over it",
-        )
-
-    def _load(self, content: bytes, key: str) -> None:
-        where = f"{self.storage}/{key}"
-        root = parse_json(content, where)
-        try:
-            self.document: dict[str, Any] = root["attributes"]["zstore"]
-            self.nodes: dict[str, Any] = root["consolidated_metadata"]["metadata"]
-            known = self.document.get("format") in FORMATS  # other formats are refused by name
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StoreError(
-                f"not a zstore root document ({error!r})",
-                expected="a Zarr v3 group written by zstore",
-                where=where,
-                fix="restore the file, or ingest again",
-            ) from error
-        if not known:
-            Schema.from_json(self.document, str(self.storage))  # refuses it
-        check_root(content, self.document.get("digest"), where)
-        check_document(self.document, where)
-        check_nodes(self.document, self.nodes, where)
-        self.root = content
 
     @property
     def manifest(self) -> Manifest:
@@ -167,7 +116,7 @@ class ObjectReader:
     def own_keys(self) -> set[str]:
         """The objects that say what this version is: those of the manifest, and the copy of the root document."""
         listing = {key for key, _, _ in self.document["manifest"]}
-        return {*self.manifest.own_keys, *listing, root_copy_key(int(self.document["version"]))}
+        return {*self.manifest.own_keys, *listing, root_copy_key(self.root.version)}
 
     def content(self, key: str) -> bytes:
         """The bytes of one object, compared with the manifest.
@@ -204,9 +153,9 @@ class ObjectReader:
                 fix="open it where it is now; if nobody has moved or removed it, restore it from a copy",
             )
         try:
-            document = ObjectReader(self.storage, int(self.document["version"])).document
+            document = root_document(self.storage, self.root.version).document
         except NotFoundError:
-            document = ObjectReader(self.storage).document
+            document = root_document(self.storage).document
             if document["uuid"] == self.document["uuid"]:
                 return  # this version was collected
         except (ZstoreError, OSError):
@@ -382,20 +331,3 @@ def _compare_all(storage: Storage, records: Sequence[ObjectRecord]) -> list[byte
         return [compare(storage, record) for record in records]
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(partial(compare, storage), records))
-
-
-def _read_copy(storage: Storage, key: str) -> bytes:
-    """The copy of a root document."""
-    try:
-        return storage.read(key, most=most_root_bytes())
-    except OSError as error:
-        raise StoreError(f"cannot read {key} ({error.strerror})", where=f"{storage}/{key}", fix="try again") from error
-
-
-def committed_versions(storage: Storage, newest: int | None = None) -> list[int]:
-    """Versions that can be opened, ascending."""
-    if newest is None:
-        newest = int(ObjectReader(storage).document["version"])
-    copies = (re.fullmatch(r"manifest/([0-9]{8})/root\.json", key) for key in storage.sizes("manifest/"))
-    found = (int(copy[1]) for copy in copies if copy is not None)
-    return sorted({*(version for version in found if 0 < version < newest), newest})

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zstore.errors import UsageError
-from zstore.reading.objects import ObjectReader, committed_versions
+from zstore.reading.root import committed_versions, root_document
 from zstore.reading.store import Store
 from zstore.storage.file import File
 from zstore.storage.folder import Folder
@@ -281,7 +281,7 @@ def _n_dropped(store: Store) -> int | None:
     if known is not None:
         return known
     versions = [version for version in committed_versions(store.storage) if version <= store.version]
-    documents = [ObjectReader(store.storage, version).document for version in versions]
+    documents = [root_document(store.storage, version).document for version in versions]
     begins = [version for version, document in zip(versions, documents, strict=True) if document["action"] == "ingest"]
     whole = bool(begins) and versions[versions.index(begins[-1]) :] == list(range(begins[-1], store.version + 1))
     receipts = [document["receipt"] for document in documents]

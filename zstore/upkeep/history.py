@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zstore.errors import UsageError
-from zstore.reading.objects import ObjectReader, committed_versions
+from zstore.reading.root import committed_versions, root_document
 from zstore.reading.store import Store
 from zstore.storage.urls import open_storage
 from zstore.writing.committed import dropped_before, shards_of
@@ -49,7 +49,7 @@ def log(path: str | Path, storage_options: Mapping[str, str] | None = None) -> l
     """All versions that can be opened, the newest first."""
     store, found = open_storage(path, storage_options), []
     for version in reversed(committed_versions(store)):
-        document = ObjectReader(store, version).document
+        document = root_document(store, version).document
         found.append(
             LogEntry(
                 version,

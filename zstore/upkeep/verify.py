@@ -28,7 +28,7 @@ from zstore.format.soundness import check_shards
 from zstore.reading.ahead import Ahead
 from zstore.reading.compared import open_compared
 from zstore.reading.listed import PartedManifest
-from zstore.reading.objects import ObjectReader, committed_versions
+from zstore.reading.root import committed_versions, root_document
 from zstore.reading.store import Store
 from zstore.storage.protocol import Opened
 from zstore.writing.cluster import ClusterClient
@@ -220,7 +220,7 @@ def _root_faults(store: Store) -> list[str]:
     key, versions = root_copy_key(store.version), committed_versions(store.storage)
     # The writer that committed may have died before it made the copy.
     unfinished = store.version == versions[-1] and store.storage.n_bytes(key) is None
-    if not unfinished and not _is(store, key, objects.root):
+    if not unfinished and not _is(store, key, objects.root.content):
         faults.append(f"object {root_copy_key(store.version)} is not the root document of version {store.version}")
     if store.version != versions[-1]:
         return faults
@@ -244,7 +244,7 @@ def _is(store: Store, key: str, content: bytes) -> bool:
 def _older_mirror(store: Store, versions: list[int], variable: str) -> bytes | None:
     """What an array's own document was before the newest version; until its writer has refreshed it, it is so still."""
     for version in reversed(versions):
-        nodes = ObjectReader(store.storage, version).nodes
+        nodes = root_document(store.storage, version).nodes
         if variable in nodes:
             return to_bytes(nodes[variable])
     return None

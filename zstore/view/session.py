@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from zstore.errors import NotFoundError, ZstoreError
-from zstore.reading.objects import ObjectReader, committed_versions
+from zstore.reading.root import committed_versions, root_document
 from zstore.reading.store import Store, open_store
 from zstore.upkeep.doctor import examine
 from zstore.upkeep.findings import KINDS, Finding
@@ -87,8 +87,8 @@ class Session:
         opened = self._opened
         store, told = opened.store, {"version": opened.store.version, "opening": opened.number}
         try:
-            document = ObjectReader(store.storage).document
-            newest, is_same = int(document["version"]), document["uuid"] == store.schema.uuid
+            root = root_document(store.storage)
+            newest, is_same = root.version, root.document["uuid"] == store.schema.uuid
             is_kept = store.version in committed_versions(store.storage, newest) and self._has(store)
         except (ZstoreError, OSError):
             return {**told, "newest": None, "is_kept": False, "is_same": True}
@@ -98,7 +98,7 @@ class Session:
     def _has(store: Store) -> bool:
         """Whether the version of that number is the one that was opened."""
         try:
-            return bool(ObjectReader(store.storage, store.version).document["digest"] == store.digest)
+            return bool(root_document(store.storage, store.version).document["digest"] == store.digest)
         except NotFoundError:
             return False
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from zstore.errors import StoreError, UsageError
 from zstore.format.commit import is_committed, is_store, is_unfinished
 from zstore.format.layout import MARKER, ROOT, SCRATCH
-from zstore.reading.objects import committed_versions
+from zstore.reading.root import committed_versions
 from zstore.storage.bucket import Bucket
 from zstore.storage.folder import Folder
 from zstore.storage.protocol import Storage

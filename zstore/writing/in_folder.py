@@ -11,7 +11,7 @@ from pathlib import Path
 from zstore.errors import LostClusterError, LostSourceError, StoreError
 from zstore.format.commit import is_store
 from zstore.format.layout import MARKER, ROOT, SCRATCH
-from zstore.reading.objects import committed_versions
+from zstore.reading.root import committed_versions
 from zstore.storage.beneath import remove_tree
 from zstore.storage.folder import Folder
 from zstore.storage.portable import exchange

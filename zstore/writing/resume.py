@@ -13,7 +13,7 @@ import pyarrow as pa
 from zstore.arrow import as_numpy, text_array
 from zstore.format.commit import is_store
 from zstore.format.encodings.base import form_from_json
-from zstore.reading.objects import committed_versions
+from zstore.reading.root import committed_versions
 from zstore.storage.protocol import Storage
 from zstore.writing.blocks import BlockReport
 from zstore.writing.left_out import LeftOutRow

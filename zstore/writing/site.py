@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from zstore.errors import StoreError
-from zstore.reading.objects import ObjectReader
+from zstore.reading.root import root_document
 from zstore.storage.protocol import Storage
 
 Mode = Literal["new", "overwrite", "append"]
@@ -40,8 +40,8 @@ class Site:
 
 def behind(store: Storage) -> tuple[int, int]:
     """Number of the next version, and the first shard that no version has objects of or behind."""
-    document = ObjectReader(store).document
-    return int(document["version"]) + 1, int(document["next_shard"])
+    root = root_document(store)
+    return root.version + 1, int(root.document["next_shard"])
 
 
 def no_store(store: Storage) -> StoreError:

@@ -9,7 +9,8 @@ from zstore.format.documents import to_bytes
 from zstore.format.layout import MARKER, ROOT, SCRATCH, root_copy_key, split_shard_key
 from zstore.format.manifest import ObjectRecord
 from zstore.format.rowarrays import byte_arrays, row_arrays
-from zstore.reading.objects import ObjectReader, committed_versions
+from zstore.reading.objects import ObjectReader
+from zstore.reading.root import committed_versions, root_document
 from zstore.storage.protocol import Storage
 
 
@@ -26,7 +27,7 @@ def needed_keys(storage: Storage, versions: Iterable[int]) -> set[str]:
 
 def is_finished(storage: Storage) -> bool:
     """Whether the writer that committed the newest version has made its copies, the last thing that it does."""
-    return storage.n_bytes(root_copy_key(int(ObjectReader(storage).document["version"]))) is not None
+    return storage.n_bytes(root_copy_key(root_document(storage).version)) is not None
 
 
 def tidy(storage: Storage, kept: Collection[str] = ()) -> None:
@@ -34,12 +35,12 @@ def tidy(storage: Storage, kept: Collection[str] = ()) -> None:
 
     Its scratch space stays, and so do objects that are `kept`: the next writer may go on from there.
     """
-    needed, newest = needed_keys(storage, committed_versions(storage)), ObjectReader(storage)
+    needed, newest = needed_keys(storage, committed_versions(storage)), root_document(storage)
     remove_others(storage, needed.union(kept), SCRATCH)
     nodes = {key: key.removesuffix(f"/{ROOT}") for key in needed if key.endswith(f"/{ROOT}")}
     mirrors = {key: node for key, node in nodes.items() if "/" not in node and node in newest.nodes}
     storage.replace_all({key: to_bytes(newest.nodes[node]) for key, node in mirrors.items()})
-    storage.replace(root_copy_key(int(newest.document["version"])), newest.root)
+    storage.replace(root_copy_key(newest.version), newest.content)
 
 
 def remove_others(storage: Storage, needed: set[str], but: str = "-") -> tuple[int, int]:
