@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_lightning import seed_everything
 
-import lightning_app.data.batches.loader
+import lightning_app.data.batches.threads
 from lightning_app.batch import Batch
 from lightning_app.data.batches import making
 from lightning_app.data.batches.beside import taken_apart
@@ -340,7 +340,7 @@ def test_batches_made_at_once_are_those_made_one_after_the_other(
     data = WindowDataModule(str(hourly.path), 24, 4, batch_size=16, cache=str(tmp_path), residency=residency)
     loader = data.train_dataloader()
     one_by_one = list(loader)
-    monkeypatch.setattr(lightning_app.data.batches.loader, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(lightning_app.data.batches.threads, "_LARGE_BYTES", 0)
     loader.load_state_dict({**loader.state_dict(), "consumed": 3})
     at_once = list(loader)
     assert len(at_once) == len(one_by_one) - 3

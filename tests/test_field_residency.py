@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import lightning_app.data.batches.loader
+import lightning_app.data.batches.threads
 import zstore
 from lightning_app.data.batches.behind import Copies, copied_behind
 from lightning_app.data.batches.fields import FieldOptions
@@ -394,10 +394,10 @@ def test_batches_whose_fields_are_copied_behind_are_those_made_one_after_the_oth
     data = module(arrays, "host", fields=fields, pad_before=pad, pad_after=pad)
     loader = data.train_dataloader()
     one_by_one = list(loader)
-    monkeypatch.setattr(lightning_app.data.batches.loader, "_LARGE_BYTES", 0)
-    monkeypatch.setattr(lightning_app.data.batches.loader, "_BEHIND", (0, 1 << 20))
+    monkeypatch.setattr(lightning_app.data.batches.threads, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(lightning_app.data.batches.threads, "_BEHIND", (0, 1 << 20))
     loader.load_state_dict({**loader.state_dict(), "consumed": 3})
-    assert loader._behind
+    assert loader.threads.behind
     behind = list(loader)
     assert len(behind) == len(one_by_one) - 3
     assert all(map(same, behind, one_by_one[3:]))
@@ -408,17 +408,17 @@ def test_a_test_on_several_threads_has_the_fields_of_one_on_one_thread(
 ) -> None:
     data = module(arrays, "host", fields={"image": FieldOptions(2, crop=(3, 2)), "touch": FieldOptions(2, 2)})
     one_by_one = list(data.test_dataloader())
-    monkeypatch.setattr(lightning_app.data.batches.loader, "_LARGE_BYTES", 0)
-    monkeypatch.setattr(lightning_app.data.batches.loader, "_BEHIND", (0, 1 << 20))
+    monkeypatch.setattr(lightning_app.data.batches.threads, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(lightning_app.data.batches.threads, "_BEHIND", (0, 1 << 20))
     loader = data.test_dataloader()
-    assert loader._behind
+    assert loader.threads.behind
     with torch.inference_mode():  # as Lightning tests; no other thread is in it
         assert all(map(same, list(loader), one_by_one))
 
 
 @pytest.mark.parametrize("place", ["encoded", "stream"])
 def test_what_is_decoded_for_each_batch_is_not_copied_behind(place: FieldPlace, arrays: zstore.Store) -> None:
-    assert not module(arrays, place).train_dataloader()._behind
+    assert not module(arrays, place).train_dataloader().threads.behind
 
 
 @pytest.mark.parametrize("first", [0, 1, 5])

@@ -375,6 +375,7 @@ LAYERS = {
             "data.windows.pooled",
             "data.windows.lanes",
             "data.windows.plan",
+            "data.windows.shares",
         ],
         [
             "data.scaling.quantiles",
@@ -407,6 +408,7 @@ LAYERS = {
             "data.batches.source",
             "data.batches.prefetch",
             "data.batches.beside",
+            "data.batches.threads",
             "data.batches.loader",
         ],
         ["data.batches.mixing"],

@@ -161,7 +161,7 @@ def test_an_epoch_has_windows_of_a_plain_loop_each_moved_a_little_and_goes_on_in
     plain = plain_windows(store.index.runs, every, data.view.ranges("train"), context == "allow")
     by_start, whole = {window.start: window for window in plain}, list(loader)
     for number, batch in enumerate(whole):
-        positions = loader._positions(number)
+        positions = loader.shares.positions(number)
         unmoved = loader.index.locate(loader.samples_at(positions))[0].tolist()
         for n, row in enumerate(first_rows(loader, positions).tolist()):
             check(batch, n, by_start[row], shape, values)

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_app.batch import Batch
-from lightning_app.data.batches.behind import Copies, copied_behind
-from lightning_app.data.batches.beside import Several, made_beside, taken_apart
+from lightning_app.data.batches.behind import Copies
+from lightning_app.data.batches.beside import Several, taken_apart
 from lightning_app.data.batches.located import Located, StoreRows
-from lightning_app.data.batches.making import made, made_ahead
 from lightning_app.data.batches.padding import Bounds
 from lightning_app.data.batches.phases import Phases
 from lightning_app.data.batches.source import WindowSource
+from lightning_app.data.batches.threads import BatchThreads
 from lightning_app.data.rows.observed import ReadsTargets
 from lightning_app.data.rows.pool import Pool
 from lightning_app.data.windows.crops import Crops
@@ -29,6 +29,7 @@ from lightning_app.data.windows.lanes import LanedOrder, lanes_of
 from lightning_app.data.windows.order import shuffled
 from lightning_app.data.windows.plan import EpochOrder, Pieces
 from lightning_app.data.windows.pooled import PooledOrder
+from lightning_app.data.windows.shares import Shares, check_shared
 from zstore import UsageError, WindowIndex
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,6 @@ Samples = NDArray[np.int64]
 
 _AHEAD = 1 << 13  # windows that are located at once
 _LANES_AHEAD = 4  # times as many where there are as many lanes, for each lane is located by itself
-_BEHIND = 1 << 20, 1 << 24  # bytes of the fields of a batch that are copied behind
-_AT_ONCE = 2  # batches that are made at once beside a model, where rows are decoded already
-_LARGE_BYTES = 1 << 18  # of a batch: handing smaller ones from thread to thread takes longer than making them
-_DEVICE_BYTES = 1 << 24  # of batches for another device that are made together, for as many launches as one takes
-_DEVICE_BATCHES = 32  # of them, at most
 
 
 class WindowLoader:
@@ -130,14 +126,7 @@ class WindowLoader:
         apart: bool = False,
         repeats: bool = False,
     ) -> None:
-        if batch_size % world:
-            raise UsageError(
-                f"batch size {batch_size} on {world} processes",
-                expected="a multiple of the number of processes",
-                fix="another --data.batch_size, or other --trainer.devices",
-            )
-        if len(index) < (1 if repeats else world):
-            raise UsageError(f"{len(index)} windows on {world} processes", expected="one for each", fix="fewer devices")
+        check_shared(len(index), batch_size, world, repeats)
         self.phases, self._beside_model = Phases(), beside_model
         self.source, self.index, self.shuffle, self.seed = replace(source, phases=self.phases), index, shuffle, seed
         self.rank, self.world = rank, world
@@ -157,8 +146,7 @@ class WindowLoader:
         return None if self._describe is None else self._describe(self.batch_size)
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.index), self.batch_size)
-        return whole if self.shuffle or rest < self.world else whole + 1
+        return self.shares.n_batches
 
     def n_windows(self, n_batches: int) -> int:
         """Windows of the first global batches, of all processes."""
@@ -176,19 +164,8 @@ class WindowLoader:
             self._epoch, self._consumed = epoch, 0
         self._resuming = False
         self._order = self._pooled()
-        first, n_threads = self._consumed, torch.get_num_threads()
-        tasks = self._tasks(first)
-        if self._prefetch or self.source.target.type != "cpu":
-            batches = made_beside(self._several(first), self._prefetch, self.source.target)
-        elif self._beside_model:
-            n_at_once = n_threads if self.source.decodes else min(_AT_ONCE, n_threads)
-            batches = made_ahead(tasks, n_threads, n_at_once if self._pool is None else 1)
-        elif self._shared_out and self._behind and n_threads > 1:
-            batches = copied_behind(tasks, n_threads)
-        elif self._shared_out and n_threads > 1:
-            batches = made(tasks, n_threads, None if self._pool is None else 1)  # of a pool in their order
-        else:
-            batches = (task() for task in tasks)
+        first, threads = self._consumed, self.threads
+        batches = threads.batches(self._tasks(first), self._several(first, threads.n_together))
         while self._consumed < len(self):
             self._consumed += 1
             yield self.phases.waiting_for(batches)  # held by nobody here, so that its memory can take the next one
@@ -222,7 +199,7 @@ class WindowLoader:
 
     def samples(self, number: int) -> Samples:
         """Sample numbers of this rank's part of one global batch of the current epoch."""
-        return self.samples_at(self._positions(number))
+        return self.samples_at(self.shares.positions(number))
 
     def samples_at(self, positions: Samples) -> Samples:
         """Sample numbers at some positions of the current epoch, ascending."""
@@ -250,32 +227,26 @@ class WindowLoader:
         return shuffled(positions, len(self.index), self.seed, self._key) if self.shuffle else positions, None
 
     @property
-    def _shared_out(self) -> bool:
-        """Whether other threads may do the work: of large batches, for the CPU."""
-        return self._targets is None and self._batch_bytes >= _LARGE_BYTES
+    def shares(self) -> Shares:
+        """How the positions of an epoch are shared out between batches and ranks."""
+        n_windows, dealt = len(self.index), self._n_lanes > 1
+        return Shares(n_windows, self.batch_size, self.rank, self.world, self.shuffle, dealt, self._apart)
 
     @property
-    def _batch_bytes(self) -> int:
-        """Of the rows of a batch on this process."""
-        source, span = self.source, self.index.shape.span
-        return self.batch_size // self.world * (span * source.rows.values[:1].nbytes + source.field_bytes)
-
-    @property
-    def _behind(self) -> bool:
-        """Whether threads copy fields behind the one that makes the rest: of batches neither small nor large."""
-        n_bytes = self.batch_size // self.world * self.source.field_bytes
-        return self._pool is None and self.source.copies_fields and _BEHIND[0] <= n_bytes <= _BEHIND[1]
+    def threads(self) -> BatchThreads:
+        """Which threads make the batches."""
+        n_windows, pooled, measured = self.batch_size // self.world, self._pool is not None, self._targets is not None
+        span, beside = self.index.shape.span, self._beside_model
+        return BatchThreads(self.source, n_windows, span, pooled, measured, beside, self._prefetch)
 
     def _tasks(self, first: int) -> Iterator[Callable[..., Batch]]:
         """What makes the batches from one on."""
         for (positions,), windows in self._located(first, 1):
             yield partial(self._make, positions, windows, self._order)
 
-    def _several(self, first: int) -> Iterator[Several]:
-        """What makes the batches from one on for another device, some together: so many launches as one takes."""
-        fitting = _DEVICE_BYTES // max(self._batch_bytes, 1)
-        alone = self._pool is not None or self.source.target.type == "cpu"
-        for positions, windows in self._located(first, 1 if alone else min(max(fitting, 1), _DEVICE_BATCHES)):
+    def _several(self, first: int, n: int) -> Iterator[Several]:
+        """What makes the batches from one on, n of them together."""
+        for positions, windows in self._located(first, n):
             yield partial(self._made_together, positions, windows, self._order)
 
     def _made_together(self, positions: list[Samples], windows: Located, order: LanedOrder | None) -> list[Batch]:
@@ -287,9 +258,9 @@ class WindowLoader:
         Windows are located for many batches at once, at little more than one's cost.
         """
         ahead = max(_AHEAD * min(self._n_lanes, _LANES_AHEAD) // self.batch_size, 1)
-        ahead = -(-ahead // n) * n
+        ahead, shares = -(-ahead // n) * n, self.shares
         for begin in range(first, len(self), ahead):
-            positions = [self._positions(number) for number in range(begin, min(begin + ahead, len(self)))]
+            positions = [shares.positions(number) for number in range(begin, min(begin + ahead, len(self)))]
             groups = [positions[low : low + n] for low in range(0, len(positions), n)]
             located = self._locate(np.concatenate(positions))
             yield from zip(groups, located.split([sum(map(len, group)) for group in groups]), strict=True)
@@ -353,22 +324,6 @@ class WindowLoader:
         if len(parts) == 1:
             return parts[0]
         return cast(Batch, {key: torch.cat([part[key] for part in parts]) for key in parts[0]})  # type: ignore[literal-required]
-
-    def _positions(self, number: int) -> Samples:
-        """Positions in the epoch of this rank's part of one global batch, ascending."""
-        rank, world, size = self.rank, self.world, self.batch_size
-        start = number * size
-        stop = len(self.index) if not self.shuffle and number == len(self) - 1 else start + size
-        if self._n_lanes > 1:
-            return np.arange(start + rank, stop, world)
-        low, high = (start + (stop - start) * each // world for each in (rank, rank + 1))
-        if low == high:
-            return np.array([min(low, stop - 1)])  # of another rank
-        if not self._apart:
-            return np.arange(low, high)
-        whole = (len(self) - 1) * size  # windows of all batches but the last
-        first = whole // world * rank + (len(self.index) - whole) * rank // world + number * (size // world)
-        return np.arange(first, first + high - low)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands, counted in batches handed out, and its order; Lightning keeps it in checkpoints."""
