@@ -403,6 +403,7 @@ LAYERS = {
             "data.batches.buffers",
             "data.batches.padding",
             "data.batches.located",
+            "data.batches.rowtimes",
             "data.batches.fields",
             "data.fields",
             "data.batches.source",

@@ -16,7 +16,7 @@ from lightning_app.data.batches.fields import FieldRows
 from lightning_app.data.batches.located import Located, PositionTimes, StoreRows
 from lightning_app.data.batches.padding import Pads, Reach, fill_zeros, gather_within
 from lightning_app.data.batches.phases import Phases
-from lightning_app.data.columns.calendar import cycles_along, time_cycles, time_index
+from lightning_app.data.batches.rowtimes import RowTimes
 from lightning_app.data.columns.roles import Columns, Words
 from lightning_app.data.columns.vectors import last_rows
 from lightning_app.data.rows.residency import Rows
@@ -259,37 +259,12 @@ class WindowSource:
     def _add_calendar(
         self, batch: Batch, shape: WindowShape, first: Tensor, reach: tuple[Reach | None, Reach | None]
     ) -> None:
-        columns, ahead_of = self.columns, shape.target_offset
-        steps_ahead = range(0, shape.target_span, shape.target_stride)
-        inputs = None if reach[0] is None else reach[0].moved(-ahead_of)
-        spans = {"x": (range(-ahead_of, shape.lookback - ahead_of), inputs), "y": (steps_ahead, reach[1])}
-        if columns.encoding == "index":
-            for name, (steps, own) in spans.items():
-                times = self._times(batch["time"], first, steps, own)
-                found = [time_index(times, feature, columns.unit, columns.step) for feature in columns.calendar]
-                batch[f"{name}_time"] = torch.stack(found, dim=-1)  # type: ignore[literal-required]
+        past, ahead = RowTimes.both(self.columns, shape, batch["time"], first, reach, self.times)
+        if self.columns.encoding == "index":
+            batch["x_time"], batch["y_time"] = past.index(), ahead.index()
             return
-        past, ahead = (self._cycles(batch["time"], first, *span) for span in spans.values())
-        batch["x"] = self._beside(batch["x"], *past)
-        batch["x_future"] = self._beside(batch["x_future"], *ahead)
-
-    def _cycles(self, time: Tensor, first: Tensor, steps: range, reach: Reach | None) -> list[Tensor]:
-        """(batch, step, 2) of each time feature."""
-        columns = self.columns
-        if columns.step:
-            return [cycles_along(time, steps, columns.step, feature, columns.unit) for feature in columns.calendar]
-        times = self._times(time, first, steps, reach)
-        return [time_cycles(times, feature, columns.unit) for feature in columns.calendar]
-
-    def _times(self, time: Tensor, first: Tensor, steps: range, reach: Reach | None) -> Tensor:
-        """(batch, step) times of rows, counted from the first target, whose row is `first` and whose time is `time`."""
-        if self.times is not None:
-            return self.times.along(first, steps, reach).to(self.target, non_blocking=True)
-        if self.columns.step:
-            places = torch.arange(steps.start, steps.stop, steps.step, device=time.device)
-            return time[:, None] + places * self.columns.step
-        times = self.columns.rule.times(np.array(steps), time.cpu().numpy()[:, None])
-        return torch.from_numpy(times).to(time.device, non_blocking=True)
+        batch["x"] = self._beside(batch["x"], *past.cycles())
+        batch["x_future"] = self._beside(batch["x_future"], *ahead.cycles())
 
     def _beside(self, *parts: Tensor) -> Tensor:
         """Channels beside each other, on the last axis."""
