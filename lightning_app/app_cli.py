@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import Namespace
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
@@ -34,7 +33,6 @@ from lightning_app.data.columns.classes import require_words_as_classes
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.export.export import Export
-from lightning_app.launchers import launched
 from lightning_app.models import TaskModel
 from lightning_app.models.fields import warn_of_unread
 from lightning_app.monitor import Monitor
@@ -46,22 +44,16 @@ from lightning_app.radii import IntervalOptions
 from lightning_app.restore import CheckpointConnector
 from lightning_app.rollout.options import Rollout
 from lightning_app.rollout.trainer import AppTrainer
+from lightning_app.run_config import fill_in, refuse_no_batches
 from lightning_app.saving import BestAndLast
 from lightning_app.seeds import BatchSeeds
-from zstore import UsageError, ZstoreError, __version__, check_outside
+from zstore import UsageError, ZstoreError, __version__
 
 logger = logging.getLogger(__name__)
 
-_LIMITS = {  # of the batches that a command is about
-    "fit": "limit_train_batches",
-    "validate": "limit_val_batches",
-    "test": "limit_test_batches",
-    "predict": "limit_predict_batches",
-}
 _OPTIONS = {"rollout": "acting", "export": "export"}
 """Commands that have options of their own, and how these are called."""
 _OF_TASK = "of the task"
-_MOST_EPOCHS = 1000  # as Lightning has it, which warns of it; a fit stops when validation does not get better
 PARTS_OF_RUN = ("fit", "test", "predict")
 """Commands that a run does one after another."""
 _ABOUT_RUN = """Fit, test and predict in one process: what these commands do one after another with the same flags.
@@ -76,7 +68,6 @@ Five further commands have help of their own: run does fit, test and predict in 
 several origins in the past; splits counts what train, val and test are, and proves that no target belongs to two of
 them; table fits and tests several configurations, and puts their metrics side by side; evaluate scores forecasts of
 rows to come, once their truth is in."""
-_LOGGERS = ("lightning_app.metrics_log.MetricsLog", "pytorch_lightning.loggers.TensorBoardLogger")
 
 
 class AppCLI(LightningCLI):
@@ -174,44 +165,9 @@ class AppCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Fill in what depends on the run folder."""
-        config = self.config[self.subcommand]
-        trainer = config["trainer"]
-        for command in PARTS_OF_RUN if self._run else (self.subcommand,):
-            limit = _LIMITS.get(command or "")
-            if limit is not None and trainer[limit] == 0:
-                raise UsageError(
-                    f"{command} with --trainer.{limit} 0, which does nothing",
-                    expected="at least one batch",
-                    fix=f"drop --trainer.{limit}",
-                )
-        if trainer["max_epochs"] is None and trainer["max_steps"] == -1 and trainer["max_time"] is None:
-            trainer["max_epochs"] = _MOST_EPOCHS
-        if trainer["default_root_dir"] is None:
-            files = config.get("config") or []
-            trainer["default_root_dir"] = f"runs/{Path(str(files[0])).stem}" if files else "runs/unnamed"
-        check_outside(trainer["default_root_dir"], "run folder")
-        if config["checkpoint"]["dirpath"] is not None:
-            check_outside(config["checkpoint"]["dirpath"], "--checkpoint.dirpath")
-        else:
-            config["checkpoint"]["dirpath"] = str(self.run_folder / "checkpoints")
-        self._default_loggers = trainer["logger"] is None
-        if self._default_loggers:
-            trainer["logger"] = self.subcommand == "fit" and [_logger(name, self.run_folder) for name in _LOGGERS]
-        elif self._loggers is not None or self.subcommand == "predict":  # which has nothing to log
-            trainer["logger"] = False
-        for each in trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]:
-            folder = each.get("init_args", {}).get("save_dir") if isinstance(each, Namespace) else None
-            if folder is not None:
-                check_outside(folder, "logger to")
-        processes = launched()
-        if processes is not None and trainer["devices"] == "auto" and processes.devices is not None:
-            trainer["devices"] = processes.devices
-        if processes is not None and trainer["num_nodes"] == 1 and processes.num_nodes is not None:
-            trainer["num_nodes"] = processes.num_nodes
-        if trainer["enable_progress_bar"] is None:
-            trainer["enable_progress_bar"] = sys.stderr.isatty() and not config["quiet"]
-        if trainer["enable_model_summary"] is None:
-            trainer["enable_model_summary"] = False
+        config, command = self.config[self.subcommand], str(self.subcommand)
+        refuse_no_batches(config["trainer"], PARTS_OF_RUN if self._run else (command,))
+        self._default_loggers = fill_in(config, command, self._loggers is not None)
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
         """Leave a model without parameters alone: a configuration with an optimizer may be tested with Repeat too."""
@@ -388,8 +344,3 @@ def _has_weights(class_path: str) -> bool:
     """Whether a model has anything to fit."""
     module, _, name = class_path.rpartition(".")
     return bool(getattr(getattr(importlib.import_module(module), name), "fitted", True))
-
-
-def _logger(class_path: str, folder: Path) -> Namespace:
-    options = Namespace(save_dir=str(folder), name="logs", version="")  # type: ignore[no-untyped-call]
-    return Namespace(class_path=class_path, init_args=options)  # type: ignore[no-untyped-call]

@@ -473,7 +473,7 @@ LAYERS = {
         ],
         ["rollout.pusht"],
         ["view.folders", "view.predicted", "view.kept", "view.windows", "view.panels"],
-        ["app_cli", "completion", "cli", "__main__"],
+        ["run_config", "app_cli", "completion", "cli", "__main__"],
         ["demo.catchments", "demo.compare", "demo.reach", "demo.__main__"],
     ],
 }

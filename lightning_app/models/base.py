@@ -6,7 +6,6 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any, ClassVar, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -15,7 +14,7 @@ from lightning_app.batch import Batch, BatchShape, DataOfModels, by_series, part
 from lightning_app.checkpoints import read_checkpoint, told
 from lightning_app.intervals import Intervals
 from lightning_app.losses import Loss
-from lightning_app.models.finite import LossWatch, not_finite
+from lightning_app.models.finite import WatchedModel, not_finite
 from lightning_app.models.rebuild import (
     Remembers,
     arguments_of,
@@ -32,7 +31,7 @@ from zstore import NotFiniteError, UsageError
 _FORECAST = tuple(option.default for option in signature(Forecast).parameters.values())
 
 
-class TaskModel(pl.LightningModule, metaclass=Remembers):
+class TaskModel(WatchedModel, metaclass=Remembers):
     """A model from a batch to what its task makes of it: forecasts, classes.
 
     Windows are of single series. Those of a panel are taken apart for models that do not read panels as such, and for
@@ -105,7 +104,6 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         self._compile_with = compile_with
         self._predict: Callable[[Batch], Tensor] = self.forward
         self.exact: dict[str, float] = {}
-        self._watch = LossWatch()
         self.report: Report = {}
 
     @property
@@ -197,27 +195,10 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=self._shows_progress)
         return loss
 
-    def watch(self, loss: Tensor) -> None:
-        """Refuse a loss that is not finite: at once on a CPU; else when steps are logged, and before a checkpoint.
-
-        Raises
-        ------
-        NotFiniteError
-            It names the step.
-        """
-        self._watch.see(loss, self.global_step)
-        if loss.device.type == "cpu" and self._n_processes == 1:
-            self.require_finite_losses()
-
     @property
     def _shows_progress(self) -> bool:
         """Whether there is a bar: Lightning waits for the GPU in each step to show a loss, even where it is off."""
         return self._trainer is None or self.trainer.progress_bar_callback is not None
-
-    @property
-    def _n_processes(self) -> int:
-        """Processes that train together; 1 in a loop of one's own, without a trainer."""
-        return 1 if self._trainer is None else self.trainer.world_size
 
     def share(self, n: Tensor) -> Tensor | float:
         """By what the mean over n targets of this process counts: n over the mean n of all processes that train.
@@ -242,27 +223,6 @@ class TaskModel(pl.LightningModule, metaclass=Remembers):
         everywhere = own.clone()
         torch.distributed.all_reduce(everywhere)
         return own * self._n_processes / everywhere.clamp(min=torch.finfo(own.dtype).tiny)
-
-    def require_finite_losses(self) -> None:
-        """Refuse what was trained on with a loss that was not finite; on every process at once."""
-        if self._watch.first is None:
-            return
-        step = self._watch.step(self.all_gather if self._n_processes > 1 else None)
-        if step is not None:
-            raise self.not_finite(f"the training loss of step {step:,} (epoch {self.current_epoch}) is not finite")
-
-    def on_fit_start(self) -> None:
-        """Forget the losses of an earlier fit."""
-        self._watch = LossWatch()
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Look at the losses of some steps, where that was not done at once."""
-        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.require_finite_losses()
-
-    def on_validation_start(self) -> None:
-        """Do not validate what was trained on with such a loss."""
-        self.require_finite_losses()
 
     def not_finite(self, what: str) -> NotFiniteError:
         """The error of a loss or metric that is not finite."""

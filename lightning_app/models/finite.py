@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -43,6 +44,56 @@ class LossWatch:
             return None
         first = int((self.first if gather is None else gather(self.first)).min())
         return None if first == _NEVER else first
+
+
+class WatchedModel(pl.LightningModule):
+    """A model that nothing is saved of, or chosen by, once a training loss was not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watch = LossWatch()
+
+    def watch(self, loss: Tensor) -> None:
+        """Refuse a loss that is not finite: at once on a CPU; else when steps are logged, and before a checkpoint.
+
+        Raises
+        ------
+        NotFiniteError
+            It names the step.
+        """
+        self._watch.see(loss, self.global_step)
+        if loss.device.type == "cpu" and self._n_processes == 1:
+            self.require_finite_losses()
+
+    @property
+    def _n_processes(self) -> int:
+        """Processes that train together; 1 in a loop of one's own, without a trainer."""
+        return 1 if self._trainer is None else self.trainer.world_size
+
+    def require_finite_losses(self) -> None:
+        """Refuse what was trained on with a loss that was not finite; on every process at once."""
+        if self._watch.first is None:
+            return
+        step = self._watch.step(self.all_gather if self._n_processes > 1 else None)
+        if step is not None:
+            raise self.not_finite(f"the training loss of step {step:,} (epoch {self.current_epoch}) is not finite")
+
+    def on_fit_start(self) -> None:
+        """Forget the losses of an earlier fit."""
+        self._watch = LossWatch()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Look at the losses of some steps, where that was not done at once."""
+        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.require_finite_losses()
+
+    def on_validation_start(self) -> None:
+        """Do not validate what was trained on with such a loss."""
+        self.require_finite_losses()
+
+    def not_finite(self, what: str) -> NotFiniteError:
+        """The error of a loss or metric that is not finite."""
+        raise NotImplementedError
 
 
 def not_finite(
