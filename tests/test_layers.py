@@ -70,6 +70,7 @@ LAYERS = {
             "reading.root",
             "reading.objects",
             "reading.smallcolumn",
+            "reading.names",
             "reading.described",
             "reading.version",
             "reading.windowshape",

@@ -18,8 +18,8 @@ from zstore.amounts import show_size
 from zstore.format.rowarrays import array_names, byte_names, origin_name
 from zstore.format.schema import Field
 from zstore.published.catalog import DATASETS
-from zstore.reading.described import grouped
 from zstore.reading.eviction import Cache
+from zstore.reading.names import grouped
 from zstore.reading.objectfiles import object_files
 from zstore.reading.rownotes import CacheEntry
 from zstore.reading.store import Store

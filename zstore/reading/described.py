@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +18,11 @@ from zstore.format.nodes import index_arrays
 from zstore.format.payloads.grid import grid_name
 from zstore.format.schema import Field, Schema, TimeAxis
 from zstore.format.soundness import check_ends, check_ids, check_index, check_missing, check_moments, check_sources
+from zstore.reading.names import FIX_NAME, by_name, grouped, position_of
 from zstore.reading.objects import ObjectReader
 from zstore.reading.smallcolumn import SmallColumn
 from zstore.storage.protocol import Storage
 
-_ALIKE, _ALIKE_AMONG = 0.8, 500  # a share of the characters; ids before, and behind, that are compared
-_FIX_NAME = "correct the name; zstore info shows those of a store"
 _COORDINATES = ("latitude", "lat", "gauge_lat"), ("longitude", "lng", "lon", "gauge_lon")
 
 
@@ -268,7 +265,7 @@ class DescribedVersion:
         if name in self._columns:
             return self.schema.channels[self._columns[name]]
         known = ", ".join(self.named_channels)
-        raise NotFoundError(f"no channel {name!r}", expected=f"one of {known}", where=self.path, fix=_FIX_NAME)
+        raise NotFoundError(f"no channel {name!r}", expected=f"one of {known}", where=self.path, fix=FIX_NAME)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -293,11 +290,7 @@ class DescribedVersion:
         NotFoundError
             If the store has no such field.
         """
-        for field in self.schema.fields:
-            if field.name == name:
-                return field
-        known = ", ".join(self.fields) or "none: ingest with --file"
-        raise NotFoundError(f"no field {name!r}", expected=f"one of {known}", where=self.path, fix=_FIX_NAME)
+        return by_name(self.schema.fields, name, "field", "none: ingest with --file", self.path)
 
     def static(self, name: str) -> StaticAttribute:
         """A static attribute by name.
@@ -307,11 +300,7 @@ class DescribedVersion:
         NotFoundError
             If the store has no such attribute.
         """
-        for static in self.statics:
-            if static.name == name:
-                return static
-        known = ", ".join(static.name for static in self.statics) or "none: ingest with --static FILE"
-        raise NotFoundError(f"no static attribute {name!r}", expected=f"one of {known}", where=self.path, fix=_FIX_NAME)
+        return by_name(self.statics, name, "static attribute", "none: ingest with --static FILE", self.path)
 
     def position(self, id_: str) -> int:
         """Position of an id in :attr:`ids`.
@@ -325,14 +314,7 @@ class DescribedVersion:
         -----
         Cost: O(log series), some microseconds; no memory beside the index.
         """
-        ids = self.ids
-        place = bisect_left(ids, id_)  # in the order of characters, which is that of UTF-8
-        if place < len(ids) and ids[place] == id_:
-            return place
-        around = [str(other) for other in ids[max(place - _ALIKE_AMONG, 0) : place + _ALIKE_AMONG]]
-        alike = get_close_matches(id_, around, 2, _ALIKE)
-        near = ", ".join(map(repr, alike or map(str, ids[max(place - 2, 0) : place + 2])))
-        raise NotFoundError(f"no id {id_!r}", expected=f"one of {len(ids):,} ids, such as {near}", where=self.path)
+        return position_of(self.ids, id_, self.path)
 
     def n_infinite_series(self, channel: str) -> int:
         """Series that have an infinite value in a channel. Cost: the statistics of each series; no row is read."""
@@ -365,24 +347,3 @@ class DescribedVersion:
     def n_chunks(self, start: int, stop: int) -> int:
         """Chunks of one channel that the rows ``[start, stop)`` lie in."""
         return self.index.n_chunks(start, stop, self.schema.chunk_rows)
-
-
-def grouped(channels: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Names of channels by their own name; those of a vector together, by its own, see `DescribedVersion.vectors`.
-
-    A vector stands where its first channel does.
-    """
-    numbers: dict[str, set[str]] = {}
-    for name in channels:
-        stem, dot, number = name.rpartition(".")
-        if stem and dot and number.isascii() and number.isdigit() and str(int(number)) == number:
-            numbers.setdefault(stem, set()).add(number)
-    known = set(channels)
-    vectors = {
-        stem: tuple(f"{stem}.{n}" for n in range(len(some)))
-        for stem, some in numbers.items()
-        if len(some) > 1 and some == {str(n) for n in range(len(some))} and stem not in known
-    }
-    vector_of = {channel: name for name, own in vectors.items() for channel in own}
-    names = dict.fromkeys(vector_of.get(name, name) for name in channels)
-    return {name: vectors.get(name, (name,)) for name in names}
