@@ -101,7 +101,7 @@ class Layout:
         roles = _roles(store, names, columns, observed, as_words, view.n_nodes)
         readers = field_readers(store, options, recorded)
         uses = field_uses(readers, options, recorded)
-        for name in set(uses).intersection(names.vectors):
+        for name in [name for name in uses if name in names.vectors]:
             raise UsageError(
                 f"{name!r} as a field and as a vector", expected="one of them", fix="drop it from --data.vectors"
             )

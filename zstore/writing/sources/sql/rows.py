@@ -77,7 +77,7 @@ def _kind(
     cells: Sequence[Any], known: str | None, rows: Sequence[Any], names: Sequence[str], number: int, n: int, name: str
 ) -> str | None:
     """The kind of all values of a column, if it is one."""
-    for kind in {type(cell) for cell in cells} - {type(None)}:
+    for kind in dict.fromkeys(type(cell) for cell in cells if cell is not None):  # in their order, not that of a set
         one = _KINDS.get(kind)
         if one is not None and known in (None, one):
             known = one
