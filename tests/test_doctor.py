@@ -39,7 +39,7 @@ def clean() -> list[Row]:
         missing = random.random((N_HOURS, 2)) < 0.03
         for hour in hours.tolist():
             cells = ["" if missing[hour, n] else value for n, value in enumerate((temperature[hour], rain[hour]))]
-            rows.append([f"s{number}", START + hour, *cells])
+            rows.append([f"s{number}", START + np.timedelta64(hour, "h"), *cells])
     return rows
 
 
@@ -118,7 +118,7 @@ def test_an_hour_lost_each_spring_is_told_as_summer_time(tmp_path: Path) -> None
     found = examine(store_of(tmp_path, rows)).findings
     assert [(each.kind, each.when) for each in found] == [("clock_change", "2020-03-29 03:00:00")]
     shutil.rmtree(tmp_path / "rows.zarr")
-    monday = sunday + 24
+    monday = sunday + np.timedelta64(24, "h")
     rows = [["a", time, round(random.normal(), 2), round(random.random(), 2)] for time in times if time != monday]
     assert [each.kind for each in examine(store_of(tmp_path, rows)).findings] == ["gap"]
 

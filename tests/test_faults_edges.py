@@ -239,7 +239,7 @@ def test_a_time_beyond_a_nanosecond_axis_is_told_with_its_line_and_the_years_tha
 @pytest.mark.parametrize("words", [False, True])
 def test_a_store_of_categories_survives_every_kind_of_netcdf(tmp_path: Path, engine: Any, words: bool) -> None:
     lexicon = ["", "red", "dark blue", "grün"]
-    lines = [[f"ü{s}", DAY + t, lexicon[t % 4], t / 4] for s in range(2) for t in range(8)]
+    lines = [[f"ü{s}", DAY + np.timedelta64(t, "D"), lexicon[t % 4], t / 4] for s in range(2) for t in range(8)]
     attributes = write_table(tmp_path / "st.csv", ["id", "soil", "area"], [["ü0", "sand", 1.5], ["ü1", "clay", 2]])
     table = write_table(tmp_path / "w.csv", ["id", "t", "kind", "v"], lines)
     zstore.ingest(table, tmp_path / "w.zarr", **BY_ID, static=attributes)
@@ -283,7 +283,9 @@ def test_what_is_no_broken_pipe_is_still_told(capsys: pytest.CaptureFixture[str]
 
 def store_of(folder: Path, series: dict[str, Any], name: str = "d", **options: Any) -> Store:
     """A store of daily values."""
-    lines = [[id_, DAY + t, value] for id_, values in series.items() for t, value in enumerate(values)]
+    lines = [
+        [id_, DAY + np.timedelta64(t, "D"), value] for id_, values in series.items() for t, value in enumerate(values)
+    ]
     zstore.ingest(
         write_table(folder / f"{name}.csv", ["id", "t", "v"], lines), folder / f"{name}.zarr", **BY_ID, **options
     )
@@ -383,7 +385,7 @@ def test_the_doctor_speaks_in_whole_sentences(tmp_path: Path) -> None:
     series["a"][50:90], series["b"][100:180], series["c"][7] = 12.5, "", 1e9
     series["d"][3], series["e"][:] = "inf", 4
     lines = [
-        [id_, DAY + t, value]
+        [id_, DAY + np.timedelta64(t, "D"), value]
         for id_, values in series.items()
         for t, value in enumerate(values)
         if not (id_ == "a" and t in (150, 200, 201))
@@ -404,7 +406,11 @@ def test_the_doctor_speaks_in_whole_sentences(tmp_path: Path) -> None:
 
 def test_what_is_constant_in_every_series_is_told_once_if_a_number_and_not_at_all_if_a_word(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    lines = [[s, DAY + t, round(random.normal(), 2), f"group {s % 3}", s % 3] for s in range(6) for t in range(80)]
+    lines = [
+        [s, DAY + np.timedelta64(t, "D"), round(random.normal(), 2), f"group {s % 3}", s % 3]
+        for s in range(6)
+        for t in range(80)
+    ]
     table = write_table(tmp_path / "s.csv", ["id", "t", "v", "group", "number"], lines)
     zstore.ingest(table, tmp_path / "s.zarr", **BY_ID)
     (told,) = examine(open_store(tmp_path / "s.zarr")).findings

@@ -47,7 +47,7 @@ def days(path: Path, values: list[float], first: str = "2001-01-01", site: str =
     """A CSV of one series, a value a day."""
     path.parent.mkdir(parents=True, exist_ok=True)
     start = np.datetime64(first)
-    return write_table(path, HEADER, [[site, start + n, value] for n, value in enumerate(values)])
+    return write_table(path, HEADER, [[site, start + np.timedelta64(n, "D"), value] for n, value in enumerate(values)])
 
 
 def made(folder: Path, *values: float) -> Store:

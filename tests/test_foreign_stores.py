@@ -208,7 +208,7 @@ def rows(folder: Path, days: range) -> Path:
     """Rows of five sites."""
     start = np.datetime64("2001-01-01")
     values = [
-        [f"{n:04d}", start + day, f"{n + day / 10:.1f}", day, ["dry", "wet", "snow"][day % 3]]
+        [f"{n:04d}", start + np.timedelta64(day, "D"), f"{n + day / 10:.1f}", day, ["dry", "wet", "snow"][day % 3]]
         for n in range(5)
         for day in days
     ]

@@ -44,7 +44,7 @@ def rows(n_rows: range, ending: str = ".png") -> list[list[object]]:
     ages = [n / 4 if n % 5 else "" for n in n_rows]
     words = [f"w{n % 3}" if n % 4 else "" for n in n_rows]
     beside = zip(n_rows, ages, words, strict=True)
-    return [[f"p{n % 7}", first + n // 7, age, word, f"im{n}{ending}"] for n, age, word in beside]
+    return [[f"p{n % 7}", first + np.timedelta64(n // 7, "D"), age, word, f"im{n}{ending}"] for n, age, word in beside]
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def store(tmp_path: Path) -> Store:
     for n in range(3):
         for day in range(30):
             value = "" if (day + n) % 4 == 0 else day + n / 10
-            rows.append([f"s{n}", start + day, value, 2**40 + day / 8, "xyz"[day % 3]])
+            rows.append([f"s{n}", start + np.timedelta64(day, "D"), value, 2**40 + day / 8, "xyz"[day % 3]])
     source = write_table(tmp_path / "r.csv", ["id", "t", "v", "big", "word"], rows)
     ingest(source, tmp_path / "s.zarr", id="id", time="t", dtype="float64", units={"v": "mm"}, workers=1)
     return open_store(tmp_path / "s.zarr")

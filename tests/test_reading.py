@@ -39,7 +39,9 @@ def test_random_reads_by_id_and_time_equal_pandas(catchments: Store) -> None:
         id_ = str(random.choice(catchments.ids))
         first, last = sorted(random.integers(0, 1400, 2))
         start, stop = (np.datetime64("2001-01-01") + np.timedelta64(int(n), "D") for n in (first, last))
-        expected = by_id[id_].loc[str(start) : str(stop - 1)] if stop > start else by_id[id_].iloc[:0]
+        expected = (
+            by_id[id_].loc[str(start) : str(stop - np.timedelta64(1, "D"))] if stop > start else by_id[id_].iloc[:0]
+        )
         found = catchments.series(id_).to_pandas(str(start), str(stop))
         np.testing.assert_array_equal(found.index.to_numpy(), expected.index.to_numpy())
         for channel in catchments.channels:

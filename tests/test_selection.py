@@ -35,7 +35,7 @@ def rows_of(ids: str, days: range, skip: Callable[[int], bool] = lambda day: Fal
         for day in days:
             if not skip(day):
                 number = "" if day % 5 == 0 else f"{day / 4 + ord(id_)}"
-                rows.append([id_, START + day, number, ["", "low", "high"][day % 3], day])
+                rows.append([id_, START + np.timedelta64(day, "D"), number, ["", "low", "high"][day % 3], day])
     return rows
 
 
@@ -89,7 +89,7 @@ def test_a_selection_has_the_rows_that_filters_of_pandas_find(
     channels: list[str] | None,
 ) -> None:
     store = open_store(grown, version)
-    start, stop = (None if day is None else str(START + day) for day in bounds)
+    start, stop = (None if day is None else str(START + np.timedelta64(day, "D")) for day in bounds)
     found = store.sel(ids, start, stop, None if land is None else {"land": land}, channels)
     frame = expected_frame(store)
     wanted = frame["id"].isin(list(store) if ids is None else ids)
@@ -308,7 +308,9 @@ def test_windows_of_a_selection_are_those_of_the_store_that_lie_in_it(table: Sto
     expected = [(id_, day) for id_ in "ac" for day in sorted(days[id_]) if {day + 1, day + 2} <= days[id_]]
     batch = windows.batch(np.arange(len(windows)))
     assert [(str(table.ids[s]), int(x[0, 0])) for s, x in zip(batch["series"], batch["x"], strict=True)] == expected
-    assert (batch["time"] == [np.datetime64(START + day + 2, "s").astype(int) for _, day in expected]).all()
+    assert (
+        batch["time"] == [np.datetime64(START + np.timedelta64(day + 2, "D"), "s").astype(int) for _, day in expected]
+    ).all()
     again = pickle.loads(pickle.dumps(windows))  # noqa: S301  # its own bytes
     assert np.array_equal(again.batch(np.arange(3))["y"], batch["y"][:3], equal_nan=True)
     assert len(table.sel().windows(2, 1, cache=tmp_path)) == len(table.windows(2, 1, cache=tmp_path))

@@ -65,7 +65,7 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store whose column, id, word, static attribute and file are called so that a terminal would obey."""
     folder = tmp_path_factory.mktemp("nasty")
     start, quoted = np.datetime64("2001-01-01"), NASTY.replace("/", "")
-    rows = [[f"{NASTY}{n}", start + day, day, NASTY] for n in range(2) for day in range(60)]
+    rows = [[f"{NASTY}{n}", start + np.timedelta64(day, "D"), day, NASTY] for n in range(2) for day in range(60)]
     csv = write_table(folder / f"{quoted[:20]}.csv", ["site", "date", NASTY, "word"], rows)
     statics = write_table(folder / "statics.csv", ["site", f"static{NASTY}"], [[f"{NASTY}{n}", n] for n in range(2)])
     ingest(csv, folder / "s.zarr", id="site", time="date", static=statics)

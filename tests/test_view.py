@@ -120,7 +120,10 @@ def test_a_short_stretch_is_every_row_with_gaps_and_a_long_one_every_extreme(sal
 def test_times_of_every_kind_are_drawn_where_they_are(step: str, tmp_path: Path) -> None:
     times: dict[str, list[Any]] = {
         "months": [str(each)[:10] for each in pd.date_range("2000-01-01", periods=90, freq="MS")],
-        "irregular": [str(np.datetime64("2000-01-01") + int(each)) for each in np.cumsum(np.arange(1, 91) % 7 + 1)],
+        "irregular": [
+            str(np.datetime64("2000-01-01") + np.timedelta64(int(each), "D"))
+            for each in np.cumsum(np.arange(1, 91) % 7 + 1)
+        ],
         "steps": list(range(-30, 60)),
     }
     table = write_table(tmp_path / "t.csv", ["t", "v"], [[t, n] for n, t in enumerate(times[step])])

@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
             v = 10 * number + np.sin(day / 4) + random.normal(0, 0.2)
             if not (number == 1 and 60 <= day < 70):
                 (last if day == 149 else first).append(
-                    [f"s {number}", np.datetime64("2024-01-01") + day, f"{v:.3f}", day % 7]
+                    [f"s {number}", np.datetime64("2024-01-01") + np.timedelta64(day, "D"), f"{v:.3f}", day % 7]
                 )
     places = [[f"s {number}", 50 + number, 3 * number] for number in range(4)]
     statics = write_table(folder / "p.csv", ["id", "lat", "lon"], places)
