@@ -308,9 +308,8 @@ def test_windows_of_a_selection_are_those_of_the_store_that_lie_in_it(table: Sto
     expected = [(id_, day) for id_ in "ac" for day in sorted(days[id_]) if {day + 1, day + 2} <= days[id_]]
     batch = windows.batch(np.arange(len(windows)))
     assert [(str(table.ids[s]), int(x[0, 0])) for s, x in zip(batch["series"], batch["x"], strict=True)] == expected
-    assert (
-        batch["time"] == [np.datetime64(START + np.timedelta64(day + 2, "D"), "s").astype(int) for _, day in expected]
-    ).all()
+    seconds = [(START + np.timedelta64(day + 2, "D")).astype("M8[s]").astype(int) for _, day in expected]
+    assert (batch["time"] == seconds).all()
     again = pickle.loads(pickle.dumps(windows))  # noqa: S301  # its own bytes
     assert np.array_equal(again.batch(np.arange(3))["y"], batch["y"][:3], equal_nan=True)
     assert len(table.sel().windows(2, 1, cache=tmp_path)) == len(table.windows(2, 1, cache=tmp_path))
