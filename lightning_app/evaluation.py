@@ -202,7 +202,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", nargs="?", type=Path, help="run folder, such as runs/demo_lstm; or name --config")
     parser.add_argument("--config", nargs="+", action="extend", default=[], help="YAML files, as for predict")
-    parser.add_argument("--data.store", dest="store", help="store that has the truth; default: that of the run")
+    parser.add_argument(
+        "--data.store",
+        dest="store",
+        help="store that has the truth, be it another than that of the forecasts; default: that of the run",
+    )
     parser.add_argument("--trainer.default_root_dir", dest="folder", type=Path, help="run folder of --config")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
@@ -243,7 +247,7 @@ def main(arguments: Sequence[str]) -> int:
     cache = Path(data["cache"]) if data.get("cache") else cache_folder()
     recipe = data.get("ingest") if names_files(named) else None
     store = open_or_ingest(named, recipe, cache, data.get("storage_options"))
-    found = evaluate(store, read_forecasts(kept, store))
+    found = evaluate(store, read_forecasts(kept, store, of_any_store=options.store is not None))
     page = json.dumps(found.to_json(), indent=1)
     for name, text in (("evaluation.json", page), ("evaluation.md", found.to_markdown())):
         with whole_file(folder / name, "evaluation") as path:

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
 
 from lightning_app.data.ahead.forecast import Ahead
 from lightning_app.data.ahead.rows import rows_known
 from lightning_app.data.datamodule import WindowDataModule
+from lightning_app.data.stores import names_files
+from lightning_app.forecast_files import COLUMNS, joined, read_kept, schema_of, write_kept
 from lightning_app.prediction_arrays import quantile_variables, target_variables
-from zstore import Store, StoreError
+from zstore import Store, StoreError, UsageError
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "forecasts"
 """Of a run folder, where they are kept."""
-COLUMNS = ("id", "origin", "time", "step", "target", "forecast")
-_DIGEST = b"lightning_app_sha256"  # of the values, in the metadata of a file
-_BESIDE = re.compile(r"(q|lower|upper)(\d[\d.e+-]*)")
-
 Int64 = NDArray[np.int64]
 
 
@@ -101,27 +97,21 @@ def keep_forecasts(folder: Path, predictions: Path, data: WindowDataModule, ahea
     for origin in np.unique(origins).tolist():
         rows = table.filter(pa.array(origins == origin))
         path = folder / f"{axis.show(origin).replace(' ', 'T').replace(':', '')}.parquet"
+        stores = {_name_of(data)}
         if path.exists():
-            before = _read(path, data.store)
+            before, known = read_kept(path, data.store)
             others = ~np.isin(before["id"].to_numpy(), rows["id"].to_numpy())
-            rows = _joined([before.filter(pa.array(others)), rows])
+            rows = joined([before.filter(pa.array(others)), rows])
+            stores |= known if others.any() else set()
         rows = rows.sort_by([("id", "ascending"), ("target", "ascending"), ("step", "ascending")])
-        write_kept(path, rows)
+        write_kept(path, rows, stores)
         written.append(path)
     return written
 
 
-def write_kept(path: Path, rows: pa.Table) -> None:
-    """Write a file of forecasts, which is there as a whole or not at all, with a digest of its values."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        pq.write_table(rows.replace_schema_metadata({_DIGEST: _digest(rows)}), file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def read_forecasts(folder: Path, store: Store, paths: Sequence[Path] | None = None) -> Forecasts:
+def read_forecasts(
+    folder: Path, store: Store, paths: Sequence[Path] | None = None, of_any_store: bool = False
+) -> Forecasts:
     """Read forecasts that were kept.
 
     Parameters
@@ -129,30 +119,73 @@ def read_forecasts(folder: Path, store: Store, paths: Sequence[Path] | None = No
     folder
         Where they are.
     store
-        Has the unit of their times.
+        What they are forecasts of.
     paths
         Some of its files. Default: all.
+    of_any_store
+        Whether those that were made from another store are told in a warning, and not refused.
 
     Raises
     ------
     StoreError
         If a file is damaged or has times of another kind, or a forecast is kept twice.
+    UsageError
+        If forecasts were made from another store. A store that was ingested anew is another one; one that was appended
+        to, copied or moved is not, nor is one of files that have changed. Older files do not say it, and are read.
     """
     if paths is None:
         paths = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-    table = _joined([_schema(store).empty_table(), *(_read(path, store) for path in paths)])
+    tables, others = [], []
+    for path in paths:
+        table, stores = read_kept(path, store)
+        tables.append(table)
+        others += [] if stores <= {store.schema.uuid, _name_in_cache(store)} else [path]
+    if others:
+        _tell_others(others, store, of_any_store)
+    table = joined([schema_of(store).empty_table(), *tables])
     key = table.select(["id", "origin", "step", "target"])
     if key.group_by(key.column_names).aggregate([]).num_rows != table.num_rows:
         raise StoreError(
-            f"forecasts in {folder} that are kept twice",
+            f"forecasts that are kept twice, in {' and '.join(_twice(paths, tables))}",
             expected="one file for each origin, as predict writes it",
-            fix="remove copies of files",
+            where=str(folder),
+            fix="remove one of the files",
         )
     texts = (table[name].to_numpy() for name in ("id", "target"))
     numbers = (_whole_numbers(table[name]) for name in ("origin", "time", "step"))
     (ids, targets), (origin, time, step) = texts, numbers
     beside = {name: table[name].to_numpy() for name in table.column_names[len(COLUMNS) :]}
     return Forecasts(ids, origin, time, step, targets, table["forecast"].to_numpy(), beside)
+
+
+def _name_of(data: WindowDataModule) -> str:
+    """What names a store: its uuid. One of files is ingested anew when they change, so these name it."""
+    return _name_in_cache(data.store) if names_files(str(data.options.store)) else data.store.schema.uuid
+
+
+def _name_in_cache(store: Store) -> str:
+    return Path(store.path).stem
+
+
+def _tell_others(paths: Sequence[Path], store: Store, are_asked_for: bool) -> None:
+    files = f"{paths[0]}{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}"
+    what = f"forecasts of another store than {store.path}, or from before it was ingested anew, in {files}"
+    if not are_asked_for:
+        expected = "forecasts that were made from the store that they are scored against"
+        fix = f"if both have the same series: python -m lightning_app evaluate --data.store {store.path} …"
+        raise UsageError(what, expected=expected, fix=f"move the files away, or, {fix}")
+    logger.warning(what)
+
+
+def _twice(paths: Sequence[Path], tables: Sequence[pa.Table]) -> list[str]:
+    """The names of two files with a forecast of the same id, origin, step and target; or of one that has it twice."""
+    known: dict[Any, str] = {}
+    for path, table in zip(paths, tables, strict=True):
+        for key in zip(*(table[name].to_pylist() for name in ("id", "origin", "step", "target")), strict=True):
+            if key in known:
+                return sorted({known[key], path.name})
+            known[key] = path.name
+    return []
 
 
 def _table(predictions: Path, data: WindowDataModule, ahead: Ahead) -> pa.Table:
@@ -188,8 +221,8 @@ def _table(predictions: Path, data: WindowDataModule, ahead: Ahead) -> pa.Table:
         )
         beside = {column: flat(values) for column, values in _beside(group, stem).items()}
         table = dict(zip(COLUMNS, columns, strict=True)) | beside
-        tables.append(pa.table(table).cast(_schema(store, tuple(beside))))
-    return _joined([_schema(store).empty_table(), *tables])
+        tables.append(pa.table(table).cast(schema_of(store, tuple(beside))))
+    return joined([schema_of(store).empty_table(), *tables])
 
 
 def _beside(group: Any, stem: str) -> dict[str, NDArray[Any]]:
@@ -203,97 +236,6 @@ def _beside(group: Any, stem: str) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _joined(tables: list[pa.Table]) -> pa.Table:
-    """All rows, with every column that some have; but for those that are null throughout."""
-    table = pa.concat_tables(tables, promote_options="default")
-    empty = [name for name in table.column_names[len(COLUMNS) :] if table[name].null_count == len(table)]
-    names = [name for name in table.column_names[len(COLUMNS) :] if name not in empty]
-    return table.select([*COLUMNS, *sorted(names, key=_kind_and_level)])
-
-
-def _kind_and_level(column: str) -> tuple[str, float]:
-    kind, level = cast("re.Match[str]", _BESIDE.fullmatch(column)).groups()
-    return kind, float(level)
-
-
-def _schema(store: Store, beside: Sequence[str] = ()) -> pa.Schema:
-    unit = store.schema.time.unit
-    time = pa.int64() if unit is None else pa.timestamp(unit)
-    kinds = (pa.string(), time, time, pa.int32(), pa.string(), pa.float64(), *([pa.float64()] * len(beside)))
-    return pa.schema(zip((*COLUMNS, *beside), kinds, strict=True))
-
-
 def _whole_numbers(column: Any) -> Int64:
     found: Int64 = column.combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
     return found
-
-
-def _read(path: Path, store: Store) -> pa.Table:
-    """A file of forecasts, with times in the unit of the store."""
-    try:
-        table = pq.read_table(path, partitioning=None)
-        names = table.column_names
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise StoreError(
-            f"forecasts that cannot be read ({str(error).partition(chr(10))[0]})",
-            expected="a file that predict wrote",
-            where=str(path),
-            fix="restore the file, or remove it: then its forecasts are not scored",
-        ) from error
-    beside = names[len(COLUMNS) :]
-    if tuple(names[: len(COLUMNS)]) != COLUMNS or not _are_levels(beside):
-        raise StoreError(
-            f"forecasts with the columns {', '.join(names)}",
-            expected=f"{', '.join(COLUMNS)}, and quantiles and intervals such as q0.1, lower80 and upper80",
-            where=str(path),
-            fix="remove the file, which predict did not write",
-        )
-    unit, kind = store.schema.time.unit, table.schema.field("origin").type
-    if pa.types.is_timestamp(kind) != (unit is not None):
-        raise StoreError(
-            f"forecasts at {'dates' if unit is None else 'whole steps'}",
-            expected=f"{'whole steps' if unit is None else 'dates'}, as {store.path} has them",
-            where=str(path),
-            fix="evaluate them against the store that they were made from",
-        )
-    noted = (table.schema.metadata or {}).get(_DIGEST)
-    try:
-        found = table.cast(_schema(store, beside))
-        if any(found[name].null_count for name in COLUMNS) or not np.isfinite(found["forecast"].to_numpy()).all():
-            raise ValueError("values are missing, or not finite")
-        if noted is not None and noted != _digest(found):  # older files have none
-            raise ValueError("values are not those that were written")
-    except (pa.ArrowException, ValueError) as error:
-        raise StoreError(
-            f"damaged forecasts ({str(error).partition(chr(10))[0]})",
-            expected="a file as predict wrote it",
-            where=str(path),
-            fix="restore the file, or remove it: then its forecasts are not scored",
-        ) from error
-    return found
-
-
-def _are_levels(columns: Sequence[str]) -> bool:
-    """Whether columns are quantiles and both ends of intervals, named as they are here."""
-    parts = [match.groups() for match in map(_BESIDE.fullmatch, columns) if match]
-    try:
-        named = [f"{kind}{float(level):.6g}" for kind, level in parts if 0 < float(level) < (1 if kind == "q" else 100)]
-    except ValueError:  # as 1..2
-        return False
-    lower, upper = ({level for kind, level in parts if kind == end} for end in ("lower", "upper"))
-    return named == list(columns) and len(set(columns)) == len(columns) and lower == upper
-
-
-def _digest(table: pa.Table) -> bytes:
-    """Names all values of a table, whatever the unit of times: Parquet does not tell when a bit has changed."""
-    found = hashlib.sha256()
-    for name in table.column_names:
-        values = table[name].to_numpy()
-        if values.dtype.kind == "M":
-            seconds = values.astype("datetime64[s]")
-            values = np.stack([seconds.astype(np.int64), (values - seconds).astype("timedelta64[ns]").astype(np.int64)])
-        elif values.dtype.kind == "f":
-            values = np.where(np.isnan(values), np.nan, values)  # all alike
-        content = json.dumps(values.tolist()).encode() if values.dtype.kind == "O" else values.tobytes()
-        found.update(f"{name} {values.dtype} {len(content)} ".encode() + content)
-    return found.hexdigest().encode()

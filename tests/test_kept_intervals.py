@@ -16,11 +16,11 @@ from conftest import few, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_app import kept
-from lightning_app.kept import read_forecasts, write_kept
+from lightning_app.forecast_files import schema_of, write_kept
+from lightning_app.kept import read_forecasts
 from lightning_app.kept_scores import measures, scored
 from lightning_app.quantile_errors import QuantileErrors
-from zstore import StoreError, ingest, open_store
+from zstore import StoreError, append, ingest, open_store
 
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
 
@@ -84,7 +84,11 @@ def rows(folder: Path, days: int) -> None:
         for id_ in ("a", "bb")
         for n, day in enumerate(pd.date_range("2024-01-01", periods=days))
     ]
-    ingest(write_table(folder / "s.csv", ["id", "t", "v"], table), folder / "s.zarr", id="id", time="t", overwrite=True)
+    path = write_table(folder / f"{days}.csv", ["id", "t", "v"], table)
+    if (folder / "s.zarr").exists():
+        append(path, folder / "s.zarr", on_duplicate="update")
+    else:
+        ingest(path, folder / "s.zarr", id="id", time="t")
 
 
 def test_forecasts_are_kept_with_quantiles_and_intervals_and_scored_when_the_truth_is_in(
@@ -177,7 +181,8 @@ def kept_file(folder: Path) -> tuple[Path, Any]:
     store = open_store(folder / "s.zarr")
     path = folder / "forecasts" / "2024-01-20.parquet"
     path.parent.mkdir()
-    write_kept(path, pa.table(table).cast(kept._schema(store, ("q0.1", "q0.9", "lower80", "upper80"))))
+    beside = ("q0.1", "q0.9", "lower80", "upper80")
+    write_kept(path, pa.table(table).cast(schema_of(store, beside)), {store.schema.uuid})
     return path, store
 
 

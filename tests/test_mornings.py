@@ -1,6 +1,8 @@
 """Every morning: rows come in, tomorrow is forecast, and what was forecast is scored when its truth is in."""
 
+import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,12 +12,13 @@ from typing import Any
 import mornings
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from conftest import stored, write_table
 
 from lightning_app.evaluation import evaluate
 from lightning_app.kept import read_forecasts
-from zstore import StoreError, ingest, open_store
+from zstore import StoreError, append, ingest, open_store
 
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
 
@@ -94,8 +97,11 @@ model: {class_path: Repeat}
 def made(folder: Path, lengths: dict[str, int]) -> None:
     """A store whose series have so many rows, each value its own number."""
     rows = [[id_, t, t] for id_, n in lengths.items() for t in range(n)]
-    write_table(folder / "s.csv", ["id", "t", "v"], rows)
-    ingest(folder / "s.csv", folder / "s.zarr", id="id", time="t", overwrite=True)
+    path = write_table(folder / f"{sum(lengths.values())}.csv", ["id", "t", "v"], rows)
+    if (folder / "s.zarr").exists():
+        append(path, folder / "s.zarr", on_duplicate="update")
+    else:
+        ingest(path, folder / "s.zarr", id="id", time="t")
     (folder / "c.yaml").write_text(CONFIG)
 
 
@@ -162,7 +168,7 @@ def test_a_forecast_that_is_kept_twice_or_torn_is_refused(app: App, tmp_path: Pa
     folder = tmp_path / "runs/c/forecasts"
     (folder / "copy.parquet").write_bytes((folder / "11.parquet").read_bytes())
     done = app("evaluate", "runs/c")
-    assert (done.returncode, "that are kept twice" in done.stderr) == (1, True)
+    assert (done.returncode, "that are kept twice, in 11.parquet and copy.parquet;" in done.stderr) == (1, True)
     (folder / "copy.parquet").write_bytes((folder / "11.parquet").read_bytes()[:-40])
     done = app("evaluate", "runs/c")
     assert (done.returncode, "copy.parquet" in done.stderr, "cannot be read" in done.stderr) == (1, True, True)
@@ -178,3 +184,59 @@ def test_a_forecast_that_is_kept_twice_or_torn_is_refused(app: App, tmp_path: Pa
     ingest(tmp_path / "d.csv", tmp_path / "d.zarr", id="id", time="t")
     with pytest.raises(StoreError, match="forecasts at whole steps; expected dates"):
         read_forecasts(folder, open_store(tmp_path / "d.zarr"))
+
+
+def test_forecasts_of_one_store_are_scored_against_another_only_if_it_is_named(app: App, tmp_path: Path) -> None:
+    """A store that was ingested anew is another one, even in the same place."""
+    made(tmp_path, {"a": 12, "b": 12})
+    predict(app)
+    path = tmp_path / "runs/c/forecasts/11.parquet"
+    older = path.read_bytes()
+    shutil.rmtree(tmp_path / "s.zarr")
+    made(tmp_path, {"a": 14, "b": 12})
+    done = app("evaluate", "runs/c")
+    told = (
+        f"forecasts of another store than s.zarr, or from before it was ingested anew, in {path.relative_to(tmp_path)}"
+    )
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert "--data.store s.zarr" in done.stderr
+    assert not (tmp_path / "runs/c/evaluation.json").exists()
+    done = app("evaluate", "runs/c", "--data.store", "s.zarr", check=True)
+    assert told in done.stdout + done.stderr
+    assert "2 forecasts from 11 to 11: 1 scored, 0 in part, 1 waiting" in done.stdout
+    shutil.copytree(tmp_path / "s.zarr", tmp_path / "copy.zarr")
+    predict(app, "--data.store", "copy.zarr", "--data.series.ids", "[b]")
+    assert app("evaluate", "runs/c").returncode == 2, "a forecast of a is still of the store of before"
+    predict(app)
+    path.unlink()
+    (path.parent / "13.parquet").rename(path.parent / "moved.parquet")
+    app("evaluate", "runs/c", check=True)
+    table = pq.read_table(io.BytesIO(older), partitioning=None)
+    pq.write_table(table.replace_schema_metadata(), path)  # as it was before stores were noted
+    app("evaluate", "runs/c", check=True)
+
+
+def test_forecasts_of_files_that_grow_are_scored_against_them(app: App, tmp_path: Path) -> None:
+    """A store of files is ingested anew when they change, and its forecasts are still of these files."""
+    csv = tmp_path / "d.csv"
+    write_table(csv, ["id", "t", "v"], [["a", t, t] for t in range(12)])
+    (tmp_path / "c.yaml").write_text(CONFIG.replace("s.zarr", "d.csv, ingest: {id: id, time: t}, cache: cache"))
+    predict(app)
+    write_table(csv, ["id", "t", "v"], [["a", t, t] for t in range(14)])
+    assert "1 scored" in app("evaluate", "runs/c", check=True).stdout
+    write_table(tmp_path / "e.csv", ["id", "t", "v"], [["a", t, t] for t in range(14)])
+    (tmp_path / "d.yaml").write_text((tmp_path / "c.yaml").read_text().replace("d.csv", "e.csv"))
+    assert app("evaluate", "--config", "d.yaml", "--trainer.default_root_dir", "runs/c").returncode == 2
+
+
+def test_forecasts_in_utc_are_not_scored_against_times_of_a_local_clock(app: App, tmp_path: Path) -> None:
+    rows = [["a", f"2024-06-{day:02} 00:00", day] for day in range(1, 13)]
+    write_table(tmp_path / "d.csv", ["id", "t", "v"], rows)
+    ingest(tmp_path / "d.csv", tmp_path / "s.zarr", id="id", time="t", timezone="Europe/Berlin")
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    predict(app)
+    [path] = (tmp_path / "runs/c/forecasts").iterdir()
+    assert pd.read_parquet(path).time.iloc[0] == pd.Timestamp("2024-06-12 22:00", tz="UTC")
+    ingest(tmp_path / "d.csv", tmp_path / "s.zarr", id="id", time="t", overwrite=True)
+    done = app("evaluate", "runs/c", "--data.store", "s.zarr")
+    assert (done.returncode, "forecasts at times in UTC; expected times without a zone" in done.stderr) == (1, True)
