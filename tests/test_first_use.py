@@ -1,10 +1,16 @@
 """What people get wrong the first time, with their own files: one clear error or a note each, never a silent number."""
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet as pq
 import pytest
 import xarray
 
@@ -12,7 +18,7 @@ import lightning_app.cli
 import zstore.cli
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.demo.reach import write_store
-from zstore import SourceError, UsageError, ingest
+from zstore import Query, SourceError, UsageError, ingest
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -228,3 +234,38 @@ def test_predictions_say_what_their_classes_are(tmp_path: Path) -> None:
     assert run("predict", *words[1:]) == 0
     found = xarray.open_zarr(tmp_path / "run" / "predictions.zarr")["gesture"].attrs
     assert (found["flag_values"], found["flag_meanings"]) == ([0.0, 1.0], "fist rest")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow", "sql", "memory"])
+def test_a_table_without_time_is_told_which_column_looks_like_one(kind: str, tmp_path: Path) -> None:
+    """A column of timestamps is not told to be left out where no other has the times."""
+    table = pa.table(
+        {
+            "site": ["a"] * 3,
+            "timestamp": np.arange(3).astype("datetime64[h]").astype("datetime64[s]"),
+            "v": [1.0, 2.0, 3.0],
+        }
+    )
+    path = tmp_path / f"t.{kind}"
+    sources: Any = path
+    if kind == "csv":
+        pa.csv.write_csv(table, path)
+    elif kind == "parquet":
+        pq.write_table(table, path)
+    elif kind == "arrow":
+        pa.feather.write_feather(table, path)
+    elif kind == "memory":
+        sources = table
+    else:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("create table t as select 'a' site, '2024-01-01 00:00' timestamp, 1.0 v")
+            database.commit()
+        sources = Query("select * from t", f"sqlite:///{path}")
+    with pytest.raises(UsageError, match=r"no time column, though 'timestamp' looks like one; .*: --time timestamp\n"):
+        ingest(sources, tmp_path / "s.zarr", id="site")
+    ingest(sources, tmp_path / "s.zarr", id="site", time="timestamp")
+    if kind in ("parquet", "arrow", "memory"):
+        other: Any = {"freq": "1h", "start": "2024-01-01"}
+        with pytest.raises(UsageError, match=r"though column 'timestamp' is one of times; .*Fix: --time timestamp, or"):
+            ingest(sources, tmp_path / "o.zarr", id="site", **other)
+        ingest(sources, tmp_path / "o.zarr", id="site", leave_out=["timestamp"], **other)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from zstore.inspection.column import ColumnLook, says
 from zstore.inspection.frame import Frame
+from zstore.writing.sources.time_options import NAMED_LIKE_TIMES
 from zstore.writing.sources.times.formats import read_one
 from zstore.writing.sources.times.together import text_together
 
@@ -22,7 +23,6 @@ _ID = re.compile(
     r"station|site|gauge|sensor|device|meter|store|shop|dept|region|series|patient|subject|user|pump|well",
     re.IGNORECASE,
 )
-_TIME = re.compile(r"time|date|stamp|zeit|datum", re.IGNORECASE)
 _PARTS = (
     ("year", "yyyy", "yy", "yr", "ano", "jahr", "annee", "anno"),
     ("month", "mm", "mo", "mon", "mes", "monat", "mois", "mese"),
@@ -170,7 +170,7 @@ def ranked_times(columns: Sequence[ColumnLook]) -> list[ColumnLook]:
     times = dates or [column for column in columns if column.times]
     most = max((column.n_distinct for column in times), default=0)
     likely = [column for column in times if 2 * column.n_distinct >= most]
-    return sorted(likely, key=lambda column: (-column.n_distinct, _TIME.search(column.name) is None))
+    return sorted(likely, key=lambda column: (-column.n_distinct, NAMED_LIKE_TIMES.search(column.name) is None))
 
 
 def unread_time(columns: Sequence[ColumnLook]) -> ColumnLook | None:

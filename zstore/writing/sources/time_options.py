@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -19,7 +21,9 @@ from zstore.writing.sources.times.parts import PARTS
 from zstore.writing.sources.times.spec import EPOCH_UNITS, STEPS, TimeSpec
 from zstore.writing.sources.times.zones import check_zone
 
+NAMED_LIKE_TIMES = re.compile(r"time|date|stamp|zeit|datum", re.IGNORECASE)
 _MOST_WAYS = 4
+_MOST_LIKELY = 3
 
 
 def first_time_spec(options: TableOptions, texts: Sequence[str], where: Callable[[int], str] | None = None) -> TimeSpec:
@@ -159,18 +163,31 @@ def side_by_side(options: TableOptions, n_rows: int) -> TimeSpec:
     return spec
 
 
-def numbered_rows(options: TableOptions) -> TimeSpec:
-    """The times of rows that have none: the first one, and the step between them."""
+def numbered_rows(options: TableOptions, columns: Sequence[str] = (), moments: Sequence[str] = ()) -> TimeSpec:
+    """The times of rows that have none: the first one, and the step between them.
+
+    Parameters
+    ----------
+    options
+        What the user says.
+    columns, moments
+        The columns of the source, and those of them whose type says that they are times: the message names one.
+    """
     if options.freq is None:
+        likely = [*moments] or [column for column in columns if NAMED_LIKE_TIMES.search(column)]
+        named = ", ".join(map(repr, likely[:_MOST_LIKELY]))
         raise NoColumnError(
-            "no time column",
+            f"no time column, though {named} look{'s' * (len(likely) == 1)} like one" if likely else "no time column",
             expected="--time COL, or --freq STEP (and --start T) for rows that follow each other",
-            fix="name the time column with --time",
+            fix=f"name the time column: --time {shlex.quote(likely[0])}"
+            if likely
+            else "name the time column with --time",
         )
     found = _axis_of_start(options.start, options.freq)
     if found is None:
         raise UsageError(
-            f"--start {options.start} with --freq {options.freq}",
+            f"--freq {options.freq} "
+            + ("without --time or --start" if options.start is None else f"with --start {options.start}"),
             expected="a date and a step such as 5min, 5ms or MS, or two whole numbers",
             fix="choose another --start or --freq",
         )
@@ -178,7 +195,8 @@ def numbered_rows(options: TableOptions) -> TimeSpec:
     rule = UNIT_STEPS if rule.kind == "rows" else rule.begun(start)
     if not rule.fits(start):
         raise UsageError(
-            f"--start {options.start} with --freq {options.freq}",
+            f"--freq {options.freq} "
+            + ("without --time or --start" if options.start is None else f"with --start {options.start}"),
             expected=f"a first row that {rule.text} has",
             fix="choose another --start or --freq",
         )

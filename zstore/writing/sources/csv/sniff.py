@@ -168,7 +168,7 @@ def _time_spec(
 ) -> TimeSpec:
     """How times are written, by the options and the first file that has rows; the other files must agree."""
     if not options.time:
-        return numbered_rows(options)
+        return numbered_rows(options, sources[0].header)
     known = [(source, sample) for source, sample in zip(sources, samples, strict=True) if sample]
     columns = options.time if len(options.time) == 2 else options.time[:1]
     texts = [" ".join(cells[column] for column in columns) for cells in known[0][1]] if known else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from zstore.writing.sources.time_options import first_time_spec, numbered_rows
 from zstore.writing.sources.times.spec import TimeSpec
 from zstore.writing.sources.typed.cells import words_of
 from zstore.writing.sources.typed.columns import are_together, channels_of, check_id, moment_spec, refuse_other_times
+from zstore.writing.sources.typed.moments import time_kind
 from zstore.writing.sources.typed.table import TypedTable, n_rows_of, whole_batches
 from zstore.writing.sources.workspace import Runner
 
@@ -31,6 +33,8 @@ def typed_spec(
     """What the columns mean; `known` are channels that a store has, which say how long vectors are."""
     choice = choose_columns(tables, options, others)
     check_id(tables, options)
+    if not options.time:
+        _check_numbered(tables[0], options, choice.wanted)
     wide = options.layout == "wide"
     if wide:
         channels_of(tables, choice.wanted, replace(options, rename={}, units={}), known, vectors=False)
@@ -45,6 +49,21 @@ def typed_spec(
         largest=options.largest,
         tracked=choice.tracked,
     )
+
+
+def _check_numbered(table: TypedTable, options: TableOptions, wanted: Sequence[str]) -> None:
+    """Refuse rows without --time whose times are there, before their column is told to be no channel."""
+    free = [column for column in table.types if column not in (*options.id_names, *options.leave_out)]
+    moments = [column for column in free if time_kind(table.types[column]) == "moment"]
+    for column in moments:
+        if options.freq is not None and column in wanted:
+            raise UsageError(
+                f"--freq {options.freq} without --time, though column {column!r} is one of times",
+                expected="--time COL, or a table whose rows have no times",
+                where=table.name,
+                fix=f"--time {shlex.quote(column)}, or --leave-out {shlex.quote(column)} if rows are to be counted",
+            )
+    numbered_rows(options, free, moments)
 
 
 def _texts_of(array: Any) -> list[str | None]:
