@@ -11,7 +11,7 @@ import yaml
 
 from lightning_app import load
 from lightning_app.forecaster import Forecaster
-from zstore import UsageError, append, ingest, open_store
+from zstore import SourceError, UsageError, append, ingest, open_store
 
 App = Any
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
@@ -172,3 +172,37 @@ def test_a_forecast_of_no_series_is_refused(app: App, tmp_path: Path) -> None:
     forecaster = fitted(app, tmp_path, daily(), future=[])
     with pytest.raises(UsageError, match="forecast of no series"):
         forecaster.forecast(ids=[])
+
+
+def test_known_values_of_a_local_clock_are_read_in_the_zone_of_the_store(app: App, tmp_path: Path) -> None:
+    """Of text, if the store was made of such a clock, too; what cannot be read so is refused with the way out."""
+    rows = daily()
+    rows["t"] = [*pd.date_range(end="2024-06-30 22:00", periods=60, freq="h")] * 2
+    forecaster = fitted(app, tmp_path, rows, {"id": "id", "time": "t", "timezone": "Europe/Berlin"})
+    known = ahead(u=[7.0, 9.0])
+    known["t"] = [*pd.date_range("2024-06-30 23:00", periods=2, freq="h")] * 2
+    with_offsets = known.assign(t=known.t.dt.tz_localize("Europe/Berlin"))
+    with_offsets.to_csv(tmp_path / "offsets.csv", index=False)
+    expected = forecaster.forecast(future_values=str(tmp_path / "offsets.csv"))
+    assert expected.time.iloc[0] == pd.Timestamp("2024-06-30 21:00", tz="UTC")
+    known.to_csv(tmp_path / "clock.csv", index=False)
+    found = forecaster.forecast(future_values=str(tmp_path / "clock.csv"))
+    pd.testing.assert_frame_equal(found, expected)
+    twice = known.iloc[[0, 0]].assign(t=pd.Timestamp("2024-10-27 02:30"), u=[1.0, 2.0])
+    pd.concat([known, twice]).to_csv(tmp_path / "twice.csv", index=False)
+    with pytest.raises(SourceError, match=r"which Europe/Berlin has twice; expected .* with offsets, as 02:30"):
+        forecaster.forecast(future_values=str(tmp_path / "twice.csv"))
+    known.to_parquet(tmp_path / "clock.parquet", index=False)
+    told = r"times have no zone; expected times in UTC .* CSV of the clocks of Europe/Berlin"
+    with pytest.raises(UsageError, match=told):
+        forecaster.forecast(future_values=str(tmp_path / "clock.parquet"))
+    with_offsets.to_parquet(tmp_path / "offsets.parquet", index=False)
+    pd.testing.assert_frame_equal(forecaster.forecast(future_values=str(tmp_path / "offsets.parquet")), expected)
+
+
+def test_known_values_with_offsets_are_refused_for_a_store_without_a_zone(app: App, tmp_path: Path) -> None:
+    forecaster = fitted(app, tmp_path, daily())
+    known = ahead(u=[7.0, 9.0])
+    known.assign(t=known.t.dt.tz_localize("UTC")).to_csv(tmp_path / "known.csv", index=False)
+    with pytest.raises(UsageError, match="times have offsets from UTC; expected times without, such as 2024-01-01"):
+        forecaster.forecast(future_values=str(tmp_path / "known.csv"))

@@ -40,6 +40,8 @@ class KnownValues:
     def open(cls, source: str, layout: Layout) -> KnownValues:
         """Those of files of rows, which are ingested into the cache once, or of a store.
 
+        Text without offsets is read as of the clocks that the store was ingested with (`--timezone`), if it was.
+
         Raises
         ------
         UsageError
@@ -48,7 +50,13 @@ class KnownValues:
             If it cannot be read.
         """
         options = layout.options
-        asked = _as_source(source, layout)
+        asked, clocks = _as_source(source, layout), _record(layout.store).get("timezone")
+        if asked is not None and clocks is not None:
+            # Looked at first: it may have offsets. An hour that clocks show twice is judged when it is read.
+            once = {**asked, "on_duplicate": "first"}
+            seen = open_or_ingest(source, once, options.cache, options.storage_options)
+            is_local = seen.schema.time.unit is not None and seen.schema.time.zone is None
+            asked |= {"timezone": clocks} if is_local and _is_text(seen) else {}
         found = cls(open_or_ingest(source, asked, options.cache, options.storage_options), layout)
         _ = found.channels, found._factor  # refused here and now
         return found
@@ -87,12 +95,28 @@ class KnownValues:
     def _factor(self) -> tuple[int, int]:
         """What a time of the table is multiplied by, and divided by, to be one of the store."""
         own, other = self.store.schema.time, self.layout.store.schema.time
-        if (own.unit is None) != (other.unit is None) or (own.zone is None) != (other.zone is None):
+        example = other.show(int(self.layout.view.runs.time.max(initial=0)))
+        if (own.unit is None) != (other.unit is None):
             raise UsageError(
-                "--data.future_values whose times are of another kind",
-                expected=f"such as {other.show(int(self.layout.view.runs.time.max(initial=0)))}",
+                f"--data.future_values whose times are {'whole numbers' if own.unit is None else 'dates'}",
+                expected=f"such as {example}, as the store has them",
                 where=self.store.path,
-                fix="correct its times, or ingest it as this store was, such as with --timezone, and name that store",
+                fix="correct its times",
+            )
+        if own.zone is not None and other.zone is None:
+            raise UsageError(
+                "--data.future_values whose times have offsets from UTC",
+                expected=f"times without, such as {example}, as the store has them",
+                where=self.store.path,
+                fix="write its times as the clocks of the store show them",
+            )
+        if own.zone is None and other.zone is not None:
+            clocks = _record(self.layout.store).get("timezone")
+            raise UsageError(
+                "--data.future_values whose times have no zone",
+                expected=f"times in UTC or with an offset, such as {example}Z: the store is in UTC",
+                where=self.store.path,
+                fix="write its times with their zone" + (f", or as CSV of the clocks of {clocks}" if clocks else ""),
             )
         if own.unit is None or other.unit is None:
             return 1, 1
@@ -188,6 +212,16 @@ def _read(layout: Layout) -> list[str]:
     return [name for name in layout.columns if name in read]
 
 
+def _record(store: Store) -> Mapping[str, Any]:
+    """How the sources of a store were read."""
+    record: Mapping[str, Any] = store.objects.document["table"]
+    return record
+
+
+def _is_text(store: Store) -> bool:
+    return "source" not in _record(store)
+
+
 def _as_source(source: str, layout: Layout) -> dict[str, Any] | None:
     """How files are read: by the names of columns that those of the store had; None for a store.
 
@@ -195,7 +229,7 @@ def _as_source(source: str, layout: Layout) -> dict[str, Any] | None:
     """
     if not names_files(source):
         return None
-    table = layout.store.objects.document["table"]
+    table = _record(layout.store)
     read, names = _read(layout), table.get("rename") or {}
     own = {column: name for column, name in names.items() if name in read}
     columns = {*own, *(name for name in read if name not in own.values())}
