@@ -1,7 +1,12 @@
-"""The suite fields on episodes of a few small frames: what it compares are the same windows, and it prints all rows."""
+"""The suite fields on episodes of a few small frames: what it compares are the same windows, and it prints all rows.
+
+And what suites do where a peer is not installed.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +15,7 @@ import pytest
 
 pytest.importorskip("h5py")
 
-from benchmarks import field_peers, fields, our_fields
+from benchmarks import field_peers, fields, our_fields, read
 from benchmarks.field_data import simulated
 
 N_EPISODES, N_STEPS, SIZE = 34, 60, 48
@@ -64,3 +69,22 @@ def test_the_suite_measures_and_prints_every_reader(
 def test_the_suite_runs_each_reader_in_a_process_of_its_own(folder: Path, tmp_path: Path) -> None:
     runs = fields.measured(tmp_path, folder, 1, fields.SETTINGS[1], seconds=0.1)
     assert set(runs) == {"first", *fields.LABELS}
+
+
+def test_a_peer_that_is_not_installed_has_no_row_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether it lacks its package when it prepares, or when it reads."""
+
+    def printing(document: dict[str, Any]) -> list[str]:
+        return [sys.executable, "-S", "-c", f"print({json.dumps(json.dumps(document))})"]
+
+    rate: dict[str, Any] = {"windows_per_s": 5.0}
+    lack: dict[str, Any] = {"missing": "No module named 'xbatcher'"}
+    jobs = {("host", 256, 0): rate, ("xbatcher", 256, 0): lack, ("xbatcher", 256, 2): rate, ("memmap", 256, 0): rate}
+    made: dict[str, dict[str, Any]] = {"litdata": {"missing": "no litdata"}, "xbatcher": {}, "memmap": {}}
+    found = read.measured({job: printing(document) for job, document in jobs.items()}, made, 2)
+    assert {job: len(runs) for job, runs in found.items()} == {("host", 256, 0): 2, ("memmap", 256, 0): 2}
+    assert made["xbatcher"] == lack
+    read.say_missing(made)
+    told = capsys.readouterr().out
+    assert "litdata is not installed: no litdata" in told
+    assert "xbatcher is not installed: No module named 'xbatcher'" in told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,28 @@ def run(folder: Path, data: Path | None, n: int) -> None:
             for workers in WORKERS:
                 read = [peer_python, "-W", "ignore", peers.__file__, "read", name, str(folder)]
                 jobs[name, batch, workers] = [*read, "--batch", str(batch), "--workers", str(workers)]
+    found = measured(jobs, made, n)
+    rates = {job: statistics.median(each["windows_per_s"] for each in runs) for job, runs in found.items()}
+    report(folder, made, found, rates)
+
+
+def measured(
+    jobs: Mapping[tuple[str, int, int], list[str]], made: dict[str, dict[str, Any]], n: int
+) -> dict[tuple[str, int, int], list[dict[str, Any]]]:
+    """What each reader measured, but for peers that lack a package when they read: `made` says which."""
     found: dict[tuple[str, int, int], list[dict[str, Any]]] = {job: [] for job in jobs}
     for round_ in range(n):
         for job, command in jobs.items():
-            if round_ and job[0] in made and job[0] not in MEASURED_OFTEN:
+            of_peer = made.get(job[0])
+            if of_peer is not None and ("missing" in of_peer or (round_ and job[0] not in MEASURED_OFTEN)):
                 continue
             result, peak_mib = output_of(command)
+            if "missing" in result:
+                made[job[0]] = result
+                continue
             found[job].append({**result, "peak_mib": peak_mib})
             print(f"{job}: {found[job][-1]}", file=sys.stderr, flush=True)
-    rates = {job: statistics.median(each["windows_per_s"] for each in runs) for job, runs in found.items()}
-    report(folder, made, found, rates)
+    return {job: runs for job, runs in found.items() if "missing" not in made.get(job[0], {})}
 
 
 def best(rates: dict[tuple[str, int, int], float], name: str, batch: int) -> float:
@@ -108,9 +121,8 @@ def report(
         cells = [*(f"{rate:,.0f}" for rate in per_s), f"{megabytes:,.0f}", f"{prepared['prepare_s']:.1f}"]
         cells += [f"{prepared['n_bytes']:,}", f"{peak:,.0f}", *(f"{ratio:.2f}" for ratio in ratios)]
         print(f"| {name} | " + " | ".join(cells) + " |")
-    for name in (name for name in made if "missing" in made[name]):
-        print(f"| {name} | {made[name]['missing']} |")
     print()
+    say_missing(made)
     for batch in BATCHES:
         host = found["host", batch, 0]
         ratio = statistics.median(each["windows_per_s"] / each["memcpy"] for each in host)
@@ -133,6 +145,13 @@ def report(
     }
     (folder / "read.json").write_text(json.dumps(document, indent=1) + "\n")
     draw(folder / "read.png", names, rates)
+
+
+def say_missing(made: Mapping[str, dict[str, Any]]) -> None:
+    """A line for each peer that was not measured."""
+    for name, known in made.items():
+        if "missing" in known:
+            print(f"{name} is not installed: {known['missing']}")
 
 
 def draw(path: Path, names: list[str], rates: dict[tuple[str, int, int], float]) -> None:
