@@ -94,6 +94,24 @@ def test_demonstrations_of_robomimic_have_every_value_of_h5py_and_the_splits_of_
     assert "model_file" not in facts
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((3, 6, 8), ("colour", "y", "x")), ((1, 6, 8), ("colour", "y", "x")), ((6, 8, 3), ("y", "x", "colour"))],
+)
+def test_images_with_their_colours_first_are_named_so(
+    shape: tuple[int, ...], axes: tuple[str, ...], tmp_path: Path
+) -> None:
+    aloha(tmp_path / "e.hdf5", cameras=["cam"])
+    frames = np.random.default_rng(0).integers(0, 256, (20, *shape), dtype=np.uint8)
+    with h5py.File(tmp_path / "e.hdf5", "a") as file:
+        del file["observations/images/cam"]
+        file["observations/images/cam"] = frames
+    zstore.ingest(tmp_path / "e.hdf5", tmp_path / "s.zarr", mapping="aloha")
+    store = open_store(tmp_path / "s.zarr")
+    assert store.field("cam").dimensions == axes
+    np.testing.assert_array_equal(store.read_field("cam", 0, 20), frames)
+
+
 def test_images_of_aloha_and_robomimic_are_fields_with_every_value_of_h5py(tmp_path: Path) -> None:
     made = {f"episode_{n}": aloha(tmp_path / f"episode_{n}.hdf5", 7 + n, n) for n in range(2)}
     zstore.ingest(tmp_path / "episode_*.hdf5", tmp_path / "s.zarr", mapping="aloha")

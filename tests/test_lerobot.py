@@ -184,8 +184,20 @@ def test_episodes_without_a_file_and_files_without_an_episode_are_told(tmp_path:
     root = second(tmp_path / "robot", episodes=(1, 2))
     lines(root / "meta" / "episodes.jsonl", [{"episode_index": e, "tasks": [], "length": LENGTHS[e]} for e in (0, 1)])
     notes = zstore.ingest(root, tmp_path / "s.zarr").notes
-    assert f"1 of 2 episodes of {root} have no data file: 0" in notes
+    assert f"1 of 3 episodes of {root} are in no data file: 0" in notes
     assert f"1 episodes of {root} are not in its meta, such as 2" in notes
+
+
+@pytest.mark.parametrize("layout", [second, third])
+def test_episodes_without_rows_are_told(layout: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a file of their own has none, or one of several episodes."""
+    monkeypatch.setitem(LENGTHS, 1, 0)
+    root = layout(tmp_path / "robot")
+    receipt = zstore.ingest(root, tmp_path / "s.zarr")
+    assert open_store(tmp_path / "s.zarr").ids.tolist() == ["0", "2"]
+    what = "have no rows and make no series" if layout is second else "are in no data file"
+    assert f"1 of 3 episodes of {root} {what}: 1" in receipt.notes
+    assert not any("no rows for" in note or "static" in note for note in receipt.notes)
 
 
 def test_columns_that_say_which_frame_a_row_is_must_be_there(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ _MOST_COLUMNS = 10_000
 _FIRST_TIMES = 1024
 _CELL_BYTES = 8
 _LEAST_ROWS = 64  # that are lost together
+_IMAGE, _COLOURS_FIRST, _N_COLOURS = ("y", "x", "colour"), ("colour", "y", "x"), (1, 3, 4)
 
 
 def layout_of(file: File, mapping: Hdf5Mapping, most_episodes: int | None = None) -> Layout:
@@ -251,9 +252,18 @@ def _fields(
             if found.dtype.names is not None or found.dtype.kind not in "biuf":
                 raise ObjectError(f"data set {found.path} of type {found.dtype}", "numbers")
             lengths = way.lengths if encoded else None
-            dimensions = way.dimensions if len(way.dimensions) == len(found.shape) - 1 else ()
+            dimensions = _dimensions(way.dimensions, found.shape[1:])
             way_here = FieldWay(path, () if encoded else dimensions, lengths, way.when, way.units)
             yield own, FieldData(own, way_here, found.shape[1:], found.dtype)
+
+
+def _dimensions(named: tuple[str, ...], shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of the dimensions of a field, none if others are meant; images may have their colours first."""
+    if len(named) != len(shape):
+        return ()
+    if named == _IMAGE and shape[0] in _N_COLOURS and min(shape[1:]) > max(_N_COLOURS):
+        return _COLOURS_FIRST
+    return named
 
 
 def _says(root: Any, name: str) -> bool:

@@ -95,7 +95,10 @@ class LeRobotSource(TypedSource):
             by_root.setdefault(_root(table.file), []).append(table)
         for root, tables in by_root.items():
             info, episodes, texts = read_info(Path(root)), read_episodes(Path(root)), read_tasks(Path(root))
-            there = [episode for table in tables for episode in table.episode_rows()]
+            n_rows: dict[int, int] = {}
+            for table in tables:
+                n_rows |= {episode: n or n_rows.get(episode, 0) for episode, n in table.episode_rows().items()}
+            there = [episode for episode, n in n_rows.items() if n]
             for episode in there:
                 own = episodes[episode].tasks if episode in episodes else ()
                 if not own and len(texts) == 1:
@@ -103,7 +106,7 @@ class LeRobotSource(TypedSource):
                 task = _TOGETHER.join(own) if own else None
                 if tasks.setdefault(episode, task) != task:
                     notes.append(f"episode {episode} has another task in {root}; the first one stays")
-            notes += _notes(root, info, episodes, texts, set(there))
+            notes += _notes(root, info, episodes, texts, n_rows)
         words = sorted({task for task in tasks.values() if task is not None})
         codes = {word: number for number, word in enumerate(words)}
         values = np.array([-1 if task is None else codes[task] for task in tasks.values()], np.int32)
@@ -185,16 +188,21 @@ def _check_lengths(table: EpisodesTable, episodes: Mapping[int, Episode]) -> Non
 
 
 def _notes(
-    root: str, info: Any, episodes: Mapping[int, Episode], texts: Mapping[int, str], there: set[int]
+    root: str, info: Any, episodes: Mapping[int, Episode], texts: Mapping[int, str], n_rows: Mapping[int, int]
 ) -> list[str]:
+    """What to know of a folder; `n_rows` are those of each episode of its data files."""
     notes = [f"times count frames, {info.fps:.10g} a second"]
     if info.images:
         notes.append(f"images and videos are not read: {', '.join(info.images)}")
-    absent = sorted(episodes.keys() - there)
-    if absent:
-        first = ", ".join(map(str, absent[:3])) + (" …" if len(absent) > 3 else "")
-        notes.append(f"{len(absent):,} of {len(episodes):,} episodes of {root} have no data file: {first}")
-    unknown = sorted(there - episodes.keys())
+    for lacking, what in (
+        (sorted(episodes.keys() - n_rows.keys()), "are in no data file"),
+        (sorted(episode for episode, n in n_rows.items() if not n), "have no rows and make no series"),
+    ):
+        if lacking:
+            first = ", ".join(map(str, lacking[:3])) + (" …" if len(lacking) > 3 else "")
+            n_known = len(episodes.keys() | n_rows.keys())
+            notes.append(f"{len(lacking):,} of {n_known:,} episodes of {root} {what}: {first}")
+    unknown = sorted(n_rows.keys() - episodes.keys())
     if unknown:
         notes.append(f"{len(unknown):,} episodes of {root} are not in its meta, such as {unknown[0]}")
     known = set(texts.values())
