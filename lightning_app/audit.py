@@ -130,7 +130,7 @@ def audit(data: WindowDataModule) -> Audit:
             n_windows[name] = len(found)
             if name == "train" and data.options.jitter:
                 found = data.index(name)  # windows may become any of these
-            refuse_leaks(data.view.ranges, found, name, data.store.path)
+            refuse_leaks(data.view.ranges_near(), found, name, data.store.path)
             indices[name] = found
         except NoWindowError as error:
             indices[name] = str(error)

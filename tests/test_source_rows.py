@@ -143,6 +143,30 @@ def test_float32_suffices_where_offsets_are_few_scales_or_values_are_exact(tmp_p
     assert not suffices("whole", 13.0, 1e-6, log=True)
     assert not suffices("huge", 1e30, 2e30)
     assert not suffices("near", 20.0, 1e-35)
+    assert "moments" not in vars(store)  # six numbers for each of maybe ten million series
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Channels whose series differ: in size, by infinite values, by missing ones, and by values close to -1."""
+    base = np.arange(90) % 7 + 10.0 ** (np.arange(90) // 30)
+    infinite, blank = np.where(np.arange(90) == 50, np.inf, base), np.full(90, np.nan)
+    columns = {"sizes": base / 10, "infinite": infinite, "blank": blank, "part": np.where(base < 50, base, np.nan)}
+    return make(tmp_path_factory.mktemp("varied"), {**columns, "near": base / 1000 - 1}, dtype="float64")
+
+
+@given(
+    st.sampled_from(["sizes", "infinite", "blank", "part", "near"]),
+    st.sampled_from([0.0, 0.3, 60.0, 1e3, 1e32]),
+    st.sampled_from([1e-35, 1e-6, 0.2, 1.0, 1e3]),
+    st.booleans(),
+)
+def test_float32_suffices_for_one_scaling_of_all_series_where_it_does_for_the_same_of_each(
+    varied: Store, name: str, offset: float, scale: float, log: bool
+) -> None:
+    one = Scaling(np.array([offset]), np.array([scale]), np.array([log]))
+    each = Scaling(np.full((3, 1), offset), np.full((3, 1), scale), np.array([log]))
+    assert varied.float32_suffices([name], one) == varied.float32_suffices([name], each)
 
 
 @settings(max_examples=few(40))

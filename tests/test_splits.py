@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -232,15 +233,26 @@ SPLITS = st.one_of(
 )
 
 
-@given(SPLITS, st.integers(1, 20), st.integers(1, 5), st.integers(0, 3), st.sampled_from(["allow", "forbid"]))
+BLOCKS = (1, 2, 1 << 17)  # runs, or stretches of windows, that are looked at together
+
+
+@given(
+    SPLITS,
+    st.integers(1, 20),
+    st.integers(1, 5),
+    st.integers(0, 3),
+    st.sampled_from(["allow", "forbid"]),
+    st.sampled_from(BLOCKS),
+)
 def test_no_target_of_any_split_is_in_another(
-    staggered: Store, split: Split, lookback: int, horizon: int, delay: int, context: str
+    staggered: Store, split: Split, lookback: int, horizon: int, delay: int, context: str, block: int
 ) -> None:
     runs, shape, targets = staggered.index.runs, WindowShape(lookback, horizon, delay), {}
     view = SeriesView(staggered, split, staggered.channels)
     for name in NAMES:
         index = WindowIndex.build(runs, shape, 1, target_rows(staggered, split, name), context == "allow")
-        refuse_leaks(view.ranges, index, name, staggered.path)
+        with patch("zstore.format.spans._BLOCK", block):
+            refuse_leaks(view.ranges_near(), index, name, staggered.path)
         start = index.locate(np.arange(len(index)))[0] + shape.target_offset
         targets[name] = {int(row) + step for row in start for step in range(horizon)}
     assert not targets["train"] & targets["val"]
@@ -248,16 +260,38 @@ def test_no_target_of_any_split_is_in_another(
     assert not targets["val"] & targets["test"]
 
 
-@pytest.mark.parametrize("by", [1, 5])
-def test_a_target_planted_in_the_future_of_another_split_is_found(staggered: Store, by: int) -> None:
-    split, shape = Split(sizes=(0.5, 0.2, 0.3)), WindowShape(5, 2)
-    start, stop = target_rows(staggered, split, "train")
-    sound = WindowIndex.build(staggered.index.runs, shape, 1, (start, stop))
-    ranges = SeriesView(staggered, split, staggered.channels).ranges
-    refuse_leaks(ranges, sound, "train", staggered.path)
-    leaking = WindowIndex.build(staggered.index.runs, shape, 1, (start, np.where(stop > start, stop + by, stop)))
-    with pytest.raises(UsageError, match=r"row [0-9,]+ is a target of both train and val"):
-        refuse_leaks(ranges, leaking, "train", staggered.path)
+@given(st.integers(0, 8), st.integers(1, 30), st.sampled_from(NAMES), st.sampled_from(BLOCKS))
+def test_a_target_planted_in_another_split_is_found_in_whatever_series(
+    staggered: Store, series: int, by: int, name: SplitName, block: int
+) -> None:
+    split, shape = Split(sizes=(0.4, 0.3, 0.3), over="series"), WindowShape(5, 2)
+    start, stop = target_rows(staggered, split, name)
+    ranges = SeriesView(staggered, split, staggered.channels).ranges_near()
+    moved = (start, stop + by * (np.arange(9) == series))
+    if name == "test":
+        moved = (start - by * (np.arange(9) == series), stop)
+    with patch("zstore.format.spans._BLOCK", block):
+        sound = WindowIndex.build(staggered.index.runs, shape, 1, (start, stop))
+        refuse_leaks(ranges, sound, name, staggered.path)
+        leaking = WindowIndex.build(staggered.index.runs, shape, 1, moved)
+        other = "val" if name != "val" else "test"
+        with pytest.raises(UsageError, match=rf"row [0-9,]+ is a target of both {name} and {other}"):
+            refuse_leaks(ranges, leaking, name, staggered.path)
+
+
+def test_windows_are_proved_beside_the_targets_of_runs_near_them_alone(staggered: Store) -> None:
+    split, n_runs = Split(sizes=(0.5, 0.2, 0.3)), []
+    ranges = SeriesView(staggered, split, staggered.channels).ranges_near()
+
+    def counted(name: SplitName, low: int, high: int) -> Any:
+        found = ranges(name, low, high)
+        n_runs.append(len(found[0]))
+        return found
+
+    with patch("zstore.format.spans._BLOCK", 2):
+        index = WindowIndex.build(staggered.index.runs, WindowShape(5, 2), 1, target_rows(staggered, split, "train"))
+        refuse_leaks(counted, index, "train", staggered.path)
+    assert n_runs == [2, 2] * (len(index.ends) // 2) + [1, 1] * (len(index.ends) % 2)
 
 
 def test_a_module_whose_splits_overlap_does_not_start(

@@ -1,5 +1,7 @@
 """Windows as numpy: which there are, what is in them."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,15 +27,16 @@ shapes = st.builds(
 )
 
 
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=6), shapes, st.data())
-def test_windows_are_exactly_those_a_plain_loop_finds(
-    lengths: list[int], shape: WindowShape, data: st.DataObject
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=6), shapes, st.sampled_from([1, 2, 1 << 17]), st.data())
+def test_windows_are_exactly_those_a_plain_loop_finds_however_many_runs_are_looked_at_together(
+    lengths: list[int], shape: WindowShape, block: int, data: st.DataObject
 ) -> None:
     runs = runs_of(lengths)
     low = np.array([data.draw(st.integers(0, 20)) for _ in lengths]) + runs.start
     high = np.array([data.draw(st.integers(0, 20)) for _ in lengths]) + runs.start
     context = data.draw(st.booleans())
-    index = WindowIndex.build(runs, shape, 10, (low, high), context)
+    with patch("zstore.format.spans._BLOCK", block):
+        index = WindowIndex.build(runs, shape, 10, (low, high), context)
     expected = []
     for run in range(len(lengths)):
         start, stop = max(low[run], runs.start[run]), min(high[run], runs.stop[run])
@@ -45,6 +48,14 @@ def test_windows_are_exactly_those_a_plain_loop_finds(
     for row, run, _ in expected:
         assert low[run] <= row + shape.target_offset
         assert row + shape.target_offset + shape.horizon <= high[run]
+
+
+def test_windows_that_begin_with_their_runs_need_no_memory_for_where_they_begin() -> None:
+    runs = runs_of([5, 9, 7])
+    index = WindowIndex.build(runs, WindowShape(2, 1), 10, (runs.start, runs.stop - 1))
+    shared = [(index.first, runs.start), (index.time, runs.time), (index.series, runs.series)]
+    shared += [(index.bounds.input_start, runs.start), (index.bounds.target_start, runs.start)]
+    assert [np.shares_memory(own, of_runs) for own, of_runs in shared] == [True] * 5
 
 
 @given(st.integers(1, 30), st.integers(1, 3), st.integers(1, 8), st.data())

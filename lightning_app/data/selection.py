@@ -116,7 +116,7 @@ def prove(layout: Layout, index: WindowIndex, name: SplitName, trained: dict[str
     UsageError
         If that is not so.
     """
-    refuse_leaks(layout.view.ranges, index, name, layout.store.path)
+    refuse_leaks(layout.view.ranges_near(), index, name, layout.store.path)
     require_readable(layout, index, name)
     if name != "train" and trained is not None:
         refuse_trained(layout.store, index, name, trained, layout.nodes, layout.options.split.group)

@@ -86,8 +86,9 @@ class Moments:
                 np.copyto(scratch, -np.inf, where=missing)
             high = np.maximum.reduceat(scratch, starts)
             del scratch
-            deviation = np.repeat(mean, sizes)
-            np.subtract(wide, deviation, out=deviation)
+            deviation = wide - mean if len(mean) == 1 else np.repeat(mean, sizes)
+            if len(mean) > 1:
+                np.subtract(wide, deviation, out=deviation)
             if any_missing:
                 deviation[missing] = 0.0
             m2 = np.add.reduceat(np.square(deviation, out=deviation), starts)

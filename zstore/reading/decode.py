@@ -209,15 +209,18 @@ def _all_fit(low: Float64, high: Float64, columns: list[int], scaling: Scaling) 
 
 def float32_suffices(store: StoredVersion, channels: Sequence[str], scaling: Scaling) -> bool:
     """See :meth:`zstore.reading.store.Store.float32_suffices`."""
-    moments, columns = store.moments, {name: column for column, name in enumerate(store.channels)}
+    columns = {name: column for column, name in enumerate(store.channels)}
     for position, name in enumerate(channels):
         channel, log = store.channel(name), bool(scaling.log[position])
         offset, scale = (part[..., position] for part in (scaling.offset, scaling.scale))
         column = columns[channel.name]
-        rows = moments.count[:, column] > 0
+        low, high = (ends[column : column + 1] for ends in store.extremes)
+        if offset.ndim or np.isinf(low[low <= high]).any() or np.isinf(high[low <= high]).any():
+            low, high = store.moments.low[:, column], store.moments.high[:, column]
+        rows = low <= high  # those with a value
         if offset.ndim:
             offset, scale = offset[rows], scale[rows]
-        ends = np.stack([moments.low[rows, column], moments.high[rows, column]])
+        ends = np.stack([low[rows], high[rows]])
         ends = np.where(np.isfinite(ends), ends, 0.0)
         with np.errstate(all="ignore"):
             n_scales = np.abs(offset / scale)

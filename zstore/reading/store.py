@@ -260,7 +260,8 @@ class Store(StoredVersion):
 
         Notes
         -----
-        Scaled values differ by at most 2**-24 times the offset in scales. Cost: as :meth:`require_float32`.
+        Scaled values differ by at most 2**-24 times the offset in scales. Cost: as :meth:`require_float32`; with one
+        scaling for all series, no memory for each of them.
         """
         return float32_suffices(self, channels, scaling)
 

@@ -80,10 +80,14 @@ class WindowIndex:
         start = start if np.all(start >= runs.start) else np.maximum(start, runs.start)
         stop = stop if np.all(stop <= runs.stop) else np.minimum(stop, runs.stop)
         low = runs.start if context else start
-        first, n_windows = np.empty_like(start), np.empty_like(start)
+        first, n_windows = low, np.empty_like(start)
         for some in blocks(len(start)):
-            first[some], last = shape.starts(low[some], start[some], stop[some])
-            count = last - first[some]
+            begin, last = shape.starts(low[some], start[some], stop[some])
+            if first is low and not np.array_equal(begin, low[some]):  # else no memory is needed for them
+                first = low.copy()
+            if first is not low:
+                first[some] = begin
+            count = last - begin
             if shape.stride > 1:
                 count //= shape.stride
             n_windows[some] = np.where(stop[some] <= start[some], 0, count + 1)
@@ -91,10 +95,10 @@ class WindowIndex:
             rule = IRREGULAR if rule is None else TimeStepRule.fixed(rule, None)
         there = n_windows > 0
         kept = slice(None) if there.all() else there  # of millions of runs, nothing is copied without need
-        bounds, first, ends = WindowBounds(low, start, stop).at(kept), first[kept], n_windows[kept]
-        start, origin = runs.start[kept], runs.time[kept]
-        time = np.empty_like(origin) if rule.regular else origin
-        for some in blocks(len(time)) if rule.regular else ():
+        bounds, ends, origin = WindowBounds(low, start, stop).at(kept), n_windows[kept], runs.time[kept]
+        moved, first, start = first is not runs.start, first[kept], runs.start[kept]
+        time = np.empty_like(origin) if rule.regular and moved else origin
+        for some in blocks(len(time)) if rule.regular and moved else ():
             time[some] = rule.times(first[some] - start[some], origin[some])
         return cls(shape, first, runs.series[kept], time, np.cumsum(ends, out=ends), rule, bounds)
 

@@ -173,12 +173,9 @@ class Streamed:
         channels, rows, times = self.channels, None, None
         if channels is not None:
             shape = (n_rows, channels.width)
-            rows = Rows(torch.zeros(shape), torch.zeros(shape, dtype=torch.bool) if channels.masked else None)
-            times = torch.zeros(n_rows, dtype=torch.int64) if channels.irregular else None
-        fields = {
-            name: torch.from_numpy(np.zeros((n_rows, *reader.shape), reader.dtype))
-            for name, reader in self.fields.items()
-        }
+            rows = Rows(_zeros(shape, np.float32), _zeros(shape, np.bool_) if channels.masked else None)
+            times = _zeros((n_rows,), np.int64) if channels.irregular else None
+        fields = {name: _zeros((n_rows, *reader.shape), reader.dtype) for name, reader in self.fields.items()}
         return StreamMemory(rows, times, fields)
 
     def expect(self, starts: Int64, stops: Int64) -> None:
@@ -199,3 +196,8 @@ class Streamed:
                 times[:] = self.channels.times(start, start + len(times))
         for reader, part in zip(self.fields.values(), left, strict=True):
             reader.read(start, part)
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> torch.Tensor:
+    """Zeros by numpy, whose memory comes when it is first written to, in huge pages: torch takes all of it at once."""
+    return torch.from_numpy(np.zeros(shape, dtype))

@@ -6,7 +6,7 @@ store; in that of a panel it is a step: the rows of all series at one time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from lightning_app.data.rows.readers import PanelReader, StoreReader, as_rows, s
 from lightning_app.data.rows.residency import Rows
 from lightning_app.data.scaling.rowscaling import RowScaling
 from lightning_app.data.scaling.scaler import Scaler
-from lightning_app.data.windows.borders import target_rows, time_borders
+from lightning_app.data.windows.borders import TargetRows, target_rows, time_borders
 from lightning_app.data.windows.members import positions_of, with_values
 from lightning_app.data.windows.splits import NAMES, Split, SplitName, read_ids
 from lightning_app.data.windows.subset import SeriesSubset
@@ -117,6 +117,10 @@ class SeriesView:
     def ranges(self, name: SplitName) -> tuple[Int64, Int64]:
         """(run,) rows ``[start, stop)`` in which the targets of a split lie."""
         return target_rows(self.store, self.split, name, self.members)
+
+    def ranges_near(self) -> Callable[[SplitName, int, int], tuple[Int64, Int64]]:
+        """What has the same of the runs with any of some rows ``[low, high)``; it works borders out once."""
+        return TargetRows(self.store, self.split, self.members).near
 
     def rows_of(self, series: Int64, start: Int64, stop: Int64) -> Iterator[tuple[int, int, int]]:
         """A series, and rows ``[start, stop)`` of it, for each of some series and ascending ranges of rows."""
@@ -249,6 +253,10 @@ class PanelView:
         # The first step at or after a border, which may lie between two steps.
         start, stop = (grid.first_step(edge[:1]) for edge in edges)
         return start, np.maximum(start, stop)
+
+    def ranges_near(self) -> Callable[[SplitName, int, int], tuple[Int64, Int64]]:
+        """What has the same, whatever the steps."""
+        return lambda name, low, high: self.ranges(name)
 
     def rows_of(self, series: Int64, start: Int64, stop: Int64) -> Iterator[tuple[int, int, int]]:
         """A series, and rows of it, for each of some series that are in the panel and ascending ranges of steps."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -50,6 +50,7 @@ class TargetRows:
     store: Store
     split: Split
     members: NDArray[np.bool_] | None = None
+    _whole: dict[str, tuple[Int64, Int64]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def _borders(self) -> list[tuple[Int64, Int64]]:
@@ -76,6 +77,20 @@ class TargetRows:
         if self.members is not None:
             stop = np.where(self.members[series], stop, start)
         return start, np.maximum(stop, start) if np.any(stop < start) else stop
+
+    def near(self, name: SplitName, low: int, high: int) -> tuple[Int64, Int64]:
+        """(run,) start and stop in the runs that have any of the rows ``[low, high)``.
+
+        Cost: that of these runs; where times are irregular all are read once, and what is found is kept.
+        """
+        runs = self.store.index.runs
+        some = slice(int(np.searchsorted(runs.stop, low, side="right")), int(np.searchsorted(runs.start, high)))
+        if self.store.time.rule.regular:
+            return self.of(name, some)
+        if name not in self._whole:
+            self._whole[name] = self.of(name)
+        start, stop = self._whole[name]
+        return start[some], stop[some]
 
 
 def time_borders(store: Store, split: Split) -> list[tuple[Int64, Int64]]:
@@ -153,7 +168,10 @@ def _dates(store: Store, dates: tuple[str, str, str, str]) -> list[int]:
 
 def _rows_at(store: Store, start: Int64, stop: Int64, origin: Int64, time: Int64) -> Int64:
     """(run,) first row that is not before `time`, (run,) or (1,) for all, of runs with these rows and first times."""
-    rule, found = store.time.rule, np.empty_like(start)
+    rule = store.time.rule
+    if rule.regular and len(time) == 1 and len(start) and time[0] <= origin.min():
+        return start
+    found = np.empty_like(start)
     if rule.regular:
         for low in range(0, len(found), _BLOCK_RUNS):  # of ten million, temporaries stay in cache
             some = slice(low, low + _BLOCK_RUNS)

@@ -18,18 +18,17 @@ from lightning_app.data.windows.splits import NAMES, SplitName
 from zstore import Store, UsageError, WindowIndex
 
 Int64 = NDArray[np.int64]
-_NONE = np.zeros(0, np.int64)
 
 
 def refuse_leaks(
-    ranges: Callable[[SplitName], tuple[Int64, Int64]], index: WindowIndex, name: SplitName, where: str
+    ranges: Callable[[SplitName, int, int], tuple[Int64, Int64]], index: WindowIndex, name: SplitName, where: str
 ) -> None:
     """Prove that no target of some windows belongs to another split.
 
     Parameters
     ----------
     ranges
-        Asked for the rows in which the targets of a split lie.
+        Asked for the rows in which the targets of a split lie, of all runs with any of the rows ``[low, high)``.
     index
         The windows of one split.
     name
@@ -44,40 +43,36 @@ def refuse_leaks(
 
     Notes
     -----
-    Cost: O(pieces + runs); no window is looked at by itself.
+    Cost: O(pieces + runs), and memory for some of them at a time; no window is looked at by itself.
     """
-    for other in NAMES:
-        start, stop = ranges(other) if other != name else (_NONE, _NONE)
-        kept = stop > start
-        if not kept.all():
-            start, stop = start[kept], stop[kept]
-        for some in index.blocks() if len(start) else ():
-            row = _shared_row(*index.target_spans(some), start, stop, some)
-            if row is None:
-                continue
-            raise UsageError(
-                f"row {row:,} is a target of both {name} and {other}",
-                expected="targets in one split at most",
-                where=where,
-                fix="change --data.split",
-            )
+    for some in index.blocks():
+        first, last = index.target_spans(some)
+        for other in (other for other in NAMES if other != name):
+            row = _shared_row(first, last, *ranges(other, int(first.min()), int(last.max())))
+            if row is not None:
+                raise UsageError(
+                    f"row {row:,} is a target of both {name} and {other}",
+                    expected="targets in one split at most",
+                    where=where,
+                    fix="change --data.split",
+                )
 
 
-def _shared_row(first: Int64, last: Int64, start: Int64, stop: Int64, some: slice) -> int | None:
+def _shared_row(first: Int64, last: Int64, start: Int64, stop: Int64) -> int | None:
     """The first row of any of some spans ``[first, last)`` that is in a range ``[start, stop)``; None for none.
 
-    Both are disjoint and ascending. Spans are those of the pieces `some`: where there are as many ranges as pieces, as
-    where each series has one of both, they often come in turn, which needs no search.
+    Both ascend, and none of either overlap. Where each run has one of both they come in turn, which needs no search.
     """
-    here, behind = slice(some.start, some.stop), slice(some.start + 1, some.stop + 1)
-    if len(start) >= some.stop:
-        n_behind = len(start[behind])
-        if np.all(last <= start[here]) and np.all(stop[here][:-1] <= first[1:]):
-            before = start[:0] if not some.start else stop[some.start - 1 : some.start]
-            if np.all(before <= first[:1]):
-                return None
-        if np.all(stop[here] <= first) and np.all(last[:n_behind] <= start[behind]):
-            return None
+    kept = stop > start
+    if not kept.all():
+        start, stop = start[kept], stop[kept]
+    if not len(start):
+        return None
+    if len(start) == len(first) and (
+        (np.all(last <= start) and np.all(stop[:-1] <= first[1:]))
+        or (np.all(stop <= first) and np.all(last[:-1] <= start[1:]))
+    ):
+        return None
     # If any range that begins before the end of a span meets it, the last one does.
     at = np.searchsorted(start, last) - 1
     meets = np.flatnonzero((at >= 0) & (stop[at] > first))
