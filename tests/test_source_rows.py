@@ -150,13 +150,13 @@ def test_float32_suffices_where_offsets_are_few_scales_or_values_are_exact(tmp_p
 def varied(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Channels whose series differ: in size, by infinite values, by missing ones, and by values close to -1."""
     base = np.arange(90) % 7 + 10.0 ** (np.arange(90) // 30)
-    infinite, blank = np.where(np.arange(90) == 50, np.inf, base), np.full(90, np.nan)
-    columns = {"sizes": base / 10, "infinite": infinite, "blank": blank, "part": np.where(base < 50, base, np.nan)}
+    infinite = np.where(np.arange(90) == 50, np.inf, base)
+    columns = {"sizes": base / 10, "infinite": infinite, "part": np.where(base < 50, base, np.nan)}
     return make(tmp_path_factory.mktemp("varied"), {**columns, "near": base / 1000 - 1}, dtype="float64")
 
 
 @given(
-    st.sampled_from(["sizes", "infinite", "blank", "part", "near"]),
+    st.sampled_from(["sizes", "infinite", "part", "near"]),
     st.sampled_from([0.0, 0.3, 60.0, 1e3, 1e32]),
     st.sampled_from([1e-35, 1e-6, 0.2, 1.0, 1e3]),
     st.booleans(),

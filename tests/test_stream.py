@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zstore
-from lightning_app.data.batches import loader
+from lightning_app.data.batches import threads
 from lightning_app.data.batches.loader import WindowLoader
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.rows.pool import Pool
@@ -216,7 +216,7 @@ def test_global_batches_of_a_stream_do_not_depend_on_the_number_of_ranks(
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Batches are made on other threads, however small they are."""
-    monkeypatch.setattr(loader, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(threads, "_LARGE_BYTES", 0)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
