@@ -18,7 +18,7 @@ from lightning_app.data.columns.meaning import Unknown
 from lightning_app.data.columns.roles import CategoryEncoding
 from lightning_app.data.columns.vectors import VectorOptions
 from lightning_app.data.options import DataOptions, Gaps, options_by_name
-from lightning_app.data.process import Process
+from lightning_app.data.process import Process, refuse_other_orders
 from lightning_app.data.rows.residency import Residency
 from lightning_app.data.rows.views import Panel
 from lightning_app.data.scaling.scaler import ScaledBy, ScalerKind
@@ -26,7 +26,7 @@ from lightning_app.data.stores import open_or_ingest
 from lightning_app.data.window_data import WindowData
 from lightning_app.data.windows.splits import Split, SplitName
 from lightning_app.data.windows.subset import SeriesSubset
-from zstore import Cache, Padding, UsageError, WindowShape, cache_folder, shown
+from zstore import Cache, Padding, WindowShape, cache_folder, shown
 
 logger = logging.getLogger(__name__)
 
@@ -330,7 +330,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         loader = self.loaders.mixed(index, jitter)
         if self.process.rank == 0 and self.pool is not None:
             logger.info(f"batches of the stream have a design effect of {inflation(copy(loader)):.2f}; 1 is a shuffle")
-        self._refuse_other_ranks(loader)
+        refuse_other_orders(self.trainer, loader.order)
         return loader
 
     def val_dataloader(self) -> WindowLoader:
@@ -368,22 +368,6 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         """
         model = None if self.trainer is None else self.trainer.lightning_module
         self.take(state_dict, getattr(model, "panels", False))
-
-    def _refuse_other_ranks(self, loader: WindowLoader) -> None:
-        """Raise on all processes if one has another order than the first."""
-        trainer = self.trainer
-        if trainer is None or trainer.world_size == 1 or loader.order is None:
-            return
-        own = loader.order.to_json()
-        first = trainer.strategy.broadcast(own)
-        if not trainer.strategy.reduce_boolean_decision(own == first, all=True):
-            raise UsageError(
-                f"processes with different windows ({own['n_windows']:,} of version {own['version']} here, "
-                f"{first['n_windows']:,} of version {first['version']} on the first)",
-                expected="the same store and options on all",
-                where=self.store.path,
-                fix="start again, with --data.version if the store grows meanwhile",
-            )
 
     def __repr__(self) -> str:
         if not self.is_open:  # an error message that names this module must not ingest a file

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+from lightning_app.data.windows.plan import EpochOrder
+from zstore import UsageError
+
 
 @dataclass(frozen=True)
 class Process:
@@ -62,6 +65,35 @@ class Process:
             lambda: trainer.current_epoch,
             lambda: trainer.num_training_batches,
             all(_is_all(getattr(trainer, f"limit_{stage}_batches", 1.0)) for stage in ("val", "test", "predict")),
+        )
+
+
+def refuse_other_orders(trainer: Any, order: EpochOrder | None) -> None:
+    """Refuse a fit whose processes have not all the same order of windows.
+
+    Parameters
+    ----------
+    trainer
+        Lightning's; None for a single process.
+    order
+        That of this process; None where nothing says so.
+
+    Raises
+    ------
+    UsageError
+        On all processes, if one has another order than the first.
+    """
+    if trainer is None or trainer.world_size == 1 or order is None:
+        return
+    own = order.to_json()
+    first = trainer.strategy.broadcast(own)
+    if not trainer.strategy.reduce_boolean_decision(own == first, all=True):
+        raise UsageError(
+            f"processes with different windows ({own['n_windows']:,} of version {own['version']} here, "
+            f"{first['n_windows']:,} of version {first['version']} on the first)",
+            expected="the same store and options on all",
+            where=order.store,
+            fix="start again, with --data.version if the store grows meanwhile",
         )
 
 
