@@ -190,8 +190,11 @@ class DataOfModels(Protocol):
     def seasonal_errors(self, season: int) -> tuple[Tensor, Tensor]:
         """(series, target) float64 mean absolute and squared difference of training targets `season` rows apart."""
 
-    def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
-        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64."""
+    def to_source(self, scaled: Tensor, series: Tensor, floored: bool = False) -> Tensor:
+        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64.
+
+        Forecasts are `floored`: no less than what was asked for, if anything was.
+        """
 
     def last_inputs(self, names: Sequence[str | None], x: Tensor, series: Tensor) -> Tensor:
         """(batch, target) some inputs of `x` at the last input row, in the scaled units of targets; 0 for None."""

@@ -92,7 +92,7 @@ class Intervals:
     def in_source(self, task: Task, outputs: Tensor, windows: Batch, data: DataOfModels) -> tuple[Tensor, Tensor]:
         """Likewise in source units, float64: every scaler keeps the order of values."""
         low, high = (
-            torch.stack([data.to_source(each, windows["series"]) for each in ends.unbind(dim=-1)], dim=-1)
+            torch.stack([data.to_source(each, windows["series"], floored=True) for each in ends.unbind(dim=-1)], dim=-1)
             for ends in self.bounds(task, outputs, windows)
         )
         return low, high

@@ -35,7 +35,7 @@ PAIRS = BatchShape(1, 1, -1, 0, 2, [-1, -1], classes=[["ill", "well"], [2.0, 3.0
 SCALE, OFFSET = 12.5, 60.0
 
 
-def to_source(scaled: Tensor, series: Tensor) -> Tensor:
+def to_source(scaled: Tensor, series: Tensor, floored: bool = False) -> Tensor:
     return torch.stack([scaled[..., 0], scaled[..., 1] * SCALE + OFFSET, scaled[..., 2]], dim=-1).double()
 
 

@@ -117,6 +117,10 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         The smallest deviation or range that a channel is divided by, in source units (of logarithms for ``log1p``): a
         smaller one counts as this. For all channels, or as `scaler` by channel. Default: none; then a channel that does
         not vary has scale 1.
+    target_floor
+        The least value of a forecast in source units, as 0 of what is counted: forecasts, quantiles and ends of
+        intervals below it are this, in metrics of source units and in exported files too. Losses are as without it. For
+        all targets that are numbers, or by name, vector or pattern. Default: none.
     batch_size
         Windows of a batch, over all devices together.
     seed
@@ -213,6 +217,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
         scaler: ScalerKind | dict[str, ScalerKind] = "standard",
         scale_by: ScaledBy = "channel",
         scale_floor: float | dict[str, float] = 0.0,
+        target_floor: float | dict[str, float] | None = None,
         batch_size: int = 256,
         seed: int | None = None,
         predict_on: Literal["train", "val", "test", "future"] = "test",
@@ -264,6 +269,7 @@ class WindowDataModule(WindowData, pl.LightningDataModule):
             scaler=scaler,
             scale_by=scale_by,
             scale_floor=scale_floor,
+            target_floor=target_floor,
             batch_size=batch_size,
             seed=int(os.environ.get(_GLOBAL_SEED, 0)) if seed is None else seed,
             residency=residency,

@@ -160,9 +160,12 @@ class DataFacts:
         absolute, squared = self.scales.seasonal_errors(season)
         return torch.from_numpy(absolute), torch.from_numpy(squared)
 
-    def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
-        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64."""
-        return self.scales.unscaler.to_source(scaled, series)
+    def to_source(self, scaled: Tensor, series: Tensor, floored: bool = False) -> Tensor:
+        """Scaled targets, (batch, horizon, target), of some series, (batch,), in source units, float64.
+
+        Forecasts are `floored`: no less than `target_floor`.
+        """
+        return self.scales.unscaler.to_source(scaled, series, floored)
 
     def last_inputs(self, names: Sequence[str | None], x: Tensor, series: Tensor) -> Tensor:
         """(batch, target) what some inputs were at the last input row, as targets are scaled; 0 where None is named.

@@ -55,8 +55,8 @@ class DataOptions:
         Which series of the store; None for all.
     time_encoding, category_encoding, observed_inputs, unknown, panel
         What is made of them.
-    split, predict_on, predict_from, future_values, future_gaps, scaler, scale_by, scale_floor
-        Which rows are trained on, and how they are scaled.
+    split, predict_on, predict_from, future_values, future_gaps, scaler, scale_by, scale_floor, target_floor
+        Which rows are trained on, and how they are scaled, there and back.
     batch_size, seed
         Of batches and their order.
     residency, memory_budget, lanes, cache, row_cache
@@ -96,6 +96,7 @@ class DataOptions:
     scaler: ScalerKind | Mapping[str, ScalerKind]
     scale_by: ScaledBy
     scale_floor: float | Mapping[str, float]
+    target_floor: float | Mapping[str, float] | None
     batch_size: int
     seed: int
     residency: Residency

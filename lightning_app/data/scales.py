@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from lightning_app.data.columns.calendar import calendar_step
 from lightning_app.data.columns.meaning import Meaning
 from lightning_app.data.layout import Layout
+from lightning_app.data.scaling.entries import by_channel
 from lightning_app.data.scaling.fit import fit_scaler
 from lightning_app.data.scaling.last_inputs import LastInputs
 from lightning_app.data.scaling.rowscaling import applied
@@ -39,6 +41,9 @@ class Scales:
     recorded: Scaler | None = None
     _seasonal: dict[int, tuple[Float64, Float64]] = field(default_factory=dict, repr=False, compare=False)
     _last: dict[tuple[str | None, ...], LastInputs] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _ = self.floors  # refused here and now, not behind a fit
 
     @cached_property
     def scaler(self) -> Scaler:
@@ -107,7 +112,32 @@ class Scales:
     @cached_property
     def unscaler(self) -> Unscaler:
         """From scaled targets back to source units."""
-        return Unscaler(self._of_rows.of(self.layout.targets))
+        return Unscaler(self._of_rows.of(self.layout.targets), self.floors)
+
+    @cached_property
+    def floors(self) -> Float64 | None:
+        """(target,) least values of forecasts in source units, -inf for none; None without any.
+
+        Raises
+        ------
+        UsageError
+            If one is no number, or of a target whose values are words or classes.
+        """
+        layout, asked = self.layout, self.layout.options.target_floor
+        if asked is None:
+            return None
+        store, classes = layout.store, layout.options.classes
+        numbers = [name for name in layout.targets if store.channel(name).kind == "number" and name not in classes]
+        if isinstance(asked, Mapping):
+            floors = by_channel(asked, numbers, store.vectors, "target_floor")
+        else:
+            floors = dict.fromkeys(numbers, asked)
+        for value in floors.values():
+            if not np.isfinite(value):
+                raise UsageError(
+                    f"target_floor {value}", expected="a number such as 0", fix="change --data.target_floor"
+                )
+        return np.array([floors.get(name, -np.inf) for name in layout.targets], np.float64)
 
     @property
     def _of_rows(self) -> Scaler:

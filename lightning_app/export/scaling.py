@@ -120,6 +120,7 @@ class SourceUnits(nn.Module):
     offset: Tensor
     scale: Tensor
     log: Tensor
+    floors: Tensor | None
 
     def __init__(self, data: WindowData) -> None:
         super().__init__()
@@ -128,14 +129,16 @@ class SourceUnits(nn.Module):
         self._by_series = scaler.scaling.per_series
         for name in ("offset", "scale", "log"):
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(getattr(scaler, name))))
-        self._logs = bool(scaler.log.any())
+        self._logs, floors = bool(scaler.log.any()), data.scales.floors
+        self.register_buffer("floors", None if floors is None else torch.from_numpy(floors))
 
-    def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
+    def to_source(self, scaled: Tensor, series: Tensor, floored: bool = False) -> Tensor:
         """(batch, horizon, target) float64."""
         offset, scale = self.offset, self.scale
         if self._by_series:
             offset, scale = offset[series][:, None], scale[series][:, None]
-        return unscaled(scaled, offset, scale, self.log if self._logs else None)
+        values = unscaled(scaled, offset, scale, self.log if self._logs else None)
+        return torch.maximum(values, self.floors) if floored and self.floors is not None else values
 
     def last_inputs(self, names: Sequence[str | None], x: Tensor, series: Tensor) -> Tensor:
         """See :meth:`lightning_app.batch.DataOfModels.last_inputs`."""

@@ -128,7 +128,10 @@ class Forecast(Task):
         """Add errors, and what else is asked for."""
         mask, errors = windows["mask"], cast(MaskedErrors, self.metrics[f"{stage}_errors"])
         if self.measures_source:
-            source = host.data.to_source(outputs, windows["series"]), windows["y_source"].view(torch.float64)
+            source = (
+                host.data.to_source(outputs, windows["series"], floored=True),
+                windows["y_source"].view(torch.float64),
+            )
         predicted, observed = source if self.units == "source" else (outputs, windows["y"])
         errors.update(predicted, observed, mask)
         for name in self.extra_metrics:
@@ -164,7 +167,7 @@ class Forecast(Task):
 
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """In source units."""
-        return host.data.to_source(outputs, windows["series"])
+        return host.data.to_source(outputs, windows["series"], floored=True)
 
     def require_ends(self, levels: Sequence[float]) -> None:
         """Raise UsageError where a target is a class."""

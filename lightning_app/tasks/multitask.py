@@ -301,4 +301,4 @@ class MultiTask(Task):
     def _in_source_units(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """(batch, horizon, target) float64: numbers in source units, anything for classes."""
         firsts = torch.stack([own[..., 0] for own in torch.split(outputs, self.sizes, dim=-1)], dim=-1)
-        return host.data.to_source(firsts, windows["series"])
+        return host.data.to_source(firsts, windows["series"], floored=True)

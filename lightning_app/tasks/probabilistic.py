@@ -132,12 +132,12 @@ class ProbabilisticForecast(Task):
 
     def predictions(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """The medians, in source units."""
-        return host.data.to_source(self._read.centre(self._by_target(outputs)), windows["series"])
+        return host.data.to_source(self._read.centre(self._by_target(outputs)), windows["series"], floored=True)
 
     def quantiles(self, outputs: Tensor, windows: Batch, host: Host) -> Tensor:
         """(batch, horizon, target, level) float64 in source units: every scaler keeps the order of values."""
         scaled = self._read.quantiles(self._by_target(outputs))
-        found = [host.data.to_source(level, windows["series"]) for level in scaled.unbind(dim=-1)]
+        found = [host.data.to_source(level, windows["series"], floored=True) for level in scaled.unbind(dim=-1)]
         return torch.stack(found, dim=-1)
 
     def require_ends(self, levels: Sequence[float]) -> None:

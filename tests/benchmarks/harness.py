@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,13 +81,11 @@ def watched(
 
     def watch() -> None:
         nonlocal peak
-        root = psutil.Process(process.pid)
-        while not done.wait(every):
-            try:
+        with suppress(psutil.NoSuchProcess):  # it has ended
+            root = psutil.Process(process.pid)
+            while not done.wait(every):
                 tree = [root, *root.children(recursive=True)]
                 peak = max(peak, sum(held(p) for p in tree) / 2**20)
-            except psutil.NoSuchProcess:
-                return
 
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -45,7 +45,7 @@ class PeerData(pl.LightningDataModule):
         empty = {"x_static": torch.empty(n, 0), "x_future": torch.empty(n, shape.horizon, 0)}
         return {"x": torch.empty(n, shape.lookback, 0), **batch, **empty}
 
-    def to_source(self, scaled: Tensor, series: Tensor) -> Tensor:
+    def to_source(self, scaled: Tensor, series: Tensor, floored: bool = False) -> Tensor:
         """Targets in source units, float64."""
         return scaled.double() * torch.from_numpy(self.facts.y_scale) + torch.from_numpy(self.facts.y_offset)
 
