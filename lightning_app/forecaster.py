@@ -29,8 +29,9 @@ from lightning_app.export.export import Export, Exported, export_model
 from lightning_app.export.program import Format
 from lightning_app.intervals import Intervals
 from lightning_app.models import TaskModel
+from lightning_app.models.finite import not_finite
 from lightning_app.models.rebuild import unsaid_arguments
-from lightning_app.predictions import target_times
+from lightning_app.predictions import OTHER_WEIGHTS, target_times
 from lightning_app.radii import Radii
 from zstore import Store, UsageError, read_yaml
 
@@ -103,6 +104,8 @@ class Forecaster:
         ------
         UsageError
             If the model cannot forecast them, or what it reads of rows to come is not known.
+        NotFiniteError
+            If a forecast is not finite.
 
         Notes
         -----
@@ -127,6 +130,8 @@ class Forecaster:
                 for name, part in found.items() if isinstance(found, dict) else [("predictions", found)]:
                     parts.setdefault(name, []).append(part)
         values = {name: torch.cat(each).numpy() for name, each in parts.items()}
+        if not np.isfinite(values["predictions"]).all():
+            raise not_finite("a forecast that is not finite", data.infinite_channels, data.where, OTHER_WEIGHTS)
         table = _table(data, ahead, values["predictions"])
         if "quantiles" in values:
             _add(table, data, [f"q{level:g}" for level in self.model.task.levels], values["quantiles"])
@@ -176,7 +181,7 @@ class Forecaster:
             return self._module(str(store) if store is not None else self._options["store"])
         if isinstance(store, Store):
             return self._module(str(store.path), store)
-        asked = dict(ingest_options) if ingest_options is not None else self._as_ingested()
+        asked = dict(ingest_options) if ingest_options is not None else self._as_ingested(store)
         folder = tempfile.mkdtemp(prefix="forecast-")
         try:
             zstore.ingest(store, Path(folder) / "table.zarr", **asked)
@@ -189,11 +194,16 @@ class Forecaster:
         weakref.finalize(data, shutil.rmtree, folder)  # rows are read as long as it lives
         return data
 
-    def _as_ingested(self) -> dict[str, Any]:
-        """How the store of the run was ingested, with a step that few rows may not say: weekdays look like days."""
+    def _as_ingested(self, rows: Any) -> dict[str, Any]:
+        """How the store of the run was ingested, with a step that few rows may not say: weekdays look like days.
+
+        How its times were written is not said of a table whose type says that its times are some.
+        """
         store = WindowDataModule(**self._options).store
         table, axis = store.objects.document["table"], store.schema.time
         found = {name: table[name] for name in _OF_TABLE if table.get(name) not in (None, [], {})}
+        if len(table["time"]) == 1 and _has_moments(rows, table["time"][0]):
+            found = {name: value for name, value in found.items() if name not in ("time_format", "time_unit")}
         if axis.rule.kind == "fixed":
             return found
         step = axis.show_freq().partition(" ")[0] if axis.rule.regular else "rows"  # at what hour, rows say
@@ -217,6 +227,15 @@ class Forecaster:
         data.take(self._state, self.model.panels)
         self._data = data
         return data
+
+
+def _has_moments(table: Any, column: str) -> bool:
+    """Whether a column of a table in memory has timestamps or dates, as its type says."""
+    try:
+        own = table[column]
+    except (TypeError, KeyError):  # a stream; or no such column, which is told when it is read
+        return False
+    return str(getattr(own, "dtype", getattr(own, "type", ""))).lower().startswith(("datetime", "timestamp", "date"))
 
 
 def _refuse_other_steps(table: Store) -> None:

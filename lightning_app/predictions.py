@@ -26,7 +26,8 @@ from zstore import PanelGrid, Store, WindowIndex
 logger = logging.getLogger(__name__)
 
 _GAP_ROWS = 1 << 12  # between targets that are read together
-_OTHER_WEIGHTS = "another --ckpt_path, or fit again: with a smaller learning rate, or another --data.scaler"
+OTHER_WEIGHTS = "another --ckpt_path, or fit again: with a smaller learning rate, or another --data.scaler"
+"""What to do where weights give forecasts that are not finite."""
 
 
 class PredictionWriter(pl.Callback):
@@ -106,7 +107,7 @@ class PredictionWriter(pl.Callback):
         wrong = self._write(data, _loader(trainer)) if trainer.is_global_zero else None
         wrong = trainer.strategy.broadcast(wrong)
         if wrong is not None:
-            raise not_finite(wrong, data.infinite_channels, data.where, _OTHER_WEIGHTS)
+            raise not_finite(wrong, data.infinite_channels, data.where, OTHER_WEIGHTS)
 
     def _write(self, data: WindowDataModule, loader: WindowLoader) -> str | None:
         """The store of predictions, as a whole; or nothing, and which forecast is not finite."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
 from lightning_app import load
 from lightning_app.forecaster import Forecaster
-from zstore import SourceError, UsageError, append, ingest, open_store
+from zstore import NotFiniteError, SourceError, UsageError, append, ingest, open_store
 
 App = Any
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
@@ -206,3 +207,39 @@ def test_known_values_with_offsets_are_refused_for_a_store_without_a_zone(app: A
     known.assign(t=known.t.dt.tz_localize("UTC")).to_csv(tmp_path / "known.csv", index=False)
     with pytest.raises(UsageError, match="times have offsets from UTC; expected times without, such as 2024-01-01"):
         forecaster.forecast(future_values=str(tmp_path / "known.csv"))
+
+
+def test_a_series_without_any_value_of_its_target_is_told(
+    app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another sensor of it still reports, so it is forecast: from nothing that was ever measured of the target."""
+    rows = daily()
+    rows.loc[(rows.id == "b") & (rows.t > "2024-02-20"), "v"] = np.nan
+    forecaster = fitted(app, tmp_path, rows, future=[])
+    caplog.clear()
+    forecaster.forecast()
+    assert "1 series have no value of a target in the rows that the model reads, and are forecast without any: b" in (
+        caplog.messages
+    )
+    caplog.clear()
+    forecaster.forecast(ids=["a"])
+    forecaster.forecast(daily())
+    assert not any("no value of a target" in message for message in caplog.messages)
+
+
+def test_a_table_whose_times_are_timestamps_needs_no_format_of_the_source(app: App, tmp_path: Path) -> None:
+    """The store was made of text such as 31.12.2024; who has parsed it since has the same rows."""
+    rows, form = daily(), "%d.%m.%Y"
+    text = rows.assign(t=rows.t.dt.strftime(form))
+    forecaster = fitted(app, tmp_path, text, {"id": "id", "time": "t", "time_format": form}, future=[])
+    expected = forecaster.forecast()
+    for table in (text, rows, pa.table(rows)):
+        pd.testing.assert_frame_equal(forecaster.forecast(table), expected)
+
+
+def test_a_forecast_that_is_not_finite_is_refused_in_python_too(app: App, tmp_path: Path) -> None:
+    forecaster = fitted(app, tmp_path, daily(), future=[])
+    for weights in forecaster.model.parameters():
+        weights.data.fill_(np.nan)
+    with pytest.raises(NotFiniteError, match="a forecast that is not finite"):
+        forecaster.forecast()

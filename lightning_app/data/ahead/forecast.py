@@ -135,6 +135,7 @@ def forecast_windows(
     refuse_infinite(scales, rows, origins)
     refuse_gaps(scales, rows, origins, gaps)
     _tell(scales, origins, since)
+    _tell_blind(scales, rows.observed[:, : maker.n_past], origins)
     if layout.nodes is not None or isinstance(since, str):
         _tell_late(scales, rows.observed[:, maker.n_past - 1], origins)
     shape, rule, n = replace(layout.window, stride=1), layout.store.time.rule, len(origins)
@@ -232,6 +233,17 @@ def _tell(scales: Scales, origins: Origins, since: str | Int64 | None) -> None:
     if earlier.any():
         named = named_series(layout, origins.series[earlier])
         logger.warning(f"{int(earlier.sum()):,} series {what_is} and are forecast from their own last rows: {named}")
+
+
+def _tell_blind(scales: Scales, seen: NDArray[np.bool_], origins: Origins) -> None:
+    """Say which series have no value of a target that is an input; `seen` is of (window, known row, column)."""
+    layout = scales.layout
+    own = [layout.columns.index(name) for name in layout.targets if name in layout.seen]
+    blind = ~seen.reshape(*seen.shape[:2], -1, len(layout.columns))[..., own].any(axis=(1, 3)).ravel()
+    if own and blind.any():
+        named = named_series(layout, (origins.series if layout.nodes is None else layout.nodes)[blind])
+        what = "have no value of a target in the rows that the model reads, and are forecast without any"
+        logger.warning(f"{int(blind.sum()):,} series {what}: {named}")
 
 
 def _tell_late(scales: Scales, seen: NDArray[np.bool_], origins: Origins) -> None:
