@@ -114,7 +114,10 @@ def test_a_folder_that_is_no_store_is_never_touched(run: Run, tmp_path: Path) ->
     ("arguments", "text"),
     [
         (["ingest", "only.csv", "--time", "date"], "expected SRC [SRC …] STORE"),
-        (["ingest", "r.csv", "s.zarr"], "no time column; expected --time COL, or --freq STEP"),
+        (
+            ["ingest", "r.csv", "s.zarr"],
+            "no time column, though 'date' looks like one; expected --time COL, or --freq STEP",
+        ),
         (["ingest", "r.csv", "s.zarr", "--time", "date", "--memory-limit", "lots"], "size 'lots'"),
         (["ingest", "r.csv", "s.zarr", "--time", "date", "--id", "site", "--freq", "often"], "frequency 'often'"),
         (["fly"], "fly"),

@@ -191,7 +191,9 @@ def test_known_values_of_a_local_clock_are_read_in_the_zone_of_the_store(app: Ap
     pd.testing.assert_frame_equal(found, expected)
     twice = known.iloc[[0, 0]].assign(t=pd.Timestamp("2024-10-27 02:30"), u=[1.0, 2.0])
     pd.concat([known, twice]).to_csv(tmp_path / "twice.csv", index=False)
-    with pytest.raises(SourceError, match=r"which Europe/Berlin has twice; expected .* with offsets, as 02:30"):
+    with pytest.raises(
+        SourceError, match=r"which Europe/Berlin has twice; expected .* with an offset from UTC, as 02:30"
+    ):
         forecaster.forecast(future_values=str(tmp_path / "twice.csv"))
     known.to_parquet(tmp_path / "clock.parquet", index=False)
     told = r"times have no zone; expected times in UTC .* CSV of the clocks of Europe/Berlin"

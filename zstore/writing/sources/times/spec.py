@@ -186,7 +186,7 @@ class TimeSpec:
             own = replace(self, local=None).read_cells([cells[name] for name in self.columns])
             if self.local is not None and own is not None:
                 often = ("not at all", "", "twice")[int(self._of_zone(np.array([own], np.int64))[1][0])]
-                way = "a time that its clocks show once, or all times with offsets, as 02:30+02:00, without --timezone"
+                way = "a time that its clocks show once; or all with an offset from UTC, as 02:30+02:00, no --timezone"
                 return f"time {text!r} in {self._columns_shown}, which {self.local} has {often}", way
             if self.kind == "parts":
                 return f"time that does not exist {text!r} in {self._columns_shown}", self.expected
