@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,8 @@ class Forecaster:
         A row for each series and target row: its id, ``time``, in UTC where the source wrote zones, ``step`` from 1,
         and a column for each target in source units; behind them quantiles, where the model has some, such as
         ``flow_mm_q0.9``, and the ends of intervals that were found with the checkpoint (`--intervals.levels`), such as
-        ``flow_mm_lower80`` and ``flow_mm_upper80``.
+        ``flow_mm_lower80`` and ``flow_mm_upper80``. A name that another column has, such as ``time`` or ``step`` of a
+        target, has an underscore behind it.
 
         Raises
         ------
@@ -328,7 +329,7 @@ def _table(data: WindowDataModule, ahead: Ahead, values: NDArray[np.float64]) ->
     every = np.repeat(times, n_nodes, axis=0).ravel()
     table = pd.DataFrame(
         {
-            store.schema.id_name or "id": np.repeat(store.ids[series].astype(object), horizon),
+            _free(store.schema.id_name or "id", ("time", "step")): np.repeat(store.ids[series].astype(object), horizon),
             "time": every if unit is None else every.astype(f"datetime64[{unit}]"),
             "step": np.tile(np.arange(1, horizon + 1), n * n_nodes),
         }
@@ -336,8 +337,15 @@ def _table(data: WindowDataModule, ahead: Ahead, values: NDArray[np.float64]) ->
     if store.schema.time.zone is not None:
         table["time"] = table["time"].dt.tz_localize(store.schema.time.zone)
     for position, target in enumerate(data.targets):
-        table[target] = _by_row(data, values)[:, position]
+        table[_free(target, table)] = _by_row(data, values)[:, position]
     return table
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """A name that no other column has: a target may be called as ids, times or steps are."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _add(table: pandas.DataFrame, data: WindowDataModule, names: Sequence[str], values: NDArray[np.float64]) -> None:
@@ -345,7 +353,7 @@ def _add(table: pandas.DataFrame, data: WindowDataModule, names: Sequence[str], 
     flat = _by_row(data, values).reshape(len(table), len(data.targets), len(names))
     for position, target in enumerate(data.targets):
         for place, name in enumerate(names):
-            table[f"{target}_{name}"] = flat[:, position, place]
+            table[_free(f"{target}_{name}", table)] = flat[:, position, place]
 
 
 def _by_row(data: WindowDataModule, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -245,3 +245,13 @@ def test_a_forecast_that_is_not_finite_is_refused_in_python_too(app: App, tmp_pa
         weights.data.fill_(np.nan)
     with pytest.raises(NotFiniteError, match="a forecast that is not finite"):
         forecaster.forecast()
+
+
+def test_targets_called_as_columns_of_the_table_do_not_replace_these(app: App, tmp_path: Path) -> None:
+    """A count of steps may be called step, and how long something took time."""
+    rows = daily().rename(columns={"v": "step", "u": "time"})
+    names: dict[str, Any] = {"channels": ["step", "time"], "targets": ["step", "time"], "future": []}
+    found = fitted(app, tmp_path, rows, **names).forecast()
+    assert list(found.columns) == ["id", "time", "step", "step_", "time_"]
+    assert found.step.tolist() == [1, 2] * 2
+    assert found.time.tolist() == [*pd.date_range("2024-03-01", periods=2)] * 2
