@@ -20,7 +20,7 @@ from zstore import UsageError, ingest
 App = Any
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning and what it calls
 
-DATA = {"lookback": 4, "horizon": 2, "channels": ["v", "w"], "targets": ["v", "w"], "batch_size": 16}
+DATA: dict[str, Any] = {"lookback": 4, "horizon": 2, "channels": ["v", "w"], "targets": ["v", "w"], "batch_size": 16}
 TASK = {"class_path": "ProbabilisticForecast", "init_args": {"levels": [0.1, 0.5, 0.9], "units": "source"}}
 
 
@@ -68,9 +68,15 @@ def test_forecasts_quantiles_and_intervals_are_no_less_than_the_floor(app: App, 
         assert values[:, :, 0].min() >= 0, name
 
 
+def test_a_data_module_shows_the_floor_only_if_it_has_one(tmp_path: Path) -> None:
+    store = str(written(tmp_path))
+    assert "least forecast: 0" in WindowDataModule(store, target_floor=0, **DATA)._repr_html_()
+    assert "least forecast" not in WindowDataModule(store, **DATA)._repr_html_()
+
+
 def test_floors_that_cannot_be_meant_are_refused_before_a_fit(tmp_path: Path) -> None:
     store = str(written(tmp_path))
     for floor, told in (({"u": 0.0}, "target_floor for channel 'u'"), (float("nan"), "target_floor nan")):
-        data = WindowDataModule(store, target_floor=floor, **DATA)  # type: ignore[arg-type]
+        data = WindowDataModule(store, target_floor=floor, **DATA)
         with pytest.raises(UsageError, match=told):
             _ = data.scales

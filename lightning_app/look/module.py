@@ -45,6 +45,7 @@ def module_html(data: WindowDataModule) -> look.Html:
         "times": look.listed(data.columns_of.calendar, _MOST_NAMES),
         "scaler": f"{data.scaler_kind}, by {data.scale_by}",
         "scale floor": str(data.options.scale_floor or ""),
+        "least forecast": "" if data.options.target_floor is None else str(data.options.target_floor),
         "batch": f"{data.batch_size:,} windows",
         "jitter": f"up to {data.options.jitter:,} rows" if data.options.jitter else "",
         "windows": "none that lacks a target" if data.options.whole_targets else "",
