@@ -186,8 +186,9 @@ def numbered_rows(options: TableOptions, columns: Sequence[str] = (), moments: S
     found = _axis_of_start(options.start, options.freq)
     if found is None:
         raise UsageError(
-            f"--freq {options.freq} "
-            + ("without --time or --start" if options.start is None else f"with --start {options.start}"),
+            f"--freq {options.freq} without --time or --start"
+            if options.start is None
+            else f"--start {options.start} with --freq {options.freq}",
             expected="a date and a step such as 5min, 5ms or MS, or two whole numbers",
             fix="choose another --start or --freq",
         )
@@ -195,8 +196,7 @@ def numbered_rows(options: TableOptions, columns: Sequence[str] = (), moments: S
     rule = UNIT_STEPS if rule.kind == "rows" else rule.begun(start)
     if not rule.fits(start):
         raise UsageError(
-            f"--freq {options.freq} "
-            + ("without --time or --start" if options.start is None else f"with --start {options.start}"),
+            f"--start {options.start} with --freq {options.freq}",
             expected=f"a first row that {rule.text} has",
             fix="choose another --start or --freq",
         )
