@@ -9,16 +9,19 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from lightning_app.monitor import Monitor
 
 _BETWEEN_S = 0.5  # updates of the words
+_SPACE = "  "  # between two of them
 
 
 class LiveBar(RichProgressBar):
-    """One line: epoch, batches, time left, windows per second, the watched metric, and the loss if there is room.
+    """One line: epoch, batches, time left, windows per second, the watched metric and the loss: as much as fits.
 
     The time left is of the whole fit, validation included, as long as it goes on as it did: early stopping may end it
     sooner. Other bars, such as that of a test, have their own time left. Epochs are counted from 1.
@@ -26,7 +29,8 @@ class LiveBar(RichProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=5)
-        self.words = self.left = ""
+        self.words: list[str] = []
+        self.left = ""
         self._began = self._told = 0.0
         self._done = 0
 
@@ -43,7 +47,7 @@ class LiveBar(RichProgressBar):
         now = monotonic()
         if now - self._told > _BETWEEN_S:
             self._told = now
-            self.words = "  ".join(_words(trainer))
+            self.words = list(_words(trainer))
             remaining = _batches_left(trainer, batch_idx + 1)
             if remaining is not None:
                 left = timedelta(seconds=int((now - self._began) / self._done * remaining))
@@ -54,10 +58,10 @@ class LiveBar(RichProgressBar):
         """The metric is known anew."""
         super().on_validation_end(trainer, pl_module)
         if not trainer.sanity_checking:
-            self.words = "  ".join(_words(trainer))
+            self.words = list(_words(trainer))
 
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
-        """What a line is made of; words are cut where there is no room."""
+        """What a line is made of; words without room are left out."""
         return [
             TextColumn("{task.description}"),
             BarColumn(bar_width=8),
@@ -94,9 +98,26 @@ class _Words(ProgressColumn):
         super().__init__()
         self._bar = bar
 
-    def render(self, task: Task) -> Text:
-        shown = self._bar.words if task.id == self._bar.train_progress_bar_id else ""
-        return Text(shown, no_wrap=True, overflow="ellipsis")
+    def render(self, task: Task) -> RenderableType:
+        return Whole(self._bar.words if task.id == self._bar.train_progress_bar_id else [])
+
+
+class Whole:
+    """Words on one line, the last of which are left out where there is no room: half a number is another number."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """From nothing to all."""
+        return Measurement(0, len(_SPACE.join(self._words)))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As many as fit."""
+        words = list(self._words)
+        while words and len(_SPACE.join(words)) > options.max_width:
+            words.pop()
+        yield Text(_SPACE.join(words), no_wrap=True)
 
 
 def _words(trainer: pl.Trainer) -> Iterator[str]:

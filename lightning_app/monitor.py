@@ -57,7 +57,7 @@ class Tally:
     def figures(self) -> dict[str, float]:
         """Windows per second, and the shares of the time that went into waiting for data and between steps."""
         seconds = self.wait_s + self.step_s + self.between_s
-        if not seconds:
+        if not self.n_batches or not seconds:  # a first batch that is not done has a wait and no windows
             return {}
         return {
             "perf/windows_per_s": self.n_windows / seconds,

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import yaml
 from conftest import REPOSITORY
+from rich.console import Console
 
 import zstore
-from lightning_app.bar import LiveBar, _batches_left, with_bar
+from lightning_app.bar import LiveBar, Whole, _batches_left, with_bar
 
 
 def lines_of(command: list[str], folder: Path, width: int) -> list[str]:
@@ -51,11 +52,22 @@ def test_a_fit_shows_speed_metric_and_time_left_in_lines_that_fit(tmp_path: Path
     seen = lines_of([python, "-m", "lightning_app", "fit", "--config", "f.yaml"], tmp_path, 80)
     bars = [line.rstrip() for line in seen if line.startswith("Epoch ")]
     assert max(map(len, bars)) <= 80
-    wanted = r"Epoch 2/2 +[━╸╺ ]+ +\d+/600 (\d+:)?\d\d:\d\d left [\d,]+ windows/s  val/mse [\d.]+  lo[s …]+[\d.…]*"
+    wanted = r"Epoch 2/2 +[━╸╺ ]+ +\d+/600 (\d+:)?\d\d:\d\d left [\d,]+ windows/s  val/mse [\d.]+(  loss [\d.]+)?"
     assert [line for line in bars if re.fullmatch(wanted, line)], bars[-5:]
+    assert [line for line in bars if "…" in line or " 0 windows/s" in line] == []
     table = [line for line in seen if line.startswith("steps  ")]
     assert len(table) == 1
     assert table[0].rstrip().endswith("PSS now")
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"), [(40, "5 windows/s  val/mse 0.9793  loss 0.429"), (38, "5 windows/s  val/mse 0.9793"), (5, "")]
+)
+def test_a_word_without_room_is_left_out_and_never_cut(width: int, shown: str) -> None:
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(Whole(["5 windows/s", "val/mse 0.9793", "loss 0.429"]))
+    assert captured.get().strip() == shown
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.models import NLinear
-from lightning_app.monitor import Monitor
+from lightning_app.monitor import Monitor, Tally
 from zstore import Store
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own are theirs to fix
@@ -24,6 +24,11 @@ def test_the_peak_of_a_process_is_its_own_and_not_that_of_the_one_that_started_i
     code = "from lightning_app.monitor import peak_bytes; print(peak_bytes())"
     shown = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert 100_000_000 < int(shown.stdout) < held.nbytes
+
+
+def test_a_wait_for_a_first_batch_is_not_yet_a_speed() -> None:
+    assert Tally(wait_s=0.5, between_s=0.1).figures() == {}
+    assert Tally(1, 32, 0.5, 1.0, 0.5).figures()["perf/windows_per_s"] == 16
 
 
 def fitted(store: Store, folder: Path, **options: Any) -> pl.Trainer:
