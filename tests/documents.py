@@ -176,7 +176,8 @@ def same(expected: str, found: str) -> bool:
 def commands(page: Path) -> Iterator[list[str]]:
     """Words of the commands that stand within sentences, in tables and in blocks that are not run."""
     text = page.read_text(encoding="utf-8")
-    lines = [line for block in blocks(page) if block.language == "text" for line in block.text.splitlines()]
+    shown = [block.text.replace("\\\n", " ") for block in blocks(page) if block.language == "text"]
+    lines = [line for each in shown for line in each.splitlines()]
     for code in [*re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)), *lines]:
         if re.match(r"(zstore|python -m lightning_app) [a-z]", code) and "→" not in code:
             yield shlex.split(re.sub(r"\s#.*", "", code))
