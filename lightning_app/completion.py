@@ -37,8 +37,9 @@ class _Commands(AppCLI):
         commands = parser._subcommands_action
         assert commands is not None
         for name, module in _BESIDE.items():
-            own = ArgumentParser()
-            for action in module.make_parser()._actions:
+            asked = module.make_parser()
+            own = ArgumentParser(description=asked.description)  # zsh and fish show it
+            for action in asked._actions:
                 if action.option_strings and action.dest != "help":
                     own.add_argument(*action.option_strings, help=action.help)
             commands.add_subcommand(name, own)

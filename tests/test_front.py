@@ -21,6 +21,7 @@ from lightning_app.arguments import Parser
 from lightning_app.cli import main
 from lightning_app.data.windows.splits import Split
 from lightning_app.demo import whole
+from lightning_app.front import OTHERS
 
 COMMANDS = list(front.SHORT)
 
@@ -186,6 +187,13 @@ def test_a_shell_completes_commands_and_flags(tmp_path: Path, capsys: pytest.Cap
         ask = f'source ./lightning-app; {typed}; _shtab_lightning_app; echo "${{COMPREPLY[@]}}"'
         made = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path)
         assert wanted in made.stdout.split()
+
+
+def test_zsh_and_fish_are_told_all_commands_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    for shell in ("zsh", "fish"):
+        code, script = said(["completion", shell], capsys)
+        assert code == 0
+        assert [word for word in (*OTHERS, "fit", "data.lookback") if word != "completion" and word not in script] == []
 
 
 def test_every_configuration_is_listed_and_can_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
