@@ -120,7 +120,7 @@ def _score_kept(folder: Path, is_quiet: bool) -> None:
     from lightning_app.kept import FOLDER  # with Parquet, which other commands do not need
 
     if (folder / FOLDER).is_dir():
-        evaluation.main([str(folder), *(["--quiet"] if is_quiet else [])])
+        evaluation.main([str(folder), *(["--quiet"] if is_quiet else [])], leave_out_others=True)
 
 
 def _parts(words: Sequence[str]) -> list[list[str]]:

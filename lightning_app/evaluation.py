@@ -85,8 +85,9 @@ class Evaluation:
         """One sentence."""
         if not self.n_forecasts:
             return "No forecasts are kept yet."
+        forecasts = "forecast" if self.n_forecasts == 1 else "forecasts"
         return (
-            f"{self.n_forecasts:,} forecasts from {self.first} to {self.last}: {self.n_scored:,} scored, "
+            f"{self.n_forecasts:,} {forecasts} from {self.first} to {self.last}: {self.n_scored:,} scored, "
             f"{self.n_partly:,} in part, {self.n_waiting:,} waiting for their truth "
             f"(version {self.version} of the store)."
         )
@@ -213,8 +214,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
-    """``python -m lightning_app evaluate``."""
+def main(arguments: Sequence[str], leave_out_others: bool = False) -> int:
+    """``python -m lightning_app evaluate``; `run` leaves out what its folder has kept from another store."""
     from lightning_app.kept import FOLDER, read_forecasts  # with Parquet, which other commands do not need
 
     options = make_parser().parse_args(list(arguments))
@@ -247,7 +248,8 @@ def main(arguments: Sequence[str]) -> int:
     cache = Path(data["cache"]) if data.get("cache") else cache_folder()
     recipe = data.get("ingest") if names_files(named) else None
     store = open_or_ingest(named, recipe, cache, data.get("storage_options"))
-    found = evaluate(store, read_forecasts(kept, store, of_any_store=options.store is not None))
+    of_others = "read" if options.store is not None else "leave out" if leave_out_others else "refuse"
+    found = evaluate(store, read_forecasts(kept, store, of_others=of_others))
     page = json.dumps(found.to_json(), indent=1)
     for name, text in (("evaluation.json", page), ("evaluation.md", found.to_markdown())):
         with whole_file(folder / name, "evaluation") as path:

@@ -106,7 +106,19 @@ def read_kept(path: Path, store: Store) -> tuple[pa.Table, set[str]]:
             where=str(path),
             fix="restore the file, or remove it: then its forecasts are not scored",
         ) from error
-    return found, set(stores.decode(errors="replace").split(",")) if stores else set()
+    return found, _names(stores)
+
+
+def stores_of(path: Path) -> set[str]:
+    """What names the stores that a file of forecasts was made from: none, if it is old, or cannot be read."""
+    try:
+        return _names((pq.read_schema(path).metadata or {}).get(_STORES, b""))
+    except (pa.ArrowException, OSError, ValueError):
+        return set()
+
+
+def _names(stores: bytes) -> set[str]:
+    return set(stores.decode(errors="replace").split(",")) if stores else set()
 
 
 def joined(tables: list[pa.Table]) -> pa.Table:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from lightning_app.data.ahead.forecast import Ahead
 from lightning_app.data.ahead.rows import rows_known
 from lightning_app.data.datamodule import WindowDataModule
 from lightning_app.data.stores import names_files
-from lightning_app.forecast_files import COLUMNS, joined, read_kept, schema_of, write_kept
+from lightning_app.forecast_files import COLUMNS, joined, read_kept, schema_of, stores_of, write_kept
 from lightning_app.prediction_arrays import quantile_variables, target_variables
 from zstore import Store, StoreError, UsageError
 
@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "forecasts"
 """Of a run folder, where they are kept."""
+
+OfOthers = Literal["refuse", "leave out", "read"]
+"""What becomes of files with forecasts that were made from another store."""
 Int64 = NDArray[np.int64]
 
 
@@ -110,7 +113,7 @@ def keep_forecasts(folder: Path, predictions: Path, data: WindowDataModule, ahea
 
 
 def read_forecasts(
-    folder: Path, store: Store, paths: Sequence[Path] | None = None, of_any_store: bool = False
+    folder: Path, store: Store, paths: Sequence[Path] | None = None, of_others: OfOthers = "refuse"
 ) -> Forecasts:
     """Read forecasts that were kept.
 
@@ -122,8 +125,9 @@ def read_forecasts(
         What they are forecasts of.
     paths
         Some of its files. Default: all.
-    of_any_store
-        Whether those that were made from another store are told in a warning, and not refused.
+    of_others
+        Whether files with forecasts that were made from another store are refused, left out or read; the latter two are
+        told in a warning.
 
     Raises
     ------
@@ -135,18 +139,17 @@ def read_forecasts(
     """
     if paths is None:
         paths = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-    tables, others = [], []
-    for path in paths:
-        table, stores = read_kept(path, store)
-        tables.append(table)
-        others += [] if stores <= {store.schema.uuid, _name_in_cache(store)} else [path]
+    known = {store.schema.uuid, _name_in_cache(store)}
+    others = [path for path in paths if not stores_of(path) <= known]
+    read = [path for path in paths if of_others != "leave out" or path not in others]
+    tables = [read_kept(path, store)[0] for path in read]
     if others:
-        _tell_others(others, store, of_any_store)
+        _tell_others(others, store, of_others)
     table = joined([schema_of(store).empty_table(), *tables])
     key = table.select(["id", "origin", "step", "target"])
     if key.group_by(key.column_names).aggregate([]).num_rows != table.num_rows:
         raise StoreError(
-            f"forecasts that are kept twice, in {' and '.join(_twice(paths, tables))}",
+            f"forecasts that are kept twice, in {' and '.join(_twice(read, tables))}",
             expected="one file for each origin, as predict writes it",
             where=str(folder),
             fix="remove one of the files",
@@ -167,14 +170,14 @@ def _name_in_cache(store: Store) -> str:
     return Path(store.path).stem
 
 
-def _tell_others(paths: Sequence[Path], store: Store, are_asked_for: bool) -> None:
+def _tell_others(paths: Sequence[Path], store: Store, of_others: OfOthers) -> None:
     files = f"{paths[0]}{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}"
     what = f"forecasts of another store than {store.path}, or from before it was ingested anew, in {files}"
-    if not are_asked_for:
+    if of_others == "refuse":
         expected = "forecasts that were made from the store that they are scored against"
-        fix = f"if both have the same series: python -m lightning_app evaluate --data.store {store.path} …"
-        raise UsageError(what, expected=expected, fix=f"move the files away, or, {fix}")
-    logger.warning(what)
+        again = f"python -m lightning_app evaluate {paths[0].parent.parent} --data.store {store.path}"
+        raise UsageError(what, expected=expected, fix=f"move the files away, or, if both have the same series: {again}")
+    logger.warning(what + (", are not scored" if of_others == "leave out" else ""))
 
 
 def _twice(paths: Sequence[Path], tables: Sequence[pa.Table]) -> list[str]:

@@ -86,7 +86,7 @@ PLANTED: dict[str, tuple[str, Callable[[Row, int], Row | None]]] = {
     "constant": ("rain", cell(3, range(N_HOURS), 0)),
     "empty": ("rain", cell(3, range(N_HOURS), "")),
     "sampling_change": ("", lambda row, hour: None if hour > 1_500 and hour % 3 else row),
-    "off_grid": ("", lambda row, hour: [row[0], row[1].astype("M8[m]") + 20, *row[2:]]),
+    "off_grid": ("", lambda row, hour: [row[0], row[1].astype("M8[m]") + np.timedelta64(20, "m"), *row[2:]]),
 }
 
 

@@ -4,11 +4,15 @@ import runpy
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY
+from hypothesis import given
+from hypothesis import strategies as st
 
 import zstore
 from zstore.cli import main
+from zstore.inspection.column import look_at
 
 RDB = """# data\n#  from a gauge
 agency_cd\tsite_no\tdatetime\tflow\tflow_cd
@@ -88,6 +92,36 @@ def test_decimal_commas_and_what_may_be_missing_are_asked_about(tmp_path: Path) 
     questions = "\n".join(zstore.inspect(tmp_path / "a.csv").questions)
     assert "--decimal ," in questions
     assert "--missing y=-999" in questions
+
+
+def test_a_number_that_is_written_otherwise_than_most_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One cell of four digits and its mark of thousands says how all others are meant."""
+    monkeypatch.chdir(tmp_path)
+    cells = ["-", "1.234,500", *(f"0,{n:03d}" for n in range(60))]
+    rows = "".join(f"2001-01-01 {n // 60:02d}:{n % 60:02d};{cell}\n" for n, cell in enumerate(cells))
+    Path("a.csv").write_text("t;power\n" + rows)
+    command = shlex.split(zstore.inspect("a.csv").command)
+    assert main(command[1:]) == 0
+    values = zstore.open_store(command[3]).series("0").read("power")
+    assert np.isnan(values[0])
+    np.testing.assert_allclose(values[1:], [1234.5, *(n / 1000 for n in range(60))], rtol=1e-6)
+
+
+@given(st.lists(st.sampled_from(["0,5", "0.5", "12", "1.234,5", "1,234.5", "1.234", "-", "n/d", "1 234", "3 *", "x"])))
+def test_no_number_is_said_to_mean_missing(cells: list[str]) -> None:
+    look = look_at("power", [*cells, *["7,25"] * len(cells)])
+    assert [cell for cell in look.odd if cell not in ("-", "n/d", "x")] == []
+
+
+def test_a_number_that_reads_in_another_way_than_the_others_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "t;x\n" + "".join(f"2001-01-{n:02d};{n},5\n" for n in range(1, 29)) + "2001-02-01;12.5\n"
+    )
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert "'12.5' read in another way" in "\n".join(look.questions)
+    assert "--missing" not in look.command
 
 
 def test_the_command_prints_what_the_file_is_and_a_command_last(

@@ -159,6 +159,7 @@ def test_a_tcn_sees_the_whole_lookback_and_no_more_blocks_than_that_takes() -> N
     assert not torch.equal(before, model(given_batch))
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python:RuntimeWarning")
 def test_a_compiled_model_predicts_what_it_does_otherwise() -> None:
     torch.manual_seed(0)
     plain = NLinear(SHAPE)

@@ -200,7 +200,10 @@ def test_forecasts_of_one_store_are_scored_against_another_only_if_it_is_named(a
     )
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
     assert "--data.store s.zarr" in done.stderr
+    assert "evaluate runs/c --data.store s.zarr" in done.stderr
     assert not (tmp_path / "runs/c/evaluation.json").exists()
+    done = app("run", "--config", "c.yaml", "--trainer.default_root_dir", "runs/c", check=True)
+    assert f"{told}, are not scored" in done.stdout + done.stderr, "whoever fits again is told, and not stopped"
     done = app("evaluate", "runs/c", "--data.store", "s.zarr", check=True)
     assert told in done.stdout + done.stderr
     assert "2 forecasts from 11 to 11: 1 scored, 0 in part, 1 waiting" in done.stdout

@@ -29,7 +29,11 @@ N_DAYS, HORIZON = 120, 3
 def days(first: int, last: int) -> list[list[Any]]:
     """Rows of two series over some days; those of ``b`` lie 50 above those of ``a``."""
     start = np.datetime64("2024-01-01")
-    return [[id_, start + day, 50 * (id_ == "b") + day % 7, day % 2] for id_ in IDS for day in range(first, last)]
+    return [
+        [id_, start + np.timedelta64(day, "D"), 50 * (id_ == "b") + day % 7, day % 2]
+        for id_ in IDS
+        for day in range(first, last)
+    ]
 
 
 @pytest.fixture

@@ -89,15 +89,25 @@ def look_at(name: str, cells: Sequence[str]) -> ColumnLook:
         coded = any(is_code(cell) for cell in known)
         times = tuple(_epochs(name, known)) if whole else ()
         kind: Kind = "word" if coded and not times else "whole" if whole else "number"
-        return column(kind, times, _odd(known, values))
+        return replace(column(kind, times, _odd(known, values)), advice=_unread(known, values))
     if dialect is None:
         return _among_texts(name, known, n_missing) or column("word")
-    flags = _only_way(dialect.fix)
-    advice = f"{dialect.example!r} looks like {dialect.what}: {dialect.fix}"
+    flags, values = _read(dialect.fix, known)
+    rest = [cell for cell, value in zip(known, values, strict=True) if value is None and says(cell)]
+    wider = dialect_of(rest, name, _STYLE) if flags and rest else None
+    if wider is not None and not _unread(known, _read(wider.fix, known)[1]):  # 1.234,5 says how 0,5 is meant
+        dialect, (flags, values) = wider, _read(wider.fix, known)
+    odd, unread = (_odd(known, values), _unread(known, values)) if flags else ((), "")
+    advice = f"{dialect.example!r} looks like {dialect.what}: {dialect.fix}{'; ' if unread else ''}{unread}"
+    return replace(column("word", odd=odd), advice=advice, flags=flags)
+
+
+def _read(fix: str, known: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], list[float | None]]:
+    """The options of an advice that names no other way but to keep words, and what cells are with them."""
+    flags = _only_way(fix)
     read = dict(flags)
     style = NumberStyle(read.get("decimal", "."), read.get("thousands"), "percent" in read)
-    odd = _odd(known, [style.read(cell) for cell in known]) if flags else ()
-    return replace(column("word", odd=odd), advice=advice, flags=flags)
+    return flags, [style.read(cell) for cell in known]
 
 
 def _among_texts(name: str, known: Sequence[str], n_missing: int) -> ColumnLook | None:
@@ -131,9 +141,16 @@ def _epochs(name: str, known: Sequence[str]) -> list[str]:
     return flags
 
 
+def _unread(known: Sequence[str], values: Sequence[float | None]) -> str:
+    """What to do about cells that are numbers in another way than the others: they do not mean missing."""
+    unread = dict.fromkeys(cell for cell, value in zip(known, values, strict=True) if value is None and says(cell))
+    shown = " and ".join(map(repr, list(unread)[:_MOST_EXAMPLES]))
+    return f"{shown} read in another way: correct the file, or --on-bad-row quarantine" if unread else ""
+
+
 def _odd(known: Sequence[str], values: Sequence[float | None]) -> tuple[str, ...]:
-    """Cells that are no numbers, and numbers at an end of all that stand for missing elsewhere."""
-    odd = Counter(cell for cell, value in zip(known, values, strict=True) if value is None)
+    """Texts that are no numbers, and numbers at an end of all that stand for missing elsewhere."""
+    odd = Counter(cell for cell, value in zip(known, values, strict=True) if value is None and not says(cell))
     numbers = Counter(value for value in values if value is not None)
     for end in {min(numbers, default=0.0), max(numbers, default=0.0)}:
         if abs(end) not in _SENTINELS or len(numbers) == 1:

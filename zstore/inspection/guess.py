@@ -223,7 +223,9 @@ def see_cells(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None
                 guess.questions.append(f"column {column.name}: {column.advice}")
         if column.odd:
             entries = ",".join(f"{column.name}={text}" for text in column.odd)
-            asked = f"column {column.name}: does {' or '.join(column.odd)} mean missing? --missing {entries}"
+            asked = (
+                f"column {column.name}: does {' or '.join(column.odd)} mean missing? --missing {shlex.quote(entries)}"
+            )
             guess.questions.append(asked)
             missing += [f"{column.name}={text}" for text in column.odd if NumberStyle().read(text) is None]
     if missing:

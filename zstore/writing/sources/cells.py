@@ -240,12 +240,9 @@ def _advice(name: str, words: Sequence[str], column: str, style: NumberStyle) ->
     if name == "grouped" and style.thousands is not None:
         return "numbers whose digits are grouped in another way", f"write plain numbers to the file, or {keep}"
     if name == "grouped":
-        marks = [character for character in "".join(words) if not (character.isascii() and character.isalnum())]
-        marks = [mark for mark in marks if mark in _SEPARATORS]
-        decimal = max((word for word in words), key=len).rstrip("0123456789")[-1:]
-        several = len(set(marks)) > 1
-        first = marks[0] if marks else ","
-        point = decimal if several and decimal in ".," and decimal != first else ("." if first != "." else ",")
+        marks = dict.fromkeys(mark for word in words for mark in word if mark in _SEPARATORS)
+        ways = [(point, mark) for mark in marks or "," for point in ".," if point != mark]
+        point, first = max(ways, key=lambda way: _n_read(replace(style, decimal=way[0], thousands=way[1]), words))
         flag = f"--thousands {first!r}" if first in _SPACES + "'\u2019" else f"--thousands {first}"
         flags = flag if point == style.decimal else f"--decimal {point} {flag}"
         return "numbers whose digits are grouped", f"{flags} or {keep}"
@@ -256,6 +253,10 @@ def _advice(name: str, words: Sequence[str], column: str, style: NumberStyle) ->
     if name == "currency":
         return "amounts of money", f"write plain numbers to the file, or {keep}"
     return "numbers in an unusual spelling", f"write plain numbers to the file, or {keep}"
+
+
+def _n_read(style: NumberStyle, words: Sequence[str]) -> int:
+    return sum(style.read(word) is not None for word in words)
 
 
 def _grouping(thousands: str) -> str:
