@@ -18,7 +18,7 @@ from lightning_app.kept_scores import measures, scored
 from zstore import Store, UsageError, cache_folder, check_outside, read_yaml, whole_file
 
 if TYPE_CHECKING:
-    from lightning_app.kept import Forecasts
+    from lightning_app.kept import Forecasts, OfOthers
 
 logger = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ def main(arguments: Sequence[str], leave_out_others: bool = False) -> int:
     cache = Path(data["cache"]) if data.get("cache") else cache_folder()
     recipe = data.get("ingest") if names_files(named) else None
     store = open_or_ingest(named, recipe, cache, data.get("storage_options"))
-    of_others = "read" if options.store is not None else "leave out" if leave_out_others else "refuse"
+    of_others: OfOthers = "read" if options.store is not None else "leave out" if leave_out_others else "refuse"
     found = evaluate(store, read_forecasts(kept, store, of_others=of_others))
     page = json.dumps(found.to_json(), indent=1)
     for name, text in (("evaluation.json", page), ("evaluation.md", found.to_markdown())):

@@ -68,7 +68,7 @@ def inspect(
         return look_at_folder(path)
     file = find(path, "SRC", storage_options)
     if source_of([file]).typed:
-        fix = "its types say what it holds; inspect_hdf5 looks at HDF5"
+        fix = "ingest it: its types say what its columns are, and errors name them"
         raise SourceError(f"{file.path.suffix} file", expected="a file of text", where=str(path), fix=fix)
     sample = head(file, _BYTES)
     text, encoding, questions = _decoded(sample.plain)

@@ -198,7 +198,10 @@ def _long_enough(scales: Scales, origins: Origins) -> Origins:
             fix="a model with a smaller --data.lookback, or one fitted with --data.pad_before repeat",
         )
     named = named_series(layout, origins.series[~whole])
-    logger.warning(f"{int((~whole).sum()):,} series are not forecast, for they have fewer than {what}: {named}")
+    fix = "zstore ingest --fill-gaps, which makes rows of gaps, or a smaller --data.lookback"
+    logger.warning(
+        f"{int((~whole).sum()):,} series are not forecast, for they have fewer than {what}: {named}. Fix: {fix}"
+    )
     return origins.at(whole)
 
 

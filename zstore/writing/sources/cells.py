@@ -241,8 +241,8 @@ def _advice(name: str, words: Sequence[str], column: str, style: NumberStyle) ->
         return "numbers whose digits are grouped in another way", f"write plain numbers to the file, or {keep}"
     if name == "grouped":
         marks = dict.fromkeys(mark for word in words for mark in word if mark in _SEPARATORS)
-        ways = [(point, mark) for mark in marks or "," for point in ".," if point != mark]
-        point, first = max(ways, key=lambda way: _n_read(replace(style, decimal=way[0], thousands=way[1]), words))
+        pairs = [(point, mark) for mark in marks or "," for point in ".," if point != mark]
+        point, first = max(pairs, key=lambda pair: _n_read(replace(style, decimal=pair[0], thousands=pair[1]), words))
         flag = f"--thousands {first!r}" if first in _SPACES + "'\u2019" else f"--thousands {first}"
         flags = flag if point == style.decimal else f"--decimal {point} {flag}"
         return "numbers whose digits are grouped", f"{flags} or {keep}"
