@@ -14,7 +14,7 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.programoutput"]
 html_theme = "furo"
 html_show_copyright = False  # the licence is in LICENSE
-html_theme_options = {"light_css_variables": {"code-font-size": "var(--font-size--small--2)"}}  # 98 columns of code
+html_static_path, html_css_files = ["static"], ["code.css"]
 html_title = f"zstore {__version__}"
 myst_heading_anchors = 3
 napoleon_google_docstring = False

@@ -94,6 +94,8 @@ class Wire:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            for _ in range(3):  # transports end in the next rounds
+                await asyncio.sleep(0)
             self._loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop)
@@ -109,7 +111,9 @@ class Wire:
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 if not await self._answer(method, target, headers, body, writer):
                     break
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
+            writer.transport.abort()  # what was not sent yet keeps a closed one open
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
