@@ -115,6 +115,12 @@ def test_no_number_is_said_to_mean_missing(cells: list[str]) -> None:
     assert [cell for cell in look.odd if cell not in ("-", "n/d", "x")] == []
 
 
+def test_every_column_with_numbers_that_read_in_another_way_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"2001-01-{n:02d};{n},5;{n},5\n" for n in range(1, 29))
+    (tmp_path / "a.csv").write_text(f"t;x;y\n{rows}2001-02-01;3,5;12.5\n")
+    assert "column y: '12.5' read in another way" in "\n".join(zstore.inspect(tmp_path / "a.csv").questions)
+
+
 def test_a_number_that_reads_in_another_way_than_the_others_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
         "t;x\n" + "".join(f"2001-01-{n:02d};{n},5\n" for n in range(1, 29)) + "2001-02-01;12.5\n"

@@ -50,6 +50,8 @@ class ColumnLook:
         Options that read them so, where there is no other way to mean them.
     n_distinct
         Different cells, without what is missing.
+    unread
+        What to do about cells that are numbers in another way than the others.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ColumnLook:
     advice: str = ""
     flags: tuple[tuple[str, str], ...] = ()
     n_distinct: int = 0
+    unread: str = ""
 
 
 def look_at(name: str, cells: Sequence[str]) -> ColumnLook:
@@ -89,7 +92,7 @@ def look_at(name: str, cells: Sequence[str]) -> ColumnLook:
         coded = any(is_code(cell) for cell in known)
         times = tuple(_epochs(name, known)) if whole else ()
         kind: Kind = "word" if coded and not times else "whole" if whole else "number"
-        return replace(column(kind, times, _odd(known, values)), advice=_unread(known, values))
+        return replace(column(kind, times, _odd(known, values)), unread=_unread(known, values))
     if dialect is None:
         return _among_texts(name, known, n_missing) or column("word")
     flags, values = _read(dialect.fix, known)
@@ -98,8 +101,8 @@ def look_at(name: str, cells: Sequence[str]) -> ColumnLook:
     if wider is not None and not _unread(known, _read(wider.fix, known)[1]):  # 1.234,5 says how 0,5 is meant
         dialect, (flags, values) = wider, _read(wider.fix, known)
     odd, unread = (_odd(known, values), _unread(known, values)) if flags else ((), "")
-    advice = f"{dialect.example!r} looks like {dialect.what}: {dialect.fix}{'; ' if unread else ''}{unread}"
-    return replace(column("word", odd=odd), advice=advice, flags=flags)
+    advice = f"{dialect.example!r} looks like {dialect.what}: {dialect.fix}"
+    return replace(column("word", odd=odd), advice=advice, flags=flags, unread=unread)
 
 
 def _read(fix: str, known: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], list[float | None]]:

@@ -221,6 +221,8 @@ def see_cells(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None
             else:
                 advised[column.flags] = len(guess.questions)
                 guess.questions.append(f"column {column.name}: {column.advice}")
+        if column.unread:
+            guess.questions.append(f"column {column.name}: {column.unread}")
         if column.odd:
             entries = ",".join(f"{column.name}={text}" for text in column.odd)
             asked = (

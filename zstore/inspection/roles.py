@@ -227,7 +227,7 @@ def _may_be_id(column: ColumnLook, n_distinct: int, rows: Sequence[Sequence[str]
 
     One that is called like an id needs to have but one of them twice, as a list of few visits of each patient does.
     """
-    if column.kind not in ("word", "whole") or column.advice or column.odd:
+    if column.kind not in ("word", "whole") or column.advice or column.odd or column.unread:
         return False
     told = any(any(map(str.isalnum, example)) for example in column.examples)
     whole = column.kind == "word" or not column.n_missing

@@ -203,10 +203,8 @@ def times_ahead(layout: Layout, origins: Origins, known: KnownValues | None) -> 
     found = [_next_times(layout, origins, known, window, n_ahead) for window in range(len(origins))]
     enough = np.array([len(times) == n_ahead for times in found])
     what = f"{n_ahead:,} times behind the last known row, in a store whose times have no step"
-    where, fix = (
-        layout.store.path,
-        "--data.future_values with a row for each of them, where cells of channels may be empty",
-    )
+    where = layout.store.path
+    fix = "--data.future_values with a row for each of them, where cells of channels may be empty"
     if not enough.any():
         first = _ids(layout, origins, 0)[0]
         raise UsageError(f"series {first} with {len(found[0]):,} times to come", expected=what, where=where, fix=fix)
