@@ -3,17 +3,20 @@
 import gc
 import sys
 
-from lightning_app.front import answered
-from lightning_app.start import leave_out_plots, leave_out_signals, shorten_spins
-from zstore import end_quietly
+from lightning_app.start import leave_out_plots, leave_out_signals, share_allocator, shorten_spins
 
 
 def main() -> int:
     """Run the command in the arguments of this process; what it returns is the exit code."""
+    share_allocator()  # before zstore, which loads pyarrow
+    from zstore import end_quietly
+
     return end_quietly(_main)
 
 
 def _main() -> int:
+    from lightning_app.front import answered
+
     code = answered(sys.argv[1:])
     if code is not None:
         return code

@@ -251,3 +251,17 @@ def test_an_answer_that_nobody_reads_ends_without_a_traceback(words: list[str]) 
     assert process.stdout is not None
     process.stdout.close()  # as `head` does
     assert (process.communicate()[1], process.returncode) == ("", 141)
+
+
+@pytest.mark.parametrize(("named", "used"), [({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc")])
+def test_pyarrow_takes_memory_where_torch_does_unless_told(tmp_path: Path, named: dict[str, str], used: str) -> None:
+    (tmp_path / "seen.py").write_text(
+        "import pyarrow\nfrom lightning_app.models import DLinear\n\n"
+        "print(pyarrow.default_memory_pool().backend_name)\n\n\nclass Seen(DLinear):\n    pass\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)]), **named}
+    words = ["--model", "seen.Seen", "--data.store", "x.zarr", "--data.lookback", "4", "--data.horizon", "2"]
+    command = [sys.executable, "-m", "lightning_app", "fit", *words, "--print_config"]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert printed.stdout.split("\n")[0] == used, printed.stderr
