@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 import yaml
 from conftest import few
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lightning_app import load
@@ -109,17 +109,32 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+ONE_ROW_AHEAD = {  # no row that is read is there yet
+    "lookback": 1,
+    "horizon": 1,
+    "delay": -1,
+    "pad_before": "none",
+    "scaler": "none",
+    "scale_by": "channel",
+    "observed_inputs": False,
+    "category_encoding": "one_hot",
+    "target_stride": 1,
+    "residency": "host",
+}
+
+
 @settings(max_examples=few(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(KINDS), st.booleans(), st.booleans(), st.sampled_from(["cut", "ahead", "whole"]), OPTIONS)
+@example("step", False, False, "cut", ONE_ROW_AHEAD)
 def test_windows_ahead_are_those_that_the_whole_store_has_there(
     folder: Path, kind: str, panel: bool, future: bool, source: str, options: dict[str, Any]
 ) -> None:
     """Whatever the times, with and without known channels, from rows, a file or an origin in the past."""
+    options = {**options, "targets": ["w"], "future": ["u", "holiday"] if future else []}
     if panel:
         options |= {"panel": Panel(ids=["s0", "s1"]), "scale_by": "channel"}
     behind = options["delay"] < 0  # inputs of the rows of targets are known in advance then
     options["channels"] = ["u", "holiday"] if behind else ["v", "w", "word", *(["u"] if future else [])]
-    options |= {"targets": ["w"], "future": ["u", "holiday"] if future else []}
     if kind in ("hour", "weekday", "month") and not (panel and kind == "hour"):
         options |= {"time_features": ["day_of_year"], "time_encoding": "index"}
     times = open_store(folder / f"{kind}_whole.zarr").schema.time

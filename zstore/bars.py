@@ -17,7 +17,9 @@ from zstore.amounts import resident_bytes, show_amount, show_done, show_size
 def shown_bars() -> Iterator[Callable[[str, int, int, str], None]]:
     """Reports as a bar per phase; as nothing where nobody sees bars."""
     console = Console(stderr=True)
-    seen = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    if not console.is_terminal and not (console.is_jupyter and find_spec("ipywidgets") is not None):
+        yield lambda *_: None  # not a Progress that is disabled: one of rich 13 ends with an empty line
+        return
     columns = (
         TextColumn("{task.description:>10}"),
         BarColumn(),
@@ -27,7 +29,7 @@ def shown_bars() -> Iterator[Callable[[str, int, int, str], None]]:
         TimeRemainingColumn(),
         _Memory(),
     )
-    with Progress(*columns, console=console, disable=not seen) as bars:
+    with Progress(*columns, console=console) as bars:
         phases: list[str] = []
 
         def report(phase: str, done: int, total: int, unit: str) -> None:

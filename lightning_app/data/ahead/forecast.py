@@ -242,8 +242,10 @@ def _tell_blind(scales: Scales, seen: NDArray[np.bool_], origins: Origins) -> No
     """Say which series have no value of a target that is an input; `seen` is of (window, known row, column)."""
     layout = scales.layout
     own = [layout.columns.index(name) for name in layout.targets if name in layout.seen]
+    if not own or not seen.size:  # all rows that are read lie ahead where `delay` is negative and `lookback` 1
+        return
     blind = ~seen.reshape(*seen.shape[:2], -1, len(layout.columns))[..., own].any(axis=(1, 3)).ravel()
-    if own and blind.any():
+    if blind.any():
         named = named_series(layout, (origins.series if layout.nodes is None else layout.nodes)[blind])
         what = "have no value of a target in the rows that the model reads, and are forecast without any"
         logger.warning(f"{int(blind.sum()):,} series {what}: {named}")
