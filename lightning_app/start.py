@@ -111,7 +111,7 @@ def shorten_spins() -> None:
 def share_allocator() -> None:
     """Let pyarrow take memory where NumPy and torch take theirs.
 
-    Its own allocator keeps some 30 MB more for the same blocks: 675 MB became 643 for a `run` of 373,372 rows of
-    Parquet, and the ingest took as long as before. pyarrow reads it when loaded; one that is named stays.
+    Its own allocator keeps more for the same blocks: a `run` of 373,372 rows of Parquet needs 636 MB instead of 675,
+    and its ingest takes as long as before. pyarrow reads the variable when it is loaded; a value that is there stays.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
