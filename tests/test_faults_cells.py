@@ -435,3 +435,15 @@ def test_a_dry_run_takes_options_that_name_static_attributes(tmp_path: Path) -> 
     words = ["ingest", str(tmp_path / "r.csv"), str(tmp_path / "s.zarr"), "--id", "id", "--time", "t", "--dry-run"]
     assert main([*words, "--static", str(tmp_path / "a.csv"), "--missing", "a=NA", "--encoding", "latin-1"]) == 0
     assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_number_that_is_too_large_is_refused_beside_a_column_that_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="number 1e39 in column 'b'"):
+        made(tmp_path, "t,a,b\n2024-01-01,1,2\n2024-01-02,oops,1e39\n", missing=["a=oops"])
+
+
+@pytest.mark.parametrize("far", ["inf", "-inf", "3.4028235e38"])
+def test_a_far_number_is_stored_beside_a_column_that_names_what_is_missing(tmp_path: Path, far: str) -> None:
+    store, _ = made(tmp_path, f"t,a,b\n2024-01-01,1,{far}\n2024-01-02,oops,2\n", missing=["a=oops"])
+    np.testing.assert_array_equal(store.series("0").read("a"), [1, np.nan])
+    np.testing.assert_array_equal(store.series("0").read("b"), np.float32([far, 2]))

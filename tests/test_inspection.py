@@ -121,6 +121,34 @@ def test_every_column_with_numbers_that_read_in_another_way_is_told(tmp_path: Pa
     assert "column y: '12.5' read in another way" in "\n".join(zstore.inspect(tmp_path / "a.csv").questions)
 
 
+def test_a_number_with_a_decimal_comma_is_asked_about_and_never_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(
+        f"2001-01-{n:02d};{99 if n in (3, 9) else 50 + n // 9},{9 if n in (3, 9) else n % 10}\n" for n in range(1, 29)
+    )
+    Path("a.csv").write_text(f"t;humidity\n{rows}")
+    look = zstore.inspect("a.csv")
+    assert """--missing '"humidity=99,9"'""" in "\n".join(look.questions)  # as one may type it
+    assert "--missing" not in look.command
+    assert main(shlex.split(look.command)[1:]) == 0
+    assert np.count_nonzero(zstore.open_store("a.zarr").series("0").read("humidity") > 99) == 2
+
+
+def test_numbers_that_the_thousands_of_another_column_would_change_are_asked_about(tmp_path: Path) -> None:
+    rows = "".join(f"2001-01-{n:02d};1.{n:03d},50;{n}.{100 + n}\n" for n in range(1, 29))
+    (tmp_path / "a.csv").write_text(f"t;x;y\n{rows}")
+    look = zstore.inspect(tmp_path / "a.csv")
+    assert "column y: --thousands . reads '1.101' as 1101: is that meant?" in look.questions
+
+
+def test_shares_with_a_decimal_comma_need_no_correction(tmp_path: Path) -> None:
+    rows = "".join(f"2001-01-{n:02d};{n},50%;{n},5\n" for n in range(1, 29))
+    (tmp_path / "a.csv").write_text(f"t;p;q\n{rows}")
+    assert "another way" not in "\n".join(zstore.inspect(tmp_path / "a.csv").questions)
+
+
 def test_a_number_that_reads_in_another_way_than_the_others_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
         "t;x\n" + "".join(f"2001-01-{n:02d};{n},5\n" for n in range(1, 29)) + "2001-02-01;12.5\n"

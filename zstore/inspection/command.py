@@ -24,11 +24,11 @@ def command_of(path: str, flags: Mapping[str, Any]) -> str:
     words = ["zstore", "ingest", path, f"{stem_of(path)}.zarr"]
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
-        words += [flag] if value is True else [flag, _written(value)]
+        words += [flag] if value is True else [flag, written(value)]
     return shlex.join(words)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A value as it is typed: lists as a line of CSV, in which names with commas have quotes."""
     if isinstance(value, Mapping):
         value = [f"{name}={text}" for name, text in value.items()]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zstore.inspection.column import ColumnLook
+from zstore.inspection.column import ColumnLook, says
+from zstore.inspection.command import written
 from zstore.inspection.frame import Frame
 from zstore.inspection.roles import (
     Layout,
@@ -24,13 +25,13 @@ from zstore.inspection.roles import (
     unread_time,
     year_and_part,
 )
-from zstore.writing.sources.cells import NumberStyle
 from zstore.writing.sources.csv.calendar import offsets_of
 from zstore.writing.sources.named_files.reader import KINDS
 from zstore.writing.sources.times.candidates import time_flags
 
 _HOUR = re.compile(r"\d\d?:\d\d(:\d\d)?|[Hh]?\d\d?", re.ASCII)
 _FEW_HOURS = 2
+_GROUPED = re.compile(r"\s*[+-]?\d{1,3}\.\d{3}\s*", re.ASCII)  # a decimal, or thousands
 _HAS_OFFSET = re.compile(r":\d\d(\.\d+)?\s*(Z|UTC|GMT|[+-]\d\d:?\d\d)$")  # from UTC: no hour is there twice
 
 
@@ -221,14 +222,28 @@ def see_cells(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None
             else:
                 advised[column.flags] = len(guess.questions)
                 guess.questions.append(f"column {column.name}: {column.advice}")
-        if column.unread:
+        if column.unread and "percent" not in dict(column.flags):
             guess.questions.append(f"column {column.name}: {column.unread}")
         if column.odd:
-            entries = ",".join(f"{column.name}={text}" for text in column.odd)
-            asked = (
-                f"column {column.name}: does {' or '.join(column.odd)} mean missing? --missing {shlex.quote(entries)}"
-            )
+            entries = shlex.quote(written([f"{column.name}={text}" for text in column.odd]))
+            asked = f"column {column.name}: does {' or '.join(column.odd)} mean missing? --missing {entries}"
             guess.questions.append(asked)
-            missing += [f"{column.name}={text}" for text in column.odd if NumberStyle().read(text) is None]
+            missing += [f"{column.name}={text}" for text in column.odd if not says(text)]
     if missing:
         guess.flags["missing"] = missing
+    if guess.flags.get("thousands") == ".":
+        _ask_of_points(
+            frame, [each for each in columns if each.kind == "number" and each.name not in guess.roles], guess
+        )
+
+
+def _ask_of_points(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None:
+    """Whether points of numbers that read without options are meant as those of thousands, as in another column."""
+    for column in columns:
+        if column.kind != "number" or column.name in guess.roles:
+            continue
+        place = frame.names.index(column.name)
+        cell = next((row[place] for row in frame.rows if _GROUPED.fullmatch(row[place])), None)
+        if cell is not None:
+            whole, plain = cell.strip().replace(".", ""), cell.strip()
+            guess.questions.append(f"column {column.name}: --thousands . reads {plain!r} as {whole}: is that meant?")

@@ -122,7 +122,8 @@ def _numbers(table: Any, content: bytes, source: CsvFile, spec: CsvSpec) -> dict
         if name in parsed and name not in suspects:
             numbers[name] = from_arrow(parsed[name], missing)
         else:
-            numbers[name] = from_words(again[name], style, missing, spec.largest, spec.dtype)
+            words = (again if name in suspects else table)[name]  # columns that name what is missing are words here
+            numbers[name] = from_words(words, style, missing, spec.largest, spec.dtype)
     clear = [name for name in parsed if name not in suspects]
     far = max((farthest[name] for name in clear), default=0.0)
     if clear and may_lose_digits(content, spec.decimal, [parsed[name] for name in clear], far, spec.dtype):
