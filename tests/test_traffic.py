@@ -392,6 +392,8 @@ def test_patchstg_can_learn_one_batch_by_heart() -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
     for _ in range(400):
         loss = (model(batch) - batch["y"]).square().mean()
+        if loss.item() < 1e-3:  # Adam jumps back up where gradients have become nothing but rounding
+            break
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
