@@ -446,4 +446,4 @@ def test_a_number_that_is_too_large_is_refused_beside_a_column_that_names_what_i
 def test_a_far_number_is_stored_beside_a_column_that_names_what_is_missing(tmp_path: Path, far: str) -> None:
     store, _ = made(tmp_path, f"t,a,b\n2024-01-01,1,{far}\n2024-01-02,oops,2\n", missing=["a=oops"])
     np.testing.assert_array_equal(store.series("0").read("a"), [1, np.nan])
-    np.testing.assert_array_equal(store.series("0").read("b"), np.float32([far, 2]))
+    np.testing.assert_array_equal(store.series("0").read("b"), np.array([np.float32(far), 2], np.float32))
