@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 from queries import READING, content, execute, folder_of_server, made, of_csv, rows, rows_of_postgres, running, sqlite
 
@@ -23,6 +24,7 @@ from zstore import Query, SourceError, Store, UsageError, ZstoreError, open_stor
 from zstore.cli import main
 from zstore.upkeep.compare import compare_sources
 from zstore.writing.sources.sql.databases import ChangedError
+from zstore.writing.sources.sql.postgres import refuse_unnamed_types
 from zstore.writing.sources.sql.sqlite import Sqlite
 
 SECRET = "s3cr/t%pass"  # noqa: S105  # of a server that the tests start
@@ -70,6 +72,17 @@ def test_every_database_makes_the_bytes_of_the_csv_of_its_rows(
 
 def one_column(server: str, expression: str, path: Path, **reading: Any) -> Store:
     return made(Query(f"select 0 as time, {expression} as x", server), path, id=None, overwrite=True, **reading)
+
+
+def test_rows_of_a_driver_that_does_not_name_types_are_refused() -> None:
+    named = pa.field("x", pa.int64(), metadata={"POSTGRESQL:type": "int8"})
+    refuse_unnamed_types(pa.schema([named]))
+    for bare in (
+        pa.field("m", pa.int64()),
+        pa.field("m", pa.string(), metadata={"ADBC:postgresql:typname": "numeric"}),
+    ):
+        with pytest.raises(UsageError, match=r"column 'm' without the name of its type .*zstore\[sql\]"):
+            refuse_unnamed_types(pa.schema([named, bare]))
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class SourceModel(nn.Module):
         batch["x"], batch["x_future"] = torch.cat(values, dim=-1), torch.cat(ahead, dim=-1)
         if layout.window.pad_before != "none" or layout.window.pad_after != "none":
             self._pad(batch, _given(inputs, "x_pad", (n, shape.lookback), torch.bool))
-        batch |= {name: part for name, part in inputs.items() if name.removesuffix("_observed") in layout.fields}
+        batch.update({name: part for name, part in inputs.items() if name.removesuffix("_observed") in layout.fields})
         return cast(Batch, batch), (wrong | unreadable) if self.guards else wrong
 
     def _future(self, raw: Tensor, series: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,7 +216,7 @@ def _given(inputs: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: 
 
 def _picked(values: Tensor, columns: Sequence[int]) -> Tensor:
     """Some columns, on the last axis."""
-    first, n = next(iter(columns), 0), len(columns)
+    first, n = columns[0] if columns else 0, len(columns)
     beside = list(columns) == list(range(first, first + n))
     return values.narrow(-1, first, n) if beside else values[..., list(columns)]
 

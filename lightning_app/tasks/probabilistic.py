@@ -155,7 +155,7 @@ class ProbabilisticForecast(Task):
     def ends(self, outputs: Tensor, levels: Sequence[float]) -> tuple[Tensor, Tensor]:
         """The central pair of quantiles of each level."""
         found, pairs = self._read.quantiles(self._by_target(outputs)), [self._pair(level) for level in levels]
-        low, high = (found[..., [pair[side] for pair in pairs if pair is not None]] for side in (0, 1))
+        low, high = [found[..., [pair[side] for pair in pairs if pair is not None]] for side in (0, 1)]
         return low, high
 
     def _pair(self, level: float) -> tuple[int, int] | None:

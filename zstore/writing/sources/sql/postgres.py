@@ -6,15 +6,18 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import adbc_driver_postgresql
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zstore.errors import UsageError
 from zstore.writing.sources.sql import adbc, databases
 from zstore.writing.sources.sql.databases import Reader
 
+_DRIVER = "adbc-driver-postgresql"
 _OTHER_TYPES = ("money", "oid", "xid", "cid", "tid", "xid8", "regclass")
 _MOST_DIGITS = 76
 _BATCH_BYTES = 1 << 24
@@ -100,6 +103,7 @@ class PostgresReader:
         options = {"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)}
         with adbc.asked(self._connection, sql, **options) as reader:
             schema, scales = reader.schema, list(map(_declared_scale, reader.schema))
+            refuse_unnamed_types(schema)
             yield _plain(schema, [pa.nulls(0, _storage(field.type)) for field in schema], scales)
             for batch in reader:
                 yield _plain(schema, batch.columns, scales)
@@ -107,6 +111,27 @@ class PostgresReader:
 
 def _uuid_text(cell: Any) -> str:
     return str(cell if isinstance(cell, uuid.UUID) else uuid.UUID(bytes=cell))
+
+
+def refuse_unnamed_types(schema: pa.Schema) -> None:
+    """Refuse rows of a driver that hands out money as whole numbers, and numerics as texts, without saying so.
+
+    Raises
+    ------
+    UsageError
+        If a column comes without the name of its type, as from drivers before version 1.13.
+    """
+    name = next((field.name for field in schema if not _own_type(field)), None)
+    if name is not None:
+        raise UsageError(
+            f"column {name!r} without the name of its type from adbc-driver-postgresql {version(_DRIVER)}",
+            expected="a driver that names the types of PostgreSQL",
+            fix="pip install --upgrade 'zstore[sql]'",
+        )
+
+
+def _own_type(field: pa.Field) -> str:
+    return (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
 
 
 def _storage(dtype: pa.DataType) -> pa.DataType:
@@ -130,7 +155,7 @@ def _plain(schema: pa.Schema, columns: Sequence[Any], scales: list[int]) -> pa.R
 
 
 def _plain_column(field: pa.Field, array: Any, scale: int) -> Any:
-    own = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
+    own = _own_type(field)
     if own in _OTHER_TYPES:
         raise ValueError(f"column {field.name!r} of type {own}: cast it to numeric or text in the query")
     if own == "uuid":
