@@ -131,7 +131,8 @@ def refuse_unnamed_types(schema: pa.Schema) -> None:
 
 
 def _own_type(field: pa.Field) -> str:
-    return (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
+    name: bytes = (field.metadata or {}).get(b"POSTGRESQL:type", b"")
+    return name.decode()
 
 
 def _storage(dtype: pa.DataType) -> pa.DataType:
