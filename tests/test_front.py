@@ -244,6 +244,16 @@ def test_the_demo_needs_nothing_but_a_folder_that_is_not_there_yet(
     assert (tmp_path / "tried" / "runs" / "demo_lstm" / "forecast.png").stat().st_size > 10_000
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", ["lightning_app --help", "lightning_app fit --help", "zstore ingest --help"])
+def test_an_answer_that_has_no_room_is_told_in_one_line(words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", *words.split()]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "No space left on device. Fix: " in done.stderr
+
+
 @pytest.mark.parametrize("words", [["configs"], ["--help"], ["fit", "--help"]], ids=str)
 def test_an_answer_that_nobody_reads_ends_without_a_traceback(words: list[str]) -> None:
     command = [sys.executable, "-m", "lightning_app", *words]

@@ -421,3 +421,14 @@ def test_an_hour_that_is_there_twice_on_a_sunday_night_may_be_the_end_of_summer_
     with pytest.raises(zstore.SourceError, match="duplicate time") as caught:
         zstore.ingest(tmp_path / "a.csv", tmp_path / "a.zarr", time="t")
     assert ("--timezone ZONE" in str(caught.value)) is said
+
+
+def test_an_apostrophe_between_digits_is_ingested_as_the_command_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"2024-01-{day:02},{day}'210\n" for day in range(1, 29))
+    Path("a.csv").write_text(f"time,flow\n{rows}")
+    look = zstore.inspect("a.csv")
+    assert main(shlex.split(look.command)[1:]) == 0, look
+    assert zstore.open_store("a.zarr").series("0").read("flow")[:2].tolist() == [1210.0, 2210.0]

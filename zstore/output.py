@@ -12,6 +12,7 @@ from zstore.storage.interrupts import ending_waits
 
 BROKEN_PIPE = 141
 """The exit code that a shell gives to a tool which SIGPIPE has ended."""
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def end_quietly(command: Callable[[], int]) -> int:
@@ -21,12 +22,7 @@ def end_quietly(command: Callable[[], int]) -> int:
 
     Returns
     -------
-    Its exit code, or 141 where the reader has gone.
-
-    Raises
-    ------
-    OSError
-        If the command did well, but what it has printed cannot be written.
+    Its exit code; 141 where the reader has gone; 1, with a line on standard error, where what is printed has no room.
     """
     _open_closed()
     if os.name == "nt" and isinstance(sys.stdout, TextIOWrapper):
@@ -41,12 +37,20 @@ def end_quietly(command: Callable[[], int]) -> int:
         if _is_pipe(_flush_all()):
             return BROKEN_PIPE
         raise
+    except OSError as full:
+        if full.errno not in _NO_ROOM or full.filename is not None:
+            raise
+        _flush_all()
+        return _tell(full)
     error = _flush_all()
     if _is_pipe(error):
         return BROKEN_PIPE
-    if error is not None and code == 0:
-        raise error
-    return code
+    return _tell(error) if error is not None and code == 0 else code
+
+
+def _tell(error: OSError) -> int:
+    sys.stderr.write(f"{error}. Fix: check the disk that the output goes to, and run again\n")
+    return 1
 
 
 def _open_closed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -171,5 +172,10 @@ def _only_way(fix: str) -> tuple[tuple[str, str], ...]:
     ways = fix.removesuffix(fix[fix.rfind("--categories") :]) if "--categories" in fix else fix
     if ways.count(" if ") > 1 or "write" in ways:
         return ()
-    flags = re.findall(r"--(decimal|thousands|percent) (?:'(.)'|(\S+))", ways)
-    return tuple((name, quoted or plain.rstrip(",") or ",") for name, quoted, plain in flags)
+    flags = re.findall(r"--(decimal|thousands|percent) ('.'|\S+)", ways)
+    return tuple((name, word if name == "percent" else _unquoted(word.rstrip(",") or ",")) for name, word in flags)
+
+
+def _unquoted(word: str) -> str:
+    """A word as a shell reads it."""
+    return shlex.split(word)[0]
