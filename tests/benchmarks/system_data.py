@@ -43,6 +43,8 @@ class System:
         Other readers, by name, and the numbers of workers that they are tried with.
     most
         Batches that are trained on; None for all of an epoch.
+    has_real
+        Whether a real data set is read where there is one.
     """
 
     config: str
@@ -50,6 +52,7 @@ class System:
     store: Callable[[Path, Path], Any]
     peers: dict[str, tuple[int, ...]]
     most: int | None = None
+    has_real: bool = True
 
     def configuration(self) -> dict[str, Any]:
         """All that it says."""
@@ -198,7 +201,7 @@ def _table(root: Any) -> Any:
 
 SYSTEMS = {
     "gestures": System("emg_myo_tds", readings, store_readings, {"h5py": (0, 2)}),
-    "joint angles": System("emg2pose_tds", sessions, store_sessions, {"h5py": (0, 2)}),
+    "joint angles": System("emg2pose_tds", sessions, store_sessions, {"h5py": (0, 2)}, has_real=False),
     "hearts": System("adrenal_cnn3d", scans, store_scans, {"CacheDataset": (0, 2), "PersistentDataset": (0, 2)}),
     "robots, state": System("pusht_state_bc", replay, store_states, {"h5py": (0, 2), "replay buffer": (0, 2)}),
     "robots, images": System("pusht_image_bc", replay, store_frames, {"h5py": (0, 2), "replay buffer": (0, 2)}, 60),
