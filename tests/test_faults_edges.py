@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -253,13 +254,15 @@ def test_a_command_whose_reader_has_gone_ends_without_a_word(tmp_path: Path) -> 
 
 
 def test_what_is_no_broken_pipe_is_still_told(capsys: pytest.CaptureFixture[str]) -> None:
-    def full() -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def failed(number: int, *where: str) -> int:
+        raise OSError(number, os.strerror(number), *where)
 
-    def gone() -> int:
-        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-
-    with pytest.raises(OSError, match="No space"):
-        zstore.end_quietly(full)
-    assert [zstore.end_quietly(command) for command in (gone, lambda: 0, lambda: 3)] == [141, 0, 3]
+    assert zstore.end_quietly(partial(failed, errno.EPIPE)) == 141
+    assert [zstore.end_quietly(partial(int, code)) for code in (0, 3)] == [0, 3]
     assert capsys.readouterr() == ("", "")
+    assert zstore.end_quietly(partial(failed, errno.ENOSPC)) == 1
+    line = "[Errno 28] No space left on device. Fix: check the disk that the output goes to, and run again\n"
+    assert capsys.readouterr() == ("", line)
+    for unknown in (partial(failed, errno.EIO), partial(failed, errno.ENOSPC, "a.zarr")):
+        with pytest.raises(OSError, match=r"Errno"):
+            zstore.end_quietly(unknown)
