@@ -261,7 +261,7 @@ def test_what_is_no_broken_pipe_is_still_told(capsys: pytest.CaptureFixture[str]
     assert [zstore.end_quietly(partial(int, code)) for code in (0, 3)] == [0, 3]
     assert capsys.readouterr() == ("", "")
     assert zstore.end_quietly(partial(failed, errno.ENOSPC)) == 1
-    line = "[Errno 28] No space left on device. Fix: check the disk that the output goes to, and run again\n"
+    line = "[Errno 28] No space left on device. Fix: make room where the command writes, and run again\n"
     assert capsys.readouterr() == ("", line)
     for unknown in (partial(failed, errno.EIO), partial(failed, errno.ENOSPC, "a.zarr")):
         with pytest.raises(OSError, match=r"Errno"):

@@ -49,7 +49,7 @@ def end_quietly(command: Callable[[], int]) -> int:
 
 
 def _tell(error: OSError) -> int:
-    sys.stderr.write(f"{error}. Fix: check the disk that the output goes to, and run again\n")
+    sys.stderr.write(f"{error}. Fix: make room where the command writes, and run again\n")
     return 1
 
 

@@ -39,7 +39,8 @@ def run(folder: Path, data: Path | None, n: int, names: list[str] | None = None)
         Systems; None for all.
     """
     for name in names or SYSTEMS:
-        found, is_real = measured(name, folder, data, min(n, _ROUNDS)), data is not None and SYSTEMS[name].has_real
+        found = measured(name, folder, data, min(n, _ROUNDS))
+        is_real = data is not None and SYSTEMS[name].has_real
         print(report(name, SYSTEMS[name], found, is_real))
         runs = [{"name": job[0], "workers": job[1], "runs": each} for job, each in found.items()]
         document = {"setting": setting(), "real": is_real, "runs": runs}

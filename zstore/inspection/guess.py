@@ -232,9 +232,7 @@ def see_cells(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None
     if missing:
         guess.flags["missing"] = missing
     if guess.flags.get("thousands") == ".":
-        _ask_of_points(
-            frame, [each for each in columns if each.kind == "number" and each.name not in guess.roles], guess
-        )
+        _ask_of_points(frame, columns, guess)
 
 
 def _ask_of_points(frame: Frame, columns: Sequence[ColumnLook], guess: Guess) -> None:

@@ -124,7 +124,7 @@ def refuse_unnamed_types(schema: pa.Schema) -> None:
     name = next((field.name for field in schema if not _own_type(field)), None)
     if name is not None:
         raise UsageError(
-            f"column {name!r} without the name of its type from adbc-driver-postgresql {version(_DRIVER)}",
+            f"column {name!r} without the name of its type from {_DRIVER} {version(_DRIVER)}",
             expected="a driver that names the types of PostgreSQL",
             fix="pip install --upgrade 'zstore[sql]'",
         )
